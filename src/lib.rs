@@ -1,0 +1,6 @@
+//! Corecast: a thread-per-core WebSocket message server on raw epoll.
+
+#[path = "shard/counters.rs"]
+pub mod counters;
+pub mod ids;
+pub mod limits;

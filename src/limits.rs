@@ -1,0 +1,87 @@
+//! Every bound of the data plane, with its unit, its default and its reason. Related ones are asserted against each other.
+//!
+//! A bound's consequence stands beside it: what happens to whoever reaches it.
+
+use std::time::Duration;
+
+/// Bytes of a request head; past it the upgrade is refused with 431.
+pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a request; past it the upgrade is refused with 431.
+pub const UPGRADE_HEADERS_MAX: usize = 64;
+/// Bytes of a request target; past it the upgrade is refused with 414.
+pub const UPGRADE_TARGET_BYTES_MAX: usize = 2 * 1024;
+/// Payload bytes of a control frame (RFC 6455, section 5.5).
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+/// Bytes of a close reason: the control payload less the two of the code.
+pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
+/// The longest header a client may send: 2, an 8-byte length, a 4-byte masking key.
+pub const CLIENT_HEADER_BYTES_MAX: usize = 14;
+/// The longest header we send: no masking key.
+pub const SERVER_HEADER_BYTES_MAX: usize = 10;
+/// Bytes of the receive buffer of a shard. One read takes at most this much from one socket.
+pub const RECEIVE_BYTES: usize = 256 * 1024;
+/// Frames from this size on are handed on by reference, smaller ones are copied into the message.
+pub const SHARED_FRAME_BYTES_MIN: usize = 16 * 1024;
+/// Gathered writes below this go through one scratch buffer and one send, larger ones by writev.
+pub const GATHER_COPY_BYTES_MAX: usize = 4 * 1024;
+/// Bytes read and thrown away from a peer after our close, before its socket is reset.
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// The step of the timer wheel: deadlines are kept to this.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Shards of one process: fits the id, and the bitmask of starved senders.
+pub const SHARDS_MAX: usize = 256;
+
+const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
+const _: () = assert!(UPGRADE_BYTES_MAX < RECEIVE_BYTES);
+const _: () = assert!(CLIENT_HEADER_BYTES_MAX == SERVER_HEADER_BYTES_MAX + 4);
+
+/// The engine's settings that an operator may move: one copy per shard.
+#[derive(Clone, Debug)]
+pub struct EngineLimits {
+    /// Connections of one shard; past it new ones are refused with 503.
+    pub connections_max: u32,
+    /// Bytes of one message, all fragments together; past it the connection closes with 1009.
+    pub message_bytes_max: usize,
+    /// Bytes that may wait for a peer that does not read; past it the connection closes as slow.
+    pub outbound_bytes_max: usize,
+    /// From accept to the whole request head; past it 408.
+    pub upgrade_timeout: Duration,
+    /// From our close frame to the peer's; past it the socket is closed.
+    pub close_timeout: Duration,
+    /// From our FIN to the peer's; past it the socket is closed.
+    pub linger_timeout: Duration,
+    /// Connections taken from one listener in a turn.
+    pub accepts_per_turn: u32,
+    /// Bytes taken from one socket in a turn.
+    pub read_bytes_per_turn: usize,
+    /// Messages taken from the mailbox in a turn.
+    pub mail_per_turn: u32,
+    /// Deliveries written before reads and mail are looked at again.
+    pub deliveries_per_slice: u32,
+    /// Batches in a shard's mailbox; past it senders keep theirs in an overflow of their own.
+    pub mailbox_batches_max: usize,
+    /// Bytes that may wait for one other shard before publications for it are held back or skipped.
+    pub mail_bytes_max: usize,
+    /// Bytes of turn buffers: past it no more mail is taken until the open flush has ended.
+    pub turn_bytes_max: usize,
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1 << 20,
+            message_bytes_max: 64 * 1024,
+            outbound_bytes_max: 1024 * 1024,
+            upgrade_timeout: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(5),
+            linger_timeout: Duration::from_secs(2),
+            accepts_per_turn: 64,
+            read_bytes_per_turn: RECEIVE_BYTES,
+            mail_per_turn: 4096,
+            deliveries_per_slice: 256,
+            mailbox_batches_max: 256,
+            mail_bytes_max: 16 * 1024 * 1024,
+            turn_bytes_max: 16 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a shard counts: plain numbers that only its own thread writes. Others see a copy, taken between two turns.
+
+/// Why a connection was refused before it became a WebSocket. The index is the place in `Counters::refused`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Refused {
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    Timeout,
+    TargetTooLong,
+    UpgradeRequired,
+    HeadTooLarge,
+    Full,
+    Draining,
+}
+
+impl Refused {
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::BadRequest, "bad_request"),
+        (Self::NotFound, "not_found"),
+        (Self::MethodNotAllowed, "method_not_allowed"),
+        (Self::Timeout, "timeout"),
+        (Self::TargetTooLong, "target_too_long"),
+        (Self::UpgradeRequired, "upgrade_required"),
+        (Self::HeadTooLarge, "head_too_large"),
+        (Self::Full, "full"),
+        (Self::Draining, "draining"),
+    ];
+}
+
+/// Why an open connection ended. The index is the place in `Counters::closed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Closed {
+    /// The peer sent a close frame.
+    ByPeer,
+    /// The peer's side ended without a close frame.
+    Vanished,
+    /// The socket reported an error, a reset among them.
+    Reset,
+    /// The peer broke RFC 6455.
+    Protocol,
+    /// The layer above closed it.
+    ByApp,
+    /// The backlog was full.
+    Slow,
+    /// The process is ending.
+    Shutdown,
+}
+
+impl Closed {
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::ByPeer, "by_peer"),
+        (Self::Vanished, "vanished"),
+        (Self::Reset, "reset"),
+        (Self::Protocol, "protocol"),
+        (Self::ByApp, "by_app"),
+        (Self::Slow, "slow"),
+        (Self::Shutdown, "shutdown"),
+    ];
+}
+
+/// Upper bounds of the loop-turn histogram's buckets, in microseconds; one more bucket is for what is above.
+pub const TURN_BUCKETS_US: [u32; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
+
+/// The numbers of one shard since its start.
+#[derive(Clone, Default, Debug)]
+pub struct Counters {
+    pub accepted: u64,
+    pub refused: [u64; Refused::ALL.len()],
+    pub closed: [u64; Closed::ALL.len()],
+    /// Messages received whole, control frames not counted.
+    pub messages_in: u64,
+    /// Messages queued for peers one by one (replies, pongs not counted).
+    pub replies: u64,
+    /// Publications times their subscribers.
+    pub deliveries: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Writes that the socket took in part or not at all.
+    pub writes_short: u64,
+    pub turns: u64,
+    pub epoll_waits: u64,
+    /// Of them, those that were allowed to block.
+    pub epoll_waits_blocking: u64,
+    pub epoll_ctls: u64,
+    /// Batches put into other shards' mailboxes.
+    pub mail_pushes: u64,
+    /// Of them, those that found the mailbox full first.
+    pub mail_overflows: u64,
+    /// Wakes of other shards: each one eventfd write.
+    pub mail_wakes: u64,
+    /// Publications that this shard stamped as home.
+    pub publications: u64,
+    /// Deliveries that home did not queue for a slow shard and sent later from history.
+    pub publications_repaired: u64,
+    /// Deliveries that home did not queue for a slow shard and could not send later.
+    pub publications_lost: u64,
+    /// Flushes that ended in a later turn than they began in.
+    pub flushes_cut: u64,
+    /// Log records that found the ring to the control thread full.
+    pub log_lost: u64,
+    /// Turns by how long they worked, waiting not counted; `TURN_BUCKETS_US` and one above.
+    pub turn_us: [u64; TURN_BUCKETS_US.len() + 1],
+    pub turn_us_sum: u64,
+}
+
+/// A shard's numbers at one moment: the counters, and what stands right now.
+#[derive(Clone, Default, Debug)]
+pub struct Snapshot {
+    pub shard: u16,
+    pub core: Option<usize>,
+    pub counters: Counters,
+    /// Open WebSockets.
+    pub connections: u64,
+    /// Live subscriptions of this shard's connections.
+    pub subscriptions: u64,
+    /// Channels that this shard is home to.
+    pub channels: u64,
+    /// Bytes that wait for slow peers.
+    pub backlog_bytes: u64,
+    /// Bytes held in partly received messages.
+    pub spill_bytes: u64,
+}
+
+impl Counters {
+    pub fn turn(&mut self, us: u32) {
+        let bucket = TURN_BUCKETS_US.iter().position(|&bound| us <= bound).unwrap_or(TURN_BUCKETS_US.len());
+        self.turn_us[bucket] += 1;
+        self.turn_us_sum += u64::from(us);
+    }
+}
