@@ -4,3 +4,4 @@
 pub mod counters;
 pub mod ids;
 pub mod limits;
+pub mod ws;

@@ -20,12 +20,14 @@ pub const CLIENT_HEADER_BYTES_MAX: usize = 14;
 pub const SERVER_HEADER_BYTES_MAX: usize = 10;
 /// Bytes of the receive buffer of a shard. One read takes at most this much from one socket.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
-/// Frames from this size on are handed on by reference, smaller ones are copied into the message.
-pub const SHARED_FRAME_BYTES_MIN: usize = 16 * 1024;
 /// Gathered writes below this go through one scratch buffer and one send, larger ones by writev.
 pub const GATHER_COPY_BYTES_MAX: usize = 4 * 1024;
 /// Bytes read and thrown away from a peer after our close, before its socket is reset.
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// Microseconds that a turn with a slice of a flush shall take: reads and mail wait no longer.
+pub const FLUSH_SLICE_US: u32 = 500;
+/// Deliveries in a slice, however slow they are.
+pub const FLUSH_SLICE_DELIVERIES_MIN: u32 = 16;
 /// The step of the timer wheel: deadlines are kept to this.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Shards of one process: fits the id, and the bitmask of starved senders.
@@ -56,12 +58,15 @@ pub struct EngineLimits {
     pub read_bytes_per_turn: usize,
     /// Messages taken from the mailbox in a turn.
     pub mail_per_turn: u32,
-    /// Deliveries written before reads and mail are looked at again.
+    /// Deliveries written before reads and mail are looked at again, at most: fewer where so many take longer than
+    /// `FLUSH_SLICE_US`.
     pub deliveries_per_slice: u32,
     /// Batches in a shard's mailbox; past it senders keep theirs in an overflow of their own.
     pub mailbox_batches_max: usize,
     /// Bytes that may wait for one other shard before publications for it are held back or skipped.
     pub mail_bytes_max: usize,
+    /// Subscribe requests that may wait for one home's answer; past it the asking sockets are not read.
+    pub subscribe_requests_max: u32,
     /// Bytes of turn buffers: past it no more mail is taken until the open flush has ended.
     pub turn_bytes_max: usize,
 }
@@ -78,9 +83,10 @@ impl Default for EngineLimits {
             accepts_per_turn: 64,
             read_bytes_per_turn: RECEIVE_BYTES,
             mail_per_turn: 4096,
-            deliveries_per_slice: 256,
+            deliveries_per_slice: 512,
             mailbox_batches_max: 256,
             mail_bytes_max: 16 * 1024 * 1024,
+            subscribe_requests_max: 4096,
             turn_bytes_max: 16 * 1024 * 1024,
         }
     }

@@ -116,6 +116,10 @@ pub struct Snapshot {
     pub counters: Counters,
     /// Open WebSockets.
     pub connections: u64,
+    /// Connections in any phase, dead ones that wait for their slot's release among them.
+    pub occupied: u64,
+    /// Nobody is connected and nothing is on its way out.
+    pub idle: bool,
     /// Live subscriptions of this shard's connections.
     pub subscriptions: u64,
     /// Channels that this shard is home to.

@@ -1,0 +1,321 @@
+//! Frames to events, in the receive buffer itself: unmasked in place, handed on as slices of it.
+//!
+//! The plan. The caller keeps the bytes; the decoder keeps only how far it has looked. `decode` reads the header (again,
+//! if the frame came in parts: it is 6 to 14 bytes), unmasks and checks what is new of the payload, and either names the
+//! event and where its frame ended, or asks for more. So bytes are unmasked once however often they are shown, text
+//! fails at its first hopeless byte, and a message too big fails on the header that says so.
+//!
+//! | state           | text, binary, FIN   | text, binary        | continuation        | continuation, FIN      | control |
+//! |-----------------|---------------------|---------------------|---------------------|------------------------|---------|
+//! | no message open | Message             | opens one           | violation           | violation              | event   |
+//! | message open    | violation           | violation           | appended            | Assembled, none open   | event   |
+//!
+//! Invariants: memory is held only while a fragmented message is open, and at most `message_bytes_max` of it; a message
+//! that leaves as text is valid UTF-8. After a violation the decoder is spent.
+
+use super::close;
+use super::frame::{FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_header};
+use super::mask::{unmask, unmask_is_ascii};
+use super::utf8::{self, Invalid, Utf8};
+use crate::limits::CLIENT_HEADER_BYTES_MAX;
+
+/// What a peer did that ends its connection. Grouped by the close code it earns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Violation {
+    // 1002
+    Unmasked,
+    ReservedBit,
+    ReservedOpcode,
+    FragmentedControl,
+    LongControl,
+    LengthNotMinimal,
+    LengthTopBit,
+    /// A continuation while no message is open.
+    NothingToContinue,
+    /// A text or binary frame while a message is open.
+    MessageInsideMessage,
+    /// A close payload of one byte.
+    CloseOfOneByte,
+    /// A close code that section 7.4 does not let a peer send.
+    CloseCode,
+    // 1007
+    InvalidUtf8,
+    // 1009
+    MessageTooBig,
+}
+
+impl Violation {
+    /// The code for our close frame.
+    pub fn close_code(self) -> u16 {
+        match self {
+            Self::InvalidUtf8 => close::CloseCode::InvalidPayload.code(),
+            Self::MessageTooBig => close::CloseCode::MessageTooBig.code(),
+            _ => close::CloseCode::ProtocolError.code(),
+        }
+    }
+
+    /// The reason for our close frame.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Unmasked => "frame is not masked",
+            Self::ReservedBit => "reserved bit set",
+            Self::ReservedOpcode => "reserved opcode",
+            Self::FragmentedControl => "control frame is fragmented",
+            Self::LongControl => "control frame over 125 bytes",
+            Self::LengthNotMinimal => "length is not in its shortest form",
+            Self::LengthTopBit => "length has its top bit set",
+            Self::NothingToContinue => "continuation of no message",
+            Self::MessageInsideMessage => "new message inside a fragmented one",
+            Self::CloseOfOneByte => "close payload of one byte",
+            Self::CloseCode => "invalid close code",
+            Self::InvalidUtf8 => "text is not UTF-8",
+            Self::MessageTooBig => "message too big",
+        }
+    }
+}
+
+impl From<Invalid> for Violation {
+    fn from(_: Invalid) -> Self {
+        Self::InvalidUtf8
+    }
+}
+
+/// What a frame brought.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A message of one frame. `payload` lies where it was received, `offset` bytes from the start of the `bytes` given
+    /// to `decode`: there are at least 6 bytes of spent header before it, room for the header of an echo.
+    Message {
+        text: bool,
+        payload: &'a mut [u8],
+        offset: usize,
+    },
+    /// A message of several frames, complete now. The decoder has let go of it.
+    Assembled {
+        text: bool,
+        payload: Vec<u8>,
+    },
+    /// To be answered with the same payload; it ends where its frame ended.
+    Ping(&'a mut [u8]),
+    Pong(&'a [u8]),
+    /// The code and reason, if any. Whatever follows is to be discarded.
+    Close(Option<(u16, &'a str)>),
+}
+
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// One frame ended `consumed` bytes from the start of `bytes`. No event: a fragment, and not the last.
+    Frame { consumed: usize, event: Option<Event<'a>> },
+    /// The bytes are not a whole frame. What is there was unmasked and checked as far as it goes: the caller keeps it as
+    /// it is now and calls again with more behind it. `frame_bytes`, once the header is whole: how many there will be.
+    Partial { frame_bytes: Option<usize> },
+}
+
+/// Per connection.
+#[derive(Default)]
+pub struct Decoder {
+    /// The open message of several frames.
+    assembly: Option<Box<Assembly>>,
+    /// Bytes of the current frame that were looked at: the header, and payload unmasked and checked. 0: none begun.
+    seen: u32,
+    /// The open end of the current text message.
+    utf8: Utf8,
+}
+
+struct Assembly {
+    text: bool,
+    bytes: Vec<u8>,
+}
+
+const _: () = assert!(size_of::<Decoder>() <= 16);
+
+/// Payloads beyond this are too big whatever the caller allows: `seen` counts in 32 bits.
+const PAYLOAD_BYTES_MAX: usize = u32::MAX as usize - CLIENT_HEADER_BYTES_MAX;
+
+impl Decoder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the stream stands between two messages: no frame begun, none open. Holds no memory then.
+    #[inline]
+    pub fn idle(&self) -> bool {
+        self.seen == 0 && self.assembly.is_none()
+    }
+
+    /// Memory held by an open message of several frames.
+    pub fn assembly_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| size_of::<Assembly>() + assembly.bytes.capacity())
+    }
+
+    /// Looks at `bytes`, which begin where the last frame ended, and if they are not a whole frame, with what the last
+    /// call was shown. At most one frame per call. `message_bytes_max` bounds a message, all its fragments together.
+    #[inline]
+    pub fn decode<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
+        if self.idle()
+            && let Some(found) = short_message(bytes, message_bytes_max)
+        {
+            let (text, offset, end) = found;
+            return whole_message(text, offset, &mut bytes[..end]);
+        }
+        self.decode_any(bytes, message_bytes_max)
+    }
+
+    /// `decode` for whatever comes.
+    fn decode_any<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
+        let Some(header) = parse_header(bytes)? else { return self.header_begun(bytes) };
+        let text = self.in_sequence(header.opcode)?;
+        if !header.opcode.is_control() {
+            self.fits(&header, message_bytes_max)?;
+        }
+        let offset = usize::from(header.header_bytes);
+        let frame_bytes = offset + header.payload_bytes as usize;
+        let end = frame_bytes.min(bytes.len());
+        let from = offset.max(self.seen as usize);
+        debug_assert!(from <= end, "the caller dropped bytes of an unfinished frame");
+        let fresh = &mut bytes[from..end];
+        if text {
+            let ascii = unmask_is_ascii(fresh, header.mask, from - offset);
+            self.utf8.feed(fresh, ascii)?;
+        } else {
+            unmask(fresh, header.mask, from - offset);
+        }
+        if end < frame_bytes {
+            self.seen = end as u32;
+            return Ok(Step::Partial { frame_bytes: Some(frame_bytes) });
+        }
+        self.seen = 0;
+        if text && header.fin && !self.utf8.is_whole() {
+            return Err(Violation::InvalidUtf8);
+        }
+        let event = self.event(&header, &mut bytes[offset..frame_bytes], message_bytes_max)?;
+        Ok(Step::Frame { consumed: frame_bytes, event })
+    }
+
+    /// The header is not whole. Its first byte is enough to see a frame that may not come now.
+    #[cold]
+    fn header_begun(&mut self, bytes: &[u8]) -> Result<Step<'static>, Violation> {
+        if let Some(first) = bytes.first() {
+            let (_, opcode) = first_byte(*first)?;
+            self.in_sequence(opcode)?;
+        }
+        self.seen = bytes.len() as u32;
+        Ok(Step::Partial { frame_bytes: None })
+    }
+
+    /// Section 5.4: what may come now. Returns whether the frame's payload is text.
+    #[inline]
+    fn in_sequence(&self, opcode: Opcode) -> Result<bool, Violation> {
+        match (opcode, &self.assembly) {
+            (Opcode::Text, None) => Ok(true),
+            (Opcode::Continuation, Some(assembly)) => Ok(assembly.text),
+            (Opcode::Continuation, None) => Err(Violation::NothingToContinue),
+            (Opcode::Text | Opcode::Binary, Some(_)) => Err(Violation::MessageInsideMessage),
+            _ => Ok(false),
+        }
+    }
+
+    #[inline]
+    fn fits(&self, header: &Header, message_bytes_max: usize) -> Result<(), Violation> {
+        let assembled = self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len());
+        let room = message_bytes_max.min(PAYLOAD_BYTES_MAX).saturating_sub(assembled);
+        if header.payload_bytes > room as u64 { Err(Violation::MessageTooBig) } else { Ok(()) }
+    }
+
+    /// The event of a whole frame with its payload unmasked and checked.
+    #[inline]
+    fn event<'a>(
+        &mut self,
+        header: &Header,
+        payload: &'a mut [u8],
+        message_bytes_max: usize,
+    ) -> Result<Option<Event<'a>>, Violation> {
+        Ok(match header.opcode {
+            Opcode::Text | Opcode::Binary if header.fin => {
+                let offset = usize::from(header.header_bytes);
+                Some(Event::Message { text: header.opcode == Opcode::Text, payload, offset })
+            }
+            Opcode::Ping => Some(Event::Ping(payload)),
+            Opcode::Pong => Some(Event::Pong(payload)),
+            Opcode::Close => Some(Event::Close(close_payload(payload)?)),
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => self.fragment(header, payload, message_bytes_max),
+        })
+    }
+
+    #[cold]
+    fn fragment(&mut self, header: &Header, payload: &[u8], message_bytes_max: usize) -> Option<Event<'static>> {
+        let text = header.opcode == Opcode::Text;
+        let mut assembly = self.assembly.take().unwrap_or_else(|| Box::new(Assembly { text, bytes: Vec::new() }));
+        assembly.append(payload, message_bytes_max);
+        if header.fin {
+            return Some(Event::Assembled { text: assembly.text, payload: assembly.bytes });
+        }
+        self.assembly = Some(assembly);
+        None
+    }
+}
+
+impl Assembly {
+    /// Grows by doubling, but never past `message_bytes_max`, within which the fragment is known to fit.
+    fn append(&mut self, fragment: &[u8], message_bytes_max: usize) {
+        let needed = self.bytes.len() + fragment.len();
+        if needed > self.bytes.capacity() {
+            let wanted = needed.max((2 * self.bytes.capacity()).min(message_bytes_max));
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(fragment);
+    }
+}
+
+/// The commonest frames, found with few questions: a whole message of text or binary in one frame of less than 64 KiB,
+/// all there, and valid as far as its header goes. Whether it is text, where its payload begins and ends.
+#[inline]
+fn short_message(bytes: &[u8], message_bytes_max: usize) -> Option<(bool, usize, usize)> {
+    let [first @ (TEXT | BINARY), length, ..] = bytes else { return None };
+    let (offset, payload_bytes) = match length ^ MASKED {
+        length if length < LENGTH_16 => (6, usize::from(length)),
+        LENGTH_16 => match usize::from(u16::from_be_bytes(*bytes[2..].first_chunk::<2>()?)) {
+            length if length < usize::from(LENGTH_16) => return None,
+            length => (8, length),
+        },
+        _ => return None,
+    };
+    let end = offset + payload_bytes;
+    (end <= bytes.len() && payload_bytes <= message_bytes_max).then_some((*first == TEXT, offset, end))
+}
+
+const TEXT: u8 = FIN | Opcode::Text as u8;
+const BINARY: u8 = FIN | Opcode::Binary as u8;
+
+/// Unmasks and checks the frame that `bytes` are.
+#[inline]
+fn whole_message(text: bool, offset: usize, bytes: &mut [u8]) -> Result<Step<'_>, Violation> {
+    let consumed = bytes.len();
+    let (header, payload) = bytes.split_at_mut(offset);
+    let mask = *header.last_chunk::<4>().expect("a header of 6 or 8 bytes");
+    let ascii = unmask_is_ascii(payload, mask, 0);
+    if text && !ascii && !utf8::is_valid(payload) {
+        return Err(Violation::InvalidUtf8);
+    }
+    Ok(Step::Frame { consumed, event: Some(Event::Message { text, payload, offset }) })
+}
+
+/// Section 5.5.1: empty, or a code of two bytes and a reason in UTF-8.
+fn close_payload(payload: &[u8]) -> Result<Option<(u16, &str)>, Violation> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [_] => return Err(Violation::CloseOfOneByte),
+        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
+    };
+    if !close::valid_from_peer(code) {
+        return Err(Violation::CloseCode);
+    }
+    match std::str::from_utf8(reason) {
+        Ok(reason) => Ok(Some((code, reason))),
+        Err(_) => Err(Violation::InvalidUtf8),
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+//! RFC 6455, bytes in and bytes out: no sockets, no clocks, no logs, no threads.
+//!
+//! The map, in the order a connection meets it:
+//!
+//! | file       | what it does                                                                |
+//! |------------|-----------------------------------------------------------------------------|
+//! | `upgrade`  | the HTTP request that asks for a WebSocket, parsed in place                  |
+//! | `response` | what we answer to it: 101, a plain answer, or a refusal that says why        |
+//! | `frame`    | the header of a client's frame                                               |
+//! | `mask`     | the masking key taken off a payload, at the speed of memory                  |
+//! | `utf8`     | text checked while it arrives, over fragments and partial frames             |
+//! | `decode`   | frames to messages, pings, pongs and closes, in the receive buffer itself    |
+//! | `close`    | which close codes a peer may send, and those we send                         |
+//! | `encode`   | the frames we send                                                           |
+//!
+//! Seam: RFC 7692 (permessage-deflate) enters at `Header::rsv1`, which is refused until an extension can be negotiated.
+
+pub mod close;
+pub mod decode;
+pub mod encode;
+pub mod frame;
+pub mod mask;
+pub mod response;
+pub mod upgrade;
+mod utf8;
+
+pub use close::CloseCode;
+pub use decode::{Decoder, Event, Step, Violation};
+pub use encode::{close_frame, frame, frame_with, header};
+pub use frame::{Header, Opcode, parse_header};
+pub use mask::unmask;
+pub use response::{Refusal, accept, http_response};
+pub use upgrade::{Request, Upgrade, parse as parse_request};

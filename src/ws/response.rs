@@ -1,0 +1,198 @@
+//! What we answer to a request: the 101 that opens a WebSocket, a small plain answer, or a refusal that says why.
+//!
+//! Every answer but the 101 is the last on its connection and says so (`Connection: close`).
+
+use super::upgrade::is_token;
+use std::io::Write;
+
+/// Why a request is not served. Each has its status and its words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// 400, and what was wrong with it.
+    BadRequest(&'static str),
+    NotFound,
+    MethodNotAllowed,
+    /// The head was not whole in time.
+    Timeout,
+    TargetTooLong,
+    /// The address speaks WebSocket version 13 and was asked for something else.
+    UpgradeRequired,
+    /// Too many bytes or too many fields.
+    HeadTooLarge,
+    /// Full, or going down: come back later, elsewhere if possible.
+    Unavailable {
+        retry_after_s: u32,
+    },
+}
+
+impl Refusal {
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::TargetTooLong => 414,
+            Self::UpgradeRequired => 426,
+            Self::HeadTooLarge => 431,
+            Self::Unavailable { .. } => 503,
+        }
+    }
+
+    /// One line that says what was wrong.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::BadRequest(words) => words,
+            Self::NotFound => "nothing is served at this path",
+            Self::MethodNotAllowed => "only GET is served here",
+            Self::Timeout => "the request head was not complete in time",
+            Self::TargetTooLong => "the request target is too long",
+            Self::UpgradeRequired => "this address speaks WebSocket version 13 (RFC 6455): send an upgrade request",
+            Self::HeadTooLarge => "the request head is too large",
+            Self::Unavailable { .. } => "no room for another connection now",
+        }
+    }
+
+    /// Appends the whole response.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let extra: &[u8] = match self {
+            // RFC 9110, 15.5.6: "MUST generate an Allow header field in a 405 response".
+            Self::MethodNotAllowed => b"Allow: GET\r\n",
+            // Section 4.4: the versions the server is willing to use. RFC 9110, 15.5.22: a 426 "MUST send an Upgrade".
+            Self::UpgradeRequired => b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            _ => b"",
+        };
+        begin(out, self.status());
+        out.extend_from_slice(extra);
+        if let Self::Unavailable { retry_after_s } = self {
+            write!(out, "Retry-After: {retry_after_s}\r\n").expect("a Vec takes all");
+        }
+        let words = self.words();
+        end(out, "text/plain; charset=utf-8", &[words.as_bytes(), b"\n"]);
+    }
+}
+
+/// Appends the 101 of section 4.2.2. `protocol` is one of those the client offered.
+pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>) {
+    const OPENING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
+        Upgrade: websocket\r\n\
+        Connection: Upgrade\r\n\
+        Sec-WebSocket-Accept: ";
+    out.extend_from_slice(OPENING);
+    out.extend_from_slice(tungstenite::handshake::derive_accept_key(key).as_bytes());
+    if let Some(protocol) = protocol {
+        debug_assert!(is_token(protocol.as_bytes()), "a subprotocol is a token");
+        out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+        out.extend_from_slice(protocol.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Appends a small whole answer, such as that of `/health`.
+pub fn http_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
+    begin(out, status);
+    end(out, content_type, &[body]);
+}
+
+fn begin(out: &mut Vec<u8>, status: u16) {
+    // RFC 9110, 7.8: who sends Upgrade must name it in Connection too.
+    let connection = if status == 426 { "close, Upgrade" } else { "close" };
+    let phrase = phrase(status);
+    write!(out, "HTTP/1.1 {status} {phrase}\r\nConnection: {connection}\r\n").expect("a Vec takes all");
+}
+
+fn end(out: &mut Vec<u8>, content_type: &str, body: &[&[u8]]) {
+    let body_bytes: usize = body.iter().map(|part| part.len()).sum();
+    write!(out, "Content-Type: {content_type}\r\nContent-Length: {body_bytes}\r\n\r\n").expect("a Vec takes all");
+    body.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// The reason phrases of RFC 9110 for what is sent here; others go without (the phrase may be empty).
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// Status, header fields and body of a response, as an HTTP client sees them.
+    fn parsed(response: &str) -> (u16, Vec<(String, String)>, String) {
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut head = httparse::Response::new(&mut fields);
+        let head_bytes = head.parse(response.as_bytes()).unwrap().unwrap();
+        let fields = head
+            .headers
+            .iter()
+            .map(|field| (field.name.to_ascii_lowercase(), std::str::from_utf8(field.value).unwrap().to_owned()));
+        (head.code.unwrap(), fields.collect(), response[head_bytes..].to_owned())
+    }
+
+    #[test]
+    fn the_accept_key_is_that_of_the_rfc() {
+        let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat")));
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+        assert_eq!(response, expected);
+        let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", None));
+        assert!(response.ends_with("xOo=\r\n\r\n"));
+    }
+
+    #[test]
+    fn refusals_are_whole_responses_that_say_why() {
+        let refusals = [
+            (Refusal::BadRequest("Host is missing"), 400, "Host is missing\n"),
+            (Refusal::NotFound, 404, "nothing is served at this path\n"),
+            (Refusal::MethodNotAllowed, 405, "only GET is served here\n"),
+            (Refusal::Timeout, 408, "the request head was not complete in time\n"),
+            (Refusal::TargetTooLong, 414, "the request target is too long\n"),
+            (Refusal::HeadTooLarge, 431, "the request head is too large\n"),
+            (Refusal::Unavailable { retry_after_s: 3 }, 503, "no room for another connection now\n"),
+        ];
+        for (refusal, status, body) in refusals {
+            let (code, fields, got) = parsed(&written(|out| refusal.write(out)));
+            assert_eq!((code, refusal.status(), got.as_str()), (status, status, body));
+            assert!(fields.contains(&("content-length".into(), body.len().to_string())));
+            assert!(fields.contains(&("connection".into(), "close".into())));
+            assert_eq!(fields.contains(&("allow".into(), "GET".into())), status == 405);
+            assert_eq!(fields.contains(&("retry-after".into(), "3".into())), status == 503);
+        }
+        let (code, fields, _) = parsed(&written(|out| Refusal::UpgradeRequired.write(out)));
+        assert_eq!(code, 426);
+        for (name, value) in
+            [("upgrade", "websocket"), ("sec-websocket-version", "13"), ("connection", "close, Upgrade")]
+        {
+            assert!(fields.contains(&(name.into(), value.into())), "{name}");
+        }
+    }
+
+    #[test]
+    fn plain_answers_carry_their_type_and_length() {
+        let response = written(|out| http_response(out, 200, "application/json", b"{}"));
+        let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\n\
+            Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(response, expected);
+        assert_eq!(parsed(&written(|out| http_response(out, 299, "text/plain", b""))).0, 299);
+    }
+}

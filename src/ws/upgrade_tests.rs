@@ -1,0 +1,256 @@
+//! Requests whole, cut at every byte, and followed by a first frame.
+
+use super::*;
+
+/// The example of RFC 6455, section 1.2, with `lines` instead of those of the same name, or added.
+fn head(lines: &[&str]) -> String {
+    let name = |line: &str| line.split(':').next().unwrap_or("").to_ascii_lowercase();
+    let mut all = vec![
+        "GET /chat?room=1 HTTP/1.1",
+        "Host: server.example.com",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Origin: http://example.com",
+        "Sec-WebSocket-Protocol: chat, superchat",
+        "Sec-WebSocket-Version: 13",
+    ];
+    all.retain(|old| !lines.iter().any(|new| name(new) == name(old)));
+    all.extend(lines);
+    all.join("\r\n") + "\r\n\r\n"
+}
+
+/// `head` without the lines of these names.
+fn without(names: &[&str]) -> String {
+    let kept = |line: &&str| !names.iter().any(|name| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
+    head(&[]).split_inclusive("\r\n").filter(kept).collect()
+}
+
+/// The verdict, which must be the same however the request is cut: nothing before the last byte unless it is an error
+/// that stays, and untouched by what follows.
+fn verdict(request: &str) -> Result<Request<'_>, Refusal> {
+    let bytes = request.as_bytes();
+    let whole = parse(bytes);
+    let first_error = (0..=bytes.len()).find_map(|end| match parse(&bytes[..end]) {
+        Ok(request) => {
+            assert_eq!(request.is_some(), end == bytes.len(), "at {end} of {bytes:?}");
+            None
+        }
+        Err(refusal) => Some(refusal),
+    });
+    assert_eq!(whole.as_ref().err(), first_error.as_ref(), "{request:?}");
+    let followed = [bytes, b"\x81\x85\0\0\0\0hello\n\r\n"].concat();
+    match (&whole, parse(&followed)) {
+        (Ok(_), Ok(Some(again))) => assert_eq!(again.head_bytes, bytes.len()),
+        (Err(refusal), again) => assert_eq!(again.err().as_ref(), Some(refusal)),
+        (whole, again) => panic!("{whole:?}, then {again:?}"),
+    }
+    whole.map(|request| request.expect("a verdict"))
+}
+
+fn refused(request: &str) -> Refusal {
+    verdict(request).expect_err(request)
+}
+
+fn bad(request: &str) -> &'static str {
+    match refused(request) {
+        Refusal::BadRequest(words) => words,
+        other => panic!("{other:?} for {request:?}"),
+    }
+}
+
+/// With the first line replaced.
+fn first_line(line: &str) -> String {
+    head(&[]).replacen("GET /chat?room=1 HTTP/1.1", line, 1)
+}
+
+#[test]
+fn the_request_of_the_rfc_is_read_in_place() {
+    let text = head(&["Cookie: a=1", "Cookie: b=2"]);
+    let request = verdict(&text).unwrap();
+    assert_eq!((request.target, request.path, request.query), ("/chat?room=1", "/chat", "room=1"));
+    assert_eq!((request.host, request.origin), ("server.example.com", Some("http://example.com")));
+    assert_eq!(request.head_bytes, text.len());
+    assert_eq!(request.values("COOKIE").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
+    assert_eq!(request.values("absent").next(), None);
+    let upgrade = request.upgrade.unwrap();
+    assert_eq!(upgrade.key, b"dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(upgrade.protocols().collect::<Vec<_>>(), ["chat", "superchat"]);
+}
+
+#[test]
+fn names_and_tokens_are_read_without_regard_to_case_and_in_lists() {
+    let text = head(&["CONNECTION: keep-alive ,\tuPGRADE", "upgrade: h2c, WebSocket", "hOST: a:8000", "origin: null"]);
+    let request = verdict(&text).unwrap();
+    assert!(request.upgrade.is_some());
+    assert_eq!((request.host, request.origin), ("a:8000", Some("null")));
+    let two = head(&["Connection: keep-alive", "Connection: upgrade", "Upgrade: foo", "Upgrade: websocket"]);
+    assert!(verdict(&two).unwrap().upgrade.is_some());
+    let offers = head(&["Sec-WebSocket-Protocol: a,, b ", "Sec-WebSocket-Protocol: c d, e"]);
+    let request = verdict(&offers).unwrap();
+    assert_eq!(request.upgrade.unwrap().protocols().collect::<Vec<_>>(), ["a", "b", "e"]);
+    let none = without(&["sec-websocket-protocol"]);
+    assert_eq!(verdict(&none).unwrap().upgrade.unwrap().protocols().next(), None);
+}
+
+#[test]
+fn targets_come_in_two_forms() {
+    let parts = |target: &str| {
+        let text = first_line(&format!("GET {target} HTTP/1.1"));
+        let request = verdict(&text).unwrap();
+        (request.path.to_owned(), request.query.to_owned(), request.host.to_owned())
+    };
+    let own = |path: &str, query: &str| (path.to_owned(), query.to_owned(), "server.example.com".to_owned());
+    assert_eq!(parts("/"), own("/", ""));
+    assert_eq!(parts("/a/b?"), own("/a/b", ""));
+    assert_eq!(parts("/a?b=c?d&e=http://x/"), own("/a", "b=c?d&e=http://x/"));
+    assert_eq!(parts("http://other:80/a?b"), ("/a".into(), "b".into(), "other:80".into()));
+    assert_eq!(parts("HTTPS://other"), ("/".into(), "".into(), "other".into()));
+    assert_eq!(parts("http://other?b"), ("/".into(), "b".into(), "other".into()));
+    for target in ["*", "chat", "http://", "http:///chat", "ftp://x/", "/a#b", "http://u@h/"] {
+        let words = bad(&first_line(&format!("GET {target} HTTP/1.1")));
+        assert_eq!(words, "malformed request target", "{target}");
+    }
+}
+
+#[test]
+fn a_request_without_an_upgrade_is_plain() {
+    assert!(verdict(&without(&["upgrade"])).unwrap().upgrade.is_none());
+    assert!(verdict(&head(&["Upgrade: h2c"])).unwrap().upgrade.is_none());
+    let health = verdict("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!((health.path, health.upgrade.is_none()), ("/health", true));
+    let probe = verdict("GET /health HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!((probe.path, probe.host), ("/health", ""));
+    let blank_line_first = verdict("\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(blank_line_first.path, "/");
+}
+
+#[test]
+fn faults_of_the_upgrade_are_named() {
+    assert_eq!(bad(&first_line("GET / HTTP/1.0")), "a WebSocket needs HTTP/1.1");
+    assert_eq!(bad(&head(&["Connection: keep-alive"])), "Connection does not list Upgrade");
+    assert_eq!(bad(&without(&["sec-websocket-key"])), "Sec-WebSocket-Key is missing");
+    for version in ["12", "8", "13, 8", "013", ""] {
+        assert_eq!(refused(&head(&[&format!("Sec-WebSocket-Version: {version}")])), Refusal::UpgradeRequired);
+    }
+    assert_eq!(refused(&without(&["sec-websocket-version"])), Refusal::UpgradeRequired);
+    const TOO_SHORT: &str = "dGhlIHNhbXBsZSBub25jZQ=";
+    const TOO_LONG: &str = "dGhlIHNhbXBsZSBub25jZQ===";
+    const SEVENTEEN_BYTES: &str = "dGhlIHNhbXBsZSBub25jZQE=";
+    const URL_ALPHABET: &str = "dGhlIHNhbXBsZSBub25jZ-==";
+    const PADDING_INSIDE: &str = "dGhlIHNhbXBsZSBub25=ZQ==";
+    for key in [TOO_SHORT, TOO_LONG, SEVENTEEN_BYTES, URL_ALPHABET, PADDING_INSIDE, ""] {
+        let words = bad(&head(&[&format!("Sec-WebSocket-Key: {key}")]));
+        assert_eq!(words, "Sec-WebSocket-Key is not 16 bytes in base64", "{key}");
+    }
+}
+
+#[test]
+fn fields_that_decide_come_once() {
+    let twice = |line: &str| bad(&head(&[line, line]));
+    assert_eq!(twice("Host: a"), "more than one Host");
+    assert_eq!(twice("Origin: http://a"), "more than one Origin");
+    assert_eq!(twice("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), "more than one Sec-WebSocket-Key");
+    assert_eq!(twice("Sec-WebSocket-Version: 13"), "more than one Sec-WebSocket-Version");
+    assert_eq!(bad(&without(&["host"])), "Host is missing");
+    for host in ["", "a b", "a/b", "u@h", "a,b\u{7f}"] {
+        let words = bad(&head(&[&format!("Host: {host}")]));
+        assert!(words == "malformed Host" || words == "malformed header field", "{host:?}: {words}");
+    }
+}
+
+#[test]
+fn bodies_are_refused() {
+    for line in ["Content-Length: 5", "Content-Length: 00", "Content-Length: ", "Transfer-Encoding: chunked"] {
+        assert_eq!(bad(&head(&[line])), "a body is not taken here", "{line}");
+    }
+    assert_eq!(bad(&head(&["Content-Length: 0", "content-length: 7"])), "a body is not taken here");
+}
+
+#[test]
+fn malformed_heads_are_refused() {
+    const FOLDED: &str = "X-A: 1\r\n 2";
+    const BLANK_BEFORE_COLON: &str = "X-A : 1";
+    const NO_COLON: &str = "X-A";
+    const NO_NAME: &str = ": 1";
+    const NUL: &str = "X-A: \0";
+    const BARE_CR: &str = "X-A: a\rb";
+    for line in [FOLDED, BLANK_BEFORE_COLON, NO_COLON, NO_NAME, NUL, BARE_CR] {
+        assert_eq!(bad(&head(&[line])), "malformed header field", "{line:?}");
+    }
+    assert_eq!(bad(&head(&["X-A: 1\nX-B: 2"])), "line does not end in CRLF");
+    assert_eq!(bad(&head(&[]).replace("\r\n", "\n")), "line does not end in CRLF");
+    assert_eq!(bad("\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), "line does not end in CRLF");
+    assert_eq!(bad("\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), "not an HTTP request");
+    assert_eq!(bad(&first_line("GET / HTTP/2.0")), "HTTP version is not 1.1");
+    assert_eq!(bad(&first_line("GET / HTTP/1.2")), "HTTP version is not 1.1");
+    for line in ["GET  / HTTP/1.1", "GET /", "GET / ", "GET / a HTTP/1.1", "GET / HTTP/1.1 "] {
+        assert_eq!(refused(&first_line(line)).status(), 400, "{line:?}");
+    }
+}
+
+#[test]
+fn what_is_no_get_is_known_from_its_first_bytes() {
+    for (bytes, refusal) in [
+        (&b"POST "[..], Refusal::MethodNotAllowed),
+        (b"GETS ", Refusal::MethodNotAllowed),
+        (b"get ", Refusal::MethodNotAllowed),
+        (b"PRI * HTTP/2.0\r\n", Refusal::MethodNotAllowed),
+        (&[b'A'; 33], Refusal::MethodNotAllowed),
+        (b"\x16\x03\x01", Refusal::BadRequest("not an HTTP request")),
+        (b" GET", Refusal::BadRequest("not an HTTP request")),
+        (b"G\0", Refusal::BadRequest("not an HTTP request")),
+        (b"POST", Refusal::BadRequest("never")),
+    ] {
+        let got = parse(bytes).map(|request| assert!(request.is_none()));
+        assert_eq!(got, if bytes == b"POST" { Ok(()) } else { Err(refusal) }, "{bytes:?}");
+    }
+}
+
+#[test]
+fn bounds_hold_also_for_unfinished_heads() {
+    let target = format!("/{}", "a".repeat(UPGRADE_TARGET_BYTES_MAX - 1));
+    assert_eq!(verdict(&first_line(&format!("GET {target} HTTP/1.1"))).unwrap().path, target);
+    assert_eq!(refused(&first_line(&format!("GET {target}a HTTP/1.1"))), Refusal::TargetTooLong);
+    assert_eq!(parse(format!("GET {target}a").as_bytes()).err(), Some(Refusal::TargetTooLong));
+
+    let fill = UPGRADE_BYTES_MAX - head(&["X-Fill: "]).len();
+    let largest = head(&[&format!("X-Fill: {}", "a".repeat(fill))]);
+    assert_eq!(largest.len(), UPGRADE_BYTES_MAX);
+    assert!(parse(largest.as_bytes()).unwrap().is_some());
+    let larger = largest.replacen("X-Fill: ", "X-Fill: a", 1);
+    assert_eq!(parse(larger.as_bytes()).err(), Some(Refusal::HeadTooLarge));
+    assert_eq!(parse(&larger.as_bytes()[..UPGRADE_BYTES_MAX]).err(), Some(Refusal::HeadTooLarge));
+    assert!(parse(&larger.as_bytes()[..UPGRADE_BYTES_MAX - 1]).unwrap().is_none());
+
+    let own = head(&[]).lines().count() - 2;
+    let fields = |count: usize| head(&["X-A: 1"].repeat(count));
+    assert!(parse(fields(UPGRADE_HEADERS_MAX - own).as_bytes()).unwrap().is_some());
+    assert_eq!(parse(fields(UPGRADE_HEADERS_MAX - own + 1).as_bytes()).err(), Some(Refusal::HeadTooLarge));
+}
+
+#[test]
+fn damaged_heads_are_judged_without_a_panic_and_a_refusal_stays() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..2000 {
+        let mut bytes = head(&["Cookie: a=1"]).into_bytes();
+        for _ in 0..rng.usize(1..4) {
+            let at = rng.usize(..bytes.len());
+            match rng.u8(..4) {
+                0 => bytes[at] = rng.u8(..),
+                1 => bytes[at] = rng.choice(*b"\r\n\0 :,;/?#\t").expect("not empty"),
+                2 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, rng.choice(*b"\r\n \tA:").expect("not empty")),
+            }
+        }
+        let verdicts = (0..=bytes.len()).map(|end| parse(&bytes[..end]).map(|request| request.map(|r| r.head_bytes)));
+        let decided: Vec<_> = verdicts.skip_while(|verdict| *verdict == Ok(None)).collect();
+        match decided.first() {
+            Some(Ok(head_bytes)) => assert!(decided.iter().all(|verdict| *verdict == Ok(*head_bytes))),
+            Some(Err(_)) => assert!(decided.iter().all(Result::is_err), "{}", bytes.escape_ascii()),
+            None => {}
+        }
+    }
+}
