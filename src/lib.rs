@@ -1,5 +1,6 @@
 //! Corecast: a thread-per-core WebSocket message server on raw epoll.
 
+pub mod bus;
 #[path = "shard/counters.rs"]
 pub mod counters;
 pub mod ids;
