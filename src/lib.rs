@@ -5,4 +5,5 @@ pub mod bus;
 pub mod counters;
 pub mod ids;
 pub mod limits;
+pub mod protocol;
 pub mod ws;

@@ -1,0 +1,205 @@
+//! What is a command and what is not. Where the protocol's description leaves it open, the fixtures hold what the
+//! original server library was seen to accept and refuse.
+
+use super::*;
+use crate::protocol::command::{ConnectRequest, HistoryRequest, StreamPosition, SubscribeRequest};
+
+fn one(line: &str) -> Result<Command<'_>, Malformed> {
+    let mut all = commands(line.as_bytes());
+    let first = all.next().expect("a frame has a line").map(|(command, _)| command);
+    assert_eq!(all.next(), None);
+    first
+}
+
+fn body(line: &str) -> Body<'_> {
+    one(line).unwrap_or_else(|_| panic!("malformed: {line}")).body
+}
+
+#[test]
+fn every_command_with_every_field() {
+    let connect = ConnectRequest {
+        token: "t".into(),
+        data: br#"{"a": [1]}"#,
+        name: "js".into(),
+        version: "5.0".into(),
+        subs: br#"{"c":{"recover":true}}"#,
+    };
+    let line = r#"{"id":1,"connect":{"token":"t","data":{"a": [1]},"name":"js","version":"5.0","subs":{"c":{"recover":true}},"flag":1,"headers":{"a":"b"}}}"#;
+    assert_eq!(one(line), Ok(Command { id: 1, body: Body::Connect(connect) }));
+
+    let subscribe = SubscribeRequest {
+        channel: "news".into(),
+        token: "t".into(),
+        recover: true,
+        epoch: "xyz".into(),
+        offset: u64::MAX,
+        data: b"null",
+        positioned: true,
+        recoverable: true,
+        join_leave: true,
+        delta: "fossil".into(),
+        tf: br#"{"op":"and","nodes":[]}"#,
+        flag: 3,
+    };
+    let line = r#"{"subscribe":{"channel":"news","token":"t","recover":true,"epoch":"xyz","offset":18446744073709551615,"data":null,"positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","tf":{"op":"and","nodes":[]},"flag":3,"type":0},"id":4294967295}"#;
+    assert_eq!(one(line), Ok(Command { id: u32::MAX, body: Body::Subscribe(subscribe) }));
+
+    let line = r#"{"id":2,"history":{"channel":"c","limit":-1,"since":{"offset":5,"epoch":"e"},"reverse":true}}"#;
+    let since = Some(StreamPosition { offset: 5, epoch: "e".into() });
+    assert_eq!(body(line), Body::History(HistoryRequest { channel: "c".into(), limit: -1, since, reverse: true }));
+
+    let c = Cow::Borrowed("c");
+    let cases = [
+        (r#"{"id":2,"unsubscribe":{"channel":"c"}}"#, Body::Unsubscribe { channel: c.clone() }),
+        (r#"{"id":2,"publish":{"data":"x","channel":"c"}}"#, Body::Publish { channel: c.clone(), data: b"\"x\"" }),
+        (r#"{"id":2,"publish":{"channel":"c"}}"#, Body::Publish { channel: c.clone(), data: b"" }),
+        (r#"{"id":2,"publish":{"channel":"c","data":null}}"#, Body::Publish { channel: c.clone(), data: b"null" }),
+        (r#"{"id":2,"presence":{"channel":"c"}}"#, Body::Presence { channel: c.clone() }),
+        (r#"{"id":2,"presence_stats":{"channel":"c"}}"#, Body::PresenceStats { channel: c.clone() }),
+        (
+            r#"{"id":2,"history":{"channel":"c"}}"#,
+            Body::History(HistoryRequest { channel: c.clone(), ..Default::default() }),
+        ),
+        (r#"{"id":2,"rpc":{"method":"m","data":{}}}"#, Body::Rpc { method: "m".into(), data: b"{}" }),
+        (r#"{"id":2,"send":{"data":1}}"#, Body::Send { data: b"1" }),
+        (r#"{"send":{"data":1}}"#, Body::Send { data: b"1" }),
+        (r#"{"id":2,"refresh":{"token":"t"}}"#, Body::Refresh { token: "t".into() }),
+        (r#"{"id":2,"sub_refresh":{"channel":"c","token":"t"}}"#, Body::SubRefresh { channel: c, token: "t".into() }),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(body(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn what_has_no_id_and_nothing_to_send_is_a_pong_and_what_has_an_id_alone_is_unknown() {
+    for line in ["{}", " {} \r", r#"{"id":0}"#, r#"{"id":null}"#, r#"{"subscribe":{"channel":"x"}}"#, r#"{"foo":1}"#] {
+        assert_eq!(one(line), Ok(Command { id: 0, body: Body::Pong }), "{line}");
+    }
+    for line in [r#"{"id":2}"#, r#"{"id":2,"foo":{}}"#, r#"{"id":2,"ping":{}}"#, r#"{"id":2,"subscribe":null}"#] {
+        assert_eq!(one(line), Ok(Command { id: 2, body: Body::Unknown }), "{line}");
+    }
+    assert_eq!(body(r#"{"id":2,"SUBSCRIBE":{"channel":"x"}}"#), Body::Unknown, "names are as they are written");
+}
+
+#[test]
+fn malformed_lines_are_refused() {
+    let faults = [
+        ("empty", ""),
+        ("blank", "  "),
+        ("not json", "{bad}"),
+        ("an array", "[]"),
+        ("an array of fields", r#"[1,{"channel":"x"}]"#),
+        ("null", "null"),
+        ("a number", "1"),
+        ("a string", r#""x""#),
+        ("a body that is an array", r#"{"id":2,"subscribe":["x"]}"#),
+        ("a position that is an array", r#"{"id":2,"history":{"channel":"x","since":[1,"e"]}}"#),
+        ("a body that is a string", r#"{"id":2,"subscribe":"x"}"#),
+        ("trailing garbage", r#"{"id":2,"subscribe":{"channel":"x"}} trailing"#),
+        ("a second object", r#"{"id":2}{"id":3}"#),
+        ("a trailing comma", r#"{"id":2,"subscribe":{"channel":"x"},}"#),
+        ("cut short", r#"{"id":2,"subscribe":{"channel":"x"}"#),
+        ("id twice", r#"{"id":2,"id":3,"subscribe":{"channel":"x"}}"#),
+        ("a body twice", r#"{"id":2,"subscribe":{"channel":"x"},"subscribe":{"channel":"y"}}"#),
+        ("a null body twice", r#"{"id":2,"subscribe":null,"subscribe":{"channel":"y"}}"#),
+        ("a field twice", r#"{"id":2,"subscribe":{"channel":"x","channel":"y"}}"#),
+        ("data twice", r#"{"id":2,"publish":{"channel":"x","data":1,"data":2}}"#),
+        ("a negative id", r#"{"id":-1,"subscribe":{"channel":"x"}}"#),
+        ("an id past 32 bits", r#"{"id":4294967296,"subscribe":{"channel":"x"}}"#),
+        ("an id with a fraction", r#"{"id":2.0,"subscribe":{"channel":"x"}}"#),
+        ("an id with a leading zero", r#"{"id":02,"subscribe":{"channel":"x"}}"#),
+        ("an id as a string", r#"{"id":"2","subscribe":{"channel":"x"}}"#),
+        ("a channel as a number", r#"{"id":2,"subscribe":{"channel":1}}"#),
+        ("a flag as a number", r#"{"id":2,"subscribe":{"channel":"x","recover":1}}"#),
+        ("an offset as a string", r#"{"id":2,"subscribe":{"channel":"x","offset":"1"}}"#),
+        ("a control character in a name", "{\"id\":2,\"subscribe\":{\"channel\":\"x\ty\"}}"),
+        ("a control character in data", "{\"id\":2,\"publish\":{\"channel\":\"x\",\"data\":\"\u{1}\"}}"),
+        ("data that is not json", r#"{"id":2,"publish":{"channel":"x","data":{bad}}}"#),
+        ("data with a trailing comma", r#"{"id":2,"publish":{"channel":"x","data":[1,]}}"#),
+        ("an unknown field that is not json", r#"{"id":2,"foo":[1,]}"#),
+        ("half a surrogate pair in a name", r#"{"id":2,"subscribe":{"channel":"x\ud800"}}"#),
+    ];
+    for (fault, line) in faults {
+        assert_eq!(one(line), Err(Malformed), "{fault}");
+        if let Some(whole) = line.strip_suffix('}') {
+            assert_eq!(one(whole), Err(Malformed), "{fault}, cut");
+        }
+    }
+    assert_eq!(commands(b"{\"id\":2,\"publish\":{\"channel\":\"x\",\"data\":\"\xff\"}}").next(), Some(Err(Malformed)));
+    assert_eq!(commands(b"{\"id\":2,\"publish\":{\"channel\":\"\xff\",\"data\":1}}").next(), Some(Err(Malformed)));
+}
+
+#[test]
+fn a_command_cut_at_any_byte_is_malformed() {
+    let line = r#"{"id":3,"publish":{"channel":"r\u00e9","data":{"a":[1,"é\n",null]}}}"#;
+    assert!(one(line).is_ok());
+    for end in 0..line.len() {
+        assert_eq!(commands(&line.as_bytes()[..end]).next(), Some(Err(Malformed)), "{end}");
+    }
+}
+
+#[test]
+fn deep_nesting_in_a_payload_is_no_recursion() {
+    let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    let line = format!(r#"{{"id":2,"foo":{deep},"publish":{{"channel":"x","data":{deep}}}}}"#);
+    assert!(matches!(body(&line), Body::Publish { data, .. } if data == deep.as_bytes()));
+}
+
+#[test]
+fn where_bodies_compete_the_protocols_order_decides() {
+    let subscribe = Body::Subscribe(SubscribeRequest { channel: "x".into(), ..Default::default() });
+    assert_eq!(body(r#"{"id":2,"subscribe":{"channel":"x"},"publish":{"channel":"r","data":1}}"#), subscribe);
+    assert_eq!(body(r#"{"id":2,"publish":{"channel":"r","data":1},"subscribe":{"channel":"x"}}"#), subscribe);
+    let line = r#"{"id":2,"connect":null,"publish":{"channel":"r","data":1}}"#;
+    assert_eq!(body(line), Body::Publish { channel: "r".into(), data: b"1" });
+}
+
+#[test]
+fn names_are_borrowed_unless_they_have_escapes() {
+    let Body::Subscribe(plain) = body(r#"{"id":2,"subscribe":{"channel":"é:#42","epoch":null}}"#) else { panic!() };
+    assert!(matches!(plain.channel, Cow::Borrowed("é:#42")));
+    assert_eq!(plain.epoch, "");
+    let Body::Subscribe(escaped) = body(r#"{"id":2,"subscribe":{"channel":"\u0061\n\"\\\/"}}"#) else { panic!() };
+    assert!(matches!(escaped.channel, Cow::Owned(_)));
+    assert_eq!(escaped.channel, "a\n\"\\/");
+}
+
+#[test]
+fn payloads_are_the_bytes_of_the_frame() {
+    let line = r#"{"id":2,"publish":{"channel":"x","data": {"a": 1,	"b":"\u2028\ud800<é"} }}"#;
+    let Body::Publish { data, .. } = body(line) else { panic!() };
+    assert_eq!(data, r#"{"a": 1,	"b":"\u2028\ud800<é"}"#.as_bytes());
+    assert!(line.as_bytes().as_ptr_range().contains(&data.as_ptr()));
+}
+
+fn ids(frame: &[u8], start: usize) -> Vec<Result<(u32, usize), Malformed>> {
+    commands_from(frame, start).map(|item| item.map(|(command, end)| (command.id, end))).collect()
+}
+
+#[test]
+fn a_frame_is_split_at_line_breaks_and_one_may_end_it() {
+    assert_eq!(ids(b"{\"id\":1}\n{\"id\":2}", 0), [Ok((1, 9)), Ok((2, 17))]);
+    assert_eq!(ids(b"{\"id\":1}\n{\"id\":2}\n", 0), [Ok((1, 9)), Ok((2, 18))]);
+    assert_eq!(ids(b"{\"id\":1}\r\n{\"id\":2}\r\n", 0), [Ok((1, 10)), Ok((2, 20))]);
+    assert_eq!(ids(b"{\"id\":1}\n\n", 0), [Ok((1, 9)), Err(Malformed)]);
+    assert_eq!(ids(b"{\"id\":1}\n\n{\"id\":2}", 0), [Ok((1, 9)), Err(Malformed)]);
+    assert_eq!(ids(b"\n{\"id\":1}", 0), [Err(Malformed)]);
+    assert_eq!(ids(b"\n", 0), [Err(Malformed)]);
+    assert_eq!(ids(b"", 0), [Err(Malformed)]);
+    assert_eq!(ids(b"{\"id\":1}\n{bad}\n{\"id\":3}", 0), [Ok((1, 9)), Err(Malformed)]);
+}
+
+#[test]
+fn a_frame_is_left_after_any_command_and_taken_up_again() {
+    let frame = b"{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n";
+    let whole = ids(frame, 0);
+    let mut start = 0;
+    for (index, item) in whole.iter().enumerate() {
+        assert_eq!(ids(frame, start), whole[index..]);
+        let spilled = ids(&frame[start..], 0);
+        assert_eq!(spilled.len(), whole.len() - index);
+        start = item.expect("well formed").1;
+    }
+    assert_eq!((start, ids(frame, start).len()), (frame.len(), 0));
+}
