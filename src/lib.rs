@@ -3,7 +3,9 @@
 pub mod bus;
 #[path = "shard/counters.rs"]
 pub mod counters;
+pub mod hub;
 pub mod ids;
 pub mod limits;
+pub mod outbound;
 pub mod protocol;
 pub mod ws;
