@@ -1,0 +1,216 @@
+//! What an app may do on its shard: reply, cast, close, set a deadline, post mail. It never sees a socket.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::conn::{Conn, Edges, Phase, gate};
+use super::journal::{Journal, Note};
+use super::timers::{Millis, Wheel};
+use crate::bus::{Endpoint, Wake};
+use crate::counters::{Closed, Counters};
+use crate::ids::{ConnId, ShardId};
+use crate::limits::EngineLimits;
+use crate::outbound::{Cast, NO_QUEUE, Pool};
+use crate::ws::{self, Opcode};
+
+pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
+
+/// A close that waits for a safe moment.
+pub(super) struct Asked {
+    pub conn: ConnId,
+    pub code: u16,
+    pub reason: &'static str,
+    pub why: Closed,
+}
+
+/// The state of a shard below its app and above its sockets.
+pub struct Cx<M: Send> {
+    pub mail: Mailbox<M>,
+    pub counters: Counters,
+    pub limits: Arc<EngineLimits>,
+    pub(super) now: Millis,
+    pub(super) conns: Slab<Conn>,
+    pub(super) gates: Vec<u8>,
+    pub(super) queues: Pool,
+    pub(super) wheel: Wheel,
+    /// Slots whose queue may be written.
+    pub(super) wants: VecDeque<u32>,
+    /// What the app cast for the flush that begins.
+    pub(super) casts: Vec<Cast>,
+    pub(super) asked: Vec<Asked>,
+    /// The connection whose bytes are being handled, and what they provoked: it leaves at the end of that read.
+    pub(super) current: Option<u32>,
+    pub(super) burst: Vec<u8>,
+    pub(super) open: u64,
+    pub(super) spill_bytes: usize,
+    pub(super) journal: Journal,
+}
+
+impl<M: Send> Cx<M> {
+    pub(super) fn new(mail: Mailbox<M>, limits: Arc<EngineLimits>, journal: Journal, now: Millis) -> Self {
+        Self {
+            mail,
+            counters: Counters::default(),
+            now,
+            // Reserved, not touched: pages come with the connections, and the slab never moves.
+            conns: Slab::with_capacity(limits.connections_max as usize),
+            gates: Vec::new(),
+            queues: Pool::default(),
+            wheel: Wheel::new(now),
+            wants: VecDeque::new(),
+            casts: Vec::new(),
+            asked: Vec::new(),
+            current: None,
+            burst: Vec::new(),
+            open: 0,
+            spill_bytes: 0,
+            limits,
+            journal,
+        }
+    }
+
+    pub fn me(&self) -> ShardId {
+        self.mail.me()
+    }
+
+    /// The time of this turn, in milliseconds since the process began.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Queues one message for one peer. Ignored where the connection is no longer open.
+    pub fn reply(&mut self, conn: ConnId, opcode: Opcode, payload: &[u8]) {
+        self.reply_with(conn, opcode, |out| out.extend_from_slice(payload));
+    }
+
+    /// As `reply`; `write` appends the payload.
+    pub fn reply_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_open(conn) {
+            self.counters.replies += 1;
+            self.queue(conn.slot, |out| ws::frame_with(out, opcode, write));
+        }
+    }
+
+    /// Queues whole frames that are encoded already, for one peer.
+    pub fn reply_frames(&mut self, conn: ConnId, frames: &[u8]) {
+        if self.is_open(conn) {
+            self.queue(conn.slot, |out| out.extend_from_slice(frames));
+        }
+    }
+
+    /// The same frames to many peers. Only in `App::turn_end`.
+    pub fn cast(&mut self, cast: Cast) {
+        if !cast.members.is_empty() && !cast.frames.is_empty() {
+            self.casts.push(cast);
+        }
+    }
+
+    /// Ends a connection with a close frame, behind all that was queued for it before.
+    pub fn close(&mut self, conn: ConnId, code: u16, reason: &'static str) {
+        self.ask_close(conn, code, reason, Closed::ByApp);
+    }
+
+    pub(super) fn ask_close(&mut self, conn: ConnId, code: u16, reason: &'static str, why: Closed) {
+        if self.is_open(conn) {
+            self.conns[conn.index()].edges.set(Edges::CLOSE_ASKED);
+            self.asked.push(Asked { conn, code, reason, why });
+        }
+    }
+
+    /// Sets the connection's one deadline; an earlier one is forgotten. Kept to the tick, never early.
+    pub fn set_timer(&mut self, conn: ConnId, at: Millis) {
+        if self.is_open(conn) {
+            self.wheel.set(conn.slot, at);
+        }
+    }
+
+    /// Open, and no close asked for.
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.conns.get(conn.index()).is_some_and(|c| {
+            c.generation == conn.generation && c.phase == Phase::Open && !c.edges.has(Edges::CLOSE_ASKED)
+        })
+    }
+
+    /// We are the ones not reading: the peer's silence proves nothing.
+    pub fn is_stalled(&self, conn: ConnId) -> bool {
+        self.conns.get(conn.index()).is_some_and(|c| c.edges.has(Edges::STALLED))
+    }
+
+    /// The id of whoever is in the slot now.
+    pub fn conn_at(&self, slot: u32) -> Option<ConnId> {
+        self.conns.get(slot as usize).map(|c| ConnId { slot, generation: c.generation })
+    }
+
+    /// Moves posted mail into the mailboxes, as far as there is room: at the end of a turn, or within it where what the
+    /// turn gathered would pass a bound that is meant for slow receivers.
+    pub fn hand_out(&mut self) {
+        let sent = self.mail.dispatch();
+        self.counters.mail_pushes += u64::from(sent.pushes);
+        self.counters.mail_overflows += u64::from(sent.overflows);
+        self.counters.mail_wakes += u64::from(sent.wakes);
+    }
+
+    /// Hands a record to the control thread, which writes the log.
+    pub fn note(&mut self, note: Note) {
+        if !self.journal.push(note) {
+            self.counters.log_lost += 1;
+        }
+    }
+
+    /// Appends frames to what will be written to a slot: into the burst of the read under way, or into its queue.
+    pub(super) fn queue(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.current == Some(slot) {
+            return write(&mut self.burst);
+        }
+        let index = self.queue_index(slot);
+        let queue = self.queues.get_mut(index);
+        let before = queue.bytes();
+        queue.reply(write);
+        self.queued(slot, before);
+    }
+
+    /// The queue of a slot, made where there is none, marked where a cast is under way to it.
+    pub(super) fn queue_index(&mut self, slot: u32) -> u32 {
+        let conn = &mut self.conns[slot as usize];
+        if conn.queue == NO_QUEUE {
+            conn.queue = self.queues.take();
+            self.gates[slot as usize] |= gate::QUEUED;
+        }
+        if self.gates[slot as usize] & gate::TOUCHED != 0 {
+            self.queues.get_mut(conn.queue).mark_cast();
+        }
+        conn.queue
+    }
+
+    /// After something was queued: have it written, or, where the peer does not read and too much waited already, have
+    /// the connection closed. A bound is checked against what waited before: an empty queue takes any one item.
+    pub(super) fn queued(&mut self, slot: u32, waited: usize) {
+        if self.gates[slot as usize] & gate::BLOCKED == 0 {
+            return self.want(slot);
+        }
+        if waited > self.limits.outbound_bytes_max {
+            let conn = ConnId { slot, generation: self.conns[slot as usize].generation };
+            self.ask_close(conn, 0, "", Closed::Slow);
+        }
+    }
+
+    pub(super) fn want(&mut self, slot: u32) {
+        let edges = &mut self.conns[slot as usize].edges;
+        if !edges.has(Edges::IN_WANTS) {
+            edges.set(Edges::IN_WANTS);
+            self.wants.push_back(slot);
+        }
+    }
+
+    /// Gives the queue back where nothing waits any more.
+    pub(super) fn release_queue(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.queue != NO_QUEUE {
+            self.queues.give_back(conn.queue);
+            conn.queue = NO_QUEUE;
+            self.gates[slot as usize] &= !gate::QUEUED;
+        }
+    }
+}

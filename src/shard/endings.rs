@@ -1,0 +1,182 @@
+//! Every way a connection ends (RFC 6455, section 7), so that what we sent arrives: after our last byte comes our FIN, what
+//! the peer still sends is read and dropped within a bound, and only then is the socket closed. A bare close with bytes
+//! unread would send a reset, which eats the close frame.
+
+use std::mem;
+
+use super::app::Farewell;
+use super::conn::{Edges, Phase, gate};
+use super::journal::Note;
+use super::source::Source;
+use super::{App, Millis, Shard};
+use crate::counters::Closed;
+use crate::outbound::NO_QUEUE;
+use crate::ws::{self, Opcode};
+
+impl<A: App, S: Source> Shard<A, S> {
+    /// The peer broke the protocol: close frame, FIN, no wait for its close (RFC 6455, section 7.1.7).
+    pub(super) fn fail(&mut self, slot: u32, code: u16, reason: &'static str) {
+        if self.conn(slot).phase == Phase::Open {
+            ws::close_frame(&mut self.cx.burst, code, reason);
+            self.leave_open(slot, Closed::Protocol);
+        }
+        self.finish_after_burst(slot);
+    }
+
+    /// The peer's close frame: echoed where it was first, then the end (RFC 6455, section 5.5.1).
+    pub(super) fn peer_closed(&mut self, slot: u32, code: Option<u16>) {
+        if self.conn(slot).phase == Phase::Open {
+            match code {
+                Some(code) => ws::close_frame(&mut self.cx.burst, code, ""),
+                None => ws::frame(&mut self.cx.burst, Opcode::Close, &[]),
+            }
+            self.leave_open(slot, Closed::ByPeer);
+        }
+        self.finish_after_burst(slot);
+    }
+
+    /// Nothing more is parsed. The FIN follows when what is queued has left.
+    pub(super) fn finish_after_burst(&mut self, slot: u32) {
+        self.conn(slot).phase = Phase::Finishing;
+        self.cx.gates[slot as usize] |= gate::DEAF;
+        self.forget_input(slot);
+        self.arm(slot, self.cx.limits.close_timeout.as_millis() as Millis);
+    }
+
+    /// All that was queued has left: our FIN.
+    pub(super) fn finish(&mut self, slot: u32) {
+        let Some(source) = &mut self.sources[slot as usize] else { return };
+        source.shutdown_write();
+        if self.conn(slot).edges.has(Edges::ENDED) {
+            return self.die(slot, Closed::ByPeer);
+        }
+        self.conn(slot).phase = Phase::Lingering;
+        self.arm(slot, self.cx.limits.linger_timeout.as_millis() as Millis);
+    }
+
+    /// Zero was read.
+    pub(super) fn ended(&mut self, slot: u32) {
+        self.conn(slot).edges.set(Edges::ENDED);
+        let conn = self.conn(slot);
+        // The rest of what is queued still leaves, then our FIN.
+        if conn.phase != Phase::Finishing || conn.queue == NO_QUEUE {
+            self.die(slot, Closed::Vanished);
+        }
+    }
+
+    /// The socket is closed now. The slot waits until the app has forgotten it and no flush names it.
+    pub(super) fn die(&mut self, slot: u32, why: Closed) {
+        if self.conn(slot).phase == Phase::Dead {
+            return;
+        }
+        self.leave_open(slot, why);
+        self.conn(slot).phase = Phase::Dead;
+        self.sources[slot as usize] = None;
+        self.forget_input(slot);
+        self.cx.release_queue(slot);
+        self.cx.wheel.cancel(slot);
+        self.cx.gates[slot as usize] |= gate::DEAF | gate::DEAD;
+        if self.conn(slot).edges.has(Edges::LEFT) {
+            self.graves.push(slot);
+        }
+    }
+
+    /// From open to anything else: the app is told, once.
+    fn leave_open(&mut self, slot: u32, why: Closed) {
+        if self.conn(slot).phase != Phase::Open {
+            return;
+        }
+        self.cx.counters.closed[why as usize] += 1;
+        self.cx.open -= 1;
+        self.conn(slot).edges.clear(Edges::CLOSE_ASKED);
+        let id = self.id(slot);
+        self.app.closed(&mut self.cx, id, why);
+        self.cx.gates[slot as usize] |= gate::DEAF;
+        self.leaving.push_back(id);
+    }
+
+    fn arm(&mut self, slot: u32, after: Millis) {
+        let at = self.cx.now + after;
+        self.cx.wheel.set(slot, at);
+    }
+
+    /// Carries out the closes that were asked for. Who stands in an open flush first takes his share.
+    pub(super) fn close_asked(&mut self) {
+        for asked in mem::take(&mut self.cx.asked) {
+            let slot = asked.conn.slot;
+            if self.cx.conn_at(slot) != Some(asked.conn) || self.conn(slot).phase != Phase::Open {
+                continue;
+            }
+            if self.cx.gates[slot as usize] & gate::TOUCHED != 0 && asked.why != Closed::Slow {
+                self.cx.asked.push(asked);
+                continue;
+            }
+            let (code, reason) = match asked.why {
+                Closed::Slow => self.cut_slow(slot),
+                _ => (asked.code, asked.reason),
+            };
+            self.leave_open(slot, asked.why);
+            self.conn(slot).phase = Phase::Closing;
+            self.cx.queue(slot, |out| ws::close_frame(out, code, reason));
+            self.arm(slot, self.cx.limits.close_timeout.as_millis() as Millis);
+            self.revisit_spill(slot);
+            self.stand_ready(slot);
+        }
+    }
+
+    /// What waits for a peer that does not read is dropped, up to the frame it has half of.
+    fn cut_slow(&mut self, slot: u32) -> (u16, &'static str) {
+        // Nor does it get what an open flush still has for it: that would come behind a gap.
+        self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
+        let index = self.conn(slot).queue;
+        if index != NO_QUEUE {
+            let backlog_bytes = self.cx.queues.get(index).bytes();
+            self.cx.queues.get_mut(index).drop_unsent();
+            self.cx.note(Note::SlowClosed { slot, backlog_bytes });
+        }
+        let id = self.id(slot);
+        self.app.farewell(id, Farewell::Slow)
+    }
+
+    /// A deadline has come.
+    pub(super) fn deadline(&mut self, slot: u32) {
+        match self.conn(slot).phase {
+            Phase::Upgrading => {
+                // No deadline on a peer's bytes is judged while we are the ones not reading.
+                if self.conn(slot).edges.has(Edges::IN_READY) {
+                    return self.arm(slot, 1);
+                }
+                self.turn_away(slot, ws::Refusal::Timeout);
+            }
+            Phase::Open => {
+                let id = self.id(slot);
+                self.cx.current = Some(slot);
+                self.app.timer(&mut self.cx, id);
+                self.cx.current = None;
+                self.send_burst(slot);
+            }
+            Phase::Closing | Phase::Finishing | Phase::Lingering => self.die(slot, Closed::Vanished),
+            Phase::Dead => {}
+        }
+    }
+
+    /// Has the app forget those who are no longer open, and frees the slots that nobody names any more.
+    pub(super) fn bury(&mut self) {
+        let mut budget = self.cx.limits.mail_per_turn;
+        while let Some(&id) = self.leaving.front() {
+            if budget == 0 || !self.app.leave(&mut self.cx, id, &mut budget) {
+                break;
+            }
+            self.leaving.pop_front();
+            self.conn(id.slot).edges.set(Edges::LEFT);
+            if self.conn(id.slot).phase == Phase::Dead {
+                self.graves.push(id.slot);
+            }
+        }
+        if !self.flush.open {
+            for slot in self.graves.drain(..) {
+                self.cx.conns.remove(slot as usize);
+            }
+        }
+    }
+}

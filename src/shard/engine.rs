@@ -1,0 +1,132 @@
+//! All shards of a process: descriptors first, then the threads. This is where a program puts its own app on the engine.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use mio::Poll;
+
+use super::cx::Mailbox;
+use super::journal::{Journal, Note};
+use super::listen::{self, Address, ListenError};
+use super::port::{Inbox, Port, port};
+use super::run::{Eventfd, Runner, poll};
+use super::{App, Shard};
+use crate::bus::{self, Wake};
+use crate::ids::ShardId;
+use crate::limits::EngineLimits;
+
+/// What the engine shall do. `cores` has one entry per shard: the core it is pinned to, or `None`.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub listen: Vec<Address>,
+    pub cores: Vec<Option<usize>>,
+    pub limits: EngineLimits,
+    /// Share TCP ports with another server that listens there already.
+    pub join: bool,
+}
+
+/// Why the engine does not start.
+#[derive(Debug)]
+pub enum EngineError {
+    Listen(ListenError),
+    /// No epoll, eventfd or thread.
+    Kernel(io::Error),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::Kernel(error) => write!(f, "the kernel refused what the engine needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// Running shards. Dropping it leaves them running; `Order::Stop` on every port ends them.
+pub struct Engine<R> {
+    pub ports: Vec<Port<R>>,
+    /// Where each shard's log records come out; somebody must drain them, or they are lost and counted.
+    pub journals: Vec<Receiver<(ShardId, Note)>>,
+    /// The addresses as bound: port 0 is replaced by the kernel's choice.
+    pub bound: Vec<Address>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<R> Engine<R> {
+    /// Waits until every shard has stopped.
+    pub fn join(self) {
+        for thread in self.threads {
+            // A shard that panicked has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a shard is made of, before its thread makes it: the shard itself never leaves the thread.
+struct Seed<A: App, F> {
+    mail: Mailbox<A::Mail>,
+    poll: Poll,
+    listeners: Vec<OwnedFd>,
+    inbox: Inbox<A::Request>,
+    journal: Journal,
+    limits: Arc<EngineLimits>,
+    core: Option<usize>,
+    began: Instant,
+    make: F,
+}
+
+/// Starts one thread per entry of `plan.cores`; each makes its own app by `make`.
+pub fn start<A: App>(
+    plan: &Plan,
+    make: impl Fn(ShardId) -> A + Clone + Send + 'static,
+) -> Result<Engine<A::Request>, EngineError> {
+    let began = Instant::now();
+    let (listeners, bound) = listen::open(&plan.listen, plan.cores.len(), plan.join).map_err(EngineError::Listen)?;
+    let polls = plan.cores.iter().map(|_| poll()).collect::<Result<Vec<_>, _>>().map_err(EngineError::Kernel)?;
+    let wakers = polls.iter().map(|(_, waker)| Box::new(Eventfd(Arc::clone(waker))) as Box<dyn Wake>).collect();
+    let mailboxes = bus::mesh(wakers, bus::Bounds { mailbox_batches_max: plan.limits.mailbox_batches_max });
+    let limits = Arc::new(plan.limits.clone());
+    let mut engine = Engine { ports: Vec::new(), journals: Vec::new(), bound, threads: Vec::new() };
+    for (((mail, (poll, waker)), listeners), &core) in mailboxes.into_iter().zip(polls).zip(listeners).zip(&plan.cores)
+    {
+        let index = mail.me();
+        let (journal, records) = Journal::new(index);
+        let (orders, inbox) = port(Arc::new(move || Eventfd(Arc::clone(&waker)).wake()));
+        engine.ports.push(orders);
+        engine.journals.push(records);
+        let (limits, make) = (Arc::clone(&limits), make.clone());
+        let seed = Seed { mail, poll, listeners, inbox, journal, limits, core, began, make };
+        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || grow(seed));
+        engine.threads.push(thread.map_err(EngineError::Kernel)?);
+    }
+    Ok(engine)
+}
+
+/// The life of a shard's thread. If it ends badly, so does the process: never a half-dead server.
+fn grow<A: App, F: Fn(ShardId) -> A>(seed: Seed<A, F>) {
+    let whole = WholeOrNothing(seed.mail.me());
+    let app = (seed.make)(seed.mail.me());
+    let shard = Shard::new(app, seed.mail, seed.limits, seed.journal, 0);
+    let runner = Runner::new(shard, seed.poll, seed.listeners, seed.inbox, seed.began, seed.core);
+    if let Err(error) = runner.and_then(Runner::run) {
+        panic!("the kernel refused what a shard cannot do without: {error}");
+    }
+    std::mem::forget(whole);
+}
+
+/// Dropped only by a panic.
+struct WholeOrNothing(ShardId);
+
+impl Drop for WholeOrNothing {
+    fn drop(&mut self) {
+        eprintln!("corecast: shard {} has failed (the message is above); the whole process ends with it", self.0);
+        std::process::abort();
+    }
+}

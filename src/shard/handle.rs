@@ -1,0 +1,269 @@
+//! What received bytes mean: the request head, then frames, messages and the peer's close. What they provoke is gathered and
+//! leaves in one write at the end of the read, unless a cast or a backlog waits.
+
+use std::mem;
+
+use rustix::io::Errno;
+
+use super::app::{Flow, Message, Route};
+use super::conn::{Edges, Phase, gate};
+use super::source::Source;
+use super::{App, Shard};
+use crate::counters::{Closed, Refused};
+use crate::ids::ConnId;
+use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
+use crate::ws::{self, Event, Opcode, Refusal, Step};
+
+impl<A: App, S: Source> Shard<A, S> {
+    /// Handles bytes that begin at a boundary. Returns the bytes used up, and the length of the frame that the others
+    /// begin, where it is known. What it provokes leaves before it returns, unless a cast or a backlog waits.
+    pub(super) fn handle(&mut self, slot: u32, bytes: &mut [u8]) -> (usize, usize) {
+        self.cx.current = Some(slot);
+        let mut used = 0;
+        if self.conn(slot).phase == Phase::Upgrading {
+            used = self.upgrade(slot, bytes);
+            self.send_head(slot);
+        }
+        let mut need = 0;
+        let phase = self.conn(slot).phase;
+        if matches!(phase, Phase::Open | Phase::Closing) && used < bytes.len() {
+            let (frames, frame_bytes) = self.frames(slot, &mut bytes[used..]);
+            used += frames;
+            need = frame_bytes;
+            // Behind our close only the peer's is looked for: what else it sends is dropped, within the bound for that.
+            if phase == Phase::Closing {
+                self.discard(slot, frames);
+            }
+        } else if matches!(phase, Phase::Finishing | Phase::Lingering) {
+            self.discard(slot, bytes.len() - used);
+            used = bytes.len();
+        }
+        self.cx.current = None;
+        self.send_burst(slot);
+        (used, need)
+    }
+
+    fn discard(&mut self, slot: u32, n: usize) {
+        let conn = self.conn(slot);
+        conn.lingered = conn.lingered.saturating_add(n as u32);
+        if conn.lingered as usize > LINGER_BYTES_MAX {
+            self.die(slot, Closed::Reset);
+        }
+    }
+
+    /// Answers the request head once it is complete. Returns the bytes it took.
+    fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let (route, head_bytes, key) = match ws::parse_request(bytes) {
+            Ok(None) => return 0,
+            Ok(Some(request)) => {
+                let route = if self.drain.is_some() {
+                    Route::Refuse(Refusal::Unavailable { retry_after_s: 1 })
+                } else {
+                    self.app.route(&mut self.cx, &request)
+                };
+                (route, request.head_bytes, request.upgrade.as_ref().map(|upgrade| *upgrade.key))
+            }
+            Err(refusal) => (Route::Refuse(refusal), bytes.len(), None),
+        };
+        match (route, key) {
+            (Route::Upgrade { protocol, route }, Some(key)) => {
+                ws::accept(&mut self.cx.burst, &key, protocol);
+                self.conn(slot).phase = Phase::Open;
+                self.conn(slot).edges.clear(Edges::LEFT);
+                self.cx.gates[slot as usize] &= !gate::DEAF;
+                self.cx.wheel.cancel(slot);
+                self.cx.open += 1;
+                let id = self.id(slot);
+                self.app.open(&mut self.cx, id, route);
+            }
+            (Route::Upgrade { .. }, None) => self.refuse(slot, Refusal::UpgradeRequired),
+            (Route::Refuse(refusal), _) => self.refuse(slot, refusal),
+            (Route::Respond { status, content_type, body }, _) => {
+                ws::http_response(&mut self.cx.burst, status, content_type, body);
+                self.finish_after_burst(slot);
+            }
+        }
+        head_bytes
+    }
+
+    /// Refuses a connection of our own accord, not in answer to its bytes.
+    pub(super) fn turn_away(&mut self, slot: u32, refusal: Refusal) {
+        self.refuse(slot, refusal);
+        self.send_head(slot);
+        self.send_burst(slot);
+    }
+
+    fn refuse(&mut self, slot: u32, refusal: Refusal) {
+        let why = match refusal {
+            Refusal::BadRequest(_) => Refused::BadRequest,
+            Refusal::NotFound => Refused::NotFound,
+            Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
+            Refusal::Timeout => Refused::Timeout,
+            Refusal::TargetTooLong => Refused::TargetTooLong,
+            Refusal::UpgradeRequired => Refused::UpgradeRequired,
+            Refusal::HeadTooLarge => Refused::HeadTooLarge,
+            Refusal::Unavailable { .. } if self.drain.is_some() => Refused::Draining,
+            Refusal::Unavailable { .. } => Refused::Full,
+        };
+        self.cx.counters.refused[why as usize] += 1;
+        refusal.write(&mut self.cx.burst);
+        self.finish_after_burst(slot);
+    }
+
+    /// Decodes and handles all whole frames. Returns bytes used, and the length of the frame that follows if known.
+    fn frames(&mut self, slot: u32, bytes: &mut [u8]) -> (usize, usize) {
+        let limit = self.cx.limits.message_bytes_max;
+        let mut used = 0;
+        while used < bytes.len() {
+            let (consumed, event) = match self.conn(slot).decoder.decode(&mut bytes[used..], limit) {
+                Ok(Step::Partial { frame_bytes }) => return (used, frame_bytes.unwrap_or(0)),
+                Ok(Step::Frame { consumed, event }) => (consumed, event),
+                Err(violation) => {
+                    self.fail(slot, violation.close_code(), violation.reason());
+                    return (bytes.len(), 0);
+                }
+            };
+            let reflect = event.and_then(|event| self.frame_event(slot, event));
+            if let Some((text, offset, length)) = reflect {
+                self.reflect(slot, &mut bytes[used..], text, offset, length);
+            }
+            used += consumed;
+            let conn = self.conn(slot);
+            if !matches!(conn.phase, Phase::Open | Phase::Closing) {
+                return (bytes.len(), 0);
+            }
+            if conn.edges.has(Edges::STALLED | Edges::CLOSE_ASKED) {
+                break;
+            }
+        }
+        (used, 0)
+    }
+
+    /// Handles one event; where the payload shall go back as it stands, says where it is in the buffer.
+    fn frame_event(&mut self, slot: u32, event: Event<'_>) -> Option<(bool, usize, usize)> {
+        let id = self.id(slot);
+        let open = self.conn(slot).phase == Phase::Open;
+        match event {
+            Event::Message { text, payload, offset } if open => {
+                self.cx.counters.messages_in += 1;
+                return self.message(id, text, payload, Some(offset));
+            }
+            Event::Assembled { text, mut payload } if open => {
+                self.cx.counters.messages_in += 1;
+                self.message(id, text, &mut payload, None);
+            }
+            Event::Ping(payload) if open => ws::frame(&mut self.cx.burst, Opcode::Pong, payload),
+            Event::Pong(_) if open => self.app.pong(&mut self.cx, id),
+            Event::Close(close) => self.peer_closed(slot, close.map(|(code, _)| code)),
+            _ => {}
+        }
+        None
+    }
+
+    pub(super) fn message(
+        &mut self,
+        id: ConnId,
+        text: bool,
+        payload: &mut [u8],
+        offset: Option<usize>,
+    ) -> Option<(bool, usize, usize)> {
+        match self.app.message(&mut self.cx, id, Message { text, payload: &mut *payload }) {
+            Flow::Done => None,
+            Flow::Reflect => {
+                self.cx.counters.replies += 1;
+                match offset {
+                    Some(offset) => Some((text, offset, payload.len())),
+                    None => {
+                        ws::frame(&mut self.cx.burst, if text { Opcode::Text } else { Opcode::Binary }, payload);
+                        None
+                    }
+                }
+            }
+            Flow::Stall { consumed } if consumed == payload.len() => None,
+            Flow::Stall { consumed } => {
+                self.stall(id, text, &payload[consumed..]);
+                None
+            }
+        }
+    }
+
+    /// Sends a message back. A small one is copied behind what the read provoked so far; a large one gets its header
+    /// written in front, where the client's longer header was, and leaves from where it lies.
+    fn reflect(&mut self, slot: u32, bytes: &mut [u8], text: bool, offset: usize, length: usize) {
+        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        if length < GATHER_COPY_BYTES_MAX {
+            return ws::frame(&mut self.cx.burst, opcode, &bytes[offset..offset + length]);
+        }
+        self.send_burst(slot);
+        let mut header = [0; SERVER_HEADER_BYTES_MAX];
+        let n = ws::header(length, opcode, &mut header);
+        bytes[offset - n..offset].copy_from_slice(&header[..n]);
+        self.send_now(slot, &bytes[offset - n..offset + length]);
+    }
+
+    /// What a read provoked leaves: at once, or behind what waits.
+    pub(super) fn send_burst(&mut self, slot: u32) {
+        if !self.cx.burst.is_empty() {
+            let mut burst = mem::take(&mut self.cx.burst);
+            self.send_now(slot, &burst);
+            burst.clear();
+            self.cx.burst = burst;
+        }
+        let conn = &self.cx.conns[slot as usize];
+        if conn.phase == Phase::Finishing && conn.queue == crate::outbound::NO_QUEUE {
+            self.finish(slot);
+        }
+    }
+
+    /// The HTTP answer leaves by itself and whole, so that queues hold nothing but frames. A fresh socket that does not take
+    /// a few hundred bytes is not worth a queue.
+    fn send_head(&mut self, slot: u32) {
+        let head = mem::take(&mut self.cx.burst);
+        if let (Some(source), false) = (&mut self.sources[slot as usize], head.is_empty()) {
+            self.cx.counters.writes += 1;
+            match source.write(&head) {
+                Ok(n) if n == head.len() => self.cx.counters.bytes_out += n as u64,
+                _ => self.die(slot, Closed::Reset),
+            }
+        }
+        self.cx.burst = head;
+        self.cx.burst.clear();
+    }
+
+    fn send_now(&mut self, slot: u32, bytes: &[u8]) {
+        if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::BLOCKED | gate::DEAD) != 0 {
+            return self.keep_for_later(slot, bytes, 0);
+        }
+        let Some(source) = &mut self.sources[slot as usize] else { return };
+        self.cx.counters.writes += 1;
+        let written = match source.write(bytes) {
+            Ok(n) => n,
+            Err(Errno::AGAIN) => 0,
+            Err(_) => return self.die(slot, Closed::Reset),
+        };
+        self.cx.counters.bytes_out += written as u64;
+        if written < bytes.len() {
+            self.block(slot);
+            self.keep_for_later(slot, bytes, written);
+        }
+    }
+
+    pub(super) fn block(&mut self, slot: u32) {
+        self.cx.counters.writes_short += 1;
+        self.cx.gates[slot as usize] |= gate::BLOCKED;
+    }
+
+    /// Queues frames of which `written` bytes have left already, which is possible only where nothing waits.
+    fn keep_for_later(&mut self, slot: u32, frames: &[u8], written: usize) {
+        if self.conn(slot).phase == Phase::Dead {
+            return;
+        }
+        let current = self.cx.current.take();
+        self.cx.queue(slot, |out| out.extend_from_slice(frames));
+        self.cx.current = current;
+        if written > 0 {
+            let index = self.conn(slot).queue;
+            self.cx.queues.get_mut(index).advance(written);
+        }
+    }
+}

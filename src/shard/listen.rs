@@ -1,0 +1,207 @@
+//! Listeners: all made by one thread, in shard order, before the shards start. Options are set once on the listener, and
+//! what it accepts inherits them.
+//!
+//! TCP addresses get one SO_REUSEPORT socket per shard, among which the kernel spreads connections. Unix sockets and
+//! inherited descriptors are one socket that all shards accept from. Before the first SO_REUSEPORT bind the port is
+//! probed without it: a second server by mistake would silently take half of the clients.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd; // safe hand-over of descriptors by LISTEN_FDS (sd_listen_fds(3)); Apache-2.0, small, kept
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that may wait for accept; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+/// Bytes in a socket's send buffer that are not on the wire yet, past which it takes no more: slowness shows early, and
+/// what waits, waits with us, where it is bounded and shared (TCP_NOTSENT_LOWAT).
+const NOTSENT_LOWAT: u32 = 64 * 1024;
+/// The first descriptor of sd_listen_fds(3).
+const INHERITED_FIRST: i32 = 3;
+
+/// Where clients connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// A descriptor passed by the parent process (`LISTEN_FDS`), by its number.
+    Inherited(i32),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
+/// Why an address cannot be listened on, and what to do about it.
+#[derive(Debug)]
+pub struct ListenError {
+    pub address: Address,
+    pub error: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
+        match (self.error.kind(), &self.address) {
+            (io::ErrorKind::AddrInUse, Address::Tcp(a)) => write!(
+                f,
+                "\n  Another process has port {p}; `ss -ltnp 'sport = :{p}'` names it. Stop it, choose another --listen, or \
+                 give --join if it is a server of ours that this one shall share the port with.",
+                p = a.port()
+            ),
+            (io::ErrorKind::AddrInUse, _) => {
+                write!(f, "\n  Another process listens there. Stop it or choose another path.")
+            }
+            (io::ErrorKind::PermissionDenied, Address::Tcp(a)) if a.port() < 1024 => {
+                write!(f, "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.")
+            }
+            (io::ErrorKind::AddrNotAvailable, _) => {
+                write!(f, "\n  No interface of this host has that address; `ip addr` shows which there are.")
+            }
+            (io::ErrorKind::NotFound, Address::Inherited(_)) => write!(
+                f,
+                "\n  The parent process must pass it as systemd does: LISTEN_FDS and LISTEN_PID set, numbers from 3 on."
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// One shard's listeners, in the order of the addresses.
+pub type Listeners = Vec<OwnedFd>;
+
+/// Opens all addresses for all shards; `result[shard]` are that shard's. Also returns the addresses as bound: port 0 is
+/// replaced by the kernel's choice.
+pub fn open(addresses: &[Address], shards: usize, join: bool) -> Result<(Vec<Listeners>, Vec<Address>), ListenError> {
+    let mut per_shard: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+    let mut inherited = ListenFd::from_env();
+    let mut bound = Vec::new();
+    for address in addresses {
+        let fail = |error| ListenError { address: address.clone(), error };
+        let (sockets, at) = match address {
+            Address::Tcp(at) => open_tcp(*at, shards, join).map(|(s, at)| (s, Address::Tcp(at))),
+            Address::Unix(path) => open_unix(path).and_then(|s| copies(s, shards)).map(|s| (s, address.clone())),
+            Address::Inherited(number) => {
+                take_inherited(&mut inherited, *number).and_then(|s| copies(s, shards)).map(|s| (s, address.clone()))
+            }
+        }
+        .map_err(fail)?;
+        bound.push(at);
+        per_shard.iter_mut().zip(sockets).for_each(|(listeners, socket)| listeners.push(socket.into()));
+    }
+    Ok((per_shard, bound))
+}
+
+fn open_tcp(address: SocketAddr, shards: usize, join: bool) -> io::Result<(Vec<Socket>, SocketAddr)> {
+    if !join && address.port() != 0 {
+        tcp_socket(address, false)?;
+    }
+    let first = tcp_socket(address, true)?;
+    let bound = first.local_addr()?.as_socket().unwrap_or(address);
+    let mut sockets = vec![first];
+    for _ in 1..shards {
+        sockets.push(tcp_socket(bound, true)?);
+    }
+    // Listening begins when all are bound: the kernel numbers the group's sockets in this order.
+    for socket in &sockets {
+        socket.listen(BACKLOG)?;
+    }
+    Ok((sockets, bound))
+}
+
+fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn open_unix(path: &Path) -> io::Result<Socket> {
+    // A socket file that nobody answers on is left over from a process that was killed.
+    if path.exists() && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn take_inherited(inherited: &mut ListenFd, number: i32) -> io::Result<Socket> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "no such descriptor was passed");
+    let index = usize::try_from(number - INHERITED_FIRST).map_err(|_| missing())?;
+    if index >= inherited.len() {
+        return Err(missing());
+    }
+    let socket = match inherited.take_tcp_listener(index) {
+        Ok(listener) => Socket::from(listener.ok_or_else(missing)?),
+        Err(_) => Socket::from(Option::<UnixListener>::ok_or_else(inherited.take_unix_listener(index)?, missing)?),
+    };
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn copies(socket: Socket, shards: usize) -> io::Result<Vec<Socket>> {
+    let mut sockets = (1..shards).map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    sockets.push(socket);
+    Ok(sockets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any() -> Address {
+        Address::Tcp("127.0.0.1:0".parse().expect("an address"))
+    }
+
+    #[test]
+    fn every_shard_gets_its_own_socket_on_the_one_port() {
+        let (listeners, bound) = open(&[any(), any()], 3, false).expect("ports are free");
+        assert_eq!(listeners.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+        assert!(bound.iter().all(|at| matches!(at, Address::Tcp(a) if a.port() != 0)));
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_refused_unless_joined() {
+        let (_held, bound) = open(&[any()], 1, false).expect("a port is free");
+        let refused = open(&bound, 1, false).expect_err("the port is taken");
+        assert!(refused.to_string().contains("--join"), "{refused}");
+        open(&bound, 2, true).expect("joined");
+    }
+
+    #[test]
+    fn a_socket_file_left_behind_is_replaced_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("corecast-test-{}.sock", std::process::id()));
+        let address = [Address::Unix(path.clone())];
+        let first = open(&address, 2, false).expect("the path is free");
+        assert!(open(&address, 1, false).is_err());
+        drop(first);
+        open(&address, 1, false).expect("nobody answers there any more");
+        std::fs::remove_file(path).expect("it was made");
+    }
+
+    #[test]
+    fn a_descriptor_that_nobody_passed_is_named() {
+        let refused = open(&[Address::Inherited(3)], 1, false).expect_err("nothing was passed");
+        assert!(refused.to_string().contains("LISTEN_FDS"), "{refused}");
+    }
+}

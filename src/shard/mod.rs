@@ -1,0 +1,138 @@
+//! The event loop of one core: sockets, frames and deadlines. It knows no dialect and no channels.
+//!
+//! - `app`     what a shard asks of the layer above · `cx` what it offers it
+//! - `conn`    a connection's phase, edges and gate · `source` the byte source below the codec
+//! - `read`    bytes in · `handle` what they mean: upgrade, frames, messages
+//! - `flush`   bytes out: replies and casts · `endings` every way to end
+//! - `turn`    one turn, in its order, over fake or real sockets · `run` the same over mio
+//! - `engine` all shards of a process, and how a program puts its own app on them
+//! - `listen`  listeners and their options · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
+//!
+//! `Shard` is generic over its app and its sources, so that the simulation runs this very code over fake sockets.
+
+mod app;
+mod conn;
+pub mod counters;
+mod cx;
+mod endings;
+pub mod engine;
+mod flush;
+mod handle;
+pub mod journal;
+pub mod listen;
+pub mod pin;
+pub mod port;
+mod read;
+pub mod run;
+pub mod source;
+mod timers;
+mod turn;
+
+pub use app::{App, Farewell, Flow, Message, Route};
+pub use cx::{Cx, Mailbox};
+pub use timers::Millis;
+pub use turn::{Readiness, Wait};
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::bus::Batch;
+use crate::ids::ConnId;
+use crate::limits::{EngineLimits, RECEIVE_BYTES};
+use conn::{Conn, Edges, Phase};
+use flush::Flush;
+use journal::Journal;
+use source::Source;
+
+/// One shard: an app, its connections, and where they stand in a turn.
+pub struct Shard<A: App, S: Source> {
+    pub app: A,
+    pub cx: Cx<A::Mail>,
+    /// In slab order beside `cx.conns`; `None` where the socket is closed.
+    sources: Vec<Option<S>>,
+    receive: Box<[u8]>,
+    flush: Flush,
+    /// Deliveries in the next slice of a flush.
+    slice: u32,
+    /// Connections that must be looked at although no new edge will come.
+    ready: VecDeque<ConnId>,
+    /// Connections whose app could not take a message whole.
+    stalled: Vec<ConnId>,
+    /// Those who are no longer open and that the app has not forgotten yet; then slots that wait for the end of a flush.
+    leaving: VecDeque<ConnId>,
+    graves: Vec<u32>,
+    /// A batch that a budget cut in two.
+    held: Option<Batch<A::Mail>>,
+    drain: Option<turn::Drain>,
+    generations: u32,
+    due: Vec<u32>,
+}
+
+impl<A: App, S: Source> Shard<A, S> {
+    pub fn new(app: A, mail: Mailbox<A::Mail>, limits: Arc<EngineLimits>, journal: Journal, now: Millis) -> Self {
+        let connections_max = limits.connections_max as usize;
+        Self {
+            app,
+            cx: Cx::new(mail, Arc::clone(&limits), journal, now),
+            sources: Vec::with_capacity(connections_max),
+            receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            flush: Flush::default(),
+            slice: limits.deliveries_per_slice,
+            ready: VecDeque::new(),
+            stalled: Vec::new(),
+            leaving: VecDeque::new(),
+            graves: Vec::new(),
+            held: None,
+            drain: None,
+            generations: 0,
+            due: Vec::new(),
+        }
+    }
+
+    /// Takes over a fresh connection, or gives it back where the shard is full.
+    pub fn adopt(&mut self, source: S) -> Result<ConnId, S> {
+        if self.cx.conns.len() >= self.cx.limits.connections_max as usize {
+            return Err(source);
+        }
+        self.generations = self.generations.wrapping_add(1);
+        let conn = Conn {
+            generation: self.generations,
+            queue: crate::outbound::NO_QUEUE,
+            spill: None,
+            decoder: crate::ws::Decoder::new(),
+            lingered: 0,
+            phase: Phase::Upgrading,
+            edges: Edges::fresh(),
+        };
+        let slot = self.cx.conns.insert(conn);
+        if slot == self.sources.len() {
+            self.sources.push(Some(source));
+            self.cx.gates.push(conn::gate::DEAF);
+        } else {
+            self.sources[slot] = Some(source);
+            self.cx.gates[slot] = conn::gate::DEAF;
+        }
+        self.cx.counters.accepted += 1;
+        let slot = slot as u32;
+        self.cx.wheel.set(slot, self.cx.now + self.cx.limits.upgrade_timeout.as_millis() as Millis);
+        Ok(ConnId { slot, generation: self.generations })
+    }
+
+    pub fn source(&mut self, conn: ConnId) -> Option<&mut S> {
+        self.cx.conn_at(conn.slot).filter(|&now| now == conn)?;
+        self.sources[conn.index()].as_mut()
+    }
+
+    /// Connections whose slot is taken, dead ones among them.
+    pub fn occupied(&self) -> usize {
+        self.cx.conns.len()
+    }
+
+    fn conn(&mut self, slot: u32) -> &mut Conn {
+        &mut self.cx.conns[slot as usize]
+    }
+
+    fn id(&self, slot: u32) -> ConnId {
+        ConnId { slot, generation: self.cx.conns[slot as usize].generation }
+    }
+}

@@ -1,0 +1,233 @@
+//! The loop over mio: one `Poll` per shard, edge-triggered, every socket registered once for both directions.
+//!
+//! Descriptors (poll, waker, listeners) are made before the thread starts. The clock is read once a turn.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::journal::Note;
+use super::port::{Inbox, Order};
+use super::source::Plain;
+use super::turn::{Readiness, Wait};
+use super::{App, Millis, Shard, pin};
+use crate::bus::Wake;
+use crate::counters::Refused;
+use crate::ids::ConnId;
+use crate::ws::Refusal;
+
+/// Events taken from the kernel at a time.
+const EVENTS_MAX: usize = 1024;
+/// How long a listener rests when there was no descriptor or memory for a connection.
+const ACCEPT_REST: Millis = 100;
+/// Slots of tokens that are no connection: the waker, then the listeners, counted down from the top.
+const WAKER: Token = Token(usize::MAX);
+
+/// A shard's eventfd, as the mailboxes know it.
+pub struct Eventfd(pub std::sync::Arc<mio::Waker>);
+
+impl Wake for Eventfd {
+    fn wake(&self) {
+        // The counter of an eventfd that nobody read is full after 2^64 - 1 writes.
+        self.0.wake().expect("an eventfd takes a write");
+    }
+}
+
+struct Listener {
+    socket: OwnedFd,
+    /// Connections may wait: no new edge will come until accept has said "would block".
+    ready: bool,
+    retry_at: Millis,
+}
+
+/// A shard and its place in the kernel, ready to run on a thread of its own.
+pub struct Runner<A: App> {
+    shard: Shard<A, Plain>,
+    poll: Poll,
+    listeners: Vec<Listener>,
+    inbox: Inbox<A::Request>,
+    began: Instant,
+    core: Option<usize>,
+}
+
+/// A poll with its waker, made before the mesh is: wakers are part of it.
+pub fn poll() -> io::Result<(Poll, std::sync::Arc<mio::Waker>)> {
+    let poll = Poll::new()?;
+    let waker = mio::Waker::new(poll.registry(), WAKER)?;
+    Ok((poll, std::sync::Arc::new(waker)))
+}
+
+impl<A: App> Runner<A> {
+    /// `began` is the zero of the process's clock; `core` is where `run` pins its thread.
+    pub fn new(
+        shard: Shard<A, Plain>,
+        poll: Poll,
+        listeners: Vec<OwnedFd>,
+        inbox: Inbox<A::Request>,
+        began: Instant,
+        core: Option<usize>,
+    ) -> io::Result<Self> {
+        let mut runner = Self { shard, poll, listeners: Vec::new(), inbox, began, core };
+        runner.shard.cx.counters.epoll_ctls = 1; // the waker's
+        for socket in listeners {
+            let token = Token(WAKER.0 - 1 - runner.listeners.len());
+            runner.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+            runner.shard.cx.counters.epoll_ctls += 1;
+            runner.listeners.push(Listener { socket, ready: true, retry_at: 0 });
+        }
+        Ok(runner)
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self) -> io::Result<()> {
+        let pinned = self.core.filter(|&core| pin::pin(core));
+        self.shard.note(Note::Started { core: pinned, wanted: self.core });
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut wait = Wait::No;
+        loop {
+            self.wait(&mut events, wait)?;
+            let turn_began = Instant::now();
+            self.shard.begin((turn_began - self.began).as_millis() as Millis);
+            if !self.orders() {
+                return Ok(());
+            }
+            for event in &events {
+                self.event(event);
+            }
+            self.accept()?;
+            wait = self.shard.end();
+            if self.listeners.iter().any(|listener| listener.ready) {
+                wait = self.wait_for_listeners(wait);
+            }
+            let turn_us = turn_began.elapsed().as_micros() as u32;
+            self.shard.cx.counters.turn(turn_us);
+            self.shard.turn_took(turn_us);
+        }
+    }
+
+    /// Sleeps only where nobody left work: announce, look once more, wait.
+    fn wait(&mut self, events: &mut Events, wait: Wait) -> io::Result<()> {
+        let blocking = wait != Wait::No && self.shard.cx.mail.may_sleep();
+        let timeout = match wait {
+            Wait::For(ms) if blocking => Some(Duration::from_millis(ms)),
+            Wait::Forever if blocking => None,
+            _ => Some(Duration::ZERO),
+        };
+        let counters = &mut self.shard.cx.counters;
+        counters.epoll_waits += 1;
+        counters.epoll_waits_blocking += u64::from(blocking);
+        let polled = self.poll.poll(events, timeout);
+        if blocking {
+            self.shard.cx.mail.awake();
+        }
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            polled => polled,
+        }
+    }
+
+    /// What the control thread wants. False where the shard shall stop.
+    fn orders(&mut self) -> bool {
+        while let Some(order) = self.inbox.next() {
+            match order {
+                Order::App(request) => self.shard.app.request(&mut self.shard.cx, request),
+                Order::Snapshot(answer) => {
+                    let mut snapshot = self.shard.snapshot();
+                    snapshot.core = self.core;
+                    answer(snapshot);
+                }
+                Order::Drain(window) => {
+                    // Closed, not only forgotten: the kernel refuses who comes now, or sends him to who joined the port.
+                    self.listeners.clear();
+                    self.shard.begin_drain(window);
+                }
+                Order::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn event(&mut self, event: &mio::event::Event) {
+        let token = event.token();
+        if token == WAKER {
+            return;
+        }
+        let from_top = WAKER.0 - 1 - token.0;
+        if from_top < u16::MAX as usize {
+            if let Some(listener) = self.listeners.get_mut(from_top) {
+                listener.ready = true;
+            }
+            return;
+        }
+        let readiness = Readiness {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            error: event.is_error(),
+        };
+        self.shard.event(ConnId::unpack(token.0 as u64), readiness);
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        let now = self.shard.cx.now();
+        let mut budget = self.shard.cx.limits.accepts_per_turn;
+        for index in 0..self.listeners.len() {
+            while self.listeners[index].ready && self.listeners[index].retry_at <= now && budget > 0 {
+                budget -= 1;
+                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+                match rustix::net::accept_with(&self.listeners[index].socket, flags) {
+                    Ok(socket) => self.welcome(socket)?,
+                    Err(Errno::AGAIN) => self.listeners[index].ready = false,
+                    Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                    Err(error) => {
+                        // No descriptor or no memory: who is here is served on, and it is tried again.
+                        self.listeners[index].retry_at = now + ACCEPT_REST;
+                        self.shard.note(Note::AcceptFailed { errno: error.raw_os_error() });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, socket: OwnedFd) -> io::Result<()> {
+        let fd = socket.as_raw_fd();
+        let conn = match self.shard.adopt(Plain(socket)) {
+            Ok(conn) => conn,
+            Err(Plain(socket)) => {
+                self.shard.cx.counters.refused[Refused::Full as usize] += 1;
+                let mut answer = Vec::new();
+                Refusal::Unavailable { retry_after_s: 1 }.write(&mut answer);
+                // Best effort: who is not let in has no claim on our time.
+                let _ = rustix::net::send(&socket, &answer, rustix::net::SendFlags::NOSIGNAL);
+                return Ok(());
+            }
+        };
+        let token = Token(conn.pack() as usize);
+        self.shard.cx.counters.epoll_ctls += 1;
+        self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)?;
+        self.shard.read_fresh(conn);
+        Ok(())
+    }
+
+    /// A listener stands ready beyond its budget, or rests: the wait must end for it.
+    fn wait_for_listeners(&self, wait: Wait) -> Wait {
+        let now = self.shard.cx.now();
+        let ready = self.listeners.iter().filter(|listener| listener.ready);
+        let rest = ready.map(|listener| listener.retry_at.saturating_sub(now)).min().unwrap_or(0);
+        match wait {
+            _ if rest == 0 => Wait::No,
+            Wait::For(ms) => Wait::For(ms.min(rest)),
+            Wait::Forever => Wait::For(rest),
+            Wait::No => Wait::No,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The byte source below the codec: what a shard asks of a socket, plain or (later) TLS. All above know only this.
+//!
+//! Everything shaped like a system call on a connection stands here. Calls never block: "would block" is `Errno::AGAIN`.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+/// A non-blocking stream of bytes in both directions.
+pub trait Source {
+    /// Bytes read, 0 at the end of the stream.
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno>;
+
+    /// Reads into the spare capacity of `into`, which is not empty.
+    fn read_spare(&mut self, into: &mut Vec<u8>) -> Result<usize, Errno>;
+
+    /// Bytes taken, at least one where `bytes` is not empty.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
+
+    /// Ends our direction: the peer reads an end of stream behind what was written.
+    fn shutdown_write(&mut self);
+
+    /// Bytes wait inside the source, for which the kernel will report no edge.
+    fn more_inside(&self) -> bool {
+        false
+    }
+}
+
+/// A stream socket of the kernel, TCP or unix.
+pub struct Plain(pub OwnedFd);
+
+impl Source for Plain {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        retry(|| rustix::net::recv(self.0.as_fd(), &mut *into, RecvFlags::empty()).map(|(n, _)| n))
+    }
+
+    fn read_spare(&mut self, into: &mut Vec<u8>) -> Result<usize, Errno> {
+        retry(|| {
+            rustix::net::recv(self.0.as_fd(), rustix::buffer::spare_capacity(into), RecvFlags::empty()).map(|(n, _)| n)
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        retry(|| rustix::net::send(self.0.as_fd(), bytes, SendFlags::NOSIGNAL))
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let mut none = SendAncillaryBuffer::default();
+        retry(|| rustix::net::sendmsg(self.0.as_fd(), slices, &mut none, SendFlags::NOSIGNAL))
+    }
+
+    fn shutdown_write(&mut self) {
+        // A socket that the peer has reset cannot be shut down, and need not be.
+        let _ = rustix::net::shutdown(self.0.as_fd(), Shutdown::Write);
+    }
+}
+
+fn retry(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}

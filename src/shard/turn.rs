@@ -1,0 +1,261 @@
+//! One turn of the loop, in its order: begin (clock, mail) → events → the rest (ready list, stalled, timers, own mail,
+//! mail out, one slice of the flush). Nothing here waits: `run` does, over mio, and the simulation does, over a seed.
+
+use std::mem;
+
+use super::app::Farewell;
+use super::conn::{Edges, Phase, gate};
+use super::journal::Note;
+use super::source::Source;
+use super::{App, Millis, Shard};
+use crate::counters::{Closed, Snapshot};
+use crate::ids::ConnId;
+use crate::limits::TICK;
+
+/// Rounds of own mail in one turn: a publication at home needs two, its answer and its delivery.
+const OWN_MAIL_ROUNDS: usize = 4;
+
+/// What the kernel said of a socket.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    /// The peer sends no more.
+    pub read_closed: bool,
+    /// An error, a reset among them.
+    pub error: bool,
+}
+
+/// How long the shard may wait for events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// Work is there: look at the kernel and go on.
+    No,
+    /// For so many milliseconds.
+    For(u64),
+    /// Until something happens.
+    Forever,
+}
+
+/// The shard is ending: closes are spread over a window.
+pub(super) struct Drain {
+    next_slot: u32,
+    /// The window's last tick; after it all that are left are closed at once.
+    until: Millis,
+    /// When the next wave goes.
+    wave_at: Millis,
+}
+
+impl<A: App, S: Source> Shard<A, S> {
+    /// The turn begins: what other shards sent is handled first.
+    pub fn begin(&mut self, now: Millis) {
+        self.cx.now = now;
+        let mut budget = self.cx.limits.mail_per_turn;
+        self.take_mail(&mut budget, false);
+    }
+
+    /// Mail, oldest first. While a flush is open and the next one has gathered its fill, mail waits in the mailbox, and
+    /// through its bound tells the senders.
+    fn take_mail(&mut self, budget: &mut u32, own: bool) {
+        while *budget > 0 {
+            if self.flush.open && self.app.turn_bytes() > self.cx.limits.turn_bytes_max {
+                return;
+            }
+            let next = match self.held.take() {
+                None if own => self.cx.mail.receive_own(),
+                None => self.cx.mail.receive(),
+                held => held,
+            };
+            let Some(mut batch) = next else { return };
+            self.app.mail(&mut self.cx, &mut batch, budget);
+            if batch.is_empty() {
+                self.cx.mail.recycle(batch);
+            } else {
+                self.held = Some(batch);
+            }
+        }
+    }
+
+    /// A socket has something to say.
+    pub fn event(&mut self, conn: ConnId, readiness: Readiness) {
+        if self.cx.conn_at(conn.slot) != Some(conn) || self.conn(conn.slot).phase == Phase::Dead {
+            return;
+        }
+        let slot = conn.slot;
+        if readiness.error {
+            return self.die(slot, Closed::Reset);
+        }
+        // EPOLLOUT comes with nearly every edge: the blocked bit is looked at first.
+        if self.cx.gates[conn.index()] & gate::BLOCKED != 0 && readiness.writable {
+            self.cx.gates[conn.index()] &= !gate::BLOCKED;
+            self.cx.want(slot);
+        }
+        if readiness.readable {
+            self.conn(slot).edges.set(Edges::READABLE);
+        }
+        if readiness.read_closed {
+            self.conn(slot).edges.set(Edges::READ_CLOSED);
+        }
+        if readiness.readable || readiness.read_closed {
+            self.read(slot);
+        }
+    }
+
+    /// A fresh connection may have been answered before it was asked: read it without waiting for an edge.
+    pub fn read_fresh(&mut self, conn: ConnId) {
+        self.event(conn, Readiness { readable: true, ..Readiness::default() });
+    }
+
+    /// The turn ends. Says how long the shard may wait.
+    pub fn end(&mut self) -> Wait {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            if self.cx.conn_at(id.slot) == Some(id) {
+                self.conn(id.slot).edges.clear(Edges::IN_READY);
+                self.read(id.slot);
+            }
+        }
+        self.resume_stalled();
+        let pushes_before = self.cx.counters.mail_pushes;
+        self.sweep();
+        self.drain_wave();
+        self.close_asked();
+        self.bury();
+        let mut budget = self.cx.limits.mail_per_turn;
+        self.hand_out();
+        for _ in 0..OWN_MAIL_ROUNDS {
+            let before = budget;
+            if self.held.is_none() {
+                self.take_mail(&mut budget, true);
+            }
+            if budget == before {
+                break;
+            }
+            self.hand_out();
+        }
+        self.flush();
+        self.cx.counters.turns += 1;
+        let moved = self.cx.counters.mail_pushes > pushes_before;
+        self.wait(moved)
+    }
+
+    /// Mail leaves. What others wait for goes before we begin to write.
+    fn hand_out(&mut self) {
+        self.app.before_dispatch(&mut self.cx);
+        self.cx.hand_out();
+    }
+
+    fn sweep(&mut self) {
+        let mut due = mem::take(&mut self.due);
+        self.cx.wheel.sweep(self.cx.now, &mut due);
+        for slot in due.drain(..) {
+            self.deadline(slot);
+        }
+        self.due = due;
+    }
+
+    fn wait(&self, moved: bool) -> Wait {
+        let cx = &self.cx;
+        let work = self.flush.open
+            || self.app.turn_bytes() > 0
+            || self.held.is_some()
+            || !self.ready.is_empty()
+            || !cx.wants.is_empty()
+            || !self.leaving.is_empty()
+            || !cx.asked.is_empty();
+        // Whoever waits for room in a mailbox looks again when something left; while nothing does, the receiver wakes us.
+        let room = moved && (!self.stalled.is_empty() || self.app.waits_for_room());
+        if work || room {
+            return Wait::No;
+        }
+        let tick = TICK.as_millis() as u64;
+        let kept = !self.stalled.is_empty() || cx.mail.has_overflow() || self.drain.is_some();
+        match cx.wheel.next_in(cx.now) {
+            Some(0) => Wait::No,
+            Some(ms) if kept => Wait::For(ms.min(tick)),
+            Some(ms) => Wait::For(ms),
+            None if kept => Wait::For(tick),
+            None => Wait::Forever,
+        }
+    }
+
+    /// From here on nobody new is let in, and who is here is closed in waves until `window` is over, served until then.
+    pub fn begin_drain(&mut self, window: Millis) {
+        if self.drain.is_none() {
+            self.drain = Some(Drain { next_slot: 0, until: self.cx.now + window, wave_at: self.cx.now });
+        }
+    }
+
+    fn drain_wave(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        if self.cx.now < drain.wave_at {
+            return;
+        }
+        let tick = TICK.as_millis() as u64;
+        drain.wave_at = self.cx.now + tick;
+        let waves_left = drain.until.saturating_sub(self.cx.now) / tick + 1;
+        let mut wave = (self.cx.conns.len() as u64).div_ceil(waves_left);
+        let (from, end) = (drain.next_slot, self.sources.len() as u32);
+        let mut slot = from;
+        while slot < end && wave > 0 {
+            if self.say_farewell(slot) {
+                wave -= 1;
+            }
+            slot += 1;
+        }
+        if let Some(drain) = &mut self.drain {
+            // The next round finds those who were not open yet, or took a freed slot.
+            drain.next_slot = if slot == end { 0 } else { slot };
+        }
+    }
+
+    /// True where the slot's connection was closed, or soon will be.
+    fn say_farewell(&mut self, slot: u32) -> bool {
+        let Some(id) = self.cx.conn_at(slot) else { return false };
+        match self.conn(slot).phase {
+            Phase::Open => {
+                let (code, reason) = self.app.farewell(id, Farewell::Shutdown);
+                self.cx.ask_close(id, code, reason, Closed::Shutdown);
+                true
+            }
+            Phase::Upgrading => {
+                self.turn_away(slot, crate::ws::Refusal::Unavailable { retry_after_s: 1 });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// A flush was cut and goes on in the next turn.
+    pub fn is_flushing(&self) -> bool {
+        self.flush.open
+    }
+
+    /// Nobody is connected and nothing is on its way out.
+    pub fn is_idle(&self) -> bool {
+        self.cx.conns.is_empty() && !self.flush.open && self.held.is_none() && !self.cx.mail.has_overflow()
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot {
+            shard: self.cx.me().0,
+            counters: self.cx.counters.clone(),
+            connections: self.cx.open,
+            occupied: self.cx.conns.len() as u64,
+            backlog_bytes: self.cx.queues.bytes(),
+            spill_bytes: self.cx.spill_bytes as u64,
+            idle: self.is_idle(),
+            ..Snapshot::default()
+        };
+        self.app.gauges(&mut snapshot);
+        snapshot
+    }
+
+    pub fn note(&mut self, note: Note) {
+        self.cx.note(note);
+    }
+}
