@@ -5,6 +5,7 @@ pub mod echo;
 pub mod hub;
 pub mod ids;
 pub mod limits;
+pub mod node;
 pub mod outbound;
 pub mod protocol;
 pub mod shard;
