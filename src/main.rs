@@ -1,1 +1,71 @@
-fn main() {}
+//! Arguments → checked config → `server::run`. Exit codes: 0 done, 1 failed while starting or running, 2 usage.
+
+mod cli;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Flags, Task};
+use corecast::config::{self, Faults};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("CORECAST_LOG", "info")).init();
+    match Cli::parse().command {
+        Task::Serve { config, flags } => serve(config.as_deref(), flags),
+        Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
+        Task::CheckConfig { file } => check(&file),
+    }
+}
+
+fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
+    let (config, remarks) = match config::load(file, environment(), flags.0) {
+        Ok(loaded) => loaded,
+        Err(faults) => return usage(&faults),
+    };
+    for remark in remarks {
+        log::warn!("{remark}");
+    }
+    match corecast::server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corecast: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match config::load(Some(file), std::iter::empty(), Vec::new()) {
+        Ok((_, remarks)) => {
+            let remarks: String = remarks.iter().map(|remark| format!("  note: {remark}\n")).collect();
+            print(&format!("{}: no faults\n{remarks}", file.display()))
+        }
+        Err(faults) => usage(&faults),
+    }
+}
+
+fn usage(faults: &Faults) -> ExitCode {
+    eprintln!("{faults}");
+    ExitCode::from(USAGE)
+}
+
+/// Results go to stdout; a reader that left early (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("corecast: cannot write to stdout: {error}");
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// The environment, less what is not UTF-8: no setting of ours could be.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

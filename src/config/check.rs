@@ -1,0 +1,158 @@
+//! Settings held against their ranges and against each other, once every value was read.
+
+use std::time::Duration;
+
+use super::value::{Wrong, show_duration};
+use super::{Config, Listen};
+use crate::limits::{RECEIVE_BYTES, SHARDS_MAX, TICK};
+
+/// Calls `fault` with the setting and what is wrong, for each thing that is.
+pub fn check(config: &Config, mut fault: impl FnMut(&str, Wrong)) {
+    let mut hold = |holds: bool, name: &str, what: String, mend: &str| {
+        if !holds {
+            fault(name, Wrong::new(what, mend));
+        }
+    };
+    cores(config, &mut hold);
+    sockets(config, &mut hold);
+    times(config, &mut hold);
+    bounds(config, &mut hold);
+}
+
+type Hold<'a> = dyn FnMut(bool, &str, String, &str) + 'a;
+
+fn cores(config: &Config, hold: &mut Hold<'_>) {
+    if let Some(shards) = config.shards {
+        let what = format!("{shards} is not within 1 and {SHARDS_MAX}");
+        hold((1..=SHARDS_MAX).contains(&shards), "shards", what, "choose about as many as there are cores");
+        if let Some(cores) = &config.cores {
+            let what = format!("{shards} shards do not fit on {} cores", cores.len());
+            let mend = "name more cores, or set oversubscribe";
+            hold(shards <= cores.len() || config.oversubscribe, "shards", what, mend);
+        }
+    }
+    if let Some(cores) = &config.cores {
+        let what = format!("{} cores are more than the {SHARDS_MAX} shards of one process", cores.len());
+        hold(cores.len() <= SHARDS_MAX || config.shards.is_some(), "cores", what, "name fewer, or set shards");
+    }
+}
+
+fn sockets(config: &Config, hold: &mut Hold<'_>) {
+    for (index, listen) in config.listeners.iter().enumerate() {
+        let zero = matches!(listen, Listen::Tcp(address) if address.port() == 0);
+        let twice = !zero && config.listeners[..index].contains(listen);
+        hold(!twice, "listen", format!("{listen} is named twice"), "name it once");
+        if let (Listen::Tcp(client), Some(admin)) = (listen, config.admin) {
+            let meet = client.port() == admin.port()
+                && client.port() != 0
+                && client.is_ipv4() == admin.is_ipv4()
+                && (client.ip() == admin.ip() || client.ip().is_unspecified() || admin.ip().is_unspecified());
+            let what = format!("{admin} meets the clients' address {client}");
+            hold(!meet, "admin.address", what, "choose another port, such as 9000");
+        }
+    }
+}
+
+fn times(config: &Config, hold: &mut Hold<'_>) {
+    let client = &config.client;
+    let ping = client.ping_interval;
+    let whole = ping >= Duration::from_secs(1) && ping.subsec_nanos() == 0;
+    let what = format!("{} is not a number of whole seconds, in which clients are told it", show_duration(ping));
+    hold(whole, "client.ping_interval", what, "write at least \"1s\", such as \"25s\"");
+    let what = format!(
+        "{} is not shorter than client.ping_interval, {}",
+        show_duration(client.pong_timeout),
+        show_duration(ping)
+    );
+    let mend = "make it shorter, such as \"8s\", or the interval longer: one ping is open at a time";
+    hold(client.pong_timeout < ping, "client.pong_timeout", what, mend);
+    for (name, span) in [
+        ("client.pong_timeout", client.pong_timeout),
+        ("client.stale_close_delay", client.stale_close_delay),
+        ("engine.upgrade_timeout", config.engine.upgrade_timeout),
+        ("engine.close_timeout", config.engine.close_timeout),
+        ("engine.linger_timeout", config.engine.linger_timeout),
+    ] {
+        let what = format!("{} is less than the step of the timers, {}", show_duration(span), show_duration(TICK));
+        hold(span >= TICK, name, what, "write at least \"100ms\"");
+    }
+    for (name, span) in [
+        ("client.ping_interval", ping),
+        ("client.stale_close_delay", client.stale_close_delay),
+        ("engine.upgrade_timeout", config.engine.upgrade_timeout),
+        ("engine.close_timeout", config.engine.close_timeout),
+        ("engine.linger_timeout", config.engine.linger_timeout),
+        ("shutdown.timeout", config.shutdown_timeout),
+    ] {
+        let what = format!("{} is more than an hour", show_duration(span));
+        hold(span <= Duration::from_secs(3600), name, what, "write at most \"1h\"");
+    }
+}
+
+fn bounds(config: &Config, hold: &mut Hold<'_>) {
+    let engine = &config.engine;
+    for (name, number, least) in [
+        ("client.channel_limit", config.client.channel_limit, 1),
+        ("client.queue_max_size", engine.outbound_bytes_max, 4096),
+        ("channel.max_length", config.channel.max_length, 1),
+        ("websocket.message_size_limit", engine.message_bytes_max, 128),
+        ("engine.connections_max", engine.connections_max as usize, 1),
+        ("engine.accepts_per_turn", engine.accepts_per_turn as usize, 1),
+        ("engine.read_bytes_per_turn", engine.read_bytes_per_turn, 4096),
+        ("engine.mail_per_turn", engine.mail_per_turn as usize, 1),
+        ("engine.deliveries_per_slice", engine.deliveries_per_slice as usize, 1),
+        ("engine.mailbox_batches_max", engine.mailbox_batches_max, 1),
+        ("engine.mail_bytes_max", engine.mail_bytes_max, 64 * 1024),
+        ("engine.turn_bytes_max", engine.turn_bytes_max, 64 * 1024),
+    ] {
+        hold(number >= least, name, format!("{number} is too small"), &format!("write at least {least}"));
+    }
+    // One message from the bus must fit into what may wait for a shard, else it could never be sent.
+    let message = engine.message_bytes_max;
+    for (name, number) in
+        [("engine.mail_bytes_max", engine.mail_bytes_max), ("engine.turn_bytes_max", engine.turn_bytes_max)]
+    {
+        let what = format!("{number} holds no message of websocket.message_size_limit, {message} bytes");
+        hold(number >= message, name, what, "make it larger, or the message limit smaller");
+    }
+    let length = config.channel.max_length;
+    let what = format!("{length} is more than a message could carry beside its command");
+    hold(length <= 4096 && length < message, "channel.max_length", what, "write at most 4096, such as 255");
+    let read = engine.read_bytes_per_turn;
+    let what = format!("{read} bytes is past 64 receive buffers of {RECEIVE_BYTES}: no other socket would be served");
+    hold(read <= 64 * RECEIVE_BYTES, "engine.read_bytes_per_turn", what, "write a smaller size, such as \"256KiB\"");
+}
+
+/// Things that may be meant but surprise.
+pub fn remarks(config: &Config) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let mut remark = |holds: bool, text: &str| {
+        if holds {
+            remarks.push(text.to_owned());
+        }
+    };
+    let public = |ip: std::net::IpAddr| !ip.is_loopback();
+    remark(
+        !config.client.insecure,
+        "client.insecure is false and this version verifies no tokens: every connect will be refused with 3501",
+    );
+    remark(
+        config.admin.is_some() && config.api_key.is_none(),
+        "http_api.key is unset: the server API will refuse every call",
+    );
+    remark(
+        config.admin.is_none() && config.api_key.is_some(),
+        "http_api.key is set but admin.address is not: the server API is not served",
+    );
+    remark(
+        config.admin.is_some_and(|admin| public(admin.ip())),
+        "admin.address is reachable from other machines: metrics, /stats and the page ask for no key",
+    );
+    let open = config.listeners.iter().any(|listen| matches!(listen, Listen::Tcp(address) if public(address.ip())));
+    remark(
+        config.dev && open,
+        "dev opens everything to whoever reaches the listen address, and that is not this machine only",
+    );
+    remark(config.oversubscribe, "oversubscribe: shards may share cores, so times measured here say little");
+    remarks
+}

@@ -1,0 +1,289 @@
+//! `/metrics`: the shards' numbers at the moment of the scrape, as OpenMetrics text or as Prometheus' older text.
+//!
+//! Nothing is registered and nothing is atomic: a collector writes what the snapshots hold. Each counter is one line of
+//! a table.
+
+use std::fmt::Error;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::{VERSION, process};
+use crate::counters::{Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
+
+/// The content type of what `encode` makes.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of what `older` makes of it.
+pub const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type Read<T> = fn(&T) -> u64;
+
+const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
+    ("connections_accepted", "Sockets taken from the listeners", |c| c.accepted),
+    ("messages", "Messages received whole, control frames not counted", |c| c.messages_in),
+    ("replies", "Messages queued for peers one by one", |c| c.replies),
+    ("publications", "Publications stamped by this shard as home", |c| c.publications),
+    ("deliveries", "Publications times their subscribers", |c| c.deliveries),
+    ("socket_reads", "Reads from client sockets", |c| c.reads),
+    ("socket_writes", "Writes to client sockets", |c| c.writes),
+    ("socket_writes_short", "Writes that the socket took in part or not at all", |c| c.writes_short),
+    ("received_bytes", "Bytes read from client sockets", |c| c.bytes_in),
+    ("sent_bytes", "Bytes written to client sockets", |c| c.bytes_out),
+    ("epoll_ctl", "epoll_ctl calls", |c| c.epoll_ctls),
+    ("mailbox_pushes", "Batches put into other shards' mailboxes", |c| c.mail_pushes),
+    ("mailbox_overflows", "Batches that found the mailbox full first", |c| c.mail_overflows),
+    ("mailbox_wakes", "Wakes of other shards, one eventfd write each", |c| c.mail_wakes),
+    ("publications_repaired", "Publications skipped for a slow shard and sent later", |c| c.publications_repaired),
+    ("publications_lost", "Publications skipped for a slow shard and not sent later", |c| c.publications_lost),
+    ("flushes_cut", "Flushes that ended in a later turn than they began in", |c| c.flushes_cut),
+    ("log_lost", "Log records that found the ring to the control thread full", |c| c.log_lost),
+];
+
+const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
+    ("connections", "Open WebSockets", |s| s.connections),
+    ("subscriptions", "Live subscriptions of this shard's connections", |s| s.subscriptions),
+    ("channels", "Channels that this shard is home to", |s| s.channels),
+    ("backlog_bytes", "Bytes that wait for slow peers", |s| s.backlog_bytes),
+    ("spill_bytes", "Bytes held in partly received messages", |s| s.spill_bytes),
+];
+
+/// The OpenMetrics text for these snapshots, with what the kernel says about the process.
+pub fn encode(snapshots: Vec<Snapshot>, started_at: f64) -> String {
+    let mut registry = Registry::default();
+    registry.sub_registry_with_prefix("corecast").register_collector(Box::new(Shards(snapshots)));
+    registry.sub_registry_with_prefix("process").register_collector(Box::new(Process { started_at }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("a String takes every write");
+    out
+}
+
+/// The same in the older format, for readers that do not ask for OpenMetrics: there a counter's `HELP` and `TYPE` name
+/// the sample, `_total` included.
+pub fn older(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut help = None;
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+            continue;
+        }
+        if let (Some((name, words)), Some(kind)) = (help.take(), line.rsplit(' ').next()) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            out.push_str(&format!("# HELP {name}{suffix} {words}\n# TYPE {name}{suffix} {kind}\n"));
+            continue;
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}
+
+#[derive(Debug)]
+struct Shards(Vec<Snapshot>);
+
+impl Collector for Shards {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        for (name, help, read) in GAUGES {
+            let mut family = open(&mut encoder, name, help, MetricType::Gauge)?;
+            for shard in &self.0 {
+                family.encode_family(&[("shard", shard.shard)])?.encode_gauge(&read(shard))?;
+            }
+        }
+        for (name, help, read) in COUNTERS {
+            let mut family = open(&mut encoder, name, help, MetricType::Counter)?;
+            for shard in &self.0 {
+                counter(family.encode_family(&[("shard", shard.shard)])?, read(&shard.counters))?;
+            }
+        }
+        let mut family = open(&mut encoder, "epoll_waits", "epoll_wait calls", MetricType::Counter)?;
+        for shard in &self.0 {
+            let blocking = shard.counters.epoll_waits_blocking;
+            let polling = shard.counters.epoll_waits.saturating_sub(blocking);
+            labelled(&mut family, shard, "mode", [("blocking", blocking), ("polling", polling)])?;
+        }
+        let help = "Connections refused before they became a WebSocket";
+        let mut family = open(&mut encoder, "connections_refused", help, MetricType::Counter)?;
+        for shard in &self.0 {
+            let reasons = Refused::ALL.map(|(reason, name)| (name, shard.counters.refused[reason as usize]));
+            labelled(&mut family, shard, "reason", reasons)?;
+        }
+        let mut family = open(&mut encoder, "connections_closed", "WebSockets that ended", MetricType::Counter)?;
+        for shard in &self.0 {
+            let reasons = Closed::ALL.map(|(reason, name)| (name, shard.counters.closed[reason as usize]));
+            labelled(&mut family, shard, "reason", reasons)?;
+        }
+        self.encode_turns(&mut encoder)?;
+        let mut family = open(&mut encoder, "shard_core", "The core that the shard is pinned to", MetricType::Gauge)?;
+        for (shard, core) in self.0.iter().filter_map(|shard| Some((shard, shard.core?))) {
+            family.encode_family(&[("shard", shard.shard)])?.encode_gauge(&(core as u64))?;
+        }
+        let mut family = open(&mut encoder, "build_info", "The version that runs, always 1", MetricType::Gauge)?;
+        family.encode_family(&[("version", VERSION)])?.encode_gauge(&1u64)
+    }
+}
+
+impl Shards {
+    fn encode_turns(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Loop turns by how long they worked, waiting not counted";
+        let mut family = open(encoder, "loop_turn_seconds", help, MetricType::Histogram)?;
+        let bounds = TURN_BUCKETS_US.iter().map(|&us| f64::from(us) / 1e6).chain([f64::INFINITY]);
+        for shard in &self.0 {
+            let counts = shard.counters.turn_us;
+            let buckets: Vec<(f64, u64)> = bounds.clone().zip(counts).collect();
+            let sum = shard.counters.turn_us_sum as f64 / 1e6;
+            let labels = [("shard", shard.shard)];
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn open<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &str,
+    kind: MetricType,
+) -> Result<MetricEncoder<'a>, Error> {
+    encoder.encode_descriptor(name, help, None, kind)
+}
+
+fn counter(mut metric: MetricEncoder<'_>, value: u64) -> Result<(), Error> {
+    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn labelled<const N: usize>(
+    family: &mut MetricEncoder<'_>,
+    shard: &Snapshot,
+    label: &str,
+    values: [(&str, u64); N],
+) -> Result<(), Error> {
+    for (name, value) in values {
+        let labels = [("shard", shard.shard.to_string()), (label, name.to_owned())];
+        counter(family.encode_family(&labels)?, value)?;
+    }
+    Ok(())
+}
+
+/// The names that every Prometheus client uses for its process.
+#[derive(Debug)]
+struct Process {
+    started_at: f64,
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        open(&mut encoder, "cpu_seconds", "User and system time of all threads", MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&process::cpu_seconds(), None)?;
+        open(&mut encoder, "start_time_seconds", "Start, in seconds since 1970", MetricType::Gauge)?
+            .encode_gauge(&self.started_at)?;
+        for (name, help, value) in [
+            ("resident_memory_bytes", "Resident memory", process::resident_bytes()),
+            ("open_fds", "Open file descriptors", process::open_descriptors()),
+            ("max_fds", "File descriptors that may be open", process::descriptors_max()),
+        ] {
+            if let Some(value) = value {
+                open(&mut encoder, name, help, MetricType::Gauge)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    fn snapshots() -> Vec<Snapshot> {
+        let mut shards = vec![Snapshot::default(), Snapshot { shard: 1, core: Some(3), ..Snapshot::default() }];
+        for shard in &mut shards {
+            shard.connections = 7 + u64::from(shard.shard);
+            shard.counters.writes = 5;
+            shard.counters.epoll_waits = 9;
+            shard.counters.epoll_waits_blocking = 2;
+            shard.counters.closed[Closed::Slow as usize] = 4;
+            for us in [1, 10, 11, 300_000] {
+                shard.counters.turn(us);
+            }
+        }
+        shards
+    }
+
+    /// Reads the text as strictly as its grammar is: every sample stands under its family's HELP and TYPE, its name
+    /// carries the suffix of the kind, no family is torn or comes twice, no series comes twice.
+    fn check(text: &str, openmetrics: bool) -> BTreeMap<String, f64> {
+        let mut samples = BTreeMap::new();
+        let mut families = BTreeSet::new();
+        let mut family = (String::new(), String::new());
+        let mut lines = text.strip_suffix('\n').expect("the last line ends").lines().peekable();
+        while let Some(line) = lines.next() {
+            if line == "# EOF" {
+                assert!(openmetrics && lines.peek().is_none());
+            } else if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, words) = rest.split_once(' ').expect("HELP has words");
+                assert!(!words.is_empty() && families.insert(name.to_owned()), "{name} comes twice");
+                let kind =
+                    lines.next().and_then(|line| line.strip_prefix("# TYPE ")).and_then(|line| line.strip_prefix(name));
+                let kind = kind.expect("TYPE follows HELP").trim();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+                family = (name.to_owned(), kind.to_owned());
+            } else {
+                let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+                let name = series.split('{').next().unwrap();
+                let rest = name.strip_prefix(&family.0).unwrap_or_else(|| panic!("{name} is not of {}", family.0));
+                let suffixes: &[&str] = match family.1.as_str() {
+                    "counter" if openmetrics => &["_total"],
+                    "histogram" => &["_bucket", "_sum", "_count"],
+                    _ => &[""],
+                };
+                assert!(suffixes.contains(&rest), "{name}");
+                assert!(family.1 != "counter" || name.ends_with("_total"), "{name}");
+                let value: f64 = value.parse().expect("a number");
+                assert!(samples.insert(series.to_owned(), value).is_none(), "{series} comes twice");
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn both_formats_are_well_formed_and_say_the_same() {
+        let text = encode(snapshots(), 1.5);
+        assert!(text.ends_with("# EOF\n"));
+        let samples = check(&text, true);
+        assert_eq!(samples, check(&older(&text), false));
+        for (series, value) in [
+            ("corecast_connections{shard=\"1\"}", 8.0),
+            ("corecast_socket_writes_total{shard=\"0\"}", 5.0),
+            ("corecast_epoll_waits_total{shard=\"0\",mode=\"blocking\"}", 2.0),
+            ("corecast_epoll_waits_total{shard=\"0\",mode=\"polling\"}", 7.0),
+            ("corecast_connections_closed_total{shard=\"1\",reason=\"slow\"}", 4.0),
+            ("corecast_shard_core{shard=\"1\"}", 3.0),
+            ("process_start_time_seconds", 1.5),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series}\n{text}");
+        }
+        assert!(samples.keys().any(|series| series.starts_with("corecast_build_info{version=")));
+        assert!(samples["process_resident_memory_bytes"] > 0.0 && samples["process_open_fds"] > 0.0);
+    }
+
+    #[test]
+    fn the_histogram_is_cumulative_and_ends_in_its_count() {
+        let samples = check(&encode(snapshots(), 0.0), true);
+        let bucket = |le: &str| samples[&format!("corecast_loop_turn_seconds_bucket{{le=\"{le}\",shard=\"0\"}}")];
+        assert_eq!(bucket("0.00001"), 2.0);
+        assert_eq!(bucket("0.000025"), 3.0);
+        assert_eq!(bucket("0.25"), 3.0);
+        assert_eq!(bucket("+Inf"), 4.0);
+        assert_eq!(samples["corecast_loop_turn_seconds_count{shard=\"0\"}"], 4.0);
+        assert!((samples["corecast_loop_turn_seconds_sum{shard=\"0\"}"] - 0.300_022).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_shards_that_answer_the_text_is_still_well_formed() {
+        check(&encode(Vec::new(), 0.0), true);
+    }
+}

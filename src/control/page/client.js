@@ -1,0 +1,127 @@
+// A small client of the JSON protocol on the browser's own WebSocket. It knows no page: it calls back with what happens.
+//
+// States: connecting → open → waiting → connecting …, or refused, which only `connect()` ends.
+
+const BACKOFF_MS_MIN = 500;
+const BACKOFF_MS_MAX = 20_000;
+// How much later than announced a ping may come before the connection counts as dead.
+const PING_GRACE_MS = 10_000;
+
+// Codes after which the server wants nobody back.
+const isFinal = (code) => code === 1009 || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
+
+/** One connection that is made again when it breaks, subscribed to one channel. Calls back with what happens. */
+export class Client {
+  constructor(url, channel, on) {
+    Object.assign(this, { url, channel, on, id: 0, failures: 0, calls: new Map(), open: false });
+    this.connect();
+  }
+
+  connect() {
+    clearTimeout(this.retry);
+    this.on.state("connecting");
+    this.calls.clear();
+    const socket = new WebSocket(this.url);
+    this.socket = socket;
+    socket.onmessage = (event) => this.receive(event.data);
+    socket.onclose = (event) => this.closed(event.code, event.reason);
+    socket.onopen = () => {
+      // Both in one frame: the server takes commands in order.
+      const connect = this.command({ connect: { name: "page" } }, (reply) => this.connected(reply));
+      const subscribe = this.command({ subscribe: { channel: this.channel } }, (reply) => this.subscribed(reply));
+      socket.send(`${connect}\n${subscribe}`);
+    };
+  }
+
+  command(body, done) {
+    this.id += 1;
+    this.calls.set(this.id, done);
+    return JSON.stringify({ id: this.id, ...body });
+  }
+
+  connected(reply) {
+    if (reply.error) {
+      this.refusal = reply.error;
+      this.socket.close();
+      return;
+    }
+    const { client, data, ping = 0, pong = false } = reply.connect;
+    Object.assign(this, { failures: 0, open: true, ping, pong });
+    this.alive();
+    this.on.state("open", { client, shard: data?.shard });
+  }
+
+  subscribed(reply) {
+    this.on.subscribed(this.channel, reply.error);
+  }
+
+  // Any frame is a sign of life; silence longer than the announced ping ends the connection.
+  alive() {
+    clearTimeout(this.silence);
+    if (this.ping > 0) {
+      this.silence = setTimeout(() => this.socket.close(4000, "no ping"), this.ping * 1000 + PING_GRACE_MS);
+    }
+  }
+
+  receive(frame) {
+    if (this.open) this.alive();
+    for (const line of frame.split("\n")) {
+      if (line === "") continue;
+      const reply = JSON.parse(line);
+      if (reply.id) {
+        const done = this.calls.get(reply.id);
+        this.calls.delete(reply.id);
+        done?.(reply);
+      } else if (reply.push) {
+        this.pushed(reply.push);
+      } else if (this.pong) {
+        this.socket.send("{}");
+      }
+    }
+  }
+
+  pushed(push) {
+    if (push.pub && push.channel === this.channel) this.on.publication(push.pub);
+    // From 2500 on the server asks us to subscribe anew.
+    if (push.unsubscribe && push.channel === this.channel) {
+      if (push.unsubscribe.code >= 2500) this.subscribe();
+      else this.on.subscribed(this.channel, { code: push.unsubscribe.code, message: push.unsubscribe.reason });
+    }
+  }
+
+  subscribe() {
+    this.socket.send(this.command({ subscribe: { channel: this.channel } }, (reply) => this.subscribed(reply)));
+  }
+
+  join(channel) {
+    if (channel === this.channel) return;
+    const left = this.channel;
+    this.channel = channel;
+    if (!this.open) return;
+    this.socket.send(this.command({ unsubscribe: { channel: left } }, () => {}));
+    this.subscribe();
+  }
+
+  publish(data, done) {
+    this.socket.send(this.command({ publish: { channel: this.channel, data } }, done));
+  }
+
+  closed(code, reason) {
+    clearTimeout(this.silence);
+    this.open = false;
+    const refusal = this.refusal;
+    this.refusal = undefined;
+    if (refusal && refusal.code >= 100 && !refusal.temporary && refusal.code !== 109) {
+      this.on.state("refused", { code: refusal.code, reason: refusal.message });
+    } else if (isFinal(code)) {
+      this.on.state("refused", { code, reason });
+    } else {
+      // Full jitter, so that many clients of one failed server do not come back together.
+      const span = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.failures);
+      const delay = Math.max(100, Math.random() * span);
+      this.failures += 1;
+      this.retry = setTimeout(() => this.connect(), delay);
+      this.on.state("waiting", { code, reason, delay });
+    }
+  }
+}

@@ -1,0 +1,51 @@
+//! What the kernel says about this process, from `/proc` (proc(5)). A number that cannot be read is left out.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// User and system time of all threads.
+pub fn cpu_seconds() -> f64 {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+/// Since Linux 6.2 the directory's size is the count. Before, each descriptor has to be listed.
+pub fn open_descriptors() -> Option<u64> {
+    let size = std::fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 {
+        return Some(size);
+    }
+    // The listing itself holds one open.
+    Some((std::fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1))
+}
+
+/// None where there is no limit.
+pub fn descriptors_max() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Now, in seconds since 1970.
+pub fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_answers() {
+        assert!(resident_bytes().unwrap() > 100_000);
+        assert!(cpu_seconds() >= 0.0);
+        let open = open_descriptors().unwrap();
+        assert!(open >= 3 && descriptors_max().is_none_or(|max| open <= max), "{open}");
+    }
+}

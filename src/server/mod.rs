@@ -1,0 +1,80 @@
+//! Wiring: config → engine → control thread; signals; the orderly end.
+//!
+//! Everything that can fail fails here, before the first client is let in, with the setting to change. Threads are one per
+//! shard; the caller's own becomes the control thread.
+
+mod ending;
+mod fleet;
+mod records;
+mod start;
+
+pub use fleet::Shards;
+pub use start::StartError;
+
+use std::sync::Arc;
+
+use crate::config::{Config, Listen};
+use crate::hub::Homes;
+use crate::node::{Node, Settings};
+use crate::shard::engine::{self, Plan};
+use crate::shard::listen::Address;
+use crate::shard::pin;
+use crate::site::Site;
+
+/// Runs the server until it is told to end by SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let files = start::raise_file_limit()?;
+    let cores = start::choose_cores(&config)?;
+    let admin = start::open_admin(&config)?;
+    let mut limits = config.engine.clone();
+    // No shard can have more connections than there are descriptors: what is reserved for them follows.
+    limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
+    let plan = Plan {
+        listen: config.listeners.iter().map(address).collect(),
+        cores: cores.clone(),
+        limits,
+        join: config.join,
+    };
+    let (homes, settings, echo) =
+        (Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes()), Arc::new(settings(&config)), config.echo);
+    let make = {
+        let (homes, shards) = (homes.clone(), cores.len());
+        move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
+    };
+    let ears = ending::Ears::open()?;
+    let mut engine = engine::start(&plan, make)?;
+    if let Some(cores) = &config.control_cores {
+        pin::pin_to(cores).map_err(StartError::ControlCores)?;
+    }
+    start::greet(&config, &engine.bound, admin.as_ref(), &cores, files);
+    let shards = Shards::new(std::mem::take(&mut engine.ports), homes);
+    ending::control(ears, &config, shards, admin, &engine.journals, &engine.bound);
+    engine.join();
+    Ok(())
+}
+
+fn address(listen: &Listen) -> Address {
+    match listen {
+        Listen::Tcp(address) => Address::Tcp(*address),
+        Listen::Unix(path) => Address::Unix(path.clone()),
+        Listen::Inherited(number) => Address::Inherited(*number),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let Config { client, channel, .. } = config;
+    Settings {
+        insecure: client.insecure,
+        allow_subscribe: channel.without_namespace.allow_subscribe_for_client,
+        allow_publish: channel.without_namespace.allow_publish_for_client,
+        any_namespace: config.dev,
+        tell_shard: config.dev,
+        allowed_origins: client.allowed_origins.clone(),
+        ping_interval: client.ping_interval,
+        pong_timeout: client.pong_timeout,
+        stale_close_delay: client.stale_close_delay,
+        channels_max: client.channel_limit,
+        channel_bytes_max: channel.max_length,
+        history_max: 0,
+    }
+}

@@ -1,0 +1,129 @@
+//! What must be right before the server starts, and what it says when it does.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+use crate::shard::engine::EngineError;
+use crate::shard::listen::Address;
+use crate::shard::pin;
+
+/// Descriptors below which a server is of no use: listeners, polls, logs, and a few clients.
+const FILES_MIN: u64 = 256;
+
+/// Why the server does not start, and what to do about it.
+#[derive(Debug)]
+pub enum StartError {
+    Engine(EngineError),
+    Admin { address: SocketAddr, error: io::Error },
+    Cores(String),
+    ControlCores(io::Error),
+    TooFewFiles { limit: u64 },
+    Kernel(io::Error),
+}
+
+impl From<EngineError> for StartError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(error) => error.fmt(f),
+            Self::Admin { address, error } => {
+                write!(f, "cannot listen on the admin address {address}: {error}\n  Choose another --admin.")
+            }
+            Self::Cores(what) => f.write_str(what),
+            Self::ControlCores(error) => write!(
+                f,
+                "cannot place the control thread: {error}\n  Name cores in --control-cores that this process may use: {:?}.",
+                pin::usable_cores()
+            ),
+            Self::TooFewFiles { limit } => write!(
+                f,
+                "this process may open {limit} files, and every connection is one; at least {FILES_MIN} are needed\n  \
+                 Raise the hard limit: `ulimit -Hn`, LimitNOFILE= in the systemd unit, or tuning/limits.d/corecast.conf."
+            ),
+            Self::Kernel(error) => write!(f, "the kernel refused what the server needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Raises the soft limit of descriptors to the hard one. Returns it.
+pub fn raise_file_limit() -> Result<u64, StartError> {
+    let now = getrlimit(Resource::Nofile);
+    let hard = now.maximum.unwrap_or(u64::MAX);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    let limit = if raised.is_ok() { hard } else { now.current.unwrap_or(hard) };
+    if limit < FILES_MIN { Err(StartError::TooFewFiles { limit }) } else { Ok(limit) }
+}
+
+/// One core per shard; `None` where more shards than cores were asked for, which are not pinned.
+pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
+    let usable = pin::usable_cores();
+    let chosen = config.cores.clone().unwrap_or_else(|| usable.clone());
+    if let Some(core) = chosen.iter().find(|core| !usable.contains(core)) {
+        return Err(StartError::Cores(format!(
+            "core {core} is not one that this process may use\n  Name cores in --cores out of {usable:?}."
+        )));
+    }
+    if chosen.is_empty() {
+        return Err(StartError::Cores("the kernel names no core that this process may use".into()));
+    }
+    let shards = config.shards.unwrap_or(chosen.len());
+    if shards > chosen.len() && !config.oversubscribe {
+        return Err(StartError::Cores(format!(
+            "{shards} shards on {} cores: shards would wait for each other\n  Lower --shards, name more --cores, or give \
+             --oversubscribe if that is wanted (for tests).",
+            chosen.len()
+        )));
+    }
+    if shards > chosen.len() {
+        return Ok(vec![None; shards]);
+    }
+    Ok(chosen.into_iter().take(shards).map(Some).collect())
+}
+
+pub fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let open = |address| TcpListener::bind(address).map_err(|error| StartError::Admin { address, error });
+    config.admin.map(open).transpose()
+}
+
+/// Says what runs where; in `--dev` also what to try next.
+pub fn greet(config: &Config, bound: &[Address], admin: Option<&TcpListener>, cores: &[Option<usize>], files: u64) {
+    let listed: Vec<_> = bound.iter().map(ToString::to_string).collect();
+    let pinned: Vec<_> = cores.iter().flatten().collect();
+    match pinned.is_empty() {
+        true => log::warn!("{} shards share the cores and are pinned to none: --oversubscribe", cores.len()),
+        false => log::info!("{} shards on cores {pinned:?}", cores.len()),
+    }
+    log::info!("{files} descriptors allowed: about {} connections", files.saturating_sub(FILES_MIN));
+    log::info!("clients connect to {}", listed.join(", "));
+    let admin = admin.and_then(|listener| listener.local_addr().ok());
+    if let Some(admin) = admin {
+        log::info!("admin address: http://{admin}/ (/health /metrics /stats /api)");
+    }
+    if !config.client.insecure {
+        log::warn!("client.insecure is off and this version knows no tokens: every connect is refused");
+    }
+    let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(at) } else { None });
+    if let (true, Some(client), Some(admin)) = (config.dev, client, admin) {
+        let key = config.api_key.as_deref().unwrap_or_default();
+        println!(
+            "corecast --dev: everybody may connect, subscribe and publish.\n\n  \
+             chat page    http://{admin}/\n  \
+             clients      ws://{client}/connection/websocket\n  \
+             echo         ws://{client}/echo\n  \
+             metrics      http://{admin}/metrics\n\n\
+             Try: open the page in two tabs, or publish from a shell:\n\n  \
+             curl -H 'X-API-Key: {key}' http://{admin}/api/publish -d '{{\"channel\":\"lobby\",\"data\":{{\"text\":\"hello\"}}}}'\n"
+        );
+    }
+}

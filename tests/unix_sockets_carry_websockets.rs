@@ -1,0 +1,82 @@
+//! A listener on a path instead of a port: all shards accept from one unix socket.
+
+mod common;
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use common::{PATIENCE, Server, command, ws};
+use tungstenite::{Message, WebSocket};
+
+/// A path of this test's own, whose socket is gone when the test ends.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("corecast-{}-{name}.sock", std::process::id())))
+    }
+
+    fn listen(&self) -> String {
+        format!("unix:{}", self.0.display())
+    }
+
+    fn connect(&self) -> WebSocket<UnixStream> {
+        let socket = UnixStream::connect(&self.0).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        tungstenite::client("ws://t/echo", socket).expect("an upgrade").0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn serve(listen: &[&str]) -> Server {
+    let mut args = vec!["--admin", "127.0.0.1:0", "--shards", "2", "--oversubscribe"];
+    listen.iter().for_each(|at| args.extend(["--listen", at]));
+    Server::spawn(command(&args), &[])
+}
+
+fn echoes(ws: &mut WebSocket<UnixStream>, text: &str) {
+    ws.send(Message::text(text)).unwrap();
+    assert_eq!(ws.read().unwrap(), Message::text(text));
+}
+
+#[test]
+fn echo_over_a_unix_socket() {
+    let place = Place::new("echo");
+    let server = serve(&[&place.listen()]);
+    let mut many: Vec<_> = (0..20).map(|_| place.connect()).collect();
+    for ws in &mut many {
+        echoes(ws, "over a path");
+        echoes(ws, &"long ".repeat(10_000));
+    }
+    for mut ws in many {
+        ws.close(None).unwrap();
+        while ws.read().is_ok() {}
+    }
+    server.wait_for_metric("corecast_connections", "", |n| n == 0);
+    server.wait_for_metric("corecast_connections_closed_total", "reason=\"by_peer\"", |n| n == 20);
+}
+
+#[test]
+fn a_port_and_a_path_are_served_side_by_side() {
+    let place = Place::new("both");
+    let server = serve(&["127.0.0.1:0", &place.listen()]);
+    echoes(&mut place.connect(), "path");
+    let mut tcp = ws(&server, "/echo");
+    tcp.send(Message::text("port")).unwrap();
+    assert_eq!(tcp.read().unwrap(), Message::text("port"));
+}
+
+#[test]
+fn a_path_left_behind_by_a_dead_server_is_taken_over() {
+    let place = Place::new("left");
+    // Dropping it kills it, and nobody removes the path.
+    drop(serve(&[&place.listen()]));
+    assert!(place.0.exists());
+    let _server = serve(&[&place.listen()]);
+    echoes(&mut place.connect(), "again");
+}
