@@ -1,0 +1,135 @@
+//! The least an echo server can do: one read and one write per readiness, no parsing, no unmasking.
+//!
+//! It knows the size of every message. Bytes that came, divided by the size of a masked frame, are frames; as many prepared
+//! frames go out. A write that the socket does not take whole is remembered as a number of bytes, since all of them are known.
+
+use clap::Parser;
+use corecast_peers::{Place, RECEIVE_BYTES, header, masked_bytes, upgrade};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use std::io::{self, ErrorKind, Read, Write};
+
+/// An echo server without a protocol: the limit that others are measured against.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Bytes of every message
+    #[arg(long, default_value_t = 16)]
+    size: usize,
+    /// Text frames instead of binary ones
+    #[arg(long)]
+    text: bool,
+}
+
+struct Conn {
+    socket: TcpStream,
+    open: bool,
+    /// Bytes that came of a frame that is not whole.
+    partial: usize,
+    /// Bytes of prepared frames that are still to be written.
+    owed: usize,
+}
+
+const LISTENER: Token = Token(usize::MAX);
+
+struct Server {
+    conns: Slab<Conn>,
+    rx: Vec<u8>,
+    /// Prepared frames in a row: as many as one read can bring, and one more.
+    tx: Vec<u8>,
+    frame_in: usize,
+    frame_out: usize,
+}
+
+fn main() -> io::Result<()> {
+    let args = Args::parse();
+    let mut poll = Poll::new()?;
+    let mut listener = TcpListener::bind(args.place.listen)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    args.place.settle(listener.local_addr()?);
+    let mut one = header(if args.text { 0x81 } else { 0x82 }, args.size, false);
+    one.resize(one.len() + args.size, b'e');
+    let frame_in = masked_bytes(args.size);
+    let mut server = Server {
+        conns: Slab::new(),
+        rx: vec![0; RECEIVE_BYTES],
+        tx: one.repeat(RECEIVE_BYTES / frame_in + 2),
+        frame_in,
+        frame_out: one.len(),
+    };
+    let mut events = Events::with_capacity(1024);
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            if event.token() == LISTENER {
+                accept(&mut server.conns, &listener, &poll);
+                continue;
+            }
+            let id = event.token().0;
+            if server.conns.contains(id) && server.ready(id, event.is_writable()).is_err() {
+                server.conns.remove(id);
+            }
+        }
+    }
+}
+
+fn accept(conns: &mut Slab<Conn>, listener: &TcpListener, poll: &Poll) {
+    while let Ok((mut socket, _)) = listener.accept() {
+        let _ = socket.set_nodelay(true);
+        let entry = conns.vacant_entry();
+        let token = Token(entry.key());
+        if poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
+            entry.insert(Conn { socket, open: false, partial: 0, owed: 0 });
+        }
+    }
+}
+
+impl Server {
+    /// An error means that the connection is over.
+    fn ready(&mut self, id: usize, writable: bool) -> io::Result<()> {
+        let conn = &mut self.conns[id];
+        if !conn.open {
+            conn.open = upgrade(&mut conn.socket, &mut self.rx)?.is_some();
+            return Ok(());
+        }
+        if conn.owed > 0 && writable {
+            write(conn, &self.tx, self.frame_out)?;
+        }
+        loop {
+            let n = match conn.socket.read(&mut self.rx) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            let frames = (conn.partial + n) / self.frame_in;
+            conn.partial = (conn.partial + n) % self.frame_in;
+            if frames > 0 {
+                let waiting = conn.owed > 0;
+                conn.owed += frames * self.frame_out;
+                if !waiting {
+                    write(conn, &self.tx, self.frame_out)?;
+                }
+            }
+            if n < self.rx.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Writes what is owed, beginning in the middle of a frame if the last write ended there.
+fn write(conn: &mut Conn, tx: &[u8], frame: usize) -> io::Result<()> {
+    while conn.owed > 0 {
+        let start = (frame - conn.owed % frame) % frame;
+        let end = (start + conn.owed).min(tx.len());
+        match conn.socket.write(&tx[start..end]) {
+            Ok(n) => conn.owed -= n,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

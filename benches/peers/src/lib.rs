@@ -1,0 +1,139 @@
+//! What the servers that we measure against have in common: their command line, pinning, the upgrade, and frames of one size.
+//!
+//! The limit servers do less than any honest server could: they know the size of what comes and the bytes of what goes. They
+//! say what the system calls alone cost; how near a real server comes to them is the figure of interest.
+
+use clap::Parser;
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+
+/// Bytes of the one receive buffer.
+pub const RECEIVE_BYTES: usize = 256 * 1024;
+
+/// Where to listen and where to run; every peer takes these.
+#[derive(Clone, Copy, Debug, Parser)]
+pub struct Place {
+    /// ADDRESS:PORT; port 0 lets the system choose
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// The core to run on
+    #[arg(long)]
+    pub core: Option<usize>,
+}
+
+impl Place {
+    /// Pins this thread, raises the limit of open files, and says where the server listens.
+    pub fn settle(&self, addr: SocketAddr) {
+        if let Some(core) = self.core
+            && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+        {
+            eprintln!("could not be pinned to core {core}");
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+        println!("listening on {addr}");
+        let _ = io::stdout().flush();
+    }
+}
+
+/// A socket that is being upgraded. Requests are small: one read brings them whole, or the connection is dropped.
+/// Gives the path that was asked for, None if nothing has come yet.
+pub fn upgrade(socket: &mut TcpStream, rx: &mut [u8]) -> io::Result<Option<String>> {
+    let n = match socket.read(rx) {
+        Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+        Ok(n) => n,
+        Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let (path, answer) = answer(&rx[..n]).ok_or(ErrorKind::InvalidData)?;
+    socket.write_all(answer.as_bytes())?;
+    Ok(Some(path))
+}
+
+/// The path of a whole upgrade request, and its answer.
+fn answer(request: &[u8]) -> Option<(String, String)> {
+    let text = std::str::from_utf8(request.strip_suffix(b"\r\n\r\n")?).ok()?;
+    let mut lines = text.split("\r\n");
+    let path = lines.next()?.strip_prefix("GET ")?.split(' ').next()?.to_string();
+    let key = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
+    })?;
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    Some((path, answer))
+}
+
+/// The header of an unmasked (server) or masked (client) frame with `len` bytes, the masking key not included.
+pub fn header(first: u8, len: usize, masked: bool) -> Vec<u8> {
+    let flag = if masked { 0x80 } else { 0 };
+    let mut out = vec![first];
+    match len {
+        0..=125 => out.push(flag | len as u8),
+        126..=0xffff => {
+            out.push(flag | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(flag | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out
+}
+
+/// Bytes of a masked frame with a payload of `size` bytes.
+pub fn masked_bytes(size: usize) -> usize {
+    header(0, size, true).len() + 4 + size
+}
+
+/// What stands around a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
+/// protocol in shape and, padded, in length.
+pub fn around(frame_bytes: usize, size: usize) -> (String, String) {
+    let before = r#"{"push":{"channel":"load","pub":{"data":""#;
+    let after = r#""}}}"#;
+    let head = match frame_bytes {
+        0..=127 => 2,
+        128..=65_539 => 4,
+        _ => 10,
+    };
+    let pad = frame_bytes.saturating_sub(head + before.len() + size + after.len());
+    if frame_bytes < head + size {
+        return (String::new(), String::new());
+    }
+    if pad == 0 && frame_bytes < head + before.len() + size + after.len() {
+        return (String::new(), " ".repeat(frame_bytes - head - size));
+    }
+    (before.to_string(), format!("\"{}{}", " ".repeat(pad), &after[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upgrade_is_answered_as_the_rfc_has_it() {
+        let request = b"GET /sub?x HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let (path, answer) = answer(request).unwrap();
+        assert_eq!(path, "/sub?x");
+        assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(super::answer(b"GET / HTTP/1.1\r\n").is_none());
+    }
+
+    #[test]
+    fn a_frame_has_the_bytes_that_were_asked_for() {
+        for frame_bytes in [64, 66, 70, 107, 110, 127, 128, 131, 180, 300] {
+            let (before, after) = around(frame_bytes, 62);
+            let len = before.len() + 62 + after.len();
+            let got = header(0x81, len, false).len() + len;
+            // One header length is impossible between the two forms; anything else is exact.
+            assert!(got == frame_bytes || (128..130).contains(&frame_bytes), "{frame_bytes}: {got}");
+        }
+        assert_eq!(masked_bytes(16), 22);
+        assert_eq!(masked_bytes(65_536), 65_550);
+    }
+}

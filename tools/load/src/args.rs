@@ -1,0 +1,234 @@
+//! The command line. The help texts are the manual.
+
+use crate::dialect::Protocol;
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  corecast-load echo ws://127.0.0.1:8000/echo --connections 100 --depth 16
+  corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --window 8
+  corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --rate 500
+  corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 10000 --hold 60
+  corecast-load connect ws://127.0.0.1:8000/echo --rate 2000 --total 10000
+
+Measure honestly: give the server one core and this tool another (--cores), name the server's process (--server-pid)
+and its counters (--server-metrics http://127.0.0.1:9000/metrics). A throughput counts only if the server's core was at
+least 97 % busy and this tool's below 90 %; otherwise the run says VOID. Latency under load is measured at a rate (--rate):
+it counts from when a message should have been sent, so a stalled server cannot hide it.
+
+Exit codes: 0 fine, 1 the run is VOID (something was lost, closed, or does not count), 2 wrong usage.";
+
+/// Loads a WebSocket server and says what it did, what it cost, and whether anything was lost.
+#[derive(Debug, Parser)]
+#[command(name = "corecast-load", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Messages that the server sends back: throughput (closed loop) or latency (--rate)
+    Echo(Echo),
+    /// Publishers and subscribers, every delivery accounted for: throughput (--window) or latency (--rate)
+    Fanout(Fanout),
+    /// Connections that do nothing: memory and processor time per connection, close codes
+    Idle(Idle),
+    /// A storm of connections: how long connect, upgrade and greeting take
+    Connect(Connect),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Worker threads; each has its own share of the connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Cores to pin the workers to, such as 1 or 2,4-7
+    #[arg(long, value_parser = cores)]
+    pub cores: Option<Cores>,
+    /// Connections that may be on their way at once
+    #[arg(long, default_value_t = 128)]
+    pub concurrency: usize,
+    /// Seconds to wait until all connections are open
+    #[arg(long, default_value_t = 60.0)]
+    pub open_timeout: f64,
+    /// Look for messages without sleeping: burns the cores, and the server pays no wake-ups
+    #[arg(long)]
+    pub spin: bool,
+    /// The server's process: its processor time and memory are shown beside the figures
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// The server's counters, http://HOST:PORT/metrics: shown as writes and reads per message
+    #[arg(long, value_name = "URL")]
+    pub server_metrics: Option<String>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Timing {
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 5.0)]
+    pub duration: f64,
+    /// Seconds of load before that
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct Echo {
+    /// ws://HOST:PORT/PATH
+    pub url: String,
+    #[arg(long, short, default_value_t = 100)]
+    pub connections: usize,
+    /// Messages that each connection keeps under way
+    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub depth: u16,
+    /// Bytes of a message
+    #[arg(long, short, default_value_t = 16)]
+    pub size: usize,
+    /// Text messages instead of binary ones
+    #[arg(long)]
+    pub text: bool,
+    /// Messages per second over all connections, on a fixed schedule, instead of --depth
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Do not compare contents: for servers that answer any frame of this size by a prepared one
+    #[arg(long)]
+    pub raw_frames: bool,
+    #[command(flatten)]
+    pub timing: Timing,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Fanout {
+    /// ws://HOST:PORT/PATH of the subscribers
+    pub url: String,
+    /// Where publishers connect, if elsewhere
+    #[arg(long, value_name = "URL")]
+    pub publish_url: Option<String>,
+    #[arg(long, short = 'n', default_value_t = 1000)]
+    pub subscribers: usize,
+    /// Connections that publish, apart from the subscribers; they take turns
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=255))]
+    pub publishers: u16,
+    /// The channel; with --channels a number is appended
+    #[arg(long, default_value = "load")]
+    pub channel: String,
+    /// Channels; subscribers are dealt out to them in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub channels: u16,
+    /// Bytes of a publication's data (message protocol: a JSON string with its quotes); at least 38
+    #[arg(long, short, default_value_t = 64)]
+    pub size: usize,
+    /// Publications under way per channel: one leaves for each that has reached its last subscriber
+    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub window: u16,
+    /// Publications per second over all channels, on a fixed schedule, instead of --window
+    #[arg(long, conflicts_with = "window")]
+    pub rate: Option<f64>,
+    #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
+    pub protocol: Protocol,
+    /// Plain protocol: a frame that each subscriber sends first; {channel} stands for its channel
+    #[arg(long, value_name = "FRAME")]
+    pub hello: Option<String>,
+    /// Plain protocol: the frame that publishes; {channel} and {payload} stand for what they say
+    #[arg(long, value_name = "TEMPLATE")]
+    pub publish_frame: Option<String>,
+    /// Binary frames instead of text
+    #[arg(long)]
+    pub binary: bool,
+    #[command(flatten)]
+    pub timing: Timing,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Idle {
+    /// ws://HOST:PORT/PATH
+    pub url: String,
+    #[arg(long, short, default_value_t = 1000)]
+    pub connections: usize,
+    #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
+    pub protocol: Protocol,
+    /// The same as --protocol plain: connections are upgraded and say nothing
+    #[arg(long)]
+    pub plain: bool,
+    /// Message protocol: the channel that all subscribe to; an empty name subscribes to none
+    #[arg(long, default_value = "load")]
+    pub channel: String,
+    /// Seconds to hold the connections; less if the server closes them all
+    #[arg(long, default_value_t = 10.0)]
+    pub hold: f64,
+    /// Hold until the server has closed them all, however long that takes
+    #[arg(long)]
+    pub on_close: bool,
+    /// Counts of connections at which the server's memory is read, such as 2000,19000
+    #[arg(long, value_delimiter = ',')]
+    pub steps: Vec<usize>,
+    /// Seconds of silence before the memory is read
+    #[arg(long, default_value_t = 2.0)]
+    pub settle: f64,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// ws://HOST:PORT/PATH
+    pub url: String,
+    /// Connections begun per second, on a fixed schedule; without it as fast as --concurrency allows
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Connections in all
+    #[arg(long, default_value_t = 1000)]
+    pub total: usize,
+    /// centrifuge: the storm includes the connect command and its reply
+    #[arg(long, value_enum, default_value_t = Protocol::Plain)]
+    pub protocol: Protocol,
+    /// Message protocol: subscribe to this channel as well
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// End each connection as soon as it is open, instead of keeping all until the end
+    #[arg(long)]
+    pub close: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// A list of cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+fn cores(text: &str) -> Result<Cores, String> {
+    let number = |part: &str| part.trim().parse::<usize>().map_err(|_| format!("'{part}' is no core; try 1 or 2,4-7"));
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((from, to)) => list.extend(number(from)?..=number(to)?),
+            None => list.push(number(part)?),
+        }
+    }
+    Ok(Cores(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        assert_eq!(cores("0,2-4"), Ok(Cores(vec![0, 2, 3, 4])));
+        assert!(cores("a").is_err());
+        assert!(Cli::try_parse_from(["x", "fanout", "ws://a", "--rate", "5", "--window", "2"]).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! The course of `idle` and `connect`.
+
+use crate::args;
+use crate::crew::{Control, Crew, Ended};
+use crate::dialect::{Dialect, Protocol};
+use crate::engine::Pace;
+use crate::greet::{Greet, Plan};
+use crate::net::Target;
+use crate::report::{Report, Window, histogram};
+use crate::run::{self, Refusal, check_files, endings, shares, watch};
+use crate::server::{Memory, memory, spent};
+use crate::tally::Tally;
+use serde_json::json;
+
+fn dialect(protocol: Protocol) -> Dialect {
+    Dialect { protocol, hello: None, template: None, size: 0 }
+}
+
+fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
+    let workers = usize::from(common.threads);
+    let scene = |&(first, count): &(usize, usize)| {
+        // A storm at a rate is not slowed down by what is still on its way.
+        let concurrency = if rate.is_some() { usize::MAX } else { common.concurrency.div_ceil(workers) };
+        let pace = Pace { total: count, concurrency, interval: rate.map(|rate| 1e9 * workers as f64 / rate) };
+        (Greet::new(plan.clone(), first), pace)
+    };
+    run::crew(Control::new(workers), shares(total, workers).iter().map(scene).collect(), common)
+}
+
+fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
+    for (worker, (_, count)) in shares(total, usize::from(common.threads)).into_iter().enumerate() {
+        crew.allow(worker, count);
+    }
+}
+
+/// Opens connections step by step and reads the server's memory at each.
+fn climb(args: &args::Idle, crew: &mut Crew<Greet>) -> Vec<(usize, Memory)> {
+    let mut steps = args.steps.clone();
+    steps.retain(|&step| step < args.connections);
+    steps.sort_unstable();
+    steps.push(args.connections);
+    let mut seen = Vec::new();
+    for step in steps {
+        allow(crew, &args.common, step);
+        crew.wait(args.common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= step);
+        let all_there = |tally: &Tally| (tally.ready - tally.closed) as usize == step;
+        let Some(pid) = args.common.server_pid.filter(|_| all_there(&crew.tally())) else { continue };
+        crew.wait(args.settle, "settling", |tally| !all_there(tally));
+        if all_there(&crew.tally()) {
+            seen.push((step, memory(pid)));
+        }
+    }
+    seen
+}
+
+pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
+    check_files(args.connections)?;
+    let protocol = if args.plain { Protocol::Plain } else { args.protocol };
+    let channel = (protocol == Protocol::Centrifuge && !args.channel.is_empty()).then(|| args.channel.clone());
+    let target = Target::parse(&args.url).map_err(Refusal)?;
+    let plan = Plan { target, dialect: dialect(protocol), channel, close: false };
+    let mut crew = start(&plan, &args.common, args.connections, None)?;
+    let watch = watch(&args.common);
+    let first = watch.sample();
+    let memory = climb(args, &mut crew);
+    let opened = crew.tally();
+
+    let (sample, before) = (watch.sample(), crew.totals());
+    let hold = if args.on_close { f64::INFINITY } else { args.hold };
+    let all_gone = crew.wait(hold, "holding", |t| t.ready > 0 && t.closed == t.ready);
+    let (after, last) = (crew.totals(), watch.sample());
+    let window =
+        Window { before, after, spent: spent(&sample, &last), has_server: watch.pid.is_some(), spin: args.common.spin };
+    let whole = spent(&first, &last);
+    let received = crew.tally().received;
+    let ended = crew.finish()?;
+
+    let mut report = Report::new("idle");
+    report.set("connections", args.connections.into());
+    report.count("open", opened.ready, "opened");
+    endings(&mut report, &ended, false);
+    slopes(&mut report, &memory);
+    if (opened.ready as usize) < args.connections {
+        report.void(format!("{} of {} connections were opened", opened.ready, args.connections));
+    }
+    report.number("held_seconds", window.seconds(), "held", "s");
+    if window.has_server {
+        let share = window.spent.nanos as f64 / 1e9 / window.seconds();
+        report.set("server_busy", json!(share));
+        report.row("server while holding", format!("{:.3} % of one core", share * 100.0));
+    }
+    let pings: u64 = ended.scenes.iter().map(|scene| scene.pings).sum();
+    report.count("pings", pings, "pings answered");
+    for (code, n) in &ended.closes {
+        let what = if *code == 1006 { "ended without a close frame".into() } else { format!("closed with {code}") };
+        report.row(&what, format!("{n} connections"));
+    }
+    report.set("all_closed", all_gone.into());
+    let closed: u64 = ended.closes.values().sum();
+    if closed > 0 && !args.on_close && !all_gone {
+        report.void(format!("{closed} connections were ended by the server"));
+    }
+    report.counters(&whole, received);
+    Ok(report.finish(args.common.json))
+}
+
+/// Memory at each count, and what a connection costs between the first and the last.
+fn slopes(report: &mut Report, memory: &[(usize, Memory)]) {
+    let entry = |(count, m): &(usize, Memory)| json!({"connections": count, "rss": m.rss, "pss": m.pss, "private_dirty": m.private_dirty});
+    if memory.is_empty() {
+        return;
+    }
+    report.set("memory", memory.iter().map(entry).collect::<Vec<_>>().into());
+    for (count, m) in memory {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        report.row("server memory", format!("{:.1} MiB resident ({:.1} Pss) at {count}", mib(m.rss), mib(m.pss)));
+    }
+    if let [(a, first), .., (b, last)] = memory {
+        let slope = |from: u64, to: u64| (to as f64 - from as f64) / (b - a) as f64;
+        let pss = slope(first.pss, last.pss);
+        report.set("rss_per_connection", json!(slope(first.rss, last.rss)));
+        report.set("private_dirty_per_connection", json!(slope(first.private_dirty, last.private_dirty)));
+        report.number("pss_per_connection", pss, "memory per connection", "bytes (Pss slope)");
+    }
+}
+
+pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
+    if !args.close {
+        check_files(args.total)?;
+    } else {
+        check_files(args.common.concurrency)?;
+    }
+    let target = Target::parse(&args.url).map_err(Refusal)?;
+    let plan = Plan { target, dialect: dialect(args.protocol), channel: args.channel.clone(), close: args.close };
+    let mut crew = start(&plan, &args.common, args.total, args.rate)?;
+    let watch = watch(&args.common);
+    let (sample, before) = (watch.sample(), crew.totals());
+    allow(&crew, &args.common, args.total);
+    let total = args.total as u64;
+    let slack = args.rate.map_or(0.0, |rate| args.total as f64 / rate);
+    let all = crew.wait(args.common.open_timeout + slack, "storm", |t| t.ready + t.failed >= total);
+    let (after, last) = (crew.totals(), watch.sample());
+    let window =
+        Window { before, after, spent: spent(&sample, &last), has_server: watch.pid.is_some(), spin: args.common.spin };
+    let ended = crew.finish()?;
+    Ok(storm_report(args, &window, &ended, all).finish(args.common.json))
+}
+
+fn storm_report(args: &args::Connect, window: &Window, ended: &Ended<Greet>, all: bool) -> Report {
+    let mut report = Report::new("connect");
+    report.set("total", args.total.into());
+    let tally = window.after.tally.since(&window.before.tally);
+    report.count("opened", tally.ready, "opened");
+    report.count("failed", tally.failed, "failed");
+    report.number("seconds", window.seconds(), "took", "s");
+    report.number("per_second", tally.ready as f64 / window.seconds(), "connections per second", "");
+    report.set("own_busy", json!(window.generator_busy()));
+    report.row("generator", format!("{:.1} % busy", window.generator_busy() * 100.0));
+    if window.has_server {
+        let each = window.spent.nanos as f64 / tally.ready as f64;
+        report.number("server_ns_per_connection", each, "server CPU per connection", "ns");
+    }
+    let (mut upgraded, mut ready) = (histogram(), histogram());
+    for scene in &ended.scenes {
+        // The histograms have the same bounds, so adding cannot fail.
+        let _ = upgraded.add(&scene.upgraded);
+        let _ = ready.add(&scene.ready);
+    }
+    let from = if args.rate.is_some() { "from intended begin to" } else { "from connect to" };
+    report.latency("upgraded_us", &format!("{from} upgrade"), &upgraded);
+    report.latency("ready_us", &format!("{from} ready"), &ready);
+    endings(&mut report, ended, true);
+    if !all {
+        report.void("not all connections were answered in time".into());
+    }
+    report
+}

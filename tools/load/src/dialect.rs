@@ -1,0 +1,166 @@
+//! What is said to the server: the message protocol's JSON, or frames that the user gives.
+//!
+//! Plan: a greeting per connection, a template per channel around the payload, and notes on what the server says besides
+//! publications. The message protocol sends one frame with `connect` and `subscribe`, as the usual clients do.
+
+use crate::frame::Fault;
+use crate::payload::{self, Stamp};
+use serde_json::Value;
+
+/// The id of `connect`, and of `subscribe` behind it.
+pub const CONNECT_ID: u64 = 1;
+pub const SUBSCRIBE_ID: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// Commands and replies in JSON: connect, subscribe, publish, ping and pong.
+    Centrifuge,
+    /// Frames as they are: whoever is connected is a subscriber, and a frame that is sent is published.
+    Plain,
+}
+
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    pub protocol: Protocol,
+    /// Sent after the upgrade by a subscriber; `{channel}` stands for its channel.
+    pub hello: Option<String>,
+    /// A publication's frame; `{channel}` and `{payload}` stand for what they say.
+    pub template: Option<String>,
+    /// Bytes of the data: with the message protocol a JSON string, its two quotes among them.
+    pub size: usize,
+}
+
+/// Something that the server said and that is no publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    Ping,
+    Reply(u64),
+    Error(u64, String),
+    Other,
+}
+
+impl Dialect {
+    pub fn is_centrifuge(&self) -> bool {
+        self.protocol == Protocol::Centrifuge
+    }
+
+    /// The first message of a connection: of a subscriber to `channel`, or of a publisher.
+    pub fn greeting(&self, channel: Option<&str>) -> Option<String> {
+        if !self.is_centrifuge() {
+            return Some(self.hello.as_ref()?.replace("{channel}", channel?));
+        }
+        let connect = format!(r#"{{"id":{CONNECT_ID},"connect":{{"name":"load"}}}}"#);
+        Some(match channel {
+            None => connect,
+            Some(name) => {
+                let name = Value::from(name);
+                format!("{connect}\n{{\"id\":{SUBSCRIBE_ID},\"subscribe\":{{\"channel\":{name}}}}}")
+            }
+        })
+    }
+
+    /// The id of the reply that makes a connection ready; None if the upgrade is enough.
+    pub fn ready_by(&self, subscriber: bool) -> Option<u64> {
+        self.is_centrifuge().then_some(if subscriber { SUBSCRIBE_ID } else { CONNECT_ID })
+    }
+
+    /// What stands before and after a publication's payload on `channel`, with `{id}` still in it.
+    pub fn around(&self, channel: &str) -> (String, String) {
+        let template = match (&self.template, self.protocol) {
+            (Some(own), _) => own.replace("{channel}", channel),
+            (None, Protocol::Plain) => "{payload}".into(),
+            (None, Protocol::Centrifuge) => {
+                let name = Value::from(channel);
+                format!(r#"{{"id":{{id}},"publish":{{"channel":{name},"data":"{{payload}}"}}}}"#)
+            }
+        };
+        let (before, after) = template.split_once("{payload}").unwrap_or((&template, ""));
+        (before.to_string(), after.to_string())
+    }
+
+    /// Bytes of the payload proper.
+    pub fn payload_bytes(&self) -> usize {
+        if self.is_centrifuge() { self.size - 2 } else { self.size }
+    }
+
+    /// The least `--size` that has room for a stamp.
+    pub fn size_min(&self) -> usize {
+        payload::BYTES_MIN + if self.is_centrifuge() { 2 } else { 0 }
+    }
+}
+
+/// Builds a publication's message into `out`.
+pub fn publication(out: &mut Vec<u8>, around: &(String, String), id: u64, stamp: Stamp, time: u64, size: usize) {
+    match around.0.split_once("{id}") {
+        Some((left, right)) => {
+            out.extend_from_slice(left.as_bytes());
+            out.extend_from_slice(id.to_string().as_bytes());
+            out.extend_from_slice(right.as_bytes());
+        }
+        None => out.extend_from_slice(around.0.as_bytes()),
+    }
+    payload::put(out, stamp, time, size);
+    out.extend_from_slice(around.1.as_bytes());
+}
+
+/// Reads a message of the message protocol, which may hold several replies, one per line.
+pub fn notes(message: &[u8]) -> Result<Vec<Note>, Fault> {
+    let unreadable = || Fault::Answer(format!("unreadable reply: {}", String::from_utf8_lossy(message)));
+    let lines = message.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    let note = |line: &[u8]| {
+        if line == b"{}" {
+            return Ok(Note::Ping);
+        }
+        let value: Value = serde_json::from_slice(line).map_err(|_| unreadable())?;
+        let Some(id) = value.get("id").and_then(Value::as_u64) else { return Ok(Note::Other) };
+        Ok(value.get("error").map_or(Note::Reply(id), |error| Note::Error(id, error.to_string())))
+    };
+    lines.map(note).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect(protocol: Protocol) -> Dialect {
+        Dialect { protocol, hello: None, template: None, size: 64 }
+    }
+
+    #[test]
+    fn commands_are_json_that_says_what_was_meant() {
+        let dialect = dialect(Protocol::Centrifuge);
+        let greeting = dialect.greeting(Some("a\"b")).unwrap();
+        let lines: Vec<Value> = greeting.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["id"], 1);
+        assert!(lines[0]["connect"].is_object());
+        assert_eq!(lines[1]["subscribe"]["channel"], "a\"b");
+        let stamp = Stamp { seq: 5, channel: 0, publisher: 1, slot: 9 };
+        let mut out = Vec::new();
+        publication(&mut out, &dialect.around("news"), 77, stamp, 1, dialect.payload_bytes());
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&value["id"], &value["publish"]["channel"]), (&Value::from(77), &Value::from("news")));
+        let data = value["publish"]["data"].to_string();
+        assert_eq!(data.len(), 64);
+        assert!(data.starts_with("\"~cl~00000005"));
+    }
+
+    #[test]
+    fn plain_and_own_frames() {
+        let mut plain = dialect(Protocol::Plain);
+        assert_eq!(plain.greeting(Some("x")), None);
+        assert_eq!(plain.around("x"), (String::new(), String::new()));
+        plain.hello = Some("SUB {channel}".into());
+        plain.template = Some("PUB {channel} {payload}!".into());
+        assert_eq!(plain.greeting(Some("x")).unwrap(), "SUB x");
+        assert_eq!(plain.greeting(None), None);
+        assert_eq!(plain.around("x"), ("PUB x ".into(), "!".into()));
+    }
+
+    #[test]
+    fn replies_are_told_apart() {
+        let message = b"{\"id\":1,\"connect\":{}}\n{}\n{\"id\":2,\"error\":{\"code\":103}}\n{\"push\":{}}\n";
+        let expected = [Note::Reply(1), Note::Ping, Note::Error(2, r#"{"code":103}"#.into()), Note::Other].to_vec();
+        assert_eq!(notes(message), Ok(expected));
+        assert!(notes(b"what").is_err());
+    }
+}

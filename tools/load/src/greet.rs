@@ -1,0 +1,111 @@
+//! `idle` and `connect`: connections that are opened, greet, answer pings, and say nothing else.
+//!
+//! Plan: one scene for both; they differ in when connections are begun and whether they are kept.
+//! Invariant: each connection is counted once as open or failed; only what its server sends ends it early.
+
+use crate::crew::Phase;
+use crate::dialect::{self, Dialect, Note};
+use crate::engine::{Io, Scene};
+use crate::frame::{self, Fault};
+use crate::net::Target;
+use hdrhistogram::Histogram;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub target: Target,
+    pub dialect: Dialect,
+    /// The channel to subscribe to.
+    pub channel: Option<String>,
+    /// End each connection once it is open.
+    pub close: bool,
+}
+
+pub struct Greet {
+    plan: Plan,
+    first: usize,
+    greeting: Option<String>,
+    ready_by: Option<u64>,
+    /// From the (intended) beginning to the answered upgrade, and to the answered greeting.
+    pub upgraded: Histogram<u64>,
+    pub ready: Histogram<u64>,
+    pub pings: u64,
+}
+
+impl Greet {
+    pub fn new(plan: Plan, first: usize) -> Self {
+        Self {
+            first,
+            greeting: plan.dialect.greeting(plan.channel.as_deref()),
+            ready_by: plan.dialect.ready_by(plan.channel.is_some()),
+            upgraded: crate::report::histogram(),
+            ready: crate::report::histogram(),
+            pings: 0,
+            plan,
+        }
+    }
+
+    fn ready(&mut self, io: &mut Io, id: usize) {
+        self.ready.saturating_record(io.now.saturating_sub(io.born[id]));
+        io.ready(id);
+        if self.plan.close {
+            io.cut(id);
+        }
+    }
+
+    fn message(&mut self, io: &mut Io, id: usize, body: &[u8]) -> Result<(), Fault> {
+        io.tally.received += 1;
+        if !self.plan.dialect.is_centrifuge() {
+            return Ok(());
+        }
+        for note in dialect::notes(body)? {
+            match note {
+                Note::Ping => {
+                    self.pings += 1;
+                    io.send_frame(id, frame::TEXT, b"{}");
+                }
+                Note::Reply(reply) if Some(reply) == self.ready_by => self.ready(io, id),
+                Note::Error(_, text) => return Err(Fault::Answer(text)),
+                Note::Reply(_) | Note::Other => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scene for Greet {
+    const LATE_CLOCK: bool = false;
+
+    fn target(&self, id: usize) -> (&Target, usize) {
+        (&self.plan.target, self.first + id)
+    }
+
+    fn opened(&mut self, io: &mut Io, id: usize) {
+        self.upgraded.saturating_record(io.now.saturating_sub(io.born[id]));
+        if let Some(greeting) = &self.greeting {
+            io.send_frame(id, frame::TEXT, greeting.as_bytes());
+        }
+        if self.ready_by.is_none() {
+            self.ready(io, id);
+        }
+    }
+
+    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
+        let mut at = 0;
+        while let Some(header) = frame::header(&bytes[at..])? {
+            let Some(whole) = bytes.get(at..at + header.total()) else { break };
+            at += header.total();
+            if header.is_control() {
+                io.control(id, header, &whole[header.head..]);
+            } else {
+                self.message(io, id, &whole[header.head..])?;
+            }
+        }
+        Ok(at)
+    }
+
+    fn closed(&mut self, _io: &mut Io, _id: usize) {}
+
+    fn turn(&mut self, _io: &mut Io, _phase: Phase) -> Option<u64> {
+        None
+    }
+}

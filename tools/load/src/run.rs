@@ -1,0 +1,321 @@
+//! The course of each subcommand: workers made, phases moved, figures taken, report written.
+//!
+//! Counts are taken over the whole run, from silence to silence, so that they are exact; rates, processor time and latency
+//! over the measured window.
+
+use crate::args::{Common, Timing};
+use crate::check::Findings;
+use crate::clock::{SECOND, now};
+use crate::crew::{Control, Crew, Ended, Phase};
+use crate::engine::{Pace, Scene};
+use crate::net::{Target, raise_files};
+use crate::report::{Report, Window};
+use crate::server::{Spent, Watch, spent};
+use crate::window::Slots;
+use crate::{args, echo, fanout};
+use std::sync::Arc;
+use std::{thread::sleep, time::Duration};
+
+/// Seconds in which what is under way at the end may still arrive, and after how many of silence none of it will.
+const DRAIN_SECONDS: f64 = 10.0;
+const SILENCE_SECONDS: f64 = 1.0;
+/// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
+const FILES_SPARE: usize = 64;
+
+/// What ended a run before it began: usage (exit code 2) or the system.
+#[derive(Debug)]
+pub struct Refusal(pub String);
+
+impl<E: std::fmt::Display> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Splits `total` over the workers: (first, count) for each.
+pub fn shares(total: usize, workers: usize) -> Vec<(usize, usize)> {
+    let upto = |worker| total * worker / workers;
+    (0..workers).map(|worker| (upto(worker), upto(worker + 1) - upto(worker))).collect()
+}
+
+pub fn watch(common: &Common) -> Watch {
+    Watch { pid: common.server_pid, metrics: common.server_metrics.clone() }
+}
+
+/// Refuses what the limit of open files cannot hold.
+pub fn check_files(connections: usize) -> Result<(), Refusal> {
+    let limit = raise_files();
+    if connections + FILES_SPARE > limit {
+        return Err(Refusal(format!(
+            "{connections} connections need more open files than the hard limit of {limit} allows; raise it (ulimit -Hn)"
+        )));
+    }
+    Ok(())
+}
+
+pub fn crew<S: Scene + 'static>(
+    control: Arc<Control>,
+    scenes: Vec<(S, Pace)>,
+    common: &Common,
+) -> Result<Crew<S>, Refusal> {
+    let cores = common.cores.as_ref().map_or(&[][..], |list| &list.0);
+    Ok(Crew::start(control, scenes, cores, common.spin, common.quiet)?)
+}
+
+/// A run of traffic, ended.
+struct Ran<S> {
+    ended: Ended<S>,
+    window: Option<Window>,
+    /// Counters over the whole run, and what came in it.
+    whole: Spent,
+    received: u64,
+    undrained: u64,
+}
+
+/// Opens all connections, warms up, measures, drains.
+fn traffic<S: Scene + 'static>(
+    mut crew: Crew<S>,
+    totals: &[usize],
+    common: &Common,
+    timing: &Timing,
+) -> Result<Ran<S>, Refusal> {
+    let watch = watch(common);
+    let all = totals.iter().sum::<usize>() as u64;
+    totals.iter().enumerate().for_each(|(worker, &total)| crew.allow(worker, total));
+    crew.wait(common.open_timeout, "opening", |t| t.ready + t.failed >= all);
+    let mut ran_window = None;
+    let first = watch.sample();
+    if crew.tally().ready == all {
+        // A server without a greeting may still be taking note of the last connections.
+        sleep(Duration::from_millis(200));
+        crew.set_phase(Phase::Warm);
+        crew.wait(timing.warmup, "warm-up", |t| t.closed > 0);
+        crew.set_phase(Phase::Measure);
+        let processes = Watch { metrics: None, ..watch.clone() };
+        let (sample, before) = (processes.sample(), crew.totals());
+        crew.wait(timing.duration, "measured", |t| t.closed > 0);
+        let (after, last) = (crew.totals(), processes.sample());
+        let spent = spent(&sample, &last);
+        ran_window = Some(Window { before, after, spent, has_server: common.server_pid.is_some(), spin: common.spin });
+        crew.set_phase(Phase::Drain);
+        drain(&mut crew);
+    }
+    let tally = crew.tally();
+    let whole = spent(&first, &watch.sample());
+    let ended = crew.finish()?;
+    Ok(Ran { ended, window: ran_window, whole, received: tally.received, undrained: tally.in_flight })
+}
+
+fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
+    let (mut received, mut at) = (0, now());
+    crew.wait(DRAIN_SECONDS, "draining", |tally| {
+        if tally.received != received {
+            (received, at) = (tally.received, now());
+        }
+        tally.in_flight == 0 || (now() - at) as f64 > SILENCE_SECONDS * SECOND as f64
+    });
+}
+
+/// Whatever ended connections before their time makes the run void.
+pub fn endings<S>(report: &mut Report, ended: &Ended<S>, open_wanted: bool) {
+    report.set("closes", serde_json::json!(ended.closes));
+    report.set("errors", serde_json::json!(ended.errors));
+    for (why, n) in &ended.errors {
+        report.void(format!("{n} connections failed: {why}"));
+    }
+    for (code, n) in ended.closes.iter().filter(|_| open_wanted) {
+        let how = if *code == 1006 { "without a close frame".into() } else { format!("with code {code}") };
+        report.void(format!("{n} connections were ended by the server {how}"));
+    }
+}
+
+fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: bool) {
+    endings(report, &ran.ended, true);
+    match &ran.window {
+        Some(window) => report.window(window, unit, closed_loop),
+        None => report.void("not all connections could be opened, so nothing was measured".into()),
+    }
+    report.counters(&ran.whole, ran.received);
+}
+
+pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
+    check_files(args.connections)?;
+    let workers = usize::from(args.common.threads);
+    let plan = echo::Plan {
+        target: Target::parse(&args.url).map_err(Refusal)?,
+        depth: usize::from(args.depth),
+        size: args.size,
+        opcode: if args.text { crate::frame::TEXT } else { crate::frame::BINARY },
+        raw: args.raw_frames,
+        interval: args.rate.map(|rate| 1e9 * workers as f64 / rate),
+    };
+    let control = Control::new(workers);
+    let shares = shares(args.connections, workers);
+    let scene = |&(first, count): &(usize, usize)| {
+        let pace = Pace { total: count, concurrency: args.common.concurrency, interval: None };
+        (echo::Echo::new(plan.clone(), first, count), pace)
+    };
+    let crew = crew(control, shares.iter().map(scene).collect(), &args.common)?;
+    let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
+    let ran = traffic(crew, &totals, &args.common, &args.timing)?;
+
+    let mut report = Report::new("echo");
+    report.set("connections", args.connections.into());
+    report.set("size", args.size.into());
+    report.set(if args.rate.is_some() { "rate" } else { "depth" }, args.rate.unwrap_or(f64::from(args.depth)).into());
+    common_report(&mut report, &ran, "messages", args.rate.is_none());
+    let mut latency = crate::report::histogram();
+    let mut wrong = 0;
+    for scene in &ran.ended.scenes {
+        latency.add(&scene.latency)?;
+        wrong += scene.wrong;
+    }
+    let from = if args.rate.is_some() { "latency (from intended send)" } else { "latency" };
+    report.latency("latency_us", from, &latency);
+    report.set("lost", (ran.undrained + wrong).into());
+    if ran.undrained > 0 {
+        report.void(format!("{} messages did not come back", ran.undrained));
+    }
+    if wrong > 0 {
+        report.void(format!("{wrong} echoes were wrong"));
+    }
+    Ok(report.finish(args.common.json))
+}
+
+fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
+    let dialect = crate::dialect::Dialect {
+        protocol: args.protocol,
+        hello: args.hello.clone(),
+        template: args.publish_frame.clone(),
+        size: args.size,
+    };
+    if args.size < dialect.size_min() {
+        return Err(Refusal(format!("--size must be at least {} here, to carry its stamp", dialect.size_min())));
+    }
+    if usize::from(args.channels) * usize::from(args.window) > crate::window::SLOTS / 2 {
+        return Err(Refusal("--window times --channels must be at most 32768".into()));
+    }
+    let digits = (args.channels - 1).to_string().len();
+    let name = |i: u16| match args.channels {
+        1 => args.channel.clone(),
+        _ => format!("{}{i:0digits$}", args.channel),
+    };
+    Ok(fanout::Plan {
+        target: Target::parse(&args.url).map_err(Refusal)?,
+        publish_target: Target::parse(args.publish_url.as_ref().unwrap_or(&args.url)).map_err(Refusal)?,
+        dialect,
+        opcode: if args.binary { crate::frame::BINARY } else { crate::frame::TEXT },
+        channels: (0..args.channels).map(name).collect(),
+        publishers: usize::from(args.publishers),
+        window: usize::from(args.window),
+        slots: Slots::new(),
+    })
+}
+
+pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
+    let (workers, publishers) = (usize::from(args.common.threads), usize::from(args.publishers));
+    check_files(args.subscribers + publishers)?;
+    let channels = usize::from(args.channels);
+    if args.subscribers < channels {
+        return Err(Refusal(
+            "--subscribers must be at least --channels: a channel that nobody hears proves nothing".into(),
+        ));
+    }
+    let plan = Arc::new(fanout_plan(args)?);
+    let per_channel: Vec<u32> = (0..channels)
+        .map(|c| (args.subscribers / channels + usize::from(c < args.subscribers % channels)) as u32)
+        .collect();
+    let control = Control::new(workers);
+    let mut totals = Vec::new();
+    let mut scenes = Vec::new();
+    for (worker, (first, count)) in shares(args.subscribers, workers).into_iter().enumerate() {
+        let mut scene = fanout::Fanout::new(plan.clone(), control.clone(), worker, first, count);
+        let total = if worker == 0 { count + publishers } else { count };
+        if worker == 0 {
+            scene.publish(&per_channel, args.rate);
+        }
+        totals.push(total);
+        scenes.push((scene, Pace { total, concurrency: args.common.concurrency, interval: None }));
+    }
+    let crew = crew(control, scenes, &args.common)?;
+    let ran = traffic(crew, &totals, &args.common, &args.timing)?;
+    Ok(fanout_report(args, &plan, &ran).finish(args.common.json))
+}
+
+fn fanout_report(args: &args::Fanout, plan: &fanout::Plan, ran: &Ran<fanout::Fanout>) -> Report {
+    let mut report = Report::new("fanout");
+    report.set("subscribers", args.subscribers.into());
+    report.set("size", args.size.into());
+    report.set(if args.rate.is_some() { "rate" } else { "window" }, args.rate.unwrap_or(f64::from(args.window)).into());
+    common_report(&mut report, ran, "deliveries", args.rate.is_none());
+    let scenes = &ran.ended.scenes;
+    if let Some(window) = &ran.window {
+        let sent = window.after.tally.sent - window.before.tally.sent;
+        report.number("publications_per_second", sent as f64 / window.seconds(), "publications per second", "");
+    }
+    let (mut latency, mut last) = (crate::report::histogram(), crate::report::histogram());
+    for scene in scenes {
+        // The histograms have the same bounds, so adding cannot fail.
+        let _ = latency.add(&scene.latency);
+        let _ = last.add(&scene.last);
+    }
+    report.latency("latency_us", "latency of deliveries", &latency);
+    report.latency("last_us", "time to last subscriber", &last);
+    let publications: u64 = scenes.iter().map(|scene| scene.publications).sum();
+    report.set("frame_bytes", scenes.iter().map(fanout::Fanout::frame_bytes).max().unwrap_or(0).into());
+    report.set("run_publications", publications.into());
+    report.set("run_deliveries", ran.received.into());
+    report.row("checked", format!("{} deliveries of {publications} publications in the whole run", ran.received));
+    judge(&mut report, plan, scenes);
+    report
+}
+
+fn judge(report: &mut Report, plan: &fanout::Plan, scenes: &[fanout::Fanout]) {
+    let mut findings = scenes.iter().fold(Findings::default(), |sum, scene| sum.plus(scene.checker.findings));
+    let missing = plan.slots.missing();
+    if missing == 0 {
+        findings.disagreeing = fanout::disagreeing(scenes, plan.channels.len());
+    }
+    let named = [
+        ("missing", missing, "deliveries never came"),
+        ("lost", findings.lost, "deliveries were skipped (gaps)"),
+        ("duplicates", findings.duplicates, "deliveries came twice"),
+        ("reordered", findings.reordered, "deliveries came out of order"),
+        ("strange", findings.strange, "deliveries were none of ours"),
+        ("disagreeing", findings.disagreeing, "subscribers saw another order than the first of their channel"),
+        (
+            "held_back",
+            scenes.iter().map(fanout::Fanout::held_back).sum(),
+            "publications could not be sent: too many under way",
+        ),
+        ("refused", scenes.iter().map(|s| s.refused.len() as u64).sum(), "publications were answered by an error"),
+    ];
+    for (key, n, what) in named {
+        report.set(key, n.into());
+        if n > 0 {
+            report.void(format!("{n} {what}"));
+        }
+    }
+    if let Some(text) = scenes.iter().find_map(|scene| scene.refused.first()) {
+        report.row("first error", text.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for (total, workers) in [(10, 3), (2, 4), (1000, 1)] {
+            let shares = shares(total, workers);
+            assert_eq!(shares.len(), workers);
+            let mut next = 0;
+            for (first, count) in shares {
+                assert_eq!(first, next);
+                next += count;
+            }
+            assert_eq!(next, total);
+        }
+    }
+}

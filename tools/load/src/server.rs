@@ -1,0 +1,204 @@
+//! The server as seen from outside: its processor time and memory from /proc, its counters from /metrics.
+//!
+//! Plan: take a `Sample` before and after; `Spent` is the difference. A thread pinned alone to a core shares that core's
+//! figure with others pinned there, since what counts is how busy the core was.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::{fs, time::Duration};
+
+/// Nanoseconds on a processor, from a schedstat file; 0 if it cannot be read.
+pub fn run_time(path: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub rss: u64,
+    pub pss: u64,
+    pub private_dirty: u64,
+}
+
+/// Reads /proc/PID/smaps_rollup.
+pub fn memory(pid: u32) -> Memory {
+    parse_rollup(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default())
+}
+
+fn parse_rollup(text: &str) -> Memory {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|l| l.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    Memory { rss: field("Rss:"), pss: field("Pss:"), private_dirty: field("Private_Dirty:") }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Thread {
+    run: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+    /// The only core it may use, if there is only one.
+    core: Option<u32>,
+}
+
+/// One look at a server.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    threads: HashMap<u32, Thread>,
+    /// Counters (`corecast_…_total`), summed over their labels.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Where to look.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    pub pid: Option<u32>,
+    pub metrics: Option<String>,
+}
+
+impl Watch {
+    pub fn sample(&self) -> Sample {
+        let mut sample = Sample::default();
+        if let Some(url) = &self.metrics {
+            match scrape(url) {
+                Ok(text) => sample.metrics = sums(&text),
+                Err(e) => eprintln!("corecast-load: no metrics from {url}: {e}"),
+            }
+        }
+        if let Some(pid) = self.pid {
+            sample.threads = threads(pid);
+        }
+        sample
+    }
+}
+
+fn threads(pid: u32) -> HashMap<u32, Thread> {
+    let mut found = HashMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let file = |name: &str| format!("/proc/{pid}/task/{tid}/{name}");
+        let (user_ticks, system_ticks) = parse_stat(&fs::read_to_string(file("stat")).unwrap_or_default());
+        let status = fs::read_to_string(file("status")).unwrap_or_default();
+        let core = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let core = core.and_then(|list| list.trim().parse().ok());
+        found.insert(tid, Thread { run: run_time(&file("schedstat")), user_ticks, system_ticks, core });
+    }
+    found
+}
+
+/// utime and stime; the name in brackets before them may contain anything.
+fn parse_stat(text: &str) -> (u64, u64) {
+    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let mut fields = rest.split_ascii_whitespace().skip(11).map(|n| n.parse().unwrap_or(0));
+    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
+}
+
+/// What a server spent between two samples.
+#[derive(Clone, Debug, Default)]
+pub struct Spent {
+    /// Nanoseconds on processors, all threads.
+    pub nanos: u64,
+    /// The share of it outside the kernel.
+    pub user_share: f64,
+    /// Nanoseconds of the busiest core (threads pinned alone to the same core together) or thread.
+    pub busiest: u64,
+    pub metrics: BTreeMap<String, f64>,
+}
+
+pub fn spent(before: &Sample, after: &Sample) -> Spent {
+    let (mut spent, mut user, mut system) = (Spent::default(), 0, 0);
+    let mut places: HashMap<(bool, u32), u64> = HashMap::new();
+    for (tid, now) in &after.threads {
+        let then = before.threads.get(tid).cloned().unwrap_or_default();
+        let run = now.run.saturating_sub(then.run);
+        spent.nanos += run;
+        user += now.user_ticks - then.user_ticks;
+        system += now.system_ticks - then.system_ticks;
+        *places.entry(now.core.map_or((false, *tid), |core| (true, core))).or_default() += run;
+    }
+    spent.user_share = user as f64 / ((user + system) as f64).max(1.0);
+    spent.busiest = places.into_values().max().unwrap_or(0);
+    for (name, value) in &after.metrics {
+        spent.metrics.insert(name.clone(), value - before.metrics.get(name).copied().unwrap_or(0.0));
+    }
+    spent
+}
+
+fn sums(text: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let end = line.find(['{', ' ']).unwrap_or(line.len());
+        let name = &line[..end];
+        if !name.starts_with("corecast_") || !name.ends_with("_total") {
+            continue;
+        }
+        let value = line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+        *sums.entry(name.to_string()).or_default() += value;
+    }
+    sums
+}
+
+/// One GET, read to its end.
+fn scrape(url: &str) -> Result<String, String> {
+    let rest = url.strip_prefix("http://").ok_or("the URL must begin with http://")?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, "metrics"));
+    let mut stream = TcpStream::connect(host).map_err(|e| e.to_string())?;
+    let limit = Some(Duration::from_secs(5));
+    stream.set_read_timeout(limit).map_err(|e| e.to_string())?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&bytes);
+    if !text.starts_with("HTTP/1.") || text.get(8..12) != Some(" 200") {
+        return Err(text.lines().next().unwrap_or("no answer").to_string());
+    }
+    Ok(text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_summed_over_their_labels() {
+        let text = "# HELP corecast_deliveries_total x\ncorecast_deliveries_total{shard=\"0\"} 3\n\
+            corecast_deliveries_total{shard=\"1\"} 4.5\nother_total 9\ncorecast_epoll_ctl_total 2\n";
+        let sums = sums(text);
+        assert_eq!(sums["corecast_deliveries_total"], 7.5);
+        assert_eq!(sums["corecast_epoll_ctl_total"], 2.0);
+        assert_eq!(sums.len(), 2);
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        assert_eq!(parse_stat("7 (a ) b) R 1 2 3 4 5 6 7 8 9 10 70 30 0 0 20"), (70, 30));
+        assert_eq!(parse_stat(""), (0, 0));
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let memory = parse_rollup("5581-7ffe [rollup]\nRss:      4228 kB\nPss:    1187 kB\nPrivate_Dirty: 92 kB\n");
+        assert_eq!(memory, Memory { rss: 4228 * 1024, pss: 1187 * 1024, private_dirty: 92 * 1024 });
+    }
+
+    #[test]
+    fn threads_on_one_core_count_together() {
+        let thread = |run, core| Thread { run, core, ..Thread::default() };
+        let after = Sample {
+            threads: HashMap::from([(1, thread(50, Some(0))), (2, thread(20, Some(0))), (3, thread(60, None))]),
+            ..Sample::default()
+        };
+        let spent = spent(&Sample::default(), &after);
+        assert_eq!((spent.nanos, spent.busiest), (130, 70));
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let watch = Watch { pid: Some(std::process::id()), metrics: None };
+        assert!(!watch.sample().threads.is_empty());
+        assert!(memory(std::process::id()).rss > 0);
+    }
+}
