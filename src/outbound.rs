@@ -223,7 +223,7 @@ impl Pool {
         if self.idle.len() < KEPT_QUEUES_MAX {
             self.idle.push(queue);
         }
-        if self.queues.is_empty() {
+        if self.queues.is_empty() && self.queues.capacity() > KEPT_QUEUES_MAX {
             self.queues.shrink_to_fit();
         }
     }

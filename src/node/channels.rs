@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Mail, Node};
 use crate::bus::Batch;
 use crate::hub::{Interest, Left, Position, Repair};
-use crate::ids::{ConnId, FeedId, ShardId};
+use crate::ids::{FeedId, ShardId};
 use crate::protocol::{ClientInfo, Encoding, Publication, Reply};
 use crate::shard::Cx;
 use crate::shard::journal::Note;
@@ -23,7 +23,7 @@ impl Node {
             Mail::Unsubscribe { channel, feed } => self.home.unsubscribe(name(channel), from, feed),
             Mail::Publish { channel, data, conn, client, id } => {
                 self.publish_at_home(cx, name(channel), batch.bytes(data), Some(client));
-                cx.mail.post(from, Mail::Published { conn, id, refused: None });
+                cx.mail.post(from, Mail::Published { conn, id });
             }
             Mail::Subscribed { feed, position } => {
                 self.requests[from.index()] -= 1;
@@ -31,17 +31,11 @@ impl Node {
                     self.subscribed(cx, sub);
                 }
             }
-            Mail::Published { conn, id, refused } => self.published(cx, conn, id, refused),
+            Mail::Published { conn, id } => self.reply(cx, conn, id, &Reply::Publish),
             Mail::Deliver { feed, offset, frame } => {
                 self.feeds.deliver(feed, offset, batch.bytes(frame));
             }
             Mail::Lost { feed, first, last } => self.lost(cx, feed, first, last),
-        }
-    }
-
-    fn published(&self, cx: &mut Cx<Mail>, conn: ConnId, id: u32, refused: Option<crate::protocol::ErrorCode>) {
-        if cx.is_open(conn) {
-            self.reply(cx, conn, id, &refused.map_or(Reply::Publish, Reply::Error));
         }
     }
 

@@ -170,10 +170,11 @@ impl Node {
         self.reply(cx, conn, waiting.id, &Reply::Subscribe(SubscribeResult::default()));
         for (id, next) in waiting.lane {
             // Where one of them waits again, those behind it find it pending and wait there.
-            match next {
+            let done = match next {
                 Next::Subscribe => self.subscribe(cx, conn, id, &waiting.channel),
                 Next::Unsubscribe => self.unsubscribe(cx, conn, id, &waiting.channel),
             };
+            debug_assert!(done != Done::NoRoom, "the answer gave back the request that one channel can need");
         }
     }
 

@@ -4,7 +4,6 @@
 use crate::bus::Span;
 use crate::hub::{Form, Position};
 use crate::ids::{ConnId, FeedId};
-use crate::protocol::ErrorCode;
 
 pub enum Mail {
     /// To home: the sender wants the channel. Exactly one `Unsubscribe` follows.
@@ -30,11 +29,10 @@ pub enum Mail {
         feed: FeedId,
         position: Position,
     },
-    /// From home: the publication was stamped, or why not.
+    /// From home: the publication was stamped.
     Published {
         conn: ConnId,
         id: u32,
-        refused: Option<ErrorCode>,
     },
     /// From home: a whole frame for the feed's subscribers.
     Deliver {

@@ -14,6 +14,11 @@ use crate::ids::ConnId;
 use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
 use crate::ws::{self, Event, Opcode, Refusal, Step};
 
+/// Of a data message (RFC 6455, section 5.6).
+fn opcode_of(text: bool) -> Opcode {
+    if text { Opcode::Text } else { Opcode::Binary }
+}
+
 impl<A: App, S: Source> Shard<A, S> {
     /// Handles bytes that begin at a boundary. Returns the bytes used up, and the length of the frame that the others
     /// begin, where it is known. What it provokes leaves before it returns, unless a cast or a backlog waits.
@@ -174,7 +179,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 match offset {
                     Some(offset) => Some((text, offset, payload.len())),
                     None => {
-                        ws::frame(&mut self.cx.burst, if text { Opcode::Text } else { Opcode::Binary }, payload);
+                        ws::frame(&mut self.cx.burst, opcode_of(text), payload);
                         None
                     }
                 }
@@ -190,7 +195,7 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Sends a message back. A small one is copied behind what the read provoked so far; a large one gets its header
     /// written in front, where the client's longer header was, and leaves from where it lies.
     fn reflect(&mut self, slot: u32, bytes: &mut [u8], text: bool, offset: usize, length: usize) {
-        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        let opcode = opcode_of(text);
         if length < GATHER_COPY_BYTES_MAX {
             return ws::frame(&mut self.cx.burst, opcode, &bytes[offset..offset + length]);
         }
