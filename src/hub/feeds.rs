@@ -102,6 +102,12 @@ pub struct Share<'a> {
     pub frames: &'a [u8],
 }
 
+/// What the end of a turn hands out.
+pub enum Out<'a> {
+    One(Share<'a>),
+    All(Turn),
+}
+
 #[derive(Default)]
 pub struct Feeds {
     feeds: Slab<Feed>,
@@ -329,7 +335,7 @@ impl Feeds {
 
     /// No cast is under way: hands out what the turn gathered. Newcomers first get their own part, behind which they are
     /// members like the others.
-    pub fn end_turn(&mut self, mut share: impl FnMut(Share<'_>), mut cast: impl FnMut(Turn)) {
+    pub fn end_turn(&mut self, mut out: impl FnMut(Out<'_>)) {
         // Whom `let_in` has wait is touched anew, for the next turn.
         let touched = self.touched.len();
         for at in 0..touched {
@@ -338,7 +344,7 @@ impl Feeds {
             for sub in mem::take(&mut self.feeds[key as usize].leavers) {
                 self.remove_member(sub);
             }
-            self.let_in(key, &mut share);
+            self.let_in(key, &mut out);
             let feed = &mut self.feeds[key as usize];
             if feed.turn.is_empty() {
                 continue;
@@ -347,13 +353,13 @@ impl Feeds {
             let frames = Rc::new(mem::take(&mut feed.turn));
             self.frozen.push(Rc::clone(&frames));
             let messages = mem::take(&mut feed.turn_messages);
-            cast(Turn { feed: key, members: Rc::clone(&feed.members), frames, messages });
+            out(Out::All(Turn { feed: key, members: Rc::clone(&feed.members), frames, messages }));
         }
         self.touched.drain(..touched);
     }
 
     /// Newcomers to whom the whole of this turn belongs become members; the others get their part, and wait.
-    fn let_in(&mut self, key: u32, share: &mut impl FnMut(Share<'_>)) {
+    fn let_in(&mut self, key: u32, out: &mut impl FnMut(Out<'_>)) {
         let feed = &mut self.feeds[key as usize];
         if feed.newcomers.is_empty() {
             return;
@@ -372,7 +378,7 @@ impl Feeds {
             } else {
                 let frames = &feed.turn[entry.place as usize..];
                 if !frames.is_empty() {
-                    share(Share { conn: entry.conn, frames });
+                    out(Out::One(Share { conn: entry.conn, frames }));
                 }
                 entry.place = 0;
                 waiting.push(sub);

@@ -21,7 +21,10 @@ fn live(feeds: &mut Feeds) -> (FeedId, u32) {
 /// Ends the turn; returns shares by slot, and the casts.
 fn end(feeds: &mut Feeds) -> (Vec<(u32, Vec<u8>)>, Vec<Turn>) {
     let (mut shares, mut turns) = (Vec::new(), Vec::new());
-    feeds.end_turn(|s| shares.push((s.conn.slot, s.frames.to_vec())), |turn| turns.push(turn));
+    feeds.end_turn(|out| match out {
+        Out::One(share) => shares.push((share.conn.slot, share.frames.to_vec())),
+        Out::All(turn) => turns.push(turn),
+    });
     (shares, turns)
 }
 

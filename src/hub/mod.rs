@@ -8,7 +8,7 @@ mod feeds;
 mod home;
 mod homes;
 
-pub use feeds::{Feeds, Joined, Left, NO_SUB, Share, Turn};
+pub use feeds::{Feeds, Joined, Left, NO_SUB, Out, Share, Turn};
 pub use home::{Home, Interest, Record, Repair};
 pub use homes::Homes;
 

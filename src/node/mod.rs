@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::bus::Batch;
 use crate::counters::{Closed, Snapshot};
-use crate::hub::{Feeds, Home, Homes, Position};
+use crate::hub::{Feeds, Home, Homes, Out, Position, Turn};
 use crate::ids::{ConnId, ShardId};
 use crate::outbound::Cast;
 use crate::protocol::Disconnect;
@@ -216,15 +216,12 @@ impl App for Node {
     }
 
     fn turn_end(&mut self, cx: &mut Cx<Mail>) {
-        let mut casts = Vec::new();
-        self.feeds.end_turn(
-            |share| cx.reply_frames(share.conn, share.frames),
-            |turn| {
-                let (members, frames) = (turn.members, turn.frames);
-                casts.push(Cast { members, frames, owner: turn.feed, messages: turn.messages });
-            },
-        );
-        casts.into_iter().for_each(|cast| cx.cast(cast));
+        self.feeds.end_turn(|out| match out {
+            Out::One(share) => cx.reply_frames(share.conn, share.frames),
+            Out::All(Turn { feed, members, frames, messages }) => {
+                cx.cast(Cast { members, frames, owner: feed, messages })
+            }
+        });
     }
 
     fn thaw(&mut self, _cx: &mut Cx<Mail>) {
