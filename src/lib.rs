@@ -25,10 +25,12 @@
 //!
 //! As a library: implement [`shard::App`] and put it on the engine; `examples/shout.rs` does so in a few lines.
 
+pub mod backend;
 pub mod bus;
 pub mod config;
 pub mod control;
 pub mod echo;
+pub mod grant;
 pub mod hub;
 pub mod ids;
 pub mod limits;

@@ -19,20 +19,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["limits", "ids"]),
     ("hub", &["limits", "ids"]),
     ("outbound", &["limits", "ids"]),
-    ("auth", &["limits", "ids"]),
-    ("config", &["limits", "ids"]),
+    // What was granted, by whomever; and the calls to a backend that may grant it.
+    ("grant", &[]),
+    ("backend", &["ids", "grant"]),
+    ("delta", &["limits"]),
+    ("auth", &["limits", "ids", "grant"]),
+    ("config", &["limits", "ids", "auth"]),
     // The engine: knows bytes, frames and mail; no dialect, no channels.
     ("bus", &["limits", "ids"]),
     ("shard", &["limits", "ids", "counters", "ws", "outbound", "bus"]),
     // The two users of the engine.
     ("echo", &["limits", "ids", "counters", "ws", "outbound", "bus", "shard"]),
-    ("node", &["limits", "ids", "counters", "ws", "protocol", "hub", "outbound", "auth", "config", "bus", "shard"]),
+    (
+        "node",
+        &[
+            "limits", "ids", "counters", "ws", "protocol", "hub", "outbound", "grant", "backend", "delta", "auth",
+            "config", "bus", "shard",
+        ],
+    ),
     // What the server's shards carry: the node, and echo beside it.
     (
         "site",
         &[
-            "limits", "ids", "counters", "ws", "protocol", "hub", "outbound", "auth", "config", "bus", "shard", "echo",
-            "node",
+            "limits", "ids", "counters", "ws", "protocol", "hub", "outbound", "grant", "backend", "delta", "auth",
+            "config", "bus", "shard", "echo", "node",
         ],
     ),
     // Around it.

@@ -5,6 +5,7 @@
 //! - `channels` what shards tell each other: the home's side and the subscribers'
 //! - `mail`     the messages between shards
 
+pub mod ask;
 mod channels;
 mod commands;
 mod mail;

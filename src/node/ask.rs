@@ -1,0 +1,124 @@
+//! What the control thread asks of a node: each question carries the closure that takes its answer, which must not block.
+
+use bytes::Bytes;
+
+use crate::grant::{Publish, Renewal, SubscribeGrant};
+use crate::protocol::ErrorCode;
+
+pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+pub enum Ask {
+    // Of a channel's home.
+    /// `None`: stamped, and the channel keeps no history, so that there is no position.
+    Publish {
+        channel: Box<str>,
+        publish: Publish,
+        answer: Answer<Result<Option<Place>, ErrorCode>>,
+    },
+    History {
+        channel: Box<str>,
+        query: HistoryQuery,
+        answer: Answer<Result<History, ErrorCode>>,
+    },
+    HistoryRemove {
+        channel: Box<str>,
+        answer: Answer<Result<(), ErrorCode>>,
+    },
+    Presence {
+        channel: Box<str>,
+        answer: Answer<Result<Vec<Member>, ErrorCode>>,
+    },
+    /// Clients and distinct users.
+    PresenceStats {
+        channel: Box<str>,
+        answer: Answer<Result<(u32, u32), ErrorCode>>,
+    },
+    // Of every shard.
+    /// Channels that this shard has subscribers of and whose names match (`*` stands for any text, empty for all), with
+    /// their number.
+    Channels {
+        pattern: Box<str>,
+        answer: Answer<Vec<(Box<str>, u32)>>,
+    },
+    /// The users connected here, each once.
+    Users {
+        answer: Answer<Vec<Box<str>>>,
+    },
+    /// Subscribes connections to a channel. The answers say how many connections were meant.
+    Subscribe {
+        who: Who,
+        channel: Box<str>,
+        grant: SubscribeGrant,
+        since: Option<Place>,
+        answer: Answer<Result<u32, ErrorCode>>,
+    },
+    Unsubscribe {
+        who: Who,
+        channel: Box<str>,
+        answer: Answer<u32>,
+    },
+    /// `spared`: client ids that stay.
+    Disconnect {
+        who: Who,
+        spared: Vec<Box<str>>,
+        code: u16,
+        reason: Box<str>,
+        answer: Answer<u32>,
+    },
+    Refresh {
+        who: Who,
+        renewal: Renewal,
+        answer: Answer<u32>,
+    },
+}
+
+/// Which connections are meant: all of the user, less those that do not fit what else is named. Where the user is empty and
+/// a client is named, that client alone.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Who {
+    pub user: Box<str>,
+    /// A client's id; empty for any.
+    pub client: Box<str>,
+    /// A session's id (unidirectional connections know theirs); empty for any.
+    pub session: Box<str>,
+}
+
+/// A place in a channel's stream.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub offset: u64,
+    pub epoch: Box<str>,
+}
+
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct HistoryQuery {
+    /// Publications wanted: 0 for the position alone, -1 for all there are.
+    pub limit: i32,
+    pub since: Option<Place>,
+    pub reverse: bool,
+}
+
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct History {
+    pub publications: Vec<Kept>,
+    pub top: Place,
+}
+
+/// A publication as history has it.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Kept {
+    pub offset: u64,
+    pub data: Bytes,
+    /// Who published it, if a client did.
+    pub info: Option<Member>,
+    pub tags: Vec<(String, String)>,
+}
+
+/// A client as others see it.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Member {
+    pub client: String,
+    pub user: String,
+    pub conn_info: Bytes,
+    pub chan_info: Bytes,
+}
