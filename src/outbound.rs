@@ -94,6 +94,16 @@ impl Queue {
         }
     }
 
+    /// Puts frames before all that waits. Only where nothing of it was written yet.
+    pub fn prepend(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert_eq!(self.head, 0, "the peer has no beginning of a frame");
+        let mut bytes = std::mem::take(&mut self.spare);
+        write(&mut bytes);
+        self.bytes += bytes.len();
+        self.items.push_front(Item { chunk: Chunk::Own(bytes), owner: NO_OWNER });
+        self.cast_at = self.cast_at.map(|at| at + 1);
+    }
+
     /// Says that a cast is under way to this peer: it belongs behind what waits now, before what is queued from here on.
     pub fn mark_cast(&mut self) {
         self.cast_at.get_or_insert(self.items.len());

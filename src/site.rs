@@ -5,7 +5,7 @@ use crate::counters::{Closed, Snapshot};
 use crate::echo::{self, Echo};
 use crate::ids::ConnId;
 use crate::node::{Ask, Mail, Node};
-use crate::shard::{App, Cx, Farewell, Flow, Message, Route};
+use crate::shard::{App, Cx, Farewell, Flow, Message, Millis, Route};
 use crate::ws::Request;
 
 /// The route of echo; the node's are its own.
@@ -95,6 +95,14 @@ impl App for Site {
 
     fn waits_for_room(&self) -> bool {
         self.node.waits_for_room()
+    }
+
+    fn sweep(&mut self, cx: &mut Cx<Mail>) {
+        self.node.sweep(cx);
+    }
+
+    fn next_sweep(&self) -> Option<Millis> {
+        self.node.next_sweep()
     }
 
     fn turn_end(&mut self, cx: &mut Cx<Mail>) {

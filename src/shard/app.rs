@@ -3,7 +3,7 @@
 use crate::bus::Batch;
 use crate::counters::{Closed, Snapshot};
 use crate::ids::ConnId;
-use crate::shard::Cx;
+use crate::shard::{Cx, Millis};
 use crate::ws::{Refusal, Request};
 
 /// One behaviour on the engine. Every shard owns one; nothing of it is shared, and no call may block.
@@ -51,6 +51,14 @@ pub trait App: 'static {
     /// Mail could not be posted for lack of room, and will be in `before_dispatch` when there is.
     fn waits_for_room(&self) -> bool {
         false
+    }
+
+    /// Once a turn, behind the timers: work that nobody's message or deadline brings, within bounds of its own.
+    fn sweep(&mut self, _cx: &mut Cx<Self::Mail>) {}
+
+    /// When `sweep` is wanted next at the latest; `None` where nothing waits for it.
+    fn next_sweep(&self) -> Option<Millis> {
+        None
     }
 
     /// No flush is open: cast what the turn gathered.
@@ -109,6 +117,10 @@ pub enum Flow {
     /// Only `consumed` bytes could be taken now. The rest is kept and offered again (`message` with the rest), and the
     /// socket is not read meanwhile: TCP tells the peer.
     Stall {
+        consumed: usize,
+    },
+    /// As `Stall`, but the rest is offered when the app says so (`Cx::resume`) and not before.
+    Wait {
         consumed: usize,
     },
 }

@@ -106,4 +106,8 @@ pub(super) mod gate {
     pub const DEAF: u8 = 16;
     /// The socket is gone.
     pub const DEAD: u8 = 32;
+    /// The app holds back what is queued until it releases it with what comes first.
+    pub const HELD: u8 = 64;
+    /// Nothing may be written now.
+    pub const SHUT: u8 = BLOCKED | HELD;
 }

@@ -1,5 +1,6 @@
 //! What an app may do on its shard: reply, cast, close, set a deadline, post mail. It never sees a socket.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
 pub(super) struct Asked {
     pub conn: ConnId,
     pub code: u16,
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub why: Closed,
 }
 
@@ -40,6 +41,8 @@ pub struct Cx<M: Send> {
     /// What the app cast for the flush that begins.
     pub(super) casts: Vec<Cast>,
     pub(super) asked: Vec<Asked>,
+    /// Connections whose app will take the rest of their messages now.
+    pub(super) resumed: Vec<ConnId>,
     /// The connection whose bytes are being handled, and what they provoked: it leaves at the end of that read.
     pub(super) current: Option<u32>,
     pub(super) burst: Vec<u8>,
@@ -62,6 +65,7 @@ impl<M: Send> Cx<M> {
             wants: VecDeque::new(),
             casts: Vec::new(),
             asked: Vec::new(),
+            resumed: Vec::new(),
             current: None,
             burst: Vec::new(),
             open: 0,
@@ -108,14 +112,46 @@ impl<M: Send> Cx<M> {
     }
 
     /// Ends a connection with a close frame, behind all that was queued for it before.
-    pub fn close(&mut self, conn: ConnId, code: u16, reason: &'static str) {
-        self.ask_close(conn, code, reason, Closed::ByApp);
+    /// A reason of more than `CLOSE_REASON_BYTES_MAX` is cut.
+    pub fn close(&mut self, conn: ConnId, code: u16, reason: impl Into<Cow<'static, str>>) {
+        self.ask_close(conn, code, reason.into(), Closed::ByApp);
     }
 
-    pub(super) fn ask_close(&mut self, conn: ConnId, code: u16, reason: &'static str, why: Closed) {
+    pub(super) fn ask_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
         if self.is_open(conn) {
             self.conns[conn.index()].edges.set(Edges::CLOSE_ASKED);
             self.asked.push(Asked { conn, code, reason, why });
+        }
+    }
+
+    /// The rest of a message that the app had wait (`Flow::Wait`) is offered again in this turn or the next.
+    pub fn resume(&mut self, conn: ConnId) {
+        self.resumed.push(conn);
+    }
+
+    /// From now on nothing is written to the peer: what is queued or cast waits, within the bound for that.
+    pub fn hold(&mut self, conn: ConnId) {
+        if self.is_open(conn) {
+            self.gates[conn.index()] |= gate::HELD;
+        }
+    }
+
+    /// Ends a hold: one message, then what waited behind it.
+    pub fn release_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_open(conn) {
+            self.counters.replies += 1;
+            self.gates[conn.index()] &= !gate::HELD;
+            let index = self.queue_index(conn.slot);
+            self.queues.get_mut(index).prepend(|out| ws::frame_with(out, opcode, write));
+            self.want(conn.slot);
+        }
+    }
+
+    /// Ends a hold that came to nothing: what waited is dropped.
+    pub fn drop_held(&mut self, conn: ConnId) {
+        if self.is_open(conn) && self.gates[conn.index()] & gate::HELD != 0 {
+            self.gates[conn.index()] &= !(gate::HELD | gate::TOUCHED | gate::MULTI);
+            self.release_queue(conn.slot);
         }
     }
 
@@ -187,12 +223,12 @@ impl<M: Send> Cx<M> {
     /// After something was queued: have it written, or, where the peer does not read and too much waited already, have
     /// the connection closed. A bound is checked against what waited before: an empty queue takes any one item.
     pub(super) fn queued(&mut self, slot: u32, waited: usize) {
-        if self.gates[slot as usize] & gate::BLOCKED == 0 {
+        if self.gates[slot as usize] & gate::SHUT == 0 {
             return self.want(slot);
         }
         if waited > self.limits.outbound_bytes_max {
             let conn = ConnId { slot, generation: self.conns[slot as usize].generation };
-            self.ask_close(conn, 0, "", Closed::Slow);
+            self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }
     }
 

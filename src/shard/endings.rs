@@ -2,6 +2,7 @@
 //! the peer still sends is read and dropped within a bound, and only then is the socket closed. A bare close with bytes
 //! unread would send a reset, which eats the close frame.
 
+use std::borrow::Cow;
 use std::mem;
 
 use super::app::Farewell;
@@ -91,7 +92,8 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(slot).edges.clear(Edges::CLOSE_ASKED);
         let id = self.id(slot);
         self.app.closed(&mut self.cx, id, why);
-        self.cx.gates[slot as usize] |= gate::DEAF;
+        let gate = &mut self.cx.gates[slot as usize];
+        *gate = (*gate | gate::DEAF) & !gate::HELD;
         self.leaving.push_back(id);
     }
 
@@ -112,12 +114,15 @@ impl<A: App, S: Source> Shard<A, S> {
                 continue;
             }
             let (code, reason) = match asked.why {
-                Closed::Slow => self.cut_slow(slot),
+                Closed::Slow => {
+                    let (code, reason) = self.cut_slow(slot);
+                    (code, Cow::Borrowed(reason))
+                }
                 _ => (asked.code, asked.reason),
             };
             self.leave_open(slot, asked.why);
             self.conn(slot).phase = Phase::Closing;
-            self.cx.queue(slot, |out| ws::close_frame(out, code, reason));
+            self.cx.queue(slot, |out| ws::close_frame(out, code, ws::close_reason(&reason)));
             self.arm(slot, self.cx.limits.close_timeout.as_millis() as Millis);
             self.revisit_spill(slot);
             self.stand_ready(slot);

@@ -194,7 +194,7 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.counters.deliveries += u64::from(cast.messages);
         }
         queue.unmark_cast();
-        if self.cx.gates[slot as usize] & gate::BLOCKED == 0 {
+        if self.cx.gates[slot as usize] & gate::SHUT == 0 {
             self.write_queue(slot);
         } else {
             self.cx.queued(slot, waited);
@@ -207,7 +207,7 @@ impl<A: App, S: Source> Shard<A, S> {
             let Some(slot) = self.cx.wants.pop_front() else { break };
             let Some(conn) = self.cx.conns.get_mut(slot as usize) else { continue };
             conn.edges.clear(Edges::IN_WANTS);
-            if conn.queue != NO_QUEUE && self.cx.gates[slot as usize] & (gate::TOUCHED | gate::BLOCKED) == 0 {
+            if conn.queue != NO_QUEUE && self.cx.gates[slot as usize] & (gate::TOUCHED | gate::SHUT) == 0 {
                 self.write_queue(slot);
             }
         }

@@ -187,6 +187,11 @@ impl<A: App, S: Source> Shard<A, S> {
             Flow::Stall { consumed } if consumed == payload.len() => None,
             Flow::Stall { consumed } => {
                 self.stall(id, text, &payload[consumed..]);
+                self.stalled.push(id);
+                None
+            }
+            Flow::Wait { consumed } => {
+                self.stall(id, text, &payload[consumed..]);
                 None
             }
         }
@@ -236,7 +241,7 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     fn send_now(&mut self, slot: u32, bytes: &[u8]) {
-        if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::BLOCKED | gate::DEAD) != 0 {
+        if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::SHUT | gate::DEAD) != 0 {
             return self.keep_for_later(slot, bytes, 0);
         }
         let Some(source) = &mut self.sources[slot as usize] else { return };

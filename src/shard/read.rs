@@ -175,11 +175,11 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(super) fn stall(&mut self, id: ConnId, text: bool, rest: &[u8]) {
         self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text });
         self.conn(id.slot).edges.set(Edges::STALLED);
-        self.stalled.push(id);
     }
 
     /// Offers stalled connections the rest of their message again, and goes on with what was behind it.
     pub(super) fn resume_stalled(&mut self) {
+        self.stalled.append(&mut self.cx.resumed);
         for id in mem::take(&mut self.stalled) {
             if self.cx.conn_at(id.slot) == Some(id) && self.conn(id.slot).edges.has(Edges::STALLED) {
                 self.resume(id.slot);
@@ -193,7 +193,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
         let (message, raw) = bytes.split_at_mut(rest);
-        if self.conn(slot).phase == Phase::Open {
+        if self.conn(slot).phase == Phase::Open && !message.is_empty() {
             let id = self.id(slot);
             self.message(id, text, message, None);
         }

@@ -118,6 +118,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.resume_stalled();
         let pushes_before = self.cx.counters.mail_pushes;
         self.sweep();
+        self.app.sweep(&mut self.cx);
         self.drain_wave();
         self.close_asked();
         self.bury();
@@ -162,7 +163,8 @@ impl<A: App, S: Source> Shard<A, S> {
             || !self.ready.is_empty()
             || !cx.wants.is_empty()
             || !self.leaving.is_empty()
-            || !cx.asked.is_empty();
+            || !cx.asked.is_empty()
+            || !cx.resumed.is_empty();
         // Whoever waits for room in a mailbox looks again when something left; while nothing does, the receiver wakes us.
         let room = moved && (!self.stalled.is_empty() || self.app.waits_for_room());
         if work || room {
@@ -170,7 +172,8 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         let tick = TICK.as_millis() as u64;
         let kept = !self.stalled.is_empty() || cx.mail.has_overflow() || self.drain.is_some();
-        match cx.wheel.next_in(cx.now) {
+        let sweep = self.app.next_sweep().map(|at| at.saturating_sub(cx.now));
+        match cx.wheel.next_in(cx.now).into_iter().chain(sweep).min() {
             Some(0) => Wait::No,
             Some(ms) if kept => Wait::For(ms.min(tick)),
             Some(ms) => Wait::For(ms),
@@ -215,7 +218,7 @@ impl<A: App, S: Source> Shard<A, S> {
         match self.conn(slot).phase {
             Phase::Open => {
                 let (code, reason) = self.app.farewell(id, Farewell::Shutdown);
-                self.cx.ask_close(id, code, reason, Closed::Shutdown);
+                self.cx.ask_close(id, code, reason.into(), Closed::Shutdown);
                 true
             }
             Phase::Upgrading => {
