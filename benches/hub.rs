@@ -14,7 +14,7 @@ fn publish(c: &mut Criterion) {
     for window in [1, 8] {
         group.throughput(Throughput::Elements((SUBSCRIBERS * window) as u64));
         group.bench_function(BenchmarkId::new("window", window), |b| {
-            let mut bench = stub::hub(SUBSCRIBERS, window);
+            let mut bench = stub::Room::of(SUBSCRIBERS, window).open();
             b.iter(|| bench.turn(1));
             black_box(bench.delivered());
         });

@@ -4,48 +4,109 @@
 //! case, with counting switched on only inside `measured`; without valgrind it says so and fails. Started in any other
 //! way (as `cargo test --benches` does) it only runs every case once.
 //!
+//! Where a figure is to be held against another, a line below it says which and what came of it: against what issue 1
+//! measured for the same case ([`issue_1`]), or against another case of the same run. If one is not kept, the exit code says so.
+//!
 //! A new case is one line in `CASES`, and a function that prepares whatever is needed (not counted) and returns the
 //! closure that does the operations (counted). The closure is run once before, so that first-time work is not counted.
 //! It must leave its state as it found it.
 
 use corecast::ws::{Decoder, Event, Opcode, Step, encode, parse_header, unmask, upgrade};
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 mod stub;
 
+use stub::Room;
+
 struct Case {
     name: &'static str,
     /// Operations done by one run of the closure: what the count is divided by.
     operations: u64,
     prepare: fn() -> Box<dyn FnMut()>,
+    against: Option<Against>,
+}
+
+/// What a figure is held against.
+#[derive(Clone, Copy)]
+enum Against {
+    /// Instructions for the same case when it was new.
+    Issue1(f64),
+    /// Another case, and whether there is a bound to the difference.
+    Case { name: &'static str, bound: bool },
+}
+
+/// Beyond the one it is held against, a figure is not kept.
+const MORE_AT_MOST: f64 = 1.10;
+
+const fn case(name: &'static str, operations: u64, prepare: fn() -> Box<dyn FnMut()>) -> Case {
+    Case { name, operations, prepare, against: None }
+}
+
+const fn held(name: &'static str, operations: u64, against: Against, prepare: fn() -> Box<dyn FnMut()>) -> Case {
+    Case { name, operations, prepare, against: Some(against) }
 }
 
 /// Operations per run where one is small.
 const MANY: u64 = 1000;
 
+/// Instructions for a delivery when issue 1 was done: its code, counted by this bench (5db09f5).
+mod issue_1 {
+    pub const TO_1000: [f64; 2] = [47.4, 11.3];
+    pub const TO_10_000: [f64; 2] = [39.1, 5.4];
+}
+
+const W1_1000: &str = "delivery to one of 1,000, window 1";
+const W8_1000: &str = "delivery to one of 1,000, window 8";
+const W1: &str = "delivery to one of 10,000, window 1";
+const W8: &str = "delivery to one of 10,000, window 8";
+
+const fn beside(name: &'static str) -> Against {
+    Against::Case { name, bound: false }
+}
+
+const fn within(name: &'static str) -> Against {
+    Against::Case { name, bound: true }
+}
+
 const CASES: &[Case] = &[
-    Case { name: "header of 7 bits", operations: MANY, prepare: || header(16) },
-    Case { name: "header of 16 bits", operations: MANY, prepare: || header(1000) },
-    Case { name: "unmask 16 B", operations: MANY, prepare: || mask(16) },
-    Case { name: "unmask 256 B", operations: MANY, prepare: || mask(256) },
-    Case { name: "unmask 4 KiB", operations: MANY, prepare: || mask(4096) },
-    Case { name: "decode binary of 16 B", operations: MANY, prepare: || decode(Opcode::Binary, 16) },
-    Case { name: "decode text of 16 B", operations: MANY, prepare: || decode(Opcode::Text, 16) },
-    Case { name: "decode text of 100 B", operations: MANY, prepare: || decode(Opcode::Text, 100) },
-    Case { name: "decode text of 1,000 B", operations: MANY, prepare: || decode(Opcode::Text, 1000) },
-    Case { name: "decode ping of 4 B", operations: MANY, prepare: || decode(Opcode::Ping, 4) },
-    Case { name: "encode frame of 16 B", operations: MANY, prepare: || frame(16) },
-    Case { name: "encode frame_with of 16 B", operations: MANY, prepare: || frame_with(16) },
-    Case { name: "encode frame_with of 256 B", operations: MANY, prepare: || frame_with(256) },
-    Case { name: "upgrade parsed and accepted", operations: 10, prepare: accept },
-    Case { name: "publish to 1 subscriber", operations: 1, prepare: || publish(1, 1) },
-    Case { name: "delivery to one of 1,000, window 1", operations: 1000, prepare: || publish(1000, 1) },
-    Case { name: "delivery to one of 1,000, window 8", operations: 8000, prepare: || publish(1000, 8) },
-    Case { name: "echo of 16 B, a turn for each", operations: 1, prepare: || echo(1, 16, 1) },
-    Case { name: "echo of 16 B, depth 1", operations: 100, prepare: || echo(100, 16, 1) },
-    Case { name: "echo of 16 B, depth 16", operations: 1600, prepare: || echo(100, 16, 16) },
+    case("header of 7 bits", MANY, || header(16)),
+    case("header of 16 bits", MANY, || header(1000)),
+    case("unmask 16 B", MANY, || mask(16)),
+    case("unmask 256 B", MANY, || mask(256)),
+    case("unmask 4 KiB", MANY, || mask(4096)),
+    case("decode binary of 16 B", MANY, || decode(Opcode::Binary, 16)),
+    case("decode text of 16 B", MANY, || decode(Opcode::Text, 16)),
+    case("decode text of 100 B", MANY, || decode(Opcode::Text, 100)),
+    case("decode text of 1,000 B", MANY, || decode(Opcode::Text, 1000)),
+    case("decode ping of 4 B", MANY, || decode(Opcode::Ping, 4)),
+    case("encode frame of 16 B", MANY, || frame(16)),
+    case("encode frame_with of 16 B", MANY, || frame_with(16)),
+    case("encode frame_with of 256 B", MANY, || frame_with(256)),
+    case("upgrade parsed and accepted", 10, accept),
+    case("publish to 1 subscriber", 1, || publish(Room::of(1, 1))),
+    held(W1_1000, 1000, Against::Issue1(issue_1::TO_1000[0]), || publish(Room::of(1000, 1))),
+    held(W8_1000, 8000, Against::Issue1(issue_1::TO_1000[1]), || publish(Room::of(1000, 8))),
+    held(W1, 10_000, Against::Issue1(issue_1::TO_10_000[0]), || publish(Room::of(10_000, 1))),
+    held(W8, 80_000, Against::Issue1(issue_1::TO_10_000[1]), || publish(Room::of(10_000, 8))),
+    held("  with history, window 1", 10_000, beside(W1), || publish(Room { history: true, ..Room::of(10_000, 1) })),
+    held("  with history, window 8", 80_000, beside(W8), || publish(Room { history: true, ..Room::of(10_000, 8) })),
+    held("  half of them Protobuf, window 1", 10_000, within(W1), || publish(mixed(10_000, 1))),
+    held("  half of them Protobuf, window 8", 80_000, within(W8), || publish(mixed(10_000, 8))),
+    held("  Protobuf and history, window 1", 10_000, beside(W1), || {
+        publish(Room { history: true, ..mixed(10_000, 1) })
+    }),
+    held("  Protobuf and history, window 8", 80_000, beside(W8), || {
+        publish(Room { history: true, ..mixed(10_000, 8) })
+    }),
+    case("publication to 1 JSON, 1 Protobuf", 1, || publish(mixed(2, 1))),
+    case("publication to 2 JSON", 1, || publish(Room::of(2, 1))),
+    case("reconnect: tokens, recovery, end", 100, reconnect),
+    case("echo of 16 B, a turn for each", 1, || echo(1, 16, 1)),
+    case("echo of 16 B, depth 1", 100, || echo(100, 16, 1)),
+    case("echo of 16 B, depth 16", 1600, || echo(100, 16, 16)),
 ];
 
 // ---- the cases
@@ -132,9 +193,22 @@ fn accept() -> Box<dyn FnMut()> {
 
 /// Publications of 64 bytes, from a client's frames to the last subscriber's write. A few hundred instructions
 /// of each run are chance: the hash key and the first ping's place are drawn.
-fn publish(subscribers: usize, window: usize) -> Box<dyn FnMut()> {
-    let mut bench = stub::hub(subscribers, window);
+fn publish(room: Room) -> Box<dyn FnMut()> {
+    let mut bench = room.open();
     Box::new(move || bench.turn(1))
+}
+
+/// Every second subscriber speaks Protobuf: two encodings of a publication, not one for each subscriber. An encoding costs
+/// hundreds of instructions, so that a bound of 10 % to a delivery is the proof.
+fn mixed(subscribers: usize, window: usize) -> Room {
+    Room { mixed: true, ..Room::of(subscribers, window) }
+}
+
+/// Upgrade, connect and subscribe with tokens (HS256), recovery of one publication, presence, and the end: all that a
+/// client costs that comes back once. HMAC is a part of it.
+fn reconnect() -> Box<dyn FnMut()> {
+    let mut storm = stub::Storm::of(100);
+    Box::new(move || storm.turn())
 }
 
 /// All clients' messages in one turn, from read to write.
@@ -175,10 +249,14 @@ fn main() -> ExitCode {
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
     println!("{:<36} {:>14}", "operation", "instructions");
+    let (mut figures, mut kept) = (HashMap::new(), true);
     for case in CASES.iter().filter(|case| case.name.contains(filter)) {
         match count(case) {
             Ok(instructions) => {
-                println!("{:<36} {:>14.1}", case.name, instructions as f64 / case.operations as f64);
+                let figure = instructions as f64 / case.operations as f64;
+                println!("{:<36} {figure:>14.1}", case.name);
+                kept &= compare(case, figure, &figures);
+                figures.insert(case.name, figure);
             }
             Err(reason) => {
                 eprintln!("instructions: {}: {reason}", case.name);
@@ -186,7 +264,27 @@ fn main() -> ExitCode {
             }
         }
     }
-    ExitCode::SUCCESS
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says how a figure stands to the one it is held against; false if it is not kept.
+fn compare(case: &Case, figure: f64, figures: &HashMap<&str, f64>) -> bool {
+    let (what, other, bound) = match case.against {
+        None => return true,
+        Some(Against::Issue1(other)) => (format!("issue 1's {other}"), other, true),
+        Some(Against::Case { name, bound }) => match figures.get(name) {
+            Some(&other) => (format!("{name:?}"), other, bound),
+            None => return true,
+        },
+    };
+    let good = !bound || figure <= other * MORE_AT_MOST;
+    let verdict = match (bound, good) {
+        (false, _) => String::new(),
+        (true, true) => format!(", at most {:+.0} %: kept", (MORE_AT_MOST - 1.0) * 100.0),
+        (true, false) => format!(", at most {:+.0} %: NOT kept", (MORE_AT_MOST - 1.0) * 100.0),
+    };
+    println!("    against {what}: {:+.1} %{verdict}", (figure / other - 1.0) * 100.0);
+    good
 }
 
 /// Runs this program on one case under callgrind; the instructions inside `measured`.

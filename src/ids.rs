@@ -56,6 +56,19 @@ impl FeedId {
     }
 }
 
+/// A subscription of one shard: its slot, and which of the slot's owners it was. Homes name it in answers meant for it alone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SubId {
+    pub slot: u32,
+    pub serial: u32,
+}
+
+impl SubId {
+    pub fn index(self) -> usize {
+        self.slot as usize
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

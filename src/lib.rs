@@ -20,15 +20,18 @@
 //! 8. `shard`'s flush: one write per subscriber for all the turn had; what a socket did not take waits in `outbound`.
 //!
 //! Modules, in the order in which they may know each other (a test holds it): `limits`, `ids` ← `ws`, `protocol`, `hub`,
-//! `outbound` (these do not see one another) ← `bus` ← `shard` ← `node`, `echo` ← `site` ← `config`, `control`,
+//! `outbound`, `delta`, `grant`, `backend`, `auth` (which do not see one another, but that the last two see what is granted)
+//! ← `config`, `bus` ← `shard` ← `node`, `echo` ← `site` ← `control`,
 //! `server`.
 //!
 //! As a library: implement [`shard::App`] and put it on the engine; `examples/shout.rs` does so in a few lines.
 
+pub mod auth;
 pub mod backend;
 pub mod bus;
 pub mod config;
 pub mod control;
+pub mod delta;
 pub mod echo;
 pub mod grant;
 pub mod hub;

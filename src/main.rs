@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::token::{self, Outcome};
 use cli::{Cli, Flags, Task};
 use corecast::config::{self, Faults};
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
         Task::CheckConfig { file } => check(&file),
+        Task::Token(task) => tokens(*task),
     }
 }
 
@@ -45,6 +47,26 @@ fn check(file: &Path) -> ExitCode {
             print(&format!("{}: no faults\n{remarks}", file.display()))
         }
         Err(faults) => usage(&faults),
+    }
+}
+
+fn tokens(task: token::TokenTask) -> ExitCode {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match token::run(task, now) {
+        Outcome::Done(text) => print(&text),
+        Outcome::Refused { report, why } => {
+            print(&report);
+            eprintln!("refused: {why}");
+            ExitCode::from(FAILED)
+        }
+        Outcome::Usage(text) => {
+            eprintln!("{text}");
+            ExitCode::from(USAGE)
+        }
+        Outcome::Failed(text) => {
+            eprintln!("corecast: {text}");
+            ExitCode::from(FAILED)
+        }
     }
 }
 

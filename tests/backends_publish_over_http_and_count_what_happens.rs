@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, KEY, Raw, Server, TEXT, frame};
+use common::{Client, KEY, PLAIN, Raw, Server, TEXT, frame};
 use serde_json::{Value, json};
 
 #[test]
@@ -13,11 +13,30 @@ fn a_publication_over_http_reaches_subscribers_on_both_shards() {
         clients.iter_mut().for_each(|client| client.subscribe(&channel));
         let data = json!({"headline": "ünïcode", "n": 1.5});
         let answer = server.api("publish", &json!({"channel": channel, "data": data}));
-        assert!(answer["result"].is_object(), "{answer}");
+        let (offset, epoch) = (&answer["result"]["offset"], &answer["result"]["epoch"]);
+        assert!(*offset == json!(1) && epoch.is_string(), "{answer}");
+        let publication = json!({"data": data, "offset": offset, "epoch": epoch});
         for client in &mut clients {
             let push = client.next();
-            assert_eq!(push["push"], json!({"channel": channel, "pub": {"data": data}}), "no client published it");
+            assert_eq!(push["push"], json!({"channel": channel, "pub": publication}), "no client published it");
         }
+        // The epoch comes with the first.
+        server.api("publish", &json!({"channel": channel, "data": 2}));
+        for client in &mut clients {
+            assert_eq!(client.next()["push"], json!({"channel": channel, "pub": {"data": 2, "offset": 2}}));
+        }
+    }
+}
+
+#[test]
+fn a_publication_of_a_channel_without_history_has_no_offset() {
+    let server = Server::with(&PLAIN);
+    let mut clients = Client::pair(&server);
+    clients.iter_mut().for_each(|client| client.subscribe("plain"));
+    let answer = server.api("publish", &json!({"channel": "plain", "data": {"n": 1}}));
+    assert_eq!(answer, json!({"result": {}}));
+    for client in &mut clients {
+        assert_eq!(client.next()["push"], json!({"channel": "plain", "pub": {"data": {"n": 1}}}));
     }
 }
 
@@ -65,6 +84,23 @@ fn publications_of_one_backend_arrive_in_the_order_of_their_calls() {
     for client in &mut clients {
         (0..100).for_each(|i| assert_eq!(client.publication().1, json!(i)));
     }
+}
+
+#[test]
+fn batches_of_many_backends_wait_for_a_busy_shard_and_are_not_refused() {
+    let server = Server::start();
+    // One channel has one home, and together this is more than its mailbox takes.
+    let command = json!({"publish": {"channel": "busy", "data": "x"}});
+    let body = json!({"commands": vec![command; 200], "parallel": true});
+    std::thread::scope(|scope| {
+        let backends: Vec<_> = (0..16).map(|_| scope.spawn(|| server.api("batch", &body))).collect();
+        for backend in backends {
+            let answer = backend.join().expect("a backend");
+            let replies = answer["replies"].as_array().expect("replies");
+            assert!(replies.len() == 200 && replies.iter().all(|reply| reply["publish"].is_object()), "{answer}");
+        }
+    });
+    assert_eq!(server.metric("corecast_publications_total", ""), 16 * 200);
 }
 
 #[test]
@@ -123,7 +159,7 @@ fn publications_that_come_together_reach_each_subscriber_in_one_write() {
 
 #[test]
 fn metrics_and_statistics_follow_who_is_here() {
-    let server = Server::start();
+    let server = Server::with(&PLAIN);
     let mut clients = Client::pair(&server);
     clients.iter_mut().for_each(|client| client.subscribe("counted"));
     let echo = Raw::open(&server, "/echo");

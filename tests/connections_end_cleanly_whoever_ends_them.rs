@@ -5,7 +5,7 @@ mod common;
 
 use std::net::Shutdown;
 
-use common::{CLOSE, Client, Frame, PING, Raw, Server, TEXT, frame, frame_part, ws};
+use common::{CLOSE, Client, Frame, PING, PLAIN, Raw, Server, TEXT, frame, frame_part, ws};
 use serde_json::json;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
@@ -139,7 +139,7 @@ fn a_reset_before_or_in_the_upgrade_leaves_the_server_serving() {
 
 #[test]
 fn a_subscriber_that_resets_is_forgotten_and_the_others_hear_on() {
-    let server = Server::start();
+    let server = Server::with(&PLAIN);
     let [mut a, mut b] = Client::pair(&server);
     for client in [&mut a, &mut b] {
         client.subscribe("room");

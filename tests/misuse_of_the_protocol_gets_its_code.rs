@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Server};
+use common::{Client, PLAIN, Server};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -29,14 +29,32 @@ fn a_second_subscribe_to_a_channel_is_error_105() {
 
 #[test]
 fn what_the_configuration_denies_is_error_103() {
-    let server = Server::with(&[
-        ("channel.without_namespace.allow_subscribe_for_client", "false"),
-        ("channel.without_namespace.allow_publish_for_client", "false"),
-    ]);
+    let denied = ["subscribe", "publish", "history", "presence"]
+        .map(|what| (format!("channel.without_namespace.allow_{what}_for_client"), "false"));
+    let mut settings: Vec<_> = denied.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    settings.extend([("client.insecure", "false"), ("client.allow_anonymous_connect_without_token", "true")]);
+    let server = Server::with(&settings);
     let mut client = Client::connect(&server);
     let reply = client.ask(json!({"subscribe": {"channel": "closed"}}));
     assert_eq!(reply["error"], json!({"code": 103, "message": "permission denied"}));
     assert_eq!(client.refused(json!({"publish": {"channel": "closed", "data": {}}})), 103);
+    for command in ["history", "presence", "presence_stats"] {
+        assert_eq!(client.refused(json!({command: {"channel": "closed"}})), 103, "{command}");
+    }
+}
+
+#[test]
+fn with_client_insecure_nothing_is_denied() {
+    let denied = ["subscribe", "publish", "history", "presence"]
+        .map(|what| (format!("channel.without_namespace.allow_{what}_for_client"), "false"));
+    let settings: Vec<_> = denied.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let server = Server::with(&settings);
+    let mut client = Client::connect(&server);
+    client.ask(json!({"publish": {"channel": "open", "data": 1}}));
+    client.subscribe("open");
+    for command in ["history", "presence", "presence_stats"] {
+        assert!(client.ask(json!({command: {"channel": "open"}}))[command].is_object(), "{command}");
+    }
 }
 
 #[test]
@@ -63,8 +81,8 @@ fn names_that_are_too_long_or_not_ascii_are_error_107() {
 }
 
 #[test]
-fn what_this_version_lacks_is_error_108() {
-    let server = Server::start();
+fn what_the_namespace_switches_off_is_error_108() {
+    let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
     for command in ["presence", "presence_stats", "history"] {
         assert_eq!(client.refused(json!({command: {"channel": "x"}})), 108, "{command}");
@@ -73,7 +91,7 @@ fn what_this_version_lacks_is_error_108() {
 
 #[test]
 fn an_error_leaves_the_connection_open() {
-    let server = Server::start();
+    let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
     assert_eq!(client.refused(json!({"history": {"channel": "x"}})), 108);
     client.subscribe("x");
@@ -140,7 +158,7 @@ fn a_binary_frame_is_closed_with_3506() {
 
 #[test]
 fn replies_before_a_misuse_still_arrive() {
-    let server = Server::start();
+    let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
     client
         .send_text("{\"id\":9,\"history\":{\"channel\":\"x\"}}\nnonsense\n{\"id\":10,\"history\":{\"channel\":\"x\"}}");

@@ -132,9 +132,16 @@ fn the_subprotocol_is_chosen_from_those_offered() {
         raw.send(upgrade("/connection/websocket", |r| r.replace("Host: t\r\n", &field)).as_bytes());
         raw.head()
     };
-    let answer = offer("chat, centrifuge-json");
-    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("Sec-WebSocket-Protocol: centrifuge-json\r\n"));
-    assert!(offer("centrifuge-protobuf").starts_with("HTTP/1.1 400 "));
+    for (offered, chosen) in [
+        ("chat, centrifuge-json", "centrifuge-json"),
+        ("centrifuge-protobuf", "centrifuge-protobuf"),
+        ("centrifuge-protobuf, centrifuge-json", "centrifuge-protobuf"),
+    ] {
+        let answer = offer(offered);
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.contains(&format!("Sec-WebSocket-Protocol: {chosen}\r\n")), "{answer}");
+    }
+    assert!(offer("chat").starts_with("HTTP/1.1 400 "));
 }
 
 #[test]

@@ -1,19 +1,30 @@
 //! What was typed (file, environment, flags) → the one checked, immutable `Config`.
 //!
-//! Plan: `sources` turns each source into named values that remember where they stand; `settings` is the one table that
-//! says what names exist and what each means; `value` and `places` read a value into its type; `check` holds settings against
-//! each other; `print` writes the sample file and the table. Later sources override earlier ones:
-//! default < file < environment < flags.
+//! Plan: `sources` (a file's text by `tree`) turns each source into named values that remember where they stand; `settings`
+//! is the one table that says what names exist and what each means; `value`, `places` and `words` read a value into its
+//! type; `foreign` says what becomes of keys of the original that mean nothing here; `resolve` turns names into what they
+//! mean; `check` holds settings against each other; `print` writes the sample file and the table. Later sources override
+//! earlier ones: default < file < environment < flags.
+//!
+//! The types: `client`, `channel` and `proxy` are the sections of those names, `tokens` how tokens are verified.
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 
+mod channel;
 mod check;
+mod client;
 mod fault;
+mod foreign;
 mod places;
 mod print;
+mod proxy;
+mod resolve;
 mod settings;
 mod sources;
+mod tree;
+mod typed;
 mod value;
+mod words;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,11 +34,17 @@ use std::time::Duration;
 
 use crate::limits::EngineLimits;
 
+pub use crate::auth::TokenSettings;
+pub use channel::{Allowed, Channel, DataFormat, Namespace, NamespaceProxies, ProxyUse, RecoveryMode};
+pub use client::{Client, ConnectCode, ConnectCodes, PersonalChannel, SubscriptionToken};
 pub use fault::{Fault, Faults, Origin};
 pub use print::{markdown, sample};
+pub use proxy::{NoRpc, Proxy, Rpc, RpcNamespace, StatusToCode};
 pub use settings::{SETTINGS, Setting};
 pub use sources::{Given, environment, file, flag};
-pub use value::{Raw, Unit};
+pub use typed::Typed;
+use value::Wrong;
+pub use value::{Raw, Row, Unit};
 
 /// What every environment variable of ours begins with.
 pub const ENVIRONMENT_PREFIX: &str = "CORECAST_";
@@ -70,39 +87,53 @@ pub struct Config {
     pub api_key: Option<String>,
     /// The key was made here and not given, so that it may be printed.
     pub api_key_generated: bool,
+    /// Empty: the host's.
+    pub node_name: String,
     pub echo: bool,
+    pub http_api: HttpApi,
+    pub grpc_api: GrpcApi,
+    pub uni_websocket: UniWebsocket,
     pub client: Client,
     pub channel: Channel,
+    /// Bytes of all histories together; past it the oldest go first.
+    pub history_bytes_max: usize,
+    /// Every backend that is used somewhere, or has a name.
+    pub proxies: Vec<Proxy>,
+    /// Indices into `proxies`.
+    pub connect_proxy: Option<u16>,
+    pub refresh_proxy: Option<u16>,
+    pub rpc: Rpc,
+    pub typed: Typed,
     pub shutdown_timeout: Duration,
     /// `client.queue_max_size` and `websocket.message_size_limit` are `outbound_bytes_max` and `message_bytes_max` here.
     pub engine: EngineLimits,
 }
 
-/// The `client` section, less `queue_max_size`.
-#[derive(Clone, Debug)]
-pub struct Client {
-    pub insecure: bool,
-    /// Patterns of whole origins in which `*` stands for any text. Empty: only requests without an Origin pass.
-    pub allowed_origins: Vec<String>,
-    /// Whole seconds, at least one, longer than `pong_timeout`.
-    pub ping_interval: Duration,
-    pub pong_timeout: Duration,
-    pub stale_close_delay: Duration,
-    pub channel_limit: usize,
+/// `http_api`.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct HttpApi {
+    /// Errors have HTTP statuses of their own, and not 200: `error_mode = "transport"`.
+    pub transport_errors: bool,
+    pub disabled: bool,
 }
 
-/// The `channel` section.
-#[derive(Clone, Debug)]
-pub struct Channel {
-    pub max_length: usize,
-    pub without_namespace: Namespace,
+/// `grpc_api`.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct GrpcApi {
+    /// None: it is not served.
+    pub address: Option<SocketAddr>,
+    /// None: calls need no key.
+    pub key: Option<String>,
+    /// Errors are statuses of gRPC, and not part of the answer.
+    pub transport_errors: bool,
 }
 
-/// What is allowed in the channels of one namespace.
-#[derive(Clone, Debug, Default)]
-pub struct Namespace {
-    pub allow_subscribe_for_client: bool,
-    pub allow_publish_for_client: bool,
+/// `uni_websocket`.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct UniWebsocket {
+    pub enabled: bool,
+    /// No `disconnect` push precedes the close frame.
+    pub disable_disconnect_push: bool,
 }
 
 impl Default for Config {
@@ -118,16 +149,19 @@ impl Default for Config {
             admin: None,
             api_key: None,
             api_key_generated: false,
+            node_name: String::new(),
             echo: false,
-            client: Client {
-                insecure: false,
-                allowed_origins: Vec::new(),
-                ping_interval: Duration::from_secs(25),
-                pong_timeout: Duration::from_secs(8),
-                stale_close_delay: Duration::from_secs(10),
-                channel_limit: 128,
-            },
-            channel: Channel { max_length: 255, without_namespace: Namespace::default() },
+            http_api: HttpApi::default(),
+            grpc_api: GrpcApi::default(),
+            uni_websocket: UniWebsocket::default(),
+            client: Client::default(),
+            channel: Channel::default(),
+            history_bytes_max: 1 << 30,
+            proxies: Vec::new(),
+            connect_proxy: None,
+            refresh_proxy: None,
+            rpc: Rpc::default(),
+            typed: Typed::default(),
             shutdown_timeout: Duration::from_secs(30),
             engine: EngineLimits::default(),
         }
@@ -142,9 +176,33 @@ impl Config {
         config.admin = Some((Ipv4Addr::LOCALHOST, 9000).into());
         config.client.insecure = true;
         config.client.allowed_origins = vec!["*".into()];
-        config.channel.without_namespace =
-            Namespace { allow_subscribe_for_client: true, allow_publish_for_client: true };
+        config.channel.any_namespace = true;
+        config.channel.without_namespace = Namespace {
+            presence: true,
+            join_leave: true,
+            history_size: 100,
+            history_ttl: Duration::from_secs(300),
+            allow_positioning: true,
+            allow_recovery: true,
+            allow_delta: true,
+            allow_tags_filter: true,
+            allow_subscribe_for_client: true,
+            allow_subscribe_for_anonymous: true,
+            allow_publish_for_client: true,
+            allow_publish_for_anonymous: true,
+            allow_presence_for_client: true,
+            allow_presence_for_anonymous: true,
+            allow_history_for_client: true,
+            allow_history_for_anonymous: true,
+            ..config.channel.without_namespace
+        };
         config
+    }
+
+    /// The channel that every connection of the user is subscribed to, where
+    /// `client.subscribe_to_user_personal_channel` is enabled.
+    pub fn personal_channel(&self, user: &str) -> String {
+        self.channel.personal(&self.client.subscribe_to_user_personal_channel.personal_channel_namespace, user)
     }
 
     /// Settings that may stay as they are but surprise: one sentence each.
@@ -189,26 +247,43 @@ pub fn assemble(given: &[Given]) -> Result<Config, Faults> {
     }
     let mut config = if dev { Config::dev() } else { Config::default() };
     for value in given {
-        let Some(setting) = settings::find(&value.name) else {
-            faults.push(value.unknown());
+        let Some((field, unit)) = settings::place(&mut config, &value.name) else {
+            match foreign::judge(value, given) {
+                foreign::Said::Nothing => {}
+                foreign::Said::Remark(text) => config.typed.idle.push(text),
+                foreign::Said::Fault(fault) => faults.push(fault),
+            }
             continue;
         };
-        if let Err(wrong) = (setting.at)(&mut config).read(&value.raw, setting.unit) {
-            faults.push(value.fault(wrong));
+        // The original writes empty texts where nothing is set, also for what is no text.
+        let unset = value.is_foreign() && value.raw == Raw::Text(String::new());
+        match field.read(&value.raw, unit) {
+            Err(wrong) if !unset => faults.push(value.fault(wrong)),
+            _ => {}
         }
     }
-    check::check(&config, |name, wrong| {
-        let origin =
-            given.iter().rfind(|value| value.name == name).map_or(Origin::Default, |value| value.origin.clone());
+    let mut fault = |name: &str, wrong: Wrong| {
+        // Where it stands, or its section does.
+        let section = name.rsplit_once('.').map_or("", |(section, _)| section);
+        let its = given.iter().rfind(|value| value.name == name);
+        let beside = || given.iter().find(|value| !section.is_empty() && value.name.starts_with(section));
+        let origin = its.or_else(beside).map_or(Origin::Default, |value| value.origin.clone());
         let already = faults.iter().any(|fault| fault.setting == name);
         if !already {
             faults.push(Fault { origin, setting: name.into(), what: wrong.what, mend: wrong.mend });
         }
-    });
+    };
+    let typed = |name: &str| given.iter().any(|value| value.name == name);
+    resolve::addresses(&mut config, typed, &mut fault);
+    resolve::inherit(&mut config, typed);
+    check::check(&config, &mut fault);
     if !faults.is_empty() {
         return Err(Faults(faults));
     }
-    if config.dev && config.api_key.is_none() {
+    resolve::references(&mut config);
+    if config.http_api.disabled {
+        config.api_key = None;
+    } else if config.dev && config.api_key.is_none() {
         config.api_key = Some(uuid::Uuid::new_v4().simple().to_string());
         config.api_key_generated = true;
     }

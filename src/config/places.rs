@@ -119,17 +119,30 @@ impl Field for Option<Vec<usize>> {
 }
 
 impl Field for Vec<String> {
-    fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
-        let items = raw.items("write a list, such as [\"https://example.com\"]")?;
-        for item in &items {
-            origin(item)?;
-        }
-        *self = items;
+    fn read(&mut self, raw: &Raw, unit: Unit) -> Result<(), Wrong> {
+        let mend = match unit {
+            Unit::Headers => "write a list, such as [\"Cookie\"]",
+            _ => "write a list, such as [\"https://example.com\"]",
+        };
+        let items = raw.items(mend)?;
+        *self = match unit {
+            Unit::Headers => items.iter().map(|item| header(item)).collect::<Result<_, _>>()?,
+            _ => items.into_iter().map(|item| origin(&item).map(|()| item)).collect::<Result<_, _>>()?,
+        };
         Ok(())
     }
 
     fn show(&self, _: Unit) -> Option<String> {
         Some(list(self.iter().cloned()))
+    }
+}
+
+/// A header's name (RFC 9110, section 5.6.2) in lower case.
+pub(super) fn header(name: &str) -> Result<String, Wrong> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !name.is_empty() && name.bytes().all(fits) {
+        true => Ok(name.to_ascii_lowercase()),
+        false => Err(Wrong::new(format!("\"{name}\" is no header's name"), "write one such as \"Cookie\"")),
     }
 }
 

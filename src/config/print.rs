@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::settings::{SETTINGS, Setting};
-use super::{Config, ENVIRONMENT_PREFIX};
+use super::settings::{PROXY, SETTINGS, Setting};
+use super::{Config, ENVIRONMENT_PREFIX, Proxy};
 
 /// Column at which a comment is broken.
 const WIDTH: usize = 100;
@@ -20,8 +20,8 @@ pub fn sample() -> String {
         ),
     );
     let mut section = "";
-    for setting in SETTINGS {
-        let (its_section, key) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
+    for setting in SETTINGS.iter().filter(|setting| !setting.repeats) {
+        let (its_section, key) = setting.name.rsplit_once('.').unwrap_or(("", &setting.name));
         if its_section != section {
             section = its_section;
             let _ = write!(out, "\n[{section}]\n");
@@ -30,22 +30,76 @@ pub fn sample() -> String {
         }
         comment(&mut out, &about(setting, &default, &dev));
         let _ = match setting.show(&default) {
+            Some(value) if setting.inherits => writeln!(out, "# {key} = {value}"),
             Some(value) => writeln!(out, "{key} = {value}"),
             None => writeln!(out, "# {key} = {}", setting.example),
         };
     }
+    lists(&mut out);
     out
+}
+
+/// One namespace and one backend, as comments that are TOML without their marks.
+fn lists(out: &mut String) {
+    out.push('\n');
+    comment(
+        out,
+        "A namespace: the channels whose names begin with its own, such as chat:lobby. Each has a table of its own, \
+         which takes every setting of channel.without_namespace and nothing from there.",
+    );
+    out.push_str(
+        "\n# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n# join_leave = true\n# history_size = 100\n\
+         # history_ttl = \"300s\"\n# allow_recovery = true\n# allow_subscribe_for_client = true\n\
+         # allow_presence_for_subscriber = true\n# allow_history_for_subscriber = true\n\
+         # publish_proxy_enabled = true\n# publish_proxy_name = \"main\"\n\n",
+    );
+    comment(
+        out,
+        "A backend, which namespaces name. Each has a table of its own. Its settings less the name are those of the \
+         sections client.proxy.connect, client.proxy.refresh, channel.proxy.subscribe, channel.proxy.publish, \
+         channel.proxy.sub_refresh and rpc.proxy too.",
+    );
+    out.push_str("\n# [[proxies]]\n# name = \"main\"\n");
+    let mut proxy = Proxy::default();
+    for item in PROXY {
+        let value = (item.at)(&mut proxy).show(item.unit).unwrap_or_else(|| item.example.to_owned());
+        out.push('\n');
+        comment(out, &format!("{} ({})", item.reason, item.unit.form()));
+        let _ = writeln!(out, "# {} = {value}", item.name);
+    }
+    out.push('\n');
+    comment(out, "RPC whose methods begin with a name, such as users:get.");
+    out.push_str("\n# [[rpc.namespaces]]\n# name = \"users\"\n# proxy_enabled = true\n# proxy_name = \"main\"\n");
 }
 
 /// The settings as a Markdown table.
 pub fn markdown() -> String {
     let default = Config::default();
     let mut out = String::from("| Setting | Default | Flag | What it does |\n|---|---|---|---|\n");
-    for setting in SETTINGS {
-        let value = setting.show(&default).map_or("unset".into(), |value| format!("`{}`", value.replace('"', "")));
-        let flag = setting.flag.map_or(String::new(), |flag| format!("`--{flag}`"));
-        let reason = setting.reason.replace('|', "\\|");
-        let _ = writeln!(out, "| `{}` | {value} | {flag} | {reason} |", setting.name);
+    let mut row = |name: &str, value: Option<String>, flag: Option<&str>, reason: &str| {
+        let shown = |value: String| match value.replace('"', "") {
+            empty if empty.is_empty() => "empty".into(),
+            value => format!("`{value}`"),
+        };
+        let value = value.map_or("unset".into(), shown);
+        let flag = flag.map_or(String::new(), |flag| format!("`--{flag}`"));
+        let _ = writeln!(out, "| `{name}` | {value} | {flag} | {} |", reason.replace('|', "\\|"));
+    };
+    for setting in SETTINGS.iter().filter(|setting| !setting.repeats) {
+        row(&setting.name, setting.show(&default), setting.flag, setting.reason);
+    }
+    let every = "A list of tables, each with a name and the settings of channel.without_namespace.";
+    row("channel.namespaces", Some("[]".into()), None, every);
+    let every = "A list of tables, each with proxy_enabled and proxy_name for the methods that begin with its name.";
+    row("rpc.namespaces", Some("[]".into()), None, every);
+    let every = "A list of tables, each with a name and the settings that follow. The sections client.proxy.connect, \
+                 client.proxy.refresh, channel.proxy.subscribe, channel.proxy.publish, channel.proxy.sub_refresh and \
+                 rpc.proxy have those settings too.";
+    row("proxies", Some("[]".into()), None, every);
+    let mut proxy = Proxy::default();
+    for item in PROXY {
+        let value = (item.at)(&mut proxy).show(item.unit);
+        row(&format!("proxies[].{}", item.name), value, None, item.reason);
     }
     out
 }

@@ -1,13 +1,11 @@
-//! The sources: a TOML file, the environment, the flags. Each becomes a list of named values that know where they stand.
+//! The sources: a file, the environment, the flags. Each becomes a list of named values that know where they stand.
 
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
-
 use super::fault::{Fault, Faults, Origin, nearest};
-use super::settings::SETTINGS;
+use super::settings::{SETTINGS, names_near};
 use super::value::{Raw, Wrong};
-use super::{ENVIRONMENT_OTHERS, ENVIRONMENT_PREFIX};
+use super::{ENVIRONMENT_OTHERS, ENVIRONMENT_PREFIX, tree};
 
 /// One value that somebody typed.
 #[derive(Clone, PartialEq, Debug)]
@@ -24,11 +22,17 @@ impl Given {
     }
 
     pub(super) fn unknown(&self) -> Fault {
-        let mend = match nearest(&self.name, SETTINGS.iter().map(|setting| setting.name)) {
+        let names = names_near(&self.name);
+        let mend = match nearest(&self.name, names.iter().map(String::as_str)) {
             Some(name) => format!("did you mean {name}?"),
             None => "remove it, or see `corecast config` for the settings there are".into(),
         };
         self.fault(Wrong::new("no setting has this name", mend))
+    }
+
+    /// Comes from a file that was likely written for the original.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(&self.origin, Origin::File { path, .. } if tree::is_json(path))
     }
 }
 
@@ -46,70 +50,35 @@ pub(super) fn read(path: &Path) -> Result<Vec<Given>, Faults> {
     file(&name, &text)
 }
 
-/// The values of a TOML file. `path` is only for messages. Errors: every place where it is not TOML.
+/// The values of a file's text. `path` says by its end whether it is TOML or JSON, and stands in messages. Errors: every
+/// place that cannot be read.
 pub fn file(path: &str, text: &str) -> Result<Vec<Given>, Faults> {
-    let line = |at: usize| 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count();
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        let faults = errors.iter().map(|error| Fault {
-            origin: Origin::File { path: path.into(), line: error.span().map_or(0, |span| line(span.start)) },
-            setting: String::new(),
-            what: format!("not TOML: {}", error.message()),
-            mend: "mend the line; `corecast config` prints a file to start from".into(),
-        });
-        return Err(Faults(faults.collect()));
-    }
-    let mut given = Vec::new();
-    let mut rest: Vec<(String, &DeTable<'_>)> = vec![(String::new(), table.get_ref())];
-    while let Some((section, table)) = rest.pop() {
-        for (key, value) in table {
-            let name = format!("{section}{}", key.get_ref());
-            match value.get_ref() {
-                // A table is a section, also where a setting of that name exists or none does: its leaves tell.
-                DeValue::Table(inner) if !inner.is_empty() => rest.push((format!("{name}."), inner)),
-                DeValue::Table(_) if SETTINGS.iter().any(|setting| setting.name.starts_with(&format!("{name}."))) => {}
-                other => {
-                    let origin = Origin::File { path: path.into(), line: line(key.span().start) };
-                    given.push(Given { name, raw: raw(other), origin });
-                }
-            }
-        }
-    }
-    given.sort_by_key(|given| match given.origin {
-        Origin::File { line, .. } => line,
-        _ => 0,
-    });
-    Ok(given)
+    tree::values(path, text)
 }
 
-fn raw(value: &DeValue<'_>) -> Raw {
-    match value {
-        DeValue::String(text) => Raw::Text(text.to_string()),
-        DeValue::Boolean(on) => Raw::Switch(*on),
-        DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).map_or(Raw::Other("large integer"), Raw::Integer)
-        }
-        DeValue::Array(items) => items
-            .iter()
-            .map(|item| item.get_ref().as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>()
-            .map_or(Raw::Other("list of other things than texts"), Raw::List),
-        other => Raw::Other(other.type_str()),
-    }
-}
+/// What the original's variables begin with.
+const ORIGINAL_PREFIX: &str = "CENTRIFUGO_";
 
 /// The values of the environment, and a remark about each variable with our prefix that sets nothing. Those are not
 /// faults: container platforms put variables of their own there, named for a service (`CORECAST_PORT`).
 pub fn environment(variables: impl Iterator<Item = (String, String)>) -> (Vec<Given>, Vec<String>) {
     let mut given = Vec::new();
     let mut remarks = Vec::new();
-    for (variable, text) in variables.filter(|(variable, _)| variable.starts_with(ENVIRONMENT_PREFIX)) {
+    let mut original: Vec<String> = Vec::new();
+    for (variable, text) in variables {
+        if variable.starts_with(ORIGINAL_PREFIX) {
+            original.push(variable);
+            continue;
+        }
+        if !variable.starts_with(ENVIRONMENT_PREFIX) {
+            continue;
+        }
         if ENVIRONMENT_OTHERS.contains(&variable.as_str()) {
             continue;
         }
         match SETTINGS.iter().find(|setting| setting.variable() == variable) {
             Some(setting) => given.push(Given {
-                name: setting.name.into(),
+                name: setting.name.clone(),
                 raw: Raw::Text(text),
                 origin: Origin::Environment { variable },
             }),
@@ -120,6 +89,11 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> (Vec<Gi
                 remarks.push(format!("the environment variable {variable} sets nothing{hint}"));
             }
         }
+    }
+    if !original.is_empty() {
+        original.sort();
+        let text = "are not read here: the same names begin with";
+        remarks.push(format!("the environment variables {} {text} {ENVIRONMENT_PREFIX}", original.join(", ")));
     }
     given.sort_by(|a, b| a.name.cmp(&b.name));
     (given, remarks)

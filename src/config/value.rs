@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::words;
+
 /// One value as typed.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Raw {
@@ -13,9 +15,16 @@ pub enum Raw {
     Integer(i64),
     Switch(bool),
     List(Vec<String>),
-    /// A kind of TOML value that no setting takes, by its name.
+    /// A table whose keys are the operator's own.
+    Table(Row),
+    /// A list of tables that is one setting.
+    Rows(Vec<Row>),
+    /// A kind of value that no setting takes, by its name.
     Other(&'static str),
 }
+
+/// Keys with their values; tables within are told by dots in the keys.
+pub type Row = Vec<(String, Raw)>;
 
 /// What a setting's value means, where its type alone does not say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +38,21 @@ pub enum Unit {
     Listeners,
     Address,
     Cores,
+    /// Any text, also none.
+    Text,
+    Url,
+    /// A URL, or a gRPC server.
+    Endpoint,
+    /// A regular expression, or the empty text.
+    Pattern,
+    /// One of a few words.
+    Choice,
+    Deltas,
+    ErrorMode,
+    Headers,
+    HeaderValues,
+    StatusCodes,
+    ConnectCodes,
 }
 
 impl Unit {
@@ -39,7 +63,14 @@ impl Unit {
             Self::Count => "number",
             Self::Time => "time: \"500ms\", \"25s\", \"1m30s\"",
             Self::Switch => "true or false",
-            Self::Secret => "text",
+            Self::Secret | Self::Text => "text",
+            Self::Url => "http:// or https://",
+            Self::Endpoint => "http://, https:// or grpc://",
+            Self::Pattern => "regular expression",
+            Self::Choice | Self::ErrorMode => "one of the words",
+            Self::Deltas => "list",
+            Self::Headers => "list of names",
+            Self::HeaderValues | Self::StatusCodes | Self::ConnectCodes => "list of tables",
             Self::Origins => "list of origins, * stands for any text",
             Self::Listeners => "list of \"ADDR:PORT\", \"[V6]:PORT\", \"unix:/PATH\", \"fd:N\"",
             Self::Address => "\"ADDR:PORT\"",
@@ -75,6 +106,8 @@ impl Raw {
             Self::Integer(number) => number.to_string(),
             Self::Switch(on) => on.to_string(),
             Self::List(_) => "a list".into(),
+            Self::Table(_) => "a table".into(),
+            Self::Rows(_) => "a list of tables".into(),
             Self::Other(kind) => format!("a value of the kind {kind}"),
         }
     }
@@ -94,8 +127,10 @@ impl Raw {
 }
 
 impl Field for bool {
-    fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
+    fn read(&mut self, raw: &Raw, unit: Unit) -> Result<(), Wrong> {
         *self = match raw {
+            _ if unit == Unit::Deltas => return words::deltas(self, raw),
+            _ if unit == Unit::ErrorMode => return words::error_mode(self, raw),
             Raw::Switch(on) => *on,
             Raw::Text(text) if text == "true" => true,
             Raw::Text(text) if text == "false" => false,
@@ -104,8 +139,14 @@ impl Field for bool {
         Ok(())
     }
 
-    fn show(&self, _: Unit) -> Option<String> {
-        Some(self.to_string())
+    fn show(&self, unit: Unit) -> Option<String> {
+        Some(match (unit, *self) {
+            (Unit::Deltas, true) => "[\"fossil\"]".into(),
+            (Unit::Deltas, false) => "[]".into(),
+            (Unit::ErrorMode, true) => "\"transport\"".into(),
+            (Unit::ErrorMode, false) => "\"\"".into(),
+            (_, on) => on.to_string(),
+        })
     }
 }
 
@@ -142,34 +183,30 @@ fn show_whole(number: u64, unit: Unit) -> String {
     }
 }
 
-impl Field for usize {
-    fn read(&mut self, raw: &Raw, unit: Unit) -> Result<(), Wrong> {
-        let number = whole(raw, unit)?;
-        *self = usize::try_from(number).map_err(|_| raw.not("within range", "choose a smaller number"))?;
-        Ok(())
-    }
+/// Whole numbers of each width: what does not fit is out of range.
+macro_rules! whole_numbers {
+    ($($number:ty),*) => {$(
+        impl Field for $number {
+            fn read(&mut self, raw: &Raw, unit: Unit) -> Result<(), Wrong> {
+                let mend = format!("choose a number up to {}", Self::MAX);
+                *self = Self::try_from(whole(raw, unit)?).map_err(|_| raw.not("within range", &mend))?;
+                Ok(())
+            }
 
-    fn show(&self, unit: Unit) -> Option<String> {
-        Some(show_whole(*self as u64, unit))
-    }
+            fn show(&self, unit: Unit) -> Option<String> {
+                Some(show_whole(*self as u64, unit))
+            }
+        }
+    )*};
 }
-
-impl Field for u32 {
-    fn read(&mut self, raw: &Raw, unit: Unit) -> Result<(), Wrong> {
-        let number = whole(raw, unit)?;
-        *self = u32::try_from(number).map_err(|_| raw.not("within range", "choose a number below 4294967296"))?;
-        Ok(())
-    }
-
-    fn show(&self, unit: Unit) -> Option<String> {
-        Some(show_whole(u64::from(*self), unit))
-    }
-}
+whole_numbers!(usize, u16, u32, u64);
 
 impl Field for Duration {
     fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
         let span = match raw {
             Raw::Text(text) => duration(text),
+            // Nothing is nothing in any unit.
+            Raw::Integer(0) => Some(Duration::ZERO),
             _ => None,
         };
         let mend = match raw {
@@ -189,7 +226,7 @@ impl Field for Duration {
 }
 
 /// Numbers with their units, one after the other, largest first or not: "25s", "1m30s", "500ms".
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut millis = 0u64;
     while !rest.is_empty() {

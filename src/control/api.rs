@@ -1,203 +1,208 @@
-//! The server API: `POST /api/<method>`, JSON in, `{"result":…}` or `{"error":{…}}` out.
+//! The server API over HTTP: `POST /api/<method>`, JSON in, `{"result":…}` or `{"error":{…}}` out; `/api/batch` for many
+//! calls, and `/api` itself for the old style.
 //!
-//! The HTTP status is 200 also for errors of a call, as backends written for the dialect expect; with
-//! `X-Centrifugo-Error-Mode: transport` it follows the error's code. What never became a call has a status of its own:
-//! 401 without the key, 404 for an unknown method, 405, 413, 400 for what is not JSON.
+//! The HTTP status is 200 also for errors of a call, as backends written for the dialect expect; in the transport mode
+//! (header `X-Centrifugo-Error-Mode: transport`, or the setting) it follows the error's code and the body is the bare
+//! error. What never became a call has a status of its own: 401 without the key, 404 for an unknown method and where
+//! the API is disabled, 405, 413, 400 for what cannot be read. A router and extractors would cost more than the calls do, so that there are none.
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::pin::Pin;
+
+use axum::body::Body as Content;
+use axum::http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header};
+use hyper::body::{Body as _, Bytes, Incoming};
+use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
-use tokio::task::JoinSet;
 
-use super::fleet::{AskError, Fleet, Published};
-use super::request::{self, Bounds, Refused};
-use super::{Shared, json};
+use super::fleet::{AskError, Fleet};
+use super::methods::{self, Batch, Method};
+use super::{Inner, answer};
+use crate::protocol::ErrorCode;
 
 /// Bytes of a call's body; past it 413.
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Publications of one broadcast that are under way at a time.
-const BROADCAST_OPEN_MAX: usize = 64;
+/// Bytes of a body that is too long which are read and thrown away, so that whoever sends it sees the answer.
+const DISCARDED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 
-pub fn routes<F: Fleet>(shared: Shared<F>) -> Router<Shared<F>> {
-    Router::new()
-        .route("/api/publish", post(publish))
-        .route("/api/broadcast", post(broadcast))
-        .route("/api/{*method}", axum::routing::any(unknown))
-        .method_not_allowed_fallback(not_posted)
-        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(shared, authorize))
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What follows `/api` in the path, or `None` where that is none of ours.
+pub fn below(path: &str) -> Option<&str> {
+    path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-#[derive(Deserialize)]
-struct KeyInQuery {
-    api_key: Option<String>,
-}
-
-/// Nobody learns which methods there are without the key.
-async fn authorize<F: Fleet>(State(shared): State<Shared<F>>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let in_query = Query::<KeyInQuery>::try_from_uri(request.uri()).ok().and_then(|query| query.0.api_key);
-    let typed = text("x-api-key")
-        .or_else(|| {
-            let (scheme, key) = text(header::AUTHORIZATION.as_str())?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
-        })
-        .or(in_query.as_deref());
+/// Answers a request whose path is `/api` with `below` behind it.
+pub async fn respond<F: Fleet>(shared: &Inner<F>, request: Request<Incoming>) -> Response<Content> {
+    let (head, body) = request.into_parts();
+    if shared.settings.api_disabled {
+        // What backends meet elsewhere when the API is not there, with the reason for whoever reads it.
+        return refused(StatusCode::NOT_FOUND, AskError::NotAvailable("http_api.disabled is set".into()));
+    }
     let key = shared.settings.api_key.as_deref();
-    // In constant time, so that the answer's delay does not tell how much of a guess was right.
-    let right = key.zip(typed).is_some_and(|(key, typed)| key.as_bytes().ct_eq(typed.as_bytes()).into());
-    if right {
-        return next.run(request).await;
+    // Nobody learns which methods there are without the key.
+    if !key.is_some_and(|key| brings_key(key, &head.headers, head.uri.query())) {
+        let what = match key {
+            None => "unauthorized: http_api.key is not set, so that no call is taken",
+            Some(_) => "unauthorized",
+        };
+        let error = format!("{{\"error\":{{\"code\":101,\"message\":\"{what}\"}}}}");
+        return json(StatusCode::UNAUTHORIZED, error.into_bytes());
     }
-    let what = match key {
-        None => "unauthorized: http_api.key is not set, so that no call is taken",
-        Some(_) => "unauthorized",
+    let name = below(head.uri.path()).unwrap_or_default();
+    if head.method != Verb::POST {
+        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, bad("calls are made with POST"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let Some(wanted) = Wanted::named(name) else {
+        return refused(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.into());
     };
-    let body = Answer::<()>::Error(ErrorBody { code: 101, message: what.into() });
-    (StatusCode::UNAUTHORIZED, json(&body)).into_response()
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer<T> {
-    Result(T),
-    Error(ErrorBody),
-}
-
-#[derive(Serialize)]
-struct ErrorBody {
-    code: u32,
-    message: std::borrow::Cow<'static, str>,
-}
-
-impl From<AskError> for ErrorBody {
-    fn from(error: AskError) -> Self {
-        Self { code: error.code(), message: error.message() }
+    match read(body).await {
+        Ok(body) => perform(shared, wanted, &body, bare_errors(shared, &head.headers)).await,
+        Err(Unread::TooLong) => {
+            let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
+            refused(StatusCode::PAYLOAD_TOO_LARGE, AskError::BadRequest(what.into()))
+        }
+        Err(Unread::Cut) => refused(StatusCode::BAD_REQUEST, bad("the body did not arrive whole")),
     }
 }
 
-#[derive(Serialize)]
-struct Responses {
-    responses: Vec<Answer<Published>>,
+/// What a path asks for.
+enum Wanted {
+    One(Method),
+    Batch,
+    OldStyle,
 }
 
-impl<T> From<Result<T, AskError>> for Answer<T> {
-    fn from(result: Result<T, AskError>) -> Self {
-        match result {
-            Ok(result) => Self::Result(result),
-            Err(error) => Self::Error(error.into()),
+impl Wanted {
+    fn named(below: &str) -> Option<Self> {
+        match below {
+            "" => Some(Self::OldStyle),
+            "/batch" => Some(Self::Batch),
+            _ => below.strip_prefix('/').and_then(Method::named).map(Self::One),
         }
     }
 }
 
-type Body = Result<Bytes, BytesRejection>;
-
-async fn publish<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap, body: Body) -> Response {
-    let result = match unread(body).and_then(|body| request::publish(&body, shared.bounds())) {
-        Ok((channel, data)) => shared.fleet.publish(&channel, data).await.map_err(Refused::Error),
-        Err(refused) => Err(refused),
-    };
-    answer(&headers, result)
-}
-
-async fn broadcast<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap, body: Body) -> Response {
-    let result = match unread(body).and_then(|body| request::broadcast(&body, shared.bounds())) {
-        Ok((channels, data)) => {
-            let responses = publish_to_each(&shared.fleet, channels, data, shared.bounds()).await;
-            Ok(Responses { responses })
+async fn perform<F: Fleet>(shared: &Inner<F>, wanted: Wanted, body: &[u8], bare_errors: bool) -> Response<Content> {
+    let calls = &shared.calls;
+    match wanted {
+        Wanted::One(method) => {
+            let call = match methods::call(method, body) {
+                Ok(call) => call,
+                Err(error) => return unreadable(&error),
+            };
+            let outcome = match call {
+                Ok(call) => calls.call(&call).await,
+                Err(error) => Err(error),
+            };
+            match &outcome {
+                Err(error) if bare_errors => json(status(error), answer::bare(error)),
+                _ => json(StatusCode::OK, answer::alone(&outcome)),
+            }
         }
-        Err(refused) => Err(refused),
-    };
-    answer(&headers, result)
+        Wanted::Batch => match Batch::read(body) {
+            Ok(Batch { commands, parallel }) => {
+                json(StatusCode::OK, answer::batch(&Box::pin(calls.batch(&commands, parallel)).await))
+            }
+            Err(error) => unreadable(&error),
+        },
+        Wanted::OldStyle => match methods::old_style(body) {
+            Ok(commands) => {
+                let (ids, commands): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
+                let outcomes = Box::pin(calls.batch(&commands, false)).await;
+                json(StatusCode::OK, answer::lines(ids.into_iter().zip(&outcomes)))
+            }
+            Err(error) => unreadable(&error),
+        },
+    }
 }
 
-fn unread(body: Body) -> Result<Bytes, Refused> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refused::TooLong,
-        _ => Refused::Unread,
+/// In constant time, so that the answer's delay does not tell how much of a guess was right.
+fn brings_key(key: &str, headers: &HeaderMap, query: Option<&str>) -> bool {
+    let right = |typed: &[u8]| bool::from(key.as_bytes().ct_eq(typed));
+    let scheme = |value: &HeaderValue| {
+        let (scheme, typed) = value.to_str().ok()?.split_once(' ')?;
+        Some(scheme.eq_ignore_ascii_case("apikey") && right(typed.trim().as_bytes()))
+    };
+    headers.get("x-api-key").is_some_and(|value| right(value.as_bytes()))
+        || headers.get(header::AUTHORIZATION).and_then(scheme).unwrap_or(false)
+        || query.and_then(key_in).is_some_and(|typed| right(&typed))
+}
+
+fn key_in(query: &str) -> Option<Cow<'_, [u8]>> {
+    let typed = query.split('&').find_map(|pair| pair.strip_prefix("api_key="))?;
+    Some(match typed.contains('+') {
+        true => percent_decode_str(&typed.replace('+', " ")).collect::<Vec<_>>().into(),
+        false => percent_decode_str(typed).into(),
     })
 }
 
-/// One answer per channel, in the order of the channels. Their publications are under way together, a few at a time.
-async fn publish_to_each<F: Fleet>(
-    fleet: &F,
-    channels: Vec<String>,
-    data: Box<RawValue>,
-    bounds: Bounds,
-) -> Vec<Answer<Published>> {
-    let mut results = vec![Err(AskError::OutcomeUnknown); channels.len()];
-    let mut open = JoinSet::new();
-    for (index, channel) in channels.into_iter().enumerate() {
-        if let Err(error) = request::check_channel(&channel, bounds) {
-            results[index] = Err(error);
-            continue;
+fn bare_errors<F>(shared: &Inner<F>, headers: &HeaderMap) -> bool {
+    shared.settings.transport_errors || headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport")
+}
+
+enum Unread {
+    TooLong,
+    Cut,
+}
+
+/// The body, which in nearly all cases is one piece that lies where it was read.
+async fn read(mut body: Incoming) -> Result<Bytes, Unread> {
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
+    let mut length = 0;
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(piece) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
+        length += piece.len();
+        if length > DISCARDED_BYTES_MAX {
+            break;
         }
-        if open.len() == BROADCAST_OPEN_MAX {
-            collect(open.join_next().await, &mut results);
-        }
-        let (fleet, data) = (fleet.clone(), data.clone());
-        open.spawn(async move { (index, fleet.publish(&channel, data).await) });
-    }
-    while let Some(done) = open.join_next().await {
-        collect(Some(done), &mut results);
-    }
-    results.into_iter().map(Answer::from).collect()
-}
-
-type Done = Result<(usize, Result<Published, AskError>), tokio::task::JoinError>;
-
-/// A publication that ended without an answer keeps `OutcomeUnknown`.
-fn collect(done: Option<Done>, results: &mut [Result<Published, AskError>]) {
-    if let Some(Ok((index, result))) = done {
-        results[index] = result;
-    }
-}
-
-async fn unknown() -> Response {
-    failed(StatusCode::NOT_FOUND, AskError::MethodNotFound)
-}
-
-async fn not_posted() -> Response {
-    let error = AskError::BadRequest("calls are made with POST".into());
-    ([(header::ALLOW, "POST")], failed(StatusCode::METHOD_NOT_ALLOWED, error)).into_response()
-}
-
-fn failed(status: StatusCode, error: AskError) -> Response {
-    (status, json(&Answer::<()>::from(Err(error)))).into_response()
-}
-
-fn answer<T: Serialize>(headers: &HeaderMap, result: Result<T, Refused>) -> Response {
-    let transport = headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
-    match result {
-        Ok(result) => json(&Answer::Result(result)),
-        Err(Refused::Error(error)) => failed(if transport { status(&error) } else { StatusCode::OK }, error),
-        Err(Refused::NotJson(what)) => {
-            failed(StatusCode::BAD_REQUEST, AskError::BadRequest(format!("not JSON: {what}").into()))
-        }
-        Err(Refused::TooLong) => {
-            let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
-            failed(StatusCode::PAYLOAD_TOO_LARGE, AskError::BadRequest(what.into()))
-        }
-        Err(Refused::Unread) => {
-            failed(StatusCode::BAD_REQUEST, AskError::BadRequest("the body did not arrive whole".into()))
+        match length == piece.len() {
+            true => first = piece,
+            false if length <= API_BODY_BYTES_MAX => {
+                if whole.is_empty() {
+                    whole.extend_from_slice(&std::mem::take(&mut first));
+                }
+                whole.extend_from_slice(&piece);
+            }
+            false => {}
         }
     }
+    match length > API_BODY_BYTES_MAX {
+        true => Err(Unread::TooLong),
+        false if whole.is_empty() => Ok(first),
+        false => Ok(whole.into()),
+    }
+}
+
+fn bad(what: &'static str) -> AskError {
+    AskError::BadRequest(what.into())
+}
+
+fn unreadable(error: &serde_json::Error) -> Response<Content> {
+    let what = if error.is_data() { format!("{error}") } else { format!("not JSON: {error}") };
+    refused(StatusCode::BAD_REQUEST, AskError::BadRequest(what.into()))
+}
+
+fn refused(status: StatusCode, error: AskError) -> Response<Content> {
+    json(status, answer::alone(&Err(error)))
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response<Content> {
+    let mut response = Response::new(Content::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
 }
 
 fn status(error: &AskError) -> StatusCode {
-    match error {
-        AskError::OutcomeUnknown => StatusCode::INTERNAL_SERVER_ERROR,
-        AskError::UnknownChannel | AskError::MethodNotFound => StatusCode::NOT_FOUND,
-        AskError::BadRequest(_) | AskError::NotAvailable(_) => StatusCode::BAD_REQUEST,
-        AskError::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+    match error.code() {
+        ErrorCode::UnknownChannel | ErrorCode::MethodNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::BadRequest | ErrorCode::NotAvailable => StatusCode::BAD_REQUEST,
+        ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
+        ErrorCode::ConcurrentPagination => StatusCode::CONFLICT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

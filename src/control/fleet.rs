@@ -2,17 +2,62 @@
 //! control mailboxes, tests with a fake.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::Future;
 
-use serde_json::value::RawValue;
-
 use crate::counters::Snapshot;
+use crate::grant::{Publish, Renewal, SubscribeGrant};
+use crate::node::ask::{History, HistoryQuery, Member, Place, Who};
+use crate::protocol::ErrorCode;
+
+/// What comes of a question.
+pub type Asked<T> = Result<T, AskError>;
 
 /// The shards, as the control thread sees them. Every question has a bound and a deadline.
+///
+/// The call asks and the future only waits: questions about one channel are answered in the order of the calls, in
+/// whatever order their futures are polled. Names of channels were checked: ASCII, not empty, within the limit.
 pub trait Fleet: Clone + Send + Sync + 'static {
-    /// Publishes to a channel through its home shard. The name was checked: ASCII, not empty, within the limit.
-    /// The data is valid JSON without line ends.
-    fn publish(&self, channel: &str, data: Box<RawValue>) -> impl Future<Output = Result<Published, AskError>> + Send;
+    /// Publishes to a channel through its home shard. `None` where the channel keeps no history.
+    fn publish(&self, channel: &str, publish: Publish) -> impl Future<Output = Asked<Option<Place>>> + Send;
+
+    fn history(&self, channel: &str, query: HistoryQuery) -> impl Future<Output = Asked<History>> + Send;
+
+    fn history_remove(&self, channel: &str) -> impl Future<Output = Asked<()>> + Send;
+
+    fn presence(&self, channel: &str) -> impl Future<Output = Asked<Vec<Member>>> + Send;
+
+    fn presence_stats(&self, channel: &str) -> impl Future<Output = Asked<Stats>> + Send;
+
+    /// Subscribes connections to a channel. This and the next three say how many connections were meant.
+    fn subscribe(
+        &self,
+        who: Who,
+        channel: &str,
+        grant: SubscribeGrant,
+        since: Option<Place>,
+    ) -> impl Future<Output = Asked<u32>> + Send;
+
+    /// An empty channel means every one.
+    fn unsubscribe(&self, who: Who, channel: &str) -> impl Future<Output = Asked<u32>> + Send;
+
+    /// `spared`: client ids that stay.
+    fn disconnect(
+        &self,
+        who: Who,
+        spared: Vec<Box<str>>,
+        code: u16,
+        reason: &str,
+    ) -> impl Future<Output = Asked<u32>> + Send;
+
+    fn refresh(&self, who: Who, renewal: Renewal) -> impl Future<Output = Asked<u32>> + Send;
+
+    /// Channels with subscribers whose names match (`*` stands for any text, empty for all), and how many those are.
+    /// Costs all channels' names.
+    fn channels(&self, pattern: &str) -> impl Future<Output = Asked<BTreeMap<Box<str>, u32>>> + Send;
+
+    /// How many users are connected, each counted once. Costs all users' ids.
+    fn users(&self) -> impl Future<Output = Asked<usize>> + Send;
 
     /// The numbers of every shard that answered in time, in shard order.
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send;
@@ -21,13 +66,11 @@ pub trait Fleet: Clone + Send + Sync + 'static {
     fn draining(&self) -> bool;
 }
 
-/// Where a publication stands in its channel; empty for a channel without history.
-#[derive(Clone, PartialEq, Eq, Default, Debug, serde::Serialize)]
-pub struct Published {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
+/// Who is in a channel, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    pub clients: u32,
+    pub users: u32,
 }
 
 /// Why a question had no good answer, grouped by what the asker does next.
@@ -35,27 +78,30 @@ pub struct Published {
 pub enum AskError {
     /// Asked and not answered in time: it may have happened.
     OutcomeUnknown,
-    /// The channel's namespace is not configured.
-    UnknownChannel,
-    /// No such method.
-    MethodNotFound,
+    /// Refused before it was queued: it did not happen, ask again later.
+    TooManyRequests,
     /// The question is wrong as it stands; what is wrong with it.
     BadRequest(Cow<'static, str>),
     /// The question makes sense and is not served; what is not.
     NotAvailable(Cow<'static, str>),
-    /// Refused before it was queued: it did not happen, ask again later.
-    TooManyRequests,
+    /// The dialect's own reason says it all.
+    Refused(ErrorCode),
+}
+
+impl From<ErrorCode> for AskError {
+    fn from(code: ErrorCode) -> Self {
+        Self::Refused(code)
+    }
 }
 
 impl AskError {
-    pub fn code(&self) -> u32 {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Self::OutcomeUnknown => 100,
-            Self::UnknownChannel => 102,
-            Self::MethodNotFound => 104,
-            Self::BadRequest(_) => 107,
-            Self::NotAvailable(_) => 108,
-            Self::TooManyRequests => 111,
+            Self::OutcomeUnknown => ErrorCode::Internal,
+            Self::TooManyRequests => ErrorCode::TooManyRequests,
+            Self::BadRequest(_) => ErrorCode::BadRequest,
+            Self::NotAvailable(_) => ErrorCode::NotAvailable,
+            Self::Refused(code) => *code,
         }
     }
 
@@ -63,11 +109,12 @@ impl AskError {
     pub fn message(&self) -> Cow<'static, str> {
         match self {
             Self::OutcomeUnknown => "internal server error: no answer in time, the outcome is unknown".into(),
-            Self::UnknownChannel => "unknown channel".into(),
-            Self::MethodNotFound => "method not found".into(),
             Self::BadRequest(what) => format!("bad request: {what}").into(),
             Self::NotAvailable(what) => format!("not available: {what}").into(),
-            Self::TooManyRequests => "too many requests".into(),
+            // The two that this API words otherwise than the clients' protocol does.
+            Self::Refused(ErrorCode::MethodNotFound) => "not found".into(),
+            Self::Refused(ErrorCode::ConcurrentPagination) => "conflict".into(),
+            Self::TooManyRequests | Self::Refused(_) => self.code().message().into(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `/metrics`: the shards' numbers at the moment of the scrape, as OpenMetrics text or as Prometheus' older text.
 //!
 //! Nothing is registered and nothing is atomic: a collector writes what the snapshots hold. Each counter is one line of
-//! a table.
+//! a table. Series carry the shard, or the proxy by its name in the configuration.
 
 use std::fmt::Error;
 
@@ -10,6 +10,8 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use super::keys::KeySetSnapshot;
 use super::{VERSION, process};
 use crate::counters::{Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
 
@@ -37,6 +39,11 @@ const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
     ("mailbox_wakes", "Wakes of other shards, one eventfd write each", |c| c.mail_wakes),
     ("publications_repaired", "Publications skipped for a slow shard and sent later", |c| c.publications_repaired),
     ("publications_lost", "Publications skipped for a slow shard and not sent later", |c| c.publications_lost),
+    ("recoveries", "Subscriptions that got all they had missed", |c| c.recoveries),
+    ("recoveries_failed", "Subscriptions whose missed publications were not there any more", |c| c.recoveries_failed),
+    ("tokens_refused", "Tokens that were not believed, expired ones not counted", |c| c.tokens_refused),
+    ("backend_questions", "Questions of this shard to backends and for key sets", |c| c.backend_calls),
+    ("backend_questions_failed", "Of them, those without a good answer", |c| c.backend_failures),
     ("flushes_cut", "Flushes that ended in a later turn than they began in", |c| c.flushes_cut),
     ("log_lost", "Log records that found the ring to the control thread full", |c| c.log_lost),
 ];
@@ -45,14 +52,41 @@ const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("connections", "Open WebSockets", |s| s.connections),
     ("subscriptions", "Live subscriptions of this shard's connections", |s| s.subscriptions),
     ("channels", "Channels that this shard is home to", |s| s.channels),
+    ("users", "Users with a connection to this shard, anonymous ones not counted", |s| s.users),
+    ("history_bytes", "Bytes of the histories that this shard keeps", |s| s.history_bytes),
     ("backlog_bytes", "Bytes that wait for slow peers", |s| s.backlog_bytes),
     ("spill_bytes", "Bytes held in partly received messages", |s| s.spill_bytes),
 ];
 
+const PROXY_COUNTERS: &[(&str, &str, Read<ProxySnapshot>)] = &[
+    ("backend_calls", "Calls to the backend that were asked for, whatever became of them", |p| p.calls),
+    ("backend_retries", "Tries beyond the first", |p| p.retries),
+    ("backend_circuit_openings", "Times that the circuit opened", |p| p.opened),
+];
+
+const PROXY_GAUGES: &[(&str, &str, Read<ProxySnapshot>)] = &[
+    ("backend_circuit_open", "1 while the circuit is open and the backend is not asked", |p| p.open.into()),
+    ("backend_in_flight", "Calls that wait or are on their way", |p| p.in_flight),
+];
+
+const KEY_SET_COUNTERS: &[(&str, &str, Read<KeySetSnapshot>)] = &[
+    ("key_set_fetches", "Fetches of the key set (JWKS)", |k| k.fetches),
+    ("key_set_fetches_failed", "Of them, those that brought no key set", |k| k.failures),
+];
+
+/// The numbers of what is asked beyond the process.
+#[derive(Default, Debug)]
+pub struct Backends {
+    pub proxies: Vec<ProxySnapshot>,
+    pub key_sets: Vec<KeySetSnapshot>,
+}
+
 /// The OpenMetrics text for these snapshots, with what the kernel says about the process.
-pub fn encode(snapshots: Vec<Snapshot>, started_at: f64) -> String {
+pub fn encode(snapshots: Vec<Snapshot>, backends: Backends, started_at: f64) -> String {
     let mut registry = Registry::default();
-    registry.sub_registry_with_prefix("corecast").register_collector(Box::new(Shards(snapshots)));
+    let ours = registry.sub_registry_with_prefix("corecast");
+    ours.register_collector(Box::new(Shards(snapshots)));
+    ours.register_collector(Box::new(backends));
     registry.sub_registry_with_prefix("process").register_collector(Box::new(Process { started_at }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes every write");
@@ -97,6 +131,11 @@ impl Collector for Shards {
                 counter(family.encode_family(&[("shard", shard.shard)])?, read(&shard.counters))?;
             }
         }
+        let help = "Publications that went from histories because all together took too much";
+        let mut family = open(&mut encoder, "history_evicted", help, MetricType::Counter)?;
+        for shard in &self.0 {
+            counter(family.encode_family(&[("shard", shard.shard)])?, shard.history_evicted)?;
+        }
         let mut family = open(&mut encoder, "epoll_waits", "epoll_wait calls", MetricType::Counter)?;
         for shard in &self.0 {
             let blocking = shard.counters.epoll_waits_blocking;
@@ -136,6 +175,63 @@ impl Shards {
             let labels = [("shard", shard.shard)];
             let mut metric = family.encode_family(&labels)?;
             metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Backends {
+    /// A family without a series is left out: most servers have no backend.
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        if !self.proxies.is_empty() {
+            self.encode_proxies(&mut encoder)?;
+        }
+        if self.key_sets.is_empty() {
+            return Ok(());
+        }
+        for (name, help, read) in KEY_SET_COUNTERS {
+            let mut family = open(&mut encoder, name, help, MetricType::Counter)?;
+            for set in &self.key_sets {
+                counter(family.encode_family(&[("setting", set.name.as_str())])?, read(set))?;
+            }
+        }
+        let mut family = open(&mut encoder, "key_set_present", "1 once the key set is there", MetricType::Gauge)?;
+        for set in &self.key_sets {
+            family.encode_family(&[("setting", set.name.as_str())])?.encode_gauge(&u64::from(set.present))?;
+        }
+        Ok(())
+    }
+}
+
+impl Backends {
+    fn encode_proxies(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        for (name, help, read) in PROXY_GAUGES {
+            let mut family = open(encoder, name, help, MetricType::Gauge)?;
+            for proxy in &self.proxies {
+                family.encode_family(&[("proxy", proxy.name.as_str())])?.encode_gauge(&read(proxy))?;
+            }
+        }
+        for (name, help, read) in PROXY_COUNTERS {
+            let mut family = open(encoder, name, help, MetricType::Counter)?;
+            for proxy in &self.proxies {
+                counter(family.encode_family(&[("proxy", proxy.name.as_str())])?, read(proxy))?;
+            }
+        }
+        let mut family = open(encoder, "backend_failures", "Calls without a good answer", MetricType::Counter)?;
+        for proxy in &self.proxies {
+            for (reason, name) in Reason::ALL {
+                let labels = [("proxy", proxy.name.as_str()), ("reason", name)];
+                counter(family.encode_family(&labels)?, proxy.failures[reason as usize])?;
+            }
+        }
+        let help = "Calls that went to the backend, by how long they were under way, every try counted";
+        let mut family = open(encoder, "backend_call_seconds", help, MetricType::Histogram)?;
+        let bounds = DURATION_BUCKETS_MS.iter().map(|&ms| ms as f64 / 1e3).chain([f64::INFINITY]);
+        for proxy in &self.proxies {
+            let buckets: Vec<(f64, u64)> = bounds.clone().zip(proxy.durations).collect();
+            let (sum, count) = (proxy.duration_sum.as_secs_f64(), proxy.durations.iter().sum());
+            let labels = [("proxy", proxy.name.as_str())];
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }
@@ -203,6 +299,10 @@ mod tests {
         for shard in &mut shards {
             shard.connections = 7 + u64::from(shard.shard);
             shard.counters.writes = 5;
+            (shard.users, shard.history_bytes, shard.history_evicted) = (3, 4096, 2);
+            (shard.counters.recoveries, shard.counters.recoveries_failed) = (11, 1);
+            (shard.counters.backend_calls, shard.counters.backend_failures) = (13, 2);
+            shard.counters.tokens_refused = 6;
             shard.counters.epoll_waits = 9;
             shard.counters.epoll_waits_blocking = 2;
             shard.counters.closed[Closed::Slow as usize] = 4;
@@ -211,6 +311,19 @@ mod tests {
             }
         }
         shards
+    }
+
+    fn backends() -> Backends {
+        let mut proxy = ProxySnapshot { name: "chat \"x\"".into(), calls: 9, ..ProxySnapshot::default() };
+        (proxy.retries, proxy.opened, proxy.open, proxy.in_flight) = (3, 2, true, 4);
+        proxy.failures[Reason::Late as usize] = 5;
+        for ms in [1, 2, 7000] {
+            proxy.took(std::time::Duration::from_millis(ms));
+        }
+        let other = ProxySnapshot { name: "rpc.proxy".into(), ..ProxySnapshot::default() };
+        let name = "client.token.jwks_public_endpoint".into();
+        let key_sets = vec![KeySetSnapshot { name, fetches: 8, failures: 7, present: true }];
+        Backends { proxies: vec![proxy, other], key_sets }
     }
 
     /// Reads the text as strictly as its grammar is: every sample stands under its family's HELP and TYPE, its name
@@ -251,7 +364,7 @@ mod tests {
 
     #[test]
     fn both_formats_are_well_formed_and_say_the_same() {
-        let text = encode(snapshots(), 1.5);
+        let text = encode(snapshots(), backends(), 1.5);
         assert!(text.ends_with("# EOF\n"));
         let samples = check(&text, true);
         assert_eq!(samples, check(&older(&text), false));
@@ -262,6 +375,26 @@ mod tests {
             ("corecast_epoll_waits_total{shard=\"0\",mode=\"polling\"}", 7.0),
             ("corecast_connections_closed_total{shard=\"1\",reason=\"slow\"}", 4.0),
             ("corecast_shard_core{shard=\"1\"}", 3.0),
+            ("corecast_users{shard=\"1\"}", 3.0),
+            ("corecast_history_bytes{shard=\"1\"}", 4096.0),
+            ("corecast_history_evicted_total{shard=\"1\"}", 2.0),
+            ("corecast_recoveries_total{shard=\"0\"}", 11.0),
+            ("corecast_recoveries_failed_total{shard=\"0\"}", 1.0),
+            ("corecast_tokens_refused_total{shard=\"0\"}", 6.0),
+            ("corecast_backend_questions_total{shard=\"0\"}", 13.0),
+            ("corecast_backend_questions_failed_total{shard=\"0\"}", 2.0),
+            ("corecast_backend_calls_total{proxy=\"rpc.proxy\"}", 0.0),
+            ("corecast_backend_calls_total{proxy=\"chat \\\"x\\\"\"}", 9.0),
+            ("corecast_backend_retries_total{proxy=\"chat \\\"x\\\"\"}", 3.0),
+            ("corecast_backend_circuit_openings_total{proxy=\"chat \\\"x\\\"\"}", 2.0),
+            ("corecast_backend_circuit_open{proxy=\"chat \\\"x\\\"\"}", 1.0),
+            ("corecast_backend_in_flight{proxy=\"chat \\\"x\\\"\"}", 4.0),
+            ("corecast_backend_failures_total{proxy=\"chat \\\"x\\\"\",reason=\"timeout\"}", 5.0),
+            ("corecast_backend_call_seconds_bucket{le=\"0.001\",proxy=\"chat \\\"x\\\"\"}", 1.0),
+            ("corecast_backend_call_seconds_count{proxy=\"chat \\\"x\\\"\"}", 3.0),
+            ("corecast_key_set_fetches_total{setting=\"client.token.jwks_public_endpoint\"}", 8.0),
+            ("corecast_key_set_fetches_failed_total{setting=\"client.token.jwks_public_endpoint\"}", 7.0),
+            ("corecast_key_set_present{setting=\"client.token.jwks_public_endpoint\"}", 1.0),
             ("process_start_time_seconds", 1.5),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}\n{text}");
@@ -272,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_histogram_is_cumulative_and_ends_in_its_count() {
-        let samples = check(&encode(snapshots(), 0.0), true);
+        let samples = check(&encode(snapshots(), backends(), 0.0), true);
         let bucket = |le: &str| samples[&format!("corecast_loop_turn_seconds_bucket{{le=\"{le}\",shard=\"0\"}}")];
         assert_eq!(bucket("0.00001"), 2.0);
         assert_eq!(bucket("0.000025"), 3.0);
@@ -284,6 +417,6 @@ mod tests {
 
     #[test]
     fn without_shards_that_answer_the_text_is_still_well_formed() {
-        check(&encode(Vec::new(), 0.0), true);
+        check(&encode(Vec::new(), Backends::default(), 0.0), true);
     }
 }

@@ -1,32 +1,54 @@
 //! The control thread's web server at the admin address: server API, health, metrics, statistics, page.
 //!
-//! Plan: axum on one thread of tokio. It shares nothing with the shards; what it wants to know or have done it asks
-//! through `Fleet`. Only the API asks for a key, so that the address is not for the public network.
+//! Plan: hyper on one thread of tokio, with the API at its door and axum behind it for the rest; the same calls over gRPC
+//! at an address of their own. It shares nothing with the shards; what it wants to know or have done it asks through
+//! `Fleet`. Only the API asks for a key, so that the address is not for the public network.
+//!
+//! - `request`, `methods`  calls, and JSON that becomes them
+//! - `calls`, `window`     what each does, for both front-ends; how much of it is under way
+//! - `answer`              what came of it, as JSON
+//! - `api`, `grpc`         the front-ends
 
+mod answer;
 mod api;
+pub mod backend;
+mod calls;
 mod fleet;
+pub mod grpc;
+pub mod keys;
+mod methods;
 mod metrics;
 mod page;
 mod process;
 mod request;
 mod stats;
+mod window;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 
 use crate::config::Config;
+use calls::Calls;
 
 pub use api::API_BODY_BYTES_MAX;
-pub use fleet::{AskError, Fleet, Published};
+pub use fleet::{AskError, Asked, Fleet, Stats};
+pub use methods::BATCH_COMMANDS_MAX;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -35,6 +57,14 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Settings {
     /// None: the API takes no call.
     pub api_key: Option<String>,
+    /// There is no API at all: its paths are not found.
+    pub api_disabled: bool,
+    /// Errors of calls have HTTP statuses of their own, whether or not that is asked for.
+    pub transport_errors: bool,
+    pub grpc: grpc::Settings,
+    /// This process's id and name, as `info` tells them.
+    pub uid: String,
+    pub name: String,
     /// Where the page's clients connect: the first TCP listener, as it was bound. None: the page says so.
     pub client: Option<SocketAddr>,
     /// Clients may connect without a token.
@@ -43,25 +73,33 @@ pub struct Settings {
     pub channel_bytes_max: usize,
     /// Bytes of a publication's data.
     pub data_bytes_max: usize,
+    /// Whose numbers `/metrics` shows beside the shards'.
+    pub backend: Option<Arc<backend::Backend>>,
 }
 
 impl Settings {
     /// `client` is the address of the first TCP listener as it was bound (the configuration may have said port 0).
     pub fn new(config: &Config, client: Option<SocketAddr>) -> Self {
-        let engine = &config.engine;
+        let Config { engine, http_api, grpc_api, .. } = config;
         Self {
             api_key: config.api_key.clone(),
+            api_disabled: http_api.disabled,
+            transport_errors: http_api.transport_errors,
+            grpc: grpc::Settings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
+            uid: uuid::Uuid::new_v4().to_string(),
+            name: if config.node_name.is_empty() { name(client) } else { config.node_name.clone() },
             client,
             anonymous: config.client.insecure,
             channel_bytes_max: config.channel.max_length,
             // What could not wait for a shard as a whole could never be delivered.
             data_bytes_max: engine.mail_bytes_max.min(engine.turn_bytes_max).min(API_BODY_BYTES_MAX / 2),
+            backend: None,
         }
     }
 }
 
 struct Inner<F> {
-    fleet: F,
+    calls: Calls<F>,
     settings: Settings,
     began: Instant,
     /// Seconds since 1970.
@@ -85,23 +123,53 @@ impl<F> std::ops::Deref for Shared<F> {
     }
 }
 
-impl<F> Inner<F> {
-    fn bounds(&self) -> request::Bounds {
-        let Settings { channel_bytes_max, data_bytes_max, .. } = self.settings;
-        request::Bounds { channel_bytes_max, data_bytes_max }
-    }
+/// The machine's name and the clients' port.
+fn name(client: Option<SocketAddr>) -> String {
+    let machine = process::machine_name().unwrap_or_else(|| "corecast".into());
+    client.map_or(machine.clone(), |client| format!("{machine}_{}", client.port()))
 }
+
+/// After a connection could not be accepted: what was lacking may be there again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the admin address until the future is dropped. Errors: the listener could not be taken over.
 pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings: Settings) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router(fleet, settings)).await
+    let calls = Calls::new(fleet, &settings);
+    let (began, started_at) = (Instant::now(), process::unix_seconds());
+    let shared = Shared(Arc::new(Inner { calls, settings, began, started_at }));
+    let pages = TowerToHyperService::new(router(shared.clone()));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::warn!("the admin address cannot accept: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // A small answer must not wait for the acknowledgement of the one before it.
+        let _ = stream.set_nodelay(true);
+        let (shared, pages) = (shared.clone(), pages.clone());
+        let service = service_fn(move |request| answer_one(shared.clone(), pages.clone(), request));
+        // How a connection ends is its peer's affair.
+        tokio::spawn(async { _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await });
+    }
 }
 
-fn router<F: Fleet>(fleet: F, settings: Settings) -> Router {
-    let shared =
-        Shared(Arc::new(Inner { fleet, settings, began: Instant::now(), started_at: process::unix_seconds() }));
+async fn answer_one<F: Fleet>(
+    shared: Shared<F>,
+    pages: TowerToHyperService<Router>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    match api::below(request.uri().path()) {
+        Some(_) => Ok(api::respond(&shared, request).await),
+        None => Box::pin(pages.call(request.map(Body::new))).await,
+    }
+}
+
+fn router<F: Fleet>(shared: Shared<F>) -> Router {
     let file = |file| get(move |State(shared): State<Shared<F>>| async move { page::respond(file, &shared.settings) });
     Router::new()
         .route("/", file(page::INDEX))
@@ -111,7 +179,6 @@ fn router<F: Fleet>(fleet: F, settings: Settings) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(scrape))
         .route("/stats", get(statistics))
-        .merge(api::routes(shared.clone()))
         .with_state(shared)
 }
 
@@ -121,12 +188,17 @@ fn json(body: &impl Serialize) -> Response {
 }
 
 async fn health<F: Fleet>(State(shared): State<Shared<F>>) -> Response {
-    let status = if shared.fleet.draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if shared.calls.fleet.draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, [(header::CONTENT_TYPE, "application/json")], "{}").into_response()
 }
 
 async fn scrape<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap) -> Response {
-    let text = metrics::encode(shared.fleet.snapshots().await, shared.started_at);
+    let backend = shared.settings.backend.as_ref();
+    let backends = backend.map_or_else(metrics::Backends::default, |backend| metrics::Backends {
+        proxies: backend.snapshot(),
+        key_sets: backend.key_sets(),
+    });
+    let text = metrics::encode(shared.calls.fleet.snapshots().await, backends, shared.started_at);
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     match accepted.contains("application/openmetrics-text") {
         true => ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], text).into_response(),
@@ -135,11 +207,11 @@ async fn scrape<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap) -
 }
 
 async fn statistics<F: Fleet>(State(shared): State<Shared<F>>) -> Response {
-    let shards = shared.fleet.snapshots().await.into_iter().map(stats::Shard::from).collect();
+    let shards = shared.calls.fleet.snapshots().await.into_iter().map(stats::Shard::from).collect();
     let stats = stats::Stats {
         version: VERSION,
         at_ms: shared.began.elapsed().as_millis() as u64,
-        draining: shared.fleet.draining(),
+        draining: shared.calls.fleet.draining(),
         client: stats::client(&shared.settings),
         turn_bounds_us: &crate::counters::TURN_BUCKETS_US,
         shards,

@@ -32,6 +32,12 @@ pub fn descriptors_max() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// What the machine calls itself.
+pub fn machine_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// Now, in seconds since 1970.
 pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())

@@ -1,18 +1,27 @@
-//! What a channel's home shard knows: its stream, and who wants it.
+//! What a channel's home shard knows: its order, who wants it, who is in it, and what it keeps.
 //!
 //! Interests are shards in a wire form, not subscribers: a million subscribers on eight shards are eight interests. A shard
-//! that does not keep up is skipped: home remembers the range, and when there is room sends what history still has, and
-//! says what it has not. What is published meanwhile extends the range, so the order holds.
+//! that does not keep up is skipped, and repaired when there is room (`repair`).
 //!
-//! Invariants: offsets of a channel grow by one; an interest's skipped range ends at the channel's top; a channel with
-//! no interest and no history does not exist.
+//! Every delivery has a sequence number, so that a receiver knows a gap. Those of channels with a history have an offset
+//! too, which is what subscribers see; a publication that history shall not have goes without one.
+//!
+//! Invariants: sequence numbers of a channel grow by one; an interest lags exactly while it stands in `lagging`; a channel
+//! with no interest, no member and no stream does not exist; one without interests and members stands in the idle lanes;
+//! one with records stands in the history lanes; `bytes` is what records and idle channels cost.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use slab::Slab;
 
-use super::{Form, Position};
+use super::keep::{Kind, Lanes};
+use super::once::Once;
+use super::presence::Presence;
+use super::repair::Lag;
+use super::stream::{self, Record, Stream, Version};
+use super::{Form, History, Position, Query, Recovery, RecoveryMode, Since, StreamOptions, Unrecoverable};
 use crate::ids::{FeedId, ShardId};
 
 /// One shard that wants a channel in one form, under the shard's own name for it.
@@ -21,255 +30,340 @@ pub struct Interest {
     pub shard: ShardId,
     pub feed: FeedId,
     pub form: Form,
-    /// The first offset that was not queued for it; the last is the channel's top.
-    skipped_from: Option<u64>,
+    /// It was skipped, and gets nothing before it was repaired.
+    pub(super) lagging: bool,
 }
 
-/// A publication as history keeps it: what every form is encoded from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
+const _: () = assert!(size_of::<Interest>() <= 16);
+
+pub(super) struct Channel {
+    pub name: Rc<str>,
+    pub top: Position,
+    /// The last delivery.
+    pub seq: u64,
+    pub interests: Vec<Interest>,
+    pub stream: Option<Box<Stream>>,
+    pub presence: Option<Box<Presence>>,
+}
+
+/// A channel with one interest takes this, its name, and its interests' four places.
+const _: () = assert!(size_of::<Channel>() <= 88);
+impl Channel {
+    pub fn is_idle(&self) -> bool {
+        self.interests.is_empty() && self.presence.is_none()
+    }
+}
+
+/// A publication on its way in.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Draft<'a> {
+    pub data: &'a [u8],
+    /// The publishing client as others see it, packed by the caller.
+    pub who: Option<&'a [u8]>,
+    /// The data is JSON: the caller's word, kept with it.
+    pub json: bool,
+    /// Packed by the caller; empty for none.
+    pub tags: &'a [u8],
+    /// History shall not have it, so that it has no offset.
+    pub skip_history: bool,
+    /// A second one with the same key within five minutes is none. Empty: no key.
+    pub idempotency_key: &'a str,
+    /// Where not 0: it is dropped unless above the last one's, in the same `version_epoch` (the empty one means any).
+    pub version: u64,
+    pub version_epoch: &'a str,
+    /// Deliveries name the publication before.
+    pub use_delta: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Stamped(Position),
+    /// Handed to whoever is there; the history has nothing of it.
+    Passed,
+    /// Nobody is there, and the history has nothing of it.
+    Unwanted,
+    /// The first with this key got this position, if it got one.
+    Duplicate(Option<Position>),
+    /// Its version is not above the last one's.
+    Stale(Position),
+}
+
+impl Outcome {
+    /// What the publisher is told.
+    pub fn position(self) -> Option<Position> {
+        match self {
+            Self::Stamped(position) | Self::Stale(position) => Some(position),
+            Self::Duplicate(position) => position,
+            Self::Passed | Self::Unwanted => None,
+        }
+    }
+}
+
+/// A publication on its way to an interest.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// One above that of the delivery before.
+    pub seq: u64,
+    /// 0 for none.
     pub offset: u64,
-    /// The payload, valid JSON. Shared by whoever is still to be sent it.
-    pub data: Bytes,
-    /// The client that published it, if one did.
-    pub client: Option<[u8; 16]>,
+    pub epoch: u32,
+    /// What the delivery before brought, where deltas are wanted and history has it.
+    pub previous: Option<&'a Record>,
 }
 
-struct Channel {
-    name: Box<str>,
-    top: Position,
-    interests: Vec<Interest>,
-    history: VecDeque<Record>,
+/// Where a channel's deliveries begin for a new interest: behind this.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Top {
+    pub position: Position,
+    pub seq: u64,
 }
 
-/// One step of bringing a lagging shard up to date.
-pub enum Repair<'a> {
-    /// Send this publication.
-    Send { channel: &'a str, interest: Interest, record: &'a Record },
-    /// History does not have these any more.
-    Lost { channel: &'a str, interest: Interest, first: u64, last: u64 },
+/// Bytes, about.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Memory {
+    /// Records, and channels kept for their position alone. This is what `bytes_max` bounds.
+    pub history: usize,
+    pub presence: usize,
 }
 
 /// All channels of which this shard is home.
 pub struct Home {
-    names: HashMap<Box<str>, u32>,
-    channels: Slab<Channel>,
-    epochs: u32,
-    /// Publications kept per channel; 0 keeps none.
-    history_max: usize,
-    /// Interests that were skipped: the channel's key, the shard, the feed. Looked at when there is room.
-    lagging: VecDeque<(u32, ShardId, FeedId)>,
+    pub(super) names: HashMap<Rc<str>, u32>,
+    pub(super) channels: Slab<Channel>,
+    pub(super) epochs: u32,
+    /// Interests that were skipped. Looked at when there is room.
+    pub(super) lagging: VecDeque<Lag>,
+    pub(super) once: Once,
+    pub(super) histories: Lanes,
+    pub(super) idle: Lanes,
+    pub(super) memory: Memory,
+    pub(super) bytes_max: usize,
+    pub(super) evictions: u64,
 }
 
 impl Home {
-    /// `epoch` is where this home's epochs begin: unlike an earlier process's.
-    pub fn new(epoch: u32, history_max: usize) -> Self {
-        Self { names: HashMap::new(), channels: Slab::new(), epochs: epoch, history_max, lagging: VecDeque::new() }
+    /// `epoch` is where this home's epochs begin: unlike an earlier process's. Histories and idle channels may take
+    /// `bytes_max`; past it what was used least recently goes.
+    pub fn new(epoch: u32, bytes_max: usize) -> Self {
+        Self {
+            names: HashMap::new(),
+            channels: Slab::new(),
+            epochs: epoch,
+            lagging: VecDeque::new(),
+            once: Once::new(),
+            histories: Lanes::new(Kind::History),
+            idle: Lanes::new(Kind::Idle),
+            memory: Memory::default(),
+            bytes_max,
+            evictions: 0,
+        }
     }
 
     pub fn channels(&self) -> usize {
         self.channels.len()
     }
 
-    /// A shard wants the channel. Returns the position behind which its deliveries begin.
-    pub fn subscribe(&mut self, name: &str, shard: ShardId, feed: FeedId, form: Form) -> Position {
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Histories and positions that went because all together took too much.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    pub fn interests(&self, name: &str) -> &[Interest] {
+        self.names.get(name).map_or(&[], |&key| &self.channels[key as usize].interests)
+    }
+
+    /// A shard wants the channel. Returns behind what its deliveries begin.
+    pub fn subscribe(
+        &mut self,
+        name: &str,
+        shard: ShardId,
+        feed: FeedId,
+        form: Form,
+        options: &StreamOptions,
+        now: u64,
+    ) -> Top {
         let key = self.open(name);
-        let channel = &mut self.channels[key as usize];
-        channel.interests.push(Interest { shard, feed, form, skipped_from: None });
-        channel.top
+        self.channels[key as usize].interests.push(Interest { shard, feed, form, lagging: false });
+        self.settle(key, now);
+        if options.keeps() {
+            self.touch(key, options, now);
+        }
+        let channel = &self.channels[key as usize];
+        Top { position: channel.top, seq: channel.seq }
     }
 
     /// Ends what `subscribe` with the same shard and feed began. One follows every subscribe.
-    pub fn unsubscribe(&mut self, name: &str, shard: ShardId, feed: FeedId) {
+    pub fn unsubscribe(&mut self, name: &str, shard: ShardId, feed: FeedId, now: u64) {
         let Some(&key) = self.names.get(name) else { return };
         let channel = &mut self.channels[key as usize];
-        if let Some(at) = channel.interests.iter().position(|i| i.shard == shard && i.feed == feed) {
-            let gone = channel.interests.swap_remove(at);
-            if gone.skipped_from.is_some() {
-                self.lagging.retain(|&(_, s, f)| (s, f) != (shard, feed));
-            }
+        let Some(at) = channel.interests.iter().position(|i| i.shard == shard && i.feed == feed) else { return };
+        if channel.interests.swap_remove(at).lagging {
+            self.lagging.retain(|lag| (lag.shard, lag.feed) != (shard, feed));
         }
-        self.forget_if_unused(key);
+        self.settle(key, now);
+        self.shed();
     }
 
-    fn open(&mut self, name: &str) -> u32 {
-        if let Some(&key) = self.names.get(name) {
-            return key;
-        }
-        self.epochs = self.epochs.wrapping_add(1);
-        let top = Position { epoch: self.epochs, offset: 0 };
-        let channel = Channel { name: name.into(), top, interests: Vec::new(), history: VecDeque::new() };
-        let key = self.channels.insert(channel) as u32;
-        self.names.insert(name.into(), key);
-        key
-    }
-
-    fn forget_if_unused(&mut self, key: u32) {
-        let channel = &self.channels[key as usize];
-        if channel.interests.is_empty() && channel.history.is_empty() {
-            self.names.remove(&channel.name);
-            self.channels.remove(key as usize);
-        }
-    }
-
-    /// Stamps a publication and keeps it. `deliver` queues it for an interest, or says false: there is no room, and the
-    /// shard is skipped. `None` where nobody wants it and nothing is kept: there is no offset then.
+    /// Stamps a publication and keeps it, as the options say. `deliver` queues it for an interest, or says false: there is no
+    /// room, and the shard is skipped.
     pub fn publish(
         &mut self,
         name: &str,
-        data: &[u8],
-        client: Option<[u8; 16]>,
-        mut deliver: impl FnMut(Interest, u64) -> bool,
-    ) -> Option<Position> {
-        let key = match self.names.get(name) {
-            Some(&key) => key,
-            None if self.history_max > 0 => self.open(name),
-            None => return None,
+        draft: Draft<'_>,
+        options: &StreamOptions,
+        now: u64,
+        deliver: impl FnMut(Interest, &Delivery<'_>) -> bool,
+    ) -> Outcome {
+        let once = (!draft.idempotency_key.is_empty()).then(|| self.once.key(name, draft.idempotency_key));
+        if let Some(answer) = once.and_then(|key| self.once.answered(key, now)) {
+            return Outcome::Duplicate(answer);
+        }
+        let outcome = match options.keeps() && !draft.skip_history {
+            true => self.publish_kept(name, &draft, options, now, deliver),
+            false => self.publish_passing(name, deliver),
         };
+        if let Some(key) = once
+            && !matches!(outcome, Outcome::Stale(_))
+        {
+            self.once.remember(key, outcome.position(), now);
+        }
+        outcome
+    }
+
+    fn publish_passing(&mut self, name: &str, deliver: impl FnMut(Interest, &Delivery<'_>) -> bool) -> Outcome {
+        let Some(&key) = self.names.get(name) else { return Outcome::Unwanted };
         let channel = &mut self.channels[key as usize];
+        if channel.interests.is_empty() {
+            return Outcome::Unwanted;
+        }
+        channel.seq += 1;
+        let delivery = Delivery { seq: channel.seq, offset: 0, epoch: channel.top.epoch, previous: None };
+        let before = channel.top.offset;
+        hand_out(&mut channel.interests, &mut self.lagging, key, &delivery, before, deliver);
+        Outcome::Passed
+    }
+
+    fn publish_kept(
+        &mut self,
+        name: &str,
+        draft: &Draft<'_>,
+        options: &StreamOptions,
+        now: u64,
+        deliver: impl FnMut(Interest, &Delivery<'_>) -> bool,
+    ) -> Outcome {
+        let key = self.open(name);
+        self.touch(key, options, now);
+        let channel = &mut self.channels[key as usize];
+        let stream = channel.stream.as_mut().expect("a touched channel has a stream");
+        if stream.has_version(draft.version, draft.version_epoch) {
+            let top = channel.top;
+            if stream.len() > 0 {
+                self.histories.touch(&mut self.channels, key, options.ttl, now);
+            }
+            return Outcome::Stale(top);
+        }
+        let before = channel.top.offset;
+        // A delivery that history does not have came between, for whoever got it.
+        let previous = stream.last().filter(|last| draft.use_delta && last.seq == channel.seq);
+        channel.seq += 1;
         channel.top.offset += 1;
-        let offset = channel.top.offset;
-        for interest in &mut channel.interests {
-            if interest.skipped_from.is_none() && !deliver(*interest, offset) {
-                interest.skipped_from = Some(offset);
-                self.lagging.push_back((key, interest.shard, interest.feed));
-            }
-        }
-        if self.history_max > 0 {
-            if channel.history.len() == self.history_max {
-                channel.history.pop_front();
-            }
-            channel.history.push_back(Record { offset, data: Bytes::copy_from_slice(data), client });
-        }
-        Some(channel.top)
+        let Position { epoch, offset } = channel.top;
+        let delivery = Delivery { seq: channel.seq, offset, epoch, previous };
+        hand_out(&mut channel.interests, &mut self.lagging, key, &delivery, before, deliver);
+        let version = || Box::new(Version { number: draft.version, epoch: draft.version_epoch.into() });
+        stream.version = (draft.version > 0).then(version);
+        let bytes = stream.bytes();
+        let record = Record {
+            offset: channel.top.offset,
+            data: Bytes::copy_from_slice(draft.data),
+            who: draft.who.map(Bytes::copy_from_slice),
+            json: draft.json,
+            tags: Bytes::copy_from_slice(draft.tags),
+            version: draft.version,
+            time: now,
+            seq: channel.seq,
+        };
+        stream.push(record, options.size);
+        self.memory.history = self.memory.history + stream.bytes() - bytes;
+        let top = channel.top;
+        self.histories.touch(&mut self.channels, key, options.ttl, now);
+        self.shed();
+        Outcome::Stamped(top)
     }
 
-    pub fn is_lagging(&self) -> bool {
-        !self.lagging.is_empty()
+    /// Where the channel stands. Where it keeps a stream, asking is a use of it, and fixes its epoch.
+    pub fn position(&mut self, name: &str, options: &StreamOptions, now: u64) -> Position {
+        self.look(name, options, now).map_or(Position::default(), |channel| channel.top)
     }
 
-    /// Brings skipped shards up to date, as far as there is room (`each` says false where there is none): each gets what it
-    /// missed, in order, and is told what is lost at the place where it was.
-    pub fn repair(&mut self, mut each: impl FnMut(Repair<'_>) -> bool) {
-        for _ in 0..self.lagging.len() {
-            let Some((key, shard, feed)) = self.lagging.pop_front() else { return };
-            let Channel { name: channel, top, interests, history } = &mut self.channels[key as usize];
-            let found = interests.iter_mut().find(|i| i.shard == shard && i.feed == feed);
-            let interest = found.expect("an interest that ends leaves the list");
-            let mut next = interest.skipped_from.expect("who stands in the list was skipped");
-            let kept_from = history.front().map_or(top.offset + 1, |record| record.offset);
-            let lost = Repair::Lost { channel, interest: *interest, first: next, last: kept_from - 1 };
-            if next < kept_from && each(lost) {
-                next = kept_from;
-            }
-            while let Some(record) = next.checked_sub(kept_from).and_then(|i| history.get(i as usize)) {
-                if !each(Repair::Send { channel, interest: *interest, record }) {
-                    break;
-                }
-                next += 1;
-            }
-            if next > top.offset {
-                interest.skipped_from = None;
-            } else {
-                interest.skipped_from = Some(next);
-                self.lagging.push_back((key, shard, feed));
-            }
+    /// What a reader gets who read up to `since`. `limit` is the most that he may be owed. A use of the stream.
+    pub fn recover(
+        &mut self,
+        name: &str,
+        since: Since,
+        limit: usize,
+        mode: RecoveryMode<'_>,
+        options: &StreamOptions,
+        now: u64,
+    ) -> Recovery<'_> {
+        let channel = self.look(name, options, now);
+        let top = channel.map_or(Position::default(), |channel| channel.top);
+        stream::recover(channel.and_then(|channel| channel.stream.as_deref()), top, since, limit, mode)
+    }
+
+    /// A part of the history. A use of the stream.
+    pub fn history(
+        &mut self,
+        name: &str,
+        query: Query,
+        options: &StreamOptions,
+        now: u64,
+    ) -> Result<History<'_>, Unrecoverable> {
+        let channel = self.look(name, options, now);
+        let top = channel.map_or(Position::default(), |channel| channel.top);
+        stream::history(channel.and_then(|channel| channel.stream.as_deref()), top, query)
+    }
+
+    /// The publications go, the position stays.
+    pub fn history_remove(&mut self, name: &str) {
+        if let Some(&key) = self.names.get(name) {
+            self.drop_history(key);
         }
+    }
+
+    fn look(&mut self, name: &str, options: &StreamOptions, now: u64) -> Option<&Channel> {
+        let key = match options.keeps() {
+            true => {
+                self.shed();
+                let key = self.open(name);
+                self.touch(key, options, now);
+                key
+            }
+            false => *self.names.get(name)?,
+        };
+        Some(&self.channels[key as usize])
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FEED: FeedId = FeedId { slot: 3, generation: 1 };
-    const A: ShardId = ShardId(0);
-    const B: ShardId = ShardId(1);
-
-    fn publish(home: &mut Home, data: &[u8], full: &[ShardId]) -> Vec<(ShardId, u64)> {
-        let mut sent = Vec::new();
-        home.publish("news", data, None, |i, offset| {
-            let room = !full.contains(&i.shard);
-            sent.extend(room.then_some((i.shard, offset)));
-            room
-        });
-        sent
-    }
-
-    fn repair(home: &mut Home, mut room: usize) -> (Vec<u64>, Vec<(u64, u64)>) {
-        let (mut sent, mut lost) = (Vec::new(), Vec::new());
-        home.repair(|step| {
-            let Some(left) = room.checked_sub(1) else { return false };
-            room = left;
-            match step {
-                Repair::Send { record, .. } => sent.push(record.offset),
-                Repair::Lost { first, last, .. } => lost.push((first, last)),
-            }
-            true
-        });
-        (sent, lost)
-    }
-
-    #[test]
-    fn a_channel_lives_while_somebody_wants_it() {
-        let mut home = Home::new(7, 0);
-        assert_eq!(home.publish("news", b"1", None, |_, _| panic!("nobody asked")), None);
-        let first = home.subscribe("news", A, FEED, Form::Json);
-        assert_eq!(publish(&mut home, b"1", &[]), [(A, 1)]);
-        assert_eq!(home.subscribe("news", B, FEED, Form::Json), Position { offset: 1, ..first });
-        assert_eq!(publish(&mut home, b"2", &[]), [(A, 2), (B, 2)]);
-        home.unsubscribe("news", A, FEED);
-        home.unsubscribe("news", B, FEED);
-        home.unsubscribe("news", B, FEED);
-        assert_eq!(home.channels(), 0);
-        assert_ne!(home.subscribe("news", A, FEED, Form::Json).epoch, first.epoch);
-    }
-
-    #[test]
-    fn a_skipped_shard_gets_all_it_missed_in_order() {
-        let mut home = Home::new(0, 10);
-        home.subscribe("news", A, FEED, Form::Json);
-        home.subscribe("news", B, FEED, Form::Json);
-        assert_eq!(publish(&mut home, b"1", &[B]), [(A, 1)]);
-        assert_eq!(publish(&mut home, b"2", &[]), [(A, 2)], "B's order holds: 1 was not sent yet");
-        assert!(home.is_lagging());
-        assert_eq!(repair(&mut home, 9), (vec![1, 2], vec![]));
-        assert!(!home.is_lagging());
-        assert_eq!(publish(&mut home, b"3", &[]), [(A, 3), (B, 3)]);
-    }
-
-    #[test]
-    fn what_history_no_longer_has_is_said_to_be_lost() {
-        let mut home = Home::new(0, 2);
-        home.subscribe("news", B, FEED, Form::Json);
-        for i in 0..5u8 {
-            publish(&mut home, &[i], &[B]);
+/// To every interest that does not lag. `before` is the channel's offset before this delivery.
+fn hand_out(
+    interests: &mut [Interest],
+    lagging: &mut VecDeque<Lag>,
+    key: u32,
+    delivery: &Delivery<'_>,
+    before: u64,
+    mut deliver: impl FnMut(Interest, &Delivery<'_>) -> bool,
+) {
+    for interest in interests {
+        if !interest.lagging && !deliver(*interest, delivery) {
+            interest.lagging = true;
+            let Interest { shard, feed, .. } = *interest;
+            lagging.push_back(Lag { key, shard, feed, next: delivery.seq, offset: before });
         }
-        assert_eq!(repair(&mut home, 9), (vec![4, 5], vec![(1, 3)]));
-        let mut without = Home::new(0, 0);
-        without.subscribe("news", B, FEED, Form::Json);
-        publish(&mut without, b"1", &[B]);
-        assert_eq!(repair(&mut without, 9), (vec![], vec![(1, 1)]));
-    }
-
-    #[test]
-    fn a_repair_stops_where_there_is_no_room_and_goes_on_there() {
-        let mut home = Home::new(0, 10);
-        home.subscribe("news", B, FEED, Form::Json);
-        for i in 0..4u8 {
-            publish(&mut home, &[i], &[B]);
-        }
-        assert_eq!(repair(&mut home, 3), (vec![1, 2, 3], vec![]));
-        assert_eq!(repair(&mut home, 9), (vec![4], vec![]));
-    }
-
-    #[test]
-    fn a_shard_that_left_while_it_lagged_is_forgotten() {
-        let mut home = Home::new(0, 0);
-        home.subscribe("news", B, FEED, Form::Json);
-        publish(&mut home, b"1", &[B]);
-        home.unsubscribe("news", B, FEED);
-        assert!(!home.is_lagging());
-        assert_eq!(home.channels(), 0);
     }
 }

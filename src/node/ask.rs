@@ -1,8 +1,13 @@
 //! What the control thread asks of a node: each question carries the closure that takes its answer, which must not block.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::auth::KeySet;
+use crate::backend;
 use crate::grant::{Publish, Renewal, SubscribeGrant};
+use crate::ids::ConnId;
 use crate::protocol::ErrorCode;
 
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
@@ -34,7 +39,7 @@ pub enum Ask {
         answer: Answer<Result<(u32, u32), ErrorCode>>,
     },
     // Of every shard.
-    /// Channels that this shard has subscribers of and whose names match (`*` stands for any text, empty for all), with
+    /// Channels that this shard has subscribers of and whose names match (a glob, empty for all), with
     /// their number.
     Channels {
         pattern: Box<str>,
@@ -55,7 +60,7 @@ pub enum Ask {
     Unsubscribe {
         who: Who,
         channel: Box<str>,
-        answer: Answer<u32>,
+        answer: Answer<Result<u32, ErrorCode>>,
     },
     /// `spared`: client ids that stay.
     Disconnect {
@@ -69,6 +74,17 @@ pub enum Ask {
         who: Who,
         renewal: Renewal,
         answer: Answer<u32>,
+    },
+    // Of the shard whose connection asked.
+    Backend {
+        conn: ConnId,
+        serial: u32,
+        answer: backend::Answer,
+    },
+    /// A key set was fetched: that of connections, or of subscriptions.
+    Keys {
+        subscription: bool,
+        keys: Arc<KeySet>,
     },
 }
 

@@ -1,94 +1,113 @@
-//! The message server: the one joint of dialect and hub, as an `App` on the engine.
+//! The message server's part on a shard: the one joint of the dialect, the channels and the engine.
 //!
-//! - `session`  a connection's state: connect, pings, what it subscribes to
-//! - `commands` what clients ask, one after the other
-//! - `channels` what shards tell each other: the home's side and the subscribers'
-//! - `mail`     the messages between shards
+//! - `session`   a connection's state, its pings and its expiry
+//! - `connect`   who may connect, and what its connection begins with
+//! - `commands`  what clients ask, one after the other · `publish`, `queries`, `renew` what each means
+//! - `subscribe` who may have a subscription · `access` by what rules · `live` its life · `outcome` what is told of it
+//! - `home`      a home's side of what shards tell each other · `arrive` the subscribers' side
+//! - `users`     whose connections these are · `calls` questions to the backend · `asks` those of the control thread
+//! - `mail`      the messages between shards · `packed` the pieces of bytes in them
+//! - `settings`  what the operator decided
 
+mod access;
+mod arrive;
 pub mod ask;
-mod channels;
+mod asks;
+mod calls;
 mod commands;
+mod connect;
+mod home;
+mod live;
 mod mail;
+mod outcome;
+mod packed;
+mod publish;
+mod queries;
+mod renew;
 mod session;
+mod settings;
+mod subscribe;
+mod users;
 
+pub use ask::Ask;
 pub use mail::Mail;
+pub use settings::{Settings, Shared};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::bus::Batch;
 use crate::counters::{Closed, Snapshot};
-use crate::hub::{Feeds, Home, Homes, Out, Position, Turn};
+use crate::hub::{Feeds, Home, Homes, Out, Turn};
 use crate::ids::{ConnId, ShardId};
 use crate::outbound::Cast;
-use crate::protocol::Disconnect;
-use crate::shard::{App, Cx, Farewell, Flow, Message, Route};
+use crate::protocol::{Disconnect, Encoding, Push};
+use crate::shard::{App, Cx, Farewell, Flow, Message, Millis, Route};
 use crate::ws::Request;
-use session::Session;
-
-/// What the operator decided about the message protocol.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Everybody may connect without a token.
-    pub insecure: bool,
-    pub allow_subscribe: bool,
-    pub allow_publish: bool,
-    /// Names with a namespace are unknown unless everything is open.
-    pub any_namespace: bool,
-    /// The connect reply tells the shard.
-    pub tell_shard: bool,
-    /// Patterns of whole origins in which `*` stands for any text. Empty: only requests without an Origin pass.
-    pub allowed_origins: Vec<String>,
-    pub ping_interval: Duration,
-    pub pong_timeout: Duration,
-    pub stale_close_delay: Duration,
-    pub channels_max: usize,
-    pub channel_bytes_max: usize,
-    /// Publications kept per channel to bring a lagging shard up to date.
-    pub history_max: usize,
-}
-
-/// What the control thread asks of a node.
-pub enum Ask {
-    /// Publishes to a channel of which this shard is home. The data is valid JSON.
-    Publish { channel: Box<str>, data: Box<str>, answer: Box<dyn FnOnce(Option<Position>) + Send> },
-}
+use live::Detail;
+use session::{Phase, Session};
 
 /// The message server's part on one shard.
 pub struct Node {
     settings: Arc<Settings>,
     homes: Homes,
     home: Home,
-    feeds: Feeds,
+    feeds: Feeds<Detail>,
     /// By slot.
     sessions: Vec<Session>,
     /// Subscriptions that wait for home's answer, and the commands that wait for them.
-    waiting: HashMap<u32, commands::Waiting>,
-    /// Subscribe requests that each home has not answered.
+    waiting: HashMap<u32, live::Waiting>,
+    /// By slot: connects that are under way. By serial: commands that wait for the backend.
+    connecting: HashMap<u32, connect::Connecting>,
+    calling: HashMap<u32, calls::Calling>,
+    /// By slot: connections that end when the commands before the fatal one are answered.
+    ending: HashMap<u32, Disconnect>,
+    calls: u32,
+    /// Of the upgrade that is being judged, then by slot until the connect: what the backend may see, and a connect request
+    /// that came in the URL.
+    upgrade: session::Kept,
+    kept: HashMap<u32, session::Kept>,
+    users: users::Users,
+    /// Requests that each home has not answered.
     requests: Vec<u32>,
-    /// A publication's frame, encoded once.
-    frame: Vec<u8>,
+    /// Recoveries that wait for a repair, with whom they are for.
+    held_back: VecDeque<(ShardId, Box<str>, mail::Missed)>,
+    /// Presence replies that are being made, a slice at a time.
+    rosters: VecDeque<queries::Roster>,
+    scratch: home::Frames,
+    keys: settings::Keys,
 }
 
 /// The endpoint of the bidirectional protocol.
 pub const PATH: &str = "/connection/websocket";
-/// The routes of this app.
-const ROUTE_PINGS: u8 = 0;
-const ROUTE_FRAME_PINGS: u8 = 1;
+/// The endpoint of the unidirectional one.
+pub const UNI_PATH: &str = "/connection/uni_websocket";
+
+/// Steps of expiry in a turn.
+const EXPIRY_STEPS: u32 = 256;
 
 impl Node {
     pub fn new(settings: Arc<Settings>, homes: Homes, shards: usize) -> Self {
         let epoch = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
         Self {
-            home: Home::new(epoch, settings.history_max),
+            home: Home::new(epoch, settings.history_bytes_max / shards.max(1)),
             settings,
             homes,
             feeds: Feeds::default(),
             sessions: Vec::new(),
             waiting: HashMap::new(),
+            connecting: HashMap::new(),
+            calling: HashMap::new(),
+            ending: HashMap::new(),
+            calls: 0,
+            upgrade: session::Kept::default(),
+            kept: HashMap::new(),
+            users: users::Users::default(),
             requests: vec![0; shards],
-            frame: Vec::new(),
+            held_back: VecDeque::new(),
+            rosters: VecDeque::new(),
+            scratch: home::Frames::default(),
+            keys: settings::Keys::default(),
         }
     }
 
@@ -96,55 +115,31 @@ impl Node {
         &mut self.sessions[conn.index()]
     }
 
-    fn close(&self, cx: &mut Cx<Mail>, conn: ConnId, disconnect: Disconnect) {
-        cx.close(conn, disconnect.code(), disconnect.reason());
+    fn close(&mut self, cx: &mut Cx<Mail>, conn: ConnId, disconnect: Disconnect) {
+        self.close_with(cx, conn, disconnect.code(), disconnect.reason().into());
     }
 
-    /// Where a channel lives.
-    fn home_of(&self, channel: &str) -> ShardId {
-        self.homes.of(channel)
-    }
-
-    fn judge_upgrade(&self, request: &Request<'_>) -> Route {
-        if let Some(origin) = request.origin
-            && !self.settings.allowed_origins.iter().any(|pattern| matches(pattern, origin))
-        {
-            return refusal(403, b"this origin is not among client.allowed_origins\n");
+    /// Ends a connection. A unidirectional client is told in a push what a close frame tells the others.
+    fn close_with(&mut self, cx: &mut Cx<Mail>, conn: ConnId, code: u16, reason: std::borrow::Cow<'static, str>) {
+        let told = !self.settings.uni_websocket.disable_disconnect_push;
+        let session = self.session(conn);
+        if told && session.encoding == Encoding::UniJson && session.phase != Phase::New {
+            // Whether to come again the code says, as elsewhere.
+            let push = Push::Disconnect { code: u32::from(code), reason: &reason, reconnect: false };
+            self.push(cx, conn, |encoding, out| encoding.push(out, "", &push));
         }
-        let mut offered = request.upgrade.iter().flat_map(|upgrade| upgrade.protocols()).peekable();
-        let offers = offered.peek().is_some();
-        let protocol = offered.find(|&name| name == "centrifuge-json").map(|_| "centrifuge-json");
-        let asked = query(request.query, "cf_protocol").or_else(|| query(request.query, "format"));
-        if asked == Some("protobuf") || offers && protocol.is_none() {
-            return refusal(400, b"this server speaks the JSON protocol only (centrifuge-json)\n");
-        }
-        let frame_pings = query(request.query, "cf_ws_frame_ping_pong") == Some("true");
-        Route::Upgrade { protocol, route: if frame_pings { ROUTE_FRAME_PINGS } else { ROUTE_PINGS } }
+        cx.close(conn, code, reason);
     }
-}
 
-fn refusal(status: u16, body: &'static [u8]) -> Route {
-    Route::Respond { status, content_type: "text/plain; charset=utf-8", body }
-}
-
-/// The value of a query parameter, as it stands.
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
-/// True where `pattern`, in which `*` stands for any text, describes all of `text`; letters' case is ignored.
-fn matches(pattern: &str, text: &str) -> bool {
-    fn go(pattern: &[u8], text: &[u8]) -> bool {
-        match pattern.split_first() {
-            None => text.is_empty(),
-            Some((b'*', rest)) => (0..=text.len()).any(|skip| go(rest, &text[skip..])),
-            Some((byte, rest)) => {
-                text.split_first().is_some_and(|(t, after)| t.eq_ignore_ascii_case(byte) && go(rest, after))
-            }
-        }
+    /// Where a channel or a user lives.
+    fn home_of(&self, name: &str) -> ShardId {
+        self.homes.of(name)
     }
-    // More than a few wildcards make the search long; no origin needs them.
-    pattern.bytes().filter(|&byte| byte == b'*').count() <= 4 && go(pattern.as_bytes(), text.as_bytes())
+
+    /// Seconds since 1970.
+    fn unix_s(&self, cx: &Cx<Mail>) -> u64 {
+        (self.settings.began_unix_ms + cx.now()) / 1000
+    }
 }
 
 impl App for Node {
@@ -153,14 +148,15 @@ impl App for Node {
 
     fn route(&mut self, _cx: &mut Cx<Mail>, request: &Request<'_>) -> Route {
         match request.path {
-            PATH => self.judge_upgrade(request),
+            PATH => self.judge_upgrade(request, false),
+            UNI_PATH if self.settings.uni_websocket.enabled => self.judge_upgrade(request, true),
             "/health" => Route::Respond { status: 200, content_type: "application/json", body: b"{}" },
             _ => Route::Refuse(crate::ws::Refusal::NotFound),
         }
     }
 
     fn open(&mut self, cx: &mut Cx<Mail>, conn: ConnId, route: u8) {
-        self.begin_session(cx, conn, route == ROUTE_FRAME_PINGS);
+        self.begin_session(cx, conn, route);
     }
 
     fn message(&mut self, cx: &mut Cx<Mail>, conn: ConnId, message: Message<'_>) -> Flow {
@@ -169,7 +165,8 @@ impl App for Node {
 
     fn pong(&mut self, cx: &mut Cx<Mail>, conn: ConnId) {
         // RFC 6455, section 5.5.3: a pong frame that nobody asked for is no fault.
-        if self.session(conn).frame_pings {
+        let session = self.session(conn);
+        if session.frame_pings || session.is_uni() {
             self.answered(cx, conn);
         }
     }
@@ -179,8 +176,14 @@ impl App for Node {
     }
 
     fn closed(&mut self, cx: &mut Cx<Mail>, conn: ConnId, why: Closed) {
-        if matches!(why, Closed::ByApp | Closed::Shutdown) {
-            for sub in self.feeds.of_conn(self.sessions[conn.index()].first_sub) {
+        self.settings.shared.left();
+        // What comes before the connect reply is not for the client, whatever was held back up to now.
+        if self.session(conn).phase == Phase::Connecting {
+            cx.drop_held(conn);
+        }
+        let session = &self.sessions[conn.index()];
+        if matches!(why, Closed::ByApp | Closed::Shutdown) && session.phase == Phase::Connected {
+            for sub in self.feeds.of_conn(session.first_sub) {
                 cx.reply_frames(conn, self.feeds.share(sub));
             }
         }
@@ -201,19 +204,33 @@ impl App for Node {
     }
 
     fn request(&mut self, cx: &mut Cx<Mail>, request: Ask) {
-        match request {
-            Ask::Publish { channel, data, answer } => answer(self.publish_at_home(cx, &channel, data.as_bytes(), None)),
-        }
+        self.asked(cx, request);
     }
 
     fn before_dispatch(&mut self, cx: &mut Cx<Mail>) {
         if self.home.is_lagging() {
             self.repair(cx);
         }
+        if !self.held_back.is_empty() {
+            self.recover_held_back(cx);
+        }
     }
 
     fn waits_for_room(&self) -> bool {
         self.home.is_lagging()
+    }
+
+    fn sweep(&mut self, cx: &mut Cx<Mail>) {
+        if self.home.next_expiry().is_some_and(|at| at <= cx.now()) {
+            self.home.expire(cx.now(), &mut { EXPIRY_STEPS });
+        }
+        if !self.rosters.is_empty() {
+            self.call_rolls(cx);
+        }
+    }
+
+    fn next_sweep(&self) -> Option<Millis> {
+        if self.rosters.is_empty() { self.home.next_expiry() } else { Some(0) }
     }
 
     fn turn_end(&mut self, cx: &mut Cx<Mail>) {
@@ -244,31 +261,8 @@ impl App for Node {
     fn gauges(&self, snapshot: &mut Snapshot) {
         snapshot.subscriptions = self.feeds.subscriptions() as u64;
         snapshot.channels = self.home.channels() as u64;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_match_by_pattern() {
-        for (pattern, origin, expected) in [
-            ("*", "https://anything.example", true),
-            ("https://*.example.com", "https://chat.Example.com", true),
-            ("https://*.example.com", "https://example.com", false),
-            ("https://example.com", "https://example.com", true),
-            ("https://example.com", "https://example.com.evil.net", false),
-            ("*example*", "https://an.example.org:8080", true),
-        ] {
-            assert_eq!(matches(pattern, origin), expected, "{pattern} {origin}");
-        }
-    }
-
-    #[test]
-    fn a_query_parameter_is_found_by_its_whole_name() {
-        assert_eq!(query("a=1&cf_protocol=protobuf", "cf_protocol"), Some("protobuf"));
-        assert_eq!(query("xcf_protocol=protobuf", "cf_protocol"), None);
-        assert_eq!(query("", "a"), None);
+        snapshot.users = self.users.len() as u64;
+        snapshot.history_bytes = self.home.memory().history as u64;
+        snapshot.history_evicted = self.home.evictions();
     }
 }

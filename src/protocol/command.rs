@@ -2,13 +2,16 @@
 //! with escapes is a copy.
 //!
 //! What is absent or null is the zero value: empty, 0 or false. Payloads are the bytes as they came: whole JSON
-//! values in JSON, empty where there was none. Fields that are not named here are read over.
+//! values in JSON, anything in Protobuf, empty where there was none. Fields that are not named here are read over.
+//! `kind` is the protocol's `type`: 0 for a stream, which is all that this server knows.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::json::fields::{object, raw, text, zero};
+use super::filter::RawFilter;
+use super::json::fields::{filter, headers, object, raw, subs, text, zero};
+use super::maps::{Headers, Subs};
 
 /// A frame, or a command in it, that breaks the protocol. The connection closes with `Disconnect::BadRequest`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +36,7 @@ pub enum Body<'a> {
     Publish {
         channel: Cow<'a, str>,
         data: &'a [u8],
+        kind: i32,
     },
     Presence {
         channel: Cow<'a, str>,
@@ -54,6 +58,7 @@ pub enum Body<'a> {
     SubRefresh {
         channel: Cow<'a, str>,
         token: Cow<'a, str>,
+        kind: i32,
     },
     /// The answer to a ping: no id, and nothing to send.
     Pong,
@@ -73,9 +78,15 @@ pub struct ConnectRequest<'a> {
     pub name: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "text")]
     pub version: Cow<'a, str>,
-    /// Positions of server-side subscriptions to recover: an object, not looked into.
-    #[serde(borrow, deserialize_with = "raw")]
-    pub subs: &'a [u8],
+    /// Positions of server-side subscriptions to recover.
+    #[serde(borrow, deserialize_with = "subs")]
+    pub subs: Subs<'a>,
+    /// What a client that cannot set headers of its upgrade request would have set.
+    #[serde(borrow, deserialize_with = "headers")]
+    pub headers: Headers<'a>,
+    /// Features wanted, a bit each.
+    #[serde(deserialize_with = "zero")]
+    pub flag: i64,
 }
 
 #[derive(Clone, Default, PartialEq, Debug, Deserialize)]
@@ -101,11 +112,14 @@ pub struct SubscribeRequest<'a> {
     pub join_leave: bool,
     #[serde(borrow, deserialize_with = "text")]
     pub delta: Cow<'a, str>,
-    /// The tag filter: an object, not looked into.
-    #[serde(borrow, deserialize_with = "raw")]
-    pub tf: &'a [u8],
+    /// The tag filter, not looked into.
+    #[serde(borrow, deserialize_with = "filter")]
+    pub tf: RawFilter<'a>,
+    /// Features wanted, a bit each.
     #[serde(deserialize_with = "zero")]
     pub flag: i64,
+    #[serde(rename = "type", deserialize_with = "zero")]
+    pub kind: i32,
 }
 
 #[derive(Clone, Default, PartialEq, Debug, Deserialize)]

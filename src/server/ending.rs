@@ -12,9 +12,10 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
+use super::backends::Backends;
 use super::fleet::Shards;
 use super::records;
-use super::start::StartError;
+use super::start::{Doors, StartError};
 use crate::config::Config;
 use crate::control::{self, Fleet, Settings};
 use crate::ids::ShardId;
@@ -50,18 +51,26 @@ pub fn control(
     ears: Ears,
     config: &Config,
     shards: Shards,
-    admin: Option<TcpListener>,
+    doors: Doors,
     journals: &[Receiver<(ShardId, Note)>],
     bound: &[Address],
+    backends: Backends,
 ) {
     let Ears { runtime, term, int } = ears;
     let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
     runtime.block_on(async {
         tokio::spawn(records::write(journals.to_vec()));
-        if let Some(listener) = admin {
-            tokio::spawn(serve_admin(listener, shards.clone(), Settings::new(config, client), config.admin));
+        let settings = Settings { backend: Some(backends.caller()), ..Settings::new(config, client) };
+        if let Some(listener) = doors.grpc {
+            tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone()));
         }
-        end_when_told(config, &shards, term, int).await;
+        if let Some(listener) = doors.admin {
+            tokio::spawn(serve_admin(listener, shards.clone(), settings, config.admin));
+        }
+        tokio::select! {
+            () = backends.run(shards.clone()) => {}
+            () = end_when_told(config, &shards, term, int) => {}
+        }
         shards.stop();
         records::write_waiting(journals);
     });
@@ -70,6 +79,12 @@ pub fn control(
 async fn serve_admin(listener: TcpListener, shards: Shards, settings: Settings, address: Option<SocketAddr>) {
     if let Err(error) = control::serve(listener, shards, settings).await {
         log::error!("the admin address {address:?} is no longer served: {error}");
+    }
+}
+
+async fn serve_grpc(listener: TcpListener, shards: Shards, settings: Settings) {
+    if let Err(error) = control::grpc::serve(listener, shards, settings).await {
+        log::error!("the gRPC API is no longer served: {error}");
     }
 }
 

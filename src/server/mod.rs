@@ -3,6 +3,7 @@
 //! Everything that can fail fails here, before the first client is let in, with the setting to change. Threads are one per
 //! shard; the caller's own becomes the control thread.
 
+mod backends;
 mod ending;
 mod fleet;
 mod records;
@@ -25,7 +26,8 @@ use crate::site::Site;
 pub fn run(config: Config) -> Result<(), StartError> {
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
-    let admin = start::open_admin(&config)?;
+    let doors = start::Doors { admin: start::open_admin(&config)?, grpc: start::open_grpc(&config)? };
+    let (backends, calls) = backends::Backends::open(&config).map_err(StartError::Backend)?;
     let mut limits = config.engine.clone();
     // No shard can have more connections than there are descriptors: what is reserved for them follows.
     limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
@@ -35,8 +37,11 @@ pub fn run(config: Config) -> Result<(), StartError> {
         limits,
         join: config.join,
     };
-    let (homes, settings, echo) =
-        (Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes()), Arc::new(settings(&config)), config.echo);
+    let (homes, settings, echo) = (
+        Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes()),
+        Arc::new(Settings::new(&config, move |call| calls.try_send(call).is_ok())),
+        config.echo,
+    );
     let make = {
         let (homes, shards) = (homes.clone(), cores.len());
         move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
@@ -46,9 +51,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(cores) = &config.control_cores {
         pin::pin_to(cores).map_err(StartError::ControlCores)?;
     }
-    start::greet(&config, &engine.bound, admin.as_ref(), &cores, files);
+    start::greet(&config, &engine.bound, &doors, &cores, files);
     let shards = Shards::new(std::mem::take(&mut engine.ports), homes);
-    ending::control(ears, &config, shards, admin, &engine.journals, &engine.bound);
+    ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
     engine.join();
     Ok(())
 }
@@ -58,23 +63,5 @@ fn address(listen: &Listen) -> Address {
         Listen::Tcp(address) => Address::Tcp(*address),
         Listen::Unix(path) => Address::Unix(path.clone()),
         Listen::Inherited(number) => Address::Inherited(*number),
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let Config { client, channel, .. } = config;
-    Settings {
-        insecure: client.insecure,
-        allow_subscribe: channel.without_namespace.allow_subscribe_for_client,
-        allow_publish: channel.without_namespace.allow_publish_for_client,
-        any_namespace: config.dev,
-        tell_shard: config.dev,
-        allowed_origins: client.allowed_origins.clone(),
-        ping_interval: client.ping_interval,
-        pong_timeout: client.pong_timeout,
-        stale_close_delay: client.stale_close_delay,
-        channels_max: client.channel_limit,
-        channel_bytes_max: channel.max_length,
-        history_max: 0,
     }
 }

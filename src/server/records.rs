@@ -37,9 +37,9 @@ fn write_one(shard: ShardId, note: Note) {
         Note::SlowClosed { slot, backlog_bytes } => {
             log::info!("shard {shard}: connection {slot} closed as slow with {backlog_bytes} bytes waiting");
         }
-        Note::Gap { first, last, subscribers } => log::warn!(
-            "shard {shard}: publications {first} to {last} of a channel were lost to {subscribers} subscribers: the shard \
-             did not keep up (engine.mail_bytes_max)"
+        Note::Gap { count, subscribers } => log::warn!(
+            "shard {shard}: {count} publications of a channel were lost to {subscribers} subscribers: the shard did not \
+             keep up (engine.mail_bytes_max)"
         ),
     }
 }

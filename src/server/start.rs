@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
+use crate::control::backend::SetupError;
 use crate::shard::engine::EngineError;
 use crate::shard::listen::Address;
 use crate::shard::pin;
@@ -19,6 +20,8 @@ const FILES_MIN: u64 = 256;
 pub enum StartError {
     Engine(EngineError),
     Admin { address: SocketAddr, error: io::Error },
+    Grpc { address: SocketAddr, error: io::Error },
+    Backend(SetupError),
     Cores(String),
     ControlCores(io::Error),
     TooFewFiles { limit: u64 },
@@ -38,6 +41,12 @@ impl fmt::Display for StartError {
             Self::Admin { address, error } => {
                 write!(f, "cannot listen on the admin address {address}: {error}\n  Choose another --admin.")
             }
+            Self::Grpc { address, error } => write!(
+                f,
+                "cannot listen on the address of the gRPC API, {address}: {error}\n  \
+                 Choose another grpc_api.address or grpc_api.port."
+            ),
+            Self::Backend(error) => error.fmt(f),
             Self::Cores(what) => f.write_str(what),
             Self::ControlCores(error) => write!(
                 f,
@@ -96,8 +105,20 @@ pub fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     config.admin.map(open).transpose()
 }
 
+pub fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let open = |address| TcpListener::bind(address).map_err(|error| StartError::Grpc { address, error });
+    config.grpc_api.address.map(open).transpose()
+}
+
+/// Where the control thread listens, as far as it does.
+#[derive(Default)]
+pub struct Doors {
+    pub admin: Option<TcpListener>,
+    pub grpc: Option<TcpListener>,
+}
+
 /// Says what runs where; in `--dev` also what to try next.
-pub fn greet(config: &Config, bound: &[Address], admin: Option<&TcpListener>, cores: &[Option<usize>], files: u64) {
+pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<usize>], files: u64) {
     let listed: Vec<_> = bound.iter().map(ToString::to_string).collect();
     let pinned: Vec<_> = cores.iter().flatten().collect();
     match pinned.is_empty() {
@@ -106,13 +127,15 @@ pub fn greet(config: &Config, bound: &[Address], admin: Option<&TcpListener>, co
     }
     log::info!("{files} descriptors allowed: about {} connections", files.saturating_sub(FILES_MIN));
     log::info!("clients connect to {}", listed.join(", "));
-    let admin = admin.and_then(|listener| listener.local_addr().ok());
+    let at = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let admin = at(&doors.admin);
     if let Some(admin) = admin {
         log::info!("admin address: http://{admin}/ (/health /metrics /stats /api)");
     }
-    if !config.client.insecure {
-        log::warn!("client.insecure is off and this version knows no tokens: every connect is refused");
+    if let Some(grpc) = at(&doors.grpc) {
+        log::info!("gRPC API: {grpc}");
     }
+    log::info!("clients are let in by {}", let_in_by(config));
     let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(at) } else { None });
     if let (true, Some(client), Some(admin)) = (config.dev, client, admin) {
         let key = config.api_key.as_deref().unwrap_or_default();
@@ -125,5 +148,40 @@ pub fn greet(config: &Config, bound: &[Address], admin: Option<&TcpListener>, co
              Try: open the page in two tabs, or publish from a shell:\n\n  \
              curl -H 'X-API-Key: {key}' http://{admin}/api/publish -d '{{\"channel\":\"lobby\",\"data\":{{\"text\":\"hello\"}}}}'\n"
         );
+    }
+}
+
+/// How it is decided who may connect. Whoever is let in by nothing has been remarked on.
+fn let_in_by(config: &Config) -> String {
+    let client = &config.client;
+    if client.insecure {
+        return "anything: client.insecure is set".into();
+    }
+    let keys = match client.token.jwks_public_endpoint.is_empty() {
+        true => "a token (client.token)",
+        false => "a token (client.token, keys from jwks_public_endpoint)",
+    };
+    let ways = [
+        (!client.token.is_empty(), keys),
+        (config.connect_proxy.is_some(), "the backend (client.proxy.connect)"),
+        (client.allow_anonymous_connect_without_token, "no token, as the anonymous user"),
+    ];
+    let ways: Vec<&str> = ways.iter().filter(|(open, _)| *open).map(|(_, way)| *way).collect();
+    if ways.is_empty() { "nothing".into() } else { ways.join(", or ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_names_every_way_in() {
+        let mut config = Config::default();
+        assert_eq!(let_in_by(&config), "nothing");
+        config.client.token.hmac_secret_key = "x".into();
+        config.client.allow_anonymous_connect_without_token = true;
+        assert_eq!(let_in_by(&config), "a token (client.token), or no token, as the anonymous user");
+        config.client.insecure = true;
+        assert!(let_in_by(&config).starts_with("anything"));
     }
 }

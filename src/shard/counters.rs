@@ -95,10 +95,20 @@ pub struct Counters {
     pub mail_wakes: u64,
     /// Publications that this shard stamped as home.
     pub publications: u64,
+    /// Publications written out: once per form in use.
+    pub encodings: u64,
     /// Deliveries that home did not queue for a slow shard and sent later from history.
     pub publications_repaired: u64,
     /// Deliveries that home did not queue for a slow shard and could not send later.
     pub publications_lost: u64,
+    /// Subscriptions that got all they had missed, and those that could not.
+    pub recoveries: u64,
+    pub recoveries_failed: u64,
+    /// Tokens that were not believed; expired ones not counted.
+    pub tokens_refused: u64,
+    /// Questions to the backend, and those without a good answer.
+    pub backend_calls: u64,
+    pub backend_failures: u64,
     /// Flushes that ended in a later turn than they began in.
     pub flushes_cut: u64,
     /// Log records that found the ring to the control thread full.
@@ -124,6 +134,11 @@ pub struct Snapshot {
     pub subscriptions: u64,
     /// Channels that this shard is home to.
     pub channels: u64,
+    /// Users with a connection here, anonymous ones not counted.
+    pub users: u64,
+    /// Bytes of the histories that this shard keeps, and how many went because all together took too much.
+    pub history_bytes: u64,
+    pub history_evicted: u64,
     /// Bytes that wait for slow peers.
     pub backlog_bytes: u64,
     /// Bytes held in partly received messages.

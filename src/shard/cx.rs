@@ -84,14 +84,15 @@ impl<M: Send> Cx<M> {
         self.now
     }
 
-    /// Queues one message for one peer. Ignored where the connection is no longer open.
+    /// Queues one message for one peer. Ignored where the connection is no longer open; where a close was asked for that has
+    /// to wait it is not: what is cast until then leaves too, and nothing of it may be missing.
     pub fn reply(&mut self, conn: ConnId, opcode: Opcode, payload: &[u8]) {
         self.reply_with(conn, opcode, |out| out.extend_from_slice(payload));
     }
 
     /// As `reply`; `write` appends the payload.
     pub fn reply_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.is_open(conn) {
+        if self.takes_more(conn) {
             self.counters.replies += 1;
             self.queue(conn.slot, |out| ws::frame_with(out, opcode, write));
         }
@@ -99,7 +100,7 @@ impl<M: Send> Cx<M> {
 
     /// Queues whole frames that are encoded already, for one peer.
     pub fn reply_frames(&mut self, conn: ConnId, frames: &[u8]) {
-        if self.is_open(conn) {
+        if self.takes_more(conn) {
             self.queue(conn.slot, |out| out.extend_from_slice(frames));
         }
     }
@@ -138,8 +139,11 @@ impl<M: Send> Cx<M> {
 
     /// Ends a hold: one message, then what waited behind it.
     pub fn release_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.is_open(conn) {
+        if self.takes_more(conn) {
             self.counters.replies += 1;
+            if self.gates[conn.index()] & gate::HELD == 0 {
+                return self.queue(conn.slot, |out| ws::frame_with(out, opcode, write));
+            }
             self.gates[conn.index()] &= !gate::HELD;
             let index = self.queue_index(conn.slot);
             self.queues.get_mut(index).prepend(|out| ws::frame_with(out, opcode, write));
@@ -149,7 +153,7 @@ impl<M: Send> Cx<M> {
 
     /// Ends a hold that came to nothing: what waited is dropped.
     pub fn drop_held(&mut self, conn: ConnId) {
-        if self.is_open(conn) && self.gates[conn.index()] & gate::HELD != 0 {
+        if self.takes_more(conn) && self.gates[conn.index()] & gate::HELD != 0 {
             self.gates[conn.index()] &= !(gate::HELD | gate::TOUCHED | gate::MULTI);
             self.release_queue(conn.slot);
         }
@@ -167,6 +171,12 @@ impl<M: Send> Cx<M> {
         self.conns.get(conn.index()).is_some_and(|c| {
             c.generation == conn.generation && c.phase == Phase::Open && !c.edges.has(Edges::CLOSE_ASKED)
         })
+    }
+
+    /// Our close frame is not queued yet.
+    fn takes_more(&self, conn: ConnId) -> bool {
+        let conn_now = self.conns.get(conn.index());
+        conn_now.is_some_and(|c| c.generation == conn.generation && c.phase == Phase::Open)
     }
 
     /// We are the ones not reading: the peer's silence proves nothing.

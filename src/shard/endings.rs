@@ -89,9 +89,11 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         self.cx.counters.closed[why as usize] += 1;
         self.cx.open -= 1;
-        self.conn(slot).edges.clear(Edges::CLOSE_ASKED);
+        // It stands while the app says its last, which may be too much for the peer's backlog: the close is asked for once.
+        self.conn(slot).edges.set(Edges::CLOSE_ASKED);
         let id = self.id(slot);
         self.app.closed(&mut self.cx, id, why);
+        self.conn(slot).edges.clear(Edges::CLOSE_ASKED);
         let gate = &mut self.cx.gates[slot as usize];
         *gate = (*gate | gate::DEAF) & !gate::HELD;
         self.leaving.push_back(id);
@@ -122,7 +124,7 @@ impl<A: App, S: Source> Shard<A, S> {
             };
             self.leave_open(slot, asked.why);
             self.conn(slot).phase = Phase::Closing;
-            self.cx.queue(slot, |out| ws::close_frame(out, code, ws::close_reason(&reason)));
+            self.cx.queue(slot, |out| ws::close_frame(out, code, &reason));
             self.arm(slot, self.cx.limits.close_timeout.as_millis() as Millis);
             self.revisit_spill(slot);
             self.stand_ready(slot);

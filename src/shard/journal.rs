@@ -25,8 +25,7 @@ pub enum Note {
     },
     /// Publications were skipped for this shard and could not be sent later.
     Gap {
-        first: u64,
-        last: u64,
+        count: u64,
         subscribers: u32,
     },
 }

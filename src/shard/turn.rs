@@ -123,6 +123,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.close_asked();
         self.bury();
         let mut budget = self.cx.limits.mail_per_turn;
+        let mut moved = false;
         self.hand_out();
         for _ in 0..OWN_MAIL_ROUNDS {
             let before = budget;
@@ -132,11 +133,13 @@ impl<A: App, S: Source> Shard<A, S> {
             if budget == before {
                 break;
             }
+            // An answer of our own home may be what a stalled connection waits for.
+            moved = true;
             self.hand_out();
         }
         self.flush();
         self.cx.counters.turns += 1;
-        let moved = self.cx.counters.mail_pushes > pushes_before;
+        moved |= self.cx.counters.mail_pushes > pushes_before;
         self.wait(moved)
     }
 

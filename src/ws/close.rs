@@ -1,7 +1,5 @@
 //! Close codes (RFC 6455, section 7.4): which a peer may send, and the names of those we send.
 
-use crate::limits::CLOSE_REASON_BYTES_MAX;
-
 /// A code of section 7.4.1 that this server sends of its own accord. The layer above has codes of its own (3000 on).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
@@ -34,15 +32,6 @@ pub fn valid_from_peer(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// A reason as it fits a close frame: at most `CLOSE_REASON_BYTES_MAX` bytes (section 5.5), whole characters.
-pub fn close_reason(reason: &str) -> &str {
-    let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,13 +44,6 @@ mod tests {
         for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
             assert!(!valid_from_peer(code), "{code}");
         }
-    }
-
-    #[test]
-    fn a_long_reason_is_cut_between_characters() {
-        assert_eq!(close_reason("bye"), "bye");
-        assert_eq!(close_reason(&"x".repeat(200)).len(), CLOSE_REASON_BYTES_MAX);
-        assert_eq!(close_reason(&"é".repeat(100)).len(), CLOSE_REASON_BYTES_MAX - 1);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod response;
 pub mod upgrade;
 mod utf8;
 
-pub use close::{CloseCode, close_reason};
+pub use close::CloseCode;
 pub use decode::{Decoder, Event, Step, Violation};
 pub use encode::{close_frame, frame, frame_with, header};
 pub use frame::{Header, Opcode, parse_header};

@@ -25,6 +25,13 @@ use serde_json::Value;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The API key of every server here.
 pub const KEY: &str = "the-key-of-the-tests";
+/// Channels that keep nothing and tell nothing of who is there.
+pub const PLAIN: [(&str, &str); 4] = [
+    ("channel.without_namespace.history_size", "0"),
+    ("channel.without_namespace.history_ttl", "0s"),
+    ("channel.without_namespace.presence", "false"),
+    ("channel.without_namespace.join_leave", "false"),
+];
 
 /// A running server.
 pub struct Server {

@@ -6,28 +6,23 @@ use std::rc::Rc;
 
 use corecast::ids::ConnId;
 use corecast::ws::Opcode;
-use corecast::ws::encode::client_frame;
 use serde_json::Value;
 
+use super::end::End;
 use super::socket::Wire;
 
 /// What every subscriber of a channel must agree on: which payload stands at which offset.
 pub type Truth = HashMap<(usize, u64), u64>;
 
 pub struct Client {
-    pub wire: Rc<RefCell<Wire>>,
-    pub shard: usize,
-    pub conn: ConnId,
+    pub end: End,
     /// Commands sent and not answered, by id.
     pub open: HashMap<u64, Asked>,
     /// Channels it is subscribed to, with the last offset it got there.
     pub live: HashMap<usize, Option<u64>>,
-    pub close_code: Option<u16>,
     /// Offsets that were jumped over.
     pub gaps: u64,
     pub received: u64,
-    upgraded: bool,
-    unread: Vec<u8>,
     next_id: u64,
 }
 
@@ -39,24 +34,14 @@ pub enum Asked {
     Publish(usize),
 }
 
-const UPGRADE: &[u8] =
-    b"GET /connection/websocket HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
 impl Client {
     pub fn new(wire: Rc<RefCell<Wire>>, shard: usize, conn: ConnId) -> Self {
-        wire.borrow_mut().to_server.extend(UPGRADE);
         let mut client = Self {
-            wire,
-            shard,
-            conn,
+            end: End::new(wire, shard, conn, ""),
             open: HashMap::new(),
             live: HashMap::new(),
-            close_code: None,
             gaps: 0,
             received: 0,
-            upgraded: false,
-            unread: Vec::new(),
             next_id: 0,
         };
         client.ask(Asked::Connect, 0);
@@ -73,37 +58,14 @@ impl Client {
             Asked::Publish(c) => format!("{{\"id\":{id},\"publish\":{{\"channel\":\"c{c}\",\"data\":{payload}}}}}"),
         };
         self.open.insert(id, asked);
-        let mut frame = Vec::new();
-        client_frame(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
-        self.wire.borrow_mut().to_server.extend(frame);
-    }
-
-    pub fn gone(&self) -> bool {
-        self.close_code.is_some() || self.wire.borrow().server_closed || self.wire.borrow().reset
+        self.end.send(Opcode::Text, text.as_bytes());
     }
 
     /// Reads all that is there, and gives the server room for `room` bytes. True where that is an edge for it.
     pub fn read(&mut self, room: usize, truth: &mut Truth) -> bool {
-        let edge = {
-            let mut wire = self.wire.borrow_mut();
-            let bytes = std::mem::take(&mut wire.to_client);
-            self.unread.extend(bytes);
-            wire.room = wire.room.max(room);
-            room > 0 && std::mem::take(&mut wire.blocked)
-        };
-        if !self.upgraded {
-            let Some(end) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") else { return edge };
-            assert!(self.unread.starts_with(b"HTTP/1.1 101"));
-            self.unread.drain(..end + 4);
-            self.upgraded = true;
-        }
-        while let Some((opcode, payload)) = next_frame(&mut self.unread) {
-            assert_eq!(self.close_code, None, "nothing follows a close frame");
-            match opcode {
-                1 => self.judge(&payload, truth),
-                8 => self.close_code = Some(u16::from_be_bytes([payload[0], payload[1]])),
-                other => panic!("opcode {other}"),
-            }
+        let edge = self.end.pull(room);
+        while let Some(payload) = self.end.message() {
+            self.judge(&payload, truth);
         }
         edge
     }
@@ -145,20 +107,4 @@ impl Client {
         }
         *last = Some(offset);
     }
-}
-
-/// Takes one server frame from the front, if it is whole.
-fn next_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
-    let (first, short) = (*bytes.first()?, usize::from(*bytes.get(1)?));
-    let (header, length) = match short {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        127 => panic!("no message here is that long"),
-        short => (2, short),
-    };
-    if bytes.len() < header + length {
-        return None;
-    }
-    let payload = bytes[header..header + length].to_vec();
-    bytes.drain(..header + length);
-    Some((first & 0x0f, payload))
 }

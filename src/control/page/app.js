@@ -15,7 +15,7 @@ const element = (name, className, text) => {
 
 const MESSAGES_MAX = 500;
 
-const chat = { client: undefined, shard: undefined, count: 0, sent: new Map() };
+const chat = { client: undefined, shard: undefined, count: 0, joined: undefined, sent: new Map() };
 
 const stored = (key, fallback) => {
   try {
@@ -59,6 +59,7 @@ function showState(state, facts = {}) {
     refused: `Refused: ${why}`,
   };
   if (state !== "open") {
+    $("present").textContent = "";
     $("state").textContent = words[state];
     return;
   }
@@ -87,21 +88,43 @@ function line(number, className, ...content) {
   return item;
 }
 
-function showPublication({ data, info }) {
+/** A publication as a line of the log. */
+function said({ data, info, offset }, className = "") {
   chat.count += 1;
-  const said = typeof data?.text === "string";
-  const name = said && typeof data.name === "string" ? data.name.slice(0, 32) : info ? "client" : "api";
-  const began = said ? chat.sent.get(data.id) : undefined;
-  append(line(`#${chat.count}`, began ? "mine" : "", element("b", "", name), said ? data.text : JSON.stringify(data)));
+  const text = typeof data?.text === "string" ? data.text : undefined;
+  const named = text !== undefined && typeof data.name === "string";
+  const name = named ? data.name.slice(0, 32) : info ? "client" : "api";
+  return line(`#${offset ?? chat.count}`, className, element("b", "", name), text ?? JSON.stringify(data));
+}
+
+function showPublication(publication) {
+  const id = publication.data?.id;
+  const began = chat.sent.get(id);
+  append(said(publication, began ? "mine" : ""));
   if (began) {
-    chat.sent.delete(data.id);
+    chat.sent.delete(id);
     note(`There and back in ${(performance.now() - began).toFixed(1)} ms`);
   }
 }
 
-function showSubscribed(channel, error) {
-  if (error) note(`Cannot join ${channel}: ${error.message} (${error.code})`, true);
-  else append(line("", "event", `joined ${channel}`));
+/** What was said before this tab came: when is not known. */
+function showPast(publications) {
+  const lines = publications.map((publication) => said(publication, "past"));
+  for (const old of lines) old.querySelector("time").remove();
+  chat.joined?.before(...lines);
+  $("log").scrollTop = $("log").scrollHeight;
+}
+
+function showPresent(clients) {
+  $("present").textContent = `${whole(clients)} here`;
+}
+
+function showSubscribed(channel, { error, again, gap }) {
+  $("present").textContent = "";
+  if (error) return note(`Cannot join ${channel}: ${error.message} (${error.code})`, true);
+  const missed = gap ? ", and may have missed something" : "";
+  chat.joined = line("", "event", again ? `back in ${channel}${missed}` : `joined ${channel}`);
+  append(chat.joined);
 }
 
 function join() {
@@ -120,7 +143,9 @@ function start({ host, port, path, anonymous }) {
     $("state").textContent = "Chat is off: client.insecure is false, so nobody connects without a token";
     return;
   }
-  const on = { state: showState, publication: showPublication, subscribed: showSubscribed };
+  const on = {
+    state: showState, publication: showPublication, past: showPast, present: showPresent, subscribed: showSubscribed,
+  };
   chat.client = new Client(`ws://${host ?? location.hostname}:${port}${path}`, channelOfAddress(), on);
 }
 

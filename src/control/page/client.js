@@ -6,11 +6,16 @@ const BACKOFF_MS_MIN = 500;
 const BACKOFF_MS_MAX = 20_000;
 // How much later than announced a ping may come before the connection counts as dead.
 const PING_GRACE_MS = 10_000;
+// Publications that a newcomer is shown of what was said before.
+const PAST_MAX = 50;
+// Between two questions how many are here, however many come and go.
+const COUNT_GAP_MS = 1000;
 
 // Codes after which the server wants nobody back.
 const isFinal = (code) => code === 1009 || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
 
-/** One connection that is made again when it breaks, subscribed to one channel. Calls back with what happens. */
+/** One connection that is made again when it breaks, subscribed to one channel, and recovered there where the server allows
+    it. Calls back with what happens. */
 export class Client {
   constructor(url, channel, on) {
     Object.assign(this, { url, channel, on, id: 0, failures: 0, calls: new Map(), open: false });
@@ -28,8 +33,7 @@ export class Client {
     socket.onopen = () => {
       // Both in one frame: the server takes commands in order.
       const connect = this.command({ connect: { name: "page" } }, (reply) => this.connected(reply));
-      const subscribe = this.command({ subscribe: { channel: this.channel } }, (reply) => this.subscribed(reply));
-      socket.send(`${connect}\n${subscribe}`);
+      socket.send(`${connect}\n${this.subscription()}`);
     };
   }
 
@@ -51,8 +55,40 @@ export class Client {
     this.on.state("open", { client, shard: data?.shard });
   }
 
-  subscribed(reply) {
-    this.on.subscribed(this.channel, reply.error);
+  // With a place in the channel's history the server sends what came after it.
+  subscription() {
+    const { channel, place } = this;
+    const since = place ? { recover: true, ...place } : {};
+    const subscribe = { channel, recoverable: true, join_leave: true, ...since };
+    return this.command({ subscribe }, (reply) => channel === this.channel && this.subscribed(reply));
+  }
+
+  subscribed({ error, subscribe = {} }) {
+    const { recoverable, epoch, offset = 0, publications = [], was_recovering: again = false, recovered } = subscribe;
+    this.place = recoverable ? { offset, epoch } : undefined;
+    this.on.subscribed(this.channel, { error, again, gap: again && !recovered });
+    for (const publication of publications) this.published(publication);
+    if (error) return;
+    if (this.place && !again && offset > 0) this.askPast();
+    this.askCount();
+  }
+
+  // Nobody need be allowed to ask: then there is nothing to show.
+  askPast() {
+    const { channel, place: { offset, epoch } } = this;
+    const history = { channel, limit: PAST_MAX, reverse: true, since: { offset: offset + 1, epoch } };
+    this.socket.send(this.command({ history }, ({ history: past }) => {
+      if (past?.publications && channel === this.channel) this.on.past(past.publications.reverse());
+    }));
+  }
+
+  askCount() {
+    this.counting = undefined;
+    if (!this.open) return;
+    const { channel } = this;
+    this.socket.send(this.command({ presence_stats: { channel } }, ({ presence_stats: present }) => {
+      if (present && channel === this.channel) this.on.present(present.num_clients ?? 0);
+    }));
   }
 
   // Any frame is a sign of life; silence longer than the announced ping ends the connection.
@@ -80,23 +116,30 @@ export class Client {
     }
   }
 
-  pushed(push) {
-    if (push.pub && push.channel === this.channel) this.on.publication(push.pub);
+  pushed({ channel, pub, join, leave, unsubscribe }) {
+    if (channel !== this.channel) return;
+    if (pub) this.published(pub);
+    if (join || leave) this.counting ??= setTimeout(() => this.askCount(), COUNT_GAP_MS);
+    if (!unsubscribe) return;
     // From 2500 on the server asks us to subscribe anew.
-    if (push.unsubscribe && push.channel === this.channel) {
-      if (push.unsubscribe.code >= 2500) this.subscribe();
-      else this.on.subscribed(this.channel, { code: push.unsubscribe.code, message: push.unsubscribe.reason });
-    }
+    if (unsubscribe.code >= 2500) this.subscribe();
+    else this.on.subscribed(channel, { error: { code: unsubscribe.code, message: unsubscribe.reason } });
+  }
+
+  published(publication) {
+    if (this.place && publication.offset) this.place.offset = publication.offset;
+    this.on.publication(publication);
   }
 
   subscribe() {
-    this.socket.send(this.command({ subscribe: { channel: this.channel } }, (reply) => this.subscribed(reply)));
+    this.socket.send(this.subscription());
   }
 
   join(channel) {
     if (channel === this.channel) return;
     const left = this.channel;
     this.channel = channel;
+    this.place = undefined;
     if (!this.open) return;
     this.socket.send(this.command({ unsubscribe: { channel: left } }, () => {}));
     this.subscribe();
@@ -108,6 +151,8 @@ export class Client {
 
   closed(code, reason) {
     clearTimeout(this.silence);
+    clearTimeout(this.counting);
+    this.counting = undefined;
     this.open = false;
     const refusal = this.refusal;
     this.refusal = undefined;

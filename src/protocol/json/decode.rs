@@ -9,8 +9,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::fields::{Object, raw, text};
-use crate::protocol::command::{Body, Command, Malformed};
+use super::fields::{Object, raw, text, zero};
+use crate::protocol::command::{Body, Command, ConnectRequest, Malformed};
 
 /// The commands of a frame.
 pub fn commands(frame: &[u8]) -> Commands<'_> {
@@ -20,6 +20,12 @@ pub fn commands(frame: &[u8]) -> Commands<'_> {
 /// The commands of a frame from `start` on, where one begins: 0, or the end that an item named.
 pub fn commands_from(frame: &[u8], start: usize) -> Commands<'_> {
     Commands { frame, next: Some(start).filter(|&start| start == 0 || start < frame.len()) }
+}
+
+/// The request of a unidirectional client: an object by itself, or null for one without fields.
+pub fn connect_request(bytes: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
+    let request: Option<Object<_>> = serde_json::from_slice(bytes).map_err(|_| Malformed)?;
+    Ok(request.map(|object| object.0).unwrap_or_default())
 }
 
 /// Each item is a command and where in the frame the next one begins; nothing comes after an error.
@@ -74,6 +80,8 @@ struct Small<'a> {
     channel: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "raw")]
     data: &'a [u8],
+    #[serde(rename = "type", deserialize_with = "zero")]
+    kind: i32,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,6 +100,8 @@ struct Renewal<'a> {
     channel: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "text")]
     token: Cow<'a, str>,
+    #[serde(rename = "type", deserialize_with = "zero")]
+    kind: i32,
 }
 
 struct Line<'a>(Command<'a>);
@@ -143,14 +153,16 @@ fn read_body<'de, A: MapAccess<'de>>(key: Key, map: &mut A) -> Result<Option<Bod
         Key::Connect => value(map)?.map(Body::Connect),
         Key::Subscribe => value(map)?.map(Body::Subscribe),
         Key::Unsubscribe => value(map)?.map(|Small { channel, .. }| Body::Unsubscribe { channel }),
-        Key::Publish => value(map)?.map(|Small { channel, data }| Body::Publish { channel, data }),
+        Key::Publish => value(map)?.map(|Small { channel, data, kind }| Body::Publish { channel, data, kind }),
         Key::Presence => value(map)?.map(|Small { channel, .. }| Body::Presence { channel }),
         Key::PresenceStats => value(map)?.map(|Small { channel, .. }| Body::PresenceStats { channel }),
         Key::History => value(map)?.map(Body::History),
         Key::Rpc => value(map)?.map(|Call { method, data }| Body::Rpc { method, data }),
         Key::Send => value(map)?.map(|Small { data, .. }| Body::Send { data }),
         Key::Refresh => value(map)?.map(|Renewal { token, .. }| Body::Refresh { token }),
-        Key::SubRefresh => value(map)?.map(|Renewal { channel, token }| Body::SubRefresh { channel, token }),
+        Key::SubRefresh => {
+            value(map)?.map(|Renewal { channel, token, kind }| Body::SubRefresh { channel, token, kind })
+        }
         Key::Id | Key::Other => {
             map.next_value::<IgnoredAny>()?;
             None

@@ -2,7 +2,8 @@
 //! original server library was seen to accept and refuse.
 
 use super::*;
-use crate::protocol::command::{ConnectRequest, HistoryRequest, StreamPosition, SubscribeRequest};
+use crate::protocol::command::{HistoryRequest, StreamPosition, SubscribeRequest};
+use crate::protocol::{Headers, RawFilter, Subs};
 
 fn one(line: &str) -> Result<Command<'_>, Malformed> {
     let mut all = commands(line.as_bytes());
@@ -22,7 +23,9 @@ fn every_command_with_every_field() {
         data: br#"{"a": [1]}"#,
         name: "js".into(),
         version: "5.0".into(),
-        subs: br#"{"c":{"recover":true}}"#,
+        subs: Subs::json(br#"{"c":{"recover":true}}"#),
+        headers: Headers::json(br#"{"a":"b"}"#),
+        flag: 1,
     };
     let line = r#"{"id":1,"connect":{"token":"t","data":{"a": [1]},"name":"js","version":"5.0","subs":{"c":{"recover":true}},"flag":1,"headers":{"a":"b"}}}"#;
     assert_eq!(one(line), Ok(Command { id: 1, body: Body::Connect(connect) }));
@@ -38,10 +41,11 @@ fn every_command_with_every_field() {
         recoverable: true,
         join_leave: true,
         delta: "fossil".into(),
-        tf: br#"{"op":"and","nodes":[]}"#,
+        tf: RawFilter::Json(br#"{"op":"and","nodes":[]}"#),
         flag: 3,
+        kind: -1,
     };
-    let line = r#"{"subscribe":{"channel":"news","token":"t","recover":true,"epoch":"xyz","offset":18446744073709551615,"data":null,"positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","tf":{"op":"and","nodes":[]},"flag":3,"type":0},"id":4294967295}"#;
+    let line = r#"{"subscribe":{"channel":"news","token":"t","recover":true,"epoch":"xyz","offset":18446744073709551615,"data":null,"positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","tf":{"op":"and","nodes":[]},"flag":3,"type":-1,"phase":1},"id":4294967295}"#;
     assert_eq!(one(line), Ok(Command { id: u32::MAX, body: Body::Subscribe(subscribe) }));
 
     let line = r#"{"id":2,"history":{"channel":"c","limit":-1,"since":{"offset":5,"epoch":"e"},"reverse":true}}"#;
@@ -51,9 +55,15 @@ fn every_command_with_every_field() {
     let c = Cow::Borrowed("c");
     let cases = [
         (r#"{"id":2,"unsubscribe":{"channel":"c"}}"#, Body::Unsubscribe { channel: c.clone() }),
-        (r#"{"id":2,"publish":{"data":"x","channel":"c"}}"#, Body::Publish { channel: c.clone(), data: b"\"x\"" }),
-        (r#"{"id":2,"publish":{"channel":"c"}}"#, Body::Publish { channel: c.clone(), data: b"" }),
-        (r#"{"id":2,"publish":{"channel":"c","data":null}}"#, Body::Publish { channel: c.clone(), data: b"null" }),
+        (
+            r#"{"id":2,"publish":{"data":"x","channel":"c"}}"#,
+            Body::Publish { channel: c.clone(), data: b"\"x\"", kind: 0 },
+        ),
+        (r#"{"id":2,"publish":{"channel":"c","type":1}}"#, Body::Publish { channel: c.clone(), data: b"", kind: 1 }),
+        (
+            r#"{"id":2,"publish":{"channel":"c","data":null}}"#,
+            Body::Publish { channel: c.clone(), data: b"null", kind: 0 },
+        ),
         (r#"{"id":2,"presence":{"channel":"c"}}"#, Body::Presence { channel: c.clone() }),
         (r#"{"id":2,"presence_stats":{"channel":"c"}}"#, Body::PresenceStats { channel: c.clone() }),
         (
@@ -64,7 +74,10 @@ fn every_command_with_every_field() {
         (r#"{"id":2,"send":{"data":1}}"#, Body::Send { data: b"1" }),
         (r#"{"send":{"data":1}}"#, Body::Send { data: b"1" }),
         (r#"{"id":2,"refresh":{"token":"t"}}"#, Body::Refresh { token: "t".into() }),
-        (r#"{"id":2,"sub_refresh":{"channel":"c","token":"t"}}"#, Body::SubRefresh { channel: c, token: "t".into() }),
+        (
+            r#"{"id":2,"sub_refresh":{"channel":"c","token":"t","type":2}}"#,
+            Body::SubRefresh { channel: c, token: "t".into(), kind: 2 },
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(body(line), expected, "{line}");
@@ -152,7 +165,7 @@ fn where_bodies_compete_the_protocols_order_decides() {
     assert_eq!(body(r#"{"id":2,"subscribe":{"channel":"x"},"publish":{"channel":"r","data":1}}"#), subscribe);
     assert_eq!(body(r#"{"id":2,"publish":{"channel":"r","data":1},"subscribe":{"channel":"x"}}"#), subscribe);
     let line = r#"{"id":2,"connect":null,"publish":{"channel":"r","data":1}}"#;
-    assert_eq!(body(line), Body::Publish { channel: "r".into(), data: b"1" });
+    assert_eq!(body(line), Body::Publish { channel: "r".into(), data: b"1", kind: 0 });
 }
 
 #[test]
@@ -202,4 +215,80 @@ fn a_frame_is_left_after_any_command_and_taken_up_again() {
         start = item.expect("well formed").1;
     }
     assert_eq!((start, ids(frame, start).len()), (frame.len(), 0));
+}
+
+#[test]
+fn maps_are_read_when_somebody_asks() {
+    fn connect(line: &str) -> ConnectRequest<'_> {
+        let Body::Connect(request) = body(line) else { panic!("no connect: {line}") };
+        request
+    }
+    let line = r#"{"id":1,"connect":{"subs":{ "a" : {"recover":true,"offset":7} , "\u0062":null,"{\"}":{"epoch":"}"}},"headers":{"X-A":"1","b":null,"c":"\n"}}}"#;
+    let request = connect(line);
+    let found: Vec<_> = request.subs.map(|sub| sub.expect("well formed")).collect();
+    let sub = SubscribeRequest { recover: true, offset: 7, ..Default::default() };
+    let third = SubscribeRequest { epoch: "}".into(), ..Default::default() };
+    assert_eq!(found, [("a".into(), sub), ("b".into(), SubscribeRequest::default()), ("{\"}".into(), third)]);
+    assert!(matches!(found[0].0, Cow::Borrowed(_)));
+    let headers: Vec<_> = request.headers.map(|header| header.expect("well formed")).collect();
+    assert_eq!(headers, [("X-A".into(), "1".into()), ("b".into(), "".into()), ("c".into(), Cow::from("\n"))]);
+
+    for line in [r#"{"id":1,"connect":{"subs":null}}"#, r#"{"id":1,"connect":{"subs":{ },"headers":{}}}"#] {
+        assert!(connect(line).subs.next().is_none() && connect(line).headers.next().is_none());
+    }
+    for fault in ["1", "[]", r#""x""#, r#"{"recover":1}"#] {
+        let line = format!(r#"{{"id":1,"connect":{{"subs":{{"a":{{}},"b":{fault},"c":{{}}}}}}}}"#);
+        let items: Vec<_> = connect(&line).subs.map(|item| item.is_ok()).collect();
+        assert_eq!(items, [true, false], "{fault}");
+    }
+    for fault in ["1", "[]", "{}", "true"] {
+        let line = format!(r#"{{"id":1,"connect":{{"headers":{{"a":{fault},"c":"d"}}}}}}"#);
+        assert_eq!(connect(&line).headers.collect::<Vec<_>>(), [Err(Malformed)], "{fault}");
+    }
+    for fault in [r#""subs":[]"#, r#""subs":1"#, r#""headers":"x""#, r#""headers":[1]"#] {
+        assert_eq!(one(&format!(r#"{{"id":1,"connect":{{{fault}}}}}"#)), Err(Malformed), "{fault}");
+    }
+    assert_eq!(one(r#"{"id":1,"subscribe":{"channel":"c","tf":[]}}"#), Err(Malformed));
+}
+
+#[test]
+fn a_unidirectional_client_sends_the_request_alone() {
+    let request = connect_request(br#"{"token":"t","subs":{"a":{}},"name":"js"}"#).expect("well formed");
+    assert_eq!((&*request.token, &*request.name, request.subs.count()), ("t", "js", 1));
+    for bytes in [&b"{}"[..], b" {} ", b"null", br#"{"unknown":[1]}"#] {
+        assert_eq!(connect_request(bytes), Ok(ConnectRequest::default()));
+    }
+    for bytes in
+        [&b""[..], b"invalid", b"[]", b"{}{}", b"1", br#"{"token":1}"#, br#"{"connect":{}"#, b"{\"token\":\"\xff\"}"]
+    {
+        assert_eq!(connect_request(bytes), Err(Malformed));
+    }
+}
+
+#[test]
+fn damaged_lines_are_no_danger() {
+    let line = r#"{"id":1,"connect":{"token":"t","data":{"a":[1,"\u00e9"]},"subs":{"a":{"recover":true,"offset":7},"b":null},"headers":{"c":"d"}},"subscribe":{"channel":"c","tf":{"op":"and","nodes":[{"key":"k","cmp":"in","vals":["a"]}]}}}"#;
+    assert!(one(line).is_ok());
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let odd = b"{}[]\":,\\\n 0-e\xff\0ntu";
+    for _ in 0..20_000 {
+        let mut damaged = line.as_bytes().to_vec();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..damaged.len());
+            match random.u8(..3) {
+                0 => damaged[at] = odd[random.usize(..odd.len())],
+                1 => drop(damaged.remove(at)),
+                _ => damaged.insert(at, odd[random.usize(..odd.len())]),
+            }
+        }
+        for (command, _) in commands(&damaged).flatten() {
+            match command.body {
+                Body::Connect(request) => drop((request.subs.count(), request.headers.count())),
+                Body::Subscribe(request) => drop(request.tf.filter()),
+                _ => (),
+            }
+        }
+    }
 }

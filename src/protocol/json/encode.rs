@@ -4,10 +4,15 @@
 //! protocol always write (a client's `user` and `client`, the three fields of a history, the counts of presence) is
 //! always written here too. Cost of a publication: its bytes copied, one scan of the payload for line breaks.
 
-use crate::protocol::reply::{ClientInfo, ConnectResult, Expiry, HistoryResult, Publication, Reply, SubscribeResult};
+use crate::protocol::reply::{
+    ClientInfo, ConnectResult, Expiry, HistoryResult, Publication, Push, Quoted, Reply, SubscribeResult,
+};
+use crate::protocol::tags::Tags;
 
 /// The server's ping, and the client's pong.
 pub const PING: &[u8] = b"{}";
+/// What stands behind the entries of a presence.
+pub const PRESENCE_TAIL: &[u8] = b"}}}";
 
 /// Appends the reply to command `id`.
 pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
@@ -18,7 +23,14 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
         Reply::Subscribe(result) => body(out, "subscribe", |fields| subscribe(fields, result)),
         Reply::Unsubscribe => body(out, "unsubscribe", |_| ()),
         Reply::Publish => body(out, "publish", |_| ()),
-        Reply::Presence(clients) => body(out, "presence", |fields| presence(fields, clients)),
+        Reply::Presence(clients) => body(out, "presence", |fields| {
+            let by_client = fields.key("presence");
+            object(by_client, |by_client| {
+                for info in *clients {
+                    client_info(by_client.key_escaped(info.client), info);
+                }
+            });
+        }),
         Reply::PresenceStats { num_clients, num_users } => body(out, "presence_stats", |fields| {
             number(fields.key("num_clients"), u64::from(*num_clients));
             number(fields.key("num_users"), u64::from(*num_users));
@@ -31,34 +43,62 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
             fields.expiry(*expiry);
         }),
         Reply::SubRefresh(expiry) => body(out, "sub_refresh", |fields| fields.expiry(*expiry)),
-        Reply::Error(error) => body(out, "error", |fields| {
-            fields.number("code", u64::from(error.code()));
-            fields.text("message", error.message());
-            fields.flag("temporary", error.is_temporary());
+        Reply::Error { code, message, temporary } => body(out, "error", |fields| {
+            fields.number("code", u64::from(*code));
+            fields.text("message", message);
+            fields.flag("temporary", *temporary);
         }),
     }
     out.push(b'}');
 }
 
-/// Appends a publication of `channel`.
-pub fn publication(out: &mut Vec<u8>, channel: &str, publication: &Publication) {
-    push(out, channel, "pub", |fields| publication_fields(fields, publication));
-}
-
-/// Appends the notice that the server ended a subscription.
-pub fn unsubscribe_push(out: &mut Vec<u8>, channel: &str, code: u32, reason: &str) {
-    push(out, channel, "unsubscribe", |fields| {
-        fields.number("code", u64::from(code));
-        fields.text("reason", reason);
-    });
-}
-
+/// Appends a publication of `channel`. `BARE`: without the reply around it.
 #[inline]
-fn push(out: &mut Vec<u8>, channel: &str, name: &str, write: impl FnOnce(&mut Fields)) {
-    out.extend_from_slice(b"{\"push\":{\"channel\":");
+pub fn publication<const BARE: bool>(out: &mut Vec<u8>, channel: &str, publication: &Publication) {
+    out.extend_from_slice(if BARE { b"{\"channel\":" } else { b"{\"push\":{\"channel\":" });
     string(out, channel);
-    body(out, name, write);
-    out.extend_from_slice(b"}}");
+    body(out, "pub", |fields| publication_fields(fields, publication));
+    out.extend_from_slice(if BARE { b"}" } else { b"}}" });
+}
+
+/// Appends any other push.
+pub fn push(out: &mut Vec<u8>, bare: bool, channel: &str, push: &Push) {
+    if !bare {
+        out.extend_from_slice(b"{\"push\":");
+    }
+    object(out, |fields| {
+        fields.text("channel", channel);
+        push_body(fields, push);
+    });
+    if !bare {
+        out.push(b'}');
+    }
+}
+
+fn push_body(fields: &mut Fields, push: &Push) {
+    match push {
+        Push::Join(info) => object(fields.key("join"), |fields| client_info(fields.key("info"), info)),
+        Push::Leave(info) => object(fields.key("leave"), |fields| client_info(fields.key("info"), info)),
+        Push::Unsubscribe { code, reason } => object(fields.key("unsubscribe"), |fields| {
+            fields.number("code", u64::from(*code));
+            fields.text("reason", reason);
+        }),
+        Push::Message { data } => object(fields.key("message"), |fields| fields.raw("data", data)),
+        Push::Subscribe(sub) => object(fields.key("subscribe"), |fields| {
+            fields.flag("recoverable", sub.recoverable);
+            fields.text("epoch", sub.epoch);
+            fields.number("offset", sub.offset);
+            fields.flag("positioned", sub.positioned);
+            fields.raw("data", sub.data);
+        }),
+        Push::Connect(result) => object(fields.key("connect"), |fields| connect_push(fields, result)),
+        Push::Disconnect { code, reason, reconnect } => object(fields.key("disconnect"), |fields| {
+            fields.number("code", u64::from(*code));
+            fields.text("reason", reason);
+            fields.flag("reconnect", *reconnect);
+        }),
+        Push::Refresh(expiry) => object(fields.key("refresh"), |fields| fields.expiry(*expiry)),
+    }
 }
 
 /// A further field of an open object, itself an object.
@@ -75,6 +115,21 @@ fn connect(fields: &mut Fields, result: &ConnectResult) {
     fields.text("version", result.version);
     fields.expiry(result.expiry);
     fields.raw("data", result.data);
+    subs(fields, result);
+    pings_and_names(fields, result);
+}
+
+/// The push has the same fields as the reply in another order.
+fn connect_push(fields: &mut Fields, result: &ConnectResult) {
+    fields.text("client", result.client);
+    fields.text("version", result.version);
+    fields.raw("data", result.data);
+    subs(fields, result);
+    fields.expiry(result.expiry);
+    pings_and_names(fields, result);
+}
+
+fn subs(fields: &mut Fields, result: &ConnectResult) {
     if !result.subs.is_empty() {
         object(fields.key("subs"), |subs| {
             for (channel, sub) in result.subs {
@@ -82,8 +137,14 @@ fn connect(fields: &mut Fields, result: &ConnectResult) {
             }
         });
     }
+}
+
+fn pings_and_names(fields: &mut Fields, result: &ConnectResult) {
     fields.number("ping", u64::from(result.ping_s));
     fields.flag("pong", result.pong);
+    fields.text("session", result.session);
+    fields.text("node", result.node);
+    fields.number("time", result.time_ms);
 }
 
 fn subscribe(fields: &mut Fields, result: &SubscribeResult) {
@@ -107,12 +168,21 @@ fn history(fields: &mut Fields, result: &HistoryResult) {
     number(fields.key("offset"), result.offset);
 }
 
-fn presence(fields: &mut Fields, clients: &[ClientInfo]) {
-    object(fields.key("presence"), |by_client| {
-        for info in clients {
-            client_info(by_client.key_escaped(info.client), info);
-        }
-    });
+/// Appends a client to the entries of a presence.
+pub fn presence_entry(entries: &mut Vec<u8>, info: &ClientInfo) {
+    if !entries.is_empty() {
+        entries.push(b',');
+    }
+    string(entries, info.client);
+    entries.push(b':');
+    client_info(entries, info);
+}
+
+/// Appends what stands before the entries of a presence.
+pub fn presence_head(out: &mut Vec<u8>, id: u32) {
+    out.extend_from_slice(b"{\"id\":");
+    number(out, u64::from(id));
+    out.extend_from_slice(b",\"presence\":{\"presence\":{");
 }
 
 fn publications(out: &mut Vec<u8>, publications: &[Publication]) {
@@ -128,11 +198,31 @@ fn publications(out: &mut Vec<u8>, publications: &[Publication]) {
 
 #[inline]
 fn publication_fields(fields: &mut Fields, publication: &Publication) {
-    fields.raw("data", publication.data);
+    match publication.quoted {
+        Quoted::No => fields.raw("data", publication.data),
+        Quoted::Text => bytes_as_text(fields.key("data"), publication.data),
+        Quoted::Base64 => base64(fields.key("data"), publication.data),
+    }
     if let Some(info) = &publication.info {
         client_info(fields.key("info"), info);
     }
     fields.number("offset", publication.offset);
+    if !publication.tags.is_empty() {
+        tags(fields.key("tags"), publication.tags);
+    }
+    fields.flag("delta", publication.delta);
+    fields.number("time", publication.time_ms);
+    fields.text("epoch", publication.epoch);
+    fields.number("version", publication.version);
+}
+
+#[inline(never)] // most publications have none
+fn tags(out: &mut Vec<u8>, tags: Tags) {
+    object(out, |fields| {
+        for (key, value) in tags.iter() {
+            string(fields.key_escaped(key), value);
+        }
+    });
 }
 
 fn client_info(out: &mut Vec<u8>, info: &ClientInfo) {
@@ -230,6 +320,12 @@ fn raw(out: &mut Vec<u8>, value: &[u8]) {
 #[inline]
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    escaped(out, text);
+    out.push(b'"');
+}
+
+#[inline]
+fn escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
         out.extend_from_slice(&rest[..at]);
@@ -237,6 +333,30 @@ fn string(out: &mut Vec<u8>, text: &str) {
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// A string of bytes that ought to be UTF-8. Each byte that is not becomes U+FFFD, as with the original.
+#[inline(never)]
+fn bytes_as_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
+        return string(out, text);
+    }
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        escaped(out, chunk.valid());
+        for _ in chunk.invalid() {
+            out.extend_from_slice(b"\\ufffd");
+        }
+    }
+    out.push(b'"');
+}
+
+#[inline(never)]
+fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + data_encoding::BASE64.encode_len(bytes.len()), 0);
+    data_encoding::BASE64.encode_mut(bytes, &mut out[start..]);
     out.push(b'"');
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::codes::ErrorCode;
+use crate::protocol::reply::SubscribePush;
 
 fn told(id: u32, what: &Reply) -> String {
     let mut out = Vec::new();
@@ -17,7 +18,7 @@ fn checked(out: Vec<u8>) -> String {
 
 fn published(channel: &str, data: &[u8], info: Option<ClientInfo>, offset: u64) -> String {
     let mut out = Vec::new();
-    publication(&mut out, channel, &Publication { data, info, offset });
+    publication::<false>(&mut out, channel, &Publication { data, info, offset, ..Default::default() });
     checked(out)
 }
 
@@ -33,9 +34,11 @@ fn replies_without_a_result_are_empty_objects() {
 #[test]
 fn errors_say_whether_to_try_again() {
     let temporary = r#"{"id":6,"error":{"code":100,"message":"internal server error","temporary":true}}"#;
-    assert_eq!(told(6, &Reply::Error(ErrorCode::Internal)), temporary);
+    assert_eq!(told(6, &ErrorCode::Internal.into()), temporary);
     let lasting = r#"{"id":4,"error":{"code":105,"message":"already subscribed"}}"#;
-    assert_eq!(told(4, &Reply::Error(ErrorCode::AlreadySubscribed)), lasting);
+    assert_eq!(told(4, &ErrorCode::AlreadySubscribed.into()), lasting);
+    let own = Reply::Error { code: 1000, message: "no \"way\"", temporary: true };
+    assert_eq!(told(4, &own), r#"{"id":4,"error":{"code":1000,"message":"no \"way\"","temporary":true}}"#);
 }
 
 #[test]
@@ -51,8 +54,11 @@ fn connect_results() {
         subs: &[("a\"", sub), ("b", SubscribeResult::default())],
         ping_s: 0,
         pong: false,
+        session: "s",
+        node: "n",
+        time_ms: 1_700_000_000_000,
     };
-    let text = r#"{"id":1,"connect":{"client":"3a66","version":"0.1","expires":true,"ttl":600,"data":{ },"subs":{"a\"":{"epoch":"e","positioned":true},"b":{}}}}"#;
+    let text = r#"{"id":1,"connect":{"client":"3a66","version":"0.1","expires":true,"ttl":600,"data":{ },"subs":{"a\"":{"epoch":"e","positioned":true},"b":{}},"session":"s","node":"n","time":1700000000000}}"#;
     assert_eq!(told(1, &Reply::Connect(full)), text);
 }
 
@@ -62,8 +68,10 @@ fn subscribe_results() {
         SubscribeResult { recoverable: true, epoch: "MFAA", offset: 1, positioned: true, ..Default::default() };
     let text = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"MFAA","offset":1,"positioned":true}}"#;
     assert_eq!(told(2, &Reply::Subscribe(positioned.clone())), text);
-    let publications =
-        [Publication { data: b"1", info: None, offset: 4 }, Publication { data: b"[2]", info: None, offset: 5 }];
+    let publications = [
+        Publication { data: b"1", offset: 4, ..Default::default() },
+        Publication { data: b"[2]", offset: 5, ..Default::default() },
+    ];
     let recovered = SubscribeResult {
         expiry: Expiry(Some(0)),
         publications: &publications,
@@ -82,7 +90,7 @@ fn results_whose_fields_are_always_there() {
     let empty = told(10, &Reply::History(HistoryResult::default()));
     assert_eq!(empty, r#"{"id":10,"history":{"publications":[],"epoch":"","offset":0}}"#);
     let info = Some(ClientInfo { user: "u1", client: "bb37", ..Default::default() });
-    let publications = [Publication { data: b"{}", info, offset: 1 }];
+    let publications = [Publication { data: b"{}", info, offset: 1, ..Default::default() }];
     let text = r#"{"id":10,"history":{"publications":[{"data":{},"info":{"user":"u1","client":"bb37"},"offset":1}],"epoch":"MFAA","offset":1}}"#;
     assert_eq!(
         told(10, &Reply::History(HistoryResult { publications: &publications, epoch: "MFAA", offset: 1 })),
@@ -128,9 +136,90 @@ fn strings_are_escaped() {
 }
 
 #[test]
-fn the_notice_of_an_ended_subscription() {
+fn publications_with_all_they_can_have() {
+    let mut tags = Vec::new();
+    Tags::write(&mut tags, [("k\"", "v"), ("price", "12.5")]);
+    let tags = Tags::from_bytes(&tags);
+    let full = Publication {
+        data: b"\"a\"\xff\xff\xe2\x82,\n",
+        quoted: Quoted::Text,
+        offset: 3,
+        tags,
+        delta: true,
+        time_ms: 9,
+        epoch: "e",
+        info: None,
+        version: 4,
+    };
+    let text = r#"{"channel":"c","pub":{"data":"\"a\"\ufffd\ufffd\ufffd\ufffd,\n","offset":3,"tags":{"k\"":"v","price":"12.5"},"delta":true,"time":9,"epoch":"e","version":4}}"#;
     let mut out = Vec::new();
-    unsubscribe_push(&mut out, "room", 2500, "insufficient state");
-    let text = r#"{"push":{"channel":"room","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#;
+    publication::<true>(&mut out, "c", &full);
     assert_eq!(checked(out), text);
+
+    for (data, quoted, expected) in [
+        (&b"{\"a\":\"\xc3\xa9\"}"[..], Quoted::Text, r#""{\"a\":\"é\"}""#),
+        (b"", Quoted::Text, r#""""#),
+        (b"\x00\xff\n", Quoted::Base64, r#""AP8K""#),
+        (b"", Quoted::Base64, r#""""#),
+    ] {
+        let mut out = Vec::new();
+        publication::<false>(&mut out, "c", &Publication { data, quoted, ..Default::default() });
+        assert_eq!(checked(out), format!(r#"{{"push":{{"channel":"c","pub":{{"data":{expected}}}}}}}"#));
+    }
+}
+
+fn pushed(channel: &str, what: &Push) -> String {
+    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    push(&mut bare, true, channel, what);
+    push(&mut whole, false, channel, what);
+    let bare = checked(bare);
+    assert_eq!(checked(whole), format!(r#"{{"push":{bare}}}"#));
+    bare
+}
+
+#[test]
+fn pushes_are_the_same_with_a_reply_around_them_and_without() {
+    let info = ClientInfo { user: "u", client: "bb37", conn_info: b"{}", chan_info: b"" };
+    let who = r#"{"info":{"user":"u","client":"bb37","conn_info":{}}}"#;
+    assert_eq!(pushed("c", &Push::Join(info)), format!(r#"{{"channel":"c","join":{who}}}"#));
+    assert_eq!(pushed("c", &Push::Leave(info)), format!(r#"{{"channel":"c","leave":{who}}}"#));
+    let ended = Push::Unsubscribe { code: 2500, reason: "insufficient state" };
+    let text = r#"{"channel":"room","unsubscribe":{"code":2500,"reason":"insufficient state"}}"#;
+    assert_eq!(pushed("room", &ended), text);
+    assert_eq!(pushed("", &Push::Message { data: b"[1]" }), r#"{"message":{"data":[1]}}"#);
+    let sub = SubscribePush { recoverable: true, epoch: "e", offset: 2, positioned: true, data: b"1" };
+    let text = r#"{"channel":"c","subscribe":{"recoverable":true,"epoch":"e","offset":2,"positioned":true,"data":1}}"#;
+    assert_eq!(pushed("c", &Push::Subscribe(sub)), text);
+    assert_eq!(pushed("c", &Push::Subscribe(SubscribePush::default())), r#"{"channel":"c","subscribe":{}}"#);
+    assert_eq!(pushed("", &Push::Refresh(Expiry(Some(9)))), r#"{"refresh":{"expires":true,"ttl":9}}"#);
+    let over = Push::Disconnect { code: 3000, reason: "x", reconnect: true };
+    assert_eq!(pushed("", &over), r#"{"disconnect":{"code":3000,"reason":"x","reconnect":true}}"#);
+    let subs = [("a", SubscribeResult::default())];
+    let connected = ConnectResult {
+        client: "3a66",
+        version: "0.1",
+        expiry: Expiry(Some(7)),
+        data: b"1",
+        subs: &subs,
+        ping_s: 25,
+        session: "s",
+        ..Default::default()
+    };
+    let text = r#"{"connect":{"client":"3a66","version":"0.1","data":1,"subs":{"a":{}},"expires":true,"ttl":7,"ping":25,"session":"s"}}"#;
+    assert_eq!(pushed("", &Push::Connect(connected)), text);
+}
+
+#[test]
+fn a_presence_in_slices_is_the_reply_in_one() {
+    let infos: Vec<_> = ["a", "b\"", "c"].map(|client| ClientInfo { client, ..Default::default() }).into();
+    for count in 0..=infos.len() {
+        let (mut entries, mut out) = (Vec::new(), Vec::new());
+        for info in &infos[..count] {
+            presence_entry(&mut entries, info);
+        }
+        presence_head(&mut out, 9);
+        out.extend_from_slice(&entries);
+        out.extend_from_slice(PRESENCE_TAIL);
+        assert_eq!(checked(out), told(9, &Reply::Presence(&infos[..count])));
+    }
 }

@@ -8,6 +8,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::protocol::filter::RawFilter;
+use crate::protocol::maps::{Headers, Subs};
+
 /// A number or a flag.
 pub fn zero<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
@@ -45,6 +48,15 @@ pub fn text<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, 
     from.deserialize_option(Text(PhantomData))
 }
 
+/// A string by itself, where there is no field to read it with.
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        text(from).map(Self)
+    }
+}
+
 /// A message. Derived readers take an array of the fields for it as well, which this protocol does not know.
 pub struct Object<T>(pub T);
 
@@ -70,4 +82,25 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// A message or null.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(from)?.map(|object| object.0))
+}
+
+/// An object, checked for its form alone; empty for null.
+fn raw_object<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<&'a [u8], D::Error> {
+    match raw(from)? {
+        b"null" => Ok(b""),
+        object if object.starts_with(b"{") => Ok(object),
+        _ => Err(D::Error::custom("not an object")),
+    }
+}
+
+pub fn subs<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Subs<'a>, D::Error> {
+    raw_object(from).map(Subs::json)
+}
+
+pub fn headers<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Headers<'a>, D::Error> {
+    raw_object(from).map(Headers::json)
+}
+
+pub fn filter<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<RawFilter<'a>, D::Error> {
+    raw_object(from).map(RawFilter::Json)
 }

@@ -1,10 +1,18 @@
 //! Settings held against their ranges and against each other, once every value was read.
 
+mod backends;
+mod channels;
+mod remarks;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::value::{Wrong, show_duration};
 use super::{Config, Listen};
+use crate::auth::Origins;
 use crate::limits::{RECEIVE_BYTES, SHARDS_MAX, TICK};
+
+pub use remarks::remarks;
 
 /// Calls `fault` with the setting and what is wrong, for each thing that is.
 pub fn check(config: &Config, mut fault: impl FnMut(&str, Wrong)) {
@@ -17,6 +25,16 @@ pub fn check(config: &Config, mut fault: impl FnMut(&str, Wrong)) {
     sockets(config, &mut hold);
     times(config, &mut hold);
     bounds(config, &mut hold);
+    origins(config, &mut hold);
+    channels::channels(config, &mut hold);
+    backends::backends(config, &mut hold);
+    backends::tokens(config, &mut hold);
+}
+
+fn origins(config: &Config, hold: &mut Hold<'_>) {
+    if let Err(bad) = Origins::new(&config.client.allowed_origins) {
+        hold(false, "client.allowed_origins", bad.to_string(), "close it, or write \\ before a sign that means itself");
+    }
 }
 
 type Hold<'a> = dyn FnMut(bool, &str, String, &str) + 'a;
@@ -38,19 +56,32 @@ fn cores(config: &Config, hold: &mut Hold<'_>) {
 }
 
 fn sockets(config: &Config, hold: &mut Hold<'_>) {
-    for (index, listen) in config.listeners.iter().enumerate() {
+    let listeners = &config.listeners;
+    for (index, listen) in listeners.iter().enumerate() {
         let zero = matches!(listen, Listen::Tcp(address) if address.port() == 0);
-        let twice = !zero && config.listeners[..index].contains(listen);
+        let twice = !zero && listeners[..index].contains(listen);
         hold(!twice, "listen", format!("{listen} is named twice"), "name it once");
-        if let (Listen::Tcp(client), Some(admin)) = (listen, config.admin) {
-            let meet = client.port() == admin.port()
-                && client.port() != 0
-                && client.is_ipv4() == admin.is_ipv4()
-                && (client.ip() == admin.ip() || client.ip().is_unspecified() || admin.ip().is_unspecified());
-            let what = format!("{admin} meets the clients' address {client}");
-            hold(!meet, "admin.address", what, "choose another port, such as 9000");
+        let Listen::Tcp(client) = listen else { continue };
+        for (name, other, port) in
+            [("admin.address", config.admin, 9000), ("grpc_api.port", config.grpc_api.address, 10000)]
+        {
+            let Some(other) = other else { continue };
+            let what = format!("{other} meets the clients' address {client}");
+            hold(!meet(*client, other), name, what, &format!("choose another port, such as {port}"));
         }
     }
+    if let (Some(grpc), Some(admin)) = (config.grpc_api.address, config.admin) {
+        let what = format!("{grpc} meets admin.address, {admin}");
+        hold(!meet(grpc, admin), "grpc_api.port", what, "choose another port, such as 10000");
+    }
+}
+
+/// Not both can be listened on.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.port() != 0
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 fn times(config: &Config, hold: &mut Hold<'_>) {
@@ -69,6 +100,8 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
     for (name, span) in [
         ("client.pong_timeout", client.pong_timeout),
         ("client.stale_close_delay", client.stale_close_delay),
+        ("client.expired_close_delay", client.expired_close_delay),
+        ("client.expired_sub_close_delay", client.expired_sub_close_delay),
         ("engine.upgrade_timeout", config.engine.upgrade_timeout),
         ("engine.close_timeout", config.engine.close_timeout),
         ("engine.linger_timeout", config.engine.linger_timeout),
@@ -79,6 +112,8 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
     for (name, span) in [
         ("client.ping_interval", ping),
         ("client.stale_close_delay", client.stale_close_delay),
+        ("client.expired_close_delay", client.expired_close_delay),
+        ("client.expired_sub_close_delay", client.expired_sub_close_delay),
         ("engine.upgrade_timeout", config.engine.upgrade_timeout),
         ("engine.close_timeout", config.engine.close_timeout),
         ("engine.linger_timeout", config.engine.linger_timeout),
@@ -93,6 +128,9 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
     let engine = &config.engine;
     for (name, number, least) in [
         ("client.channel_limit", config.client.channel_limit, 1),
+        ("client.history_max_publication_limit", config.client.history_max_publication_limit as usize, 1),
+        ("client.recovery_max_publication_limit", config.client.recovery_max_publication_limit as usize, 1),
+        ("engine.history_bytes_max", config.history_bytes_max, 64 * 1024),
         ("client.queue_max_size", engine.outbound_bytes_max, 4096),
         ("channel.max_length", config.channel.max_length, 1),
         ("websocket.message_size_limit", engine.message_bytes_max, 128),
@@ -123,36 +161,8 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
     hold(read <= 64 * RECEIVE_BYTES, "engine.read_bytes_per_turn", what, "write a smaller size, such as \"256KiB\"");
 }
 
-/// Things that may be meant but surprise.
-pub fn remarks(config: &Config) -> Vec<String> {
-    let mut remarks = Vec::new();
-    let mut remark = |holds: bool, text: &str| {
-        if holds {
-            remarks.push(text.to_owned());
-        }
-    };
-    let public = |ip: std::net::IpAddr| !ip.is_loopback();
-    remark(
-        !config.client.insecure,
-        "client.insecure is false and this version verifies no tokens: every connect will be refused with 3501",
-    );
-    remark(
-        config.admin.is_some() && config.api_key.is_none(),
-        "http_api.key is unset: the server API will refuse every call",
-    );
-    remark(
-        config.admin.is_none() && config.api_key.is_some(),
-        "http_api.key is set but admin.address is not: the server API is not served",
-    );
-    remark(
-        config.admin.is_some_and(|admin| public(admin.ip())),
-        "admin.address is reachable from other machines: metrics, /stats and the page ask for no key",
-    );
-    let open = config.listeners.iter().any(|listen| matches!(listen, Listen::Tcp(address) if public(address.ip())));
-    remark(
-        config.dev && open,
-        "dev opens everything to whoever reaches the listen address, and that is not this machine only",
-    );
-    remark(config.oversubscribe, "oversubscribe: shards may share cores, so times measured here say little");
-    remarks
+/// What is told to others, or compared with what they say, in whole seconds.
+fn whole_seconds(name: &str, span: Duration, hold: &mut Hold<'_>) {
+    let what = format!("{} is not a number of whole seconds", show_duration(span));
+    hold(span.subsec_nanos() == 0, name, what, "write one such as \"300s\"");
 }

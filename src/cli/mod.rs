@@ -1,5 +1,8 @@
 //! The command line. The flags of `serve` are made from the table of settings, so that each stands once.
 
+mod report;
+pub mod token;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
@@ -15,6 +18,8 @@ Try it:
   corecast serve --dev                 a server for this machine only, open to all, with a page to look at
   corecast config > corecast.toml      the settings, each with its reason
   corecast check-config corecast.toml  what is wrong with a file, and the mend
+  corecast token secret                random keys for tokens and for the server API, as settings
+  corecast token --help                tokens for clients, and why one is refused
 
 Exit codes: 0 done, 1 failed while starting or running, 2 wrong arguments or settings.
 Logs go to stderr; CORECAST_LOG chooses what (error, warn, info, debug)."
@@ -37,7 +42,7 @@ Examples:
 Flags override the environment, which overrides the file. Every setting can stand in the environment:
 `client.ping_interval` is CORECAST_CLIENT_PING_INTERVAL. `corecast config` prints all of them.")]
     Serve {
-        /// TOML file with the settings [env: CORECAST_CONFIG]
+        /// File with the settings: TOML, or JSON where its name ends in .json [env: CORECAST_CONFIG]
         #[arg(long, value_name = "FILE", env = "CORECAST_CONFIG", hide_env = true)]
         config: Option<PathBuf>,
         #[command(flatten)]
@@ -51,9 +56,13 @@ Flags override the environment, which overrides the file. Every setting can stan
     },
     /// Say what is wrong with a file of settings, and the mend; the environment is not looked at
     CheckConfig {
+        /// TOML, or JSON where its name ends in .json
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Make tokens and secrets, and say what is wrong with a token
+    #[command(subcommand)]
+    Token(Box<token::TokenTask>),
 }
 
 /// What was typed as flags of `serve`.
@@ -105,7 +114,7 @@ impl FromArgMatches for Flags {
                 _ => matches.get_many::<String>(flag).into_iter().flatten().cloned().collect(),
             };
             if !typed.is_empty() {
-                self.0.push(config::flag(setting.name, flag, typed));
+                self.0.push(config::flag(&setting.name, flag, typed));
             }
         }
         Ok(())

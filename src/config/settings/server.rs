@@ -1,0 +1,226 @@
+//! The settings of the process and the engine.
+
+use super::{Item, item};
+use crate::config::Config;
+use crate::config::typed::HttpServer;
+use crate::config::value::Unit;
+
+/// Before the clients' and channels' settings.
+pub static SERVER: &[Item<Config>] = &[
+    item(
+        "dev",
+        Unit::Switch,
+        |c: &mut Config| &mut c.dev,
+        "Development: nothing needs a token, anyone may subscribe and publish and look at histories and presence, \
+         everything listens on this machine only. What is set by hand still holds. Not for a server that others reach.",
+    )
+    .flag("dev"),
+    item(
+        "listen",
+        Unit::Listeners,
+        |c: &mut Config| &mut c.listeners,
+        "Where clients connect. Each shard opens every one of them; a descriptor is one that a parent process bound \
+         and passed on.",
+    )
+    .flag("listen"),
+    item(
+        "join",
+        Unit::Switch,
+        |c: &mut Config| &mut c.join,
+        "Share the port with a server that already listens there. Without it such a port is refused, since the two \
+         would silently take half of the clients each.",
+    )
+    .flag("join"),
+    item(
+        "cores",
+        Unit::Cores,
+        |c: &mut Config| &mut c.cores,
+        "Cores to run shards on, one pinned thread each. Unset: every core that the process may use.",
+    )
+    .flag("cores")
+    .example("\"0,2-5\""),
+    item("shards", Unit::Count, |c: &mut Config| &mut c.shards, "Number of shards. Unset: one per core.")
+        .flag("shards")
+        .example("4"),
+    item(
+        "oversubscribe",
+        Unit::Switch,
+        |c: &mut Config| &mut c.oversubscribe,
+        "Allow more shards than cores. They take turns then, and waits of one show in the other: for tests.",
+    )
+    .flag("oversubscribe"),
+    item(
+        "control_cores",
+        Unit::Cores,
+        |c: &mut Config| &mut c.control_cores,
+        "Cores for the control thread (API, metrics, page). Best one that carries no shard. Unset: not pinned.",
+    )
+    .flag("control-cores")
+    .example("\"1\""),
+    item(
+        "admin.address",
+        Unit::Address,
+        |c: &mut Config| &mut c.admin,
+        "Where the server API, the metrics, /health, /stats and the page are served. Only the API asks for a key: \
+         keep the address off the public network. Unset: none of them is served.",
+    )
+    .flag("admin")
+    .example("\"127.0.0.1:9000\""),
+    item(
+        "http_api.key",
+        Unit::Secret,
+        |c: &mut Config| &mut c.api_key,
+        "The key that the server API asks for (X-API-Key). Unset: the API refuses every call; with --dev a random \
+         one is made and printed at start.",
+    )
+    .example("\"a-long-random-text\""),
+    item(
+        "http_api.disabled",
+        Unit::Switch,
+        |c| &mut c.http_api.disabled,
+        "Answer no call of the server API, whatever the key.",
+    ),
+    item(
+        "http_api.error_mode",
+        Unit::ErrorMode,
+        |c| &mut c.http_api.transport_errors,
+        "How errors are told: \"\" in the body with status 200, \"transport\" with a status of their own.",
+    ),
+    item("grpc_api.enabled", Unit::Switch, |c| &mut c.typed.grpc.enabled, "Serve the server API over gRPC too."),
+    item(
+        "grpc_api.address",
+        Unit::Text,
+        |c| &mut c.typed.grpc.address,
+        "The address of the gRPC API, without the port. Empty: every address of this machine.",
+    ),
+    item("grpc_api.port", Unit::Count, |c| &mut c.typed.grpc.port, "The port of the gRPC API."),
+    item(
+        "grpc_api.key",
+        Unit::Secret,
+        |c: &mut Config| &mut c.grpc_api.key,
+        "The key that the gRPC API asks for (metadata authorization: apikey KEY). Unset: it asks for none.",
+    )
+    .example("\"a-long-random-text\""),
+    item(
+        "grpc_api.error_mode",
+        Unit::ErrorMode,
+        |c| &mut c.grpc_api.transport_errors,
+        "How errors are told: \"\" in the answer, \"transport\" as a status of gRPC.",
+    ),
+    item("node.name", Unit::Text, |c| &mut c.node_name, "What the API calls this process. Empty: the host's name."),
+    item(
+        "echo.enabled",
+        Unit::Switch,
+        |c| &mut c.echo,
+        "Answer at /echo with what was sent, for measuring and for trying a path through proxies.",
+    ),
+];
+
+/// Behind them.
+pub static ENGINE: &[Item<Config>] = &[
+    item(
+        "websocket.message_size_limit",
+        Unit::Bytes,
+        |c| &mut c.engine.message_bytes_max,
+        "Bytes of one message from a client, its fragments together; past it the connection closes with 1009.",
+    ),
+    item(
+        "uni_websocket.enabled",
+        Unit::Switch,
+        |c| &mut c.uni_websocket.enabled,
+        "Serve /connection/uni_websocket, for clients that only listen.",
+    ),
+    item(
+        "uni_websocket.disable_disconnect_push",
+        Unit::Switch,
+        |c| &mut c.uni_websocket.disable_disconnect_push,
+        "Close without a disconnect push before.",
+    ),
+    item(
+        "shutdown.timeout",
+        Unit::Time,
+        |c| &mut c.shutdown_timeout,
+        "Time for closing every connection in order when the process is asked to end; past it the rest is cut.",
+    ),
+    item(
+        "engine.connections_max",
+        Unit::Count,
+        |c| &mut c.engine.connections_max,
+        "Connections of one shard; past it new ones are refused with 503.",
+    ),
+    item(
+        "engine.upgrade_timeout",
+        Unit::Time,
+        |c| &mut c.engine.upgrade_timeout,
+        "Time from accept to the whole request head; past it the request is answered with 408.",
+    ),
+    item(
+        "engine.close_timeout",
+        Unit::Time,
+        |c| &mut c.engine.close_timeout,
+        "Time from our close frame to the client's; past it the socket is closed.",
+    ),
+    item(
+        "engine.linger_timeout",
+        Unit::Time,
+        |c| &mut c.engine.linger_timeout,
+        "Time from our last byte to the end of the client's side; past it the socket is closed.",
+    ),
+    item(
+        "engine.accepts_per_turn",
+        Unit::Count,
+        |c| &mut c.engine.accepts_per_turn,
+        "Connections taken from one listener in a loop turn: a storm of new ones waits behind those that are here.",
+    ),
+    item(
+        "engine.read_bytes_per_turn",
+        Unit::Bytes,
+        |c| &mut c.engine.read_bytes_per_turn,
+        "Bytes taken from one socket in a loop turn: a flood from one client waits behind the others.",
+    ),
+    item(
+        "engine.mail_per_turn",
+        Unit::Count,
+        |c| &mut c.engine.mail_per_turn,
+        "Messages of other shards handled in a loop turn.",
+    ),
+    item(
+        "engine.deliveries_per_slice",
+        Unit::Count,
+        |c| &mut c.engine.deliveries_per_slice,
+        "Deliveries written before reads and mail are looked at again. Larger is quicker for huge channels, smaller \
+         is calmer for everyone else.",
+    ),
+    item(
+        "engine.mailbox_batches_max",
+        Unit::Count,
+        |c| &mut c.engine.mailbox_batches_max,
+        "Batches in a shard's mailbox; past it senders keep theirs in an overflow of their own, in order.",
+    ),
+    item(
+        "engine.mail_bytes_max",
+        Unit::Bytes,
+        |c| &mut c.engine.mail_bytes_max,
+        "Bytes that may wait for one other shard; past it publications for it are held back or skipped and counted.",
+    ),
+    item(
+        "engine.turn_bytes_max",
+        Unit::Bytes,
+        |c| &mut c.engine.turn_bytes_max,
+        "Bytes of publications being written in a turn; past it no more mail is taken until they are written.",
+    ),
+    item(
+        "engine.history_bytes_max",
+        Unit::Bytes,
+        |c| &mut c.history_bytes_max,
+        "Bytes of all histories of all shards together; past it the oldest publications go first.",
+    ),
+];
+
+/// The original's names for what is `listen` and `admin.address` here.
+pub static HTTP_SERVER: &[Item<HttpServer>] = &[
+    item("address", Unit::Text, |h| &mut h.address, "The address of `listen`, without the port."),
+    item("port", Unit::Count, |h| &mut h.port, "The port of `listen`."),
+    item("internal_address", Unit::Text, |h| &mut h.internal_address, "The address of `admin.address`."),
+    item("internal_port", Unit::Count, |h| &mut h.internal_port, "The port of `admin.address`."),
+];

@@ -1,0 +1,110 @@
+//! Who goes: at once where nothing names the subscription, marked and taken out later where something does.
+
+use std::rc::Rc;
+
+use super::{Feeds, State, Sub, flag};
+use crate::ids::FeedId;
+
+/// The last one left: home must be told.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Left {
+    pub feed: FeedId,
+    pub name: Rc<str>,
+}
+
+impl<D> Feeds<D> {
+    /// Ends a subscription and takes it out of its connection's list. Of what the turn has it gets nothing more.
+    pub fn unsubscribe(&mut self, sub: u32, first: &mut u32) -> Option<Left> {
+        let next = self.subs[sub as usize].next;
+        if *first == sub {
+            *first = next;
+        } else {
+            let before = self.of_conn(*first).find(|&s| self.subs[s as usize].next == sub);
+            let before = before.expect("a subscription stands in its connection's list");
+            self.subs[before as usize].next = next;
+        }
+        self.leave(sub)
+    }
+
+    /// Ends the first subscription of a connection that is gone.
+    pub fn unsubscribe_first(&mut self, first: &mut u32) -> Option<Left> {
+        let sub = *first;
+        *first = self.subs[sub as usize].next;
+        self.leave(sub)
+    }
+
+    fn leave(&mut self, sub: u32) -> Option<Left> {
+        self.subscriptions -= 1;
+        let Sub { feed: key, state, flags, place, .. } = self.subs[sub as usize];
+        let feed = &mut self.feeds[key as usize];
+        feed.count -= 1;
+        // Who waits for an answer of its own stands in no list, and a fresh one knows its place there.
+        let unnamed = state == State::Pending && flags & flag::OWN_ANSWER != 0 || state == State::Fresh;
+        if state == State::Fresh {
+            feed.fresh.swap_remove(place as usize);
+            if let Some(&moved) = feed.fresh.get(place as usize) {
+                self.subs[moved as usize].place = place;
+            }
+        }
+        if unnamed {
+            self.subs.remove(sub as usize);
+        }
+        if feed.count == 0 {
+            return Some(self.close(key));
+        }
+        match state {
+            _ if unnamed => {}
+            State::Member if Rc::get_mut(&mut feed.members).is_some() => self.remove_member(sub),
+            State::Member => {
+                self.subs[sub as usize].state = State::Left;
+                feed.leavers.push(sub);
+                self.touch(key);
+            }
+            // The list that names it finds it left.
+            _ => self.subs[sub as usize].state = State::Left,
+        }
+        None
+    }
+
+    pub(super) fn remove_member(&mut self, sub: u32) {
+        let Sub { feed, place, .. } = self.subs.remove(sub as usize);
+        let feed = &mut self.feeds[feed as usize];
+        let members = Rc::get_mut(&mut feed.members).expect("no cast shares the members now");
+        members.swap_remove(place as usize);
+        feed.subs.swap_remove(place as usize);
+        if let Some(&moved) = feed.subs.get(place as usize) {
+            self.subs[moved as usize].place = place;
+        }
+    }
+
+    /// Nobody is left: the feed and all that it names are gone. A cast under way holds its own references.
+    fn close(&mut self, key: u32) -> Left {
+        let feed = self.feeds.remove(key as usize);
+        // A leaver is still in `subs`: every entry is named once.
+        for sub in feed.subs.into_iter().chain(feed.pending).chain(feed.newcomers).chain(feed.fresh) {
+            self.subs.remove(sub as usize);
+        }
+        self.turn_bytes -= feed.turn.len();
+        self.keep_buffer(feed.turn);
+        if feed.touched {
+            self.touched.retain(|&k| k != key);
+        }
+        if self.names.get_mut(&feed.name).is_some_and(|keys| keys.remove(key)) {
+            self.names.remove(&feed.name);
+        }
+        self.shrink();
+        Left { feed: FeedId { slot: key, generation: feed.generation }, name: feed.name }
+    }
+
+    /// Gives memory back where a great crowd has left.
+    fn shrink(&mut self) {
+        const WORTH_KEEPING: usize = 1024;
+        if self.subs.is_empty() && self.subs.capacity() > WORTH_KEEPING {
+            self.subs.shrink_to_fit();
+        }
+        if self.feeds.is_empty() && self.feeds.capacity() > WORTH_KEEPING {
+            self.feeds.shrink_to_fit();
+            self.names.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What the control thread asks, and what becomes of it here.
+
+use super::access::Options;
+use super::ask::{Ask, History, HistoryQuery, Kept, Member, Place, Who};
+use super::live::{Purpose, Request};
+use super::packed::{self, Terms};
+use super::{Mail, Node};
+use crate::grant::{Publish, SubscribeGrant};
+use crate::hub::{self, EpochText, Since, flag};
+use crate::protocol::{Disconnect, ErrorCode, Unsubscribed};
+use crate::shard::Cx;
+
+/// Clients of a presence answer at a time.
+const SLICE: u32 = 4096;
+
+impl Node {
+    pub(super) fn asked(&mut self, cx: &mut Cx<Mail>, ask: Ask) {
+        match ask {
+            Ask::Publish { channel, publish, answer } => answer(self.publish_asked(cx, &channel, &publish)),
+            Ask::History { channel, query, answer } => answer(self.history_asked(cx, &channel, &query)),
+            Ask::HistoryRemove { channel, answer } => answer(self.namespace_of(&channel).map(|_| ()).and_then(|()| {
+                let namespace = self.namespace_of(&channel)?;
+                if !namespace.has_history() {
+                    return Err(ErrorCode::NotAvailable);
+                }
+                self.home.history_remove(&channel);
+                Ok(())
+            })),
+            Ask::Presence { channel, answer } => answer(self.presence_asked(&channel)),
+            Ask::PresenceStats { channel, answer } => {
+                answer(self.with_presence(&channel).map(|()| self.home.presence_stats(&channel)));
+            }
+            Ask::Channels { pattern, answer } => answer(self.channels_asked(&pattern)),
+            Ask::Users { answer } => answer(self.users.names().map(Box::from).collect()),
+            Ask::Subscribe { who, channel, grant, since, answer } => {
+                answer(self.subscribe_asked(cx, &who, &channel, &grant, since.as_ref()));
+            }
+            Ask::Unsubscribe { who, channel, answer } => answer(self.unsubscribe_asked(cx, &who, &channel)),
+            Ask::Disconnect { who, spared, code, reason, answer } => {
+                answer(self.disconnect_asked(cx, &who, &spared, code, &reason));
+            }
+            Ask::Refresh { who, renewal, answer } => {
+                let meant = self.meant(cx, &who);
+                for &conn in &meant {
+                    self.renewed_by_server(cx, conn, renewal.clone());
+                }
+                answer(meant.len() as u32);
+            }
+            Ask::Backend { conn, serial, answer } => self.backend_answered(cx, conn, serial, answer),
+            Ask::Keys { subscription, keys } => {
+                *(if subscription { &mut self.keys.subscription } else { &mut self.keys.connection }) = Some(keys);
+            }
+        }
+    }
+
+    fn publish_asked(
+        &mut self,
+        cx: &mut Cx<Mail>,
+        channel: &str,
+        publish: &Publish,
+    ) -> Result<Option<Place>, ErrorCode> {
+        let namespace = self.namespace_of(channel)?;
+        if !super::publish::fits(&publish.data, namespace.publication_data_format, false) {
+            return Err(ErrorCode::BadRequest);
+        }
+        let mut terms = Terms::of(publish);
+        terms.delta |= namespace.delta_publish;
+        let place =
+            |at: crate::hub::Position| Place { offset: at.offset, epoch: EpochText::of(at.epoch).as_str().into() };
+        Ok(self.publish_at_home(cx, channel, &publish.data, None, &terms, false).position().map(place))
+    }
+
+    fn history_asked(&mut self, cx: &mut Cx<Mail>, channel: &str, query: &HistoryQuery) -> Result<History, ErrorCode> {
+        if !self.namespace_of(channel)?.has_history() {
+            return Err(ErrorCode::NotAvailable);
+        }
+        if query.reverse && query.since.as_ref().is_some_and(|since| since.offset == 0) {
+            return Err(ErrorCode::BadRequest);
+        }
+        let options = self.stream_options(channel);
+        let since = query.since.as_ref().map(|place| Since::new(&place.epoch, place.offset));
+        let asked = hub::Query { since, limit: query.limit, reverse: query.reverse };
+        let found = self.home.history(channel, asked, &options, cx.now());
+        let hub::History { publications: records, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
+        let publications = records.map(|record| Kept {
+            offset: record.offset,
+            data: record.data.clone(),
+            info: record.who.as_deref().map(member),
+            tags: packed::Kept::of(record).tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        });
+        let publications = publications.collect();
+        Ok(History { publications, top: Place { offset: top.offset, epoch: EpochText::of(top.epoch).as_str().into() } })
+    }
+
+    fn with_presence(&self, channel: &str) -> Result<(), ErrorCode> {
+        if self.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+    }
+
+    fn presence_asked(&mut self, channel: &str) -> Result<Vec<Member>, ErrorCode> {
+        self.with_presence(channel)?;
+        let mut members = Vec::new();
+        let mut at = Some(0);
+        while let Some(from) = at {
+            let (entries, next) = self.home.presence_slice(channel, from, SLICE);
+            members.extend(entries.map(|one| member(&one.who)));
+            at = next;
+        }
+        Ok(members)
+    }
+
+    fn channels_asked(&self, pattern: &str) -> Vec<(Box<str>, u32)> {
+        let glob = crate::auth::glob(pattern);
+        let fits = |name: &str| pattern.is_empty() || glob.as_ref().is_some_and(|glob| glob.is_match(name));
+        self.feeds.channels().filter(|(name, _)| fits(name)).map(|(name, count)| (name.into(), count)).collect()
+    }
+
+    fn subscribe_asked(
+        &mut self,
+        cx: &mut Cx<Mail>,
+        who: &Who,
+        channel: &str,
+        grant: &SubscribeGrant,
+        since: Option<&Place>,
+    ) -> Result<u32, ErrorCode> {
+        self.namespace_of(channel)?;
+        let meant = self.meant(cx, who);
+        for &conn in &meant {
+            if self.subscription(conn, channel).is_some() {
+                continue;
+            }
+            if usize::from(self.session(conn).channels) >= self.settings.client.channel_limit {
+                self.close(cx, conn, Disconnect::ChannelLimit);
+                continue;
+            }
+            let mut options = Options::granted(self.namespace_of(channel)?, grant.clone());
+            options.flags |= flag::SERVER;
+            let since = since.map(|place| Since::new(&place.epoch, place.offset));
+            let request = Request { since, ..Request::new(Purpose::Push) };
+            if let Some(outcome) = self.join(cx, conn, channel, options, request)? {
+                self.push_subscribed(cx, conn, channel, &outcome);
+            }
+        }
+        Ok(meant.len() as u32)
+    }
+
+    fn unsubscribe_asked(&mut self, cx: &mut Cx<Mail>, who: &Who, channel: &str) -> Result<u32, ErrorCode> {
+        if !channel.is_empty() {
+            self.namespace_of(channel)?;
+        }
+        let meant = self.meant(cx, who);
+        for &conn in &meant {
+            let first = self.session(conn).first_sub;
+            let subs: Vec<u32> = match channel {
+                "" => self.feeds.of_conn(first).collect(),
+                _ => self.feeds.find(first, channel).into_iter().collect(),
+            };
+            // One that is not there yet is not ended: its command will be answered.
+            for sub in subs.into_iter().filter(|&sub| !self.feeds.is_pending(sub)).collect::<Vec<_>>() {
+                self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Server);
+            }
+        }
+        Ok(meant.len() as u32)
+    }
+
+    fn disconnect_asked(&mut self, cx: &mut Cx<Mail>, who: &Who, spared: &[Box<str>], code: u16, reason: &str) -> u32 {
+        let mut meant = self.meant(cx, who);
+        meant.retain(|&conn| {
+            let mut text = uuid::Uuid::encode_buffer();
+            let client = packed::client_text(self.session(conn).client, &mut text);
+            !spared.iter().any(|one| **one == *client)
+        });
+        for &conn in &meant {
+            self.close_with(cx, conn, code, reason.to_owned().into());
+        }
+        meant.len() as u32
+    }
+}
+
+fn member(who: &[u8]) -> Member {
+    let who = packed::Who::unpack(who);
+    let mut text = uuid::Uuid::encode_buffer();
+    Member {
+        client: packed::client_text(who.client, &mut text).to_owned(),
+        user: who.user.to_owned(),
+        conn_info: who.conn_info.to_vec().into(),
+        chan_info: who.chan_info.to_vec().into(),
+    }
+}

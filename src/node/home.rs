@@ -1,0 +1,265 @@
+//! A home's side of what shards tell each other: it stamps, encodes each form that somebody needs once, and hands it to each
+//! shard that has subscribers; it answers subscribers, in the same order.
+
+use super::mail::Missed;
+use super::packed::{Kept, Terms, Who};
+use super::publish::{is_json, one_line};
+use super::session::opcode;
+use super::{Mail, Node};
+use crate::delta;
+use crate::hub::{At, Delivery, Draft, EpochText, Interest, Outcome, Record, RecoveryMode, Repair};
+use crate::ids::ShardId;
+use crate::protocol::reply::delta_fits_json;
+use crate::protocol::{Encoding, Publication, Push, Quoted, Tags};
+use crate::shard::Cx;
+use crate::ws;
+
+/// A publication's frames: each encoded when the first shard needs it.
+#[derive(Default)]
+pub(super) struct Frames {
+    plain: [Vec<u8>; Encoding::COUNT],
+    whole: [Vec<u8>; Encoding::COUNT],
+    delta: [Vec<u8>; Encoding::COUNT],
+    difference: Vec<u8>,
+    /// Written out since the last look.
+    encodings: u64,
+}
+
+impl Frames {
+    fn clear(&mut self) {
+        for frame in self.plain.iter_mut().chain(&mut self.whole).chain(&mut self.delta) {
+            frame.clear();
+        }
+        self.difference.clear();
+    }
+}
+
+/// What a publication says, whatever its form.
+struct Content<'a> {
+    channel: &'a str,
+    offset: u64,
+    epoch: u32,
+    version: u64,
+    data: &'a [u8],
+    json: bool,
+    who: Option<&'a [u8]>,
+    tags: Tags<'a>,
+}
+
+impl Content<'_> {
+    /// The whole WebSocket frame.
+    fn encode(&self, frame: &mut Vec<u8>, encoding: Encoding, data: &[u8], quoted: Quoted, delta: bool) {
+        let mut text = uuid::Uuid::encode_buffer();
+        let info = self.who.map(|who| Who::unpack(who).info(&mut text));
+        let (offset, tags, version) = (self.offset, self.tags, self.version);
+        let epoch = EpochText::of(self.epoch);
+        // Who was subscribed to an empty channel learns the epoch from what comes first, as from the original.
+        let epoch = if offset == 1 && quoted != Quoted::Text { epoch.as_str() } else { "" };
+        let publication =
+            Publication { data, quoted, info, offset, tags, delta, epoch, version, ..Publication::default() };
+        ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, self.channel, &publication));
+    }
+
+    fn plain<'f>(&self, frames: &'f mut Frames, encoding: Encoding) -> &'f [u8] {
+        let frame = &mut frames.plain[usize::from(encoding.index())];
+        if frame.is_empty() {
+            frames.encodings += 1;
+            let quoted = if encoding.is_text() && !self.json { Quoted::Base64 } else { Quoted::No };
+            self.encode(frame, encoding, self.data, quoted, false);
+        }
+        frame
+    }
+
+    /// For subscribers with deltas: whole, and, where it is shorter, the difference to the publication before.
+    fn with_delta(&self, frames: &mut Frames, encoding: Encoding, before: Option<&[u8]>) {
+        let index = usize::from(encoding.index());
+        let quoted = if encoding.is_text() { Quoted::Text } else { Quoted::No };
+        if !frames.whole[index].is_empty() {
+            return;
+        }
+        frames.encodings += 1;
+        self.encode(&mut frames.whole[index], encoding, self.data, quoted, false);
+        let Some(before) = before else { return };
+        // Made of UTF-8 it is UTF-8, and what is not UTF-8 could not stand in a JSON string.
+        let made = !frames.difference.is_empty() || delta::create(before, self.data, &mut frames.difference);
+        if made && (!encoding.is_text() || delta_fits_json(&frames.difference)) {
+            frames.encodings += 1;
+            self.encode(&mut frames.delta[index], encoding, &frames.difference, quoted, true);
+        }
+    }
+
+    fn deliver(&self, cx: &mut Cx<Mail>, frames: &mut Frames, interest: Interest, seq: u64, before: Option<&[u8]>) {
+        let Interest { shard, feed, form, .. } = interest;
+        let encoding = Encoding::from_index(form.wire).unwrap_or(Encoding::Json);
+        let at = At { seq, offset: self.offset };
+        if form.delta {
+            self.with_delta(frames, encoding, before);
+            let index = usize::from(form.wire);
+            let whole = cx.mail.put(shard, &frames.whole[index]);
+            let delta = cx.mail.put(shard, &frames.delta[index]);
+            cx.mail.post(shard, Mail::DeliverDelta { feed, at, whole, delta });
+            return;
+        }
+        let frame = cx.mail.put(shard, self.plain(frames, encoding));
+        let mail = match form.filtered {
+            true => Mail::DeliverTagged { feed, at, frame, tags: cx.mail.put(shard, self.tags.as_bytes()) },
+            false => Mail::Deliver { feed, at, frame },
+        };
+        cx.mail.post(shard, mail);
+    }
+}
+
+impl Node {
+    /// Stamps a publication and queues it for every shard that wants it. `json`: the data is known to be JSON on one line.
+    pub(super) fn publish_at_home(
+        &mut self,
+        cx: &mut Cx<Mail>,
+        channel: &str,
+        data: &[u8],
+        who: Option<&[u8]>,
+        terms: &Terms<'_>,
+        json: bool,
+    ) -> Outcome {
+        cx.counters.publications += 1;
+        let json = json || is_json(data);
+        let data = if json { one_line(data) } else { data.into() };
+        let options = self.stream_options(channel);
+        let draft = Draft {
+            data: &data,
+            json,
+            who,
+            tags: &terms.tags,
+            skip_history: terms.skip_history,
+            idempotency_key: terms.idempotency_key,
+            version: terms.version,
+            version_epoch: terms.version_epoch,
+            use_delta: terms.delta,
+        };
+        let frames = &mut self.scratch;
+        frames.clear();
+        let tags = Tags::from_bytes(&terms.tags);
+        let now = cx.now();
+        let outcome = self.home.publish(channel, draft, &options, now, |interest, step: &Delivery<'_>| {
+            // What one turn gathered says nothing about the receiver: slow is who has no room for it when it is sent.
+            if !has_room(cx, interest.shard) {
+                cx.hand_out();
+                if !has_room(cx, interest.shard) {
+                    return false;
+                }
+            }
+            let content = Content {
+                channel,
+                offset: step.offset,
+                epoch: step.epoch,
+                version: terms.version,
+                data: &data,
+                json,
+                who,
+                tags,
+            };
+            content.deliver(cx, frames, interest, step.seq, step.previous.map(|record| &*record.data));
+            true
+        });
+        cx.counters.encodings += std::mem::take(&mut frames.encodings);
+        outcome
+    }
+
+    /// Sends shards that were skipped what they missed, while there is room for it: half the bound, so that a repair is not
+    /// the next skip.
+    pub(super) fn repair(&mut self, cx: &mut Cx<Mail>) {
+        let frames = &mut self.scratch;
+        self.home.repair(|step| {
+            let (Repair::Send { interest, .. } | Repair::Lost { interest, .. }) = step;
+            if cx.mail.waiting_bytes(interest.shard) >= cx.limits.mail_bytes_max.div_ceil(2) {
+                return false;
+            }
+            match step {
+                Repair::Send { channel, record, seq, epoch, .. } => {
+                    frames.clear();
+                    let Kept { offset, version, json, who, tags, data } = Kept::of(record);
+                    let content = Content { channel, offset, epoch, version, data, json, who, tags };
+                    content.deliver(cx, frames, interest, seq, None);
+                    cx.counters.publications_repaired += 1;
+                }
+                Repair::Lost { first, last, stamped, offset, .. } => {
+                    let (feed, count) = (interest.feed, last - first + 1);
+                    cx.mail.post(interest.shard, Mail::Lost { feed, last, count, stamped, offset });
+                }
+            }
+            true
+        });
+    }
+
+    /// A client has come or gone: presence, and the word of it to those who want it.
+    pub(super) fn somebody(
+        &mut self,
+        cx: &mut Cx<Mail>,
+        channel: &str,
+        who: &[u8],
+        presence: bool,
+        tell: bool,
+        comes: bool,
+    ) {
+        let seen = Who::unpack(who);
+        if presence && comes {
+            self.home.presence_add(channel, seen.client, seen.user, who);
+        } else if presence {
+            self.home.presence_remove(channel, seen.client, cx.now());
+        }
+        if !tell {
+            return;
+        }
+        let mut text = uuid::Uuid::encode_buffer();
+        let info = seen.info(&mut text);
+        let push = if comes { Push::Join(info) } else { Push::Leave(info) };
+        let frames = &mut self.scratch;
+        frames.clear();
+        for interest in self.home.interests(channel).iter().filter(|interest| interest.form.join_leave) {
+            // A join is no publication: where there is no room it is left out.
+            if !has_room(cx, interest.shard) {
+                continue;
+            }
+            let encoding = Encoding::from_index(interest.form.wire).unwrap_or(Encoding::Json);
+            let frame = &mut frames.plain[usize::from(encoding.index())];
+            if frame.is_empty() {
+                ws::frame_with(frame, opcode(encoding), |out| encoding.push(out, channel, &push));
+            }
+            let frame = cx.mail.put(interest.shard, frame);
+            cx.mail.post(interest.shard, Mail::Notice { feed: interest.feed, frame });
+        }
+    }
+
+    /// What a subscription missed, up to this place in the order. Where its feed was skipped the answer waits until that is
+    /// repaired: what the repair brings must not come twice.
+    pub(super) fn recover(&mut self, cx: &mut Cx<Mail>, to: ShardId, channel: &str, missed: Missed) {
+        if self.home.lags(channel, to, missed.feed) {
+            return self.held_back.push_back((to, channel.into(), missed));
+        }
+        let Missed { sub, since, cache, filter, .. } = missed;
+        let options = self.stream_options(channel);
+        let limit = self.settings.client.recovery_max_publication_limit as usize;
+        let passes = |record: &Record| filter.as_ref().is_none_or(|filter| filter.matches(Kept::of(record).tags));
+        let wanted: Option<&dyn Fn(&Record) -> bool> = if filter.is_some() { Some(&passes) } else { None };
+        let mode = if cache { RecoveryMode::Cache { wanted } } else { RecoveryMode::Stream };
+        let recovery = self.home.recover(channel, since, limit, mode, &options, cx.now());
+        let (position, recovered) = (recovery.top, recovery.recovered);
+        let records = cx.mail.put_with(to, |out| {
+            for record in recovery.publications {
+                Kept::of(record).pack(out);
+            }
+        });
+        cx.mail.post(to, Mail::Recovered { sub, position, recovered, records });
+    }
+
+    /// Those whose recovery waited for a repair.
+    pub(super) fn recover_held_back(&mut self, cx: &mut Cx<Mail>) {
+        for (to, channel, missed) in std::mem::take(&mut self.held_back) {
+            self.recover(cx, to, &channel, missed);
+        }
+    }
+}
+
+/// Publications, unlike obligations, are taken only while there is room for them.
+pub(super) fn has_room(cx: &Cx<Mail>, shard: ShardId) -> bool {
+    cx.mail.waiting_bytes(shard) < cx.limits.mail_bytes_max
+}
