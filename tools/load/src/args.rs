@@ -10,6 +10,9 @@ Examples:
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --rate 500
   corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 10000 --hold 60
   corecast-load connect ws://127.0.0.1:8000/echo --rate 2000 --total 10000
+  corecast-load storm ws://127.0.0.1:8000/connection/websocket --total 50000 --token-secret-env SECRET
+  corecast-load publish http://127.0.0.1:9000/api --key-env KEY --batch 10 \\
+      --beside ws://127.0.0.1:8000/connection/websocket --beside-subscribers 1000
 
 Measure honestly: give the server one core and this tool another (--cores), name the server's process (--server-pid)
 and its counters (--server-metrics http://127.0.0.1:9000/metrics). A throughput counts only if the server's core was at
@@ -36,6 +39,10 @@ pub enum Command {
     Idle(Idle),
     /// A storm of connections: how long connect, upgrade and greeting take
     Connect(Connect),
+    /// Clients that all come back: each connects, subscribes and recovers in one frame, while others are served
+    Storm(Storm),
+    /// Publications over the HTTP API, while subscribers of another channel are served
+    Publish(Publish),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -77,6 +84,43 @@ pub struct Timing {
     /// Seconds of load before that
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
+}
+
+/// Who the connections are.
+#[derive(Clone, Debug, Args)]
+pub struct Identity {
+    /// The variable that holds the server's HMAC secret: every connection is a user and brings a token (HS256)
+    #[arg(long, value_name = "VAR")]
+    pub token_secret_env: Option<String>,
+    /// Bytes of a user's id
+    #[arg(long, default_value_t = 16, requires = "token_secret_env")]
+    pub user_bytes: usize,
+    /// Bytes of the client info in a token; 0: none
+    #[arg(long, default_value_t = 64, requires = "token_secret_env")]
+    pub info_bytes: usize,
+    /// Subscriptions bring a token too
+    #[arg(long, requires = "token_secret_env")]
+    pub subscription_tokens: bool,
+}
+
+/// The others: subscribers who get publications at a fixed rate while the load proper is on.
+#[derive(Clone, Debug, Args)]
+pub struct Beside {
+    /// Subscribers of a channel of their own, whose deliveries are timed before and during the load; 0: none
+    #[arg(long, default_value_t = 100)]
+    pub beside_subscribers: usize,
+    /// Publications a second for them
+    #[arg(long, default_value_t = 20.0)]
+    pub beside_rate: f64,
+    /// Their channel
+    #[arg(long, default_value = "beside")]
+    pub beside_channel: String,
+    /// Bytes of such a publication's data
+    #[arg(long, default_value_t = 64)]
+    pub beside_size: usize,
+    /// Seconds for which they are timed before the load begins
+    #[arg(long, default_value_t = 5.0)]
+    pub calm: f64,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +188,11 @@ pub struct Fanout {
     /// Binary frames instead of text
     #[arg(long)]
     pub binary: bool,
+    /// Message protocol: subscriptions ask for a position
+    #[arg(long)]
+    pub positioned: bool,
+    #[command(flatten)]
+    pub identity: Identity,
     #[command(flatten)]
     pub timing: Timing,
     #[command(flatten)]
@@ -164,6 +213,14 @@ pub struct Idle {
     /// Message protocol: the channel that all subscribe to; an empty name subscribes to none
     #[arg(long, default_value = "load")]
     pub channel: String,
+    /// Each connection has a channel of its own: its number is appended
+    #[arg(long)]
+    pub own_channel: bool,
+    /// Message protocol: subscriptions ask for a position
+    #[arg(long)]
+    pub positioned: bool,
+    #[command(flatten)]
+    pub identity: Identity,
     /// Seconds to hold the connections; less if the server closes them all
     #[arg(long, default_value_t = 10.0)]
     pub hold: f64,
@@ -199,6 +256,75 @@ pub struct Connect {
     /// End each connection as soon as it is open, instead of keeping all until the end
     #[arg(long)]
     pub close: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// ws://HOST:PORT/PATH
+    pub url: String,
+    /// Reconnects in all
+    #[arg(long, default_value_t = 50_000)]
+    pub total: usize,
+    /// Clients that are connected before the storm: each reconnect ends the oldest connection and begins another
+    #[arg(long, default_value_t = 19_000)]
+    pub sockets: usize,
+    /// Channels of these clients, each of whom subscribes to one; a number is appended to the name
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub channels: u8,
+    #[arg(long, default_value = "storm")]
+    pub channel: String,
+    /// Publications that each client has missed and gets in its recovery
+    #[arg(long, default_value_t = 1)]
+    pub missed: u16,
+    /// Bytes of such a publication's data (a JSON string with its quotes)
+    #[arg(long, short, default_value_t = 64)]
+    pub size: usize,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub beside: Beside,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Where the API is: http://HOST:PORT/api
+    pub url: String,
+    /// The variable that holds the API's key
+    #[arg(long, value_name = "VAR")]
+    pub key_env: Option<String>,
+    /// Keep-alive connections, each with one request under way
+    #[arg(long, short, default_value_t = 64)]
+    pub connections: usize,
+    /// Publications in one request; more than 1 are sent as a batch
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub batch: u16,
+    /// Commands of a batch may be carried out at the same time
+    #[arg(long)]
+    pub parallel: bool,
+    /// Channels, taken in turn; a number is appended to the name
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub channels: u16,
+    #[arg(long, default_value = "load")]
+    pub channel: String,
+    /// Bytes of a publication's data (a JSON string with its quotes)
+    #[arg(long, short, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    pub size: u32,
+    /// Publications per second, on a fixed schedule, instead of as many as come back
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// ws://HOST:PORT/PATH of the others
+    #[arg(long, value_name = "URL")]
+    pub beside: Option<String>,
+    #[command(flatten)]
+    pub others: Beside,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub timing: Timing,
     #[command(flatten)]
     pub common: Common,
 }

@@ -6,14 +6,14 @@ use crate::dialect::{Dialect, Protocol};
 use crate::engine::Pace;
 use crate::greet::{Greet, Plan};
 use crate::net::Target;
-use crate::report::{Report, Window, histogram};
+use crate::report::{Report, Window, histogram, human};
 use crate::run::{self, Refusal, check_files, endings, shares, watch};
 use crate::server::{Memory, memory, spent};
 use crate::tally::Tally;
 use serde_json::json;
 
 fn dialect(protocol: Protocol) -> Dialect {
-    Dialect { protocol, hello: None, template: None, size: 0 }
+    Dialect { protocol, ..Dialect::default() }
 }
 
 fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
@@ -58,7 +58,8 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
     let protocol = if args.plain { Protocol::Plain } else { args.protocol };
     let channel = (protocol == Protocol::Centrifuge && !args.channel.is_empty()).then(|| args.channel.clone());
     let target = Target::parse(&args.url).map_err(Refusal)?;
-    let plan = Plan { target, dialect: dialect(protocol), channel, close: false };
+    let dialect = Dialect { tokens: run::tokens(&args.identity)?, positioned: args.positioned, ..dialect(protocol) };
+    let plan = Plan { target, dialect, channel, own_channel: args.own_channel, close: false };
     let mut crew = start(&plan, &args.common, args.connections, None)?;
     let watch = watch(&args.common);
     let first = watch.sample();
@@ -106,7 +107,11 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
 
 /// Memory at each count, and what a connection costs between the first and the last.
 fn slopes(report: &mut Report, memory: &[(usize, Memory)]) {
-    let entry = |(count, m): &(usize, Memory)| json!({"connections": count, "rss": m.rss, "pss": m.pss, "private_dirty": m.private_dirty});
+    let entry = |(count, m): &(usize, Memory)| {
+        json!({
+            "connections": count, "rss": m.rss, "pss": m.pss, "private_dirty": m.private_dirty, "anonymous": m.anonymous,
+        })
+    };
     if memory.is_empty() {
         return;
     }
@@ -115,12 +120,26 @@ fn slopes(report: &mut Report, memory: &[(usize, Memory)]) {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         report.row("server memory", format!("{:.1} MiB resident ({:.1} Pss) at {count}", mib(m.rss), mib(m.pss)));
     }
-    if let [(a, first), .., (b, last)] = memory {
-        let slope = |from: u64, to: u64| (to as f64 - from as f64) / (b - a) as f64;
-        let pss = slope(first.pss, last.pss);
-        report.set("rss_per_connection", json!(slope(first.rss, last.rss)));
-        report.set("private_dirty_per_connection", json!(slope(first.private_dirty, last.private_dirty)));
-        report.number("pss_per_connection", pss, "memory per connection", "bytes (Pss slope)");
+    let slope = |pair: &[(usize, Memory)], read: fn(&Memory) -> u64| {
+        let [(a, first), (b, last)] = [&pair[0], &pair[pair.len() - 1]];
+        (read(last) as f64 - read(first) as f64) / (b - a) as f64
+    };
+    // Where a table has just doubled, the slope of one step says more of the table than of a connection.
+    for pair in memory.windows(2).filter(|_| memory.len() > 2) {
+        let text = format!("{} bytes (Pss slope)", human(slope(pair, |m| m.pss)));
+        report.row(&format!("from {} to {}", pair[0].0, pair[1].0), text);
+    }
+    if memory.len() > 1 {
+        report.set("rss_per_connection", json!(slope(memory, |m| m.rss)));
+        report.set("private_dirty_per_connection", json!(slope(memory, |m| m.private_dirty)));
+        let anonymous = slope(memory, |m| m.anonymous);
+        report.number(
+            "anonymous_per_connection",
+            anonymous,
+            "heap and stacks per connection",
+            "bytes (Anonymous slope)",
+        );
+        report.number("pss_per_connection", slope(memory, |m| m.pss), "memory per connection", "bytes (Pss slope)");
     }
 }
 
@@ -131,7 +150,8 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
         check_files(args.common.concurrency)?;
     }
     let target = Target::parse(&args.url).map_err(Refusal)?;
-    let plan = Plan { target, dialect: dialect(args.protocol), channel: args.channel.clone(), close: args.close };
+    let (dialect, channel) = (dialect(args.protocol), args.channel.clone());
+    let plan = Plan { target, dialect, channel, own_channel: false, close: args.close };
     let mut crew = start(&plan, &args.common, args.total, args.rate)?;
     let watch = watch(&args.common);
     let (sample, before) = (watch.sample(), crew.totals());

@@ -5,29 +5,43 @@
 
 use crate::frame::Fault;
 use crate::payload::{self, Stamp};
+use crate::token::Tokens;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The id of `connect`, and of `subscribe` behind it.
 pub const CONNECT_ID: u64 = 1;
 pub const SUBSCRIBE_ID: u64 = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {
+    #[default]
     /// Commands and replies in JSON: connect, subscribe, publish, ping and pong.
     Centrifuge,
     /// Frames as they are: whoever is connected is a subscriber, and a frame that is sent is published.
     Plain,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Dialect {
     pub protocol: Protocol,
+    /// Message protocol: every connection is a user of its own and brings a token.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Message protocol: subscriptions ask for a position, which makes them recoverable.
+    pub positioned: bool,
     /// Sent after the upgrade by a subscriber; `{channel}` stands for its channel.
     pub hello: Option<String>,
     /// A publication's frame; `{channel}` and `{payload}` stand for what they say.
     pub template: Option<String>,
     /// Bytes of the data: with the message protocol a JSON string, its two quotes among them.
     pub size: usize,
+}
+
+/// A place in a channel's stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    pub epoch: String,
+    pub offset: u64,
 }
 
 /// Something that the server said and that is no publication.
@@ -44,19 +58,46 @@ impl Dialect {
         self.protocol == Protocol::Centrifuge
     }
 
-    /// The first message of a connection: of a subscriber to `channel`, or of a publisher.
-    pub fn greeting(&self, channel: Option<&str>) -> Option<String> {
+    /// The first message of connection `number`: of a subscriber to `channel`, or of a publisher.
+    pub fn greeting(&self, number: usize, channel: Option<&str>) -> Option<String> {
         if !self.is_centrifuge() {
             return Some(self.hello.as_ref()?.replace("{channel}", channel?));
         }
-        let connect = format!(r#"{{"id":{CONNECT_ID},"connect":{{"name":"load"}}}}"#);
+        let connect = self.connect(number);
         Some(match channel {
             None => connect,
-            Some(name) => {
-                let name = Value::from(name);
-                format!("{connect}\n{{\"id\":{SUBSCRIBE_ID},\"subscribe\":{{\"channel\":{name}}}}}")
-            }
+            Some(name) => format!("{connect}\n{}", self.subscribe(number, SUBSCRIBE_ID, name, None)),
         })
+    }
+
+    /// The first message of one who was here before and knows where it left `channel`.
+    pub fn returning(&self, number: usize, channel: &str, since: &Since) -> String {
+        format!("{}\n{}", self.connect(number), self.subscribe(number, SUBSCRIBE_ID, channel, Some(since)))
+    }
+
+    fn connect(&self, number: usize) -> String {
+        match &self.tokens {
+            None => format!(r#"{{"id":{CONNECT_ID},"connect":{{"name":"load"}}}}"#),
+            Some(tokens) => {
+                let token = tokens.connection(number);
+                format!(r#"{{"id":{CONNECT_ID},"connect":{{"token":"{token}","name":"load"}}}}"#)
+            }
+        }
+    }
+
+    /// The command `id`, by which connection `number` subscribes.
+    pub fn subscribe(&self, number: usize, id: u64, channel: &str, since: Option<&Since>) -> String {
+        let mut request = format!(r#"{{"id":{id},"subscribe":{{"channel":{}"#, Value::from(channel));
+        if let Some(token) = self.tokens.as_ref().and_then(|tokens| tokens.subscription(number, channel)) {
+            request += &format!(r#","token":"{token}""#);
+        }
+        if self.positioned {
+            request += r#","positioned":true,"recoverable":true"#;
+        }
+        if let Some(Since { epoch, offset }) = since {
+            request += &format!(r#","recover":true,"epoch":{},"offset":{offset}"#, Value::from(epoch.as_str()));
+        }
+        request + "}}"
     }
 
     /// The id of the reply that makes a connection ready; None if the upgrade is enough.
@@ -105,17 +146,26 @@ pub fn publication(out: &mut Vec<u8>, around: &(String, String), id: u64, stamp:
 
 /// Reads a message of the message protocol, which may hold several replies, one per line.
 pub fn notes(message: &[u8]) -> Result<Vec<Note>, Fault> {
-    let unreadable = || Fault::Answer(format!("unreadable reply: {}", String::from_utf8_lossy(message)));
-    let lines = message.split(|&b| b == b'\n').filter(|line| !line.is_empty());
     let note = |line: &[u8]| {
         if line == b"{}" {
             return Ok(Note::Ping);
         }
-        let value: Value = serde_json::from_slice(line).map_err(|_| unreadable())?;
+        let value = reply(line)?;
         let Some(id) = value.get("id").and_then(Value::as_u64) else { return Ok(Note::Other) };
         Ok(value.get("error").map_or(Note::Reply(id), |error| Note::Error(id, error.to_string())))
     };
-    lines.map(note).collect()
+    lines(message).map(note).collect()
+}
+
+/// The replies of a message, a ping being `{}`.
+pub fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    message.split(|&b| b == b'\n').filter(|line| !line.is_empty())
+}
+
+/// One reply, read.
+pub fn reply(line: &[u8]) -> Result<Value, Fault> {
+    serde_json::from_slice(line)
+        .map_err(|_| Fault::Answer(format!("unreadable reply: {}", String::from_utf8_lossy(line))))
 }
 
 #[cfg(test)]
@@ -123,13 +173,13 @@ mod tests {
     use super::*;
 
     fn dialect(protocol: Protocol) -> Dialect {
-        Dialect { protocol, hello: None, template: None, size: 64 }
+        Dialect { protocol, size: 64, ..Dialect::default() }
     }
 
     #[test]
     fn commands_are_json_that_says_what_was_meant() {
         let dialect = dialect(Protocol::Centrifuge);
-        let greeting = dialect.greeting(Some("a\"b")).unwrap();
+        let greeting = dialect.greeting(0, Some("a\"b")).unwrap();
         let lines: Vec<Value> = greeting.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["id"], 1);
         assert!(lines[0]["connect"].is_object());
@@ -145,14 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn one_who_returns_says_where_it_was_and_who_it_is() {
+        let tokens = Some(Arc::new(Tokens::new("secret", 8, 20, 1, true)));
+        let dialect = Dialect { tokens, positioned: true, ..dialect(Protocol::Centrifuge) };
+        let message = dialect.returning(7, "news", &Since { epoch: "ab".into(), offset: 41 });
+        let lines: Vec<Value> = message.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines[0]["connect"]["token"].as_str().unwrap().starts_with("ey"));
+        let subscribe = &lines[1]["subscribe"];
+        assert!(subscribe["token"].is_string());
+        assert_eq!((&subscribe["recover"], &subscribe["positioned"]), (&Value::from(true), &Value::from(true)));
+        assert_eq!((&subscribe["epoch"], &subscribe["offset"]), (&Value::from("ab"), &Value::from(41)));
+    }
+
+    #[test]
     fn plain_and_own_frames() {
         let mut plain = dialect(Protocol::Plain);
-        assert_eq!(plain.greeting(Some("x")), None);
+        assert_eq!(plain.greeting(0, Some("x")), None);
         assert_eq!(plain.around("x"), (String::new(), String::new()));
         plain.hello = Some("SUB {channel}".into());
         plain.template = Some("PUB {channel} {payload}!".into());
-        assert_eq!(plain.greeting(Some("x")).unwrap(), "SUB x");
-        assert_eq!(plain.greeting(None), None);
+        assert_eq!(plain.greeting(0, Some("x")).unwrap(), "SUB x");
+        assert_eq!(plain.greeting(0, None), None);
         assert_eq!(plain.around("x"), ("PUB x ".into(), "!".into()));
     }
 

@@ -33,7 +33,11 @@ pub trait Scene: Send {
 
     /// Where connection `id` goes, and which number its source address is chosen by.
     fn target(&self, id: usize) -> (&Target, usize);
-    /// The upgrade was answered.
+    /// Connection `id` is about to begin: makes room for it if there must not be more; false if it has to wait.
+    fn make_room(&mut self, _io: &mut Io, _id: usize) -> bool {
+        true
+    }
+    /// The upgrade was answered; or the connection stands, if its target wants no upgrade.
     fn opened(&mut self, io: &mut Io, id: usize);
     /// Bytes came; gives how many of them are dealt with. The rest comes again with what follows.
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault>;
@@ -120,6 +124,11 @@ impl Io {
 
     pub fn is_ready(&self, id: usize) -> bool {
         self.links[id].as_ref().is_some_and(|link| link.stage == Stage::Ready)
+    }
+
+    /// Whether connection `id` was begun and has not ended.
+    pub fn is_open(&self, id: usize) -> bool {
+        self.links[id].is_some()
     }
 
     /// Answers a control frame. A close is noted by its code and answered; the server then ends the connection.
@@ -278,6 +287,9 @@ impl Engine {
         }
         while self.begun < allowed && io.opening < self.pace.concurrency {
             let id = self.begun;
+            if !scene.make_room(io, id) {
+                break;
+            }
             io.born[id] = io.now;
             if let Some(interval) = self.pace.interval {
                 let at = self.started + (interval * id as f64) as u64;
@@ -314,8 +326,13 @@ impl Engine {
             Ok(Some(e)) | Err(e) => return self.gone(io, scene, id, &format!("connect: {}", e.kind())),
         }
         if link.socket.peer_addr().is_ok() {
+            let request = &scene.target(id).0.request;
+            if request.is_empty() {
+                link.stage = Stage::Greeting;
+                return scene.opened(io, id);
+            }
             link.stage = Stage::Upgrading;
-            io.send(id, &scene.target(id).0.request);
+            io.send(id, request);
         }
     }
 

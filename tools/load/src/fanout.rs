@@ -72,8 +72,10 @@ pub struct Fanout {
     /// Deliveries per slot in this turn, the slots that have any, and when they should have been sent.
     counts: Vec<u32>,
     touched: Vec<(u16, u64)>,
-    measuring: bool,
+    phase: Phase,
     pub latency: Histogram<u64>,
+    /// The same for what came before the measured time.
+    pub calm: Histogram<u64>,
     /// From the intended send to the last subscriber's delivery.
     pub last: Histogram<u64>,
     pub publications: u64,
@@ -96,8 +98,9 @@ impl Fanout {
             checker,
             counts: vec![0; SLOTS],
             touched: Vec::new(),
-            measuring: false,
+            phase: Phase::Open,
             latency: crate::report::histogram(),
+            calm: crate::report::histogram(),
             last: crate::report::histogram(),
             publications: 0,
             refused: Vec::new(),
@@ -213,8 +216,10 @@ impl Fanout {
         for (slot, time) in self.touched.drain(..) {
             let n = std::mem::take(&mut self.counts[usize::from(slot)]);
             let age = io.now.saturating_sub(time);
-            if self.measuring {
-                self.latency.saturating_record_n(age, u64::from(n));
+            match self.phase {
+                Phase::Measure => self.latency.saturating_record_n(age, u64::from(n)),
+                Phase::Warm => self.calm.saturating_record_n(age, u64::from(n)),
+                _ => {}
             }
             if !self.plan.slots.expects(slot, n) {
                 self.checker.findings.strange += u64::from(n);
@@ -223,7 +228,7 @@ impl Fanout {
             if self.plan.slots.delivered(slot, n) {
                 retired.push(slot);
                 self.publications += 1;
-                if self.measuring {
+                if self.phase == Phase::Measure {
                     self.last.saturating_record(age);
                 }
             }
@@ -294,7 +299,7 @@ impl Scene for Fanout {
         let subscriber = id < self.subscribers;
         io.delay_acks(id);
         let channel = subscriber.then(|| self.plan.channels[self.channel_of(id)].as_str());
-        if let Some(greeting) = self.plan.dialect.greeting(channel) {
+        if let Some(greeting) = self.plan.dialect.greeting(self.first + id, channel) {
             io.send_frame(id, self.plan.opcode, greeting.as_bytes());
         }
         if self.plan.dialect.ready_by(subscriber).is_none() {
@@ -335,7 +340,7 @@ impl Scene for Fanout {
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
         let mut retired = self.press.as_mut().map(|press| std::mem::take(&mut press.retired)).unwrap_or_default();
         self.settle(io, &mut retired);
-        self.measuring = phase == Phase::Measure;
+        self.phase = phase;
         let running = matches!(phase, Phase::Warm | Phase::Measure);
         let Some(press) = self.press.as_mut() else {
             if !retired.is_empty() {

@@ -16,13 +16,27 @@ pub struct Plan {
     pub dialect: Dialect,
     /// The channel to subscribe to.
     pub channel: Option<String>,
+    /// The connection's number is appended to it.
+    pub own_channel: bool,
     /// End each connection once it is open.
     pub close: bool,
+}
+
+impl Plan {
+    fn differ(&self) -> bool {
+        self.own_channel || self.dialect.tokens.is_some()
+    }
+
+    fn greeting(&self, number: usize) -> Option<String> {
+        let own = self.channel.as_ref().filter(|_| self.own_channel).map(|name| format!("{name}{number}"));
+        self.dialect.greeting(number, own.as_deref().or(self.channel.as_deref()))
+    }
 }
 
 pub struct Greet {
     plan: Plan,
     first: usize,
+    /// The same for all, unless each has a name or a channel of its own.
     greeting: Option<String>,
     ready_by: Option<u64>,
     /// From the (intended) beginning to the answered upgrade, and to the answered greeting.
@@ -35,7 +49,7 @@ impl Greet {
     pub fn new(plan: Plan, first: usize) -> Self {
         Self {
             first,
-            greeting: plan.dialect.greeting(plan.channel.as_deref()),
+            greeting: (!plan.differ()).then(|| plan.dialect.greeting(0, plan.channel.as_deref())).flatten(),
             ready_by: plan.dialect.ready_by(plan.channel.is_some()),
             upgraded: crate::report::histogram(),
             ready: crate::report::histogram(),
@@ -81,7 +95,8 @@ impl Scene for Greet {
 
     fn opened(&mut self, io: &mut Io, id: usize) {
         self.upgraded.saturating_record(io.now.saturating_sub(io.born[id]));
-        if let Some(greeting) = &self.greeting {
+        let own = self.plan.differ().then(|| self.plan.greeting(self.first + id)).flatten();
+        if let Some(greeting) = own.as_ref().or(self.greeting.as_ref()) {
             io.send_frame(id, frame::TEXT, greeting.as_bytes());
         }
         if self.ready_by.is_none() {

@@ -1,11 +1,14 @@
 //! corecast-load: loads a WebSocket server and says what it did, what it cost, and whether anything was lost.
 //!
-//! The way of a run: `args` → `run` or `calm` (the course of a subcommand) → `crew` (workers, phases, progress) →
-//! `engine` (one worker's loop) → a scene (`echo`, `fanout`, `greet`) → `report`.
-//! Beside them: `net`, `frame`, `clock` below the engine; `payload`, `check`, `window`, `dialect` below fan-out; `server` looks
-//! at the process under test.
+//! The way of a run: `args` → `run`, `calm` or `strain` (the course of a subcommand) → `crew` (workers, phases, progress) →
+//! `engine` (one worker's loop) → a scene (`echo`, `fanout`, `greet`, `storm`, `api`) → `report`.
+//! Beside them: `net`, `frame`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
+//! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm; `server` looks at the
+//! process under test.
 
+mod api;
 mod args;
+mod beside;
 mod calm;
 mod check;
 mod clock;
@@ -16,12 +19,16 @@ mod engine;
 mod fanout;
 mod frame;
 mod greet;
+mod herald;
 mod net;
 mod payload;
 mod report;
 mod run;
 mod server;
+mod storm;
+mod strain;
 mod tally;
+mod token;
 mod window;
 
 use clap::Parser;
@@ -33,6 +40,8 @@ fn main() -> ExitCode {
         args::Command::Fanout(args) => run::run_fanout(&args),
         args::Command::Idle(args) => calm::run_idle(&args),
         args::Command::Connect(args) => calm::run_connect(&args),
+        args::Command::Storm(args) => strain::run_storm(&args),
+        args::Command::Publish(args) => strain::run_publish(&args),
     };
     match result {
         Ok(code) => code.into(),

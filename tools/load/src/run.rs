@@ -11,14 +11,18 @@ use crate::engine::{Pace, Scene};
 use crate::net::{Target, raise_files};
 use crate::report::{Report, Window};
 use crate::server::{Spent, Watch, spent};
+use crate::token::Tokens;
 use crate::window::Slots;
 use crate::{args, echo, fanout};
 use std::sync::Arc;
-use std::{thread::sleep, time::Duration};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
 
 /// Seconds in which what is under way at the end may still arrive, and after how many of silence none of it will.
 const DRAIN_SECONDS: f64 = 10.0;
 const SILENCE_SECONDS: f64 = 1.0;
+/// How long tokens hold: longer than any run.
+const TOKEN_SECONDS: u64 = 24 * 60 * 60;
 /// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
 const FILES_SPARE: usize = 64;
 
@@ -36,6 +40,15 @@ impl<E: std::fmt::Display> From<E> for Refusal {
 pub fn shares(total: usize, workers: usize) -> Vec<(usize, usize)> {
     let upto = |worker| total * worker / workers;
     (0..workers).map(|worker| (upto(worker), upto(worker + 1) - upto(worker))).collect()
+}
+
+/// What makes tokens, if connections bring any.
+pub fn tokens(identity: &args::Identity) -> Result<Option<Arc<Tokens>>, Refusal> {
+    let Some(name) = &identity.token_secret_env else { return Ok(None) };
+    let secret = std::env::var(name).map_err(|_| Refusal(format!("--token-secret-env: {name} is not set")))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (user, info, expires_at) = (identity.user_bytes, identity.info_bytes, now + TOKEN_SECONDS);
+    Ok(Some(Arc::new(Tokens::new(&secret, user, info, expires_at, identity.subscription_tokens))))
 }
 
 pub fn watch(common: &Common) -> Watch {
@@ -106,7 +119,7 @@ fn traffic<S: Scene + 'static>(
     Ok(Ran { ended, window: ran_window, whole, received: tally.received, undrained: tally.in_flight })
 }
 
-fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
+pub fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
     let (mut received, mut at) = (0, now());
     crew.wait(DRAIN_SECONDS, "draining", |tally| {
         if tally.received != received {
@@ -188,6 +201,8 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
         hello: args.hello.clone(),
         template: args.publish_frame.clone(),
         size: args.size,
+        tokens: tokens(&args.identity)?,
+        positioned: args.positioned,
     };
     if args.size < dialect.size_min() {
         return Err(Refusal(format!("--size must be at least {} here, to carry its stamp", dialect.size_min())));
@@ -270,7 +285,7 @@ fn fanout_report(args: &args::Fanout, plan: &fanout::Plan, ran: &Ran<fanout::Fan
     report
 }
 
-fn judge(report: &mut Report, plan: &fanout::Plan, scenes: &[fanout::Fanout]) {
+pub fn judge(report: &mut Report, plan: &fanout::Plan, scenes: &[fanout::Fanout]) {
     let mut findings = scenes.iter().fold(Findings::default(), |sum, scene| sum.plus(scene.checker.findings));
     let missing = plan.slots.missing();
     if missing == 0 {

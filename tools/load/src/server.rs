@@ -20,6 +20,8 @@ pub struct Memory {
     pub rss: u64,
     pub pss: u64,
     pub private_dirty: u64,
+    /// What no file stands behind: heap and stacks.
+    pub anonymous: u64,
 }
 
 /// Reads /proc/PID/smaps_rollup.
@@ -32,11 +34,18 @@ fn parse_rollup(text: &str) -> Memory {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|l| l.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
     };
-    Memory { rss: field("Rss:"), pss: field("Pss:"), private_dirty: field("Private_Dirty:") }
+    Memory {
+        rss: field("Rss:"),
+        pss: field("Pss:"),
+        private_dirty: field("Private_Dirty:"),
+        anonymous: field("Anonymous:"),
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 struct Thread {
+    /// Its name without the number at the end: threads of one sort have one.
+    name: String,
     run: u64,
     user_ticks: u64,
     system_ticks: u64,
@@ -84,9 +93,15 @@ fn threads(pid: u32) -> HashMap<u32, Thread> {
         let status = fs::read_to_string(file("status")).unwrap_or_default();
         let core = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let core = core.and_then(|list| list.trim().parse().ok());
-        found.insert(tid, Thread { run: run_time(&file("schedstat")), user_ticks, system_ticks, core });
+        let name = sort(&fs::read_to_string(file("comm")).unwrap_or_default());
+        found.insert(tid, Thread { name, run: run_time(&file("schedstat")), user_ticks, system_ticks, core });
     }
     found
+}
+
+/// `shard-12` is a `shard`.
+fn sort(name: &str) -> String {
+    name.trim().trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(['-', '_', ':']).to_string()
 }
 
 /// utime and stime; the name in brackets before them may contain anything.
@@ -105,6 +120,10 @@ pub struct Spent {
     pub user_share: f64,
     /// Nanoseconds of the busiest core (threads pinned alone to the same core together) or thread.
     pub busiest: u64,
+    /// Nanoseconds by the threads' names, numbers at their end left out.
+    pub by_name: BTreeMap<String, u64>,
+    /// Nanoseconds of each core that threads are pinned alone to.
+    pub by_core: BTreeMap<u32, u64>,
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -118,6 +137,10 @@ pub fn spent(before: &Sample, after: &Sample) -> Spent {
         user += now.user_ticks - then.user_ticks;
         system += now.system_ticks - then.system_ticks;
         *places.entry(now.core.map_or((false, *tid), |core| (true, core))).or_default() += run;
+        *spent.by_name.entry(now.name.clone()).or_default() += run;
+        if let Some(core) = now.core {
+            *spent.by_core.entry(core).or_default() += run;
+        }
     }
     spent.user_share = user as f64 / ((user + system) as f64).max(1.0);
     spent.busiest = places.into_values().max().unwrap_or(0);
@@ -180,8 +203,11 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        let memory = parse_rollup("5581-7ffe [rollup]\nRss:      4228 kB\nPss:    1187 kB\nPrivate_Dirty: 92 kB\n");
-        assert_eq!(memory, Memory { rss: 4228 * 1024, pss: 1187 * 1024, private_dirty: 92 * 1024 });
+        let memory = parse_rollup(
+            "5581-7ffe [rollup]\nRss:      4228 kB\nPss:    1187 kB\nPrivate_Dirty: 92 kB\nAnonymous: 8 kB\n",
+        );
+        let expected = Memory { rss: 4228 * 1024, pss: 1187 * 1024, private_dirty: 92 * 1024, anonymous: 8 * 1024 };
+        assert_eq!(memory, expected);
     }
 
     #[test]
@@ -193,6 +219,15 @@ mod tests {
         };
         let spent = spent(&Sample::default(), &after);
         assert_eq!((spent.nanos, spent.busiest), (130, 70));
+    }
+
+    #[test]
+    fn threads_of_one_sort_count_together() {
+        assert_eq!(["shard-12\n", "corecast", "tokio-rt-worker"].map(sort), ["shard", "corecast", "tokio-rt-worker"]);
+        let thread = |name: &str, run| Thread { name: sort(name), run, ..Thread::default() };
+        let threads = HashMap::from([(1, thread("shard-0", 5)), (2, thread("shard-1", 7)), (3, thread("x", 1))]);
+        let spent = spent(&Sample::default(), &Sample { threads, ..Sample::default() });
+        assert_eq!(spent.by_name, BTreeMap::from([("shard".into(), 12), ("x".into(), 1)]));
     }
 
     #[test]

@@ -1,0 +1,150 @@
+"""What the scripts beside this file have in common: a server started on one core, the load tool on another, what came of it."""
+
+import argparse
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OUT = os.path.join(ROOT, "benches", "out")
+BIN = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
+START_SECONDS = 15
+STOP_SECONDS = 15
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A server under load: the command that starts it, and the port that answers once it is there."""
+
+    def __init__(self, name, command, port, admin=None, env=None):
+        self.name, self.command, self.port, self.admin = name, command, port, admin
+        self.env = {**os.environ, **(env or {})}
+        self.address = f"127.0.0.1:{port}"
+
+    def start(self, cores):
+        os.makedirs(OUT, exist_ok=True)
+        self.log = open(os.path.join(OUT, f"{self.name.split()[0]}.log"), "w+")
+        self.process = subprocess.Popen(
+            self.command,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env=self.env,
+            preexec_fn=lambda: os.sched_setaffinity(0, set(cores)),
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        self.stop()
+        self.log.seek(0)
+        raise RuntimeError(f"{self.name} did not start:\n{self.log.read()[-2000:]}")
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def watched(self):
+        """The load tool's arguments for looking at it."""
+        words = ["--server-pid", str(self.process.pid)]
+        return words + (["--server-metrics", f"http://127.0.0.1:{self.admin}/metrics"] if self.admin else [])
+
+
+def load(arguments, core, tool=None, env=None):
+    """Runs the load tool on a core; its findings."""
+    tool = tool or os.path.join(BIN, "corecast-load")
+    command = [tool, *arguments, "--cores", str(core), "--json", "--quiet"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+    if done.returncode not in (0, 1) or not done.stdout:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def build(packages):
+    command = ["cargo", "build", "--release"] + [word for name in packages for word in ("-p", name)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def look(found, path):
+    """A number of a run's findings, by keys."""
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+
+def median(runs, *path):
+    values = [value for value in (look(run, path) for run in runs) if value is not None]
+    return statistics.median(values) if values else None
+
+
+def figure(value, form="{:.2f}"):
+    return "-" if value is None else form.format(value)
+
+
+def cores(text):
+    match = re.fullmatch(r"(\d+),(\d+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError("two cores, such as 0,1: the server's and the generator's")
+    return int(match[1]), int(match[2])
+
+
+def save(name, what):
+    os.makedirs(OUT, exist_ok=True)
+    path = os.path.join(OUT, time.strftime(f"{name}-%Y%m%d-%H%M%S.json"))
+    with open(path, "w") as file:
+        json.dump(what, file, indent=1, default=str)
+    return os.path.relpath(path)
+
+
+def descriptors():
+    """The hard limit of open files, to which both sides raise themselves."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def host():
+    """What a figure of this machine is to be read with."""
+    model = "unknown processor"
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    model = names[0] if names else model
+    with open("/proc/meminfo") as file:
+        gib = int(file.readline().split()[1]) / (1 << 20)
+    busy = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{model}, {os.cpu_count()} cores, {gib:.0f} GiB; Linux {platform.release()}; "
+        f"{descriptors()} open files; load average at the start {busy}"
+    )
+
+
+def main(run):
+    """Runs a script's body; what it cannot do ends in one line."""
+    try:
+        sys.exit(run())
+    except RuntimeError as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")

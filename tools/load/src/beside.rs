@@ -1,0 +1,97 @@
+//! The others: a fan-out at a fixed rate that goes on while another load does, to see what they notice of it.
+//!
+//! A crew of its own with one worker, which wakes only for a delivery: what it sees as delay is the server's, and what the
+//! other workers took from it on a core they share. So it is timed twice: before the load (calm) and while it is on.
+
+use crate::args::{self, Common};
+use crate::crew::{Control, Crew, Phase, Totals};
+use crate::dialect::Dialect;
+use crate::engine::Pace;
+use crate::fanout::{Fanout, Plan};
+use crate::frame;
+use crate::net::Target;
+use crate::report::Report;
+use crate::run::{self, Refusal};
+use crate::token::Tokens;
+use crate::window::Slots;
+use std::sync::Arc;
+
+pub struct Beside {
+    crew: Crew<Fanout>,
+    plan: Arc<Plan>,
+    opened: bool,
+}
+
+impl Beside {
+    /// Connects the subscribers and a publisher; nothing is published yet.
+    pub fn start(
+        args: &args::Beside,
+        url: &str,
+        tokens: Option<Arc<Tokens>>,
+        common: &Common,
+    ) -> Result<Option<Self>, Refusal> {
+        if args.beside_subscribers == 0 {
+            return Ok(None);
+        }
+        let dialect = Dialect { tokens, size: args.beside_size, ..Dialect::default() };
+        if args.beside_size < dialect.size_min() {
+            return Err(Refusal(format!("--beside-size must be at least {}", dialect.size_min())));
+        }
+        let target = Target::parse(url).map_err(Refusal)?;
+        let plan = Arc::new(Plan {
+            publish_target: target.clone(),
+            target,
+            dialect,
+            opcode: frame::TEXT,
+            channels: vec![args.beside_channel.clone()],
+            publishers: 1,
+            window: 1,
+            slots: Slots::new(),
+        });
+        let control = Control::new(1);
+        let mut scene = Fanout::new(plan.clone(), control.clone(), 0, 0, args.beside_subscribers);
+        scene.publish(&[args.beside_subscribers as u32], Some(args.beside_rate));
+        let total = args.beside_subscribers + 1;
+        let pace = Pace { total, concurrency: common.concurrency, interval: None };
+        let mut crew = run::crew(control, vec![(scene, pace)], common)?;
+        crew.allow(0, total);
+        crew.wait(common.open_timeout, "others", |t| (t.ready + t.failed) as usize >= total);
+        let opened = crew.tally().ready as usize == total;
+        Ok(Some(Self { crew, plan, opened }))
+    }
+
+    /// Publishes for some time with nothing else going on.
+    pub fn calm(&mut self, seconds: f64) {
+        self.crew.set_phase(Phase::Warm);
+        self.crew.wait(seconds, "calm", |t| t.closed > 0);
+    }
+
+    /// The load is on from now.
+    pub fn under_load(&self) {
+        self.crew.set_phase(Phase::Measure);
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.crew.totals()
+    }
+
+    /// Ends it, and says what they got and when; gives the number of their publications.
+    pub fn end(mut self, report: &mut Report) -> Result<u64, Refusal> {
+        self.crew.set_phase(Phase::Drain);
+        run::drain(&mut self.crew);
+        let published = self.crew.tally().sent;
+        let ended = self.crew.finish()?;
+        if !self.opened {
+            report.void("the others could not all be connected".into());
+        }
+        run::endings(report, &ended, true);
+        run::judge(report, &self.plan, &ended.scenes);
+        for scene in &ended.scenes {
+            report.latency("beside_calm_us", "others, before", &scene.calm);
+            report.latency("beside_us", "others, meanwhile", &scene.latency);
+            report.latency("beside_last_us", "others, to the last of them", &scene.last);
+        }
+        report.set("beside_publications", published.into());
+        Ok(published)
+    }
+}

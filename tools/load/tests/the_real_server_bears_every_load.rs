@@ -1,0 +1,178 @@
+//! One small run of each subcommand against the server of this repository: what is measured elsewhere works at all, and what
+//! must not count does not.
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The server beside the tool's own program. Tests of this package alone do not build it, so that this does.
+fn program() -> PathBuf {
+    let tool = Path::new(env!("CARGO_BIN_EXE_corecast-load"));
+    let server = tool.with_file_name("corecast");
+    if !server.exists() {
+        let release = tool.parent().is_some_and(|folder| folder.ends_with("release"));
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--package", "corecast", "--bin", "corecast"]).args(release.then_some("--release"));
+        assert!(build.status().unwrap().success(), "the server could not be built");
+    }
+    server
+}
+
+struct Server {
+    child: Child,
+    client: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Server {
+    fn start(name: &str) -> Self {
+        let options = json!({
+            "presence": true, "history_size": 100, "history_ttl": "300s",
+            "allow_recovery": true, "allow_positioning": true,
+            "allow_subscribe_for_client": true, "allow_publish_for_client": true,
+        });
+        let bare = json!({"name": "bare", "allow_subscribe_for_client": true, "allow_publish_for_client": true});
+        let config = json!({
+            "client": {"token": {"hmac_secret_key": "the-secret"}},
+            "http_api": {"key": "the-key"},
+            "channel": {"without_namespace": options, "namespaces": [bare]},
+        });
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut child = Command::new(program())
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1", "--config"])
+            .arg(file)
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut address = |words: &str| {
+            let line = lines.find(|line| line.as_ref().unwrap().contains(words)).expect("the server starts").unwrap();
+            let rest = line.split(words).nth(1).unwrap();
+            rest.split([' ', ',', '/']).next().unwrap().parse().unwrap()
+        };
+        let (client, admin) = (address("clients connect to "), address("admin address: http://"));
+        // Its log is read to the end, so that it never blocks on it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, client, admin }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}/connection/websocket", self.client)
+    }
+
+    /// Runs the tool; its exit code and its object.
+    fn load(&self, args: &[&str]) -> (i32, Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
+            .args(args)
+            .args(["--server-pid", &self.child.id().to_string(), "--json", "--quiet"])
+            .args(["--server-metrics", &format!("http://{}/metrics", self.admin)])
+            .env("SECRET", "the-secret")
+            .env("KEY", "the-key")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {output:?}"));
+        (output.status.code().unwrap(), value)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was wrong, apart from a core that was not busy enough for a throughput.
+fn faults(result: &Value) -> Vec<&str> {
+    let reasons = result["void"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap());
+    reasons.filter(|reason| !reason.starts_with("as a throughput")).collect()
+}
+
+const TOKENS: [&str; 2] = ["--token-secret-env", "SECRET"];
+
+#[test]
+fn a_storm_brings_everyone_back_with_what_they_missed() {
+    let server = Server::start("storm");
+    let url = server.url();
+    let usual = ["storm", &url, "--total", "300", "--sockets", "100", "--missed", "2", "--subscription-tokens"];
+    let others = ["--channels", "7", "--beside-subscribers", "10", "--calm", "0.3"];
+    let (_, result) = server.load(&[&usual[..], &others, &TOKENS].concat());
+    assert_eq!(faults(&result), [""; 0], "{result}");
+    assert_eq!((&result["reconnects"], &result["missing"]), (&json!(300), &json!(0)));
+    assert_eq!(result["recovered_us"]["count"], 300);
+    assert!(result["beside_calm_us"]["count"].as_u64().unwrap() > 0);
+    assert!(result["server_us_by_thread"]["shard"].is_number(), "{result}");
+    assert!(result["server_metrics"]["corecast_connections_accepted_total"].as_f64().unwrap() >= 400.0);
+}
+
+#[test]
+fn publications_over_the_api_are_answered_and_numbered_each_once() {
+    let server = Server::start("publish");
+    let (api, url) = (format!("http://{}/api", server.admin), server.url());
+    let usual = ["publish", &api, "--key-env", "KEY", "-c", "8", "--channels", "20", "--duration", "0.3"];
+    let others = ["--beside", &url, "--beside-subscribers", "5", "--calm", "0.3", "--warmup", "0.1"];
+    for more in [&[][..], &["--batch", "7"], &["--batch", "5", "--parallel"], &["--rate", "500"]] {
+        let (_, result) = server.load(&[&usual[..], &others, &TOKENS, more].concat());
+        assert_eq!(faults(&result), [""; 0], "{more:?}: {result}");
+        let answered = result["publications"].as_u64().unwrap();
+        assert!(answered > 0 && result["unsound"] == 0 && result["unanswered"] == 0, "{more:?}: {result}");
+    }
+}
+
+#[test]
+fn publications_that_were_refused_make_a_run_void() {
+    let server = Server::start("refused");
+    let api = format!("http://{}/api", server.admin);
+    let usual = ["publish", &api, "-c", "2", "--channels", "2", "--duration", "0.1", "--warmup", "0", "--calm", "0"];
+    for batch in ["1", "3"] {
+        let args = [&usual[..], &["--key-env", "KEY", "--channel", "nowhere:x", "--batch", batch]].concat();
+        let (code, result) = server.load(&args);
+        assert_eq!((code, result["publications"].as_u64()), (1, Some(0)), "{result}");
+        assert!(result["answered_by_error"].as_u64().unwrap() > 0, "{result}");
+    }
+    let (code, result) = server.load(&usual);
+    assert_eq!(code, 1, "without the key: {result}");
+}
+
+#[test]
+fn idle_connections_bring_tokens_and_hold_positions() {
+    let server = Server::start("idle");
+    let url = server.url();
+    let usual = ["idle", &url, "-c", "60", "--steps", "20,40", "--settle", "0.1", "--hold", "0.1", "--positioned"];
+    for channel in [&["--channel", "one"][..], &["--channel", "own", "--own-channel"]] {
+        let (code, result) = server.load(&[&usual[..], channel, &TOKENS].concat());
+        assert_eq!((code, &result["open"]), (0, &json!(60)), "{result}");
+        assert_eq!(result["memory"].as_array().unwrap().len(), 3);
+    }
+    let (code, result) = server.load(&usual);
+    assert_eq!((code, &result["open"]), (1, &json!(0)), "nobody enters without a token: {result}");
+}
+
+#[test]
+fn a_fanout_with_tokens_and_positions_loses_nothing() {
+    let server = Server::start("fanout");
+    let url = server.url();
+    let usual = ["fanout", &url, "-n", "20", "--window", "4", "--duration", "0.3", "--warmup", "0.1", "--positioned"];
+    let (_, result) = server.load(&[&usual[..], &TOKENS].concat());
+    assert_eq!(faults(&result), [""; 0], "{result}");
+    assert!(result["run_deliveries"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_storm_into_channels_without_history_is_refused() {
+    let server = Server::start("bare");
+    let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
+        .args(["storm", &server.url(), "--total", "1", "--sockets", "1", "--channel", "bare:x", "--quiet"])
+        .args(TOKENS)
+        .env("SECRET", "the-secret")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bare:x0"), "{output:?}");
+}
