@@ -3,8 +3,11 @@
 // One server per call, on ports that were free a moment before, with a configuration of its own, its log in `out/`.
 // It is ended by its process id, and a server that ends by itself fails whoever waits for it. CORECAST_BIN names the
 // program: anything that understands these flags can stand in, which is how the tests themselves are tested.
+//
+// SERVER=original starts Centrifugo instead, at ORIGINAL_BIN, with the same configuration: one JSON object serves both,
+// and only the addresses, which ours takes as flags, are added to it. What passes there is what we are held to.
 import { spawn } from 'node:child_process'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -13,6 +16,9 @@ export const OUT = join(import.meta.dirname, 'out')
 const START_MS = 15_000
 const END_MS = 20_000
 let started = 0
+
+/** Whether the tests run against Centrifugo itself. */
+export const ORIGINAL = process.env.SERVER === 'original'
 
 /** Fulfils with `promise`, or fails after `ms` saying what was waited for. */
 export async function within(ms, what, promise) {
@@ -43,20 +49,50 @@ async function freePorts(count) {
   return ports
 }
 
-/** `settings` is TOML text; `ports` lets a server come back where another one stood. */
-export async function startServer({ settings = '', shards = 2, ports } = {}) {
-  const program = process.env.CORECAST_BIN
-  if (!program) throw new Error('CORECAST_BIN is not set: start the tests through tools/conformance/run')
+/** A whole configuration in Centrifugo's form, with what every test needs and no test is about. */
+function completed(config, key, ports) {
+  const whole = { ...config, http_api: { key, ...config.http_api } }
+  if (!ORIGINAL) return whole
+  return {
+    ...whole,
+    http_server: { address: '127.0.0.1', port: ports[0], internal_address: '127.0.0.1', internal_port: String(ports[1]) },
+    health: { enabled: true }, prometheus: { enabled: true }, usage_stats: { disabled: true },
+  }
+}
+
+/** What to start: the program, its arguments, and its configuration written to where they say. */
+function command({ config, settings, key, ports, shards, name }) {
+  const program = ORIGINAL ? process.env.ORIGINAL_BIN : process.env.CORECAST_BIN
+  if (!program) throw new Error(`${ORIGINAL ? 'ORIGINAL_BIN' : 'CORECAST_BIN'} is not set: start the tests through tools/conformance/run`)
+  if (config) writeFileSync(`${name}.json`, JSON.stringify(completed(config, key, ports), null, 2))
+  if (ORIGINAL) {
+    if (!config) throw new Error('the original takes a configuration and no settings of ours')
+    return [program, ['-c', `${name}.json`]]
+  }
+  const flags = ['--listen', `127.0.0.1:${ports[0]}`, '--admin', `127.0.0.1:${ports[1]}`, '--shards', String(shards), '--oversubscribe']
+  if (config) return [program, ['serve', '--config', `${name}.json`, ...flags]]
+  writeFileSync(`${name}.toml`, `${settings}\n[http_api]\nkey = "${key}"\n`)
+  return [program, ['serve', '--dev', '--config', `${name}.toml`, ...flags]]
+}
+
+const health = async (port) => (await fetch(`http://127.0.0.1:${port}/health`).catch(() => null))?.ok
+const accepts = (port) => new Promise((resolve) => {
+  const socket = connect(port, '127.0.0.1', () => { socket.destroy(); resolve(true) })
+  socket.once('error', () => resolve(false))
+})
+
+/**
+ * `config` is a configuration in Centrifugo's form, for either program; `settings` is TOML text for ours alone, which
+ * then runs with `--dev`. `ports` lets a server come back where another one stood.
+ */
+export async function startServer({ config, settings = '', shards = 2, ports } = {}) {
   ports ??= await freePorts(2)
-  const key = 'conformance'
+  const key = config?.http_api?.key ?? 'conformance'
   mkdirSync(OUT, { recursive: true })
   const name = join(OUT, `server-${process.pid}-${++started}`)
-  writeFileSync(`${name}.toml`, `${settings}\n[http_api]\nkey = "${key}"\n`)
+  const [program, flags] = command({ config, settings, key, ports, shards, name })
   const log = openSync(`${name}.log`, 'w')
-  const child = spawn(program, [
-    'serve', '--dev', '--config', `${name}.toml`, '--listen', `127.0.0.1:${ports[0]}`, '--admin', `127.0.0.1:${ports[1]}`,
-    '--shards', String(shards), '--oversubscribe',
-  ], { stdio: ['ignore', log, log] })
+  const child = spawn(program, flags, { stdio: ['ignore', log, log] })
   closeSync(log)
   const ended = new Promise((resolve, reject) => {
     child.once('exit', (code, signal) => resolve({ code, signal }))
@@ -66,6 +102,7 @@ export async function startServer({ settings = '', shards = 2, ports } = {}) {
   const server = {
     ports, key, pid: child.pid, ended,
     client: `ws://127.0.0.1:${ports[0]}/connection/websocket`,
+    uni: `ws://127.0.0.1:${ports[0]}/connection/uni_websocket`,
     echo: `ws://127.0.0.1:${ports[0]}/echo`,
     admin: `http://127.0.0.1:${ports[1]}`,
     log: () => readFileSync(`${name}.log`, 'utf8'),
@@ -81,12 +118,17 @@ export async function startServer({ settings = '', shards = 2, ports } = {}) {
       })
       return { status: answer.status, body: answer.status === 200 ? await answer.json() : null }
     },
+    /** A call of the server API that has to succeed: its result. */
+    async call(method, body = {}) {
+      const answer = await server.api(method, body)
+      if (!answer.body?.result) throw new Error(`${method}: ${answer.status} ${JSON.stringify(answer.body)}`)
+      return answer.body.result
+    },
   }
-  const health = async (port) => (await fetch(`http://127.0.0.1:${port}/health`).catch(() => null))?.ok
   try {
     await until(START_MS, 'an answer on /health', async () => {
       if (!server.alive()) throw new Error('the server ended at its start')
-      return (await health(ports[0])) && (await health(ports[1]))
+      return (await (ORIGINAL ? accepts : health)(ports[0])) && (await health(ports[1]))
     })
   } catch (error) {
     if (server.alive()) child.kill('SIGKILL')

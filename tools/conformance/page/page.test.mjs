@@ -9,7 +9,7 @@ import { chromium } from 'playwright-core'
 import { OUT, startServer, until } from '../server.mjs'
 
 const PARTS = {
-  name: '#name', message: '#text', send: '#composer button', messages: '#messages', state: '#state', shards: '#shards',
+  name: '#name', message: '#text', send: '#composer button', messages: '#messages', state: '#state', shards: '#shards', present: '#present',
 }
 const WAIT_MS = 15_000
 const RELOADS_MAX = 60
@@ -80,9 +80,18 @@ test('two tabs on different shards chat, see their shard and see the counters mo
   assert.match(await two.page.locator(PARTS.messages).innerText(), /Ada/, 'the name travels with the message')
   await until(WAIT_MS, 'the counters moving', async () => (await one.page.locator(PARTS.shards).innerText()) !== before)
 
+  // Who comes later reads what was said, in order, and is counted.
+  const three = await openTab(context)
+  await reads(three.page, 'and back <b>&amp;</b> "quoted"')
+  assert.match(await three.page.locator(PARTS.messages).innerText(), /hello from[^]*and back[^]*joined lobby/)
+  for (const { page } of [one, two, three]) {
+    await until(WAIT_MS, 'three who are here', async () => (await page.locator(PARTS.present).innerText()) === '3 here')
+  }
+  await three.page.screenshot({ path: join(shots, 'tab-three.png'), fullPage: true })
+
   await one.page.screenshot({ path: join(shots, 'tab-one.png'), fullPage: true })
   await two.page.screenshot({ path: join(shots, 'tab-two.png'), fullPage: true })
-  for (const { faults, asked } of [one, two]) {
+  for (const { faults, asked } of [one, two, three]) {
     assert.deepEqual(faults, [], 'no error in the console')
     const elsewhere = asked.filter((url) => !/^(http|ws):\/\/127\.0\.0\.1:\d+\//.test(url) && !url.startsWith('data:'))
     assert.deepEqual(elsewhere, [], 'nothing is loaded from elsewhere')

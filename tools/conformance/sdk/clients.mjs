@@ -3,6 +3,7 @@
 import { Centrifuge } from 'centrifuge'
 import WebSocket from 'ws'
 import { within } from '../server.mjs'
+import { decodeFrame, encodeFrame, subprotocols } from '../wire.mjs'
 
 export const WAIT_MS = 10_000
 
@@ -61,18 +62,21 @@ export async function acrossShards(url, count, limit = 200) {
   return { clients, byShard }
 }
 
-/** A bare connection: lines of replies come out one by one, whatever frames they came in. */
+/** A bare connection in either encoding: replies come out one by one, whatever frames they came in. */
 export class Bare {
-  static async open(url, { answerPings = true } = {}) {
+  static async open(url, { answerPings = true, encoding = 'json', headers = {}, decode = decodeFrame } = {}) {
     const bare = new Bare()
+    bare.encoding = encoding
     bare.lines = []
+    bare.pings = 0
     bare.waiters = []
-    bare.socket = new WebSocket(url)
+    bare.socket = new WebSocket(url, subprotocols(encoding), { headers })
     bare.closed = new Promise((resolve) => bare.socket.once('close', (code, reason) => resolve({ code, reason: reason.toString() })))
     bare.socket.on('error', () => {}) // the close that follows carries what the tests ask about
-    bare.socket.on('message', (data) => {
-      for (const line of data.toString().split('\n').filter(Boolean)) {
-        if (line === '{}') { if (answerPings) bare.socket.send('{}') } else bare.#arrived(JSON.parse(line))
+    bare.socket.on('message', (frame) => {
+      for (const line of decode(encoding, frame)) {
+        if (Object.keys(line).length) bare.#arrived(line)
+        else { bare.pings++; if (answerPings) bare.send({}) }
       }
     })
     await within(WAIT_MS, 'the upgrade', new Promise((resolve, reject) => {
@@ -82,10 +86,10 @@ export class Bare {
     return bare
   }
 
-  static async connected(url, options) {
+  static async connected(url, { connect = {}, ...options } = {}) {
     const bare = await Bare.open(url, options)
-    bare.send({ id: 1, connect: {} })
-    await bare.reply(1)
+    bare.send({ id: 1, connect })
+    bare.client = (await bare.reply(1)).connect?.client
     return bare
   }
 
@@ -94,9 +98,10 @@ export class Bare {
     for (const waiter of this.waiters) waiter()
   }
 
-  /** Objects go as one frame of commands; a string goes as it is. */
+  /** Objects go as one frame of commands; a string or a buffer goes as it is. */
   send(...commands) {
-    this.socket.send(commands.map((command) => (typeof command === 'string' ? command : JSON.stringify(command))).join('\n'))
+    if (commands.length === 1 && (typeof commands[0] === 'string' || Buffer.isBuffer(commands[0]))) this.socket.send(commands[0])
+    else this.socket.send(encodeFrame(this.encoding, commands))
   }
 
   /** The first line that `wanted` accepts, now or later. */
