@@ -188,7 +188,12 @@ impl Home {
         now: u64,
     ) -> Top {
         let key = self.open(name);
-        self.channels[key as usize].interests.push(Interest { shard, feed, form, lagging: false });
+        let interests = &mut self.channels[key as usize].interests;
+        if interests.is_empty() {
+            // Most channels have one shard that wants them.
+            interests.reserve_exact(1);
+        }
+        interests.push(Interest { shard, feed, form, lagging: false });
         self.settle(key, now);
         if options.keeps() {
             self.touch(key, options, now);

@@ -3,8 +3,8 @@
 //! Members stand in slots that do not move, so that a crowd can be copied out in slices over many turns: who is there all
 //! the while is in it once.
 //!
-//! Invariants: `slots[index[client]]` holds that client's member, and every member is in the index; `users` counts the
-//! members of each user; `free` holds the slots without one; `bytes` is the sum of what the members cost.
+//! Invariants: where there are tables, `slots[index[client]]` holds that client's member, every member is in the index, and
+//! `users` counts the members of each user; `free` holds the slots without one; `bytes` is the sum of what members cost.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,14 +36,24 @@ impl Member {
 pub(super) struct Presence {
     slots: Vec<Option<Member>>,
     free: Vec<u32>,
+    clients: u32,
+    bytes: usize,
+    /// Once there are more than `FEW`: most channels have a few members, and look through them.
+    tables: Option<Box<Tables>>,
+}
+
+#[derive(Default)]
+struct Tables {
     index: HashMap<[u8; 16], u32>,
     users: HashMap<Rc<str>, u32>,
-    bytes: usize,
 }
+
+/// Members up to which nothing but the slots is kept.
+const FEW: usize = 8;
 
 impl Presence {
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.clients == 0
     }
 
     pub fn bytes(&self) -> usize {
@@ -51,16 +61,33 @@ impl Presence {
     }
 
     pub fn clients(&self) -> u32 {
-        self.index.len() as u32
+        self.clients
     }
 
     pub fn users(&self) -> u32 {
-        self.users.len() as u32
+        match &self.tables {
+            Some(tables) => tables.users.len() as u32,
+            None => {
+                let members = || self.slots.iter().flatten();
+                let first = |(at, member): &(usize, &Member)| members().take(*at).all(|one| one.user != member.user);
+                members().enumerate().filter(first).count() as u32
+            }
+        }
+    }
+
+    fn find(&self, client: [u8; 16]) -> Option<u32> {
+        match &self.tables {
+            Some(tables) => tables.index.get(&client).copied(),
+            None => {
+                let is = |slot: &Option<Member>| slot.as_ref().is_some_and(|member| member.client == client);
+                self.slots.iter().position(is).map(|slot| slot as u32)
+            }
+        }
     }
 
     /// Whether the client is new; what is known of one that is not is replaced.
     pub fn add(&mut self, client: [u8; 16], user: &str, who: &[u8]) -> bool {
-        let known = self.index.get(&client).copied();
+        let known = self.find(client);
         if let Some(slot) = known {
             self.take(slot);
         }
@@ -68,35 +95,63 @@ impl Presence {
         let member = Member { client, user, who: who.into() };
         self.bytes += member.bytes();
         let slot = known.or_else(|| self.free.pop()).unwrap_or_else(|| {
+            if self.slots.len() < FEW {
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             self.slots.len() as u32 - 1
         });
         self.slots[slot as usize] = Some(member);
-        self.index.insert(client, slot);
+        self.clients += 1;
+        if let Some(tables) = &mut self.tables {
+            tables.index.insert(client, slot);
+        } else if self.slots.len() > FEW {
+            self.make_tables();
+        }
         known.is_none()
     }
 
+    fn make_tables(&mut self) {
+        let mut tables = Box::<Tables>::default();
+        for (slot, member) in self.slots.iter().enumerate().filter_map(|(slot, member)| Some((slot, member.as_ref()?)))
+        {
+            tables.index.insert(member.client, slot as u32);
+            *tables.users.entry(Rc::clone(&member.user)).or_default() += 1;
+        }
+        self.tables = Some(tables);
+    }
+
     pub fn remove(&mut self, client: [u8; 16]) -> Option<Box<[u8]>> {
-        let slot = self.index.remove(&client)?;
+        let slot = self.find(client)?;
+        if let Some(tables) = &mut self.tables {
+            tables.index.remove(&client);
+        }
         self.free.push(slot);
         Some(self.take(slot).who)
     }
 
     /// One more client of the user.
     fn enter(&mut self, user: &str) -> Rc<str> {
-        let name = self.users.get_key_value(user).map_or_else(|| Rc::from(user), |(name, _)| Rc::clone(name));
-        *self.users.entry(Rc::clone(&name)).or_default() += 1;
+        let Some(tables) = &mut self.tables else {
+            let same = self.slots.iter().flatten().find(|member| *member.user == *user);
+            return same.map_or_else(|| Rc::from(user), |member| Rc::clone(&member.user));
+        };
+        let name = tables.users.get_key_value(user).map_or_else(|| Rc::from(user), |(name, _)| Rc::clone(name));
+        *tables.users.entry(Rc::clone(&name)).or_default() += 1;
         name
     }
 
     /// Out of its slot and out of the user's count.
     fn take(&mut self, slot: u32) -> Member {
-        let member = self.slots[slot as usize].take().expect("an indexed slot has a member");
+        let member = self.slots[slot as usize].take().expect("a slot that was found has a member");
         self.bytes -= member.bytes();
-        let count = self.users.get_mut(&member.user).expect("a member's user is counted");
-        *count -= 1;
-        if *count == 0 {
-            self.users.remove(&member.user);
+        self.clients -= 1;
+        if let Some(tables) = &mut self.tables {
+            let count = tables.users.get_mut(&member.user).expect("a member's user is counted");
+            *count -= 1;
+            if *count == 0 {
+                tables.users.remove(&member.user);
+            }
         }
         member
     }
@@ -173,7 +228,7 @@ mod tests {
         assert_eq!(presence.remove([2; 16]).as_deref(), Some(&b"d"[..]));
         assert!(!presence.is_empty());
         presence.remove([3; 16]);
-        assert!(presence.is_empty() && presence.users.is_empty() && presence.bytes() == 0);
+        assert!(presence.is_empty() && presence.users() == 0 && presence.bytes() == 0);
     }
 
     #[test]
