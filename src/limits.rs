@@ -28,6 +28,8 @@ pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub const FLUSH_SLICE_US: u32 = 500;
 /// Deliveries in a slice, however slow they are.
 pub const FLUSH_SLICE_DELIVERIES_MIN: u32 = 16;
+/// Signatures of public keys that a shard checks in a turn, some 100 µs each; whoever comes later waits for the next turn.
+pub const COSTLY_TOKENS_PER_TURN: u32 = 16;
 /// The step of the timer wheel: deadlines are kept to this.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Shards of one process: fits the id, and the bitmask of starved senders.

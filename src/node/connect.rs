@@ -99,6 +99,11 @@ impl Node {
                 None => self.end(cx, conn, Disconnect::BadRequest),
             };
         }
+        if !again && !self.may_check(&request.token, false) {
+            self.session(conn).phase = Phase::New;
+            return Done::NoRoom;
+        }
+        let client = &self.settings.client;
         match self.settings.connect_token(&request.token, &self.keys, self.unix_s(cx)) {
             Ok(grant) if grant.user.is_empty() && client.disallow_anonymous_connection_tokens => {
                 self.end(cx, conn, Disconnect::PermissionDenied)

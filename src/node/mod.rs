@@ -40,6 +40,7 @@ use crate::bus::Batch;
 use crate::counters::{Closed, Snapshot};
 use crate::hub::{Feeds, Home, Homes, Out, Turn};
 use crate::ids::{ConnId, ShardId};
+use crate::limits::COSTLY_TOKENS_PER_TURN;
 use crate::outbound::Cast;
 use crate::protocol::{Disconnect, Encoding, Push};
 use crate::shard::{App, Cx, Farewell, Flow, Message, Millis, Route};
@@ -70,6 +71,11 @@ pub struct Node {
     users: users::Users,
     /// Requests that each home has not answered.
     requests: Vec<u32>,
+    /// Costly signatures that may still be checked in this turn, whether somebody found none left, and whether the next turn
+    /// comes at once for that.
+    costly_left: u32,
+    costly_waits: bool,
+    costly_next: bool,
     /// Recoveries that wait for a repair, with whom they are for.
     held_back: VecDeque<(ShardId, Box<str>, mail::Missed)>,
     /// Presence replies that are being made, a slice at a time.
@@ -104,6 +110,9 @@ impl Node {
             kept: HashMap::new(),
             users: users::Users::default(),
             requests: vec![0; shards],
+            costly_left: COSTLY_TOKENS_PER_TURN,
+            costly_waits: false,
+            costly_next: false,
             held_back: VecDeque::new(),
             rosters: VecDeque::new(),
             scratch: home::Frames::default(),
@@ -221,6 +230,8 @@ impl App for Node {
     }
 
     fn sweep(&mut self, cx: &mut Cx<Mail>) {
+        self.costly_left = COSTLY_TOKENS_PER_TURN;
+        self.costly_next = std::mem::take(&mut self.costly_waits);
         if self.home.next_expiry().is_some_and(|at| at <= cx.now()) {
             self.home.expire(cx.now(), &mut { EXPIRY_STEPS });
         }
@@ -230,7 +241,7 @@ impl App for Node {
     }
 
     fn next_sweep(&self) -> Option<Millis> {
-        if self.rosters.is_empty() { self.home.next_expiry() } else { Some(0) }
+        if self.rosters.is_empty() && !self.costly_next { self.home.next_expiry() } else { Some(0) }
     }
 
     fn turn_end(&mut self, cx: &mut Cx<Mail>) {

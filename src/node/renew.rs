@@ -124,6 +124,9 @@ impl Node {
         if token.is_empty() || self.settings.refresh_proxy.is_some() {
             return self.end(cx, conn, Disconnect::BadRequest);
         }
+        if !again && !self.may_check(token, false) {
+            return Done::NoRoom;
+        }
         match self.settings.connect_token(token, &self.keys, self.unix_s(cx)) {
             Ok(grant) if grant.user != self.session(conn).user() => self.end(cx, conn, Disconnect::InvalidToken),
             Ok(grant) if self.channels_changed(conn, &grant) => self.end(cx, conn, Disconnect::InsufficientState),
@@ -204,6 +207,9 @@ impl Node {
         }
         if token.is_empty() {
             return self.refuse(cx, conn, id, ErrorCode::BadRequest);
+        }
+        if !again && !self.may_check(token, true) {
+            return Done::NoRoom;
         }
         match self.subscription_token(cx, conn, channel, token) {
             Ok(grant) => {

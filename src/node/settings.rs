@@ -11,6 +11,7 @@ use crate::grant::ConnectGrant;
 use crate::protocol;
 use crate::ws::Request;
 
+use super::Node;
 use super::session::Headers;
 
 /// Bytes of the headers that one connection may keep for the backend; what is beyond is left out.
@@ -112,6 +113,20 @@ impl Settings {
 
     pub fn connect_token(&self, token: &str, keys: &Keys, now_s: u64) -> Result<ConnectGrant, TokenError> {
         self.tokens.connect(token, keys.connection.as_deref(), now_s)
+    }
+}
+
+impl Node {
+    /// Whether a token may be checked in this turn: signatures of public keys are many times as costly as the others.
+    pub(super) fn may_check(&mut self, token: &str, subscription: bool) -> bool {
+        let own = self.settings.subscription_tokens.as_ref().filter(|_| subscription);
+        if !own.unwrap_or(&self.settings.tokens).is_costly(token) {
+            return true;
+        }
+        let may = self.costly_left > 0;
+        self.costly_waits |= !may;
+        self.costly_left = self.costly_left.saturating_sub(1);
+        may
     }
 }
 

@@ -65,6 +65,9 @@ impl Node {
         raw: &[u8],
         again: bool,
     ) -> Done {
+        if !again && !self.may_check(&request.token, true) {
+            return Done::NoRoom;
+        }
         let token = match self.subscription_token(cx, conn, &request.channel, &request.token) {
             Ok(token) => token,
             Err(TokenFault::Expired) => return self.refuse(cx, conn, id, ErrorCode::TokenExpired),
