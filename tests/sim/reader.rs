@@ -285,7 +285,9 @@ impl Reader {
 
     fn end(&mut self, channel: usize) {
         let seat = &mut self.seats[channel];
-        (seat.stand, seat.by_server) = (Stand::Off, false);
+        // The server may have subscribed and unsubscribed while a subscribe was on its way.
+        seat.stand = if seat.sent.is_some() { Stand::Asked } else { Stand::Off };
+        seat.by_server = false;
         seat.others.clear();
     }
 
@@ -315,7 +317,8 @@ impl Reader {
     fn joined(&mut self, channel: usize, result: pb::SubscribeResult, turn: u64, truth: &mut Truth, seen: &mut Seen) {
         let seat = &mut self.seats[channel];
         let sent = seat.sent.take().expect("it was asked for");
-        assert!(seat.stand == Stand::Asked && result.positioned && result.recoverable && !result.epoch.is_empty());
+        assert_eq!(seat.stand, Stand::Asked, "c{channel}: {result:?}");
+        assert!(result.positioned && result.recoverable && !result.epoch.is_empty(), "c{channel}: {result:?}");
         assert_eq!((result.delta, result.was_recovering), (seat.taste.delta(), sent.since.is_some()));
         seat.stand = Stand::Live;
         let top = (result.epoch.clone(), result.offset);
