@@ -28,7 +28,12 @@ pub(super) enum Done {
 impl Node {
     /// All commands of a message.
     pub(super) fn commands(&mut self, cx: &mut Cx<Mail>, conn: ConnId, message: &Message<'_>) -> Flow {
-        let encoding = self.session(conn).encoding;
+        let session = self.session(conn);
+        let encoding = session.encoding;
+        // What stood behind a connect that was refused means nothing; 3501 would keep the client away for good.
+        if session.phase == Phase::Refused {
+            return Flow::Done;
+        }
         if encoding == Encoding::UniJson {
             return self.uni_message(cx, conn, message);
         }

@@ -25,6 +25,8 @@ use crate::shard::Cx;
 
 /// Told in the connect reply.
 const VERSION: &str = concat!("corecast ", env!("CARGO_PKG_VERSION"));
+/// How long a client that was refused may take to go by itself.
+const REFUSED_LINGER_MS: u64 = 5_000;
 /// A lifetime beyond this is taken as this.
 pub(super) const LIFETIME_S_MAX: u64 = 365 * 24 * 3600;
 
@@ -158,8 +160,9 @@ impl Node {
             return self.end(cx, conn, disconnect);
         }
         self.session(conn).phase = Phase::Refused;
+        cx.set_timer(conn, cx.now() + REFUSED_LINGER_MS);
         self.reply(cx, conn, id, &Reply::Error { code, message, temporary });
-        Done::Yes
+        Done::Ended
     }
 
     /// It is known who it is. `asks`: the channels that the client names may be joined, as far as it could join them.

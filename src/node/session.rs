@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! New ──connect, granted──► Connecting ──all its subscriptions live──► Connected
-//!  └──connect, refused with an error──► Refused: any further command is 3501
-//! New, Connecting or Refused, and the stale delay over: closed with 3502
+//!  └──connect, refused with an error──► Refused: nothing more is looked at, closed a little later
+//! New or Connecting, and the stale delay over: closed with 3502
 //! Connected: a ping due ──► sent ──pong──► due; sent, and the pong timeout over: closed with 3012
 //! ```
 
@@ -216,8 +216,10 @@ impl Node {
     pub(super) fn session_timer(&mut self, cx: &mut Cx<Mail>, conn: ConnId) {
         let timeout = millis(self.settings.client.pong_timeout);
         let session = &mut self.sessions[conn.index()];
-        if session.phase != Phase::Connected {
-            return self.close(cx, conn, Disconnect::Stale);
+        match session.phase {
+            Phase::Connected => {}
+            Phase::Refused => return self.close(cx, conn, Disconnect::ConnectionClosed),
+            Phase::New | Phase::Connecting => return self.close(cx, conn, Disconnect::Stale),
         }
         if session.identity.is_some() && !self.check_expiry(cx, conn) {
             return;

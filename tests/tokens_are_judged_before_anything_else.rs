@@ -1,0 +1,46 @@
+//! Tokens at the door: what a refused connect leaves of its frame, and a storm of tokens that are costly to check.
+
+mod common;
+
+use common::{Client, Server};
+
+const EC_P256: &str = include_str!("../src/auth/tests/fixtures/ec_p256.pem");
+/// ES256, for the user "a", with a signature of zeros.
+const FORGED: &str = concat!(
+    "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhIn0.",
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+);
+/// HS256 with the secret below, for the user "a", expired long ago.
+const SECRET: &str = "a-secret-that-is-long-enough-for-hs256";
+
+fn expired() -> String {
+    let key = corecast::auth::sign::SigningKey::secret(corecast::auth::Hash::S256, SECRET);
+    key.sign(r#"{"sub":"a","exp":1000}"#, None).expect("an HMAC key signs")
+}
+
+#[test]
+fn what_follows_a_connect_with_an_expired_token_in_its_frame_is_dropped_and_the_client_stays_welcome() {
+    let server = Server::with(&[("client.insecure", "false"), ("client.token.hmac_secret_key", SECRET)]);
+    let mut client = Client::fresh(&server);
+    let token = expired();
+    client.send_text(format!(
+        "{{\"id\":1,\"connect\":{{\"token\":\"{token}\"}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"x\"}}}}"
+    ));
+    let reply = client.next();
+    assert_eq!((reply["id"].as_u64(), reply["error"]["code"].as_u64()), (Some(1), Some(109)), "{reply}");
+    // A code from 3500 on would keep the SDK from coming back with a fresh token.
+    let (code, _) = client.closed();
+    assert_eq!(code, 3000);
+}
+
+#[test]
+fn every_token_of_a_storm_is_judged_although_a_turn_checks_a_few() {
+    let server = Server::with(&[("client.insecure", "false"), ("client.token.ecdsa_public_key", EC_P256)]);
+    let mut clients: Vec<_> = (0..100).map(|_| Client::fresh(&server)).collect();
+    for client in &mut clients {
+        client.send_text(format!("{{\"id\":1,\"connect\":{{\"token\":\"{FORGED}\"}}}}"));
+    }
+    for mut client in clients {
+        assert_eq!(client.closed(), (3500, "invalid token".into()));
+    }
+}
