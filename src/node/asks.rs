@@ -1,7 +1,7 @@
 //! What the control thread asks, and what becomes of it here.
 
 use super::access::Options;
-use super::ask::{Ask, History, HistoryQuery, Kept, Member, Place, Who};
+use super::ask::{Answer, Ask, History, HistoryQuery, Kept, Member, Place, Who};
 use super::live::{Purpose, Request};
 use super::packed::{self, Terms};
 use super::{Mail, Node};
@@ -10,8 +10,17 @@ use crate::hub::{self, EpochText, Since, flag};
 use crate::protocol::{Disconnect, ErrorCode, Unsubscribed};
 use crate::shard::Cx;
 
-/// Clients of a presence answer at a time.
-const SLICE: u32 = 4096;
+/// Clients of a presence answer that are copied in one turn.
+const SLICE: u32 = 1024;
+
+/// A presence that the control thread asked for, as far as it is copied.
+pub(super) struct AskedRoll {
+    channel: Box<str>,
+    /// Where the next slice begins.
+    at: u32,
+    members: Vec<Member>,
+    answer: Answer<Result<Vec<Member>, ErrorCode>>,
+}
 
 impl Node {
     pub(super) fn asked(&mut self, cx: &mut Cx<Mail>, ask: Ask) {
@@ -26,7 +35,10 @@ impl Node {
                 self.home.history_remove(&channel);
                 Ok(())
             })),
-            Ask::Presence { channel, answer } => answer(self.presence_asked(&channel)),
+            Ask::Presence { channel, answer } => match self.with_presence(&channel) {
+                Ok(()) => self.asked_rolls.push_back(AskedRoll { channel, at: 0, members: Vec::new(), answer }),
+                Err(error) => answer(Err(error)),
+            },
             Ask::PresenceStats { channel, answer } => {
                 answer(self.with_presence(&channel).map(|()| self.home.presence_stats(&channel)));
             }
@@ -96,16 +108,17 @@ impl Node {
         if self.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
     }
 
-    fn presence_asked(&mut self, channel: &str) -> Result<Vec<Member>, ErrorCode> {
-        self.with_presence(channel)?;
-        let mut members = Vec::new();
-        let mut at = Some(0);
-        while let Some(from) = at {
-            let (entries, next) = self.home.presence_slice(channel, from, SLICE);
-            members.extend(entries.map(|one| member(&one.who)));
-            at = next;
+    /// A slice of each presence that the control thread asked for.
+    pub(super) fn call_asked_rolls(&mut self) {
+        for _ in 0..self.asked_rolls.len() {
+            let Some(AskedRoll { channel, at, mut members, answer }) = self.asked_rolls.pop_front() else { return };
+            let (slice, next) = self.home.presence_slice(&channel, at, SLICE);
+            members.extend(slice.map(|one| member(&one.who)));
+            match next {
+                Some(at) => self.asked_rolls.push_back(AskedRoll { channel, at, members, answer }),
+                None => answer(Ok(members)),
+            }
         }
-        Ok(members)
     }
 
     fn channels_asked(&self, pattern: &str) -> Vec<(Box<str>, u32)> {

@@ -80,6 +80,7 @@ pub struct Node {
     held_back: VecDeque<(ShardId, Box<str>, mail::Missed)>,
     /// Presence replies that are being made, a slice at a time.
     rosters: VecDeque<queries::Roster>,
+    asked_rolls: VecDeque<asks::AskedRoll>,
     scratch: home::Frames,
     keys: settings::Keys,
 }
@@ -115,6 +116,7 @@ impl Node {
             costly_next: false,
             held_back: VecDeque::new(),
             rosters: VecDeque::new(),
+            asked_rolls: VecDeque::new(),
             scratch: home::Frames::default(),
             keys: settings::Keys::default(),
         }
@@ -238,10 +240,14 @@ impl App for Node {
         if !self.rosters.is_empty() {
             self.call_rolls(cx);
         }
+        if !self.asked_rolls.is_empty() {
+            self.call_asked_rolls();
+        }
     }
 
     fn next_sweep(&self) -> Option<Millis> {
-        if self.rosters.is_empty() && !self.costly_next { self.home.next_expiry() } else { Some(0) }
+        let rolls = !self.rosters.is_empty() || !self.asked_rolls.is_empty();
+        if !rolls && !self.costly_next { self.home.next_expiry() } else { Some(0) }
     }
 
     fn turn_end(&mut self, cx: &mut Cx<Mail>) {
