@@ -38,6 +38,8 @@ use world::{Seen, World};
 
 const WORLDS: u64 = 150;
 const STEPS: usize = 3_000;
+/// How often a world with readers comes to rest and is looked at.
+const RESTS: usize = 8;
 
 /// The worlds of one kind.
 fn seeds(kind: u64, worlds: u64) -> std::ops::Range<u64> {
@@ -131,8 +133,8 @@ fn run_lives(kind: u64, worlds: u64, story: impl Fn(&mut fastrand::Rng) -> (Boun
         let mut random = fastrand::Rng::with_seed(seed);
         let (bounds, story) = story(&mut random);
         let mut world = Lives::new(&bounds, story, random);
-        for _ in 0..2 {
-            (0..STEPS / 2).for_each(|_| world.step());
+        for _ in 0..RESTS {
+            (0..STEPS / RESTS).for_each(|_| world.step());
             world.settle();
             world.check();
         }

@@ -64,7 +64,7 @@ impl Cluster {
             mailbox_batches_max: bounds.mailbox_batches,
             mail_per_turn: 5,
             read_bytes_per_turn: 200,
-            subscribe_requests_max: 2,
+            subscribe_requests_max: random.u32(1..4),
             turn_bytes_max: 500,
             ..EngineLimits::default()
         });

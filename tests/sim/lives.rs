@@ -208,9 +208,9 @@ impl Lives {
                     self.readers[index].publish(channel, payload(n));
                 }
             }
-            45..48 => reader.ask_presence(channel),
-            48..50 => reader.ask_history(channel),
-            50..94 => {
+            45..50 => reader.ask_presence(channel),
+            50..54 => reader.ask_history(channel),
+            54..94 => {
                 let room = self.random.usize(..2_000);
                 self.read(index, room);
             }

@@ -344,6 +344,8 @@ impl Reader {
         let count = result.publications.len();
         *(if count > 0 { &mut seen.recovered } else { &mut seen.nothing_missed }) += 1;
         seen.recovered_publications += count as u64;
+        // The server may have been here meanwhile: what it brought comes again.
+        seat.place = Some(top);
         for publication in result.publications {
             self.published(channel, publication, truth, seen);
         }
