@@ -27,6 +27,7 @@ const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
     ("messages", "Messages received whole, control frames not counted", |c| c.messages_in),
     ("replies", "Messages queued for peers one by one", |c| c.replies),
     ("publications", "Publications stamped by this shard as home", |c| c.publications),
+    ("encodings", "Publications written out, once per form in use", |c| c.encodings),
     ("deliveries", "Publications times their subscribers", |c| c.deliveries),
     ("socket_reads", "Reads from client sockets", |c| c.reads),
     ("socket_writes", "Writes to client sockets", |c| c.writes),
