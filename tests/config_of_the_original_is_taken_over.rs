@@ -52,8 +52,9 @@ fn what_clients_may_is_taken_over() {
         (client.user_connection_limit, client.connection_limit, client.connection_rate_limit),
         (8, 100_000, 500)
     );
-    assert!(client.subscribe_to_user_personal_channel.single_connection);
-    assert_eq!(config.personal_channel("42"), "personal:#42");
+    let personal = &client.subscribe_to_user_personal_channel;
+    assert!(personal.single_connection);
+    assert_eq!(config.channel.personal(&personal.personal_channel_namespace, "42"), "personal:#42");
     let codes = &client.connect_code_to_unidirectional_disconnect;
     assert_eq!((codes.enabled, codes.transforms[0].code, codes.transforms[0].to_code), (true, 401, 4401));
 }

@@ -199,12 +199,6 @@ impl Config {
         config
     }
 
-    /// The channel that every connection of the user is subscribed to, where
-    /// `client.subscribe_to_user_personal_channel` is enabled.
-    pub fn personal_channel(&self, user: &str) -> String {
-        self.channel.personal(&self.client.subscribe_to_user_personal_channel.personal_channel_namespace, user)
-    }
-
     /// Settings that may stay as they are but surprise: one sentence each.
     pub fn remarks(&self) -> Vec<String> {
         check::remarks(self)

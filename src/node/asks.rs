@@ -4,14 +4,12 @@ use super::access::Options;
 use super::ask::{Answer, Ask, History, HistoryQuery, Kept, Member, Place, Who};
 use super::live::{Purpose, Request};
 use super::packed::{self, Terms};
+use super::queries::ROLL_SLICE;
 use super::{Mail, Node};
 use crate::grant::{Publish, SubscribeGrant};
-use crate::hub::{self, EpochText, Since, flag};
+use crate::hub::{self, EpochText, Position, Since, flag};
 use crate::protocol::{Disconnect, ErrorCode, Unsubscribed};
 use crate::shard::Cx;
-
-/// Clients of a presence answer that are copied in one turn.
-const SLICE: u32 = 1024;
 
 /// A presence that the control thread asked for, as far as it is copied.
 pub(super) struct AskedRoll {
@@ -27,14 +25,9 @@ impl Node {
         match ask {
             Ask::Publish { channel, publish, answer } => answer(self.publish_asked(cx, &channel, &publish)),
             Ask::History { channel, query, answer } => answer(self.history_asked(cx, &channel, &query)),
-            Ask::HistoryRemove { channel, answer } => answer(self.namespace_of(&channel).map(|_| ()).and_then(|()| {
-                let namespace = self.namespace_of(&channel)?;
-                if !namespace.has_history() {
-                    return Err(ErrorCode::NotAvailable);
-                }
-                self.home.history_remove(&channel);
-                Ok(())
-            })),
+            Ask::HistoryRemove { channel, answer } => {
+                answer(self.with_history(&channel).map(|()| self.home.history_remove(&channel)));
+            }
             Ask::Presence { channel, answer } => match self.with_presence(&channel) {
                 Ok(()) => self.asked_rolls.push_back(AskedRoll { channel, at: 0, members: Vec::new(), answer }),
                 Err(error) => answer(Err(error)),
@@ -77,15 +70,11 @@ impl Node {
         }
         let mut terms = Terms::of(publish);
         terms.delta |= namespace.delta_publish;
-        let place =
-            |at: crate::hub::Position| Place { offset: at.offset, epoch: EpochText::of(at.epoch).as_str().into() };
         Ok(self.publish_at_home(cx, channel, &publish.data, None, &terms, false).position().map(place))
     }
 
     fn history_asked(&mut self, cx: &mut Cx<Mail>, channel: &str, query: &HistoryQuery) -> Result<History, ErrorCode> {
-        if !self.namespace_of(channel)?.has_history() {
-            return Err(ErrorCode::NotAvailable);
-        }
+        self.with_history(channel)?;
         if query.reverse && query.since.as_ref().is_some_and(|since| since.offset == 0) {
             return Err(ErrorCode::BadRequest);
         }
@@ -101,7 +90,11 @@ impl Node {
             tags: packed::Kept::of(record).tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         });
         let publications = publications.collect();
-        Ok(History { publications, top: Place { offset: top.offset, epoch: EpochText::of(top.epoch).as_str().into() } })
+        Ok(History { publications, top: place(top) })
+    }
+
+    fn with_history(&self, channel: &str) -> Result<(), ErrorCode> {
+        if self.namespace_of(channel)?.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
     }
 
     fn with_presence(&self, channel: &str) -> Result<(), ErrorCode> {
@@ -112,7 +105,7 @@ impl Node {
     pub(super) fn call_asked_rolls(&mut self) {
         for _ in 0..self.asked_rolls.len() {
             let Some(AskedRoll { channel, at, mut members, answer }) = self.asked_rolls.pop_front() else { return };
-            let (slice, next) = self.home.presence_slice(&channel, at, SLICE);
+            let (slice, next) = self.home.presence_slice(&channel, at, ROLL_SLICE);
             members.extend(slice.map(|one| member(&one.who)));
             match next {
                 Some(at) => self.asked_rolls.push_back(AskedRoll { channel, at, members, answer }),
@@ -187,6 +180,10 @@ impl Node {
         }
         meant.len() as u32
     }
+}
+
+fn place(at: Position) -> Place {
+    Place { offset: at.offset, epoch: EpochText::of(at.epoch).as_str().into() }
 }
 
 fn member(who: &[u8]) -> Member {

@@ -9,9 +9,8 @@ use super::session::Phase;
 use super::{Mail, Node};
 use crate::backend::{Answer, Call, Caller, Question};
 use crate::config::NoRpc;
-use crate::hub::flag;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Encoding, ErrorCode, Reply, Unsubscribed};
+use crate::protocol::{Body, Command, Encoding, ErrorCode, Reply};
 use crate::shard::Cx;
 
 /// A command that waits for the backend.
@@ -125,9 +124,8 @@ impl Node {
             (Reason::ConnectKey | Reason::SubscribeKey | Reason::RefreshKey | Reason::SubRefreshKey, _) => {
                 self.decide_again(cx, conn, &raw)
             }
-            (reason, Answer::Disconnect { code, reason: words }) => {
-                let _ = reason;
-                self.close_with(cx, conn, code, words.into());
+            (_, Answer::Disconnect { code, reason }) => {
+                self.close_with(cx, conn, code, reason.into());
                 Done::Ended
             }
             (Reason::Connect, Answer::Connect(grant)) => self.connect_granted(cx, conn, id, &raw, grant),
@@ -145,7 +143,7 @@ impl Node {
             (Reason::Subscribe, Answer::Subscribe(grant)) => self.subscribe_granted(cx, conn, id, &raw, grant),
             (Reason::Publish { channel, data }, Answer::Publish(publish)) => {
                 let done = self.publish_granted(cx, ReplyTo { conn, id }, &channel, &data, &publish);
-                if done == Done::NoRoom { self.refuse(cx, conn, id, ErrorCode::TooManyRequests) } else { done }
+                self.refused_without_room(cx, conn, id, done)
             }
             (Reason::Rpc, Answer::Rpc { data }) => {
                 self.reply(cx, conn, id, &Reply::Rpc { data: &data });
@@ -157,21 +155,13 @@ impl Node {
 
     /// The command that waited for a key, with the key or without it.
     fn decide_again(&mut self, cx: &mut Cx<Mail>, conn: ConnId, raw: &[u8]) -> Done {
-        let encoding = self.session(conn).encoding;
-        if encoding == Encoding::UniJson {
-            return match Encoding::connect_request(raw) {
-                Ok(request) => self.identify(cx, conn, 0, &request, raw, true),
-                Err(_) => Done::Ended,
-            };
-        }
-        let Some(Ok((command, _))) = encoding.commands(raw, 0).next() else { return Done::Ended };
-        let id = command.id;
-        match command.body {
+        let Some(Command { id, body }) = waited(self.session(conn).encoding, raw) else { return Done::Ended };
+        match body {
             Body::Connect(request) => self.identify(cx, conn, id, &request, raw, true),
-            Body::Subscribe(request) => match self.subscribe(cx, conn, id, &request, raw, true) {
-                Done::NoRoom => self.refuse(cx, conn, id, ErrorCode::TooManyRequests),
-                done => done,
-            },
+            Body::Subscribe(request) => {
+                let done = self.subscribe(cx, conn, id, &request, raw, true);
+                self.refused_without_room(cx, conn, id, done)
+            }
             Body::Refresh { token } => self.refresh(cx, conn, id, &token, raw, true),
             Body::SubRefresh { channel, token, .. } => self.sub_refresh(cx, conn, id, &channel, &token, raw, true),
             _ => Done::Yes,
@@ -186,21 +176,11 @@ impl Node {
         raw: &[u8],
         grant: crate::grant::ConnectGrant,
     ) -> Done {
-        let encoding = self.session(conn).encoding;
         if self.session(conn).phase != Phase::Connecting {
             return Done::Ended;
         }
-        if encoding == Encoding::UniJson {
-            return match Encoding::connect_request(raw) {
-                Ok(request) => self.granted(cx, conn, 0, &request, grant, false),
-                Err(_) => Done::Ended,
-            };
-        }
-        match encoding.commands(raw, 0).next() {
-            Some(Ok((command, _))) => match command.body {
-                Body::Connect(request) => self.granted(cx, conn, id, &request, grant, false),
-                _ => Done::Ended,
-            },
+        match waited(self.session(conn).encoding, raw) {
+            Some(Command { body: Body::Connect(request), .. }) => self.granted(cx, conn, id, &request, grant, false),
             _ => Done::Ended,
         }
     }
@@ -214,8 +194,7 @@ impl Node {
         grant: crate::grant::SubscribeGrant,
     ) -> Done {
         let encoding = self.session(conn).encoding;
-        let Some(Ok((command, _))) = encoding.commands(raw, 0).next() else { return Done::Ended };
-        let Body::Subscribe(request) = command.body else { return Done::Ended };
+        let Some(Command { body: Body::Subscribe(request), .. }) = waited(encoding, raw) else { return Done::Ended };
         // Meanwhile the server API may have made the same subscription.
         if self.subscription(conn, &request.channel).is_some() {
             return self.refuse(cx, conn, id, ErrorCode::AlreadySubscribed);
@@ -224,10 +203,13 @@ impl Node {
             Ok(namespace) => Options::granted(namespace, grant),
             Err(error) => return self.refuse(cx, conn, id, error),
         };
-        match self.subscribe_with(cx, conn, id, &request, options) {
-            Done::NoRoom => self.refuse(cx, conn, id, ErrorCode::TooManyRequests),
-            done => done,
-        }
+        let done = self.subscribe_with(cx, conn, id, &request, options);
+        self.refused_without_room(cx, conn, id, done)
+    }
+
+    /// A command that waited for an answer cannot be offered again.
+    fn refused_without_room(&mut self, cx: &mut Cx<Mail>, conn: ConnId, id: u32, done: Done) -> Done {
+        if done == Done::NoRoom { self.refuse(cx, conn, id, ErrorCode::TooManyRequests) } else { done }
     }
 
     /// The backend that renews this connection did not answer: it is asked again a little later, and the connection stays.
@@ -245,13 +227,15 @@ impl Node {
         let Some(sub) = self.subscription(conn, channel) else { return Done::Yes };
         match answer {
             Answer::SubRefresh(renewal) => self.sub_renewed(cx, conn, sub, None, renewal),
-            _ if self.feeds.flags_of(sub) & flag::SERVER != 0 => {
-                self.end(cx, conn, crate::protocol::Disconnect::SubscriptionExpired)
-            }
-            _ => {
-                self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);
-                Done::Yes
-            }
+            _ => self.subscription_over(cx, conn, sub),
         }
     }
+}
+
+/// The command that waited, from its bytes as they came: a unidirectional client's is a connect request by itself.
+fn waited(encoding: Encoding, raw: &[u8]) -> Option<Command<'_>> {
+    if encoding == Encoding::UniJson {
+        return Encoding::connect_request(raw).ok().map(|request| Command { id: 0, body: Body::Connect(request) });
+    }
+    encoding.commands(raw, 0).next()?.ok().map(|(command, _)| command)
 }

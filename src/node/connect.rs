@@ -331,7 +331,7 @@ impl Node {
         let result = ConnectResult {
             client: super::packed::client_text(session.client, &mut text),
             version: VERSION,
-            expiry: Expiry((renews && ends_at > 0).then(|| ends_at.saturating_sub(now) as u32)),
+            expiry: Expiry::at(if renews { ends_at } else { 0 }, now),
             data: &data,
             subs: &results,
             ping_s,

@@ -116,9 +116,9 @@ impl Texts<'_> {
     pub fn result<'s>(&'s self, now_s: u64, publications: &'s [Publication<'s>]) -> SubscribeResult<'s> {
         let outcome = self.outcome;
         let has = |flags| outcome.flags & flags != 0;
-        let renews = has(flag::CLIENT_REFRESH) && outcome.expire_at > 0;
+        let ends_at = if has(flag::CLIENT_REFRESH) { outcome.expire_at } else { 0 };
         SubscribeResult {
-            expiry: Expiry(renews.then(|| outcome.expire_at.saturating_sub(now_s) as u32)),
+            expiry: Expiry::at(ends_at, now_s),
             recoverable: has(flag::RECOVERABLE),
             epoch: if has(flag::POSITIONED) { self.epoch.as_str() } else { "" },
             publications,

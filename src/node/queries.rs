@@ -14,8 +14,8 @@ use crate::protocol::{Encoding, ErrorCode, HistoryRequest, HistoryResult, Reply}
 use crate::shard::Cx;
 use crate::ws::{self, Opcode};
 
-/// Clients of a presence reply that are written in one turn.
-const ROLL_SLICE: u32 = 1024;
+/// Clients of one presence answer that are looked at in one turn.
+pub(super) const ROLL_SLICE: u32 = 1024;
 
 /// A presence reply that is being made, for all who asked before it was begun.
 pub(super) struct Roster {

@@ -181,7 +181,7 @@ impl Node {
         }
         self.arm(cx, conn);
         if let Some(id) = id {
-            let expiry = Expiry((expire_at > 0).then(|| (expire_at - now) as u32));
+            let expiry = Expiry::at(expire_at, now);
             self.reply(cx, conn, id, &Reply::Refresh { client: "", version: "", expiry });
         }
         Done::Yes
@@ -239,13 +239,7 @@ impl Node {
         if renewal.expired || expire_at > 0 && expire_at <= now {
             return match id {
                 Some(id) => self.refuse(cx, conn, id, ErrorCode::Expired),
-                None if self.feeds.flags_of(sub) & flag::SERVER != 0 => {
-                    self.end(cx, conn, Disconnect::SubscriptionExpired)
-                }
-                None => {
-                    self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);
-                    Done::Yes
-                }
+                None => self.subscription_over(cx, conn, sub),
             };
         }
         let detail = self.feeds.detail_mut(sub).get_or_insert_default();
@@ -257,9 +251,17 @@ impl Node {
             self.watch_subscription(cx, conn, expire_at);
         }
         if let Some(id) = id {
-            let expiry = Expiry((expire_at > 0).then(|| (expire_at - now) as u32));
-            self.reply(cx, conn, id, &Reply::SubRefresh(expiry));
+            self.reply(cx, conn, id, &Reply::SubRefresh(Expiry::at(expire_at, now)));
         }
+        Done::Yes
+    }
+
+    /// A subscription that was not renewed ends, and with one of the server's own the connection.
+    pub(super) fn subscription_over(&mut self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32) -> Done {
+        if self.feeds.flags_of(sub) & flag::SERVER != 0 {
+            return self.end(cx, conn, Disconnect::SubscriptionExpired);
+        }
+        self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);
         Done::Yes
     }
 
@@ -270,7 +272,7 @@ impl Node {
         }
         let now = self.unix_s(cx);
         let expire_at = self.session(conn).identity.as_ref().map_or(0, |identity| identity.expire_at);
-        let expiry = Expiry((expire_at > 0).then(|| expire_at.saturating_sub(now) as u32));
+        let expiry = Expiry::at(expire_at, now);
         self.push(cx, conn, |encoding, out| encoding.push(out, "", &Push::Refresh(expiry)));
     }
 }

@@ -71,6 +71,13 @@ pub enum Push<'a> {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Expiry(pub Option<u32>);
 
+impl Expiry {
+    /// Both are seconds since 1970; 0 is never.
+    pub fn at(expire_at: u64, now: u64) -> Self {
+        Self((expire_at > 0).then(|| expire_at.saturating_sub(now) as u32))
+    }
+}
+
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct ConnectResult<'a> {
     /// The connection's public id.

@@ -97,28 +97,20 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
     );
     let mend = "make it shorter, such as \"8s\", or the interval longer: one ping is open at a time";
     hold(client.pong_timeout < ping, "client.pong_timeout", what, mend);
-    for (name, span) in [
-        ("client.pong_timeout", client.pong_timeout),
+    let spans = [
         ("client.stale_close_delay", client.stale_close_delay),
         ("client.expired_close_delay", client.expired_close_delay),
         ("client.expired_sub_close_delay", client.expired_sub_close_delay),
         ("engine.upgrade_timeout", config.engine.upgrade_timeout),
         ("engine.close_timeout", config.engine.close_timeout),
         ("engine.linger_timeout", config.engine.linger_timeout),
-    ] {
+    ];
+    for (name, span) in [("client.pong_timeout", client.pong_timeout)].into_iter().chain(spans) {
         let what = format!("{} is less than the step of the timers, {}", show_duration(span), show_duration(TICK));
         hold(span >= TICK, name, what, "write at least \"100ms\"");
     }
-    for (name, span) in [
-        ("client.ping_interval", ping),
-        ("client.stale_close_delay", client.stale_close_delay),
-        ("client.expired_close_delay", client.expired_close_delay),
-        ("client.expired_sub_close_delay", client.expired_sub_close_delay),
-        ("engine.upgrade_timeout", config.engine.upgrade_timeout),
-        ("engine.close_timeout", config.engine.close_timeout),
-        ("engine.linger_timeout", config.engine.linger_timeout),
-        ("shutdown.timeout", config.shutdown_timeout),
-    ] {
+    let shutdown = ("shutdown.timeout", config.shutdown_timeout);
+    for (name, span) in [("client.ping_interval", ping)].into_iter().chain(spans).chain([shutdown]) {
         let what = format!("{} is more than an hour", show_duration(span));
         hold(span <= Duration::from_secs(3600), name, what, "write at most \"1h\"");
     }

@@ -26,13 +26,6 @@ impl<D> Feeds<D> {
         self.leave(sub)
     }
 
-    /// Ends the first subscription of a connection that is gone.
-    pub fn unsubscribe_first(&mut self, first: &mut u32) -> Option<Left> {
-        let sub = *first;
-        *first = self.subs[sub as usize].next;
-        self.leave(sub)
-    }
-
     fn leave(&mut self, sub: u32) -> Option<Left> {
         self.subscriptions -= 1;
         let Sub { feed: key, state, flags, place, .. } = self.subs[sub as usize];

@@ -409,21 +409,8 @@ impl<D> Feeds<D> {
         self.subs[sub as usize].conn
     }
 
-    pub fn id_of(&self, sub: u32) -> SubId {
-        SubId { slot: sub, serial: self.subs[sub as usize].serial }
-    }
-
     pub fn name_of(&self, sub: u32) -> Rc<str> {
         Rc::clone(&self.feeds[self.subs[sub as usize].feed as usize].name)
-    }
-
-    pub fn form_of(&self, sub: u32) -> Form {
-        self.feeds[self.subs[sub as usize].feed as usize].form
-    }
-
-    /// Where the subscription's feed stands.
-    pub fn position_of(&self, sub: u32) -> Position {
-        self.feeds[self.subs[sub as usize].feed as usize].position
     }
 
     pub fn flags_of(&self, sub: u32) -> u8 {

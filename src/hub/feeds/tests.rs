@@ -147,7 +147,7 @@ fn a_connection_finds_its_subscriptions_by_name() {
     assert_eq!(feeds.find(first, "b"), None);
     assert_eq!(feeds.of_conn(first).count(), 2);
     while first != NO_SUB {
-        assert!(feeds.unsubscribe_first(&mut first).is_some(), "each was its channel's only one");
+        assert!(feeds.unsubscribe(first, &mut first).is_some(), "each was its channel's only one");
     }
     assert!(feeds.feeds.is_empty() && feeds.subs.is_empty() && feeds.names.is_empty());
 }
@@ -203,7 +203,7 @@ fn a_fresh_one_that_leaves_leaves_nothing_behind() {
         feeds.answer(joined.feed, Top::default());
     }
     for first in &mut lists {
-        feeds.unsubscribe_first(first);
+        feeds.unsubscribe(*first, first);
     }
     assert!(feeds.feeds.is_empty() && feeds.subs.is_empty());
 }
