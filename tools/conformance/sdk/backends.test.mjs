@@ -60,7 +60,7 @@ scenarios('backends', {
   })
 
   both('refresh: the application prolongs, again and again', async (kit) => {
-    const client = await kit.connected(connect(kit, { expire_at: now() + 1, meta: { refresh: { result: { expire_at: now() + 3 } } } }))
+    const client = await kit.connected(connect(kit, { expire_at: now() + 2, meta: { refresh: { result: { expire_at: now() + 3 } } } }))
     const lost = []
     client.on('connecting', (context) => lost.push(context))
     await until(WAIT_MS, 'the refresh', () => calls(kit, 'refresh').length)
@@ -69,7 +69,7 @@ scenarios('backends', {
   })
 
   both('refresh: the application lets it expire', async (kit) => {
-    const client = await kit.connected(connect(kit, { expire_at: now() + 1, meta: { refresh: { result: { expired: true } } } }))
+    const client = await kit.connected(connect(kit, { expire_at: now() + 2, meta: { refresh: { result: { expired: true } } } }))
     const { code, reason } = await event(client, 'connecting', 'the end')
     assert.deepEqual({ code, reason }, { code: 3005, reason: 'connection expired' })
   })
@@ -97,7 +97,7 @@ scenarios('backends', {
 
   both('sub_refresh: the application prolongs', async (kit) => {
     const client = await kit.connected(connect(kit, { meta: { sub_refresh: { result: { expire_at: now() + 100 } } } }))
-    const { subscription } = await kit.subscribed(client, `px:${kit.tag}`, { data: kit.pack({ reply: { result: { expire_at: now() + 1 } } }) })
+    const { subscription } = await kit.subscribed(client, `px:${kit.tag}`, { data: kit.pack({ reply: { result: { expire_at: now() + 2 } } }) })
     await until(WAIT_MS, 'the question', () => calls(kit, 'sub_refresh').length)
     assert.equal(calls(kit, 'sub_refresh')[0].body.channel, `px:${kit.tag}`)
     assert.equal(subscription.state, 'subscribed')
@@ -105,7 +105,7 @@ scenarios('backends', {
 
   both('sub_refresh: the application lets it expire', async (kit) => {
     const client = await kit.connected(connect(kit, { meta: { sub_refresh: { result: { expired: true } } } }))
-    const { subscription } = await kit.subscribed(client, `px:${kit.tag}`, { data: kit.pack({ reply: { result: { expire_at: now() + 1 } } }) })
+    const { subscription } = await kit.subscribed(client, `px:${kit.tag}`, { data: kit.pack({ reply: { result: { expire_at: now() + 2 } } }) })
     const { code, reason } = await event(subscription, 'subscribing', 'the end')
     assert.deepEqual({ code, reason }, { code: 2501, reason: 'subscription expired' })
   })

@@ -140,7 +140,7 @@ scenarios('subscribing', { config }, (both, site) => {
     const channel = `closed-${kit.tag}`
     const client = await connectedUser(kit)
     let asked = 0
-    const { subscription } = await kit.subscribed(client, channel, { token: subToken(kit, channel, { exp: now() + 1 }), getToken: async () => {
+    const { subscription } = await kit.subscribed(client, channel, { token: subToken(kit, channel, { exp: now() + 2 }), getToken: async () => {
       if (!asked++) await until(WAIT_MS, 'the end', () => subscription.state !== 'subscribed')
       return subToken(kit, channel, { exp: now() + 300 })
     } })

@@ -174,12 +174,12 @@ scenarios('clocks', {
   both('close 3502: no connect', async (kit) => assert.deepEqual(await (await kit.bare()).closing(), { code: 3502, reason: 'stale' }))
   both('close 3012: no pong', async (kit) => assert.deepEqual(await (await kit.bareConnected({ answerPings: false })).closing(), { code: 3012, reason: 'no pong' }))
   both('close 3005: a token that ran out', async (kit) => {
-    const bare = await kit.bareConnected({ connect: { token: ending(1, { sub: kit.user }) } })
+    const bare = await kit.bareConnected({ connect: { token: ending(2, { sub: kit.user }) } })
     assert.deepEqual(await bare.closing(), { code: 3005, reason: 'connection expired' })
   })
   both('unsubscribe 2501: a subscription that ran out', async (kit) => {
     const bare = await kit.bareConnected({ connect: { token: jwt({ sub: kit.user }) } })
-    bare.send({ id: 2, subscribe: { channel: kit.tag, token: jwt({ sub: kit.user, channel: kit.tag, exp: now() + 1 }) } })
+    bare.send({ id: 2, subscribe: { channel: kit.tag, token: jwt({ sub: kit.user, channel: kit.tag, exp: now() + 2 }) } })
     assert.equal((await bare.reply(2)).subscribe.expires, true)
     const { push } = await bare.line((line) => line.push?.unsubscribe, 'the end of the subscription')
     assert.deepEqual(push, { channel: kit.tag, unsubscribe: { code: 2501, reason: 'subscription expired' } })

@@ -104,13 +104,13 @@ scenarios('connections', {
   })
 
   both('a token nobody refreshes ends the connection with 3005', async (kit) => {
-    const bare = await kit.bareConnected({ connect: { token: ending(1, { sub: kit.user }) } })
+    const bare = await kit.bareConnected({ connect: { token: ending(2, { sub: kit.user }) } })
     assert.deepEqual(await bare.closing(), { code: 3005, reason: 'connection expired' })
   })
 
   both('the SDK comes back with a new token after 3005', async (kit) => {
     let asked = 0
-    const client = await kit.connected({ token: ending(1, { sub: kit.user }), getToken: async () => {
+    const client = await kit.connected({ token: ending(2, { sub: kit.user }), getToken: async () => {
       // The first answer takes too long, so that the server gives up on this connection.
       if (!asked++) await until(WAIT_MS, 'the disconnect', () => client.state !== 'connected')
       return ending(300, { sub: kit.user })
