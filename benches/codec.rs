@@ -181,7 +181,7 @@ fn upgrades(c: &mut Criterion) {
             out.clear();
             let request = upgrade::parse(black_box(UPGRADE)).expect("valid").expect("whole");
             let upgrade = request.upgrade.expect("an upgrade");
-            corecast::ws::accept(&mut out, upgrade.key, upgrade.protocols().next());
+            corecast::ws::accept(&mut out, upgrade.key, upgrade.protocols().next(), None);
             out.len()
         })
     });

@@ -191,7 +191,7 @@ fn accept() -> Box<dyn FnMut()> {
         for _ in 0..10 {
             out.clear();
             let request = upgrade::parse(black_box(REQUEST)).expect("valid").expect("whole");
-            corecast::ws::accept(&mut out, request.upgrade.expect("an upgrade").key, None);
+            corecast::ws::accept(&mut out, request.upgrade.expect("an upgrade").key, None, None);
         }
     })
 }

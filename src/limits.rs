@@ -30,6 +30,10 @@ pub const FLUSH_SLICE_US: u32 = 500;
 pub const FLUSH_SLICE_DELIVERIES_MIN: u32 = 16;
 /// Signatures of public keys that a shard checks in a turn, some 100 µs each; whoever comes later waits for the next turn.
 pub const COSTLY_TOKENS_PER_TURN: u32 = 16;
+/// Bytes of compressed messages that a shard inflates in a turn, about; whose message comes behind waits for the next.
+pub const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Scratch buffers of compression above this are given back to the allocator.
+pub const SQUEEZE_KEPT_BYTES_MAX: usize = 256 * 1024;
 /// The step of the timer wheel: deadlines are kept to this.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Shards of one process: fits the id, and the bitmask of starved senders.
@@ -38,6 +42,40 @@ pub const SHARDS_MAX: usize = 256;
 const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
 const _: () = assert!(UPGRADE_BYTES_MAX < RECEIVE_BYTES);
 const _: () = assert!(CLIENT_HEADER_BYTES_MAX == SERVER_HEADER_BYTES_MAX + 4);
+
+/// permessage-deflate (RFC 7692), as the operator wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Compression {
+    pub enabled: bool,
+    /// Messages below it go as they are: a header and the time cost more than it saves.
+    pub min_bytes: usize,
+    /// `1..=9`.
+    pub level: u32,
+    /// `9..=15`: the base-2 logarithm of the largest window.
+    pub window_bits: u32,
+    /// Each direction of a connection may have a context of its own: up to 300 KiB towards the client, 40 from it.
+    pub server_takeover: bool,
+    pub client_takeover: bool,
+    /// Connections of a shard that have contexts; who comes later gets none.
+    pub contexts_max: u32,
+    /// Bytes of one message inflated; past it the connection closes with 1009. 0: as `message_bytes_max`.
+    pub inflated_bytes_max: usize,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            min_bytes: 256,
+            level: 1,
+            window_bits: 15,
+            server_takeover: false,
+            client_takeover: false,
+            contexts_max: 1024,
+            inflated_bytes_max: 0,
+        }
+    }
+}
 
 /// The engine's settings that an operator may move: one copy per shard.
 #[derive(Clone, Debug)]
@@ -71,6 +109,17 @@ pub struct EngineLimits {
     pub subscribe_requests_max: u32,
     /// Bytes of turn buffers: past it no more mail is taken until the open flush has ended.
     pub turn_bytes_max: usize,
+    pub compression: Compression,
+}
+
+impl EngineLimits {
+    /// Bytes of one message, inflated.
+    pub fn inflated_bytes_max(&self) -> usize {
+        match self.compression.inflated_bytes_max {
+            0 => self.message_bytes_max,
+            bytes => bytes,
+        }
+    }
 }
 
 impl Default for EngineLimits {
@@ -90,6 +139,7 @@ impl Default for EngineLimits {
             mail_bytes_max: 16 * 1024 * 1024,
             subscribe_requests_max: 4096,
             turn_bytes_max: 16 * 1024 * 1024,
+            compression: Compression::default(),
         }
     }
 }

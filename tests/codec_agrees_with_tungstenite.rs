@@ -79,6 +79,7 @@ fn note(event: Event<'_>) -> Seen {
     match event {
         Event::Message { text, payload, .. } => message(text, payload.to_vec()),
         Event::Assembled { text, payload } => message(text, payload),
+        Event::Compressed { .. } => unreachable!("compression was not agreed on"),
         Event::Ping(payload) => Seen::Ping(payload.to_vec()),
         Event::Pong(payload) => Seen::Pong(payload.to_vec()),
         Event::Close(close) => Seen::Close(close.map(|(code, reason)| (code, reason.to_owned()))),

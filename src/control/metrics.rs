@@ -45,6 +45,12 @@ const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
     ("tokens_refused", "Tokens that were not believed, expired ones not counted", |c| c.tokens_refused),
     ("backend_questions", "Questions of this shard to backends and for key sets", |c| c.backend_calls),
     ("backend_questions_failed", "Of them, those without a good answer", |c| c.backend_failures),
+    ("deflate_connections", "Connections that agreed on compression", |c| c.deflate_agreed),
+    ("deflates", "Messages that went through a compressor: a publication once for all", |c| c.deflates),
+    ("deflate_input_bytes", "Bytes of such messages before", |c| c.deflate_bytes_in),
+    ("deflate_output_bytes", "Bytes of such messages after", |c| c.deflate_bytes_out),
+    ("inflates", "Compressed messages of clients", |c| c.inflates),
+    ("inflate_output_bytes", "Bytes of such messages, inflated", |c| c.inflate_bytes_out),
     ("flushes_cut", "Flushes that ended in a later turn than they began in", |c| c.flushes_cut),
     ("log_lost", "Log records that found the ring to the control thread full", |c| c.log_lost),
 ];
@@ -57,6 +63,7 @@ const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("history_bytes", "Bytes of the histories that this shard keeps", |s| s.history_bytes),
     ("backlog_bytes", "Bytes that wait for slow peers", |s| s.backlog_bytes),
     ("spill_bytes", "Bytes held in partly received messages", |s| s.spill_bytes),
+    ("deflate_contexts", "Connections with compression contexts of their own", |s| s.deflate_contexts),
 ];
 
 const PROXY_COUNTERS: &[(&str, &str, Read<ProxySnapshot>)] = &[

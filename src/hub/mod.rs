@@ -36,7 +36,7 @@ pub use stream::{History, Query, Record, Records, Recovery, RecoveryMode, Since,
 /// How a publication is written for a subscriber. Encoded once per form in use, whatever the number of subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Form {
-    /// Which encoding, by the caller's own index.
+    /// Which encoding and compression, by the caller's own index.
     pub wire: u8,
     /// Publications come as differences to the one before.
     pub delta: bool,

@@ -51,7 +51,7 @@ impl Node {
             }
             Mail::Answer { conn, frame } => {
                 self.requests[from.index()] -= 1;
-                cx.reply_frames(conn, batch.bytes(frame));
+                cx.reply_frame(conn, batch.bytes(frame));
                 self.paid(cx, conn);
             }
             Mail::UserEnter { user, conn } => self.user_enters(cx, from, name(user), conn),

@@ -1,113 +1,17 @@
-//! A home's side of what shards tell each other: it stamps, encodes each form that somebody needs once, and hands it to each
+//! A home's side of what shards tell each other: it stamps, has each form that somebody needs encoded (`forms`), and hands it to each
 //! shard that has subscribers; it answers subscribers, in the same order.
 
+use super::forms::{Content, Wire};
 use super::mail::Missed;
 use super::packed::{Kept, Terms, Who};
 use super::publish::{is_json, one_line};
 use super::session::opcode;
 use super::{Mail, Node};
-use crate::delta;
-use crate::hub::{At, Delivery, Draft, EpochText, Interest, Outcome, Record, RecoveryMode, Repair};
+use crate::hub::{Delivery, Draft, Outcome, Record, RecoveryMode, Repair};
 use crate::ids::ShardId;
-use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{Encoding, Publication, Push, Quoted, Tags};
+use crate::protocol::{Push, Tags};
 use crate::shard::Cx;
 use crate::ws;
-
-/// A publication's frames: each encoded when the first shard needs it.
-#[derive(Default)]
-pub(super) struct Frames {
-    plain: [Vec<u8>; Encoding::COUNT],
-    whole: [Vec<u8>; Encoding::COUNT],
-    delta: [Vec<u8>; Encoding::COUNT],
-    difference: Vec<u8>,
-    /// Written out since the last look.
-    encodings: u64,
-}
-
-impl Frames {
-    fn clear(&mut self) {
-        for frame in self.plain.iter_mut().chain(&mut self.whole).chain(&mut self.delta) {
-            frame.clear();
-        }
-        self.difference.clear();
-    }
-}
-
-/// What a publication says, whatever its form.
-struct Content<'a> {
-    channel: &'a str,
-    offset: u64,
-    epoch: u32,
-    version: u64,
-    data: &'a [u8],
-    json: bool,
-    who: Option<&'a [u8]>,
-    tags: Tags<'a>,
-}
-
-impl Content<'_> {
-    /// The whole WebSocket frame.
-    fn encode(&self, frame: &mut Vec<u8>, encoding: Encoding, data: &[u8], quoted: Quoted, delta: bool) {
-        let mut text = uuid::Uuid::encode_buffer();
-        let info = self.who.map(|who| Who::unpack(who).info(&mut text));
-        let (offset, tags, version) = (self.offset, self.tags, self.version);
-        let epoch = EpochText::of(self.epoch);
-        // Who was subscribed to an empty channel learns the epoch from what comes first, as from the original.
-        let epoch = if offset == 1 && quoted != Quoted::Text { epoch.as_str() } else { "" };
-        let publication =
-            Publication { data, quoted, info, offset, tags, delta, epoch, version, ..Publication::default() };
-        ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, self.channel, &publication));
-    }
-
-    fn plain<'f>(&self, frames: &'f mut Frames, encoding: Encoding) -> &'f [u8] {
-        let frame = &mut frames.plain[usize::from(encoding.index())];
-        if frame.is_empty() {
-            frames.encodings += 1;
-            let quoted = if encoding.is_text() && !self.json { Quoted::Base64 } else { Quoted::No };
-            self.encode(frame, encoding, self.data, quoted, false);
-        }
-        frame
-    }
-
-    /// For subscribers with deltas: whole, and, where it is shorter, the difference to the publication before.
-    fn with_delta(&self, frames: &mut Frames, encoding: Encoding, before: Option<&[u8]>) {
-        let index = usize::from(encoding.index());
-        let quoted = if encoding.is_text() { Quoted::Text } else { Quoted::No };
-        if !frames.whole[index].is_empty() {
-            return;
-        }
-        frames.encodings += 1;
-        self.encode(&mut frames.whole[index], encoding, self.data, quoted, false);
-        let Some(before) = before else { return };
-        // Made of UTF-8 it is UTF-8, and what is not UTF-8 could not stand in a JSON string.
-        let made = !frames.difference.is_empty() || delta::create(before, self.data, &mut frames.difference);
-        if made && (!encoding.is_text() || delta_fits_json(&frames.difference)) {
-            frames.encodings += 1;
-            self.encode(&mut frames.delta[index], encoding, &frames.difference, quoted, true);
-        }
-    }
-
-    fn deliver(&self, cx: &mut Cx<Mail>, frames: &mut Frames, interest: Interest, seq: u64, before: Option<&[u8]>) {
-        let Interest { shard, feed, form, .. } = interest;
-        let encoding = Encoding::from_index(form.wire).unwrap_or(Encoding::Json);
-        let at = At { seq, offset: self.offset };
-        if form.delta {
-            self.with_delta(frames, encoding, before);
-            let index = usize::from(form.wire);
-            let whole = cx.mail.put(shard, &frames.whole[index]);
-            let delta = cx.mail.put(shard, &frames.delta[index]);
-            cx.mail.post(shard, Mail::DeliverDelta { feed, at, whole, delta });
-            return;
-        }
-        let frame = cx.mail.put(shard, self.plain(frames, encoding));
-        let mail = match form.filtered {
-            true => Mail::DeliverTagged { feed, at, frame, tags: cx.mail.put(shard, self.tags.as_bytes()) },
-            false => Mail::Deliver { feed, at, frame },
-        };
-        cx.mail.post(shard, mail);
-    }
-}
 
 impl Node {
     /// Stamps a publication and queues it for every shard that wants it. `json`: the data is known to be JSON on one line.
@@ -160,7 +64,7 @@ impl Node {
             content.deliver(cx, frames, interest, step.seq, step.previous.map(|record| &*record.data));
             true
         });
-        cx.counters.encodings += std::mem::take(&mut frames.encodings);
+        cx.counters.encodings += frames.take_encodings();
         outcome
     }
 
@@ -219,7 +123,8 @@ impl Node {
             if !has_room(cx, interest.shard) {
                 continue;
             }
-            let encoding = Encoding::from_index(interest.form.wire).unwrap_or(Encoding::Json);
+            // Too short to be worth compressing: plain for every class.
+            let encoding = Wire::unpack(interest.form.wire).encoding;
             let frame = &mut frames.plain[usize::from(encoding.index())];
             if frame.is_empty() {
                 ws::frame_with(frame, opcode(encoding), |out| encoding.push(out, channel, &push));

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::access::Options;
 use super::commands::Done;
+use super::forms::Wire;
 use super::mail::Missed;
 use super::outcome::Outcome;
 use super::packed::Who;
@@ -80,7 +81,7 @@ impl Node {
         }
         let delta = request.delta && options.allow_delta;
         let filtered = request.filter.is_some() && !delta;
-        let wire = self.session(conn).encoding.index();
+        let wire = Wire { encoding: self.session(conn).encoding, class: cx.compression_class(conn) }.pack();
         let form = Form { wire, delta, filtered, join_leave: options.join_leave };
         let recoverable = options.flags & flag::RECOVERABLE != 0;
         let since = request.since.or(options.auto_cache.then_some(Since { offset: 0, epoch: None }));

@@ -4,7 +4,7 @@
 //! - `connect`   who may connect, and what its connection begins with
 //! - `commands`  what clients ask, one after the other · `publish`, `queries`, `renew` what each means
 //! - `subscribe` who may have a subscription · `access` by what rules · `live` its life · `outcome` what is told of it
-//! - `home`      a home's side of what shards tell each other · `arrive` the subscribers' side
+//! - `home`      a home's side of what shards tell each other · `forms` its publications · `arrive` the subscribers' side
 //! - `users`     whose connections these are · `calls` questions to the backend · `asks` those of the control thread
 //! - `mail`      the messages between shards · `packed` the pieces of bytes in them
 //! - `settings`  what the operator decided
@@ -16,6 +16,7 @@ mod asks;
 mod calls;
 mod commands;
 mod connect;
+mod forms;
 mod home;
 mod live;
 mod mail;
@@ -81,7 +82,7 @@ pub struct Node {
     /// Presence replies that are being made, a slice at a time.
     rosters: VecDeque<queries::Roster>,
     asked_rolls: VecDeque<asks::AskedRoll>,
-    scratch: home::Frames,
+    scratch: forms::Frames,
     keys: settings::Keys,
 }
 
@@ -117,7 +118,7 @@ impl Node {
             held_back: VecDeque::new(),
             rosters: VecDeque::new(),
             asked_rolls: VecDeque::new(),
-            scratch: home::Frames::default(),
+            scratch: forms::Frames::default(),
             keys: settings::Keys::default(),
         }
     }

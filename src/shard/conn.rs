@@ -8,6 +8,7 @@
 //! any ──error, reset, deadline──► Dead
 //! ```
 
+use super::squeeze::Deflate;
 use crate::ws::Decoder;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +89,7 @@ pub(super) struct Conn {
     pub lingered: u32,
     pub phase: Phase,
     pub edges: Edges,
+    pub deflate: Deflate,
 }
 
 const _: () = assert!(size_of::<Conn>() <= 64, "a connection fits a cache line");

@@ -109,6 +109,15 @@ pub struct Counters {
     /// Questions to the backend, and those without a good answer.
     pub backend_calls: u64,
     pub backend_failures: u64,
+    /// Messages that went through a compressor, their bytes before and after.
+    pub deflates: u64,
+    pub deflate_bytes_in: u64,
+    pub deflate_bytes_out: u64,
+    /// Compressed messages of clients, and their bytes inflated.
+    pub inflates: u64,
+    pub inflate_bytes_out: u64,
+    /// Connections that agreed on compression.
+    pub deflate_agreed: u64,
     /// Flushes that ended in a later turn than they began in.
     pub flushes_cut: u64,
     /// Log records that found the ring to the control thread full.
@@ -143,9 +152,17 @@ pub struct Snapshot {
     pub backlog_bytes: u64,
     /// Bytes held in partly received messages.
     pub spill_bytes: u64,
+    /// Connections with compression contexts of their own.
+    pub deflate_contexts: u64,
 }
 
 impl Counters {
+    pub fn squeezed(&mut self, bytes_in: usize, bytes_out: usize) {
+        self.deflates += 1;
+        self.deflate_bytes_in += bytes_in as u64;
+        self.deflate_bytes_out += bytes_out as u64;
+    }
+
     pub fn turn(&mut self, us: u32) {
         let bucket = TURN_BUCKETS_US.iter().position(|&bound| us <= bound).unwrap_or(TURN_BUCKETS_US.len());
         self.turn_us[bucket] += 1;

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Edges, Phase, gate};
 use super::journal::{Journal, Note};
+use super::squeeze::Squeeze;
 use super::timers::{Millis, Wheel};
 use crate::bus::{Endpoint, Wake};
 use crate::counters::{Closed, Counters};
@@ -49,6 +50,7 @@ pub struct Cx<M: Send> {
     pub(super) open: u64,
     pub(super) spill_bytes: usize,
     pub(super) journal: Journal,
+    pub(super) squeeze: Squeeze,
 }
 
 impl<M: Send> Cx<M> {
@@ -70,6 +72,7 @@ impl<M: Send> Cx<M> {
             burst: Vec::new(),
             open: 0,
             spill_bytes: 0,
+            squeeze: Squeeze::new(limits.compression),
             limits,
             journal,
         }
@@ -94,7 +97,7 @@ impl<M: Send> Cx<M> {
     pub fn reply_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
         if self.takes_more(conn) {
             self.counters.replies += 1;
-            self.queue(conn.slot, |out| ws::frame_with(out, opcode, write));
+            self.queue_message(conn.slot, opcode, write);
         }
     }
 
@@ -103,6 +106,30 @@ impl<M: Send> Cx<M> {
         if self.takes_more(conn) {
             self.queue(conn.slot, |out| out.extend_from_slice(frames));
         }
+    }
+
+    /// As `reply_frames` for one frame, which is compressed for the peer where that was agreed on and is worth it.
+    pub fn reply_frame(&mut self, conn: ConnId, frame: &[u8]) {
+        match ws::encode::plain_payload(frame) {
+            Some((opcode, payload)) if self.takes_more(conn) => {
+                self.queue_message(conn.slot, opcode, |out| out.extend_from_slice(payload));
+            }
+            _ => self.reply_frames(conn, frame),
+        }
+    }
+
+    /// In what class of compression the peer's casts come, 0 for none. Whoever asks gets the peer nothing but such
+    /// frames from then on, or plain ones.
+    pub fn compression_class(&mut self, conn: ConnId) -> u8 {
+        match self.conns.get_mut(conn.index()) {
+            Some(known) if known.generation == conn.generation => self.squeeze.class(conn.slot, &mut known.deflate),
+            _ => 0,
+        }
+    }
+
+    /// Appends a whole frame as a class of peers gets it.
+    pub fn compress(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>) {
+        self.squeeze.twin(class, frame, out, &mut self.counters);
     }
 
     /// The same frames to many peers. Only in `App::turn_end`.
@@ -142,11 +169,19 @@ impl<M: Send> Cx<M> {
         if self.takes_more(conn) {
             self.counters.replies += 1;
             if self.gates[conn.index()] & gate::HELD == 0 {
-                return self.queue(conn.slot, |out| ws::frame_with(out, opcode, write));
+                return self.queue_message(conn.slot, opcode, write);
             }
             self.gates[conn.index()] &= !gate::HELD;
             let index = self.queue_index(conn.slot);
-            self.queues.get_mut(index).prepend(|out| ws::frame_with(out, opcode, write));
+            let deflate = self.conns[conn.index()].deflate;
+            let queue = self.queues.get_mut(index);
+            match deflate.is_on() {
+                false => queue.prepend(|out| ws::frame_with(out, opcode, write)),
+                true => {
+                    let frame = self.squeeze.frame(conn.slot, deflate, opcode, write, &mut self.counters);
+                    queue.prepend(|out| out.extend_from_slice(frame));
+                }
+            }
             self.want(conn.slot);
         }
     }
@@ -215,6 +250,20 @@ impl<M: Send> Cx<M> {
         let before = queue.bytes();
         queue.reply(write);
         self.queued(slot, before);
+    }
+
+    /// As `queue`, for one message.
+    pub(super) fn queue_message(&mut self, slot: u32, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        let deflate = self.conns[slot as usize].deflate;
+        if !deflate.is_on() {
+            return self.queue(slot, |out| ws::frame_with(out, opcode, write));
+        }
+        let frame = self.squeeze.frame(slot, deflate, opcode, write, &mut self.counters);
+        if self.current == Some(slot) {
+            return self.burst.extend_from_slice(frame);
+        }
+        let frame = frame.to_vec();
+        self.queue(slot, |out| out.extend_from_slice(&frame));
     }
 
     /// The queue of a slot, made where there is none, marked where a cast is under way to it.

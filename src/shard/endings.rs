@@ -74,6 +74,8 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(slot).phase = Phase::Dead;
         self.sources[slot as usize] = None;
         self.forget_input(slot);
+        let deflate = std::mem::take(&mut self.conn(slot).deflate);
+        self.cx.squeeze.forget(slot, deflate);
         self.cx.release_queue(slot);
         self.cx.wheel.cancel(slot);
         self.cx.gates[slot as usize] |= gate::DEAF | gate::DEAD;

@@ -12,7 +12,8 @@ use super::{App, Shard};
 use crate::counters::{Closed, Refused};
 use crate::ids::ConnId;
 use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
-use crate::ws::{self, Event, Opcode, Refusal, Step};
+use crate::ws::deflate::Broken;
+use crate::ws::{self, Event, Opcode, Refusal, Step, Violation};
 
 /// Of a data message (RFC 6455, section 5.6).
 fn opcode_of(text: bool) -> Opcode {
@@ -58,7 +59,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Answers the request head once it is complete. Returns the bytes it took.
     fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
-        let (route, head_bytes, key) = match ws::parse_request(bytes) {
+        let (route, head_bytes, key, deflate) = match ws::parse_request(bytes) {
             Ok(None) => return 0,
             Ok(Some(request)) => {
                 let route = if self.drain.is_some() {
@@ -66,13 +67,18 @@ impl<A: App, S: Source> Shard<A, S> {
                 } else {
                     self.app.route(&mut self.cx, &request)
                 };
-                (route, request.head_bytes, request.upgrade.as_ref().map(|upgrade| *upgrade.key))
+                let deflate = self.cx.squeeze.agree(request.values("sec-websocket-extensions"));
+                (route, request.head_bytes, request.upgrade.as_ref().map(|upgrade| *upgrade.key), deflate)
             }
-            Err(refusal) => (Route::Refuse(refusal), bytes.len(), None),
+            Err(refusal) => (Route::Refuse(refusal), bytes.len(), None, None),
         };
         match (route, key) {
             (Route::Upgrade { protocol, route }, Some(key)) => {
-                ws::accept(&mut self.cx.burst, &key, protocol);
+                ws::accept(&mut self.cx.burst, &key, protocol, deflate.as_ref());
+                if let Some(agreed) = deflate {
+                    self.cx.counters.deflate_agreed += 1;
+                    self.conn(slot).deflate = self.cx.squeeze.begin(slot, &agreed);
+                }
                 self.conn(slot).phase = Phase::Open;
                 self.conn(slot).edges.clear(Edges::LEFT);
                 self.cx.gates[slot as usize] &= !gate::DEAF;
@@ -120,7 +126,9 @@ impl<A: App, S: Source> Shard<A, S> {
         let limit = self.cx.limits.message_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
-            let (consumed, event) = match self.conn(slot).decoder.decode(&mut bytes[used..], limit) {
+            let conn = self.conn(slot);
+            let deflate = conn.deflate.is_on();
+            let (consumed, event) = match conn.decoder.decode_extended(&mut bytes[used..], limit, deflate) {
                 Ok(Step::Partial { frame_bytes }) => return (used, frame_bytes.unwrap_or(0)),
                 Ok(Step::Frame { consumed, event }) => (consumed, event),
                 Err(violation) => {
@@ -140,6 +148,13 @@ impl<A: App, S: Source> Shard<A, S> {
             if conn.edges.has(Edges::STALLED | Edges::CLOSE_ASKED) {
                 break;
             }
+            if deflate && used < bytes.len() && self.cx.squeeze.is_spent() {
+                // The rest is offered again in the next turn.
+                self.conn(slot).edges.set(Edges::STALLED);
+                let id = self.id(slot);
+                self.cx.resume(id);
+                break;
+            }
         }
         (used, 0)
     }
@@ -157,12 +172,37 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.cx.counters.messages_in += 1;
                 self.message(id, text, &mut payload, None);
             }
+            Event::Compressed { text, payload } if open => self.inflated(slot, text, &payload),
             Event::Ping(payload) if open => ws::frame(&mut self.cx.burst, Opcode::Pong, payload),
             Event::Pong(_) if open => self.app.pong(&mut self.cx, id),
             Event::Close(close) => self.peer_closed(slot, close.map(|(code, _)| code)),
             _ => {}
         }
         None
+    }
+
+    /// A compressed message: bounded while it is inflated, and checked as any other.
+    fn inflated(&mut self, slot: u32, text: bool, payload: &[u8]) {
+        let (deflate, bytes_max) = (self.conn(slot).deflate, self.cx.limits.inflated_bytes_max());
+        let violation = match self.cx.squeeze.inflate(slot, deflate, payload, bytes_max) {
+            Ok(mut message) => {
+                let valid = !text || ws::is_text(&message);
+                if valid {
+                    self.cx.counters.messages_in += 1;
+                    self.cx.counters.inflates += 1;
+                    self.cx.counters.inflate_bytes_out += message.len() as u64;
+                    let id = self.id(slot);
+                    self.message(id, text, &mut message, None);
+                }
+                self.cx.squeeze.keep(message);
+                (!valid).then_some(Violation::InvalidUtf8)
+            }
+            Err(Broken::Invalid) => Some(Violation::InvalidDeflate),
+            Err(Broken::TooBig) => Some(Violation::MessageTooBig),
+        };
+        if let Some(violation) = violation {
+            self.fail(slot, violation.close_code(), violation.reason());
+        }
     }
 
     pub(super) fn message(
@@ -177,9 +217,9 @@ impl<A: App, S: Source> Shard<A, S> {
             Flow::Reflect => {
                 self.cx.counters.replies += 1;
                 match offset {
-                    Some(offset) => Some((text, offset, payload.len())),
-                    None => {
-                        ws::frame(&mut self.cx.burst, opcode_of(text), payload);
+                    Some(offset) if !self.conn(id.slot).deflate.is_on() => Some((text, offset, payload.len())),
+                    _ => {
+                        self.cx.queue_message(id.slot, opcode_of(text), |out| out.extend_from_slice(payload));
                         None
                     }
                 }

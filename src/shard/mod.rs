@@ -6,6 +6,7 @@
 //! - `flush`   bytes out: replies and casts · `endings` every way to end
 //! - `turn`    one turn, in its order, over fake or real sockets · `run` the same over mio
 //! - `engine` all shards of a process, and how a program puts its own app on them
+//! - `squeeze` permessage-deflate: the compressors of the shard
 //! - `listen`  listeners and their options · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
 //!
 //! `Shard` is generic over its app and its sources, so that the simulation runs this very code over fake sockets.
@@ -25,6 +26,7 @@ pub mod port;
 mod read;
 pub mod run;
 pub mod source;
+mod squeeze;
 mod timers;
 mod turn;
 
@@ -103,6 +105,7 @@ impl<A: App, S: Source> Shard<A, S> {
             lingered: 0,
             phase: Phase::Upgrading,
             edges: Edges::fresh(),
+            deflate: Default::default(),
         };
         let slot = self.cx.conns.insert(conn);
         if slot == self.sources.len() {

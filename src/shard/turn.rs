@@ -50,6 +50,7 @@ impl<A: App, S: Source> Shard<A, S> {
     /// The turn begins: what other shards sent is handled first.
     pub fn begin(&mut self, now: Millis) {
         self.cx.now = now;
+        self.cx.squeeze.begin_turn();
         let mut budget = self.cx.limits.mail_per_turn;
         self.take_mail(&mut budget, false);
     }
@@ -254,6 +255,7 @@ impl<A: App, S: Source> Shard<A, S> {
             occupied: self.cx.conns.len() as u64,
             backlog_bytes: self.cx.queues.bytes(),
             spill_bytes: self.cx.spill_bytes as u64,
+            deflate_contexts: self.cx.squeeze.contexts(),
             idle: self.is_idle(),
             ..Snapshot::default()
         };

@@ -14,10 +14,11 @@
 //! that leaves as text is valid UTF-8. After a violation the decoder is spent.
 
 use super::close;
-use super::frame::{FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_header};
+use super::frame::{FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_extended};
 use super::mask::{unmask, unmask_is_ascii};
 use super::utf8::{self, Invalid, Utf8};
 use crate::limits::CLIENT_HEADER_BYTES_MAX;
+use std::borrow::Cow;
 
 /// What a peer did that ends its connection. Grouped by the close code it earns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ pub enum Violation {
     CloseCode,
     // 1007
     InvalidUtf8,
+    /// A compressed message that is no DEFLATE data; found by whoever inflates it.
+    InvalidDeflate,
     // 1009
     MessageTooBig,
 }
@@ -48,7 +51,7 @@ impl Violation {
     /// The code for our close frame.
     pub fn close_code(self) -> u16 {
         match self {
-            Self::InvalidUtf8 => close::CloseCode::InvalidPayload.code(),
+            Self::InvalidUtf8 | Self::InvalidDeflate => close::CloseCode::InvalidPayload.code(),
             Self::MessageTooBig => close::CloseCode::MessageTooBig.code(),
             _ => close::CloseCode::ProtocolError.code(),
         }
@@ -69,6 +72,7 @@ impl Violation {
             Self::CloseOfOneByte => "close payload of one byte",
             Self::CloseCode => "invalid close code",
             Self::InvalidUtf8 => "text is not UTF-8",
+            Self::InvalidDeflate => "compressed message is not valid",
             Self::MessageTooBig => "message too big",
         }
     }
@@ -94,6 +98,11 @@ pub enum Event<'a> {
     Assembled {
         text: bool,
         payload: Vec<u8>,
+    },
+    /// A message in one frame or several that is compressed (RFC 7692): to be inflated, and, where it is text, checked.
+    Compressed {
+        text: bool,
+        payload: Cow<'a, [u8]>,
     },
     /// To be answered with the same payload; it ends where its frame ended.
     Ping(&'a mut [u8]),
@@ -124,6 +133,7 @@ pub struct Decoder {
 
 struct Assembly {
     text: bool,
+    compressed: bool,
     bytes: Vec<u8>,
 }
 
@@ -152,19 +162,36 @@ impl Decoder {
     /// call was shown. At most one frame per call. `message_bytes_max` bounds a message, all its fragments together.
     #[inline]
     pub fn decode<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
+        self.decode_extended(bytes, message_bytes_max, false)
+    }
+
+    /// The same; `deflate`: permessage-deflate was agreed on. `message_bytes_max` bounds what is compressed as it came.
+    #[inline]
+    pub fn decode_extended<'a>(
+        &mut self,
+        bytes: &'a mut [u8],
+        message_bytes_max: usize,
+        deflate: bool,
+    ) -> Result<Step<'a>, Violation> {
         if self.idle()
             && let Some(found) = short_message(bytes, message_bytes_max)
         {
             let (text, offset, end) = found;
             return whole_message(text, offset, &mut bytes[..end]);
         }
-        self.decode_any(bytes, message_bytes_max)
+        self.decode_any(bytes, message_bytes_max, deflate)
     }
 
     /// `decode` for whatever comes.
-    fn decode_any<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
-        let Some(header) = parse_header(bytes)? else { return self.header_begun(bytes) };
-        let text = self.in_sequence(header.opcode)?;
+    fn decode_any<'a>(
+        &mut self,
+        bytes: &'a mut [u8],
+        message_bytes_max: usize,
+        deflate: bool,
+    ) -> Result<Step<'a>, Violation> {
+        let Some(header) = parse_extended(bytes, deflate)? else { return self.header_begun(bytes, deflate) };
+        // A compressed text is checked when it is inflated.
+        let text = self.in_sequence(header.opcode)? && !self.is_compressed(&header);
         if !header.opcode.is_control() {
             self.fits(&header, message_bytes_max)?;
         }
@@ -194,9 +221,9 @@ impl Decoder {
 
     /// The header is not whole. Its first byte is enough to see a frame that may not come now.
     #[cold]
-    fn header_begun(&mut self, bytes: &[u8]) -> Result<Step<'static>, Violation> {
+    fn header_begun(&mut self, bytes: &[u8], deflate: bool) -> Result<Step<'static>, Violation> {
         if let Some(first) = bytes.first() {
-            let (_, opcode) = first_byte(*first)?;
+            let (_, opcode) = first_byte(*first, deflate)?;
             self.in_sequence(opcode)?;
         }
         self.seen = bytes.len() as u32;
@@ -216,6 +243,12 @@ impl Decoder {
     }
 
     #[inline]
+    fn is_compressed(&self, header: &Header) -> bool {
+        let goes_on = header.opcode == Opcode::Continuation;
+        header.rsv1 || goes_on && self.assembly.as_ref().is_some_and(|assembly| assembly.compressed)
+    }
+
+    #[inline]
     fn fits(&self, header: &Header, message_bytes_max: usize) -> Result<(), Violation> {
         let assembled = self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len());
         let room = message_bytes_max.min(PAYLOAD_BYTES_MAX).saturating_sub(assembled);
@@ -231,6 +264,9 @@ impl Decoder {
         message_bytes_max: usize,
     ) -> Result<Option<Event<'a>>, Violation> {
         Ok(match header.opcode {
+            Opcode::Text | Opcode::Binary if header.fin && header.rsv1 => {
+                Some(Event::Compressed { text: header.opcode == Opcode::Text, payload: Cow::Borrowed(payload) })
+            }
             Opcode::Text | Opcode::Binary if header.fin => {
                 let offset = usize::from(header.header_bytes);
                 Some(Event::Message { text: header.opcode == Opcode::Text, payload, offset })
@@ -245,8 +281,12 @@ impl Decoder {
     #[cold]
     fn fragment(&mut self, header: &Header, payload: &[u8], message_bytes_max: usize) -> Option<Event<'static>> {
         let text = header.opcode == Opcode::Text;
-        let mut assembly = self.assembly.take().unwrap_or_else(|| Box::new(Assembly { text, bytes: Vec::new() }));
+        let begun = || Box::new(Assembly { text, compressed: header.rsv1, bytes: Vec::new() });
+        let mut assembly = self.assembly.take().unwrap_or_else(begun);
         assembly.append(payload, message_bytes_max);
+        if header.fin && assembly.compressed {
+            return Some(Event::Compressed { text: assembly.text, payload: Cow::Owned(assembly.bytes) });
+        }
         if header.fin {
             return Some(Event::Assembled { text: assembly.text, payload: assembly.bytes });
         }

@@ -66,6 +66,7 @@ fn note(event: Event<'_>, consumed: usize) -> Seen {
             message(text, payload.to_vec())
         }
         Event::Assembled { text, payload } => message(text, payload),
+        Event::Compressed { .. } => unreachable!("compression was not agreed on"),
         Event::Ping(payload) => Seen::Ping(payload.to_vec()),
         Event::Pong(payload) => Seen::Pong(payload.to_vec()),
         Event::Close(close) => Seen::Close(close.map(|(code, reason)| (code, reason.to_owned()))),
@@ -271,4 +272,46 @@ fn violations_earn_the_codes_of_section_7_4() {
     assert_eq!(Violation::MessageTooBig.close_code(), 1009);
     assert_eq!(Violation::Unmasked.close_code(), 1002);
     assert_eq!(Violation::CloseCode.close_code(), 1002);
+}
+
+/// Compressed messages of a stream cut at `cut`, as they came: text or not, whole in one frame or not.
+fn compressed(stream: &[u8], cut: usize) -> Result<Vec<(bool, Vec<u8>)>, Violation> {
+    let (mut decoder, mut buffer, mut seen) = (Decoder::new(), Vec::new(), Vec::new());
+    for piece in [&stream[..cut], &stream[cut..]] {
+        buffer.extend_from_slice(piece);
+        while let Step::Frame { consumed, event } = decoder.decode_extended(&mut buffer, 100, true)? {
+            if let Some(Event::Compressed { text, payload }) = event {
+                seen.push((text, payload.into_owned()));
+            }
+            buffer.drain(..consumed);
+        }
+    }
+    Ok(seen)
+}
+
+#[test]
+fn compressed_messages_are_handed_on_unread_wherever_they_are_cut() {
+    // Not UTF-8, which only shows when they are inflated; a plain message between them.
+    let mut stream = vec![0xc1, 0x82, 0, 0, 0, 0, 0xff, 0xfe];
+    stream.extend([0x81, 0x81, 0, 0, 0, 0, b'x']);
+    stream.extend([0x42, 0x81, 0, 0, 0, 0, 0xff]);
+    stream.extend([0x00, 0x80, 0, 0, 0, 0]);
+    stream.extend([0x80, 0x81, 0, 0, 0, 0, 0xfd]);
+    let expected = vec![(true, vec![0xff, 0xfe]), (false, vec![0xff, 0xfd])];
+    for cut in 0..=stream.len() {
+        assert_eq!(compressed(&stream, cut), Ok(expected.clone()), "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_first_reserved_bit_stands_at_the_beginning_of_a_message_or_nowhere() {
+    for faulty in [
+        &[0x42, 0x80, 0, 0, 0, 0, 0xc0, 0x80, 0, 0, 0, 0][..],
+        &[0xc9, 0x80, 0, 0, 0, 0],
+        &[0xa1, 0x80, 0, 0, 0, 0],
+        &[0xd1, 0x80, 0, 0, 0, 0],
+    ] {
+        assert_eq!(compressed(faulty, 0), Err(Violation::ReservedBit), "{faulty:02x?}");
+    }
+    assert_eq!(compressed(&[0xc2, 0xfe, 0, 126, 0, 0, 0, 0], 0), Err(Violation::MessageTooBig));
 }

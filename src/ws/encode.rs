@@ -1,6 +1,6 @@
 //! The frames we send: FIN set, unmasked, the shortest length form. All append to the caller's buffer.
 
-use super::frame::{FIN, LENGTH_16, LENGTH_64, MASKED, Opcode};
+use super::frame::{FIN, LENGTH_16, LENGTH_64, MASKED, Opcode, RSV1};
 use super::mask;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
 
@@ -35,6 +35,28 @@ pub fn frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
         out.extend_from_slice(&bytes[..header_bytes]);
     }
     out.extend_from_slice(payload);
+}
+
+/// Appends a whole frame that carries a compressed message (RFC 7692, section 6).
+pub fn compressed_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let start = out.len();
+    frame(out, opcode, payload);
+    out[start] |= RSV1;
+}
+
+/// The opcode and the payload of a whole frame that we made, if it is not compressed.
+pub fn plain_payload(frame: &[u8]) -> Option<(Opcode, &[u8])> {
+    let opcode = match frame.first()? ^ FIN {
+        1 => Opcode::Text,
+        2 => Opcode::Binary,
+        _ => return None,
+    };
+    let header_bytes = match *frame.get(1)? {
+        LENGTH_16 => 4,
+        LENGTH_64 => 10,
+        _ => 2,
+    };
+    Some((opcode, frame.get(header_bytes..)?))
 }
 
 /// Appends a frame whose payload is whatever `write` appends. Payloads up to 125 bytes stay where they were written;
@@ -115,6 +137,19 @@ mod tests {
             let mut out = b"before".to_vec();
             frame_with(&mut out, Opcode::Binary, |out| payload.chunks(1000).for_each(|part| out.extend(part)));
             assert!(out == expected, "frame_with of {length}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_ours_gives_its_payload_back() {
+        for length in LENGTHS {
+            let payload = vec![b'x'; length];
+            let mut out = Vec::new();
+            frame(&mut out, Opcode::Text, &payload);
+            assert_eq!(plain_payload(&out), Some((Opcode::Text, &payload[..])));
+            out.clear();
+            compressed_frame(&mut out, Opcode::Text, &payload);
+            assert_eq!((out[0], plain_payload(&out)), (0xc1, None));
         }
     }
 

@@ -29,7 +29,7 @@ impl Opcode {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     pub fin: bool,
-    /// Always false: the bit is refused as long as no extension is negotiated (RFC 7692 will be the first).
+    /// The message is compressed (RFC 7692, section 6). Only where that was agreed on.
     pub rsv1: bool,
     pub opcode: Opcode,
     pub mask: [u8; 4],
@@ -39,6 +39,7 @@ pub struct Header {
 }
 
 pub(super) const FIN: u8 = 0x80;
+pub(super) const RSV1: u8 = 0x40;
 pub(super) const MASKED: u8 = 0x80;
 /// The length byte that announces a 16-bit length, and the one that announces 64 bits.
 pub(super) const LENGTH_16: u8 = 126;
@@ -47,13 +48,19 @@ pub(super) const LENGTH_64: u8 = 127;
 /// Parses the header at the start of `bytes`. `Ok(None)`: all right so far, but not whole.
 #[inline]
 pub fn parse_header(bytes: &[u8]) -> Result<Option<Header>, Violation> {
+    parse_extended(bytes, false)
+}
+
+/// The same; `deflate`: permessage-deflate was agreed on.
+#[inline]
+pub(super) fn parse_extended(bytes: &[u8], deflate: bool) -> Result<Option<Header>, Violation> {
     let [first, second, rest @ ..] = bytes else {
         return match bytes {
-            [first] => first_byte(*first).map(|_| None),
+            [first] => first_byte(*first, deflate).map(|_| None),
             _ => Ok(None),
         };
     };
-    let (fin, opcode) = first_byte(*first)?;
+    let (fin, opcode) = first_byte(*first, deflate)?;
     // Section 5.1: "a client MUST mask all frames that it sends to the server".
     if second & MASKED == 0 {
         return Err(Violation::Unmasked);
@@ -75,14 +82,16 @@ pub fn parse_header(bytes: &[u8]) -> Result<Option<Header>, Violation> {
     };
     let Some(mask) = rest.first_chunk::<4>() else { return Ok(None) };
     let header_bytes = (bytes.len() - rest.len() + 4) as u8;
-    Ok(Some(Header { fin, rsv1: false, opcode, mask: *mask, payload_bytes, header_bytes }))
+    Ok(Some(Header { fin, rsv1: first & RSV1 != 0, opcode, mask: *mask, payload_bytes, header_bytes }))
 }
 
 /// FIN and opcode, and whatever is wrong with them whatever follows.
 #[inline]
-pub(super) fn first_byte(first: u8) -> Result<(bool, Opcode), Violation> {
+pub(super) fn first_byte(first: u8, deflate: bool) -> Result<(bool, Opcode), Violation> {
     // Section 5.2: RSV1-3 "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
-    if first & 0x70 != 0 {
+    // RFC 7692, section 6: RSV1 stands on the first fragment of a message, and never on a control frame.
+    let begins = matches!(first & 0x0f, 1 | 2);
+    if first & 0x70 != 0 && !(deflate && begins && first & 0x70 == RSV1) {
         return Err(Violation::ReservedBit);
     }
     let opcode = match first & 0x0f {

@@ -12,12 +12,14 @@
 //! | `decode`   | frames to messages, pings, pongs and closes, in the receive buffer itself    |
 //! | `close`    | which close codes a peer may send, and those we send                         |
 //! | `encode`   | the frames we send                                                           |
-//!
-//! Seam: RFC 7692 (permessage-deflate) enters at `Header::rsv1`, which is refused until an extension can be negotiated.
+//! | `extension`| permessage-deflate (RFC 7692), offered and agreed on                         |
+//! | `deflate`  | its messages, compressed and inflated                                        |
 
 pub mod close;
 pub mod decode;
+pub mod deflate;
 pub mod encode;
+pub mod extension;
 pub mod frame;
 pub mod mask;
 pub mod response;
@@ -26,8 +28,10 @@ mod utf8;
 
 pub use close::CloseCode;
 pub use decode::{Decoder, Event, Step, Violation};
-pub use encode::{close_frame, frame, frame_with, header};
+pub use encode::{close_frame, compressed_frame, frame, frame_with, header};
+pub use extension::Agreed;
 pub use frame::{Header, Opcode, parse_header};
 pub use mask::unmask;
 pub use response::{Refusal, accept, http_response};
 pub use upgrade::{Request, Upgrade, parse as parse_request};
+pub use utf8::is_valid as is_text;

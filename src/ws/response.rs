@@ -2,6 +2,7 @@
 //!
 //! Every answer but the 101 is the last on its connection and says so (`Connection: close`).
 
+use super::extension::Agreed;
 use super::upgrade::is_token;
 use std::io::Write;
 
@@ -72,8 +73,8 @@ impl Refusal {
     }
 }
 
-/// Appends the 101 of section 4.2.2. `protocol` is one of those the client offered.
-pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>) {
+/// Appends the 101 of section 4.2.2. `protocol` is one of those the client offered, and so is what `deflate` agreed on.
+pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>, deflate: Option<&Agreed>) {
     const OPENING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
         Upgrade: websocket\r\n\
         Connection: Upgrade\r\n\
@@ -84,6 +85,10 @@ pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>) {
         debug_assert!(is_token(protocol.as_bytes()), "a subprotocol is a token");
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(protocol.as_bytes());
+    }
+    if let Some(agreed) = deflate {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        agreed.write(out);
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -151,11 +156,11 @@ mod tests {
 
     #[test]
     fn the_accept_key_is_that_of_the_rfc() {
-        let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat")));
+        let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), None));
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
         assert_eq!(response, expected);
-        let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", None));
+        let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", None, None));
         assert!(response.ends_with("xOo=\r\n\r\n"));
     }
 

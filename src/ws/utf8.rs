@@ -81,7 +81,7 @@ impl Utf8 {
 
 /// Whether a whole text is valid.
 #[inline]
-pub(super) fn is_valid(text: &[u8]) -> bool {
+pub fn is_valid(text: &[u8]) -> bool {
     simdutf8::basic::from_utf8(text).is_ok()
 }
 

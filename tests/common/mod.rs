@@ -7,7 +7,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod client;
-mod raw;
+pub mod raw;
 
 pub use client::{Client, ws};
 pub use raw::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_part};

@@ -57,9 +57,15 @@ pub fn frame_part(opcode: u8, fin: bool, payload: &[u8], mask: [u8; 4]) -> Vec<u
 
 /// A valid upgrade request.
 pub fn upgrade_request(path: &str) -> String {
+    upgrade_with(path, &[])
+}
+
+/// The same with more fields.
+pub fn upgrade_with(path: &str, fields: &[(&str, &str)]) -> String {
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!(
         "GET {path} HTTP/1.1\r\nHost: t\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{fields}\r\n"
     )
 }
 
@@ -107,20 +113,27 @@ impl Raw {
 
     /// The next frame of the server, which must be whole, final and not masked.
     pub fn frame(&mut self) -> Frame {
+        let (compressed, frame) = self.extended_frame();
+        assert!(!compressed, "no reserved bit");
+        frame
+    }
+
+    /// The same, and whether it is compressed (RSV1).
+    pub fn extended_frame(&mut self) -> (bool, Frame) {
         let mut take = |n: usize| {
             let mut bytes = vec![0; n];
             self.0.read_exact(&mut bytes).expect("a whole frame");
             bytes
         };
         let start = take(2);
-        assert_eq!(start[0] & 0xf0, 0x80, "final, and no reserved bit");
+        assert_eq!(start[0] & 0xb0, 0x80, "final, and no reserved bit but the first");
         let length = match start[1] {
             126 => take(2).iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)),
             127 => take(8).iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)),
             short => usize::from(short),
         };
         assert!(start[1] < 128, "a server masks nothing");
-        Frame { opcode: start[0] & 0xf, payload: take(length) }
+        (start[0] & 0x40 != 0, Frame { opcode: start[0] & 0xf, payload: take(length) })
     }
 
     /// All that the server still sends, up to its end of the connection. Errors: the end was a reset.

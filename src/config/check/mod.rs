@@ -145,6 +145,15 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
         let what = format!("{number} holds no message of websocket.message_size_limit, {message} bytes");
         hold(number >= message, name, what, "make it larger, or the message limit smaller");
     }
+    let compression = &engine.compression;
+    for (name, number, range) in [
+        ("websocket.compression_level", compression.level, 1..=9),
+        ("websocket.compression_window_bits", compression.window_bits, 9..=15),
+    ] {
+        let (least, most) = (range.start(), range.end());
+        let what = format!("{number} is not within {least} and {most}");
+        hold(range.contains(&number), name, what, &format!("write one of {least} to {most}"));
+    }
     let length = config.channel.max_length;
     let what = format!("{length} is more than a message could carry beside its command");
     hold(length <= 4096 && length < message, "channel.max_length", what, "write at most 4096, such as 255");

@@ -125,6 +125,58 @@ pub static ENGINE: &[Item<Config>] = &[
         "Bytes of one message from a client, its fragments together; past it the connection closes with 1009.",
     ),
     item(
+        "websocket.compression",
+        Unit::Switch,
+        |c| &mut c.engine.compression.enabled,
+        "Offer permessage-deflate. It saves traffic and costs processor time: some microseconds for a message of a client \
+         or to one, and once for each publication, whatever the number of its subscribers.",
+    ),
+    item(
+        "websocket.compression_min_size",
+        Unit::Bytes,
+        |c| &mut c.engine.compression.min_bytes,
+        "Bytes below which a message is not compressed.",
+    ),
+    item(
+        "websocket.compression_level",
+        Unit::Count,
+        |c| &mut c.engine.compression.level,
+        "1 is the quickest, 9 the smallest.",
+    ),
+    item(
+        "websocket.decompressed_message_size_limit",
+        Unit::Bytes,
+        |c| &mut c.engine.compression.inflated_bytes_max,
+        "Bytes of one message of a client once inflated; past it the connection closes with 1009, and nothing beyond is \
+         inflated. 0: as websocket.message_size_limit.",
+    ),
+    item(
+        "websocket.compression_window_bits",
+        Unit::Count,
+        |c| &mut c.engine.compression.window_bits,
+        "The largest window, 9 to 15: 15 is 32 KiB. Windows of 15, 12 and 9 bits are used; who asks for another gets the \
+         next one below.",
+    ),
+    item(
+        "websocket.compression_server_takeover",
+        Unit::Switch,
+        |c| &mut c.engine.compression.server_takeover,
+        "Let messages to a client refer to those before: smaller, and a compressor of up to 300 KiB for each connection \
+         until its first subscription, since publications are compressed once for all.",
+    ),
+    item(
+        "websocket.compression_client_takeover",
+        Unit::Switch,
+        |c| &mut c.engine.compression.client_takeover,
+        "Let a client's messages refer to those before: 40 KiB for each connection.",
+    ),
+    item(
+        "websocket.compression_contexts_max",
+        Unit::Count,
+        |c| &mut c.engine.compression.contexts_max,
+        "Connections of a shard with contexts of their own; past it new ones are compressed without.",
+    ),
+    item(
         "uni_websocket.enabled",
         Unit::Switch,
         |c| &mut c.uni_websocket.enabled,
