@@ -101,6 +101,7 @@ fn backends_are_found_where_they_are_used() {
     assert_eq!(proxy(&config, config.rpc.proxy("anything").ok()).name, "rpc.proxy");
     assert_eq!(proxy(&config, config.rpc.proxy("chat:send").ok()).name, "chat-backend");
     assert!(config.rpc.proxy("other:x").is_err());
+    assert!(config.engine.compression.enabled);
 }
 
 #[test]
@@ -111,7 +112,6 @@ fn what_does_nothing_here_is_named_with_its_line_and_no_secret_is() {
         "log.level",
         "client.presence_update_interval",
         "uni_websocket.join_push_messages",
-        "websocket.compression",
         "admin.enabled",
         "admin.password",
         "admin.secret",
