@@ -36,6 +36,10 @@ impl Deflater {
         if fresh {
             self.inner.reset();
         }
+        // A second flush with nothing between makes no bytes. Section 7.2.3.6: one empty block is an empty message.
+        if message.is_empty() {
+            return out.push(0);
+        }
         // More than the worst case of any window, so that one call takes all and flushes.
         let start = out.len();
         out.reserve(message.len() + message.len().div_ceil(8) + message.len().div_ceil(64) + 32);
@@ -140,7 +144,7 @@ mod tests {
         for bits in 9..=15 {
             for fresh in [true, false] {
                 let (mut deflater, mut inflater) = (Deflater::new(1, bits), Inflater::new(bits));
-                for message in [&b""[..], b"x", &text, &noise, &text[..100], &text] {
+                for message in [&b""[..], b"", b"x", &text, b"", b"", &noise, &text[..100], &text] {
                     let (mut packed, mut out) = (b"before".to_vec(), Vec::new());
                     deflater.compress(message, fresh, &mut packed);
                     inflater.inflate(&packed[6..], fresh, message.len(), &mut out).unwrap();

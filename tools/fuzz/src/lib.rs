@@ -1,0 +1,23 @@
+//! What peers and operators may send, thrown at the functions that read it. Each target takes any bytes and panics where a
+//! promise is broken; the fuzzer looks for such bytes, and a test of the workspace replays what it found.
+
+mod codec;
+mod text;
+
+/// Name and function of every target.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("upgrade", codec::upgrade),
+    ("extension", codec::extension),
+    ("frames", codec::frames),
+    ("differential", codec::differential),
+    ("inflate", codec::inflate),
+    ("json_commands", text::json_commands),
+    ("protobuf_commands", text::protobuf_commands),
+    ("config", text::config),
+    ("token", text::token),
+    ("delta", text::delta),
+];
+
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, run)| *run)
+}
