@@ -131,7 +131,7 @@ fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
             return Err(Refusal::BadRequest("not an HTTP request"));
         }
         if first_line_bytes.is_none() {
-            judge_first_line(&bounded[..at - 1])?;
+            judge_first_line(&bounded[..at - 1], true)?;
         }
         let first_line_bytes = *first_line_bytes.get_or_insert(at + 1);
         if at == line_start + 1 {
@@ -140,23 +140,26 @@ fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
         line_start = at + 1;
     }
     if first_line_bytes.is_none() {
-        judge_first_line(bounded)?;
+        // Its CR may be all that has arrived of its end.
+        judge_first_line(bounded.strip_suffix(b"\r").unwrap_or(bounded), false)?;
     }
     if bytes.len() >= UPGRADE_BYTES_MAX { Err(Refusal::HeadTooLarge) } else { Ok(None) }
 }
 
-/// A request line, perhaps unfinished: is it a GET with a target of bearable length?
-fn judge_first_line(line: &[u8]) -> Result<(), Refusal> {
+/// A request line, `whole` or not: is it a GET with a target of bearable length?
+fn judge_first_line(line: &[u8], whole: bool) -> Result<(), Refusal> {
     const GET: &[u8] = b"GET ";
     /// No registered method is longer (UPDATEREDIRECTREF has 17).
     const METHOD_BYTES_MAX: usize = 32;
     let Some(rest) = line.strip_prefix(GET) else {
-        if GET.starts_with(line) {
+        if GET.starts_with(line) && !whole {
             return Ok(());
         }
         let method = &line[..memchr::memchr(b' ', line).unwrap_or(line.len())];
         return match method {
-            _ if !is_token(method) => Err(Refusal::BadRequest("not an HTTP request")),
+            _ if !is_token(method) || whole && method.len() == line.len() => {
+                Err(Refusal::BadRequest("not an HTTP request"))
+            }
             _ if method.len() < line.len() || method.len() > METHOD_BYTES_MAX => Err(Refusal::MethodNotAllowed),
             _ => Ok(()),
         };
