@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::log::{Log, say};
 use cli::token::{self, Outcome};
 use cli::{Cli, Flags, Task};
 use corecast::config::{self, Faults};
@@ -14,13 +15,15 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("CORECAST_LOG", "info")).init();
-    match Cli::parse().command {
+    let log = Log::start();
+    let code = match Cli::parse().command {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
         Task::CheckConfig { file } => check(&file),
         Task::Token(task) => tokens(*task),
-    }
+    };
+    log.end();
+    code
 }
 
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
@@ -34,7 +37,7 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     match corecast::server::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("corecast: {error}");
+            say(format_args!("corecast: {error}"));
             ExitCode::from(FAILED)
         }
     }
@@ -56,22 +59,22 @@ fn tokens(task: token::TokenTask) -> ExitCode {
         Outcome::Done(text) => print(&text),
         Outcome::Refused { report, why } => {
             print(&report);
-            eprintln!("refused: {why}");
+            say(format_args!("refused: {why}"));
             ExitCode::from(FAILED)
         }
         Outcome::Usage(text) => {
-            eprintln!("{text}");
+            say(text);
             ExitCode::from(USAGE)
         }
         Outcome::Failed(text) => {
-            eprintln!("corecast: {text}");
+            say(format_args!("corecast: {text}"));
             ExitCode::from(FAILED)
         }
     }
 }
 
 fn usage(faults: &Faults) -> ExitCode {
-    eprintln!("{faults}");
+    say(faults);
     ExitCode::from(USAGE)
 }
 
@@ -80,7 +83,7 @@ fn print(text: &str) -> ExitCode {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("corecast: cannot write to stdout: {error}");
+            say(format_args!("corecast: cannot write to stdout: {error}"));
             ExitCode::from(FAILED)
         }
         _ => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The command line. The flags of `serve` are made from the table of settings, so that each stands once.
 
+pub mod log;
 mod report;
 pub mod token;
 

@@ -13,6 +13,10 @@ use crate::protocol::ErrorCode;
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
 
 pub enum Ask {
+    /// The wall clock was set: where the zero of the shards' clock is by it now.
+    Clock {
+        began_unix_ms: u64,
+    },
     // Of a channel's home.
     /// `None`: stamped, and the channel keeps no history, so that there is no position.
     Publish {

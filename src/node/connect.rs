@@ -338,11 +338,7 @@ impl Node {
             pong: ping_s > 0 && !uni && !self.settings.client.pong_timeout.is_zero(),
             session: session.identity.as_ref().map_or("", |identity| &identity.session),
             node: "",
-            time_ms: if self.settings.client.connect_include_server_time {
-                self.settings.began_unix_ms + cx.now()
-            } else {
-                0
-            },
+            time_ms: if self.settings.client.connect_include_server_time { self.began_unix_ms + cx.now() } else { 0 },
         };
         cx.release_with(conn, opcode, |out| encoding.reply(out, id, &Reply::Connect(result)));
         self.begin_pings(cx, conn);

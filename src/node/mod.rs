@@ -52,6 +52,8 @@ use session::{Phase, Session};
 /// The message server's part on one shard.
 pub struct Node {
     settings: Arc<Settings>,
+    /// The zero of the shard's clock by the wall clock, which may be set meanwhile.
+    began_unix_ms: u64,
     homes: Homes,
     home: Home,
     feeds: Feeds<Detail>,
@@ -99,6 +101,7 @@ impl Node {
         let epoch = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
         Self {
             home: Home::new(epoch, settings.history_bytes_max / shards.max(1)),
+            began_unix_ms: settings.began_unix_ms,
             settings,
             homes,
             feeds: Feeds::default(),
@@ -150,7 +153,7 @@ impl Node {
 
     /// Seconds since 1970.
     fn unix_s(&self, cx: &Cx<Mail>) -> u64 {
-        (self.settings.began_unix_ms + cx.now()) / 1000
+        (self.began_unix_ms + cx.now()) / 1000
     }
 }
 

@@ -206,9 +206,10 @@ impl Node {
         let mut at = session.ping_at;
         if let Some(identity) = &session.identity {
             let ends = [self.connection_ends(identity), self.subscription_ends(identity)];
-            at = ends.into_iter().flatten().fold(at, |at, end_s| {
-                at.min((end_s * 1000).saturating_sub(self.settings.began_unix_ms).max(cx.now() + 1))
-            });
+            at = ends
+                .into_iter()
+                .flatten()
+                .fold(at, |at, end_s| at.min((end_s * 1000).saturating_sub(self.began_unix_ms).max(cx.now() + 1)));
         }
         cx.set_timer(conn, at);
     }

@@ -36,7 +36,7 @@ pub struct Settings {
     pub emulated_headers: Vec<String>,
     /// Bytes of history in all shards together.
     pub history_bytes_max: usize,
-    /// The zero of the shards' clock.
+    /// The zero of the shards' clock, by the wall clock at start.
     pub began_unix_ms: u64,
     /// Where calls to the backend go; false where there is no room.
     pub backend: Box<dyn Fn(Call) -> bool + Send + Sync>,

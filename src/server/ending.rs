@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use super::backends::Backends;
+use super::clock;
 use super::fleet::Shards;
 use super::records;
 use super::start::{Doors, StartError};
@@ -60,6 +61,8 @@ pub fn control(
     let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
     runtime.block_on(async {
         tokio::spawn(records::write(journals.to_vec()));
+        let (unix_ms, now) = clock::read();
+        tokio::spawn(clock::watch(shards.clone(), unix_ms, now));
         let settings = Settings { backend: Some(backends.caller()), ..Settings::new(config, client) };
         if let Some(listener) = doors.grpc {
             tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone()));

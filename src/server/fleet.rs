@@ -80,6 +80,13 @@ impl Shards {
         }
     }
 
+    /// Where the zero of the shards' clock is, to every shard.
+    pub fn tell_clock(&self, began_unix_ms: u64) {
+        for index in 0..self.ports.len() {
+            self.owe(index, Ask::Clock { began_unix_ms });
+        }
+    }
+
     fn owe(&self, index: usize, ask: Ask) {
         let Err(mut order) = self.ports[index].send(Order::App(ask)) else { return };
         let port = self.ports[index].clone();

@@ -4,6 +4,7 @@
 //! shard; the caller's own becomes the control thread.
 
 mod backends;
+mod clock;
 mod ending;
 mod fleet;
 mod records;

@@ -1,7 +1,7 @@
 //! What must be right before the server starts, and what it says when it does.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -139,7 +139,9 @@ pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<
     let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(at) } else { None });
     if let (true, Some(client), Some(admin)) = (config.dev, client, admin) {
         let key = config.api_key.as_deref().unwrap_or_default();
-        println!(
+        // A stdout that takes nothing is no reason to end.
+        let _ = writeln!(
+            std::io::stdout(),
             "corecast --dev: everybody may connect, subscribe and publish.\n\n  \
              chat page    http://{admin}/\n  \
              clients      ws://{client}/connection/websocket\n  \

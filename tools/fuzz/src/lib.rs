@@ -4,8 +4,10 @@
 mod codec;
 mod text;
 
-/// Name and function of every target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target's name and function.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
     ("upgrade", codec::upgrade),
     ("extension", codec::extension),
     ("frames", codec::frames),
