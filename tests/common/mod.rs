@@ -77,6 +77,18 @@ impl Server {
         kill_process(pid, signal).expect("the server is there to be told");
     }
 
+    /// Files and sockets that the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+    }
+
+    /// Memory of its own that the process holds (RssAnon).
+    pub fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         wait_for_exit(&mut self.child)
