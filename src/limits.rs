@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Bytes of a request head; past it the upgrade is refused with 431.
 pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
 /// Header fields of a request; past it the upgrade is refused with 431.
@@ -36,6 +38,12 @@ pub const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
 pub const SQUEEZE_KEPT_BYTES_MAX: usize = 256 * 1024;
 /// The step of the timer wheel: deadlines are kept to this.
 pub const TICK: Duration = Duration::from_millis(100);
+/// What the table of addresses can count of one: connections, handshakes in a second, seconds until a burst is allowed again.
+pub const ADDRESS_CONNECTIONS_MAX: u32 = (1 << 18) - 1;
+pub const ADDRESS_HANDSHAKES_MAX: u32 = 10_000;
+pub const ADDRESS_BURST_S_MAX: u32 = 500;
+/// How often a shard says that one and the same limit was reached, in milliseconds; how often it was is said with it.
+pub const REACHED_NOTE_INTERVAL_MS: u64 = 10_000;
 /// Shards of one process: fits the id, and the bitmask of starved senders.
 pub const SHARDS_MAX: usize = 256;
 
@@ -110,6 +118,22 @@ pub struct EngineLimits {
     /// Bytes of turn buffers: past it no more mail is taken until the open flush has ended.
     pub turn_bytes_max: usize,
     pub compression: Compression,
+    /// Connections of one address (v4, or /64 of v6); past it 429. 0: no limit.
+    pub connections_per_address: u32,
+    /// Handshakes of one address in a second, and at once; past it 429. 0: no limit.
+    pub handshakes_per_address: u32,
+    pub handshakes_per_address_burst: u32,
+    /// Networks for whose addresses these two do not hold.
+    pub exempt: Vec<IpNet>,
+    /// Networks whose word is taken for whom they speak for (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a ready socket waits for its turn, on the average; past it nobody new is let in. Zero: no mark.
+    pub lag_max: Duration,
+    /// Bytes that one connection may send in a second, and at once; past it it is not read. 0: no limit.
+    pub bytes_per_second: u64,
+    pub bytes_burst: u64,
+    /// Whoever sends more is only counted.
+    pub bytes_dry_run: bool,
 }
 
 impl EngineLimits {
@@ -121,6 +145,9 @@ impl EngineLimits {
         }
     }
 }
+
+/// This machine: health checks, proxies beside the server, and whoever measures it.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 impl Default for EngineLimits {
     fn default() -> Self {
@@ -140,6 +167,15 @@ impl Default for EngineLimits {
             subscribe_requests_max: 4096,
             turn_bytes_max: 16 * 1024 * 1024,
             compression: Compression::default(),
+            connections_per_address: 0,
+            handshakes_per_address: 0,
+            handshakes_per_address_burst: 100,
+            exempt: LOOPBACK.map(|net| net.parse().expect("a network")).into(),
+            trusted_proxies: Vec::new(),
+            lag_max: Duration::from_millis(500),
+            bytes_per_second: 0,
+            bytes_burst: 0,
+            bytes_dry_run: false,
         }
     }
 }

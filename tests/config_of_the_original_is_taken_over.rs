@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corecast::config::{self, Config, DataFormat, Faults, Listen, Proxy, RecoveryMode};
+use corecast::config::{self, Config, DataFormat, Faults, Listen, Place, Proxy, RecoveryMode};
 
 const REALISTIC: &str = include_str!("data/centrifugo.json");
 
@@ -25,7 +25,7 @@ fn proxy(config: &Config, number: Option<u16>) -> &Proxy {
 #[test]
 fn addresses_and_keys_are_taken_over() {
     let config = json(REALISTIC).unwrap();
-    assert_eq!(config.listeners, [Listen::Tcp("127.0.0.1:8000".parse().unwrap())]);
+    assert_eq!(config.listeners, [Listen::plain(Place::Tcp("127.0.0.1:8000".parse().unwrap()))]);
     assert_eq!(config.admin, Some("127.0.0.1:9000".parse().unwrap()));
     assert_eq!(config.grpc_api.address, Some("127.0.0.1:10001".parse().unwrap()));
     assert_eq!((config.api_key.as_deref(), config.grpc_api.key.as_deref()), (Some("api-secret"), Some("grpc-secret")));

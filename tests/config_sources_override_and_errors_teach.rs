@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corecast::config::{self, Config, Faults, Given, Listen, NoRpc, Raw, SETTINGS};
+use corecast::config::{self, Config, Faults, Given, Listen, NoRpc, Place, Raw, SETTINGS};
 
 fn file(text: &str) -> Result<Config, Faults> {
     config::file("corecast.toml", text).and_then(|given| config::assemble(&given))
@@ -94,7 +94,13 @@ fn the_environment_can_set_every_kind_of_setting() {
         ("CORECAST_CORES", "1,0"),
     ]))
     .unwrap();
-    assert_eq!(config.listeners, [Listen::Tcp("127.0.0.1:8001".parse().unwrap()), Listen::Unix("/run/c.sock".into())]);
+    assert_eq!(
+        config.listeners,
+        [
+            Listen::plain(Place::Tcp("127.0.0.1:8001".parse().unwrap())),
+            Listen::plain(Place::Unix("/run/c.sock".into()))
+        ]
+    );
     assert_eq!(config.admin, Some("[::1]:9000".parse().unwrap()));
     assert_eq!(config.api_key.as_deref(), Some("secret"));
     assert!(config.client.insecure && config.channel.without_namespace.allow_publish_for_client);
@@ -127,7 +133,7 @@ fn without_dev_nothing_is_open() {
 #[test]
 fn dev_opens_everything_on_this_machine_and_what_was_set_by_hand_still_holds() {
     let config = file("dev = true").unwrap();
-    assert_eq!(config.listeners, [Listen::Tcp("127.0.0.1:8000".parse().unwrap())]);
+    assert_eq!(config.listeners, [Listen::plain(Place::Tcp("127.0.0.1:8000".parse().unwrap()))]);
     assert_eq!(config.admin, Some("127.0.0.1:9000".parse().unwrap()));
     assert!(config.client.insecure && config.echo && config.api_key_generated);
     assert!(config.channel.without_namespace.allow_subscribe_for_client);

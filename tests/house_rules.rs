@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Names and numbers: they see nothing but each other.
     ("limits", &[]),
     ("ids", &["limits"]),
+    ("rate", &[]),
     ("counters", &["limits", "ids"]),
     // Pure layers: no sockets, clocks, logs or threads, and blind to one another.
     ("ws", &["limits", "ids"]),
@@ -27,14 +28,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["limits", "ids", "auth"]),
     // The engine: knows bytes, frames and mail; no dialect, no channels.
     ("bus", &["limits", "ids"]),
-    ("shard", &["limits", "ids", "counters", "ws", "outbound", "bus"]),
+    ("shard", &["limits", "ids", "rate", "counters", "ws", "outbound", "bus"]),
     // The two users of the engine.
     ("echo", &["limits", "ids", "counters", "ws", "outbound", "bus", "shard"]),
     (
         "node",
         &[
-            "limits", "ids", "counters", "ws", "protocol", "hub", "outbound", "grant", "backend", "delta", "auth",
-            "config", "bus", "shard",
+            "limits", "ids", "rate", "counters", "ws", "protocol", "hub", "outbound", "grant", "backend", "delta",
+            "auth", "config", "bus", "shard",
         ],
     ),
     // What the server's shards carry: the node, and echo beside it.

@@ -30,6 +30,11 @@ pub struct Client {
     pub connection_limit: u32,
     /// New connections in a second; 0 for no limit. Past it 503.
     pub connection_rate_limit: u32,
+    /// Commands of one connection in a second, and at once; 0 for no limit. Past it 3013.
+    pub command_rate_limit: u32,
+    pub command_rate_burst: u32,
+    /// Whoever passes this or `byte_rate_limit` is only counted.
+    pub rate_limit_dry_run: bool,
     /// Publications of one history call, and of one recovery.
     pub history_max_publication_limit: u32,
     pub recovery_max_publication_limit: u32,
@@ -94,6 +99,9 @@ impl Default for Client {
             user_connection_limit: 0,
             connection_limit: 0,
             connection_rate_limit: 0,
+            command_rate_limit: 0,
+            command_rate_burst: 0,
+            rate_limit_dry_run: false,
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             connect_include_server_time: false,

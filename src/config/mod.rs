@@ -51,16 +51,40 @@ pub const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 /// Variables with our prefix that are not settings.
 pub const ENVIRONMENT_OTHERS: [&str; 2] = ["CORECAST_CONFIG", "CORECAST_LOG"];
 
+/// How and where clients connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    pub place: Place,
+    /// Whoever comes there is a proxy that speaks the PROXY protocol.
+    pub proxied: bool,
+}
+
+impl Listen {
+    /// What the word before a listener's place asks for.
+    pub const PROXIED: &str = "proxy:";
+
+    pub fn plain(place: Place) -> Self {
+        Self { place, proxied: false }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxied = if self.proxied { Self::PROXIED } else { "" };
+        write!(f, "{proxied}{}", self.place)
+    }
+}
+
 /// A place where clients connect.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Listen {
+pub enum Place {
     Tcp(SocketAddr),
     Unix(PathBuf),
     /// A listening socket that the parent process bound and passed on.
     Inherited(RawFd),
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -97,6 +121,8 @@ pub struct Config {
     pub channel: Channel,
     /// Bytes of all histories together; past it the oldest go first.
     pub history_bytes_max: usize,
+    /// Resident bytes of the process past which nobody new is let in; 0: as the control group says.
+    pub memory_bytes_max: usize,
     /// Every backend that is used somewhere, or has a name.
     pub proxies: Vec<Proxy>,
     /// Indices into `proxies`.
@@ -140,7 +166,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             dev: false,
-            listeners: vec![Listen::Tcp((Ipv4Addr::UNSPECIFIED, 8000).into())],
+            listeners: vec![Listen::plain(Place::Tcp((Ipv4Addr::UNSPECIFIED, 8000).into()))],
             join: false,
             cores: None,
             shards: None,
@@ -157,6 +183,7 @@ impl Default for Config {
             client: Client::default(),
             channel: Channel::default(),
             history_bytes_max: 1 << 30,
+            memory_bytes_max: 0,
             proxies: Vec::new(),
             connect_proxy: None,
             refresh_proxy: None,
@@ -172,7 +199,7 @@ impl Config {
     /// What holds with `--dev` where nothing is set by hand, less the API key, which is made at the end of `assemble`.
     pub fn dev() -> Self {
         let mut config = Self { dev: true, echo: true, ..Self::default() };
-        config.listeners = vec![Listen::Tcp((Ipv4Addr::LOCALHOST, 8000).into())];
+        config.listeners = vec![Listen::plain(Place::Tcp((Ipv4Addr::LOCALHOST, 8000).into()))];
         config.admin = Some((Ipv4Addr::LOCALHOST, 9000).into());
         config.client.insecure = true;
         config.client.allowed_origins = vec!["*".into()];

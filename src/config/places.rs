@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::Listen;
+use ipnet::IpNet;
+
 use super::value::{Field, Raw, Unit, Wrong, list, quoted};
+use super::{Listen, Place};
 
 impl Field for Option<SocketAddr> {
     fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
@@ -40,6 +42,15 @@ impl std::str::FromStr for Listen {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
+        let place = text.strip_prefix(Self::PROXIED);
+        Ok(Self { place: place.unwrap_or(text).parse()?, proxied: place.is_some() })
+    }
+}
+
+impl std::str::FromStr for Place {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
         if let Some(path) = text.strip_prefix("unix:") {
             // sun_path holds 108 bytes, the closing zero among them (unix(7)).
             if !path.starts_with('/') || path.len() > 107 {
@@ -60,6 +71,29 @@ impl std::str::FromStr for Listen {
         }
         socket_address(text).map(Self::Tcp)
     }
+}
+
+impl Field for Vec<IpNet> {
+    fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
+        let mend = "write a list, such as [\"10.0.0.0/8\", \"2001:db8::/32\"]";
+        *self = raw.items(mend)?.iter().map(|item| network(item)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn show(&self, _: Unit) -> Option<String> {
+        Some(list(self.iter().map(IpNet::to_string)))
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let wrong = || Wrong::new(format!("\"{text}\" is no network"), "write one such as \"10.0.0.0/8\"");
+    let net = net.ok_or_else(wrong)?;
+    if net.trunc() != net {
+        let what = format!("\"{text}\" has bits beyond its prefix");
+        return Err(Wrong::new(what, format!("write \"{}\"", net.trunc())));
+    }
+    Ok(net)
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, Wrong> {
@@ -171,7 +205,9 @@ mod tests {
 
     #[test]
     fn listeners_of_each_sort_are_read_and_shown_again() {
-        for typed in ["127.0.0.1:8000", "[::1]:8000", "unix:/run/corecast.sock", "fd:3"] {
+        for typed in
+            ["127.0.0.1:8000", "[::1]:8000", "unix:/run/corecast.sock", "fd:3", "proxy:[::1]:80", "proxy:unix:/x"]
+        {
             assert_eq!(typed.parse::<Listen>().unwrap().to_string(), typed);
         }
         for (bad, mend) in [
@@ -196,6 +232,17 @@ mod tests {
         for bad in ["", "a", "5-2", "0,0", "1-3,2", "0-99999999", "-1", "1-"] {
             assert!(cores.read(&text(bad), Unit::Cores).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn networks_are_read_and_an_address_is_one() {
+        let mut networks = Vec::<IpNet>::new();
+        networks.read(&text("10.0.0.0/8, 192.0.2.1,2001:db8::/32"), Unit::Networks).unwrap();
+        assert_eq!(networks.show(Unit::Networks).unwrap(), "[\"10.0.0.0/8\", \"192.0.2.1/32\", \"2001:db8::/32\"]");
+        assert_eq!(network("10.1.2.3/8").unwrap_err().mend, "write \"10.0.0.0/8\"");
+        assert!(network("10.0.0.0/33").is_err() && network("ten").is_err());
+        networks.read(&text(""), Unit::Networks).unwrap();
+        assert!(networks.is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::channel::{DEFAULT_PROXY, DataFormat, Namespace, ProxyUse};
 use super::proxy::Proxy;
 use super::value::Wrong;
-use super::{Config, Listen};
+use super::{Config, Listen, Place};
 
 /// Calls `fault` for what is no address. `listen` and `admin.address` win over the names of the original.
 pub fn addresses(config: &mut Config, typed: impl Fn(&str) -> bool, mut fault: impl FnMut(&str, Wrong)) {
@@ -29,7 +29,7 @@ pub fn addresses(config: &mut Config, typed: impl Fn(&str) -> bool, mut fault: i
     if !typed("listen") && (!http.address.is_empty() || http.port != 0) {
         let port = if http.port == 0 { 8000 } else { http.port };
         if let Some(ip) = read("http_server.address", &http.address) {
-            config.listeners = vec![Listen::Tcp(SocketAddr::new(ip, port))];
+            config.listeners = vec![Listen::plain(Place::Tcp(SocketAddr::new(ip, port)))];
         }
     }
     if !typed("admin.address")

@@ -36,6 +36,7 @@ pub enum Unit {
     Secret,
     Origins,
     Listeners,
+    Networks,
     Address,
     Cores,
     /// Any text, also none.
@@ -72,7 +73,8 @@ impl Unit {
             Self::Headers => "list of names",
             Self::HeaderValues | Self::StatusCodes | Self::ConnectCodes => "list of tables",
             Self::Origins => "list of origins, * stands for any text",
-            Self::Listeners => "list of \"ADDR:PORT\", \"[V6]:PORT\", \"unix:/PATH\", \"fd:N\"",
+            Self::Listeners => "list of \"ADDR:PORT\", \"[V6]:PORT\", \"unix:/PATH\", \"fd:N\"; proxy: before it",
+            Self::Networks => "list of \"ADDR\" or \"ADDR/BITS\"",
             Self::Address => "\"ADDR:PORT\"",
             Self::Cores => "cores: \"0,2-5\"",
         }

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use super::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use super::keys::KeySetSnapshot;
 use super::{VERSION, process};
-use crate::counters::{Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
+use crate::counters::{Bound, Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
 
 /// The content type of what `encode` makes.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,6 +64,8 @@ const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("backlog_bytes", "Bytes that wait for slow peers", |s| s.backlog_bytes),
     ("spill_bytes", "Bytes held in partly received messages", |s| s.spill_bytes),
     ("deflate_contexts", "Connections with compression contexts of their own", |s| s.deflate_contexts),
+    ("loop_lag_microseconds", "How long ready sockets wait for their turn, on the average", |s| s.lag_us),
+    ("admission_shut", "1 while nobody new is let in, for the lag or the memory", |s| s.shut.into()),
 ];
 
 const PROXY_COUNTERS: &[(&str, &str, Read<ProxySnapshot>)] = &[
@@ -155,6 +157,12 @@ impl Collector for Shards {
         for shard in &self.0 {
             let reasons = Refused::ALL.map(|(reason, name)| (name, shard.counters.refused[reason as usize]));
             labelled(&mut family, shard, "reason", reasons)?;
+        }
+        let help = "How often a limit was reached, by the setting's name";
+        let mut family = open(&mut encoder, "limit_reached", help, MetricType::Counter)?;
+        for shard in &self.0 {
+            let limits = Bound::ALL.map(|(bound, name)| (name, shard.counters.reached[bound as usize]));
+            labelled(&mut family, shard, "limit", limits)?;
         }
         let mut family = open(&mut encoder, "connections_closed", "WebSockets that ended", MetricType::Counter)?;
         for shard in &self.0 {

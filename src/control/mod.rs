@@ -19,7 +19,7 @@ pub mod keys;
 mod methods;
 mod metrics;
 mod page;
-mod process;
+pub mod process;
 mod request;
 mod stats;
 mod window;

@@ -11,6 +11,20 @@ pub fn resident_bytes() -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// The least that a control group above this process allows (memory.max of version 2, or its like of version 1). None where
+/// none does.
+pub fn memory_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let unified = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = unified.unwrap_or("").trim_start_matches('/');
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let version_2 = std::path::Path::new(path).ancestors().map(|group| root.join(group).join("memory.max"));
+    let files = version_2.chain([root.join("memory/memory.limit_in_bytes")]);
+    let limits = files.filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    // Version 1 says "no limit" as a number that no machine has.
+    limits.filter(|&bytes| bytes < 1 << 50).min()
+}
+
 /// User and system time of all threads.
 pub fn cpu_seconds() -> f64 {
     let spent = clock_gettime(ClockId::ProcessCPUTime);

@@ -6,6 +6,7 @@ use super::live::{Purpose, Request};
 use super::packed::{self, Terms};
 use super::queries::ROLL_SLICE;
 use super::{Mail, Node};
+use crate::counters::Bound;
 use crate::grant::{Publish, SubscribeGrant};
 use crate::hub::{self, EpochText, Position, Since, flag};
 use crate::protocol::{Disconnect, ErrorCode, Unsubscribed};
@@ -136,6 +137,7 @@ impl Node {
                 continue;
             }
             if usize::from(self.session(conn).channels) >= self.settings.client.channel_limit {
+                cx.reached(Bound::Channels, conn);
                 self.close(cx, conn, Disconnect::ChannelLimit);
                 continue;
             }

@@ -7,8 +7,10 @@
 
 use super::session::Phase;
 use super::{Mail, Node};
+use crate::counters::Bound;
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, Disconnect, Encoding, ErrorCode};
+use crate::rate::Rate;
 use crate::shard::{Cx, Flow, Message};
 
 /// What became of a command.
@@ -45,12 +47,22 @@ impl Node {
             }
         }
         let mut start = 0;
+        let rate = self.settings.command_rate;
         for command in encoding.commands(message.payload, 0) {
             let Ok((command, end)) = command else {
                 self.end(cx, conn, Disconnect::BadRequest);
                 return self.ended(conn, message.payload.len());
             };
-            match self.command(cx, conn, command, &message.payload[start..end]) {
+            let pong = matches!(command.body, Body::Pong);
+            let done = self.command(cx, conn, command, &message.payload[start..end]);
+            let taken = !matches!(done, Done::NoRoom | Done::Later | Done::Ended);
+            if let (Some(rate), true) = (rate, taken && !pong)
+                && !self.within_rate(cx, conn, rate)
+            {
+                self.end(cx, conn, Disconnect::TooManyRequests);
+                return self.ended(conn, message.payload.len());
+            }
+            match done {
                 Done::Yes => start = end,
                 Done::NoRoom => return Flow::Stall { consumed: start },
                 Done::Later => return Flow::Wait { consumed: start },
@@ -62,6 +74,19 @@ impl Node {
             }
         }
         Flow::Done
+    }
+
+    /// Counts a command that was taken. False where it is one too many, and not only to be counted as that.
+    fn within_rate(&mut self, cx: &mut Cx<Mail>, conn: ConnId, rate: Rate) -> bool {
+        let index = conn.index();
+        if self.command_rates.len() <= index {
+            self.command_rates.resize(index + 1, 0);
+        }
+        if rate.take(&mut self.command_rates[index], 1, cx.now()) {
+            return true;
+        }
+        cx.reached(Bound::CommandRate, conn);
+        self.settings.client.rate_limit_dry_run
     }
 
     /// Nothing more is looked at, also where the close waits for answers.

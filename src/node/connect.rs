@@ -17,6 +17,7 @@ use super::session::{Identity, Kept, Phase};
 use super::{Mail, Node};
 use crate::auth::TokenError;
 use crate::backend::Question;
+use crate::counters::Bound;
 use crate::grant::{ConnectGrant, SubscribeGrant};
 use crate::hub::{Since, flag};
 use crate::ids::ConnId;
@@ -186,6 +187,7 @@ impl Node {
             Err(Refusal::Close(disconnect)) => return self.end(cx, conn, disconnect),
         };
         if wanted.len() > self.settings.client.channel_limit {
+            cx.reached(Bound::Channels, conn);
             return self.end(cx, conn, Disconnect::ChannelLimit);
         }
         let kept = self.kept.remove(&conn.slot).unwrap_or_default();

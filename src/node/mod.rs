@@ -86,6 +86,8 @@ pub struct Node {
     asked_rolls: VecDeque<asks::AskedRoll>,
     scratch: forms::Frames,
     keys: settings::Keys,
+    /// By slot, as far as commands are limited: of those that each may send.
+    command_rates: Vec<crate::rate::Full>,
 }
 
 /// The endpoint of the bidirectional protocol.
@@ -123,6 +125,7 @@ impl Node {
             asked_rolls: VecDeque::new(),
             scratch: forms::Frames::default(),
             keys: settings::Keys::default(),
+            command_rates: Vec::new(),
         }
     }
 
@@ -161,10 +164,10 @@ impl App for Node {
     type Mail = Mail;
     type Request = Ask;
 
-    fn route(&mut self, _cx: &mut Cx<Mail>, request: &Request<'_>) -> Route {
+    fn route(&mut self, cx: &mut Cx<Mail>, request: &Request<'_>) -> Route {
         match request.path {
-            PATH => self.judge_upgrade(request, false),
-            UNI_PATH if self.settings.uni_websocket.enabled => self.judge_upgrade(request, true),
+            PATH => self.judge_upgrade(cx, request, false),
+            UNI_PATH if self.settings.uni_websocket.enabled => self.judge_upgrade(cx, request, true),
             "/health" => Route::Respond { status: 200, content_type: "application/json", body: b"{}" },
             _ => Route::Refuse(crate::ws::Refusal::NotFound),
         }

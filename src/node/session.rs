@@ -12,11 +12,12 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 use super::{Mail, Node};
+use crate::counters::Bound;
 use crate::hub::NO_SUB;
 use crate::ids::ConnId;
 use crate::protocol::{Disconnect, Encoding, Reply};
 use crate::shard::{Cx, Millis, Route};
-use crate::ws::{Opcode, Request};
+use crate::ws::{Opcode, Refusal, Request};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -119,12 +120,16 @@ pub(super) fn opcode(encoding: Encoding) -> Opcode {
 }
 
 impl Node {
-    pub(super) fn judge_upgrade(&mut self, request: &Request<'_>, uni: bool) -> Route {
+    pub(super) fn judge_upgrade(&mut self, cx: &mut Cx<Mail>, request: &Request<'_>, uni: bool) -> Route {
         if !self.settings.origins.allows(request.origin) {
             return refusal(403, b"this origin is not among client.allowed_origins\n");
         }
-        if !self.settings.shared.may_enter(&self.settings.client) {
-            return Route::Refuse(crate::ws::Refusal::Unavailable { retry_after_s: 1 });
+        if let Err(bound) = self.settings.shared.may_enter(&self.settings.client) {
+            cx.reached_now(bound);
+            return Route::Refuse(match bound {
+                Bound::ConnectionRate => Refusal::TooManyNow { retry_after_s: 1 },
+                _ => Refusal::Unavailable { retry_after_s: 1 },
+            });
         }
         self.upgrade = Kept { headers: self.settings.keep_headers(request), connect: None };
         if uni {
@@ -164,6 +169,9 @@ impl Node {
                 self.sessions.resize_with(conn.index(), || Session::new(Encoding::Json, false));
                 self.sessions.push(fresh);
             }
+        }
+        if let Some(full) = self.command_rates.get_mut(conn.index()) {
+            *full = 0;
         }
         let stale_at = cx.now() + millis(self.settings.client.stale_close_delay);
         cx.set_timer(conn, stale_at);

@@ -7,8 +7,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::auth::{KeySet, Origins, TokenError, Verifier};
 use crate::backend::Call;
 use crate::config;
+use crate::counters::Bound;
 use crate::grant::ConnectGrant;
 use crate::protocol;
+use crate::rate::Rate;
 use crate::ws::Request;
 
 use super::Node;
@@ -41,6 +43,8 @@ pub struct Settings {
     /// Where calls to the backend go; false where there is no room.
     pub backend: Box<dyn Fn(Call) -> bool + Send + Sync>,
     pub shared: Arc<Shared>,
+    /// Of the commands of one connection.
+    pub command_rate: Option<Rate>,
 }
 
 impl Settings {
@@ -72,6 +76,7 @@ impl Settings {
             began_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             backend: Box::new(backend),
             shared: Arc::default(),
+            command_rate: Rate::new(client.command_rate_limit.into(), client.command_rate_burst.into()),
         }
     }
 
@@ -152,13 +157,16 @@ impl Default for Shared {
 }
 
 impl Shared {
-    /// False where the limit of connections, or of new ones in a second, is reached.
-    pub(super) fn may_enter(&self, client: &config::Client) -> bool {
+    /// Says where the limit of connections, or of new ones in a second, is reached.
+    pub(super) fn may_enter(&self, client: &config::Client) -> Result<(), Bound> {
         if client.connection_limit > 0 && self.open.load(Ordering::Relaxed) >= client.connection_limit as u64 {
-            return false;
+            return Err(Bound::Connections);
         }
-        client.connection_rate_limit == 0
-            || self.arrive(self.began.elapsed().as_secs(), client.connection_rate_limit as u64)
+        let rate = client.connection_rate_limit;
+        match rate == 0 || self.arrive(self.began.elapsed().as_secs(), rate as u64) {
+            true => Ok(()),
+            false => Err(Bound::ConnectionRate),
+        }
     }
 
     fn arrive(&self, second: u64, limit: u64) -> bool {

@@ -7,6 +7,7 @@ use super::live::{Purpose, Request};
 use super::{Mail, Node};
 use crate::auth::TokenError;
 use crate::backend::Question;
+use crate::counters::Bound;
 use crate::hub::{NO_SUB, Since, flag};
 use crate::ids::ConnId;
 use crate::protocol::{Body, Disconnect, ErrorCode, FilterError, SubscribeRequest};
@@ -32,6 +33,7 @@ impl Node {
             return self.refuse(cx, conn, id, ErrorCode::AlreadySubscribed);
         }
         if usize::from(session.channels) >= self.settings.client.channel_limit {
+            cx.reached(Bound::Channels, conn);
             return self.refuse(cx, conn, id, ErrorCode::LimitExceeded);
         }
         if !request.delta.is_empty() && request.delta != "fossil" {

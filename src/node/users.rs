@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::commands::Done;
 use super::session::Phase;
 use super::{Mail, Node};
+use crate::counters::Bound;
 use crate::ids::{ConnId, ShardId};
 use crate::node::ask::Who;
 use crate::protocol::Disconnect;
@@ -153,6 +154,7 @@ impl Node {
             return;
         }
         if !admitted {
+            cx.reached(Bound::UserConnections, conn);
             return self.close(cx, conn, Disconnect::ConnectionLimit);
         }
         if self.admitted(cx, conn) != Done::Wait {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::backends::Backends;
 use super::clock;
 use super::fleet::Shards;
+use super::memory::Watch;
 use super::records;
 use super::start::{Doors, StartError};
 use crate::config::Config;
@@ -44,6 +45,11 @@ impl Ears {
         let int = signal(SignalKind::interrupt()).map_err(StartError::Kernel)?;
         drop(entered);
         Ok(Self { runtime, term, int })
+    }
+
+    /// Has the control thread look after the memory beside all else.
+    pub fn watch(&self, watch: Watch) {
+        self.runtime.spawn(watch.run());
     }
 }
 

@@ -7,6 +7,7 @@ mod backends;
 mod clock;
 mod ending;
 mod fleet;
+mod memory;
 mod records;
 mod start;
 
@@ -15,7 +16,7 @@ pub use start::StartError;
 
 use std::sync::Arc;
 
-use crate::config::{Config, Listen};
+use crate::config::{Config, Place};
 use crate::hub::Homes;
 use crate::node::{Node, Settings};
 use crate::shard::engine::{self, Plan};
@@ -30,10 +31,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let doors = start::Doors { admin: start::open_admin(&config)?, grpc: start::open_grpc(&config)? };
     let (backends, calls) = backends::Backends::open(&config).map_err(StartError::Backend)?;
     let mut limits = config.engine.clone();
+    limits.bytes_dry_run = config.client.rate_limit_dry_run;
     // No shard can have more connections than there are descriptors: what is reserved for them follows.
     limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
     let plan = Plan {
-        listen: config.listeners.iter().map(address).collect(),
+        listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
+        proxied: config.listeners.iter().map(|listen| listen.proxied).collect(),
         cores: cores.clone(),
         limits,
         join: config.join,
@@ -54,15 +57,18 @@ pub fn run(config: Config) -> Result<(), StartError> {
     }
     start::greet(&config, &engine.bound, &doors, &cores, files);
     let shards = Shards::new(std::mem::take(&mut engine.ports), homes);
+    if let Some(watch) = memory::Watch::new(&config, Arc::clone(&engine.door)) {
+        ears.watch(watch);
+    }
     ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
     engine.join();
     Ok(())
 }
 
-fn address(listen: &Listen) -> Address {
-    match listen {
-        Listen::Tcp(address) => Address::Tcp(*address),
-        Listen::Unix(path) => Address::Unix(path.clone()),
-        Listen::Inherited(number) => Address::Inherited(*number),
+fn address(place: &Place) -> Address {
+    match place {
+        Place::Tcp(address) => Address::Tcp(*address),
+        Place::Unix(path) => Address::Unix(path.clone()),
+        Place::Inherited(number) => Address::Inherited(*number),
     }
 }

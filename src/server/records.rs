@@ -1,5 +1,6 @@
 //! Shards' log records, written here so that no shard ever waits for a log.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -23,6 +24,11 @@ pub fn write_waiting(journals: &[Receiver<(ShardId, Note)>]) {
     }
 }
 
+/// Who it was, where that is known.
+fn from(address: Option<IpAddr>) -> String {
+    address.map_or(String::new(), |address| format!(" from {address}"))
+}
+
 fn write_one(shard: ShardId, note: Note) {
     match note {
         Note::Started { core: Some(core), .. } => log::debug!("shard {shard}: runs on core {core}"),
@@ -34,8 +40,23 @@ fn write_one(shard: ShardId, note: Note) {
             let error = std::io::Error::from_raw_os_error(errno);
             log::warn!("shard {shard}: cannot accept: {error}; those who are here are served, and it is tried again");
         }
-        Note::SlowClosed { slot, backlog_bytes } => {
-            log::info!("shard {shard}: connection {slot} closed as slow with {backlog_bytes} bytes waiting");
+        Note::SlowClosed { slot, backlog_bytes, address } => {
+            let from = from(address);
+            log::info!("shard {shard}: connection {slot}{from} closed as slow with {backlog_bytes} bytes waiting");
+        }
+        Note::Reached { bound, count, address } => {
+            let (name, from) = (bound.name(), from(address));
+            log::warn!("shard {shard}: {name}: {count} times past the limit since this was last said, last{from}");
+        }
+        Note::Lagging { lag_us, shut: true } => log::warn!(
+            "shard {shard}: sockets wait {} ms for their turn (limits.lag_max): nobody new is let in until it is half of that",
+            lag_us / 1000
+        ),
+        Note::Lagging { lag_us, shut: false } => {
+            log::warn!(
+                "shard {shard}: sockets wait {} ms for their turn: new connections are let in again",
+                lag_us / 1000
+            );
         }
         Note::Gap { count, subscribers } => log::warn!(
             "shard {shard}: {count} publications of a channel were lost to {subscribers} subscribers: the shard did not \

@@ -1,6 +1,7 @@
 //! A connection as its shard knows it: plain data that owns no buffer while idle.
 //!
 //! ```text
+//! Proxied ──the proxy's header──► Upgrading (both end alike)
 //! Upgrading ──101──► Open ──our close──► Closing ──the peer's close──► Finishing
 //!     │                └──the peer's close, a violation──────────────► Finishing
 //!     └──refused, a plain answer─────────────────────────────────────► Finishing
@@ -13,6 +14,8 @@ use crate::ws::Decoder;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
+    /// The listener is for proxies, and the header of one is not complete. Deadline: the upgrade's.
+    Proxied,
     /// The request head is not complete. Deadline: the upgrade's.
     Upgrading,
     /// The app's. Deadline: the app's.
@@ -29,7 +32,7 @@ pub(super) enum Phase {
 
 /// What the kernel said and what we want; a connection runs where they meet.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Edges(u8);
+pub(super) struct Edges(u16);
 
 impl Edges {
     /// A connection that the app does not know yet.
@@ -38,31 +41,33 @@ impl Edges {
     }
 
     /// Bytes may be there: no new edge will come until we have read to the end.
-    pub const READABLE: u8 = 1;
+    pub const READABLE: u16 = 1;
     /// The peer sends no more: read until zero.
-    pub const READ_CLOSED: u8 = 2;
+    pub const READ_CLOSED: u16 = 2;
     /// The app could not take a message whole: its rest is spilled, and the socket is not read.
-    pub const STALLED: u8 = 4;
+    pub const STALLED: u16 = 4;
     /// Stands in the ready list.
-    pub const IN_READY: u8 = 8;
+    pub const IN_READY: u16 = 8;
     /// Stands in the list of queues to write.
-    pub const IN_WANTS: u8 = 16;
+    pub const IN_WANTS: u16 = 16;
     /// A close was asked for and waits for a safe moment: nothing more is parsed or queued by the app.
-    pub const CLOSE_ASKED: u8 = 32;
+    pub const CLOSE_ASKED: u16 = 32;
     /// Zero was read.
-    pub const ENDED: u8 = 64;
+    pub const ENDED: u16 = 64;
     /// The app has forgotten the connection, or never knew it.
-    pub const LEFT: u8 = 128;
+    pub const LEFT: u16 = 128;
+    /// Sent more than it may: not read until it has rested.
+    pub const RESTING: u16 = 256;
 
-    pub fn has(self, bits: u8) -> bool {
+    pub fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
 
-    pub fn set(&mut self, bits: u8) {
+    pub fn set(&mut self, bits: u16) {
         self.0 |= bits;
     }
 
-    pub fn clear(&mut self, bits: u8) {
+    pub fn clear(&mut self, bits: u16) {
         self.0 &= !bits;
     }
 }

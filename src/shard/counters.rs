@@ -13,10 +13,20 @@ pub enum Refused {
     HeadTooLarge,
     Full,
     Draining,
+    /// Too many new ones in this second.
+    ConnectionRate,
+    /// The address has as many as it may.
+    Address,
+    /// The address comes too fast.
+    AddressRate,
+    /// Lag or memory is past its mark.
+    Overloaded,
+    /// The header of the PROXY protocol is malformed, or did not come in time.
+    ProxyHeader,
 }
 
 impl Refused {
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::BadRequest, "bad_request"),
         (Self::NotFound, "not_found"),
         (Self::MethodNotAllowed, "method_not_allowed"),
@@ -26,7 +36,56 @@ impl Refused {
         (Self::HeadTooLarge, "head_too_large"),
         (Self::Full, "full"),
         (Self::Draining, "draining"),
+        (Self::ConnectionRate, "connection_rate"),
+        (Self::Address, "address"),
+        (Self::AddressRate, "address_rate"),
+        (Self::Overloaded, "overloaded"),
+        (Self::ProxyHeader, "proxy_header"),
     ];
+}
+
+/// A limit that somebody may reach, by the setting's name. The index is the place in `Counters::reached`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Bound {
+    ShardConnections,
+    Connections,
+    ConnectionRate,
+    UserConnections,
+    AddressConnections,
+    AddressHandshakes,
+    /// The table of addresses had no room: one came in uncounted.
+    AddressTable,
+    UpgradeTimeout,
+    ProxyHeader,
+    Message,
+    Channels,
+    CommandRate,
+    ByteRate,
+    Backlog,
+}
+
+impl Bound {
+    pub const ALL: [(Self, &'static str); 14] = [
+        (Self::ShardConnections, "engine.connections_max"),
+        (Self::Connections, "client.connection_limit"),
+        (Self::ConnectionRate, "client.connection_rate_limit"),
+        (Self::UserConnections, "client.user_connection_limit"),
+        (Self::AddressConnections, "limits.connections_per_address"),
+        (Self::AddressHandshakes, "limits.handshakes_per_address"),
+        (Self::AddressTable, "addresses that are counted"),
+        (Self::UpgradeTimeout, "engine.upgrade_timeout"),
+        (Self::ProxyHeader, "a valid header of the PROXY protocol"),
+        (Self::Message, "websocket.message_size_limit"),
+        (Self::Channels, "client.channel_limit"),
+        (Self::CommandRate, "client.command_rate_limit"),
+        (Self::ByteRate, "client.byte_rate_limit"),
+        (Self::Backlog, "client.queue_max_size"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 /// Why an open connection ended. The index is the place in `Counters::closed`.
@@ -70,6 +129,8 @@ pub struct Counters {
     pub accepted: u64,
     pub refused: [u64; Refused::ALL.len()],
     pub closed: [u64; Closed::ALL.len()],
+    /// How often each limit was reached, by whomever.
+    pub reached: [u64; Bound::ALL.len()],
     /// Messages received whole, control frames not counted.
     pub messages_in: u64,
     /// Messages queued for peers one by one (replies, pongs not counted).
@@ -154,6 +215,10 @@ pub struct Snapshot {
     pub spill_bytes: u64,
     /// Connections with compression contexts of their own.
     pub deflate_contexts: u64,
+    /// How long a ready socket waits for its turn.
+    pub lag_us: u64,
+    /// Nobody new is let in, for the lag or the memory.
+    pub shut: bool,
 }
 
 impl Counters {

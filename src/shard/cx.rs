@@ -1,17 +1,19 @@
 //! What an app may do on its shard: reply, cast, close, set a deadline, post mail. It never sees a socket.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use slab::Slab;
 
 use super::conn::{Conn, Edges, Phase, gate};
-use super::journal::{Journal, Note};
+use super::door::Door;
+use super::journal::{Journal, Note, Said};
 use super::squeeze::Squeeze;
 use super::timers::{Millis, Wheel};
 use crate::bus::{Endpoint, Wake};
-use crate::counters::{Closed, Counters};
+use crate::counters::{Bound, Closed, Counters};
 use crate::ids::{ConnId, ShardId};
 use crate::limits::EngineLimits;
 use crate::outbound::{Cast, NO_QUEUE, Pool};
@@ -51,6 +53,12 @@ pub struct Cx<M: Send> {
     pub(super) spill_bytes: usize,
     pub(super) journal: Journal,
     pub(super) squeeze: Squeeze,
+    pub(super) door: Arc<Door>,
+    /// By slot: whom connections are from, where a proxy said so.
+    pub(super) addresses: HashMap<u32, IpAddr>,
+    pub(super) said: Said,
+    /// Limits that may be spoken of, with how often and by whom they were reached.
+    pub(super) to_say: Vec<(Bound, u64, ConnId)>,
 }
 
 impl<M: Send> Cx<M> {
@@ -73,6 +81,10 @@ impl<M: Send> Cx<M> {
             open: 0,
             spill_bytes: 0,
             squeeze: Squeeze::new(limits.compression),
+            door: Arc::new(Door::new(&limits, limits.connections_max as usize)),
+            addresses: HashMap::new(),
+            said: Said::default(),
+            to_say: Vec::new(),
             limits,
             journal,
         }
@@ -216,7 +228,7 @@ impl<M: Send> Cx<M> {
 
     /// We are the ones not reading: the peer's silence proves nothing.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        self.conns.get(conn.index()).is_some_and(|c| c.edges.has(Edges::STALLED))
+        self.conns.get(conn.index()).is_some_and(|c| c.edges.has(Edges::STALLED | Edges::RESTING))
     }
 
     /// The id of whoever is in the slot now.
@@ -231,6 +243,30 @@ impl<M: Send> Cx<M> {
         self.counters.mail_pushes += u64::from(sent.pushes);
         self.counters.mail_overflows += u64::from(sent.overflows);
         self.counters.mail_wakes += u64::from(sent.wakes);
+    }
+
+    /// A connection has reached a limit: counted, and said now and then.
+    pub fn reached(&mut self, bound: Bound, conn: ConnId) {
+        self.counters.reached[bound as usize] += 1;
+        if let Some(count) = self.said.reached(bound, self.now) {
+            self.to_say.push((bound, count, conn));
+        }
+    }
+
+    /// The same of whoever is being judged or handled.
+    pub fn reached_now(&mut self, bound: Bound) {
+        match self.current.and_then(|slot| self.conn_at(slot)) {
+            Some(conn) => self.reached(bound, conn),
+            None => self.reached_by(bound, None),
+        }
+    }
+
+    /// The same of one who is no connection, or none any more.
+    pub(super) fn reached_by(&mut self, bound: Bound, address: Option<IpAddr>) {
+        self.counters.reached[bound as usize] += 1;
+        if let Some(count) = self.said.reached(bound, self.now) {
+            self.note(Note::Reached { bound, count, address });
+        }
     }
 
     /// Hands a record to the control thread, which writes the log.

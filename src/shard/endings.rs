@@ -10,7 +10,7 @@ use super::conn::{Edges, Phase, gate};
 use super::journal::Note;
 use super::source::Source;
 use super::{App, Millis, Shard};
-use crate::counters::Closed;
+use crate::counters::{Bound, Closed};
 use crate::outbound::NO_QUEUE;
 use crate::ws::{self, Opcode};
 
@@ -72,6 +72,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         self.leave_open(slot, why);
         self.conn(slot).phase = Phase::Dead;
+        self.unseat(slot);
         self.sources[slot as usize] = None;
         self.forget_input(slot);
         let deflate = std::mem::take(&mut self.conn(slot).deflate);
@@ -141,7 +142,9 @@ impl<A: App, S: Source> Shard<A, S> {
         if index != NO_QUEUE {
             let backlog_bytes = self.cx.queues.get(index).bytes();
             self.cx.queues.get_mut(index).drop_unsent();
-            self.cx.note(Note::SlowClosed { slot, backlog_bytes });
+            let address = self.address_of(slot);
+            self.cx.counters.reached[Bound::Backlog as usize] += 1;
+            self.cx.note(Note::SlowClosed { slot, backlog_bytes, address });
         }
         let id = self.id(slot);
         self.app.farewell(id, Farewell::Slow)
@@ -150,11 +153,14 @@ impl<A: App, S: Source> Shard<A, S> {
     /// A deadline has come.
     pub(super) fn deadline(&mut self, slot: u32) {
         match self.conn(slot).phase {
+            Phase::Proxied => self.refuse_proxy(slot),
             Phase::Upgrading => {
                 // No deadline on a peer's bytes is judged while we are the ones not reading.
                 if self.conn(slot).edges.has(Edges::IN_READY) {
                     return self.arm(slot, 1);
                 }
+                let id = self.id(slot);
+                self.cx.reached(Bound::UpgradeTimeout, id);
                 self.turn_away(slot, ws::Refusal::Timeout);
             }
             Phase::Open => {

@@ -15,7 +15,7 @@ use super::journal::{Journal, Note};
 use super::listen::{self, Address, ListenError};
 use super::port::{Inbox, Port, port};
 use super::run::{Eventfd, Runner, poll};
-use super::{App, Shard};
+use super::{App, Door, Shard};
 use crate::bus::{self, Wake};
 use crate::ids::ShardId;
 use crate::limits::EngineLimits;
@@ -24,6 +24,8 @@ use crate::limits::EngineLimits;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub listen: Vec<Address>,
+    /// Of each address: whether whoever comes there is a proxy that speaks the PROXY protocol.
+    pub proxied: Vec<bool>,
     pub cores: Vec<Option<usize>>,
     pub limits: EngineLimits,
     /// Share TCP ports with another server that listens there already.
@@ -56,6 +58,8 @@ pub struct Engine<R> {
     pub journals: Vec<Receiver<(ShardId, Note)>>,
     /// The addresses as bound: port 0 is replaced by the kernel's choice.
     pub bound: Vec<Address>,
+    /// Where the control thread says that the memory is full.
+    pub door: Arc<Door>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -73,10 +77,11 @@ impl<R> Engine<R> {
 struct Seed<A: App, F> {
     mail: Mailbox<A::Mail>,
     poll: Poll,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<(OwnedFd, bool)>,
     inbox: Inbox<A::Request>,
     journal: Journal,
     limits: Arc<EngineLimits>,
+    door: Arc<Door>,
     core: Option<usize>,
     began: Instant,
     make: F,
@@ -93,7 +98,9 @@ pub fn start<A: App>(
     let wakers = polls.iter().map(|(_, waker)| Box::new(Eventfd(Arc::clone(waker))) as Box<dyn Wake>).collect();
     let mailboxes = bus::mesh(wakers, bus::Bounds { mailbox_batches_max: plan.limits.mailbox_batches_max });
     let limits = Arc::new(plan.limits.clone());
-    let mut engine = Engine { ports: Vec::new(), journals: Vec::new(), bound, threads: Vec::new() };
+    let door = Arc::new(Door::new(&limits, limits.connections_max as usize * plan.cores.len()));
+    let mut engine =
+        Engine { ports: Vec::new(), journals: Vec::new(), bound, door: Arc::clone(&door), threads: Vec::new() };
     for (((mail, (poll, waker)), listeners), &core) in mailboxes.into_iter().zip(polls).zip(listeners).zip(&plan.cores)
     {
         let index = mail.me();
@@ -102,7 +109,9 @@ pub fn start<A: App>(
         engine.ports.push(orders);
         engine.journals.push(records);
         let (limits, make) = (Arc::clone(&limits), make.clone());
-        let seed = Seed { mail, poll, listeners, inbox, journal, limits, core, began, make };
+        let listeners = listeners.into_iter().zip(plan.proxied.iter().copied()).collect();
+        let door = Arc::clone(&door);
+        let seed = Seed { mail, poll, listeners, inbox, journal, limits, door, core, began, make };
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || grow(seed));
         engine.threads.push(thread.map_err(EngineError::Kernel)?);
     }
@@ -113,7 +122,8 @@ pub fn start<A: App>(
 fn grow<A: App, F: Fn(ShardId) -> A>(seed: Seed<A, F>) {
     let whole = WholeOrNothing(seed.mail.me());
     let app = (seed.make)(seed.mail.me());
-    let shard = Shard::new(app, seed.mail, seed.limits, seed.journal, 0);
+    let mut shard = Shard::new(app, seed.mail, seed.limits, seed.journal, 0);
+    shard.cx.door = seed.door;
     let runner = Runner::new(shard, seed.poll, seed.listeners, seed.inbox, seed.began, seed.core);
     if let Err(error) = runner.and_then(Runner::run) {
         panic!("the kernel refused what a shard cannot do without: {error}");

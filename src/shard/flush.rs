@@ -82,6 +82,8 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// A turn took so long: the next slice is sized by it. No clock is read for this.
     pub fn turn_took(&mut self, us: u32) {
+        self.lag.turn(us);
+        self.look_at_lag();
         if self.flush.open {
             let fitting = u64::from(self.slice) * u64::from(FLUSH_SLICE_US) / u64::from(us.max(1));
             let smoothed = (3 * u64::from(self.slice) + fitting) / 4;

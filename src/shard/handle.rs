@@ -9,7 +9,7 @@ use super::app::{Flow, Message, Route};
 use super::conn::{Edges, Phase, gate};
 use super::source::Source;
 use super::{App, Shard};
-use crate::counters::{Closed, Refused};
+use crate::counters::{Bound, Closed, Refused};
 use crate::ids::ConnId;
 use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
 use crate::ws::deflate::Broken;
@@ -18,6 +18,25 @@ use crate::ws::{self, Event, Opcode, Refusal, Step, Violation};
 /// Of a data message (RFC 6455, section 5.6).
 fn opcode_of(text: bool) -> Opcode {
     if text { Opcode::Text } else { Opcode::Binary }
+}
+
+/// What a refusal counts as.
+pub(super) fn refused(refusal: Refusal, draining: bool) -> Refused {
+    match refusal {
+        Refusal::BadRequest(_) => Refused::BadRequest,
+        Refusal::NotFound => Refused::NotFound,
+        Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
+        Refusal::Timeout => Refused::Timeout,
+        Refusal::TargetTooLong => Refused::TargetTooLong,
+        Refusal::UpgradeRequired => Refused::UpgradeRequired,
+        Refusal::HeadTooLarge => Refused::HeadTooLarge,
+        Refusal::Unavailable { .. } if draining => Refused::Draining,
+        Refusal::Unavailable { .. } => Refused::Full,
+        Refusal::TooManyNow { .. } => Refused::ConnectionRate,
+        Refusal::Overloaded { .. } => Refused::Overloaded,
+        Refusal::AddressFull { .. } => Refused::Address,
+        Refusal::AddressTooFast { .. } => Refused::AddressRate,
+    }
 }
 
 impl<A: App, S: Source> Shard<A, S> {
@@ -62,10 +81,10 @@ impl<A: App, S: Source> Shard<A, S> {
         let (route, head_bytes, key, deflate) = match ws::parse_request(bytes) {
             Ok(None) => return 0,
             Ok(Some(request)) => {
-                let route = if self.drain.is_some() {
-                    Route::Refuse(Refusal::Unavailable { retry_after_s: 1 })
-                } else {
-                    self.app.route(&mut self.cx, &request)
+                let route = match self.judge_forwarded(slot, &request) {
+                    _ if self.drain.is_some() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
+                    Err(refusal) => Route::Refuse(refusal),
+                    Ok(()) => self.app.route(&mut self.cx, &request),
                 };
                 let deflate = self.cx.squeeze.agree(request.values("sec-websocket-extensions"));
                 (route, request.head_bytes, request.upgrade.as_ref().map(|upgrade| *upgrade.key), deflate)
@@ -105,17 +124,7 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     fn refuse(&mut self, slot: u32, refusal: Refusal) {
-        let why = match refusal {
-            Refusal::BadRequest(_) => Refused::BadRequest,
-            Refusal::NotFound => Refused::NotFound,
-            Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
-            Refusal::Timeout => Refused::Timeout,
-            Refusal::TargetTooLong => Refused::TargetTooLong,
-            Refusal::UpgradeRequired => Refused::UpgradeRequired,
-            Refusal::HeadTooLarge => Refused::HeadTooLarge,
-            Refusal::Unavailable { .. } if self.drain.is_some() => Refused::Draining,
-            Refusal::Unavailable { .. } => Refused::Full,
-        };
+        let why = refused(refusal, self.drain.is_some());
         self.cx.counters.refused[why as usize] += 1;
         refusal.write(&mut self.cx.burst);
         self.finish_after_burst(slot);
@@ -132,6 +141,10 @@ impl<A: App, S: Source> Shard<A, S> {
                 Ok(Step::Partial { frame_bytes }) => return (used, frame_bytes.unwrap_or(0)),
                 Ok(Step::Frame { consumed, event }) => (consumed, event),
                 Err(violation) => {
+                    if violation == ws::Violation::MessageTooBig {
+                        let id = self.id(slot);
+                        self.cx.reached(Bound::Message, id);
+                    }
                     self.fail(slot, violation.close_code(), violation.reason());
                     return (bytes.len(), 0);
                 }

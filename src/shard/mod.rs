@@ -7,22 +7,27 @@
 //! - `turn`    one turn, in its order, over fake or real sockets · `run` the same over mio
 //! - `engine` all shards of a process, and how a program puts its own app on them
 //! - `squeeze` permessage-deflate: the compressors of the shard
+//! - `door`    who is let in · `addresses` the table behind it · `proxied` the PROXY header · `guests` whom connections are from
 //! - `listen`  listeners and their options · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
 //!
 //! `Shard` is generic over its app and its sources, so that the simulation runs this very code over fake sockets.
 
+mod addresses;
 mod app;
 mod conn;
 pub mod counters;
 mod cx;
+mod door;
 mod endings;
 pub mod engine;
 mod flush;
+mod guests;
 mod handle;
 pub mod journal;
 pub mod listen;
 pub mod pin;
 pub mod port;
+pub mod proxied;
 mod read;
 pub mod run;
 pub mod source;
@@ -32,6 +37,8 @@ mod turn;
 
 pub use app::{App, Farewell, Flow, Message, Route};
 pub use cx::{Cx, Mailbox};
+pub use door::Door;
+pub use guests::{Guest, client_of};
 pub use timers::Millis;
 pub use turn::{Readiness, Wait};
 
@@ -41,6 +48,7 @@ use std::sync::Arc;
 use crate::bus::Batch;
 use crate::ids::ConnId;
 use crate::limits::{EngineLimits, RECEIVE_BYTES};
+use addresses::Seat;
 use conn::{Conn, Edges, Phase};
 use flush::Flush;
 use journal::Journal;
@@ -68,6 +76,9 @@ pub struct Shard<A: App, S: Source> {
     drain: Option<turn::Drain>,
     generations: u32,
     due: Vec<u32>,
+    guests: guests::Guests,
+    lag: door::Lag,
+    byte_rate: Option<crate::rate::Rate>,
 }
 
 impl<A: App, S: Source> Shard<A, S> {
@@ -88,11 +99,18 @@ impl<A: App, S: Source> Shard<A, S> {
             drain: None,
             generations: 0,
             due: Vec::new(),
+            guests: guests::Guests::default(),
+            lag: door::Lag::default(),
+            byte_rate: crate::rate::Rate::new(limits.bytes_per_second, limits.bytes_burst),
         }
     }
 
     /// Takes over a fresh connection, or gives it back where the shard is full.
     pub fn adopt(&mut self, source: S) -> Result<ConnId, S> {
+        self.adopt_seated(source, Seat::NONE, Phase::Upgrading)
+    }
+
+    fn adopt_seated(&mut self, source: S, seat: Seat, phase: Phase) -> Result<ConnId, S> {
         if self.cx.conns.len() >= self.cx.limits.connections_max as usize {
             return Err(source);
         }
@@ -103,7 +121,7 @@ impl<A: App, S: Source> Shard<A, S> {
             spill: None,
             decoder: crate::ws::Decoder::new(),
             lingered: 0,
-            phase: Phase::Upgrading,
+            phase,
             edges: Edges::fresh(),
             deflate: Default::default(),
         };
@@ -117,6 +135,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         self.cx.counters.accepted += 1;
         let slot = slot as u32;
+        self.seat(slot, seat);
         self.cx.wheel.set(slot, self.cx.now + self.cx.limits.upgrade_timeout.as_millis() as Millis);
         Ok(ConnId { slot, generation: self.generations })
     }

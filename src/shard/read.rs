@@ -29,11 +29,14 @@ enum Got {
 impl<A: App, S: Source> Shard<A, S> {
     /// Reads a connection until it is drained, stalled, ended, or its budget is spent.
     pub(super) fn read(&mut self, slot: u32) {
+        if self.conn(slot).phase == Phase::Proxied && !self.take_proxy_header(slot) {
+            return;
+        }
         let mut budget = self.cx.limits.read_bytes_per_turn;
         loop {
             let conn = &self.cx.conns[slot as usize];
             if !conn.edges.has(Edges::READABLE | Edges::READ_CLOSED)
-                || conn.edges.has(Edges::STALLED | Edges::ENDED | Edges::CLOSE_ASKED)
+                || conn.edges.has(Edges::STALLED | Edges::RESTING | Edges::ENDED | Edges::CLOSE_ASKED)
                 || conn.phase == Phase::Dead
             {
                 return;
@@ -42,9 +45,14 @@ impl<A: App, S: Source> Shard<A, S> {
             let conn = &mut self.cx.conns[slot as usize];
             match got {
                 Got::Bytes { n, short } => {
+                    let rests = self.rest_after(slot, n);
+                    let conn = &mut self.cx.conns[slot as usize];
                     let inside = self.sources[slot as usize].as_ref().is_some_and(Source::more_inside);
                     if short && !conn.edges.has(Edges::READ_CLOSED) && !inside {
                         conn.edges.clear(Edges::READABLE);
+                        return;
+                    }
+                    if rests {
                         return;
                     }
                     budget = budget.saturating_sub(n);

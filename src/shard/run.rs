@@ -3,21 +3,21 @@
 //! Descriptors (poll, waker, listeners) are made before the thread starts. The clock is read once a turn.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags};
 
 use super::journal::Note;
 use super::port::{Inbox, Order};
 use super::source::Plain;
 use super::turn::{Readiness, Wait};
-use super::{App, Millis, Shard, pin};
+use super::{App, Guest, Millis, Shard, pin};
 use crate::bus::Wake;
-use crate::counters::Refused;
 use crate::ids::ConnId;
 use crate::ws::Refusal;
 
@@ -43,6 +43,8 @@ struct Listener {
     /// Connections may wait: no new edge will come until accept has said "would block".
     ready: bool,
     retry_at: Millis,
+    /// Whoever comes is a proxy, and says so first.
+    proxied: bool,
 }
 
 /// A shard and its place in the kernel, ready to run on a thread of its own.
@@ -67,18 +69,18 @@ impl<A: App> Runner<A> {
     pub fn new(
         shard: Shard<A, Plain>,
         poll: Poll,
-        listeners: Vec<OwnedFd>,
+        listeners: Vec<(OwnedFd, bool)>,
         inbox: Inbox<A::Request>,
         began: Instant,
         core: Option<usize>,
     ) -> io::Result<Self> {
         let mut runner = Self { shard, poll, listeners: Vec::new(), inbox, began, core };
         runner.shard.cx.counters.epoll_ctls = 1; // the waker's
-        for socket in listeners {
+        for (socket, proxied) in listeners {
             let token = Token(WAKER.0 - 1 - runner.listeners.len());
             runner.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
             runner.shard.cx.counters.epoll_ctls += 1;
-            runner.listeners.push(Listener { socket, ready: true, retry_at: 0 });
+            runner.listeners.push(Listener { socket, ready: true, retry_at: 0, proxied });
         }
         Ok(runner)
     }
@@ -183,8 +185,8 @@ impl<A: App> Runner<A> {
             while self.listeners[index].ready && self.listeners[index].retry_at <= now && budget > 0 {
                 budget -= 1;
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-                match rustix::net::accept_with(&self.listeners[index].socket, flags) {
-                    Ok(socket) => self.welcome(socket)?,
+                match rustix::net::acceptfrom_with(&self.listeners[index].socket, flags) {
+                    Ok((socket, from)) => self.welcome(index, socket, from)?,
                     Err(Errno::AGAIN) => self.listeners[index].ready = false,
                     Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
                     Err(error) => {
@@ -198,16 +200,14 @@ impl<A: App> Runner<A> {
         Ok(())
     }
 
-    fn welcome(&mut self, socket: OwnedFd) -> io::Result<()> {
+    fn welcome(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) -> io::Result<()> {
         let fd = socket.as_raw_fd();
-        let conn = match self.shard.adopt(Plain(socket)) {
+        let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip());
+        let guest = Guest { address, proxied: self.listeners[listener].proxied };
+        let conn = match self.shard.admit(Plain(socket), guest) {
             Ok(conn) => conn,
-            Err(Plain(socket)) => {
-                self.shard.cx.counters.refused[Refused::Full as usize] += 1;
-                let mut answer = Vec::new();
-                Refusal::Unavailable { retry_after_s: 1 }.write(&mut answer);
-                // Best effort: who is not let in has no claim on our time.
-                let _ = rustix::net::send(&socket, &answer, rustix::net::SendFlags::NOSIGNAL);
+            Err((Plain(socket), refusal)) => {
+                send_away(&socket, refusal);
                 return Ok(());
             }
         };
@@ -230,4 +230,14 @@ impl<A: App> Runner<A> {
             Wait::No => Wait::No,
         }
     }
+}
+
+/// Refuses a socket that was not let in, at the least cost: one answer, one look at what has come already, since a close
+/// over unread bytes is a reset, which may overtake the answer. Best effort: whoever is not let in has no claim on more.
+fn send_away(socket: &OwnedFd, refusal: Refusal) {
+    let mut answer = Vec::new();
+    refusal.write(&mut answer);
+    let _ = rustix::net::send(socket, &answer, SendFlags::NOSIGNAL);
+    let _ = rustix::net::shutdown(socket, Shutdown::Write);
+    let _ = rustix::net::recv(socket, &mut [0; 2048][..], RecvFlags::empty());
 }

@@ -3,6 +3,7 @@
 //! Everything shaped like a system call on a connection stands here. Calls never block: "would block" is `Errno::AGAIN`.
 
 use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -20,6 +21,16 @@ pub trait Source {
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
 
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
+
+    /// As `read`, and leaves the bytes there. Of the stream below any encryption.
+    fn peek(&mut self, _into: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    /// Who is at the other end. None where that has no address.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
 
     /// Ends our direction: the peer reads an end of stream behind what was written.
     fn shutdown_write(&mut self);
@@ -51,6 +62,15 @@ impl Source for Plain {
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let mut none = SendAncillaryBuffer::default();
         retry(|| rustix::net::sendmsg(self.0.as_fd(), slices, &mut none, SendFlags::NOSIGNAL))
+    }
+
+    fn peek(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        retry(|| rustix::net::recv(self.0.as_fd(), &mut *into, RecvFlags::PEEK).map(|(n, _)| n))
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        let address = rustix::net::getpeername(self.0.as_fd()).ok().flatten()?;
+        SocketAddr::try_from(address).ok().map(|address| address.ip().to_canonical())
     }
 
     fn shutdown_write(&mut self) {

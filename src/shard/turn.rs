@@ -116,7 +116,9 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.read(id.slot);
             }
         }
+        self.wake_rested();
         self.resume_stalled();
+        self.say_reached();
         let pushes_before = self.cx.counters.mail_pushes;
         self.sweep();
         self.app.sweep(&mut self.cx);
@@ -177,7 +179,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let tick = TICK.as_millis() as u64;
         let kept = !self.stalled.is_empty() || cx.mail.has_overflow() || self.drain.is_some();
         let sweep = self.app.next_sweep().map(|at| at.saturating_sub(cx.now));
-        match cx.wheel.next_in(cx.now).into_iter().chain(sweep).min() {
+        match cx.wheel.next_in(cx.now).into_iter().chain(sweep).chain(self.next_rested()).min() {
             Some(0) => Wait::No,
             Some(ms) if kept => Wait::For(ms.min(tick)),
             Some(ms) => Wait::For(ms),
@@ -225,6 +227,10 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.cx.ask_close(id, code, reason.into(), Closed::Shutdown);
                 true
             }
+            Phase::Proxied => {
+                self.die(slot, Closed::Shutdown);
+                false
+            }
             Phase::Upgrading => {
                 self.turn_away(slot, crate::ws::Refusal::Unavailable { retry_after_s: 1 });
                 true
@@ -257,10 +263,21 @@ impl<A: App, S: Source> Shard<A, S> {
             spill_bytes: self.cx.spill_bytes as u64,
             deflate_contexts: self.cx.squeeze.contexts(),
             idle: self.is_idle(),
+            lag_us: self.lag.lag_us,
+            shut: self.is_shut(),
             ..Snapshot::default()
         };
         self.app.gauges(&mut snapshot);
         snapshot
+    }
+
+    /// Takes the lag where it is time to, and says when the door is shut or opened by it.
+    pub(super) fn look_at_lag(&mut self) {
+        let max_us = self.cx.limits.lag_max.as_micros() as u64;
+        if self.lag.look(self.cx.now, max_us) {
+            let (lag_us, shut) = (self.lag.lag_us, self.lag.shut);
+            self.cx.note(Note::Lagging { lag_us, shut });
+        }
     }
 
     pub fn note(&mut self, note: Note) {

@@ -24,6 +24,22 @@ pub enum Refusal {
     Unavailable {
         retry_after_s: u32,
     },
+    /// Too many come at the same time: come back later.
+    TooManyNow {
+        retry_after_s: u32,
+    },
+    /// The server has more to do than it can: come back later, elsewhere if possible.
+    Overloaded {
+        retry_after_s: u32,
+    },
+    /// The address has as many connections as one may.
+    AddressFull {
+        retry_after_s: u32,
+    },
+    /// The address opens connections faster than one may.
+    AddressTooFast {
+        retry_after_s: u32,
+    },
 }
 
 impl Refusal {
@@ -36,7 +52,9 @@ impl Refusal {
             Self::TargetTooLong => 414,
             Self::UpgradeRequired => 426,
             Self::HeadTooLarge => 431,
-            Self::Unavailable { .. } => 503,
+            Self::Unavailable { .. } | Self::TooManyNow { .. } | Self::Overloaded { .. } => 503,
+            // RFC 6585, section 4.
+            Self::AddressFull { .. } | Self::AddressTooFast { .. } => 429,
         }
     }
 
@@ -51,6 +69,22 @@ impl Refusal {
             Self::UpgradeRequired => "this address speaks WebSocket version 13 (RFC 6455): send an upgrade request",
             Self::HeadTooLarge => "the request head is too large",
             Self::Unavailable { .. } => "no room for another connection now",
+            Self::TooManyNow { .. } => "too many new connections at once",
+            Self::Overloaded { .. } => "no new connections while the server is overloaded",
+            Self::AddressFull { .. } => "too many connections from this address",
+            Self::AddressTooFast { .. } => "too many new connections from this address",
+        }
+    }
+
+    /// When to come again, where that is of use.
+    fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Unavailable { retry_after_s }
+            | Self::TooManyNow { retry_after_s }
+            | Self::Overloaded { retry_after_s }
+            | Self::AddressFull { retry_after_s }
+            | Self::AddressTooFast { retry_after_s } => Some(*retry_after_s),
+            _ => None,
         }
     }
 
@@ -65,7 +99,7 @@ impl Refusal {
         };
         begin(out, self.status());
         out.extend_from_slice(extra);
-        if let Self::Unavailable { retry_after_s } = self {
+        if let Some(retry_after_s) = self.retry_after_s() {
             write!(out, "Retry-After: {retry_after_s}\r\n").expect("a Vec takes all");
         }
         let words = self.words();
@@ -174,6 +208,7 @@ mod tests {
             (Refusal::TargetTooLong, 414, "the request target is too long\n"),
             (Refusal::HeadTooLarge, 431, "the request head is too large\n"),
             (Refusal::Unavailable { retry_after_s: 3 }, 503, "no room for another connection now\n"),
+            (Refusal::AddressFull { retry_after_s: 3 }, 429, "too many connections from this address\n"),
         ];
         for (refusal, status, body) in refusals {
             let (code, fields, got) = parsed(&written(|out| refusal.write(out)));
@@ -181,7 +216,7 @@ mod tests {
             assert!(fields.contains(&("content-length".into(), body.len().to_string())));
             assert!(fields.contains(&("connection".into(), "close".into())));
             assert_eq!(fields.contains(&("allow".into(), "GET".into())), status == 405);
-            assert_eq!(fields.contains(&("retry-after".into(), "3".into())), status == 503);
+            assert_eq!(fields.contains(&("retry-after".into(), "3".into())), status == 503 || status == 429);
         }
         let (code, fields, _) = parsed(&written(|out| Refusal::UpgradeRequired.write(out)));
         assert_eq!(code, 426);

@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::value::{Wrong, show_duration};
-use super::{Config, Listen};
+use super::{Config, Place};
 use crate::auth::Origins;
-use crate::limits::{RECEIVE_BYTES, SHARDS_MAX, TICK};
+use crate::limits::{
+    ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, EngineLimits, RECEIVE_BYTES, SHARDS_MAX, TICK,
+};
 
 pub use remarks::remarks;
 
@@ -58,16 +60,16 @@ fn cores(config: &Config, hold: &mut Hold<'_>) {
 fn sockets(config: &Config, hold: &mut Hold<'_>) {
     let listeners = &config.listeners;
     for (index, listen) in listeners.iter().enumerate() {
-        let zero = matches!(listen, Listen::Tcp(address) if address.port() == 0);
-        let twice = !zero && listeners[..index].contains(listen);
-        hold(!twice, "listen", format!("{listen} is named twice"), "name it once");
-        let Listen::Tcp(client) = listen else { continue };
+        let zero = matches!(listen.place, Place::Tcp(address) if address.port() == 0);
+        let twice = !zero && listeners[..index].iter().any(|other| other.place == listen.place);
+        hold(!twice, "listen", format!("{} is named twice", listen.place), "name it once");
+        let Place::Tcp(client) = listen.place else { continue };
         for (name, other, port) in
             [("admin.address", config.admin, 9000), ("grpc_api.port", config.grpc_api.address, 10000)]
         {
             let Some(other) = other else { continue };
             let what = format!("{other} meets the clients' address {client}");
-            hold(!meet(*client, other), name, what, &format!("choose another port, such as {port}"));
+            hold(!meet(client, other), name, what, &format!("choose another port, such as {port}"));
         }
     }
     if let (Some(grpc), Some(admin)) = (config.grpc_api.address, config.admin) {
@@ -134,9 +136,11 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
         ("engine.mailbox_batches_max", engine.mailbox_batches_max, 1),
         ("engine.mail_bytes_max", engine.mail_bytes_max, 64 * 1024),
         ("engine.turn_bytes_max", engine.turn_bytes_max, 64 * 1024),
+        ("limits.handshakes_per_address_burst", engine.handshakes_per_address_burst as usize, 1),
     ] {
         hold(number >= least, name, format!("{number} is too small"), &format!("write at least {least}"));
     }
+    per_address(engine, hold);
     // One message from the bus must fit into what may wait for a shard, else it could never be sent.
     let message = engine.message_bytes_max;
     for (name, number) in
@@ -160,6 +164,19 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
     let read = engine.read_bytes_per_turn;
     let what = format!("{read} bytes is past 64 receive buffers of {RECEIVE_BYTES}: no other socket would be served");
     hold(read <= 64 * RECEIVE_BYTES, "engine.read_bytes_per_turn", what, "write a smaller size, such as \"256KiB\"");
+}
+
+/// The table of addresses counts in words of so many bits.
+fn per_address(engine: &EngineLimits, hold: &mut Hold<'_>) {
+    let connections = engine.connections_per_address;
+    let what = format!("{connections} is more than is counted, {ADDRESS_CONNECTIONS_MAX}");
+    hold(connections <= ADDRESS_CONNECTIONS_MAX, "limits.connections_per_address", what, "write 0 for no limit");
+    let (rate, burst) = (engine.handshakes_per_address, engine.handshakes_per_address_burst);
+    let most = ADDRESS_HANDSHAKES_MAX;
+    hold(rate <= most, "limits.handshakes_per_address", format!("{rate} is more than {most}"), "write 0 for no limit");
+    let what = format!("a burst of {burst} takes more than {ADDRESS_BURST_S_MAX} s to be allowed again");
+    let fits = rate == 0 || u64::from(burst) <= u64::from(rate) * u64::from(ADDRESS_BURST_S_MAX);
+    hold(fits, "limits.handshakes_per_address_burst", what, "write a smaller one, or a higher rate");
 }
 
 /// What is told to others, or compared with what they say, in whole seconds.

@@ -1,6 +1,6 @@
 //! Settings that may stay as they are but surprise: a sentence each.
 
-use crate::config::{Allowed, Config, Listen, Namespace, TokenSettings};
+use crate::config::{Allowed, Config, Namespace, Place, TokenSettings};
 
 /// Things that may be meant but surprise.
 pub fn remarks(config: &Config) -> Vec<String> {
@@ -38,7 +38,8 @@ pub fn remarks(config: &Config) -> Vec<String> {
         config.admin.is_some_and(|admin| public(admin.ip())),
         "admin.address is reachable from other machines: metrics, /stats and the page ask for no key",
     );
-    let open = config.listeners.iter().any(|listen| matches!(listen, Listen::Tcp(address) if public(address.ip())));
+    let open =
+        config.listeners.iter().any(|listen| matches!(listen.place, Place::Tcp(address) if public(address.ip())));
     remark(
         config.dev && open,
         "dev opens everything to whoever reaches the listen address, and that is not this machine only",

@@ -95,6 +95,40 @@ pub static CLIENT: &[Item<Config>] = &[
         "New connections in a second; past it they are refused with 503. 0: no limit.",
     ),
     item(
+        "command_rate_limit",
+        Unit::Count,
+        |c| &mut c.client.command_rate_limit,
+        "Commands of one connection in a second, pongs not counted; past it the connection closes with 3013, after which \
+         clients come back later. 0: no limit.",
+    ),
+    item(
+        "command_rate_burst",
+        Unit::Count,
+        |c| &mut c.client.command_rate_burst,
+        "Commands that one connection may send at once, such as its subscribes after a reconnect. 0: as many as in a \
+         second.",
+    ),
+    item(
+        "byte_rate_limit",
+        Unit::Bytes,
+        |c| &mut c.engine.bytes_per_second,
+        "Bytes of one connection in a second; past it the connection is not read until it is due, and TCP holds the \
+         client back. 0: no limit.",
+    ),
+    item(
+        "byte_rate_burst",
+        Unit::Bytes,
+        |c| &mut c.engine.bytes_burst,
+        "Bytes that one connection may send at once. 0: as many as in a second.",
+    ),
+    item(
+        "rate_limit_dry_run",
+        Unit::Switch,
+        |c| &mut c.client.rate_limit_dry_run,
+        "Only count whoever passes command_rate_limit or byte_rate_limit (corecast_limit_reached_total), to find out whom \
+         they would meet.",
+    ),
+    item(
         "history_max_publication_limit",
         Unit::Count,
         |c| &mut c.client.history_max_publication_limit,

@@ -20,7 +20,8 @@ pub static SERVER: &[Item<Config>] = &[
         Unit::Listeners,
         |c: &mut Config| &mut c.listeners,
         "Where clients connect. Each shard opens every one of them; a descriptor is one that a parent process bound \
-         and passed on.",
+         and passed on. \"proxy:\" before the place: only proxies connect there, and each connection begins with a header of \
+         the PROXY protocol, version 1 or 2, that says whose it is.",
     )
     .flag("listen"),
     item(
@@ -113,6 +114,58 @@ pub static SERVER: &[Item<Config>] = &[
         Unit::Switch,
         |c| &mut c.echo,
         "Answer at /echo with what was sent, for measuring and for trying a path through proxies.",
+    ),
+];
+
+/// Who is let in, by address and by what the server can bear.
+pub static LIMITS: &[Item<Config>] = &[
+    item(
+        "connections_per_address",
+        Unit::Count,
+        |c| &mut c.engine.connections_per_address,
+        "Connections of one address (a v4, or a /64 of v6); past it 429. 0: no limit, since networks of firms and phones \
+         put thousands of people behind one address.",
+    ),
+    item(
+        "handshakes_per_address",
+        Unit::Count,
+        |c| &mut c.engine.handshakes_per_address,
+        "New connections of one address in a second; past it 429. 0: no limit.",
+    ),
+    item(
+        "handshakes_per_address_burst",
+        Unit::Count,
+        |c| &mut c.engine.handshakes_per_address_burst,
+        "New connections of one address at once, such as those of a firm after its network was gone.",
+    ),
+    item(
+        "exempt",
+        Unit::Networks,
+        |c| &mut c.engine.exempt,
+        "Networks for whose addresses the limits per address do not hold: this machine, on which health checks and \
+         tools run, and whatever you add.",
+    ),
+    item(
+        "trusted_proxies",
+        Unit::Networks,
+        |c: &mut Config| &mut c.engine.trusted_proxies,
+        "Networks of proxies before this server. Of what they say in X-Forwarded-For the right-most address that is \
+         not in these networks is the client's, and counts for the limits. Whoever else sends the header is not believed.",
+    )
+    .example("[\"10.0.0.0/8\"]"),
+    item(
+        "lag_max",
+        Unit::Time,
+        |c| &mut c.engine.lag_max,
+        "How long ready sockets of a shard may wait for their turn, on the average; past it the shard lets nobody new in \
+         (503 with Retry-After) until it is half of that. 0s: no mark.",
+    ),
+    item(
+        "memory_bytes_max",
+        Unit::Bytes,
+        |c| &mut c.memory_bytes_max,
+        "Memory of the process past which nobody new is let in (503 with Retry-After) until it is a twentieth less. 0: \
+         nine tenths of what the control group allows, where it says.",
     ),
 ];
 
