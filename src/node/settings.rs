@@ -11,8 +11,8 @@ use crate::grant::ConnectGrant;
 use crate::protocol;
 use crate::ws::Request;
 
-use super::Node;
 use super::session::Headers;
+use super::{Node, Twin};
 
 /// Bytes of the headers that one connection may keep for the backend; what is beyond is left out.
 const KEPT_HEADERS_BYTES_MAX: usize = 4 * 1024;
@@ -41,6 +41,8 @@ pub struct Settings {
     /// Where calls to the backend go; false where there is no room.
     pub backend: Box<dyn Fn(Call) -> bool + Send + Sync>,
     pub shared: Arc<Shared>,
+    /// What a node begins with: the server that this one takes over from.
+    pub twin: Option<Arc<dyn Twin>>,
 }
 
 impl Settings {
@@ -72,6 +74,7 @@ impl Settings {
             began_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             backend: Box::new(backend),
             shared: Arc::default(),
+            twin: None,
         }
     }
 

@@ -42,10 +42,17 @@ impl Shards {
         Self { ports: ports.into(), homes, draining: Arc::default() }
     }
 
-    /// Readiness red, nobody new, and those who are here closed in waves within `window`.
-    pub fn drain(&self, window: Duration) {
+    /// Readiness red; everybody is served as before.
+    pub fn turn_red(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.tell(|| Order::Drain(window.as_millis() as u64));
+        self.tell(|| Order::App(Ask::Health { ready: false }));
+    }
+
+    /// Readiness red, nobody new, and those who are here closed in waves within `window`. `admits`: upgrades under way are
+    /// completed.
+    pub fn drain(&self, window: Duration, admits: bool) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.tell(|| Order::Drain { window: window.as_millis() as u64, admits });
     }
 
     /// Ends the threads.

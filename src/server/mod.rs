@@ -10,6 +10,7 @@ mod fleet;
 mod records;
 mod start;
 
+pub use ending::Ended;
 pub use fleet::Shards;
 pub use start::StartError;
 
@@ -24,7 +25,9 @@ use crate::shard::pin;
 use crate::site::Site;
 
 /// Runs the server until it is told to end by SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config) -> Result<Ended, StartError> {
+    // Before anything else: a signal that comes while it starts ends it in order as soon as it has.
+    let ears = ending::Ears::open()?;
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
     let doors = start::Doors { admin: start::open_admin(&config)?, grpc: start::open_grpc(&config)? };
@@ -47,16 +50,15 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let (homes, shards) = (homes.clone(), cores.len());
         move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
     };
-    let ears = ending::Ears::open()?;
     let mut engine = engine::start(&plan, make)?;
     if let Some(cores) = &config.control_cores {
         pin::pin_to(cores).map_err(StartError::ControlCores)?;
     }
     start::greet(&config, &engine.bound, &doors, &cores, files);
     let shards = Shards::new(std::mem::take(&mut engine.ports), homes);
-    ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
+    let ended = ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
     engine.join();
-    Ok(())
+    Ok(ended)
 }
 
 fn address(listen: &Listen) -> Address {

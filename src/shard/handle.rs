@@ -62,7 +62,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let (route, head_bytes, key, deflate) = match ws::parse_request(bytes) {
             Ok(None) => return 0,
             Ok(Some(request)) => {
-                let route = if self.drain.is_some() {
+                let route = if self.refuses_upgrades() {
                     Route::Refuse(Refusal::Unavailable { retry_after_s: 1 })
                 } else {
                     self.app.route(&mut self.cx, &request)
