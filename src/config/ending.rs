@@ -1,6 +1,5 @@
 //! `shutdown` and `handover`: how a process ends, and how the next one takes its place.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The part of the timeout over which closes are spread where no window is set; the rest is for the closing hand-shakes.
@@ -39,12 +38,20 @@ impl Shutdown {
 }
 
 /// `handover`.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Handover {
-    /// None: no other process takes this one's place.
-    pub socket: Option<PathBuf>,
+    /// A path. Empty: no other process takes this one's place.
+    pub socket: String,
     /// Take the place of whoever answers there.
     pub take: bool,
+    /// Bytes of publications that wait for the other process; past it publishers wait.
+    pub bytes_max: usize,
+}
+
+impl Default for Handover {
+    fn default() -> Self {
+        Self { socket: String::new(), take: false, bytes_max: 16 * 1024 * 1024 }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::value::{Wrong, show_duration};
-use super::{Config, Listen, Shutdown};
+use super::{Config, Handover, Listen, Shutdown};
 use crate::auth::Origins;
 use crate::limits::{RECEIVE_BYTES, SHARDS_MAX, TICK};
 
@@ -141,6 +141,16 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
     ] {
         hold(number >= least, name, format!("{number} is too small"), &format!("write at least {least}"));
     }
+    let Handover { socket, take, bytes_max } = &config.handover;
+    let what = "there is no handover.socket at which somebody could answer".to_owned();
+    hold(
+        !take || !socket.is_empty(),
+        "handover.take",
+        what,
+        "set handover.socket to the path that the other process has",
+    );
+    let what = format!("{bytes_max} is too small");
+    hold(*bytes_max >= 64 * 1024, "handover.bytes_max", what, "write at least \"64KiB\"");
     // One message from the bus must fit into what may wait for a shard, else it could never be sent.
     let message = engine.message_bytes_max;
     for (name, number) in

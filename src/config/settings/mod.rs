@@ -119,6 +119,7 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     all.add("rpc.without_namespace.", proxy::RPC_NAMESPACE, |c| &mut c.rpc.without_namespace);
     all.repeat("rpc.proxy.", PROXY, |c| &mut c.typed.rpc);
     all.add("shutdown.", ending::SHUTDOWN, |c| &mut c.shutdown);
+    all.add("handover.", ending::HANDOVER, |c| &mut c.handover);
     all.add("", server::ENGINE, |c| c);
     all.repeat("http_server.", server::HTTP_SERVER, |c| &mut c.typed.http);
     all.0
