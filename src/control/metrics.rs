@@ -4,6 +4,7 @@
 //! a table. Series carry the shard, or the proxy by its name in the configuration.
 
 use std::fmt::Error;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use super::keys::KeySetSnapshot;
+use super::life::{Life, Shown};
 use super::{VERSION, process};
 use crate::counters::{Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
 
@@ -92,11 +94,12 @@ pub struct Backends {
 }
 
 /// The OpenMetrics text for these snapshots, with what the kernel says about the process.
-pub fn encode(snapshots: Vec<Snapshot>, backends: Backends, started_at: f64) -> String {
+pub fn encode(snapshots: Vec<Snapshot>, backends: Backends, life: Arc<Life>, started_at: f64) -> String {
     let mut registry = Registry::default();
     let ours = registry.sub_registry_with_prefix("corecast");
     ours.register_collector(Box::new(Shards(snapshots)));
     ours.register_collector(Box::new(backends));
+    ours.register_collector(Box::new(Shown(life)));
     registry.sub_registry_with_prefix("process").register_collector(Box::new(Process { started_at }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes every write");
@@ -374,7 +377,7 @@ mod tests {
 
     #[test]
     fn both_formats_are_well_formed_and_say_the_same() {
-        let text = encode(snapshots(), backends(), 1.5);
+        let text = encode(snapshots(), backends(), Arc::default(), 1.5);
         assert!(text.ends_with("# EOF\n"));
         let samples = check(&text, true);
         assert_eq!(samples, check(&older(&text), false));
@@ -415,7 +418,7 @@ mod tests {
 
     #[test]
     fn the_histogram_is_cumulative_and_ends_in_its_count() {
-        let samples = check(&encode(snapshots(), backends(), 0.0), true);
+        let samples = check(&encode(snapshots(), backends(), Arc::default(), 0.0), true);
         let bucket = |le: &str| samples[&format!("corecast_loop_turn_seconds_bucket{{le=\"{le}\",shard=\"0\"}}")];
         assert_eq!(bucket("0.00001"), 2.0);
         assert_eq!(bucket("0.000025"), 3.0);
@@ -427,6 +430,6 @@ mod tests {
 
     #[test]
     fn without_shards_that_answer_the_text_is_still_well_formed() {
-        check(&encode(Vec::new(), Backends::default(), 0.0), true);
+        check(&encode(Vec::new(), Backends::default(), Arc::default(), 0.0), true);
     }
 }

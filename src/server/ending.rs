@@ -5,24 +5,31 @@
 //! second signal stops at once.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::backends::Backends;
 use super::clock;
 use super::fleet::Shards;
+use super::handover::link::Link;
+use super::handover::{Keeper, Taken, last_words};
 use super::records;
 use super::start::{Doors, StartError};
-use crate::config::{Config, Shutdown};
+use crate::config::{Config, Handover, Shutdown};
+use crate::control::life::Life;
 use crate::control::{self, Fleet, Settings};
 use crate::counters::Snapshot;
 use crate::ids::ShardId;
 use crate::shard::journal::Note;
-use crate::shard::listen::Address;
+use crate::shard::listen::{Address, Sockets};
 
 /// How often the shards are asked whether they are done, and their records are written.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -66,6 +73,7 @@ pub fn control(
     journals: &[Receiver<(ShardId, Note)>],
     bound: &[Address],
     backends: Backends,
+    succession: Succession,
 ) -> Ended {
     let Ears { runtime, term, int } = ears;
     let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
@@ -73,16 +81,19 @@ pub fn control(
         tokio::spawn(records::write(journals.to_vec()));
         let (unix_ms, now) = clock::read();
         tokio::spawn(clock::watch(shards.clone(), unix_ms, now));
-        let settings = Settings { backend: Some(backends.caller()), ..Settings::new(config, client) };
+        let life = Arc::clone(&succession.life);
+        let settings = Settings { backend: Some(backends.caller()), life, ..Settings::new(config, client) };
+        let heir = succession.begin(config, &shards, &doors);
+        let mut served = Vec::new();
         if let Some(listener) = doors.grpc {
-            tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone()));
+            served.push(tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone())));
         }
         if let Some(listener) = doors.admin {
-            tokio::spawn(serve_admin(listener, shards.clone(), settings, config.admin));
+            served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, config.admin)));
         }
         let ended = tokio::select! {
             () = backends.run(shards.clone()) => Ended::InOrder,
-            ended = end_when_told(config, &shards, term, int) => ended,
+            ended = end_when_told(config, &shards, Signals { term, int }, heir, served) => ended,
         };
         shards.stop();
         records::write_waiting(journals);
@@ -102,14 +113,92 @@ async fn serve_grpc(listener: TcpListener, shards: Shards, settings: Settings) {
     }
 }
 
-/// Waits for a signal and ends all in order; a second signal cuts it short.
-async fn end_when_told(config: &Config, shards: &Shards, mut term: Signal, mut int: Signal) -> Ended {
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+/// Who was before this process, and what the next one gets.
+pub struct Succession {
+    pub taken: Option<Taken>,
+    pub sockets: Sockets,
+    pub life: Arc<Life>,
+}
+
+/// The task that waits for the next process, and where it says that that one is ready.
+struct Heir {
+    keeper: Option<(JoinHandle<()>, PathBuf)>,
+    ready: mpsc::UnboundedReceiver<Arc<Link>>,
+    /// Without a keeper nobody ever sends; this keeps the channel open.
+    _open: mpsc::UnboundedSender<Arc<Link>>,
+}
+
+impl Succession {
+    fn begin(self, config: &Config, shards: &Shards, doors: &Doors) -> Heir {
+        let Self { taken, sockets, life } = self;
+        if let Some(taken) = taken {
+            tokio::spawn(taken.ready(shards.clone()));
+        }
+        let (open, ready) = mpsc::unbounded_channel();
+        let Handover { socket, bytes_max, .. } = &config.handover;
+        if socket.is_empty() {
+            return Heir { keeper: None, ready, _open: open };
+        }
+        let (admin, grpc) = (doors.admin.as_ref(), doors.grpc.as_ref());
+        let keeper = match Keeper::open(socket, sockets, admin, grpc, *bytes_max, &life) {
+            Ok(keeper) => {
+                let (path, told) = (keeper.path().to_owned(), open.clone());
+                let keep = keeper.keep(shards.clone(), move |link| drop(told.send(link)));
+                Some((tokio::spawn(keep), path))
+            }
+            Err(error) => {
+                log::error!("no process can take over from this one: handover.socket, {socket}: {error}");
+                None
+            }
+        };
+        Heir { keeper, ready, _open: open }
+    }
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
+    }
+}
+
+/// Waits for a signal, or for another process that takes over, and ends all in order; a second signal cuts it short.
+/// `served`: the tasks that take connections at the control thread's own addresses.
+async fn end_when_told(
+    config: &Config,
+    shards: &Shards,
+    mut signals: Signals,
+    mut heir: Heir,
+    served: Vec<JoinHandle<()>>,
+) -> Ended {
+    let link = tokio::select! { () = signals.next() => None, link = heir.ready.recv() => link };
+    if link.is_some() {
+        // The other process has these listeners too; who is connected here is answered once more.
+        served.iter().for_each(JoinHandle::abort);
+    } else if let Some((keeper, path)) = heir.keeper.take() {
+        keeper.abort();
+        let _ = std::fs::remove_file(path);
+    }
+    let in_order = async {
+        end_in_order(&config.shutdown, shards, link.is_some()).await;
+        if let Some(link) = &link {
+            last_words(link).await;
+        }
+    };
     let second = async {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        if link.is_some() {
+            // Whoever stops both means that both end in order.
+            signals.next().await;
+            log::info!("ending already, since another process took over; one more signal ends at once");
+        }
+        signals.next().await;
     };
     tokio::select! {
-        () = end_in_order(&config.shutdown, shards, false) => Ended::InOrder,
+        () = in_order => Ended::InOrder,
         () = second => {
             log::warn!("ended at once: second signal; who was still connected is cut");
             Ended::AtOnce
