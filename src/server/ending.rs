@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -27,8 +26,8 @@ use crate::config::{Config, Handover, Shutdown};
 use crate::control::life::Life;
 use crate::control::{self, Fleet, Settings};
 use crate::counters::Snapshot;
-use crate::ids::ShardId;
-use crate::shard::journal::Note;
+use crate::node::Ask;
+use crate::shard::engine::Engine;
 use crate::shard::listen::{Address, Sockets};
 
 /// How often the shards are asked whether they are done, and their records are written.
@@ -70,15 +69,14 @@ pub fn control(
     config: &Config,
     shards: Shards,
     doors: Doors,
-    journals: &[Receiver<(ShardId, Note)>],
-    bound: &[Address],
+    engine: &Engine<Ask>,
     backends: Backends,
     succession: Succession,
 ) -> Ended {
     let Ears { runtime, term, int } = ears;
-    let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
+    let client = engine.bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
     runtime.block_on(async {
-        tokio::spawn(records::write(journals.to_vec()));
+        tokio::spawn(records::write(engine.journals.clone()));
         let (unix_ms, now) = clock::read();
         tokio::spawn(clock::watch(shards.clone(), unix_ms, now));
         let life = Arc::clone(&succession.life);
@@ -96,7 +94,7 @@ pub fn control(
             ended = end_when_told(config, &shards, Signals { term, int }, heir, served) => ended,
         };
         shards.stop();
-        records::write_waiting(journals);
+        records::write_waiting(&engine.journals);
         ended
     })
 }

@@ -68,7 +68,7 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
     start::greet(&config, &engine.bound, &doors, &cores, files);
     let shards = Shards::new(std::mem::take(&mut engine.ports), homes, link);
     let succession = Succession { taken, sockets: std::mem::take(&mut engine.sockets), life };
-    let ended = ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends, succession);
+    let ended = ending::control(ears, &config, shards, doors, &engine, backends, succession);
     engine.join();
     Ok(ended)
 }
