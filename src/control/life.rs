@@ -1,4 +1,4 @@
-//! The process's own numbers: handovers and reloads. Written by the control thread and, during a handover, by homes.
+//! The process's own numbers: those of a handover. Written by the control thread and, during a handover, by homes.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -16,12 +16,6 @@ pub struct Life {
     /// The most bytes that waited for it, and those that did not reach it.
     pub handover_bytes_peak: AtomicU64,
     pub handover_lost_bytes: AtomicU64,
-    /// Reloads that were taken over, and that were not.
-    pub reloads: AtomicU64,
-    pub reloads_failed: AtomicU64,
-    /// When the last one was taken over, in seconds since 1970; 0 for never. Whether the last one tried was.
-    pub reloaded_at: AtomicU64,
-    pub reload_failed_last: AtomicU64,
 }
 
 /// `Life` as the registry takes it.
@@ -35,8 +29,6 @@ impl Collector for Shown {
             ("handover_forwarded", "Publications sent to the other process of a handover", &life.handover_forwarded),
             ("handover_received", "Publications of the other process of a handover", &life.handover_received),
             ("handover_lost_bytes", "Bytes that did not reach the other process", &life.handover_lost_bytes),
-            ("config_reloads", "Reloads of the settings that were taken over", &life.reloads),
-            ("config_reloads_failed", "Reloads that had faults and changed nothing", &life.reloads_failed),
         ];
         for (name, help, value) in counters {
             let value = value.load(Ordering::Relaxed);
@@ -44,26 +36,9 @@ impl Collector for Shown {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
-        let gauges = [
-            (
-                "handover_bytes_peak",
-                "The most bytes that waited for the other process",
-                life.handover_bytes_peak.load(Ordering::Relaxed),
-            ),
-            (
-                "config_reload_success",
-                "1 unless the last reload had faults",
-                1 - life.reload_failed_last.load(Ordering::Relaxed).min(1),
-            ),
-            (
-                "config_reloaded_at_seconds",
-                "The last reload that was taken over, 0 for none",
-                life.reloaded_at.load(Ordering::Relaxed),
-            ),
-        ];
-        for (name, help, value) in gauges {
-            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
-        }
+        let help = "The most bytes that waited for the other process";
+        let peak = life.handover_bytes_peak.load(Ordering::Relaxed);
+        encoder.encode_descriptor("handover_bytes_peak", help, None, MetricType::Gauge)?.encode_gauge(&peak)?;
         Ok(())
     }
 }
