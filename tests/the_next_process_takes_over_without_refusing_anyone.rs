@@ -24,7 +24,9 @@ fn start(socket: &str, shards: &str, old: Option<&Server>, settings: &[(&str, &s
         command.arg("--takeover");
     }
     let settings = [&[("handover.socket", socket)], settings].concat();
-    Server::spawn(command, &settings)
+    let server = Server::spawn(command, &settings);
+    server.wait_for_log("the next process takes over at ");
+    server
 }
 
 /// The texts of the publications up to the close frame, and its code.

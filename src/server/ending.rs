@@ -140,6 +140,7 @@ impl Succession {
         let (admin, grpc) = (doors.admin.as_ref(), doors.grpc.as_ref());
         let keeper = match Keeper::open(socket, sockets, admin, grpc, *bytes_max, &life) {
             Ok(keeper) => {
+                log::info!("the next process takes over at {socket}");
                 let (path, told) = (keeper.path().to_owned(), open.clone());
                 let keep = keeper.keep(shards.clone(), move |link| drop(told.send(link)));
                 Some((tokio::spawn(keep), path))
