@@ -22,7 +22,7 @@ pub struct ConnectGrant {
 }
 
 /// What a subscription may be and what comes with it.
-#[derive(Clone, Default, PartialEq, Debug)]
+#[derive(Clone, Default, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct SubscribeGrant {
     /// Shown to other clients of this channel.
     pub info: Vec<u8>,
@@ -34,7 +34,7 @@ pub struct SubscribeGrant {
 }
 
 /// Options of the namespace that hold otherwise for one subscription.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Overrides {
     pub presence: Option<bool>,
     pub join_leave: Option<bool>,
@@ -44,7 +44,7 @@ pub struct Overrides {
 }
 
 /// What became of a connection or subscription that asked for renewal.
-#[derive(Clone, Default, PartialEq, Debug)]
+#[derive(Clone, Default, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Renewal {
     /// It ends now.
     pub expired: bool,

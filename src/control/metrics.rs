@@ -4,6 +4,7 @@
 //! a table. Series carry the shard, or the proxy by its name in the configuration.
 
 use std::fmt::Error;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use super::keys::KeySetSnapshot;
+use super::life::{Life, Shown};
 use super::{VERSION, process};
 use crate::counters::{Bound, Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
 
@@ -52,11 +54,13 @@ const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
     ("inflates", "Compressed messages of clients", |c| c.inflates),
     ("inflate_output_bytes", "Bytes of such messages, inflated", |c| c.inflate_bytes_out),
     ("flushes_cut", "Flushes that ended in a later turn than they began in", |c| c.flushes_cut),
+    ("drain_waves", "Waves of closes since the process was told to end", |c| c.drain_waves),
     ("log_lost", "Log records that found the ring to the control thread full", |c| c.log_lost),
 ];
 
 const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("connections", "Open WebSockets", |s| s.connections),
+    ("draining", "1 while the shard lets nobody new in and closes who is here in waves", |s| s.draining.into()),
     ("subscriptions", "Live subscriptions of this shard's connections", |s| s.subscriptions),
     ("channels", "Channels that this shard is home to", |s| s.channels),
     ("users", "Users with a connection to this shard, anonymous ones not counted", |s| s.users),
@@ -92,11 +96,12 @@ pub struct Backends {
 }
 
 /// The OpenMetrics text for these snapshots, with what the kernel says about the process.
-pub fn encode(snapshots: Vec<Snapshot>, backends: Backends, started_at: f64) -> String {
+pub fn encode(snapshots: Vec<Snapshot>, backends: Backends, life: Arc<Life>, started_at: f64) -> String {
     let mut registry = Registry::default();
     let ours = registry.sub_registry_with_prefix("corecast");
     ours.register_collector(Box::new(Shards(snapshots)));
     ours.register_collector(Box::new(backends));
+    ours.register_collector(Box::new(Shown(life)));
     registry.sub_registry_with_prefix("process").register_collector(Box::new(Process { started_at }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes every write");
@@ -380,7 +385,7 @@ mod tests {
 
     #[test]
     fn both_formats_are_well_formed_and_say_the_same() {
-        let text = encode(snapshots(), backends(), 1.5);
+        let text = encode(snapshots(), backends(), Arc::default(), 1.5);
         assert!(text.ends_with("# EOF\n"));
         let samples = check(&text, true);
         assert_eq!(samples, check(&older(&text), false));
@@ -421,7 +426,7 @@ mod tests {
 
     #[test]
     fn the_histogram_is_cumulative_and_ends_in_its_count() {
-        let samples = check(&encode(snapshots(), backends(), 0.0), true);
+        let samples = check(&encode(snapshots(), backends(), Arc::default(), 0.0), true);
         let bucket = |le: &str| samples[&format!("corecast_loop_turn_seconds_bucket{{le=\"{le}\",shard=\"0\"}}")];
         assert_eq!(bucket("0.00001"), 2.0);
         assert_eq!(bucket("0.000025"), 3.0);
@@ -433,6 +438,6 @@ mod tests {
 
     #[test]
     fn without_shards_that_answer_the_text_is_still_well_formed() {
-        check(&encode(Vec::new(), Backends::default(), 0.0), true);
+        check(&encode(Vec::new(), Backends::default(), Arc::default(), 0.0), true);
     }
 }

@@ -16,6 +16,7 @@ mod calls;
 mod fleet;
 pub mod grpc;
 pub mod keys;
+pub mod life;
 mod methods;
 mod metrics;
 mod page;
@@ -75,6 +76,7 @@ pub struct Settings {
     pub data_bytes_max: usize,
     /// Whose numbers `/metrics` shows beside the shards'.
     pub backend: Option<Arc<backend::Backend>>,
+    pub life: Arc<life::Life>,
 }
 
 impl Settings {
@@ -94,6 +96,7 @@ impl Settings {
             // What could not wait for a shard as a whole could never be delivered.
             data_bytes_max: engine.mail_bytes_max.min(engine.turn_bytes_max).min(API_BODY_BYTES_MAX / 2),
             backend: None,
+            life: Arc::default(),
         }
     }
 }
@@ -163,10 +166,15 @@ async fn answer_one<F: Fleet>(
     pages: TowerToHyperService<Router>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    match api::below(request.uri().path()) {
-        Some(_) => Ok(api::respond(&shared, request).await),
-        None => Box::pin(pages.call(request.map(Body::new))).await,
+    let mut answer = match api::below(request.uri().path()) {
+        Some(_) => api::respond(&shared, request).await,
+        None => Box::pin(pages.call(request.map(Body::new))).await?,
+    };
+    // Whoever keeps his connection open finds another process next time.
+    if shared.calls.fleet.draining() {
+        answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
+    Ok(answer)
 }
 
 fn router<F: Fleet>(shared: Shared<F>) -> Router {
@@ -198,7 +206,10 @@ async fn scrape<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap) -
         proxies: backend.snapshot(),
         key_sets: backend.key_sets(),
     });
-    let text = metrics::encode(shared.calls.fleet.snapshots().await, backends, shared.started_at);
+    let text = {
+        let life = Arc::clone(&shared.settings.life);
+        metrics::encode(shared.calls.fleet.snapshots().await, backends, life, shared.started_at)
+    };
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     match accepted.contains("application/openmetrics-text") {
         true => ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], text).into_response(),

@@ -8,6 +8,7 @@ use crate::auth::KeySet;
 use crate::backend;
 use crate::grant::{Publish, Renewal, SubscribeGrant};
 use crate::ids::ConnId;
+use crate::node::Twin;
 use crate::protocol::ErrorCode;
 
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
@@ -85,6 +86,19 @@ pub enum Ask {
         serial: u32,
         answer: backend::Answer,
     },
+    /// Another server takes over from this one; or, with none, there is no other any more.
+    Twin {
+        twin: Option<Arc<dyn Twin>>,
+        answer: Answer<()>,
+    },
+    /// To a channel's home: a publication of the other server, which `Forwarded::unpack` read.
+    Forwarded {
+        publication: Vec<u8>,
+    },
+    /// Whether `/health` at the clients' address is green.
+    Health {
+        ready: bool,
+    },
     /// A key set was fetched: that of connections, or of subscriptions.
     Keys {
         subscription: bool,
@@ -94,7 +108,7 @@ pub enum Ask {
 
 /// Which connections are meant: all of the user, less those that do not fit what else is named. Where the user is empty and
 /// a client is named, that client alone.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Who {
     pub user: Box<str>,
     /// A client's id; empty for any.
@@ -104,7 +118,7 @@ pub struct Who {
 }
 
 /// A place in a channel's stream.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Place {
     pub offset: u64,
     pub epoch: Box<str>,

@@ -54,6 +54,12 @@ impl Node {
             }
             Ask::Backend { conn, serial, answer } => self.backend_answered(cx, conn, serial, answer),
             Ask::Clock { began_unix_ms } => self.began_unix_ms = began_unix_ms,
+            Ask::Twin { twin, answer } => {
+                self.twin = twin;
+                answer(());
+            }
+            Ask::Forwarded { publication } => self.publish_forwarded(cx, &publication),
+            Ask::Health { ready } => self.ready = ready,
             Ask::Keys { subscription, keys } => {
                 *(if subscription { &mut self.keys.subscription } else { &mut self.keys.connection }) = Some(keys);
             }
@@ -69,6 +75,9 @@ impl Node {
         let namespace = self.namespace_of(channel)?;
         if !super::publish::fits(&publish.data, namespace.publication_data_format, false) {
             return Err(ErrorCode::BadRequest);
+        }
+        if self.twin_is_full() {
+            return Err(ErrorCode::TooManyRequests);
         }
         let mut terms = Terms::of(publish);
         terms.delta |= namespace.delta_publish;

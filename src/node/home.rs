@@ -65,6 +65,9 @@ impl Node {
             true
         });
         cx.counters.encodings += frames.take_encodings();
+        if self.twin.is_some() {
+            self.tell_twin(outcome, channel, &data, who, terms, json);
+        }
         outcome
     }
 

@@ -6,6 +6,7 @@
 //! - `subscribe` who may have a subscription · `access` by what rules · `live` its life · `outcome` what is told of it
 //! - `home`      a home's side of what shards tell each other · `forms` its publications · `arrive` the subscribers' side
 //! - `users`     whose connections these are · `calls` questions to the backend · `asks` those of the control thread
+//! - `twin`      the other server while one takes over from the other
 //! - `mail`      the messages between shards · `packed` the pieces of bytes in them
 //! - `settings`  what the operator decided
 
@@ -28,11 +29,13 @@ mod renew;
 mod session;
 mod settings;
 mod subscribe;
+mod twin;
 mod users;
 
 pub use ask::Ask;
 pub use mail::Mail;
 pub use settings::{Settings, Shared};
+pub use twin::{Forwarded, Twin};
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -88,6 +91,10 @@ pub struct Node {
     keys: settings::Keys,
     /// By slot, as far as commands are limited: of those that each may send.
     command_rates: Vec<crate::rate::Full>,
+    /// Set while another server takes over from this one, or this one from another.
+    twin: Option<Arc<dyn Twin>>,
+    /// Load balancers may send clients.
+    ready: bool,
 }
 
 /// The endpoint of the bidirectional protocol.
@@ -102,6 +109,7 @@ impl Node {
     pub fn new(settings: Arc<Settings>, homes: Homes, shards: usize) -> Self {
         let epoch = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
         Self {
+            twin: settings.twin.clone(),
             home: Home::new(epoch, settings.history_bytes_max / shards.max(1)),
             began_unix_ms: settings.began_unix_ms,
             settings,
@@ -126,6 +134,7 @@ impl Node {
             scratch: forms::Frames::default(),
             keys: settings::Keys::default(),
             command_rates: Vec::new(),
+            ready: true,
         }
     }
 
@@ -168,7 +177,10 @@ impl App for Node {
         match request.path {
             PATH => self.judge_upgrade(cx, request, false),
             UNI_PATH if self.settings.uni_websocket.enabled => self.judge_upgrade(cx, request, true),
-            "/health" => Route::Respond { status: 200, content_type: "application/json", body: b"{}" },
+            "/health" => {
+                let status = if self.ready { 200 } else { 503 };
+                Route::Respond { status, content_type: "application/json", body: b"{}" }
+            }
             _ => Route::Refuse(crate::ws::Refusal::NotFound),
         }
     }

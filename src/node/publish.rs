@@ -69,7 +69,7 @@ impl Node {
         json: bool,
     ) -> Done {
         let home = self.home_of(channel);
-        if !has_room(cx, home) {
+        if !has_room(cx, home) || self.twin_is_full() {
             return Done::NoRoom;
         }
         let session = &self.sessions[reply_to.conn.index()];

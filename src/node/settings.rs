@@ -13,8 +13,8 @@ use crate::protocol;
 use crate::rate::Rate;
 use crate::ws::Request;
 
-use super::Node;
 use super::session::Headers;
+use super::{Node, Twin};
 
 /// Bytes of the headers that one connection may keep for the backend; what is beyond is left out.
 const KEPT_HEADERS_BYTES_MAX: usize = 4 * 1024;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub shared: Arc<Shared>,
     /// Of the commands of one connection.
     pub command_rate: Option<Rate>,
+    /// What a node begins with: the server that this one takes over from.
+    pub twin: Option<Arc<dyn Twin>>,
 }
 
 impl Settings {
@@ -77,6 +79,7 @@ impl Settings {
             backend: Box::new(backend),
             shared: Arc::default(),
             command_rate: Rate::new(client.command_rate_limit.into(), client.command_rate_burst.into()),
+            twin: None,
         }
     }
 

@@ -1,33 +1,49 @@
 //! The control thread's life: serve the admin address, write the log, and end all in order when told to.
 //!
-//! The end: readiness red, listeners closed, closes in waves while the rest is served. A shard without connections goes on
+//! The end: readiness red, for a while where a load balancer must see it first; listeners closed, closes in waves while the rest is served. A shard without connections goes on
 //! serving as home; all stop together when nobody is connected and nothing is on its way, or at the deadline. A
 //! second signal stops at once.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::backends::Backends;
 use super::clock;
 use super::fleet::Shards;
+use super::handover::link::Link;
+use super::handover::{Keeper, Taken, last_words};
 use super::memory::Watch;
 use super::records;
 use super::start::{Doors, StartError};
-use crate::config::Config;
+use crate::config::{Config, Handover, Shutdown};
+use crate::control::life::Life;
 use crate::control::{self, Fleet, Settings};
-use crate::ids::ShardId;
-use crate::shard::journal::Note;
-use crate::shard::listen::Address;
+use crate::counters::Snapshot;
+use crate::node::Ask;
+use crate::shard::engine::Engine;
+use crate::shard::listen::{Address, Sockets};
 
 /// How often the shards are asked whether they are done, and their records are written.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// The part of the shutdown timeout over which the closes are spread; the rest is for the closing hand-shakes.
-const WINDOW_PART: u32 = 3;
+/// How often the log says how far the end has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How the process came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Everybody was told, or the deadline for that came.
+    InOrder,
+    /// A second signal: whoever was still here was cut.
+    AtOnce,
+}
 
 /// The control thread's loop, which already hears signals: made before the first client is let in, so that a signal never
 /// finds the process unprepared and cuts clients without a close.
@@ -53,36 +69,40 @@ impl Ears {
     }
 }
 
-/// Returns when all shards were told to stop.
+/// Returns when all shards were told to stop, with how it came to that.
 pub fn control(
     ears: Ears,
     config: &Config,
     shards: Shards,
     doors: Doors,
-    journals: &[Receiver<(ShardId, Note)>],
-    bound: &[Address],
+    engine: &Engine<Ask>,
     backends: Backends,
-) {
+    succession: Succession,
+) -> Ended {
     let Ears { runtime, term, int } = ears;
-    let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
+    let client = engine.bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
     runtime.block_on(async {
-        tokio::spawn(records::write(journals.to_vec()));
+        tokio::spawn(records::write(engine.journals.clone()));
         let (unix_ms, now) = clock::read();
         tokio::spawn(clock::watch(shards.clone(), unix_ms, now));
-        let settings = Settings { backend: Some(backends.caller()), ..Settings::new(config, client) };
+        let life = Arc::clone(&succession.life);
+        let settings = Settings { backend: Some(backends.caller()), life, ..Settings::new(config, client) };
+        let heir = succession.begin(config, &shards, &doors);
+        let mut served = Vec::new();
         if let Some(listener) = doors.grpc {
-            tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone()));
+            served.push(tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone())));
         }
         if let Some(listener) = doors.admin {
-            tokio::spawn(serve_admin(listener, shards.clone(), settings, config.admin));
+            served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, config.admin)));
         }
-        tokio::select! {
-            () = backends.run(shards.clone()) => {}
-            () = end_when_told(config, &shards, term, int) => {}
-        }
+        let ended = tokio::select! {
+            () = backends.run(shards.clone()) => Ended::InOrder,
+            ended = end_when_told(config, &shards, Signals { term, int }, heir, served) => ended,
+        };
         shards.stop();
-        records::write_waiting(journals);
-    });
+        records::write_waiting(&engine.journals);
+        ended
+    })
 }
 
 async fn serve_admin(listener: TcpListener, shards: Shards, settings: Settings, address: Option<SocketAddr>) {
@@ -97,29 +117,136 @@ async fn serve_grpc(listener: TcpListener, shards: Shards, settings: Settings) {
     }
 }
 
-async fn end_when_told(config: &Config, shards: &Shards, mut term: Signal, mut int: Signal) {
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    let limit = config.shutdown_timeout;
-    log::info!("ending: no new clients, those who are here are closed within {limit:?}; a second signal ends at once");
-    shards.drain(window(limit));
-    let drained = async {
-        let deadline = Instant::now() + limit;
-        while Instant::now() < deadline {
-            let snapshots = shards.snapshots().await;
-            if snapshots.len() == shards.count() && snapshots.iter().all(|snapshot| snapshot.idle) {
-                return log::info!("ended: every connection was closed in order");
-            }
-            sleep(LOOK_INTERVAL).await;
+/// Who was before this process, and what the next one gets.
+pub struct Succession {
+    pub taken: Option<Taken>,
+    pub sockets: Sockets,
+    pub life: Arc<Life>,
+}
+
+/// The task that waits for the next process, and where it says that that one is ready.
+struct Heir {
+    keeper: Option<(JoinHandle<()>, PathBuf)>,
+    ready: mpsc::UnboundedReceiver<Arc<Link>>,
+    /// Without a keeper nobody ever sends; this keeps the channel open.
+    _open: mpsc::UnboundedSender<Arc<Link>>,
+}
+
+impl Succession {
+    fn begin(self, config: &Config, shards: &Shards, doors: &Doors) -> Heir {
+        let Self { taken, sockets, life } = self;
+        if let Some(taken) = taken {
+            tokio::spawn(taken.ready(shards.clone()));
         }
-        log::warn!("ended at the deadline with clients still connected: shutdown.timeout is {limit:?}");
-    };
-    tokio::select! {
-        () = drained => {}
-        _ = term.recv() => log::warn!("ended at once: second signal"),
-        _ = int.recv() => log::warn!("ended at once: second signal"),
+        let (open, ready) = mpsc::unbounded_channel();
+        let Handover { socket, bytes_max, .. } = &config.handover;
+        if socket.is_empty() {
+            return Heir { keeper: None, ready, _open: open };
+        }
+        let (admin, grpc) = (doors.admin.as_ref(), doors.grpc.as_ref());
+        let keeper = match Keeper::open(socket, sockets, admin, grpc, *bytes_max, &life) {
+            Ok(keeper) => {
+                log::info!("the next process takes over at {socket}");
+                let (path, told) = (keeper.path().to_owned(), open.clone());
+                let keep = keeper.keep(shards.clone(), move |link| drop(told.send(link)));
+                Some((tokio::spawn(keep), path))
+            }
+            Err(error) => {
+                log::error!("no process can take over from this one: handover.socket, {socket}: {error}");
+                None
+            }
+        };
+        Heir { keeper, ready, _open: open }
     }
 }
 
-fn window(limit: Duration) -> Duration {
-    (limit / WINDOW_PART).min(Duration::from_secs(5))
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
+    }
+}
+
+/// Waits for a signal, or for another process that takes over, and ends all in order; a second signal cuts it short.
+/// `served`: the tasks that take connections at the control thread's own addresses.
+async fn end_when_told(
+    config: &Config,
+    shards: &Shards,
+    mut signals: Signals,
+    mut heir: Heir,
+    served: Vec<JoinHandle<()>>,
+) -> Ended {
+    let link = tokio::select! { () = signals.next() => None, link = heir.ready.recv() => link };
+    if link.is_some() {
+        // The other process has these listeners too; who is connected here is answered once more.
+        served.iter().for_each(JoinHandle::abort);
+    } else if let Some((keeper, path)) = heir.keeper.take() {
+        keeper.abort();
+        let _ = std::fs::remove_file(path);
+    }
+    let in_order = async {
+        end_in_order(&config.shutdown, shards, link.is_some()).await;
+        if let Some(link) = &link {
+            last_words(link).await;
+        }
+    };
+    let second = async {
+        if link.is_some() {
+            // Whoever stops both means that both end in order.
+            signals.next().await;
+            log::info!("ending already, since another process took over; one more signal ends at once");
+        }
+        signals.next().await;
+    };
+    tokio::select! {
+        () = in_order => Ended::InOrder,
+        () = second => {
+            log::warn!("ended at once: second signal; who was still connected is cut");
+            Ended::AtOnce
+        }
+    }
+}
+
+/// Red, then closed, then empty. `admits`: another process takes the newcomers.
+async fn end_in_order(shutdown: &Shutdown, shards: &Shards, admits: bool) {
+    let limit = shutdown.timeout;
+    if !admits && !shutdown.delay.is_zero() {
+        shards.turn_red();
+        log::info!("ending in {:?}: /health is red, clients are still let in", shutdown.delay);
+        sleep(shutdown.delay).await;
+    }
+    let here = open(&shards.snapshots().await);
+    let (window, paced) = shutdown.window_for(here);
+    if !paced {
+        log::warn!(
+            "{here} connections cannot be closed at {} a second within shutdown.timeout: they are closed within {window:?}",
+            shutdown.rate_max
+        );
+    }
+    log::info!(
+        "ending: no new clients, the {here} who are here are closed within {window:?}, the last at {limit:?}; a second \
+         signal ends at once"
+    );
+    shards.drain(window, admits);
+    let (began, mut said) = (Instant::now(), Instant::now());
+    while began.elapsed() < limit {
+        let snapshots = shards.snapshots().await;
+        if snapshots.len() == shards.count() && snapshots.iter().all(|snapshot| snapshot.idle) {
+            return log::info!("ended: every connection was closed in order");
+        }
+        if said.elapsed() >= PROGRESS_INTERVAL {
+            said = Instant::now();
+            log::info!("ending: {} of {here} connections are still open", open(&snapshots));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    log::warn!("ended at the deadline with clients still connected: shutdown.timeout is {limit:?}");
+}
+
+fn open(snapshots: &[Snapshot]) -> u64 {
+    snapshots.iter().map(|snapshot| snapshot.connections).sum()
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::handover::link::{self, Link};
 use crate::auth::KeySet;
 use crate::backend;
 use crate::control::{AskError, Asked, Fleet, Stats};
@@ -16,8 +17,8 @@ use crate::counters::Snapshot;
 use crate::grant::{Publish, Renewal, SubscribeGrant};
 use crate::hub::Homes;
 use crate::ids::{ConnId, ShardId};
-use crate::node::Ask;
 use crate::node::ask::{Answer, History, HistoryQuery, Member, Place, Who};
+use crate::node::{Ask, Twin};
 use crate::protocol::ErrorCode;
 use crate::shard::port::{Order, Port};
 
@@ -35,17 +36,113 @@ pub struct Shards {
     ports: Arc<[Port<Ask>]>,
     homes: Homes,
     draining: Arc<AtomicBool>,
+    /// The other process, while there is one. Locked for the length of a clone.
+    twin: Arc<Mutex<Option<Arc<Link>>>>,
 }
 
 impl Shards {
-    pub fn new(ports: Vec<Port<Ask>>, homes: Homes) -> Self {
-        Self { ports: ports.into(), homes, draining: Arc::default() }
+    /// `twin`: the process that this one takes over from, which the shards know already.
+    pub fn new(ports: Vec<Port<Ask>>, homes: Homes, twin: Option<Arc<Link>>) -> Self {
+        Self { ports: ports.into(), homes, draining: Arc::default(), twin: Arc::new(Mutex::new(twin)) }
     }
 
-    /// Readiness red, nobody new, and those who are here closed in waves within `window`.
-    pub fn drain(&self, window: Duration) {
+    /// From when this returns, what homes stamp goes to this process; with none, there is no other.
+    pub async fn set_twin(&self, twin: Option<Arc<Link>>) {
+        *self.twin.lock().expect("nobody panics with it") = twin.clone();
+        for index in 0..self.ports.len() {
+            let (told, heard) = oneshot::channel();
+            let twin = twin.clone().map(|link| link as Arc<dyn Twin>);
+            self.hand(index, Ask::Twin { twin, answer: Box::new(move |()| _ = told.send(())) }).await;
+            // A shard that ends hears nothing more, and forwards nothing.
+            let _ = heard.await;
+        }
+    }
+
+    /// A publication of the other process, to the channel's home: in this order, so that this waits for room.
+    pub async fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) {
+        self.hand(self.homes.of(channel).index(), Ask::Forwarded { publication }).await;
+    }
+
+    /// A call of the other process, which told its own shards. Nobody waits for what comes of it.
+    pub fn carry_out(&self, call: link::Call) {
+        match call {
+            link::Call::Subscribe { who, channel, grant, since } => {
+                drop(self.subscribe_here(who, &channel, grant, since))
+            }
+            link::Call::Unsubscribe { who, channel } => drop(self.unsubscribe_here(who, &channel)),
+            link::Call::Disconnect { who, spared, code, reason } => {
+                drop(self.disconnect_here(who, spared, code, &reason));
+            }
+            link::Call::Refresh { who, renewal } => drop(self.refresh_here(who, renewal)),
+            link::Call::HistoryRemove { channel } => drop(self.history_remove_here(&channel)),
+        }
+    }
+
+    fn tell_twin(&self, call: impl FnOnce() -> link::Call) {
+        let twin = self.twin.lock().expect("nobody panics with it").clone();
+        if let Some(twin) = twin {
+            twin.call(&call());
+        }
+    }
+
+    /// Waits for room in a shard's mailbox.
+    async fn hand(&self, index: usize, ask: Ask) {
+        let mut order = Order::App(ask);
+        while let Err(again) = self.ports[index].send(order) {
+            order = again;
+            tokio::time::sleep(OWED_INTERVAL).await;
+        }
+    }
+
+    fn subscribe_here(
+        &self,
+        who: Who,
+        channel: &str,
+        grant: SubscribeGrant,
+        since: Option<Place>,
+    ) -> Vec<Awaited<Result<u32, ErrorCode>>> {
+        self.everywhere(|answer| Ask::Subscribe {
+            who: who.clone(),
+            channel: channel.into(),
+            grant: grant.clone(),
+            since: since.clone(),
+            answer,
+        })
+    }
+
+    fn unsubscribe_here(&self, who: Who, channel: &str) -> Vec<Awaited<Result<u32, ErrorCode>>> {
+        self.everywhere(|answer| Ask::Unsubscribe { who: who.clone(), channel: channel.into(), answer })
+    }
+
+    fn disconnect_here(&self, who: Who, spared: Vec<Box<str>>, code: u16, reason: &str) -> Vec<Awaited<u32>> {
+        self.everywhere(|answer| Ask::Disconnect {
+            who: who.clone(),
+            spared: spared.clone(),
+            code,
+            reason: reason.into(),
+            answer,
+        })
+    }
+
+    fn refresh_here(&self, who: Who, renewal: Renewal) -> Vec<Awaited<u32>> {
+        self.everywhere(|answer| Ask::Refresh { who: who.clone(), renewal: renewal.clone(), answer })
+    }
+
+    fn history_remove_here(&self, channel: &str) -> Awaited<Result<(), ErrorCode>> {
+        self.at_home(channel, |channel, answer| Ask::HistoryRemove { channel, answer })
+    }
+
+    /// Readiness red; everybody is served as before.
+    pub fn turn_red(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.tell(|| Order::Drain(window.as_millis() as u64));
+        self.tell(|| Order::App(Ask::Health { ready: false }));
+    }
+
+    /// Readiness red, nobody new, and those who are here closed in waves within `window`. `admits`: upgrades under way are
+    /// completed.
+    pub fn drain(&self, window: Duration, admits: bool) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.tell(|| Order::Drain { window: window.as_millis() as u64, admits });
     }
 
     /// Ends the threads.
@@ -168,7 +265,8 @@ impl Fleet for Shards {
     }
 
     fn history_remove(&self, channel: &str) -> impl Future<Output = Asked<()>> + Send {
-        judged(self.at_home(channel, |channel, answer| Ask::HistoryRemove { channel, answer }))
+        self.tell_twin(|| link::Call::HistoryRemove { channel: channel.into() });
+        judged(self.history_remove_here(channel))
     }
 
     fn presence(&self, channel: &str) -> impl Future<Output = Asked<Vec<Member>>> + Send {
@@ -187,19 +285,18 @@ impl Fleet for Shards {
         grant: SubscribeGrant,
         since: Option<Place>,
     ) -> impl Future<Output = Asked<u32>> + Send {
-        let answers = self.everywhere(|answer| Ask::Subscribe {
+        self.tell_twin(|| link::Call::Subscribe {
             who: who.clone(),
             channel: channel.into(),
             grant: grant.clone(),
             since: since.clone(),
-            answer,
         });
-        sum_judged(answers)
+        sum_judged(self.subscribe_here(who, channel, grant, since))
     }
 
     fn unsubscribe(&self, who: Who, channel: &str) -> impl Future<Output = Asked<u32>> + Send {
-        let ask = |answer| Ask::Unsubscribe { who: who.clone(), channel: channel.into(), answer };
-        sum_judged(self.everywhere(ask))
+        self.tell_twin(|| link::Call::Unsubscribe { who: who.clone(), channel: channel.into() });
+        sum_judged(self.unsubscribe_here(who, channel))
     }
 
     fn disconnect(
@@ -209,17 +306,18 @@ impl Fleet for Shards {
         code: u16,
         reason: &str,
     ) -> impl Future<Output = Asked<u32>> + Send {
-        sum(self.everywhere(|answer| Ask::Disconnect {
+        self.tell_twin(|| link::Call::Disconnect {
             who: who.clone(),
             spared: spared.clone(),
             code,
             reason: reason.into(),
-            answer,
-        }))
+        });
+        sum(self.disconnect_here(who, spared, code, reason))
     }
 
     fn refresh(&self, who: Who, renewal: Renewal) -> impl Future<Output = Asked<u32>> + Send {
-        sum(self.everywhere(|answer| Ask::Refresh { who: who.clone(), renewal: renewal.clone(), answer }))
+        self.tell_twin(|| link::Call::Refresh { who: who.clone(), renewal: renewal.clone() });
+        sum(self.refresh_here(who, renewal))
     }
 
     fn channels(&self, pattern: &str) -> impl Future<Output = Asked<BTreeMap<Box<str>, u32>>> + Send {

@@ -7,28 +7,37 @@ mod backends;
 mod clock;
 mod ending;
 mod fleet;
+mod handover;
 mod memory;
 mod records;
 mod start;
 
+pub use ending::Ended;
 pub use fleet::Shards;
 pub use start::StartError;
 
 use std::sync::Arc;
 
-use crate::config::{Config, Place};
+use crate::config::{Config, Handover, Place};
+use crate::control::life::Life;
 use crate::hub::Homes;
-use crate::node::{Node, Settings};
+use crate::node::{Node, Settings, Twin};
 use crate::shard::engine::{self, Plan};
 use crate::shard::listen::Address;
 use crate::shard::pin;
 use crate::site::Site;
+use ending::Succession;
+use handover::Taken;
 
 /// Runs the server until it is told to end by SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config) -> Result<Ended, StartError> {
+    // Before anything else: a signal that comes while it starts ends it in order as soon as it has.
+    let ears = ending::Ears::open()?;
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
-    let doors = start::Doors { admin: start::open_admin(&config)?, grpc: start::open_grpc(&config)? };
+    let life = Arc::new(Life::default());
+    let mut taken = take_over(&config, &life)?;
+    let doors = start::Doors::open(&config, taken.as_mut())?;
     let (backends, calls) = backends::Backends::open(&config).map_err(StartError::Backend)?;
     let mut limits = config.engine.clone();
     limits.bytes_dry_run = config.client.rate_limit_dry_run;
@@ -41,28 +50,42 @@ pub fn run(config: Config) -> Result<(), StartError> {
         limits,
         join: config.join,
     };
-    let (homes, settings, echo) = (
-        Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes()),
-        Arc::new(Settings::new(&config, move |call| calls.try_send(call).is_ok())),
-        config.echo,
-    );
+    let homes = Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
+    let link = taken.as_ref().map(|taken| Arc::clone(&taken.link));
+    let twin = link.clone().map(|link| link as Arc<dyn Twin>);
+    let settings = Settings { twin, ..Settings::new(&config, move |call| calls.try_send(call).is_ok()) };
+    let (settings, echo) = (Arc::new(settings), config.echo);
     let make = {
         let (homes, shards) = (homes.clone(), cores.len());
         move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
     };
-    let ears = ending::Ears::open()?;
-    let mut engine = engine::start(&plan, make)?;
+    let keep = !config.handover.socket.is_empty();
+    let mut passed = taken.as_mut().map(|taken| std::mem::take(&mut taken.clients)).unwrap_or_default();
+    let mut engine = engine::start_with(&plan, &mut passed, keep, make)?;
+    for (at, _) in passed {
+        log::warn!("nobody listens on {at} any more: the process before this one did, and `listen` does not name it");
+    }
     if let Some(cores) = &config.control_cores {
         pin::pin_to(cores).map_err(StartError::ControlCores)?;
     }
     start::greet(&config, &engine.bound, &doors, &cores, files);
-    let shards = Shards::new(std::mem::take(&mut engine.ports), homes);
+    let shards = Shards::new(std::mem::take(&mut engine.ports), homes, link);
     if let Some(watch) = memory::Watch::new(&config, Arc::clone(&engine.door)) {
         ears.watch(watch);
     }
-    ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
+    let succession = Succession { taken, sockets: std::mem::take(&mut engine.sockets), life };
+    let ended = ending::control(ears, &config, shards, doors, &engine, backends, succession);
     engine.join();
-    Ok(())
+    Ok(ended)
+}
+
+/// The sockets of the process before this one, where that is asked for and there is one.
+fn take_over(config: &Config, life: &Arc<Life>) -> Result<Option<Taken>, StartError> {
+    let Handover { socket, take, bytes_max } = &config.handover;
+    if !take {
+        return Ok(None);
+    }
+    handover::take(socket, *bytes_max, life).map_err(StartError::Handover)
 }
 
 fn address(place: &Place) -> Address {

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::handover::{HandoverError, Taken};
 use crate::config::Config;
 use crate::control::backend::SetupError;
 use crate::shard::engine::EngineError;
@@ -22,6 +23,7 @@ pub enum StartError {
     Admin { address: SocketAddr, error: io::Error },
     Grpc { address: SocketAddr, error: io::Error },
     Backend(SetupError),
+    Handover(HandoverError),
     Cores(String),
     ControlCores(io::Error),
     TooFewFiles { limit: u64 },
@@ -47,6 +49,7 @@ impl fmt::Display for StartError {
                  Choose another grpc_api.address or grpc_api.port."
             ),
             Self::Backend(error) => error.fmt(f),
+            Self::Handover(error) => error.fmt(f),
             Self::Cores(what) => f.write_str(what),
             Self::ControlCores(error) => write!(
                 f,
@@ -100,12 +103,12 @@ pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
     Ok(chosen.into_iter().take(shards).map(Some).collect())
 }
 
-pub fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     let open = |address| TcpListener::bind(address).map_err(|error| StartError::Admin { address, error });
     config.admin.map(open).transpose()
 }
 
-pub fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
+fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
     let open = |address| TcpListener::bind(address).map_err(|error| StartError::Grpc { address, error });
     config.grpc_api.address.map(open).transpose()
 }
@@ -115,6 +118,25 @@ pub fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
 pub struct Doors {
     pub admin: Option<TcpListener>,
     pub grpc: Option<TcpListener>,
+}
+
+impl Doors {
+    /// Those of the process before this one, where it passed them, or new ones.
+    pub fn open(config: &Config, mut taken: Option<&mut Taken>) -> Result<Self, StartError> {
+        let mut passed = |of: fn(&mut Taken) -> &mut Option<TcpListener>, wanted: Option<SocketAddr>| {
+            let here = |listener: &TcpListener| {
+                let (at, wanted) = (listener.local_addr().ok()?, wanted?);
+                Some(at.ip() == wanted.ip() && (at.port() == wanted.port() || wanted.port() == 0))
+            };
+            of(taken.as_deref_mut()?).take().filter(|listener| here(listener) == Some(true))
+        };
+        let admin = passed(|taken| &mut taken.admin, config.admin);
+        let grpc = passed(|taken| &mut taken.grpc, config.grpc_api.address);
+        Ok(Self {
+            admin: admin.map_or_else(|| open_admin(config), |listener| Ok(Some(listener)))?,
+            grpc: grpc.map_or_else(|| open_grpc(config), |listener| Ok(Some(listener)))?,
+        })
+    }
 }
 
 /// Says what runs where; in `--dev` also what to try next.

@@ -12,7 +12,7 @@ use mio::Poll;
 
 use super::cx::Mailbox;
 use super::journal::{Journal, Note};
-use super::listen::{self, Address, ListenError};
+use super::listen::{self, Address, ListenError, Sockets};
 use super::port::{Inbox, Port, port};
 use super::run::{Eventfd, Runner, poll};
 use super::{App, Door, Shard};
@@ -60,6 +60,8 @@ pub struct Engine<R> {
     pub bound: Vec<Address>,
     /// Where the control thread says that the memory is full.
     pub door: Arc<Door>,
+    /// The listening sockets, where they were asked for. Whoever has them holds them open.
+    pub sockets: Sockets,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -92,15 +94,32 @@ pub fn start<A: App>(
     plan: &Plan,
     make: impl Fn(ShardId) -> A + Clone + Send + 'static,
 ) -> Result<Engine<A::Request>, EngineError> {
+    start_with(plan, &mut Vec::new(), false, make)
+}
+
+/// As `start`, with sockets that another process has passed; `keep`: `Engine::sockets` are there to be passed on.
+pub fn start_with<A: App>(
+    plan: &Plan,
+    passed: &mut Sockets,
+    keep: bool,
+    make: impl Fn(ShardId) -> A + Clone + Send + 'static,
+) -> Result<Engine<A::Request>, EngineError> {
     let began = Instant::now();
-    let (listeners, bound) = listen::open(&plan.listen, plan.cores.len(), plan.join).map_err(EngineError::Listen)?;
+    let opened = listen::open(&plan.listen, plan.cores.len(), plan.join, passed, keep).map_err(EngineError::Listen)?;
+    let (listeners, bound, sockets) = (opened.per_shard, opened.bound, opened.kept);
     let polls = plan.cores.iter().map(|_| poll()).collect::<Result<Vec<_>, _>>().map_err(EngineError::Kernel)?;
     let wakers = polls.iter().map(|(_, waker)| Box::new(Eventfd(Arc::clone(waker))) as Box<dyn Wake>).collect();
     let mailboxes = bus::mesh(wakers, bus::Bounds { mailbox_batches_max: plan.limits.mailbox_batches_max });
     let limits = Arc::new(plan.limits.clone());
     let door = Arc::new(Door::new(&limits, limits.connections_max as usize * plan.cores.len()));
-    let mut engine =
-        Engine { ports: Vec::new(), journals: Vec::new(), bound, door: Arc::clone(&door), threads: Vec::new() };
+    let mut engine = Engine {
+        ports: Vec::new(),
+        journals: Vec::new(),
+        bound,
+        door: Arc::clone(&door),
+        sockets,
+        threads: Vec::new(),
+    };
     for (((mail, (poll, waker)), listeners), &core) in mailboxes.into_iter().zip(polls).zip(listeners).zip(&plan.cores)
     {
         let index = mail.me();
@@ -109,7 +128,9 @@ pub fn start<A: App>(
         engine.ports.push(orders);
         engine.journals.push(records);
         let (limits, make) = (Arc::clone(&limits), make.clone());
-        let listeners = listeners.into_iter().zip(plan.proxied.iter().copied()).collect();
+        // A shard may have several of one address, taken over from a process with more shards.
+        let proxied = |place: usize| plan.proxied.get(place).copied().unwrap_or(false);
+        let listeners = listeners.into_iter().map(|(socket, place)| (socket, proxied(place))).collect();
         let door = Arc::clone(&door);
         let seed = Seed { mail, poll, listeners, inbox, journal, limits, door, core, began, make };
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || grow(seed));

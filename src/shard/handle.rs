@@ -82,7 +82,7 @@ impl<A: App, S: Source> Shard<A, S> {
             Ok(None) => return 0,
             Ok(Some(request)) => {
                 let route = match self.judge_forwarded(slot, &request) {
-                    _ if self.drain.is_some() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
+                    _ if self.refuses_upgrades() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
                     Err(refusal) => Route::Refuse(refusal),
                     Ok(()) => self.app.route(&mut self.cx, &request),
                 };

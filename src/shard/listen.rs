@@ -79,29 +79,78 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// One shard's listeners, in the order of the addresses.
-pub type Listeners = Vec<OwnedFd>;
+/// One shard's listeners, each with the index of its address.
+pub type Listeners = Vec<(OwnedFd, usize)>;
 
-/// Opens all addresses for all shards; `result[shard]` are that shard's. Also returns the addresses as bound: port 0 is
-/// replaced by the kernel's choice.
-pub fn open(addresses: &[Address], shards: usize, join: bool) -> Result<(Vec<Listeners>, Vec<Address>), ListenError> {
-    let mut per_shard: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+/// Listening sockets by their addresses, each socket once: what one process passes on to the next.
+pub type Sockets = Vec<(Address, Vec<OwnedFd>)>;
+
+/// What was opened.
+pub struct Opened {
+    /// `per_shard[shard]` are that shard's.
+    pub per_shard: Vec<Listeners>,
+    /// The addresses as bound: port 0 is replaced by the kernel's choice.
+    pub bound: Vec<Address>,
+    /// All of them again, where somebody may want them one day.
+    pub kept: Sockets,
+}
+
+/// Opens all addresses for all shards. What another process has passed is taken from `passed` and not opened anew: all of
+/// its sockets, however many shards there are, since connections wait in each. `keep`: also return descriptors to pass on.
+pub fn open(
+    addresses: &[Address],
+    shards: usize,
+    join: bool,
+    passed: &mut Sockets,
+    keep: bool,
+) -> Result<Opened, ListenError> {
+    let mut opened =
+        Opened { per_shard: (0..shards).map(|_| Vec::new()).collect(), bound: Vec::new(), kept: Vec::new() };
     let mut inherited = ListenFd::from_env();
-    let mut bound = Vec::new();
-    for address in addresses {
+    for (place, address) in addresses.iter().enumerate() {
         let fail = |error| ListenError { address: address.clone(), error };
-        let (sockets, at) = match address {
-            Address::Tcp(at) => open_tcp(*at, shards, join).map(|(s, at)| (s, Address::Tcp(at))),
-            Address::Unix(path) => open_unix(path).and_then(|s| copies(s, shards)).map(|s| (s, address.clone())),
-            Address::Inherited(number) => {
-                take_inherited(&mut inherited, *number).and_then(|s| copies(s, shards)).map(|s| (s, address.clone()))
+        let (sockets, at) = match (take_passed(passed, address), address) {
+            (Some((at, sockets)), _) => more(&at, sockets, shards).map(|s| (s, at)),
+            (None, Address::Tcp(at)) => open_tcp(*at, shards, join).map(|(s, at)| (s, Address::Tcp(at))),
+            (None, Address::Unix(path)) => open_unix(path).map(|s| (vec![s], address.clone())),
+            (None, Address::Inherited(number)) => {
+                take_inherited(&mut inherited, *number).map(|s| (vec![s], address.clone()))
             }
         }
         .map_err(fail)?;
-        bound.push(at);
-        per_shard.iter_mut().zip(sockets).for_each(|(listeners, socket)| listeners.push(socket.into()));
+        if keep {
+            let kept = sockets.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
+            opened.kept.push((at.clone(), kept.collect::<io::Result<_>>().map_err(fail)?));
+        }
+        for (index, socket) in copies(sockets, shards).map_err(fail)?.into_iter().enumerate() {
+            opened.per_shard[index % shards].push((socket.into(), place));
+        }
+        opened.bound.push(at);
     }
-    Ok((per_shard, bound))
+    Ok(opened)
+}
+
+/// Those of this address. Port 0 is any port of the address.
+fn take_passed(passed: &mut Sockets, address: &Address) -> Option<(Address, Vec<OwnedFd>)> {
+    let fits = |one: &Address| match (one, address) {
+        (Address::Tcp(one), Address::Tcp(wanted)) if wanted.port() == 0 => one.ip() == wanted.ip(),
+        _ => one == address,
+    };
+    let index = passed.iter().position(|(one, sockets)| fits(one) && !sockets.is_empty())?;
+    Some(passed.remove(index))
+}
+
+/// Passed sockets, and for TCP as many more as there are more shards than that.
+fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize) -> io::Result<Vec<Socket>> {
+    let mut sockets: Vec<_> = sockets.into_iter().map(Socket::from).collect();
+    if let (Address::Tcp(at), true) = (at, sockets[0].reuse_port()?) {
+        while sockets.len() < shards {
+            let socket = tcp_socket(*at, true)?;
+            socket.listen(BACKLOG)?;
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
 }
 
 fn open_tcp(address: SocketAddr, shards: usize, join: bool) -> io::Result<(Vec<Socket>, SocketAddr)> {
@@ -159,9 +208,11 @@ fn take_inherited(inherited: &mut ListenFd, number: i32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn copies(socket: Socket, shards: usize) -> io::Result<Vec<Socket>> {
-    let mut sockets = (1..shards).map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    sockets.push(socket);
+/// At least one for each shard: the same again where there are fewer.
+fn copies(mut sockets: Vec<Socket>, shards: usize) -> io::Result<Vec<Socket>> {
+    for index in 0..shards.saturating_sub(sockets.len()) {
+        sockets.push(sockets[index].try_clone()?);
+    }
     Ok(sockets)
 }
 
@@ -173,35 +224,52 @@ mod tests {
         Address::Tcp("127.0.0.1:0".parse().expect("an address"))
     }
 
+    fn fresh(addresses: &[Address], shards: usize, join: bool) -> Result<Opened, ListenError> {
+        open(addresses, shards, join, &mut Vec::new(), true)
+    }
+
     #[test]
     fn every_shard_gets_its_own_socket_on_the_one_port() {
-        let (listeners, bound) = open(&[any(), any()], 3, false).expect("ports are free");
-        assert_eq!(listeners.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
-        assert!(bound.iter().all(|at| matches!(at, Address::Tcp(a) if a.port() != 0)));
+        let opened = fresh(&[any(), any()], 3, false).expect("ports are free");
+        assert_eq!(opened.per_shard.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+        assert!(opened.bound.iter().all(|at| matches!(at, Address::Tcp(a) if a.port() != 0)));
     }
 
     #[test]
     fn a_port_that_somebody_has_is_refused_unless_joined() {
-        let (_held, bound) = open(&[any()], 1, false).expect("a port is free");
-        let refused = open(&bound, 1, false).expect_err("the port is taken");
+        let held = fresh(&[any()], 1, false).expect("a port is free");
+        let refused = fresh(&held.bound, 1, false).map(|_| ()).expect_err("the port is taken");
         assert!(refused.to_string().contains("--join"), "{refused}");
-        open(&bound, 2, true).expect("joined");
+        fresh(&held.bound, 2, true).expect("joined");
+    }
+
+    #[test]
+    fn passed_sockets_are_all_served_by_fewer_and_by_more_shards() {
+        for (before, after, sockets) in [(3, 2, 3), (2, 5, 5), (2, 2, 2)] {
+            let first = fresh(&[any()], before, false).expect("a port is free");
+            let mut passed = first.kept;
+            let next = open(&[any()], after, false, &mut passed, true).expect("they were passed");
+            assert!(passed.is_empty() && next.bound == first.bound);
+            assert_eq!(next.per_shard.iter().map(Vec::len).sum::<usize>(), sockets);
+            assert!(next.per_shard.iter().all(|listeners| !listeners.is_empty()));
+            assert_eq!(next.kept[0].1.len(), sockets, "the next but one gets all of them too");
+        }
     }
 
     #[test]
     fn a_socket_file_left_behind_is_replaced_and_a_live_one_is_not() {
         let path = std::env::temp_dir().join(format!("corecast-test-{}.sock", std::process::id()));
         let address = [Address::Unix(path.clone())];
-        let first = open(&address, 2, false).expect("the path is free");
-        assert!(open(&address, 1, false).is_err());
+        let first = fresh(&address, 2, false).expect("the path is free");
+        assert!(fresh(&address, 1, false).is_err());
         drop(first);
-        open(&address, 1, false).expect("nobody answers there any more");
+        fresh(&address, 1, false).expect("nobody answers there any more");
         std::fs::remove_file(path).expect("it was made");
     }
 
     #[test]
     fn a_descriptor_that_nobody_passed_is_named() {
-        let refused = open(&[Address::Inherited(3)], 1, false).expect_err("nothing was passed");
+        let refused = fresh(&[Address::Inherited(3)], 1, false).map(|_| ()).expect_err("nothing was passed");
         assert!(refused.to_string().contains("LISTEN_FDS"), "{refused}");
     }
 }

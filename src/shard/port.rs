@@ -16,8 +16,12 @@ pub enum Order<R> {
     /// For the app.
     App(R),
     Snapshot(Box<dyn FnOnce(Snapshot) + Send>),
-    /// Lets nobody new in, and closes who is here in waves within so many milliseconds.
-    Drain(Millis),
+    /// Closes the listeners, and who is here in waves within so many milliseconds. `admits`: upgrades under way are
+    /// completed, and not refused.
+    Drain {
+        window: Millis,
+        admits: bool,
+    },
     /// Ends the thread, whatever is left.
     Stop,
 }

@@ -153,7 +153,7 @@ impl Cluster {
     /// Orderly end: every client is told at once.
     pub fn begin_drain(&mut self) {
         for place in &mut self.places {
-            place.shard.begin_drain(0);
+            place.shard.begin_drain(0, false);
             place.bell.store(true, Ordering::SeqCst);
         }
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::value::{Wrong, show_duration};
-use super::{Config, Place};
+use super::{Config, Handover, Place, Shutdown};
 use crate::auth::Origins;
 use crate::limits::{
     ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, EngineLimits, RECEIVE_BYTES, SHARDS_MAX, TICK,
@@ -111,8 +111,12 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
         let what = format!("{} is less than the step of the timers, {}", show_duration(span), show_duration(TICK));
         hold(span >= TICK, name, what, "write at least \"100ms\"");
     }
-    let shutdown = ("shutdown.timeout", config.shutdown_timeout);
-    for (name, span) in [("client.ping_interval", ping)].into_iter().chain(spans).chain([shutdown]) {
+    let Shutdown { timeout, window, delay, .. } = config.shutdown;
+    let what = format!("{} is not shorter than shutdown.timeout, {}", show_duration(window), show_duration(timeout));
+    let mend = "leave time behind it for the last clients to answer their close, such as \"20s\" of \"30s\"";
+    hold(window.is_zero() || window < timeout, "shutdown.window", what, mend);
+    let ending = [("shutdown.timeout", timeout), ("shutdown.delay", delay)];
+    for (name, span) in [("client.ping_interval", ping)].into_iter().chain(spans).chain(ending) {
         let what = format!("{} is more than an hour", show_duration(span));
         hold(span <= Duration::from_secs(3600), name, what, "write at most \"1h\"");
     }
@@ -141,6 +145,16 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
         hold(number >= least, name, format!("{number} is too small"), &format!("write at least {least}"));
     }
     per_address(engine, hold);
+    let Handover { socket, take, bytes_max } = &config.handover;
+    let what = "there is no handover.socket at which somebody could answer".to_owned();
+    hold(
+        !take || !socket.is_empty(),
+        "handover.take",
+        what,
+        "set handover.socket to the path that the other process has",
+    );
+    let what = format!("{bytes_max} is too small");
+    hold(*bytes_max >= 64 * 1024, "handover.bytes_max", what, "write at least \"64KiB\"");
     // One message from the bus must fit into what may wait for a shard, else it could never be sent.
     let message = engine.message_bytes_max;
     for (name, number) in
