@@ -1,4 +1,5 @@
-//! Arguments → checked config → `server::run`. Exit codes: 0 done, 1 failed while starting or running, 2 usage.
+//! Arguments → checked config → `server::run`. Exit codes: 0 done, 1 failed while starting or running, 2 usage, 3 ended at
+//! once by a second signal.
 
 mod cli;
 
@@ -10,9 +11,11 @@ use cli::log::{Log, say};
 use cli::token::{self, Outcome};
 use cli::{Cli, Flags, Task};
 use corecast::config::{self, Faults};
+use corecast::server::Ended;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const AT_ONCE: u8 = 3;
 
 fn main() -> ExitCode {
     let log = Log::start();
@@ -35,7 +38,8 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
         log::warn!("{remark}");
     }
     match corecast::server::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::InOrder) => ExitCode::SUCCESS,
+        Ok(Ended::AtOnce) => ExitCode::from(AT_ONCE),
         Err(error) => {
             say(format_args!("corecast: {error}"));
             ExitCode::from(FAILED)

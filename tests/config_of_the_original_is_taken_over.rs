@@ -32,7 +32,7 @@ fn addresses_and_keys_are_taken_over() {
     assert!(config.http_api.transport_errors && !config.grpc_api.transport_errors);
     assert!(config.uni_websocket.enabled);
     assert_eq!((config.engine.message_bytes_max, config.engine.outbound_bytes_max), (131_072, 4 << 20));
-    assert_eq!(config.shutdown_timeout, Duration::from_secs(15));
+    assert_eq!(config.shutdown.timeout, Duration::from_secs(15));
 }
 
 #[test]

@@ -125,6 +125,51 @@ fn a_second_signal_ends_at_once() {
     server.signal(Signal::TERM);
     assert!(deaf.frame().is_close(1001));
     server.signal(Signal::TERM);
-    assert!(server.wait_for_exit().code().is_some());
+    assert_eq!(server.wait_for_exit().code(), Some(3));
     server.wait_for_log("second signal");
+}
+
+#[test]
+fn health_is_red_for_a_while_before_the_listeners_close() {
+    let mut server = Server::with(&[("shutdown.delay", "1h")]);
+    server.signal(Signal::TERM);
+    server.wait_for_log("ending in ");
+    for at in [server.client, server.admin] {
+        common::until(
+            || format!("/health at {at} stays green"),
+            || (common::http(at, "GET", "/health", &[], "").0 == 503).then_some(()),
+        );
+    }
+    // Load balancers still send clients, and they are served.
+    let mut client = Client::connect(&server);
+    client.subscribe("late");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(3));
+}
+
+#[test]
+fn a_pace_makes_the_window_longer_and_the_log_says_how_far_it_is() {
+    // Ten a second: thirty are not all closed before the log has something to say.
+    let settings = [("shutdown.timeout", "1h"), ("shutdown.window", "100ms"), ("shutdown.rate_max", "10")];
+    let mut server = Server::with(&settings);
+    let mut clients: Vec<_> = (0..30).map(|_| Client::connect(&server)).collect();
+    server.signal(Signal::TERM);
+    server.wait_for_log("the 30 who are here are closed within 3s");
+    server.wait_for_log("of 30 connections are still open");
+    assert!(clients.iter_mut().all(|client| client.closed().0 == 3001));
+    drop(clients);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn who_is_in_his_upgrade_is_told_to_come_again() {
+    let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.upgrade_timeout", "1h")]);
+    let mut half = common::connect(server.client);
+    std::io::Write::write_all(&mut half, b"GET /echo HTTP/1.1\r\n").expect("it is taken");
+    server.wait_for_metric("corecast_connections_accepted_total", "", |accepted| accepted >= 1);
+    server.signal(Signal::TERM);
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
 }

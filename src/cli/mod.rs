@@ -22,7 +22,8 @@ Try it:
   corecast token secret                random keys for tokens and for the server API, as settings
   corecast token --help                tokens for clients, and why one is refused
 
-Exit codes: 0 done, 1 failed while starting or running, 2 wrong arguments or settings.
+Exit codes: 0 done, 1 failed while starting or running, 2 wrong arguments or settings,
+3 ended at once by a second signal.
 Logs go to stderr; CORECAST_LOG chooses what (error, warn, info, debug)."
 )]
 pub struct Cli {

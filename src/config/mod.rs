@@ -6,13 +6,14 @@
 //! mean; `check` holds settings against each other; `print` writes the sample file and the table. Later sources override
 //! earlier ones: default < file < environment < flags.
 //!
-//! The types: `client`, `channel` and `proxy` are the sections of those names, `tokens` how tokens are verified.
+//! The types: `client`, `channel` and `proxy` are the sections of those names, `ending` what a process's end is like, `tokens` how tokens are verified.
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 
 mod channel;
 mod check;
 mod client;
+mod ending;
 mod fault;
 mod foreign;
 mod places;
@@ -37,6 +38,7 @@ use crate::limits::EngineLimits;
 pub use crate::auth::TokenSettings;
 pub use channel::{Allowed, Channel, DataFormat, Namespace, NamespaceProxies, ProxyUse, RecoveryMode};
 pub use client::{Client, ConnectCode, ConnectCodes, PersonalChannel, SubscriptionToken};
+pub use ending::{Handover, Shutdown};
 pub use fault::{Fault, Faults, Origin};
 pub use print::{markdown, sample};
 pub use proxy::{NoRpc, Proxy, Rpc, RpcNamespace, StatusToCode};
@@ -130,7 +132,8 @@ pub struct Config {
     pub refresh_proxy: Option<u16>,
     pub rpc: Rpc,
     pub typed: Typed,
-    pub shutdown_timeout: Duration,
+    pub shutdown: Shutdown,
+    pub handover: Handover,
     /// `client.queue_max_size` and `websocket.message_size_limit` are `outbound_bytes_max` and `message_bytes_max` here.
     pub engine: EngineLimits,
 }
@@ -189,7 +192,8 @@ impl Default for Config {
             refresh_proxy: None,
             rpc: Rpc::default(),
             typed: Typed::default(),
-            shutdown_timeout: Duration::from_secs(30),
+            shutdown: Shutdown::default(),
+            handover: Handover::default(),
             engine: EngineLimits::default(),
         }
     }

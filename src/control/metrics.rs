@@ -52,11 +52,13 @@ const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
     ("inflates", "Compressed messages of clients", |c| c.inflates),
     ("inflate_output_bytes", "Bytes of such messages, inflated", |c| c.inflate_bytes_out),
     ("flushes_cut", "Flushes that ended in a later turn than they began in", |c| c.flushes_cut),
+    ("drain_waves", "Waves of closes since the process was told to end", |c| c.drain_waves),
     ("log_lost", "Log records that found the ring to the control thread full", |c| c.log_lost),
 ];
 
 const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("connections", "Open WebSockets", |s| s.connections),
+    ("draining", "1 while the shard lets nobody new in and closes who is here in waves", |s| s.draining.into()),
     ("subscriptions", "Live subscriptions of this shard's connections", |s| s.subscriptions),
     ("channels", "Channels that this shard is home to", |s| s.channels),
     ("users", "Users with a connection to this shard, anonymous ones not counted", |s| s.users),

@@ -85,6 +85,10 @@ pub enum Ask {
         serial: u32,
         answer: backend::Answer,
     },
+    /// Whether `/health` at the clients' address is green.
+    Health {
+        ready: bool,
+    },
     /// A key set was fetched: that of connections, or of subscriptions.
     Keys {
         subscription: bool,

@@ -54,6 +54,7 @@ impl Node {
             }
             Ask::Backend { conn, serial, answer } => self.backend_answered(cx, conn, serial, answer),
             Ask::Clock { began_unix_ms } => self.began_unix_ms = began_unix_ms,
+            Ask::Health { ready } => self.ready = ready,
             Ask::Keys { subscription, keys } => {
                 *(if subscription { &mut self.keys.subscription } else { &mut self.keys.connection }) = Some(keys);
             }

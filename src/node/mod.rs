@@ -88,6 +88,8 @@ pub struct Node {
     keys: settings::Keys,
     /// By slot, as far as commands are limited: of those that each may send.
     command_rates: Vec<crate::rate::Full>,
+    /// Load balancers may send clients.
+    ready: bool,
 }
 
 /// The endpoint of the bidirectional protocol.
@@ -126,6 +128,7 @@ impl Node {
             scratch: forms::Frames::default(),
             keys: settings::Keys::default(),
             command_rates: Vec::new(),
+            ready: true,
         }
     }
 
@@ -168,7 +171,10 @@ impl App for Node {
         match request.path {
             PATH => self.judge_upgrade(cx, request, false),
             UNI_PATH if self.settings.uni_websocket.enabled => self.judge_upgrade(cx, request, true),
-            "/health" => Route::Respond { status: 200, content_type: "application/json", body: b"{}" },
+            "/health" => {
+                let status = if self.ready { 200 } else { 503 };
+                Route::Respond { status, content_type: "application/json", body: b"{}" }
+            }
             _ => Route::Refuse(crate::ws::Refusal::NotFound),
         }
     }

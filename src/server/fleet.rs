@@ -42,6 +42,12 @@ impl Shards {
         Self { ports: ports.into(), homes, draining: Arc::default() }
     }
 
+    /// Readiness red; everybody is served as before.
+    pub fn turn_red(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.tell(|| Order::App(Ask::Health { ready: false }));
+    }
+
     /// Readiness red, nobody new, and those who are here closed in waves within `window`.
     pub fn drain(&self, window: Duration) {
         self.draining.store(true, Ordering::Relaxed);

@@ -11,6 +11,7 @@ mod memory;
 mod records;
 mod start;
 
+pub use ending::Ended;
 pub use fleet::Shards;
 pub use start::StartError;
 
@@ -25,7 +26,9 @@ use crate::shard::pin;
 use crate::site::Site;
 
 /// Runs the server until it is told to end by SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config) -> Result<Ended, StartError> {
+    // Before anything else: a signal that comes while it starts ends it in order as soon as it has.
+    let ears = ending::Ears::open()?;
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
     let doors = start::Doors { admin: start::open_admin(&config)?, grpc: start::open_grpc(&config)? };
@@ -50,7 +53,6 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let (homes, shards) = (homes.clone(), cores.len());
         move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
     };
-    let ears = ending::Ears::open()?;
     let mut engine = engine::start(&plan, make)?;
     if let Some(cores) = &config.control_cores {
         pin::pin_to(cores).map_err(StartError::ControlCores)?;
@@ -60,9 +62,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(watch) = memory::Watch::new(&config, Arc::clone(&engine.door)) {
         ears.watch(watch);
     }
-    ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
+    let ended = ending::control(ears, &config, shards, doors, &engine.journals, &engine.bound, backends);
     engine.join();
-    Ok(())
+    Ok(ended)
 }
 
 fn address(place: &Place) -> Address {

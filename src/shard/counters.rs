@@ -181,6 +181,8 @@ pub struct Counters {
     pub deflate_agreed: u64,
     /// Flushes that ended in a later turn than they began in.
     pub flushes_cut: u64,
+    /// Waves of closes since the process was told to end.
+    pub drain_waves: u64,
     /// Log records that found the ring to the control thread full.
     pub log_lost: u64,
     /// Turns by how long they worked, waiting not counted; `TURN_BUCKETS_US` and one above.
@@ -200,6 +202,8 @@ pub struct Snapshot {
     pub occupied: u64,
     /// Nobody is connected and nothing is on its way out.
     pub idle: bool,
+    /// Nobody new is let in, and who is here is closed in waves.
+    pub draining: bool,
     /// Live subscriptions of this shard's connections.
     pub subscriptions: u64,
     /// Channels that this shard is home to.

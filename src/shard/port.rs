@@ -16,7 +16,7 @@ pub enum Order<R> {
     /// For the app.
     App(R),
     Snapshot(Box<dyn FnOnce(Snapshot) + Send>),
-    /// Lets nobody new in, and closes who is here in waves within so many milliseconds.
+    /// Closes the listeners, and who is here in waves within so many milliseconds.
     Drain(Millis),
     /// Ends the thread, whatever is left.
     Stop,

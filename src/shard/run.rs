@@ -147,14 +147,21 @@ impl<A: App> Runner<A> {
                     answer(snapshot);
                 }
                 Order::Drain(window) => {
-                    // Closed, not only forgotten: the kernel refuses who comes now, or sends him to who joined the port.
-                    self.listeners.clear();
+                    self.close_listeners();
                     self.shard.begin_drain(window);
                 }
                 Order::Stop => return false,
             }
         }
         true
+    }
+
+    /// Closed, not only forgotten: the kernel refuses who comes now, or sends him to who joined the port. Where a parent
+    /// process has the socket too it lives on, and would wake this shard for each who comes.
+    fn close_listeners(&mut self) {
+        for listener in self.listeners.drain(..) {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&listener.socket.as_raw_fd()));
+        }
     }
 
     fn event(&mut self, event: &mio::event::Event) {

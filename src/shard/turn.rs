@@ -42,8 +42,11 @@ pub(super) struct Drain {
     next_slot: u32,
     /// The window's last tick; after it all that are left are closed at once.
     until: Millis,
+    /// Of one more connection that is to be closed.
+    owed_millionths: u64,
     /// When the next wave goes.
     wave_at: Millis,
+    waves: u64,
 }
 
 impl<A: App, S: Source> Shard<A, S> {
@@ -191,7 +194,8 @@ impl<A: App, S: Source> Shard<A, S> {
     /// From here on nobody new is let in, and who is here is closed in waves until `window` is over, served until then.
     pub fn begin_drain(&mut self, window: Millis) {
         if self.drain.is_none() {
-            self.drain = Some(Drain { next_slot: 0, until: self.cx.now + window, wave_at: self.cx.now });
+            let (now, until) = (self.cx.now, self.cx.now + window);
+            self.drain = Some(Drain { next_slot: 0, until, owed_millionths: 0, wave_at: now, waves: 0 });
         }
     }
 
@@ -202,9 +206,19 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         let tick = TICK.as_millis() as u64;
         drain.wave_at = self.cx.now + tick;
+        drain.waves += 1;
+        self.cx.counters.drain_waves += 1;
         let waves_left = drain.until.saturating_sub(self.cx.now) / tick + 1;
-        let mut wave = (self.cx.conns.len() as u64).div_ceil(waves_left);
+        let upgrades_end = waves_left == 1 || drain.waves == 1;
+        // Those who are open, not those who answer their close: an even share of what is left. What is less than one is
+        // kept for the next wave, so that a few are spread as many are.
+        drain.owed_millionths += self.cx.open * 1_000_000 / waves_left;
+        let mut wave = drain.owed_millionths / 1_000_000;
+        drain.owed_millionths %= 1_000_000;
         let (from, end) = (drain.next_slot, self.sources.len() as u32);
+        if upgrades_end {
+            (0..end).for_each(|slot| self.turn_upgrade_away(slot));
+        }
         let mut slot = from;
         while slot < end && wave > 0 {
             if self.say_farewell(slot) {
@@ -218,24 +232,24 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// True where the slot's connection was closed, or soon will be.
+    /// True where an open connection is closed by this.
     fn say_farewell(&mut self, slot: u32) -> bool {
         let Some(id) = self.cx.conn_at(slot) else { return false };
-        match self.conn(slot).phase {
-            Phase::Open => {
-                let (code, reason) = self.app.farewell(id, Farewell::Shutdown);
-                self.cx.ask_close(id, code, reason.into(), Closed::Shutdown);
-                true
-            }
-            Phase::Proxied => {
-                self.die(slot, Closed::Shutdown);
-                false
-            }
-            Phase::Upgrading => {
-                self.turn_away(slot, crate::ws::Refusal::Unavailable { retry_after_s: 1 });
-                true
-            }
-            _ => false,
+        let conn = self.conn(slot);
+        if conn.phase != Phase::Open || conn.edges.has(Edges::CLOSE_ASKED) {
+            return false;
+        }
+        let (code, reason) = self.app.farewell(id, Farewell::Shutdown);
+        self.cx.ask_close(id, code, reason.into(), Closed::Shutdown);
+        true
+    }
+
+    fn turn_upgrade_away(&mut self, slot: u32) {
+        if self.cx.conn_at(slot).is_some() && self.conn(slot).phase == Phase::Proxied {
+            return self.die(slot, Closed::Shutdown);
+        }
+        if self.cx.conn_at(slot).is_some() && self.conn(slot).phase == Phase::Upgrading {
+            self.turn_away(slot, crate::ws::Refusal::Unavailable { retry_after_s: 1 });
         }
     }
 
@@ -265,6 +279,7 @@ impl<A: App, S: Source> Shard<A, S> {
             idle: self.is_idle(),
             lag_us: self.lag.lag_us,
             shut: self.is_shut(),
+            draining: self.is_draining(),
             ..Snapshot::default()
         };
         self.app.gauges(&mut snapshot);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::value::{Wrong, show_duration};
-use super::{Config, Place};
+use super::{Config, Place, Shutdown};
 use crate::auth::Origins;
 use crate::limits::{
     ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, EngineLimits, RECEIVE_BYTES, SHARDS_MAX, TICK,
@@ -111,8 +111,12 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
         let what = format!("{} is less than the step of the timers, {}", show_duration(span), show_duration(TICK));
         hold(span >= TICK, name, what, "write at least \"100ms\"");
     }
-    let shutdown = ("shutdown.timeout", config.shutdown_timeout);
-    for (name, span) in [("client.ping_interval", ping)].into_iter().chain(spans).chain([shutdown]) {
+    let Shutdown { timeout, window, delay, .. } = config.shutdown;
+    let what = format!("{} is not shorter than shutdown.timeout, {}", show_duration(window), show_duration(timeout));
+    let mend = "leave time behind it for the last clients to answer their close, such as \"20s\" of \"30s\"";
+    hold(window.is_zero() || window < timeout, "shutdown.window", what, mend);
+    let ending = [("shutdown.timeout", timeout), ("shutdown.delay", delay)];
+    for (name, span) in [("client.ping_interval", ping)].into_iter().chain(spans).chain(ending) {
         let what = format!("{} is more than an hour", show_duration(span));
         hold(span <= Duration::from_secs(3600), name, what, "write at most \"1h\"");
     }

@@ -8,6 +8,7 @@
 
 mod channel;
 mod client;
+mod ending;
 mod proxy;
 mod server;
 
@@ -118,6 +119,7 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     all.add("rpc.without_namespace.", proxy::RPC_NAMESPACE, |c| &mut c.rpc.without_namespace);
     all.repeat("rpc.proxy.", PROXY, |c| &mut c.typed.rpc);
     all.add("limits.", server::LIMITS, |c| c);
+    all.add("shutdown.", ending::SHUTDOWN, |c| &mut c.shutdown);
     all.add("", server::ENGINE, |c| c);
     all.repeat("http_server.", server::HTTP_SERVER, |c| &mut c.typed.http);
     all.0

@@ -242,12 +242,6 @@ pub static ENGINE: &[Item<Config>] = &[
         "Close without a disconnect push before.",
     ),
     item(
-        "shutdown.timeout",
-        Unit::Time,
-        |c| &mut c.shutdown_timeout,
-        "Time for closing every connection in order when the process is asked to end; past it the rest is cut.",
-    ),
-    item(
         "engine.connections_max",
         Unit::Count,
         |c| &mut c.engine.connections_max,
