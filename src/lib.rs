@@ -19,10 +19,9 @@
 //! 7. `hub::Feeds`: into the channel's turn buffer there.
 //! 8. `shard`'s flush: one write per subscriber for all the turn had; what a socket did not take waits in `outbound`.
 //!
-//! Modules, in the order in which they may know each other (a test holds it): `limits`, `ids`, `rate` ← `ws`, `protocol`, `hub`,
-//! `outbound`, `delta`, `grant`, `backend`, `auth` (which do not see one another, but that the last two see what is granted)
-//! ← `config`, `bus` ← `shard` ← `node`, `echo` ← `site` ← `control`,
-//! `server`.
+//! Modules, in the order in which they may know each other (a test holds it): `limits`, `ids`, `rate` ← `ws`, `protocol`,
+//! `hub`, `outbound`, `delta`, `grant`, `backend`, `auth` (which do not see one another, but that the last two see what is
+//! granted) ← `config`, `bus` ← `shard` ← `node`, `echo` ← `site` ← `control`, `server`.
 //!
 //! As a library: implement [`shard::App`] and put it on the engine; `examples/shout.rs` does so in a few lines.
 

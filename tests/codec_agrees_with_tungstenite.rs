@@ -12,131 +12,21 @@
 //!
 //! The seed is printed; `CORECAST_SEED=n` repeats a run.
 
-use corecast::ws::{Decoder, Event, Step, Violation};
-use std::io::{self, Read, Write};
-use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Message, WebSocket};
+#[path = "../tools/fuzz/src/readers.rs"]
+mod readers;
+
+use corecast::ws::Violation;
+use readers::{End, Ours, Seen};
 
 const MESSAGE_BYTES_MAX: usize = 70_000;
 const STREAMS: usize = 3_000;
 
-#[derive(Clone, PartialEq, Debug)]
-enum Seen {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong(Vec<u8>),
-    Close(Option<(u16, String)>),
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum End {
-    /// More may come.
-    Open,
-    Closed,
-    /// Our violation; of tungstenite only that there was one.
-    Failed(Option<Violation>),
-}
-
-// ---- the two readers
-
-struct Ours {
-    seen: Vec<Seen>,
-    end: End,
-    /// Where the frame begins that is unfinished or failed.
-    frame_start: usize,
-}
-
 fn ours<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Ours {
-    let mut decoder = Decoder::new();
-    let mut buffer = Vec::new();
-    let mut result = Ours { seen: Vec::new(), end: End::Open, frame_start: 0 };
-    for piece in pieces {
-        buffer.extend_from_slice(piece);
-        loop {
-            match decoder.decode(&mut buffer, MESSAGE_BYTES_MAX) {
-                Ok(Step::Partial { .. }) => break,
-                Ok(Step::Frame { consumed, event }) => {
-                    result.seen.extend(event.map(note));
-                    if matches!(result.seen.last(), Some(Seen::Close(_))) {
-                        result.end = End::Closed;
-                        return result;
-                    }
-                    result.frame_start += consumed;
-                    buffer.drain(..consumed);
-                }
-                Err(violation) => {
-                    result.end = End::Failed(Some(violation));
-                    return result;
-                }
-            }
-        }
-    }
-    result
-}
-
-fn note(event: Event<'_>) -> Seen {
-    match event {
-        Event::Message { text, payload, .. } => message(text, payload.to_vec()),
-        Event::Assembled { text, payload } => message(text, payload),
-        Event::Compressed { .. } => unreachable!("compression was not agreed on"),
-        Event::Ping(payload) => Seen::Ping(payload.to_vec()),
-        Event::Pong(payload) => Seen::Pong(payload.to_vec()),
-        Event::Close(close) => Seen::Close(close.map(|(code, reason)| (code, reason.to_owned()))),
-    }
-}
-
-fn message(text: bool, payload: Vec<u8>) -> Seen {
-    if text { Seen::Text(String::from_utf8(payload).expect("text is UTF-8")) } else { Seen::Binary(payload) }
-}
-
-/// Bytes to read, then nothing for now; what is written is dropped.
-struct Wire<'a>(&'a [u8]);
-
-impl Read for Wire<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.0.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.0.read(out) }
-    }
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    readers::ours(pieces, MESSAGE_BYTES_MAX, false)
 }
 
 fn theirs(stream: &[u8]) -> (Vec<Seen>, End) {
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX))
-        .read_buffer_size(4096);
-    let mut socket = WebSocket::from_raw_socket(Wire(stream), Role::Server, Some(config));
-    let mut seen = Vec::new();
-    loop {
-        seen.push(match socket.read() {
-            Ok(Message::Text(text)) => Seen::Text(text.as_str().to_owned()),
-            Ok(Message::Binary(bytes)) => Seen::Binary(bytes.to_vec()),
-            Ok(Message::Ping(bytes)) => Seen::Ping(bytes.to_vec()),
-            Ok(Message::Pong(bytes)) => Seen::Pong(bytes.to_vec()),
-            Ok(Message::Close(None)) => Seen::Close(None),
-            // How tungstenite reports a close code that it refuses.
-            Ok(Message::Close(Some(close))) if close.reason.as_str() == "Protocol violation" => {
-                return (seen, End::Failed(None));
-            }
-            Ok(Message::Close(Some(close))) => Seen::Close(Some((close.code.into(), close.reason.as_str().to_owned()))),
-            Ok(Message::Frame(_)) => unreachable!("never read"),
-            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return (seen, End::Open);
-            }
-            Err(_) => return (seen, End::Failed(None)),
-        });
-        if matches!(seen.last(), Some(Seen::Close(_))) {
-            return (seen, End::Closed);
-        }
-    }
+    readers::theirs(stream, MESSAGE_BYTES_MAX)
 }
 
 // ---- the streams
@@ -349,7 +239,7 @@ fn compare(stream: &[u8], ours: &Ours, what: &str) {
         }
         (ours_end, end) => {
             assert_eq!(ours.seen, seen, "{what}");
-            let both = matches!((ours_end, end), (End::Failed(_), End::Failed(_))) || ours_end == end;
+            let both = ours_end.is_failed() && end.is_failed() || ours_end == end;
             assert!(both, "{what}: {ours_end:?}, theirs {end:?}");
         }
     }

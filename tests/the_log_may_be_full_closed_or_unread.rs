@@ -4,10 +4,9 @@ mod common;
 
 use std::fs::OpenOptions;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use common::{PATIENCE, command, until, wait_for_exit};
+use common::{PATIENCE, SocketPath, command, until, wait_for_exit};
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::{Message, WebSocket};
 
@@ -17,24 +16,24 @@ const CONNECTIONS: usize = 500;
 /// A server whose log nobody can follow, found by its path.
 struct Mute {
     child: Child,
-    path: PathBuf,
+    path: SocketPath,
 }
 
 impl Mute {
     fn start(name: &str, stderr: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Self {
-        let path = std::env::temp_dir().join(format!("corecast-{}-{name}.sock", std::process::id()));
-        let listen = format!("unix:{}", path.display());
-        let mut command = command(&["--listen", &listen, "--admin", "127.0.0.1:0", "--shards", "2", "--oversubscribe"]);
+        let path = SocketPath::new(name);
+        let mut command =
+            command(&["--listen", &path.listen(), "--admin", "127.0.0.1:0", "--shards", "2", "--oversubscribe"]);
         command.env("CORECAST_LOG", "trace");
         let child = command.stderr(stderr).stdout(stdout).spawn().expect("the program runs");
         let mute = Self { child, path };
-        until(|| "nobody listens".into(), || UnixStream::connect(&mute.path).ok());
+        until(|| "nobody listens".into(), || UnixStream::connect(&mute.path.0).ok());
         mute
     }
 
     fn serves(&self) {
         for n in 0..CONNECTIONS {
-            let socket = UnixStream::connect(&self.path).expect("the server listens");
+            let socket = UnixStream::connect(&self.path.0).expect("the server listens");
             socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             let mut ws: WebSocket<UnixStream> = tungstenite::client("ws://t/echo", socket).expect("an upgrade").0;
             let message = Message::text(format!("message {n}"));
@@ -53,7 +52,6 @@ impl Drop for Mute {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

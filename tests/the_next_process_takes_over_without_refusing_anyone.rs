@@ -3,17 +3,12 @@
 
 mod common;
 
-use common::{Client, Server, command};
+use common::{Client, Server, SocketPath, command};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-/// A path for one test's handover.
-fn socket(name: &str) -> String {
-    std::env::temp_dir().join(format!("corecast-{name}-{}.sock", std::process::id())).display().to_string()
-}
-
-fn start(socket: &str, shards: &str, old: Option<&Server>, settings: &[(&str, &str)]) -> Server {
+fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&str, &str)]) -> Server {
     let (listen, admin) = match old {
         Some(old) => (old.client.to_string(), old.admin.to_string()),
         None => ("127.0.0.1:0".into(), "127.0.0.1:0".into()),
@@ -23,7 +18,7 @@ fn start(socket: &str, shards: &str, old: Option<&Server>, settings: &[(&str, &s
     if old.is_some() {
         command.arg("--takeover");
     }
-    let settings = [&[("handover.socket", socket)], settings].concat();
+    let settings = [&[("handover.socket", socket.text())], settings].concat();
     let server = Server::spawn(command, &settings);
     server.wait_for_log("the next process takes over at ");
     server
@@ -48,8 +43,8 @@ fn heard(client: &mut Client) -> (Vec<Value>, u16) {
 
 #[test]
 fn publications_at_either_reach_both_and_the_old_one_ends() {
-    let socket = socket("both");
-    // One close a second at most: the old process is there for long enough to be talked to.
+    let socket = SocketPath::new("both");
+    // Closes are spread so far that the old process is there for long enough to be talked to.
     let slow = [("shutdown.timeout", "1h"), ("shutdown.window", "50m")];
     let mut old = start(&socket, "2", None, &slow);
     let mut clients: Vec<_> = (0..4).map(|_| Client::connect(&old)).collect();
@@ -58,7 +53,7 @@ fn publications_at_either_reach_both_and_the_old_one_ends() {
     assert_eq!(new.client, old.client);
     old.wait_for_log("is ready: this one takes no new clients");
     old.wait_for_log("ending: no new clients");
-    // The first wave takes one of each shard at most; who is left talks.
+    // Whoever is left at the old process talks.
     let mut fresh = Client::connect(&new);
     fresh.subscribe("news");
     new.api("publish", &json!({"channel": "news", "data": "from the API"}));
@@ -82,7 +77,7 @@ fn publications_at_either_reach_both_and_the_old_one_ends() {
     Client::connect(&last).subscribe("news");
     last.signal(Signal::TERM);
     assert_eq!(last.wait_for_exit().code(), Some(0));
-    assert!(!std::path::Path::new(&socket).exists(), "whoever has it last takes it away");
+    assert!(!socket.0.exists(), "whoever has it last takes it away");
 }
 
 /// The data of the next publication, other messages passed over.
@@ -109,7 +104,7 @@ fn alive(client: &mut Client) -> bool {
 
 #[test]
 fn a_call_about_a_user_reaches_the_connections_of_both() {
-    let socket = socket("calls");
+    let socket = SocketPath::new("calls");
     let old = start(&socket, "1", None, &[("shutdown.timeout", "1h"), ("shutdown.window", "50m")]);
     let named = || {
         let mut client = Client::fresh(&old);
@@ -130,12 +125,12 @@ fn a_call_about_a_user_reaches_the_connections_of_both() {
 
 #[test]
 fn a_process_that_fails_before_it_is_ready_leaves_the_old_one_as_it_was() {
-    let socket = socket("fails");
+    let socket = SocketPath::new("fails");
     let old = start(&socket, "2", None, &[]);
     let mut client = Client::connect(&old);
     client.subscribe("news");
     // Whoever speaks and goes away was not ready.
-    let mut half = std::os::unix::net::UnixStream::connect(&socket).expect("the old one waits there");
+    let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old one waits there");
     std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("it is taken");
     old.wait_for_log("takes over: it gets the listening sockets");
     drop(half);
@@ -144,7 +139,7 @@ fn a_process_that_fails_before_it_is_ready_leaves_the_old_one_as_it_was() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let (listen, taken) = (old.client.to_string(), held.local_addr().expect("bound").to_string());
     let mut command = command(&["--listen", &listen, "--listen", &taken, "--shards", "1", "--takeover"]);
-    let failed = command.env("CORECAST_HANDOVER_SOCKET", &socket).output().expect("it runs");
+    let failed = command.env("CORECAST_HANDOVER_SOCKET", &socket.0).output().expect("it runs");
     assert_eq!(failed.status.code(), Some(1), "{}", String::from_utf8_lossy(&failed.stderr));
     assert_eq!(old.http("GET", "/health", &[], "").0, 200);
     old.api("publish", &json!({"channel": "news", "data": 1}));
@@ -154,17 +149,17 @@ fn a_process_that_fails_before_it_is_ready_leaves_the_old_one_as_it_was() {
 
 #[test]
 fn with_nobody_to_take_over_from_it_starts_as_the_first() {
-    let socket = socket("first");
+    let socket = SocketPath::new("first");
     let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1", "--takeover"]);
     command.env("CORECAST_OVERSUBSCRIBE", "true");
-    let server = Server::spawn(command, &[("handover.socket", &socket)]);
+    let server = Server::spawn(command, &[("handover.socket", socket.text())]);
     server.wait_for_log("starts as the first");
     Client::connect(&server).subscribe("news");
 }
 
 #[test]
 fn positions_of_the_old_process_are_answered_as_not_recovered() {
-    let socket = socket("positions");
+    let socket = SocketPath::new("positions");
     let mut old = start(&socket, "2", None, &[]);
     let mut client = Client::connect(&old);
     let reply = client.ask(json!({"subscribe": {"channel": "news", "recoverable": true, "positioned": true}}));

@@ -3,34 +3,14 @@
 mod common;
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
-use common::{PATIENCE, Server, command, ws};
+use common::{PATIENCE, Server, SocketPath, command, ws};
 use tungstenite::{Message, WebSocket};
 
-/// A path of this test's own, whose socket is gone when the test ends.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("corecast-{}-{name}.sock", std::process::id())))
-    }
-
-    fn listen(&self) -> String {
-        format!("unix:{}", self.0.display())
-    }
-
-    fn connect(&self) -> WebSocket<UnixStream> {
-        let socket = UnixStream::connect(&self.0).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        tungstenite::client("ws://t/echo", socket).expect("an upgrade").0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+fn connect(path: &SocketPath) -> WebSocket<UnixStream> {
+    let socket = UnixStream::connect(&path.0).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    tungstenite::client("ws://t/echo", socket).expect("an upgrade").0
 }
 
 fn serve(listen: &[&str]) -> Server {
@@ -46,9 +26,9 @@ fn echoes(ws: &mut WebSocket<UnixStream>, text: &str) {
 
 #[test]
 fn echo_over_a_unix_socket() {
-    let place = Place::new("echo");
+    let place = SocketPath::new("echo");
     let server = serve(&[&place.listen()]);
-    let mut many: Vec<_> = (0..20).map(|_| place.connect()).collect();
+    let mut many: Vec<_> = (0..20).map(|_| connect(&place)).collect();
     for ws in &mut many {
         echoes(ws, "over a path");
         echoes(ws, &"long ".repeat(10_000));
@@ -63,9 +43,9 @@ fn echo_over_a_unix_socket() {
 
 #[test]
 fn a_port_and_a_path_are_served_side_by_side() {
-    let place = Place::new("both");
+    let place = SocketPath::new("both");
     let server = serve(&["127.0.0.1:0", &place.listen()]);
-    echoes(&mut place.connect(), "path");
+    echoes(&mut connect(&place), "path");
     let mut tcp = ws(&server, "/echo");
     tcp.send(Message::text("port")).unwrap();
     assert_eq!(tcp.read().unwrap(), Message::text("port"));
@@ -73,10 +53,10 @@ fn a_port_and_a_path_are_served_side_by_side() {
 
 #[test]
 fn a_path_left_behind_by_a_dead_server_is_taken_over() {
-    let place = Place::new("left");
+    let place = SocketPath::new("left");
     // Dropping it kills it, and nobody removes the path.
     drop(serve(&[&place.listen()]));
     assert!(place.0.exists());
     let _server = serve(&[&place.listen()]);
-    echoes(&mut place.connect(), "again");
+    echoes(&mut connect(&place), "again");
 }

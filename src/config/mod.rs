@@ -6,7 +6,8 @@
 //! mean; `check` holds settings against each other; `print` writes the sample file and the table. Later sources override
 //! earlier ones: default < file < environment < flags.
 //!
-//! The types: `client`, `channel` and `proxy` are the sections of those names, `ending` what a process's end is like, `tokens` how tokens are verified.
+//! The types: `client`, `channel` and `proxy` are the sections of those names, `ending` what a process's end is like,
+//! `tokens` how tokens are verified.
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 

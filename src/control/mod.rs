@@ -206,10 +206,8 @@ async fn scrape<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap) -
         proxies: backend.snapshot(),
         key_sets: backend.key_sets(),
     });
-    let text = {
-        let life = Arc::clone(&shared.settings.life);
-        metrics::encode(shared.calls.fleet.snapshots().await, backends, life, shared.started_at)
-    };
+    let life = Arc::clone(&shared.settings.life);
+    let text = metrics::encode(shared.calls.fleet.snapshots().await, backends, life, shared.started_at);
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     match accepted.contains("application/openmetrics-text") {
         true => ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], text).into_response(),

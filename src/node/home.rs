@@ -1,5 +1,5 @@
-//! A home's side of what shards tell each other: it stamps, has each form that somebody needs encoded (`forms`), and hands it to each
-//! shard that has subscribers; it answers subscribers, in the same order.
+//! A home's side of what shards tell each other: it stamps, has each form that somebody needs encoded (`forms`), and
+//! hands it to each shard that has subscribers; it answers subscribers, in the same order.
 
 use super::forms::{Content, Wire};
 use super::mail::Missed;
@@ -65,9 +65,7 @@ impl Node {
             true
         });
         cx.counters.encodings += frames.take_encodings();
-        if self.twin.is_some() {
-            self.tell_twin(outcome, channel, &data, who, terms, json);
-        }
+        self.tell_twin(outcome, channel, &data, who, terms, json);
         outcome
     }
 

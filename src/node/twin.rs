@@ -101,7 +101,7 @@ fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
 }
 
 impl Node {
-    /// A publication that was stamped here, to the other server.
+    /// A publication that was stamped here, to the other server if there is one.
     pub(super) fn tell_twin(
         &self,
         outcome: Outcome,
@@ -111,9 +111,11 @@ impl Node {
         terms: &Terms<'_>,
         json: bool,
     ) {
+        let Some(twin) = &self.twin else { return };
         // Nobody being here says nothing of the other's clients.
-        let made = matches!(outcome, Outcome::Stamped(_) | Outcome::Passed | Outcome::Unwanted);
-        let Some(twin) = self.twin.as_ref().filter(|_| made) else { return };
+        if !matches!(outcome, Outcome::Stamped(_) | Outcome::Passed | Outcome::Unwanted) {
+            return;
+        }
         let who = who.map(Who::unpack);
         let terms = Terms { tags: Cow::Borrowed(&*terms.tags), ..*terms };
         twin.send(Forwarded { channel, data, json, who, terms }.pack());

@@ -28,22 +28,20 @@ impl Zero {
 }
 
 /// For ever.
-pub async fn watch(shards: Shards, began_unix_ms: u64, began: Instant) {
-    let mut zero = Zero { unix_ms: began_unix_ms };
+pub async fn watch(shards: Shards) {
+    let began = Instant::now();
+    let mut zero = Zero { unix_ms: unix_ms() };
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        let (unix_ms, _) = read();
-        if let Some(step) = zero.look(unix_ms, began.elapsed().as_millis() as u64) {
+        if let Some(step) = zero.look(unix_ms(), began.elapsed().as_millis() as u64) {
             log::warn!("the wall clock was moved by {step} ms: tokens expire by the new time");
             shards.tell_clock(zero.unix_ms);
         }
     }
 }
 
-/// Now, on both clocks.
-pub fn read() -> (u64, Instant) {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    (unix_ms, Instant::now())
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The control thread's life: serve the admin address, write the log, and end all in order when told to.
 //!
-//! The end: readiness red, for a while where a load balancer must see it first; listeners closed, closes in waves while the rest is served. A shard without connections goes on
-//! serving as home; all stop together when nobody is connected and nothing is on its way, or at the deadline. A
-//! second signal stops at once.
+//! The end: readiness red, for a while where a load balancer must see it first; listeners closed, closes in waves while
+//! the rest is served. A shard without connections goes on serving as home; all stop together when nobody is connected and
+//! nothing is on its way, or at the deadline. A second signal stops at once.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -83,8 +83,7 @@ pub fn control(
     let client = engine.bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
     runtime.block_on(async {
         tokio::spawn(records::write(engine.journals.clone()));
-        let (unix_ms, now) = clock::read();
-        tokio::spawn(clock::watch(shards.clone(), unix_ms, now));
+        tokio::spawn(clock::watch(shards.clone()));
         let life = Arc::clone(&succession.life);
         let settings = Settings { backend: Some(backends.caller()), life, ..Settings::new(config, client) };
         let heir = succession.begin(config, &shards, &doors);

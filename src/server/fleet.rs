@@ -87,11 +87,7 @@ impl Shards {
 
     /// Waits for room in a shard's mailbox.
     async fn hand(&self, index: usize, ask: Ask) {
-        let mut order = Order::App(ask);
-        while let Err(again) = self.ports[index].send(order) {
-            order = again;
-            tokio::time::sleep(OWED_INTERVAL).await;
-        }
+        send_when_there_is_room(self.ports[index].clone(), Order::App(ask)).await;
     }
 
     fn subscribe_here(
@@ -172,27 +168,22 @@ impl Shards {
 
     /// A key set, to every shard.
     pub fn tell_keys(&self, subscription: bool, keys: &Arc<KeySet>) {
-        for index in 0..self.ports.len() {
-            self.owe(index, Ask::Keys { subscription, keys: Arc::clone(keys) });
-        }
+        self.owe_all(|| Ask::Keys { subscription, keys: Arc::clone(keys) });
     }
 
     /// Where the zero of the shards' clock is, to every shard.
     pub fn tell_clock(&self, began_unix_ms: u64) {
-        for index in 0..self.ports.len() {
-            self.owe(index, Ask::Clock { began_unix_ms });
-        }
+        self.owe_all(|| Ask::Clock { began_unix_ms });
+    }
+
+    fn owe_all(&self, ask: impl Fn() -> Ask) {
+        (0..self.ports.len()).for_each(|index| self.owe(index, ask()));
     }
 
     fn owe(&self, index: usize, ask: Ask) {
-        let Err(mut order) = self.ports[index].send(Order::App(ask)) else { return };
-        let port = self.ports[index].clone();
-        tokio::spawn(async move {
-            while let Err(again) = port.send(order) {
-                order = again;
-                tokio::time::sleep(OWED_INTERVAL).await;
-            }
-        });
+        if let Err(order) = self.ports[index].send(Order::App(ask)) {
+            tokio::spawn(send_when_there_is_room(self.ports[index].clone(), order));
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -208,6 +199,13 @@ impl Shards {
     /// Asks every shard. Where one does not take the question, the others may act on it all the same.
     fn everywhere<T: Send + 'static>(&self, mut ask: impl FnMut(Answer<T>) -> Ask) -> Vec<Awaited<T>> {
         self.ports.iter().map(|port| Awaited::asked(port, |answer| Order::App(ask(answer)))).collect()
+    }
+}
+
+async fn send_when_there_is_room(port: Port<Ask>, mut order: Order<Ask>) {
+    while let Err(again) = port.send(order) {
+        order = again;
+        tokio::time::sleep(OWED_INTERVAL).await;
     }
 }
 

@@ -191,7 +191,8 @@ impl<M: Send> Cx<M> {
                 false => queue.prepend(|out| ws::frame_with(out, opcode, write)),
                 true => {
                     let frame = self.squeeze.frame(conn.slot, deflate, opcode, write, &mut self.counters);
-                    queue.prepend(|out| out.extend_from_slice(frame));
+                    queue.prepend(|out| out.extend_from_slice(&frame));
+                    self.squeeze.keep_frame(frame);
                 }
             }
             self.want(conn.slot);
@@ -295,11 +296,8 @@ impl<M: Send> Cx<M> {
             return self.queue(slot, |out| ws::frame_with(out, opcode, write));
         }
         let frame = self.squeeze.frame(slot, deflate, opcode, write, &mut self.counters);
-        if self.current == Some(slot) {
-            return self.burst.extend_from_slice(frame);
-        }
-        let frame = frame.to_vec();
         self.queue(slot, |out| out.extend_from_slice(&frame));
+        self.squeeze.keep_frame(frame);
     }
 
     /// The queue of a slot, made where there is none, marked where a cast is under way to it.

@@ -129,7 +129,7 @@ impl Squeeze {
         deflate.class()
     }
 
-    /// A message of our own as a whole frame, compressed where that is worth it.
+    /// A message of our own as a whole frame, compressed where that is worth it; give it back by `keep_frame`.
     pub fn frame(
         &mut self,
         slot: u32,
@@ -137,28 +137,32 @@ impl Squeeze {
         opcode: Opcode,
         write: impl FnOnce(&mut Vec<u8>),
         counters: &mut Counters,
-    ) -> &[u8] {
+    ) -> Vec<u8> {
         let mut payload = mem::take(&mut self.payload);
         payload.clear();
         write(&mut payload);
-        self.packed.clear();
+        let mut packed = mem::take(&mut self.packed);
+        packed.clear();
         // A context that was fed what was then sent as it is would no longer be the peer's: there size alone decides.
-        let own = deflate.0 & Deflate::OWN_DEFLATER != 0;
+        let own = if deflate.0 & Deflate::OWN_DEFLATER != 0 { self.own.get_mut(&slot) } else { None };
         if opcode.is_control() || payload.len() < self.settings.min_bytes {
-            ws::frame(&mut self.packed, opcode, &payload);
-        } else if let Some(deflater) = self.own.get_mut(&slot).and_then(|own| own.deflater.as_mut()).filter(|_| own) {
+            ws::frame(&mut packed, opcode, &payload);
+        } else if let Some(deflater) = own.and_then(|own| own.deflater.as_mut()) {
             self.deflated.clear();
             deflater.compress(&payload, false, &mut self.deflated);
             counters.squeezed(payload.len(), self.deflated.len());
-            ws::compressed_frame(&mut self.packed, opcode, &self.deflated);
+            ws::compressed_frame(&mut packed, opcode, &self.deflated);
         } else {
-            let mut packed = mem::take(&mut self.packed);
             self.pack(deflate.class(), opcode, &payload, &mut packed, counters);
-            self.packed = packed;
         }
         self.payload = payload;
         shrink(&mut self.payload);
-        &self.packed
+        packed
+    }
+
+    pub fn keep_frame(&mut self, frame: Vec<u8>) {
+        self.packed = frame;
+        shrink(&mut self.packed);
     }
 
     /// Appends the compressed twin of a whole frame, or the frame itself where that is not shorter.
@@ -195,7 +199,8 @@ impl Squeeze {
     ) -> Result<Vec<u8>, Broken> {
         let mut out = mem::take(&mut self.inflated);
         let own = deflate.0 & Deflate::OWN_INFLATER != 0;
-        let inflater = match self.own.get_mut(&slot).and_then(|own| own.inflater.as_mut()).filter(|_| own) {
+        let known = if own { self.own.get_mut(&slot) } else { None };
+        let inflater = match known.and_then(|own| own.inflater.as_mut()) {
             Some(inflater) => inflater,
             None => self.inflater.get_or_insert_with(|| Inflater::new(15)),
         };

@@ -87,15 +87,13 @@ impl Inflater {
             }
             if status == Status::StreamEnd {
                 self.go_on(out);
-            } else if out.len() < out.capacity() {
+            } else if out.len() < out.capacity() && input.is_empty() {
                 // Room is left, so nothing is held back inside.
-                return if input.is_empty() || used == 0 && out.len() == before { self.all(input) } else { continue };
+                return Ok(());
+            } else if out.len() < out.capacity() && used == 0 && out.len() == before {
+                return Err(Broken::Invalid);
             }
         }
-    }
-
-    fn all(&self, left: &[u8]) -> Result<(), Broken> {
-        if left.is_empty() { Ok(()) } else { Err(Broken::Invalid) }
     }
 
     /// Section 7.2.3.4: a final block is none here, what follows may refer back beyond it.

@@ -14,6 +14,7 @@ pub use raw::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, 
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -135,6 +136,30 @@ impl Drop for Server {
         if std::thread::panicking() {
             eprintln!("the server's log:\n{}", self.log.lines().join("\n"));
         }
+    }
+}
+
+/// A path for a unix socket of one test, whose socket is gone when the test ends.
+pub struct SocketPath(pub PathBuf);
+
+impl SocketPath {
+    pub fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("corecast-{}-{name}.sock", std::process::id())))
+    }
+
+    pub fn text(&self) -> &str {
+        self.0.to_str().expect("a path of text")
+    }
+
+    /// As a listener.
+    pub fn listen(&self) -> String {
+        format!("unix:{}", self.text())
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
