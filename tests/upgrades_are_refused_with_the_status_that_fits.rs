@@ -38,6 +38,53 @@ fn malformed_requests_are_answered_with_400() {
     }
 }
 
+/// Where two readers of one request could disagree on its end, its target or its fields, it is refused, and nothing of what
+/// follows is read as another request.
+#[test]
+fn requests_that_two_servers_could_read_differently_are_answered_with_400_and_once() {
+    let server = Server::start();
+    for (what, from, to) in [
+        ("two Hosts", "Host: t\r\n", "Host: t\r\nhost: t\r\n"),
+        ("a list of Hosts", "Host: t\r\n", "Host: t, u\r\n"),
+        ("a Host with a path", "Host: t\r\n", "Host: t/echo\r\n"),
+        ("a body", "Host: t\r\n", "Host: t\r\nContent-Length: 4\r\n"),
+        ("two lengths", "Host: t\r\n", "Host: t\r\nContent-Length: 0\r\nContent-Length: 4\r\n"),
+        ("a list of lengths", "Host: t\r\n", "Host: t\r\nContent-Length: 0, 0\r\n"),
+        ("a length with a sign", "Host: t\r\n", "Host: t\r\nContent-Length: +0\r\n"),
+        ("a transfer encoding", "Host: t\r\n", "Host: t\r\nTransfer-Encoding: chunked\r\n"),
+        ("two of them", "Host: t\r\n", "Host: t\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"),
+        ("both", "Host: t\r\n", "Host: t\r\nContent-Length: 0\r\nTransfer-Encoding: x\r\n"),
+        ("a folded field", "Host: t\r\n", "Host: t\r\nX-A: 1\r\n\t2\r\n"),
+        ("a fold before the first field", "Host: t\r\n", " X-A: 1\r\nHost: t\r\n"),
+        ("a blank before the colon", "Host: t\r\n", "Host : t\r\n"),
+        ("a CR in a name", "Host: t\r\n", "Ho\rst: u\r\nHost: t\r\n"),
+        ("a CR in a value", "Host: t\r\n", "Host: t\r\nX-A: 1\rX-B: 2\r\n"),
+        ("a bare LF", "Host: t\r\n", "Host: t\nX-A: 1\r\n"),
+        ("a bare LF at the end", "\r\n\r\n", "\r\n\n"),
+        ("a NUL", "Host: t\r\n", "Host: t\r\nX-A: \0\r\n"),
+        ("a field without a name", "Host: t\r\n", "Host: t\r\n: 1\r\n"),
+        ("a field without a colon", "Host: t\r\n", "Host: t\r\nX-A\r\n"),
+        ("two blanks in the first line", "GET /echo", "GET  /echo"),
+        ("a tab in the first line", "GET /echo HTTP", "GET /echo\tHTTP"),
+        ("a third word", "/echo HTTP/1.1", "/echo /echo HTTP/1.1"),
+        ("another version", "HTTP/1.1", "HTTP/1.10"),
+        ("an absolute target without an authority", "GET /echo", "GET http:///echo"),
+        ("an authority with a user", "GET /echo", "GET http://t@u/echo"),
+        ("another scheme", "GET /echo", "GET ftp://t/echo"),
+        ("an asterisk", "GET /echo", "GET *"),
+        ("a fragment", "GET /echo", "GET /echo#x"),
+    ] {
+        let request = upgrade("/echo", |r| r.replacen(from, to, 1));
+        let answer = answer(&server, format!("{request}GET /health HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer:?}");
+    }
+    // Both forms of a target are one thing (RFC 9112, section 3.2.2).
+    let mut raw = Raw::connect(&server);
+    raw.send(upgrade("/echo", |r| r.replace("GET /echo", "GET http://t/echo")).as_bytes());
+    raw.take_upgrade();
+}
+
 #[test]
 fn unknown_paths_are_answered_with_404() {
     let server = Server::start();

@@ -170,7 +170,7 @@ impl<A: App, S: Source> Shard<A, S> {
             }
         };
         // What was seen is there to be read.
-        if source.read(&mut bytes[..header.bytes]) != Ok(header.bytes) {
+        if source.take_peeked(&mut bytes[..header.bytes]) != Ok(header.bytes) {
             self.die(slot, Closed::Reset);
             return false;
         }

@@ -19,6 +19,7 @@ use super::turn::{Readiness, Wait};
 use super::{App, Guest, Millis, Shard, pin};
 use crate::bus::Wake;
 use crate::ids::ConnId;
+use crate::limits::REACHED_NOTE_INTERVAL_MS;
 use crate::ws::Refusal;
 
 /// Events taken from the kernel at a time.
@@ -55,6 +56,8 @@ pub struct Runner<A: App> {
     inbox: Inbox<A::Request>,
     began: Instant,
     core: Option<usize>,
+    /// When it may be said again that nobody can be accepted.
+    accept_said: Millis,
 }
 
 /// A poll with its waker, made before the mesh is: wakers are part of it.
@@ -74,7 +77,7 @@ impl<A: App> Runner<A> {
         began: Instant,
         core: Option<usize>,
     ) -> io::Result<Self> {
-        let mut runner = Self { shard, poll, listeners: Vec::new(), inbox, began, core };
+        let mut runner = Self { shard, poll, listeners: Vec::new(), inbox, began, core, accept_said: 0 };
         runner.shard.cx.counters.epoll_ctls = 1; // the waker's
         for (socket, proxied) in listeners {
             let token = Token(WAKER.0 - 1 - runner.listeners.len());
@@ -199,7 +202,10 @@ impl<A: App> Runner<A> {
                     Err(error) => {
                         // No descriptor or no memory: who is here is served on, and it is tried again.
                         self.listeners[index].retry_at = now + ACCEPT_REST;
-                        self.shard.note(Note::AcceptFailed { errno: error.raw_os_error() });
+                        if now >= self.accept_said {
+                            self.accept_said = now + REACHED_NOTE_INTERVAL_MS;
+                            self.shard.note(Note::AcceptFailed { errno: error.raw_os_error() });
+                        }
                     }
                 }
             }

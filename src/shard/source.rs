@@ -27,6 +27,11 @@ pub trait Source {
         Err(Errno::OPNOTSUPP)
     }
 
+    /// Takes bytes that were peeked at, as many as `into` has room for. Of the same stream.
+    fn take_peeked(&mut self, _into: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
     /// Who is at the other end. None where that has no address.
     fn peer(&self) -> Option<IpAddr> {
         None
@@ -66,6 +71,10 @@ impl Source for Plain {
 
     fn peek(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
         retry(|| rustix::net::recv(self.0.as_fd(), &mut *into, RecvFlags::PEEK).map(|(n, _)| n))
+    }
+
+    fn take_peeked(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        self.read(into)
     }
 
     fn peer(&self) -> Option<IpAddr> {

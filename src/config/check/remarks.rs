@@ -48,6 +48,8 @@ pub fn remarks(config: &Config) -> Vec<String> {
         config.grpc_api.address.is_some_and(|address| public(address.ip())) && config.grpc_api.key.is_none(),
         "grpc_api asks for no key and is reachable from other machines: set grpc_api.key",
     );
+    let all = config.engine.trusted_proxies.iter().any(|net| net.prefix_len() == 0);
+    remark(all, "limits.trusted_proxies holds everybody: whoever connects may say in X-Forwarded-For who he is");
     remark(config.oversubscribe, "oversubscribe: shards may share cores, so times measured here say little");
     for (section, token) in
         [("client.token", Some(&client.token)), ("client.subscription_token", client.subscription_token())]
