@@ -43,7 +43,8 @@ impl App for Shout {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan {
         listen: vec![Address::Tcp("127.0.0.1:8001".parse()?)],
-        proxied: vec![false],
+        manners: Vec::new(),
+        tls: None,
         cores: pin::usable_cores().into_iter().map(Some).collect(),
         limits: EngineLimits { connections_max: 10_000, ..EngineLimits::default() },
         join: false,

@@ -102,6 +102,8 @@ pub struct EngineLimits {
     pub linger_timeout: Duration,
     /// Connections taken from one listener in a turn.
     pub accepts_per_turn: u32,
+    /// Hand-shakes of TLS begun in a turn; the others wait for the next.
+    pub handshakes_per_turn: u32,
     /// Bytes taken from one socket in a turn.
     pub read_bytes_per_turn: usize,
     /// Messages taken from the mailbox in a turn.
@@ -159,6 +161,7 @@ impl Default for EngineLimits {
             close_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),
             accepts_per_turn: 64,
+            handshakes_per_turn: 8,
             read_bytes_per_turn: RECEIVE_BYTES,
             mail_per_turn: 4096,
             deliveries_per_slice: 512,

@@ -48,7 +48,8 @@ impl App for Faulty {
 fn serve_for_ever() {
     let plan = Plan {
         listen: vec![Address::Tcp("127.0.0.1:0".parse().expect("an address"))],
-        proxied: vec![false],
+        manners: Vec::new(),
+        tls: None,
         cores: vec![None, None],
         limits: EngineLimits { connections_max: 16, ..EngineLimits::default() },
         join: false,

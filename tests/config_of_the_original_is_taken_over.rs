@@ -130,6 +130,15 @@ fn what_does_nothing_here_is_named_with_its_line_and_no_secret_is() {
 }
 
 #[test]
+fn certificates_of_the_original_are_served() {
+    let text =
+        r#"{"http_server": {"port": "8443", "tls": {"enabled": true, "cert_pem_file": "c", "key_pem_file": "k"}}}"#;
+    let config = json(text).unwrap();
+    assert_eq!(config.listeners[0].to_string(), "tls:0.0.0.0:8443");
+    assert_eq!((config.tls.cert_pem_file.as_str(), config.tls.key_pem_file.as_str()), ("c", "k"));
+}
+
+#[test]
 fn what_would_open_or_close_a_door_unseen_is_refused() {
     let namespace = |options: &str| format!(r#"{{"channel": {{"namespaces": [{{"name": "one", {options}}}]}}}}"#);
     for (text, name) in [
@@ -143,7 +152,11 @@ fn what_would_open_or_close_a_door_unseen_is_refused() {
         ),
         (r#"{"http_api": {"insecure": true}}"#.into(), "http_api.insecure"),
         (r#"{"websocket": {"disabled": true}}"#.into(), "websocket.disabled"),
-        (r#"{"http_server": {"tls": {"enabled": true}}}"#.into(), "http_server.tls.enabled"),
+        (r#"{"http_server": {"tls": {"enabled": true}}}"#.into(), "tls.cert_pem_file"),
+        (
+            r#"{"http_server": {"tls": {"enabled": true, "cert_pem_file": "x", "client_ca_pem_file": "y"}}}"#.into(),
+            "http_server.tls.client_ca_pem_file",
+        ),
         (r#"{"http_server": {"tls_autocert": {"enabled": true}}}"#.into(), "http_server.tls_autocert.enabled"),
         (r#"{"grpc_api": {"tls": {"enabled": true}}}"#.into(), "grpc_api.tls.enabled"),
         (

@@ -33,8 +33,9 @@ const fn refused(path: &'static str, what: &'static str, mend: &'static str) -> 
     Foreign { path, default: "", verdict: Verdict::Refused(what, mend) }
 }
 
-const NO_TLS: &str = "TLS is not served here, and clients would speak in the clear";
+const NO_TLS: &str = "the gRPC API does not speak TLS, and its clients would speak in the clear";
 const NO_TLS_MEND: &str = "set it to false and put a proxy in front that speaks TLS";
+const OTHER_PEM: &str = "certificates come from files: tls.cert_pem_file and tls.key_pem_file";
 const BACKEND_TLS: &str = "keys and authorities of its own for a backend are not supported";
 const BACKEND_TLS_MEND: &str = "remove it and give the backend a certificate that the system trusts";
 const TRANSPORT: &str = "this transport is not served here: clients use WebSocket";
@@ -75,10 +76,26 @@ static FOREIGN: &[Foreign] = &[
     ),
     refused("http_api.insecure", "the server API always asks for a key here", "set http_api.key, and remove it"),
     refused("websocket.disabled", "the WebSocket endpoint is always served here", "remove it, or set listen"),
-    refused("http_server.tls.enabled", NO_TLS, NO_TLS_MEND),
-    refused("http_server.tls_autocert.enabled", NO_TLS, NO_TLS_MEND),
-    refused("http_server.tls_external", NO_TLS, NO_TLS_MEND),
-    refused("http_server.internal_tls.enabled", NO_TLS, NO_TLS_MEND),
+    refused(
+        "http_server.tls.client_ca_pem_file",
+        "clients are not asked for certificates here, and everybody would be let in",
+        "remove it; tls.admin_client_ca_pem_file asks at admin.address",
+    ),
+    refused(
+        "http_server.tls_autocert.enabled",
+        "certificates are not fetched here",
+        "have an ACME client write them to a file, set tls.cert_pem_file, and send SIGHUP after each renewal",
+    ),
+    refused(
+        "http_server.tls_external",
+        "each listener says for itself whether it speaks TLS",
+        "write \"tls:\" before the address in listen, and tls.admin for admin.address",
+    ),
+    refused(
+        "http_server.internal_tls.enabled",
+        "admin.address speaks TLS with the certificates of the clients' address",
+        "remove it, and set tls.admin and tls.admin_client_ca_pem_file",
+    ),
     refused("grpc_api.tls.enabled", NO_TLS, NO_TLS_MEND),
     refused("proxies[].http.tls.enabled", BACKEND_TLS, BACKEND_TLS_MEND),
     refused(
@@ -153,9 +170,9 @@ static FOREIGN: &[Foreign] = &[
     idle("grpc_api.tls.", "", NO_TLS),
     idle("grpc_api.reflection", "", "it is not offered here"),
     idle("grpc_api.max_receive_message_size", "", "the bound of the HTTP API holds for gRPC too"),
-    idle("http_server.tls.", "", NO_TLS),
-    idle("http_server.tls_autocert.", "", NO_TLS),
-    idle("http_server.internal_tls.", "", NO_TLS),
+    idle("http_server.tls.", "", OTHER_PEM),
+    idle("http_server.tls_autocert.", "", OTHER_PEM),
+    idle("http_server.internal_tls.", "", OTHER_PEM),
     idle("http_server.http3.", "", "HTTP/1.1 is all that is served here"),
     idle("http_server.h2c_external", "", "HTTP/1.1 is all that is served here"),
     idle("http_server.external_http2_extended_connect.", "", "HTTP/1.1 is all that is served here"),

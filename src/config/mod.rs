@@ -7,7 +7,7 @@
 //! earlier ones: default < file < environment < flags.
 //!
 //! The types: `client`, `channel` and `proxy` are the sections of those names, `ending` what a process's end is like,
-//! `tokens` how tokens are verified.
+//! `tls` certificates and sessions, `tokens` how tokens are verified.
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 
@@ -23,6 +23,7 @@ mod proxy;
 mod resolve;
 mod settings;
 mod sources;
+mod tls;
 mod tree;
 mod typed;
 mod value;
@@ -45,6 +46,7 @@ pub use print::{markdown, sample};
 pub use proxy::{NoRpc, Proxy, Rpc, RpcNamespace, StatusToCode};
 pub use settings::{SETTINGS, Setting};
 pub use sources::{Given, environment, file, flag};
+pub use tls::{MinVersion, Tls};
 pub use typed::Typed;
 use value::Wrong;
 pub use value::{Raw, Row, Unit};
@@ -58,23 +60,27 @@ pub const ENVIRONMENT_OTHERS: [&str; 2] = ["CORECAST_CONFIG", "CORECAST_LOG"];
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listen {
     pub place: Place,
+    /// Clients speak TLS.
+    pub tls: bool,
     /// Whoever comes there is a proxy that speaks the PROXY protocol.
     pub proxied: bool,
 }
 
 impl Listen {
-    /// What the word before a listener's place asks for.
+    /// What the words before a listener's place ask for.
     pub const PROXIED: &str = "proxy:";
+    pub const TLS: &str = "tls:";
 
     pub fn plain(place: Place) -> Self {
-        Self { place, proxied: false }
+        Self { place, tls: false, proxied: false }
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proxied = if self.proxied { Self::PROXIED } else { "" };
-        write!(f, "{proxied}{}", self.place)
+        let tls = if self.tls { Self::TLS } else { "" };
+        write!(f, "{proxied}{tls}{}", self.place)
     }
 }
 
@@ -135,6 +141,7 @@ pub struct Config {
     pub typed: Typed,
     pub shutdown: Shutdown,
     pub handover: Handover,
+    pub tls: Tls,
     /// `client.queue_max_size` and `websocket.message_size_limit` are `outbound_bytes_max` and `message_bytes_max` here.
     pub engine: EngineLimits,
 }
@@ -195,6 +202,7 @@ impl Default for Config {
             typed: Typed::default(),
             shutdown: Shutdown::default(),
             handover: Handover::default(),
+            tls: Tls::default(),
             engine: EngineLimits::default(),
         }
     }

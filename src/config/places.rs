@@ -42,8 +42,19 @@ impl std::str::FromStr for Listen {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
-        let place = text.strip_prefix(Self::PROXIED);
-        Ok(Self { place: place.unwrap_or(text).parse()?, proxied: place.is_some() })
+        let (mut tls, mut proxied) = (false, false);
+        let mut place = text;
+        loop {
+            let (said, rest) = match (place.strip_prefix(Self::TLS), place.strip_prefix(Self::PROXIED)) {
+                (Some(rest), _) => (&mut tls, rest),
+                (_, Some(rest)) => (&mut proxied, rest),
+                (None, None) => return Ok(Self { place: place.parse()?, tls, proxied }),
+            };
+            if std::mem::replace(said, true) {
+                return Err(Wrong::new(format!("\"{text}\" says the same twice"), "say it once"));
+            }
+            place = rest;
+        }
     }
 }
 
@@ -156,11 +167,13 @@ impl Field for Vec<String> {
     fn read(&mut self, raw: &Raw, unit: Unit) -> Result<(), Wrong> {
         let mend = match unit {
             Unit::Headers => "write a list, such as [\"Cookie\"]",
+            Unit::Paths => "write a list, such as [\"/etc/corecast/example.org.pem\"]",
             _ => "write a list, such as [\"https://example.com\"]",
         };
         let items = raw.items(mend)?;
         *self = match unit {
             Unit::Headers => items.iter().map(|item| header(item)).collect::<Result<_, _>>()?,
+            Unit::Paths => items,
             _ => items.into_iter().map(|item| origin(&item).map(|()| item)).collect::<Result<_, _>>()?,
         };
         Ok(())
@@ -205,11 +218,20 @@ mod tests {
 
     #[test]
     fn listeners_of_each_sort_are_read_and_shown_again() {
-        for typed in
-            ["127.0.0.1:8000", "[::1]:8000", "unix:/run/corecast.sock", "fd:3", "proxy:[::1]:80", "proxy:unix:/x"]
-        {
+        for typed in [
+            "127.0.0.1:8000",
+            "[::1]:8000",
+            "unix:/run/corecast.sock",
+            "fd:3",
+            "proxy:[::1]:80",
+            "proxy:unix:/x",
+            "tls:0.0.0.0:8443",
+            "proxy:tls:fd:3",
+        ] {
             assert_eq!(typed.parse::<Listen>().unwrap().to_string(), typed);
         }
+        let turned = "tls:proxy:127.0.0.1:1".parse::<Listen>().unwrap();
+        assert_eq!(turned.to_string(), "proxy:tls:127.0.0.1:1");
         for (bad, mend) in [
             ("localhost:8000", "127.0.0.1:8000"),
             (":8000", "0.0.0.0:8000"),
@@ -218,6 +240,8 @@ mod tests {
             ("unix:relative", "unix:/run"),
             ("fd:1", "fd:3"),
             ("8000", "0.0.0.0:8000"),
+            ("tls:tls:127.0.0.1:8000", "once"),
+            ("tls:", "127.0.0.1:8000"),
         ] {
             let wrong = bad.parse::<Listen>().unwrap_err();
             assert!(wrong.mend.contains(mend), "{bad}: {wrong:?}");

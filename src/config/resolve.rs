@@ -32,6 +32,19 @@ pub fn addresses(config: &mut Config, typed: impl Fn(&str) -> bool, mut fault: i
             config.listeners = vec![Listen::plain(Place::Tcp(SocketAddr::new(ip, port)))];
         }
     }
+    if http.tls.enabled {
+        if !typed("listen") {
+            config.listeners.iter_mut().for_each(|listen| listen.tls = true);
+        }
+        for (ours, its) in [
+            (&mut config.tls.cert_pem_file, &http.tls.cert_pem_file),
+            (&mut config.tls.key_pem_file, &http.tls.key_pem_file),
+        ] {
+            if ours.is_empty() {
+                ours.clone_from(its);
+            }
+        }
+    }
     if !typed("admin.address")
         && http.internal_port != 0
         && let Some(ip) = read("http_server.internal_address", &http.internal_address)

@@ -27,6 +27,15 @@ pub struct HttpServer {
     pub port: u16,
     pub internal_address: String,
     pub internal_port: u16,
+    pub tls: HttpTls,
+}
+
+/// `http_server.tls`.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct HttpTls {
+    pub enabled: bool,
+    pub cert_pem_file: String,
+    pub key_pem_file: String,
 }
 
 /// `grpc_api`.

@@ -51,6 +51,7 @@ pub enum Unit {
     Deltas,
     ErrorMode,
     Headers,
+    Paths,
     HeaderValues,
     StatusCodes,
     ConnectCodes,
@@ -71,9 +72,12 @@ impl Unit {
             Self::Choice | Self::ErrorMode => "one of the words",
             Self::Deltas => "list",
             Self::Headers => "list of names",
+            Self::Paths => "list of files",
             Self::HeaderValues | Self::StatusCodes | Self::ConnectCodes => "list of tables",
             Self::Origins => "list of origins, * stands for any text",
-            Self::Listeners => "list of \"ADDR:PORT\", \"[V6]:PORT\", \"unix:/PATH\", \"fd:N\"; proxy: before it",
+            Self::Listeners => {
+                "list of \"ADDR:PORT\", \"[V6]:PORT\", \"unix:/PATH\", \"fd:N\"; proxy: and tls: before it"
+            }
             Self::Networks => "list of \"ADDR\" or \"ADDR/BITS\"",
             Self::Address => "\"ADDR:PORT\"",
             Self::Cores => "cores: \"0,2-5\"",

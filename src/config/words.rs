@@ -6,6 +6,7 @@ use super::channel::{DataFormat, RecoveryMode};
 use super::client::ConnectCode;
 use super::places::header;
 use super::proxy::StatusToCode;
+use super::tls::MinVersion;
 use super::value::{Field, Raw, Row, Unit, Wrong, quoted};
 
 impl Field for String {
@@ -132,6 +133,19 @@ impl Field for RecoveryMode {
 
     fn show(&self, _: Unit) -> Option<String> {
         said(self, &MODES)
+    }
+}
+
+const VERSIONS: [(&str, MinVersion); 2] = [("1.2", MinVersion::V12), ("1.3", MinVersion::V13)];
+
+impl Field for MinVersion {
+    fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
+        *self = word(raw, &VERSIONS)?;
+        Ok(())
+    }
+
+    fn show(&self, _: Unit) -> Option<String> {
+        said(self, &VERSIONS)
     }
 }
 

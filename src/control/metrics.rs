@@ -15,7 +15,7 @@ use super::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use super::keys::KeySetSnapshot;
 use super::life::{Life, Shown};
 use super::{VERSION, process};
-use crate::counters::{Bound, Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US};
+use crate::counters::{Bound, Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US, TlsCounts, TlsFailed};
 
 /// The content type of what `encode` makes.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -68,8 +68,14 @@ const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("backlog_bytes", "Bytes that wait for slow peers", |s| s.backlog_bytes),
     ("spill_bytes", "Bytes held in partly received messages", |s| s.spill_bytes),
     ("deflate_contexts", "Connections with compression contexts of their own", |s| s.deflate_contexts),
+    ("tls_held_bytes", "Bytes of TLS that wait: records in part, and what peers do not take", |s| s.tls_held_bytes),
     ("loop_lag_microseconds", "How long ready sockets wait for their turn, on the average", |s| s.lag_us),
     ("admission_shut", "1 while nobody new is let in, for the lag or the memory", |s| s.shut.into()),
+];
+
+const TLS_COUNTERS: &[(&str, &str, Read<TlsCounts>)] = &[
+    ("tls_early_requests", "Connections whose request came as early data (0-RTT)", |t| t.early),
+    ("tls_handshakes_put_off", "Hand-shakes that waited for a later turn", |t| t.put_off),
 ];
 
 const PROXY_COUNTERS: &[(&str, &str, Read<ProxySnapshot>)] = &[
@@ -174,6 +180,7 @@ impl Collector for Shards {
             let reasons = Closed::ALL.map(|(reason, name)| (name, shard.counters.closed[reason as usize]));
             labelled(&mut family, shard, "reason", reasons)?;
         }
+        self.encode_tls(&mut encoder)?;
         self.encode_turns(&mut encoder)?;
         let mut family = open(&mut encoder, "shard_core", "The core that the shard is pinned to", MetricType::Gauge)?;
         for (shard, core) in self.0.iter().filter_map(|shard| Some((shard, shard.core?))) {
@@ -185,6 +192,28 @@ impl Collector for Shards {
 }
 
 impl Shards {
+    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut family =
+            open(encoder, "tls_handshakes", "Hand-shakes of TLS that were completed", MetricType::Counter)?;
+        for shard in &self.0 {
+            let kinds = [("full", shard.tls.full), ("resumed", shard.tls.resumed)];
+            labelled(&mut family, shard, "kind", kinds)?;
+        }
+        let help = "TLS sessions that failed, most of them in their hand-shake";
+        let mut family = open(encoder, "tls_failures", help, MetricType::Counter)?;
+        for shard in &self.0 {
+            let reasons = TlsFailed::ALL.map(|(reason, name)| (name, shard.tls.failed[reason as usize]));
+            labelled(&mut family, shard, "reason", reasons)?;
+        }
+        for (name, help, read) in TLS_COUNTERS {
+            let mut family = open(encoder, name, help, MetricType::Counter)?;
+            for shard in &self.0 {
+                counter(family.encode_family(&[("shard", shard.shard)])?, read(&shard.tls))?;
+            }
+        }
+        Ok(())
+    }
+
     fn encode_turns(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let help = "Loop turns by how long they worked, waiting not counted";
         let mut family = open(encoder, "loop_turn_seconds", help, MetricType::Histogram)?;

@@ -43,6 +43,10 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use calls::Calls;
@@ -68,6 +72,10 @@ pub struct Settings {
     pub name: String,
     /// Where the page's clients connect: the first TCP listener, as it was bound. None: the page says so.
     pub client: Option<SocketAddr>,
+    /// They speak TLS there.
+    pub client_tls: bool,
+    /// What the admin address speaks TLS with at the moment. None: it speaks in the clear.
+    pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     /// Clients may connect without a token.
     pub anonymous: bool,
     /// Bytes of a channel's name.
@@ -91,6 +99,8 @@ impl Settings {
             uid: uuid::Uuid::new_v4().to_string(),
             name: if config.node_name.is_empty() { name(client) } else { config.node_name.clone() },
             client,
+            client_tls: false,
+            tls: None,
             anonymous: config.client.insecure,
             channel_bytes_max: config.channel.max_length,
             // What could not wait for a shard as a whole could never be delivered.
@@ -98,6 +108,10 @@ impl Settings {
             backend: None,
             life: Arc::default(),
         }
+    }
+
+    fn client_scheme(&self) -> &'static str {
+        if self.client_tls { "wss" } else { "ws" }
     }
 }
 
@@ -135,6 +149,9 @@ fn name(client: Option<SocketAddr>) -> String {
 /// After a connection could not be accepted: what was lacking may be there again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a client of the admin address may take for its hand-shake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Serves the admin address until the future is dropped. Errors: the listener could not be taken over.
 pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings: Settings) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -155,10 +172,25 @@ pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings
         // A small answer must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
         let (shared, pages) = (shared.clone(), pages.clone());
+        let tls = shared.settings.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
         let service = service_fn(move |request| answer_one(shared.clone(), pages.clone(), request));
         // How a connection ends is its peer's affair.
-        tokio::spawn(async { _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await });
+        tokio::spawn(async move {
+            let Some(tls) = tls else { return speak(stream, service).await };
+            match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => speak(stream, service).await,
+                Ok(Err(error)) => log::info!("the admin address: a TLS hand-shake failed: {error}"),
+                Err(_) => log::info!("the admin address: a TLS hand-shake took more than {HANDSHAKE_TIMEOUT:?}"),
+            }
+        });
     }
+}
+
+async fn speak<S>(stream: impl AsyncRead + AsyncWrite + Unpin, service: S)
+where
+    S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
+{
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer_one<F: Fleet>(

@@ -24,9 +24,10 @@ pub fn respond((kind, text): (&'static str, &'static str), settings: &Settings) 
 
 /// A policy cannot name a v6 address, nor a host that only the browser knows: there the port alone is held.
 fn policy(settings: &Settings) -> HeaderValue {
+    let scheme = settings.client_scheme();
     let client = match settings.client {
-        Some(address) if address.is_ipv4() && !address.ip().is_unspecified() => format!(" ws://{address}"),
-        Some(address) => format!(" ws://*:{}", address.port()),
+        Some(address) if address.is_ipv4() && !address.ip().is_unspecified() => format!(" {scheme}://{address}"),
+        Some(address) => format!(" {scheme}://*:{}", address.port()),
         None => String::new(),
     };
     let policy = format!(
@@ -49,6 +50,9 @@ mod tests {
         assert!(policy(Some("0.0.0.0:8000")).contains("connect-src 'self' ws://*:8000;"));
         assert!(policy(Some("[::1]:8000")).contains("connect-src 'self' ws://*:8000;"));
         assert!(policy(None).contains("connect-src 'self';"));
+        let client = Some("192.0.2.1:8443".parse().unwrap());
+        let encrypted = super::policy(&Settings { client, client_tls: true, ..Settings::default() });
+        assert!(encrypted.to_str().unwrap().contains("connect-src 'self' wss://192.0.2.1:8443;"));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Stats<'a> {
 #[derive(Serialize, Debug)]
 pub struct Client<'a> {
     /// None: the host under which the page was asked for.
+    /// "ws" or "wss".
+    pub scheme: &'static str,
     pub host: Option<String>,
     pub port: u16,
     pub path: &'a str,
@@ -76,7 +78,8 @@ pub fn client(settings: &Settings) -> Option<Client<'_>> {
         std::net::IpAddr::V4(ip) => ip.to_string(),
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
     });
-    Some(Client { host, port: address.port(), path: CLIENT_PATH, anonymous: settings.anonymous })
+    let scheme = settings.client_scheme();
+    Some(Client { scheme, host, port: address.port(), path: CLIENT_PATH, anonymous: settings.anonymous })
 }
 
 /// Where clients of the dialect connect.

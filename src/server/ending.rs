@@ -23,6 +23,7 @@ use super::handover::{Keeper, Taken, last_words};
 use super::memory::Watch;
 use super::records;
 use super::start::{Doors, StartError};
+use super::tls::Tls;
 use crate::config::{Config, Handover, Shutdown};
 use crate::control::life::Life;
 use crate::control::{self, Fleet, Settings};
@@ -80,12 +81,18 @@ pub fn control(
     succession: Succession,
 ) -> Ended {
     let Ears { runtime, term, int } = ears;
-    let client = engine.bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(*at) } else { None });
+    let client = first_tcp(&engine.bound);
     runtime.block_on(async {
         tokio::spawn(records::write(engine.journals.clone()));
         tokio::spawn(clock::watch(shards.clone()));
         let life = Arc::clone(&succession.life);
-        let settings = Settings { backend: Some(backends.caller()), life, ..Settings::new(config, client) };
+        let settings = Settings {
+            client_tls: client.is_some_and(|(place, _)| config.listeners[place].tls),
+            tls: doors.tls.as_ref().and_then(Tls::admin),
+            backend: Some(backends.caller()),
+            life,
+            ..Settings::new(config, client.map(|(_, at)| at))
+        };
         let heir = succession.begin(config, &shards, &doors);
         let mut served = Vec::new();
         if let Some(listener) = doors.grpc {
@@ -102,6 +109,11 @@ pub fn control(
         records::write_waiting(&engine.journals);
         ended
     })
+}
+
+/// Where the page's clients connect, and the place of that among the listeners.
+pub fn first_tcp(bound: &[Address]) -> Option<(usize, SocketAddr)> {
+    bound.iter().enumerate().find_map(|(place, at)| if let Address::Tcp(at) = at { Some((place, *at)) } else { None })
 }
 
 async fn serve_admin(listener: TcpListener, shards: Shards, settings: Settings, address: Option<SocketAddr>) {

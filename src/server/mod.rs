@@ -11,6 +11,7 @@ mod handover;
 mod memory;
 mod records;
 mod start;
+mod tls;
 
 pub use ending::Ended;
 pub use fleet::Shards;
@@ -18,12 +19,12 @@ pub use start::StartError;
 
 use std::sync::Arc;
 
-use crate::config::{Config, Handover, Place};
+use crate::config::{Config, Handover, Listen, Place};
 use crate::control::life::Life;
 use crate::hub::Homes;
 use crate::node::{Node, Settings, Twin};
 use crate::shard::engine::{self, Plan};
-use crate::shard::listen::Address;
+use crate::shard::listen::{Address, Manner};
 use crate::shard::pin;
 use crate::site::Site;
 use ending::Succession;
@@ -45,7 +46,8 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
     limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
     let plan = Plan {
         listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        proxied: config.listeners.iter().map(|listen| listen.proxied).collect(),
+        manners: config.listeners.iter().map(manner).collect(),
+        tls: doors.tls.as_ref().map(tls::Tls::clients),
         cores: cores.clone(),
         limits,
         join: config.join,
@@ -86,6 +88,10 @@ fn take_over(config: &Config, life: &Arc<Life>) -> Result<Option<Taken>, StartEr
         return Ok(None);
     }
     handover::take(socket, *bytes_max, life).map_err(StartError::Handover)
+}
+
+fn manner(listen: &Listen) -> Manner {
+    Manner { tls: listen.tls, proxied: listen.proxied }
 }
 
 fn address(place: &Place) -> Address {

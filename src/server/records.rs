@@ -48,6 +48,12 @@ fn write_one(shard: ShardId, note: Note) {
             let (name, from) = (bound.name(), from(address));
             log::warn!("shard {shard}: {name}: {count} times past the limit since this was last said, last{from}");
         }
+        Note::TlsFailed { count, why } => {
+            log::info!(
+                "shard {shard}: {count} TLS sessions failed since this was last said, the last one: {}",
+                why.name()
+            );
+        }
         Note::Lagging { lag_us, shut: true } => log::warn!(
             "shard {shard}: sockets wait {} ms for their turn (limits.lag_max): nobody new is let in until it is half of that",
             lag_us / 1000

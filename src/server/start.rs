@@ -6,8 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::ending::first_tcp;
 use super::handover::{HandoverError, Taken};
-use crate::config::Config;
+use super::tls::{Tls, TlsError};
+use crate::config::{Config, Listen};
 use crate::control::backend::SetupError;
 use crate::shard::engine::EngineError;
 use crate::shard::listen::Address;
@@ -23,6 +25,7 @@ pub enum StartError {
     Admin { address: SocketAddr, error: io::Error },
     Grpc { address: SocketAddr, error: io::Error },
     Backend(SetupError),
+    Tls(TlsError),
     Handover(HandoverError),
     Cores(String),
     ControlCores(io::Error),
@@ -49,6 +52,7 @@ impl fmt::Display for StartError {
                  Choose another grpc_api.address or grpc_api.port."
             ),
             Self::Backend(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
             Self::Handover(error) => error.fmt(f),
             Self::Cores(what) => f.write_str(what),
             Self::ControlCores(error) => write!(
@@ -113,9 +117,10 @@ fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
     config.grpc_api.address.map(open).transpose()
 }
 
-/// Where the control thread listens, as far as it does.
+/// Where the control thread listens, as far as it does, and what is spoken there and at the clients' listeners.
 #[derive(Default)]
 pub struct Doors {
+    pub tls: Option<Tls>,
     pub admin: Option<TcpListener>,
     pub grpc: Option<TcpListener>,
 }
@@ -133,6 +138,7 @@ impl Doors {
         let admin = passed(|taken| &mut taken.admin, config.admin);
         let grpc = passed(|taken| &mut taken.grpc, config.grpc_api.address);
         Ok(Self {
+            tls: Tls::open(&config.tls).map_err(StartError::Tls)?,
             admin: admin.map_or_else(|| open_admin(config), |listener| Ok(Some(listener)))?,
             grpc: grpc.map_or_else(|| open_grpc(config), |listener| Ok(Some(listener)))?,
         })
@@ -141,7 +147,7 @@ impl Doors {
 
 /// Says what runs where; in `--dev` also what to try next.
 pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<usize>], files: u64) {
-    let listed: Vec<_> = bound.iter().map(ToString::to_string).collect();
+    let listed: Vec<_> = bound.iter().zip(&config.listeners).map(|(at, listen)| speaks(listen, at)).collect();
     let pinned: Vec<_> = cores.iter().flatten().collect();
     match pinned.is_empty() {
         true => log::warn!("{} shards share the cores and are pinned to none: --oversubscribe", cores.len()),
@@ -152,27 +158,33 @@ pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<
     let at = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let admin = at(&doors.admin);
     if let Some(admin) = admin {
-        log::info!("admin address: http://{admin}/ (/health /metrics /stats /api)");
+        let scheme = if config.tls.admin { "https" } else { "http" };
+        log::info!("admin address: {scheme}://{admin}/ (/health /metrics /stats /api)");
     }
     if let Some(grpc) = at(&doors.grpc) {
         log::info!("gRPC API: {grpc}");
     }
     log::info!("clients are let in by {}", let_in_by(config));
-    let client = bound.iter().find_map(|at| if let Address::Tcp(at) = at { Some(at) } else { None });
-    if let (true, Some(client), Some(admin)) = (config.dev, client, admin) {
+    if let (true, Some((place, client)), Some(admin)) = (config.dev, first_tcp(bound), admin) {
+        let ws = if config.listeners[place].tls { "wss" } else { "ws" };
+        let http = if config.tls.admin { "https" } else { "http" };
         let key = config.api_key.as_deref().unwrap_or_default();
         // A stdout that takes nothing is no reason to end.
         let _ = writeln!(
             std::io::stdout(),
             "corecast --dev: everybody may connect, subscribe and publish.\n\n  \
-             chat page    http://{admin}/\n  \
-             clients      ws://{client}/connection/websocket\n  \
-             echo         ws://{client}/echo\n  \
-             metrics      http://{admin}/metrics\n\n\
+             chat page    {http}://{admin}/\n  \
+             clients      {ws}://{client}/connection/websocket\n  \
+             echo         {ws}://{client}/echo\n  \
+             metrics      {http}://{admin}/metrics\n\n\
              Try: open the page in two tabs, or publish from a shell:\n\n  \
-             curl -H 'X-API-Key: {key}' http://{admin}/api/publish -d '{{\"channel\":\"lobby\",\"data\":{{\"text\":\"hello\"}}}}'\n"
+             curl -H 'X-API-Key: {key}' {http}://{admin}/api/publish -d '{{\"channel\":\"lobby\",\"data\":{{\"text\":\"hello\"}}}}'\n"
         );
     }
+}
+
+fn speaks(listen: &Listen, at: &Address) -> String {
+    format!("{}{at}", if listen.tls { Listen::TLS } else { "" })
 }
 
 /// How it is decided who may connect. Whoever is let in by nothing has been remarked on.

@@ -120,6 +120,57 @@ impl Closed {
     ];
 }
 
+/// Why a hand-shake of TLS came to nothing, or a session ended. The index is the place in `TlsCounts::failed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum TlsFailed {
+    /// The peer spoke in the clear.
+    NotTls,
+    /// What was sent is no TLS.
+    Malformed,
+    /// No version, cipher, curve or signature that both know.
+    Incompatible,
+    /// No protocol of the application that both know (ALPN).
+    Protocol,
+    /// The peer did not like what it got, most often the certificate.
+    Alert,
+    /// A record that does not decrypt.
+    Decrypt,
+    /// The connection ended within its hand-shake.
+    Unfinished,
+    Other,
+}
+
+impl TlsFailed {
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::NotTls, "not_tls"),
+        (Self::Malformed, "malformed"),
+        (Self::Incompatible, "incompatible"),
+        (Self::Protocol, "protocol"),
+        (Self::Alert, "alert"),
+        (Self::Decrypt, "decrypt"),
+        (Self::Unfinished, "unfinished"),
+        (Self::Other, "other"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// What a shard counts of TLS.
+#[derive(Clone, Default, Debug)]
+pub struct TlsCounts {
+    /// Hand-shakes with a signature, and those that took up a former session.
+    pub full: u64,
+    pub resumed: u64,
+    /// Of the latter, those whose request came with the first bytes.
+    pub early: u64,
+    /// Hand-shakes that waited for a later turn.
+    pub put_off: u64,
+    pub failed: [u64; TlsFailed::ALL.len()],
+}
+
 /// Upper bounds of the loop-turn histogram's buckets, in microseconds; one more bucket is for what is above.
 pub const TURN_BUCKETS_US: [u32; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
@@ -223,6 +274,9 @@ pub struct Snapshot {
     pub lag_us: u64,
     /// Nobody new is let in, for the lag or the memory.
     pub shut: bool,
+    pub tls: TlsCounts,
+    /// Bytes that TLS connections keep: records in part, and what their peers do not take.
+    pub tls_held_bytes: u64,
 }
 
 impl Counters {

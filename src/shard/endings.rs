@@ -58,10 +58,20 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Zero was read.
     pub(super) fn ended(&mut self, slot: u32) {
         self.conn(slot).edges.set(Edges::ENDED);
-        let conn = self.conn(slot);
         // The rest of what is queued still leaves, then our FIN.
-        if conn.phase != Phase::Finishing || conn.queue == NO_QUEUE {
+        if self.conn(slot).phase != Phase::Finishing || self.has_sent_all(slot) {
             self.die(slot, Closed::Vanished);
+        }
+    }
+
+    /// What lies below the bytes is broken, as the peer has been told: our FIN, and an end of which it can read why.
+    pub(super) fn refused_below(&mut self, slot: u32) {
+        self.leave_open(slot, Closed::Protocol);
+        self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
+        self.cx.release_queue(slot);
+        self.finish_after_burst(slot);
+        if self.has_sent_all(slot) {
+            self.finish(slot);
         }
     }
 

@@ -12,7 +12,7 @@ use mio::Poll;
 
 use super::cx::Mailbox;
 use super::journal::{Journal, Note};
-use super::listen::{self, Address, ListenError, Sockets};
+use super::listen::{self, Address, ListenError, Manner, Sockets};
 use super::port::{Inbox, Port, port};
 use super::run::{Eventfd, Runner, poll};
 use super::{App, Door, Shard};
@@ -24,8 +24,10 @@ use crate::limits::EngineLimits;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub listen: Vec<Address>,
-    /// Of each address: whether whoever comes there is a proxy that speaks the PROXY protocol.
-    pub proxied: Vec<bool>,
+    /// Of each address; where there are fewer, the rest are plain.
+    pub manners: Vec<Manner>,
+    /// Certificates and rules of the listeners that speak TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     pub cores: Vec<Option<usize>>,
     pub limits: EngineLimits,
     /// Share TCP ports with another server that listens there already.
@@ -79,7 +81,8 @@ impl<R> Engine<R> {
 struct Seed<A: App, F> {
     mail: Mailbox<A::Mail>,
     poll: Poll,
-    listeners: Vec<(OwnedFd, bool)>,
+    listeners: Vec<(OwnedFd, Manner)>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     inbox: Inbox<A::Request>,
     journal: Journal,
     limits: Arc<EngineLimits>,
@@ -129,10 +132,10 @@ pub fn start_with<A: App>(
         engine.journals.push(records);
         let (limits, make) = (Arc::clone(&limits), make.clone());
         // A shard may have several of one address, taken over from a process with more shards.
-        let proxied = |place: usize| plan.proxied.get(place).copied().unwrap_or(false);
-        let listeners = listeners.into_iter().map(|(socket, place)| (socket, proxied(place))).collect();
-        let door = Arc::clone(&door);
-        let seed = Seed { mail, poll, listeners, inbox, journal, limits, door, core, began, make };
+        let manner = |place: usize| plan.manners.get(place).copied().unwrap_or_default();
+        let listeners = listeners.into_iter().map(|(socket, place)| (socket, manner(place))).collect();
+        let (door, tls) = (Arc::clone(&door), plan.tls.clone());
+        let seed = Seed { mail, poll, listeners, tls, inbox, journal, limits, door, core, began, make };
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || grow(seed));
         engine.threads.push(thread.map_err(EngineError::Kernel)?);
     }
@@ -145,7 +148,7 @@ fn grow<A: App, F: Fn(ShardId) -> A>(seed: Seed<A, F>) {
     let app = (seed.make)(seed.mail.me());
     let mut shard = Shard::new(app, seed.mail, seed.limits, seed.journal, 0);
     shard.cx.door = seed.door;
-    let runner = Runner::new(shard, seed.poll, seed.listeners, seed.inbox, seed.began, seed.core);
+    let runner = Runner::new(shard, seed.poll, seed.listeners, seed.tls, seed.inbox, seed.began, seed.core);
     if let Err(error) = runner.and_then(Runner::run) {
         panic!("the kernel refused what a shard cannot do without: {error}");
     }

@@ -169,6 +169,9 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// A send of the fast path that the socket did not take whole: only now a reference is taken.
     fn cut_write(&mut self, slot: u32, cast: usize, taken: Result<usize, Errno>) {
+        if taken == Err(Errno::INPROGRESS) {
+            return self.block(slot);
+        }
         let n = taken.unwrap_or(0);
         let cast = &self.flush.casts[cast];
         self.cx.counters.bytes_out -= (cast.frames.len() - n) as u64;
@@ -209,9 +212,26 @@ impl<A: App, S: Source> Shard<A, S> {
             let Some(slot) = self.cx.wants.pop_front() else { break };
             let Some(conn) = self.cx.conns.get_mut(slot as usize) else { continue };
             conn.edges.clear(Edges::IN_WANTS);
-            if conn.queue != NO_QUEUE && self.cx.gates[slot as usize] & (gate::TOUCHED | gate::SHUT) == 0 {
-                self.write_queue(slot);
+            if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::SHUT) != 0 {
+                continue;
             }
+            if conn.queue != NO_QUEUE {
+                self.write_queue(slot);
+            } else {
+                self.push_inside(slot);
+            }
+        }
+    }
+
+    /// Has what waits inside the source leave, where nothing is queued that would take it along.
+    fn push_inside(&mut self, slot: u32) {
+        let Some(source) = self.sources[slot as usize].as_mut().filter(|source| source.wants_write()) else { return };
+        self.cx.counters.writes += 1;
+        match source.push() {
+            Ok(()) if self.conn(slot).phase == Phase::Finishing => self.finish(slot),
+            Ok(()) => {}
+            Err(Errno::AGAIN) => self.block(slot),
+            Err(_) => self.die(slot, Closed::Reset),
         }
     }
 
@@ -239,17 +259,19 @@ impl<A: App, S: Source> Shard<A, S> {
         let n = match taken {
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
+            Err(Errno::INPROGRESS) => given,
             Err(_) => return self.die(slot, Closed::Reset),
         };
         self.cx.counters.bytes_out += n as u64;
         self.cx.queues.get_mut(index).advance(n);
+        self.mind_inside(slot);
         if n < given {
             self.block(slot);
         } else if n < total {
             self.cx.want(slot);
         } else {
             self.cx.release_queue(slot);
-            if self.conn(slot).phase == Phase::Finishing {
+            if self.conn(slot).phase == Phase::Finishing && self.has_sent_all(slot) {
                 self.finish(slot);
             }
         }

@@ -272,8 +272,7 @@ impl<A: App, S: Source> Shard<A, S> {
             burst.clear();
             self.cx.burst = burst;
         }
-        let conn = &self.cx.conns[slot as usize];
-        if conn.phase == Phase::Finishing && conn.queue == crate::outbound::NO_QUEUE {
+        if self.conn(slot).phase == Phase::Finishing && self.has_sent_all(slot) {
             self.finish(slot);
         }
     }
@@ -284,9 +283,12 @@ impl<A: App, S: Source> Shard<A, S> {
         let head = mem::take(&mut self.cx.burst);
         if let (Some(source), false) = (&mut self.sources[slot as usize], head.is_empty()) {
             self.cx.counters.writes += 1;
-            match source.write(&head) {
-                Ok(n) if n == head.len() => self.cx.counters.bytes_out += n as u64,
-                _ => self.die(slot, Closed::Reset),
+            let taken = source.write(&head);
+            if taken == Ok(head.len()) || taken == Err(Errno::INPROGRESS) {
+                self.cx.counters.bytes_out += head.len() as u64;
+                self.mind_inside(slot);
+            } else {
+                self.die(slot, Closed::Reset);
             }
         }
         self.cx.burst = head;
@@ -302,13 +304,29 @@ impl<A: App, S: Source> Shard<A, S> {
         let written = match source.write(bytes) {
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
+            Err(Errno::INPROGRESS) => bytes.len(),
             Err(_) => return self.die(slot, Closed::Reset),
         };
         self.cx.counters.bytes_out += written as u64;
+        self.mind_inside(slot);
         if written < bytes.len() {
             self.block(slot);
             self.keep_for_later(slot, bytes, written);
         }
+    }
+
+    /// What the source could not hand to the kernel leaves when that says writable.
+    pub(super) fn mind_inside(&mut self, slot: u32) {
+        let waits = self.sources[slot as usize].as_ref().is_some_and(Source::wants_write);
+        if waits && self.cx.gates[slot as usize] & gate::BLOCKED == 0 {
+            self.block(slot);
+        }
+    }
+
+    /// Nothing of ours waits, neither here nor in the source.
+    pub(super) fn has_sent_all(&self, slot: u32) -> bool {
+        let inside = self.sources[slot as usize].as_ref().is_some_and(Source::wants_write);
+        self.cx.conns[slot as usize].queue == crate::outbound::NO_QUEUE && !inside
     }
 
     pub(super) fn block(&mut self, slot: u32) {

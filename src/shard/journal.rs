@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::counters::Bound;
+use crate::counters::{Bound, TlsFailed};
 use crate::ids::ShardId;
 use crate::limits::REACHED_NOTE_INTERVAL_MS;
 
@@ -33,6 +33,11 @@ pub enum Note {
         bound: Bound,
         count: u64,
         address: Option<IpAddr>,
+    },
+    /// Sessions of TLS that failed since this was last said, and why the last of them did.
+    TlsFailed {
+        count: u32,
+        why: TlsFailed,
     },
     /// Nobody new is let in from here on, or everybody again.
     Lagging {

@@ -42,6 +42,15 @@ impl fmt::Display for Address {
     }
 }
 
+/// What clients say at a listener before they ask for the upgrade.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Manner {
+    /// They speak TLS.
+    pub tls: bool,
+    /// They are proxies, and say first whose the connection is (PROXY protocol).
+    pub proxied: bool,
+}
+
 /// Why an address cannot be listened on, and what to do about it.
 #[derive(Debug)]
 pub struct ListenError {

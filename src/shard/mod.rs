@@ -6,7 +6,7 @@
 //! - `flush`   bytes out: replies and casts · `endings` every way to end
 //! - `turn`    one turn, in its order, over fake or real sockets · `run` the same over mio
 //! - `engine` all shards of a process, and how a program puts its own app on them
-//! - `squeeze` permessage-deflate: the compressors of the shard
+//! - `squeeze` permessage-deflate: the compressors of the shard · `tls` the byte source that encrypts
 //! - `door`    who is let in · `addresses` the table behind it · `proxied` the PROXY header · `guests` whom connections are from
 //! - `listen`  listeners and their options · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
 //!
@@ -33,6 +33,7 @@ pub mod run;
 pub mod source;
 mod squeeze;
 mod timers;
+pub mod tls;
 mod turn;
 
 pub use app::{App, Farewell, Flow, Message, Route};

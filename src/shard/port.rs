@@ -22,6 +22,8 @@ pub enum Order<R> {
         window: Millis,
         admits: bool,
     },
+    /// Who connects from now on gets these certificates and rules.
+    Tls(Arc<rustls::ServerConfig>),
     /// Ends the thread, whatever is left.
     Stop,
 }

@@ -20,9 +20,14 @@ const SPILL_COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// What one read said.
 enum Got {
-    Bytes { n: usize, short: bool },
+    Bytes {
+        n: usize,
+        short: bool,
+    },
     End,
     Nothing,
+    /// The peer broke what lies below the bytes, and was told.
+    Refused,
     Broken,
 }
 
@@ -42,6 +47,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 return;
             }
             let got = self.read_once(slot);
+            self.mind_inside(slot);
             let conn = &mut self.cx.conns[slot as usize];
             match got {
                 Got::Bytes { n, short } => {
@@ -60,8 +66,12 @@ impl<A: App, S: Source> Shard<A, S> {
                         return self.stand_ready(slot);
                     }
                 }
+                Got::Nothing if self.sources[slot as usize].as_ref().is_some_and(Source::more_inside) => {
+                    return self.stand_ready(slot);
+                }
                 Got::Nothing => return conn.edges.clear(Edges::READABLE),
                 Got::End => return self.ended(slot),
+                Got::Refused => return self.refused_below(slot),
                 Got::Broken => return self.die(slot, Closed::Reset),
             }
         }
@@ -142,6 +152,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 Got::Bytes { n, short: n < room }
             }
             Err(Errno::AGAIN) => Got::Nothing,
+            Err(Errno::PROTO) => Got::Refused,
             Err(_) => Got::Broken,
         }
     }

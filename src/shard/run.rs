@@ -2,9 +2,12 @@
 //!
 //! Descriptors (poll, waker, listeners) are made before the thread starts. The clock is read once a turn.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -13,8 +16,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags};
 
 use super::journal::Note;
+use super::listen::Manner;
 use super::port::{Inbox, Order};
-use super::source::Plain;
+use super::source::{Plain, Stream};
+use super::tls::{Desk, Tls};
 use super::turn::{Readiness, Wait};
 use super::{App, Guest, Millis, Shard, pin};
 use crate::bus::Wake;
@@ -44,15 +49,16 @@ struct Listener {
     /// Connections may wait: no new edge will come until accept has said "would block".
     ready: bool,
     retry_at: Millis,
-    /// Whoever comes is a proxy, and says so first.
-    proxied: bool,
+    manner: Manner,
 }
 
 /// A shard and its place in the kernel, ready to run on a thread of its own.
 pub struct Runner<A: App> {
-    shard: Shard<A, Plain>,
+    shard: Shard<A, Stream>,
     poll: Poll,
     listeners: Vec<Listener>,
+    /// What TLS connections have in common; no thread but this one knows it.
+    desk: Rc<RefCell<Desk>>,
     inbox: Inbox<A::Request>,
     began: Instant,
     core: Option<usize>,
@@ -70,20 +76,22 @@ pub fn poll() -> io::Result<(Poll, std::sync::Arc<mio::Waker>)> {
 impl<A: App> Runner<A> {
     /// `began` is the zero of the process's clock; `core` is where `run` pins its thread.
     pub fn new(
-        shard: Shard<A, Plain>,
+        shard: Shard<A, Stream>,
         poll: Poll,
-        listeners: Vec<(OwnedFd, bool)>,
+        listeners: Vec<(OwnedFd, Manner)>,
+        tls: Option<Arc<rustls::ServerConfig>>,
         inbox: Inbox<A::Request>,
         began: Instant,
         core: Option<usize>,
     ) -> io::Result<Self> {
-        let mut runner = Self { shard, poll, listeners: Vec::new(), inbox, began, core, accept_said: 0 };
+        let desk = Rc::new(RefCell::new(Desk::new(tls)));
+        let mut runner = Self { shard, poll, listeners: Vec::new(), desk, inbox, began, core, accept_said: 0 };
         runner.shard.cx.counters.epoll_ctls = 1; // the waker's
-        for (socket, proxied) in listeners {
+        for (socket, manner) in listeners {
             let token = Token(WAKER.0 - 1 - runner.listeners.len());
             runner.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
             runner.shard.cx.counters.epoll_ctls += 1;
-            runner.listeners.push(Listener { socket, ready: true, retry_at: 0, proxied });
+            runner.listeners.push(Listener { socket, ready: true, retry_at: 0, manner });
         }
         Ok(runner)
     }
@@ -98,6 +106,7 @@ impl<A: App> Runner<A> {
             self.wait(&mut events, wait)?;
             let turn_began = Instant::now();
             self.shard.begin((turn_began - self.began).as_millis() as Millis);
+            self.desk.borrow_mut().begin_turn(self.shard.cx.limits.handshakes_per_turn);
             if !self.orders() {
                 return Ok(());
             }
@@ -106,6 +115,9 @@ impl<A: App> Runner<A> {
             }
             self.accept()?;
             wait = self.shard.end();
+            if let Some(note) = self.desk.borrow_mut().note(self.shard.cx.now()) {
+                self.shard.note(note);
+            }
             if self.listeners.iter().any(|listener| listener.ready) {
                 wait = self.wait_for_listeners(wait);
             }
@@ -147,12 +159,14 @@ impl<A: App> Runner<A> {
                 Order::Snapshot(answer) => {
                     let mut snapshot = self.shard.snapshot();
                     snapshot.core = self.core;
+                    (snapshot.tls, snapshot.tls_held_bytes) = self.desk.borrow().figures();
                     answer(snapshot);
                 }
                 Order::Drain { window, admits } => {
                     self.close_listeners();
                     self.shard.begin_drain(window, admits);
                 }
+                Order::Tls(config) => self.desk.borrow_mut().set_config(config),
                 Order::Stop => return false,
             }
         }
@@ -216,13 +230,19 @@ impl<A: App> Runner<A> {
     fn welcome(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) -> io::Result<()> {
         let fd = socket.as_raw_fd();
         let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip());
-        let guest = Guest { address, proxied: self.listeners[listener].proxied };
-        let conn = match self.shard.admit(Plain(socket), guest) {
+        let Manner { tls, proxied } = self.listeners[listener].manner;
+        let source = match tls {
+            false => Stream::Plain(Plain(socket)),
+            true => Stream::Tls(Box::new(Tls::new(Plain(socket), Rc::clone(&self.desk)))),
+        };
+        let conn = match self.shard.admit(source, Guest { address, proxied }) {
             Ok(conn) => conn,
-            Err((Plain(socket), refusal)) => {
+            Err((Stream::Plain(Plain(socket)), refusal)) => {
                 send_away(&socket, refusal);
                 return Ok(());
             }
+            // An answer that he could read would cost the hand-shake that he is refused for.
+            Err((Stream::Tls(_), _)) => return Ok(()),
         };
         let token = Token(conn.pack() as usize);
         self.shard.cx.counters.epoll_ctls += 1;

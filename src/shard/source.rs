@@ -1,4 +1,4 @@
-//! The byte source below the codec: what a shard asks of a socket, plain or (later) TLS. All above know only this.
+//! The byte source below the codec: what a shard asks of a socket, plain or TLS. All above know only this.
 //!
 //! Everything shaped like a system call on a connection stands here. Calls never block: "would block" is `Errno::AGAIN`.
 
@@ -9,7 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
+use super::tls::Tls;
+
 /// A non-blocking stream of bytes in both directions.
+///
+/// Two errors mean more than in the kernel. `Errno::INPROGRESS` of a write: all was taken, and part of it waits inside until
+/// `push` has had it leave. `Errno::PROTO` of a read: the peer broke what lies below the bytes and has been told so; nothing
+/// is left to do but to end our direction.
 pub trait Source {
     /// Bytes read, 0 at the end of the stream.
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno>;
@@ -40,9 +46,19 @@ pub trait Source {
     /// Ends our direction: the peer reads an end of stream behind what was written.
     fn shutdown_write(&mut self);
 
-    /// Bytes wait inside the source, for which the kernel will report no edge.
+    /// Bytes wait inside the source to be read, or may, for which the kernel will report no edge.
     fn more_inside(&self) -> bool {
         false
+    }
+
+    /// Bytes wait inside the source for the kernel to say writable.
+    fn wants_write(&self) -> bool {
+        false
+    }
+
+    /// Has them leave. Errors: `AGAIN` where some still wait.
+    fn push(&mut self) -> Result<(), Errno> {
+        Ok(())
     }
 }
 
@@ -85,6 +101,91 @@ impl Source for Plain {
     fn shutdown_write(&mut self) {
         // A socket that the peer has reset cannot be shut down, and need not be.
         let _ = rustix::net::shutdown(self.0.as_fd(), Shutdown::Write);
+    }
+}
+
+/// Whatever a listener of ours lets in. All above the trait is one path for every sort.
+pub enum Stream {
+    Plain(Plain),
+    Tls(Box<Tls>),
+}
+
+impl Source for Stream {
+    #[inline]
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Plain(plain) => plain.read(into),
+            Self::Tls(tls) => tls.read(into),
+        }
+    }
+
+    #[inline]
+    fn read_spare(&mut self, into: &mut Vec<u8>) -> Result<usize, Errno> {
+        match self {
+            Self::Plain(plain) => plain.read_spare(into),
+            Self::Tls(tls) => tls.read_spare(into),
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Plain(plain) => plain.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    #[inline]
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        match self {
+            Self::Plain(plain) => plain.write_slices(slices),
+            Self::Tls(tls) => tls.write_slices(slices),
+        }
+    }
+
+    fn peek(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Plain(plain) => plain.peek(into),
+            Self::Tls(tls) => tls.peek(into),
+        }
+    }
+
+    fn take_peeked(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Plain(plain) => plain.take_peeked(into),
+            Self::Tls(tls) => tls.take_peeked(into),
+        }
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Plain(plain) => plain.peer(),
+            Self::Tls(tls) => tls.peer(),
+        }
+    }
+
+    fn shutdown_write(&mut self) {
+        match self {
+            Self::Plain(plain) => plain.shutdown_write(),
+            Self::Tls(tls) => tls.shutdown_write(),
+        }
+    }
+
+    #[inline]
+    fn more_inside(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.more_inside())
+    }
+
+    #[inline]
+    fn wants_write(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.wants_write())
+    }
+
+    fn push(&mut self) -> Result<(), Errno> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.push(),
+        }
     }
 }
 

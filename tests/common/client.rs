@@ -1,7 +1,8 @@
 //! A client of the message protocol in JSON, over tungstenite.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 use tungstenite::protocol::WebSocketConfig;
@@ -11,14 +12,19 @@ use super::{Server, connect};
 
 /// An open WebSocket of tungstenite, its handshake done.
 pub fn ws(server: &Server, path: &str) -> WebSocket<TcpStream> {
+    ws_at(server.client, path)
+}
+
+/// The same at any of a server's addresses.
+pub fn ws_at(at: SocketAddr, path: &str) -> WebSocket<TcpStream> {
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-    let socket = connect(server.client);
-    let (ws, _) = tungstenite::client::client_with_config(server.url(path), socket, Some(config)).expect("an upgrade");
+    let url = format!("ws://{at}{path}");
+    let (ws, _) = tungstenite::client::client_with_config(url, connect(at), Some(config)).expect("an upgrade");
     ws
 }
 
-pub struct Client {
-    pub ws: WebSocket<TcpStream>,
+pub struct Client<S = TcpStream> {
+    pub ws: WebSocket<S>,
     /// Messages of a frame that were not asked for yet.
     waiting: VecDeque<Value>,
     /// Where the server says the connection lives.
@@ -31,8 +37,7 @@ pub struct Client {
 impl Client {
     /// The WebSocket is open, nothing was said.
     pub fn fresh(server: &Server) -> Self {
-        let ws = ws(server, "/connection/websocket");
-        Self { ws, waiting: VecDeque::new(), shard: u64::MAX, id: 0, pongs: true }
+        Self::over(ws(server, "/connection/websocket"))
     }
 
     /// Connected as the protocol has it.
@@ -57,6 +62,13 @@ impl Client {
             }
         }
         panic!("200 connections came to one shard");
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over a WebSocket that is open.
+    pub fn over(ws: WebSocket<S>) -> Self {
+        Self { ws, waiting: VecDeque::new(), shard: u64::MAX, id: 0, pongs: true }
     }
 
     pub fn send_text(&mut self, text: impl Into<String>) {

@@ -8,8 +8,9 @@
 
 mod client;
 pub mod raw;
+pub mod tls;
 
-pub use client::{Client, ws};
+pub use client::{Client, ws, ws_at};
 pub use raw::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_part};
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -38,6 +39,8 @@ pub const PLAIN: [(&str, &str); 4] = [
 pub struct Server {
     child: Child,
     pub client: SocketAddr,
+    /// Where clients connect, in the order of the listeners.
+    pub clients: Vec<SocketAddr>,
     pub admin: SocketAddr,
     log: Log,
 }
@@ -62,11 +65,14 @@ impl Server {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
         let log = Log::of(child.stderr.take().expect("stderr is piped"));
         let client = log.wait_for("clients connect to ");
-        let admin = log.wait_for("admin address: http://");
-        // The first address of the list; a unix socket is none, and its test knows its path.
-        let client = client.split(',').next().and_then(|at| at.parse().ok()).unwrap_or(([127, 0, 0, 1], 0).into());
+        let admin = log.wait_for("admin address: http");
+        // A unix socket is no address, and its test knows its path.
+        let address = |at: &str| at.trim().trim_start_matches("tls:").parse().ok();
+        let clients = client.split(',').map(|at| address(at).unwrap_or(([127, 0, 0, 1], 0).into()));
+        let clients: Vec<SocketAddr> = clients.collect();
+        let admin = admin.trim_start_matches('s').trim_start_matches("://");
         let admin = admin.split('/').next().and_then(|at| at.parse().ok()).expect("an address");
-        Self { child, client, admin, log }
+        Self { child, client: clients[0], clients, admin, log }
     }
 
     pub fn url(&self, path: &str) -> String {

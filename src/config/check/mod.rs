@@ -25,6 +25,7 @@ pub fn check(config: &Config, mut fault: impl FnMut(&str, Wrong)) {
     };
     cores(config, &mut hold);
     sockets(config, &mut hold);
+    tls(config, &mut hold);
     times(config, &mut hold);
     bounds(config, &mut hold);
     origins(config, &mut hold);
@@ -55,6 +56,31 @@ fn cores(config: &Config, hold: &mut Hold<'_>) {
         let what = format!("{} cores are more than the {SHARDS_MAX} shards of one process", cores.len());
         hold(cores.len() <= SHARDS_MAX || config.shards.is_some(), "cores", what, "name fewer, or set shards");
     }
+}
+
+/// Who speaks TLS needs a certificate; whether the files are any good is seen when they are opened.
+fn tls(config: &Config, hold: &mut Hold<'_>) {
+    let tls = &config.tls;
+    let mend = "set it to the file of your certificate, such as \"/etc/corecast/fullchain.pem\"";
+    let speaks = config.listeners.iter().find(|listen| listen.tls);
+    let what = speaks.map_or("tls.admin".into(), |listen| format!("the listener {listen}"));
+    let needs = speaks.is_some() || tls.admin;
+    hold(!needs || !tls.cert_pem_file.is_empty(), "tls.cert_pem_file", format!("{what} needs a certificate"), mend);
+    for (name, set) in [
+        ("tls.key_pem_file", !tls.key_pem_file.is_empty()),
+        ("tls.more_certificates", !tls.more_certificates.is_empty()),
+    ] {
+        hold(!set || !tls.cert_pem_file.is_empty(), name, "there is no tls.cert_pem_file before it".into(), mend);
+    }
+    let what = "nobody is asked for a certificate where TLS is not spoken".into();
+    let mend = "set tls.admin to true";
+    hold(tls.admin || tls.admin_client_ca_pem_file.is_empty(), "tls.admin_client_ca_pem_file", what, mend);
+    let what = "there is no admin.address that could speak TLS".into();
+    hold(!tls.admin || config.admin.is_some(), "tls.admin", what, "set admin.address, such as \"127.0.0.1:9000\"");
+    let (lifetime, week) = (tls.ticket_lifetime, Duration::from_secs(7 * 24 * 3600));
+    let what = format!("{} is not between a minute and a week (RFC 8446, section 4.6.1)", show_duration(lifetime));
+    let fits = lifetime >= Duration::from_secs(60) && lifetime <= week;
+    hold(fits, "tls.ticket_lifetime", what, "write one such as \"12h\"");
 }
 
 fn sockets(config: &Config, hold: &mut Hold<'_>) {
@@ -134,6 +160,7 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
         ("websocket.message_size_limit", engine.message_bytes_max, 128),
         ("engine.connections_max", engine.connections_max as usize, 1),
         ("engine.accepts_per_turn", engine.accepts_per_turn as usize, 1),
+        ("engine.handshakes_per_turn", engine.handshakes_per_turn as usize, 1),
         ("engine.read_bytes_per_turn", engine.read_bytes_per_turn, 4096),
         ("engine.mail_per_turn", engine.mail_per_turn as usize, 1),
         ("engine.deliveries_per_slice", engine.deliveries_per_slice as usize, 1),

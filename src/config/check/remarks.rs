@@ -35,8 +35,17 @@ pub fn remarks(config: &Config) -> Vec<String> {
         "http_api.key is set but admin.address is not: the server API is not served (set it, such as 127.0.0.1:9000)",
     );
     remark(
-        config.admin.is_some_and(|admin| public(admin.ip())),
+        config.admin.is_some_and(|admin| public(admin.ip())) && config.tls.admin_client_ca_pem_file.is_empty(),
         "admin.address is reachable from other machines: metrics, /stats and the page ask for no key",
+    );
+    let speaks_tls = config.tls.admin || config.listeners.iter().any(|listen| listen.tls);
+    remark(
+        !config.tls.cert_pem_file.is_empty() && !speaks_tls,
+        "tls.cert_pem_file is set and nothing speaks TLS: write \"tls:\" before the address in listen",
+    );
+    remark(
+        config.tls.early_data && !config.tls.ticket_keys_file.is_empty(),
+        "tls.ticket_keys_file is of no use with tls.early_data, which keeps sessions in this process",
     );
     let open =
         config.listeners.iter().any(|listen| matches!(listen.place, Place::Tcp(address) if public(address.ip())));

@@ -11,6 +11,7 @@ mod client;
 mod ending;
 mod proxy;
 mod server;
+mod tls;
 
 use std::sync::LazyLock;
 
@@ -118,11 +119,13 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     all.add("rpc.", proxy::RPC, |c| &mut c.rpc);
     all.add("rpc.without_namespace.", proxy::RPC_NAMESPACE, |c| &mut c.rpc.without_namespace);
     all.repeat("rpc.proxy.", PROXY, |c| &mut c.typed.rpc);
+    all.add("tls.", tls::TLS, |c| &mut c.tls);
     all.add("limits.", server::LIMITS, |c| c);
     all.add("shutdown.", ending::SHUTDOWN, |c| &mut c.shutdown);
     all.add("handover.", ending::HANDOVER, |c| &mut c.handover);
     all.add("", server::ENGINE, |c| c);
     all.repeat("http_server.", server::HTTP_SERVER, |c| &mut c.typed.http);
+    all.repeat("http_server.tls.", tls::HTTP_TLS, |c| &mut c.typed.http.tls);
     all.0
 });
 

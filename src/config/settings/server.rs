@@ -21,7 +21,7 @@ pub static SERVER: &[Item<Config>] = &[
         |c: &mut Config| &mut c.listeners,
         "Where clients connect. Each shard opens every one of them; a descriptor is one that a parent process bound \
          and passed on. \"proxy:\" before the place: only proxies connect there, and each connection begins with a header of \
-         the PROXY protocol, version 1 or 2, that says whose it is.",
+         the PROXY protocol, version 1 or 2, that says whose it is. \"tls:\": clients speak TLS (tls.cert_pem_file).",
     )
     .flag("listen"),
     item(
@@ -270,6 +270,13 @@ pub static ENGINE: &[Item<Config>] = &[
         Unit::Count,
         |c| &mut c.engine.accepts_per_turn,
         "Connections taken from one listener in a loop turn: a storm of new ones waits behind those that are here.",
+    ),
+    item(
+        "engine.handshakes_per_turn",
+        Unit::Count,
+        |c| &mut c.engine.handshakes_per_turn,
+        "Hand-shakes of TLS begun in a loop turn of a shard, each up to a millisecond of work with an RSA key: a storm of \
+         new ones waits behind those that are here.",
     ),
     item(
         "engine.read_bytes_per_turn",

@@ -137,7 +137,7 @@ function join() {
   chat.client?.join(channel);
 }
 
-function start({ host, port, path, anonymous }) {
+function start({ scheme, host, port, path, anonymous }) {
   if (!anonymous) {
     $("dot").dataset.state = "refused";
     $("state").textContent = "Chat is off: client.insecure is false, so nobody connects without a token";
@@ -146,7 +146,7 @@ function start({ host, port, path, anonymous }) {
   const on = {
     state: showState, publication: showPublication, past: showPast, present: showPresent, subscribed: showSubscribed,
   };
-  chat.client = new Client(`ws://${host ?? location.hostname}:${port}${path}`, channelOfAddress(), on);
+  chat.client = new Client(`${scheme}://${host ?? location.hostname}:${port}${path}`, channelOfAddress(), on);
 }
 
 $("name").value = stored("name", `guest-${Math.floor(Math.random() * 900 + 100)}`);
