@@ -151,6 +151,23 @@ impl EngineLimits {
 /// This machine: health checks, proxies beside the server, and whoever measures it.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
+impl EngineLimits {
+    /// What a running engine takes over of `wanted`: all but what its memory was laid out for.
+    pub fn renewed(&self, wanted: &Self) -> Self {
+        Self {
+            connections_max: self.connections_max,
+            mailbox_batches_max: self.mailbox_batches_max,
+            mail_bytes_max: self.mail_bytes_max,
+            turn_bytes_max: self.turn_bytes_max,
+            compression: self.compression,
+            connections_per_address: self.connections_per_address,
+            handshakes_per_address: self.handshakes_per_address,
+            handshakes_per_address_burst: self.handshakes_per_address_burst,
+            ..wanted.clone()
+        }
+    }
+}
+
 impl Default for EngineLimits {
     fn default() -> Self {
         Self {

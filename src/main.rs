@@ -30,14 +30,16 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
-    let (config, remarks) = match config::load(file, environment(), flags.0) {
+    let file = file.map(Path::to_owned);
+    let load = move || config::load(file.as_deref(), environment(), flags.0.clone());
+    let (config, remarks) = match load() {
         Ok(loaded) => loaded,
         Err(faults) => return usage(&faults),
     };
     for remark in remarks {
         log::warn!("{remark}");
     }
-    match corecast::server::run(config) {
+    match corecast::server::run(config, Box::new(load)) {
         Ok(Ended::InOrder) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(AT_ONCE),
         Err(error) => {

@@ -3,7 +3,8 @@
 //! Plan: `sources` (a file's text by `tree`) turns each source into named values that remember where they stand; `settings`
 //! is the one table that says what names exist and what each means; `value`, `places` and `words` read a value into its
 //! type; `foreign` says what becomes of keys of the original that mean nothing here; `resolve` turns names into what they
-//! mean; `check` holds settings against each other; `print` writes the sample file and the table. Later sources override
+//! mean; `check` holds settings against each other; `print` writes the sample file and the table, `change` says what
+//! became different at a reload. Later sources override
 //! earlier ones: default < file < environment < flags.
 //!
 //! The types: `client`, `channel` and `proxy` are the sections of those names, `ending` what a process's end is like,
@@ -11,6 +12,7 @@
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 
+mod change;
 mod channel;
 mod check;
 mod client;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use crate::limits::EngineLimits;
 
 pub use crate::auth::TokenSettings;
+pub use change::{Changes, changes, needs_restart};
 pub use channel::{Allowed, Channel, DataFormat, Namespace, NamespaceProxies, ProxyUse, RecoveryMode};
 pub use client::{Client, ConnectCode, ConnectCodes, PersonalChannel, SubscriptionToken};
 pub use ending::{Handover, Shutdown};

@@ -16,7 +16,8 @@ pub fn sample() -> String {
         &mut out,
         &format!(
             "Corecast's settings with their defaults: an empty file means the same. The environment overrides the \
-             file (client.ping_interval is {ENVIRONMENT_PREFIX}CLIENT_PING_INTERVAL), flags override both."
+             file (client.ping_interval is {ENVIRONMENT_PREFIX}CLIENT_PING_INTERVAL), flags override both. SIGHUP has the \
+             file read again: what is different holds from then on, unless it says that a change needs a restart."
         ),
     );
     let mut section = "";
@@ -113,6 +114,9 @@ fn about(setting: &Setting, default: &Config, dev: &Config) -> String {
     }
     if let Some(flag) = setting.flag {
         let _ = write!(text, " Flag: --{flag}.");
+    }
+    if super::needs_restart(&setting.name) {
+        text.push_str(" A change needs a restart.");
     }
     text
 }

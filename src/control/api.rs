@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 
 use super::fleet::{AskError, Fleet};
 use super::methods::{self, Batch, Method};
-use super::{Inner, answer};
+use super::{Inner, Settings, answer};
 use crate::protocol::ErrorCode;
 
 /// Bytes of a call's body; past it 413.
@@ -35,11 +35,12 @@ pub fn below(path: &str) -> Option<&str> {
 /// Answers a request whose path is `/api` with `below` behind it.
 pub async fn respond<F: Fleet>(shared: &Inner<F>, request: Request<Incoming>) -> Response<Content> {
     let (head, body) = request.into_parts();
-    if shared.settings.api_disabled {
+    let settings = shared.settings();
+    if settings.api_disabled {
         // What backends meet elsewhere when the API is not there, with the reason for whoever reads it.
         return refused(StatusCode::NOT_FOUND, AskError::NotAvailable("http_api.disabled is set".into()));
     }
-    let key = shared.settings.api_key.as_deref();
+    let key = settings.api_key.as_deref();
     // Nobody learns which methods there are without the key.
     if !key.is_some_and(|key| brings_key(key, &head.headers, head.uri.query())) {
         let what = match key {
@@ -59,7 +60,7 @@ pub async fn respond<F: Fleet>(shared: &Inner<F>, request: Request<Incoming>) ->
         return refused(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.into());
     };
     match read(body).await {
-        Ok(body) => perform(shared, wanted, &body, bare_errors(shared, &head.headers)).await,
+        Ok(body) => perform(shared, wanted, &body, bare_errors(&settings, &head.headers)).await,
         Err(Unread::TooLong) => {
             let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
             refused(StatusCode::PAYLOAD_TOO_LARGE, AskError::BadRequest(what.into()))
@@ -139,8 +140,8 @@ fn key_in(query: &str) -> Option<Cow<'_, [u8]>> {
     })
 }
 
-fn bare_errors<F>(shared: &Inner<F>, headers: &HeaderMap) -> bool {
-    shared.settings.transport_errors || headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport")
+fn bare_errors(settings: &Settings, headers: &HeaderMap) -> bool {
+    settings.transport_errors || headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport")
 }
 
 enum Unread {

@@ -1,8 +1,8 @@
-//! The process's own numbers: those of a handover. Written by the control thread and, during a handover, by homes.
+//! The process's own numbers: those of handovers and reloads. Written by the control thread and, during a handover, by homes.
 
 use std::fmt::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -16,6 +16,12 @@ pub struct Life {
     /// The most bytes that waited for it, and those that did not reach it.
     pub handover_bytes_peak: AtomicU64,
     pub handover_lost_bytes: AtomicU64,
+    /// Settings read again at SIGHUP and taken over, or refused for their faults.
+    pub reloads_applied: AtomicU64,
+    pub reloads_refused: AtomicU64,
+    /// Whether the last one was refused, and when the settings that hold were read.
+    pub reload_failed: AtomicBool,
+    pub read_at_unix_s: AtomicU64,
 }
 
 /// `Life` as the registry takes it.
@@ -39,6 +45,21 @@ impl Collector for Shown {
         let help = "The most bytes that waited for the other process";
         let peak = life.handover_bytes_peak.load(Ordering::Relaxed);
         encoder.encode_descriptor("handover_bytes_peak", help, None, MetricType::Gauge)?.encode_gauge(&peak)?;
+        let help = "Times that SIGHUP had the settings read again";
+        let mut family = encoder.encode_descriptor("config_reloads", help, None, MetricType::Counter)?;
+        for (result, count) in [("applied", &life.reloads_applied), ("refused", &life.reloads_refused)] {
+            let count = count.load(Ordering::Relaxed);
+            family.encode_family(&[("result", result)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let help = "1 unless the last reload was refused";
+        let fine = u64::from(!life.reload_failed.load(Ordering::Relaxed));
+        encoder
+            .encode_descriptor("config_last_reload_successful", help, None, MetricType::Gauge)?
+            .encode_gauge(&fine)?;
+        let (name, help) =
+            ("config_last_reload_success_timestamp_seconds", "When the settings that hold were read, since 1970");
+        let at = life.read_at_unix_s.load(Ordering::Relaxed);
+        encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&at)?;
         Ok(())
     }
 }

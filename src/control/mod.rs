@@ -110,6 +110,19 @@ impl Settings {
         }
     }
 
+    /// Of another configuration, for the same process at the same addresses.
+    pub fn renewed(&self, config: &Config) -> Self {
+        Self {
+            uid: self.uid.clone(),
+            name: self.name.clone(),
+            client_tls: self.client_tls,
+            tls: self.tls.clone(),
+            backend: self.backend.clone(),
+            life: Arc::clone(&self.life),
+            ..Self::new(config, self.client)
+        }
+    }
+
     fn client_scheme(&self) -> &'static str {
         if self.client_tls { "wss" } else { "ws" }
     }
@@ -117,10 +130,20 @@ impl Settings {
 
 struct Inner<F> {
     calls: Calls<F>,
-    settings: Settings,
+    /// Those that hold now.
+    settings: Current,
     began: Instant,
     /// Seconds since 1970.
     started_at: f64,
+}
+
+/// Settings that a reload replaces.
+pub type Current = watch::Receiver<Arc<Settings>>;
+
+impl<F> Inner<F> {
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
 }
 
 /// What every handler has at hand.
@@ -153,10 +176,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the admin address until the future is dropped. Errors: the listener could not be taken over.
-pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings: Settings) -> io::Result<()> {
+pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings: Current) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let calls = Calls::new(fleet, &settings);
+    let calls = Calls::new(fleet, &settings.borrow());
     let (began, started_at) = (Instant::now(), process::unix_seconds());
     let shared = Shared(Arc::new(Inner { calls, settings, began, started_at }));
     let pages = TowerToHyperService::new(router(shared.clone()));
@@ -172,7 +195,7 @@ pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings
         // A small answer must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
         let (shared, pages) = (shared.clone(), pages.clone());
-        let tls = shared.settings.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
+        let tls = shared.settings().tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
         let service = service_fn(move |request| answer_one(shared.clone(), pages.clone(), request));
         // How a connection ends is its peer's affair.
         tokio::spawn(async move {
@@ -210,7 +233,8 @@ async fn answer_one<F: Fleet>(
 }
 
 fn router<F: Fleet>(shared: Shared<F>) -> Router {
-    let file = |file| get(move |State(shared): State<Shared<F>>| async move { page::respond(file, &shared.settings) });
+    let file =
+        |file| get(move |State(shared): State<Shared<F>>| async move { page::respond(file, &shared.settings()) });
     Router::new()
         .route("/", file(page::INDEX))
         .route("/app.js", file(page::SCRIPT))
@@ -233,12 +257,12 @@ async fn health<F: Fleet>(State(shared): State<Shared<F>>) -> Response {
 }
 
 async fn scrape<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap) -> Response {
-    let backend = shared.settings.backend.as_ref();
-    let backends = backend.map_or_else(metrics::Backends::default, |backend| metrics::Backends {
+    let settings = shared.settings();
+    let backends = settings.backend.as_ref().map_or_else(metrics::Backends::default, |backend| metrics::Backends {
         proxies: backend.snapshot(),
         key_sets: backend.key_sets(),
     });
-    let life = Arc::clone(&shared.settings.life);
+    let life = Arc::clone(&settings.life);
     let text = metrics::encode(shared.calls.fleet.snapshots().await, backends, life, shared.started_at);
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     match accepted.contains("application/openmetrics-text") {
@@ -248,12 +272,13 @@ async fn scrape<F: Fleet>(State(shared): State<Shared<F>>, headers: HeaderMap) -
 }
 
 async fn statistics<F: Fleet>(State(shared): State<Shared<F>>) -> Response {
+    let settings = shared.settings();
     let shards = shared.calls.fleet.snapshots().await.into_iter().map(stats::Shard::from).collect();
     let stats = stats::Stats {
         version: VERSION,
         at_ms: shared.began.elapsed().as_millis() as u64,
         draining: shared.calls.fleet.draining(),
-        client: stats::client(&shared.settings),
+        client: stats::client(&settings),
         turn_bounds_us: &crate::counters::TURN_BUCKETS_US,
         shards,
     };

@@ -8,7 +8,7 @@ use crate::auth::KeySet;
 use crate::backend;
 use crate::grant::{Publish, Renewal, SubscribeGrant};
 use crate::ids::ConnId;
-use crate::node::Twin;
+use crate::node::{Settings, Twin};
 use crate::protocol::ErrorCode;
 
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
@@ -17,6 +17,10 @@ pub enum Ask {
     /// The wall clock was set: where the zero of the shards' clock is by it now.
     Clock {
         began_unix_ms: u64,
+    },
+    /// What the operator decided anew. Whoever is here keeps what he was granted.
+    Settings {
+        settings: Arc<Settings>,
     },
     // Of a channel's home.
     /// `None`: stamped, and the channel keeps no history, so that there is no position.

@@ -53,6 +53,7 @@ impl Node {
                 answer(meant.len() as u32);
             }
             Ask::Backend { conn, serial, answer } => self.backend_answered(cx, conn, serial, answer),
+            Ask::Settings { settings } => self.settings = settings,
             Ask::Clock { began_unix_ms } => self.began_unix_ms = began_unix_ms,
             Ask::Twin { twin, answer } => {
                 self.twin = twin;

@@ -41,7 +41,7 @@ pub struct Settings {
     /// The zero of the shards' clock, by the wall clock at start.
     pub began_unix_ms: u64,
     /// Where calls to the backend go; false where there is no room.
-    pub backend: Box<dyn Fn(Call) -> bool + Send + Sync>,
+    pub backend: Arc<dyn Fn(Call) -> bool + Send + Sync>,
     pub shared: Arc<Shared>,
     /// Of the commands of one connection.
     pub command_rate: Option<Rate>,
@@ -52,6 +52,15 @@ pub struct Settings {
 impl Settings {
     /// Of a checked configuration. `backend` takes the shards' calls, or says that there is no room.
     pub fn new(config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
+        Self::of(config, Arc::new(backend), Arc::default())
+    }
+
+    /// Those of another configuration, with the same backends, for a server that runs.
+    pub fn renewed(&self, config: &config::Config) -> Self {
+        Self::of(config, Arc::clone(&self.backend), Arc::clone(&self.shared))
+    }
+
+    fn of(config: &config::Config, backend: Arc<dyn Fn(Call) -> bool + Send + Sync>, shared: Arc<Shared>) -> Self {
         let client = &config.client;
         // Keys and origins passed the same checks when the settings were read.
         let verifier = |settings| Verifier::new(settings).expect("the settings were checked");
@@ -76,8 +85,8 @@ impl Settings {
             emulated_headers: names(|proxy| &proxy.emulated_headers),
             history_bytes_max: config.history_bytes_max,
             began_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-            backend: Box::new(backend),
-            shared: Arc::default(),
+            backend,
+            shared,
             command_rate: Rate::new(client.command_rate_limit.into(), client.command_rate_burst.into()),
             twin: None,
         }

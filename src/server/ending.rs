@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -21,12 +21,14 @@ use super::fleet::Shards;
 use super::handover::link::Link;
 use super::handover::{Keeper, Taken, last_words};
 use super::memory::Watch;
+use super::notify;
 use super::records;
+use super::reload::{Load, Reload, Running};
 use super::start::{Doors, StartError};
 use super::tls::Tls;
 use crate::config::{Config, Handover, Shutdown};
 use crate::control::life::Life;
-use crate::control::{self, Fleet, Settings};
+use crate::control::{self, Current, Fleet, Settings};
 use crate::counters::Snapshot;
 use crate::node::Ask;
 use crate::shard::engine::Engine;
@@ -52,6 +54,7 @@ pub struct Ears {
     runtime: Runtime,
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 impl Ears {
@@ -60,8 +63,9 @@ impl Ears {
         let entered = runtime.enter();
         let term = signal(SignalKind::terminate()).map_err(StartError::Kernel)?;
         let int = signal(SignalKind::interrupt()).map_err(StartError::Kernel)?;
+        let hup = signal(SignalKind::hangup()).map_err(StartError::Kernel)?;
         drop(entered);
-        Ok(Self { runtime, term, int })
+        Ok(Self { runtime, term, int, hup })
     }
 
     /// Has the control thread look after the memory beside all else.
@@ -70,40 +74,49 @@ impl Ears {
     }
 }
 
+/// What the control thread is in charge of.
+pub struct Charge {
+    pub running: Running,
+    pub load: Load,
+    pub shards: Shards,
+    pub doors: Doors,
+    pub backends: Backends,
+    pub succession: Succession,
+}
+
 /// Returns when all shards were told to stop, with how it came to that.
-pub fn control(
-    ears: Ears,
-    config: &Config,
-    shards: Shards,
-    doors: Doors,
-    engine: &Engine<Ask>,
-    backends: Backends,
-    succession: Succession,
-) -> Ended {
-    let Ears { runtime, term, int } = ears;
+pub fn control(ears: Ears, charge: Charge, engine: &Engine<Ask>) -> Ended {
+    let Ears { runtime, term, int, hup } = ears;
+    let Charge { running, load, shards, doors, backends, succession } = charge;
     let client = first_tcp(&engine.bound);
+    let admin = running.config.admin;
     runtime.block_on(async {
+        let config = &running.config;
         tokio::spawn(records::write(engine.journals.clone()));
         tokio::spawn(clock::watch(shards.clone()));
         let life = Arc::clone(&succession.life);
         let settings = Settings {
             client_tls: client.is_some_and(|(place, _)| config.listeners[place].tls),
-            tls: doors.tls.as_ref().and_then(Tls::admin),
+            tls: running.tls.as_ref().and_then(Tls::admin),
             backend: Some(backends.caller()),
-            life,
+            life: Arc::clone(&life),
             ..Settings::new(config, client.map(|(_, at)| at))
         };
+        let (told, settings) = watch::channel(Arc::new(settings));
         let heir = succession.begin(config, &shards, &doors);
         let mut served = Vec::new();
         if let Some(listener) = doors.grpc {
             served.push(tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone())));
         }
         if let Some(listener) = doors.admin {
-            served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, config.admin)));
+            served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, admin)));
         }
+        let reload = Reload { load, shards: shards.clone(), life, running: running.into(), control: told };
+        notify::ready();
         let ended = tokio::select! {
             () = backends.run(shards.clone()) => Ended::InOrder,
-            ended = end_when_told(config, &shards, Signals { term, int }, heir, served) => ended,
+            () = reload.run(hup) => Ended::InOrder,
+            ended = end_when_told(&reload, &shards, Signals { term, int }, heir, served) => ended,
         };
         shards.stop();
         records::write_waiting(&engine.journals);
@@ -116,13 +129,13 @@ pub fn first_tcp(bound: &[Address]) -> Option<(usize, SocketAddr)> {
     bound.iter().enumerate().find_map(|(place, at)| if let Address::Tcp(at) = at { Some((place, *at)) } else { None })
 }
 
-async fn serve_admin(listener: TcpListener, shards: Shards, settings: Settings, address: Option<SocketAddr>) {
+async fn serve_admin(listener: TcpListener, shards: Shards, settings: Current, address: Option<SocketAddr>) {
     if let Err(error) = control::serve(listener, shards, settings).await {
         log::error!("the admin address {address:?} is no longer served: {error}");
     }
 }
 
-async fn serve_grpc(listener: TcpListener, shards: Shards, settings: Settings) {
+async fn serve_grpc(listener: TcpListener, shards: Shards, settings: Current) {
     if let Err(error) = control::grpc::serve(listener, shards, settings).await {
         log::error!("the gRPC API is no longer served: {error}");
     }
@@ -185,7 +198,7 @@ impl Signals {
 /// Waits for a signal, or for another process that takes over, and ends all in order; a second signal cuts it short.
 /// `served`: the tasks that take connections at the control thread's own addresses.
 async fn end_when_told(
-    config: &Config,
+    reload: &Reload,
     shards: &Shards,
     mut signals: Signals,
     mut heir: Heir,
@@ -199,8 +212,11 @@ async fn end_when_told(
         keeper.abort();
         let _ = std::fs::remove_file(path);
     }
+    notify::stopping();
+    // As it holds now.
+    let shutdown = reload.config().shutdown.clone();
     let in_order = async {
-        end_in_order(&config.shutdown, shards, link.is_some()).await;
+        end_in_order(&shutdown, shards, link.is_some()).await;
         if let Some(link) = &link {
             last_words(link).await;
         }

@@ -17,8 +17,9 @@ use crate::counters::Snapshot;
 use crate::grant::{Publish, Renewal, SubscribeGrant};
 use crate::hub::Homes;
 use crate::ids::{ConnId, ShardId};
+use crate::limits::EngineLimits;
 use crate::node::ask::{Answer, History, HistoryQuery, Member, Place, Who};
-use crate::node::{Ask, Twin};
+use crate::node::{Ask, Settings, Twin};
 use crate::protocol::ErrorCode;
 use crate::shard::port::{Order, Port};
 
@@ -176,12 +177,27 @@ impl Shards {
         self.owe_all(|| Ask::Clock { began_unix_ms });
     }
 
+    /// What the operator decided anew, to every shard.
+    pub fn tell_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineLimits>) {
+        self.owe_all(|| Ask::Settings { settings: Arc::clone(settings) });
+        (0..self.ports.len()).for_each(|index| self.owe_order(index, Order::Limits(Arc::clone(limits))));
+    }
+
+    /// What listeners speak TLS with, to every shard.
+    pub fn tell_tls(&self, tls: &Arc<rustls::ServerConfig>) {
+        (0..self.ports.len()).for_each(|index| self.owe_order(index, Order::Tls(Arc::clone(tls))));
+    }
+
     fn owe_all(&self, ask: impl Fn() -> Ask) {
         (0..self.ports.len()).for_each(|index| self.owe(index, ask()));
     }
 
     fn owe(&self, index: usize, ask: Ask) {
-        if let Err(order) = self.ports[index].send(Order::App(ask)) {
+        self.owe_order(index, Order::App(ask));
+    }
+
+    fn owe_order(&self, index: usize, order: Order<Ask>) {
+        if let Err(order) = self.ports[index].send(order) {
             tokio::spawn(send_when_there_is_room(self.ports[index].clone(), order));
         }
     }

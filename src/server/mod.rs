@@ -9,12 +9,15 @@ mod ending;
 mod fleet;
 mod handover;
 mod memory;
+mod notify;
 mod records;
+mod reload;
 mod start;
 mod tls;
 
 pub use ending::Ended;
 pub use fleet::Shards;
+pub use reload::Load;
 pub use start::StartError;
 
 use std::sync::Arc;
@@ -27,18 +30,19 @@ use crate::shard::engine::{self, Plan};
 use crate::shard::listen::{Address, Manner};
 use crate::shard::pin;
 use crate::site::Site;
-use ending::Succession;
+use ending::{Charge, Succession};
 use handover::Taken;
+use reload::Running;
 
-/// Runs the server until it is told to end by SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<Ended, StartError> {
+/// Runs the server until it is told to end by SIGTERM or SIGINT. `load` reads the configuration again, at SIGHUP.
+pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     // Before anything else: a signal that comes while it starts ends it in order as soon as it has.
     let ears = ending::Ears::open()?;
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
     let life = Arc::new(Life::default());
     let mut taken = take_over(&config, &life)?;
-    let doors = start::Doors::open(&config, taken.as_mut())?;
+    let mut doors = start::Doors::open(&config, taken.as_mut())?;
     let (backends, calls) = backends::Backends::open(&config).map_err(StartError::Backend)?;
     let mut limits = config.engine.clone();
     limits.bytes_dry_run = config.client.rate_limit_dry_run;
@@ -49,16 +53,16 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
         manners: config.listeners.iter().map(manner).collect(),
         tls: doors.tls.as_ref().map(tls::Tls::clients),
         cores: cores.clone(),
-        limits,
+        limits: limits.clone(),
         join: config.join,
     };
     let homes = Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let link = taken.as_ref().map(|taken| Arc::clone(&taken.link));
     let twin = link.clone().map(|link| link as Arc<dyn Twin>);
     let settings = Settings { twin, ..Settings::new(&config, move |call| calls.try_send(call).is_ok()) };
-    let (settings, echo) = (Arc::new(settings), config.echo);
+    let (node, echo) = (Arc::new(settings), config.echo);
     let make = {
-        let (homes, shards) = (homes.clone(), cores.len());
+        let (homes, shards, settings) = (homes.clone(), cores.len(), Arc::clone(&node));
         move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
     };
     let keep = !config.handover.socket.is_empty();
@@ -76,7 +80,8 @@ pub fn run(config: Config) -> Result<Ended, StartError> {
         ears.watch(watch);
     }
     let succession = Succession { taken, sockets: std::mem::take(&mut engine.sockets), life };
-    let ended = ending::control(ears, &config, shards, doors, &engine, backends, succession);
+    let running = Running { config, node, limits: Arc::new(limits), tls: doors.tls.take() };
+    let ended = ending::control(ears, Charge { running, load, shards, doors, backends, succession }, &engine);
     engine.join();
     Ok(ended)
 }

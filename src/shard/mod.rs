@@ -106,6 +106,13 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
+    /// From now on these hold.
+    pub fn set_limits(&mut self, limits: Arc<EngineLimits>) {
+        self.byte_rate = crate::rate::Rate::new(limits.bytes_per_second, limits.bytes_burst);
+        self.slice = limits.deliveries_per_slice;
+        self.cx.limits = limits;
+    }
+
     /// Takes over a fresh connection, or gives it back where the shard is full.
     pub fn adopt(&mut self, source: S) -> Result<ConnId, S> {
         self.adopt_seated(source, Seat::NONE, Phase::Upgrading)

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Millis;
 use crate::counters::Snapshot;
+use crate::limits::EngineLimits;
 
 /// Orders that may wait for a shard; one more is refused before it is queued.
 pub const ORDERS_MAX: usize = 1024;
@@ -22,6 +23,8 @@ pub enum Order<R> {
         window: Millis,
         admits: bool,
     },
+    /// From now on these hold, of which what the engine's memory was laid out for is as it was.
+    Limits(Arc<EngineLimits>),
     /// Who connects from now on gets these certificates and rules.
     Tls(Arc<rustls::ServerConfig>),
     /// Ends the thread, whatever is left.

@@ -166,6 +166,7 @@ impl<A: App> Runner<A> {
                     self.close_listeners();
                     self.shard.begin_drain(window, admits);
                 }
+                Order::Limits(limits) => self.shard.set_limits(limits),
                 Order::Tls(config) => self.desk.borrow_mut().set_config(config),
                 Order::Stop => return false,
             }

@@ -191,6 +191,7 @@ impl Server {
         let (fleet, also) = (fake.clone(), fake.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let settings = tokio::sync::watch::channel(Arc::new(settings)).1;
             runtime.spawn(control::grpc::serve(grpc_listener, also, settings.clone()));
             runtime.block_on(control::serve(listener, fleet, settings)).unwrap();
         });

@@ -18,7 +18,8 @@ use std::sync::LazyLock;
 use super::value::{Field, Unit};
 use super::{Config, ENVIRONMENT_PREFIX, Namespace};
 
-pub use proxy::PROXY;
+pub use channel::NAMESPACE;
+pub use proxy::{PROXY, RPC_NAMESPACE};
 
 /// A setting of a section `T`, wherever that section stands.
 pub struct Item<T: 'static> {
@@ -115,9 +116,9 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     all.repeat("channel.proxy.subscribe.", PROXY, |c| &mut c.typed.subscribe);
     all.repeat("channel.proxy.publish.", PROXY, |c| &mut c.typed.publish);
     all.repeat("channel.proxy.sub_refresh.", PROXY, |c| &mut c.typed.sub_refresh);
-    all.add("channel.without_namespace.", channel::NAMESPACE, |c| &mut c.channel.without_namespace);
+    all.add("channel.without_namespace.", NAMESPACE, |c| &mut c.channel.without_namespace);
     all.add("rpc.", proxy::RPC, |c| &mut c.rpc);
-    all.add("rpc.without_namespace.", proxy::RPC_NAMESPACE, |c| &mut c.rpc.without_namespace);
+    all.add("rpc.without_namespace.", RPC_NAMESPACE, |c| &mut c.rpc.without_namespace);
     all.repeat("rpc.proxy.", PROXY, |c| &mut c.typed.rpc);
     all.add("tls.", tls::TLS, |c| &mut c.tls);
     all.add("limits.", server::LIMITS, |c| c);
@@ -166,10 +167,10 @@ pub fn place<'a>(config: &'a mut Config, name: &str) -> Option<(&'a mut dyn Fiel
     match list {
         "channel.namespaces" => {
             let namespace = nth(&mut config.channel.namespaces, number);
-            within(namespace, &[channel::NAMED, channel::NAMESPACE], key)
+            within(namespace, &[channel::NAMED, NAMESPACE], key)
         }
         "proxies" => within(nth(&mut config.proxies, number), &[proxy::NAMED, PROXY], key),
-        _ => within(nth(&mut config.rpc.namespaces, number), &[proxy::RPC_NAMED, proxy::RPC_NAMESPACE], key),
+        _ => within(nth(&mut config.rpc.namespaces, number), &[proxy::RPC_NAMED, RPC_NAMESPACE], key),
     }
 }
 
@@ -199,14 +200,14 @@ pub fn names_near(name: &str) -> Vec<String> {
     };
     match listed(name) {
         Some((list @ "channel.namespaces", number, _)) => {
-            let mut names = channel::NAMED.iter().chain(channel::NAMESPACE).map(|item: &Item<Namespace>| item.name);
+            let mut names = channel::NAMED.iter().chain(NAMESPACE).map(|item: &Item<Namespace>| item.name);
             items(&mut names, format!("{list}[{number}]."))
         }
         Some((list @ "proxies", number, _)) => {
             items(&mut proxy::NAMED.iter().chain(PROXY).map(|item| item.name), format!("{list}[{number}]."))
         }
         Some((list, number, _)) => {
-            let mut names = proxy::RPC_NAMED.iter().chain(proxy::RPC_NAMESPACE).map(|item| item.name);
+            let mut names = proxy::RPC_NAMED.iter().chain(RPC_NAMESPACE).map(|item| item.name);
             items(&mut names, format!("{list}[{number}]."))
         }
         None => SETTINGS.iter().map(|setting| setting.name.clone()).collect(),

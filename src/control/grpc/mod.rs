@@ -40,15 +40,14 @@ pub struct Settings {
 pub async fn serve<F: Fleet>(
     listener: std::net::TcpListener,
     fleet: F,
-    settings: super::Settings,
+    settings: super::Current,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     listener.set_nonblocking(true)?;
     let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
-    let calls = Arc::new(Calls::new(fleet, &settings));
-    let Settings { key, transport_errors, .. } = settings.grpc;
-    let service =
-        CentrifugoApiServer::new(Translator { calls, transport_errors }).max_decoding_message_size(API_BODY_BYTES_MAX);
-    let guarded = InterceptedService::new(service, move |request: Request<()>| match &key {
+    let calls = Arc::new(Calls::new(fleet, &settings.borrow()));
+    let translator = Translator { calls, settings: settings.clone() };
+    let service = CentrifugoApiServer::new(translator).max_decoding_message_size(API_BODY_BYTES_MAX);
+    let guarded = InterceptedService::new(service, move |request: Request<()>| match &settings.borrow().grpc.key {
         Some(key) if !brings_key(key, request.metadata()) => Err(Status::unauthenticated("unauthenticated")),
         _ => Ok(request),
     });
@@ -65,7 +64,7 @@ fn brings_key(key: &str, metadata: &MetadataMap) -> bool {
 
 struct Translator<F> {
     calls: Arc<Calls<F>>,
-    transport_errors: bool,
+    settings: super::Current,
 }
 
 impl<F: Fleet> Translator<F> {
@@ -73,7 +72,7 @@ impl<F: Fleet> Translator<F> {
     where
         for<'q> Call<'q>: From<&'q Q>,
     {
-        let bare = self.transport_errors
+        let bare = self.settings.borrow().grpc.transport_errors
             || request.metadata().get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
         let request = request.into_inner();
         match self.calls.call(&Call::from(&request)).await {

@@ -78,7 +78,6 @@ impl Tls {
         self.admin.as_ref().map(watch::Sender::subscribe)
     }
 
-    #[expect(dead_code, reason = "SIGHUP asks for it")]
     /// Reads every file again: what shards speak TLS with from now on, or why all stays as it was.
     pub fn reload(&mut self, config: &config::Tls) -> Result<Arc<ServerConfig>, TlsError> {
         let keys = match &self.resumption {
