@@ -61,7 +61,7 @@ function completed(config, key, ports) {
 }
 
 /** What to start: the program, its arguments, and its configuration written to where they say. */
-function command({ config, settings, key, ports, shards, name }) {
+function command({ config, settings, key, ports, shards, name, tls }) {
   const program = ORIGINAL ? process.env.ORIGINAL_BIN : process.env.CORECAST_BIN
   if (!program) throw new Error(`${ORIGINAL ? 'ORIGINAL_BIN' : 'CORECAST_BIN'} is not set: start the tests through tools/conformance/run`)
   if (config) writeFileSync(`${name}.json`, JSON.stringify(completed(config, key, ports), null, 2))
@@ -69,7 +69,7 @@ function command({ config, settings, key, ports, shards, name }) {
     if (!config) throw new Error('the original takes a configuration and no settings of ours')
     return [program, ['-c', `${name}.json`]]
   }
-  const flags = ['--listen', `127.0.0.1:${ports[0]}`, '--admin', `127.0.0.1:${ports[1]}`, '--shards', String(shards), '--oversubscribe']
+  const flags = ['--listen', `${tls ? 'tls:' : ''}127.0.0.1:${ports[0]}`, '--admin', `127.0.0.1:${ports[1]}`, '--shards', String(shards), '--oversubscribe']
   if (config) return [program, ['serve', '--config', `${name}.json`, ...flags]]
   writeFileSync(`${name}.toml`, `${settings}\n[http_api]\nkey = "${key}"\n`)
   return [program, ['serve', '--dev', '--config', `${name}.toml`, ...flags]]
@@ -83,14 +83,14 @@ const accepts = (port) => new Promise((resolve) => {
 
 /**
  * `config` is a configuration in Centrifugo's form, for either program; `settings` is TOML text for ours alone, which
- * then runs with `--dev`. `ports` lets a server come back where another one stood.
+ * then runs with `--dev`. `tls`: clients speak TLS, for which the settings name a certificate. `ports` lets a server come back where another one stood.
  */
-export async function startServer({ config, settings = '', shards = 2, ports } = {}) {
+export async function startServer({ config, settings = '', shards = 2, ports, tls = false } = {}) {
   ports ??= await freePorts(2)
   const key = config?.http_api?.key ?? 'conformance'
   mkdirSync(OUT, { recursive: true })
   const name = join(OUT, `server-${process.pid}-${++started}`)
-  const [program, flags] = command({ config, settings, key, ports, shards, name })
+  const [program, flags] = command({ config, settings, key, ports, shards, name, tls })
   const log = openSync(`${name}.log`, 'w')
   const child = spawn(program, flags, { stdio: ['ignore', log, log] })
   closeSync(log)
@@ -103,7 +103,7 @@ export async function startServer({ config, settings = '', shards = 2, ports } =
     ports, key, pid: child.pid, ended,
     client: `ws://127.0.0.1:${ports[0]}/connection/websocket`,
     uni: `ws://127.0.0.1:${ports[0]}/connection/uni_websocket`,
-    echo: `ws://127.0.0.1:${ports[0]}/echo`,
+    echo: `${tls ? 'wss' : 'ws'}://127.0.0.1:${ports[0]}/echo`,
     admin: `http://127.0.0.1:${ports[1]}`,
     log: () => readFileSync(`${name}.log`, 'utf8'),
     alive: () => child.exitCode === null && child.signalCode === null,
@@ -128,7 +128,7 @@ export async function startServer({ config, settings = '', shards = 2, ports } =
   try {
     await until(START_MS, 'an answer on /health', async () => {
       if (!server.alive()) throw new Error('the server ended at its start')
-      return (await (ORIGINAL ? accepts : health)(ports[0])) && (await health(ports[1]))
+      return (await (ORIGINAL || tls ? accepts : health)(ports[0])) && (await health(ports[1]))
     })
   } catch (error) {
     if (server.alive()) child.kill('SIGKILL')

@@ -4,7 +4,7 @@
 // counted and compared case by case with the expected file. `--record` writes that file instead, and even then
 // refuses what the quick part does not allow: a failure, a non-strict pass, a case not run.
 //
-// usage: run.mjs SETUP_FOLDER [--quick | --full] [--record] [--url URL of a server that runs already]
+// usage: run.mjs SETUP_FOLDER [--quick | --full | --tls] [--record] [--url URL of a server that runs already]
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync, openSync, closeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,10 +14,14 @@ const SECTIONS = {
   // Of compression the smallest and a middle size, in the first and the last way to agree on it.
   quick: ['1.*', '2.*', '3.*', '4.*', '5.*', '6.*', '7.*', '10.*', '12.1.1', '12.1.5', '12.2.6', '12.5.12', '13.1.1', '13.3.1', '13.5.3', '13.7.5', '13.7.12'],
   full: ['*'],
+  // Over TLS: what meets the edges of records and of the end. Sizes from one byte to 16 MiB, fragments, pieces, closes.
+  tls: ['1.*', '2.*', '5.*', '7.1.*', '7.3.*', '7.7.*', '9.1.*', '9.2.*', '9.5.*', '9.6.*', '10.*', '12.1.5', '12.5.12', '13.7.5'],
 }
-const LIMIT_MS = { quick: 10 * 60_000, full: 45 * 60_000 }
+const LIMIT_MS = { quick: 10 * 60_000, full: 45 * 60_000, tls: 15 * 60_000 }
 // Autobahn's largest message is 16 MiB, and what must hold a whole message is larger than it.
-const settings = `[websocket]
+const settings = `[tls]
+cert_pem_file = "${join(import.meta.dirname, 'localhost.pem')}"
+[websocket]
 message_size_limit = "16MiB"
 compression = true
 compression_min_size = 0
@@ -33,7 +37,7 @@ turn_bytes_max = "64MiB"
 const INFORMATIONAL = /^(7\.1\.6|7\.13\.[12])$/
 
 const [folder, ...flags] = process.argv.slice(2)
-const part = flags.includes('--full') ? 'full' : 'quick'
+const part = flags.includes('--full') ? 'full' : flags.includes('--tls') ? 'tls' : 'quick'
 const given = flags.includes('--url') ? flags[flags.indexOf('--url') + 1] : null
 const expectedFile = join(import.meta.dirname, `expected-${part}.json`)
 const out = join(OUT, `autobahn-${part}`)
@@ -85,7 +89,7 @@ function differences(wanted, got) {
 
 async function main() {
   const started = Date.now()
-  const server = given ? null : await startServer({ settings, shards: 1 })
+  const server = given ? null : await startServer({ settings, shards: 1, tls: part === 'tls' })
   try {
     await wstest(given ?? server.echo, server?.ended)
   } finally {
