@@ -166,7 +166,7 @@ fn statistics_tell_the_page_where_its_clients_connect() {
     let stats = server.get("/stats").json();
     assert_eq!(
         stats["client"],
-        json!({"host": "127.0.0.1", "port": 8000, "path": "/connection/websocket", "anonymous": true})
+        json!({"scheme": "ws", "host": "127.0.0.1", "port": 8000, "path": "/connection/websocket", "anonymous": true})
     );
     assert_eq!(stats["shards"].as_array().unwrap().len(), 2);
     let buckets = stats["shards"][0]["turn_counts"].as_array().unwrap().len();
