@@ -44,12 +44,19 @@ impl Source for Narrow {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        if self.link.0.borrow().keeps {
+            self.link.0.borrow_mut().room = self.write_max;
+            return self.link.write(bytes);
+        }
         let n = bytes.len().min(self.write_max);
         self.link.0.borrow_mut().blocked |= n < bytes.len();
         self.link.write(&bytes[..n])
     }
 
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        if self.link.0.borrow().keeps {
+            return self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>());
+        }
         let all = slices.iter().flat_map(|slice| slice.iter().copied());
         // One more than is taken, so that it is seen to be cut.
         self.write(&all.take(self.write_max.saturating_add(1)).collect::<Vec<_>>())
@@ -57,6 +64,15 @@ impl Source for Narrow {
 
     fn shutdown_write(&mut self) {
         self.link.shutdown_write();
+    }
+
+    fn wants_write(&self) -> bool {
+        self.link.wants_write()
+    }
+
+    fn push(&mut self) -> Result<(), Errno> {
+        self.link.0.borrow_mut().room = self.write_max;
+        self.link.push()
     }
 
     /// A short read of this link does not mean that it is drained.
@@ -109,7 +125,7 @@ fn turns(shard: &mut Shard<Echo, Narrow>, conn: ConnId, readiness: Readiness) {
 }
 
 /// What the client got, and whether the server let go of everything.
-fn talk(read_max: usize, write_max: usize) -> Vec<u8> {
+fn talk(read_max: usize, write_max: usize, keeps: bool) -> Vec<u8> {
     let mail =
         bus::mesh::<Infallible, _>(vec![Box::new(Silent) as Box<dyn Wake>], bus::Bounds { mailbox_batches_max: 4 });
     let limits = EngineLimits {
@@ -121,7 +137,7 @@ fn talk(read_max: usize, write_max: usize) -> Vec<u8> {
     let (journal, _) = Journal::new(mail[0].me());
     let mail = mail.into_iter().next().expect("one endpoint");
     let mut shard = Shard::new(Echo::default(), mail, Arc::new(limits), journal, 0);
-    let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
+    let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, keeps, ..Wire::default() }));
     let whole = Narrow { link: Socket(Rc::clone(&wire)), read_max, write_max: usize::MAX };
     let Ok(conn) = shard.adopt(whole) else { panic!("there is room") };
     wire.borrow_mut().to_server.extend(UPGRADE);
@@ -143,10 +159,13 @@ fn talk(read_max: usize, write_max: usize) -> Vec<u8> {
 
 #[test]
 fn a_link_of_single_bytes_carries_the_same_conversation() {
-    let whole = talk(usize::MAX, usize::MAX);
+    let whole = talk(usize::MAX, usize::MAX, false);
     assert!(whole.ends_with(&[0x88, 2, 0x03, 0xe8]), "it ends with the echo of the close");
     for (read_max, write_max) in [(1, usize::MAX), (usize::MAX, 7), (1, 7), (13, 1_000)] {
-        let narrow = talk(read_max, write_max);
-        assert!(narrow == whole, "read {read_max}, write {write_max}: {} bytes, not {}", narrow.len(), whole.len());
+        for keeps in [false, true] {
+            let narrow = talk(read_max, write_max, keeps);
+            let (got, wanted) = (narrow.len(), whole.len());
+            assert!(narrow == whole, "read {read_max}, write {write_max}, keeps {keeps}: {got} bytes, not {wanted}");
+        }
     }
 }

@@ -259,12 +259,14 @@ impl<A: App, S: Source> Shard<A, S> {
         let n = match taken {
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
-            Err(Errno::INPROGRESS) => given,
+            Err(Errno::INPROGRESS) => {
+                self.block(slot);
+                given
+            }
             Err(_) => return self.die(slot, Closed::Reset),
         };
         self.cx.counters.bytes_out += n as u64;
         self.cx.queues.get_mut(index).advance(n);
-        self.mind_inside(slot);
         if n < given {
             self.block(slot);
         } else if n < total {

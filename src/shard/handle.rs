@@ -283,12 +283,13 @@ impl<A: App, S: Source> Shard<A, S> {
         let head = mem::take(&mut self.cx.burst);
         if let (Some(source), false) = (&mut self.sources[slot as usize], head.is_empty()) {
             self.cx.counters.writes += 1;
-            let taken = source.write(&head);
-            if taken == Ok(head.len()) || taken == Err(Errno::INPROGRESS) {
-                self.cx.counters.bytes_out += head.len() as u64;
-                self.mind_inside(slot);
-            } else {
-                self.die(slot, Closed::Reset);
+            match source.write(&head) {
+                Ok(n) if n == head.len() => self.cx.counters.bytes_out += n as u64,
+                Err(Errno::INPROGRESS) => {
+                    self.cx.counters.bytes_out += head.len() as u64;
+                    self.block(slot);
+                }
+                _ => self.die(slot, Closed::Reset),
             }
         }
         self.cx.burst = head;
@@ -304,22 +305,25 @@ impl<A: App, S: Source> Shard<A, S> {
         let written = match source.write(bytes) {
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
-            Err(Errno::INPROGRESS) => bytes.len(),
+            Err(Errno::INPROGRESS) => {
+                self.block(slot);
+                bytes.len()
+            }
             Err(_) => return self.die(slot, Closed::Reset),
         };
         self.cx.counters.bytes_out += written as u64;
-        self.mind_inside(slot);
         if written < bytes.len() {
             self.block(slot);
             self.keep_for_later(slot, bytes, written);
         }
     }
 
-    /// What the source could not hand to the kernel leaves when that says writable.
+    /// A read may have left answers of the source's own behind. Whether the kernel takes them is seen when they are
+    /// pushed: an edge that said so may have come already.
     pub(super) fn mind_inside(&mut self, slot: u32) {
         let waits = self.sources[slot as usize].as_ref().is_some_and(Source::wants_write);
         if waits && self.cx.gates[slot as usize] & gate::BLOCKED == 0 {
-            self.block(slot);
+            self.cx.want(slot);
         }
     }
 

@@ -18,6 +18,9 @@ pub struct Wire {
     pub room: usize,
     /// The server was told "would block", or took less than it wanted: an edge is owed.
     pub blocked: bool,
+    /// The source takes all that it is given, as TLS does with a record, and keeps what does not leave.
+    pub keeps: bool,
+    pub inside: Vec<u8>,
     /// The client sends no more.
     pub client_ended: bool,
     /// The connection was reset: every call fails.
@@ -29,6 +32,21 @@ pub struct Wire {
 
 /// The server's end.
 pub struct Socket(pub Rc<RefCell<Wire>>);
+
+impl Wire {
+    /// What is kept leaves as far as there is room.
+    fn let_go(&mut self) -> Result<(), Errno> {
+        if self.reset {
+            return Err(Errno::PIPE);
+        }
+        let n = self.inside.len().min(self.room);
+        self.room -= n;
+        let gone: Vec<u8> = self.inside.drain(..n).collect();
+        self.to_client.extend(gone);
+        self.blocked |= !self.inside.is_empty();
+        if self.inside.is_empty() { Ok(()) } else { Err(Errno::AGAIN) }
+    }
+}
 
 impl Drop for Socket {
     fn drop(&mut self) {
@@ -70,6 +88,12 @@ impl Source for Socket {
         if wire.reset {
             return Err(Errno::PIPE);
         }
+        if wire.keeps {
+            wire.let_go()?;
+            wire.inside.extend_from_slice(bytes);
+            let _ = wire.let_go();
+            return if wire.inside.is_empty() { Ok(bytes.len()) } else { Err(Errno::INPROGRESS) };
+        }
         let n = bytes.len().min(wire.room);
         wire.room -= n;
         wire.to_client.extend_from_slice(&bytes[..n]);
@@ -78,6 +102,9 @@ impl Source for Socket {
     }
 
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        if self.0.borrow().keeps {
+            return self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>());
+        }
         let mut written = 0;
         for slice in slices {
             match self.write(slice) {
@@ -91,6 +118,16 @@ impl Source for Socket {
     }
 
     fn shutdown_write(&mut self) {
-        self.0.borrow_mut().server_ended = true;
+        let mut wire = self.0.borrow_mut();
+        assert!(wire.inside.is_empty() || wire.reset, "what was taken leaves before our FIN");
+        wire.server_ended = true;
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.0.borrow().inside.is_empty()
+    }
+
+    fn push(&mut self) -> Result<(), Errno> {
+        self.0.borrow_mut().let_go()
     }
 }
