@@ -259,23 +259,20 @@ impl<A: App, S: Source> Shard<A, S> {
         let n = match taken {
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
-            Err(Errno::INPROGRESS) => {
-                self.block(slot);
-                given
-            }
+            Err(Errno::INPROGRESS) => given,
             Err(_) => return self.die(slot, Closed::Reset),
         };
         self.cx.counters.bytes_out += n as u64;
         self.cx.queues.get_mut(index).advance(n);
-        if n < given {
+        if n == total {
+            self.cx.release_queue(slot);
+        }
+        if n < given || taken == Err(Errno::INPROGRESS) {
             self.block(slot);
         } else if n < total {
             self.cx.want(slot);
-        } else {
-            self.cx.release_queue(slot);
-            if self.conn(slot).phase == Phase::Finishing && self.has_sent_all(slot) {
-                self.finish(slot);
-            }
+        } else if self.conn(slot).phase == Phase::Finishing && self.has_sent_all(slot) {
+            self.finish(slot);
         }
     }
 }
