@@ -80,6 +80,8 @@ pub struct Shard<A: App, S: Source> {
     guests: guests::Guests,
     lag: door::Lag,
     byte_rate: Option<crate::rate::Rate>,
+    /// The kernel may have something to tell that deadlines wait for.
+    deadlines_held: bool,
 }
 
 impl<A: App, S: Source> Shard<A, S> {
@@ -103,6 +105,7 @@ impl<A: App, S: Source> Shard<A, S> {
             guests: guests::Guests::default(),
             lag: door::Lag::default(),
             byte_rate: crate::rate::Rate::new(limits.bytes_per_second, limits.bytes_burst),
+            deadlines_held: false,
         }
     }
 

@@ -29,6 +29,8 @@ use crate::ws::Refusal;
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 1024;
+/// A turn that begins so much later than it was to: the process was stopped, or its machine.
+const STOPPED: Millis = 500;
 /// How long a listener rests when there was no descriptor or memory for a connection.
 const ACCEPT_REST: Millis = 100;
 /// Slots of tokens that are no connection: the waker, then the listeners, counted down from the top.
@@ -64,6 +66,8 @@ pub struct Runner<A: App> {
     core: Option<usize>,
     /// When it may be said again that nobody can be accepted.
     accept_said: Millis,
+    /// Turns in a row for which the kernel may have had more to tell.
+    unheard: usize,
 }
 
 /// A poll with its waker, made before the mesh is: wakers are part of it.
@@ -85,9 +89,10 @@ impl<A: App> Runner<A> {
         core: Option<usize>,
     ) -> io::Result<Self> {
         let desk = Rc::new(RefCell::new(Desk::new(tls)));
-        let mut runner = Self { shard, poll, listeners: Vec::new(), desk, inbox, began, core, accept_said: 0 };
+        let (listeners, ours) = (Vec::new(), listeners);
+        let mut runner = Self { shard, poll, listeners, desk, inbox, began, core, accept_said: 0, unheard: 0 };
         runner.shard.cx.counters.epoll_ctls = 1; // the waker's
-        for (socket, manner) in listeners {
+        for (socket, manner) in ours {
             let token = Token(WAKER.0 - 1 - runner.listeners.len());
             runner.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
             runner.shard.cx.counters.epoll_ctls += 1;
@@ -103,16 +108,21 @@ impl<A: App> Runner<A> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut wait = Wait::No;
         loop {
-            self.wait(&mut events, wait)?;
+            let heard = self.wait(&mut events, wait)?;
             let turn_began = Instant::now();
-            self.shard.begin((turn_began - self.began).as_millis() as Millis);
+            let now = (turn_began - self.began).as_millis() as Millis;
+            let in_time = heard && self.in_time(now, wait);
+            self.shard.begin(now);
             self.desk.borrow_mut().begin_turn(self.shard.cx.limits.handshakes_per_turn);
             if !self.orders() {
                 return Ok(());
             }
+            let mut told = 0;
             for event in &events {
                 self.event(event);
+                told += 1;
             }
+            self.hold_deadlines(in_time && told < EVENTS_MAX);
             self.accept()?;
             wait = self.shard.end();
             if let Some(note) = self.desk.borrow_mut().note(self.shard.cx.now()) {
@@ -127,8 +137,26 @@ impl<A: App> Runner<A> {
         }
     }
 
-    /// Sleeps only where nobody left work: announce, look once more, wait.
-    fn wait(&mut self, events: &mut Events, wait: Wait) -> io::Result<()> {
+    /// The turn begins about when it was to, so that what has come since the one before was asked for after it.
+    fn in_time(&self, now: Millis, wait: Wait) -> bool {
+        let waited = match wait {
+            Wait::No => 0,
+            Wait::For(ms) => ms,
+            Wait::Forever => return true,
+        };
+        now <= self.shard.cx.now() + waited + STOPPED
+    }
+
+    /// No deadline is judged before the kernel has told what came: a process that was stopped finds all deadlines over, and
+    /// the answers to its pings unread. Each socket is told of once in so many turns, so that a flood holds it up no longer.
+    fn hold_deadlines(&mut self, heard: bool) {
+        let turns = self.shard.slots() / EVENTS_MAX + 2;
+        self.unheard = if heard { 0 } else { self.unheard + 1 };
+        self.shard.hold_deadlines((1..=turns).contains(&self.unheard));
+    }
+
+    /// Sleeps only where nobody left work: announce, look once more, wait. False where the kernel was not asked to the end.
+    fn wait(&mut self, events: &mut Events, wait: Wait) -> io::Result<bool> {
         let blocking = wait != Wait::No && self.shard.cx.mail.may_sleep();
         let timeout = match wait {
             Wait::For(ms) if blocking => Some(Duration::from_millis(ms)),
@@ -145,9 +173,9 @@ impl<A: App> Runner<A> {
         match polled {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 events.clear();
-                Ok(())
+                Ok(false)
             }
-            polled => polled,
+            polled => polled.map(|()| true),
         }
     }
 

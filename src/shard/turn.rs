@@ -157,7 +157,15 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.hand_out();
     }
 
+    /// Deadlines are not judged at the end of this turn, or are again.
+    pub fn hold_deadlines(&mut self, held: bool) {
+        self.deadlines_held = held;
+    }
+
     fn sweep(&mut self) {
+        if self.deadlines_held {
+            return;
+        }
         let mut due = mem::take(&mut self.due);
         self.cx.wheel.sweep(self.cx.now, &mut due);
         for slot in due.drain(..) {
@@ -259,6 +267,11 @@ impl<A: App, S: Source> Shard<A, S> {
         if self.cx.conn_at(slot).is_some() && self.conn(slot).phase == Phase::Upgrading {
             self.turn_away(slot, crate::ws::Refusal::Unavailable { retry_after_s: 1 });
         }
+    }
+
+    /// Connections, in whatever phase.
+    pub fn slots(&self) -> usize {
+        self.cx.conns.len()
     }
 
     pub fn is_draining(&self) -> bool {
