@@ -120,6 +120,8 @@ pub struct Config {
     pub oversubscribe: bool,
     pub control_cores: Option<Vec<usize>>,
     pub admin: Option<SocketAddr>,
+    pub admin_connections_max: u32,
+    pub admin_request_timeout: Duration,
     pub api_key: Option<String>,
     /// The key was made here and not given, so that it may be printed.
     pub api_key_generated: bool,
@@ -187,6 +189,8 @@ impl Default for Config {
             oversubscribe: false,
             control_cores: None,
             admin: None,
+            admin_connections_max: 1024,
+            admin_request_timeout: Duration::from_secs(75),
             api_key: None,
             api_key_generated: false,
             node_name: String::new(),

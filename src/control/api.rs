@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, Stat
 use hyper::body::{Body as _, Bytes, Incoming};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
 use super::fleet::{AskError, Fleet};
 use super::methods::{self, Batch, Method};
@@ -59,11 +60,15 @@ pub async fn respond<F: Fleet>(shared: &Inner<F>, request: Request<Incoming>) ->
     let Some(wanted) = Wanted::named(name) else {
         return refused(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.into());
     };
-    match read(body).await {
+    match timeout(settings.request_timeout, read(body)).await.unwrap_or(Err(Unread::Late)) {
         Ok(body) => perform(shared, wanted, &body, bare_errors(&settings, &head.headers)).await,
         Err(Unread::TooLong) => {
             let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
             refused(StatusCode::PAYLOAD_TOO_LARGE, AskError::BadRequest(what.into()))
+        }
+        Err(Unread::Late) => {
+            let what = format!("the body took longer than {:?} (admin.request_timeout)", settings.request_timeout);
+            refused(StatusCode::REQUEST_TIMEOUT, AskError::BadRequest(what.into()))
         }
         Err(Unread::Cut) => refused(StatusCode::BAD_REQUEST, bad("the body did not arrive whole")),
     }
@@ -146,6 +151,7 @@ fn bare_errors(settings: &Settings, headers: &HeaderMap) -> bool {
 
 enum Unread {
     TooLong,
+    Late,
     Cut,
 }
 

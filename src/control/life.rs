@@ -16,6 +16,9 @@ pub struct Life {
     /// The most bytes that waited for it, and those that did not reach it.
     pub handover_bytes_peak: AtomicU64,
     pub handover_lost_bytes: AtomicU64,
+    /// Connections of the admin address, and those that were one too many.
+    pub admin_connections: AtomicU64,
+    pub admin_refused: AtomicU64,
     /// Settings read again at SIGHUP and taken over, or refused for their faults.
     pub reloads_applied: AtomicU64,
     pub reloads_refused: AtomicU64,
@@ -32,6 +35,11 @@ impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let life = &self.0;
         let counters = [
+            (
+                "admin_connections_refused",
+                "Connections to the admin address past admin.connections_max",
+                &life.admin_refused,
+            ),
             ("handover_forwarded", "Publications sent to the other process of a handover", &life.handover_forwarded),
             ("handover_received", "Publications of the other process of a handover", &life.handover_received),
             ("handover_lost_bytes", "Bytes that did not reach the other process", &life.handover_lost_bytes),
@@ -42,6 +50,8 @@ impl Collector for Shown {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
+        let (help, here) = ("Connections of the admin address", life.admin_connections.load(Ordering::Relaxed));
+        encoder.encode_descriptor("admin_connections", help, None, MetricType::Gauge)?.encode_gauge(&here)?;
         let help = "The most bytes that waited for the other process";
         let peak = life.handover_bytes_peak.load(Ordering::Relaxed);
         encoder.encode_descriptor("handover_bytes_peak", help, None, MetricType::Gauge)?.encode_gauge(&peak)?;

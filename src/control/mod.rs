@@ -23,6 +23,7 @@ mod page;
 pub mod process;
 mod request;
 mod stats;
+mod visitors;
 mod window;
 
 use std::convert::Infallible;
@@ -40,7 +41,7 @@ use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -50,6 +51,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use calls::Calls;
+use visitors::{Visitors, send_away};
 
 pub use api::API_BODY_BYTES_MAX;
 pub use fleet::{AskError, Asked, Fleet, Stats};
@@ -58,7 +60,7 @@ pub use methods::BATCH_COMMANDS_MAX;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the control thread knows of the configuration.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// None: the API takes no call.
     pub api_key: Option<String>,
@@ -66,6 +68,10 @@ pub struct Settings {
     pub api_disabled: bool,
     /// Errors of calls have HTTP statuses of their own, whether or not that is asked for.
     pub transport_errors: bool,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// For a request's head, and as long again for its body.
+    pub request_timeout: Duration,
     pub grpc: grpc::Settings,
     /// This process's id and name, as `info` tells them.
     pub uid: String,
@@ -87,6 +93,13 @@ pub struct Settings {
     pub life: Arc<life::Life>,
 }
 
+impl Default for Settings {
+    /// Without a key, a name or an id.
+    fn default() -> Self {
+        Self { uid: String::new(), name: String::new(), ..Self::new(&Config::default(), None) }
+    }
+}
+
 impl Settings {
     /// `client` is the address of the first TCP listener as it was bound (the configuration may have said port 0).
     pub fn new(config: &Config, client: Option<SocketAddr>) -> Self {
@@ -95,6 +108,8 @@ impl Settings {
             api_key: config.api_key.clone(),
             api_disabled: http_api.disabled,
             transport_errors: http_api.transport_errors,
+            connections_max: config.admin_connections_max,
+            request_timeout: config.admin_request_timeout,
             grpc: grpc::Settings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
             uid: uuid::Uuid::new_v4().to_string(),
             name: if config.node_name.is_empty() { name(client) } else { config.node_name.clone() },
@@ -183,6 +198,7 @@ pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings
     let (began, started_at) = (Instant::now(), process::unix_seconds());
     let shared = Shared(Arc::new(Inner { calls, settings, began, started_at }));
     let pages = TowerToHyperService::new(router(shared.clone()));
+    let mut visitors = Visitors::new(Arc::clone(&shared.settings().life));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -192,16 +208,25 @@ pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings
                 continue;
             }
         };
+        let now = shared.settings();
+        let (request_timeout, tls) = (now.request_timeout, now.tls.as_ref().map(|tls| Arc::clone(&tls.borrow())));
+        let Some(visitor) = visitors.enter(now.connections_max) else {
+            // Who speaks TLS could not read it.
+            if tls.is_none() {
+                send_away(stream);
+            }
+            continue;
+        };
         // A small answer must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
         let (shared, pages) = (shared.clone(), pages.clone());
-        let tls = shared.settings().tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
         let service = service_fn(move |request| answer_one(shared.clone(), pages.clone(), request));
         // How a connection ends is its peer's affair.
         tokio::spawn(async move {
-            let Some(tls) = tls else { return speak(stream, service).await };
+            let _here = visitor;
+            let Some(tls) = tls.map(TlsAcceptor::from) else { return speak(stream, service, request_timeout).await };
             match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak(stream, service).await,
+                Ok(Ok(stream)) => speak(stream, service, request_timeout).await,
                 Ok(Err(error)) => log::info!("the admin address: a TLS hand-shake failed: {error}"),
                 Err(_) => log::info!("the admin address: a TLS hand-shake took more than {HANDSHAKE_TIMEOUT:?}"),
             }
@@ -209,11 +234,13 @@ pub async fn serve<F: Fleet>(listener: std::net::TcpListener, fleet: F, settings
     }
 }
 
-async fn speak<S>(stream: impl AsyncRead + AsyncWrite + Unpin, service: S)
+async fn speak<S>(stream: impl AsyncRead + AsyncWrite + Unpin, service: S, request_timeout: Duration)
 where
     S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(request_timeout);
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer_one<F: Fleet>(

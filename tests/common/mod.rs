@@ -105,6 +105,11 @@ impl Server {
         self.log.wait_for(words)
     }
 
+    /// What it has said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
     /// One HTTP request to the admin address: status and body.
     pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
         http(self.admin, method, path, headers, body)

@@ -132,6 +132,7 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
         ("engine.upgrade_timeout", config.engine.upgrade_timeout),
         ("engine.close_timeout", config.engine.close_timeout),
         ("engine.linger_timeout", config.engine.linger_timeout),
+        ("admin.request_timeout", config.admin_request_timeout),
     ];
     for (name, span) in [("client.pong_timeout", client.pong_timeout)].into_iter().chain(spans) {
         let what = format!("{} is less than the step of the timers, {}", show_duration(span), show_duration(TICK));
@@ -159,6 +160,7 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
         ("channel.max_length", config.channel.max_length, 1),
         ("websocket.message_size_limit", engine.message_bytes_max, 128),
         ("engine.connections_max", engine.connections_max as usize, 1),
+        ("admin.connections_max", config.admin_connections_max as usize, 1),
         ("engine.accepts_per_turn", engine.accepts_per_turn as usize, 1),
         ("engine.handshakes_per_turn", engine.handshakes_per_turn as usize, 1),
         ("engine.read_bytes_per_turn", engine.read_bytes_per_turn, 4096),

@@ -68,6 +68,19 @@ pub static SERVER: &[Item<Config>] = &[
     .flag("admin")
     .example("\"127.0.0.1:9000\""),
     item(
+        "admin.connections_max",
+        Unit::Count,
+        |c| &mut c.admin_connections_max,
+        "Connections to the admin address at once; past it new ones are answered with 503 and closed.",
+    ),
+    item(
+        "admin.request_timeout",
+        Unit::Time,
+        |c| &mut c.admin_request_timeout,
+        "Time for a request's head to arrive there, from the connect or from the answer before it, and as much again for its \
+         body; past it the connection closes.",
+    ),
+    item(
         "http_api.key",
         Unit::Secret,
         |c: &mut Config| &mut c.api_key,
