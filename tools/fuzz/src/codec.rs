@@ -1,5 +1,6 @@
 //! RFC 6455 and 7692: the request head, extensions, frames whole and split, and against another reader of them.
 
+use corecast::shard::{client_of as named_by, proxied as proxy};
 use corecast::ws::deflate::{Broken, Deflater, Inflater};
 use corecast::ws::extension::{Allowed, agree};
 use corecast::ws::parse_request;
@@ -25,6 +26,45 @@ pub fn upgrade(data: &[u8]) {
             // For the same reason or another that more bytes show first.
             Err(_) => assert!(whole.is_err()),
         }
+    }
+}
+
+/// The header of a proxy: a verdict stands whatever follows, the header stays within its bound, and the client's bytes
+/// behind it are left alone.
+pub fn proxied(data: &[u8]) {
+    let whole = proxy::decode(data);
+    if let Ok(Some(header)) = whole {
+        assert!(header.bytes <= data.len() && header.bytes <= proxy::HEADER_BYTES_MAX);
+        assert_eq!(proxy::decode(&data[..header.bytes]), whole);
+        assert_eq!(proxy::decode(&data[..header.bytes - 1]), Ok(None));
+    }
+    assert!(whole != Ok(None) || data.len() < proxy::HEADER_BYTES_MAX, "what is not whole has an end");
+    let mut seen = Ok(None);
+    for cut in 0..=data.len().min(2 * proxy::HEADER_BYTES_MAX) {
+        let part = proxy::decode(&data[..cut]);
+        // Once said it is said for good.
+        assert!(seen == Ok(None) || part == seen);
+        seen = part;
+    }
+    assert_eq!(seen, whole);
+}
+
+/// Whom a chain of proxies names: one of the addresses in it, and none that stands left of one that is not trusted.
+pub fn client_of(data: &[u8]) {
+    let Some((first, text)) = data.split_first() else { return };
+    let fields: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let trusted = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(v4) => v4.octets()[0] == 10 || first & 1 != 0,
+        std::net::IpAddr::V6(_) => first & 2 != 0,
+    };
+    let named = named_by(fields.iter().copied(), trusted);
+    // In one field or in several it is the same chain.
+    let joined = fields.join(&b","[..]);
+    assert_eq!(named, named_by([&joined[..]].into_iter(), trusted));
+    // Whatever a client puts before the last address does not change what that says, where it is not trusted.
+    if let Some(named) = named.filter(|&address| !trusted(address)) {
+        let forged = [b"192.0.2.66, ", &joined[..]].concat();
+        assert_eq!(named_by([&forged[..]].into_iter(), trusted), Some(named));
     }
 }
 

@@ -10,6 +10,8 @@ pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
     ("upgrade", codec::upgrade),
+    ("proxied", codec::proxied),
+    ("client_of", codec::client_of),
     ("extension", codec::extension),
     ("frames", codec::frames),
     ("differential", codec::differential),
