@@ -160,9 +160,6 @@ impl EngineLimits {
             mail_bytes_max: self.mail_bytes_max,
             turn_bytes_max: self.turn_bytes_max,
             compression: self.compression,
-            connections_per_address: self.connections_per_address,
-            handshakes_per_address: self.handshakes_per_address,
-            handshakes_per_address_burst: self.handshakes_per_address_burst,
             ..wanted.clone()
         }
     }

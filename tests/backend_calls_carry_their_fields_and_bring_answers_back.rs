@@ -165,19 +165,20 @@ async fn the_runner_hands_each_answer_to_the_connection_that_asked() {
     let backend = Arc::new(backend(&server.url, ProxySettings { concurrency_max: 4, ..ProxySettings::default() }));
     let (sender, calls) = mpsc::channel(8);
     let delivered = RefCell::new(Vec::new());
+    let asked = |call| (Arc::clone(&backend), call);
     let feed = async move {
         for serial in 0..100u32 {
             let mut call = call(Question::Rpc { method: "m".into(), data: serial.to_string().into() });
             (call.shard, call.serial, call.conn.slot) = (ShardId(serial as u16 % 3), serial, serial * 2);
-            sender.send(call).await.unwrap();
+            sender.send(asked(call)).await.unwrap();
         }
         let lost = Question::Keys { subscription: false, kid: "k".into() };
-        sender.send(call(lost)).await.unwrap();
+        sender.send(asked(call(lost))).await.unwrap();
     };
     let deliver = |shard: ShardId, conn: corecast::ids::ConnId, serial, answer| {
         delivered.borrow_mut().push((shard, conn.slot, serial, answer));
     };
-    tokio::join!(feed, backend::run(calls, Arc::clone(&backend), deliver));
+    tokio::join!(feed, backend::run(calls, deliver));
     let mut delivered = delivered.into_inner();
     assert_eq!(delivered.len(), 101);
     let keys = delivered.iter().position(|(.., answer)| *answer == Answer::Failed).expect("there is no key set");

@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use common::raw::upgrade_request;
 use common::tls::{Authority, handshake};
-use common::{Client, KEY, PATIENCE, Server, SocketPath, http};
+use common::{Client, KEY, PATIENCE, Raw, Server, SocketPath, http, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -78,6 +80,7 @@ fn connect(server: &Server, token: &str) -> Result<Client, u16> {
 }
 
 const INVALID_TOKEN: u16 = 3500;
+const NO_TOKEN: u16 = 3501;
 const UNKNOWN_CHANNEL: u64 = 102;
 
 #[test]
@@ -144,11 +147,107 @@ fn what_needs_a_restart_is_named_with_both_values() {
     running.reload(&settings('a', "engine.mail_bytes_max = \"9MiB\"\necho.enabled = true\n"), "applied");
     let said = running.server.wait_for_log("these need a restart");
     assert!(said.contains("echo.enabled (false -> true)") && said.contains("engine.mail_bytes_max ("), "{said}");
-    running.reload(
-        &settings('a', "[client.proxy.connect]\nenabled = true\nendpoint = \"http://127.0.0.1:1/\"\n"),
-        "refused",
+}
+
+/// A backend that gives this answer to every call.
+fn backend(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // A call is small, and comes at once.
+            let _ = stream.read(&mut [0; 8192]);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let body = format!("{{\"result\":{{\"data\":\"{answer}\"}}}}");
+            let _ = stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn backends_come_change_and_go() {
+    let (first, second) = (backend("first"), backend("second"));
+    let one = |url: &str| format!("[rpc.proxy]\nendpoint = \"{url}\"\n[rpc.without_namespace]\nproxy_enabled = true\n");
+    let named = |url: &str| {
+        format!(
+            "[[proxies]]\nname = \"main\"\nendpoint = \"{url}\"\n[[rpc.namespaces]]\nname = \"users\"\n\
+             proxy_enabled = true\nproxy_name = \"main\"\n"
+        )
+    };
+    let mut running = Reloaded::start("backends", &settings('a', &one(&first)));
+    let mut here = connect(&running.server, &token('a')).expect("the key is a");
+    let call = |method: &str| json!({"rpc": {"method": method, "data": {}}});
+    assert_eq!(here.ask(call("x"))["rpc"]["data"], "first");
+    assert_eq!(here.refused(call("users:get")), 104);
+    running.reload(&settings('a', &format!("{}{}", named(&first), one(&second))), "applied");
+    assert_eq!(here.ask(call("x"))["rpc"]["data"], "second");
+    assert_eq!(here.ask(call("users:get"))["rpc"]["data"], "first");
+    running.reload(&settings('a', &named(&first)), "applied");
+    assert_eq!(here.refused(call("x")), 108);
+    assert_eq!(here.ask(call("users:get"))["rpc"]["data"], "first");
+    // What is the same in both goes on with its numbers.
+    assert_eq!(running.server.metric("corecast_backend_calls_total", "proxy=\"main\""), 2);
+}
+
+/// What is answered to one who wants to come in.
+fn knock(server: &Server) -> (String, Raw) {
+    let mut raw = Raw::connect(server);
+    raw.send(upgrade_request("/connection/websocket").as_bytes());
+    let status = raw.head().split(' ').nth(1).expect("a status").to_owned();
+    (status, raw)
+}
+
+#[test]
+fn limits_of_addresses_and_memory_hold_from_then_on() {
+    let mut running = Reloaded::start("door", &settings('a', ""));
+    // Whoever came before the first such limit is not counted.
+    let before: Vec<_> = (0..4).map(|_| knock(&running.server)).collect();
+    running.reload(&settings('a', "limits.exempt = []\nlimits.connections_per_address = 2\n"), "applied");
+    let after: Vec<_> = (0..3).map(|_| knock(&running.server)).collect();
+    assert_eq!(after.iter().map(|(status, _)| status.as_str()).collect::<Vec<_>>(), ["101", "101", "429"]);
+    running.reload(&settings('a', ""), "applied");
+    assert_eq!(knock(&running.server).0, "101");
+    running.reload(&settings('a', "limits.memory_bytes_max = \"1MiB\"\n"), "applied");
+    until(|| "the door stays open".into(), || (knock(&running.server).0 == "503").then_some(()));
+    running.reload(&settings('a', ""), "applied");
+    until(|| "the door stays shut".into(), || (knock(&running.server).0 == "101").then_some(()));
+    drop((before, after));
+}
+
+#[test]
+fn what_clients_were_told_and_what_defaults_hang_on_stays() {
+    let mut running = Reloaded::start("told", &settings('a', ""));
+    running.reload(&settings('a', "client.ping_interval = \"60s\"\n"), "applied");
+    let mut client = Client::fresh(&running.server);
+    assert_eq!(client.ask(json!({"connect": {"token": token('a')}}))["connect"]["ping"], 25);
+    // It is said as long as it is so.
+    running.reload(&settings('a', "client.ping_interval = \"60s\"\nclient.channel_limit = 9\n"), "applied");
+    running.reload(&settings('a', "dev = true\n"), "refused");
+    running.server.wait_for_log("dev (false -> true) needs a restart");
+    let said = running.server.log();
+    let said = said.iter().filter(|line| line.contains("client.ping_interval (\"25s\" -> \"60s\")"));
+    assert_eq!(said.count(), 2);
+    assert_eq!(connect(&running.server, "").err(), Some(NO_TOKEN), "nobody is let in by dev");
+}
+
+#[test]
+fn a_key_that_was_made_at_the_start_stays() {
+    let mut command = common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+    let path = std::env::temp_dir().join(format!("corecast-{}-stdout", std::process::id()));
+    command.env_remove("CORECAST_HTTP_API_KEY");
+    let server = Server::spawn_told(command, &[], std::fs::File::create(&path).expect("a file").into());
+    let key = until(
+        || "no key is told".into(),
+        || {
+            let text = std::fs::read_to_string(&path).expect("it is there");
+            Some(text.split_once("X-API-Key: ")?.1.split_once('\'')?.0.to_owned())
+        },
     );
-    running.server.wait_for_log("backends came or went");
+    std::fs::remove_file(&path).expect("it is there");
+    (0..3).for_each(|_| server.signal(Signal::HUP));
+    server.wait_for_metric("corecast_config_reloads_total", "applied", |n| n > 0);
+    assert_eq!(http(server.admin, "POST", "/api/info", &[("X-API-Key", &key)], "{}").0, 200);
 }
 
 #[test]

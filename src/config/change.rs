@@ -20,19 +20,12 @@ const AT_START: &[&str] = &[
     "grpc_api.port",
     "node.name",
     "echo.enabled",
-    "client.token.jwks_public_endpoint",
-    "client.subscription_token.jwks_public_endpoint",
-    "client.proxy.",
-    "channel.proxy.",
+    "client.ping_interval",
+    "client.pong_timeout",
     "channel.max_length",
-    "rpc.proxy.",
     "tls.ticket_lifetime",
     "tls.early_data",
     "tls.admin",
-    "limits.connections_per_address",
-    "limits.handshakes_per_address",
-    "limits.handshakes_per_address_burst",
-    "limits.memory_bytes_max",
     "handover.",
     "websocket.compression",
     "websocket.compression_min_size",
@@ -89,7 +82,7 @@ pub fn changes(running: &Config, wanted: &Config) -> Changes {
         typed.map(|one| (one.name.clone(), one.clone())).collect()
     };
     let both = (named(&running.proxies), named(&wanted.proxies));
-    sections("proxies", both, PROXY, &mut changes.at_start);
+    sections("proxies", both, PROXY, &mut changes.live);
     changes
 }
 
@@ -149,13 +142,14 @@ mod tests {
             "channel.namespaces[chat].history_ttl",
             "channel.namespaces: gone is gone",
             "channel.namespaces: came is new",
+            "proxies[main].endpoint",
         ];
         let sorted = |mut names: Vec<String>| {
             names.sort();
             names
         };
         assert_eq!(sorted(changes.live), sorted(live.map(str::to_owned).to_vec()));
-        assert_eq!(changes.at_start, ["shards (2 -> 4)", "proxies[main].endpoint"]);
+        assert_eq!(changes.at_start, ["shards (2 -> 4)"]);
         assert_eq!(super::changes(&wanted, &wanted), Changes::default());
     }
 

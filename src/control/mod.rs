@@ -125,14 +125,14 @@ impl Settings {
         }
     }
 
-    /// Of another configuration, for the same process at the same addresses.
-    pub fn renewed(&self, config: &Config) -> Self {
+    /// Of another configuration and its backends, for the same process at the same addresses.
+    pub fn renewed(&self, config: &Config, backend: Arc<backend::Backend>) -> Self {
         Self {
             uid: self.uid.clone(),
             name: self.name.clone(),
             client_tls: self.client_tls,
             tls: self.tls.clone(),
-            backend: self.backend.clone(),
+            backend: Some(backend),
             life: Arc::clone(&self.life),
             ..Self::new(config, self.client)
         }

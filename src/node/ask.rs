@@ -103,9 +103,11 @@ pub enum Ask {
     Health {
         ready: bool,
     },
-    /// A key set was fetched: that of connections, or of subscriptions.
+    /// A key set was fetched: that of connections, or of subscriptions. Where the settings name another endpoint by now it
+    /// is passed over.
     Keys {
         subscription: bool,
+        endpoint: Arc<str>,
         keys: Arc<KeySet>,
     },
 }

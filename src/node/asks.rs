@@ -53,7 +53,7 @@ impl Node {
                 answer(meant.len() as u32);
             }
             Ask::Backend { conn, serial, answer } => self.backend_answered(cx, conn, serial, answer),
-            Ask::Settings { settings } => self.settings = settings,
+            Ask::Settings { settings } => self.decided_anew(settings),
             Ask::Clock { began_unix_ms } => self.began_unix_ms = began_unix_ms,
             Ask::Twin { twin, answer } => {
                 self.twin = twin;
@@ -61,8 +61,10 @@ impl Node {
             }
             Ask::Forwarded { publication } => self.publish_forwarded(cx, &publication),
             Ask::Health { ready } => self.ready = ready,
-            Ask::Keys { subscription, keys } => {
-                *(if subscription { &mut self.keys.subscription } else { &mut self.keys.connection }) = Some(keys);
+            Ask::Keys { subscription, endpoint, keys } => {
+                if *self.settings.key_endpoint(subscription) == *endpoint {
+                    *(if subscription { &mut self.keys.subscription } else { &mut self.keys.connection }) = Some(keys);
+                }
             }
         }
     }

@@ -55,9 +55,12 @@ impl Settings {
         Self::of(config, Arc::new(backend), Arc::default())
     }
 
-    /// Those of another configuration, with the same backends, for a server that runs.
-    pub fn renewed(&self, config: &config::Config) -> Self {
-        Self::of(config, Arc::clone(&self.backend), Arc::clone(&self.shared))
+    /// Those of another configuration and its backends, for a server that runs. Clients were told when pings come, and
+    /// wait for them no longer than that.
+    pub fn renewed(&self, config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
+        let config::Client { ping_interval, pong_timeout, .. } = self.client;
+        let new = Self::of(config, Arc::new(backend), Arc::clone(&self.shared));
+        Self { client: config::Client { ping_interval, pong_timeout, ..new.client }, ..new }
     }
 
     fn of(config: &config::Config, backend: Arc<dyn Fn(Call) -> bool + Send + Sync>, shared: Arc<Shared>) -> Self {
@@ -128,12 +131,32 @@ impl Settings {
         true
     }
 
+    /// Where keys for the tokens of connections, or of subscriptions, are fetched; empty for nowhere.
+    pub fn key_endpoint(&self, subscription: bool) -> &str {
+        let own = self.client.subscription_token().filter(|_| subscription);
+        match (subscription, own) {
+            (true, None) => "",
+            (true, Some(own)) => &own.jwks_public_endpoint,
+            (false, _) => &self.client.token.jwks_public_endpoint,
+        }
+    }
+
     pub fn connect_token(&self, token: &str, keys: &Keys, now_s: u64) -> Result<ConnectGrant, TokenError> {
         self.tokens.connect(token, keys.connection.as_deref(), now_s)
     }
 }
 
 impl Node {
+    /// Other settings hold for whatever is asked from now on. Fetched keys of an endpoint that is not asked any more go.
+    pub(super) fn decided_anew(&mut self, settings: Arc<Settings>) {
+        for (subscription, keys) in [(false, &mut self.keys.connection), (true, &mut self.keys.subscription)] {
+            if settings.key_endpoint(subscription) != self.settings.key_endpoint(subscription) {
+                *keys = None;
+            }
+        }
+        self.settings = settings;
+    }
+
     /// Whether a token may be checked in this turn: signatures of public keys are many times as costly as the others.
     pub(super) fn may_check(&mut self, token: &str, subscription: bool) -> bool {
         let own = self.settings.subscription_tokens.as_ref().filter(|_| subscription);

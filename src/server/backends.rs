@@ -3,9 +3,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::AbortHandle;
 
 use super::fleet::Shards;
 use crate::auth::KeySet;
@@ -17,47 +18,110 @@ use crate::control::keys::{KeyDesk, KeySettings, key_set};
 /// Calls that wait for the control thread; one more fails at once.
 const CALLS_MAX: usize = 4096;
 
-type Task = Pin<Box<dyn Future<Output = ()>>>;
+/// A call, and the backend of the settings that it was asked under: the numbers of proxies are those of its settings.
+type Asked = (Arc<Backend>, Call);
 
 /// Made before the shards are, run once they are there.
 pub struct Backends {
-    calls: Receiver<Call>,
+    calls: Receiver<Asked>,
+    pub desk: Desk,
+}
+
+/// What of the backends changes when the settings are read again.
+pub struct Desk {
+    sender: Sender<Asked>,
     backend: Arc<Backend>,
-    keepers: Vec<Task>,
+    /// Of connections, and of subscriptions.
+    keys: [Option<Arc<Keeper>>; 2],
     shards: Arc<OnceLock<Shards>>,
 }
 
+/// One key set and the task that fetches it, which ends with the last settings that name it.
+struct Keeper {
+    endpoint: Arc<str>,
+    desk: KeyDesk,
+    fetches: Mutex<Fetches>,
+}
+
+enum Fetches {
+    Waiting(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Running(AbortHandle),
+    /// Only for the moment between the two.
+    Neither,
+}
+
+impl Keeper {
+    /// Fetches from now on, if it does not yet.
+    fn begin(&self) {
+        let mut fetches = self.fetches.lock().expect("nobody panics with it");
+        *fetches = match std::mem::replace(&mut *fetches, Fetches::Neither) {
+            Fetches::Waiting(task) => Fetches::Running(tokio::spawn(task).abort_handle()),
+            other => other,
+        };
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Ok(Fetches::Running(task)) = self.fetches.get_mut() {
+            task.abort();
+        }
+    }
+}
+
 impl Backends {
-    /// Also returns the shards' end. Errors: an endpoint that cannot be one.
-    pub fn open(config: &Config) -> Result<(Self, Sender<Call>), SetupError> {
+    /// Errors: an endpoint that cannot be one.
+    pub fn open(config: &Config) -> Result<Self, SetupError> {
         let (sender, calls) = channel(CALLS_MAX);
+        Ok(Self { calls, desk: Desk::new(config, sender, Arc::default(), None)? })
+    }
+
+    /// Its calls, for `Desk::begin` to be called when the shards know the settings.
+    pub fn split(self) -> (Desk, impl Future<Output = ()>) {
+        let told = Arc::clone(&self.desk.shards);
+        let deliver = move |shard, conn, serial, answer: Answer| {
+            if let Some(shards) = told.get() {
+                shards.tell_answer(shard, conn, serial, answer);
+            }
+        };
+        (self.desk, backend::run(self.calls, deliver))
+    }
+}
+
+impl Desk {
+    fn new(
+        config: &Config,
+        sender: Sender<Asked>,
+        shards: Arc<OnceLock<Shards>>,
+        before: Option<&Self>,
+    ) -> Result<Self, SetupError> {
         let client = &config.client;
         let anonymous = client.insecure || client.allow_anonymous_connect_without_token;
         let proxies = config.proxies.iter().map(|proxy| settings(proxy, anonymous)).collect();
-        let shards: Arc<OnceLock<Shards>> = Arc::default();
-        let mut keepers = Vec::new();
-        let mut desk = |subscription: bool, endpoint: &str| -> Result<Option<KeyDesk>, SetupError> {
-            if endpoint.is_empty() {
-                return Ok(None);
+        let keys = |subscription: bool, endpoint: &str| {
+            let same = before.and_then(|desk| desk.keys[usize::from(subscription)].as_ref());
+            match same.filter(|keeper| *keeper.endpoint == *endpoint) {
+                Some(keeper) => Ok(Some(Arc::clone(keeper))),
+                None => keeper(subscription, endpoint, &shards),
             }
-            let section = if subscription { "client.subscription_token" } else { "client.token" };
-            let name = format!("{section}.jwks_public_endpoint");
-            let settings = KeySettings { name, endpoint: endpoint.to_owned(), ..KeySettings::default() };
-            let shards = Arc::clone(&shards);
-            let deliver = move |keys: KeySet| {
-                if let Some(shards) = shards.get() {
-                    shards.tell_keys(subscription, &Arc::new(keys));
-                }
-            };
-            let (desk, keeper) = key_set(settings, KeySet::parse, deliver)?;
-            keepers.push(Box::pin(keeper) as Task);
-            Ok(Some(desk))
         };
-        let connection = desk(false, &client.token.jwks_public_endpoint)?;
+        let connection = keys(false, &client.token.jwks_public_endpoint)?;
         let own = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
-        let subscription = desk(true, own)?;
-        let backend = Arc::new(Backend::new(proxies)?.with_keys(connection, subscription));
-        Ok((Self { calls, backend, keepers, shards }, sender))
+        let keys = [connection, keys(true, own)?];
+        let [connection, subscription] = keys.each_ref().map(|keeper| keeper.as_ref().map(|one| one.desk.clone()));
+        let backend = Backend::after(before.map(|desk| &*desk.backend), proxies)?.with_keys(connection, subscription);
+        Ok(Self { sender, backend: Arc::new(backend), keys, shards })
+    }
+
+    /// For other settings: what is the same in both goes on. Errors: an endpoint that cannot be one.
+    pub fn renewed(&self, config: &Config) -> Result<Self, SetupError> {
+        Self::new(config, self.sender.clone(), Arc::clone(&self.shards), Some(self))
+    }
+
+    /// Where shards with these settings put their calls; false where there is no room.
+    pub fn entrance(&self) -> impl Fn(Call) -> bool + Send + Sync + 'static {
+        let (sender, backend) = (self.sender.clone(), Arc::clone(&self.backend));
+        move |call| sender.try_send((Arc::clone(&backend), call)).is_ok()
     }
 
     /// Who carries the calls out, for its numbers.
@@ -65,25 +129,33 @@ impl Backends {
         Arc::clone(&self.backend)
     }
 
-    /// For ever: carries out calls, keeps the key sets.
-    pub async fn run(self, shards: Shards) {
-        let Self { calls, backend, keepers, shards: told } = self;
-        _ = told.set(shards.clone());
-        let deliver = move |shard, conn, serial, answer: Answer| shards.tell_answer(shard, conn, serial, answer);
-        let calls = backend::run(calls, backend, deliver);
-        let mut keepers: Vec<Task> = keepers;
-        keepers.push(Box::pin(calls));
-        every(keepers).await;
+    /// Key sets are fetched from here on: the shards know the settings.
+    pub fn begin(&self, shards: &Shards) {
+        self.shards.get_or_init(|| shards.clone());
+        self.keys.iter().flatten().for_each(|keeper| keeper.begin());
     }
 }
 
-/// Drives all to their ends, in this task.
-async fn every(mut tasks: Vec<Task>) {
-    std::future::poll_fn(|cx| {
-        tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
-        if tasks.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
+fn keeper(
+    subscription: bool,
+    endpoint: &str,
+    shards: &Arc<OnceLock<Shards>>,
+) -> Result<Option<Arc<Keeper>>, SetupError> {
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    let section = if subscription { "client.subscription_token" } else { "client.token" };
+    let name = format!("{section}.jwks_public_endpoint");
+    let settings = KeySettings { name, endpoint: endpoint.to_owned(), ..KeySettings::default() };
+    let endpoint: Arc<str> = endpoint.into();
+    let (shards, from) = (Arc::clone(shards), Arc::clone(&endpoint));
+    let deliver = move |keys: KeySet| {
+        if let Some(shards) = shards.get() {
+            shards.tell_keys(subscription, &from, &Arc::new(keys));
+        }
+    };
+    let (desk, task) = key_set(settings, KeySet::parse, deliver)?;
+    Ok(Some(Arc::new(Keeper { endpoint, desk, fetches: Mutex::new(Fetches::Waiting(Box::pin(task))) })))
 }
 
 fn settings(proxy: &config::Proxy, anonymous: bool) -> ProxySettings {

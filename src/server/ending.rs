@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::backends::Backends;
 use super::clock;
 use super::fleet::Shards;
 use super::handover::link::Link;
@@ -75,19 +74,21 @@ impl Ears {
 }
 
 /// What the control thread is in charge of.
-pub struct Charge {
+pub struct Charge<C> {
     pub running: Running,
     pub load: Load,
     pub shards: Shards,
     pub doors: Doors,
-    pub backends: Backends,
+    /// Carries out the shards' calls.
+    pub calls: C,
+    pub memory: Watch,
     pub succession: Succession,
 }
 
 /// Returns when all shards were told to stop, with how it came to that.
-pub fn control(ears: Ears, charge: Charge, engine: &Engine<Ask>) -> Ended {
+pub fn control(ears: Ears, charge: Charge<impl Future<Output = ()>>, engine: &Engine<Ask>) -> Ended {
     let Ears { runtime, term, int, hup } = ears;
-    let Charge { running, load, shards, doors, backends, succession } = charge;
+    let Charge { running, load, shards, doors, calls, memory, succession } = charge;
     let client = first_tcp(&engine.bound);
     let admin = running.config.admin;
     runtime.block_on(async {
@@ -98,7 +99,7 @@ pub fn control(ears: Ears, charge: Charge, engine: &Engine<Ask>) -> Ended {
         let settings = Settings {
             client_tls: client.is_some_and(|(place, _)| config.listeners[place].tls),
             tls: running.tls.as_ref().and_then(Tls::admin),
-            backend: Some(backends.caller()),
+            backend: Some(running.desk.caller()),
             life: Arc::clone(&life),
             ..Settings::new(config, client.map(|(_, at)| at))
         };
@@ -111,10 +112,12 @@ pub fn control(ears: Ears, charge: Charge, engine: &Engine<Ask>) -> Ended {
         if let Some(listener) = doors.admin {
             served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, admin)));
         }
-        let reload = Reload { load, shards: shards.clone(), life, running: running.into(), control: told };
+        running.desk.begin(&shards);
+        let (door, shards_too) = (Arc::clone(&engine.door), shards.clone());
+        let reload = Reload { load, shards: shards_too, life, running: running.into(), control: told, door, memory };
         notify::ready();
         let ended = tokio::select! {
-            () = backends.run(shards.clone()) => Ended::InOrder,
+            () = calls => Ended::InOrder,
             () = reload.run(hup) => Ended::InOrder,
             ended = end_when_told(&reload, &shards, Signals { term, int }, heir, served) => ended,
         };

@@ -168,8 +168,8 @@ impl Shards {
     }
 
     /// A key set, to every shard.
-    pub fn tell_keys(&self, subscription: bool, keys: &Arc<KeySet>) {
-        self.owe_all(|| Ask::Keys { subscription, keys: Arc::clone(keys) });
+    pub fn tell_keys(&self, subscription: bool, endpoint: &Arc<str>, keys: &Arc<KeySet>) {
+        self.owe_all(|| Ask::Keys { subscription, endpoint: Arc::clone(endpoint), keys: Arc::clone(keys) });
     }
 
     /// Where the zero of the shards' clock is, to every shard.
@@ -177,10 +177,13 @@ impl Shards {
         self.owe_all(|| Ask::Clock { began_unix_ms });
     }
 
-    /// What the operator decided anew, to every shard.
-    pub fn tell_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineLimits>) {
-        self.owe_all(|| Ask::Settings { settings: Arc::clone(settings) });
-        (0..self.ports.len()).for_each(|index| self.owe_order(index, Order::Limits(Arc::clone(limits))));
+    /// What the operator decided anew, to every shard; waits until each has it in its mailbox.
+    pub async fn tell_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineLimits>) {
+        for port in self.ports.iter() {
+            let settings = Arc::clone(settings);
+            send_when_there_is_room(port.clone(), Order::Limits(Arc::clone(limits))).await;
+            send_when_there_is_room(port.clone(), Order::App(Ask::Settings { settings })).await;
+        }
     }
 
     /// What listeners speak TLS with, to every shard.

@@ -43,7 +43,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let life = Arc::new(Life::default());
     let mut taken = take_over(&config, &life)?;
     let mut doors = start::Doors::open(&config, taken.as_mut())?;
-    let (backends, calls) = backends::Backends::open(&config).map_err(StartError::Backend)?;
+    let backends = backends::Backends::open(&config).map_err(StartError::Backend)?;
     let mut limits = config.engine.clone();
     limits.bytes_dry_run = config.client.rate_limit_dry_run;
     // No shard can have more connections than there are descriptors: what is reserved for them follows.
@@ -59,7 +59,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let homes = Homes::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let link = taken.as_ref().map(|taken| Arc::clone(&taken.link));
     let twin = link.clone().map(|link| link as Arc<dyn Twin>);
-    let settings = Settings { twin, ..Settings::new(&config, move |call| calls.try_send(call).is_ok()) };
+    let settings = Settings { twin, ..Settings::new(&config, backends.desk.entrance()) };
     let (node, echo) = (Arc::new(settings), config.echo);
     let make = {
         let (homes, shards, settings) = (homes.clone(), cores.len(), Arc::clone(&node));
@@ -76,12 +76,13 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     }
     start::greet(&config, &engine.bound, &doors, &cores, files);
     let shards = Shards::new(std::mem::take(&mut engine.ports), homes, link);
-    if let Some(watch) = memory::Watch::new(&config, Arc::clone(&engine.door)) {
-        ears.watch(watch);
-    }
+    let memory = memory::Watch::new(&config, Arc::clone(&engine.door));
+    ears.watch(memory.clone());
     let succession = Succession { taken, sockets: std::mem::take(&mut engine.sockets), life };
-    let running = Running { config, node, limits: Arc::new(limits), tls: doors.tls.take() };
-    let ended = ending::control(ears, Charge { running, load, shards, doors, backends, succession }, &engine);
+    let (desk, calls) = backends.split();
+    let (started, limits, tls) = (config.clone(), Arc::new(limits), doors.tls.take());
+    let running = Running { config, started, desk, node, limits, tls };
+    let ended = ending::control(ears, Charge { running, load, shards, doors, calls, memory, succession }, &engine);
     engine.join();
     Ok(ended)
 }

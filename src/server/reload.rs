@@ -13,7 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
+use super::backends::Desk;
 use super::fleet::Shards;
+use super::memory::Watch;
 use super::notify;
 use super::tls::Tls;
 use crate::config::{self, Changes, Config, Faults};
@@ -21,6 +23,7 @@ use crate::control;
 use crate::control::life::Life;
 use crate::limits::EngineLimits;
 use crate::node::Settings;
+use crate::shard::Door;
 
 /// Reads the settings from their sources, as at the start.
 pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Faults>>;
@@ -32,11 +35,16 @@ pub struct Reload {
     pub life: Arc<Life>,
     pub running: RefCell<Running>,
     pub control: watch::Sender<Arc<control::Settings>>,
+    pub door: Arc<Door>,
+    pub memory: Watch,
 }
 
 /// What holds now.
 pub struct Running {
     pub config: Config,
+    /// Of the start: what needs a restart is said as long as it is different from this.
+    pub started: Config,
+    pub desk: Desk,
     pub node: Arc<Settings>,
     pub limits: Arc<EngineLimits>,
     pub tls: Option<Tls>,
@@ -48,7 +56,7 @@ impl Reload {
         self.life.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
         while hup.recv().await.is_some() {
             notify::reloading();
-            match self.reload() {
+            match self.reload().await {
                 Ok(()) => {
                     self.life.reloads_applied.fetch_add(1, Ordering::Relaxed);
                     self.life.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
@@ -73,31 +81,47 @@ impl Reload {
     }
 
     /// Errors: why nothing was changed, a line for each reason.
-    fn reload(&self) -> Result<(), String> {
-        let (wanted, remarks) = (self.load)().map_err(text)?;
-        let mut running = self.running.borrow_mut();
-        let changes = config::changes(&running.config, &wanted);
-        let names = |config: &Config| config.proxies.iter().map(|proxy| proxy.name.clone()).collect::<Vec<_>>();
-        if names(&running.config) != names(&wanted) {
-            return Err("backends came or went (proxies and the sections with proxy): that needs a restart".into());
-        }
-        let tls = match (&mut running.tls, wanted.tls.cert_pem_file.is_empty()) {
+    async fn reload(&self) -> Result<(), String> {
+        let (mut wanted, remarks) = (self.load)().map_err(text)?;
+        let changes = self.judge(&mut wanted)?;
+        // What can fail comes first, and the certificates last of that, so that all is changed or nothing.
+        let desk = self.running.borrow().desk.renewed(&wanted).map_err(text)?;
+        let tls = match (&mut self.running.borrow_mut().tls, wanted.tls.cert_pem_file.is_empty()) {
             (Some(tls), false) => Some(tls.reload(&wanted.tls).map_err(text)?),
             _ => None,
         };
-        remarks.iter().for_each(|remark| log::warn!("{remark}"));
         let limits = EngineLimits { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
-        running.limits = Arc::new(running.limits.renewed(&limits));
-        running.node = Arc::new(running.node.renewed(&wanted));
-        self.shards.tell_settings(&running.node, &running.limits);
+        let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
+        let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
+        remarks.iter().for_each(|remark| log::warn!("{remark}"));
+        self.door.limit_addresses(&limits);
+        self.memory.set(&wanted);
+        self.shards.tell_settings(&node, &limits).await;
         if let Some(tls) = &tls {
             self.shards.tell_tls(tls);
         }
-        let renewed = self.control.borrow().renewed(&wanted);
+        let renewed = self.control.borrow().renewed(&wanted, desk.caller());
         self.control.send_replace(Arc::new(renewed));
+        // The shards know by now of which endpoints they are to expect keys.
+        desk.begin(&self.shards);
         say(&changes, tls.is_some());
-        running.config = wanted;
+        let mut running = self.running.borrow_mut();
+        (running.config, running.node, running.limits, running.desk) = (wanted, node, limits, desk);
         Ok(())
+    }
+
+    /// What is different. Errors: why it cannot be taken over at all.
+    fn judge(&self, wanted: &mut Config) -> Result<Changes, String> {
+        let Running { config, started, .. } = &*self.running.borrow();
+        // Defaults hang on it, among them who is let in.
+        if config.dev != wanted.dev {
+            return Err(format!("dev ({} -> {}) needs a restart", config.dev, wanted.dev));
+        }
+        if config.api_key_generated && wanted.api_key_generated {
+            wanted.api_key.clone_from(&config.api_key);
+        }
+        let live = config::changes(config, wanted).live;
+        Ok(Changes { live, at_start: config::changes(started, wanted).at_start })
     }
 }
 

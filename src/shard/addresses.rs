@@ -18,7 +18,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::Millis;
 use crate::limits::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX};
@@ -37,7 +37,7 @@ const _: () = assert!(ADDRESS_BURST_S_MAX as u64 * 1000 * UNITS < 1 << (TIME_BIT
 const ENTRIES_MIN: usize = 4096;
 const ENTRIES_MAX: usize = 1 << 22;
 
-/// What one address may have; 0 is no limit.
+/// What one address may have; 0 is no limit. May change while the table is in use.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct PerAddress {
     pub connections: u32,
@@ -69,28 +69,36 @@ pub struct Addresses {
     entries: Box<[AtomicU64]>,
     lines: usize,
     key: RandomState,
-    limit: PerAddress,
+    /// Connections; 0 is no limit.
+    most: AtomicU32,
     /// Of one handshake, and of a burst, in units of time.
-    cost: u64,
-    room: u64,
+    cost: AtomicU64,
+    room: AtomicU64,
 }
 
 impl Addresses {
-    /// None where neither is limited. `connections_max` are those of the whole process.
-    pub fn new(limit: PerAddress, connections_max: usize) -> Option<Self> {
-        if limit == PerAddress::default() {
-            return None;
-        }
+    /// `connections_max` are those of the whole process.
+    pub fn new(limit: PerAddress, connections_max: usize) -> Self {
         let entries = (2 * connections_max).next_power_of_two().clamp(ENTRIES_MIN, ENTRIES_MAX);
-        let cost = (1000 * UNITS).checked_div(u64::from(limit.handshakes_per_second)).map_or(0, |cost| cost.max(1));
-        Some(Self {
+        let table = Self {
             entries: (0..entries).map(|_| AtomicU64::new(0)).collect(),
             lines: entries / WAYS,
             key: RandomState::new(),
-            limit,
-            cost,
-            room: (cost * u64::from(limit.burst.max(1))).min(u64::from(ADDRESS_BURST_S_MAX) * 1000 * UNITS),
-        })
+            most: AtomicU32::new(0),
+            cost: AtomicU64::new(0),
+            room: AtomicU64::new(0),
+        };
+        table.set(limit);
+        table
+    }
+
+    /// Holds for who comes from now on.
+    pub fn set(&self, limit: PerAddress) {
+        let cost = (1000 * UNITS).checked_div(u64::from(limit.handshakes_per_second)).map_or(0, |cost| cost.max(1));
+        let room = (cost * u64::from(limit.burst.max(1))).min(u64::from(ADDRESS_BURST_S_MAX) * 1000 * UNITS);
+        self.most.store(limit.connections, Relaxed);
+        self.cost.store(cost, Relaxed);
+        self.room.store(room, Relaxed);
     }
 
     /// A connection of `address` comes.
@@ -130,13 +138,16 @@ impl Addresses {
     /// The entry with one connection and one handshake more.
     fn count(&self, word: u64, now: Millis) -> Result<u64, Entered> {
         let connections = connections_of(word);
-        let most = if self.limit.connections == 0 { ADDRESS_CONNECTIONS_MAX } else { self.limit.connections };
+        let most = match self.most.load(Relaxed) {
+            0 => ADDRESS_CONNECTIONS_MAX,
+            most => most,
+        };
         if connections >= u64::from(most) {
             return Err(Entered::TooMany);
         }
         let now = now * UNITS;
-        let debt = self.debt(word, now) + self.cost;
-        if debt > self.room {
+        let debt = self.debt(word, now) + self.cost.load(Relaxed);
+        if debt > self.room.load(Relaxed) {
             return Err(Entered::TooFast);
         }
         Ok(((word & !TIME_MASK) + (1 << TIME_BITS)) | ((now + debt) & TIME_MASK))
@@ -145,7 +156,7 @@ impl Addresses {
     /// How far the entry's time is ahead of now.
     fn debt(&self, word: u64, now_units: u64) -> u64 {
         let ahead = (word & TIME_MASK).wrapping_sub(now_units) & TIME_MASK;
-        if ahead <= self.room { ahead } else { 0 }
+        if ahead <= self.room.load(Relaxed) { ahead } else { 0 }
     }
 
     fn is_free(&self, word: u64, now: Millis) -> bool {
@@ -185,7 +196,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn table(connections: u32, handshakes_per_second: u32, burst: u32) -> Addresses {
-        Addresses::new(PerAddress { connections, handshakes_per_second, burst }, 1000).expect("something is limited")
+        Addresses::new(PerAddress { connections, handshakes_per_second, burst }, 1000)
     }
 
     fn v4(n: u32) -> IpAddr {
@@ -217,6 +228,19 @@ mod tests {
             let later = (0..9).filter(|_| table.enter(v4(1), now + 200) != Entered::TooFast).count();
             assert_eq!(later, 2, "{now}");
         }
+    }
+
+    #[test]
+    fn other_limits_hold_for_who_comes_next() {
+        let table = table(1, 0, 0);
+        seat(table.enter(v4(1), 0));
+        assert_eq!(table.enter(v4(1), 0), Entered::TooMany);
+        table.set(PerAddress { connections: 2, handshakes_per_second: 1, burst: 1 });
+        let second = seat(table.enter(v4(1), 0));
+        table.leave(second);
+        assert_eq!(table.enter(v4(1), 0), Entered::TooFast);
+        table.set(PerAddress::default());
+        (0..5).for_each(|_| assert_ne!(seat(table.enter(v4(1), 0)), Seat::NONE));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! where his address is known then; behind a proxy, when it is.
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::Millis;
@@ -16,19 +17,31 @@ const LAG_WINDOW: Millis = 500;
 
 /// Shared by all shards.
 pub struct Door {
-    addresses: Option<Addresses>,
+    /// Made when an address is first limited: nobody pays for it before.
+    addresses: OnceLock<Addresses>,
+    /// Of the whole process.
+    connections_max: usize,
     memory_full: AtomicBool,
 }
 
 impl Door {
     /// `connections_max` are those of the whole process.
     pub fn new(limits: &EngineLimits, connections_max: usize) -> Self {
-        let per_address = PerAddress {
+        let door = Self { addresses: OnceLock::new(), connections_max, memory_full: AtomicBool::new(false) };
+        door.limit_addresses(limits);
+        door
+    }
+
+    /// What one address may have from now on. Who came before the first such limit is not counted for it.
+    pub fn limit_addresses(&self, limits: &EngineLimits) {
+        let limit = PerAddress {
             connections: limits.connections_per_address,
             handshakes_per_second: limits.handshakes_per_address,
             burst: limits.handshakes_per_address_burst,
         };
-        Self { addresses: Addresses::new(per_address, connections_max), memory_full: AtomicBool::new(false) }
+        if limit.connections > 0 || limit.handshakes_per_second > 0 || self.counts() {
+            self.addresses.get_or_init(|| Addresses::new(limit, self.connections_max)).set(limit);
+        }
     }
 
     /// The control thread's word: nobody new while it stands.
@@ -41,15 +54,15 @@ impl Door {
     }
 
     pub(super) fn counts(&self) -> bool {
-        self.addresses.is_some()
+        self.addresses.get().is_some()
     }
 
     pub(super) fn enter(&self, address: IpAddr, now: Millis) -> Entered {
-        self.addresses.as_ref().map_or(Entered::Seated(Seat::NONE), |addresses| addresses.enter(address, now))
+        self.addresses.get().map_or(Entered::Seated(Seat::NONE), |addresses| addresses.enter(address, now))
     }
 
     pub(super) fn leave(&self, seat: Seat) {
-        if let Some(addresses) = &self.addresses {
+        if let Some(addresses) = self.addresses.get() {
             addresses.leave(seat);
         }
     }

@@ -58,11 +58,16 @@ impl Server {
         Self::spawn(command, settings)
     }
 
-    pub fn spawn(mut command: Command, settings: &[(&str, &str)]) -> Self {
+    pub fn spawn(command: Command, settings: &[(&str, &str)]) -> Self {
+        Self::spawn_told(command, settings, Stdio::null())
+    }
+
+    /// With a place for what it says on stdout.
+    pub fn spawn_told(mut command: Command, settings: &[(&str, &str)], stdout: Stdio) -> Self {
         for (name, value) in settings {
             command.env(format!("CORECAST_{}", name.to_uppercase().replace('.', "_")), value);
         }
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the program runs");
         let log = Log::of(child.stderr.take().expect("stderr is piped"));
         let client = log.wait_for("clients connect to ");
         let admin = log.wait_for("admin address: http");

@@ -67,11 +67,22 @@ enum Admitted {
 impl Backend {
     /// Checks the settings; asks nobody yet.
     pub fn new(proxies: Vec<ProxySettings>) -> Result<Self, SetupError> {
+        Self::after(None, proxies)
+    }
+
+    /// The same, where what is in `before` with the same settings goes on as it is, with its calls, its circuit and its
+    /// numbers.
+    pub fn after(before: Option<&Self>, proxies: Vec<ProxySettings>) -> Result<Self, SetupError> {
         let https = |endpoint: &str| endpoint.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
         let https = proxies.iter().any(|proxy| https(&proxy.endpoint));
         let idle = proxies.iter().map(|proxy| proxy.concurrency_max).max().unwrap_or(0).min(IDLE_CONNECTIONS_MAX);
         let client = client(https, 0, idle)?;
-        let proxies = proxies.into_iter().map(|settings| Proxy::new(settings, client.clone()).map(Arc::new));
+        let same =
+            |settings: &ProxySettings| before?.proxies.iter().find(|proxy| proxy.settings() == settings).cloned();
+        let proxies = proxies.into_iter().map(|settings| match same(&settings) {
+            Some(proxy) => Ok(proxy),
+            None => Proxy::new(settings, client.clone()).map(Arc::new),
+        });
         Ok(Self { proxies: proxies.collect::<Result<_, _>>()?, keys: [None, None] })
     }
 
@@ -124,15 +135,15 @@ impl Admitted {
     }
 }
 
-/// Carries out the shards' calls until their senders are gone and the last one is answered. Each runs on its own; how
+/// Carries out the shards' calls, each with the backend of the settings that it was asked under, until their senders are gone and the last one is answered. Each runs on its own; how
 /// many there are at once is bounded by the proxies' places and queues. `deliver` hands an answer to the shard.
-pub async fn run(mut calls: Receiver<Call>, backend: Arc<Backend>, deliver: impl Fn(ShardId, ConnId, u32, Answer)) {
+pub async fn run(mut calls: Receiver<(Arc<Backend>, Call)>, deliver: impl Fn(ShardId, ConnId, u32, Answer)) {
     let mut under_way = JoinSet::new();
     let mut more = true;
     while more || !under_way.is_empty() {
         tokio::select! {
             call = calls.recv(), if more => match call {
-                Some(call) => match backend.admit(&call) {
+                Some((backend, call)) => match backend.admit(&call) {
                     Some(admitted) => drop(under_way.spawn(async move {
                         let answer = admitted.carry_out(&call).await;
                         (call, answer)

@@ -74,6 +74,10 @@ impl Proxy {
         })
     }
 
+    pub fn settings(&self) -> &ProxySettings {
+        &self.settings
+    }
+
     pub fn snapshot(&self) -> ProxySnapshot {
         let state = self.state();
         ProxySnapshot { open: state.breaker.is_open(), ..state.counts.clone() }

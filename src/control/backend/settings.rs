@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::backend::Answer;
 
 /// One proxy. Plain data: whoever reads the configuration fills it field by field over the default.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ProxySettings {
     /// In log lines and metrics. The endpoint is in neither: it may carry a secret.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct ProxySettings {
 }
 
 /// Between two tries: doubled from `min` up to `max`, and of that a random part, so that tries do not march in step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Backoff {
     pub min: Duration,
     pub max: Duration,
@@ -48,7 +48,7 @@ pub struct Backoff {
     pub jitter: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BreakerSettings {
     /// Failures in a row that open the circuit; 0 for never.
     pub failures_to_open: u32,
