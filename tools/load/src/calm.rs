@@ -16,7 +16,14 @@ fn dialect(protocol: Protocol) -> Dialect {
     Dialect { protocol, ..Dialect::default() }
 }
 
-fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
+/// What connections that only greet say, without tokens.
+pub fn plan(url: &str, protocol: Protocol, channel: Option<String>) -> Result<Plan, Refusal> {
+    let target = Target::parse(url).map_err(Refusal)?;
+    let channel = channel.filter(|_| protocol == Protocol::Centrifuge);
+    Ok(Plan { target, dialect: dialect(protocol), channel, own_channel: false, close: false })
+}
+
+pub fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
     let workers = usize::from(common.threads);
     let scene = |&(first, count): &(usize, usize)| {
         // A storm at a rate is not slowed down by what is still on its way.
@@ -27,7 +34,7 @@ fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) ->
     run::crew(Control::new(workers), shares(total, workers).iter().map(scene).collect(), common)
 }
 
-fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
+pub fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
     for (worker, (_, count)) in shares(total, usize::from(common.threads)).into_iter().enumerate() {
         crew.allow(worker, count);
     }

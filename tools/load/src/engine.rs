@@ -62,6 +62,15 @@ struct Link {
     stage: Stage,
     carry: Vec<u8>,
     tx: Vec<u8>,
+    /// Nothing is read from it any more; only its end is noticed.
+    deaf: bool,
+}
+
+/// A ready connection that the server ended, by the code of its close frame (1006: there was none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub at: u64,
+    pub code: u16,
 }
 
 /// The hands of a scene.
@@ -73,11 +82,17 @@ pub struct Io {
     pub tally: Tally,
     /// Close codes that servers sent; 1006 stands for an end without a close frame.
     pub closes: BTreeMap<u16, u64>,
+    /// The same one by one.
+    pub endings: Vec<Ending>,
     /// Connections that never became ready, or that we ended for a fault of the server, by reason.
     pub errors: BTreeMap<String, u64>,
     /// When each connection was begun (or, at a rate, should have been).
     pub born: Vec<u64>,
     opening: usize,
+    /// Whether the connection whose end the scene is being told of had been ready.
+    pub was_ready: bool,
+    /// Connections that are gone and are to be begun anew.
+    again: Vec<usize>,
     scratch: Vec<u8>,
 }
 
@@ -131,6 +146,26 @@ impl Io {
         self.links[id].is_some()
     }
 
+    /// Gives each whole message in `bytes` to `each` and answers control frames; gives the number of bytes dealt with.
+    pub fn messages(
+        &mut self,
+        id: usize,
+        bytes: &[u8],
+        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), Fault>,
+    ) -> Result<usize, Fault> {
+        let mut at = 0;
+        while let Some(header) = frame::header(&bytes[at..])? {
+            let Some(whole) = bytes.get(at..at + header.total()) else { break };
+            at += header.total();
+            if header.is_control() {
+                self.control(id, header, &whole[header.head..]);
+            } else {
+                each(self, &whole[header.head..])?;
+            }
+        }
+        Ok(at)
+    }
+
     /// Answers a control frame. A close is noted by its code and answered; the server then ends the connection.
     pub fn control(&mut self, id: usize, header: Header, payload: &[u8]) {
         match header.opcode {
@@ -140,10 +175,7 @@ impl Io {
                 self.send_frame(id, frame::CLOSE, payload.get(..2).unwrap_or_default());
                 let Some(link) = self.links[id].as_mut() else { return };
                 match std::mem::replace(&mut link.stage, Stage::Closing) {
-                    Stage::Ready => {
-                        *self.closes.entry(code).or_default() += 1;
-                        self.tally.closed += 1;
-                    }
+                    Stage::Ready => self.ended(code),
                     Stage::Closing => {}
                     _ => {
                         let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
@@ -153,6 +185,25 @@ impl Io {
             }
             _ => {}
         }
+    }
+
+    /// Begins connection `id`, which is gone, anew at the end of the turn.
+    pub fn again(&mut self, id: usize) {
+        debug_assert!(self.links[id].is_none());
+        self.again.push(id);
+    }
+
+    /// Reads nothing of connection `id` from now on, as a client that hangs.
+    pub fn deafen(&mut self, id: usize) {
+        if let Some(link) = self.links[id].as_mut() {
+            link.deaf = true;
+        }
+    }
+
+    fn ended(&mut self, code: u16) {
+        *self.closes.entry(code).or_default() += 1;
+        self.endings.push(Ending { at: self.now, code });
+        self.tally.closed += 1;
     }
 
     /// Ends connection `id` by a reset, as a client that is done.
@@ -224,9 +275,12 @@ impl Engine {
             now: now(),
             tally: Tally::default(),
             closes: BTreeMap::new(),
+            endings: Vec::new(),
             errors: BTreeMap::new(),
             born: vec![0; self.pace.total],
             opening: 0,
+            was_ready: false,
+            again: Vec::new(),
             scratch: Vec::new(),
         };
         let mut events = Events::with_capacity(EVENTS);
@@ -285,6 +339,15 @@ impl Engine {
         if self.begun == 0 {
             self.started = io.now;
         }
+        // Those that fail at once wait for the next turn.
+        for id in std::mem::take(&mut io.again) {
+            if io.opening >= self.pace.concurrency {
+                io.again.push(id);
+                continue;
+            }
+            io.born[id] = io.now;
+            self.begin(io, scene, id)?;
+        }
         while self.begun < allowed && io.opening < self.pace.concurrency {
             let id = self.begun;
             if !scene.make_room(io, id) {
@@ -299,18 +362,27 @@ impl Engine {
                 io.born[id] = at;
             }
             self.begun += 1;
-            io.opening += 1;
-            let (target, number) = scene.target(id);
-            match net::connect(target.addr, net::source(target.addr, number)) {
-                Ok(mut socket) => {
-                    self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
-                    let (carry, tx) = (Vec::new(), Vec::new());
-                    io.links[id] = Some(Link { socket, stage: Stage::Connecting, carry, tx });
-                }
-                Err(e) => io.failed(format!("connect: {}", e.kind())),
-            }
+            self.begin(io, scene, id)?;
         }
         Ok(None)
+    }
+
+    fn begin<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) -> io::Result<()> {
+        io.opening += 1;
+        let (target, number) = scene.target(id);
+        match net::connect(target, number) {
+            Ok(mut socket) => {
+                self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
+                let (carry, tx) = (Vec::new(), Vec::new());
+                io.links[id] = Some(Link { socket, stage: Stage::Connecting, carry, tx, deaf: false });
+            }
+            Err(e) => {
+                io.was_ready = false;
+                io.failed(format!("connect: {}", e.kind()));
+                scene.closed(io, id);
+            }
+        }
+        Ok(())
     }
 
     fn writable<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
@@ -342,6 +414,11 @@ impl Engine {
             let Some(link) = io.links[id].as_mut() else { return };
             if link.stage == Stage::Connecting {
                 return;
+            }
+            if link.deaf {
+                return if ended {
+                    self.gone(io, scene, id, "closed by the server")
+                };
             }
             let carried = link.carry.len();
             if carried + RECEIVE_BYTES / 4 > self.rx.len() {
@@ -393,6 +470,7 @@ impl Engine {
     /// The server broke the protocol, or said what it must not: we end the connection and note why.
     fn broken<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, fault: &Fault) {
         let Some(link) = io.links[id].take() else { return };
+        io.was_ready = link.stage >= Stage::Ready;
         match link.stage {
             Stage::Closing => {}
             Stage::Ready => {
@@ -406,12 +484,10 @@ impl Engine {
 
     fn gone<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, why: &str) {
         let Some(link) = io.links[id].take() else { return };
+        io.was_ready = link.stage >= Stage::Ready;
         match link.stage {
             Stage::Closing => {}
-            Stage::Ready => {
-                *io.closes.entry(1006).or_default() += 1;
-                io.tally.closed += 1;
-            }
+            Stage::Ready => io.ended(1006),
             _ => io.failed(why.to_string()),
         }
         scene.closed(io, id);

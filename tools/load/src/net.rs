@@ -16,6 +16,8 @@ const PER_SOURCE: usize = 8_000;
 pub struct Target {
     pub addr: SocketAddr,
     pub request: Vec<u8>,
+    /// Bytes of the kernel's receive buffer, where it is not left to the kernel.
+    pub receive_buffer: Option<usize>,
 }
 
 /// A URL, taken apart.
@@ -45,10 +47,15 @@ impl Place {
 }
 
 impl Target {
+    /// A place where we connect and ask for no upgrade.
+    pub fn silent(addr: SocketAddr) -> Self {
+        Self { addr, request: Vec::new(), receive_buffer: None }
+    }
+
     /// Where `ws://host[:port][/path]` is.
     pub fn parse(url: &str) -> Result<Self, String> {
         let Place { host, path, addr } = Place::parse(url, "ws://")?;
-        Ok(Self { addr, request: frame::request(&host, &path) })
+        Ok(Self { addr, request: frame::request(&host, &path), receive_buffer: None })
     }
 }
 
@@ -63,11 +70,16 @@ pub fn source(target: SocketAddr, n: usize) -> Option<IpAddr> {
         .then(|| IpAddr::V4(Ipv4Addr::new(127, 0, (block / 250) as u8, (block % 250 + 1) as u8)))
 }
 
-/// Begins to connect. The result is writable once that succeeded or failed.
-pub fn connect(addr: SocketAddr, source: Option<IpAddr>) -> io::Result<mio::net::TcpStream> {
+/// Begins to connect as the n-th connection. The result is writable once that succeeded or failed.
+pub fn connect(target: &Target, n: usize) -> io::Result<mio::net::TcpStream> {
+    let addr = target.addr;
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(ip) = source {
+    if let Some(bytes) = target.receive_buffer {
+        // Before the connect, since the window's scale is agreed on then.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(ip) = source(addr, n) {
         // The port is chosen at connect, by the whole 4-tuple, instead of at bind.
         nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(ip, 0).into())?;

@@ -28,22 +28,31 @@ struct Server {
 
 impl Server {
     fn start(name: &str) -> Self {
+        Self::start_with(name, &json!({}), &[])
+    }
+
+    /// With more settings, and more words on the command line.
+    fn start_with(name: &str, more: &Value, words: &[&str]) -> Self {
         let options = json!({
             "presence": true, "history_size": 100, "history_ttl": "300s",
             "allow_recovery": true, "allow_positioning": true,
             "allow_subscribe_for_client": true, "allow_publish_for_client": true,
         });
         let bare = json!({"name": "bare", "allow_subscribe_for_client": true, "allow_publish_for_client": true});
-        let config = json!({
+        let mut config = json!({
             "client": {"token": {"hmac_secret_key": "the-secret"}},
             "http_api": {"key": "the-key"},
             "channel": {"without_namespace": options, "namespaces": [bare]},
         });
+        let more = more.as_object().unwrap().clone();
+        config.as_object_mut().unwrap().extend(more);
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
         std::fs::write(&file, config.to_string()).unwrap();
         let mut child = Command::new(program())
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1", "--config"])
+            .args(["serve", "--shards", "1", "--listen", "127.0.0.1:0", "--config"])
             .arg(file)
+            .args(if words.contains(&"--admin") { &[][..] } else { &["--admin", "127.0.0.1:0"] })
+            .args(words)
             .env_clear()
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -175,4 +184,66 @@ fn a_storm_into_channels_without_history_is_refused() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("bare:x0"), "{output:?}");
+}
+
+/// Settings without tokens: whoever comes is let in.
+fn open_to_all() -> Value {
+    json!({"client": {"allow_anonymous_connect_without_token": true}})
+}
+
+#[test]
+fn abusers_beside_a_fanout_are_kept_at_their_number_and_honest_subscribers_get_everything() {
+    let server = Server::start_with(
+        "abuse",
+        &json!({
+            "client": {"allow_anonymous_connect_without_token": true}, "engine": {"upgrade_timeout": "300ms"},
+        }),
+        &[],
+    );
+    let url = server.url();
+    let usual = ["fanout", &url, "-n", "20", "--window", "4", "--duration", "2", "--warmup", "0.1"];
+    let (_, result) = server.load(&[&usual[..], &["--half-open", "50", "--never-read", "5"]].concat());
+    assert_eq!(faults(&result), [""; 0], "{result}");
+    assert!(result["half_open_cut"].as_u64().unwrap() >= 50, "each was cut and came again: {result}");
+    assert_eq!(result["half_open_refused"], 0);
+    assert!(result["server_rss_peak"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_drain_is_told_second_by_second_with_its_codes() {
+    let server = Server::start_with(
+        "drain",
+        &json!({
+            "client": {"allow_anonymous_connect_without_token": true}, "shutdown": {"window": "3s", "timeout": "20s"},
+        }),
+        &[],
+    );
+    let (code, result) = server.load(&["drain", &server.url(), "-c", "90"]);
+    assert_eq!((code, &result["without_frame"]), (0, &json!(0)), "{result}");
+    let closes = result["closes_by_second"].as_array().unwrap();
+    assert_eq!(closes.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(), 90, "{result}");
+    assert!(result["unevenness"].is_number(), "{result}");
+}
+
+#[test]
+fn a_restart_under_load_is_followed_to_the_last_number() {
+    let socket = std::env::temp_dir().join(format!("load-{}.sock", std::process::id()));
+    let mut more = open_to_all();
+    more["handover"] = json!({"socket": socket});
+    more["shutdown"] = json!({"window": "1s"});
+    let first = Server::start_with("restart", &more, &[]);
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (url, apis) = (first.url(), [first.admin, admin].map(|admin| format!("http://{admin}/api")));
+    let args = ["restart", &url, "-n", "10", "--newcomers", "50", "--rate", "50", "--duration", "6"];
+    let args = [&args[..], &["--key-env", "KEY", "--api", &apis[0], "--api", &apis[1]]].concat();
+    let (code, result) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| first.load(&args));
+        let next = Server::start_with("restart", &more, &["--takeover", "--admin", &admin.to_string()]);
+        let found = load.join().unwrap();
+        drop(next);
+        found
+    });
+    assert_eq!(code, 0, "{result}");
+    assert_eq!((&result["came_back"], &result["newcomers_failed"]), (&json!(10), &json!(0)), "{result}");
+    assert!(result["publications_2"]["acknowledged"].as_u64().unwrap() > 0, "{result}");
 }
