@@ -1,11 +1,13 @@
 //! Peers that do what no honest one does: handshakes that never end, and subscribers that never read.
 //!
 //! A crew of its own with one worker, so that honest subscribers are timed by workers that have nothing to do with these. Half of
-//! the half-open connections say nothing, the others half a head. Whoever is cut by the server comes again at once, so that
-//! their number stays; how often that was is reported.
+//! the half-open connections say nothing, the others half a head. Those that the server cuts come again at once, so that their
+//! number stays; how often that was is reported. Who never reads does not even notice that it was cut, since the end waits behind
+//! what it did not read: so each gives up after a while and comes again.
 //! Invariant: connections `0..half_open` are half-open, the others subscribe and then stop reading.
 
 use crate::args::{self, Common};
+use crate::clock::SECOND;
 use crate::crew::{Control, Crew, Phase};
 use crate::dialect::{self, Dialect, Note};
 use crate::engine::{Io, Pace, Scene};
@@ -14,12 +16,15 @@ use crate::frame::{self, Fault};
 use crate::net::Target;
 use crate::report::Report;
 use crate::run::{self, Refusal};
+use std::collections::VecDeque;
 
 /// Bytes of the kernel's receive buffer of one who never reads: little is hidden in it.
 const DEAF_BUFFER_BYTES: usize = 4096;
 /// Seconds over which the first half-open handshakes are begun. Those that the server cuts come again at once, so that they
 /// stay spread like this, as those of strangers would be.
 const SPREAD_SECONDS: f64 = 4.0;
+/// Nanoseconds after which one who never reads gives up.
+const DEAF_FOR: u64 = 5 * SECOND;
 
 pub struct Abuser {
     half_open: usize,
@@ -29,8 +34,10 @@ pub struct Abuser {
     half_head: Vec<u8>,
     dialect: Dialect,
     channel: String,
-    /// Half-open handshakes and subscribers that the server cut.
-    pub cut: [u64; 2],
+    /// Who is deaf, and until when; in the order of time.
+    deaf_until: VecDeque<(u64, usize)>,
+    /// How many of both kinds stood, ended, and began anew.
+    pub renewed: [u64; 2],
     /// Connections of both kinds that never stood.
     pub refused: [u64; 2],
 }
@@ -38,6 +45,12 @@ pub struct Abuser {
 impl Abuser {
     fn kind(&self, id: usize) -> usize {
         usize::from(id >= self.half_open)
+    }
+
+    fn deafen(&mut self, io: &mut Io, id: usize) {
+        io.ready(id);
+        io.deafen(id);
+        self.deaf_until.push_back((io.now + DEAF_FOR, id));
     }
 }
 
@@ -59,8 +72,7 @@ impl Scene for Abuser {
             io.send_frame(id, frame::TEXT, greeting.as_bytes());
         }
         if self.dialect.ready_by(true).is_none() {
-            io.ready(id);
-            io.deafen(id);
+            self.deafen(io, id);
         }
     }
 
@@ -72,10 +84,7 @@ impl Scene for Abuser {
         io.messages(id, bytes, |io, message| {
             for note in dialect::notes(message)? {
                 match note {
-                    Note::Reply(dialect::SUBSCRIBE_ID) => {
-                        io.ready(id);
-                        io.deafen(id);
-                    }
+                    Note::Reply(dialect::SUBSCRIBE_ID) => self.deafen(io, id),
                     Note::Error(_, text) => return Err(Fault::Answer(text)),
                     _ => {}
                 }
@@ -86,15 +95,23 @@ impl Scene for Abuser {
 
     fn closed(&mut self, io: &mut Io, id: usize) {
         let kind = self.kind(id);
-        if io.was_ready {
-            self.cut[kind] += 1;
-        } else {
-            self.refused[kind] += 1;
-        }
+        *(if io.was_ready { &mut self.renewed[kind] } else { &mut self.refused[kind] }) += 1;
         io.again(id);
     }
 
-    fn turn(&mut self, _io: &mut Io, _phase: Phase) -> Option<u64> {
+    fn turn(&mut self, io: &mut Io, _phase: Phase) -> Option<u64> {
+        while let Some(&(until, id)) = self.deaf_until.front() {
+            if until > io.now {
+                return Some(until);
+            }
+            self.deaf_until.pop_front();
+            // One whose end was noticed has begun anew already.
+            if io.is_deaf(id) {
+                io.cut(id);
+                self.renewed[1] += 1;
+                io.again(id);
+            }
+        }
         None
     }
 }
@@ -120,7 +137,8 @@ impl Abuse {
             half_head: request[..request.len() / 2].to_vec(),
             dialect: plan.dialect.clone(),
             channel: plan.channels[0].clone(),
-            cut: [0; 2],
+            deaf_until: VecDeque::new(),
+            renewed: [0; 2],
             refused: [0; 2],
         };
         let pace = Pace { total, concurrency: usize::MAX, interval: Some(SPREAD_SECONDS * 1e9 / total as f64) };
@@ -140,11 +158,11 @@ impl Abuse {
         let names = [("half_open", "half-open handshakes"), ("never_read", "subscribers that never read")];
         for (kind, (key, what)) in names.into_iter().enumerate().filter(|(kind, _)| self.counts[*kind] > 0) {
             let sum = |read: fn(&Abuser) -> [u64; 2]| ended.scenes.iter().map(|scene| read(scene)[kind]).sum::<u64>();
-            let (cut, refused) = (sum(|scene| scene.cut), sum(|scene| scene.refused));
+            let (renewed, refused) = (sum(|scene| scene.renewed), sum(|scene| scene.refused));
             report.set(key, self.counts[kind].into());
-            report.set(&format!("{key}_cut"), cut.into());
+            report.set(&format!("{key}_renewed"), renewed.into());
             report.set(&format!("{key}_refused"), refused.into());
-            report.row(what, format!("{}, cut and begun anew {cut} times, {refused} refused", self.counts[kind]));
+            report.row(what, format!("{}, begun anew {renewed} times, {refused} refused", self.counts[kind]));
         }
         if let Some((why, n)) = ended.errors.iter().next() {
             report.row("first refusal", format!("{why} ({n})"));

@@ -200,6 +200,10 @@ impl Io {
         }
     }
 
+    pub fn is_deaf(&self, id: usize) -> bool {
+        self.links[id].as_ref().is_some_and(|link| link.deaf)
+    }
+
     fn ended(&mut self, code: u16) {
         *self.closes.entry(code).or_default() += 1;
         self.endings.push(Ending { at: self.now, code });

@@ -86,7 +86,7 @@ pub struct Abuse {
     /// Handshakes that are begun and never ended, every other one with half a head; those that the server cuts begin anew
     #[arg(long, default_value_t = 0)]
     pub half_open: usize,
-    /// Subscribers of the same channel (the first of --channels) that never read; those that the server cuts come again
+    /// Subscribers of the same channel (the first of --channels) that never read; each gives up after 5 s and comes again
     #[arg(long, default_value_t = 0)]
     pub never_read: usize,
 }
