@@ -28,7 +28,9 @@ const DEAF_FOR: u64 = 5 * SECOND;
 
 pub struct Abuser {
     half_open: usize,
+    /// Nothing is said there, or half a head; over TLS, the silent ones do not even shake hands.
     silent: Target,
+    half: Target,
     deaf: Target,
     /// The first half of an upgrade's head.
     half_head: Vec<u8>,
@@ -58,7 +60,12 @@ impl Scene for Abuser {
     const LATE_CLOCK: bool = false;
 
     fn target(&self, id: usize) -> (&Target, usize) {
-        (if id < self.half_open { &self.silent } else { &self.deaf }, id)
+        let target = match id < self.half_open {
+            true if id.is_multiple_of(2) => &self.half,
+            true => &self.silent,
+            false => &self.deaf,
+        };
+        (target, id)
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
@@ -132,7 +139,8 @@ impl Abuse {
         let request = &plan.target.request;
         let scene = Abuser {
             half_open: args.half_open,
-            silent: Target { request: Vec::new(), ..plan.target.clone() },
+            silent: Target::silent(plan.target.addr),
+            half: Target { request: Vec::new(), ..plan.target.clone() },
             deaf: Target { receive_buffer: Some(DEAF_BUFFER_BYTES), ..plan.target.clone() },
             half_head: request[..request.len() / 2].to_vec(),
             dialect: plan.dialect.clone(),

@@ -1,6 +1,6 @@
 //! The command line. The help texts are the manual.
 
-use crate::dialect::Protocol;
+use crate::dialect::{Protocol, Shape};
 pub use crate::options::*;
 use clap::{Args, Parser, Subcommand};
 
@@ -102,6 +102,9 @@ pub struct Fanout {
     /// Bytes of a publication's data (message protocol: a JSON string with its quotes); at least 38
     #[arg(long, short, default_value_t = 64)]
     pub size: usize,
+    /// What the data is: a string of letters, or an object as services send them (at least 64 bytes)
+    #[arg(long, value_enum, default_value_t = Shape::Text)]
+    pub payload: Shape,
     /// Publications under way per channel: one leaves for each that has reached its last subscriber
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub window: u16,

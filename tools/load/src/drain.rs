@@ -49,7 +49,7 @@ pub fn run(args: &args::Drain) -> Result<u8, Refusal> {
     let pid = args.common.server_pid.and_then(|pid| Pid::from_raw(pid as i32));
     let pid = pid.ok_or("drain needs --server-pid: the process that is told to end")?;
     let channel = Some(args.channel.clone()).filter(|name| !name.is_empty());
-    let plan = calm::plan(&args.url, args.protocol, channel)?;
+    let plan = calm::plan(&args.url, args.protocol, channel, &args.common)?;
     let mut crew = calm::start(&plan, &args.common, args.connections, None)?;
     calm::allow(&crew, &args.common, args.connections);
     crew.wait(args.common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= args.connections);

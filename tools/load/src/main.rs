@@ -3,7 +3,7 @@
 //! The way of a run: `args` → `run`, `calm`, `strain`, `drain` or `restart` (the course of a subcommand) → `crew` (workers,
 //! phases, progress) → `engine` (one worker's loop) → a scene (`echo`, `fanout`, `greet`, `storm`, `api`, `abuse`, `faithful`)
 //! → `report`.
-//! Beside them: `net`, `frame`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
+//! Beside them: `net`, `wire`, `frame`, `squeeze`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
 //! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm, `courier` a publisher over
 //! the API that minds no restart; `server` looks at the process under test.
 
@@ -32,11 +32,13 @@ mod report;
 mod restart;
 mod run;
 mod server;
+mod squeeze;
 mod storm;
 mod strain;
 mod tally;
 mod token;
 mod window;
+mod wire;
 
 use clap::Parser;
 use std::process::ExitCode;

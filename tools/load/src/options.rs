@@ -1,5 +1,6 @@
 //! Groups of options that several subcommands share.
 
+use crate::squeeze::Deflate;
 use clap::Args;
 
 #[derive(Clone, Debug, Args)]
@@ -25,12 +26,31 @@ pub struct Common {
     /// The server's counters, http://HOST:PORT/metrics: shown as writes and reads per message
     #[arg(long, value_name = "URL")]
     pub server_metrics: Option<String>,
+    #[command(flatten)]
+    pub transport: Transport,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
     /// No progress on stderr
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// How connections are spoken with.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Transport {
+    /// wss://: the certificates (PEM) that the server's must come from
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<String>,
+    /// wss://: believe any certificate
+    #[arg(long, conflicts_with = "tls_ca")]
+    pub tls_insecure: bool,
+    /// wss://: take sessions up again by their tickets, instead of a full hand-shake each time
+    #[arg(long)]
+    pub tls_resume: bool,
+    /// permessage-deflate: off, fresh (each message for itself) or takeover (contexts go on where the server lets them)
+    #[arg(long, value_enum, default_value_t = Deflate::Off, hide_possible_values = true)]
+    pub deflate: Deflate,
 }
 
 #[derive(Clone, Debug, Args)]

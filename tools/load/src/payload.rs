@@ -46,6 +46,42 @@ pub fn put(out: &mut Vec<u8>, stamp: Stamp, time: u64, size: usize) {
     debug_assert_eq!(out.len() - start, size);
 }
 
+/// The least size of an object.
+pub const JSON_BYTES_MIN: usize = 64;
+
+/// An object of exactly `size` bytes with `stamp` (in the end `BYTES_MIN` characters) as one of its fields: orders as a shop's
+/// service would tell of them, cut off where they would be too long. About as compressible as such messages are.
+pub fn json(stamp: &str, size: usize) -> String {
+    let mut rng = fastrand::Rng::with_seed(0x10ad);
+    let words = ["shipped", "pending", "returned", "paid", "amber", "harbour", "linen", "copper", "maple", "north"];
+    let mut filler = String::new();
+    while filler.len() < size {
+        let word = |rng: &mut fastrand::Rng| words[rng.usize(..words.len())];
+        let (id, price, count) = (rng.u32(10_000..99_999_999), rng.u32(99..99_999), rng.u8(1..9));
+        let (status, item, place) = (word(&mut rng), word(&mut rng), word(&mut rng));
+        let token = rng.u64(..);
+        filler += &format!(
+            "order:{id} item:{item}-{count} status:{status} price:{}.{:02} place:{place} token:{token:016x};",
+            price / 100,
+            price % 100
+        );
+    }
+    let (before, after) = (format!(r#"{{"stamp":"{stamp}","orders":[""#), "\"]}");
+    let frame = before.len() - stamp.len() + BYTES_MIN + after.len();
+    // Whole orders are strings of their own; the last one is as long as there is room.
+    let room = size.saturating_sub(frame);
+    let mut orders = String::new();
+    for order in filler.split_inclusive(';') {
+        let wanted = order.replace(';', r#"",""#);
+        if orders.len() + wanted.len() + 1 > room {
+            break;
+        }
+        orders += &wanted;
+    }
+    orders += &filler[..room - orders.len()].replace(';', " ");
+    before + &orders + after
+}
+
 /// The intended send time of the payload that begins at `bytes`.
 pub fn time(bytes: &[u8]) -> u64 {
     let half = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, hex8);
@@ -95,5 +131,18 @@ mod tests {
             assert_eq!(time(payload), 0x0123_4567_89ab_cdef);
             assert!(payload.iter().all(|b| b.is_ascii_graphic() && *b != b'"' && *b != b'\\'));
         }
+    }
+
+    #[test]
+    fn an_object_is_json_of_its_size_and_has_room_for_the_stamp() {
+        let stamp = "s".repeat(BYTES_MIN);
+        for size in [JSON_BYTES_MIN, 65, 100, 500, 1024, 10_000] {
+            let text = json(&stamp, size);
+            assert_eq!(text.len(), size);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["stamp"], stamp.as_str());
+            assert!(value["orders"].is_array());
+        }
+        assert_eq!(json("{payload}", 500).replace("{payload}", &stamp).len(), 500);
     }
 }

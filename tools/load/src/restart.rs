@@ -27,7 +27,7 @@ const UNDER_WAY_MAX: usize = 4000;
 
 pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
     check_files(args.subscribers + UNDER_WAY_MAX)?;
-    let stay = calm::plan(&args.url, crate::dialect::Protocol::Centrifuge, Some(args.channel.clone()))?;
+    let stay = calm::plan(&args.url, crate::dialect::Protocol::Centrifuge, Some(args.channel.clone()), &args.common)?;
     let mut residents = residents(args, &stay)?;
     let arrive = greet::Plan { close: true, ..stay };
     let total = (args.newcomers * args.duration) as usize;

@@ -170,10 +170,13 @@ fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: 
 }
 
 pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
+    if args.common.transport.deflate.is_on() {
+        return Err(Refusal("echo compares frames as they are: --deflate is for the other loads".into()));
+    }
     check_files(args.connections)?;
     let workers = usize::from(args.common.threads);
     let plan = echo::Plan {
-        target: Target::parse(&args.url).map_err(Refusal)?,
+        target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
         depth: usize::from(args.depth),
         size: args.size,
         opcode: if args.text { crate::frame::TEXT } else { crate::frame::BINARY },
@@ -218,6 +221,7 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
         protocol: args.protocol,
         hello: args.hello.clone(),
         template: args.publish_frame.clone(),
+        shape: args.payload,
         size: args.size,
         tokens: tokens(&args.identity)?,
         positioned: args.positioned,
@@ -234,8 +238,9 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
         _ => format!("{}{i:0digits$}", args.channel),
     };
     Ok(fanout::Plan {
-        target: Target::parse(&args.url).map_err(Refusal)?,
-        publish_target: Target::parse(args.publish_url.as_ref().unwrap_or(&args.url)).map_err(Refusal)?,
+        target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
+        publish_target: Target::parse(args.publish_url.as_ref().unwrap_or(&args.url), &args.common.transport)
+            .map_err(Refusal)?,
         dialect,
         opcode: if args.binary { crate::frame::BINARY } else { crate::frame::TEXT },
         channels: (0..args.channels).map(name).collect(),

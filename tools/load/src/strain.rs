@@ -91,7 +91,7 @@ fn processes(common: &Common) -> Watch {
 // ---- storm
 
 fn storm_plan(args: &args::Storm) -> Result<storm::Plan, Refusal> {
-    let target = Target::parse(&args.url).map_err(Refusal)?;
+    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
     let dialect = Dialect { tokens: run::tokens(&args.identity)?, positioned: true, ..Dialect::default() };
     let prepare = || {
         // A user that is none of the clients, whose names are numbers from 0.
