@@ -16,6 +16,7 @@ Examples:
       --beside ws://127.0.0.1:8000/connection/websocket --beside-subscribers 1000
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --half-open 10000 --never-read 100
   corecast-load drain ws://127.0.0.1:8000/connection/websocket --connections 19000 --server-pid PID
+  corecast-load connect wss://127.0.0.1:8443/connection/websocket --tls-ca cert.pem --tls-resume --close
   corecast-load restart ws://127.0.0.1:8000/connection/websocket --key-env KEY \\
       --api http://127.0.0.1:9000/api --api http://127.0.0.1:9001/api
 
@@ -52,6 +53,8 @@ pub enum Command {
     Drain(Drain),
     /// A server that is replaced: newcomers at a rate, subscribers that check every number, publications over the API of both
     Restart(Restart),
+    /// A certificate and its key for localhost, for a server that is to be measured over TLS
+    Certificate(Certificate),
 }
 
 #[derive(Debug, Args)]
@@ -310,6 +313,12 @@ pub struct Restart {
     pub duration: f64,
     #[command(flatten)]
     pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Certificate {
+    /// Where cert.pem and key.pem are written
+    pub folder: String,
 }
 
 #[cfg(test)]

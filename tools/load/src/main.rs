@@ -5,13 +5,14 @@
 //! → `report`.
 //! Beside them: `net`, `wire`, `frame`, `squeeze`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
 //! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm, `courier` a publisher over
-//! the API that minds no restart; `server` looks at the process under test.
+//! the API that minds no restart, `certificate` what a TLS server needs; `server` looks at the process under test.
 
 mod abuse;
 mod api;
 mod args;
 mod beside;
 mod calm;
+mod certificate;
 mod check;
 mod clock;
 mod courier;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         args::Command::Publish(args) => strain::run_publish(&args),
         args::Command::Drain(args) => drain::run(&args),
         args::Command::Restart(args) => restart::run(&args),
+        args::Command::Certificate(args) => certificate::run(&args),
     };
     match result {
         Ok(code) => code.into(),
