@@ -50,36 +50,41 @@ pub fn put(out: &mut Vec<u8>, stamp: Stamp, time: u64, size: usize) {
 pub const JSON_BYTES_MIN: usize = 64;
 
 /// An object of exactly `size` bytes with `stamp` (in the end `BYTES_MIN` characters) as one of its fields: orders as a shop's
-/// service would tell of them, cut off where they would be too long. About as compressible as such messages are.
+/// service would tell of them, as many as there is room for, and words up to the size. About as compressible as such messages are.
 pub fn json(stamp: &str, size: usize) -> String {
+    let (before, after) = (format!(r#"{{"stamp":"{stamp}","note":""#), r#"","orders":["#);
+    let frame = before.len() - stamp.len() + BYTES_MIN + after.len() + 2;
     let mut rng = fastrand::Rng::with_seed(0x10ad);
-    let words = ["shipped", "pending", "returned", "paid", "amber", "harbour", "linen", "copper", "maple", "north"];
-    let mut filler = String::new();
-    while filler.len() < size {
-        let word = |rng: &mut fastrand::Rng| words[rng.usize(..words.len())];
-        let (id, price, count) = (rng.u32(10_000..99_999_999), rng.u32(99..99_999), rng.u8(1..9));
-        let (status, item, place) = (word(&mut rng), word(&mut rng), word(&mut rng));
-        let token = rng.u64(..);
-        filler += &format!(
-            "order:{id} item:{item}-{count} status:{status} price:{}.{:02} place:{place} token:{token:016x};",
-            price / 100,
-            price % 100
-        );
-    }
-    let (before, after) = (format!(r#"{{"stamp":"{stamp}","orders":[""#), "\"]}");
-    let frame = before.len() - stamp.len() + BYTES_MIN + after.len();
-    // Whole orders are strings of their own; the last one is as long as there is room.
-    let room = size.saturating_sub(frame);
     let mut orders = String::new();
-    for order in filler.split_inclusive(';') {
-        let wanted = order.replace(';', r#"",""#);
-        if orders.len() + wanted.len() + 1 > room {
+    loop {
+        let order = order(&mut rng);
+        if frame + orders.len() + order.len() + 1 > size {
             break;
         }
-        orders += &wanted;
+        orders = if orders.is_empty() { order } else { orders + "," + &order };
     }
-    orders += &filler[..room - orders.len()].replace(';', " ");
-    before + &orders + after
+    let mut note = String::new();
+    while frame + orders.len() + note.len() < size {
+        note += word(&mut rng);
+        note.push(' ');
+    }
+    note.truncate(size.saturating_sub(frame + orders.len()));
+    format!("{before}{note}{after}{orders}]}}")
+}
+
+fn order(rng: &mut fastrand::Rng) -> String {
+    let (id, sku, price, quantity) = (rng.u32(10_000_000..), rng.u32(1000..9999), rng.u32(100..99_999), rng.u8(1..9));
+    let (status, name, place, second) = (word(rng), word(rng), word(rng), rng.u8(10..60));
+    let (euros, cents) = (price / 100, price % 100);
+    format!(
+        r#"{{"id":{id},"sku":"{sku}-{name}","status":"{status}","quantity":{quantity},"price":{euros}.{cents:02},"currency":"EUR","warehouse":"{place}","updated_at":"2026-11-25T12:13:{second}Z"}}"#
+    )
+}
+
+fn word(rng: &mut fastrand::Rng) -> &'static str {
+    const WORDS: [&str; 10] =
+        ["shipped", "pending", "returned", "paid", "amber", "harbour", "linen", "copper", "maple", "north"];
+    WORDS[rng.usize(..WORDS.len())]
 }
 
 /// The intended send time of the payload that begins at `bytes`.

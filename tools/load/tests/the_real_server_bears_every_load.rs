@@ -45,13 +45,13 @@ impl Server {
             "http_api": {"key": "the-key"},
             "channel": {"without_namespace": options, "namespaces": [bare]},
         });
-        let more = more.as_object().unwrap().clone();
-        config.as_object_mut().unwrap().extend(more);
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
         std::fs::write(&file, config.to_string()).unwrap();
         let mut child = Command::new(program())
-            .args(["serve", "--shards", "1", "--listen", "127.0.0.1:0", "--config"])
+            .args(["serve", "--shards", "1", "--config"])
             .arg(file)
+            .args(if config["listen"].is_null() { &["--listen", "127.0.0.1:0"][..] } else { &[] })
             .args(if words.contains(&"--admin") { &[][..] } else { &["--admin", "127.0.0.1:0"] })
             .args(words)
             .env_clear()
@@ -247,4 +247,92 @@ fn a_restart_under_load_is_followed_to_the_last_number() {
     assert_eq!(code, 0, "{result}");
     assert_eq!((&result["came_back"], &result["newcomers_failed"]), (&json!(10), &json!(0)), "{result}");
     assert!(result["publications_2"]["acknowledged"].as_u64().unwrap() > 0, "{result}");
+}
+
+/// A server that speaks TLS, and the arguments by which the tool believes it.
+fn secure(name: &str, more: Value) -> (Server, String, [String; 2]) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_corecast-load")).arg("certificate").arg(&folder).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let mut more = more;
+    more["tls"] = json!({"cert_pem_file": file("cert.pem"), "key_pem_file": file("key.pem")});
+    more["listen"] = json!(["tls:127.0.0.1:0"]);
+    let server = Server::start_with(name, &more, &[]);
+    let url = format!("wss://{}/connection/websocket", server.client);
+    (server, url, ["--tls-ca".into(), file("cert.pem")])
+}
+
+#[test]
+fn every_load_goes_over_tls_too() {
+    let (server, url, trust) = secure("tls", open_to_all());
+    let trust = [trust[0].as_str(), &trust[1]];
+    let fanout = ["fanout", &url, "-n", "20", "--window", "4", "--duration", "0.3", "--warmup", "0.1"];
+    for words in [&["--size", "64"][..], &["--size", "50000"], &["--half-open", "10", "--never-read", "2"]] {
+        let (_, result) = server.load(&[&fanout[..], &trust, words].concat());
+        assert_eq!(faults(&result), [""; 0], "{words:?}: {result}");
+        assert!(result["run_deliveries"].as_u64().unwrap() > 0);
+    }
+    let storm = ["storm", &url, "--total", "60", "--sockets", "20", "--beside-subscribers", "3", "--calm", "0.1"];
+    let (_, result) = server.load(&[&storm[..], &trust].concat());
+    assert_eq!((faults(&result), &result["reconnects"]), (vec![], &json!(60)), "{result}");
+    let drain = ["drain", &url, "-c", "20"];
+    let (code, result) = server.load(&[&drain[..], &trust].concat());
+    assert_eq!((code, &result["without_frame"]), (0, &json!(0)), "{result}");
+}
+
+#[test]
+fn hand_shakes_are_full_unless_sessions_are_taken_up_again() {
+    let (server, url, trust) = secure("resume", open_to_all());
+    let trust = [trust[0].as_str(), &trust[1]];
+    let usual = ["connect", &url, "--protocol", "centrifuge", "--total", "40", "--concurrency", "1", "--close"];
+    let (code, result) = server.load(&[&usual[..], &trust].concat());
+    assert_eq!(
+        (code, &result["handshakes_full"], &result["handshakes_resumed"]),
+        (0, &json!(40), &json!(0)),
+        "{result}"
+    );
+    let (code, result) = server.load(&[&usual[..], &trust, &["--tls-resume"]].concat());
+    assert_eq!(
+        (code, &result["handshakes_full"], &result["handshakes_resumed"]),
+        (0, &json!(1), &json!(39)),
+        "{result}"
+    );
+    let (code, result) = server.load(&[&usual[..], &["--tls-insecure"]].concat());
+    assert_eq!((code, &result["opened"]), (0, &json!(40)), "{result}");
+    let (_stranger, _, other) = secure("stranger", open_to_all());
+    let (code, result) = server.load(&[&usual[..], &[&other[0], &other[1]]].concat());
+    assert_eq!((code, &result["failed"]), (1, &json!(40)), "a certificate of someone else: {result}");
+}
+
+#[test]
+fn compressed_publications_are_deflated_once_and_every_delivery_is_followed() {
+    let mut more = open_to_all();
+    more["websocket"] = json!({
+        "compression": true, "compression_min_size": 1,
+        "compression_server_takeover": true, "compression_client_takeover": true,
+    });
+    let server = Server::start_with("deflate", &more, &[]);
+    let url = server.url();
+    let fanout = ["fanout", &url, "-n", "20", "--window", "4", "--duration", "0.3", "--warmup", "0.1"];
+    let payload = ["--payload", "json", "--size", "1024"];
+    for deflate in ["fresh", "takeover"] {
+        let (_, result) = server.load(&[&fanout[..], &payload, &["--deflate", deflate]].concat());
+        assert_eq!(faults(&result), [""; 0], "{result}");
+        let (publications, frame) =
+            (result["run_publications"].as_u64().unwrap(), result["frame_bytes"].as_u64().unwrap());
+        assert!(publications > 0 && frame < 700, "{result}");
+        let storm = ["storm", &url, "--total", "60", "--sockets", "20", "--beside-subscribers", "3", "--calm", "0.1"];
+        let (_, result) = server.load(&[&storm[..], &["--size", "300", "--deflate", deflate]].concat());
+        assert_eq!((faults(&result), &result["reconnects"]), (vec![], &json!(60)), "{result}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_compress_is_named_as_such() {
+    let server = Server::start_with("undeflated", &open_to_all(), &[]);
+    let (code, result) = server.load(&["connect", &server.url(), "--total", "3", "--deflate", "fresh"]);
+    assert_eq!((code, &result["failed"]), (1, &json!(3)), "{result}");
+    assert!(result["errors"].to_string().contains("permessage-deflate"), "{result}");
 }
