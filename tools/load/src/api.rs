@@ -261,14 +261,14 @@ impl Scene for Api {
 
 /// An answer's status, where its body begins, and the body's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    head: usize,
-    len: usize,
+pub struct Answer {
+    pub status: u16,
+    pub head: usize,
+    pub len: usize,
 }
 
 /// Reads the head at the beginning of `bytes`; the body may not be there yet.
-fn answer(bytes: &[u8]) -> Result<Option<Answer>, Fault> {
+pub fn answer(bytes: &[u8]) -> Result<Option<Answer>, Fault> {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
         return if bytes.len() > HEAD_BYTES_MAX { Err(Fault::TooLong) } else { Ok(None) };
     };
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     fn plan(batch: usize) -> Plan {
-        let target = Target { addr: "127.0.0.1:1".parse().unwrap(), request: Vec::new() };
+        let target = Target::silent("127.0.0.1:1".parse().unwrap());
         let channels = (0..3).map(|i| format!("c{i}")).collect();
         let head = Plan::head("h", "/api/publish", Some("k"));
         Plan { target, head, channels, batch, parallel: false, data: "\"x\"".into() }

@@ -1,6 +1,7 @@
 //! The command line. The help texts are the manual.
 
-use crate::dialect::Protocol;
+use crate::dialect::{Protocol, Shape};
+pub use crate::options::*;
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,11 @@ Examples:
   corecast-load storm ws://127.0.0.1:8000/connection/websocket --total 50000 --token-secret-env SECRET
   corecast-load publish http://127.0.0.1:9000/api --key-env KEY --batch 10 \\
       --beside ws://127.0.0.1:8000/connection/websocket --beside-subscribers 1000
+  corecast-load fanout ws://127.0.0.1:8000/connection/websocket --half-open 10000 --never-read 100
+  corecast-load drain ws://127.0.0.1:8000/connection/websocket --connections 19000 --server-pid PID
+  corecast-load connect wss://127.0.0.1:8443/connection/websocket --tls-ca cert.pem --tls-resume --close
+  corecast-load restart ws://127.0.0.1:8000/connection/websocket --key-env KEY \\
+      --api http://127.0.0.1:9000/api --api http://127.0.0.1:9001/api
 
 Measure honestly: give the server one core and this tool another (--cores), name the server's process (--server-pid)
 and its counters (--server-metrics http://127.0.0.1:9000/metrics). A throughput counts only if the server's core was at
@@ -43,84 +49,12 @@ pub enum Command {
     Storm(Storm),
     /// Publications over the HTTP API, while subscribers of another channel are served
     Publish(Publish),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Common {
-    /// Worker threads; each has its own share of the connections
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub threads: u16,
-    /// Cores to pin the workers to, such as 1 or 2,4-7
-    #[arg(long, value_parser = cores)]
-    pub cores: Option<Cores>,
-    /// Connections that may be on their way at once
-    #[arg(long, default_value_t = 128)]
-    pub concurrency: usize,
-    /// Seconds to wait until all connections are open
-    #[arg(long, default_value_t = 60.0)]
-    pub open_timeout: f64,
-    /// Look for messages without sleeping: burns the cores, and the server pays no wake-ups
-    #[arg(long)]
-    pub spin: bool,
-    /// The server's process: its processor time and memory are shown beside the figures
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
-    /// The server's counters, http://HOST:PORT/metrics: shown as writes and reads per message
-    #[arg(long, value_name = "URL")]
-    pub server_metrics: Option<String>,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// No progress on stderr
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Timing {
-    /// Seconds that are measured
-    #[arg(long, default_value_t = 5.0)]
-    pub duration: f64,
-    /// Seconds of load before that
-    #[arg(long, default_value_t = 1.0)]
-    pub warmup: f64,
-}
-
-/// Who the connections are.
-#[derive(Clone, Debug, Args)]
-pub struct Identity {
-    /// The variable that holds the server's HMAC secret: every connection is a user and brings a token (HS256)
-    #[arg(long, value_name = "VAR")]
-    pub token_secret_env: Option<String>,
-    /// Bytes of a user's id
-    #[arg(long, default_value_t = 16, requires = "token_secret_env")]
-    pub user_bytes: usize,
-    /// Bytes of the client info in a token; 0: none
-    #[arg(long, default_value_t = 64, requires = "token_secret_env")]
-    pub info_bytes: usize,
-    /// Subscriptions bring a token too
-    #[arg(long, requires = "token_secret_env")]
-    pub subscription_tokens: bool,
-}
-
-/// The others: subscribers who get publications at a fixed rate while the load proper is on.
-#[derive(Clone, Debug, Args)]
-pub struct Beside {
-    /// Subscribers of a channel of their own, whose deliveries are timed before and during the load; 0: none
-    #[arg(long, default_value_t = 100)]
-    pub beside_subscribers: usize,
-    /// Publications a second for them
-    #[arg(long, default_value_t = 20.0)]
-    pub beside_rate: f64,
-    /// Their channel
-    #[arg(long, default_value = "beside")]
-    pub beside_channel: String,
-    /// Bytes of such a publication's data
-    #[arg(long, default_value_t = 64)]
-    pub beside_size: usize,
-    /// Seconds for which they are timed before the load begins
-    #[arg(long, default_value_t = 5.0)]
-    pub calm: f64,
+    /// A server that is told to end while it holds connections: when and how each is closed
+    Drain(Drain),
+    /// A server that is replaced: newcomers at a rate, subscribers that check every number, publications over the API of both
+    Restart(Restart),
+    /// A certificate and its key for localhost, for a server that is to be measured over TLS
+    Certificate(Certificate),
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +105,9 @@ pub struct Fanout {
     /// Bytes of a publication's data (message protocol: a JSON string with its quotes); at least 38
     #[arg(long, short, default_value_t = 64)]
     pub size: usize,
+    /// What the data is: a string of letters, or an object as services send them (at least 64 bytes)
+    #[arg(long, value_enum, default_value_t = Shape::Text)]
+    pub payload: Shape,
     /// Publications under way per channel: one leaves for each that has reached its last subscriber
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub window: u16,
@@ -191,6 +128,8 @@ pub struct Fanout {
     /// Message protocol: subscriptions ask for a position
     #[arg(long)]
     pub positioned: bool,
+    #[command(flatten)]
+    pub abuse: Abuse,
     #[command(flatten)]
     pub identity: Identity,
     #[command(flatten)]
@@ -329,20 +268,57 @@ pub struct Publish {
     pub common: Common,
 }
 
-/// A list of cores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cores(pub Vec<usize>);
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// ws://HOST:PORT/PATH
+    pub url: String,
+    #[arg(long, short, default_value_t = 1000)]
+    pub connections: usize,
+    #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
+    pub protocol: Protocol,
+    /// Message protocol: the channel that all subscribe to; an empty name subscribes to none
+    #[arg(long, default_value = "load")]
+    pub channel: String,
+    /// Seconds that the server may take; --server-pid is told to end (SIGTERM) once all are open
+    #[arg(long, default_value_t = 60.0)]
+    pub within: f64,
+    #[command(flatten)]
+    pub common: Common,
+}
 
-fn cores(text: &str) -> Result<Cores, String> {
-    let number = |part: &str| part.trim().parse::<usize>().map_err(|_| format!("'{part}' is no core; try 1 or 2,4-7"));
-    let mut list = Vec::new();
-    for part in text.split(',') {
-        match part.split_once('-') {
-            Some((from, to)) => list.extend(number(from)?..=number(to)?),
-            None => list.push(number(part)?),
-        }
-    }
-    Ok(Cores(list))
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// ws://HOST:PORT/PATH, which the one and then the other process serves
+    pub url: String,
+    /// Connections begun per second by newcomers: connect, upgrade, connect command, subscribe, away again
+    #[arg(long, default_value_t = 1000.0)]
+    pub newcomers: f64,
+    /// Subscribers that stay, come back when they are closed, and say then where they were
+    #[arg(long, short = 'n', default_value_t = 200)]
+    pub subscribers: usize,
+    /// Where publications go: http://HOST:PORT/api, once for each process; one that does not answer is asked again
+    #[arg(long, value_name = "URL", required = true)]
+    pub api: Vec<String>,
+    /// The variable that holds the API's key
+    #[arg(long, value_name = "VAR")]
+    pub key_env: Option<String>,
+    /// Publications per second at each
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// The channel, which needs history and allow_recovery
+    #[arg(long, default_value = "load")]
+    pub channel: String,
+    /// Seconds in which it all goes on; the processes are started and ended by others
+    #[arg(long, default_value_t = 20.0)]
+    pub duration: f64,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Certificate {
+    /// Where cert.pem and key.pem are written
+    pub folder: String,
 }
 
 #[cfg(test)]
@@ -353,8 +329,6 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-        assert_eq!(cores("0,2-4"), Ok(Cores(vec![0, 2, 3, 4])));
-        assert!(cores("a").is_err());
         assert!(Cli::try_parse_from(["x", "fanout", "ws://a", "--rate", "5", "--window", "2"]).is_err());
     }
 }

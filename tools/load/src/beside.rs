@@ -37,7 +37,7 @@ impl Beside {
         if args.beside_size < dialect.size_min() {
             return Err(Refusal(format!("--beside-size must be at least {}", dialect.size_min())));
         }
-        let target = Target::parse(url).map_err(Refusal)?;
+        let target = Target::parse(url, &common.transport).map_err(Refusal)?;
         let plan = Arc::new(Plan {
             publish_target: target.clone(),
             target,

@@ -16,7 +16,14 @@ fn dialect(protocol: Protocol) -> Dialect {
     Dialect { protocol, ..Dialect::default() }
 }
 
-fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
+/// What connections that only greet say, without tokens.
+pub fn plan(url: &str, protocol: Protocol, channel: Option<String>, common: &args::Common) -> Result<Plan, Refusal> {
+    let target = Target::parse(url, &common.transport).map_err(Refusal)?;
+    let channel = channel.filter(|_| protocol == Protocol::Centrifuge);
+    Ok(Plan { target, dialect: dialect(protocol), channel, own_channel: false, close: false })
+}
+
+pub fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
     let workers = usize::from(common.threads);
     let scene = |&(first, count): &(usize, usize)| {
         // A storm at a rate is not slowed down by what is still on its way.
@@ -27,7 +34,7 @@ fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) ->
     run::crew(Control::new(workers), shares(total, workers).iter().map(scene).collect(), common)
 }
 
-fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
+pub fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
     for (worker, (_, count)) in shares(total, usize::from(common.threads)).into_iter().enumerate() {
         crew.allow(worker, count);
     }
@@ -57,7 +64,7 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
     check_files(args.connections)?;
     let protocol = if args.plain { Protocol::Plain } else { args.protocol };
     let channel = (protocol == Protocol::Centrifuge && !args.channel.is_empty()).then(|| args.channel.clone());
-    let target = Target::parse(&args.url).map_err(Refusal)?;
+    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
     let dialect = Dialect { tokens: run::tokens(&args.identity)?, positioned: args.positioned, ..dialect(protocol) };
     let plan = Plan { target, dialect, channel, own_channel: args.own_channel, close: false };
     let mut crew = start(&plan, &args.common, args.connections, None)?;
@@ -149,7 +156,7 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
     } else {
         check_files(args.common.concurrency)?;
     }
-    let target = Target::parse(&args.url).map_err(Refusal)?;
+    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
     let (dialect, channel) = (dialect(args.protocol), args.channel.clone());
     let plan = Plan { target, dialect, channel, own_channel: false, close: args.close };
     let mut crew = start(&plan, &args.common, args.total, args.rate)?;
@@ -172,6 +179,11 @@ fn storm_report(args: &args::Connect, window: &Window, ended: &Ended<Greet>, all
     let tally = window.after.tally.since(&window.before.tally);
     report.count("opened", tally.ready, "opened");
     report.count("failed", tally.failed, "failed");
+    if ended.handshakes != [0; 2] {
+        let [full, resumed] = ended.handshakes;
+        report.count("handshakes_full", full, "full hand-shakes");
+        report.count("handshakes_resumed", resumed, "sessions taken up again");
+    }
     report.number("seconds", window.seconds(), "took", "s");
     report.number("per_second", tally.ready as f64 / window.seconds(), "connections per second", "");
     report.set("own_busy", json!(window.generator_busy()));

@@ -5,7 +5,7 @@
 //! may be begun, and one board per worker.
 
 use crate::clock::{SECOND, now};
-use crate::engine::{Engine, Io, Pace, Scene};
+use crate::engine::{Ending, Engine, Io, Pace, Scene};
 use crate::net;
 use crate::tally::{Board, Tally};
 use std::collections::BTreeMap;
@@ -90,6 +90,10 @@ pub struct Ended<S> {
     pub scenes: Vec<S>,
     pub closes: BTreeMap<u16, u64>,
     pub errors: BTreeMap<String, u64>,
+    /// Ready connections that the server ended, in no order.
+    pub endings: Vec<Ending>,
+    /// TLS hand-shakes that were full, and that took a session up again.
+    pub handshakes: [u64; 2],
 }
 
 pub struct Crew<S> {
@@ -170,10 +174,18 @@ impl<S: Scene + 'static> Crew<S> {
     /// Stops all workers and takes back what they hold.
     pub fn finish(self) -> io::Result<Ended<S>> {
         self.set_phase(Phase::Stop);
-        let mut ended = Ended { scenes: Vec::new(), closes: BTreeMap::new(), errors: BTreeMap::new() };
+        let mut ended = Ended {
+            scenes: Vec::new(),
+            closes: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            endings: Vec::new(),
+            handshakes: [0; 2],
+        };
         for thread in self.threads {
             let (scene, io) = thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
             ended.scenes.push(scene);
+            ended.endings.extend(io.endings);
+            (0..2).for_each(|kind| ended.handshakes[kind] += io.handshakes[kind]);
             io.closes.iter().for_each(|(code, n)| *ended.closes.entry(*code).or_default() += n);
             io.errors.iter().for_each(|(why, n)| *ended.errors.entry(why.clone()).or_default() += n);
         }

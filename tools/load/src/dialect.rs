@@ -22,6 +22,16 @@ pub enum Protocol {
     Plain,
 }
 
+/// What a publication's data is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    #[default]
+    /// A string of letters.
+    Text,
+    /// An object as services send them: fields, numbers, words, names that come again.
+    Json,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Dialect {
     pub protocol: Protocol,
@@ -33,6 +43,8 @@ pub struct Dialect {
     pub hello: Option<String>,
     /// A publication's frame; `{channel}` and `{payload}` stand for what they say.
     pub template: Option<String>,
+    /// What the data is; with `Json` the message protocol's is an object.
+    pub shape: Shape,
     /// Bytes of the data: with the message protocol a JSON string, its two quotes among them.
     pub size: usize,
 }
@@ -107,12 +119,17 @@ impl Dialect {
 
     /// What stands before and after a publication's payload on `channel`, with `{id}` still in it.
     pub fn around(&self, channel: &str) -> (String, String) {
+        let data = match (self.shape, self.protocol) {
+            (Shape::Json, _) => payload::json("{payload}", self.size),
+            (Shape::Text, Protocol::Plain) => "{payload}".into(),
+            (Shape::Text, Protocol::Centrifuge) => "\"{payload}\"".into(),
+        };
         let template = match (&self.template, self.protocol) {
             (Some(own), _) => own.replace("{channel}", channel),
-            (None, Protocol::Plain) => "{payload}".into(),
+            (None, Protocol::Plain) => data,
             (None, Protocol::Centrifuge) => {
                 let name = Value::from(channel);
-                format!(r#"{{"id":{{id}},"publish":{{"channel":{name},"data":"{{payload}}"}}}}"#)
+                format!(r#"{{"id":{{id}},"publish":{{"channel":{name},"data":{data}}}}}"#)
             }
         };
         let (before, after) = template.split_once("{payload}").unwrap_or((&template, ""));
@@ -121,12 +138,19 @@ impl Dialect {
 
     /// Bytes of the payload proper.
     pub fn payload_bytes(&self) -> usize {
-        if self.is_centrifuge() { self.size - 2 } else { self.size }
+        match self.shape {
+            Shape::Json => payload::BYTES_MIN,
+            Shape::Text if self.is_centrifuge() => self.size - 2,
+            Shape::Text => self.size,
+        }
     }
 
     /// The least `--size` that has room for a stamp.
     pub fn size_min(&self) -> usize {
-        payload::BYTES_MIN + if self.is_centrifuge() { 2 } else { 0 }
+        match self.shape {
+            Shape::Json => payload::JSON_BYTES_MIN,
+            Shape::Text => payload::BYTES_MIN + if self.is_centrifuge() { 2 } else { 0 },
+        }
     }
 }
 

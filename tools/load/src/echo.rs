@@ -175,7 +175,7 @@ impl Echo {
     /// Looks at a frame that the fast path did not take: one cut by the read, a control frame, one with an unusual header.
     /// Gives how many bytes are done (0 if more are needed) and how many echoes they complete.
     fn slow(&mut self, io: &mut Io, id: usize, rest: &[u8], seq: u32) -> Result<(usize, usize), Fault> {
-        let Some(header) = frame::header(rest)? else { return Ok((0, 0)) };
+        let Some(header) = frame::header(rest, io.deflate.is_on())? else { return Ok((0, 0)) };
         if header.is_control() {
             if rest.len() < header.total() {
                 return Ok((0, 0));

@@ -2,7 +2,7 @@
 //!
 //! Plan: `run` is the loop; one turn is wait → sockets (connect, upgrade, read to empty, write what waited) → open more →
 //! the scene's turn. Everything a scene does to sockets goes through `Io`.
-//! A link's life: connecting → upgrading → greeting → ready → closing → gone; every stage may go to gone, and the scene says
+//! A link's life: connecting → (TLS: securing →) upgrading → greeting → ready → closing → gone; every stage may go to gone, and the scene says
 //! when the greeting was answered. Closing means that the server's close frame came and was answered.
 //! Invariants: registered once, edge-triggered, READABLE | WRITABLE; one receive buffer per worker; a link's `carry` holds the
 //! beginning of a frame that is not whole yet, `tx` what the socket did not take; both are mostly empty. A link that is gone
@@ -12,11 +12,13 @@ use crate::clock::{Timer, now};
 use crate::crew::{Control, Phase};
 use crate::frame::{self, Fault, Header};
 use crate::net::{self, Target};
+use crate::squeeze::{self, Deflate, Inflater};
 use crate::tally::Tally;
-use mio::net::TcpStream;
+use crate::wire::Wire;
 use mio::{Events, Interest, Poll, Token};
+use rustls::HandshakeKind;
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 const WAKE: Token = Token(usize::MAX);
@@ -50,6 +52,8 @@ pub trait Scene: Send {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 enum Stage {
     Connecting,
+    /// TLS shakes hands.
+    Securing,
     Upgrading,
     Greeting,
     Ready,
@@ -58,10 +62,21 @@ enum Stage {
 
 #[derive(Debug)]
 struct Link {
-    socket: TcpStream,
+    wire: Wire,
+    /// Where contexts go on: what is needed for it, once something compressed came.
+    inflater: Option<Box<Inflater>>,
     stage: Stage,
     carry: Vec<u8>,
     tx: Vec<u8>,
+    /// Nothing is read from it any more; only its end is noticed.
+    deaf: bool,
+}
+
+/// A ready connection that the server ended, by the code of its close frame (1006: there was none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub at: u64,
+    pub code: u16,
 }
 
 /// The hands of a scene.
@@ -73,11 +88,22 @@ pub struct Io {
     pub tally: Tally,
     /// Close codes that servers sent; 1006 stands for an end without a close frame.
     pub closes: BTreeMap<u16, u64>,
+    /// The same one by one.
+    pub endings: Vec<Ending>,
     /// Connections that never became ready, or that we ended for a fault of the server, by reason.
     pub errors: BTreeMap<String, u64>,
     /// When each connection was begun (or, at a rate, should have been).
     pub born: Vec<u64>,
     opening: usize,
+    /// What connections ask for, and what inflates where contexts begin anew.
+    pub deflate: Deflate,
+    inflater: Inflater,
+    /// TLS hand-shakes that were full, and that took a session up again.
+    pub handshakes: [u64; 2],
+    /// Whether the connection whose end the scene is being told of had been ready.
+    pub was_ready: bool,
+    /// Connections that are gone and are to be begun anew.
+    again: Vec<usize>,
     scratch: Vec<u8>,
 }
 
@@ -90,7 +116,7 @@ impl Io {
         }
         self.tally.writes += 1;
         // An error shows itself to the next read as well, and is counted there.
-        let done = link.socket.write(bytes).unwrap_or(0);
+        let done = link.wire.write(bytes).unwrap_or(0);
         if done < bytes.len() {
             link.tx.extend_from_slice(&bytes[done..]);
         }
@@ -100,7 +126,12 @@ impl Io {
     pub fn send_frame(&mut self, id: usize, opcode: u8, payload: &[u8]) {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        frame::put_masked(&mut scratch, opcode, fastrand::u32(..).to_ne_bytes(), &[payload]);
+        let key = fastrand::u32(..).to_ne_bytes();
+        if opcode & 8 == 0 && self.deflate.compresses(payload.len()) {
+            frame::put_masked(&mut scratch, opcode | frame::RSV1, key, &[&squeeze::deflate(payload)]);
+        } else {
+            frame::put_masked(&mut scratch, opcode, key, &[payload]);
+        }
         self.send(id, &scratch);
         self.scratch = scratch;
     }
@@ -118,7 +149,7 @@ impl Io {
     /// acknowledge at each read, which is half of what receiving costs.
     pub fn delay_acks(&self, id: usize) {
         if let Some(link) = &self.links[id] {
-            net::delay_acks(&link.socket);
+            net::delay_acks(link.wire.socket());
         }
     }
 
@@ -131,6 +162,39 @@ impl Io {
         self.links[id].is_some()
     }
 
+    /// The payload of a compressed message.
+    pub fn inflate(&mut self, id: usize, body: &[u8]) -> Result<Vec<u8>, Fault> {
+        match (self.deflate, self.links[id].as_mut()) {
+            (Deflate::Takeover, Some(link)) => {
+                link.inflater.get_or_insert_with(|| Box::new(Inflater::new())).message(body, false)
+            }
+            _ => self.inflater.message(body, true),
+        }
+    }
+
+    /// Gives each whole message in `bytes` to `each` and answers control frames; gives the number of bytes dealt with.
+    pub fn messages(
+        &mut self,
+        id: usize,
+        bytes: &[u8],
+        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), Fault>,
+    ) -> Result<usize, Fault> {
+        let mut at = 0;
+        while let Some(header) = frame::header(&bytes[at..], self.deflate.is_on())? {
+            let Some(whole) = bytes.get(at..at + header.total()) else { break };
+            at += header.total();
+            if header.is_control() {
+                self.control(id, header, &whole[header.head..]);
+            } else if header.compressed {
+                let message = self.inflate(id, &whole[header.head..])?;
+                each(self, &message)?;
+            } else {
+                each(self, &whole[header.head..])?;
+            }
+        }
+        Ok(at)
+    }
+
     /// Answers a control frame. A close is noted by its code and answered; the server then ends the connection.
     pub fn control(&mut self, id: usize, header: Header, payload: &[u8]) {
         match header.opcode {
@@ -140,10 +204,7 @@ impl Io {
                 self.send_frame(id, frame::CLOSE, payload.get(..2).unwrap_or_default());
                 let Some(link) = self.links[id].as_mut() else { return };
                 match std::mem::replace(&mut link.stage, Stage::Closing) {
-                    Stage::Ready => {
-                        *self.closes.entry(code).or_default() += 1;
-                        self.tally.closed += 1;
-                    }
+                    Stage::Ready => self.ended(code),
                     Stage::Closing => {}
                     _ => {
                         let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
@@ -155,19 +216,45 @@ impl Io {
         }
     }
 
+    /// Begins connection `id`, which is gone, anew at the end of the turn.
+    pub fn again(&mut self, id: usize) {
+        debug_assert!(self.links[id].is_none());
+        self.again.push(id);
+    }
+
+    /// Reads nothing of connection `id` from now on, as a client that hangs.
+    pub fn deafen(&mut self, id: usize) {
+        if let Some(link) = self.links[id].as_mut() {
+            link.deaf = true;
+        }
+    }
+
+    pub fn is_deaf(&self, id: usize) -> bool {
+        self.links[id].as_ref().is_some_and(|link| link.deaf)
+    }
+
+    fn ended(&mut self, code: u16) {
+        *self.closes.entry(code).or_default() += 1;
+        self.endings.push(Ending { at: self.now, code });
+        self.tally.closed += 1;
+    }
+
     /// Ends connection `id` by a reset, as a client that is done.
     pub fn cut(&mut self, id: usize) {
         if let Some(link) = self.links[id].take() {
-            net::reset_on_close(&link.socket);
+            net::reset_on_close(link.wire.socket());
             self.opening -= usize::from(link.stage < Stage::Ready);
         }
     }
 
     fn flush(&mut self, id: usize) {
         let Some(link) = self.links[id].as_mut() else { return };
+        if link.wire.push().is_err() {
+            return;
+        }
         while !link.tx.is_empty() {
             self.tally.writes += 1;
-            match link.socket.write(&link.tx) {
+            match link.wire.write(&link.tx) {
                 Ok(n) => drop(link.tx.drain(..n)),
                 Err(_) => return,
             }
@@ -224,9 +311,15 @@ impl Engine {
             now: now(),
             tally: Tally::default(),
             closes: BTreeMap::new(),
+            endings: Vec::new(),
             errors: BTreeMap::new(),
             born: vec![0; self.pace.total],
             opening: 0,
+            deflate: Deflate::Off,
+            inflater: Inflater::new(),
+            handshakes: [0; 2],
+            was_ready: false,
+            again: Vec::new(),
             scratch: Vec::new(),
         };
         let mut events = Events::with_capacity(EVENTS);
@@ -285,6 +378,15 @@ impl Engine {
         if self.begun == 0 {
             self.started = io.now;
         }
+        // Those that fail at once wait for the next turn.
+        for id in std::mem::take(&mut io.again) {
+            if io.opening >= self.pace.concurrency {
+                io.again.push(id);
+                continue;
+            }
+            io.born[id] = io.now;
+            self.begin(io, scene, id)?;
+        }
         while self.begun < allowed && io.opening < self.pace.concurrency {
             let id = self.begun;
             if !scene.make_room(io, id) {
@@ -299,55 +401,105 @@ impl Engine {
                 io.born[id] = at;
             }
             self.begun += 1;
-            io.opening += 1;
-            let (target, number) = scene.target(id);
-            match net::connect(target.addr, net::source(target.addr, number)) {
-                Ok(mut socket) => {
-                    self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
-                    let (carry, tx) = (Vec::new(), Vec::new());
-                    io.links[id] = Some(Link { socket, stage: Stage::Connecting, carry, tx });
-                }
-                Err(e) => io.failed(format!("connect: {}", e.kind())),
-            }
+            self.begin(io, scene, id)?;
         }
         Ok(None)
+    }
+
+    fn begin<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) -> io::Result<()> {
+        io.opening += 1;
+        let (target, number) = scene.target(id);
+        match net::connect(target, number) {
+            Ok(mut socket) => {
+                self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
+                let (carry, tx, stage) = (Vec::new(), Vec::new(), Stage::Connecting);
+                let wire = match &target.tls {
+                    Some(tls) => Wire::Tls(socket, Box::new(tls.session().map_err(io::Error::other)?)),
+                    None => Wire::Plain(socket),
+                };
+                io.deflate = target.deflate;
+                io.links[id] = Some(Link { wire, inflater: None, stage, carry, tx, deaf: false });
+            }
+            Err(e) => {
+                io.was_ready = false;
+                io.failed(format!("connect: {}", e.kind()));
+                scene.closed(io, id);
+            }
+        }
+        Ok(())
     }
 
     fn writable<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
         let Some(link) = io.links[id].as_mut() else { return };
         if link.stage != Stage::Connecting {
-            if !link.tx.is_empty() {
+            if link.stage == Stage::Securing {
+                self.secure(io, scene, id);
+            } else if !link.tx.is_empty() || link.wire.pending() {
                 io.flush(id);
             }
             return;
         }
-        match link.socket.take_error() {
+        match link.wire.socket().take_error() {
             Ok(None) => {}
             Ok(Some(e)) | Err(e) => return self.gone(io, scene, id, &format!("connect: {}", e.kind())),
         }
-        if link.socket.peer_addr().is_ok() {
-            let request = &scene.target(id).0.request;
-            if request.is_empty() {
-                link.stage = Stage::Greeting;
-                return scene.opened(io, id);
+        if link.wire.socket().peer_addr().is_ok() {
+            match link.wire {
+                Wire::Plain(_) => self.upgrade(io, scene, id),
+                Wire::Tls(..) => {
+                    link.stage = Stage::Securing;
+                    self.secure(io, scene, id);
+                }
             }
-            link.stage = Stage::Upgrading;
-            io.send(id, request);
         }
+    }
+
+    /// Goes on with a TLS hand-shake.
+    fn secure<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
+        let Some(link) = io.links[id].as_mut() else { return };
+        match link.wire.secure() {
+            Ok(Some(kind)) => {
+                io.handshakes[usize::from(kind == HandshakeKind::Resumed)] += 1;
+                self.upgrade(io, scene, id);
+            }
+            Ok(None) => {}
+            Err(e) => self.gone(io, scene, id, &format!("TLS: {e}")),
+        }
+    }
+
+    /// The connection stands: it asks for the upgrade, if its target wants one.
+    fn upgrade<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
+        let request = &scene.target(id).0.request;
+        let Some(link) = io.links[id].as_mut() else { return };
+        if request.is_empty() {
+            link.stage = Stage::Greeting;
+            return scene.opened(io, id);
+        }
+        link.stage = Stage::Upgrading;
+        io.send(id, request);
     }
 
     /// Reads until the socket is empty: a short read says so, unless the peer's end is known to wait behind it.
     fn readable<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, ended: bool) {
+        if io.links[id].as_ref().is_some_and(|link| link.stage == Stage::Securing) {
+            self.secure(io, scene, id);
+        }
         loop {
             let Some(link) = io.links[id].as_mut() else { return };
-            if link.stage == Stage::Connecting {
+            if link.stage < Stage::Upgrading {
                 return;
+            }
+            if link.deaf {
+                return if ended {
+                    self.gone(io, scene, id, "closed by the server")
+                };
             }
             let carried = link.carry.len();
             if carried + RECEIVE_BYTES / 4 > self.rx.len() {
                 self.rx.resize(carried + RECEIVE_BYTES, 0);
             }
-            let got = link.socket.read(&mut self.rx[carried..]);
+            let got = link.wire.read(&mut self.rx[carried..]);
+            let short_is_drained = link.wire.short_is_drained();
             io.tally.reads += 1;
             match got {
                 Ok(0) => return self.gone(io, scene, id, "closed by the server"),
@@ -355,7 +507,7 @@ impl Engine {
                     self.rx[..carried].copy_from_slice(&link.carry);
                     link.carry.clear();
                     io.tally.bytes_in += n as u64;
-                    let full = n == self.rx.len() - carried;
+                    let full = n == self.rx.len() - carried || !short_is_drained;
                     if let Err(fault) = self.take(io, scene, id, carried + n) {
                         return self.broken(io, scene, id, &fault);
                     }
@@ -375,7 +527,7 @@ impl Engine {
         let mut at = 0;
         let Some(link) = io.links[id].as_mut() else { return Ok(()) };
         if link.stage == Stage::Upgrading
-            && let Some(head) = frame::response(&self.rx[..len])?
+            && let Some(head) = frame::response(&self.rx[..len], io.deflate.is_on())?
         {
             link.stage = Stage::Greeting;
             at = head;
@@ -393,6 +545,7 @@ impl Engine {
     /// The server broke the protocol, or said what it must not: we end the connection and note why.
     fn broken<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, fault: &Fault) {
         let Some(link) = io.links[id].take() else { return };
+        io.was_ready = link.stage >= Stage::Ready;
         match link.stage {
             Stage::Closing => {}
             Stage::Ready => {
@@ -406,12 +559,10 @@ impl Engine {
 
     fn gone<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, why: &str) {
         let Some(link) = io.links[id].take() else { return };
+        io.was_ready = link.stage >= Stage::Ready;
         match link.stage {
             Stage::Closing => {}
-            Stage::Ready => {
-                *io.closes.entry(1006).or_default() += 1;
-                io.tally.closed += 1;
-            }
+            Stage::Ready => io.ended(1006),
             _ => io.failed(why.to_string()),
         }
         scene.closed(io, id);

@@ -14,6 +14,7 @@ use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault, Header};
 use crate::net::Target;
 use crate::payload::{self, BYTES_MIN, MAGIC, Stamp};
+use crate::squeeze::Known;
 use crate::window::{Issuer, SLOTS, Schedule, Slots};
 use hdrhistogram::Histogram;
 use memchr::memmem;
@@ -68,6 +69,8 @@ pub struct Fanout {
     subscribers: usize,
     press: Option<Press>,
     layout: Layout,
+    known: Known,
+    compressed_bytes: usize,
     pub checker: Checker,
     /// Deliveries per slot in this turn, the slots that have any, and when they should have been sent.
     counts: Vec<u32>,
@@ -95,6 +98,8 @@ impl Fanout {
             subscribers,
             press: None,
             layout: Layout::default(),
+            known: Known::default(),
+            compressed_bytes: 0,
             checker,
             counts: vec![0; SLOTS],
             touched: Vec::new(),
@@ -127,7 +132,7 @@ impl Fanout {
 
     /// Bytes of a delivery's frame, as last seen.
     pub fn frame_bytes(&self) -> usize {
-        self.layout.total
+        self.layout.total.max(self.compressed_bytes)
     }
 
     pub fn held_back(&self) -> u64 {
@@ -157,30 +162,38 @@ impl Fanout {
 
     /// A frame that does not look like the last delivery: learn from it, or read what else it says.
     fn unusual(&mut self, io: &mut Io, id: usize, header: Header, frame: &[u8]) -> Result<(), Fault> {
-        let body = &frame[header.head..];
         if header.is_control() {
-            io.control(id, header, body);
+            io.control(id, header, &frame[header.head..]);
             return Ok(());
         }
-        let mut found = 0;
-        let mut at = 0;
-        while let Some(place) = memmem::find(&frame[at..], &MAGIC) {
+        let inflated;
+        let mut body = &frame[header.head..];
+        if header.compressed {
+            inflated = io.inflate(id, body)?;
+            body = &inflated;
+        }
+        let (mut found, mut at, mut stamp) = (0, 0, None);
+        while let Some(place) = memmem::find(&body[at..], &MAGIC) {
             at += place;
-            if frame.len() < at + BYTES_MIN || id >= self.subscribers {
+            if body.len() < at + BYTES_MIN || id >= self.subscribers {
                 break;
             }
             let channel = self.channel_of(id) as u8;
-            self.delivery(io, id, channel, &frame[at..]);
+            self.delivery(io, id, channel, &body[at..]);
             found += 1;
-            if frame.len() <= 0xffff {
+            stamp = body[at..].first_chunk::<BYTES_MIN>().copied();
+            if frame.len() <= 0xffff && !header.compressed {
                 let head = [frame[0], frame[1], frame[2], frame[3]];
-                self.layout = Layout { head, total: frame.len(), at };
+                self.layout = Layout { head, total: frame.len(), at: header.head + at };
             }
             at += BYTES_MIN;
         }
         if found > 1 {
             // Several in one frame: their number changes, so there is no layout to learn.
             self.layout.total = 0;
+        } else if let Some(stamp) = stamp.filter(|_| header.compressed) {
+            self.compressed_bytes = frame.len();
+            self.known.learn(frame, stamp);
         }
         if found == 0 && self.plan.dialect.is_centrifuge() {
             return self.talk(io, id, body);
@@ -324,13 +337,14 @@ impl Scene for Fanout {
                 at += layout.total;
                 continue;
             }
-            let Some(header) = frame::header(rest)? else { break };
-            if rest.len() < header.total() {
-                break;
-            }
+            let Some(header) = frame::header(rest, io.deflate.is_on())? else { break };
+            let Some(frame) = rest.get(..header.total()) else { break };
             self.frames += 1;
-            self.unusual(io, id, header, &rest[..header.total()])?;
             at += header.total();
+            match if header.compressed { self.known.find(frame) } else { None } {
+                Some(stamp) if id < self.subscribers => self.delivery(io, id, channel, &stamp),
+                _ => self.unusual(io, id, header, frame)?,
+            }
         }
         Ok(at)
     }

@@ -8,6 +8,8 @@
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// On an opcode: the message is deflated.
+pub const RSV1: u8 = 0x40;
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
@@ -29,6 +31,10 @@ pub enum Fault {
     Masked,
     ReservedBits,
     TooLong,
+    /// A compressed frame where none was agreed on is `ReservedBits`; this is one that cannot be inflated.
+    Inflate,
+    /// Compression was asked for and is not in the answer.
+    Uncompressed,
     /// The message protocol answered by an error, or by what we cannot read.
     Answer(String),
 }
@@ -41,23 +47,25 @@ impl std::fmt::Display for Fault {
             Self::WrongAccept => f.write_str("wrong Sec-WebSocket-Accept"),
             Self::Masked => f.write_str("masked frame from the server"),
             Self::ReservedBits => f.write_str("reserved bit set"),
+            Self::Inflate => f.write_str("message that cannot be inflated"),
+            Self::Uncompressed => f.write_str("the server does not agree to permessage-deflate"),
             Self::TooLong => f.write_str("head or frame too long"),
             Self::Answer(text) => f.write_str(text),
         }
     }
 }
 
-/// The upgrade request for `path` at `host`.
-pub fn request(host: &str, path: &str) -> Vec<u8> {
+/// The upgrade request for `path` at `host`; `extensions` is a whole line or empty.
+pub fn request(host: &str, path: &str, extensions: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{extensions}\r\n"
     )
     .into_bytes()
 }
 
-/// Looks for the whole answer to [`request`] and gives its length.
-pub fn response(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+/// Looks for the whole answer to [`request`] and gives its length; `deflate` was asked for or not.
+pub fn response(bytes: &[u8], deflate: bool) -> Result<Option<usize>, Fault> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
         return if bytes.len() > HEAD_BYTES_MAX { Err(Fault::TooLong) } else { Ok(None) };
     };
@@ -70,13 +78,20 @@ pub fn response(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     if code != 101 {
         return Err(Fault::Status(code));
     }
-    let accepted = lines.any(|line| {
+    let (mut accepted, mut compressed) = (false, false);
+    for line in lines {
         let mut parts = line.splitn(2, |&b| b == b':');
         let name = parts.next().unwrap_or_default();
         let value = parts.next().unwrap_or_default().trim_ascii();
-        name.eq_ignore_ascii_case(b"sec-websocket-accept") && value == ACCEPT
-    });
-    if accepted { Ok(Some(end + 4)) } else { Err(Fault::WrongAccept) }
+        accepted |= name.eq_ignore_ascii_case(b"sec-websocket-accept") && value == ACCEPT;
+        compressed |=
+            name.eq_ignore_ascii_case(b"sec-websocket-extensions") && value.starts_with(b"permessage-deflate");
+    }
+    match (accepted, compressed || !deflate) {
+        (true, true) => Ok(Some(end + 4)),
+        (true, false) => Err(Fault::Uncompressed),
+        (false, _) => Err(Fault::WrongAccept),
+    }
 }
 
 /// A server frame's header: where the payload begins and how long it is.
@@ -84,6 +99,8 @@ pub fn response(bytes: &[u8]) -> Result<Option<usize>, Fault> {
 pub struct Header {
     pub opcode: u8,
     pub fin: bool,
+    /// RSV1: the message was deflated.
+    pub compressed: bool,
     /// Bytes of the header.
     pub head: usize,
     /// Bytes of the payload.
@@ -100,13 +117,13 @@ impl Header {
     }
 }
 
-/// Reads the header at the beginning of `bytes`.
-pub fn header(bytes: &[u8]) -> Result<Option<Header>, Fault> {
+/// Reads the header at the beginning of `bytes`; `deflate` was agreed on or not.
+pub fn header(bytes: &[u8], deflate: bool) -> Result<Option<Header>, Fault> {
     if bytes.len() < 2 {
         return Ok(None);
     }
-    // Section 5.2: no extension was negotiated, so RSV1-3 are zero. Section 5.1: a server does not mask.
-    if bytes[0] & 0x70 != 0 {
+    // Section 5.2: RSV bits that no extension gave a meaning are zero. Section 5.1: a server does not mask.
+    if bytes[0] & (if deflate { 0x30 } else { 0x70 }) != 0 {
         return Err(Fault::ReservedBits);
     }
     if bytes[1] & 0x80 != 0 {
@@ -126,7 +143,7 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>, Fault> {
     if len > FRAME_BYTES_MAX {
         return Err(Fault::TooLong);
     }
-    Ok(Some(Header { opcode: bytes[0] & 15, fin: bytes[0] & 0x80 != 0, head, len }))
+    Ok(Some(Header { opcode: bytes[0] & 15, fin: bytes[0] & 0x80 != 0, compressed: bytes[0] & RSV1 != 0, head, len }))
 }
 
 /// Appends the header of a frame of `len` bytes; `masked` is the flag in its second byte.
@@ -200,30 +217,33 @@ mod tests {
             let mut out = Vec::new();
             put_header(&mut out, TEXT, len, false);
             for cut in 0..out.len() {
-                assert_eq!(header(&out[..cut]), Ok(None));
+                assert_eq!(header(&out[..cut], false), Ok(None));
             }
-            let expected = Header { opcode: TEXT, fin: true, head: out.len(), len };
-            assert_eq!(header(&out), Ok(Some(expected)));
+            let expected = Header { opcode: TEXT, fin: true, compressed: false, head: out.len(), len };
+            assert_eq!(header(&out, true), Ok(Some(expected)));
         }
     }
 
     #[test]
     fn what_a_server_must_not_send_is_named() {
-        assert_eq!(header(&[0x81, 0x80]), Err(Fault::Masked));
-        assert_eq!(header(&[0xc1, 0x00]), Err(Fault::ReservedBits));
-        assert_eq!(header(&[0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0]), Err(Fault::TooLong));
+        assert_eq!(header(&[0x81, 0x80], false), Err(Fault::Masked));
+        assert_eq!(header(&[0xc1, 0x00], false), Err(Fault::ReservedBits));
+        assert!(header(&[0xc1, 0x00], true).unwrap().unwrap().compressed);
+        assert_eq!(header(&[0xe1, 0x00], true), Err(Fault::ReservedBits));
+        assert_eq!(header(&[0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0], false), Err(Fault::TooLong));
     }
 
     #[test]
     fn the_answer_is_accepted_only_with_101_and_the_right_accept() {
         let good = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             SEC-websocket-accept:  s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nrest";
-        assert_eq!(response(good), Ok(Some(good.len() - 4)));
+        assert_eq!(response(good, false), Ok(Some(good.len() - 4)));
         for cut in 0..good.len() - 4 {
-            assert_eq!(response(&good[..cut]), Ok(None));
+            assert_eq!(response(&good[..cut], false), Ok(None));
         }
-        assert_eq!(response(b"HTTP/1.1 404 Not Found\r\n\r\n"), Err(Fault::Status(404)));
-        assert_eq!(response(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n"), Err(Fault::WrongAccept));
-        assert_eq!(response(b"SSH-2.0\r\n\r\n"), Err(Fault::NotHttp));
+        assert_eq!(response(good, true), Err(Fault::Uncompressed));
+        assert_eq!(response(b"HTTP/1.1 404 Not Found\r\n\r\n", false), Err(Fault::Status(404)));
+        assert_eq!(response(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n", false), Err(Fault::WrongAccept));
+        assert_eq!(response(b"SSH-2.0\r\n\r\n", false), Err(Fault::NotHttp));
     }
 }

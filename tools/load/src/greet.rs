@@ -105,17 +105,7 @@ impl Scene for Greet {
     }
 
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
-        let mut at = 0;
-        while let Some(header) = frame::header(&bytes[at..])? {
-            let Some(whole) = bytes.get(at..at + header.total()) else { break };
-            at += header.total();
-            if header.is_control() {
-                io.control(id, header, &whole[header.head..]);
-            } else {
-                self.message(io, id, &whole[header.head..])?;
-            }
-        }
-        Ok(at)
+        io.messages(id, bytes, |io, message| self.message(io, id, message))
     }
 
     fn closed(&mut self, _io: &mut Io, _id: usize) {}

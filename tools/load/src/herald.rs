@@ -5,6 +5,7 @@
 use crate::dialect::{self, Dialect, Since};
 use crate::frame;
 use crate::net::Target;
+use crate::squeeze::{Deflate, Inflater};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,8 +14,15 @@ use std::time::Duration;
 /// Time for any one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A socket, or TLS on one.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 pub struct Herald<'a> {
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
+    inflater: Inflater,
+    deflate: Deflate,
     held: Vec<u8>,
     dialect: &'a Dialect,
     number: usize,
@@ -26,10 +34,15 @@ impl<'a> Herald<'a> {
     pub fn enter(target: &Target, dialect: &'a Dialect, number: usize) -> Result<Self, String> {
         let socket = TcpStream::connect_timeout(&target.addr, PATIENCE).map_err(|e| e.to_string())?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
-        let mut herald = Self { socket, held: Vec::new(), dialect, number, id: dialect::CONNECT_ID };
+        let socket: Box<dyn Stream> = match &target.tls {
+            Some(tls) => Box::new(rustls::StreamOwned::new(tls.session()?, socket)),
+            None => Box::new(socket),
+        };
+        let (inflater, deflate, held) = (Inflater::new(), target.deflate, Vec::new());
+        let mut herald = Self { socket, inflater, deflate, held, dialect, number, id: dialect::CONNECT_ID };
         herald.socket.write_all(&target.request).map_err(|e| e.to_string())?;
         let head = loop {
-            match frame::response(&herald.held).map_err(|fault| fault.to_string())? {
+            match frame::response(&herald.held, deflate.is_on()).map_err(|fault| fault.to_string())? {
                 Some(head) => break head,
                 None => herald.read()?,
             }
@@ -77,7 +90,9 @@ impl<'a> Herald<'a> {
 
     /// The next whole frame's payload, if it is there.
     fn frame(&mut self) -> Result<Option<Vec<u8>>, String> {
-        let Some(header) = frame::header(&self.held).map_err(|fault| fault.to_string())? else { return Ok(None) };
+        let Some(header) = frame::header(&self.held, self.deflate.is_on()).map_err(|fault| fault.to_string())? else {
+            return Ok(None);
+        };
         if self.held.len() < header.total() {
             return Ok(None);
         }
@@ -89,6 +104,10 @@ impl<'a> Herald<'a> {
                 "closed by code {code} {}",
                 String::from_utf8_lossy(body.get(2..).unwrap_or_default())
             ));
+        }
+        if header.compressed {
+            let message = self.inflater.message(&body, self.deflate == Deflate::Fresh);
+            return message.map(Some).map_err(|fault| fault.to_string());
         }
         Ok(Some(body))
     }

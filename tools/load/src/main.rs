@@ -1,35 +1,45 @@
 //! corecast-load: loads a WebSocket server and says what it did, what it cost, and whether anything was lost.
 //!
-//! The way of a run: `args` → `run`, `calm` or `strain` (the course of a subcommand) → `crew` (workers, phases, progress) →
-//! `engine` (one worker's loop) → a scene (`echo`, `fanout`, `greet`, `storm`, `api`) → `report`.
-//! Beside them: `net`, `frame`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
-//! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm; `server` looks at the
-//! process under test.
+//! The way of a run: `args` → `run`, `calm`, `strain`, `drain` or `restart` (the course of a subcommand) → `crew` (workers,
+//! phases, progress) → `engine` (one worker's loop) → a scene (`echo`, `fanout`, `greet`, `storm`, `api`, `abuse`, `faithful`)
+//! → `report`.
+//! Beside them: `net`, `wire`, `frame`, `squeeze`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
+//! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm, `courier` a publisher over
+//! the API that minds no restart, `certificate` what a TLS server needs; `server` looks at the process under test.
 
+mod abuse;
 mod api;
 mod args;
 mod beside;
 mod calm;
+mod certificate;
 mod check;
 mod clock;
+mod courier;
 mod crew;
 mod dialect;
+mod drain;
 mod echo;
 mod engine;
+mod faithful;
 mod fanout;
 mod frame;
 mod greet;
 mod herald;
 mod net;
+mod options;
 mod payload;
 mod report;
+mod restart;
 mod run;
 mod server;
+mod squeeze;
 mod storm;
 mod strain;
 mod tally;
 mod token;
 mod window;
+mod wire;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -42,6 +52,9 @@ fn main() -> ExitCode {
         args::Command::Connect(args) => calm::run_connect(&args),
         args::Command::Storm(args) => strain::run_storm(&args),
         args::Command::Publish(args) => strain::run_publish(&args),
+        args::Command::Drain(args) => drain::run(&args),
+        args::Command::Restart(args) => restart::run(&args),
+        args::Command::Certificate(args) => certificate::run(&args),
     };
     match result {
         Ok(code) => code.into(),

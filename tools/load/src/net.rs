@@ -1,6 +1,9 @@
 //! Everything shaped like a system call on a socket or a process: where to connect, from where, limits, pinning.
 
 use crate::frame;
+use crate::options::Transport;
+use crate::squeeze::Deflate;
+use crate::wire::Secure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -16,6 +19,10 @@ const PER_SOURCE: usize = 8_000;
 pub struct Target {
     pub addr: SocketAddr,
     pub request: Vec<u8>,
+    /// Bytes of the kernel's receive buffer, where it is not left to the kernel.
+    pub receive_buffer: Option<usize>,
+    pub tls: Option<Secure>,
+    pub deflate: Deflate,
 }
 
 /// A URL, taken apart.
@@ -34,7 +41,8 @@ impl Place {
         let cut = rest.find(['/', '?']).unwrap_or(rest.len());
         let (host, path) = rest.split_at(cut);
         let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
-        let named = if has_port(host) { host.to_string() } else { format!("{host}:80") };
+        let port = if scheme == "wss://" { 443 } else { 80 };
+        let named = if has_port(host) { host.to_string() } else { format!("{host}:{port}") };
         let addr = named
             .to_socket_addrs()
             .map_err(|e| format!("{url}: {e}"))?
@@ -45,10 +53,18 @@ impl Place {
 }
 
 impl Target {
-    /// Where `ws://host[:port][/path]` is.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let Place { host, path, addr } = Place::parse(url, "ws://")?;
-        Ok(Self { addr, request: frame::request(&host, &path) })
+    /// A place where we connect and ask for no upgrade.
+    pub fn silent(addr: SocketAddr) -> Self {
+        Self { addr, request: Vec::new(), receive_buffer: None, tls: None, deflate: Deflate::Off }
+    }
+
+    /// Where `ws://host[:port][/path]` or `wss://…` is, and how it is spoken with.
+    pub fn parse(url: &str, options: &Transport) -> Result<Self, String> {
+        let secure = url.starts_with("wss://");
+        let Place { host, path, addr } = Place::parse(url, if secure { "wss://" } else { "ws://" })?;
+        let tls = if secure { Some(Secure::new(&host, options)?) } else { None };
+        let deflate = options.deflate;
+        Ok(Self { request: frame::request(&host, &path, deflate.offer()), tls, deflate, ..Self::silent(addr) })
     }
 }
 
@@ -63,11 +79,16 @@ pub fn source(target: SocketAddr, n: usize) -> Option<IpAddr> {
         .then(|| IpAddr::V4(Ipv4Addr::new(127, 0, (block / 250) as u8, (block % 250 + 1) as u8)))
 }
 
-/// Begins to connect. The result is writable once that succeeded or failed.
-pub fn connect(addr: SocketAddr, source: Option<IpAddr>) -> io::Result<mio::net::TcpStream> {
+/// Begins to connect as the n-th connection. The result is writable once that succeeded or failed.
+pub fn connect(target: &Target, n: usize) -> io::Result<mio::net::TcpStream> {
+    let addr = target.addr;
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(ip) = source {
+    if let Some(bytes) = target.receive_buffer {
+        // Before the connect, since the window's scale is agreed on then.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(ip) = source(addr, n) {
         // The port is chosen at connect, by the whole 4-tuple, instead of at bind.
         nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(ip, 0).into())?;
@@ -108,12 +129,17 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let target = Target::parse("ws://127.0.0.1:9001/echo?x=1").unwrap();
+        let parse = |url| Target::parse(url, &Transport::default());
+        let target = parse("ws://127.0.0.1:9001/echo?x=1").unwrap();
         assert_eq!(target.addr, "127.0.0.1:9001".parse().unwrap());
         assert!(target.request.starts_with(b"GET /echo?x=1 HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n"));
-        assert!(Target::parse("ws://127.0.0.1?pub").unwrap().request.starts_with(b"GET /?pub HTTP/1.1"));
-        assert_eq!(Target::parse("ws://[::1]:80").unwrap().addr, "[::1]:80".parse().unwrap());
-        assert!(Target::parse("http://127.0.0.1/").is_err());
+        assert!(parse("ws://127.0.0.1?pub").unwrap().request.starts_with(b"GET /?pub HTTP/1.1"));
+        assert_eq!(parse("ws://[::1]:80").unwrap().addr, "[::1]:80".parse().unwrap());
+        assert!(parse("http://127.0.0.1/").is_err());
+        assert!(parse("wss://127.0.0.1/").is_err_and(|why| why.contains("--tls-ca")));
+        let secure = Transport { tls_insecure: true, ..Transport::default() };
+        let target = Target::parse("wss://127.0.0.1/", &secure).unwrap();
+        assert_eq!((target.addr.port(), target.tls.is_some()), (443, true));
     }
 
     #[test]

@@ -46,6 +46,47 @@ pub fn put(out: &mut Vec<u8>, stamp: Stamp, time: u64, size: usize) {
     debug_assert_eq!(out.len() - start, size);
 }
 
+/// The least size of an object.
+pub const JSON_BYTES_MIN: usize = 64;
+
+/// An object of exactly `size` bytes with `stamp` (in the end `BYTES_MIN` characters) as one of its fields: orders as a shop's
+/// service would tell of them, as many as there is room for, and words up to the size. About as compressible as such messages are.
+pub fn json(stamp: &str, size: usize) -> String {
+    let (before, after) = (format!(r#"{{"stamp":"{stamp}","note":""#), r#"","orders":["#);
+    let frame = before.len() - stamp.len() + BYTES_MIN + after.len() + 2;
+    let mut rng = fastrand::Rng::with_seed(0x10ad);
+    let mut orders = String::new();
+    loop {
+        let order = order(&mut rng);
+        if frame + orders.len() + order.len() + 1 > size {
+            break;
+        }
+        orders = if orders.is_empty() { order } else { orders + "," + &order };
+    }
+    let mut note = String::new();
+    while frame + orders.len() + note.len() < size {
+        note += word(&mut rng);
+        note.push(' ');
+    }
+    note.truncate(size.saturating_sub(frame + orders.len()));
+    format!("{before}{note}{after}{orders}]}}")
+}
+
+fn order(rng: &mut fastrand::Rng) -> String {
+    let (id, sku, price, quantity) = (rng.u32(10_000_000..), rng.u32(1000..9999), rng.u32(100..99_999), rng.u8(1..9));
+    let (status, name, place, second) = (word(rng), word(rng), word(rng), rng.u8(10..60));
+    let (euros, cents) = (price / 100, price % 100);
+    format!(
+        r#"{{"id":{id},"sku":"{sku}-{name}","status":"{status}","quantity":{quantity},"price":{euros}.{cents:02},"currency":"EUR","warehouse":"{place}","updated_at":"2026-11-25T12:13:{second}Z"}}"#
+    )
+}
+
+fn word(rng: &mut fastrand::Rng) -> &'static str {
+    const WORDS: [&str; 10] =
+        ["shipped", "pending", "returned", "paid", "amber", "harbour", "linen", "copper", "maple", "north"];
+    WORDS[rng.usize(..WORDS.len())]
+}
+
 /// The intended send time of the payload that begins at `bytes`.
 pub fn time(bytes: &[u8]) -> u64 {
     let half = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, hex8);
@@ -95,5 +136,18 @@ mod tests {
             assert_eq!(time(payload), 0x0123_4567_89ab_cdef);
             assert!(payload.iter().all(|b| b.is_ascii_graphic() && *b != b'"' && *b != b'\\'));
         }
+    }
+
+    #[test]
+    fn an_object_is_json_of_its_size_and_has_room_for_the_stamp() {
+        let stamp = "s".repeat(BYTES_MIN);
+        for size in [JSON_BYTES_MIN, 65, 100, 500, 1024, 10_000] {
+            let text = json(&stamp, size);
+            assert_eq!(text.len(), size);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["stamp"], stamp.as_str());
+            assert!(value["orders"].is_array());
+        }
+        assert_eq!(json("{payload}", 500).replace("{payload}", &stamp).len(), 500);
     }
 }

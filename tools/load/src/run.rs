@@ -3,6 +3,7 @@
 //! Counts are taken over the whole run, from silence to silence, so that they are exact; rates, processor time and latency
 //! over the measured window.
 
+use crate::abuse::Abuse;
 use crate::args::{Common, Timing};
 use crate::check::Findings;
 use crate::clock::{SECOND, now};
@@ -85,12 +86,13 @@ struct Ran<S> {
     undrained: u64,
 }
 
-/// Opens all connections, warms up, measures, drains.
+/// Opens all connections, warms up, measures, drains; what `abuse` costs us counts as the generator's.
 fn traffic<S: Scene + 'static>(
     mut crew: Crew<S>,
     totals: &[usize],
     common: &Common,
     timing: &Timing,
+    abuse: Option<&Abuse>,
 ) -> Result<Ran<S>, Refusal> {
     let watch = watch(common);
     let all = totals.iter().sum::<usize>() as u64;
@@ -105,9 +107,14 @@ fn traffic<S: Scene + 'static>(
         crew.wait(timing.warmup, "warm-up", |t| t.closed > 0);
         crew.set_phase(Phase::Measure);
         let processes = Watch { metrics: None, ..watch.clone() };
-        let (sample, before) = (processes.sample(), crew.totals());
+        let all = |crew: &Crew<S>| {
+            let mut totals = crew.totals();
+            totals.cpu[0] += abuse.map_or(0, Abuse::cpu);
+            totals
+        };
+        let (sample, before) = (processes.sample(), all(&crew));
         crew.wait(timing.duration, "measured", |t| t.closed > 0);
-        let (after, last) = (crew.totals(), processes.sample());
+        let (after, last) = (all(&crew), processes.sample());
         let spent = spent(&sample, &last);
         ran_window = Some(Window { before, after, spent, has_server: common.server_pid.is_some(), spin: common.spin });
         crew.set_phase(Phase::Drain);
@@ -117,6 +124,17 @@ fn traffic<S: Scene + 'static>(
     let whole = spent(&first, &watch.sample());
     let ended = crew.finish()?;
     Ok(Ran { ended, window: ran_window, whole, received: tally.received, undrained: tally.in_flight })
+}
+
+/// Waits until nothing has come for a while.
+pub fn quiet<S: Scene + 'static>(crew: &mut Crew<S>) {
+    let (mut received, mut at) = (0, now());
+    crew.wait(DRAIN_SECONDS, "last ones", |tally| {
+        if tally.received != received {
+            (received, at) = (tally.received, now());
+        }
+        (now() - at) as f64 > SILENCE_SECONDS * SECOND as f64
+    });
 }
 
 pub fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
@@ -152,10 +170,13 @@ fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: 
 }
 
 pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
+    if args.common.transport.deflate.is_on() {
+        return Err(Refusal("echo compares frames as they are: --deflate is for the other loads".into()));
+    }
     check_files(args.connections)?;
     let workers = usize::from(args.common.threads);
     let plan = echo::Plan {
-        target: Target::parse(&args.url).map_err(Refusal)?,
+        target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
         depth: usize::from(args.depth),
         size: args.size,
         opcode: if args.text { crate::frame::TEXT } else { crate::frame::BINARY },
@@ -170,7 +191,7 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
     };
     let crew = crew(control, shares.iter().map(scene).collect(), &args.common)?;
     let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
-    let ran = traffic(crew, &totals, &args.common, &args.timing)?;
+    let ran = traffic(crew, &totals, &args.common, &args.timing, None)?;
 
     let mut report = Report::new("echo");
     report.set("connections", args.connections.into());
@@ -200,6 +221,7 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
         protocol: args.protocol,
         hello: args.hello.clone(),
         template: args.publish_frame.clone(),
+        shape: args.payload,
         size: args.size,
         tokens: tokens(&args.identity)?,
         positioned: args.positioned,
@@ -216,8 +238,9 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
         _ => format!("{}{i:0digits$}", args.channel),
     };
     Ok(fanout::Plan {
-        target: Target::parse(&args.url).map_err(Refusal)?,
-        publish_target: Target::parse(args.publish_url.as_ref().unwrap_or(&args.url)).map_err(Refusal)?,
+        target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
+        publish_target: Target::parse(args.publish_url.as_ref().unwrap_or(&args.url), &args.common.transport)
+            .map_err(Refusal)?,
         dialect,
         opcode: if args.binary { crate::frame::BINARY } else { crate::frame::TEXT },
         channels: (0..args.channels).map(name).collect(),
@@ -229,7 +252,7 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
 
 pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
     let (workers, publishers) = (usize::from(args.common.threads), usize::from(args.publishers));
-    check_files(args.subscribers + publishers)?;
+    check_files(args.subscribers + publishers + args.abuse.connections())?;
     let channels = usize::from(args.channels);
     if args.subscribers < channels {
         return Err(Refusal(
@@ -253,8 +276,18 @@ pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
         scenes.push((scene, Pace { total, concurrency: args.common.concurrency, interval: None }));
     }
     let crew = crew(control, scenes, &args.common)?;
-    let ran = traffic(crew, &totals, &args.common, &args.timing)?;
-    Ok(fanout_report(args, &plan, &ran).finish(args.common.json))
+    let abuse = Abuse::start(&args.abuse, &plan, &args.common)?;
+    let ran = traffic(crew, &totals, &args.common, &args.timing, abuse.as_ref())?;
+    let mut report = fanout_report(args, &plan, &ran);
+    if let Some(abuse) = abuse {
+        abuse.end(&mut report)?;
+    }
+    if let Some(pid) = args.common.server_pid {
+        let peak = crate::server::peak(pid);
+        report.set("server_rss_peak", peak.into());
+        report.row("server memory", format!("{:.1} MiB resident at the most", peak as f64 / f64::from(1 << 20)));
+    }
+    Ok(report.finish(args.common.json))
 }
 
 fn fanout_report(args: &args::Fanout, plan: &fanout::Plan, ran: &Ran<fanout::Fanout>) -> Report {

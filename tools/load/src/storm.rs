@@ -64,6 +64,18 @@ impl Storm {
         &self.plan.channels[self.client(id) % self.plan.channels.len()]
     }
 
+    fn message(&mut self, io: &mut Io, id: usize, message: &[u8]) -> Result<(), Fault> {
+        for line in dialect::lines(message) {
+            if line == b"{}" {
+                self.pings += 1;
+                io.send_frame(id, frame::TEXT, b"{}");
+            } else {
+                self.reply(io, id, &dialect::reply(line)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn reply(&mut self, io: &mut Io, id: usize, reply: &Value) -> Result<(), Fault> {
         let number = reply["id"].as_u64();
         if number.is_some() && !reply["error"].is_null() {
@@ -128,24 +140,7 @@ impl Scene for Storm {
     }
 
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
-        let mut at = 0;
-        while let Some(header) = frame::header(&bytes[at..])? {
-            let Some(whole) = bytes.get(at..at + header.total()) else { break };
-            at += header.total();
-            if header.is_control() {
-                io.control(id, header, &whole[header.head..]);
-                continue;
-            }
-            for line in dialect::lines(&whole[header.head..]) {
-                if line == b"{}" {
-                    self.pings += 1;
-                    io.send_frame(id, frame::TEXT, b"{}");
-                } else {
-                    self.reply(io, id, &dialect::reply(line)?)?;
-                }
-            }
-        }
-        Ok(at)
+        io.messages(id, bytes, |io, message| self.message(io, id, message))
     }
 
     fn closed(&mut self, _io: &mut Io, _id: usize) {}

@@ -91,7 +91,7 @@ fn processes(common: &Common) -> Watch {
 // ---- storm
 
 fn storm_plan(args: &args::Storm) -> Result<storm::Plan, Refusal> {
-    let target = Target::parse(&args.url).map_err(Refusal)?;
+    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
     let dialect = Dialect { tokens: run::tokens(&args.identity)?, positioned: true, ..Dialect::default() };
     let prepare = || {
         // A user that is none of the clients, whose names are numbers from 0.
@@ -192,7 +192,7 @@ fn api_plan(args: &args::Publish) -> Result<api::Plan, Refusal> {
     let method = if args.batch > 1 { "batch" } else { "publish" };
     let path = format!("{}/{method}", place.path.trim_end_matches('/'));
     Ok(api::Plan {
-        target: Target { addr: place.addr, request: Vec::new() },
+        target: Target::silent(place.addr),
         head: api::Plan::head(&place.host, &path, key.as_deref()),
         channels: (0..args.channels).map(|i| format!("{}{i}", args.channel)).collect(),
         batch: usize::from(args.batch),

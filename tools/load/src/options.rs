@@ -1,0 +1,145 @@
+//! Groups of options that several subcommands share.
+
+use crate::squeeze::Deflate;
+use clap::Args;
+
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Worker threads; each has its own share of the connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Cores to pin the workers to, such as 1 or 2,4-7
+    #[arg(long, value_parser = cores)]
+    pub cores: Option<Cores>,
+    /// Connections that may be on their way at once
+    #[arg(long, default_value_t = 128)]
+    pub concurrency: usize,
+    /// Seconds to wait until all connections are open
+    #[arg(long, default_value_t = 60.0)]
+    pub open_timeout: f64,
+    /// Look for messages without sleeping: burns the cores, and the server pays no wake-ups
+    #[arg(long)]
+    pub spin: bool,
+    /// The server's process: its processor time and memory are shown beside the figures
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// The server's counters, http://HOST:PORT/metrics: shown as writes and reads per message
+    #[arg(long, value_name = "URL")]
+    pub server_metrics: Option<String>,
+    #[command(flatten)]
+    pub transport: Transport,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// How connections are spoken with.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Transport {
+    /// wss://: the certificates (PEM) that the server's must come from
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<String>,
+    /// wss://: believe any certificate
+    #[arg(long, conflicts_with = "tls_ca")]
+    pub tls_insecure: bool,
+    /// wss://: take sessions up again by their tickets, instead of a full hand-shake each time
+    #[arg(long)]
+    pub tls_resume: bool,
+    /// permessage-deflate: off, fresh (each message for itself) or takeover (contexts go on where the server lets them)
+    #[arg(long, value_enum, default_value_t = Deflate::Off, hide_possible_values = true)]
+    pub deflate: Deflate,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Timing {
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 5.0)]
+    pub duration: f64,
+    /// Seconds of load before that
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+}
+
+/// Who the connections are.
+#[derive(Clone, Debug, Args)]
+pub struct Identity {
+    /// The variable that holds the server's HMAC secret: every connection is a user and brings a token (HS256)
+    #[arg(long, value_name = "VAR")]
+    pub token_secret_env: Option<String>,
+    /// Bytes of a user's id
+    #[arg(long, default_value_t = 16, requires = "token_secret_env")]
+    pub user_bytes: usize,
+    /// Bytes of the client info in a token; 0: none
+    #[arg(long, default_value_t = 64, requires = "token_secret_env")]
+    pub info_bytes: usize,
+    /// Subscriptions bring a token too
+    #[arg(long, requires = "token_secret_env")]
+    pub subscription_tokens: bool,
+}
+
+/// The others: subscribers who get publications at a fixed rate while the load proper is on.
+#[derive(Clone, Debug, Args)]
+pub struct Beside {
+    /// Subscribers of a channel of their own, whose deliveries are timed before and during the load; 0: none
+    #[arg(long, default_value_t = 100)]
+    pub beside_subscribers: usize,
+    /// Publications a second for them
+    #[arg(long, default_value_t = 20.0)]
+    pub beside_rate: f64,
+    /// Their channel
+    #[arg(long, default_value = "beside")]
+    pub beside_channel: String,
+    /// Bytes of such a publication's data
+    #[arg(long, default_value_t = 64)]
+    pub beside_size: usize,
+    /// Seconds for which they are timed before the load begins
+    #[arg(long, default_value_t = 5.0)]
+    pub calm: f64,
+}
+
+/// Peers that do what no honest one does, while the load is on.
+#[derive(Clone, Debug, Args)]
+pub struct Abuse {
+    /// Handshakes that are begun and never ended, every other one with half a head; those that the server cuts begin anew
+    #[arg(long, default_value_t = 0)]
+    pub half_open: usize,
+    /// Subscribers of the same channel (the first of --channels) that never read; each gives up after 5 s and comes again
+    #[arg(long, default_value_t = 0)]
+    pub never_read: usize,
+}
+
+impl Abuse {
+    pub fn connections(&self) -> usize {
+        self.half_open + self.never_read
+    }
+}
+
+/// A list of cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+fn cores(text: &str) -> Result<Cores, String> {
+    let number = |part: &str| part.trim().parse::<usize>().map_err(|_| format!("'{part}' is no core; try 1 or 2,4-7"));
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((from, to)) => list.extend(number(from)?..=number(to)?),
+            None => list.push(number(part)?),
+        }
+    }
+    Ok(Cores(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_single_or_in_rows() {
+        assert_eq!(cores("0,2-4"), Ok(Cores(vec![0, 2, 3, 4])));
+        assert!(cores("a").is_err());
+    }
+}
