@@ -3,9 +3,10 @@
 
 use super::Node;
 use super::session::Session;
-use crate::config::{Namespace, RecoveryMode};
+use crate::config::{Namespace, RecoveryMode, SlowConsumer};
 use crate::grant::{Overrides, SubscribeGrant};
 use crate::hub::{StreamOptions, flag};
+use crate::limits::SlowPolicy;
 use crate::protocol::ErrorCode;
 
 use super::session::millis;
@@ -20,6 +21,7 @@ pub(super) struct Options {
     /// The latest publication comes without being asked for.
     pub auto_cache: bool,
     pub allow_delta: bool,
+    pub slow: SlowPolicy,
     pub allow_filter: bool,
     pub chan_info: Vec<u8>,
     pub data: Vec<u8>,
@@ -47,7 +49,9 @@ impl Options {
             join_leave: or(overrides.force_push_join_leave, namespace.force_push_join_leave),
             cache,
             auto_cache: cache && namespace.auto_cache_recover,
-            allow_delta: namespace.allow_delta,
+            // What stays must be readable without what went.
+            allow_delta: namespace.allow_delta && namespace.slow_consumer != SlowConsumer::KeepLatest,
+            slow: namespace.slow_policy(),
             allow_filter: namespace.allow_tags_filter,
             ..Self::default()
         }

@@ -100,6 +100,8 @@ impl<A: App, S: Source> Shard<A, S> {
         if self.conn(slot).phase != Phase::Open {
             return;
         }
+        // What must not be read behind a gap must not leave before the close frame either.
+        self.tell_dropped();
         self.cx.counters.closed[why as usize] += 1;
         self.cx.open -= 1;
         // It stands while the app says its last, which may be too much for the peer's backlog: the close is asked for once.

@@ -310,6 +310,13 @@ pub static ENGINE: &[Item<Config>] = &[
         "Bytes that may wait for one other shard; past it publications for it are held back or skipped and counted.",
     ),
     item(
+        "engine.backlog_bytes_max",
+        Unit::Bytes,
+        |c| &mut c.engine.backlog_bytes_max,
+        "Bytes kept for all clients together that do not read, those that several wait for counted once; past it the \
+         ones with more waiting than the average close with 3008.",
+    ),
+    item(
         "engine.turn_bytes_max",
         Unit::Bytes,
         |c| &mut c.engine.turn_bytes_max,

@@ -1,0 +1,278 @@
+//! What is dropped of what waits, where the peer does not read: whole frames, and of nobody but who has a policy for it.
+//!
+//! An owner whose policy is to close has no ward here: its frames wait like replies, and past the connection's bound the
+//! connection ends. Policies are carried out while the socket takes nothing; a frame of which it has taken a part stays.
+
+use super::{Chunk, Item, NO_OWNER, Owner, Queue, frame_end_after, frame_length, frames_in};
+use crate::limits::SlowPolicy;
+
+/// An owner whose frames a policy may drop, as far as they wait for this peer.
+pub(super) struct Ward {
+    owner: Owner,
+    bytes: usize,
+    items: usize,
+    /// Something came since its policy was carried out.
+    changed: bool,
+}
+
+/// Messages that a policy dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    pub owner: Owner,
+    pub messages: u64,
+}
+
+/// What becomes of a cast under way to a peer whose subscription has ended meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It was the peer's before: it still gets it, and no policy of a later subscription takes it for its own.
+    Left,
+    /// It comes behind a gap: it goes.
+    Refused,
+}
+
+impl Item {
+    fn waiting(&self) -> &[u8] {
+        &self.chunk.as_slice()[self.from..self.to]
+    }
+
+    /// Where its newest publication begins, where that still waits whole.
+    fn newest(&self) -> Option<usize> {
+        self.latest.filter(|&at| at >= self.from)
+    }
+}
+
+impl Queue {
+    /// Carries out the policies of all who got something: the peer does not read. Where more than `bytes_max` wait in all,
+    /// the oldest frames of those that may drop go too, but nobody's newest.
+    pub fn thin(&mut self, bytes_max: usize, mut lost: impl FnMut(Lost)) {
+        let mut at = 0;
+        while let Some(&mut Ward { owner, ref mut changed, .. }) = self.wards.get_mut(at) {
+            let messages = match (std::mem::take(changed), owner.policy) {
+                (true, SlowPolicy::DropOldest { bytes_max }) => self.drop_oldest(owner.id, bytes_max as usize),
+                (true, SlowPolicy::KeepLatest) => self.keep_latest(owner.id),
+                _ => 0,
+            };
+            if messages > 0 {
+                lost(Lost { owner, messages });
+            }
+            // Who has nothing left has no ward any more: another stands in its place.
+            at += usize::from(self.wards.get(at).is_some_and(|ward| ward.owner == owner));
+        }
+        if self.bytes > bytes_max {
+            self.drop_oldest_of_all(bytes_max, lost);
+        }
+    }
+
+    /// True where a policy may have something to drop.
+    pub fn has_wards(&self) -> bool {
+        !self.wards.is_empty()
+    }
+
+    fn drop_oldest(&mut self, id: u64, bytes_max: usize) -> u64 {
+        let waiting = |queue: &Self| queue.ward(id).map_or(0, |ward| ward.bytes);
+        if waiting(self) > bytes_max {
+            self.detach(id);
+        }
+        let (mut messages, mut at) = (0, 0);
+        while waiting(self) > bytes_max
+            && let Some(next) = self.items.iter().skip(at).position(|item| item.owner == id)
+        {
+            at += next;
+            let items = self.items.len();
+            messages += self.shorten(at, waiting(self) - bytes_max);
+            if self.items.len() == items {
+                break;
+            }
+        }
+        messages
+    }
+
+    fn drop_oldest_of_all(&mut self, bytes_max: usize, mut lost: impl FnMut(Lost)) {
+        let mut at = 0;
+        while self.bytes > bytes_max && at < self.items.len() {
+            let owner = self.ward(self.items[at].owner).map(|ward| ward.owner);
+            let Some(owner) = owner.filter(|owner| matches!(owner.policy, SlowPolicy::DropOldest { .. })) else {
+                at += 1;
+                continue;
+            };
+            let items = self.items.len();
+            self.detach(owner.id);
+            // Detached, the same frames may stand one further on, behind the rest of the first.
+            at += usize::from(self.items.len() > items);
+            if self.items.get(at).is_none_or(|item| item.owner != owner.id) {
+                continue;
+            }
+            let (items, excess) = (self.items.len(), self.bytes.saturating_sub(bytes_max));
+            let messages = self.shorten(at, excess);
+            at += usize::from(self.items.len() == items);
+            if messages > 0 {
+                lost(Lost { owner, messages });
+            }
+        }
+    }
+
+    /// Drops frames from an item's beginning until `excess` bytes are gone, all but its owner's newest. Returns how many.
+    fn shorten(&mut self, index: usize, excess: usize) -> u64 {
+        let item = &mut self.items[index];
+        let ward = self.wards.iter_mut().find(|ward| ward.owner.id == item.owner);
+        let is_last = ward.as_ref().is_none_or(|ward| ward.items == 1);
+        let bytes = item.chunk.as_slice();
+        let (mut at, mut messages) = (item.from, 0);
+        while at < item.to && at - item.from < excess {
+            let next = at + frame_length(&bytes[at..]);
+            if is_last && next == item.to {
+                break;
+            }
+            (at, messages) = (next, messages + 1);
+        }
+        let gone = at - item.from;
+        item.from = at;
+        self.bytes -= gone;
+        if let Some(ward) = ward {
+            ward.bytes -= gone;
+        }
+        if item.from == item.to {
+            self.take_out(index);
+        }
+        messages
+    }
+
+    /// Drops all of an owner but its newest publication.
+    fn keep_latest(&mut self, id: u64) -> u64 {
+        self.detach(id);
+        let kept = self.items.iter().rposition(|item| item.owner == id && item.newest().is_some());
+        let mut messages = 0;
+        for index in (0..self.items.len()).rev() {
+            let item = &mut self.items[index];
+            if item.owner != id {
+                continue;
+            }
+            messages += frames_in(item.waiting());
+            let before = item.to - item.from;
+            if Some(index) == kept
+                && let Some(newest) = item.newest()
+            {
+                messages -= 1;
+                item.from = newest;
+                item.to = newest + frame_length(&item.chunk.as_slice()[newest..]);
+                let gone = before - (item.to - item.from);
+                self.bytes -= gone;
+                self.strike(id, gone, 0);
+            } else {
+                self.bytes -= before;
+                self.take_out(index);
+            }
+        }
+        messages
+    }
+
+    /// Drops all that waits of an owner: it follows a gap, or cannot be read without what went before. Returns the messages.
+    pub fn purge(&mut self, id: u64) -> u64 {
+        self.detach(id);
+        let mut messages = 0;
+        for index in (0..self.items.len()).rev().filter(|_| id != NO_OWNER) {
+            let item = &self.items[index];
+            if item.owner == id {
+                messages += frames_in(item.waiting());
+                self.bytes -= item.to - item.from;
+                self.take_out(index);
+            }
+        }
+        messages
+    }
+
+    /// The subscription has ended: what waits of it is the peer's, and no policy's any more.
+    pub fn disown(&mut self, id: u64) {
+        let wards = self.wards.len();
+        self.wards.retain(|ward| ward.owner.id != id);
+        if self.wards.len() < wards {
+            self.items.iter_mut().filter(|item| item.owner == id).for_each(|item| item.owner = NO_OWNER);
+        }
+    }
+
+    /// What becomes of a cast of this owner that is under way. The first word holds.
+    pub fn decide(&mut self, id: u64, fate: Fate) {
+        if self.fate_of(id).is_none() {
+            self.fates.push((id, fate));
+        }
+    }
+
+    pub(super) fn fate_of(&self, id: u64) -> Option<Fate> {
+        self.fates.iter().find(|(other, _)| *other == id).map(|(_, fate)| *fate)
+    }
+
+    /// Drops all that waits, but not the rest of a frame of which the peer has the beginning. Returns the messages dropped.
+    pub fn drop_unsent(&mut self) -> u64 {
+        if let Some(first) = self.items.front() {
+            self.detach(first.owner);
+        }
+        let kept = usize::from(matches!(self.items.front(), Some(Item { chunk: Chunk::Rest(_), .. })));
+        let mut messages = 0;
+        while self.items.len() > kept {
+            let last = self.items.len() - 1;
+            messages += frames_in(self.items[last].waiting());
+            self.bytes -= self.items[last].to - self.items[last].from;
+            self.take_out(last);
+        }
+        self.unmark_cast();
+        messages
+    }
+
+    /// Where the peer has a part of an owner's first frame: what is left of it stands alone from here on, so that all
+    /// others of the owner are whole.
+    fn detach(&mut self, id: u64) {
+        let head = std::mem::take(&mut self.head);
+        let first = self.items.front_mut().filter(|item| item.owner == id && !matches!(item.chunk, Chunk::Rest(_)));
+        let Some(first) = first.filter(|_| head > 0) else {
+            self.head = head;
+            return;
+        };
+        let (bytes, cut) = (first.chunk.as_slice(), first.from + head);
+        let end = first.from + frame_end_after(&bytes[first.from..first.to], head);
+        let rest = bytes[cut..end].to_vec();
+        let gone = end - first.from;
+        first.from = end;
+        let is_empty = first.from == first.to;
+        self.strike(id, gone, 0);
+        if is_empty {
+            self.take_out(0);
+        }
+        if !rest.is_empty() {
+            self.own += rest.len();
+            let to = rest.len();
+            self.items.push_front(Item { chunk: Chunk::Rest(rest), from: 0, to, owner: NO_OWNER, latest: None });
+            self.cast_at = self.cast_at.map(|at| at + 1);
+        }
+    }
+
+    /// So much more waits of an owner.
+    pub(super) fn enlist(&mut self, owner: Owner, bytes: usize, items: usize) {
+        if owner.policy == SlowPolicy::Close {
+            return;
+        }
+        match self.wards.iter_mut().find(|ward| ward.owner.id == owner.id) {
+            Some(ward) => {
+                ward.bytes += bytes;
+                ward.items += items;
+                ward.changed = true;
+            }
+            None => self.wards.push(Ward { owner, bytes, items, changed: true }),
+        }
+    }
+
+    /// So much less does.
+    pub(super) fn strike(&mut self, id: u64, bytes: usize, items: usize) {
+        let Some(at) = self.wards.iter().position(|ward| ward.owner.id == id) else { return };
+        let ward = &mut self.wards[at];
+        ward.bytes -= bytes;
+        ward.items -= items;
+        if ward.items == 0 {
+            self.wards.swap_remove(at);
+        }
+    }
+
+    fn ward(&self, id: u64) -> Option<&Ward> {
+        self.wards.iter().find(|ward| ward.owner.id == id)
+    }
+}

@@ -1,0 +1,121 @@
+//! The queues of a shard, and what they keep alive: bytes of their own, and turn buffers, each counted once however many
+//! wait for it, and whole however little of it they need.
+
+use std::rc::{Rc, Weak};
+
+use slab::Slab;
+
+use super::{Item, Queue};
+
+/// Pooled queues above this are given back to the allocator.
+const KEPT_QUEUES_MAX: usize = 256;
+/// Turn buffers that are looked through for those that nobody holds any more, at least.
+const HELD_WORTH_A_LOOK: usize = 64;
+
+/// The queues of a shard. A connection holds an index, or `NO_QUEUE`.
+#[derive(Default)]
+pub struct Pool {
+    queues: Slab<Queue>,
+    idle: Vec<Queue>,
+    /// Bytes of the queues' own, as they were told.
+    own: usize,
+    /// Turn buffers that a peer waits for or waited for, with their size; and the sum of these sizes.
+    held: Vec<(Weak<Vec<u8>>, usize)>,
+    held_bytes: usize,
+    /// So many are looked through when there are twice as many.
+    looked: usize,
+    /// All together keep too much: who has at least so much waiting goes first.
+    crowded: Option<usize>,
+}
+
+impl Pool {
+    pub fn take(&mut self) -> u32 {
+        let queue = self.idle.pop().unwrap_or_default();
+        self.queues.insert(queue) as u32
+    }
+
+    pub fn give_back(&mut self, index: u32) {
+        let mut queue = self.queues.remove(index as usize);
+        queue.clear();
+        self.own -= std::mem::take(&mut queue.told);
+        if self.idle.len() < KEPT_QUEUES_MAX {
+            self.idle.push(queue);
+        }
+        if self.queues.is_empty() && self.queues.capacity() > KEPT_QUEUES_MAX {
+            self.queues.shrink_to_fit();
+        }
+    }
+
+    pub fn get(&self, index: u32) -> &Queue {
+        &self.queues[index as usize]
+    }
+
+    pub fn get_mut(&mut self, index: u32) -> &mut Queue {
+        &mut self.queues[index as usize]
+    }
+
+    /// Queues that there are: one for each connection that something waits for.
+    pub fn len(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Bytes that wait for all peers of the shard, shared ones counted for each.
+    pub fn bytes(&self) -> u64 {
+        self.queues.iter().map(|(_, queue)| queue.bytes as u64).sum()
+    }
+
+    /// Counts what a blocked peer's queue keeps alive.
+    pub fn keep(&mut self, index: u32) {
+        let queue = &mut self.queues[index as usize];
+        let own = queue.own + queue.items.len() * size_of::<Item>();
+        self.own = self.own + own - queue.told;
+        queue.told = own;
+    }
+
+    /// A turn buffer is kept alive by a peer that waits for it. Cheap where that is known.
+    pub fn hold(&mut self, frames: &Rc<Vec<u8>>) {
+        if Rc::weak_count(frames) == 0 {
+            self.held.push((Rc::downgrade(frames), frames.capacity()));
+            self.held_bytes += frames.capacity();
+        }
+    }
+
+    /// As `hold`, for all that one queue waits for.
+    pub fn hold_all_of(&mut self, index: u32) {
+        let Self { queues, held, held_bytes, .. } = self;
+        for frames in queues[index as usize].turns().filter(|frames| Rc::weak_count(frames) == 0) {
+            held.push((Rc::downgrade(frames), frames.capacity()));
+            *held_bytes += frames.capacity();
+        }
+    }
+
+    /// Bytes that queues keep alive, shared ones counted once.
+    pub fn kept_bytes(&self) -> usize {
+        self.own + self.held.iter().filter(|(frames, _)| frames.strong_count() > 0).map(|(_, size)| size).sum::<usize>()
+    }
+
+    /// Once a turn: whether all queues together keep more than `bytes_max`. Looks through the buffers only where that may be,
+    /// or where there are twice as many as at the last look. True where it has just become so.
+    pub fn judge(&mut self, bytes_max: usize) -> bool {
+        let was_crowded = self.crowded.take().is_some();
+        let may_be = self.own + self.held_bytes > bytes_max;
+        if may_be || self.held.len() > 2 * self.looked.max(HELD_WORTH_A_LOOK) {
+            self.held.retain(|(frames, _)| frames.strong_count() > 0);
+            self.held_bytes = self.held.iter().map(|(_, size)| size).sum();
+            self.looked = self.held.len();
+        }
+        if may_be && self.own + self.held_bytes > bytes_max {
+            self.crowded = Some(self.bytes() as usize / self.queues.len().max(1));
+        }
+        self.crowded.is_some() && !was_crowded
+    }
+
+    /// A peer with so much waiting is among those that must go.
+    pub fn is_too_much(&self, bytes: usize) -> bool {
+        self.crowded.is_some_and(|average| bytes >= average)
+    }
+}
