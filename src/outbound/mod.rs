@@ -12,6 +12,8 @@
 //! - `policy`: what is dropped where the peer does not read.
 //! - `pool`: the queues of a shard, and the memory that they keep alive.
 
+#[cfg(test)]
+mod model_tests;
 mod policy;
 mod pool;
 #[cfg(test)]

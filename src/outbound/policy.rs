@@ -272,6 +272,11 @@ impl Queue {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn wards_items(&self) -> usize {
+        self.wards.iter().map(|ward| ward.items).sum()
+    }
+
     fn ward(&self, id: u64) -> Option<&Ward> {
         self.wards.iter().find(|ward| ward.owner.id == id)
     }

@@ -15,15 +15,19 @@ fn cast_by(frames: Vec<u8>, id: u64, policy: SlowPolicy) -> Cast {
         latest = Some(at);
         at += frame_length(&frames[at..]);
     }
+    cast_of(frames, Owner { id, policy }, latest)
+}
+
+pub(super) fn cast_of(frames: Vec<u8>, owner: Owner, latest: Option<usize>) -> Cast {
     let messages = frames_in(&frames) as u32;
-    Cast { members: Rc::default(), frames: Rc::new(frames), owner: Owner { id, policy }, latest, messages }
+    Cast { members: Rc::default(), frames: Rc::new(frames), owner, latest, messages }
 }
 
 fn cast(frames: Vec<u8>, id: u64) -> Cast {
     cast_by(frames, id, SlowPolicy::Close)
 }
 
-fn left(queue: &Queue) -> Vec<u8> {
+pub(super) fn left(queue: &Queue) -> Vec<u8> {
     queue.slices().collect::<Vec<_>>().concat()
 }
 
@@ -100,4 +104,105 @@ fn a_queue_comes_back_empty_from_the_pool() {
     let index = pool.take();
     assert!(pool.get(index).is_empty());
     assert_eq!((pool.get(index).bytes(), pool.get(index).cast_at), (0, None));
+}
+
+fn frames(names: &[&[u8]]) -> Vec<u8> {
+    names.iter().flat_map(|name| frame(name)).collect()
+}
+
+/// Carries the policies out; says how many messages of each owner went.
+fn thin(queue: &mut Queue, bytes_max: usize) -> Vec<(u64, u64)> {
+    let mut lost = Vec::new();
+    queue.thin(bytes_max, |gone| lost.push((gone.owner.id, gone.messages)));
+    lost
+}
+
+#[test]
+fn the_oldest_of_one_owner_go_and_nothing_of_others() {
+    let mut queue = Queue::default();
+    queue.reply(|out| out.extend(frame(b"reply")));
+    queue.insert_cast(&cast(frame(b"other"), 1), 0);
+    queue.insert_cast(&cast_by(frames(&[b"a1", b"a2"]), 2, SlowPolicy::DropOldest { bytes_max: 8 }), 0);
+    queue.insert_cast(&cast_by(frames(&[b"a3"]), 2, SlowPolicy::DropOldest { bytes_max: 8 }), 0);
+    assert_eq!(thin(&mut queue, 1000), [(2, 1)]);
+    assert_eq!(left(&queue), frames(&[b"reply", b"other", b"a2", b"a3"]));
+    assert_eq!(thin(&mut queue, 1000), [], "nothing came since");
+}
+
+#[test]
+fn past_the_bound_of_the_connection_the_oldest_go_but_nobodys_newest() {
+    let mut queue = Queue::default();
+    let unbounded = SlowPolicy::DropOldest { bytes_max: u32::MAX };
+    queue.insert_cast(&cast_by(frames(&[b"a1", b"a2"]), 1, unbounded), 0);
+    queue.insert_cast(&cast_by(frames(&[b"b1", b"b2", b"b3"]), 2, unbounded), 0);
+    assert_eq!(thin(&mut queue, 12), [(1, 1), (2, 1)]);
+    assert_eq!(left(&queue), frames(&[b"a2", b"b2", b"b3"]));
+    queue.reply(|out| out.extend(frame(b"a reply that fills all of it")));
+    assert_eq!(thin(&mut queue, 12), [(2, 1)]);
+    assert_eq!(left(&queue), frames(&[b"a2", b"b3", b"a reply that fills all of it"]));
+}
+
+#[test]
+fn only_the_newest_publication_waits_and_what_is_half_on_the_wire_stays() {
+    let mut queue = Queue::default();
+    queue.insert_cast(&cast_by(frames(&[b"one", b"two", b"three"]), 1, SlowPolicy::KeepLatest), 0);
+    queue.advance(7);
+    assert_eq!(thin(&mut queue, 1000), []);
+    queue.put(Owner { id: 1, policy: SlowPolicy::KeepLatest }, &frames(&[b"four", b"join"]), Some(0));
+    assert_eq!(thin(&mut queue, 1000), [(1, 2)]);
+    assert_eq!(left(&queue), [&frame(b"two")[2..], &frame(b"four")].concat());
+}
+
+#[test]
+fn a_purge_takes_all_of_an_owner_also_what_is_on_its_way() {
+    let mut queue = Queue::default();
+    let policy = SlowPolicy::DropOldest { bytes_max: 100 };
+    queue.insert_cast(&cast_by(frames(&[b"a1", b"a2"]), 1, policy), 0);
+    queue.advance(1);
+    queue.mark_cast();
+    assert_eq!(queue.purge(1), 1);
+    queue.decide(1, Fate::Refused);
+    queue.reply(|out| out.extend(frame(b"told")));
+    assert_eq!(queue.insert_cast(&cast_by(frames(&[b"a3"]), 1, policy), 0), 1);
+    queue.unmark_cast();
+    assert_eq!(left(&queue), [&frame(b"a1")[1..], &frame(b"told")].concat());
+}
+
+#[test]
+fn what_was_of_an_ended_subscription_is_dropped_by_nobody() {
+    let mut queue = Queue::default();
+    let policy = SlowPolicy::KeepLatest;
+    queue.insert_cast(&cast_by(frames(&[b"old"]), 1, policy), 0);
+    queue.mark_cast();
+    queue.disown(1);
+    queue.decide(1, Fate::Left);
+    queue.insert_cast(&cast_by(frames(&[b"on its way"]), 1, policy), 0);
+    queue.unmark_cast();
+    queue.put(Owner { id: 1, policy }, &frame(b"new"), Some(0));
+    queue.put(Owner { id: 1, policy }, &frame(b"newer"), Some(0));
+    assert_eq!(thin(&mut queue, 1000), [(1, 1)]);
+    assert_eq!(left(&queue), frames(&[b"old", b"on its way", b"newer"]));
+}
+
+#[test]
+fn what_is_kept_alive_is_counted_once_and_whole() {
+    let mut pool = Pool::default();
+    let mut big = Vec::with_capacity(1000);
+    big.extend(frame(b"big"));
+    let shared = cast(big, 1);
+    let queues: Vec<u32> = (0..3).map(|_| pool.take()).collect();
+    for &index in &queues {
+        pool.get_mut(index).insert_cast(&shared, 0);
+        pool.hold(&shared.frames);
+        pool.keep(index);
+    }
+    let items = 3 * size_of::<Item>();
+    assert_eq!(pool.kept_bytes(), 1000 + items);
+    assert!(pool.judge(999) && !pool.judge(999), "it is said once");
+    assert!(pool.is_too_much(5) && !pool.is_too_much(4));
+    drop(shared);
+    assert_eq!(pool.kept_bytes(), 1000 + items);
+    queues.into_iter().for_each(|index| pool.give_back(index));
+    assert_eq!(pool.kept_bytes(), 0);
+    assert!(!pool.judge(999) && !pool.is_too_much(5));
 }
