@@ -150,6 +150,8 @@ impl<A: App, S: Source> Shard<A, S> {
     fn cut_slow(&mut self, slot: u32) -> (u16, &'static str) {
         // Nor does it get what an open flush still has for it: that would come behind a gap.
         self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
+        let id = self.id(slot);
+        self.cx.forget_gaps(id);
         let index = self.conn(slot).queue;
         if index != NO_QUEUE {
             let backlog_bytes = self.cx.queues.get(index).bytes();
@@ -158,7 +160,6 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.counters.reached[Bound::Backlog as usize] += 1;
             self.cx.note(Note::SlowClosed { slot, backlog_bytes, address });
         }
-        let id = self.id(slot);
         self.app.farewell(id, Farewell::Slow)
     }
 

@@ -85,6 +85,11 @@ impl<M: Send> Cx<M> {
         }
     }
 
+    /// All that waited for a peer is gone, and it ends: it comes again from where it has read.
+    pub(super) fn forget_gaps(&mut self, conn: ConnId) {
+        self.slow.untold.retain(|gap| gap.conn != conn);
+    }
+
     fn queue_of(&self, conn: ConnId) -> u32 {
         let known = self.conns.get(conn.index()).filter(|known| known.generation == conn.generation);
         known.map_or(NO_QUEUE, |known| known.queue)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corecast::bus::{self, Wake};
+use corecast::config::SlowConsumer;
 use corecast::hub::Homes;
 use corecast::ids::ConnId;
 use corecast::limits::EngineLimits;
@@ -23,6 +24,8 @@ pub struct Bounds {
     pub mail_bytes: usize,
     pub slice: u32,
     pub backlog_bytes: usize,
+    /// What becomes of readers who lag: the channels' policy, and its bytes.
+    pub slow: (SlowConsumer, usize),
 }
 
 struct Bell(Arc<AtomicBool>);
