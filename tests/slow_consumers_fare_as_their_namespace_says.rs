@@ -176,7 +176,7 @@ fn who_has_a_position_is_told_to_come_again_and_recovers() {
 #[test]
 fn differences_begin_anew_behind_a_drop() {
     let deltas = [
-        ("channel.without_namespace.allowed_delta_types", "[\"fossil\"]"),
+        ("channel.without_namespace.allowed_delta_types", "fossil"),
         ("channel.without_namespace.delta_publish", "true"),
     ];
     let server = server("drop_oldest", &deltas);

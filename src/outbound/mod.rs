@@ -109,6 +109,8 @@ pub struct Queue {
     fates: Vec<(u64, Fate)>,
     /// What the pool was told last of the memory this queue keeps.
     told: usize,
+    /// Whose it is.
+    slot: u32,
     /// A spare buffer for replies, kept from the queue's last use.
     spare: Vec<u8>,
 }

@@ -24,14 +24,13 @@ pub struct Pool {
     held_bytes: usize,
     /// So many are looked through when there are twice as many.
     looked: usize,
-    /// All together keep too much: who has at least so much waiting goes first.
-    crowded: Option<usize>,
 }
 
 impl Pool {
-    pub fn take(&mut self) -> u32 {
+    /// A queue for the connection of this slot.
+    pub fn take(&mut self, slot: u32) -> u32 {
         let queue = self.idle.pop().unwrap_or_default();
-        self.queues.insert(queue) as u32
+        self.queues.insert(Queue { slot, ..queue }) as u32
     }
 
     pub fn give_back(&mut self, index: u32) {
@@ -98,24 +97,32 @@ impl Pool {
         self.own + self.held.iter().filter(|(frames, _)| frames.strong_count() > 0).map(|(_, size)| size).sum::<usize>()
     }
 
-    /// Once a turn: whether all queues together keep more than `bytes_max`. Looks through the buffers only where that may be,
-    /// or where there are twice as many as at the last look. True where it has just become so.
-    pub fn judge(&mut self, bytes_max: usize) -> bool {
-        let was_crowded = self.crowded.take().is_some();
+    /// Once a turn: how much more than `bytes_max` all queues together keep. Looks through the buffers only where that may
+    /// be, or where there are twice as many as at the last look.
+    pub fn excess(&mut self, bytes_max: usize) -> usize {
         let may_be = self.own + self.held_bytes > bytes_max;
         if may_be || self.held.len() > 2 * self.looked.max(HELD_WORTH_A_LOOK) {
             self.held.retain(|(frames, _)| frames.strong_count() > 0);
             self.held_bytes = self.held.iter().map(|(_, size)| size).sum();
             self.looked = self.held.len();
         }
-        if may_be && self.own + self.held_bytes > bytes_max {
-            self.crowded = Some(self.bytes() as usize / self.queues.len().max(1));
-        }
-        self.crowded.is_some() && !was_crowded
+        (self.own + self.held_bytes).saturating_sub(bytes_max)
     }
 
-    /// A peer with so much waiting is among those that must go.
-    pub fn is_too_much(&self, bytes: usize) -> bool {
-        self.crowded.is_some_and(|average| bytes >= average)
+    /// The slots with most waiting, of the peers that do not read and that `may_go` names: as many as free so much of what
+    /// is theirs alone. Where that is not enough, since they share it, all with more than the average. At least one, so that
+    /// it ends, and in the order of what waits.
+    pub fn longest(&self, excess: usize, may_go: impl Fn(u32) -> bool) -> Vec<u32> {
+        let slow = self.queues.iter().map(|(_, queue)| queue).filter(|queue| queue.told > 0 && may_go(queue.slot));
+        let mut slow: Vec<&Queue> = slow.collect();
+        slow.sort_unstable_by_key(|queue| std::cmp::Reverse(queue.bytes));
+        let average = slow.iter().map(|queue| queue.bytes).sum::<usize>() / slow.len().max(1);
+        let mut freed = 0;
+        let enough = |queue: &&&Queue| {
+            let wanted = freed < excess && queue.bytes >= average;
+            freed += queue.told;
+            wanted
+        };
+        slow.iter().take_while(enough).map(|queue| queue.slot).collect()
     }
 }

@@ -97,11 +97,11 @@ fn a_drop_at_a_boundary_leaves_nothing() {
 #[test]
 fn a_queue_comes_back_empty_from_the_pool() {
     let mut pool = Pool::default();
-    let index = pool.take();
+    let index = pool.take(0);
     pool.get_mut(index).reply(|out| out.extend(frame(b"left over")));
     pool.get_mut(index).mark_cast();
     pool.give_back(index);
-    let index = pool.take();
+    let index = pool.take(0);
     assert!(pool.get(index).is_empty());
     assert_eq!((pool.get(index).bytes(), pool.get(index).cast_at), (0, None));
 }
@@ -190,7 +190,7 @@ fn what_is_kept_alive_is_counted_once_and_whole() {
     let mut big = Vec::with_capacity(1000);
     big.extend(frame(b"big"));
     let shared = cast(big, 1);
-    let queues: Vec<u32> = (0..3).map(|_| pool.take()).collect();
+    let queues: Vec<u32> = (0..3).map(|slot| pool.take(slot)).collect();
     for &index in &queues {
         pool.get_mut(index).insert_cast(&shared, 0);
         pool.hold(&shared.frames);
@@ -198,11 +198,32 @@ fn what_is_kept_alive_is_counted_once_and_whole() {
     }
     let items = 3 * size_of::<Item>();
     assert_eq!(pool.kept_bytes(), 1000 + items);
-    assert!(pool.judge(999) && !pool.judge(999), "it is said once");
-    assert!(pool.is_too_much(5) && !pool.is_too_much(4));
+    assert_eq!(pool.excess(900), 100 + items);
     drop(shared);
     assert_eq!(pool.kept_bytes(), 1000 + items);
     queues.into_iter().for_each(|index| pool.give_back(index));
     assert_eq!(pool.kept_bytes(), 0);
-    assert!(!pool.judge(999) && !pool.is_too_much(5));
+    assert_eq!(pool.excess(0), 0);
+}
+
+#[test]
+fn those_with_most_waiting_go_first_and_no_more_than_must() {
+    let mut pool = Pool::default();
+    for (slot, bytes) in [(3, 10), (4, 50), (5, 40), (6, 100), (7, 1)] {
+        let index = pool.take(slot);
+        pool.get_mut(index).reply(|out| out.extend(frame(&vec![b'x'; bytes])));
+        if slot != 7 {
+            pool.keep(index);
+        }
+    }
+    assert_eq!(pool.longest(1, |_| true), [6], "it frees enough");
+    assert_eq!(pool.longest(1, |slot| slot != 6), [4], "who goes already is not asked twice");
+    assert_eq!(pool.longest(120 + size_of::<Item>(), |_| true), [6, 4]);
+    assert_eq!(pool.longest(1 << 20, |_| true), [6, 4], "who has less than the average may have it");
+    // What is shared is free only when the last goes.
+    let shared = cast(frame(&[b'x'; 120]), 1);
+    let index = pool.take(8);
+    pool.get_mut(index).insert_cast(&shared, 0);
+    pool.keep(index);
+    assert_eq!(pool.longest(100, |_| true), [8, 6]);
 }

@@ -65,10 +65,12 @@ pub enum Bound {
     CommandRate,
     ByteRate,
     Backlog,
+    /// All backlogs together.
+    Backlogs,
 }
 
 impl Bound {
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::ShardConnections, "engine.connections_max"),
         (Self::Connections, "client.connection_limit"),
         (Self::ConnectionRate, "client.connection_rate_limit"),
@@ -83,6 +85,7 @@ impl Bound {
         (Self::CommandRate, "client.command_rate_limit"),
         (Self::ByteRate, "client.byte_rate_limit"),
         (Self::Backlog, "client.queue_max_size"),
+        (Self::Backlogs, "engine.backlog_bytes_max"),
     ];
 
     pub fn name(self) -> &'static str {

@@ -307,7 +307,7 @@ impl<M: Send> Cx<M> {
     pub(super) fn queue_index(&mut self, slot: u32) -> u32 {
         let conn = &mut self.conns[slot as usize];
         if conn.queue == NO_QUEUE {
-            conn.queue = self.queues.take();
+            conn.queue = self.queues.take(slot);
             self.gates[slot as usize] |= gate::QUEUED;
         }
         if self.gates[slot as usize] & gate::TOUCHED != 0 {
@@ -328,8 +328,7 @@ impl<M: Send> Cx<M> {
             return;
         }
         self.queues.keep(queue);
-        let bytes = self.queues.get(queue).bytes();
-        if waited.min(bytes) > self.limits.outbound_bytes_max || waited > 0 && self.queues.is_too_much(bytes) {
+        if waited.min(self.queues.get(queue).bytes()) > self.limits.outbound_bytes_max {
             let conn = ConnId { slot, generation: self.conns[slot as usize].generation };
             self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }

@@ -152,12 +152,13 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
         let id = self.id(slot);
         self.cx.forget_gaps(id);
-        let index = self.conn(slot).queue;
+        let (index, bytes_max) = (self.conn(slot).queue, self.cx.limits.outbound_bytes_max);
         if index != NO_QUEUE {
             let backlog_bytes = self.cx.queues.get(index).bytes();
             self.cx.queues.get_mut(index).drop_unsent();
             let address = self.address_of(slot);
-            self.cx.counters.reached[Bound::Backlog as usize] += 1;
+            let bound = if backlog_bytes > bytes_max { Bound::Backlog } else { Bound::Backlogs };
+            self.cx.counters.reached[bound as usize] += 1;
             self.cx.note(Note::SlowClosed { slot, backlog_bytes, address });
         }
         self.app.farewell(id, Farewell::Slow)

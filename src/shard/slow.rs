@@ -2,12 +2,14 @@
 //! more again. Meanwhile the policies of what waits for it are carried out, and the app is told of every gap before
 //! anything behind it can leave.
 
+use std::borrow::Cow;
+
 use super::conn::{Phase, gate};
 use super::journal::Note;
 use super::source::Source;
 use super::timers::Millis;
 use super::{App, Cx, Shard};
-use crate::counters::dropped_index;
+use crate::counters::{Bound, Closed, dropped_index};
 use crate::ids::ConnId;
 use crate::limits::SlowPolicy;
 use crate::outbound::{Fate, NO_QUEUE, Owner};
@@ -132,11 +134,12 @@ impl<M: Send> Cx<M> {
         }
     }
 
-    /// Once a turn: whether all backlogs together keep too much alive; and the record of what was dropped, now and then.
+    /// Once a turn: where all backlogs together keep too much alive, those with most waiting are closed. And the record of
+    /// what was dropped, now and then.
     pub(super) fn judge_backlogs(&mut self) {
-        if self.queues.judge(self.limits.backlog_bytes_max) {
-            let (kept_bytes, connections) = (self.queues.kept_bytes(), self.queues.len());
-            self.note(Note::Crowded { kept_bytes, connections });
+        let excess = self.queues.excess(self.limits.backlog_bytes_max);
+        if excess > 0 {
+            self.make_room(excess);
         }
         let [oldest, all_but_latest] = self.counters.dropped;
         let count = [oldest, all_but_latest, self.counters.subscriptions_cut];
@@ -145,6 +148,24 @@ impl<M: Send> Cx<M> {
             self.note(Note::Dropped { oldest, all_but_latest, subscriptions_cut });
             self.slow.noted = count;
             self.slow.note_at = self.now + DROPS_NOTED_EVERY;
+        }
+    }
+
+    fn make_room(&mut self, excess: usize) {
+        let may_go = |slot: u32| {
+            let shut = self.gates[slot as usize] & gate::SHUT != 0;
+            shut && self.conn_at(slot).is_some_and(|conn| self.is_open(conn))
+        };
+        let longest = self.queues.longest(excess, may_go);
+        let kept_bytes = self.queues.kept_bytes();
+        for slot in longest {
+            if self.said.reached(Bound::Backlogs, self.now).is_some() {
+                let connections = self.queues.len();
+                self.note(Note::Crowded { kept_bytes, connections });
+            }
+            if let Some(conn) = self.conn_at(slot) {
+                self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
+            }
         }
     }
 }

@@ -313,8 +313,8 @@ pub static ENGINE: &[Item<Config>] = &[
         "engine.backlog_bytes_max",
         Unit::Bytes,
         |c| &mut c.engine.backlog_bytes_max,
-        "Bytes kept for all clients together that do not read, those that several wait for counted once; past it the \
-         ones with more waiting than the average close with 3008.",
+        "Bytes kept for all clients together that do not read, those that several wait for counted once; past it \
+         those with most waiting close with 3008.",
     ),
     item(
         "engine.turn_bytes_max",
