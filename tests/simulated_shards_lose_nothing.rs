@@ -44,6 +44,10 @@ const RESTS: usize = 8;
 
 /// Whoever lags waits or is cut.
 const NEVER_DROP: (SlowConsumer, usize) = (SlowConsumer::Close, 0);
+/// A bound of all backlogs that they reach.
+const BACKLOGS_BYTES: usize = 6_000;
+/// More than a world holds.
+const PLENTY: usize = 1 << 30;
 
 /// The worlds of one kind.
 fn seeds(kind: u64, worlds: u64) -> std::ops::Range<u64> {
@@ -77,6 +81,7 @@ fn tiny_bounds_cost_time_but_no_publication() {
         mail_bytes: random.usize(200..900),
         slice: 3,
         backlog_bytes: 1 << 20,
+        backlogs_bytes: PLENTY,
         slow: NEVER_DROP,
     });
     eprintln!("{seen:?}");
@@ -102,11 +107,30 @@ fn a_backlog_of_one_byte_cuts_the_slow_and_only_them() {
         mail_bytes: 1 << 20,
         slice: 3,
         backlog_bytes: 1,
+        backlogs_bytes: PLENTY,
         slow: NEVER_DROP,
     });
     eprintln!("{seen:?}");
     assert_eq!((seen.lost, seen.gaps), (0, 0), "who was cut missed nothing before");
     assert!(seen.cut_as_slow > 0, "nobody was slow");
+}
+
+#[test]
+fn all_backlogs_together_are_bounded_by_cutting_the_longest() {
+    let seen = run(11, 1 << 20, |random| Bounds {
+        shards: random.usize(1..4),
+        mailbox_batches: 2,
+        mail_bytes: 1 << 20,
+        slice: 3,
+        backlog_bytes: 1 << 20,
+        backlogs_bytes: BACKLOGS_BYTES,
+        slow: [NEVER_DROP, (SlowConsumer::DropOldest, 0), (SlowConsumer::KeepLatest, 0)][random.usize(..3)],
+    });
+    eprintln!("{seen:?}");
+    assert!(seen.cut_as_slow > 0, "nobody was slow");
+    assert!(seen.kept_max > BACKLOGS_BYTES as u64 / 2, "they never had much: {}", seen.kept_max);
+    // Of those who were cut the close frames remain, and of a frame that is half on the wire the rest.
+    assert!(seen.kept_max < BACKLOGS_BYTES as u64 + 4_000, "{} bytes are too many", seen.kept_max);
 }
 
 #[test]
@@ -117,6 +141,7 @@ fn what_history_no_longer_has_is_counted_and_nothing_is_missing_silently() {
         mail_bytes: random.usize(150..300),
         slice: 3,
         backlog_bytes: 1 << 20,
+        backlogs_bytes: PLENTY,
         slow: NEVER_DROP,
     });
     eprintln!("{seen:?}");
@@ -163,6 +188,7 @@ fn who_comes_back_gets_each_publication_once() {
             mail_bytes: random.usize(400..2_000),
             slice: 3,
             backlog_bytes: 1 << 20,
+            backlogs_bytes: PLENTY,
             slow: NEVER_DROP,
         };
         let keeps = Keeps { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
@@ -204,6 +230,7 @@ fn what_home_forgot_is_not_recovered_and_nothing_else_is_refused() {
             mail_bytes: random.usize(400..2_000),
             slice: 3,
             backlog_bytes: random.usize(500..3_000),
+            backlogs_bytes: PLENTY,
             slow: NEVER_DROP,
         };
         let (size, ttl, recovered_max) = (random.u64(1..20), random.u64(50..1_000), random.u64(3..20));
@@ -238,6 +265,7 @@ fn who_is_there_is_known_and_told_to_the_others_once() {
             mail_bytes: 1 << 20,
             slice: 3,
             backlog_bytes: 1 << 20,
+            backlogs_bytes: PLENTY,
             slow: NEVER_DROP,
         };
         let (size, ttl) = (random.u64(1..20), random.u64(50..500));
@@ -268,6 +296,7 @@ fn dropping(random: &mut fastrand::Rng, policy: SlowConsumer) -> Bounds {
         mail_bytes: 1 << 20,
         slice: 3,
         backlog_bytes: random.usize(600..3_000),
+        backlogs_bytes: PLENTY,
         slow: (policy, [0, random.usize(100..600)][random.usize(..2)]),
     }
 }

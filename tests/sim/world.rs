@@ -31,6 +31,8 @@ pub struct Seen {
     pub drained: u64,
     pub gaps: u64,
     pub received: u64,
+    /// The most that slow clients of a shard kept alive behind its turn.
+    pub kept_max: u64,
 }
 
 impl Seen {
@@ -48,6 +50,7 @@ impl Seen {
         self.drained += other.drained;
         self.gaps += other.gaps;
         self.received += other.received;
+        self.kept_max = self.kept_max.max(other.kept_max);
     }
 }
 
@@ -78,6 +81,7 @@ impl World {
         if self.random.u8(..100) < 60 {
             let index = self.random.usize(..self.cluster.len());
             self.cluster.turn(index);
+            self.seen.kept_max = self.seen.kept_max.max(self.cluster.places[index].shard.snapshot().backlog_kept_bytes);
         } else if self.clients.len() < CLIENTS_MAX && self.random.u8(..100) < 15 {
             self.arrive();
         } else if !self.clients.is_empty() {
