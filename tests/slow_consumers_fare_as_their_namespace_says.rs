@@ -174,6 +174,23 @@ fn who_has_a_position_is_told_to_come_again_and_recovers() {
 }
 
 #[test]
+fn where_the_newest_is_enough_nobody_is_told_to_come_again() {
+    let cache = [
+        ("channel.without_namespace.history_size", "1"),
+        ("channel.without_namespace.history_ttl", "300s"),
+        ("channel.without_namespace.force_recovery", "true"),
+        ("channel.without_namespace.force_recovery_mode", "cache"),
+    ];
+    for policy in ["drop_oldest", "keep_latest"] {
+        let server = server(policy, &cache);
+        let mut slow = subscribe_and_stop_reading(&server, "c", json!({}));
+        flood(&server, "c", 0..PUBLICATIONS, &mut honest(&server, "c"));
+        assert!(read_to_the_last(&mut slow) > 0, "{policy}");
+        assert_eq!(server.metric("corecast_subscriptions_cut_total", ""), 0, "{policy}");
+    }
+}
+
+#[test]
 fn differences_begin_anew_behind_a_drop() {
     let deltas = [
         ("channel.without_namespace.allowed_delta_types", "fossil"),

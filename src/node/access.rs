@@ -14,7 +14,7 @@ use super::session::millis;
 /// What a subscription will be: the namespace's word, with what was granted and asked for.
 #[derive(Clone, Default)]
 pub(super) struct Options {
-    pub flags: u8,
+    pub flags: u16,
     /// Joins and leaves of others are told to it.
     pub join_leave: bool,
     pub cache: bool,
@@ -34,16 +34,17 @@ impl Options {
         let or = |own: Option<bool>, default| own.unwrap_or(default);
         let recovery = or(overrides.force_recovery, namespace.force_recovery);
         let positioning = or(overrides.force_positioning, namespace.force_positioning);
+        let cache = namespace.force_recovery_mode == RecoveryMode::Cache;
         let mut flags = 0;
         for (set, bit) in [
             (or(overrides.presence, namespace.presence), flag::PRESENCE),
             (or(overrides.join_leave, namespace.join_leave), flag::JOIN_LEAVE),
             (positioning || recovery, flag::POSITIONED),
             (recovery, flag::RECOVERABLE),
+            (cache, flag::CACHE),
         ] {
             flags |= if set { bit } else { 0 };
         }
-        let cache = namespace.force_recovery_mode == RecoveryMode::Cache;
         Self {
             flags,
             join_leave: or(overrides.force_push_join_leave, namespace.force_push_join_leave),

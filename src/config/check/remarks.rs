@@ -1,6 +1,6 @@
 //! Settings that may stay as they are but surprise: a sentence each.
 
-use crate::config::{Allowed, Config, Namespace, Place, SlowConsumer, TokenSettings};
+use crate::config::{Allowed, Config, Namespace, Place, RecoveryMode, SlowConsumer, TokenSettings};
 
 /// Things that may be meant but surprise.
 pub fn remarks(config: &Config) -> Vec<String> {
@@ -102,8 +102,10 @@ fn about(namespace: &Namespace, remarks: &mut Vec<String>) {
         ),
         (
             namespace.slow_consumer == SlowConsumer::KeepLatest
-                && (namespace.force_positioning || namespace.force_recovery),
-            "has slow_consumer = keep_latest and positions: whoever lags by one publication is told to come again (2500)",
+                && (namespace.force_positioning || namespace.force_recovery)
+                && !(namespace.force_recovery && namespace.force_recovery_mode == RecoveryMode::Cache),
+            "has slow_consumer = keep_latest and positions: whoever lags by one publication is told to come again (2500); \
+             force_recovery_mode = \"cache\" goes with it",
         ),
         (
             namespace.slow_consumer_bytes_max > 0 && namespace.slow_consumer != SlowConsumer::DropOldest,

@@ -314,7 +314,7 @@ pub static ENGINE: &[Item<Config>] = &[
         Unit::Bytes,
         |c| &mut c.engine.backlog_bytes_max,
         "Bytes kept for all clients together that do not read, those that several wait for counted once; past it \
-         those with most waiting close with 3008.",
+         those with most waiting close with 3008. Each shard has an equal part of it.",
     ),
     item(
         "engine.turn_bytes_max",

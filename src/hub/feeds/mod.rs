@@ -50,20 +50,22 @@ enum State {
 /// What a subscription is beside its place: kept in one byte, for whoever looks at it at the end.
 pub mod flag {
     /// The server made it: a client cannot end it, and its end closes the connection where state is lost.
-    pub const SERVER: u8 = 1;
+    pub const SERVER: u16 = 1;
     /// It may miss nothing unknowingly.
-    pub const POSITIONED: u8 = 2;
-    pub const RECOVERABLE: u8 = 4;
+    pub const POSITIONED: u16 = 2;
+    pub const RECOVERABLE: u16 = 4;
     /// Stands in the channel's presence.
-    pub const PRESENCE: u8 = 8;
+    pub const PRESENCE: u16 = 8;
     /// Its coming and going is told.
-    pub const JOIN_LEAVE: u8 = 16;
+    pub const JOIN_LEAVE: u16 = 16;
     /// The client renews it (and not the backend).
-    pub const CLIENT_REFRESH: u8 = 32;
+    pub const CLIENT_REFRESH: u16 = 32;
     /// It came with the connection's token.
-    pub const FROM_TOKEN: u8 = 64;
+    pub const FROM_TOKEN: u16 = 64;
     /// Waits, or waited, for an answer of its own.
-    pub const OWN_ANSWER: u8 = 128;
+    pub const OWN_ANSWER: u16 = 128;
+    /// To whom comes back the channel's newest publication is enough.
+    pub const CACHE: u16 = 256;
 }
 
 /// One subscription of one connection. `D` is what its owner keeps with it, where there is something.
@@ -76,7 +78,7 @@ struct Sub<D> {
     next: u32,
     serial: u32,
     state: State,
-    flags: u8,
+    flags: u16,
     detail: Option<Box<D>>,
 }
 
@@ -117,7 +119,7 @@ pub struct Wanted<'a, D> {
     pub form: Form,
     /// Of the channel: what becomes of its publications for a peer that does not read.
     pub slow: SlowPolicy,
-    pub flags: u8,
+    pub flags: u16,
     pub detail: Option<Box<D>>,
     /// It goes live by `go_live` and not with its feed.
     pub own_answer: bool,
@@ -454,7 +456,7 @@ impl<D> Feeds<D> {
         Rc::clone(&self.feeds[self.subs[sub as usize].feed as usize].name)
     }
 
-    pub fn flags_of(&self, sub: u32) -> u8 {
+    pub fn flags_of(&self, sub: u32) -> u16 {
         self.subs[sub as usize].flags
     }
 
