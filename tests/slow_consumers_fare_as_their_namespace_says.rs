@@ -3,8 +3,10 @@
 
 mod common;
 
+use common::raw::upgrade_with;
 use common::{Client, Raw, Server, TEXT, frame};
 use corecast::delta;
+use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
 const PAYLOAD_BYTES: usize = 16 * 1024;
@@ -21,7 +23,10 @@ fn server(policy: &str, settings: &[(&str, &str)]) -> Server {
 
 /// Connected and subscribed; it reads nothing from here on.
 fn subscribe_and_stop_reading(server: &Server, channel: &str, options: Value) -> Raw {
-    let mut raw = Raw::open(server, "/connection/websocket");
+    let mut raw = Raw::connect(server);
+    let offer = [("Sec-WebSocket-Extensions", "permessage-deflate")];
+    raw.send(upgrade_with("/connection/websocket", &offer).as_bytes());
+    raw.take_upgrade();
     let mut subscribe = json!({"id": 2, "subscribe": {"channel": channel}});
     subscribe["subscribe"].as_object_mut().expect("an object").extend(options.as_object().expect("one too").clone());
     raw.send(&frame(TEXT, format!("{{\"id\":1,\"connect\":{{}}}}\n{subscribe}").as_bytes()));
@@ -29,11 +34,18 @@ fn subscribe_and_stop_reading(server: &Server, channel: &str, options: Value) ->
     raw
 }
 
-/// The messages of the next frame.
+/// The messages of the next frame, which can be read without those before it.
 fn messages(raw: &mut Raw) -> Vec<Value> {
-    let frame = raw.frame();
+    let (compressed, frame) = raw.extended_frame();
     assert_eq!(frame.opcode, TEXT, "{frame:?}");
-    let text = String::from_utf8(frame.payload).expect("a whole frame");
+    let mut bytes = frame.payload;
+    if compressed {
+        let mut inflated = Vec::with_capacity(4 * PAYLOAD_BYTES);
+        bytes.extend([0, 0, 0xff, 0xff]);
+        Decompress::new(false).decompress_vec(&bytes, &mut inflated, FlushDecompress::Sync).expect("it stands alone");
+        bytes = inflated;
+    }
+    let text = String::from_utf8(bytes).expect("a whole frame");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
@@ -86,14 +98,16 @@ fn read_to_the_last(raw: &mut Raw) -> u64 {
 }
 
 /// Of the named policy: all is as it should be with so many slow ones, and bounded.
-fn nobody_is_closed_and_all_is_counted(policy: &str, kept_bytes_max: u64) {
-    let server = server(policy, &common::PLAIN);
+fn nobody_is_closed_and_all_is_counted(policy: &str, kept_bytes_max: u64, compressed: &str) {
+    let compression = [("websocket.compression", compressed)];
+    let server = server(policy, &[&compression[..], &common::PLAIN].concat());
     let mut slow: Vec<Raw> = (0..3).map(|_| subscribe_and_stop_reading(&server, "c", json!({}))).collect();
     let mut honest = honest(&server, "c");
     flood(&server, "c", 0..PUBLICATIONS, &mut honest);
     server.wait_for_metric("corecast_backlog_connections", "", |n| n == 3);
     let kept = server.metric("corecast_backlog_kept_bytes", "");
     assert!(kept > 0 && kept <= kept_bytes_max, "{kept} bytes are kept");
+    assert_eq!(server.metric("corecast_deflates_total", "") > 0, compressed == "true");
     let missing: u64 = slow.iter_mut().map(read_to_the_last).sum();
     let label = format!("policy=\"{policy}\"");
     assert!(missing > 0);
@@ -112,12 +126,17 @@ fn nobody_is_closed_and_all_is_counted(policy: &str, kept_bytes_max: u64) {
 #[test]
 fn the_oldest_are_dropped_for_who_does_not_read() {
     // What is kept of a peer, and the rest of a frame; a buffer's room is up to twice what it holds.
-    nobody_is_closed_and_all_is_counted("drop_oldest", 2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64));
+    nobody_is_closed_and_all_is_counted("drop_oldest", 2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64), "false");
 }
 
 #[test]
 fn only_the_newest_waits_for_who_does_not_read() {
-    nobody_is_closed_and_all_is_counted("keep_latest", 12 * PAYLOAD_BYTES as u64);
+    nobody_is_closed_and_all_is_counted("keep_latest", 12 * PAYLOAD_BYTES as u64, "false");
+}
+
+#[test]
+fn compressed_messages_can_be_read_behind_those_that_went() {
+    nobody_is_closed_and_all_is_counted("drop_oldest", 2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64), "true");
 }
 
 #[test]
