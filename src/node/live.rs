@@ -318,12 +318,13 @@ impl Node {
 
     /// A policy dropped what a subscriber had waiting, and not the newest. Of a position nothing may be read behind the gap: it
     /// must come again, and recovers, unless that would bring it no more than the newest. A delta cannot be read behind the
-    /// gap. For all others it is a loss, and counted.
+    /// gap: all go, and the next comes whole. For all others it is a loss, and counted.
     pub(super) fn fell_behind(&mut self, cx: &mut Cx<Mail>, conn: ConnId, owner: Owner) {
         let first = self.sessions[conn.index()].first_sub;
         let Some(sub) = self.feeds.live_in(first, FeedId::unpack(owner.id)) else { return };
         let flags = self.feeds.flags_of(sub);
-        let newest_is_enough = flags & (flag::CACHE | flag::RECOVERABLE) == flag::CACHE | flag::RECOVERABLE;
+        let by_cache = flags & (flag::CACHE | flag::RECOVERABLE) == flag::CACHE | flag::RECOVERABLE;
+        let newest_is_enough = by_cache && !self.feeds.is_delta(sub);
         if flags & flag::POSITIONED == 0 || newest_is_enough {
             if self.feeds.is_delta(sub) {
                 cx.purge(conn, owner);
