@@ -106,8 +106,8 @@ pub struct EngineLimits {
     pub message_bytes_max: usize,
     /// Bytes that may wait for a peer that does not read; past it the connection closes as slow.
     pub outbound_bytes_max: usize,
-    /// Bytes that may be kept alive for all such peers together, shared ones counted once; past it those with most waiting
-    /// close as slow.
+    /// Bytes that may be kept alive for all such peers together, shared ones counted once; each shard has an equal part.
+    /// Past it those with most waiting close as slow.
     pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,

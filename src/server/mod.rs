@@ -48,7 +48,6 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     limits.bytes_dry_run = config.client.rate_limit_dry_run;
     // No shard can have more connections than there are descriptors: what is reserved for them follows.
     limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
-    limits.backlog_bytes_max /= cores.len().max(1);
     let plan = Plan {
         listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
         manners: config.listeners.iter().map(manner).collect(),

@@ -137,7 +137,7 @@ impl<M: Send> Cx<M> {
     /// Once a turn: where all backlogs together keep too much alive, those with most waiting are closed. And the record of
     /// what was dropped, now and then.
     pub(super) fn judge_backlogs(&mut self) {
-        let excess = self.queues.excess(self.limits.backlog_bytes_max);
+        let excess = self.queues.excess(self.limits.backlog_bytes_max / self.mail.shards().max(1));
         if excess > 0 {
             self.make_room(excess);
         }

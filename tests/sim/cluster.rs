@@ -64,7 +64,7 @@ impl Cluster {
         let limits = Arc::new(EngineLimits {
             connections_max: 1_000,
             outbound_bytes_max: bounds.backlog_bytes,
-            backlog_bytes_max: bounds.backlogs_bytes,
+            backlog_bytes_max: bounds.backlogs_bytes * bounds.shards,
             deliveries_per_slice: bounds.slice,
             mail_bytes_max: bounds.mail_bytes,
             mailbox_batches_max: bounds.mailbox_batches,

@@ -222,7 +222,7 @@ pub static NAMESPACE: &[Item<Namespace>] = &[
         "What becomes of publications for a subscriber that does not read: \"close\" they wait, and past \
          client.queue_max_size the connection closes with 3008; \"drop_oldest\" the oldest go; \"keep_latest\" only the \
          newest waits. A subscriber with a position is told to come again (2500) and recovers, except with \
-         force_recovery_mode = \"cache\".",
+         force_recovery_mode = \"cache\". After a reload: for channels that nobody was subscribed to.",
     ),
     item(
         "slow_consumer_bytes_max",
