@@ -97,6 +97,11 @@ impl Pool {
         self.own + self.held.iter().filter(|(frames, _)| frames.strong_count() > 0).map(|(_, size)| size).sum::<usize>()
     }
 
+    /// Nothing was counted that a slow peer keeps alive.
+    pub fn keeps_nothing(&self) -> bool {
+        self.own == 0 && self.held.is_empty()
+    }
+
     /// Once a turn: how much more than `bytes_max` all queues together keep. Looks through the buffers only where that may
     /// be, or where there are twice as many as at the last look.
     pub fn excess(&mut self, bytes_max: usize) -> usize {

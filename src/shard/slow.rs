@@ -21,6 +21,8 @@ const DROPS_NOTED_EVERY: Millis = 10_000;
 #[derive(Default)]
 pub(super) struct Slow {
     untold: Vec<Gap>,
+    /// Something was dropped since the last record.
+    has_news: bool,
     /// What the last record of it counted, and when the next may come.
     noted: [u64; 3],
     note_at: Millis,
@@ -110,6 +112,7 @@ impl<M: Send> Cx<M> {
         let Self { queues, counters, slow, limits, .. } = self;
         let queue = queues.get_mut(queue);
         queue.thin(limits.outbound_bytes_max, |lost| {
+            slow.has_news = true;
             counters.dropped[dropped_index(lost.owner.policy)] += lost.messages;
             match slow.untold.last_mut() {
                 Some(gap) if gap.conn == conn && gap.owner == lost.owner => gap.messages += lost.messages,
@@ -136,19 +139,26 @@ impl<M: Send> Cx<M> {
 
     /// Once a turn: where all backlogs together keep too much alive, those with most waiting are closed. And the record of
     /// what was dropped, now and then.
+    #[inline]
     pub(super) fn judge_backlogs(&mut self) {
-        let excess = self.queues.excess(self.limits.backlog_bytes_max / self.mail.shards().max(1));
-        if excess > 0 {
-            self.make_room(excess);
+        if !self.queues.keeps_nothing() {
+            let excess = self.queues.excess(self.limits.backlog_bytes_max / self.mail.shards().max(1));
+            if excess > 0 {
+                self.make_room(excess);
+            }
         }
+        if self.slow.has_news && self.now >= self.slow.note_at {
+            self.note_drops();
+        }
+    }
+
+    fn note_drops(&mut self) {
         let [oldest, all_but_latest] = self.counters.dropped;
         let count = [oldest, all_but_latest, self.counters.subscriptions_cut];
-        if count != self.slow.noted && self.now >= self.slow.note_at {
-            let [oldest, all_but_latest, subscriptions_cut] = std::array::from_fn(|i| count[i] - self.slow.noted[i]);
-            self.note(Note::Dropped { oldest, all_but_latest, subscriptions_cut });
-            self.slow.noted = count;
-            self.slow.note_at = self.now + DROPS_NOTED_EVERY;
-        }
+        let [oldest, all_but_latest, subscriptions_cut] = std::array::from_fn(|i| count[i] - self.slow.noted[i]);
+        self.note(Note::Dropped { oldest, all_but_latest, subscriptions_cut });
+        (self.slow.noted, self.slow.has_news) = (count, false);
+        self.slow.note_at = self.now + DROPS_NOTED_EVERY;
     }
 
     fn make_room(&mut self, excess: usize) {
@@ -172,7 +182,14 @@ impl<M: Send> Cx<M> {
 
 impl<A: App, S: Source> Shard<A, S> {
     /// Tells the app what was dropped, before anything more is written.
+    #[inline]
     pub(super) fn tell_dropped(&mut self) {
+        if !self.cx.slow.untold.is_empty() {
+            self.tell_gaps();
+        }
+    }
+
+    fn tell_gaps(&mut self) {
         while let Some(Gap { conn, owner, messages }) = self.cx.slow.untold.pop() {
             self.app.dropped(&mut self.cx, conn, owner, messages);
         }
