@@ -69,14 +69,18 @@ impl Model {
         for owner in owners {
             match owner.policy {
                 SlowPolicy::Close => {}
-                SlowPolicy::DropOldest { bytes_max } => loop {
-                    let of = self.of(owner.id);
-                    let bytes: usize = of.iter().map(|&at| self.frames[at].bytes.len()).sum();
-                    if bytes <= bytes_max as usize || of.len() < 2 {
-                        break;
+                SlowPolicy::DropOldest { bytes_max } => {
+                    let mut most = bytes_max as usize;
+                    loop {
+                        let of = self.of(owner.id);
+                        let bytes: usize = of.iter().map(|&at| self.frames[at].bytes.len()).sum();
+                        if bytes <= most || of.len() < 2 {
+                            break;
+                        }
+                        self.lose(of[0]);
+                        most = (bytes_max - bytes_max / 8) as usize;
                     }
-                    self.lose(of[0]);
-                },
+                }
                 SlowPolicy::KeepLatest => {
                     let of = self.of(owner.id);
                     let kept = of.iter().copied().rfind(|&at| self.frames[at].publication);
@@ -85,7 +89,8 @@ impl Model {
             }
         }
         let mut at = usize::from(self.written > 0);
-        while self.bytes() > bytes_max && at < self.frames.len() {
+        let most = if self.bytes() > bytes_max { bytes_max - bytes_max / 8 } else { bytes_max };
+        while self.bytes() > most && at < self.frames.len() {
             let owner = self.frames[at].owner.filter(|owner| matches!(owner.policy, SlowPolicy::DropOldest { .. }));
             if owner.is_some_and(|owner| self.of(owner.id).last() != Some(&at)) {
                 self.lose(at);

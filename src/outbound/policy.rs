@@ -31,6 +31,11 @@ pub enum Fate {
     Refused,
 }
 
+/// Whoever drops makes room for a while, so that a queue is not gone through for every frame: an eighth of the bound.
+fn less_a_slack(bytes_max: usize) -> usize {
+    bytes_max - bytes_max / 8
+}
+
 impl Item {
     fn waiting(&self) -> &[u8] {
         &self.chunk.as_slice()[self.from..self.to]
@@ -74,54 +79,56 @@ impl Queue {
         if waiting(self) > bytes_max {
             self.detach(id);
         }
-        let (mut messages, mut at) = (0, 0);
-        while waiting(self) > bytes_max
-            && let Some(next) = self.items.iter().skip(at).position(|item| item.owner == id)
-        {
-            at += next;
-            let items = self.items.len();
-            messages += self.shorten(at, waiting(self) - bytes_max);
-            if self.items.len() == items {
+        if waiting(self) <= bytes_max {
+            return 0;
+        }
+        let mut messages = 0;
+        for at in 0..self.items.len() {
+            let excess = waiting(self).saturating_sub(less_a_slack(bytes_max));
+            if excess == 0 {
                 break;
             }
+            if self.items[at].owner == id {
+                messages += self.shorten(at, excess);
+            }
         }
+        self.sweep();
         messages
     }
 
     fn drop_oldest_of_all(&mut self, bytes_max: usize, mut lost: impl FnMut(Lost)) {
-        let mut at = 0;
-        while self.bytes > bytes_max && at < self.items.len() {
-            let owner = self.ward(self.items[at].owner).map(|ward| ward.owner);
-            let Some(owner) = owner.filter(|owner| matches!(owner.policy, SlowPolicy::DropOldest { .. })) else {
-                at += 1;
-                continue;
-            };
-            let items = self.items.len();
+        let droppable = |queue: &Self, at: usize| {
+            let owner = queue.ward(queue.items[at].owner).map(|ward| ward.owner);
+            owner.filter(|owner| matches!(owner.policy, SlowPolicy::DropOldest { .. }))
+        };
+        if let Some(owner) = droppable(self, 0) {
             self.detach(owner.id);
-            // Detached, the same frames may stand one further on, behind the rest of the first.
-            at += usize::from(self.items.len() > items);
-            if self.items.get(at).is_none_or(|item| item.owner != owner.id) {
-                continue;
+        }
+        for at in 0..self.items.len() {
+            let excess = self.bytes.saturating_sub(less_a_slack(bytes_max));
+            if excess == 0 {
+                break;
             }
-            let (items, excess) = (self.items.len(), self.bytes.saturating_sub(bytes_max));
-            let messages = self.shorten(at, excess);
-            at += usize::from(self.items.len() == items);
-            if messages > 0 {
-                lost(Lost { owner, messages });
+            if let Some(owner) = droppable(self, at) {
+                let messages = self.shorten(at, excess);
+                if messages > 0 {
+                    lost(Lost { owner, messages });
+                }
             }
         }
+        self.sweep();
     }
 
-    /// Drops frames from an item's beginning until `excess` bytes are gone, all but its owner's newest. Returns how many.
+    /// Drops frames from an item's beginning until `excess` bytes are gone, all but its owner's newest. Returns how many. An
+    /// item that is left empty waits for `sweep`.
     fn shorten(&mut self, index: usize, excess: usize) -> u64 {
         let item = &mut self.items[index];
-        let ward = self.wards.iter_mut().find(|ward| ward.owner.id == item.owner);
-        let is_last = ward.as_ref().is_none_or(|ward| ward.items == 1);
+        let Some(ward) = self.wards.iter_mut().find(|ward| ward.owner.id == item.owner) else { return 0 };
         let bytes = item.chunk.as_slice();
         let (mut at, mut messages) = (item.from, 0);
         while at < item.to && at - item.from < excess {
             let next = at + frame_length(&bytes[at..]);
-            if is_last && next == item.to {
+            if ward.items == 1 && next == item.to {
                 break;
             }
             (at, messages) = (next, messages + 1);
@@ -129,56 +136,75 @@ impl Queue {
         let gone = at - item.from;
         item.from = at;
         self.bytes -= gone;
-        if let Some(ward) = ward {
-            ward.bytes -= gone;
-        }
+        ward.bytes -= gone;
         if item.from == item.to {
-            self.take_out(index);
+            ward.items -= 1;
+            self.own -= item.chunk.own_bytes();
         }
         messages
     }
 
-    /// Drops all of an owner but its newest publication.
+    /// Takes out what was left empty, all in one pass.
+    fn sweep(&mut self) {
+        let (mut place, mut gone_before) = (0, 0);
+        let cast_at = self.cast_at.unwrap_or(0);
+        self.items.retain(|item| {
+            let is_empty = item.from == item.to;
+            gone_before += usize::from(is_empty && place < cast_at);
+            place += 1;
+            !is_empty
+        });
+        self.cast_at = self.cast_at.map(|at| at - gone_before);
+    }
+
+    /// Drops all of an owner but its newest publication. What of it came since this was last done stands at the end.
     fn keep_latest(&mut self, id: u64) -> u64 {
         self.detach(id);
-        let kept = self.items.iter().rposition(|item| item.owner == id && item.newest().is_some());
-        let mut messages = 0;
-        for index in (0..self.items.len()).rev() {
-            let item = &mut self.items[index];
-            if item.owner != id {
-                continue;
-            }
+        let (mut messages, mut kept) = (0, false);
+        self.each_from_the_end(id, |queue, index| {
+            let item = &mut queue.items[index];
             messages += frames_in(item.waiting());
             let before = item.to - item.from;
-            if Some(index) == kept
-                && let Some(newest) = item.newest()
-            {
-                messages -= 1;
+            if let Some(newest) = item.newest().filter(|_| !kept) {
+                (kept, messages) = (true, messages - 1);
                 item.from = newest;
                 item.to = newest + frame_length(&item.chunk.as_slice()[newest..]);
                 let gone = before - (item.to - item.from);
-                self.bytes -= gone;
-                self.strike(id, gone, 0);
+                queue.bytes -= gone;
+                queue.strike(id, gone, 0);
             } else {
-                self.bytes -= before;
-                self.take_out(index);
+                queue.bytes -= before;
+                queue.take_out(index);
+            }
+        });
+        messages
+    }
+
+    /// Visits the items of an owner, the last first; what stands before its first is not looked at. `visit` may take the
+    /// item out.
+    fn each_from_the_end(&mut self, id: u64, mut visit: impl FnMut(&mut Self, usize)) {
+        let mut items = self.ward(id).map_or(0, |ward| ward.items);
+        for index in (0..self.items.len()).rev() {
+            if items == 0 {
+                break;
+            }
+            if self.items[index].owner == id {
+                items -= 1;
+                visit(self, index);
             }
         }
-        messages
     }
 
     /// Drops all that waits of an owner: it follows a gap, or cannot be read without what went before. Returns the messages.
     pub fn purge(&mut self, id: u64) -> u64 {
         self.detach(id);
         let mut messages = 0;
-        for index in (0..self.items.len()).rev().filter(|_| id != NO_OWNER) {
-            let item = &self.items[index];
-            if item.owner == id {
-                messages += frames_in(item.waiting());
-                self.bytes -= item.to - item.from;
-                self.take_out(index);
-            }
-        }
+        self.each_from_the_end(id, |queue, index| {
+            let item = &queue.items[index];
+            messages += frames_in(item.waiting());
+            queue.bytes -= item.to - item.from;
+            queue.take_out(index);
+        });
         messages
     }
 

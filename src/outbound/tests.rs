@@ -122,8 +122,8 @@ fn the_oldest_of_one_owner_go_and_nothing_of_others() {
     let mut queue = Queue::default();
     queue.reply(|out| out.extend(frame(b"reply")));
     queue.insert_cast(&cast(frame(b"other"), 1), 0);
-    queue.insert_cast(&cast_by(frames(&[b"a1", b"a2"]), 2, SlowPolicy::DropOldest { bytes_max: 8 }), 0);
-    queue.insert_cast(&cast_by(frames(&[b"a3"]), 2, SlowPolicy::DropOldest { bytes_max: 8 }), 0);
+    queue.insert_cast(&cast_by(frames(&[b"a1", b"a2"]), 2, SlowPolicy::DropOldest { bytes_max: 9 }), 0);
+    queue.insert_cast(&cast_by(frames(&[b"a3"]), 2, SlowPolicy::DropOldest { bytes_max: 9 }), 0);
     assert_eq!(thin(&mut queue, 1000), [(2, 1)]);
     assert_eq!(left(&queue), frames(&[b"reply", b"other", b"a2", b"a3"]));
     assert_eq!(thin(&mut queue, 1000), [], "nothing came since");
@@ -135,10 +135,10 @@ fn past_the_bound_of_the_connection_the_oldest_go_but_nobodys_newest() {
     let unbounded = SlowPolicy::DropOldest { bytes_max: u32::MAX };
     queue.insert_cast(&cast_by(frames(&[b"a1", b"a2"]), 1, unbounded), 0);
     queue.insert_cast(&cast_by(frames(&[b"b1", b"b2", b"b3"]), 2, unbounded), 0);
-    assert_eq!(thin(&mut queue, 12), [(1, 1), (2, 1)]);
+    assert_eq!(thin(&mut queue, 13), [(1, 1), (2, 1)]);
     assert_eq!(left(&queue), frames(&[b"a2", b"b2", b"b3"]));
     queue.reply(|out| out.extend(frame(b"a reply that fills all of it")));
-    assert_eq!(thin(&mut queue, 12), [(2, 1)]);
+    assert_eq!(thin(&mut queue, 13), [(2, 1)]);
     assert_eq!(left(&queue), frames(&[b"a2", b"b3", b"a reply that fills all of it"]));
 }
 
