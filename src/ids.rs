@@ -54,6 +54,15 @@ impl FeedId {
     pub fn index(self) -> usize {
         self.slot as usize
     }
+
+    /// The id as one word, which is how what waits for a peer names it.
+    pub fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    pub fn unpack(word: u64) -> Self {
+        Self { slot: word as u32, generation: (word >> 32) as u32 }
+    }
 }
 
 /// A subscription of one shard: its slot, and which of the slot's owners it was. Homes name it in answers meant for it alone.

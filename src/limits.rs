@@ -85,6 +85,18 @@ impl Default for Compression {
     }
 }
 
+/// What becomes of a channel's publications for a peer that does not read.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum SlowPolicy {
+    /// They wait, and past the connection's bound it closes as slow.
+    #[default]
+    Close,
+    /// Past so many bytes of one subscription, or past the connection's bound, the oldest go.
+    DropOldest { bytes_max: u32 },
+    /// Only the newest waits.
+    KeepLatest,
+}
+
 /// The engine's settings that an operator may move: one copy per shard.
 #[derive(Clone, Debug)]
 pub struct EngineLimits {
@@ -94,6 +106,9 @@ pub struct EngineLimits {
     pub message_bytes_max: usize,
     /// Bytes that may wait for a peer that does not read; past it the connection closes as slow.
     pub outbound_bytes_max: usize,
+    /// Bytes that may be kept alive for all such peers together, shared ones counted once; each shard has an equal part.
+    /// Past it those with most waiting close as slow.
+    pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,
     /// From our close frame to the peer's; past it the socket is closed.
@@ -171,6 +186,7 @@ impl Default for EngineLimits {
             connections_max: 1 << 20,
             message_bytes_max: 64 * 1024,
             outbound_bytes_max: 1024 * 1024,
+            backlog_bytes_max: 1024 * 1024 * 1024,
             upgrade_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),

@@ -5,6 +5,7 @@ use crate::counters::{Closed, Snapshot};
 use crate::echo::{self, Echo};
 use crate::ids::ConnId;
 use crate::node::{Ask, Mail, Node};
+use crate::outbound::Owner;
 use crate::shard::{App, Cx, Farewell, Flow, Message, Millis, Route};
 use crate::ws::Request;
 
@@ -115,6 +116,10 @@ impl App for Site {
 
     fn turn_bytes(&self) -> usize {
         self.node.turn_bytes()
+    }
+
+    fn dropped(&mut self, cx: &mut Cx<Mail>, conn: ConnId, owner: Owner, messages: u64) {
+        self.node.dropped(cx, conn, owner, messages);
     }
 
     fn farewell(&self, conn: ConnId, why: Farewell) -> (u16, &'static str) {

@@ -71,6 +71,12 @@ fn a_namespace_that_contradicts_itself_is_refused() {
             "channel.without_namespace.allowed_delta_types",
             "fossil",
         ),
+        ("channel.without_namespace.slow_consumer = \"x\"", "channel.without_namespace.slow_consumer", "keep_latest"),
+        (
+            "channel.without_namespace.slow_consumer_bytes_max = \"2MiB\"",
+            "channel.without_namespace.slow_consumer_bytes_max",
+            "client.queue_max_size",
+        ),
         ("channel.publication_data_format = \"xml\"", "channel.publication_data_format", "json_object"),
         (
             "[[channel.namespaces]]\nname = \"ab\"\nchannel_regex = \"(\"",
@@ -265,6 +271,16 @@ fn what_may_be_meant_and_surprises_is_remarked_on() {
         let found = remarks.iter().any(|text| text.starts_with("the namespace \"chat\" ") && text.contains(part));
         assert!(found, "{option}: {remarks:#?}");
     }
+    let latest = |options: &str| format!("channel.without_namespace.slow_consumer = \"keep_latest\"\n{options}");
+    let recovers = "channel.without_namespace.force_recovery = true\nchannel.without_namespace.history_size = 1\n\
+                    channel.without_namespace.history_ttl = \"1m\"\nchannel.without_namespace.force_recovery_mode = ";
+    assert!(said(
+        &latest("channel.without_namespace.allowed_delta_types = [\"fossil\"]"),
+        "differences: nobody gets any"
+    ));
+    assert!(said(&latest(&format!("{recovers}\"stream\"")), "told to come again (2500)"));
+    assert!(!said(&latest(&format!("{recovers}\"cache\"")), "told to come again (2500)"));
+    assert!(said(&latest("channel.without_namespace.slow_consumer_bytes_max = \"1KiB\""), "only with slow_consumer"));
     assert_eq!(remarks("dev = true"), Vec::<String>::new());
 }
 

@@ -32,6 +32,7 @@ mod truth;
 mod world;
 
 use cluster::Bounds;
+use corecast::config::SlowConsumer;
 use lives::{Lives, Story};
 use truth::Keeps;
 use world::{Seen, World};
@@ -40,6 +41,13 @@ const WORLDS: u64 = 150;
 const STEPS: usize = 3_000;
 /// How often a world with readers comes to rest and is looked at.
 const RESTS: usize = 8;
+
+/// Whoever lags waits or is cut.
+const NEVER_DROP: (SlowConsumer, usize) = (SlowConsumer::Close, 0);
+/// A bound of all backlogs that they reach.
+const BACKLOGS_BYTES: usize = 6_000;
+/// More than a world holds.
+const PLENTY: usize = 1 << 30;
 
 /// The worlds of one kind.
 fn seeds(kind: u64, worlds: u64) -> std::ops::Range<u64> {
@@ -73,6 +81,8 @@ fn tiny_bounds_cost_time_but_no_publication() {
         mail_bytes: random.usize(200..900),
         slice: 3,
         backlog_bytes: 1 << 20,
+        backlogs_bytes: PLENTY,
+        slow: NEVER_DROP,
     });
     eprintln!("{seen:?}");
     assert_eq!(seen.lost, 0);
@@ -97,10 +107,30 @@ fn a_backlog_of_one_byte_cuts_the_slow_and_only_them() {
         mail_bytes: 1 << 20,
         slice: 3,
         backlog_bytes: 1,
+        backlogs_bytes: PLENTY,
+        slow: NEVER_DROP,
     });
     eprintln!("{seen:?}");
     assert_eq!((seen.lost, seen.gaps), (0, 0), "who was cut missed nothing before");
     assert!(seen.cut_as_slow > 0, "nobody was slow");
+}
+
+#[test]
+fn all_backlogs_together_are_bounded_by_cutting_the_longest() {
+    let seen = run(11, 1 << 20, |random| Bounds {
+        shards: random.usize(1..4),
+        mailbox_batches: 2,
+        mail_bytes: 1 << 20,
+        slice: 3,
+        backlog_bytes: 1 << 20,
+        backlogs_bytes: BACKLOGS_BYTES,
+        slow: [NEVER_DROP, (SlowConsumer::DropOldest, 0), (SlowConsumer::KeepLatest, 0)][random.usize(..3)],
+    });
+    eprintln!("{seen:?}");
+    assert!(seen.cut_as_slow > 0, "nobody was slow");
+    assert!(seen.kept_max > BACKLOGS_BYTES as u64 / 2, "they never had much: {}", seen.kept_max);
+    // Of those who were cut the close frames remain, and of a frame that is half on the wire the rest.
+    assert!(seen.kept_max < BACKLOGS_BYTES as u64 + 4_000, "{} bytes are too many", seen.kept_max);
 }
 
 #[test]
@@ -111,6 +141,8 @@ fn what_history_no_longer_has_is_counted_and_nothing_is_missing_silently() {
         mail_bytes: random.usize(150..300),
         slice: 3,
         backlog_bytes: 1 << 20,
+        backlogs_bytes: PLENTY,
+        slow: NEVER_DROP,
     });
     eprintln!("{seen:?}");
     assert!(seen.lost > 0, "nothing was lost");
@@ -156,6 +188,8 @@ fn who_comes_back_gets_each_publication_once() {
             mail_bytes: random.usize(400..2_000),
             slice: 3,
             backlog_bytes: 1 << 20,
+            backlogs_bytes: PLENTY,
+            slow: NEVER_DROP,
         };
         let keeps = Keeps { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
         let (forced, deltas) = (random.bool(), random.bool());
@@ -196,6 +230,8 @@ fn what_home_forgot_is_not_recovered_and_nothing_else_is_refused() {
             mail_bytes: random.usize(400..2_000),
             slice: 3,
             backlog_bytes: random.usize(500..3_000),
+            backlogs_bytes: PLENTY,
+            slow: NEVER_DROP,
         };
         let (size, ttl, recovered_max) = (random.u64(1..20), random.u64(50..1_000), random.u64(3..20));
         let keeps = Keeps { size, ttl, meta_ttl: HOUR, recovered_max, exact: true };
@@ -229,6 +265,8 @@ fn who_is_there_is_known_and_told_to_the_others_once() {
             mail_bytes: 1 << 20,
             slice: 3,
             backlog_bytes: 1 << 20,
+            backlogs_bytes: PLENTY,
+            slow: NEVER_DROP,
         };
         let (size, ttl) = (random.u64(1..20), random.u64(50..500));
         let keeps = Keeps { size, ttl, meta_ttl: ttl, recovered_max: 300, exact: false };
@@ -247,5 +285,74 @@ fn who_is_there_is_known_and_told_to_the_others_once() {
         ("error 112", seen.rejected),
         ("unsubscribe by the server", seen.unsubscribed),
         ("overflow", seen.overflows),
+    ]);
+}
+
+/// A cluster in which channels drop for readers who lag.
+fn dropping(random: &mut fastrand::Rng, policy: SlowConsumer) -> Bounds {
+    Bounds {
+        shards: random.usize(1..5),
+        mailbox_batches: 2,
+        mail_bytes: 1 << 20,
+        slice: 3,
+        backlog_bytes: random.usize(600..3_000),
+        backlogs_bytes: PLENTY,
+        slow: (policy, [0, random.usize(100..600)][random.usize(..2)]),
+    }
+}
+
+#[test]
+fn the_oldest_are_dropped_for_who_lags_and_counted_and_the_newest_arrives() {
+    let seen = run(7, 1 << 20, |random| dropping(random, SlowConsumer::DropOldest));
+    eprintln!("{seen:?}");
+    assert_eq!(seen.lost, 0);
+    assert!(seen.gaps > 0 && seen.gaps <= seen.dropped, "{} missing, {} counted", seen.gaps, seen.dropped);
+    happened(&[
+        ("cut flush", seen.flushes_cut),
+        ("blocked socket", seen.writes_short),
+        ("slot reuse", seen.slots_reused),
+    ]);
+}
+
+#[test]
+fn only_the_newest_waits_for_who_lags_and_it_arrives() {
+    let seen = run(8, 1 << 20, |random| dropping(random, SlowConsumer::KeepLatest));
+    eprintln!("{seen:?}");
+    assert_eq!(seen.lost, 0);
+    assert!(seen.gaps > 0 && seen.gaps <= seen.dropped, "{} missing, {} counted", seen.gaps, seen.dropped);
+}
+
+/// Readers with positions, in channels that drop: a reader's judge lets no gap pass that is not told.
+fn positions_under(kind: u64, policy: SlowConsumer) -> seen::Seen {
+    run_lives(kind, 100, |random| {
+        let bounds = dropping(random, policy);
+        let keeps = Keeps { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
+        let (forced, deltas) = (random.bool(), random.bool());
+        (bounds, Story { readers: 16, keeps, leap: 50, forced, deltas, roomy: false })
+    })
+}
+
+#[test]
+fn who_has_a_position_and_lags_is_told_to_come_again_and_misses_nothing() {
+    let seen = positions_under(9, SlowConsumer::DropOldest);
+    eprintln!("{seen:?}");
+    assert_eq!((seen.unrecovered, seen.rejected), (0, 0));
+    happened(&[
+        ("drop", seen.dropped),
+        ("unsubscribe 2500", seen.insufficient),
+        ("close 3010", seen.closed_for_loss),
+        ("recovery", seen.recovered),
+        ("delta", seen.deltas),
+        ("filter", seen.withheld),
+        ("cut flush", seen.flushes_cut),
+    ]);
+    let seen = positions_under(10, SlowConsumer::KeepLatest);
+    eprintln!("{seen:?}");
+    assert_eq!((seen.unrecovered, seen.rejected, seen.deltas), (0, 0, 0));
+    happened(&[
+        ("drop", seen.dropped),
+        ("unsubscribe 2500", seen.insufficient),
+        ("close 3010", seen.closed_for_loss),
+        ("recovery", seen.recovered),
     ]);
 }

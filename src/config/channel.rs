@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use regex::Regex;
 
+use crate::limits::SlowPolicy;
+
 #[derive(Clone, Debug)]
 pub struct Channel {
     /// Bytes of a name.
@@ -97,6 +99,9 @@ pub struct Namespace {
     /// What the name must match behind the namespace's boundary. None: the whole name must be ASCII.
     pub channel_regex: Option<Regex>,
     pub publication_data_format: DataFormat,
+    pub slow_consumer: SlowConsumer,
+    /// With `DropOldest`; 0: as many as `client.queue_max_size` lets.
+    pub slow_consumer_bytes_max: usize,
     /// Indices into `Config.proxies`.
     pub subscribe_proxy: Option<u16>,
     pub publish_proxy: Option<u16>,
@@ -137,6 +142,16 @@ pub enum RecoveryMode {
     Cache,
 }
 
+/// What becomes of publications for a subscriber that does not read.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum SlowConsumer {
+    /// They wait, and past `client.queue_max_size` the connection closes with 3008.
+    #[default]
+    Close,
+    DropOldest,
+    KeepLatest,
+}
+
 /// What a publication's data must be.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum DataFormat {
@@ -152,6 +167,18 @@ pub enum DataFormat {
 impl Namespace {
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+
+    pub fn slow_policy(&self) -> SlowPolicy {
+        let bytes_max = match self.slow_consumer_bytes_max {
+            0 => u32::MAX,
+            bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
+        };
+        match self.slow_consumer {
+            SlowConsumer::Close => SlowPolicy::Close,
+            SlowConsumer::DropOldest => SlowPolicy::DropOldest { bytes_max },
+            SlowConsumer::KeepLatest => SlowPolicy::KeepLatest,
+        }
     }
 
     pub fn subscribe(&self) -> Allowed {

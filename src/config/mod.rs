@@ -41,7 +41,7 @@ use crate::limits::EngineLimits;
 
 pub use crate::auth::TokenSettings;
 pub use change::{Changes, changes, needs_restart};
-pub use channel::{Allowed, Channel, DataFormat, Namespace, NamespaceProxies, ProxyUse, RecoveryMode};
+pub use channel::{Allowed, Channel, DataFormat, Namespace, NamespaceProxies, ProxyUse, RecoveryMode, SlowConsumer};
 pub use client::{Client, ConnectCode, ConnectCodes, PersonalChannel, SubscriptionToken};
 pub use ending::{Handover, Shutdown};
 pub use fault::{Fault, Faults, Origin};

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use super::channel::{DataFormat, RecoveryMode};
+use super::channel::{DataFormat, RecoveryMode, SlowConsumer};
 use super::client::ConnectCode;
 use super::places::header;
 use super::proxy::StatusToCode;
@@ -146,6 +146,23 @@ impl Field for MinVersion {
 
     fn show(&self, _: Unit) -> Option<String> {
         said(self, &VERSIONS)
+    }
+}
+
+const SLOW: [(&str, SlowConsumer); 3] = [
+    ("close", SlowConsumer::Close),
+    ("drop_oldest", SlowConsumer::DropOldest),
+    ("keep_latest", SlowConsumer::KeepLatest),
+];
+
+impl Field for SlowConsumer {
+    fn read(&mut self, raw: &Raw, _: Unit) -> Result<(), Wrong> {
+        *self = word(raw, &SLOW)?;
+        Ok(())
+    }
+
+    fn show(&self, _: Unit) -> Option<String> {
+        said(self, &SLOW)
     }
 }
 

@@ -15,7 +15,9 @@ use super::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use super::keys::KeySetSnapshot;
 use super::life::{Life, Shown};
 use super::{VERSION, process};
-use crate::counters::{Bound, Closed, Counters, Refused, Snapshot, TURN_BUCKETS_US, TlsCounts, TlsFailed};
+use crate::counters::{
+    Bound, Closed, Counters, DROPPED_POLICIES, Refused, Snapshot, TURN_BUCKETS_US, TlsCounts, TlsFailed,
+};
 
 /// The content type of what `encode` makes.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -53,6 +55,7 @@ const COUNTERS: &[(&str, &str, Read<Counters>)] = &[
     ("deflate_output_bytes", "Bytes of such messages after", |c| c.deflate_bytes_out),
     ("inflates", "Compressed messages of clients", |c| c.inflates),
     ("inflate_output_bytes", "Bytes of such messages, inflated", |c| c.inflate_bytes_out),
+    ("subscriptions_cut", "Subscriptions told to come again since they did not read", |c| c.subscriptions_cut),
     ("flushes_cut", "Flushes that ended in a later turn than they began in", |c| c.flushes_cut),
     ("drain_waves", "Waves of closes since the process was told to end", |c| c.drain_waves),
     ("log_lost", "Log records that found the ring to the control thread full", |c| c.log_lost),
@@ -65,7 +68,9 @@ const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("channels", "Channels that this shard is home to", |s| s.channels),
     ("users", "Users with a connection to this shard, anonymous ones not counted", |s| s.users),
     ("history_bytes", "Bytes of the histories that this shard keeps", |s| s.history_bytes),
-    ("backlog_bytes", "Bytes that wait for slow peers", |s| s.backlog_bytes),
+    ("backlog_bytes", "Bytes that wait for slow peers, shared ones counted for each", |s| s.backlog_bytes),
+    ("backlog_kept_bytes", "Bytes kept alive for slow peers, shared ones counted once", |s| s.backlog_kept_bytes),
+    ("backlog_connections", "Connections that something waits for", |s| s.backlog_connections),
     ("spill_bytes", "Bytes held in partly received messages", |s| s.spill_bytes),
     ("deflate_contexts", "Connections with compression contexts of their own", |s| s.deflate_contexts),
     ("tls_held_bytes", "Bytes of TLS that wait: records in part, and what peers do not take", |s| s.tls_held_bytes),
@@ -181,6 +186,12 @@ impl Collector for Shards {
             labelled(&mut family, shard, "reason", reasons)?;
         }
         self.encode_tls(&mut encoder)?;
+        let help = "Publications dropped for subscribers that did not read, by the policy of their namespace";
+        let mut family = open(&mut encoder, "publications_dropped", help, MetricType::Counter)?;
+        for shard in &self.0 {
+            let of = |policy: usize| (DROPPED_POLICIES[policy], shard.counters.dropped[policy]);
+            labelled(&mut family, shard, "policy", [of(0), of(1)])?;
+        }
         self.encode_turns(&mut encoder)?;
         let mut family = open(&mut encoder, "shard_core", "The core that the shard is pinned to", MetricType::Gauge)?;
         for (shard, core) in self.0.iter().filter_map(|shard| Some((shard, shard.core?))) {
@@ -353,6 +364,7 @@ mod tests {
             (shard.counters.recoveries, shard.counters.recoveries_failed) = (11, 1);
             (shard.counters.backend_calls, shard.counters.backend_failures) = (13, 2);
             shard.counters.tokens_refused = 6;
+            shard.counters.dropped = [8, 9];
             shard.counters.epoll_waits = 9;
             shard.counters.epoll_waits_blocking = 2;
             shard.counters.closed[Closed::Slow as usize] = 4;
@@ -424,6 +436,7 @@ mod tests {
             ("corecast_epoll_waits_total{shard=\"0\",mode=\"blocking\"}", 2.0),
             ("corecast_epoll_waits_total{shard=\"0\",mode=\"polling\"}", 7.0),
             ("corecast_connections_closed_total{shard=\"1\",reason=\"slow\"}", 4.0),
+            ("corecast_publications_dropped_total{shard=\"1\",policy=\"keep_latest\"}", 9.0),
             ("corecast_shard_core{shard=\"1\"}", 3.0),
             ("corecast_users{shard=\"1\"}", 3.0),
             ("corecast_history_bytes{shard=\"1\"}", 4096.0),

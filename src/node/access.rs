@@ -3,9 +3,10 @@
 
 use super::Node;
 use super::session::Session;
-use crate::config::{Namespace, RecoveryMode};
+use crate::config::{Namespace, RecoveryMode, SlowConsumer};
 use crate::grant::{Overrides, SubscribeGrant};
 use crate::hub::{StreamOptions, flag};
+use crate::limits::SlowPolicy;
 use crate::protocol::ErrorCode;
 
 use super::session::millis;
@@ -13,13 +14,14 @@ use super::session::millis;
 /// What a subscription will be: the namespace's word, with what was granted and asked for.
 #[derive(Clone, Default)]
 pub(super) struct Options {
-    pub flags: u8,
+    pub flags: u16,
     /// Joins and leaves of others are told to it.
     pub join_leave: bool,
     pub cache: bool,
     /// The latest publication comes without being asked for.
     pub auto_cache: bool,
     pub allow_delta: bool,
+    pub slow: SlowPolicy,
     pub allow_filter: bool,
     pub chan_info: Vec<u8>,
     pub data: Vec<u8>,
@@ -32,22 +34,25 @@ impl Options {
         let or = |own: Option<bool>, default| own.unwrap_or(default);
         let recovery = or(overrides.force_recovery, namespace.force_recovery);
         let positioning = or(overrides.force_positioning, namespace.force_positioning);
+        let cache = namespace.force_recovery_mode == RecoveryMode::Cache;
         let mut flags = 0;
         for (set, bit) in [
             (or(overrides.presence, namespace.presence), flag::PRESENCE),
             (or(overrides.join_leave, namespace.join_leave), flag::JOIN_LEAVE),
             (positioning || recovery, flag::POSITIONED),
             (recovery, flag::RECOVERABLE),
+            (cache, flag::CACHE),
         ] {
             flags |= if set { bit } else { 0 };
         }
-        let cache = namespace.force_recovery_mode == RecoveryMode::Cache;
         Self {
             flags,
             join_leave: or(overrides.force_push_join_leave, namespace.force_push_join_leave),
             cache,
             auto_cache: cache && namespace.auto_cache_recover,
-            allow_delta: namespace.allow_delta,
+            // What stays must be readable without what went.
+            allow_delta: namespace.allow_delta && namespace.slow_consumer != SlowConsumer::KeepLatest,
+            slow: namespace.slow_policy(),
             allow_filter: namespace.allow_tags_filter,
             ..Self::default()
         }

@@ -2,7 +2,7 @@
 
 use super::mail::ReplyTo;
 use super::packed::Terms;
-use super::{Mail, Node};
+use super::{Mail, Node, owner};
 use crate::bus::Batch;
 use crate::hub::Top;
 use crate::ids::{FeedId, ShardId};
@@ -67,20 +67,25 @@ impl Node {
         match mail {
             Mail::DeliverDelta { feed, at, whole, delta } => {
                 let (whole, delta) = (batch.bytes(whole), batch.bytes(delta));
-                self.feeds.deliver_delta(feed, at, whole, delta, |conn, frame| cx.reply_frames(conn, frame));
+                let owner = owner(feed, self.feeds.slow(feed));
+                self.feeds.deliver_delta(feed, at, whole, delta, |conn, frame| {
+                    cx.deliver(conn, owner, frame, Some(0));
+                });
             }
             Mail::DeliverTagged { feed, at, frame, tags } => {
                 let (frame, tags) = (batch.bytes(frame), Tags::from_bytes(batch.bytes(tags)));
+                let owner = owner(feed, self.feeds.slow(feed));
                 self.feeds.deliver_each(feed, at, |conn, detail| {
                     let filter = detail.and_then(|detail| detail.filter.as_ref());
                     if filter.is_none_or(|filter| filter.matches(tags)) {
                         cx.counters.deliveries += 1;
-                        cx.reply_frames(conn, frame);
+                        cx.deliver(conn, owner, frame, Some(0));
                     }
                 });
             }
             Mail::Notice { feed, frame } => {
-                self.feeds.notice(feed, batch.bytes(frame), |conn, frame| cx.reply_frames(conn, frame));
+                let owner = owner(feed, self.feeds.slow(feed));
+                self.feeds.notice(feed, batch.bytes(frame), |conn, frame| cx.deliver(conn, owner, frame, None));
             }
             Mail::Lost { feed, last, count, stamped, offset } => {
                 let Some(subscribers) = self.feeds.lost(feed, last, offset) else { return };

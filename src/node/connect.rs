@@ -47,7 +47,7 @@ pub(super) struct Connecting {
 struct Wanted {
     channel: String,
     grant: SubscribeGrant,
-    flags: u8,
+    flags: u16,
     since: Option<Since>,
     delta: bool,
 }
@@ -225,7 +225,7 @@ impl Node {
     fn wanted(&self, request: &ConnectRequest<'_>, grant: &ConnectGrant, asks: bool) -> Result<Vec<Wanted>, Refusal> {
         let bad = |_| Refusal::Close(Disconnect::BadRequest);
         let mut wanted: Vec<Wanted> = Vec::new();
-        let mut add = |channel: &str, grant: SubscribeGrant, flags: u8| {
+        let mut add = |channel: &str, grant: SubscribeGrant, flags: u16| {
             if !wanted.iter().any(|one| one.channel == channel) {
                 let flags = flags | flag::SERVER;
                 wanted.push(Wanted { channel: channel.to_owned(), grant, flags, since: None, delta: false });

@@ -16,9 +16,11 @@ use super::mail::Missed;
 use super::outcome::Outcome;
 use super::packed::Who;
 use super::session::Phase;
-use super::{Mail, Node};
+use super::{Mail, Node, owner};
+use crate::counters::dropped_index;
 use crate::hub::{EpochText, Form, Joined, Position, Since, Wanted, flag};
-use crate::ids::{ConnId, SubId};
+use crate::ids::{ConnId, FeedId, SubId};
+use crate::outbound::{Owner, frames_in};
 use crate::protocol::{Disconnect, ErrorCode, Filter, Push, Reply, SubscribePush, Unsubscribed};
 use crate::shard::Cx;
 
@@ -110,7 +112,7 @@ impl Node {
         outcome.filter = request.filter;
         let session = &mut self.sessions[conn.index()];
         session.channels += 1;
-        let wanted = Wanted { conn, name: channel, form, flags: options.flags, detail, own_answer };
+        let wanted = Wanted { conn, name: channel, form, slow: options.slow, flags: options.flags, detail, own_answer };
         let joined = self.feeds.subscribe(&mut session.first_sub, wanted);
         let missed = since.filter(|_| own_answer).map(|since| {
             let filter = if options.cache { outcome.filter.clone().map(Box::new) } else { None };
@@ -261,6 +263,8 @@ impl Node {
         if self.feeds.flags_of(sub) & (flag::PRESENCE | flag::JOIN_LEAVE) != 0 {
             self.tell_home(cx, conn, sub, false);
         }
+        let (feed, slow) = self.feeds.feed_of(sub);
+        cx.disown(conn, owner(feed, slow));
         let session = &mut self.sessions[conn.index()];
         session.channels -= 1;
         session.pending -= u16::from(waited);
@@ -284,8 +288,12 @@ impl Node {
 
     /// The server ends a subscription: the client gets its share, then is told.
     pub(super) fn unsubscribe_by_server(&mut self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
-        let name = self.feeds.name_of(sub);
         cx.reply_frames(conn, self.feeds.share(sub));
+        self.end_and_tell(cx, conn, sub, why);
+    }
+
+    fn end_and_tell(&mut self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
+        let name = self.feeds.name_of(sub);
         self.end_subscription(cx, conn, sub);
         if self.session(conn).phase == Phase::Connected {
             let push = Push::Unsubscribe { code: why.code(), reason: why.reason() };
@@ -306,6 +314,32 @@ impl Node {
             return self.close(cx, conn, Disconnect::InsufficientState);
         }
         self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::InsufficientState);
+    }
+
+    /// A policy dropped what a subscriber had waiting, and not the newest. Of a position nothing may be read behind the gap: it
+    /// must come again, and recovers, unless that would bring it no more than the newest. A delta cannot be read behind the
+    /// gap: all go, and the next comes whole. For all others it is a loss, and counted.
+    pub(super) fn fell_behind(&mut self, cx: &mut Cx<Mail>, conn: ConnId, owner: Owner) {
+        let first = self.sessions[conn.index()].first_sub;
+        let Some(sub) = self.feeds.live_in(first, FeedId::unpack(owner.id)) else { return };
+        let flags = self.feeds.flags_of(sub);
+        let by_cache = flags & (flag::CACHE | flag::RECOVERABLE) == flag::CACHE | flag::RECOVERABLE;
+        let newest_is_enough = by_cache && !self.feeds.is_delta(sub);
+        if flags & flag::POSITIONED == 0 || newest_is_enough {
+            if self.feeds.is_delta(sub) {
+                cx.purge(conn, owner);
+                cx.counters.dropped[dropped_index(owner.policy)] += frames_in(self.feeds.share(sub));
+                self.feeds.refresh(sub);
+            }
+            return;
+        }
+        cx.purge(conn, owner);
+        cx.counters.subscriptions_cut += 1;
+        if flags & flag::SERVER != 0 {
+            self.end_subscription(cx, conn, sub);
+            return self.close(cx, conn, Disconnect::InsufficientState);
+        }
+        self.end_and_tell(cx, conn, sub, Unsubscribed::InsufficientState);
     }
 
     /// The answer of one subscription's own question.

@@ -43,9 +43,9 @@ use std::sync::Arc;
 use crate::bus::Batch;
 use crate::counters::{Closed, Snapshot};
 use crate::hub::{Feeds, Home, Homes, Out, Turn};
-use crate::ids::{ConnId, ShardId};
-use crate::limits::COSTLY_TOKENS_PER_TURN;
-use crate::outbound::Cast;
+use crate::ids::{ConnId, FeedId, ShardId};
+use crate::limits::{COSTLY_TOKENS_PER_TURN, SlowPolicy};
+use crate::outbound::{Cast, Owner};
 use crate::protocol::{Disconnect, Encoding, Push};
 use crate::shard::{App, Cx, Farewell, Flow, Message, Millis, Route};
 use crate::ws::Request;
@@ -104,6 +104,11 @@ pub const UNI_PATH: &str = "/connection/uni_websocket";
 
 /// Steps of expiry in a turn.
 const EXPIRY_STEPS: u32 = 256;
+
+/// A feed as the owner of what waits for a peer.
+fn owner(feed: FeedId, policy: SlowPolicy) -> Owner {
+    Owner { id: feed.pack(), policy }
+}
 
 impl Node {
     pub fn new(settings: Arc<Settings>, homes: Homes, shards: usize) -> Self {
@@ -271,9 +276,9 @@ impl App for Node {
 
     fn turn_end(&mut self, cx: &mut Cx<Mail>) {
         self.feeds.end_turn(|out| match out {
-            Out::One(share) => cx.reply_frames(share.conn, share.frames),
-            Out::All(Turn { feed, members, frames, messages }) => {
-                cx.cast(Cast { members, frames, owner: feed, messages })
+            Out::One(share) => cx.deliver(share.conn, owner(share.feed, share.slow), share.frames, share.latest),
+            Out::All(Turn { feed, slow, members, frames, latest, messages }) => {
+                cx.cast(Cast { members, frames, owner: owner(feed, slow), latest, messages })
             }
         });
     }
@@ -284,6 +289,10 @@ impl App for Node {
 
     fn turn_bytes(&self) -> usize {
         self.feeds.turn_bytes()
+    }
+
+    fn dropped(&mut self, cx: &mut Cx<Mail>, conn: ConnId, owner: Owner, _messages: u64) {
+        self.fell_behind(cx, conn, owner);
     }
 
     fn farewell(&self, _conn: ConnId, why: Farewell) -> (u16, &'static str) {

@@ -10,7 +10,7 @@ use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, Publication, Quoted,
 
 #[derive(Default)]
 pub(super) struct Outcome {
-    pub flags: u8,
+    pub flags: u16,
     /// Seconds since 1970; 0 is never.
     pub expire_at: u64,
     pub data: Box<[u8]>,

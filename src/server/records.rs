@@ -64,6 +64,14 @@ fn write_one(shard: ShardId, note: Note) {
                 lag_us / 1000
             );
         }
+        Note::Dropped { oldest, all_but_latest, subscriptions_cut } => log::info!(
+            "shard {shard}: for clients that do not read {oldest} publications were dropped as the oldest and \
+             {all_but_latest} for a newer one; {subscriptions_cut} subscriptions were told to come again"
+        ),
+        Note::Crowded { kept_bytes, connections } => log::warn!(
+            "shard {shard}: {connections} clients that do not read keep {kept_bytes} bytes alive: those with most waiting \
+             are closed (engine.backlog_bytes_max)"
+        ),
         Note::Gap { count, subscribers } => log::warn!(
             "shard {shard}: {count} publications of a channel were lost to {subscribers} subscribers: the shard did not \
              keep up (engine.mail_bytes_max)"

@@ -3,6 +3,7 @@
 use crate::bus::Batch;
 use crate::counters::{Closed, Snapshot};
 use crate::ids::ConnId;
+use crate::outbound::Owner;
 use crate::shard::{Cx, Millis};
 use crate::ws::{Refusal, Request};
 
@@ -71,6 +72,10 @@ pub trait App: 'static {
     fn turn_bytes(&self) -> usize {
         0
     }
+
+    /// Of what an owner had waiting for this peer, which does not read, its policy dropped so many messages. Whatever of
+    /// it must not be read behind such a gap the app purges now.
+    fn dropped(&mut self, _cx: &mut Cx<Self::Mail>, _conn: ConnId, _owner: Owner, _messages: u64) {}
 
     /// Close code and reason for what the engine decides.
     fn farewell(&self, conn: ConnId, why: Farewell) -> (u16, &'static str);

@@ -1,5 +1,7 @@
 //! What a shard counts: plain numbers that only its own thread writes. Others see a copy, taken between two turns.
 
+use crate::limits::SlowPolicy;
+
 /// Why a connection was refused before it became a WebSocket. The index is the place in `Counters::refused`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -63,10 +65,12 @@ pub enum Bound {
     CommandRate,
     ByteRate,
     Backlog,
+    /// All backlogs together.
+    Backlogs,
 }
 
 impl Bound {
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::ShardConnections, "engine.connections_max"),
         (Self::Connections, "client.connection_limit"),
         (Self::ConnectionRate, "client.connection_rate_limit"),
@@ -81,6 +85,7 @@ impl Bound {
         (Self::CommandRate, "client.command_rate_limit"),
         (Self::ByteRate, "client.byte_rate_limit"),
         (Self::Backlog, "client.queue_max_size"),
+        (Self::Backlogs, "engine.backlog_bytes_max"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -171,6 +176,14 @@ pub struct TlsCounts {
     pub failed: [u64; TlsFailed::ALL.len()],
 }
 
+/// The policies that drop, by their names in the configuration.
+pub const DROPPED_POLICIES: [&str; 2] = ["drop_oldest", "keep_latest"];
+
+/// The place of a policy in `Counters::dropped`.
+pub fn dropped_index(policy: SlowPolicy) -> usize {
+    usize::from(policy == SlowPolicy::KeepLatest)
+}
+
 /// Upper bounds of the loop-turn histogram's buckets, in microseconds; one more bucket is for what is above.
 pub const TURN_BUCKETS_US: [u32; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
@@ -230,6 +243,10 @@ pub struct Counters {
     pub inflate_bytes_out: u64,
     /// Connections that agreed on compression.
     pub deflate_agreed: u64,
+    /// Messages that a policy dropped while their peer did not read, by `dropped_index`.
+    pub dropped: [u64; DROPPED_POLICIES.len()],
+    /// Subscriptions that were told to come again for it.
+    pub subscriptions_cut: u64,
     /// Flushes that ended in a later turn than they began in.
     pub flushes_cut: u64,
     /// Waves of closes since the process was told to end.
@@ -264,8 +281,11 @@ pub struct Snapshot {
     /// Bytes of the histories that this shard keeps, and how many went because all together took too much.
     pub history_bytes: u64,
     pub history_evicted: u64,
-    /// Bytes that wait for slow peers.
+    /// Bytes that wait for slow peers, those that several wait for counted for each.
     pub backlog_bytes: u64,
+    /// Bytes that are kept alive for them, each counted once; and how many they are.
+    pub backlog_kept_bytes: u64,
+    pub backlog_connections: u64,
     /// Bytes held in partly received messages.
     pub spill_bytes: u64,
     /// Connections with compression contexts of their own.

@@ -10,6 +10,7 @@ use slab::Slab;
 use super::conn::{Conn, Edges, Phase, gate};
 use super::door::Door;
 use super::journal::{Journal, Note, Said};
+use super::slow::Slow;
 use super::squeeze::Squeeze;
 use super::timers::{Millis, Wheel};
 use crate::bus::{Endpoint, Wake};
@@ -59,6 +60,7 @@ pub struct Cx<M: Send> {
     pub(super) said: Said,
     /// Limits that may be spoken of, with how often and by whom they were reached.
     pub(super) to_say: Vec<(Bound, u64, ConnId)>,
+    pub(super) slow: Slow,
 }
 
 impl<M: Send> Cx<M> {
@@ -85,6 +87,7 @@ impl<M: Send> Cx<M> {
             addresses: HashMap::new(),
             said: Said::default(),
             to_say: Vec::new(),
+            slow: Slow::default(),
             limits,
             journal,
         }
@@ -222,7 +225,7 @@ impl<M: Send> Cx<M> {
     }
 
     /// Our close frame is not queued yet.
-    fn takes_more(&self, conn: ConnId) -> bool {
+    pub(super) fn takes_more(&self, conn: ConnId) -> bool {
         let conn_now = self.conns.get(conn.index());
         conn_now.is_some_and(|c| c.generation == conn.generation && c.phase == Phase::Open)
     }
@@ -304,7 +307,7 @@ impl<M: Send> Cx<M> {
     pub(super) fn queue_index(&mut self, slot: u32) -> u32 {
         let conn = &mut self.conns[slot as usize];
         if conn.queue == NO_QUEUE {
-            conn.queue = self.queues.take();
+            conn.queue = self.queues.take(slot);
             self.gates[slot as usize] |= gate::QUEUED;
         }
         if self.gates[slot as usize] & gate::TOUCHED != 0 {
@@ -319,7 +322,13 @@ impl<M: Send> Cx<M> {
         if self.gates[slot as usize] & gate::SHUT == 0 {
             return self.want(slot);
         }
-        if waited > self.limits.outbound_bytes_max {
+        self.thin(slot);
+        let queue = self.conns[slot as usize].queue;
+        if queue == NO_QUEUE {
+            return;
+        }
+        self.queues.keep(queue);
+        if waited.min(self.queues.get(queue).bytes()) > self.limits.outbound_bytes_max {
             let conn = ConnId { slot, generation: self.conns[slot as usize].generation };
             self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }

@@ -100,6 +100,8 @@ impl<A: App, S: Source> Shard<A, S> {
         if self.conn(slot).phase != Phase::Open {
             return;
         }
+        // What must not be read behind a gap must not leave before the close frame either.
+        self.tell_dropped();
         self.cx.counters.closed[why as usize] += 1;
         self.cx.open -= 1;
         // It stands while the app says its last, which may be too much for the peer's backlog: the close is asked for once.
@@ -148,15 +150,17 @@ impl<A: App, S: Source> Shard<A, S> {
     fn cut_slow(&mut self, slot: u32) -> (u16, &'static str) {
         // Nor does it get what an open flush still has for it: that would come behind a gap.
         self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
-        let index = self.conn(slot).queue;
+        let id = self.id(slot);
+        self.cx.forget_gaps(id);
+        let (index, bytes_max) = (self.conn(slot).queue, self.cx.limits.outbound_bytes_max);
         if index != NO_QUEUE {
             let backlog_bytes = self.cx.queues.get(index).bytes();
             self.cx.queues.get_mut(index).drop_unsent();
             let address = self.address_of(slot);
-            self.cx.counters.reached[Bound::Backlog as usize] += 1;
+            let bound = if backlog_bytes > bytes_max { Bound::Backlog } else { Bound::Backlogs };
+            self.cx.counters.reached[bound as usize] += 1;
             self.cx.note(Note::SlowClosed { slot, backlog_bytes, address });
         }
-        let id = self.id(slot);
         self.app.farewell(id, Farewell::Slow)
     }
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::conn::{Edges, Phase, gate};
 use super::source::Source;
 use super::{App, Shard};
-use crate::counters::Closed;
+use crate::counters::{Closed, dropped_index};
 use crate::limits::{FLUSH_SLICE_DELIVERIES_MIN, FLUSH_SLICE_US, GATHER_COPY_BYTES_MAX};
 use crate::outbound::{Cast, NO_QUEUE};
 
@@ -40,16 +40,20 @@ pub(super) struct Flush {
 impl<A: App, S: Source> Shard<A, S> {
     /// One slice: begins a flush where none is open and something was cast, and goes on with it.
     pub(super) fn flush(&mut self) {
+        self.tell_dropped();
         if !self.flush.open {
             self.app.turn_end(&mut self.cx);
             if !self.cx.casts.is_empty() {
                 self.freeze();
             }
         }
+        self.tell_dropped();
         self.write_wanted();
         if self.flush.open {
             self.slice();
         }
+        self.tell_dropped();
+        self.cx.judge_backlogs();
         self.close_asked();
     }
 
@@ -179,7 +183,7 @@ impl<A: App, S: Source> Shard<A, S> {
             return self.die(slot, Closed::Reset);
         }
         let index = self.cx.queue_index(slot);
-        self.cx.queues.get_mut(index).insert_cast(&cast.frames, cast.owner, n);
+        self.cx.queues.get_mut(index).insert_cast(cast, n);
         self.block(slot);
     }
 
@@ -193,15 +197,19 @@ impl<A: App, S: Source> Shard<A, S> {
         let index = self.cx.queue_index(slot);
         let queue = self.cx.queues.get_mut(index);
         let waited = queue.bytes();
-        for &(_, cast) in &self.flush.multi[range] {
+        for &(_, cast) in &self.flush.multi[range.clone()] {
             let cast = &self.flush.casts[cast as usize];
-            queue.insert_cast(&cast.frames, cast.owner, 0);
+            let refused = queue.insert_cast(cast, 0);
+            self.cx.counters.dropped[dropped_index(cast.owner.policy)] += refused;
             self.cx.counters.deliveries += u64::from(cast.messages);
         }
         queue.unmark_cast();
         if self.cx.gates[slot as usize] & gate::SHUT == 0 {
             self.write_queue(slot);
         } else {
+            for &(_, cast) in &self.flush.multi[range] {
+                self.cx.queues.hold(&self.flush.casts[cast as usize].frames);
+            }
             self.cx.queued(slot, waited);
         }
     }
@@ -241,6 +249,9 @@ impl<A: App, S: Source> Shard<A, S> {
         let queue = self.cx.queues.get(index);
         let Some(source) = &mut self.sources[slot as usize] else { return };
         let total = queue.bytes();
+        if total == 0 {
+            return self.cx.release_queue(slot);
+        }
         let (given, taken) = if total <= GATHER_COPY_BYTES_MAX {
             self.flush.scratch.clear();
             queue.slices().for_each(|slice| self.flush.scratch.extend_from_slice(slice));

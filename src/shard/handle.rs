@@ -336,6 +336,7 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(super) fn block(&mut self, slot: u32) {
         self.cx.counters.writes_short += 1;
         self.cx.gates[slot as usize] |= gate::BLOCKED;
+        self.cx.falls_behind(slot);
     }
 
     /// Queues frames of which `written` bytes have left already, which is possible only where nothing waits.

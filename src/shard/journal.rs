@@ -44,6 +44,17 @@ pub enum Note {
         lag_us: u64,
         shut: bool,
     },
+    /// So much was dropped by policies since the last such record.
+    Dropped {
+        oldest: u64,
+        all_but_latest: u64,
+        subscriptions_cut: u64,
+    },
+    /// All backlogs together keep more alive than they may: the longest are closed.
+    Crowded {
+        kept_bytes: usize,
+        connections: usize,
+    },
     /// Publications were skipped for this shard and could not be sent later.
     Gap {
         count: u64,

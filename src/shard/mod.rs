@@ -6,6 +6,7 @@
 //! - `flush`   bytes out: replies and casts · `endings` every way to end
 //! - `turn`    one turn, in its order, over fake or real sockets · `run` the same over mio
 //! - `engine` all shards of a process, and how a program puts its own app on them
+//! - `slow`    peers that do not read: policies carried out, and what the app is told of it
 //! - `squeeze` permessage-deflate: the compressors of the shard · `tls` the byte source that encrypts
 //! - `door`    who is let in · `addresses` the table behind it · `proxied` the PROXY header · `guests` whom connections are from
 //! - `listen`  listeners and their options · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
@@ -30,6 +31,7 @@ pub mod port;
 pub mod proxied;
 mod read;
 pub mod run;
+mod slow;
 pub mod source;
 mod squeeze;
 mod timers;

@@ -295,6 +295,8 @@ impl<A: App, S: Source> Shard<A, S> {
             connections: self.cx.open,
             occupied: self.cx.conns.len() as u64,
             backlog_bytes: self.cx.queues.bytes(),
+            backlog_kept_bytes: self.cx.queues.kept_bytes() as u64,
+            backlog_connections: self.cx.queues.len() as u64,
             spill_bytes: self.cx.spill_bytes as u64,
             deflate_contexts: self.cx.squeeze.contexts(),
             idle: self.is_idle(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corecast::bus::{self, Wake};
+use corecast::config::SlowConsumer;
 use corecast::hub::Homes;
 use corecast::ids::ConnId;
 use corecast::limits::EngineLimits;
@@ -23,6 +24,10 @@ pub struct Bounds {
     pub mail_bytes: usize,
     pub slice: u32,
     pub backlog_bytes: usize,
+    /// Of a shard's backlogs together.
+    pub backlogs_bytes: usize,
+    /// What becomes of readers who lag: the channels' policy, and its bytes.
+    pub slow: (SlowConsumer, usize),
 }
 
 struct Bell(Arc<AtomicBool>);
@@ -59,6 +64,7 @@ impl Cluster {
         let limits = Arc::new(EngineLimits {
             connections_max: 1_000,
             outbound_bytes_max: bounds.backlog_bytes,
+            backlog_bytes_max: bounds.backlogs_bytes * bounds.shards,
             deliveries_per_slice: bounds.slice,
             mail_bytes_max: bounds.mail_bytes,
             mailbox_batches_max: bounds.mailbox_batches,
@@ -167,6 +173,7 @@ impl Cluster {
             assert!(place.shard.is_idle(), "something was left behind: {snapshot:?}");
             let left = (snapshot.subscriptions, snapshot.backlog_bytes, snapshot.spill_bytes, snapshot.users);
             assert_eq!(left, (0, 0, 0, 0));
+            assert_eq!((snapshot.backlog_kept_bytes, snapshot.backlog_connections), (0, 0));
         }
     }
 }

@@ -98,10 +98,12 @@ pub struct Reader {
     pub presence: HashMap<usize, BTreeSet<String>>,
     /// Joins and leaves come each exactly once.
     strict: bool,
+    /// A policy may drop what waits for it, and it is told to come again.
+    pub lags: bool,
 }
 
 impl Reader {
-    pub fn new(tastes: [Taste; CHANNELS], watches: bool, strict: bool) -> Self {
+    pub fn new(tastes: [Taste; CHANNELS], watches: bool, strict: bool, lags: bool) -> Self {
         let seat = |taste| Seat {
             taste,
             watches,
@@ -114,7 +116,7 @@ impl Reader {
             sent: None,
             others: HashMap::new(),
         };
-        Self { life: None, seats: tastes.map(seat).into(), presence: HashMap::new(), strict }
+        Self { life: None, seats: tastes.map(seat).into(), presence: HashMap::new(), strict, lags }
     }
 
     /// A life begins. What it says is queued: `flush` sends it.
@@ -370,7 +372,9 @@ impl Reader {
             match end.code {
                 2500 => {
                     assert!(!seat.by_server, "that is a close");
-                    seat.assert_lost(channel, truth);
+                    if !self.lags {
+                        seat.assert_lost(channel, truth);
+                    }
                     seen.insufficient += 1;
                 }
                 2000 => {

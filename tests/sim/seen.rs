@@ -21,5 +21,5 @@ counts! {
     // What was done to them.
     resets, ends, expired, removed,
     // What shards counted.
-    overflows, repaired, lost, flushes_cut, writes_short, slots_reused, lives,
+    dropped, cut, overflows, repaired, lost, flushes_cut, writes_short, slots_reused, lives,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use corecast::config::Config;
+use corecast::config::{Config, SlowConsumer};
 use corecast::node::Settings;
 use corecast::shard::Readiness;
 
@@ -27,9 +27,12 @@ pub struct Seen {
     pub late_answers: u64,
     pub closes_in_flush: u64,
     pub cut_as_slow: u64,
+    pub dropped: u64,
     pub drained: u64,
     pub gaps: u64,
     pub received: u64,
+    /// The most that slow clients of a shard kept alive behind its turn.
+    pub kept_max: u64,
 }
 
 impl Seen {
@@ -43,9 +46,11 @@ impl Seen {
         self.late_answers += other.late_answers;
         self.closes_in_flush += other.closes_in_flush;
         self.cut_as_slow += other.cut_as_slow;
+        self.dropped += other.dropped;
         self.drained += other.drained;
         self.gaps += other.gaps;
         self.received += other.received;
+        self.kept_max = self.kept_max.max(other.kept_max);
     }
 }
 
@@ -62,7 +67,7 @@ impl World {
     /// `history`: publications that a channel keeps.
     pub fn new(bounds: &Bounds, history: usize, mut random: fastrand::Rng) -> Self {
         Self {
-            cluster: Cluster::new(bounds, settings(history), &mut random),
+            cluster: Cluster::new(bounds, settings(history, bounds.slow), &mut random),
             clients: Vec::new(),
             random,
             truth: Truth::new(),
@@ -76,6 +81,7 @@ impl World {
         if self.random.u8(..100) < 60 {
             let index = self.random.usize(..self.cluster.len());
             self.cluster.turn(index);
+            self.seen.kept_max = self.seen.kept_max.max(self.cluster.places[index].shard.snapshot().backlog_kept_bytes);
         } else if self.clients.len() < CLIENTS_MAX && self.random.u8(..100) < 15 {
             self.arrive();
         } else if !self.clients.is_empty() {
@@ -217,6 +223,7 @@ impl World {
             seen.overflows += counters.mail_overflows;
             seen.repaired += counters.publications_repaired;
             seen.lost += counters.publications_lost;
+            seen.dropped += counters.dropped.iter().sum::<u64>();
             seen.flushes_cut += counters.flushes_cut;
             seen.writes_short += counters.writes_short;
         }
@@ -224,7 +231,7 @@ impl World {
     }
 }
 
-fn settings(history: usize) -> Settings {
+fn settings(history: usize, slow: (SlowConsumer, usize)) -> Settings {
     let mut config = Config { dev: false, ..Config::dev() };
     config.client.allowed_origins = Vec::new();
     config.client.ping_interval = Duration::from_secs(100_000);
@@ -233,6 +240,7 @@ fn settings(history: usize) -> Settings {
     config.client.channel_limit = CHANNELS;
     config.channel.without_namespace.history_size = history as u32;
     config.channel.without_namespace.history_ttl = Duration::from_secs(100_000);
+    (config.channel.without_namespace.slow_consumer, config.channel.without_namespace.slow_consumer_bytes_max) = slow;
     config.channel.without_namespace.presence = false;
     config.channel.without_namespace.join_leave = false;
     Settings::new(&config, |_| false)

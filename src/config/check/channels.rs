@@ -62,6 +62,9 @@ fn namespace(config: &Config, section: &str, one: &Namespace, hold: &mut Hold<'_
     let what = format!("it has an effect only with recovery of the mode cache{of}");
     let mend = "set force_recovery = true and force_recovery_mode = \"cache\"";
     hold(!one.auto_cache_recover || cache, &at("auto_cache_recover"), what, mend);
+    let (bytes, all) = (one.slow_consumer_bytes_max, config.engine.outbound_bytes_max);
+    let what = format!("{bytes} is more than client.queue_max_size, {all}, which would be reached first{of}");
+    hold(bytes <= all, &at("slow_consumer_bytes_max"), what, "make it smaller, or client.queue_max_size larger");
     let typed = &config.typed;
     for (used, key, default, its_section) in [
         (&one.typed.subscribe, "subscribe_proxy", &typed.subscribe, "channel.proxy.subscribe"),

@@ -170,6 +170,7 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
         ("engine.mail_bytes_max", engine.mail_bytes_max, 64 * 1024),
         ("engine.turn_bytes_max", engine.turn_bytes_max, 64 * 1024),
         ("limits.handshakes_per_address_burst", engine.handshakes_per_address_burst as usize, 1),
+        ("engine.backlog_bytes_max", engine.backlog_bytes_max, 1024 * 1024),
     ] {
         hold(number >= least, name, format!("{number} is too small"), &format!("write at least {least}"));
     }

@@ -1,6 +1,6 @@
 //! Settings that may stay as they are but surprise: a sentence each.
 
-use crate::config::{Allowed, Config, Namespace, Place, TokenSettings};
+use crate::config::{Allowed, Config, Namespace, Place, RecoveryMode, SlowConsumer, TokenSettings};
 
 /// Things that may be meant but surprise.
 pub fn remarks(config: &Config) -> Vec<String> {
@@ -94,6 +94,22 @@ fn about(namespace: &Namespace, remarks: &mut Vec<String>) {
         (
             namespace.delta_publish && !namespace.allow_delta,
             "has delta_publish and no allowed_delta_types: nobody gets any",
+        ),
+        (
+            namespace.slow_consumer == SlowConsumer::KeepLatest && namespace.allow_delta,
+            "has slow_consumer = keep_latest and allows differences: nobody gets any, since what is kept must be readable \
+             without what went",
+        ),
+        (
+            namespace.slow_consumer == SlowConsumer::KeepLatest
+                && (namespace.force_positioning || namespace.force_recovery)
+                && !(namespace.force_recovery && namespace.force_recovery_mode == RecoveryMode::Cache),
+            "has slow_consumer = keep_latest and positions: whoever lags by one publication is told to come again (2500); \
+             force_recovery_mode = \"cache\" goes with it",
+        ),
+        (
+            namespace.slow_consumer_bytes_max > 0 && namespace.slow_consumer != SlowConsumer::DropOldest,
+            "has slow_consumer_bytes_max, which means something only with slow_consumer = drop_oldest",
         ),
         (
             (namespace.presence_calls() != Allowed::default()) && !namespace.presence,

@@ -216,6 +216,22 @@ pub static NAMESPACE: &[Item<Namespace>] = &[
         "As channel.publication_data_format, for this namespace. Empty: as that one says.",
     ),
     item(
+        "slow_consumer",
+        Unit::Choice,
+        |n| &mut n.slow_consumer,
+        "What becomes of publications for a subscriber that does not read: \"close\" they wait, and past \
+         client.queue_max_size the connection closes with 3008; \"drop_oldest\" the oldest go; \"keep_latest\" only the \
+         newest waits. A subscriber with a position is told to come again (2500) and recovers, except with \
+         force_recovery_mode = \"cache\". After a reload: for channels that nobody was subscribed to.",
+    ),
+    item(
+        "slow_consumer_bytes_max",
+        Unit::Bytes,
+        |n| &mut n.slow_consumer_bytes_max,
+        "With drop_oldest: bytes of one channel that may wait for one subscriber. 0: as many as client.queue_max_size \
+         lets, for all its channels together.",
+    ),
+    item(
         "subscribe_proxy_enabled",
         Unit::Switch,
         |n| &mut n.typed.subscribe.enabled,

@@ -323,6 +323,13 @@ pub static ENGINE: &[Item<Config>] = &[
         "Bytes that may wait for one other shard; past it publications for it are held back or skipped and counted.",
     ),
     item(
+        "engine.backlog_bytes_max",
+        Unit::Bytes,
+        |c| &mut c.engine.backlog_bytes_max,
+        "Bytes kept for all clients together that do not read, those that several wait for counted once; past it \
+         those with most waiting close with 3008. Each shard has an equal part of it.",
+    ),
+    item(
         "engine.turn_bytes_max",
         Unit::Bytes,
         |c| &mut c.engine.turn_bytes_max,

@@ -18,7 +18,7 @@ impl<D> Feeds<D> {
     pub fn deliver(&mut self, id: FeedId, at: At, frame: &[u8]) -> bool {
         let there = self.advance(id, at).is_some();
         if there {
-            self.gather(id, frame);
+            self.gather(id, frame, true);
         }
         there
     }
@@ -35,7 +35,7 @@ impl<D> Feeds<D> {
         for sub in feed.fresh.clone() {
             each(self.subs[sub as usize].conn, frame);
         }
-        self.gather(id, frame);
+        self.gather(id, frame, false);
     }
 
     /// A publication of a delta feed, as a difference to the one before it and whole. `each` gets those who have nothing
@@ -52,7 +52,7 @@ impl<D> Feeds<D> {
         let frame = if mem::take(&mut feed.base_lost) || delta.is_empty() { whole } else { delta };
         let fresh = mem::take(&mut feed.fresh);
         if !feed.members.is_empty() || !feed.newcomers.is_empty() {
-            self.gather(id, frame);
+            self.gather(id, frame, true);
         }
         for sub in fresh {
             each(self.subs[sub as usize].conn, whole);
@@ -81,12 +81,15 @@ impl<D> Feeds<D> {
         Some(feed.count)
     }
 
-    fn gather(&mut self, id: FeedId, frame: &[u8]) {
+    fn gather(&mut self, id: FeedId, frame: &[u8], publication: bool) {
         let feed = &mut self.feeds[id.index()];
         if feed.turn.capacity() == 0
             && let Some(buffer) = self.buffers.pop()
         {
             feed.turn = buffer;
+        }
+        if publication {
+            feed.turn_latest = Some(feed.turn.len());
         }
         feed.turn.extend_from_slice(frame);
         feed.turn_messages += 1;
@@ -113,8 +116,9 @@ impl<D> Feeds<D> {
             self.turn_bytes -= feed.turn.len();
             let frames = Rc::new(mem::take(&mut feed.turn));
             self.frozen.push(Rc::clone(&frames));
-            let messages = mem::take(&mut feed.turn_messages);
-            out(Out::All(Turn { feed: key, members: Rc::clone(&feed.members), frames, messages }));
+            let (messages, latest) = (mem::take(&mut feed.turn_messages), feed.turn_latest.take());
+            let (id, members) = (FeedId { slot: key, generation: feed.generation }, Rc::clone(&feed.members));
+            out(Out::All(Turn { feed: id, slow: feed.slow, members, frames, latest, messages }));
         }
         self.touched.drain(..touched);
     }
@@ -139,7 +143,9 @@ impl<D> Feeds<D> {
             } else {
                 let frames = &feed.turn[entry.place as usize..];
                 if !frames.is_empty() {
-                    out(Out::One(Share { conn: entry.conn, frames }));
+                    let latest = feed.turn_latest.and_then(|at| at.checked_sub(entry.place as usize));
+                    let id = FeedId { slot: key, generation: feed.generation };
+                    out(Out::One(Share { conn: entry.conn, feed: id, slow: feed.slow, frames, latest }));
                 }
                 entry.place = 0;
                 waiting.push(sub);

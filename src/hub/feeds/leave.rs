@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Feeds, State, Sub, flag};
+use super::{Feeds, NO_SUB, State, Sub, flag};
 use crate::ids::FeedId;
 
 /// The last one left: home must be told.
@@ -59,9 +59,48 @@ impl<D> Feeds<D> {
         None
     }
 
+    /// Something was dropped of what a subscription of a delta feed had: the next publication comes to it whole. What the
+    /// turn has for it is lost too.
+    pub fn refresh(&mut self, sub: u32) {
+        let Sub { conn, feed: key, state, place, serial, .. } = self.subs[sub as usize];
+        let feed = &mut self.feeds[key as usize];
+        match state {
+            State::Pending | State::Fresh | State::Left => return,
+            State::Newcomer => feed.newcomers.retain(|&other| other != sub),
+            State::Member => match Rc::get_mut(&mut feed.members) {
+                Some(_) => self.take_member(key, place),
+                // A cast is under way: one that has left stands in its place until that has passed.
+                None => {
+                    let left = Sub {
+                        conn,
+                        feed: key,
+                        place,
+                        next: NO_SUB,
+                        serial,
+                        state: State::Left,
+                        flags: 0,
+                        detail: None,
+                    };
+                    let left = self.subs.insert(left) as u32;
+                    feed.subs[place as usize] = left;
+                    feed.leavers.push(left);
+                    self.touch(key);
+                }
+            },
+        }
+        let feed = &mut self.feeds[key as usize];
+        let entry = &mut self.subs[sub as usize];
+        (entry.state, entry.place) = (State::Fresh, feed.fresh.len() as u32);
+        feed.fresh.push(sub);
+    }
+
     pub(super) fn remove_member(&mut self, sub: u32) {
         let Sub { feed, place, .. } = self.subs.remove(sub as usize);
-        let feed = &mut self.feeds[feed as usize];
+        self.take_member(feed, place);
+    }
+
+    fn take_member(&mut self, key: u32, place: u32) {
+        let feed = &mut self.feeds[key as usize];
         let members = Rc::get_mut(&mut feed.members).expect("no cast shares the members now");
         members.swap_remove(place as usize);
         feed.subs.swap_remove(place as usize);

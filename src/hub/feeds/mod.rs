@@ -8,6 +8,7 @@
 //! ```text
 //! Pending ──home's answer──► Newcomer ──turn's end──► Member
 //!    └──answer, form is a delta──► Fresh ──first publication, whole──► Newcomer
+//! Newcomer, Member ──something of a delta feed was dropped──► Fresh
 //! any ──left──► Left (while a vector or list still names it) ──► gone
 //! ```
 //!
@@ -28,6 +29,7 @@ use slab::Slab;
 
 use super::{Form, Position, Top};
 use crate::ids::{ConnId, FeedId, SubId};
+use crate::limits::SlowPolicy;
 
 pub use leave::Left;
 
@@ -48,20 +50,22 @@ enum State {
 /// What a subscription is beside its place: kept in one byte, for whoever looks at it at the end.
 pub mod flag {
     /// The server made it: a client cannot end it, and its end closes the connection where state is lost.
-    pub const SERVER: u8 = 1;
+    pub const SERVER: u16 = 1;
     /// It may miss nothing unknowingly.
-    pub const POSITIONED: u8 = 2;
-    pub const RECOVERABLE: u8 = 4;
+    pub const POSITIONED: u16 = 2;
+    pub const RECOVERABLE: u16 = 4;
     /// Stands in the channel's presence.
-    pub const PRESENCE: u8 = 8;
+    pub const PRESENCE: u16 = 8;
     /// Its coming and going is told.
-    pub const JOIN_LEAVE: u8 = 16;
+    pub const JOIN_LEAVE: u16 = 16;
     /// The client renews it (and not the backend).
-    pub const CLIENT_REFRESH: u8 = 32;
+    pub const CLIENT_REFRESH: u16 = 32;
     /// It came with the connection's token.
-    pub const FROM_TOKEN: u8 = 64;
+    pub const FROM_TOKEN: u16 = 64;
     /// Waits, or waited, for an answer of its own.
-    pub const OWN_ANSWER: u8 = 128;
+    pub const OWN_ANSWER: u16 = 128;
+    /// To whom comes back the channel's newest publication is enough.
+    pub const CACHE: u16 = 256;
 }
 
 /// One subscription of one connection. `D` is what its owner keeps with it, where there is something.
@@ -74,7 +78,7 @@ struct Sub<D> {
     next: u32,
     serial: u32,
     state: State,
-    flags: u8,
+    flags: u16,
     detail: Option<Box<D>>,
 }
 
@@ -84,6 +88,7 @@ struct Feed {
     generation: u32,
     name: Rc<str>,
     form: Form,
+    slow: SlowPolicy,
     /// Home has answered: `seq` and `position` are those of what was delivered up to now.
     live: bool,
     /// Deltas cannot be applied: something was lost. The next publication goes out whole.
@@ -101,6 +106,8 @@ struct Feed {
     /// Frames that came since the last flush began.
     turn: Vec<u8>,
     turn_messages: u32,
+    /// Where the newest publication among them begins.
+    turn_latest: Option<usize>,
     /// Stands in the list of those that the turn's end looks at.
     touched: bool,
 }
@@ -110,7 +117,9 @@ pub struct Wanted<'a, D> {
     pub conn: ConnId,
     pub name: &'a str,
     pub form: Form,
-    pub flags: u8,
+    /// Of the channel: what becomes of its publications for a peer that does not read.
+    pub slow: SlowPolicy,
+    pub flags: u16,
     pub detail: Option<Box<D>>,
     /// It goes live by `go_live` and not with its feed.
     pub own_answer: bool,
@@ -136,16 +145,22 @@ pub struct At {
 
 /// What a feed has for all its members in this turn.
 pub struct Turn {
-    pub feed: u32,
+    pub feed: FeedId,
+    pub slow: SlowPolicy,
     pub members: Rc<Vec<u32>>,
     pub frames: Rc<Vec<u8>>,
+    /// Where the newest publication begins in the frames.
+    pub latest: Option<usize>,
     pub messages: u32,
 }
 
 /// What a newcomer gets of this turn.
 pub struct Share<'a> {
     pub conn: ConnId,
+    pub feed: FeedId,
+    pub slow: SlowPolicy,
     pub frames: &'a [u8],
+    pub latest: Option<usize>,
 }
 
 /// What the end of a turn hands out.
@@ -227,10 +242,10 @@ impl<D> Feeds<D> {
 
     /// Adds a subscription to the connection whose list begins at `first`, which becomes the new beginning.
     pub fn subscribe(&mut self, first: &mut u32, wanted: Wanted<'_, D>) -> Joined {
-        let Wanted { conn, name, form, flags, detail, own_answer } = wanted;
+        let Wanted { conn, name, form, slow, flags, detail, own_answer } = wanted;
         let (key, new) = match self.key_of(name, form) {
             Some(key) => (key, false),
-            None => (self.open(name, form), true),
+            None => (self.open(name, form, slow), true),
         };
         self.serials = self.serials.wrapping_add(1);
         let flags = flags & !flag::OWN_ANSWER | if own_answer { flag::OWN_ANSWER } else { 0 };
@@ -255,7 +270,7 @@ impl<D> Feeds<D> {
         self.names.get(name)?.iter().find(|&key| self.feeds[key as usize].form == form)
     }
 
-    fn open(&mut self, name: &str, form: Form) -> u32 {
+    fn open(&mut self, name: &str, form: Form, slow: SlowPolicy) -> u32 {
         self.generations = self.generations.wrapping_add(1);
         let shared = match self.names.get_key_value(name) {
             Some((shared, _)) => Rc::clone(shared),
@@ -265,6 +280,7 @@ impl<D> Feeds<D> {
             generation: self.generations,
             name: Rc::clone(&shared),
             form,
+            slow,
             live: false,
             base_lost: false,
             seq: 0,
@@ -278,6 +294,7 @@ impl<D> Feeds<D> {
             leavers: Vec::new(),
             turn: Vec::new(),
             turn_messages: 0,
+            turn_latest: None,
             touched: false,
         }) as u32;
         self.names.entry(shared).or_default().add(key);
@@ -362,6 +379,28 @@ impl<D> Feeds<D> {
         waits
     }
 
+    /// The live subscription of a connection, whose list begins at `first`, in a feed.
+    pub fn live_in(&self, first: u32, id: FeedId) -> Option<u32> {
+        self.feeds.get(id.index()).filter(|feed| feed.generation == id.generation)?;
+        self.of_conn(first).find(|&sub| {
+            let sub = &self.subs[sub as usize];
+            sub.feed == id.slot && !matches!(sub.state, State::Pending | State::Left)
+        })
+    }
+
+    /// The feed of a subscription, and what becomes of its publications for a peer that does not read.
+    pub fn feed_of(&self, sub: u32) -> (FeedId, SlowPolicy) {
+        let slot = self.subs[sub as usize].feed;
+        let feed = &self.feeds[slot as usize];
+        (FeedId { slot, generation: feed.generation }, feed.slow)
+    }
+
+    /// As the channel's namespace says; to close, where the feed is gone.
+    pub fn slow(&self, id: FeedId) -> SlowPolicy {
+        let feed = self.feeds.get(id.index()).filter(|feed| feed.generation == id.generation);
+        feed.map_or(SlowPolicy::Close, |feed| feed.slow)
+    }
+
     /// What a subscribe can be answered with at once: the position of a live feed.
     pub fn position(&self, name: &str, form: Form) -> Option<Position> {
         let feed = &self.feeds[self.key_of(name, form)? as usize];
@@ -405,6 +444,10 @@ impl<D> Feeds<D> {
         self.subs[sub as usize].state == State::Pending
     }
 
+    pub fn is_delta(&self, sub: u32) -> bool {
+        self.feeds[self.subs[sub as usize].feed as usize].form.delta
+    }
+
     pub fn conn_of(&self, sub: u32) -> ConnId {
         self.subs[sub as usize].conn
     }
@@ -413,7 +456,7 @@ impl<D> Feeds<D> {
         Rc::clone(&self.feeds[self.subs[sub as usize].feed as usize].name)
     }
 
-    pub fn flags_of(&self, sub: u32) -> u8 {
+    pub fn flags_of(&self, sub: u32) -> u16 {
         self.subs[sub as usize].flags
     }
 
