@@ -264,6 +264,9 @@ impl Node {
             self.tell_home(cx, conn, sub, false);
         }
         let (feed, slow) = self.feeds.feed_of(sub);
+        if self.is_behind_a_gap(cx, conn, sub) {
+            cx.purge(conn, owner(feed, slow));
+        }
         cx.disown(conn, owner(feed, slow));
         let session = &mut self.sessions[conn.index()];
         session.channels -= 1;
@@ -288,8 +291,14 @@ impl Node {
 
     /// The server ends a subscription: the client gets its share, then is told.
     pub(super) fn unsubscribe_by_server(&mut self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
-        cx.reply_frames(conn, self.feeds.share(sub));
+        self.give_share(cx, conn, sub);
         self.end_and_tell(cx, conn, sub, why);
+    }
+
+    fn give_share(&self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32) {
+        if !self.is_behind_a_gap(cx, conn, sub) {
+            cx.reply_frames(conn, self.feeds.share(sub));
+        }
     }
 
     fn end_and_tell(&mut self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
@@ -309,7 +318,7 @@ impl Node {
         }
         if flags & flag::SERVER != 0 {
             // It ends here, so that nothing from behind the gap precedes the close.
-            cx.reply_frames(conn, self.feeds.share(sub));
+            self.give_share(cx, conn, sub);
             self.end_subscription(cx, conn, sub);
             return self.close(cx, conn, Disconnect::InsufficientState);
         }
@@ -323,23 +332,34 @@ impl Node {
         let first = self.sessions[conn.index()].first_sub;
         let Some(sub) = self.feeds.live_in(first, FeedId::unpack(owner.id)) else { return };
         let flags = self.feeds.flags_of(sub);
-        let by_cache = flags & (flag::CACHE | flag::RECOVERABLE) == flag::CACHE | flag::RECOVERABLE;
-        let newest_is_enough = by_cache && !self.feeds.is_delta(sub);
-        if flags & flag::POSITIONED == 0 || newest_is_enough {
-            if self.feeds.is_delta(sub) {
-                cx.purge(conn, owner);
-                cx.counters.dropped[dropped_index(owner.policy)] += frames_in(self.feeds.share(sub));
-                self.feeds.refresh(sub);
-            }
+        if !self.minds_gaps(sub) {
             return;
         }
         cx.purge(conn, owner);
+        if flags & flag::POSITIONED == 0 {
+            cx.counters.dropped[dropped_index(owner.policy)] += frames_in(self.feeds.share(sub));
+            return self.feeds.refresh(sub);
+        }
         cx.counters.subscriptions_cut += 1;
         if flags & flag::SERVER != 0 {
             self.end_subscription(cx, conn, sub);
             return self.close(cx, conn, Disconnect::InsufficientState);
         }
         self.end_and_tell(cx, conn, sub, Unsubscribed::InsufficientState);
+    }
+
+    /// Nothing from behind a gap may be read: for the position's sake, unless to come again would bring no more than the
+    /// newest, or since it is a difference to what is missing.
+    fn minds_gaps(&self, sub: u32) -> bool {
+        let flags = self.feeds.flags_of(sub);
+        let by_cache = flags & (flag::CACHE | flag::RECOVERABLE) == flag::CACHE | flag::RECOVERABLE;
+        self.feeds.is_delta(sub) || flags & flag::POSITIONED != 0 && !by_cache
+    }
+
+    /// A policy has dropped something that `fell_behind` was not told of yet, and what is behind it must not be read.
+    fn is_behind_a_gap(&self, cx: &Cx<Mail>, conn: ConnId, sub: u32) -> bool {
+        let (feed, slow) = self.feeds.feed_of(sub);
+        cx.has_gap(conn, owner(feed, slow)) && self.minds_gaps(sub)
     }
 
     /// The answer of one subscription's own question.

@@ -250,7 +250,8 @@ impl<A: App, S: Source> Shard<A, S> {
         let Some(source) = &mut self.sources[slot as usize] else { return };
         let total = queue.bytes();
         if total == 0 {
-            return self.cx.release_queue(slot);
+            self.cx.release_queue(slot);
+            return self.push_inside(slot);
         }
         let (given, taken) = if total <= GATHER_COPY_BYTES_MAX {
             self.flush.scratch.clear();

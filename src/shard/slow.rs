@@ -54,11 +54,11 @@ impl<M: Send> Cx<M> {
     /// Drops all that waits of an owner for one peer, and what is on its way there: it follows a gap, or cannot be read
     /// without what was dropped. Returns the messages.
     pub fn purge(&mut self, conn: ConnId, owner: Owner) -> u64 {
-        let index = self.queue_of(conn);
+        let touched = self.takes_more(conn) && self.gates[conn.index()] & gate::TOUCHED != 0;
+        let index = if touched { self.queue_index(conn.slot) } else { self.queue_of(conn) };
         if index == NO_QUEUE {
             return 0;
         }
-        let touched = self.gates[conn.index()] & gate::TOUCHED != 0;
         let queue = self.queues.get_mut(index);
         let messages = queue.purge(owner.id);
         if touched {
@@ -69,6 +69,11 @@ impl<M: Send> Cx<M> {
         }
         self.counters.dropped[dropped_index(owner.policy)] += messages;
         messages
+    }
+
+    /// Something of an owner was dropped for this peer, and the app is not told yet.
+    pub fn has_gap(&self, conn: ConnId, owner: Owner) -> bool {
+        self.slow.untold.iter().any(|gap| gap.conn == conn && gap.owner.id == owner.id)
     }
 
     /// A subscription has ended: what waits of it or is on its way is the peer's, but neither drops of it nor what becomes
