@@ -199,3 +199,37 @@ fn coming_and_going_ten_thousand_times() {
     assert!(after < warm + 4 * 1024 * 1024, "{warm} bytes, then {after}");
     assert_nothing_left(&server, descriptors);
 }
+
+#[test]
+fn floods_of_publications_from_shard_to_shard() {
+    let server = plain(&[
+        ("engine.mailbox_batches_max", "2"),
+        ("engine.mail_bytes_max", "64KiB"),
+        ("engine.turn_bytes_max", "64KiB"),
+    ]);
+    let mut honest = Client::pair(&server);
+    honest[1].subscribe("honest");
+    let (descriptors, memory) = (server.descriptors(), server.memory_bytes());
+    let mut floods: Vec<Raw> = (0..30).map(|_| Raw::open(&server, "/connection/websocket")).collect();
+    std::thread::scope(|scope| {
+        for (n, raw) in floods.iter_mut().enumerate() {
+            scope.spawn(move || {
+                raw.send(&frame(TEXT, b"{\"id\":1,\"connect\":{}}"));
+                for i in 0..200 {
+                    // Channels of both homes: half of what comes to a shard is for the other.
+                    let data = json!({"channel": format!("flood{}", (n + i) % 16), "data": "f".repeat(6_000)});
+                    raw.send(&frame(TEXT, json!({"id": i + 2, "publish": data}).to_string().as_bytes()));
+                }
+            });
+        }
+        for n in 0..50 {
+            let reply = honest[0].ask(json!({"publish": {"channel": "honest", "data": n}}));
+            assert!(reply["publish"].is_object(), "{reply}");
+            assert_eq!(honest[1].publication().1, n);
+            assert!(server.memory_bytes() <= memory + (32 << 20), "{} bytes, {memory} before", server.memory_bytes());
+        }
+    });
+    server.wait_for_metric("corecast_publications_total", "", |n| n >= 30 * 200 + 50);
+    drop((floods, honest));
+    assert_nothing_left(&server, descriptors);
+}
