@@ -105,7 +105,7 @@ pub struct Fanout {
     /// Bytes of a publication's data (message protocol: a JSON string with its quotes); at least 38
     #[arg(long, short, default_value_t = 64)]
     pub size: usize,
-    /// What the data is: a string of letters, or an object as services send them (at least 64 bytes)
+    /// What the data is: a string of letters, or an object as services send them (at least 72 bytes)
     #[arg(long, value_enum, default_value_t = Shape::Text)]
     pub payload: Shape,
     /// Publications under way per channel: one leaves for each that has reached its last subscriber

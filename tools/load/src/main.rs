@@ -3,7 +3,7 @@
 //! The way of a run: `args` → `run`, `calm`, `strain`, `drain` or `restart` (the course of a subcommand) → `crew` (workers,
 //! phases, progress) → `engine` (one worker's loop) → a scene (`echo`, `fanout`, `greet`, `storm`, `api`, `abuse`, `faithful`)
 //! → `report`.
-//! Beside them: `net`, `wire`, `frame`, `squeeze`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
+//! Beside them: `links`, `net`, `wire`, `frame`, `squeeze`, `clock` below the engine; `payload`, `check`, `window`, `dialect`, `token` below fan-out;
 //! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm, `courier` a publisher over
 //! the API that minds no restart, `certificate` what a TLS server needs; `server` looks at the process under test.
 
@@ -26,6 +26,7 @@ mod fanout;
 mod frame;
 mod greet;
 mod herald;
+mod links;
 mod net;
 mod options;
 mod payload;

@@ -55,7 +55,11 @@ impl Secure {
 
     /// One more session, its hand-shake not begun.
     pub fn session(&self) -> Result<ClientConnection, String> {
-        ClientConnection::new(self.config.clone(), self.name.clone()).map_err(|e| e.to_string())
+        let session = ClientConnection::new(self.config.clone(), self.name.clone());
+        let mut session = session.map_err(|e| e.to_string())?;
+        // What a scene writes is bounded by the scene; half of a write taken would be worse.
+        session.set_buffer_limit(None);
+        Ok(session)
     }
 }
 

@@ -2,10 +2,11 @@
 //! must not count does not.
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The server beside the tool's own program. Tests of this package alone do not build it, so that this does.
 fn program() -> PathBuf {
@@ -63,7 +64,7 @@ impl Server {
         let mut address = |words: &str| {
             let line = lines.find(|line| line.as_ref().unwrap().contains(words)).expect("the server starts").unwrap();
             let rest = line.split(words).nth(1).unwrap();
-            rest.split([' ', ',', '/']).next().unwrap().parse().unwrap()
+            rest.trim_start_matches("tls:").split([' ', ',', '/']).next().unwrap().parse().unwrap()
         };
         let (client, admin) = (address("clients connect to "), address("admin address: http://"));
         // Its log is read to the end, so that it never blocks on it.
@@ -73,6 +74,23 @@ impl Server {
 
     fn url(&self) -> String {
         format!("ws://{}/connection/websocket", self.client)
+    }
+
+    /// Waits until something was published here.
+    fn wait_for_publications(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut socket = TcpStream::connect(self.admin).unwrap();
+            socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut text = String::new();
+            socket.read_to_string(&mut text).unwrap();
+            let mut lines = text.lines().filter(|line| line.starts_with("corecast_publications_total"));
+            if lines.any(|line| !line.ends_with(" 0")) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nothing was published: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Runs the tool; its exit code and its object.
@@ -233,12 +251,13 @@ fn a_restart_under_load_is_followed_to_the_last_number() {
     more["handover"] = json!({"socket": socket});
     more["shutdown"] = json!({"window": "1s"});
     let first = Server::start_with("restart", &more, &[]);
-    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (url, apis) = (first.url(), [first.admin, admin].map(|admin| format!("http://{admin}/api")));
     let args = ["restart", &url, "-n", "10", "--newcomers", "50", "--rate", "50", "--duration", "6"];
     let args = [&args[..], &["--key-env", "KEY", "--api", &apis[0], "--api", &apis[1]]].concat();
     let (code, result) = std::thread::scope(|scope| {
         let load = scope.spawn(|| first.load(&args));
+        first.wait_for_publications();
         let next = Server::start_with("restart", &more, &["--takeover", "--admin", &admin.to_string()]);
         let found = load.join().unwrap();
         drop(next);
