@@ -8,7 +8,7 @@ use crate::clock::{SECOND, now};
 use crate::net::Place;
 use crate::window::Schedule;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -67,7 +67,7 @@ impl Courier {
         while !self.stop.load(Relaxed) {
             let due = schedule.due(now());
             sleep(Duration::from_nanos(due.saturating_sub(now()).min(SECOND)));
-            let Some(socket) = connection.take().or_else(|| self.connect()) else {
+            let Some(socket) = connection.take().filter(stands).or_else(|| self.connect()) else {
                 sleep(PAUSE);
                 // What fell due meanwhile is nobody's.
                 schedule = Schedule::new(rate);
@@ -100,6 +100,13 @@ impl Courier {
         log.push(Sent { at, answered: now(), outcome });
         answer.map(|_| socket)
     }
+}
+
+/// Whether the server has not ended a connection that lay idle: a request on it would be in doubt for nothing.
+fn stands(socket: &TcpStream) -> bool {
+    let looked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
+    let idle = looked.is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
+    idle && socket.set_nonblocking(false).is_ok()
 }
 
 /// One answer; None if the connection ends before it is whole, or brings what is no answer.
