@@ -264,9 +264,7 @@ impl Node {
             self.tell_home(cx, conn, sub, false);
         }
         let (feed, slow) = self.feeds.feed_of(sub);
-        if self.is_behind_a_gap(cx, conn, sub) {
-            cx.purge(conn, owner(feed, slow));
-        }
+        self.cut_behind_a_gap(cx, conn, sub);
         cx.disown(conn, owner(feed, slow));
         let session = &mut self.sessions[conn.index()];
         session.channels -= 1;
@@ -295,10 +293,10 @@ impl Node {
         self.end_and_tell(cx, conn, sub, why);
     }
 
-    fn give_share(&self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32) {
-        if !self.is_behind_a_gap(cx, conn, sub) {
-            cx.reply_frames(conn, self.feeds.share(sub));
-        }
+    /// What the turn has for it, as its frames: a gap that this makes is before them.
+    pub(super) fn give_share(&self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32) {
+        let (feed, slow) = self.feeds.feed_of(sub);
+        cx.deliver(conn, owner(feed, slow), self.feeds.share(sub), self.feeds.latest_of_share(sub));
     }
 
     fn end_and_tell(&mut self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
@@ -356,10 +354,13 @@ impl Node {
         self.feeds.is_delta(sub) || flags & flag::POSITIONED != 0 && !by_cache
     }
 
-    /// A policy has dropped something that `fell_behind` was not told of yet, and what is behind it must not be read.
-    fn is_behind_a_gap(&self, cx: &Cx<Mail>, conn: ConnId, sub: u32) -> bool {
+    /// What a policy dropped and `fell_behind` was not told of yet comes to nobody: what is behind it goes too, where it must
+    /// not be read.
+    pub(super) fn cut_behind_a_gap(&self, cx: &mut Cx<Mail>, conn: ConnId, sub: u32) {
         let (feed, slow) = self.feeds.feed_of(sub);
-        cx.has_gap(conn, owner(feed, slow)) && self.minds_gaps(sub)
+        if cx.has_gap(conn, owner(feed, slow)) && self.minds_gaps(sub) {
+            cx.purge(conn, owner(feed, slow));
+        }
     }
 
     /// The answer of one subscription's own question.

@@ -219,7 +219,11 @@ impl App for Node {
         let session = &self.sessions[conn.index()];
         if matches!(why, Closed::ByApp | Closed::Shutdown) && session.phase == Phase::Connected {
             for sub in self.feeds.of_conn(session.first_sub) {
-                cx.reply_frames(conn, self.feeds.share(sub));
+                self.give_share(cx, conn, sub);
+            }
+            // One's share may be too much for another's, and nobody is told of that any more.
+            for sub in self.feeds.of_conn(session.first_sub) {
+                self.cut_behind_a_gap(cx, conn, sub);
             }
         }
     }

@@ -183,4 +183,11 @@ impl<D> Feeds<D> {
             State::Pending | State::Fresh | State::Left => &[],
         }
     }
+
+    /// Where the newest publication begins in its share.
+    pub fn latest_of_share(&self, sub: u32) -> Option<usize> {
+        let sub = &self.subs[sub as usize];
+        let latest = self.feeds[sub.feed as usize].turn_latest?;
+        if sub.state == State::Newcomer { latest.checked_sub(sub.place as usize) } else { Some(latest) }
+    }
 }
