@@ -206,6 +206,9 @@ fn floods_of_publications_from_shard_to_shard() {
         ("engine.mailbox_batches_max", "2"),
         ("engine.mail_bytes_max", "64KiB"),
         ("engine.turn_bytes_max", "64KiB"),
+        // What finds no room on its way to the other shard is sent later, from here.
+        ("channel.without_namespace.history_size", "100"),
+        ("channel.without_namespace.history_ttl", "60s"),
     ]);
     let mut honest = Client::pair(&server);
     honest[1].subscribe("honest");
