@@ -208,7 +208,8 @@ fn floods_of_publications_from_shard_to_shard() {
         ("engine.turn_bytes_max", "64KiB"),
         // What finds no room on its way to the other shard is sent later, from here.
         ("channel.without_namespace.history_size", "100"),
-        ("channel.without_namespace.history_ttl", "60s"),
+        ("channel.without_namespace.history_ttl", "10s"),
+        ("channel.without_namespace.history_meta_ttl", "10s"),
     ]);
     let mut honest = Client::pair(&server);
     honest[1].subscribe("honest");

@@ -324,7 +324,7 @@ fn only_the_newest_waits_for_who_lags_and_it_arrives() {
 
 /// Readers with positions, in channels that drop: a reader's judge lets no gap pass that is not told.
 fn positions_under(kind: u64, policy: SlowConsumer) -> seen::Seen {
-    run_lives(kind, 100, |random| {
+    run_lives(kind, 360, |random| {
         let bounds = dropping(random, policy);
         let keeps = Keeps { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
         let (forced, deltas) = (random.bool(), random.bool());
