@@ -19,7 +19,7 @@
 //! 7. `hub::Feeds`: into the channel's turn buffer there.
 //! 8. `shard`'s flush: one write per subscriber for all the turn had; what a socket did not take waits in `outbound`.
 //!
-//! Modules, in the order in which they may know each other (a test holds it): `limits`, `ids`, `rate` ← `ws`, `protocol`,
+//! Modules, in the order in which they may know each other (a test holds it): `limits`, `ids`, `rate`, `raw` ← `ws`, `protocol`,
 //! `hub`, `outbound`, `delta`, `grant`, `backend`, `auth` (which do not see one another, but that the last two see what is
 //! granted) ← `config`, `bus` ← `shard` ← `node`, `echo` ← `site` ← `control`, `server`.
 //!
@@ -40,6 +40,7 @@ pub mod node;
 pub mod outbound;
 pub mod protocol;
 pub mod rate;
+mod raw;
 pub mod server;
 pub mod shard;
 pub mod site;

@@ -97,6 +97,47 @@ pub enum SlowPolicy {
     KeepLatest,
 }
 
+/// How the engine uses the machine. Read at start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// A connection belongs to the shard on whose core its packets arrive (SO_INCOMING_CPU).
+    pub incoming_cpu: bool,
+    /// How long a shard that has nothing to do looks for events without sleeping.
+    pub spin: Duration,
+    /// How long its wait looks into the network devices' queues itself; how many packets at a time; whether it alone does.
+    pub busy_poll: Duration,
+    pub busy_poll_budget: u32,
+    pub busy_poll_prefer: bool,
+    /// Connections are handed out when the first bytes have come, or after this (TCP_DEFER_ACCEPT). Zero: at once.
+    pub defer_accept: Duration,
+    /// Bytes in a socket's send buffer that are not on the wire yet, past which it takes no more: slowness shows early, and
+    /// what waits, waits with us, where it is bounded and shared (TCP_NOTSENT_LOWAT).
+    pub notsent_bytes_max: u32,
+    /// How long what was sent may stay without an acknowledgement (TCP_USER_TIMEOUT). Zero: as long as the kernel tries.
+    pub user_timeout: Duration,
+    /// Each shard has a file table of its own.
+    pub own_file_tables: bool,
+    /// The slabs of connections are asked to lie in huge pages.
+    pub huge_pages: bool,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            incoming_cpu: false,
+            spin: Duration::ZERO,
+            busy_poll: Duration::ZERO,
+            busy_poll_budget: 8,
+            busy_poll_prefer: false,
+            defer_accept: Duration::ZERO,
+            notsent_bytes_max: 64 * 1024,
+            user_timeout: Duration::ZERO,
+            own_file_tables: false,
+            huge_pages: false,
+        }
+    }
+}
+
 /// The engine's settings that an operator may move: one copy per shard.
 #[derive(Clone, Debug)]
 pub struct EngineLimits {
@@ -135,6 +176,7 @@ pub struct EngineLimits {
     /// Bytes of turn buffers: past it no more mail is taken until the open flush has ended.
     pub turn_bytes_max: usize,
     pub compression: Compression,
+    pub machine: Machine,
     /// Connections of one address (v4, or /64 of v6); past it 429. 0: no limit.
     pub connections_per_address: u32,
     /// Handshakes of one address in a second, and at once; past it 429. 0: no limit.
@@ -175,6 +217,7 @@ impl EngineLimits {
             mail_bytes_max: self.mail_bytes_max,
             turn_bytes_max: self.turn_bytes_max,
             compression: self.compression,
+            machine: self.machine.clone(),
             ..wanted.clone()
         }
     }
@@ -200,6 +243,7 @@ impl Default for EngineLimits {
             subscribe_requests_max: 4096,
             turn_bytes_max: 16 * 1024 * 1024,
             compression: Compression::default(),
+            machine: Machine::default(),
             connections_per_address: 0,
             handshakes_per_address: 0,
             handshakes_per_address_burst: 100,

@@ -15,8 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ids", &["limits"]),
     ("rate", &[]),
     ("counters", &["limits", "ids"]),
+    // All that the compiler cannot check, small and by itself.
+    ("raw", &[]),
     // Pure layers: no sockets, clocks, logs or threads, and blind to one another.
-    ("ws", &["limits", "ids"]),
+    ("ws", &["limits", "ids", "raw"]),
     ("protocol", &["limits", "ids"]),
     ("hub", &["limits", "ids"]),
     ("outbound", &["limits", "ids"]),
@@ -28,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["limits", "ids", "auth"]),
     // The engine: knows bytes, frames and mail; no dialect, no channels.
     ("bus", &["limits", "ids"]),
-    ("shard", &["limits", "ids", "rate", "counters", "ws", "outbound", "bus"]),
+    ("shard", &["limits", "ids", "rate", "counters", "raw", "ws", "outbound", "bus"]),
     // The two users of the engine.
     ("echo", &["limits", "ids", "counters", "ws", "outbound", "bus", "shard"]),
     (
@@ -79,6 +81,24 @@ fn arrows_between_layers_point_one_way() {
             if known && seen != layer && !allowed.contains(&"*") && !allowed.contains(&seen.as_str()) {
                 faults.push(format!("{}:{line}: `{layer}` must not see `{seen}`", file.name));
             }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn unsafe_stands_in_one_module_and_every_use_is_argued() {
+    let (mut faults, opening) = (Vec::new(), concat!("uns", "afe {"));
+    for file in rust_files() {
+        let inside = file.name.starts_with("src/raw/");
+        let allows = file.text.contains(concat!("allow(uns", "afe_code)"));
+        if allows && file.name != "src/raw/mod.rs" {
+            faults.push(format!("{}: only src/raw may", file.name));
+        }
+        let argued = file.text.matches("// SAFETY: ").count();
+        let used = blanked(&file.text).matches(opening).count();
+        if inside && argued != used {
+            faults.push(format!("{}: {used} uses, {argued} arguments", file.name));
         }
     }
     none(&faults);

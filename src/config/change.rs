@@ -40,6 +40,7 @@ const AT_START: &[&str] = &[
     "engine.mail_bytes_max",
     "engine.turn_bytes_max",
     "engine.history_bytes_max",
+    "machine.",
 ];
 
 /// Names of settings, each once.

@@ -220,7 +220,7 @@ impl Field for Duration {
             Raw::Text(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 format!("say the unit: \"{text}s\" or \"{text}ms\"")
             }
-            _ => "write whole numbers with ms, s, m or h, such as \"25s\" or \"1m30s\"".to_owned(),
+            _ => "write whole numbers with us, ms, s, m or h, such as \"25s\" or \"1m30s\"".to_owned(),
         };
         *self = span.ok_or_else(|| raw.not("a time", &mend))?;
         Ok(())
@@ -234,30 +234,32 @@ impl Field for Duration {
 /// Numbers with their units, one after the other, largest first or not: "25s", "1m30s", "500ms".
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
-    let mut millis = 0u64;
+    let mut micros = 0u64;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let (number, tail) = rest.split_at(digits);
         let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (name, tail) = tail.split_at(letters);
         let scale = match name {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
+            "us" => 1,
+            "ms" => 1_000,
+            "s" => 1_000_000,
+            "m" => 60_000_000,
+            "h" => 3_600_000_000,
             _ => return None,
         };
-        millis = millis.checked_add(number.parse::<u64>().ok()?.checked_mul(scale)?)?;
+        micros = micros.checked_add(number.parse::<u64>().ok()?.checked_mul(scale)?)?;
         rest = tail;
     }
-    (!text.is_empty()).then(|| Duration::from_millis(millis))
+    (!text.is_empty()).then(|| Duration::from_micros(micros))
 }
 
 /// A time in the largest unit that says it in one number.
 pub fn show_duration(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
-        0 => "0s".into(),
+        _ if span.is_zero() => "0s".into(),
+        _ if !span.subsec_micros().is_multiple_of(1_000) => format!("{}us", span.as_micros()),
         _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
         _ if millis.is_multiple_of(60_000) && millis > 60_000 => format!("{}m", millis / 60_000),
         _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),

@@ -26,7 +26,7 @@ use crate::config::{Config, Handover, Listen, Place};
 use crate::control::life::Life;
 use crate::hub::Homes;
 use crate::node::{Node, Settings, Twin};
-use crate::shard::engine::{self, Plan};
+use crate::shard::engine::{self, Beside, Plan};
 use crate::shard::listen::{Address, Manner};
 use crate::shard::pin;
 use crate::site::Site;
@@ -40,6 +40,9 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let ears = ending::Ears::open()?;
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
+    if !config.engine.machine.own_file_tables {
+        start::grow_file_table(files);
+    }
     let life = Arc::new(Life::default());
     let mut taken = take_over(&config, &life)?;
     let mut doors = start::Doors::open(&config, taken.as_mut())?;
@@ -65,10 +68,14 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
         let (homes, shards, settings) = (homes.clone(), cores.len(), Arc::clone(&node));
         move |_| Site::new(Node::new(Arc::clone(&settings), homes.clone(), shards), echo)
     };
-    let keep = !config.handover.socket.is_empty();
-    let mut passed = taken.as_mut().map(|taken| std::mem::take(&mut taken.clients)).unwrap_or_default();
-    let mut engine = engine::start_with(&plan, &mut passed, keep, make)?;
-    for (at, _) in passed {
+    let mut beside = Beside {
+        passed: taken.as_mut().map(|taken| std::mem::take(&mut taken.clients)).unwrap_or_default(),
+        keep: !config.handover.socket.is_empty(),
+        private: doors.descriptors().chain(taken.iter().map(Taken::descriptor)).collect(),
+    };
+    let mut engine = engine::start_with(&plan, &mut beside, make)?;
+    engine.missed.iter().for_each(|missed| log::warn!("{missed}"));
+    for (at, _) in beside.passed {
         log::warn!("nobody listens on {at} any more: the process before this one did, and `listen` does not name it");
     }
     if let Some(cores) = &config.control_cores {

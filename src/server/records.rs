@@ -36,6 +36,10 @@ fn write_one(shard: ShardId, note: Note) {
             log::warn!("shard {shard}: the kernel did not let it on core {core}; it runs wherever there is room");
         }
         Note::Started { core: None, wanted: None } => log::debug!("shard {shard}: runs wherever there is room"),
+        Note::NoHugePages { errno } => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            log::warn!("shard {shard}: no huge pages, machine.huge_pages: {error}");
+        }
         Note::AcceptFailed { errno } => {
             let error = std::io::Error::from_raw_os_error(errno);
             log::warn!("shard {shard}: cannot accept: {error}; those who are here are served, and it is tried again");

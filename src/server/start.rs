@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,6 +18,9 @@ use crate::shard::pin;
 
 /// Descriptors below which a server is of no use: listeners, polls, logs, and a few clients.
 const FILES_MIN: u64 = 256;
+
+/// Descriptors that the table is grown for at start: eight bytes of the kernel's memory each.
+const FILES_GROWN_MAX: u64 = 1 << 20;
 
 /// Why the server does not start, and what to do about it.
 #[derive(Debug)]
@@ -81,6 +85,13 @@ pub fn raise_file_limit() -> Result<u64, StartError> {
     if limit < FILES_MIN { Err(StartError::TooFewFiles { limit }) } else { Ok(limit) }
 }
 
+/// Has the kernel grow the table of descriptors now, as far as it will be needed: with threads that share it each doubling
+/// waits for all of them, 6 to 24 ms in which nobody accepts. A kernel that does not is no harm.
+pub fn grow_file_table(limit: u64) {
+    let highest = limit.min(FILES_GROWN_MAX) as RawFd - 1;
+    drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest));
+}
+
 /// One core per shard; `None` where more shards than cores were asked for, which are not pinned.
 pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
     let usable = pin::usable_cores();
@@ -126,6 +137,11 @@ pub struct Doors {
 }
 
 impl Doors {
+    /// Of the listeners that are the control thread's alone.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        [&self.admin, &self.grpc].into_iter().flatten().map(AsRawFd::as_raw_fd)
+    }
+
     /// Those of the process before this one, where it passed them, or new ones.
     pub fn open(config: &Config, mut taken: Option<&mut Taken>) -> Result<Self, StartError> {
         let mut passed = |of: fn(&mut Taken) -> &mut Option<TcpListener>, wanted: Option<SocketAddr>| {
@@ -153,7 +169,9 @@ pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<
         true => log::warn!("{} shards share the cores and are pinned to none: --oversubscribe", cores.len()),
         false => log::info!("{} shards on cores {pinned:?}", cores.len()),
     }
-    log::info!("{files} descriptors allowed: about {} connections", files.saturating_sub(FILES_MIN));
+    let tables = if config.engine.machine.own_file_tables { cores.len() as u64 } else { 1 };
+    let each = if tables > 1 { " for each shard" } else { "" };
+    log::info!("{files} descriptors allowed{each}: about {} connections", files.saturating_sub(FILES_MIN) * tables);
     log::info!("clients connect to {}", listed.join(", "));
     let at = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let admin = at(&doors.admin);

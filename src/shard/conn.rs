@@ -97,6 +97,21 @@ pub(super) struct Conn {
     pub deflate: Deflate,
 }
 
+impl Conn {
+    pub fn fresh(generation: u32, phase: Phase) -> Self {
+        Self {
+            generation,
+            queue: crate::outbound::NO_QUEUE,
+            spill: None,
+            decoder: Decoder::new(),
+            lingered: 0,
+            phase,
+            edges: Edges::fresh(),
+            deflate: Deflate::default(),
+        }
+    }
+}
+
 const _: () = assert!(size_of::<Conn>() <= 64, "a connection fits a cache line");
 
 /// The gate of a slot: what the delivery loop looks at, one byte, dense. 0 is idle, `TOUCHED` alone the fast path.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -12,13 +12,15 @@ use mio::Poll;
 
 use super::cx::Mailbox;
 use super::journal::{Journal, Note};
-use super::listen::{self, Address, ListenError, Manner, Sockets};
+use super::listen::{self, Address, ListenError, Manner, Sockets, Wanted};
 use super::port::{Inbox, Port, port};
 use super::run::{Eventfd, Runner, poll};
-use super::{App, Door, Shard};
+use super::tables::{Parting, Tables};
+use super::{App, Door, Shard, pin};
 use crate::bus::{self, Wake};
 use crate::ids::ShardId;
-use crate::limits::EngineLimits;
+use crate::limits::{EngineLimits, Machine};
+use crate::raw::{BusyPoll, set_busy_poll};
 
 /// What the engine shall do. `cores` has one entry per shard: the core it is pinned to, or `None`.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub struct Engine<R> {
     pub door: Arc<Door>,
     /// The listening sockets, where they were asked for. Whoever has them holds them open.
     pub sockets: Sockets,
+    /// What was wished of the machine and is not to be had, for the operator.
+    pub missed: Vec<String>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -75,6 +79,17 @@ impl<R> Engine<R> {
             let _ = thread.join();
         }
     }
+}
+
+/// What a process has beside its shards when they start.
+#[derive(Default)]
+pub struct Beside {
+    /// Listening sockets that another process has passed.
+    pub passed: Sockets,
+    /// `Engine::sockets` shall be there, to be passed on.
+    pub keep: bool,
+    /// Descriptors that no shard uses: where shards have tables of their own they keep no copy.
+    pub private: Vec<RawFd>,
 }
 
 /// What a shard is made of, before its thread makes it: the shard itself never leaves the thread.
@@ -89,6 +104,7 @@ struct Seed<A: App, F> {
     door: Arc<Door>,
     core: Option<usize>,
     began: Instant,
+    own_files: Option<Parting>,
     make: F,
 }
 
@@ -97,19 +113,19 @@ pub fn start<A: App>(
     plan: &Plan,
     make: impl Fn(ShardId) -> A + Clone + Send + 'static,
 ) -> Result<Engine<A::Request>, EngineError> {
-    start_with(plan, &mut Vec::new(), false, make)
+    start_with(plan, &mut Beside::default(), make)
 }
 
-/// As `start`, with sockets that another process has passed; `keep`: `Engine::sockets` are there to be passed on.
+/// As `start`, beside what is there already.
 pub fn start_with<A: App>(
     plan: &Plan,
-    passed: &mut Sockets,
-    keep: bool,
+    beside: &mut Beside,
     make: impl Fn(ShardId) -> A + Clone + Send + 'static,
 ) -> Result<Engine<A::Request>, EngineError> {
     let began = Instant::now();
-    let opened = listen::open(&plan.listen, plan.cores.len(), plan.join, passed, keep).map_err(EngineError::Listen)?;
-    let (listeners, bound, sockets) = (opened.per_shard, opened.bound, opened.kept);
+    let machine = &plan.limits.machine;
+    let wanted = Wanted { addresses: &plan.listen, cores: &plan.cores, join: plan.join, keep: beside.keep, machine };
+    let opened = listen::open(&wanted, &mut beside.passed).map_err(EngineError::Listen)?;
     let polls = plan.cores.iter().map(|_| poll()).collect::<Result<Vec<_>, _>>().map_err(EngineError::Kernel)?;
     let wakers = polls.iter().map(|(_, waker)| Box::new(Eventfd(Arc::clone(waker))) as Box<dyn Wake>).collect();
     let mailboxes = bus::mesh(wakers, bus::Bounds { mailbox_batches_max: plan.limits.mailbox_batches_max });
@@ -118,13 +134,16 @@ pub fn start_with<A: App>(
     let mut engine = Engine {
         ports: Vec::new(),
         journals: Vec::new(),
-        bound,
+        bound: opened.bound,
         door: Arc::clone(&door),
-        sockets,
+        sockets: opened.kept,
+        missed: poll_busily(&polls, machine).into_iter().collect(),
         threads: Vec::new(),
     };
-    for (((mail, (poll, waker)), listeners), &core) in mailboxes.into_iter().zip(polls).zip(listeners).zip(&plan.cores)
-    {
+    let tables =
+        machine.own_file_tables.then(|| Tables::new(&polls, &opened.per_shard, &engine.sockets, &beside.private));
+    let seats = mailboxes.into_iter().zip(polls).zip(opened.per_shard).zip(&plan.cores);
+    for (((mail, (poll, waker)), listeners), &core) in seats {
         let index = mail.me();
         let (journal, records) = Journal::new(index);
         let (orders, inbox) = port(Arc::new(move || Eventfd(Arc::clone(&waker)).wake()));
@@ -135,19 +154,46 @@ pub fn start_with<A: App>(
         let manner = |place: usize| plan.manners.get(place).copied().unwrap_or_default();
         let listeners = listeners.into_iter().map(|(socket, place)| (socket, manner(place))).collect();
         let (door, tls) = (Arc::clone(&door), plan.tls.clone());
-        let seed = Seed { mail, poll, listeners, tls, inbox, journal, limits, door, core, began, make };
+        let own_files = tables.as_ref().map(|tables| tables.parting(usize::from(index.0)));
+        let seed = Seed { mail, poll, listeners, tls, inbox, journal, limits, door, core, began, own_files, make };
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || grow(seed));
         engine.threads.push(thread.map_err(EngineError::Kernel)?);
     }
+    if let Some(tables) = tables {
+        engine.missed.extend(tables.part(plan.cores.len()));
+    }
     Ok(engine)
+}
+
+/// Sets busy polling on all of them; what the kernel says to that.
+fn poll_busily(polls: &[(Poll, Arc<mio::Waker>)], machine: &Machine) -> Option<String> {
+    if machine.busy_poll.is_zero() {
+        return None;
+    }
+    let wanted = BusyPoll {
+        us: machine.busy_poll.as_micros() as u32,
+        budget: machine.busy_poll_budget as u16,
+        prefer: machine.busy_poll_prefer,
+    };
+    let refused = polls.iter().find_map(|(poll, _)| set_busy_poll(poll, wanted).err())?;
+    Some(format!(
+        "no busy polling, machine.busy_poll: {refused} (it needs Linux 6.9, and CAP_NET_ADMIN above 64 packets)"
+    ))
 }
 
 /// The life of a shard's thread. If it ends badly, so does the process: never a half-dead server.
 fn grow<A: App, F: Fn(ShardId) -> A>(seed: Seed<A, F>) {
     let whole = WholeOrNothing(seed.mail.me());
+    // Before anything is allocated: memory belongs to the NUMA node of the core that touches it first.
+    let pinned = seed.core.filter(|&core| pin::pin(core));
+    if let Some(parting) = seed.own_files {
+        parting.part();
+    }
     let app = (seed.make)(seed.mail.me());
     let mut shard = Shard::new(app, seed.mail, seed.limits, seed.journal, 0);
     shard.cx.door = seed.door;
+    shard.note(Note::Started { core: pinned, wanted: seed.core });
+    shard.settle();
     let runner = Runner::new(shard, seed.poll, seed.listeners, seed.tls, seed.inbox, seed.began, seed.core);
     if let Err(error) = runner.and_then(Runner::run) {
         panic!("the kernel refused what a shard cannot do without: {error}");

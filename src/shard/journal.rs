@@ -19,6 +19,10 @@ pub enum Note {
         core: Option<usize>,
         wanted: Option<usize>,
     },
+    /// The tables of connections lie in small pages although huge ones were wished.
+    NoHugePages {
+        errno: i32,
+    },
     /// The listener rests and tries again.
     AcceptFailed {
         errno: i32,

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use listenfd::ListenFd; // safe hand-over of descriptors by LISTEN_FDS (sd_listen_fds(3)); Apache-2.0, small, kept
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::limits::Machine;
+use crate::raw;
+
 /// Connections that may wait for accept; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
-/// Bytes in a socket's send buffer that are not on the wire yet, past which it takes no more: slowness shows early, and
-/// what waits, waits with us, where it is bounded and shared (TCP_NOTSENT_LOWAT).
-const NOTSENT_LOWAT: u32 = 64 * 1024;
 /// The first descriptor of sd_listen_fds(3).
 const INHERITED_FIRST: i32 = 3;
 
@@ -104,29 +104,38 @@ pub struct Opened {
     pub kept: Sockets,
 }
 
+/// What shall be opened, for whom and how.
+pub struct Wanted<'a> {
+    pub addresses: &'a [Address],
+    /// One entry for each shard.
+    pub cores: &'a [Option<usize>],
+    /// Share TCP ports with another server that listens there already.
+    pub join: bool,
+    /// Also return descriptors to pass on.
+    pub keep: bool,
+    pub machine: &'a Machine,
+}
+
 /// Opens all addresses for all shards. What another process has passed is taken from `passed` and not opened anew: all of
-/// its sockets, however many shards there are, since connections wait in each. `keep`: also return descriptors to pass on.
-pub fn open(
-    addresses: &[Address],
-    shards: usize,
-    join: bool,
-    passed: &mut Sockets,
-    keep: bool,
-) -> Result<Opened, ListenError> {
+/// its sockets, however many shards there are, since connections wait in each.
+pub fn open(wanted: &Wanted<'_>, passed: &mut Sockets) -> Result<Opened, ListenError> {
+    let &Wanted { addresses, cores, join, keep, machine } = wanted;
+    let shards = cores.len();
     let mut opened =
         Opened { per_shard: (0..shards).map(|_| Vec::new()).collect(), bound: Vec::new(), kept: Vec::new() };
     let mut inherited = ListenFd::from_env();
     for (place, address) in addresses.iter().enumerate() {
         let fail = |error| ListenError { address: address.clone(), error };
         let (sockets, at) = match (take_passed(passed, address), address) {
-            (Some((at, sockets)), _) => more(&at, sockets, shards).map(|s| (s, at)),
-            (None, Address::Tcp(at)) => open_tcp(*at, shards, join).map(|(s, at)| (s, Address::Tcp(at))),
+            (Some((at, sockets)), _) => more(&at, sockets, shards, machine).map(|s| (s, at)),
+            (None, Address::Tcp(at)) => open_tcp(*at, shards, join, machine).map(|(s, at)| (s, Address::Tcp(at))),
             (None, Address::Unix(path)) => open_unix(path).map(|s| (vec![s], address.clone())),
             (None, Address::Inherited(number)) => {
                 take_inherited(&mut inherited, *number).map(|s| (vec![s], address.clone()))
             }
         }
         .map_err(fail)?;
+        steer(&sockets, wanted).map_err(fail)?;
         if keep {
             let kept = sockets.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
             opened.kept.push((at.clone(), kept.collect::<io::Result<_>>().map_err(fail)?));
@@ -150,11 +159,11 @@ fn take_passed(passed: &mut Sockets, address: &Address) -> Option<(Address, Vec<
 }
 
 /// Passed sockets, and for TCP as many more as there are more shards than that.
-fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize) -> io::Result<Vec<Socket>> {
+fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machine) -> io::Result<Vec<Socket>> {
     let mut sockets: Vec<_> = sockets.into_iter().map(Socket::from).collect();
     if let (Address::Tcp(at), true) = (at, sockets[0].reuse_port()?) {
         while sockets.len() < shards {
-            let socket = tcp_socket(*at, true)?;
+            let socket = tcp_socket(*at, true, machine)?;
             socket.listen(BACKLOG)?;
             sockets.push(socket);
         }
@@ -162,15 +171,31 @@ fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize) -> io::Result<Vec<So
     Ok(sockets)
 }
 
-fn open_tcp(address: SocketAddr, shards: usize, join: bool) -> io::Result<(Vec<Socket>, SocketAddr)> {
-    if !join && address.port() != 0 {
-        tcp_socket(address, false)?;
+/// Has the kernel prefer, among a port's sockets, the one whose shard's core a connection's packets arrive on.
+fn steer(sockets: &[Socket], wanted: &Wanted<'_>) -> io::Result<()> {
+    if !wanted.machine.incoming_cpu || !sockets[0].reuse_port().unwrap_or(false) {
+        return Ok(());
     }
-    let first = tcp_socket(address, true)?;
+    for (socket, core) in sockets.iter().zip(wanted.cores) {
+        core.map_or(Ok(()), |core| socket.set_cpu_affinity(core))?;
+    }
+    Ok(())
+}
+
+fn open_tcp(
+    address: SocketAddr,
+    shards: usize,
+    join: bool,
+    machine: &Machine,
+) -> io::Result<(Vec<Socket>, SocketAddr)> {
+    if !join && address.port() != 0 {
+        tcp_socket(address, false, machine)?;
+    }
+    let first = tcp_socket(address, true, machine)?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     for _ in 1..shards {
-        sockets.push(tcp_socket(bound, true)?);
+        sockets.push(tcp_socket(bound, true, machine)?);
     }
     // Listening begins when all are bound: the kernel numbers the group's sockets in this order.
     for socket in &sockets {
@@ -179,7 +204,7 @@ fn open_tcp(address: SocketAddr, shards: usize, join: bool) -> io::Result<(Vec<S
     Ok((sockets, bound))
 }
 
-fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+fn tcp_socket(address: SocketAddr, reuse_port: bool, machine: &Machine) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
@@ -187,7 +212,13 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.set_tcp_notsent_lowat(machine.notsent_bytes_max)?;
+    if !machine.defer_accept.is_zero() {
+        raw::set_defer_accept(&socket, machine.defer_accept.as_secs() as u32)?;
+    }
+    if !machine.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(machine.user_timeout))?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -228,13 +259,20 @@ fn copies(mut sockets: Vec<Socket>, shards: usize) -> io::Result<Vec<Socket>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn any() -> Address {
         Address::Tcp("127.0.0.1:0".parse().expect("an address"))
     }
 
+    fn taking(addresses: &[Address], shards: usize, join: bool, passed: &mut Sockets) -> Result<Opened, ListenError> {
+        let cores = vec![None; shards];
+        let wanted = Wanted { addresses, cores: &cores, join, keep: true, machine: &Machine::default() };
+        open(&wanted, passed)
+    }
+
     fn fresh(addresses: &[Address], shards: usize, join: bool) -> Result<Opened, ListenError> {
-        open(addresses, shards, join, &mut Vec::new(), true)
+        taking(addresses, shards, join, &mut Vec::new())
     }
 
     #[test]
@@ -242,6 +280,26 @@ mod tests {
         let opened = fresh(&[any(), any()], 3, false).expect("ports are free");
         assert_eq!(opened.per_shard.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
         assert!(opened.bound.iter().all(|at| matches!(at, Address::Tcp(a) if a.port() != 0)));
+    }
+
+    #[test]
+    fn the_options_of_a_listener_are_those_that_were_set() {
+        let machine = Machine {
+            incoming_cpu: true,
+            defer_accept: Duration::from_secs(5),
+            notsent_bytes_max: 16 * 1024,
+            user_timeout: Duration::from_secs(30),
+            ..Machine::default()
+        };
+        let cores = [Some(0), Some(0)];
+        let wanted = Wanted { addresses: &[any()], cores: &cores, join: false, keep: false, machine: &machine };
+        let opened = open(&wanted, &mut Vec::new()).expect("a port is free");
+        for (socket, _) in opened.per_shard.into_iter().flatten() {
+            let socket = Socket::from(socket);
+            assert_eq!(socket.cpu_affinity().expect("it was set"), 0);
+            assert_eq!(socket.tcp_notsent_lowat().expect("it was set"), 16 * 1024);
+            assert_eq!(socket.tcp_user_timeout().expect("it was set"), Some(machine.user_timeout));
+        }
     }
 
     #[test]
@@ -257,7 +315,7 @@ mod tests {
         for (before, after, sockets) in [(3, 2, 3), (2, 5, 5), (2, 2, 2)] {
             let first = fresh(&[any()], before, false).expect("a port is free");
             let mut passed = first.kept;
-            let next = open(&[any()], after, false, &mut passed, true).expect("they were passed");
+            let next = taking(&[any()], after, false, &mut passed).expect("they were passed");
             assert!(passed.is_empty() && next.bound == first.bound);
             assert_eq!(next.per_shard.iter().map(Vec::len).sum::<usize>(), sockets);
             assert!(next.per_shard.iter().all(|listeners| !listeners.is_empty()));

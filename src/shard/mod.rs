@@ -9,7 +9,7 @@
 //! - `slow`    peers that do not read: policies carried out, and what the app is told of it
 //! - `squeeze` permessage-deflate: the compressors of the shard · `tls` the byte source that encrypts
 //! - `door`    who is let in · `addresses` the table behind it · `proxied` the PROXY header · `guests` whom connections are from
-//! - `listen`  listeners and their options · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
+//! - `listen`  listeners and their options · `tables` a file table for each shard · `timers` the wheel · `pin` cores · `port` the control thread's mailbox
 //!
 //! `Shard` is generic over its app and its sources, so that the simulation runs this very code over fake sockets.
 
@@ -34,6 +34,7 @@ pub mod run;
 mod slow;
 pub mod source;
 mod squeeze;
+mod tables;
 mod timers;
 pub mod tls;
 mod turn;
@@ -51,8 +52,9 @@ use std::sync::Arc;
 use crate::bus::Batch;
 use crate::ids::ConnId;
 use crate::limits::{EngineLimits, RECEIVE_BYTES};
+use crate::raw::advise_huge;
 use addresses::Seat;
-use conn::{Conn, Edges, Phase};
+use conn::{Conn, Phase};
 use flush::Flush;
 use journal::Journal;
 use source::Source;
@@ -111,6 +113,23 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
+    /// Asks for huge pages under what every connection has a place in, where that is wished. No such pages: no harm.
+    pub(super) fn settle(&mut self) {
+        if !self.cx.limits.machine.huge_pages {
+            return;
+        }
+        let most = self.cx.limits.connections_max as usize;
+        self.cx.gates.reserve(most);
+        // A slab shows where it lies only by what it holds.
+        let key = self.cx.conns.insert(Conn::fresh(0, Phase::Dead));
+        let slab = advise_huge(&raw const self.cx.conns[key], most);
+        self.cx.conns.remove(key);
+        let beside = advise_huge(self.sources.as_ptr(), most).and(advise_huge(self.cx.gates.as_ptr(), most));
+        if let Err(error) = slab.and(beside) {
+            self.note(journal::Note::NoHugePages { errno: error.raw_os_error().unwrap_or(0) });
+        }
+    }
+
     /// From now on these hold.
     pub fn set_limits(&mut self, limits: Arc<EngineLimits>) {
         self.byte_rate = crate::rate::Rate::new(limits.bytes_per_second, limits.bytes_burst);
@@ -128,16 +147,7 @@ impl<A: App, S: Source> Shard<A, S> {
             return Err(source);
         }
         self.generations = self.generations.wrapping_add(1);
-        let conn = Conn {
-            generation: self.generations,
-            queue: crate::outbound::NO_QUEUE,
-            spill: None,
-            decoder: crate::ws::Decoder::new(),
-            lingered: 0,
-            phase,
-            edges: Edges::fresh(),
-            deflate: Default::default(),
-        };
+        let conn = Conn::fresh(self.generations, phase);
         let slot = self.cx.conns.insert(conn);
         if slot == self.sources.len() {
             self.sources.push(Some(source));

@@ -21,7 +21,7 @@ use super::port::{Inbox, Order};
 use super::source::{Plain, Stream};
 use super::tls::{Desk, Tls};
 use super::turn::{Readiness, Wait};
-use super::{App, Guest, Millis, Shard, pin};
+use super::{App, Guest, Millis, Shard};
 use crate::bus::Wake;
 use crate::ids::ConnId;
 use crate::limits::REACHED_NOTE_INTERVAL_MS;
@@ -68,6 +68,9 @@ pub struct Runner<A: App> {
     accept_said: Millis,
     /// Turns in a row for which the kernel may have had more to tell.
     unheard: usize,
+    /// Since when there has been nothing to do.
+    idle_since: Instant,
+    spin: Duration,
 }
 
 /// A poll with its waker, made before the mesh is: wakers are part of it.
@@ -78,7 +81,7 @@ pub fn poll() -> io::Result<(Poll, std::sync::Arc<mio::Waker>)> {
 }
 
 impl<A: App> Runner<A> {
-    /// `began` is the zero of the process's clock; `core` is where `run` pins its thread.
+    /// `began` is the zero of the process's clock; `core` is where its thread is pinned.
     pub fn new(
         shard: Shard<A, Stream>,
         poll: Poll,
@@ -90,7 +93,20 @@ impl<A: App> Runner<A> {
     ) -> io::Result<Self> {
         let desk = Rc::new(RefCell::new(Desk::new(tls)));
         let (listeners, ours) = (Vec::new(), listeners);
-        let mut runner = Self { shard, poll, listeners, desk, inbox, began, core, accept_said: 0, unheard: 0 };
+        let spin = shard.cx.limits.machine.spin;
+        let mut runner = Self {
+            shard,
+            poll,
+            listeners,
+            desk,
+            inbox,
+            began,
+            core,
+            accept_said: 0,
+            unheard: 0,
+            idle_since: began,
+            spin,
+        };
         runner.shard.cx.counters.epoll_ctls = 1; // the waker's
         for (socket, manner) in ours {
             let token = Token(WAKER.0 - 1 - runner.listeners.len());
@@ -101,10 +117,8 @@ impl<A: App> Runner<A> {
         Ok(runner)
     }
 
-    /// Runs until it is told to stop.
+    /// Runs on the thread that called it, which stands where it is to be, until it is told to stop.
     pub fn run(mut self) -> io::Result<()> {
-        let pinned = self.core.filter(|&core| pin::pin(core));
-        self.shard.note(Note::Started { core: pinned, wanted: self.core });
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut wait = Wait::No;
         loop {
@@ -125,6 +139,9 @@ impl<A: App> Runner<A> {
             self.hold_deadlines(in_time && told < EVENTS_MAX);
             self.accept()?;
             wait = self.shard.end();
+            if told > 0 || wait == Wait::No {
+                self.idle_since = turn_began;
+            }
             if let Some(note) = self.desk.borrow_mut().note(self.shard.cx.now()) {
                 self.shard.note(note);
             }
@@ -157,7 +174,8 @@ impl<A: App> Runner<A> {
 
     /// Sleeps only where nobody left work: announce, look once more, wait. False where the kernel was not asked to the end.
     fn wait(&mut self, events: &mut Events, wait: Wait) -> io::Result<bool> {
-        let blocking = wait != Wait::No && self.shard.cx.mail.may_sleep();
+        let spins = !self.spin.is_zero() && self.idle_since.elapsed() < self.spin;
+        let blocking = wait != Wait::No && !spins && self.shard.cx.mail.may_sleep();
         let timeout = match wait {
             Wait::For(ms) if blocking => Some(Duration::from_millis(ms)),
             Wait::Forever if blocking => None,

@@ -1,9 +1,11 @@
 //! The masking key taken off a payload (RFC 6455, section 5.3), in place.
 //!
-//! Blocks of 32 bytes from the start, whatever the alignment (unaligned loads cost nothing where this runs), which the
-//! compiler turns into vectors; then words of eight; then the last word once more, with the key cut so that bytes done
+//! Blocks of 64 bytes from the start, whatever the alignment (unaligned loads cost nothing where this runs), in the widest
+//! vectors that the processor has (`raw::xor_blocks`); then words of eight; then the last word once more, with the key cut so that bytes done
 //! before stay as they are. The same pass tells whether all bytes were ASCII, so that text needs no second look in the
 //! common case.
+
+use crate::raw::{BLOCK, xor_blocks};
 
 const NOT_ASCII: u64 = 0x8080_8080_8080_8080;
 
@@ -41,23 +43,6 @@ fn xor(bytes: &mut [u8], key: u32) -> u64 {
         0 => seen,
         odd => seen | xor_end(bytes, odd, key),
     }
-}
-
-const BLOCK: usize = 32;
-
-/// Written byte by byte over arrays of fixed length: what compilers turn into vectors most surely.
-#[inline]
-fn xor_blocks(blocks: &mut [[u8; BLOCK]], key: u64) -> u64 {
-    let mut keys = [0; BLOCK];
-    keys.as_chunks_mut().0.fill(key.to_le_bytes());
-    let mut seen = [0; BLOCK];
-    for block in blocks {
-        for at in 0..BLOCK {
-            block[at] ^= keys[at];
-            seen[at] |= block[at];
-        }
-    }
-    seen.as_chunks::<8>().0.iter().fold(0, |all, word| all | u64::from_le_bytes(*word))
 }
 
 #[inline]

@@ -11,7 +11,8 @@ use super::value::{Wrong, show_duration};
 use super::{Config, Handover, Place, Shutdown};
 use crate::auth::Origins;
 use crate::limits::{
-    ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, EngineLimits, RECEIVE_BYTES, SHARDS_MAX, TICK,
+    ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, EngineLimits, Machine, RECEIVE_BYTES,
+    SHARDS_MAX, TICK,
 };
 
 pub use remarks::remarks;
@@ -134,6 +135,7 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
         ("engine.linger_timeout", config.engine.linger_timeout),
         ("admin.request_timeout", config.admin_request_timeout),
     ];
+    machine(&config.engine.machine, hold);
     for (name, span) in [("client.pong_timeout", client.pong_timeout)].into_iter().chain(spans) {
         let what = format!("{} is less than the step of the timers, {}", show_duration(span), show_duration(TICK));
         hold(span >= TICK, name, what, "write at least \"100ms\"");
@@ -147,6 +149,34 @@ fn times(config: &Config, hold: &mut Hold<'_>) {
         let what = format!("{} is more than an hour", show_duration(span));
         hold(span <= Duration::from_secs(3600), name, what, "write at most \"1h\"");
     }
+}
+
+/// What the kernel counts in microseconds, in seconds, or in a byte or two.
+fn machine(machine: &Machine, hold: &mut Hold<'_>) {
+    let spans = [("machine.spin", machine.spin), ("machine.busy_poll", machine.busy_poll)];
+    for (name, span) in spans {
+        let what = format!("{} is long for a core that does nothing else", show_duration(span));
+        hold(span <= Duration::from_secs(1), name, what, "write at most \"1s\"");
+    }
+    let budget = machine.busy_poll_budget;
+    let what = format!("{budget} is no number of packets that the kernel takes");
+    hold(
+        (1..=1024).contains(&budget),
+        "machine.busy_poll_budget",
+        what,
+        "write 1 to 1024; above 64 takes CAP_NET_ADMIN",
+    );
+    let defer = machine.defer_accept;
+    let what = format!("{} is no whole number of seconds up to a minute", show_duration(defer));
+    let fits = defer.subsec_nanos() == 0 && defer <= Duration::from_secs(60);
+    hold(fits, "machine.defer_accept", what, "write \"0s\" for off, or \"5s\"");
+    let user = machine.user_timeout;
+    let what = format!("{} is not between a second and an hour", show_duration(user));
+    let fits = user.is_zero() || (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&user);
+    hold(fits, "machine.user_timeout", what, "write \"0s\" for the kernel's own, or \"30s\"");
+    let bytes = machine.notsent_bytes_max;
+    let mend = "write at least \"4KiB\"";
+    hold(bytes >= 4096, "machine.notsent_bytes_max", format!("{bytes} is too small"), mend);
 }
 
 fn bounds(config: &Config, hold: &mut Hold<'_>) {

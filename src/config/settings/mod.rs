@@ -9,6 +9,7 @@
 mod channel;
 mod client;
 mod ending;
+mod machine;
 mod proxy;
 mod server;
 mod tls;
@@ -125,6 +126,7 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     all.add("shutdown.", ending::SHUTDOWN, |c| &mut c.shutdown);
     all.add("handover.", ending::HANDOVER, |c| &mut c.handover);
     all.add("", server::ENGINE, |c| c);
+    all.add("machine.", machine::MACHINE, |c| &mut c.engine.machine);
     all.repeat("http_server.", server::HTTP_SERVER, |c| &mut c.typed.http);
     all.repeat("http_server.tls.", tls::HTTP_TLS, |c| &mut c.typed.http.tls);
     all.0

@@ -21,7 +21,7 @@ mod wire;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,13 @@ pub struct Taken {
     pub clients: Sockets,
     pub admin: Option<TcpListener>,
     pub grpc: Option<TcpListener>,
+}
+
+impl Taken {
+    /// Of the connection to the other process.
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
 }
 
 /// Asks whoever answers at `socket` for his sockets. `None`: nobody does.

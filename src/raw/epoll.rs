@@ -1,0 +1,53 @@
+//! Busy polling of an epoll instance (EPIOCSPARAMS, Linux 6.9 on; linux/eventpoll.h).
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// How an `epoll_wait` looks into the network devices' queues itself, before it sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BusyPoll {
+    /// Microseconds for which it looks.
+    pub us: u32,
+    /// Packets taken at a time; past the kernel's own 64 it wants CAP_NET_ADMIN.
+    pub budget: u16,
+    /// The devices' interrupts stay off while it looks often enough (with napi_defer_hard_irqs set).
+    pub prefer: bool,
+}
+
+/// `struct epoll_params` of the kernel.
+#[repr(C)]
+struct Params {
+    busy_poll_usecs: u32,
+    busy_poll_budget: u16,
+    prefer_busy_poll: u8,
+    pad: u8,
+}
+
+/// `_IOW(0x8A, 0x01, struct epoll_params)`: direction 1 (write), 8 bytes.
+const EPIOCSPARAMS: libc::Ioctl = (1 << 30 | 8 << 16 | 0x8A << 8 | 0x01) as libc::Ioctl;
+
+/// Sets it. Errors: EINVAL or ENOTTY where the kernel is older, EPERM for a budget above 64 without CAP_NET_ADMIN.
+pub fn set_busy_poll(epoll: &impl AsRawFd, wanted: BusyPoll) -> io::Result<()> {
+    let params = Params {
+        busy_poll_usecs: wanted.us,
+        busy_poll_budget: wanted.budget,
+        prefer_busy_poll: u8::from(wanted.prefer),
+        pad: 0,
+    };
+    // SAFETY: the request reads the eight bytes of `params`, which live until it returns, and writes nothing; of a
+    // descriptor that is no epoll it asks nothing.
+    let done = unsafe { libc::ioctl(epoll.as_raw_fd(), EPIOCSPARAMS, &raw const params) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_epoll_is_refused() {
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let wanted = BusyPoll { us: 50, budget: 8, prefer: false };
+        assert!(set_busy_poll(&file, wanted).is_err());
+    }
+}
