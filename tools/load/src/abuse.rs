@@ -14,6 +14,7 @@ use crate::engine::{Io, Pace, Scene};
 use crate::fanout::Plan;
 use crate::frame::{self, Fault};
 use crate::net::Target;
+use crate::rate::Schedule;
 use crate::report::Report;
 use crate::run::{self, Refusal};
 use std::collections::VecDeque;
@@ -149,7 +150,8 @@ impl Abuse {
             renewed: [0; 2],
             refused: [0; 2],
         };
-        let pace = Pace { total, concurrency: usize::MAX, interval: Some(SPREAD_SECONDS * 1e9 / total as f64) };
+        let pace =
+            Pace { total, concurrency: usize::MAX, schedule: Some(Schedule::new(total as f64 / SPREAD_SECONDS)) };
         let mut crew = run::crew(Control::new(1), vec![(scene, pace)], common)?;
         crew.allow(0, total);
         crew.wait(common.open_timeout, "abusers", |t| (t.ready + t.failed) as usize >= total);

@@ -8,9 +8,9 @@
 use crate::crew::Phase;
 use crate::engine::{Io, Scene};
 use crate::frame::Fault;
+use crate::harvest::{Figures, Harvest};
 use crate::net::Target;
-use crate::window::Schedule;
-use hdrhistogram::Histogram;
+use crate::rate::{Arrivals, NEVER, Rate, Schedule};
 use memchr::memmem;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -32,6 +32,10 @@ pub struct Plan {
     pub parallel: bool,
     /// A publication's data, as JSON.
     pub data: String,
+    /// Requests per second over all workers, in open loop.
+    pub rate: Option<Rate>,
+    pub arrivals: Arrivals,
+    pub workers: usize,
 }
 
 impl Plan {
@@ -122,30 +126,28 @@ pub struct Api {
     next: usize,
     schedule: Option<Schedule>,
     due: VecDeque<u64>,
-    phase: Phase,
     out: Vec<u8>,
     body: String,
-    /// From a request to its answer.
-    pub latency: Histogram<u64>,
+    /// From a request (when it was due) to its answer.
+    figures: Figures,
     pub places: Vec<Places>,
     pub refused: u64,
     pub first_error: Option<String>,
 }
 
 impl Api {
-    /// A worker's scene for `connections`, the first publication of which goes to channel number `next`; `rate` is in
-    /// requests a second.
-    pub fn new(plan: Arc<Plan>, connections: usize, next: usize, rate: Option<f64>) -> Self {
+    /// The scene of worker number `worker` for `connections`, whose first publications go to channels that no other begins with.
+    pub fn new(plan: Arc<Plan>, worker: usize, connections: usize) -> Self {
+        let schedule = plan.rate.as_ref().map(|rate| Schedule::of(rate, plan.arrivals, worker, plan.workers));
         Self {
             conns: vec![Under::default(); connections],
             free: Vec::new(),
-            next,
-            schedule: rate.map(Schedule::new),
+            next: plan.channels.len() * worker / plan.workers,
+            schedule,
             due: VecDeque::new(),
-            phase: Phase::Open,
             out: Vec::new(),
             body: String::new(),
-            latency: crate::report::histogram(),
+            figures: Figures::new(plan.rate.as_ref()),
             places: vec![Places::default(); plan.channels.len()],
             refused: 0,
             first_error: None,
@@ -191,9 +193,7 @@ impl Api {
             }
         }
         io.tally.in_flight -= self.plan.batch as u64;
-        if self.phase == Phase::Measure {
-            self.latency.saturating_record(io.now.saturating_sub(since));
-        }
+        self.figures.came(io.measured_from, since, io.now.saturating_sub(since), 1);
         self.free.push(id);
         Ok(())
     }
@@ -230,21 +230,23 @@ impl Scene for Api {
     }
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
-        self.phase = phase;
         let running = matches!(phase, Phase::Warm | Phase::Measure);
         let mut next = None;
         match &mut self.schedule {
             None if running => {
                 self.due.extend(std::iter::repeat_n(io.now, self.free.len()));
+                self.figures.sent(io.measured_from, io.now, self.free.len() as u64);
                 io.tally.in_flight += (self.free.len() * self.plan.batch) as u64;
             }
             Some(schedule) if running => {
+                schedule.measure(io.measured_from);
                 while schedule.due(io.now) <= io.now {
                     self.due.push_back(schedule.due(io.now));
+                    self.figures.sent(io.measured_from, schedule.due(io.now), 1);
                     io.tally.in_flight += self.plan.batch as u64;
                     schedule.advance();
                 }
-                next = Some(schedule.due(io.now));
+                next = Some(schedule.due(io.now)).filter(|due| *due != NEVER);
             }
             _ => {}
         }
@@ -256,6 +258,10 @@ impl Scene for Api {
             }
         }
         next
+    }
+
+    fn harvest(&mut self) -> Harvest {
+        Harvest { steps: self.figures.take(), ..Harvest::default() }
     }
 }
 
@@ -292,7 +298,8 @@ mod tests {
         let target = Target::silent("127.0.0.1:1".parse().unwrap());
         let channels = (0..3).map(|i| format!("c{i}")).collect();
         let head = Plan::head("h", "/api/publish", Some("k"));
-        Plan { target, head, channels, batch, parallel: false, data: "\"x\"".into() }
+        let (rate, arrivals, workers) = (None, Arrivals::Even, 1);
+        Plan { target, head, channels, batch, parallel: false, data: "\"x\"".into(), rate, arrivals, workers }
     }
 
     fn request(batch: usize, from: usize) -> (String, Value) {

@@ -2,6 +2,7 @@
 
 use crate::dialect::{Protocol, Shape};
 pub use crate::options::*;
+use crate::rate::{Arrivals, Rate};
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -72,9 +73,12 @@ pub struct Echo {
     /// Text messages instead of binary ones
     #[arg(long)]
     pub text: bool,
-    /// Messages per second over all connections, on a fixed schedule, instead of --depth
-    #[arg(long)]
-    pub rate: Option<f64>,
+    /// Messages per second over all connections, on a fixed schedule, instead of --depth: 500, 100..5000/30s or 1000:10s,2000:10s
+    #[arg(long, value_parser = Rate::parse)]
+    pub rate: Option<Rate>,
+    /// How messages come within --rate
+    #[arg(long, value_enum, default_value_t)]
+    pub arrivals: Arrivals,
     /// Do not compare contents: for servers that answer any frame of this size by a prepared one
     #[arg(long)]
     pub raw_frames: bool,
@@ -111,9 +115,13 @@ pub struct Fanout {
     /// Publications under way per channel: one leaves for each that has reached its last subscriber
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub window: u16,
-    /// Publications per second over all channels, on a fixed schedule, instead of --window
-    #[arg(long, conflicts_with = "window")]
-    pub rate: Option<f64>,
+    /// Publications per second over all channels, on a fixed schedule, instead of --window: 500, 100..5000/30s or
+    /// 1000:10s,2000:10s
+    #[arg(long, conflicts_with = "window", value_parser = Rate::parse)]
+    pub rate: Option<Rate>,
+    /// How publications come within --rate
+    #[arg(long, value_enum, default_value_t)]
+    pub arrivals: Arrivals,
     #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
     pub protocol: Protocol,
     /// Plain protocol: a frame that each subscriber sends first; {channel} stands for its channel
@@ -180,10 +188,14 @@ pub struct Idle {
 pub struct Connect {
     /// ws://HOST:PORT/PATH
     pub url: String,
-    /// Connections begun per second, on a fixed schedule; without it as fast as --concurrency allows
-    #[arg(long)]
-    pub rate: Option<f64>,
-    /// Connections in all
+    /// Connections begun per second, on a fixed schedule, such as 500, 100..5000/30s or 1000:10s,2000:10s; without it as fast
+    /// as --concurrency allows
+    #[arg(long, value_parser = Rate::parse)]
+    pub rate: Option<Rate>,
+    /// How connections come within --rate
+    #[arg(long, value_enum, default_value_t)]
+    pub arrivals: Arrivals,
+    /// Connections in all; a --rate that ends says it by itself
     #[arg(long, default_value_t = 1000)]
     pub total: usize,
     /// centrifuge: the storm includes the connect command and its reply
@@ -252,9 +264,12 @@ pub struct Publish {
     /// Bytes of a publication's data (a JSON string with its quotes)
     #[arg(long, short, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     pub size: u32,
-    /// Publications per second, on a fixed schedule, instead of as many as come back
-    #[arg(long)]
-    pub rate: Option<f64>,
+    /// Publications per second, on a fixed schedule, instead of as many as come back: 500, 100..5000/30s or 1000:10s,2000:10s
+    #[arg(long, value_parser = Rate::parse)]
+    pub rate: Option<Rate>,
+    /// How requests come within --rate
+    #[arg(long, value_enum, default_value_t)]
+    pub arrivals: Arrivals,
     /// ws://HOST:PORT/PATH of the others
     #[arg(long, value_name = "URL")]
     pub beside: Option<String>,

@@ -10,6 +10,7 @@ use crate::engine::Pace;
 use crate::fanout::{Fanout, Plan};
 use crate::frame;
 use crate::net::Target;
+use crate::rate::{Arrivals, Rate};
 use crate::report::Report;
 use crate::run::{self, Refusal};
 use crate::token::Tokens;
@@ -46,13 +47,16 @@ impl Beside {
             channels: vec![args.beside_channel.clone()],
             publishers: 1,
             window: 1,
+            rate: Some(Rate::constant(args.beside_rate)),
+            arrivals: Arrivals::Even,
             slots: Slots::new(),
+            apart: None,
         });
         let control = Control::new(1);
         let mut scene = Fanout::new(plan.clone(), control.clone(), 0, 0, args.beside_subscribers);
-        scene.publish(&[args.beside_subscribers as u32], Some(args.beside_rate));
+        scene.publish(&[args.beside_subscribers as u32]);
         let total = args.beside_subscribers + 1;
-        let pace = Pace { total, concurrency: common.concurrency, interval: None };
+        let pace = Pace { total, concurrency: common.concurrency, schedule: None };
         let mut crew = run::crew(control, vec![(scene, pace)], common)?;
         crew.allow(0, total);
         crew.wait(common.open_timeout, "others", |t| (t.ready + t.failed) as usize >= total);
@@ -85,12 +89,10 @@ impl Beside {
             report.void("the others could not all be connected".into());
         }
         run::endings(report, &ended, true);
-        run::judge(report, &self.plan, &ended.scenes);
-        for scene in &ended.scenes {
-            report.latency("beside_calm_us", "others, before", &scene.calm);
-            report.latency("beside_us", "others, meanwhile", &scene.latency);
-            report.latency("beside_last_us", "others, to the last of them", &scene.last);
-        }
+        run::judge(report, self.plan.slots.missing(), &ended.harvest);
+        report.latency("beside_calm_us", "others, before", &ended.harvest.histogram("calm"));
+        report.latency("beside_us", "others, meanwhile", &ended.harvest.all_steps());
+        report.latency("beside_last_us", "others, to the last of them", &ended.harvest.histogram("last"));
         report.set("beside_publications", published.into());
         Ok(published)
     }

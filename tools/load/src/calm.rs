@@ -6,7 +6,8 @@ use crate::dialect::{Dialect, Protocol};
 use crate::engine::Pace;
 use crate::greet::{Greet, Plan};
 use crate::net::Target;
-use crate::report::{Report, Window, histogram, human};
+use crate::rate::{Arrivals, Rate, Schedule};
+use crate::report::{Report, Window, human};
 use crate::run::{self, Refusal, check_files, endings, shares, watch};
 use crate::server::{Memory, memory, spent};
 use crate::tally::Tally;
@@ -20,18 +21,19 @@ fn dialect(protocol: Protocol) -> Dialect {
 pub fn plan(url: &str, protocol: Protocol, channel: Option<String>, common: &args::Common) -> Result<Plan, Refusal> {
     let target = Target::parse(url, &common.transport).map_err(Refusal)?;
     let channel = channel.filter(|_| protocol == Protocol::Centrifuge);
-    Ok(Plan { target, dialect: dialect(protocol), channel, own_channel: false, close: false })
+    Ok(Plan { target, dialect: dialect(protocol), channel, own_channel: false, close: false, rate: None })
 }
 
-pub fn start(plan: &Plan, common: &args::Common, total: usize, rate: Option<f64>) -> Result<Crew<Greet>, Refusal> {
+pub fn start(plan: &Plan, common: &args::Common, total: usize, arrivals: Arrivals) -> Result<Crew<Greet>, Refusal> {
     let workers = usize::from(common.threads);
-    let scene = |&(first, count): &(usize, usize)| {
+    let scene = |(worker, &(first, count)): (usize, &(usize, usize))| {
         // A storm at a rate is not slowed down by what is still on its way.
-        let concurrency = if rate.is_some() { usize::MAX } else { common.concurrency.div_ceil(workers) };
-        let pace = Pace { total: count, concurrency, interval: rate.map(|rate| 1e9 * workers as f64 / rate) };
+        let concurrency = if plan.rate.is_some() { usize::MAX } else { common.concurrency.div_ceil(workers) };
+        let schedule = plan.rate.as_ref().map(|rate| Schedule::of(rate, arrivals, worker, workers));
+        let pace = Pace { total: count, concurrency, schedule };
         (Greet::new(plan.clone(), first), pace)
     };
-    run::crew(Control::new(workers), shares(total, workers).iter().map(scene).collect(), common)
+    run::crew(Control::new(workers), shares(total, workers).iter().enumerate().map(scene).collect(), common)
 }
 
 pub fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
@@ -66,8 +68,8 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
     let channel = (protocol == Protocol::Centrifuge && !args.channel.is_empty()).then(|| args.channel.clone());
     let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
     let dialect = Dialect { tokens: run::tokens(&args.identity)?, positioned: args.positioned, ..dialect(protocol) };
-    let plan = Plan { target, dialect, channel, own_channel: args.own_channel, close: false };
-    let mut crew = start(&plan, &args.common, args.connections, None)?;
+    let plan = Plan { target, dialect, channel, own_channel: args.own_channel, close: false, rate: None };
+    let mut crew = start(&plan, &args.common, args.connections, Arrivals::Even)?;
     let watch = watch(&args.common);
     let first = watch.sample();
     let memory = climb(args, &mut crew);
@@ -97,8 +99,7 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
         report.set("server_busy", json!(share));
         report.row("server while holding", format!("{:.3} % of one core", share * 100.0));
     }
-    let pings: u64 = ended.scenes.iter().map(|scene| scene.pings).sum();
-    report.count("pings", pings, "pings answered");
+    report.count("pings", ended.harvest.count("pings"), "pings answered");
     for (code, n) in &ended.closes {
         let what = if *code == 1006 { "ended without a close frame".into() } else { format!("closed with {code}") };
         report.row(&what, format!("{n} connections"));
@@ -151,21 +152,23 @@ fn slopes(report: &mut Report, memory: &[(usize, Memory)]) {
 }
 
 pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
+    let total = args.rate.as_ref().and_then(Rate::arrivals).unwrap_or(args.total);
     if !args.close {
-        check_files(args.total)?;
+        check_files(total)?;
     } else {
         check_files(args.common.concurrency)?;
     }
     let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
     let (dialect, channel) = (dialect(args.protocol), args.channel.clone());
-    let plan = Plan { target, dialect, channel, own_channel: false, close: args.close };
-    let mut crew = start(&plan, &args.common, args.total, args.rate)?;
+    let plan = Plan { target, dialect, channel, own_channel: false, close: args.close, rate: args.rate.clone() };
+    let mut crew = start(&plan, &args.common, total, args.arrivals)?;
     let watch = watch(&args.common);
     let (sample, before) = (watch.sample(), crew.totals());
-    allow(&crew, &args.common, args.total);
-    let total = args.total as u64;
-    let slack = args.rate.map_or(0.0, |rate| args.total as f64 / rate);
-    let all = crew.wait(args.common.open_timeout + slack, "storm", |t| t.ready + t.failed >= total);
+    allow(&crew, &args.common, total);
+    let slack = args.rate.as_ref().map_or(0.0, |rate| {
+        rate.seconds().or(rate.fixed().map(|fixed| total as f64 / fixed)).unwrap_or(args.common.open_timeout)
+    });
+    let all = crew.wait(args.common.open_timeout + slack, "storm", |t| (t.ready + t.failed) as usize >= total);
     let (after, last) = (crew.totals(), watch.sample());
     let window =
         Window { before, after, spent: spent(&sample, &last), has_server: watch.pid.is_some(), spin: args.common.spin };
@@ -175,8 +178,8 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
 
 fn storm_report(args: &args::Connect, window: &Window, ended: &Ended<Greet>, all: bool) -> Report {
     let mut report = Report::new("connect");
-    report.set("total", args.total.into());
     let tally = window.after.tally.since(&window.before.tally);
+    report.set("total", (tally.ready + tally.failed).into());
     report.count("opened", tally.ready, "opened");
     report.count("failed", tally.failed, "failed");
     if ended.handshakes != [0; 2] {
@@ -192,15 +195,10 @@ fn storm_report(args: &args::Connect, window: &Window, ended: &Ended<Greet>, all
         let each = window.spent.nanos as f64 / tally.ready as f64;
         report.number("server_ns_per_connection", each, "server CPU per connection", "ns");
     }
-    let (mut upgraded, mut ready) = (histogram(), histogram());
-    for scene in &ended.scenes {
-        // The histograms have the same bounds, so adding cannot fail.
-        let _ = upgraded.add(&scene.upgraded);
-        let _ = ready.add(&scene.ready);
-    }
     let from = if args.rate.is_some() { "from intended begin to" } else { "from connect to" };
-    report.latency("upgraded_us", &format!("{from} upgrade"), &upgraded);
-    report.latency("ready_us", &format!("{from} ready"), &ready);
+    report.latency("upgraded_us", &format!("{from} upgrade"), &ended.harvest.histogram("upgraded"));
+    report.latency("ready_us", &format!("{from} ready"), &ended.harvest.histogram("ready"));
+    run::steps(&mut report, args.rate.as_ref(), &ended.harvest, "connections");
     endings(&mut report, ended, true);
     if !all {
         report.void("not all connections were answered in time".into());

@@ -18,24 +18,12 @@ pub struct Findings {
     pub reordered: u64,
     /// Of another channel, or nothing we ever published.
     pub strange: u64,
-    /// Subscribers that saw the publications of several publishers in another order than the first one did.
-    pub disagreeing: u64,
 }
 
 impl Findings {
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            lost: self.lost + other.lost,
-            duplicates: self.duplicates + other.duplicates,
-            reordered: self.reordered + other.reordered,
-            strange: self.strange + other.strange,
-            disagreeing: self.disagreeing + other.disagreeing,
-        }
-    }
-
     #[cfg(test)]
     fn total(self) -> u64 {
-        self.lost + self.duplicates + self.reordered + self.strange + self.disagreeing
+        self.lost + self.duplicates + self.reordered + self.strange
     }
 }
 

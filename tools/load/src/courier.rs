@@ -6,7 +6,7 @@
 use crate::api::{self, Plan};
 use crate::clock::{SECOND, now};
 use crate::net::Place;
-use crate::window::Schedule;
+use crate::rate::Schedule;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -6,16 +6,19 @@
 
 use crate::clock::{SECOND, now};
 use crate::engine::{Ending, Engine, Io, Pace, Scene};
+use crate::harvest::Harvest;
 use crate::net;
 use crate::tally::{Board, Tally};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-/// What all workers are doing. It only ever moves forward.
+/// What all workers are doing. It only ever moves forward; a search goes round from `Pause` to `Warm`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub enum Phase {
     Open,
@@ -24,10 +27,12 @@ pub enum Phase {
     Measure,
     /// Nothing new is sent; what is under way may arrive.
     Drain,
+    /// All is silent, and what was measured is handed over.
+    Pause,
     Stop,
 }
 
-const PHASES: [Phase; 5] = [Phase::Open, Phase::Warm, Phase::Measure, Phase::Drain, Phase::Stop];
+const PHASES: [Phase; 6] = [Phase::Open, Phase::Warm, Phase::Measure, Phase::Drain, Phase::Pause, Phase::Stop];
 
 #[derive(Debug, Default)]
 struct Seat {
@@ -35,12 +40,18 @@ struct Seat {
     allowed: AtomicUsize,
     waker: OnceLock<mio::Waker>,
     tid: AtomicU32,
+    /// What was measured until the last pause.
+    harvest: Mutex<Option<Harvest>>,
 }
 
 /// Shared by coordinator and workers.
 #[derive(Debug)]
 pub struct Control {
     phase: AtomicU8,
+    /// When the measured time began; 0: it has not.
+    measured_from: AtomicU64,
+    /// The bits of messages per second over all workers, where they change from one measurement to the next.
+    rate: AtomicU64,
     seats: Vec<Seat>,
     /// A worker ended by an error of its own.
     broken: AtomicBool,
@@ -49,11 +60,27 @@ pub struct Control {
 impl Control {
     pub fn new(workers: usize) -> Arc<Self> {
         let seats = (0..workers).map(|_| Seat::default()).collect();
-        Arc::new(Self { phase: AtomicU8::new(0), seats, broken: AtomicBool::new(false) })
+        let [measured_from, rate] = [AtomicU64::new(0), AtomicU64::new(0)];
+        Arc::new(Self { phase: AtomicU8::new(0), measured_from, rate, seats, broken: AtomicBool::new(false) })
     }
 
     pub fn phase(&self) -> Phase {
-        PHASES[usize::from(self.phase.load(Relaxed))]
+        PHASES[usize::from(self.phase.load(Acquire))]
+    }
+
+    /// When the measured time began; 0: it has not.
+    pub fn measured_from(&self) -> u64 {
+        self.measured_from.load(Relaxed)
+    }
+
+    /// Messages per second over all workers, in place of what scenes were made with; 0: as they were made.
+    pub fn rate(&self) -> f64 {
+        f64::from_bits(self.rate.load(Relaxed))
+    }
+
+    /// A worker hands over what was measured.
+    pub fn hand_over(&self, worker: usize, harvest: Harvest) {
+        *self.seats[worker].harvest.lock().expect("no holder panics: it only stores") = Some(harvest);
     }
 
     pub fn allowed(&self, worker: usize) -> usize {
@@ -88,6 +115,8 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Ended<S> {
     pub scenes: Vec<S>,
+    /// What all of them measured since the last pause.
+    pub harvest: Harvest,
     pub closes: BTreeMap<u16, u64>,
     pub errors: BTreeMap<String, u64>,
     /// Ready connections that the server ended, in no order.
@@ -98,7 +127,7 @@ pub struct Ended<S> {
 
 pub struct Crew<S> {
     pub control: Arc<Control>,
-    threads: Vec<JoinHandle<io::Result<(S, Io)>>>,
+    threads: Vec<JoinHandle<io::Result<(S, Harvest, Io)>>>,
     progress: Option<Progress>,
 }
 
@@ -123,7 +152,10 @@ impl<S: Scene + 'static> Crew<S> {
                 control.seats[worker].tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Relaxed);
                 let result = engine.run(&mut scene);
                 control.broken.fetch_or(result.is_err(), Relaxed);
-                result.map(|io| (scene, io))
+                result.map(|io| {
+                    let harvest = scene.harvest();
+                    (scene, harvest, io)
+                })
             };
             threads.push(std::thread::Builder::new().name(format!("load-{worker}")).spawn(body)?);
         }
@@ -137,7 +169,12 @@ impl<S: Scene + 'static> Crew<S> {
     }
 
     pub fn set_phase(&self, phase: Phase) {
-        self.control.phase.store(phase as u8, Relaxed);
+        match phase {
+            Phase::Warm => self.control.measured_from.store(0, Relaxed),
+            Phase::Measure => self.control.measured_from.store(now(), Relaxed),
+            _ => {}
+        }
+        self.control.phase.store(phase as u8, Release);
         (0..self.control.seats.len()).for_each(|worker| self.control.wake(worker));
     }
 
@@ -176,14 +213,16 @@ impl<S: Scene + 'static> Crew<S> {
         self.set_phase(Phase::Stop);
         let mut ended = Ended {
             scenes: Vec::new(),
+            harvest: Harvest::default(),
             closes: BTreeMap::new(),
             errors: BTreeMap::new(),
             endings: Vec::new(),
             handshakes: [0; 2],
         };
         for thread in self.threads {
-            let (scene, io) = thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
+            let (scene, harvest, io) = thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
             ended.scenes.push(scene);
+            ended.harvest.add(harvest);
             ended.endings.extend(io.endings);
             (0..2).for_each(|kind| ended.handshakes[kind] += io.handshakes[kind]);
             io.closes.iter().for_each(|(code, n)| *ended.closes.entry(*code).or_default() += n);

@@ -7,6 +7,7 @@ use crate::args;
 use crate::calm;
 use crate::clock::{SECOND, now};
 use crate::engine::Ending;
+use crate::rate::Arrivals;
 use crate::report::Report;
 use crate::run::{Refusal, check_files, endings};
 use rustix::process::{Pid, Signal, kill_process};
@@ -50,7 +51,7 @@ pub fn run(args: &args::Drain) -> Result<u8, Refusal> {
     let pid = pid.ok_or("drain needs --server-pid: the process that is told to end")?;
     let channel = Some(args.channel.clone()).filter(|name| !name.is_empty());
     let plan = calm::plan(&args.url, args.protocol, channel, &args.common)?;
-    let mut crew = calm::start(&plan, &args.common, args.connections, None)?;
+    let mut crew = calm::start(&plan, &args.common, args.connections, Arrivals::Even)?;
     calm::allow(&crew, &args.common, args.connections);
     crew.wait(args.common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= args.connections);
     let opened = crew.tally().ready;

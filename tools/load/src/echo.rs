@@ -10,9 +10,10 @@ use crate::clock::now;
 use crate::crew::Phase;
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault};
+use crate::harvest::{Figures, Harvest};
 use crate::net::Target;
 use crate::payload::{hex8, put_hex8};
-use hdrhistogram::Histogram;
+use crate::rate::{Arrivals, Rate, Schedule};
 use std::collections::VecDeque;
 
 /// Open loop: messages under way per connection; what is due beyond that waits and keeps its intended time.
@@ -27,8 +28,11 @@ pub struct Plan {
     pub opcode: u8,
     /// Echoes are not compared by content: the server answers with a prepared frame.
     pub raw: bool,
-    /// Nanoseconds between two messages of this worker, in open loop.
-    pub interval: Option<f64>,
+    /// Messages per second over all workers, in open loop.
+    pub rate: Option<Rate>,
+    pub arrivals: Arrivals,
+    /// Workers in all, those of other processes among them.
+    pub workers: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,20 +58,20 @@ pub struct Echo {
     digits_at: usize,
     /// The header of an echo.
     expect: Vec<u8>,
-    next: Option<(u64, u64)>,
+    schedule: Option<Schedule>,
+    worker: usize,
     running: bool,
-    measuring: bool,
-    pub latency: Histogram<u64>,
+    figures: Figures,
     /// Echoes that were none: other content, another length, or one too many.
-    pub wrong: u64,
+    wrong: u64,
 }
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 impl Echo {
-    /// A worker's scene for `conns` connections, of which the first has the number `first` in the whole run.
-    pub fn new(plan: Plan, first: usize, conns: usize) -> Self {
-        let window = if plan.interval.is_some() { OPEN_WINDOW } else { plan.depth };
+    /// The scene of worker number `worker` for `conns` connections, the first of which has the number `first` in the whole run.
+    pub fn new(plan: Plan, worker: usize, first: usize, conns: usize) -> Self {
+        let window = if plan.rate.is_some() { OPEN_WINDOW } else { plan.depth };
         let body: Vec<u8> = (0..plan.size).map(|i| b'a' + (i % 26) as u8).collect();
         let mut one = Vec::new();
         frame::put_masked(&mut one, plan.opcode, KEY, &[&body]);
@@ -79,14 +83,14 @@ impl Echo {
             order: Vec::new(),
             window,
             stamps: vec![0; window * conns],
-            scratch: one.repeat(if plan.interval.is_some() { 1 } else { window }),
+            scratch: one.repeat(if plan.rate.is_some() { 1 } else { window }),
             sent_frame: one.len(),
             digits_at: one.len() - plan.size,
             expect,
-            next: None,
+            schedule: None,
+            worker,
             running: false,
-            measuring: false,
-            latency: crate::report::histogram(),
+            figures: Figures::new(plan.rate.as_ref()),
             wrong: 0,
             plan,
         }
@@ -101,7 +105,10 @@ impl Echo {
             conn.sent = conn.sent.wrapping_add(1);
         }
         io.tally.sent += n as u64;
-        io.tally.in_flight += n as u64;
+        if self.plan.rate.is_none() {
+            io.tally.in_flight += n as u64;
+            self.figures.sent(io.measured_from, stamp, n as u64);
+        }
         io.send(id, &self.scratch[..n * self.sent_frame]);
     }
 
@@ -117,26 +124,24 @@ impl Echo {
         let (mut run, mut run_stamp) = (0, 0);
         for i in 0..n as u32 {
             let stamp = stamps[conn.received.wrapping_add(i) as usize % self.window];
-            if stamp != run_stamp && run > 0 && self.measuring {
-                self.latency.saturating_record_n(io.now.saturating_sub(run_stamp), run);
+            if stamp != run_stamp && run > 0 {
+                self.figures.came(io.measured_from, run_stamp, io.now.saturating_sub(run_stamp), run);
                 run = 0;
             }
             run_stamp = stamp;
             run += 1;
         }
-        if run > 0 && self.measuring {
-            self.latency.saturating_record_n(io.now.saturating_sub(run_stamp), run);
+        if run > 0 {
+            self.figures.came(io.measured_from, run_stamp, io.now.saturating_sub(run_stamp), run);
         }
         conn.received = conn.received.wrapping_add(n as u32);
         io.tally.received += n as u64;
         io.tally.in_flight -= n as u64;
-        if !self.running {
-            return;
-        }
-        if self.plan.interval.is_none() {
-            self.send(io, id, n, io.now);
-        } else {
+        if self.plan.rate.is_some() {
+            // What fell due is sent also when nothing more does.
             self.pay(io, id);
+        } else if self.running {
+            self.send(io, id, n, io.now);
         }
     }
 
@@ -148,23 +153,31 @@ impl Echo {
         }
     }
 
-    /// Open loop: hands out what is due by now and gives the next moment.
-    fn schedule(&mut self, io: &mut Io, interval: f64) -> Option<u64> {
+    /// Open loop: hands out what is due by now and gives the next moment. What is due counts as under way from then on.
+    fn hand_out(&mut self, io: &mut Io) -> Option<u64> {
         if self.order.is_empty() {
             return None;
         }
-        let (start, mut count) = self.next.unwrap_or((io.now, 0));
-        loop {
-            let at = start + (interval * count as f64) as u64;
-            if at > io.now {
-                self.next = Some((start, count));
-                return Some(at);
+        let mut schedule = match self.schedule.take() {
+            Some(schedule) => schedule,
+            None => {
+                let searched = (io.rate > 0.0).then(|| Rate::constant(io.rate));
+                let rate = searched.as_ref().or(self.plan.rate.as_ref())?;
+                Schedule::of(rate, self.plan.arrivals, self.worker, self.plan.workers)
             }
+        };
+        schedule.measure(io.measured_from);
+        while schedule.due(io.now) <= io.now {
+            let (at, count) = (schedule.due(io.now), schedule.advance());
             let id = self.order[(count % self.order.len() as u64) as usize];
+            io.tally.in_flight += 1;
+            self.figures.sent(io.measured_from, at, 1);
             self.conns[id].owed.push_back(at);
             self.pay(io, id);
-            count += 1;
         }
+        let next = schedule.due(io.now);
+        self.schedule = Some(schedule);
+        Some(next)
     }
 
     /// Whether the echo at `rest` carries the sequence number that is due; `rest` begins at its payload.
@@ -267,26 +280,34 @@ impl Scene for Echo {
     fn closed(&mut self, io: &mut Io, id: usize) {
         self.order.retain(|&other| other != id);
         let conn = &mut self.conns[id];
-        let lost = conn.sent.wrapping_sub(conn.received);
-        io.tally.in_flight -= u64::from(lost);
-        io.tally.faults += u64::from(lost);
+        let owed = std::mem::take(&mut conn.owed).len() as u64;
+        let lost = u64::from(conn.sent.wrapping_sub(conn.received)) + owed;
+        io.tally.in_flight -= lost;
+        io.tally.faults += lost;
         conn.received = conn.sent;
     }
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
-        self.measuring = phase == Phase::Measure;
         let begins = !self.running && matches!(phase, Phase::Warm | Phase::Measure);
         self.running = matches!(phase, Phase::Warm | Phase::Measure);
-        match self.plan.interval {
-            Some(interval) if self.running => self.schedule(io, interval),
+        match self.plan.rate {
+            Some(_) if self.running => return self.hand_out(io),
+            // The next measurement has a schedule of its own.
+            Some(_) => self.schedule = None,
             None if begins => {
                 io.now = now();
                 for id in self.order.clone() {
                     self.send(io, id, self.plan.depth, io.now);
                 }
-                None
             }
-            _ => None,
+            None => {}
         }
+        None
+    }
+
+    fn harvest(&mut self) -> Harvest {
+        let mut harvest = Harvest { steps: self.figures.take(), ..Harvest::default() };
+        harvest.add_count("wrong", std::mem::take(&mut self.wrong));
+        harvest
     }
 }

@@ -7,9 +7,11 @@
 use crate::clock::{Timer, now};
 use crate::crew::{Control, Phase};
 use crate::frame::{self, Fault};
+use crate::harvest::Harvest;
 pub use crate::links::{Ending, Io};
 use crate::links::{Link, Stage};
 use crate::net::{self, Target};
+use crate::rate::{NEVER, Schedule};
 use crate::wire::Wire;
 use mio::{Events, Interest, Poll, Token};
 use rustls::HandshakeKind;
@@ -42,17 +44,21 @@ pub trait Scene: Send {
     fn closed(&mut self, io: &mut Io, id: usize);
     /// End of a turn: what is due goes out. Gives the next moment at which something is.
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64>;
+    /// Gives what was measured, and begins anew.
+    fn harvest(&mut self) -> Harvest {
+        Harvest::default()
+    }
 }
 
 /// How connections are begun.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Pace {
     /// Connections of this worker.
     pub total: usize,
     /// How many may be on their way at once.
     pub concurrency: usize,
-    /// Nanoseconds between two, when they come at a rate.
-    pub interval: Option<f64>,
+    /// Their moments, when they come at a rate.
+    pub schedule: Option<Schedule>,
 }
 
 /// One worker's loop and what it needs.
@@ -61,7 +67,8 @@ pub struct Engine {
     timer: Timer,
     pace: Pace,
     begun: usize,
-    started: u64,
+    /// What was measured until this pause was handed over.
+    handed_over: bool,
     control: Arc<Control>,
     worker: usize,
     spin: bool,
@@ -74,7 +81,7 @@ impl Engine {
         let poll = Poll::new()?;
         let timer = Timer::new(poll.registry(), TIMER)?;
         control.set_waker(worker, mio::Waker::new(poll.registry(), WAKE)?);
-        Ok(Self { poll, timer, pace, begun: 0, started: 0, control, worker, spin, rx: vec![0; RECEIVE_BYTES] })
+        Ok(Self { poll, timer, pace, begun: 0, handed_over: false, control, worker, spin, rx: vec![0; RECEIVE_BYTES] })
     }
 
     /// Runs until the coordinator says stop, then gives what was counted.
@@ -109,8 +116,13 @@ impl Engine {
                 return Ok(io);
             }
             let opening = self.open_more(&mut io, scene)?;
+            (io.measured_from, io.rate) = (self.control.measured_from(), self.control.rate());
             let scene_due = scene.turn(&mut io, phase);
-            due = [opening, scene_due].into_iter().flatten().min();
+            due = [opening, scene_due].into_iter().flatten().min().filter(|due| *due != NEVER);
+            if phase == Phase::Pause && !self.handed_over {
+                self.control.hand_over(self.worker, scene.harvest());
+            }
+            self.handed_over = phase == Phase::Pause;
             io.tally.polls += 1;
             if self.spin && !events.is_empty() {
                 io.tally.busy_ns += now() - woke;
@@ -133,9 +145,6 @@ impl Engine {
     /// Begins connections as pace and coordinator allow; gives when the next is due, if that is known by time.
     fn open_more<S: Scene>(&mut self, io: &mut Io, scene: &mut S) -> io::Result<Option<u64>> {
         let allowed = self.control.allowed(self.worker).min(self.pace.total);
-        if self.begun == 0 {
-            self.started = io.now;
-        }
         // Those that fail at once wait for the next turn.
         for id in std::mem::take(&mut io.again) {
             if io.opening >= self.pace.concurrency {
@@ -151,11 +160,14 @@ impl Engine {
                 break;
             }
             io.born[id] = io.now;
-            if let Some(interval) = self.pace.interval {
-                let at = self.started + (interval * id as f64) as u64;
+            if let Some(schedule) = &mut self.pace.schedule {
+                // The first look that may begin one is where time begins.
+                io.opened_from = schedule.measure(io.now);
+                let at = schedule.due(io.now);
                 if at > io.now {
                     return Ok(Some(at));
                 }
+                schedule.advance();
                 io.born[id] = at;
             }
             self.begun += 1;

@@ -12,12 +12,16 @@ use crate::crew::{Control, Phase};
 use crate::dialect::{self, Dialect, Note};
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault, Header};
+use crate::harvest::{Figures, Harvest};
+use crate::lasts::Lasts;
 use crate::net::Target;
 use crate::payload::{self, BYTES_MIN, MAGIC, Stamp};
+use crate::rate::{Arrivals, NEVER, Rate, Schedule};
 use crate::squeeze::Known;
-use crate::window::{Issuer, SLOTS, Schedule, Slots};
+use crate::window::{Issuer, SLOTS, Slots};
 use hdrhistogram::Histogram;
 use memchr::memmem;
+use std::mem::take;
 use std::sync::Arc;
 
 /// What every worker of a run has in common.
@@ -31,7 +35,28 @@ pub struct Plan {
     pub publishers: usize,
     /// Publications under way per channel, in closed loop.
     pub window: usize,
+    /// Publications per second over all channels, in open loop.
+    pub rate: Option<Rate>,
+    pub arrivals: Arrivals,
     pub slots: Slots,
+    /// Others hold subscribers too: publications are not counted down here.
+    pub apart: Option<Apart>,
+}
+
+/// One process's part of a run that has several.
+#[derive(Clone, Copy, Debug)]
+pub struct Apart {
+    /// Nanoseconds that this machine's clock is ahead of the publishers'.
+    pub ahead: i64,
+}
+
+/// A publication that came to some in this turn.
+#[derive(Clone, Copy, Debug)]
+struct Touched {
+    stamp: Stamp,
+    channel: usize,
+    /// When it should have been sent.
+    time: u64,
 }
 
 /// Only the first worker has one.
@@ -44,7 +69,7 @@ struct Press {
     ids: Vec<u64>,
     frames: Vec<Vec<u8>>,
     message: Vec<u8>,
-    started: bool,
+    running: bool,
     retired: Vec<u16>,
     /// Publications that were due but could not be numbered.
     held_back: u64,
@@ -74,13 +99,13 @@ pub struct Fanout {
     pub checker: Checker,
     /// Deliveries per slot in this turn, the slots that have any, and when they should have been sent.
     counts: Vec<u32>,
-    touched: Vec<(u16, u64)>,
-    phase: Phase,
-    pub latency: Histogram<u64>,
-    /// The same for what came before the measured time.
+    touched: Vec<Touched>,
+    figures: Figures,
+    /// Deliveries of what was due before the measured time.
     pub calm: Histogram<u64>,
     /// From the intended send to the last subscriber's delivery.
     pub last: Histogram<u64>,
+    lasts: Lasts,
     pub publications: u64,
     /// Errors that the server answered publishers with.
     pub refused: Vec<String>,
@@ -103,10 +128,10 @@ impl Fanout {
             checker,
             counts: vec![0; SLOTS],
             touched: Vec::new(),
-            phase: Phase::Open,
-            latency: crate::report::histogram(),
+            figures: Figures::new(plan.rate.as_ref()),
             calm: crate::report::histogram(),
             last: crate::report::histogram(),
+            lasts: Lasts::default(),
             publications: 0,
             refused: Vec::new(),
             frames: 0,
@@ -114,17 +139,17 @@ impl Fanout {
         }
     }
 
-    /// Makes this worker the one that publishes, to `subscribers` per channel, in open loop if a rate is given.
-    pub fn publish(&mut self, subscribers: &[u32], rate: Option<f64>) {
+    /// Makes this worker the one that publishes, to `subscribers` per channel.
+    pub fn publish(&mut self, subscribers: &[u32]) {
         let publishers = self.plan.publishers;
         self.press = Some(Press {
             issuer: Issuer::new(subscribers, publishers),
-            schedule: rate.map(Schedule::new),
+            schedule: None,
             around: self.plan.channels.iter().map(|name| self.plan.dialect.around(name)).collect(),
             ids: vec![dialect::SUBSCRIBE_ID; publishers],
             frames: vec![Vec::new(); publishers],
             message: Vec::new(),
-            started: false,
+            running: false,
             retired: Vec::new(),
             held_back: 0,
         });
@@ -155,7 +180,8 @@ impl Fanout {
         let count = &mut self.counts[usize::from(stamp.slot)];
         *count += 1;
         if *count == 1 {
-            self.touched.push((stamp.slot, payload::time(bytes)));
+            let channel = self.channel_of(id);
+            self.touched.push(Touched { stamp, channel, time: payload::time(bytes) });
         }
         io.tally.received += 1;
     }
@@ -226,13 +252,20 @@ impl Fanout {
 
     /// Counts this turn's deliveries down and records their latency.
     fn settle(&mut self, io: &mut Io, retired: &mut Vec<u16>) {
-        for (slot, time) in self.touched.drain(..) {
-            let n = std::mem::take(&mut self.counts[usize::from(slot)]);
+        for Touched { stamp, channel, time } in self.touched.drain(..) {
+            let slot = stamp.slot;
+            let n = take(&mut self.counts[usize::from(slot)]);
+            let time = self.plan.apart.map_or(time, |apart| time.saturating_add_signed(apart.ahead));
             let age = io.now.saturating_sub(time);
-            match self.phase {
-                Phase::Measure => self.latency.saturating_record_n(age, u64::from(n)),
-                Phase::Warm => self.calm.saturating_record_n(age, u64::from(n)),
-                _ => {}
+            let measured = self.figures.came(io.measured_from, time, age, u64::from(n));
+            if !measured {
+                self.calm.saturating_record_n(age, u64::from(n));
+            }
+            if self.plan.apart.is_some() {
+                // Under way are deliveries here; what was sent elsewhere is added where all is added up.
+                io.tally.in_flight = io.tally.in_flight.wrapping_sub(u64::from(n));
+                self.lasts.note(channel, stamp, age, measured);
+                continue;
             }
             if !self.plan.slots.expects(slot, n) {
                 self.checker.findings.strange += u64::from(n);
@@ -241,7 +274,7 @@ impl Fanout {
             if self.plan.slots.delivered(slot, n) {
                 retired.push(slot);
                 self.publications += 1;
-                if self.phase == Phase::Measure {
+                if measured {
                     self.last.saturating_record(age);
                 }
             }
@@ -256,6 +289,11 @@ impl Press {
             self.held_back += 1;
             return;
         };
+        let due = if plan.apart.is_some() { u64::from(self.issuer.subscribers(channel)) } else { 1 };
+        io.tally.in_flight = io.tally.in_flight.wrapping_add(due);
+        if plan.apart.is_some() {
+            plan.slots.forget(issue.stamp.slot);
+        }
         let publisher = usize::from(issue.stamp.publisher);
         self.ids[publisher] += 1;
         self.message.clear();
@@ -264,33 +302,48 @@ impl Press {
         let key = fastrand::u32(..).to_ne_bytes();
         frame::put_masked(&mut self.frames[publisher], plan.opcode, key, &[&self.message]);
         io.tally.sent += 1;
-        io.tally.in_flight += 1;
     }
 
     /// What is due in this turn; gives the next moment of the schedule.
-    fn turn(&mut self, plan: &Plan, io: &mut Io, running: bool) -> Option<u64> {
+    fn turn(&mut self, plan: &Plan, io: &mut Io, figures: &mut Figures, running: bool) -> Option<u64> {
         plan.slots.take_over(&mut self.retired);
-        io.tally.in_flight -= self.retired.len() as u64;
+        io.tally.in_flight = io.tally.in_flight.wrapping_sub(self.retired.len() as u64);
         let mut next = None;
-        let retired = std::mem::take(&mut self.retired);
-        if running && let Some(mut schedule) = self.schedule.take() {
+        let was = std::mem::replace(&mut self.running, running);
+        let begins = running && !was;
+        let retired = take(&mut self.retired);
+        if running && let Some(mut schedule) = self.schedule(plan, io) {
+            schedule.measure(io.measured_from);
             while schedule.due(io.now) <= io.now {
                 let (at, channel) = (schedule.due(io.now), schedule.advance() as usize % self.issuer.channels());
+                figures.sent(io.measured_from, at, 1);
                 self.set(plan, io, channel, at);
             }
-            next = Some(schedule.due(io.now));
+            next = Some(schedule.due(io.now)).filter(|due| *due != NEVER);
             self.schedule = Some(schedule);
-        } else if running && !self.started {
-            self.started = true;
-            for i in 0..plan.window * self.issuer.channels() {
-                self.set(plan, io, i % self.issuer.channels(), io.now);
-            }
         } else if running {
-            retired.iter().for_each(|&slot| self.set(plan, io, plan.slots.channel_of(slot), io.now));
+            let window = plan.window * self.issuer.channels();
+            let first = if begins { 0..window } else { 0..0 };
+            let again = if begins { &[][..] } else { &retired };
+            figures.sent(io.measured_from, io.now, (first.len() + again.len()) as u64);
+            first.for_each(|i| self.set(plan, io, i % self.issuer.channels(), io.now));
+            again.iter().for_each(|&slot| self.set(plan, io, plan.slots.channel_of(slot), io.now));
+        } else {
+            // The next measurement has a schedule of its own.
+            self.schedule = None;
         }
         self.retired = retired;
         self.retired.clear();
         next
+    }
+
+    /// The schedule that is followed, in open loop.
+    fn schedule(&mut self, plan: &Plan, io: &Io) -> Option<Schedule> {
+        let rate = plan.rate.as_ref()?;
+        Some(self.schedule.take().unwrap_or_else(|| match io.rate {
+            0.0 => Schedule::of(rate, plan.arrivals, 0, 1),
+            searched => Schedule::of(&Rate::constant(searched), plan.arrivals, 0, 1),
+        }))
     }
 
     fn send(&mut self, io: &mut Io, first: usize) {
@@ -352,9 +405,8 @@ impl Scene for Fanout {
     fn closed(&mut self, _io: &mut Io, _id: usize) {}
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
-        let mut retired = self.press.as_mut().map(|press| std::mem::take(&mut press.retired)).unwrap_or_default();
+        let mut retired = self.press.as_mut().map(|press| take(&mut press.retired)).unwrap_or_default();
         self.settle(io, &mut retired);
-        self.phase = phase;
         let running = matches!(phase, Phase::Warm | Phase::Measure);
         let Some(press) = self.press.as_mut() else {
             if !retired.is_empty() {
@@ -364,22 +416,50 @@ impl Scene for Fanout {
             return None;
         };
         press.retired = retired;
-        let next = press.turn(&self.plan, io, running);
+        let next = press.turn(&self.plan, io, &mut self.figures, running);
         press.send(io, self.subscribers);
         debug_assert!(self.worker == 0);
         next
     }
+
+    fn harvest(&mut self) -> Harvest {
+        let mut harvest = Harvest { steps: self.figures.take(), lasts: take(&mut self.lasts), ..Harvest::default() };
+        for (name, histogram) in [("calm", &mut self.calm), ("last", &mut self.last)] {
+            harvest.latency.insert(name.into(), histogram.clone());
+            histogram.reset();
+        }
+        // What follows is of the whole run.
+        let found = self.checker.findings;
+        for (name, n) in [
+            ("publications", self.publications),
+            ("published", self.press.as_ref().map_or(0, |press| press.issuer.issued())),
+            ("held_back", self.held_back()),
+            ("refused", self.refused.len() as u64),
+            ("lost", found.lost),
+            ("duplicates", found.duplicates),
+            ("reordered", found.reordered),
+            ("strange", found.strange),
+            ("disagreeing", 0),
+        ] {
+            harvest.add_count(name, n);
+        }
+        harvest.most.insert("frame_bytes".into(), self.frame_bytes() as u64);
+        if let Some(text) = self.refused.first() {
+            harvest.texts.insert("first error".into(), text.clone());
+        }
+        self.orders(&mut harvest);
+        harvest
+    }
 }
 
-/// Subscribers that saw their channel's publications in another order than the first subscriber of that channel.
-pub fn disagreeing(scenes: &[Fanout], channels: usize) -> u64 {
-    let mut first: Vec<Option<u64>> = vec![None; channels];
-    let mut count = 0;
-    for scene in scenes {
-        for id in 0..scene.subscribers {
-            let Some(order) = scene.checker.order(id) else { return 0 };
-            count += u64::from(*first[scene.channel_of(id)].get_or_insert(order) != order);
+impl Fanout {
+    /// The order that each channel's first subscriber here saw, and how many others saw another one.
+    fn orders(&self, harvest: &mut Harvest) {
+        for id in 0..self.subscribers {
+            let Some(order) = self.checker.order(id) else { return };
+            if *harvest.orders.entry(self.channel_of(id) as u32).or_insert(order) != order {
+                harvest.add_count("disagreeing", 1);
+            }
         }
     }
-    count
 }

@@ -7,7 +7,9 @@ use crate::crew::Phase;
 use crate::dialect::{self, Dialect, Note};
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault};
+use crate::harvest::{Figures, Harvest};
 use crate::net::Target;
+use crate::rate::Rate;
 use hdrhistogram::Histogram;
 
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Plan {
     pub own_channel: bool,
     /// End each connection once it is open.
     pub close: bool,
+    /// How often connections are begun: figures are told by its steps.
+    pub rate: Option<Rate>,
 }
 
 impl Plan {
@@ -42,6 +46,7 @@ pub struct Greet {
     /// From the (intended) beginning to the answered upgrade, and to the answered greeting.
     pub upgraded: Histogram<u64>,
     pub ready: Histogram<u64>,
+    figures: Figures,
     pub pings: u64,
 }
 
@@ -53,13 +58,17 @@ impl Greet {
             ready_by: plan.dialect.ready_by(plan.channel.is_some()),
             upgraded: crate::report::histogram(),
             ready: crate::report::histogram(),
+            figures: Figures::new(plan.rate.as_ref()),
             pings: 0,
             plan,
         }
     }
 
     fn ready(&mut self, io: &mut Io, id: usize) {
-        self.ready.saturating_record(io.now.saturating_sub(io.born[id]));
+        let (born, age) = (io.born[id], io.now.saturating_sub(io.born[id]));
+        self.ready.saturating_record(age);
+        self.figures.sent(io.opened_from, born, 1);
+        self.figures.came(io.opened_from, born, age, 1);
         io.ready(id);
         if self.plan.close {
             io.cut(id);
@@ -108,9 +117,22 @@ impl Scene for Greet {
         io.messages(id, bytes, |io, message| self.message(io, id, message))
     }
 
-    fn closed(&mut self, _io: &mut Io, _id: usize) {}
+    fn closed(&mut self, io: &mut Io, id: usize) {
+        if !io.was_ready {
+            self.figures.sent(io.opened_from, io.born[id], 1);
+        }
+    }
 
     fn turn(&mut self, _io: &mut Io, _phase: Phase) -> Option<u64> {
         None
+    }
+
+    fn harvest(&mut self) -> Harvest {
+        let mut harvest = Harvest { steps: self.figures.take(), ..Harvest::default() };
+        for (name, histogram) in [("upgraded", &self.upgraded), ("ready", &self.ready)] {
+            harvest.latency.insert(name.into(), histogram.clone());
+        }
+        harvest.add_count("pings", self.pings);
+        harvest
     }
 }

@@ -48,6 +48,12 @@ pub struct Io {
     pub links: Vec<Option<Link>>,
     /// The turn's time.
     pub now: u64,
+    /// When the measured time began; 0: it has not.
+    pub measured_from: u64,
+    /// Messages per second over all workers, in place of what the scene was made with; 0: as it was made.
+    pub rate: f64,
+    /// When connections were begun to be opened at their rate.
+    pub opened_from: u64,
     pub tally: Tally,
     /// Close codes that servers sent; 1006 stands for an end without a close frame.
     pub closes: BTreeMap<u16, u64>,
@@ -77,6 +83,9 @@ impl Io {
         Self {
             links: (0..total).map(|_| None).collect(),
             now,
+            measured_from: 0,
+            rate: 0.0,
+            opened_from: now,
             tally: Tally::default(),
             closes: BTreeMap::new(),
             endings: Vec::new(),

@@ -1,5 +1,6 @@
 //! Groups of options that several subcommands share.
 
+use crate::rate::Rate;
 use crate::squeeze::Deflate;
 use clap::Args;
 
@@ -55,12 +56,19 @@ pub struct Transport {
 
 #[derive(Clone, Debug, Args)]
 pub struct Timing {
-    /// Seconds that are measured
+    /// Seconds that are measured; a --rate that ends says it by itself
     #[arg(long, default_value_t = 5.0)]
     pub duration: f64,
     /// Seconds of load before that
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
+}
+
+impl Timing {
+    /// Seconds that are measured: as long as the rate goes on, if it ends.
+    pub fn measured(&self, rate: Option<&Rate>) -> f64 {
+        rate.and_then(Rate::seconds).unwrap_or(self.duration)
+    }
 }
 
 /// Who the connections are.

@@ -2,6 +2,7 @@
 
 use crate::crew::Totals;
 use crate::server::Spent;
+use crate::tally::Tally;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
@@ -28,6 +29,11 @@ pub struct Window {
 impl Window {
     pub fn seconds(&self) -> f64 {
         (self.after.at - self.before.at) as f64 / 1e9
+    }
+
+    /// How much was added to a count, each second.
+    pub fn per_second(&self, count: impl Fn(&Tally) -> u64) -> f64 {
+        (count(&self.after.tally) - count(&self.before.tally)) as f64 / self.seconds()
     }
 
     /// The busiest worker's share of its time; a spinning one counts only turns that had work.

@@ -13,6 +13,7 @@ use crate::crew::{Control, Crew, Ended, Phase};
 use crate::engine::Pace;
 use crate::faithful::{self, Faithful};
 use crate::greet::{self, Greet};
+use crate::rate::{Arrivals, Rate};
 use crate::report::Report;
 use crate::run::{self, Refusal, check_files, endings};
 use serde_json::json;
@@ -29,9 +30,9 @@ pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
     check_files(args.subscribers + UNDER_WAY_MAX)?;
     let stay = calm::plan(&args.url, crate::dialect::Protocol::Centrifuge, Some(args.channel.clone()), &args.common)?;
     let mut residents = residents(args, &stay)?;
-    let arrive = greet::Plan { close: true, ..stay };
+    let arrive = greet::Plan { close: true, rate: Some(Rate::constant(args.newcomers)), ..stay };
     let total = (args.newcomers * args.duration) as usize;
-    let mut newcomers = calm::start(&arrive, &args.common, total, Some(args.newcomers))?;
+    let mut newcomers = calm::start(&arrive, &args.common, total, Arrivals::Even)?;
     let stop = Arc::new(AtomicBool::new(false));
     let couriers = couriers(args, &stop)?;
 
@@ -64,7 +65,7 @@ pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
 fn residents(args: &args::Restart, plan: &greet::Plan) -> Result<Crew<Faithful>, Refusal> {
     let total = args.subscribers;
     let scene = Faithful::new(plan.target.clone(), &args.channel, total, args.api.len());
-    let pace = Pace { total, concurrency: args.common.concurrency, interval: None };
+    let pace = Pace { total, concurrency: args.common.concurrency, schedule: None };
     let mut crew = run::crew(Control::new(1), vec![(scene, pace)], &args.common)?;
     crew.allow(0, total);
     if !crew.wait(args.common.open_timeout, "opening", |t| t.ready as usize >= total) {

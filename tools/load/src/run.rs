@@ -4,17 +4,19 @@
 //! over the measured window.
 
 use crate::abuse::Abuse;
-use crate::args::{Common, Timing};
-use crate::check::Findings;
+use crate::args::Common;
 use crate::clock::{SECOND, now};
 use crate::crew::{Control, Crew, Ended, Phase};
 use crate::engine::{Pace, Scene};
+use crate::harvest::Harvest;
 use crate::net::{Target, raise_files};
-use crate::report::{Report, Window};
+use crate::rate::Rate;
+use crate::report::{Report, Window, human};
 use crate::server::{Spent, Watch, spent};
 use crate::token::Tokens;
 use crate::window::Slots;
 use crate::{args, echo, fanout};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -22,6 +24,9 @@ use std::time::{Duration, SystemTime};
 /// Seconds in which what is under way at the end may still arrive, and after how many of silence none of it will.
 const DRAIN_SECONDS: f64 = 10.0;
 const SILENCE_SECONDS: f64 = 1.0;
+/// The share of what was due in the measured time by which what is under way may have grown in it; and so many at least.
+const BACKLOG_MAX: f64 = 0.02;
+const BACKLOG_MIN: f64 = 20.0;
 /// How long tokens hold: longer than any run.
 const TOKEN_SECONDS: u64 = 24 * 60 * 60;
 /// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
@@ -86,12 +91,12 @@ struct Ran<S> {
     undrained: u64,
 }
 
-/// Opens all connections, warms up, measures, drains; what `abuse` costs us counts as the generator's.
+/// Opens all connections, warms up, measures for so many seconds, drains; what `abuse` costs us counts as the generator's.
 fn traffic<S: Scene + 'static>(
     mut crew: Crew<S>,
     totals: &[usize],
     common: &Common,
-    timing: &Timing,
+    (warmup, duration): (f64, f64),
     abuse: Option<&Abuse>,
 ) -> Result<Ran<S>, Refusal> {
     let watch = watch(common);
@@ -104,7 +109,7 @@ fn traffic<S: Scene + 'static>(
         // A server without a greeting may still be taking note of the last connections.
         sleep(Duration::from_millis(200));
         crew.set_phase(Phase::Warm);
-        crew.wait(timing.warmup, "warm-up", |t| t.closed > 0);
+        crew.wait(warmup, "warm-up", |t| t.closed > 0);
         crew.set_phase(Phase::Measure);
         let processes = Watch { metrics: None, ..watch.clone() };
         let all = |crew: &Crew<S>| {
@@ -113,7 +118,7 @@ fn traffic<S: Scene + 'static>(
             totals
         };
         let (sample, before) = (processes.sample(), all(&crew));
-        crew.wait(timing.duration, "measured", |t| t.closed > 0);
+        crew.wait(duration, "measured", |t| t.closed > 0);
         let (after, last) = (all(&crew), processes.sample());
         let spent = spent(&sample, &last);
         ran_window = Some(Window { before, after, spent, has_server: common.server_pid.is_some(), spin: common.spin });
@@ -169,6 +174,48 @@ fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: 
     report.counters(&ran.whole, ran.received);
 }
 
+/// A rate is kept if what is under way did not pile up while it was on. `due` fell due meanwhile.
+pub fn kept(report: &mut Report, window: &Window, due: u64, what: &str) {
+    let grown = window.after.tally.in_flight.wrapping_sub(window.before.tally.in_flight).cast_signed() as f64;
+    if grown > (due as f64 * BACKLOG_MAX).max(BACKLOG_MIN) {
+        let (grown, due) = (human(grown), human(due as f64));
+        report.void(format!("the rate was not kept: {grown} more {what} were waiting at its end, of {due}"));
+    }
+}
+
+/// Figures by the steps of a rate, where it has several.
+pub fn steps(report: &mut Report, rate: Option<&Rate>, harvest: &Harvest, what: &str) {
+    let spans = rate.map(Rate::spans).unwrap_or_default();
+    if spans.len() < 2 {
+        return;
+    }
+    let mut told = Vec::new();
+    for (span, step) in spans.iter().zip(&harvest.steps) {
+        let at = |q: f64| step.latency.value_at_quantile(q) as f64 / 1e3;
+        let (p50, p99, p999, count) = (at(0.5), at(0.99), at(0.999), step.latency.len());
+        let max = if count > 0 { step.latency.max() as f64 / 1e3 } else { 0.0 };
+        let seconds = (span.end - span.begin) as f64 / 1e9;
+        told.push(json!({
+            "rate": (span.from + span.to) / 2.0, "from": span.from, "to": span.to, "seconds": seconds,
+            "sent": step.sent, "received": count,
+            "latency_us": {"p50": p50, "p90": at(0.9), "p99": p99, "p99.9": p999, "max": max, "count": count},
+        }));
+        let name = match span.from == span.to {
+            true => format!("at {}/s", human(span.from)),
+            false => format!("at {}..{}/s", human(span.from), human(span.to)),
+        };
+        let [p50, p99, p999, max] = [p50, p99, p999, max].map(human);
+        let text = format!("{} {what}   p50 {p50}   p99 {p99}   p99.9 {p999}   max {max}  µs", human(step.sent as f64));
+        report.row(&name, text);
+    }
+    report.set("steps", told.into());
+}
+
+/// A rate as programs read it: a number, if it is one and the same all the time.
+fn rate_value(rate: &Rate) -> Value {
+    rate.fixed().map_or_else(|| json!(rate.to_string()), |fixed| json!(fixed))
+}
+
 pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
     if args.common.transport.deflate.is_on() {
         return Err(Refusal("echo compares frames as they are: --deflate is for the other loads".into()));
@@ -181,31 +228,37 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
         size: args.size,
         opcode: if args.text { crate::frame::TEXT } else { crate::frame::BINARY },
         raw: args.raw_frames,
-        interval: args.rate.map(|rate| 1e9 * workers as f64 / rate),
+        rate: args.rate.clone(),
+        arrivals: args.arrivals,
+        workers,
     };
     let control = Control::new(workers);
     let shares = shares(args.connections, workers);
-    let scene = |&(first, count): &(usize, usize)| {
-        let pace = Pace { total: count, concurrency: args.common.concurrency, interval: None };
-        (echo::Echo::new(plan.clone(), first, count), pace)
+    let scene = |(worker, &(first, count)): (usize, &(usize, usize))| {
+        let pace = Pace { total: count, concurrency: args.common.concurrency, schedule: None };
+        (echo::Echo::new(plan.clone(), worker, first, count), pace)
     };
-    let crew = crew(control, shares.iter().map(scene).collect(), &args.common)?;
+    let crew = crew(control, shares.iter().enumerate().map(scene).collect(), &args.common)?;
     let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
-    let ran = traffic(crew, &totals, &args.common, &args.timing, None)?;
+    let duration = args.timing.measured(args.rate.as_ref());
+    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), None)?;
 
     let mut report = Report::new("echo");
     report.set("connections", args.connections.into());
     report.set("size", args.size.into());
-    report.set(if args.rate.is_some() { "rate" } else { "depth" }, args.rate.unwrap_or(f64::from(args.depth)).into());
-    common_report(&mut report, &ran, "messages", args.rate.is_none());
-    let mut latency = crate::report::histogram();
-    let mut wrong = 0;
-    for scene in &ran.ended.scenes {
-        latency.add(&scene.latency)?;
-        wrong += scene.wrong;
+    match &args.rate {
+        Some(rate) => report.set("rate", rate_value(rate)),
+        None => report.set("depth", args.depth.into()),
     }
+    common_report(&mut report, &ran, "messages", args.rate.is_none());
+    let harvest = &ran.ended.harvest;
+    if let Some(window) = ran.window.as_ref().filter(|_| args.rate.is_some()) {
+        kept(&mut report, window, harvest.sent(), "messages");
+    }
+    let wrong = harvest.count("wrong");
     let from = if args.rate.is_some() { "latency (from intended send)" } else { "latency" };
-    report.latency("latency_us", from, &latency);
+    report.latency("latency_us", from, &harvest.all_steps());
+    steps(&mut report, args.rate.as_ref(), harvest, "messages");
     report.set("lost", (ran.undrained + wrong).into());
     if ran.undrained > 0 {
         report.void(format!("{} messages did not come back", ran.undrained));
@@ -246,7 +299,10 @@ fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
         channels: (0..args.channels).map(name).collect(),
         publishers: usize::from(args.publishers),
         window: usize::from(args.window),
+        rate: args.rate.clone(),
+        arrivals: args.arrivals,
         slots: Slots::new(),
+        apart: None,
     })
 }
 
@@ -270,14 +326,15 @@ pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
         let mut scene = fanout::Fanout::new(plan.clone(), control.clone(), worker, first, count);
         let total = if worker == 0 { count + publishers } else { count };
         if worker == 0 {
-            scene.publish(&per_channel, args.rate);
+            scene.publish(&per_channel);
         }
         totals.push(total);
-        scenes.push((scene, Pace { total, concurrency: args.common.concurrency, interval: None }));
+        scenes.push((scene, Pace { total, concurrency: args.common.concurrency, schedule: None }));
     }
     let crew = crew(control, scenes, &args.common)?;
     let abuse = Abuse::start(&args.abuse, &plan, &args.common)?;
-    let ran = traffic(crew, &totals, &args.common, &args.timing, abuse.as_ref())?;
+    let duration = args.timing.measured(args.rate.as_ref());
+    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), abuse.as_ref())?;
     let mut report = fanout_report(args, &plan, &ran);
     if let Some(abuse) = abuse {
         abuse.end(&mut report)?;
@@ -294,57 +351,59 @@ fn fanout_report(args: &args::Fanout, plan: &fanout::Plan, ran: &Ran<fanout::Fan
     let mut report = Report::new("fanout");
     report.set("subscribers", args.subscribers.into());
     report.set("size", args.size.into());
-    report.set(if args.rate.is_some() { "rate" } else { "window" }, args.rate.unwrap_or(f64::from(args.window)).into());
+    match &args.rate {
+        Some(rate) => report.set("rate", rate_value(rate)),
+        None => report.set("window", args.window.into()),
+    }
     common_report(&mut report, ran, "deliveries", args.rate.is_none());
-    let scenes = &ran.ended.scenes;
+    let harvest = &ran.ended.harvest;
     if let Some(window) = &ran.window {
-        let sent = window.after.tally.sent - window.before.tally.sent;
-        report.number("publications_per_second", sent as f64 / window.seconds(), "publications per second", "");
+        let sent = window.per_second(|tally| tally.sent);
+        report.number("publications_per_second", sent, "publications per second", "");
+        if args.rate.is_some() {
+            kept(&mut report, window, harvest.sent(), "publications");
+        }
     }
-    let (mut latency, mut last) = (crate::report::histogram(), crate::report::histogram());
-    for scene in scenes {
-        // The histograms have the same bounds, so adding cannot fail.
-        let _ = latency.add(&scene.latency);
-        let _ = last.add(&scene.last);
+    report.latency("latency_us", "latency of deliveries", &harvest.all_steps());
+    match harvest.lasts.histogram() {
+        Some(over_processes) => {
+            let mut last = harvest.histogram("last");
+            last.add(&over_processes).unwrap_or_default();
+            report.latency("last_us", "time to last subscriber", &last);
+        }
+        None => report.row("time to last subscriber", "not told: too many publications to compare".into()),
     }
-    report.latency("latency_us", "latency of deliveries", &latency);
-    report.latency("last_us", "time to last subscriber", &last);
-    let publications: u64 = scenes.iter().map(|scene| scene.publications).sum();
-    report.set("frame_bytes", scenes.iter().map(fanout::Fanout::frame_bytes).max().unwrap_or(0).into());
+    steps(&mut report, args.rate.as_ref(), harvest, "publications");
+    let publications = harvest.count("publications");
+    report.set("frame_bytes", harvest.most.get("frame_bytes").copied().unwrap_or(0).into());
     report.set("run_publications", publications.into());
     report.set("run_deliveries", ran.received.into());
     report.row("checked", format!("{} deliveries of {publications} publications in the whole run", ran.received));
-    judge(&mut report, plan, scenes);
+    judge(&mut report, plan.slots.missing(), harvest);
     report
 }
 
-pub fn judge(report: &mut Report, plan: &fanout::Plan, scenes: &[fanout::Fanout]) {
-    let mut findings = scenes.iter().fold(Findings::default(), |sum, scene| sum.plus(scene.checker.findings));
-    let missing = plan.slots.missing();
-    if missing == 0 {
-        findings.disagreeing = fanout::disagreeing(scenes, plan.channels.len());
-    }
+/// Whatever was lost, doubled or swapped makes a run void; `missing` deliveries never came.
+pub fn judge(report: &mut Report, missing: u64, harvest: &Harvest) {
     let named = [
-        ("missing", missing, "deliveries never came"),
-        ("lost", findings.lost, "deliveries were skipped (gaps)"),
-        ("duplicates", findings.duplicates, "deliveries came twice"),
-        ("reordered", findings.reordered, "deliveries came out of order"),
-        ("strange", findings.strange, "deliveries were none of ours"),
-        ("disagreeing", findings.disagreeing, "subscribers saw another order than the first of their channel"),
-        (
-            "held_back",
-            scenes.iter().map(fanout::Fanout::held_back).sum(),
-            "publications could not be sent: too many under way",
-        ),
-        ("refused", scenes.iter().map(|s| s.refused.len() as u64).sum(), "publications were answered by an error"),
+        ("lost", "deliveries were skipped (gaps)"),
+        ("duplicates", "deliveries came twice"),
+        ("reordered", "deliveries came out of order"),
+        ("strange", "deliveries were none of ours"),
+        ("disagreeing", "subscribers saw another order than the first of their channel"),
+        ("held_back", "publications could not be sent: too many under way"),
+        ("refused", "publications were answered by an error"),
     ];
-    for (key, n, what) in named {
+    // What has not come to all cannot be in one order for all.
+    let counted = |name| if name == "disagreeing" && missing > 0 { 0 } else { harvest.count(name) };
+    let found = named.iter().map(|(name, what)| (*name, counted(*name), *what));
+    for (key, n, what) in std::iter::once(("missing", missing, "deliveries never came")).chain(found) {
         report.set(key, n.into());
         if n > 0 {
             report.void(format!("{n} {what}"));
         }
     }
-    if let Some(text) = scenes.iter().find_map(|scene| scene.refused.first()) {
+    if let Some(text) = harvest.texts.get("first error") {
         report.row("first error", text.clone());
     }
 }

@@ -7,7 +7,7 @@ use crate::api::{self, Api, Places};
 use crate::args::{self, Common};
 use crate::beside::Beside;
 use crate::clock::now;
-use crate::crew::{Control, Crew, Phase, Totals};
+use crate::crew::{Control, Crew, Ended, Phase, Totals};
 use crate::dialect::Dialect;
 use crate::engine::{Pace, Scene};
 use crate::herald::Herald;
@@ -22,9 +22,6 @@ use std::sync::Arc;
 
 /// A core below this did not limit the throughput.
 const BUSY_MIN: f64 = 0.97;
-
-/// The share of a rate that must come back in the measured time for the rate to have been kept.
-const KEPT_MIN: f64 = 0.98;
 
 /// What a server spends in a second with only the others to serve, by its threads' names.
 type Peace = BTreeMap<String, f64>;
@@ -122,7 +119,7 @@ pub fn run_storm(args: &args::Storm) -> Result<u8, Refusal> {
     let (clients, returns) = (shares(args.sockets, workers), shares(args.total, workers));
     let scene = |(&(first, clients), &(_, returns)): (&(usize, usize), &(usize, usize))| {
         let total = clients + returns;
-        let pace = Pace { total, concurrency: common.concurrency.div_ceil(workers), interval: None };
+        let pace = Pace { total, concurrency: common.concurrency.div_ceil(workers), schedule: None };
         (Storm::new(plan.clone(), first, clients, total), pace)
     };
     let scenes = clients.iter().zip(&returns).map(scene).collect();
@@ -198,6 +195,9 @@ fn api_plan(args: &args::Publish) -> Result<api::Plan, Refusal> {
         batch: usize::from(args.batch),
         parallel: args.parallel,
         data: format!("\"{}\"", "x".repeat(args.size as usize - 2)),
+        rate: args.rate.as_ref().map(|rate| rate.shared(usize::from(args.batch))),
+        arrivals: args.arrivals,
+        workers: usize::from(args.common.threads),
     })
 }
 
@@ -211,12 +211,10 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
         None => None,
     };
     let workers = usize::from(common.threads);
-    let (channels, batch) = (plan.channels.len(), plan.batch as f64);
     let shares = shares(args.connections, workers);
     let scene = |(worker, &(_, count)): (usize, &(usize, usize))| {
-        let pace = Pace { total: count, concurrency: common.concurrency, interval: None };
-        let rate = args.rate.map(|rate| rate / batch / workers as f64);
-        (Api::new(plan.clone(), count, channels * worker / workers, rate), pace)
+        let pace = Pace { total: count, concurrency: common.concurrency, schedule: None };
+        (Api::new(plan.clone(), worker, count), pace)
     };
     let mut crew = run::crew(Control::new(workers), shares.iter().enumerate().map(scene).collect(), common)?;
     shares.iter().enumerate().for_each(|(worker, share)| crew.allow(worker, share.1));
@@ -230,7 +228,8 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
     crew.wait(args.timing.warmup, "warm-up", |t| t.closed > 0);
     crew.set_phase(Phase::Measure);
     let before = look(&crew, &others, &watch);
-    crew.wait(args.timing.duration, "measured", |t| t.closed > 0);
+    let duration = args.timing.measured(args.rate.as_ref());
+    crew.wait(duration, "measured", |t| t.closed > 0);
     let after = look(&crew, &others, &watch);
     crew.set_phase(Phase::Drain);
     run::drain(&mut crew);
@@ -248,15 +247,14 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
     report.set("batch", args.batch.into());
     report.set("connections", args.connections.into());
     report.window(&window, "publications", false);
-    let done = window.after.tally.since(&window.before.tally).received as f64 / window.seconds();
-    if let Some(rate) = args.rate.filter(|rate| done < rate * KEPT_MIN) {
-        report.void(format!("{} publications a second came back, of {rate} that should", human(done)));
+    if args.rate.is_some() {
+        run::kept(&mut report, &window, ended.harvest.sent() * u64::from(args.batch), "publications");
     }
     costs(&mut report, &window, &peace, "publication");
     if args.rate.is_none() && window.has_server {
         together(&mut report, &window, &spent(&before.own, &after.own));
     }
-    answers(&mut report, args, &ended.scenes);
+    answers(&mut report, args, &ended);
     report.set("unanswered", tally.in_flight.into());
     if tally.in_flight > 0 {
         report.void(format!("{} publications were never answered", tally.in_flight));
@@ -284,16 +282,15 @@ fn together(report: &mut Report, window: &Window, own: &Spent) {
 }
 
 /// What the answers said.
-fn answers(report: &mut Report, args: &args::Publish, scenes: &[Api]) {
-    let mut latency = histogram();
+fn answers(report: &mut Report, args: &args::Publish, ended: &Ended<Api>) {
+    let scenes = &ended.scenes;
     let mut places = vec![Places::default(); usize::from(args.channels)];
     for scene in scenes {
-        // The histograms have the same bounds, so adding cannot fail.
-        let _ = latency.add(&scene.latency);
         places.iter_mut().zip(&scene.places).for_each(|(sum, one)| *sum = sum.plus(*one));
     }
     let from = if args.rate.is_some() { "from intended request to answer" } else { "from request to answer" };
-    report.latency("answer_us", from, &latency);
+    report.latency("answer_us", from, &ended.harvest.all_steps());
+    run::steps(report, args.rate.as_ref(), &ended.harvest, "requests");
     let unsound = places.iter().filter(|places| !places.sound()).count() as u64;
     let placed = places.iter().filter(|places| **places != Places::default()).count();
     report.row(

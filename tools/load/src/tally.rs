@@ -55,10 +55,10 @@ impl Tally {
         Self { ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns }
     }
 
-    /// Field by field, `self` plus `other`.
+    /// Field by field, `self` plus `other`. What is under way may be less than nothing in one of several processes.
     pub fn plus(&self, other: &Self) -> Self {
         let (a, b) = (self.array(), other.array());
-        Self::from_array(std::array::from_fn(|i| a[i] + b[i]))
+        Self::from_array(std::array::from_fn(|i| a[i].wrapping_add(b[i])))
     }
 
     /// Field by field, what was added since `earlier`.

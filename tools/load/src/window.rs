@@ -53,6 +53,11 @@ impl Slots {
         usize::from(self.channel[usize::from(slot)].load(Relaxed))
     }
 
+    /// This publication's deliveries are counted elsewhere.
+    pub fn forget(&self, slot: u16) {
+        self.remaining[usize::from(slot)].store(0, Relaxed);
+    }
+
     /// Deliveries that are still due.
     pub fn missing(&self) -> u64 {
         self.remaining.iter().map(|cell| u64::from(cell.load(Relaxed))).sum()
@@ -88,6 +93,15 @@ impl Issuer {
         Self { channels: subscribers.iter().map(channel).collect(), slot: 0 }
     }
 
+    /// Publications until now.
+    pub fn issued(&self) -> u64 {
+        self.channels.iter().flat_map(|channel| &channel.seqs).map(|seq| u64::from(*seq)).sum()
+    }
+
+    pub fn subscribers(&self, channel: usize) -> u32 {
+        self.channels[channel].subscribers
+    }
+
     pub fn channels(&self) -> usize {
         self.channels.len()
     }
@@ -105,31 +119,6 @@ impl Issuer {
         slots.channel[usize::from(slot)].store(channel as u16, Relaxed);
         slots.remaining[usize::from(slot)].store(this.subscribers, Release);
         Some(Issue { channel, stamp: Stamp { seq, channel: channel as u8, publisher: publisher as u8, slot } })
-    }
-}
-
-/// Open loop: publications at a rate, round the channels.
-#[derive(Debug)]
-pub struct Schedule {
-    interval: f64,
-    start: Option<u64>,
-    count: u64,
-}
-
-impl Schedule {
-    pub fn new(per_second: f64) -> Self {
-        Self { interval: 1e9 / per_second, start: None, count: 0 }
-    }
-
-    /// The next moment, which may have passed; time begins with the first call.
-    pub fn due(&mut self, now: u64) -> u64 {
-        *self.start.get_or_insert(now) + (self.interval * self.count as f64) as u64
-    }
-
-    /// The one that was due was dealt with; gives its number.
-    pub fn advance(&mut self) -> u64 {
-        self.count += 1;
-        self.count - 1
     }
 }
 
@@ -173,13 +162,5 @@ mod tests {
         slots.take_over(&mut mine);
         slots.take_over(&mut mine);
         assert_eq!(mine, [7, 8]);
-    }
-
-    #[test]
-    fn the_schedule_does_not_shift_when_one_is_late() {
-        let mut schedule = Schedule::new(1000.0);
-        assert_eq!(schedule.due(5_000_000), 5_000_000);
-        assert_eq!(schedule.advance(), 0);
-        assert_eq!(schedule.due(99_000_000), 6_000_000);
     }
 }

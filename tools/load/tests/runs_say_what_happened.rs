@@ -155,6 +155,40 @@ fn echo_at_a_rate_keeps_to_it() {
 }
 
 #[test]
+fn steps_and_ramps_are_kept_to_and_told_apart() {
+    let url = format!("ws://{}/echo", Server::start(Fault::None, None));
+    let steps = |result: &Value, key: &str| -> Vec<u64> {
+        result["steps"].as_array().unwrap().iter().map(|step| step[key].as_u64().unwrap()).collect()
+    };
+    let echo = ["echo", &url, "-c", "3", "--threads", "2", "--warmup", "0.1"];
+    let (code, result) = load(&[&echo[..], &["--rate", "100:0.2s,400:0.2s"]].concat());
+    assert_eq!((code, &result["rate"]), (0, &json!("100:0.2s,400:0.2s")), "{result}");
+    assert_eq!(steps(&result, "sent"), [20, 80], "{result}");
+    assert_eq!(steps(&result, "received"), [20, 80], "{result}");
+    let (code, result) = fanout(Fault::None, &["--rate", "0..400/0.5s", "--arrivals", "poisson"]);
+    assert_eq!((code, result["steps"].as_array().unwrap().len()), (0, 10), "{result}");
+    let sent = steps(&result, "sent");
+    let deliveries: Vec<u64> = sent.iter().map(|n| n * 5).collect();
+    assert_eq!(steps(&result, "received"), deliveries, "{result}");
+    assert!(sent.iter().sum::<u64>() > 50 && sent[0] < sent[9], "{result}");
+    let storm = format!("ws://{}/connection/websocket", Server::start(Fault::None, None));
+    let (code, result) = load(&["connect", &storm, "--rate", "50:0.2s,100:0.2s"]);
+    assert_eq!((code, &result["opened"]), (0, &json!(30)), "{result}");
+    assert_eq!(steps(&result, "received"), [10, 20], "{result}");
+}
+
+#[test]
+fn a_rate_that_is_none_is_refused_with_an_example() {
+    let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
+        .args(["echo", "ws://127.0.0.1:1/", "--rate", "5,10:3s"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("step 1 of 2 needs a duration, such as 1000:10s"), "{text}");
+}
+
+#[test]
 fn a_complete_fanout_is_fine_in_every_form() {
     let (two_publishers, threads) = (["--window", "4", "--publishers", "2"], ["--threads", "2", "--window", "3"]);
     for more in [&[][..], &two_publishers[..], &threads[..], &["--rate", "300"][..]] {
