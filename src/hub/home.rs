@@ -10,13 +10,15 @@
 //! with no interest, no member and no stream does not exist; one without interests and members stands in the idle lanes;
 //! one with records stands in the history lanes; `bytes` is what records and idle channels cost.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::keep::{Kind, Lanes};
+use super::names::Names;
 use super::once::Once;
 use super::presence::Presence;
 use super::repair::Lag;
@@ -41,12 +43,13 @@ pub(super) struct Channel {
     pub top: Position,
     /// The last delivery.
     pub seq: u64,
-    pub interests: Vec<Interest>,
+    /// Most channels have one shard that wants them.
+    pub interests: SmallVec<[Interest; 1]>,
     pub stream: Option<Box<Stream>>,
     pub presence: Option<Box<Presence>>,
 }
 
-/// A channel with one interest takes this, its name, and its interests' four places.
+/// A channel with one interest takes this and its name.
 const _: () = assert!(size_of::<Channel>() <= 88);
 impl Channel {
     pub fn is_idle(&self) -> bool {
@@ -129,7 +132,7 @@ pub struct Memory {
 
 /// All channels of which this shard is home.
 pub struct Home {
-    pub(super) names: HashMap<Rc<str>, u32>,
+    pub(super) names: Names,
     pub(super) channels: Slab<Channel>,
     pub(super) epochs: u32,
     /// Interests that were skipped. Looked at when there is room.
@@ -147,7 +150,7 @@ impl Home {
     /// `bytes_max`; past it what was used least recently goes.
     pub fn new(epoch: u32, bytes_max: usize) -> Self {
         Self {
-            names: HashMap::new(),
+            names: Names::default(),
             channels: Slab::new(),
             epochs: epoch,
             lagging: VecDeque::new(),
@@ -174,7 +177,11 @@ impl Home {
     }
 
     pub fn interests(&self, name: &str) -> &[Interest] {
-        self.names.get(name).map_or(&[], |&key| &self.channels[key as usize].interests)
+        self.key(name).map_or(&[], |key| &self.channels[key as usize].interests)
+    }
+
+    pub(super) fn key(&self, name: &str) -> Option<u32> {
+        self.names.find(name, |key| &self.channels[key as usize].name)
     }
 
     /// A shard wants the channel. Returns behind what its deliveries begin.
@@ -188,12 +195,7 @@ impl Home {
         now: u64,
     ) -> Top {
         let key = self.open(name);
-        let interests = &mut self.channels[key as usize].interests;
-        if interests.is_empty() {
-            // Most channels have one shard that wants them.
-            interests.reserve_exact(1);
-        }
-        interests.push(Interest { shard, feed, form, lagging: false });
+        self.channels[key as usize].interests.push(Interest { shard, feed, form, lagging: false });
         self.settle(key, now);
         if options.keeps() {
             self.touch(key, options, now);
@@ -204,7 +206,7 @@ impl Home {
 
     /// Ends what `subscribe` with the same shard and feed began. One follows every subscribe.
     pub fn unsubscribe(&mut self, name: &str, shard: ShardId, feed: FeedId, now: u64) {
-        let Some(&key) = self.names.get(name) else { return };
+        let Some(key) = self.key(name) else { return };
         let channel = &mut self.channels[key as usize];
         let Some(at) = channel.interests.iter().position(|i| i.shard == shard && i.feed == feed) else { return };
         if channel.interests.swap_remove(at).lagging {
@@ -241,7 +243,7 @@ impl Home {
     }
 
     fn publish_passing(&mut self, name: &str, deliver: impl FnMut(Interest, &Delivery<'_>) -> bool) -> Outcome {
-        let Some(&key) = self.names.get(name) else { return Outcome::Unwanted };
+        let Some(key) = self.key(name) else { return Outcome::Unwanted };
         let channel = &mut self.channels[key as usize];
         if channel.interests.is_empty() {
             return Outcome::Unwanted;
@@ -336,7 +338,7 @@ impl Home {
 
     /// The publications go, the position stays.
     pub fn history_remove(&mut self, name: &str) {
-        if let Some(&key) = self.names.get(name) {
+        if let Some(key) = self.key(name) {
             self.drop_history(key);
         }
     }
@@ -349,7 +351,7 @@ impl Home {
                 self.touch(key, options, now);
                 key
             }
-            false => *self.names.get(name)?,
+            false => self.key(name)?,
         };
         Some(&self.channels[key as usize])
     }

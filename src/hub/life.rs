@@ -5,7 +5,7 @@
 //!              └── nothing to keep ────────────────────────────────┘
 //! ```
 
-use std::rc::Rc;
+use smallvec::SmallVec;
 
 use super::home::{Channel, Home};
 use super::keep::Kind;
@@ -13,7 +13,7 @@ use super::stream::Stream;
 use super::{Position, StreamOptions};
 
 /// What an idle channel takes beside its name: itself, its stream, its entry in the table of names.
-pub(super) const IDLE_BYTES: usize = size_of::<Channel>() + size_of::<Stream>() + size_of::<(Rc<str>, u32)>() + 16;
+pub(super) const IDLE_BYTES: usize = size_of::<Channel>() + size_of::<Stream>() + 32;
 
 impl Home {
     /// Drops what has had its time, `budget` steps of it at most: a history of n publications takes n + 1.
@@ -42,17 +42,16 @@ impl Home {
 
     /// The channel, which is given an interest, a member or a stream next.
     pub(super) fn open(&mut self, name: &str) -> u32 {
-        if let Some(&key) = self.names.get(name) {
+        if let Some(key) = self.key(name) {
             return key;
         }
         // 0 is the epoch of no channel.
         self.epochs = self.epochs.wrapping_add(1).max(1);
         let top = Position { epoch: self.epochs, offset: 0 };
-        let name: Rc<str> = name.into();
-        let channel =
-            Channel { name: Rc::clone(&name), top, seq: 0, interests: Vec::new(), stream: None, presence: None };
+        let interests = SmallVec::new();
+        let channel = Channel { name: name.into(), top, seq: 0, interests, stream: None, presence: None };
         let key = self.channels.insert(channel) as u32;
-        self.names.insert(name, key);
+        self.names.insert(name, key, |key| &self.channels[key as usize].name);
         key
     }
 
@@ -109,7 +108,7 @@ impl Home {
         let dropped = self.drop_history(key);
         self.leave_idle(key);
         let channel = self.channels.remove(key as usize);
-        self.names.remove(&channel.name);
+        self.names.replace(&channel.name, key, None);
         dropped
     }
 

@@ -6,7 +6,7 @@
 //! - `life`, `keep`: how long a channel lives and keeps it, and who gives way where all is too much.
 //! - `repair`: shards that did not keep up.
 //! - `presence`: the clients in a channel.
-//! - `once`: publications that were made before.
+//! - `once`: publications that were made before. `names`: who is called what.
 //! - `feeds`: a shard's own subscribers of a channel in one wire form, and what the turn has for them.
 
 mod feeds;
@@ -14,6 +14,7 @@ mod home;
 mod homes;
 mod keep;
 mod life;
+mod names;
 mod once;
 mod presence;
 mod repair;

@@ -178,7 +178,7 @@ impl Home {
 
     /// A client left the channel: what others saw of it, if it was in.
     pub fn presence_remove(&mut self, name: &str, client: [u8; 16], now: u64) -> Option<Box<[u8]>> {
-        let &key = self.names.get(name)?;
+        let key = self.key(name)?;
         let place = &mut self.channels[key as usize].presence;
         let presence = place.as_mut()?;
         let bytes = presence.bytes();
@@ -206,7 +206,7 @@ impl Home {
     }
 
     fn presence(&self, name: &str) -> Option<&Presence> {
-        self.channels[*self.names.get(name)? as usize].presence.as_deref()
+        self.channels[self.key(name)? as usize].presence.as_deref()
     }
 }
 

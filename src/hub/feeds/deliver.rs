@@ -6,12 +6,20 @@
 use std::mem;
 use std::rc::Rc;
 
-use super::{At, Feeds, Out, Share, State, Turn};
+use thin_vec::ThinVec;
+
+use super::{At, Feed, Feeds, NO_LATEST, Out, Share, State, Turn};
 use crate::ids::{ConnId, FeedId};
 
 /// Turn buffers above this are given back to the allocator, and so are those beyond this many.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 const KEPT_BUFFERS_MAX: usize = 64;
+
+impl Feed {
+    fn latest(&self) -> Option<usize> {
+        (self.turn_latest != NO_LATEST).then_some(self.turn_latest as usize)
+    }
+}
 
 impl<D> Feeds<D> {
     /// A publication for all live subscriptions of a feed. False where the feed is gone.
@@ -89,7 +97,7 @@ impl<D> Feeds<D> {
             feed.turn = buffer;
         }
         if publication {
-            feed.turn_latest = Some(feed.turn.len());
+            feed.turn_latest = feed.turn.len() as u32;
         }
         feed.turn.extend_from_slice(frame);
         feed.turn_messages += 1;
@@ -116,7 +124,8 @@ impl<D> Feeds<D> {
             self.turn_bytes -= feed.turn.len();
             let frames = Rc::new(mem::take(&mut feed.turn));
             self.frozen.push(Rc::clone(&frames));
-            let (messages, latest) = (mem::take(&mut feed.turn_messages), feed.turn_latest.take());
+            let (messages, latest) = (mem::take(&mut feed.turn_messages), feed.latest());
+            feed.turn_latest = NO_LATEST;
             let (id, members) = (FeedId { slot: key, generation: feed.generation }, Rc::clone(&feed.members));
             out(Out::All(Turn { feed: id, slow: feed.slow, members, frames, latest, messages }));
         }
@@ -129,8 +138,9 @@ impl<D> Feeds<D> {
         if feed.newcomers.is_empty() {
             return;
         }
+        let newest = feed.latest();
         let members = Rc::get_mut(&mut feed.members).expect("no cast shares the members now");
-        let mut waiting = Vec::new();
+        let mut waiting = ThinVec::new();
         for sub in mem::take(&mut feed.newcomers) {
             let entry = &mut self.subs[sub as usize];
             if entry.state == State::Left {
@@ -143,7 +153,7 @@ impl<D> Feeds<D> {
             } else {
                 let frames = &feed.turn[entry.place as usize..];
                 if !frames.is_empty() {
-                    let latest = feed.turn_latest.and_then(|at| at.checked_sub(entry.place as usize));
+                    let latest = newest.and_then(|at| at.checked_sub(entry.place as usize));
                     let id = FeedId { slot: key, generation: feed.generation };
                     out(Out::One(Share { conn: entry.conn, feed: id, slow: feed.slow, frames, latest }));
                 }
@@ -187,7 +197,7 @@ impl<D> Feeds<D> {
     /// Where the newest publication begins in its share.
     pub fn latest_of_share(&self, sub: u32) -> Option<usize> {
         let sub = &self.subs[sub as usize];
-        let latest = self.feeds[sub.feed as usize].turn_latest?;
+        let latest = self.feeds[sub.feed as usize].latest()?;
         if sub.state == State::Newcomer { latest.checked_sub(sub.place as usize) } else { Some(latest) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Feeds, NO_SUB, State, Sub, flag};
+use super::{Feeds, NO_FEED, NO_SUB, State, Sub, flag};
 use crate::ids::FeedId;
 
 /// The last one left: home must be told.
@@ -111,6 +111,8 @@ impl<D> Feeds<D> {
 
     /// Nobody is left: the feed and all that it names are gone. A cast under way holds its own references.
     fn close(&mut self, key: u32) -> Left {
+        let name = &self.feeds[key as usize].name;
+        let before = self.of_name(name).find(|&other| self.feeds[other as usize].sibling == key);
         let feed = self.feeds.remove(key as usize);
         // A leaver is still in `subs`: every entry is named once.
         for sub in feed.subs.into_iter().chain(feed.pending).chain(feed.newcomers).chain(feed.fresh) {
@@ -121,8 +123,9 @@ impl<D> Feeds<D> {
         if feed.touched {
             self.touched.retain(|&k| k != key);
         }
-        if self.names.get_mut(&feed.name).is_some_and(|keys| keys.remove(key)) {
-            self.names.remove(&feed.name);
+        match before {
+            Some(before) => self.feeds[before as usize].sibling = feed.sibling,
+            None => self.names.replace(&feed.name, key, (feed.sibling != NO_FEED).then_some(feed.sibling)),
         }
         self.shrink();
         Left { feed: FeedId { slot: key, generation: feed.generation }, name: feed.name }
@@ -136,7 +139,7 @@ impl<D> Feeds<D> {
         }
         if self.feeds.is_empty() && self.feeds.capacity() > WORTH_KEEPING {
             self.feeds.shrink_to_fit();
-            self.names.shrink_to_fit();
+            self.names.shrink();
         }
     }
 }

@@ -22,11 +22,12 @@
 mod deliver;
 mod leave;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use slab::Slab;
+use thin_vec::ThinVec;
 
+use super::names::Names;
 use super::{Form, Position, Top};
 use crate::ids::{ConnId, FeedId, SubId};
 use crate::limits::SlowPolicy;
@@ -86,6 +87,8 @@ const _: () = assert!(size_of::<Sub<u64>>() <= 40);
 
 struct Feed {
     generation: u32,
+    /// The next feed of the same name, in another form; `NO_FEED` behind the last.
+    sibling: u32,
     name: Rc<str>,
     form: Form,
     slow: SlowPolicy,
@@ -99,18 +102,24 @@ struct Feed {
     members: Rc<Vec<u32>>,
     subs: Vec<u32>,
     /// Pending ones, newcomers, fresh ones and leavers, as far as there are any.
-    pending: Vec<u32>,
-    newcomers: Vec<u32>,
-    fresh: Vec<u32>,
-    leavers: Vec<u32>,
+    pending: ThinVec<u32>,
+    newcomers: ThinVec<u32>,
+    fresh: ThinVec<u32>,
+    leavers: ThinVec<u32>,
     /// Frames that came since the last flush began.
     turn: Vec<u8>,
     turn_messages: u32,
-    /// Where the newest publication among them begins.
-    turn_latest: Option<usize>,
+    /// Where the newest publication among them begins; `NO_LATEST` where there is none.
+    turn_latest: u32,
     /// Stands in the list of those that the turn's end looks at.
     touched: bool,
 }
+
+const NO_FEED: u32 = u32::MAX;
+const NO_LATEST: u32 = u32::MAX;
+
+/// A channel of one subscriber costs this, twice four members' places, and the name, beside what its home has.
+const _: () = assert!(size_of::<Feed>() <= 168);
 
 /// A subscribe: whose, of what, and how it goes live.
 pub struct Wanted<'a, D> {
@@ -171,7 +180,8 @@ pub enum Out<'a> {
 
 pub struct Feeds<D> {
     feeds: Slab<Feed>,
-    names: HashMap<Rc<str>, Keys>,
+    /// Of each name the first feed: nearly always the only one.
+    names: Names,
     subs: Slab<Sub<D>>,
     generations: u32,
     serials: u32,
@@ -182,41 +192,11 @@ pub struct Feeds<D> {
     subscriptions: usize,
 }
 
-/// The feeds of one name: nearly always one.
-#[derive(Default)]
-struct Keys {
-    first: Option<u32>,
-    more: Vec<u32>,
-}
-
-impl Keys {
-    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.first.into_iter().chain(self.more.iter().copied())
-    }
-
-    fn add(&mut self, key: u32) {
-        match self.first {
-            None => self.first = Some(key),
-            Some(_) => self.more.push(key),
-        }
-    }
-
-    /// True where none is left.
-    fn remove(&mut self, key: u32) -> bool {
-        if self.first == Some(key) {
-            self.first = self.more.pop();
-        } else {
-            self.more.retain(|&k| k != key);
-        }
-        self.first.is_none()
-    }
-}
-
 impl<D> Default for Feeds<D> {
     fn default() -> Self {
         Self {
             feeds: Slab::new(),
-            names: HashMap::new(),
+            names: Names::default(),
             subs: Slab::new(),
             generations: 0,
             serials: 0,
@@ -267,18 +247,28 @@ impl<D> Feeds<D> {
     }
 
     fn key_of(&self, name: &str, form: Form) -> Option<u32> {
-        self.names.get(name)?.iter().find(|&key| self.feeds[key as usize].form == form)
+        self.of_name(name).find(|&key| self.feeds[key as usize].form == form)
+    }
+
+    /// The feeds of a name, in all forms.
+    fn of_name(&self, name: &str) -> impl Iterator<Item = u32> + '_ {
+        let first = self.names.find(name, |key| &self.feeds[key as usize].name);
+        self.siblings(first.unwrap_or(NO_FEED))
+    }
+
+    fn siblings(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        let key = |key: u32| (key != NO_FEED).then_some(key);
+        std::iter::successors(key(first), move |&last| key(self.feeds[last as usize].sibling))
     }
 
     fn open(&mut self, name: &str, form: Form, slow: SlowPolicy) -> u32 {
         self.generations = self.generations.wrapping_add(1);
-        let shared = match self.names.get_key_value(name) {
-            Some((shared, _)) => Rc::clone(shared),
-            None => Rc::from(name),
-        };
+        let last = self.of_name(name).last();
+        let shared = last.map_or_else(|| Rc::from(name), |last| Rc::clone(&self.feeds[last as usize].name));
         let key = self.feeds.insert(Feed {
             generation: self.generations,
-            name: Rc::clone(&shared),
+            sibling: NO_FEED,
+            name: shared,
             form,
             slow,
             live: false,
@@ -288,16 +278,19 @@ impl<D> Feeds<D> {
             count: 0,
             members: Rc::default(),
             subs: Vec::new(),
-            pending: Vec::new(),
-            newcomers: Vec::new(),
-            fresh: Vec::new(),
-            leavers: Vec::new(),
+            pending: ThinVec::new(),
+            newcomers: ThinVec::new(),
+            fresh: ThinVec::new(),
+            leavers: ThinVec::new(),
             turn: Vec::new(),
             turn_messages: 0,
-            turn_latest: None,
+            turn_latest: NO_LATEST,
             touched: false,
         }) as u32;
-        self.names.entry(shared).or_default().add(key);
+        match last {
+            Some(last) => self.feeds[last as usize].sibling = key,
+            None => self.names.insert(name, key, |key| &self.feeds[key as usize].name),
+        }
         key
     }
 
@@ -420,8 +413,8 @@ impl<D> Feeds<D> {
 
     /// The connection's subscription to a channel, in whatever form.
     pub fn find(&self, first: u32, name: &str) -> Option<u32> {
-        let keys = self.names.get(name)?;
-        self.of_conn(first).find(|&sub| keys.iter().any(|key| key == self.subs[sub as usize].feed))
+        let known = self.names.find(name, |key| &self.feeds[key as usize].name)?;
+        self.of_conn(first).find(|&sub| self.siblings(known).any(|key| key == self.subs[sub as usize].feed))
     }
 
     /// Live subscriptions of a feed, for whatever must be done to each.
@@ -435,9 +428,10 @@ impl<D> Feeds<D> {
 
     /// Names of the channels that have subscribers here, with their number.
     pub fn channels(&self) -> impl Iterator<Item = (&str, u32)> + '_ {
-        self.names
-            .iter()
-            .map(|(name, keys)| (&**name, keys.iter().map(|key| self.feeds[key as usize].count).sum::<u32>()))
+        self.names.keys().map(|first| {
+            let count = self.siblings(first).map(|key| self.feeds[key as usize].count).sum();
+            (&*self.feeds[first as usize].name, count)
+        })
     }
 
     pub fn is_pending(&self, sub: u32) -> bool {

@@ -149,7 +149,7 @@ fn a_connection_finds_its_subscriptions_by_name() {
     while first != NO_SUB {
         assert!(feeds.unsubscribe(first, &mut first).is_some(), "each was its channel's only one");
     }
-    assert!(feeds.feeds.is_empty() && feeds.subs.is_empty() && feeds.names.is_empty());
+    assert!(feeds.feeds.is_empty() && feeds.subs.is_empty() && feeds.names.keys().next().is_none());
 }
 
 #[test]
