@@ -53,7 +53,7 @@ pub fn upgrade(socket: &mut TcpStream, rx: &mut [u8]) -> io::Result<Option<Strin
 }
 
 /// The path of a whole upgrade request, and its answer.
-fn answer(request: &[u8]) -> Option<(String, String)> {
+pub fn answer(request: &[u8]) -> Option<(String, String)> {
     let text = std::str::from_utf8(request.strip_suffix(b"\r\n\r\n")?).ok()?;
     let mut lines = text.split("\r\n");
     let path = lines.next()?.strip_prefix("GET ")?.split(' ').next()?.to_string();
