@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import re
+import resource
+import shutil
 import signal
 import socket
 import statistics
@@ -17,12 +19,21 @@ OUT = os.path.join(ROOT, "benches", "out")
 BIN = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
 START_SECONDS = 15
 STOP_SECONDS = 15
+# Where programs of others are installed.
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "corecast")
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def settle(cores):
+    """In a server's process before it starts: its cores, and as many open files as there may be."""
+    os.sched_setaffinity(0, set(cores))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Server:
@@ -41,7 +52,7 @@ class Server:
             stdout=self.log,
             stderr=subprocess.STDOUT,
             env=self.env,
-            preexec_fn=lambda: os.sched_setaffinity(0, set(cores)),
+            preexec_fn=lambda: settle(cores),
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -89,6 +100,35 @@ def build(packages):
     subprocess.run(command, cwd=ROOT, check=True)
 
 
+def go_install(module):
+    """The path of a program of the Go world, which `go` builds if it is not there yet."""
+    folder = os.path.join(CACHE, "bin")
+    program = os.path.join(folder, re.sub(r"/v\d+$", "", module).rsplit("/", 1)[-1])
+    if not os.path.exists(program):
+        if not shutil.which("go"):
+            raise RuntimeError("`go` is not on the PATH")
+        os.makedirs(folder, exist_ok=True)
+        command = ["go", "install", f"{module}@latest"]
+        if subprocess.run(command, env={**os.environ, "GOBIN": folder}).returncode != 0:
+            raise RuntimeError(f"`{' '.join(command)}` failed")
+    return program
+
+
+def go_version(program, module):
+    """As its build says: the binary of a module knows its version only there."""
+    done = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True) if shutil.which("go") else None
+    for line in done.stdout.splitlines() if done else []:
+        words = line.split()
+        if len(words) > 2 and words[:2] == ["mod", module]:
+            return words[2]
+    return "of unknown version"
+
+
+def commit():
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
 def look(found, path):
     """A number of a run's findings, by keys."""
     for key in path:
@@ -122,8 +162,6 @@ def save(name, what):
 
 def descriptors():
     """The hard limit of open files, to which both sides raise themselves."""
-    import resource
-
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 

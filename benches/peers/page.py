@@ -1,0 +1,230 @@
+"""What a run looks like on paper: RESULTS.md, the README's table, and the lines on the terminal. The plot is in plot.py."""
+
+import os
+import re
+
+import harness
+import plot
+from cases import cost, full, middle, share, sound
+from harness import ROOT, figure
+from lineup import AGAIN, OURS
+
+HERE = os.path.join(ROOT, "benches", "peers")
+BEGIN, END = "<!-- written by benches/peers/run --publish -->", "<!-- end -->"
+LABELS = {
+    "gin-gorilla": "Gin, gorilla/websocket",
+    "gin-eventloop": "Gin, event loop",
+    "tungstenite": "tokio-tungstenite",
+    "fastwebsockets": "fastwebsockets",
+    "bun": "Bun (uWebSockets)",
+    "ws": "ws on Node",
+    "centrifugo": "Centrifugo",
+    "sockudo": "sockudo",
+}
+# The README's rows: a scenario, and what is said of it.
+BRIEF = [
+    ("echo-512-100x1", "echo 512 B, one in flight"),
+    ("echo-16-100x16", "echo 16 B, 16 in flight"),
+    ("echo-64k-10x1", "echo 64 KiB"),
+    ("fanout-1000-w1", "fan-out to 1,000, window 1"),
+    ("fanout-1000-w8", "fan-out to 1,000, window 8"),
+    ("fanout-10000-w1", "fan-out to 10,000, window 1"),
+    ("fanout-10000-w8", "fan-out to 10,000, window 8"),
+    ("churn", "connect, upgrade, close"),
+]
+
+
+def short(found):
+    """A run in a line."""
+    reasons = "; ".join(found["void"])
+    if found.get("pss_per_connection") is not None:
+        return f"{found['pss_per_connection']:>12,.0f} bytes  {found.get('server_busy', 0):.2%} busy  {reasons}"
+    return f"{found.get('per_second', 0):>12,.0f} /s {figure(cost(found), '{:>9,.0f}')} ns  {reasons}"
+
+
+def lost(runs):
+    """Why some of the runs count for nothing."""
+    reasons = sorted({reason for run in runs for reason in run["void"] if not reason.startswith("as a throughput")})
+    return "".join(f"VOID: {reason}. " for reason in reasons)
+
+
+def rows(case):
+    """A case's table: head and cells."""
+    runs, mine = case["runs"], case["runs"].get(OURS, [])
+    if case["kind"] == "idle":
+        head = ["", "bytes each (Pss)", "of it heap and stacks", "times ours", "CPU of all, cores", "times ours", ""]
+    else:
+        head = ["", "per second", "server CPU, ns", "outside the kernel", "server, generator busy", "p99, µs", "last p99, µs", "ours does", ""]
+    cells = []
+    for name, several in runs.items():
+        good = [run for run in several if sound(run)]
+        if case["kind"] == "idle":
+            what = [middle(good, key) for key in ("pss_per_connection", "anonymous_per_connection", "server_busy")]
+            own = [middle(mine, key) for key in ("pss_per_connection", "server_busy")]
+            times = [a / b if a and b and name != OURS else None for a, b in zip((what[0], what[2]), own)]
+            texts = [figure(what[0], "{:,.0f}"), figure(what[1], "{:,.0f}"), figure(times[0], "{:.1f}")]
+            texts += [figure(what[2], "{:.3%}"), figure(times[1], "{:.1f}")]
+        else:
+            texts = load_cells(good, mine, name, several)
+        void = sum(not full(run) for run in good)
+        note = f"rate VOID in {void} of {len(several)}" if void and not case["more"] else ""
+        cells.append([name, *texts, (lost(several) + note).strip()])
+    return head, cells
+
+
+def load_cells(good, mine, name, several):
+    user = middle([{"ns": (cost(run) or 0) * run.get("server_user_share", 0)} for run in good if "server_user_share" in run], "ns")
+    each = middle([{"ns": cost(run)} for run in good], "ns")
+    times, by = share(mine, several) if name != OURS else (None, "")
+    late = [middle(good, key, "p99") for key in ("latency_us", "last_us")]
+    late[0] = late[0] if late[0] is not None else middle(good, "upgraded_us", "p99")
+    return [
+        figure(middle(good, "per_second"), "{:,.0f}"),
+        figure(each, "{:,.0f}"),
+        figure(user, "{:,.0f}"),
+        f"{figure(middle(good, 'server_busy'), '{:.0%}')}, {figure(middle(good, 'own_busy'), '{:.0%}')}",
+        *(figure(value, "{:,.0f}") for value in late),
+        f"{times:.2f} by {by}" if times else "",
+    ]
+
+
+def markdown(head, cells):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def detail(case):
+    """For the terminal: columns as wide as they must be."""
+    head, cells = rows(case)
+    wide = [max(len(str(row[at])) for row in [head, *cells]) for at in range(len(head))]
+    lines = [f"\n{case['case']}: {case['title']}  {' '.join(case['more'])}".rstrip()]
+    for row in [head, *cells]:
+        last = f"  {row[-1]}" if row[-1] else ""
+        lines.append(f"{row[0]:{wide[0]}}" + "".join(f"  {text:>{wide[at + 1]}}" for at, text in enumerate(row[1:-1])) + last)
+    return "\n".join(lines)
+
+
+def verdicts(bars):
+    lines = ["", "What is to be shown:"]
+    for bar in bars:
+        word = "reached" if bar["reached"] else "NOT reached"
+        lines.append(f"  {bar['bar']}. {bar['what']}: {bar['value']}, wanted {bar['wanted']}: {word}")
+    return "\n".join(lines)
+
+
+# ---- files -------------------------------------------------------------------------------------------------------------------
+
+
+def matrix(kept):
+    """How many times each one's work ours does, a row for each scenario."""
+    cases = [case for case in kept["results"] if case["kind"] != "idle" and not case["more"] and len(case["runs"]) > 2]
+    names = [name for name in LABELS if any(name in case["runs"] for case in cases)]
+    lines = []
+    for case in cases:
+        mine = case["runs"].get(OURS, [])
+        limit = share(mine, case["runs"].get(case["limit"], []))[0]
+        again = share(mine, case["runs"].get(AGAIN, []))[0]
+        cells = [figure(limit), figure(again)]
+        for name in names:
+            several = case["runs"].get(name, [])
+            value = share(mine, several)[0]
+            cells.append(figure(value, "{:.1f}") if value else ("VOID" if several else ""))
+        lines.append([case["title"], *cells])
+    return ["", "the limit", "itself (A/A)", *(LABELS[name] for name in names)], lines
+
+
+def command(kept, publish=True):
+    """How it was run, but for what is this machine's own."""
+    defaults = {"rounds": 3, "pairs": 5, "duration": 2, "warmup": 0.5, "idle": 19_000, "hold": 30, "settle": 3, "churn": 50_000}
+    options = kept["options"]
+    words = ["benches/peers/run"]
+    if options.get("quick"):
+        words.append("--quick")
+    else:
+        words += [f"--{key} {options[key]:g}" for key, value in defaults.items() if options[key] != value]
+    words += [f"--peer {name}" for name in options.get("peer") or []]
+    words += [f"--scenario {name}" for name in options.get("scenario") or []]
+    return " ".join([*words, "--publish"] if publish else words)
+
+
+def results(kept):
+    options = kept["options"]
+    lines = ["# Beside its rivals", "", f"Written by `{command(kept)}`, {kept['date']}, in {kept['minutes']} minutes.", ""]
+    lines += [f"- Host: {kept['facts']}"]
+    lines += [
+        f"- Each server alone on core {options['cores'][0]} and started afresh for each run, the generator (`corecast-load`) on core "
+        f"{options['cores'][1]}; loopback; receivers sleep in epoll_wait; no compression; TCP_NODELAY and garbage collection as each "
+        f"has them by default. {options['rounds']} rounds of {options['duration']:g} s, ours and the limit {options['pairs']}; medians.",
+        "- \"Ours does\": how many times the other's work, the median over pairs of one round; by the rate, where both servers were at "
+        "least 97 % busy and the generator less than 90 %, otherwise (\"rate VOID\") by the server's CPU for each message. Every "
+        "echo and every delivery was accounted for; what lost, doubled or reordered one is VOID altogether.",
+        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers are given frames as long as "
+        "those of the message protocol. Those of the Pusher protocol are as long as it makes them.",
+        "- \"The limit\" does the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare sends "
+        "(one for each delivery at window 1, one for each socket and turn above), for connecting it answers without reading.",
+        "",
+        "| | what it is | version | how it is started |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {name} | {what} | {version} | `{how}` |" for name, (what, version, how) in kept["peers"].items()]
+    lines += [f"| **{name}** | **COULD NOT BE HAD**: {why} | | |" for name, why in kept["missing"].items()]
+    lines += ["", "![Server CPU beside ours, by scenario](results.svg)", "", "## How many times its rivals' work it does", ""]
+    lines += markdown(*matrix(kept))
+    lines += ["", "## What is to be shown", ""]
+    bars = [[str(b["bar"]), b["what"], b["value"], b["wanted"], "reached" if b["reached"] else "**NOT reached**"] for b in kept["bars"]]
+    lines += markdown(["", "", "", "wanted", ""], bars)
+    for case in kept["results"]:
+        lines += ["", f"## {case['title']}", "", f"`{case['case']}` {' '.join(case['more'])}".strip(), ""]
+        lines += markdown(*rows(case))
+    return "\n".join(lines) + "\n"
+
+
+def brief(kept):
+    """The README's table: rivals down, loads across."""
+    of = {case["case"]: case["runs"] for case in kept["results"]}
+    chosen = [(name, title) for name, title in BRIEF if name in of]
+    head = ["how many times the work of", *(title for _, title in chosen), "bytes of an idle connection"]
+    plain, protocol = of.get("idle-plain", {}), of.get("idle-protocol", {})
+    memory = lambda runs: middle([run for run in runs if sound(run)], "pss_per_connection")
+    ours = [figure(memory(runs.get(OURS, [])), "{:,.0f}") for runs in (plain, protocol)]
+    cells = []
+    for name in ["the limit", *LABELS]:
+        row = [LABELS.get(name, name)]
+        for case, _ in chosen:
+            limit = next(one["limit"] for one in kept["results"] if one["case"] == case)
+            several = of[case].get(limit if name == "the limit" else name, [])
+            value = share(of[case].get(OURS, []), several)[0]
+            form = "{:.2f}" if value and value < 1.5 else "{:.1f}"
+            row.append(figure(value, form) if value else ("VOID" if several else ""))
+        row.append(figure(memory(plain.get(name) or protocol.get(name) or []), "{:,.0f}"))
+        if any(cell not in ("", "-") for cell in row[1:]):
+            cells.append(row)
+    lines = markdown(head, cells)
+    without = ", ".join(kept["missing"])
+    lines += [
+        "",
+        f"An idle connection of ours: {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. One core for the server; "
+        f"by rate where that core was full, otherwise by its CPU; {kept['date'][:10]}, {kept['facts'].split(';')[0]}. "
+        f"Not to be had: {without}. All of it, with host and versions: `benches/peers/RESULTS.md`; again by `{command(kept)}`.",
+    ]
+    return "\n".join(lines)
+
+
+def write(kept, out, publish):
+    """The pages, in `out` or where they are published; gives their paths."""
+    os.makedirs(out, exist_ok=True)
+    folder = HERE if publish else out
+    paths = [os.path.join(folder, "RESULTS.md" if publish else "peers.md"), os.path.join(folder, "results.svg")]
+    for path, text in zip(paths, (results(kept), plot.svg(kept, LABELS))):
+        with open(path, "w") as file:
+            file.write(text)
+    readme = os.path.join(ROOT, "README.md")
+    with open(readme) as file:
+        text = file.read()
+    if publish and BEGIN in text:
+        with open(readme, "w") as file:
+            file.write(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n\n{brief(kept)}\n\n{END}", text, flags=re.DOTALL))
+        paths.append(readme)
+    else:
+        print(f"\n{brief(kept)}")
+    return paths
