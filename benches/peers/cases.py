@@ -110,12 +110,13 @@ def sound(run):
     return all(reason.startswith("as a throughput") for reason in run["void"])
 
 
-def share(mine, others):
-    """How many times the others' work we do, by pairs of one round; and by what: the rate, where all rates count, or CPU."""
+def share(mine, others, rated=False):
+    """How many times the others' work we do, by pairs of one round; and by what: the rate, where all rates count, or CPU.
+    `rated`: the rate was given, and says nothing."""
     pairs = [(a, b) for a, b in zip(mine, others) if sound(a) and sound(b) and cost(a) and cost(b)]
     if not pairs:
         return None, "nothing"
-    if all(full(a) and full(b) for a, b in pairs):
+    if not rated and all(full(a) and full(b) for a, b in pairs):
         return statistics.median(a["per_second"] / b["per_second"] for a, b in pairs), "rate"
     return statistics.median(cost(b) / cost(a) for a, b in pairs), "CPU"
 

@@ -65,17 +65,17 @@ def rows(case):
             texts = [figure(what[0], "{:,.0f}"), figure(what[1], "{:,.0f}"), figure(times[0], "{:.1f}")]
             texts += [figure(what[2], "{:.3%}"), figure(times[1], "{:.1f}")]
         else:
-            texts = load_cells(good, mine, name, several)
+            texts = load_cells(good, mine, name, several, bool(case["more"]))
         void = sum(not full(run) for run in good)
         note = f"rate VOID in {void} of {len(several)}" if void and not case["more"] else ""
         cells.append([name, *texts, (lost(several) + note).strip()])
     return head, cells
 
 
-def load_cells(good, mine, name, several):
+def load_cells(good, mine, name, several, rated):
     user = middle([{"ns": (cost(run) or 0) * run.get("server_user_share", 0)} for run in good if "server_user_share" in run], "ns")
     each = middle([{"ns": cost(run)} for run in good], "ns")
-    times, by = share(mine, several) if name != OURS else (None, "")
+    times, by = share(mine, several, rated) if name != OURS else (None, "")
     late = [middle(good, key, "p99") for key in ("latency_us", "last_us")]
     late[0] = late[0] if late[0] is not None else middle(good, "upgraded_us", "p99")
     return [
@@ -83,7 +83,7 @@ def load_cells(good, mine, name, several):
         figure(each, "{:,.0f}"),
         figure(user, "{:,.0f}"),
         f"{figure(middle(good, 'server_busy'), '{:.0%}')}, {figure(middle(good, 'own_busy'), '{:.0%}')}",
-        *(figure(value, "{:,.0f}") for value in late),
+        *(figure(value or None, "{:,.0f}") for value in late),
         f"{times:.2f} by {by}" if times else "",
     ]
 

@@ -5,6 +5,7 @@
 
 use clap::Parser;
 use mio::net::TcpStream;
+use mio::{Events, Poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
@@ -35,6 +36,17 @@ impl Place {
         let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
         println!("listening on {addr}");
         let _ = io::stdout().flush();
+    }
+}
+
+/// Waits for events. One who looks on (a tracer that attaches, say) interrupts the wait and ends nothing.
+pub fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+    match poll.poll(events, None) {
+        Err(e) if e.kind() == ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        other => other,
     }
 }
 

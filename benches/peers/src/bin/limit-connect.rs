@@ -4,7 +4,7 @@
 //! Nothing is parsed and nothing is kept of a connection but its socket; the client ends it, as with the servers beside this one.
 
 use clap::Parser;
-use corecast_peers::{Place, RECEIVE_BYTES, answer};
+use corecast_peers::{Place, RECEIVE_BYTES, answer, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -35,14 +35,16 @@ fn main() -> io::Result<()> {
     let mut server = Server { conns: Slab::new(), rx: vec![0; RECEIVE_BYTES], prepared: Vec::new() };
     let mut events = Events::with_capacity(1024);
     loop {
-        poll.poll(&mut events, None)?;
+        wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == LISTENER {
                 server.accept(&listener, &poll);
                 continue;
             }
             let id = event.token().0;
-            if server.conns.contains(id) && server.ready(id).is_err() {
+            // Who has left has nothing more to say: no read is needed to learn it.
+            let left = event.is_read_closed() || event.is_error();
+            if server.conns.contains(id) && (left || server.ready(id).is_err()) {
                 // Closing takes it out of the poll.
                 server.conns.remove(id);
             }

@@ -4,7 +4,7 @@
 //! frames go out. A write that the socket does not take whole is remembered as a number of bytes, since all of them are known.
 
 use clap::Parser;
-use corecast_peers::{Place, RECEIVE_BYTES, header, masked_bytes, upgrade};
+use corecast_peers::{Place, RECEIVE_BYTES, header, masked_bytes, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -61,7 +61,7 @@ fn main() -> io::Result<()> {
     };
     let mut events = Events::with_capacity(1024);
     loop {
-        poll.poll(&mut events, None)?;
+        wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == LISTENER {
                 accept(&mut server.conns, &listener, &poll);

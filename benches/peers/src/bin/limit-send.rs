@@ -5,7 +5,7 @@
 //! buffer of its own, in order.
 
 use clap::{Parser, ValueEnum};
-use corecast_peers::{Place, RECEIVE_BYTES, around, header, masked_bytes, upgrade};
+use corecast_peers::{Place, RECEIVE_BYTES, around, header, masked_bytes, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -86,7 +86,7 @@ fn main() -> io::Result<()> {
     };
     let mut events = Events::with_capacity(1024);
     loop {
-        poll.poll(&mut events, None)?;
+        wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == LISTENER {
                 server.accept(&listener, &poll);
