@@ -6,7 +6,7 @@ that this server promises; how two servers compare is said by `share`.
 
 import statistics
 
-from lineup import AGAIN, OURS
+from lineup import AGAIN, BINARY, OURS
 
 PLAIN = ["gin-gorilla", "gin-eventloop", "tungstenite", "fastwebsockets", "bun", "ws"]
 # uWebSockets' code outside the kernel, ns for one echo, by depth: who is no faster must at least need less.
@@ -42,9 +42,9 @@ def echo_cases(options):
         servers = [OURS, "limit-echo", *PLAIN]
         found.append(Case(f"echo-64k-10x{depth}", "echo", title, words, servers, 65536, "limit-echo", 0.92))
     for depth in (1, 16):
-        words = ["--connections", "100", "--depth", str(depth), "--size", "512", "--text"]
-        title = f"echo 512 B as text, 100 connections, {depth} in flight"
-        found.append(Case(f"text-512-100x{depth}", "echo", title, words, [OURS], 512))
+        words = ["--connections", "100", "--depth", str(depth), "--size", "512"]
+        title = f"echo 512 B, 100 connections, {depth} in flight, text beside binary"
+        found.append(Case(f"text-512-100x{depth}", "echo", title, words, [OURS, BINARY], 512, BINARY, 0.97))
     return found
 
 
@@ -73,13 +73,16 @@ def fanout_cases(options):
 
 def idle_cases(options):
     words = ["--connections", str(options.idle), "--steps", str(options.idle // 4), "--settle", str(options.settle)]
-    words += ["--hold", str(options.hold), "--open-timeout", "300"]
+    words += ["--open-timeout", "300", "--hold"]
     of = f"{options.idle:,} idle connections"
+    # As long as pings need to come round; plain connections are asked nothing.
+    pinged, plain = [*words, str(options.hold)], [*words, "5"]
     protocol = [OURS, "centrifugo", "sockudo"]
+    own = [*plain, "--own-channel"]
     return [
-        Case("idle-plain", "idle", f"{of}, plain", words, [OURS, *PLAIN]),
-        Case("idle-protocol", "idle", f"{of}, a token, one channel for all", words, protocol, tokens=True),
-        Case("idle-own", "idle", f"{of}, a token, a channel each", [*words, "--own-channel"], [OURS, "centrifugo"], tokens=True),
+        Case("idle-plain", "idle", f"{of}, plain", plain, [OURS, *PLAIN]),
+        Case("idle-protocol", "idle", f"{of}, a token, one channel for all", pinged, protocol, tokens=True),
+        Case("idle-own", "idle", f"{of}, a token, a channel each", own, [OURS, "centrifugo"], tokens=True),
     ]
 
 
@@ -159,14 +162,8 @@ class Bars:
         for case in cases:
             if case.least and self.has(case.name, OURS, case.limit):
                 value, by = share(self.of[case.name][OURS], self.of[case.name][case.limit])
-                self.at_least(numbers[case.kind], f"{case.title}: share of the limit, by {by}", value, case.least)
-
-    def text(self):
-        for depth in (1, 16):
-            text, binary = f"text-512-100x{depth}", f"echo-512-100x{depth}"
-            if self.has(text, OURS) and self.has(binary, OURS):
-                value, by = share(self.of[text][OURS], self.of[binary][OURS])
-                self.at_least(1, f"echo 512 B, {depth} in flight: text beside binary, by {by}", value, 0.97)
+                beside = "" if case.limit == BINARY else ": share of the limit"
+                self.at_least(numbers[case.kind], f"{case.title}{beside}, by {by}", value, case.least)
 
     def ahead(self, cases):
         for case in cases:
@@ -223,7 +220,6 @@ class Bars:
 def bars(results, cases):
     all_of = Bars(results)
     all_of.limits(cases)
-    all_of.text()
     all_of.ahead(cases)
     all_of.writes()
     all_of.beside()

@@ -16,7 +16,7 @@ import harness
 from harness import CACHE, ROOT
 
 HERE = os.path.join(ROOT, "benches", "peers")
-OURS, AGAIN = "corecast", "corecast (again)"
+OURS, AGAIN, BINARY = "corecast", "corecast (again)", "corecast-binary"
 CENTRIFUGO_MODULE = "github.com/centrifugal/centrifugo/v6"
 SOCKUDO = "5.2.0"
 UNKNOWN = "of unknown version"
@@ -114,7 +114,13 @@ class Ours(Peer):
         return harness.Server(self.name, command, port, admin)
 
     def words(self, case, address, state):
-        return centrifuge(case, address) or super().words(case, address, state)
+        words = centrifuge(case, address) or super().words(case, address, state)
+        return [*words, "--text"] if case.limit == BINARY and self.name == OURS else words
+
+
+class Binary(Ours):
+    name = BINARY
+    what = "the same, for text to stand beside"
 
 
 def config(name, more):
@@ -134,7 +140,7 @@ def centrifuge(case, address):
     if case.kind == "fanout":
         return ["fanout", url, "--channel", CHANNEL, "--size", "64"]
     if case.kind == "idle" and case.tokens:
-        return ["idle", url, "--channel", CHANNEL, "--token-secret-env", "SECRET"]
+        return ["idle", url, "--channel", CHANNEL, "--token-secret-env", "SECRET", "--info-bytes", "0"]
     if case.kind == "connect":
         return ["connect", url]
     return ["idle", f"ws://{address}/echo", "--plain"] if case.kind == "idle" else None
@@ -328,7 +334,7 @@ def everyone():
     bun = Script("bun", "JavaScript: Bun.serve and its topics (uWebSockets inside)", "NODE_ENV=production bun bun.js (benches/peers/js)")
     ws = Script("ws", "JavaScript: `ws` on Node, a loop over a set of sockets", "NODE_ENV=production node ws.js (benches/peers/js)")
     rest = [*go, tungstenite, Fastwebsockets(), bun, ws, Centrifugo(), Sockudo()]
-    return {peer.name: peer for peer in (Ours(), echo, one, many, connect, *rest)}
+    return {peer.name: peer for peer in (Ours(), Binary(), echo, one, many, connect, *rest)}
 
 
 # What is known and cannot be installed by a package's name.

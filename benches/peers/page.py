@@ -117,7 +117,7 @@ def verdicts(bars):
 
 def matrix(kept):
     """How many times each one's work ours does, a row for each scenario."""
-    cases = [case for case in kept["results"] if case["kind"] != "idle" and not case["more"] and len(case["runs"]) > 2]
+    cases = [case for case in kept["results"] if case["kind"] != "idle" and not case["more"] and len(case["runs"]) > 3]
     names = [name for name in LABELS if any(name in case["runs"] for case in cases)]
     lines = []
     for case in cases:
@@ -135,7 +135,7 @@ def matrix(kept):
 
 def command(kept, publish=True):
     """How it was run, but for what is this machine's own."""
-    defaults = {"rounds": 3, "pairs": 5, "duration": 2, "warmup": 0.5, "idle": 19_000, "hold": 30, "settle": 3, "churn": 50_000}
+    defaults = {"rounds": 3, "pairs": 5, "duration": 2, "warmup": 0.5, "idle": 19_000, "hold": 52, "settle": 3, "churn": 50_000}
     options = kept["options"]
     words = ["benches/peers/run"]
     if options.get("quick"):
