@@ -104,7 +104,7 @@ class Ours(Peer):
             raise Missing(f"no corecast in {options.bin}")
 
     def version(self, options):
-        return f"at {harness.commit()}" if options.bin == harness.BIN else "another build"
+        return f"at {harness.commit()}" if options.build else "of another build"
 
     def server(self, case, options, state):
         port, admin, core = harness.free_port(), harness.free_port(), str(options.cores[0])
@@ -331,8 +331,9 @@ def everyone():
     hub = "Go: Gin and gorilla/websocket, two goroutines per connection, a central hub"
     loop = "Go: Gin served by nbio's event loop, no goroutine per connection"
     go = [Go("gin-gorilla", hub, "gorilla/websocket"), Go("gin-eventloop", loop, "lesismal/nbio")]
-    bun = Script("bun", "JavaScript: Bun.serve and its topics (uWebSockets inside)", "NODE_ENV=production bun bun.js (benches/peers/js)")
-    ws = Script("ws", "JavaScript: `ws` on Node, a loop over a set of sockets", "NODE_ENV=production node ws.js (benches/peers/js)")
+    scripts = "NODE_ENV=production {} (benches/peers/js)"
+    bun = Script("bun", "JavaScript: Bun.serve and its topics (uWebSockets inside)", scripts.format("bun bun.js"))
+    ws = Script("ws", "JavaScript: `ws` on Node, a loop over a set of sockets", scripts.format("node ws.js"))
     rest = [*go, tungstenite, Fastwebsockets(), bun, ws, Centrifugo(), Sockudo()]
     return {peer.name: peer for peer in (Ours(), Binary(), echo, one, many, connect, *rest)}
 

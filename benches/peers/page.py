@@ -10,6 +10,17 @@ from harness import ROOT, figure
 from lineup import AGAIN, OURS
 
 HERE = os.path.join(ROOT, "benches", "peers")
+# What may be chosen, and how it is described; a command that is printed names what was chosen otherwise.
+DEFAULTS = {
+    "rounds": (3, "rounds of everyone"),
+    "pairs": (5, "rounds of ours and the limit; 11 where a ratio is near 1"),
+    "duration": (2.0, "seconds measured per run"),
+    "warmup": (0.5, "seconds of load before that"),
+    "idle": (19_000, "idle connections; fewer if files are limited"),
+    "hold": (52.0, "seconds for which idle connections are held that are pinged every 25"),
+    "settle": (3.0, "seconds of silence before memory is read"),
+    "churn": (50_000, "connections that come and go in a run"),
+}
 BEGIN, END = "<!-- written by benches/peers/run --publish -->", "<!-- end -->"
 LABELS = {
     "gin-gorilla": "Gin, gorilla/websocket",
@@ -54,7 +65,8 @@ def rows(case):
     if case["kind"] == "idle":
         head = ["", "bytes each (Pss)", "of it heap and stacks", "times ours", "CPU of all, cores", "times ours", ""]
     else:
-        head = ["", "per second", "server CPU, ns", "outside the kernel", "server, generator busy", "p99, µs", "last p99, µs", "ours does", ""]
+        head = ["", "per second", "server CPU, ns", "outside the kernel", "server, generator busy", "p99, µs", "last p99, µs"]
+        head += ["ours does", ""]
     cells = []
     for name, several in runs.items():
         good = [run for run in several if sound(run)]
@@ -73,7 +85,7 @@ def rows(case):
 
 
 def load_cells(good, mine, name, several, rated):
-    user = middle([{"ns": (cost(run) or 0) * run.get("server_user_share", 0)} for run in good if "server_user_share" in run], "ns")
+    user = middle([{"ns": cost(run) * run["server_user_share"]} for run in good if "server_user_share" in run], "ns")
     each = middle([{"ns": cost(run)} for run in good], "ns")
     times, by = share(mine, several, rated) if name != OURS else (None, "")
     late = [middle(good, key, "p99") for key in ("latency_us", "last_us")]
@@ -133,18 +145,17 @@ def matrix(kept):
     return ["", "the limit", "itself (A/A)", *(LABELS[name] for name in names)], lines
 
 
-def command(kept, publish=True):
+def command(kept):
     """How it was run, but for what is this machine's own."""
-    defaults = {"rounds": 3, "pairs": 5, "duration": 2, "warmup": 0.5, "idle": 19_000, "hold": 52, "settle": 3, "churn": 50_000}
     options = kept["options"]
     words = ["benches/peers/run"]
     if options.get("quick"):
         words.append("--quick")
     else:
-        words += [f"--{key} {options[key]:g}" for key, value in defaults.items() if options[key] != value]
+        words += [f"--{key} {options[key]:g}" for key, (value, _) in DEFAULTS.items() if options[key] != value]
     words += [f"--peer {name}" for name in options.get("peer") or []]
     words += [f"--scenario {name}" for name in options.get("scenario") or []]
-    return " ".join([*words, "--publish"] if publish else words)
+    return " ".join([*words, "--publish"])
 
 
 def results(kept):
@@ -171,7 +182,8 @@ def results(kept):
     lines += ["", "![Server CPU beside ours, by scenario](results.svg)", "", "## How many times its rivals' work it does", ""]
     lines += markdown(*matrix(kept))
     lines += ["", "## What is to be shown", ""]
-    bars = [[str(b["bar"]), b["what"], b["value"], b["wanted"], "reached" if b["reached"] else "**NOT reached**"] for b in kept["bars"]]
+    word = {True: "reached", False: "**NOT reached**"}
+    bars = [[str(bar["bar"]), bar["what"], bar["value"], bar["wanted"], word[bar["reached"]]] for bar in kept["bars"]]
     lines += markdown(["", "", "", "wanted", ""], bars)
     for case in kept["results"]:
         lines += ["", f"## {case['title']}", "", f"`{case['case']}` {' '.join(case['more'])}".strip(), ""]
@@ -223,7 +235,8 @@ def write(kept, out, publish):
         text = file.read()
     if publish and BEGIN in text:
         with open(readme, "w") as file:
-            file.write(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n\n{brief(kept)}\n\n{END}", text, flags=re.DOTALL))
+            table = f"{BEGIN}\n\n{brief(kept)}\n\n{END}"
+            file.write(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: table, text, flags=re.DOTALL))
         paths.append(readme)
     else:
         print(f"\n{brief(kept)}")

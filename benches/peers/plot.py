@@ -8,7 +8,8 @@ from html import escape
 from cases import cost, middle, share, sound
 from lineup import OURS
 
-PANELS = ["echo-512-100x1", "echo-16-100x16", "echo-64k-10x1", "fanout-1000-w1", "fanout-1000-w8", "fanout-10000-w8", "idle-plain", "idle-protocol", "churn"]
+PANELS = ["echo-512-100x1", "echo-16-100x16", "echo-64k-10x1", "fanout-1000-w1", "fanout-1000-w8", "fanout-10000-w8"]
+PANELS += ["idle-plain", "idle-protocol", "churn"]
 COLUMNS, WIDE, BAR, GAP, HEAD, NAMES, VALUES = 3, 370, 11, 6, 34, 138, 92
 STYLE = """
   svg { color-scheme: light dark; font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -28,7 +29,8 @@ def value_of(case, name):
     mine = case["runs"].get(OURS, [])
     if case["kind"] == "idle":
         bytes_each, own = middle(several, "pss_per_connection"), middle(mine, "pss_per_connection")
-        return (bytes_each / own, f"{bytes_each:,.0f} B") if bytes_each and own and bytes_each > 0 else None
+        text = f"{bytes_each / 1000:,.1f} kB" if bytes_each and bytes_each >= 10_000 else f"{bytes_each or 0:,.0f} B"
+        return (bytes_each / own, text) if bytes_each and own and bytes_each > 0 else None
     each = middle([{"ns": cost(run)} for run in several], "ns")
     times = 1.0 if name == OURS else share(mine, case["runs"].get(name, []))[0]
     return (times, f"{each / 1000:,.1f} µs" if each >= 1000 else f"{each:,.0f} ns") if each and times else None
@@ -56,7 +58,8 @@ def panel(case, labels, x, y):
     top = y + HEAD
     for place, (label, kind, value) in enumerate(found):
         at = top + place * (BAR + GAP)
-        lines.append(f'<text x="{x + NAMES - 6}" y="{at + BAR - 1}" text-anchor="end" font-size="11">{escape(label)}</text>')
+        base = at + BAR - 1
+        lines.append(f'<text x="{x + NAMES - 6}" y="{base}" text-anchor="end" font-size="11">{escape(label)}</text>')
         if value is None:
             lines.append(f'<text class="faint" x="{x + NAMES + 4}" y="{at + BAR - 1}" font-size="11">VOID</text>')
             continue
@@ -64,9 +67,11 @@ def panel(case, labels, x, y):
         length = max(1.5, times * unit)
         lines.append(f'<rect class="{kind}" x="{x + NAMES}" y="{at}" width="{length:.1f}" height="{BAR}" rx="2"/>')
         form = f"{times:,.0f}" if times >= 10 else f"{times:.1f}" if times >= 1.5 else f"{times:.2f}"
-        lines.append(f'<text x="{x + NAMES + length + 5:.1f}" y="{at + BAR - 1}" font-size="11">{form}× <tspan class="faint">{text}</tspan></text>')
+        said = f'{form}× <tspan class="faint">{text}</tspan>'
+        lines.append(f'<text x="{x + NAMES + length + 5:.1f}" y="{at + BAR - 1}" font-size="11">{said}</text>')
     bottom = top + len(found) * (BAR + GAP)
-    lines.append(f'<line class="axis" x1="{x + NAMES + unit:.1f}" y1="{top - 3}" x2="{x + NAMES + unit:.1f}" y2="{bottom - 2}"/>')
+    line = x + NAMES + unit
+    lines.append(f'<line class="axis" x1="{line:.1f}" y1="{top - 3}" x2="{line:.1f}" y2="{bottom - 2}"/>')
     return lines
 
 
@@ -76,7 +81,8 @@ def svg(kept, labels):
     tallest = max((len(bars(case, labels)) for case in chosen), default=1)
     tall = HEAD + tallest * (BAR + GAP) + 18
     width, height = COLUMNS * WIDE + 20, 64 + -(-len(chosen) // COLUMNS) * tall
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">']
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">']
     lines += [f"<title>What servers cost beside Corecast</title><style>{STYLE}</style>"]
     lines += [f'<rect class="ground" width="{width}" height="{height}"/>']
     lines += ['<text class="head" x="16" y="24">What the same work costs: shorter is better, the dashed line is Corecast</text>']
