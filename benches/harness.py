@@ -181,7 +181,8 @@ def host():
 
 
 def main(run):
-    """Runs a script's body; what it cannot do ends in one line."""
+    """Runs a script's body; what it cannot do ends in one line. Who ends the script ends its servers too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     try:
         sys.exit(run())
     except RuntimeError as error:

@@ -145,7 +145,9 @@ class Bars:
         self.of = {case["case"]: case["runs"] for case in results}
         self.found = []
 
-    def say(self, number, what, value, wanted, reached, form="{:.2f}"):
+    def say(self, number, what, value, wanted, reached, form=None):
+        # Near a bar of 0.97 the third digit counts.
+        form = form or ("{:.3f}" if value and value < 2 else "{:.1f}")
         text = "-" if value is None else form.format(value)
         good = bool(value is not None and reached)
         self.found.append({"bar": number, "what": what, "value": text, "wanted": wanted, "reached": good})
@@ -180,7 +182,7 @@ class Bars:
             lean = user is not None and user < USER_NS_MOST.get(int(case.words[3]), 0)
             good = all(value >= 1 or (name == "bun" and value >= NOISE and lean) for name, value in beside.items())
             name = min(beside, key=beside.get)
-            what = f"{case.title}: times the work of the best peer ({name}; {user:,.0f} ns outside the kernel)"
+            what = f"{case.title}: times the work of the best peer ({name}; ours {user or 0:,.0f} ns outside the kernel)"
             self.say(1, what, beside[name], "at least 1, or uWebSockets' within noise and fewer ns", good)
 
     def writes(self):

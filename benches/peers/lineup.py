@@ -199,7 +199,7 @@ class Go(Peer):
 class Fastwebsockets(Peer):
     name = "fastwebsockets"
     what = "Rust: fastwebsockets, upgrade by hyper, a task per connection, a broadcast channel"
-    how = "fastwebsockets-peer (benches/peers/rust), one thread"
+    how = "fastwebsockets-peer ADDRESS:PORT (benches/peers/rust), one thread"
     folder = os.path.join(CACHE, "peers", "rust")
 
     def install(self, options):
@@ -274,7 +274,7 @@ class Centrifugo(Peer):
 class Sockudo(Peer):
     name = "sockudo"
     what = "Rust: Sockudo, the Pusher protocol; messages of clients in a private channel"
-    how = "TOKIO_WORKER_THREADS=1 sockudo, settings by the environment, built with the feature `local` only, no rate limits"
+    how = "TOKIO_WORKER_THREADS=1 sockudo, settings by the environment, built with the feature 'local' only, no rate limits"
     program = os.path.join(CACHE, "peers", "sockudo", "bin", "sockudo")
     settings = {
         "TOKIO_WORKER_THREADS": "1",

@@ -161,18 +161,21 @@ def command(kept):
 def results(kept):
     options = kept["options"]
     lines = ["# Beside its rivals", "", f"Written by `{command(kept)}`, {kept['date']}, in {kept['minutes']} minutes.", ""]
-    lines += [f"- Host: {kept['facts']}"]
+    rounds = "1 round" if options["rounds"] == 1 else f"{options['rounds']} rounds"
+    server, generator = options["cores"]
     lines += [
-        f"- Each server alone on core {options['cores'][0]} and started afresh for each run, the generator (`corecast-load`) on core "
-        f"{options['cores'][1]}; loopback; receivers sleep in epoll_wait; no compression; TCP_NODELAY and garbage collection as each "
-        f"has them by default. {options['rounds']} rounds of {options['duration']:g} s, ours and the limit {options['pairs']}; medians.",
-        "- \"Ours does\": how many times the other's work, the median over pairs of one round; by the rate, where both servers were at "
-        "least 97 % busy and the generator less than 90 %, otherwise (\"rate VOID\") by the server's CPU for each message. Every "
-        "echo and every delivery was accounted for; what lost, doubled or reordered one is VOID altogether.",
-        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers are given frames as long as "
-        "those of the message protocol. Those of the Pusher protocol are as long as it makes them.",
-        "- \"The limit\" does the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare sends "
-        "(one for each delivery at window 1, one for each socket and turn above), for connecting it answers without reading.",
+        f"- Host: {kept['facts']}",
+        f"- Each server alone on core {server} and started afresh for each run, the generator (`corecast-load`) on core {generator};",
+        "  loopback; receivers sleep in epoll_wait; no compression; TCP_NODELAY and garbage collection as each has them by",
+        f"  default. {rounds} of {options['duration']:g} s, ours and the limit {options['pairs']}; medians.",
+        "- \"Ours does\": how many times the other's work, the median over pairs of one round; by the rate, where both servers were",
+        "  at least 97 % busy and the generator less than 90 %, otherwise (\"rate VOID\") by the server's CPU for each message. Every",
+        "  echo and every delivery was accounted for; what lost, doubled or reordered one is VOID altogether.",
+        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers are given frames as long",
+        "  as those of the message protocol. Those of the Pusher protocol are as long as it makes them.",
+        "- \"The limit\" does the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare",
+        "  sends (one for each delivery at window 1, one for each socket and turn above), for connecting it answers unread.",
+        "- Pings as each has them by default: ours and Centrifugo's every 25 s, sockudo's every 120 s, plain ones' rarely or never.",
         "",
         "| | what it is | version | how it is started |",
         "|---|---|---|---|",
@@ -208,8 +211,9 @@ def brief(kept):
             value = share(of[case].get(OURS, []), several)[0]
             form = "{:.2f}" if value and value < 1.5 else "{:.1f}"
             row.append(figure(value, form) if value else ("VOID" if several else ""))
-        row.append(figure(memory(plain.get(name) or protocol.get(name) or []), "{:,.0f}"))
-        if any(cell not in ("", "-") for cell in row[1:]):
+        bytes_each = memory(plain.get(name) or protocol.get(name) or [])
+        row.append(figure(bytes_each, "{:,.0f}") if bytes_each else "")
+        if any(row[1:]):
             cells.append(row)
     lines = markdown(head, cells)
     without = ", ".join(kept["missing"])
