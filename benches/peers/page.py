@@ -217,11 +217,12 @@ def brief(kept):
             cells.append(row)
     lines = markdown(head, cells)
     without = ", ".join(kept["missing"])
+    idle = f"An idle connection of ours: {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. "
     lines += [
         "",
-        f"An idle connection of ours: {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. One core for the server; "
-        f"by rate where that core was full, otherwise by its CPU; {kept['date'][:10]}, {kept['facts'].split(';')[0]}. "
-        f"Not to be had: {without}. All of it, with host and versions: `benches/peers/RESULTS.md`; again by `{command(kept)}`.",
+        f"{idle if '-' not in ours else ''}By rate where the server's core was full, otherwise by its CPU for each message;",
+        f"{kept['date'][:10]}, {kept['facts'].split('; load')[0]}. Not to be had: {without}.",
+        f"All of it, with host and versions: `benches/peers/RESULTS.md`; again by `{command(kept)}`.",
     ]
     return "\n".join(lines)
 
