@@ -152,7 +152,7 @@ impl Abuse {
         };
         let pace =
             Pace { total, concurrency: usize::MAX, schedule: Some(Schedule::new(total as f64 / SPREAD_SECONDS)) };
-        let mut crew = run::crew(Control::new(1), vec![(scene, pace)], common)?;
+        let mut crew = run::crew_beside(Control::new(1), vec![(scene, pace)], common)?;
         crew.allow(0, total);
         crew.wait(common.open_timeout, "abusers", |t| (t.ready + t.failed) as usize >= total);
         Ok(Some(Self { crew, counts: [args.half_open, args.never_read] }))

@@ -193,7 +193,9 @@ impl Api {
             }
         }
         io.tally.in_flight -= self.plan.batch as u64;
-        self.figures.came(io.measured_from, since, io.now.saturating_sub(since), 1);
+        let age = io.now.saturating_sub(since);
+        io.took(age, 1);
+        self.figures.came(io.measured_from, since, age, 1);
         self.free.push(id);
         Ok(())
     }
@@ -241,6 +243,7 @@ impl Scene for Api {
             Some(schedule) if running => {
                 schedule.measure(io.measured_from);
                 while schedule.due(io.now) <= io.now {
+                    io.late(schedule.due(io.now));
                     self.due.push_back(schedule.due(io.now));
                     self.figures.sent(io.measured_from, schedule.due(io.now), 1);
                     io.tally.in_flight += self.plan.batch as u64;

@@ -18,6 +18,8 @@ Examples:
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --half-open 10000 --never-read 100
   corecast-load drain ws://127.0.0.1:8000/connection/websocket --connections 19000 --server-pid PID
   corecast-load connect wss://127.0.0.1:8443/connection/websocket --tls-ca cert.pem --tls-resume --close
+  corecast-load fanout ws://127.0.0.1:8000/connection/websocket --rate 500 --out a.json --html a.html
+  corecast-load compare a.json b.json --html both.html
   corecast-load restart ws://127.0.0.1:8000/connection/websocket --key-env KEY \\
       --api http://127.0.0.1:9000/api --api http://127.0.0.1:9001/api
 
@@ -54,6 +56,10 @@ pub enum Command {
     Drain(Drain),
     /// A server that is replaced: newcomers at a rate, subscribers that check every number, publications over the API of both
     Restart(Restart),
+    /// A run that --out wrote, as a table or a page
+    Report(crate::show::args::Report),
+    /// Runs that --out wrote beside one another: what differs, ratios, which is better
+    Compare(crate::show::args::Compare),
     /// A certificate and its key for localhost, for a server that is to be measured over TLS
     Certificate(Certificate),
 }

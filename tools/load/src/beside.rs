@@ -57,7 +57,7 @@ impl Beside {
         scene.publish(&[args.beside_subscribers as u32]);
         let total = args.beside_subscribers + 1;
         let pace = Pace { total, concurrency: common.concurrency, schedule: None };
-        let mut crew = run::crew(control, vec![(scene, pace)], common)?;
+        let mut crew = run::crew_beside(control, vec![(scene, pace)], common)?;
         crew.allow(0, total);
         crew.wait(common.open_timeout, "others", |t| (t.ready + t.failed) as usize >= total);
         let opened = crew.tally().ready as usize == total;
@@ -88,7 +88,7 @@ impl Beside {
         if !self.opened {
             report.void("the others could not all be connected".into());
         }
-        run::endings(report, &ended, true);
+        run::faults(report, &ended, true);
         run::judge(report, self.plan.slots.missing(), &ended.harvest);
         report.latency("beside_calm_us", "others, before", &ended.harvest.histogram("calm"));
         report.latency("beside_us", "others, meanwhile", &ended.harvest.all_steps());

@@ -110,7 +110,7 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
         report.void(format!("{closed} connections were ended by the server"));
     }
     report.counters(&whole, received);
-    Ok(report.finish(args.common.json))
+    Ok(report.finish(&args.common))
 }
 
 /// Memory at each count, and what a connection costs between the first and the last.
@@ -173,7 +173,7 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
     let window =
         Window { before, after, spent: spent(&sample, &last), has_server: watch.pid.is_some(), spin: args.common.spin };
     let ended = crew.finish()?;
-    Ok(storm_report(args, &window, &ended, all).finish(args.common.json))
+    Ok(storm_report(args, &window, &ended, all).finish(&args.common))
 }
 
 fn storm_report(args: &args::Connect, window: &Window, ended: &Ended<Greet>, all: bool) -> Report {

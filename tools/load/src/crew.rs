@@ -1,16 +1,23 @@
 //! The workers together, and the coordinator's view of them.
 //!
 //! Plan: `Crew::start` runs one thread per worker; the coordinator allows connections, moves the phase, reads the tallies and
-//! shows progress once a second; `finish` gives the scenes back. What is shared is `Control`: a phase, how many connections
-//! may be begun, and one board per worker.
+//! shows progress; `finish` gives the scenes back. What is shared is `Control`: a phase, how many connections may be begun, and
+//! one seat per worker with a board of what it counted and the seconds that nobody fetched yet.
 
 use crate::clock::{SECOND, now};
 use crate::engine::{Ending, Engine, Io, Pace, Scene};
 use crate::harvest::Harvest;
+use crate::links::Openings;
 use crate::net;
+use crate::pulse::{Second, Seconds};
+use crate::server::Watch;
+use crate::show::live::{Mode, State, View};
 use crate::tally::{Board, Tally};
+use crate::timeline::{Timeline, Watcher};
+use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
@@ -42,11 +49,15 @@ struct Seat {
     tid: AtomicU32,
     /// What was measured until the last pause.
     harvest: Mutex<Option<Harvest>>,
+    seconds: Mutex<Vec<Second>>,
+    errors: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Shared by coordinator and workers.
 #[derive(Debug)]
 pub struct Control {
+    /// Where seconds are counted from.
+    origin: u64,
     phase: AtomicU8,
     /// When the measured time began; 0: it has not.
     measured_from: AtomicU64,
@@ -61,7 +72,12 @@ impl Control {
     pub fn new(workers: usize) -> Arc<Self> {
         let seats = (0..workers).map(|_| Seat::default()).collect();
         let [measured_from, rate] = [AtomicU64::new(0), AtomicU64::new(0)];
-        Arc::new(Self { phase: AtomicU8::new(0), measured_from, rate, seats, broken: AtomicBool::new(false) })
+        let phase = AtomicU8::new(0);
+        Arc::new(Self { origin: now(), phase, measured_from, rate, seats, broken: AtomicBool::new(false) })
+    }
+
+    pub fn origin(&self) -> u64 {
+        self.origin
     }
 
     pub fn phase(&self) -> Phase {
@@ -89,6 +105,47 @@ impl Control {
 
     pub fn show(&self, worker: usize, tally: &Tally) {
         self.seats[worker].board.show(tally);
+    }
+
+    /// A worker's seconds that are over, and its errors if there are new ones.
+    pub fn tell(&self, worker: usize, io: &mut Io) {
+        let seat = &self.seats[worker];
+        if !io.pulse.done.is_empty() {
+            seat.seconds.lock().expect("no holder panics: it only appends").append(&mut io.pulse.done);
+        }
+        if io.tally.failed + io.tally.closed > io.faults_told {
+            io.faults_told = io.tally.failed + io.tally.closed;
+            seat.errors.lock().expect("no holder panics: it only copies").clone_from(&io.errors);
+        }
+    }
+
+    fn take_seconds(&self, into: &mut Seconds) {
+        for seat in &self.seats {
+            into.add(std::mem::take(&mut *seat.seconds.lock().expect("no holder panics: it only appends")));
+        }
+    }
+
+    /// Failures by kind until now.
+    fn errors(&self) -> BTreeMap<String, u64> {
+        let mut sum = BTreeMap::new();
+        for seat in &self.seats {
+            let errors = seat.errors.lock().expect("no holder panics: it only copies");
+            errors.iter().for_each(|(why, n)| *sum.entry(why.clone()).or_default() += n);
+        }
+        sum
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.seats.iter().fold(Tally::default(), |sum, seat| sum.plus(&seat.board.read()))
+    }
+
+    /// Nanoseconds on a processor, per worker.
+    pub fn cpu(&self) -> Vec<u64> {
+        let run_time = |seat: &Seat| {
+            let tid = seat.tid.load(Relaxed);
+            crate::server::run_time(&format!("/proc/self/task/{tid}/schedstat"))
+        };
+        self.seats.iter().map(run_time).collect()
     }
 
     pub fn set_waker(&self, worker: usize, waker: mio::Waker) {
@@ -123,26 +180,45 @@ pub struct Ended<S> {
     pub endings: Vec<Ending>,
     /// TLS hand-shakes that were full, and that took a session up again.
     pub handshakes: [u64; 2],
+    pub openings: Openings,
+    /// How late messages and connections left, against when they should have.
+    pub lag: Histogram<u64>,
+    /// The whole course of time; of a crew that is watched.
+    pub timeline: Option<Timeline>,
+    /// Where the first connection went.
+    pub peer: Option<SocketAddr>,
+}
+
+/// What a crew is run with.
+#[derive(Clone, Debug, Default)]
+pub struct Means {
+    /// Cores to pin the workers to, in turn.
+    pub cores: Vec<usize>,
+    pub spin: bool,
+    pub mode: Mode,
+    /// The server that is looked at every second, if the crew is the one that the run is about.
+    pub watch: Option<Watch>,
 }
 
 pub struct Crew<S> {
     pub control: Arc<Control>,
     threads: Vec<JoinHandle<io::Result<(S, Harvest, Io)>>>,
-    progress: Option<Progress>,
+    view: View,
+    seconds: Seconds,
+    phases: Vec<(&'static str, u64)>,
+    watcher: Option<Watcher>,
+    peer: Option<SocketAddr>,
 }
 
 impl<S: Scene + 'static> Crew<S> {
     /// Starts one worker per scene; none begins a connection before `allow`.
-    pub fn start(
-        control: Arc<Control>,
-        scenes: Vec<(S, Pace)>,
-        cores: &[usize],
-        spin: bool,
-        quiet: bool,
-    ) -> io::Result<Self> {
+    pub fn start(control: Arc<Control>, scenes: Vec<(S, Pace)>, means: &Means) -> io::Result<Self> {
+        let Means { cores, spin, mode, watch } = means;
+        let peer = scenes.iter().find(|(_, pace)| pace.total > 0).map(|(scene, _)| scene.target(0).0.addr);
+        let watcher = watch.clone().map(|watch| Watcher::start(control.clone(), watch)).transpose()?;
         let mut threads = Vec::new();
         for (worker, (mut scene, pace)) in scenes.into_iter().enumerate() {
-            let engine = Engine::new(control.clone(), worker, pace, spin)?;
+            let engine = Engine::new(control.clone(), worker, pace, *spin)?;
             let control = control.clone();
             let core = (!cores.is_empty()).then(|| cores[worker % cores.len()]);
             let body = move || {
@@ -159,7 +235,8 @@ impl<S: Scene + 'static> Crew<S> {
             };
             threads.push(std::thread::Builder::new().name(format!("load-{worker}")).spawn(body)?);
         }
-        Ok(Self { control, threads, progress: (!quiet).then(Progress::default) })
+        let (view, seconds, phases) = (View::new(*mode), Seconds::default(), vec![("opening", control.origin())]);
+        Ok(Self { control, threads, view, seconds, phases, watcher, peer })
     }
 
     /// Lets every worker begin connections until it has `total`.
@@ -179,37 +256,60 @@ impl<S: Scene + 'static> Crew<S> {
     }
 
     pub fn tally(&self) -> Tally {
-        self.control.seats.iter().fold(Tally::default(), |sum, seat| sum.plus(&seat.board.read()))
+        self.control.tally()
     }
 
     pub fn totals(&self) -> Totals {
-        let cpu = self.control.seats.iter().map(|seat| {
-            let tid = seat.tid.load(Relaxed);
-            crate::server::run_time(&format!("/proc/self/task/{tid}/schedstat"))
-        });
-        Totals { at: now(), cpu: cpu.collect(), tally: self.tally() }
+        Totals { at: now(), cpu: self.control.cpu(), tally: self.tally() }
     }
 
     /// Waits until `done` says so or the deadline is over, showing progress; true if done.
-    pub fn wait(&mut self, seconds: f64, what: &str, mut done: impl FnMut(&Tally) -> bool) -> bool {
-        let end = now().saturating_add((seconds * SECOND as f64) as u64);
-        loop {
+    pub fn wait(&mut self, seconds: f64, what: &'static str, mut done: impl FnMut(&Tally) -> bool) -> bool {
+        let begin = now();
+        let end = begin.saturating_add((seconds * SECOND as f64) as u64);
+        if self.phases.last().is_some_and(|(name, _)| *name != what) {
+            self.phases.push((what, begin));
+        }
+        self.view.enter(what);
+        let answer = loop {
             let tally = self.tally();
             if done(&tally) {
-                return true;
+                break true;
             }
             if now() >= end || self.control.broken.load(Relaxed) {
-                return false;
+                break false;
             }
-            if let Some(progress) = &mut self.progress {
-                progress.tick(what, &tally);
-            }
+            self.show(&tally, begin, end);
             sleep(Duration::from_nanos((end - now().min(end)).min(SECOND / 50)));
+        };
+        self.view.leave(&self.tally());
+        answer
+    }
+
+    fn show(&mut self, tally: &Tally, begin: u64, end: u64) {
+        let at = now();
+        if !self.view.is_due(at) {
+            return;
         }
+        self.control.take_seconds(&mut self.seconds);
+        // The last one that is over for all workers.
+        let last = ((at - self.control.origin) / SECOND).checked_sub(1).and_then(|index| self.seconds.get(index));
+        let wanted: u64 = self.control.seats.iter().map(|seat| seat.allowed.load(Relaxed) as u64).sum();
+        let begun = tally.ready + tally.failed;
+        let part = |done: u64, of: u64| Some(done as f64 / of.max(1) as f64);
+        let share = match self.control.phase() {
+            Phase::Drain | Phase::Stop => None,
+            _ if begun < wanted => part(begun, wanted),
+            _ if end == u64::MAX => None,
+            _ => part(at - begin, end - begin),
+        };
+        let latency = last.map(|second| &second.latency);
+        self.view.draw(&State { at, tally, share, latency, errors: &self.control.errors() });
     }
 
     /// Stops all workers and takes back what they hold.
-    pub fn finish(self) -> io::Result<Ended<S>> {
+    pub fn finish(mut self) -> io::Result<Ended<S>> {
+        let looks = self.watcher.take().map(Watcher::end);
         self.set_phase(Phase::Stop);
         let mut ended = Ended {
             scenes: Vec::new(),
@@ -218,52 +318,26 @@ impl<S: Scene + 'static> Crew<S> {
             errors: BTreeMap::new(),
             endings: Vec::new(),
             handshakes: [0; 2],
+            openings: Openings::default(),
+            lag: crate::report::histogram(),
+            timeline: None,
+            peer: self.peer,
         };
         for thread in self.threads {
             let (scene, harvest, io) = thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
             ended.scenes.push(scene);
             ended.harvest.add(harvest);
             ended.endings.extend(io.endings);
+            ended.openings.add(&io.openings);
+            // The histograms have the same bounds, so adding cannot fail.
+            let _ = ended.lag.add(&io.lag);
             (0..2).for_each(|kind| ended.handshakes[kind] += io.handshakes[kind]);
             io.closes.iter().for_each(|(code, n)| *ended.closes.entry(*code).or_default() += n);
             io.errors.iter().for_each(|(why, n)| *ended.errors.entry(why.clone()).or_default() += n);
         }
+        self.control.take_seconds(&mut self.seconds);
+        let (origin, phases, seconds) = (self.control.origin, self.phases, self.seconds);
+        ended.timeline = looks.map(|(begin, looks)| Timeline { begin, origin, phases, looks, seconds });
         Ok(ended)
-    }
-}
-
-/// One line a second, to stderr.
-#[derive(Debug, Default)]
-struct Progress {
-    begun: u64,
-    next: u64,
-    last: Tally,
-    last_at: u64,
-}
-
-impl Progress {
-    fn tick(&mut self, what: &str, tally: &Tally) {
-        let at = now();
-        if self.begun == 0 {
-            (self.begun, self.next, self.last_at, self.last) = (at, at + SECOND, at, *tally);
-        }
-        if at < self.next {
-            return;
-        }
-        let seconds = (at - self.last_at) as f64 / SECOND as f64;
-        let delta = tally.since(&self.last);
-        let open = tally.ready - tally.closed;
-        let mut line = format!("{:>4} s  {what:<8} {open} open", (at - self.begun) / SECOND);
-        if delta.received + delta.sent > 0 {
-            let rate = |n: u64| (n as f64 / seconds) as u64;
-            line += &format!(", {}/s in, {}/s out", rate(delta.received), rate(delta.sent));
-        }
-        for (name, n) in [("failed", tally.failed), ("closed", tally.closed), ("faults", tally.faults)] {
-            if n > 0 {
-                line += &format!(", {n} {name}");
-            }
-        }
-        let _ = writeln!(io::stderr(), "{line}");
-        (self.next, self.last_at, self.last) = (self.next + SECOND, at, *tally);
     }
 }

@@ -72,7 +72,7 @@ pub fn run(args: &args::Drain) -> Result<u8, Refusal> {
     if !all_gone {
         report.void(format!("{} connections were not closed in time", opened - ended.endings.len() as u64));
     }
-    Ok(report.finish(args.common.json))
+    Ok(report.finish(&args.common))
 }
 
 fn tell(report: &mut Report, endings: &[Ending], told: u64) {

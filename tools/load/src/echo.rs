@@ -125,14 +125,14 @@ impl Echo {
         for i in 0..n as u32 {
             let stamp = stamps[conn.received.wrapping_add(i) as usize % self.window];
             if stamp != run_stamp && run > 0 {
-                self.figures.came(io.measured_from, run_stamp, io.now.saturating_sub(run_stamp), run);
+                record(&mut self.figures, io, run_stamp, run);
                 run = 0;
             }
             run_stamp = stamp;
             run += 1;
         }
         if run > 0 {
-            self.figures.came(io.measured_from, run_stamp, io.now.saturating_sub(run_stamp), run);
+            record(&mut self.figures, io, run_stamp, run);
         }
         conn.received = conn.received.wrapping_add(n as u32);
         io.tally.received += n as u64;
@@ -170,6 +170,7 @@ impl Echo {
         while schedule.due(io.now) <= io.now {
             let (at, count) = (schedule.due(io.now), schedule.advance());
             let id = self.order[(count % self.order.len() as u64) as usize];
+            io.late(at);
             io.tally.in_flight += 1;
             self.figures.sent(io.measured_from, at, 1);
             self.conns[id].owed.push_back(at);
@@ -209,6 +210,13 @@ impl Echo {
         self.conns[id].left = header.total() - here;
         Ok((here, usize::from(here == header.total())))
     }
+}
+
+/// `n` echoes of messages that left, or should have left, at `stamp`.
+fn record(figures: &mut Figures, io: &mut Io, stamp: u64, n: u64) {
+    let age = io.now.saturating_sub(stamp);
+    io.took(age, n);
+    figures.came(io.measured_from, stamp, age, n);
 }
 
 /// Writes the low digits of `seq` (as many as fit) over the masked payload's beginning.

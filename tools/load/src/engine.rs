@@ -86,7 +86,7 @@ impl Engine {
 
     /// Runs until the coordinator says stop, then gives what was counted.
     pub fn run<S: Scene>(mut self, scene: &mut S) -> io::Result<Io> {
-        let mut io = Io::new(self.pace.total, now());
+        let mut io = Io::new(self.pace.total, self.control.origin(), now());
         let mut events = Events::with_capacity(EVENTS);
         let mut due = Some(io.now);
         loop {
@@ -112,9 +112,14 @@ impl Engine {
             }
             let phase = self.control.phase();
             if phase == Phase::Stop {
+                io.pulse.end(io.now);
+                self.control.tell(self.worker, &mut io);
                 self.control.show(self.worker, &io.tally);
                 return Ok(io);
             }
+            io.counts = !matches!(phase, Phase::Warm | Phase::Drain | Phase::Pause);
+            io.pulse.turn(io.now);
+            self.control.tell(self.worker, &mut io);
             let opening = self.open_more(&mut io, scene)?;
             (io.measured_from, io.rate) = (self.control.measured_from(), self.control.rate());
             let scene_due = scene.turn(&mut io, phase);
@@ -169,6 +174,7 @@ impl Engine {
                 }
                 schedule.advance();
                 io.born[id] = at;
+                io.late(at);
             }
             self.begun += 1;
             self.begin(io, scene, id)?;
@@ -243,6 +249,7 @@ impl Engine {
         let Some(link) = io.links[id].as_mut() else { return };
         if request.is_empty() {
             link.stage = Stage::Greeting;
+            io.upgraded(id);
             return scene.opened(io, id);
         }
         link.stage = Stage::Upgrading;
@@ -301,6 +308,7 @@ impl Engine {
         {
             link.stage = Stage::Greeting;
             at = head;
+            io.upgraded(id);
             scene.opened(io, id);
         }
         if io.links[id].as_ref().is_some_and(|link| link.stage >= Stage::Greeting) && at < len {

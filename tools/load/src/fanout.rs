@@ -12,6 +12,7 @@ use crate::crew::{Control, Phase};
 use crate::dialect::{self, Dialect, Note};
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault, Header};
+use crate::greet::arrived;
 use crate::harvest::{Figures, Harvest};
 use crate::lasts::Lasts;
 use crate::net::Target;
@@ -236,6 +237,7 @@ impl Fanout {
         }
         let ready_by = self.plan.dialect.ready_by(id < self.subscribers);
         for note in dialect::notes(message)? {
+            arrived(io, id, &note);
             match note {
                 Note::Ping => io.send_frame(id, self.plan.opcode, b"{}"),
                 Note::Reply(reply) if Some(reply) == ready_by => io.ready(id),
@@ -257,6 +259,7 @@ impl Fanout {
             let n = take(&mut self.counts[usize::from(slot)]);
             let time = self.plan.apart.map_or(time, |apart| time.saturating_add_signed(apart.ahead));
             let age = io.now.saturating_sub(time);
+            io.took(age, u64::from(n));
             let measured = self.figures.came(io.measured_from, time, age, u64::from(n));
             if !measured {
                 self.calm.saturating_record_n(age, u64::from(n));
@@ -316,6 +319,7 @@ impl Press {
             schedule.measure(io.measured_from);
             while schedule.due(io.now) <= io.now {
                 let (at, channel) = (schedule.due(io.now), schedule.advance() as usize % self.issuer.channels());
+                io.late(at);
                 figures.sent(io.measured_from, at, 1);
                 self.set(plan, io, channel, at);
             }

@@ -4,7 +4,7 @@
 //! Invariant: each connection is counted once as open or failed; only what its server sends ends it early.
 
 use crate::crew::Phase;
-use crate::dialect::{self, Dialect, Note};
+use crate::dialect::{self, CONNECT_ID, Dialect, Note, SUBSCRIBE_ID};
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault};
 use crate::harvest::{Figures, Harvest};
@@ -69,6 +69,7 @@ impl Greet {
         self.ready.saturating_record(age);
         self.figures.sent(io.opened_from, born, 1);
         self.figures.came(io.opened_from, born, age, 1);
+        io.took(age, 1);
         io.ready(id);
         if self.plan.close {
             io.cut(id);
@@ -81,6 +82,7 @@ impl Greet {
             return Ok(());
         }
         for note in dialect::notes(body)? {
+            arrived(io, id, &note);
             match note {
                 Note::Ping => {
                     self.pings += 1;
@@ -92,6 +94,15 @@ impl Greet {
             }
         }
         Ok(())
+    }
+}
+
+/// Notes when the commands of a greeting are answered.
+pub fn arrived(io: &mut Io, id: usize, note: &Note) {
+    match note {
+        Note::Reply(CONNECT_ID) if !io.is_ready(id) => io.connected(id),
+        Note::Reply(SUBSCRIBE_ID) if !io.is_ready(id) => io.subscribed(id),
+        _ => {}
     }
 }
 

@@ -7,9 +7,12 @@
 
 use crate::frame::{self, Fault, Header};
 use crate::net;
+use crate::pulse::{self, Pulse};
+use crate::report::histogram;
 use crate::squeeze::{self, Deflate, Inflater};
 use crate::tally::Tally;
 use crate::wire::Wire;
+use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
@@ -42,6 +45,39 @@ pub struct Ending {
     pub code: u16,
 }
 
+/// How long connections took to come to life, over a whole run.
+#[derive(Clone, Debug)]
+pub struct Openings {
+    /// From the (intended) beginning to the answered upgrade.
+    pub upgraded: Histogram<u64>,
+    /// From the upgrade, with which the greeting leaves, to the answers to `connect` and to `subscribe`, where there are such.
+    pub connected: Histogram<u64>,
+    pub subscribed: Histogram<u64>,
+    /// From the (intended) beginning to the greeting's end.
+    pub ready: Histogram<u64>,
+}
+
+impl Default for Openings {
+    fn default() -> Self {
+        Self { upgraded: histogram(), connected: histogram(), subscribed: histogram(), ready: histogram() }
+    }
+}
+
+impl Openings {
+    pub fn add(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.upgraded, &other.upgraded),
+            (&mut self.connected, &other.connected),
+            (&mut self.subscribed, &other.subscribed),
+            (&mut self.ready, &other.ready),
+        ];
+        for (sum, one) in pairs {
+            // The histograms have the same bounds, so adding cannot fail.
+            let _ = sum.add(one);
+        }
+    }
+}
+
 /// The hands of a scene.
 #[derive(Debug)]
 pub struct Io {
@@ -61,8 +97,17 @@ pub struct Io {
     pub endings: Vec<Ending>,
     /// Connections that never became ready, or that we ended for a fault of the server, by reason.
     pub errors: BTreeMap<String, u64>,
-    /// When each connection was begun (or, at a rate, should have been).
+    /// When each connection was begun (or, at a rate, should have been), and when its upgrade was answered.
     pub born: Vec<u64>,
+    upgraded: Vec<u64>,
+    pub openings: Openings,
+    /// Latency and own lag, second by second; and the lag over all time that counts.
+    pub pulse: Pulse,
+    pub lag: Histogram<u64>,
+    /// It is no warm-up, and nothing is being waited for.
+    pub counts: bool,
+    /// Failures and ends that the coordinator knows of.
+    pub faults_told: u64,
     /// How many are on their way.
     pub opening: usize,
     /// What connections ask for, and what inflates where contexts begin anew.
@@ -78,8 +123,8 @@ pub struct Io {
 }
 
 impl Io {
-    /// For connections `0..total`, none of which is begun.
-    pub fn new(total: usize, now: u64) -> Self {
+    /// For connections `0..total`, none of which is begun; seconds are counted from `origin`.
+    pub fn new(total: usize, origin: u64, now: u64) -> Self {
         Self {
             links: (0..total).map(|_| None).collect(),
             now,
@@ -91,6 +136,12 @@ impl Io {
             endings: Vec::new(),
             errors: BTreeMap::new(),
             born: vec![0; total],
+            upgraded: vec![0; total],
+            openings: Openings::default(),
+            pulse: Pulse::new(origin),
+            lag: histogram(),
+            counts: true,
+            faults_told: 0,
             opening: 0,
             deflate: Deflate::Off,
             inflater: Inflater::new(),
@@ -135,7 +186,40 @@ impl Io {
             link.stage = Stage::Ready;
             self.tally.ready += 1;
             self.opening -= 1;
+            self.openings.ready.saturating_record(self.now.saturating_sub(self.born[id]));
         }
+    }
+
+    /// `n` messages that took `age` nanoseconds, for the course of time.
+    #[inline]
+    pub fn took(&mut self, age: u64, n: u64) {
+        self.pulse.took(self.now, age, n);
+    }
+
+    /// What should leave at `at` leaves now: how much later that is, is this tool's own doing.
+    #[inline]
+    pub fn late(&mut self, at: u64) {
+        let (now, age) = pulse::lag(at);
+        self.pulse.late(now, age);
+        if self.counts {
+            self.lag.saturating_record(age);
+        }
+    }
+
+    /// The upgrade was answered, or the connection stands where it wants none.
+    pub fn upgraded(&mut self, id: usize) {
+        self.upgraded[id] = self.now;
+        self.openings.upgraded.saturating_record(self.now.saturating_sub(self.born[id]));
+    }
+
+    /// `connect` was answered.
+    pub fn connected(&mut self, id: usize) {
+        self.openings.connected.saturating_record(self.now.saturating_sub(self.upgraded[id]));
+    }
+
+    /// `subscribe` was answered.
+    pub fn subscribed(&mut self, id: usize) {
+        self.openings.subscribed.saturating_record(self.now.saturating_sub(self.upgraded[id]));
     }
 
     /// Lets the kernel acknowledge every second segment, as for a client that also talks. A socket that only ever reads would

@@ -27,20 +27,24 @@ mod frame;
 mod greet;
 mod harvest;
 mod herald;
+mod host;
 mod lasts;
 mod links;
 mod net;
 mod options;
 mod payload;
+mod pulse;
 mod rate;
 mod report;
 mod restart;
 mod run;
 mod server;
+mod show;
 mod squeeze;
 mod storm;
 mod strain;
 mod tally;
+mod timeline;
 mod token;
 mod window;
 mod wire;
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
         args::Command::Publish(args) => strain::run_publish(&args),
         args::Command::Drain(args) => drain::run(&args),
         args::Command::Restart(args) => restart::run(&args),
+        args::Command::Report(args) => show::args::report(&args),
+        args::Command::Compare(args) => show::args::compare(&args),
         args::Command::Certificate(args) => certificate::run(&args),
     };
     match result {

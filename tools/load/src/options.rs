@@ -32,9 +32,41 @@ pub struct Common {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub files: Files,
     /// No progress on stderr
     #[arg(long)]
     pub quiet: bool,
+    /// Draw progress in place on stderr even where it is no terminal, instead of a line a second
+    #[arg(long, conflicts_with = "quiet")]
+    pub live: bool,
+}
+
+/// Files that a whole report goes to. With one of these the server's counters are read every second.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Files {
+    /// Write everything (figures, the course of time, percentile curves, the host) as JSON, for `report` and `compare`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<String>,
+    /// Write a page with plots, whole in one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<String>,
+}
+
+impl Files {
+    /// Whether anything is to be written.
+    pub fn any(&self) -> bool {
+        self.out.is_some() || self.html.is_some()
+    }
+
+    /// Refuses files that cannot be written, before a run and not after it.
+    pub fn check(&self) -> Result<(), String> {
+        for path in self.out.iter().chain(&self.html) {
+            let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+            opened.map_err(|e| format!("{path} cannot be written: {e}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// How connections are spoken with.

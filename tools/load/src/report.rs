@@ -1,15 +1,31 @@
-//! What a run found, as a table for people and as one JSON object for programs, and the verdict.
+//! What a run found: figures, latencies, the course of time, warnings and the verdict; and where all that goes.
+//!
+//! Plan: the course of a subcommand puts in what it knows; `finish` makes one object of it and hands that to whoever shows it
+//! (`show::table`, `show::page`), a file, or standard output. A row belongs to a group by how its label begins.
 
 use crate::crew::Totals;
+use crate::host;
+use crate::links::Openings;
+use crate::options::Common;
 use crate::server::Spent;
+use crate::show;
 use crate::tally::Tally;
+use crate::timeline::Timeline;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
+use std::net::SocketAddr;
 
+/// The form of the object. It rises when a field changes its meaning or goes; new ones may come without.
+pub const SCHEMA: u64 = 1;
 /// A server's core below this was not what limited the throughput.
 const SERVER_BUSY_MIN: f64 = 0.97;
 /// A generator's thread at or above this may have limited it.
 const GENERATOR_BUSY_MAX: f64 = 0.90;
+/// Own lag above this share of a latency, both at p99, is what was measured; below so many microseconds nobody minds.
+const LAG_SHARE_MAX: f64 = 0.5;
+const LAG_MICROS_MIN: f64 = 200.0;
+/// Points of a percentile curve in each factor of ten.
+const CURVE_POINTS: usize = 12;
 
 /// Nanoseconds, 100 ns to 100 s, three digits.
 pub fn histogram() -> Histogram<u64> {
@@ -47,17 +63,48 @@ impl Window {
     }
 }
 
+/// Where a report goes.
+#[derive(Clone, Debug, Default)]
+pub struct Outlet {
+    /// The figures as one object to standard output, instead of a table.
+    pub json: bool,
+    /// Files for all there is, and for a page of it.
+    pub out: Option<String>,
+    pub html: Option<String>,
+}
+
+impl From<bool> for Outlet {
+    fn from(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+}
+
+impl From<&Common> for Outlet {
+    fn from(common: &Common) -> Self {
+        Self { json: common.json, out: common.files.out.clone(), html: common.files.html.clone() }
+    }
+}
+
 /// The findings of one run.
 #[derive(Debug, Default)]
 pub struct Report {
     json: Map<String, Value>,
+    /// Label and text, in the order in which they came.
     rows: Vec<(String, String)>,
+    /// Keys of latencies, their labels and their curves.
+    curves: Vec<Value>,
     void: Vec<String>,
+    warnings: Vec<String>,
+    timeline: Option<Timeline>,
+    peer: Option<SocketAddr>,
+    /// When the measured time began and ended, if only a part of the run is measured.
+    measured: Option<(u64, u64)>,
 }
 
 impl Report {
     pub fn new(kind: &str) -> Self {
         let mut report = Self::default();
+        report.set("schema", json!(SCHEMA));
         report.set("kind", json!(kind));
         report
     }
@@ -73,7 +120,7 @@ impl Report {
     /// A number in both: the key says its unit, the row says it in words.
     pub fn number(&mut self, key: &str, value: f64, label: &str, unit: &str) {
         self.set(key, json!(round(value)));
-        self.row(label, format!("{} {unit}", human(value)));
+        self.row(label, format!("{} {unit}", human(value)).trim_end().into());
     }
 
     /// A count in both.
@@ -87,6 +134,12 @@ impl Report {
         self.void.push(reason);
     }
 
+    /// The run counts, and this must be known of it.
+    pub fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    /// Percentiles in microseconds: figures and a curve. One that nothing was recorded in is a figure only.
     pub fn latency(&mut self, key: &str, label: &str, histogram: &Histogram<u64>) {
         let at = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
         let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(at);
@@ -97,8 +150,34 @@ impl Report {
             json!({"p50": round(p50), "p90": round(p90), "p99": round(p99), "p99.9": round(p999), "max": round(max),
                 "count": count}),
         );
-        let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(human);
-        self.row(label, format!("p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p999}   max {max}  µs"));
+        self.curves.push(json!({"key": key, "label": label, "points": curve(histogram)}));
+    }
+
+    /// How long connections took, where the scene does not say it itself.
+    pub fn openings(&mut self, openings: &Openings) {
+        let named = [
+            ("upgraded_us", "from connect to upgrade", &openings.upgraded),
+            ("connected_us", "connect command to its reply", &openings.connected),
+            ("subscribed_us", "subscribe command to its reply", &openings.subscribed),
+            ("ready_us", "from connect to ready", &openings.ready),
+        ];
+        for (key, label, histogram) in named {
+            if !self.json.contains_key(key) && !histogram.is_empty() {
+                self.latency(key, label, histogram);
+            }
+        }
+    }
+
+    /// How late this tool was itself.
+    pub fn lag(&mut self, lag: &Histogram<u64>) {
+        if !lag.is_empty() {
+            self.latency("own_lag_us", "own lag behind the schedule", lag);
+        }
+    }
+
+    /// The course of time, for files and pages.
+    pub fn timeline(&mut self, timeline: Option<Timeline>, peer: Option<SocketAddr>) {
+        (self.timeline, self.peer) = (timeline, peer);
     }
 
     /// Rates, own and server's cost of a window; `unit` is what is counted, `closed` whether the rate claims to be the most
@@ -106,7 +185,9 @@ impl Report {
     pub fn window(&mut self, window: &Window, unit: &str, closed: bool) {
         let tally = window.after.tally.since(&window.before.tally);
         let (seconds, received) = (window.seconds(), tally.received as f64);
+        self.measured = Some((window.before.at, window.after.at));
         self.set("seconds", json!(round(seconds)));
+        self.set("unit", json!(unit));
         self.set(unit, json!(tally.received));
         self.number("per_second", received / seconds, &format!("{unit} per second"), "");
         self.number("own_reads_per_message", tally.reads as f64 / received, "own reads per message", "");
@@ -162,29 +243,86 @@ impl Report {
         );
         let [ctl, waits, wakes] =
             ["epoll_ctl", "epoll_waits", "mailbox_wakes"].map(|n| get(&format!("corecast_{n}_total")));
-        self.row("", format!("{ctl} epoll_ctl, {waits} epoll_wait, {wakes} mailbox wakes"));
+        self.row("server calls in all", format!("{ctl} epoll_ctl, {waits} epoll_wait, {wakes} mailbox wakes"));
     }
 
-    /// Prints it and gives the exit code: 0, or 1 if the run is void.
-    pub fn finish(mut self, as_json: bool) -> u8 {
+    /// A generator that was the bottleneck says so.
+    fn judge_generator(&mut self) {
+        let at_p99 = |report: &Self, key: &str| report.json.get(key).and_then(|times| times["p99"].as_f64());
+        let busy = self.json.get("own_busy").and_then(Value::as_f64).unwrap_or(0.0);
+        if busy >= GENERATOR_BUSY_MAX {
+            self.warn(format!("this tool was {:.1} % busy: what is measured may be its own limit", busy * 100.0));
+        }
+        let Some(lag) = at_p99(self, "own_lag_us").filter(|lag| *lag >= LAG_MICROS_MIN) else { return };
+        let keys = ["latency_us", "answer_us", "ready_us"];
+        let Some(latency) = keys.iter().find_map(|key| at_p99(self, key)).filter(|us| *us > 0.0) else { return };
+        if lag > latency * LAG_SHARE_MAX {
+            let (lag, latency) = (human(lag), human(latency));
+            self.warn(format!(
+                "this tool was late itself: {lag} µs at p99, in latencies of {latency} µs; give it more cores or --threads"
+            ));
+        }
+    }
+
+    /// All there is, as it stands in a file.
+    fn whole(&self) -> Value {
+        let timeline = self.timeline.clone().unwrap_or_default();
+        let mut series = timeline.json();
+        let since = |at: u64| round(at.saturating_sub(timeline.origin) as f64 / 1e9);
+        series["measured"] = json!(self.measured.map(|(from, to)| [since(from), since(to)]));
+        json!({
+            "schema": SCHEMA,
+            "tool": concat!("corecast-load ", env!("CARGO_PKG_VERSION")),
+            "command": std::env::args().collect::<Vec<_>>(),
+            "started": timeline.begin.date,
+            "kind": self.json.get("kind"),
+            "void": self.void,
+            "warnings": self.warnings,
+            "result": self.json,
+            "rows": self.rows,
+            "curves": self.curves,
+            "series": series,
+            "host": host::facts(&timeline.begin, self.peer, timeline.server_version()),
+        })
+    }
+
+    /// Shows it and gives the exit code: 0, or 1 if the run is void, or 2 if a file could not be written.
+    pub fn finish(mut self, to: impl Into<Outlet>) -> u8 {
+        let to = to.into();
+        self.judge_generator();
         self.set("void", json!(self.void));
-        if as_json {
+        self.set("warnings", json!(self.warnings));
+        let whole = self.whole();
+        let page = |path: &String| std::fs::write(path, show::page::page(&whole)).map_err(|e| (path.clone(), e));
+        let object = |path: &String| std::fs::write(path, format!("{whole}\n")).map_err(|e| (path.clone(), e));
+        let written = to.out.as_ref().map_or(Ok(()), object).and(to.html.as_ref().map_or(Ok(()), page));
+        if to.json {
             println!("{}", Value::Object(self.json));
         } else {
-            let width = self.rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
-            for (label, text) in &self.rows {
-                println!("{label:width$}  {text}");
-            }
-            for reason in &self.void {
-                println!("VOID: {reason}");
-            }
+            print!("{}", show::table::table(&whole));
+        }
+        if let Err((path, e)) = written {
+            eprintln!("corecast-load: {path} could not be written: {e}");
+            return 2;
         }
         u8::from(!self.void.is_empty())
     }
 }
 
+/// Points of a percentile curve: one in so many (1, ..., 10 for p90, 100 for p99, ...) is slower than so many microseconds.
+fn curve(histogram: &Histogram<u64>) -> Vec<[f64; 2]> {
+    let count = histogram.len() as f64;
+    let one_in = (0..).map(|i| 10f64.powf(f64::from(i) / CURVE_POINTS as f64)).take_while(|x| *x < count);
+    let mut points: Vec<_> =
+        one_in.map(|x| [round(x), round(histogram.value_at_quantile(1.0 - 1.0 / x) as f64 / 1e3)]).collect();
+    if count > 0.0 {
+        points.push([count, round(histogram.max() as f64 / 1e3)]);
+    }
+    points
+}
+
 /// Three decimals are more than any of these figures is good for; what is no number becomes 0.
-fn round(value: f64) -> f64 {
+pub fn round(value: f64) -> f64 {
     if value.is_finite() { (value * 1000.0).round() / 1000.0 } else { 0.0 }
 }
 
@@ -229,5 +367,39 @@ mod tests {
         let mut report = Report::new("x");
         report.void("lost 1".into());
         assert_eq!(report.finish(true), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_by_the_exit_code() {
+        let out = Some(format!("{}/no/such/folder", env!("CARGO_MANIFEST_DIR")));
+        assert_eq!(Report::new("x").finish(Outlet { json: true, out, html: None }), 2);
+    }
+
+    #[test]
+    fn a_curve_ends_in_the_slowest_of_all() {
+        let mut times = histogram();
+        (1..=1000).for_each(|n| times.record(n * 1000).unwrap());
+        let points = curve(&times);
+        assert_eq!(points.first().unwrap()[0], 1.0);
+        assert_eq!(points.last().unwrap()[0], 1000.0);
+        assert!((points.last().unwrap()[1] - 1000.0).abs() < 2.0, "{points:?}");
+        let median = points.iter().find(|point| point[0] >= 1.99).unwrap();
+        assert!((median[1] - 500.0).abs() < 80.0, "{median:?}");
+        assert!(curve(&histogram()).is_empty());
+    }
+
+    #[test]
+    fn a_generator_that_is_late_itself_is_warned_of() {
+        let (mut lag, mut latency) = (histogram(), histogram());
+        lag.record_n(900_000, 10).unwrap();
+        latency.record_n(1_000_000, 10).unwrap();
+        let mut report = Report::new("x");
+        report.lag(&lag);
+        report.latency("latency_us", "latency", &latency);
+        report.judge_generator();
+        assert_eq!(report.warnings.len(), 1);
+        let whole = report.whole();
+        assert_eq!((&whole["schema"], &whole["result"]["own_lag_us"]["count"]), (&json!(1), &json!(10)));
+        assert!(whole["series"]["at"].is_array() && whole["host"]["cores"].is_number());
     }
 }

@@ -59,14 +59,14 @@ pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
         report.void(format!("{standing} of {} subscribers stood at the end", args.subscribers));
     }
     tell_residents(&mut report, &ended, &logs);
-    Ok(report.finish(args.common.json))
+    Ok(report.finish(&args.common))
 }
 
 fn residents(args: &args::Restart, plan: &greet::Plan) -> Result<Crew<Faithful>, Refusal> {
     let total = args.subscribers;
     let scene = Faithful::new(plan.target.clone(), &args.channel, total, args.api.len());
     let pace = Pace { total, concurrency: args.common.concurrency, schedule: None };
-    let mut crew = run::crew(Control::new(1), vec![(scene, pace)], &args.common)?;
+    let mut crew = run::crew_beside(Control::new(1), vec![(scene, pace)], &args.common)?;
     crew.allow(0, total);
     if !crew.wait(args.common.open_timeout, "opening", |t| t.ready as usize >= total) {
         let why = crew.finish()?.errors.into_keys().next().unwrap_or_else(|| "no answer".into());

@@ -6,13 +6,14 @@
 use crate::abuse::Abuse;
 use crate::args::Common;
 use crate::clock::{SECOND, now};
-use crate::crew::{Control, Crew, Ended, Phase};
+use crate::crew::{Control, Crew, Ended, Means, Phase};
 use crate::engine::{Pace, Scene};
 use crate::harvest::Harvest;
 use crate::net::{Target, raise_files};
 use crate::rate::Rate;
 use crate::report::{Report, Window, human};
 use crate::server::{Spent, Watch, spent};
+use crate::show::live::Mode;
 use crate::token::Tokens;
 use crate::window::Slots;
 use crate::{args, echo, fanout};
@@ -72,13 +73,36 @@ pub fn check_files(connections: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The crew that a run is about: it is watched.
 pub fn crew<S: Scene + 'static>(
     control: Arc<Control>,
     scenes: Vec<(S, Pace)>,
     common: &Common,
 ) -> Result<Crew<S>, Refusal> {
-    let cores = common.cores.as_ref().map_or(&[][..], |list| &list.0);
-    Ok(Crew::start(control, scenes, cores, common.spin, common.quiet)?)
+    common.files.check()?;
+    // Each look at the counters costs the server something: only a whole report is worth that.
+    let metrics = common.server_metrics.clone().filter(|_| common.files.any());
+    start(control, scenes, common, Some(Watch { pid: common.server_pid, metrics }))
+}
+
+/// A crew that is there besides.
+pub fn crew_beside<S: Scene + 'static>(
+    control: Arc<Control>,
+    scenes: Vec<(S, Pace)>,
+    common: &Common,
+) -> Result<Crew<S>, Refusal> {
+    start(control, scenes, common, None)
+}
+
+fn start<S: Scene + 'static>(
+    control: Arc<Control>,
+    scenes: Vec<(S, Pace)>,
+    common: &Common,
+    watch: Option<Watch>,
+) -> Result<Crew<S>, Refusal> {
+    let cores = common.cores.as_ref().map_or_else(Vec::new, |list| list.0.clone());
+    let mode = Mode::choose(common.quiet, common.live);
+    Ok(Crew::start(control, scenes, &Means { cores, spin: common.spin, mode, watch })?)
 }
 
 /// A run of traffic, ended.
@@ -152,15 +176,26 @@ pub fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
     });
 }
 
-/// Whatever ended connections before their time makes the run void.
+/// What became of the connections of the crew that the run is about, and its course; whatever ended them before their time makes
+/// the run void.
 pub fn endings<S>(report: &mut Report, ended: &Ended<S>, open_wanted: bool) {
+    faults(report, ended, open_wanted);
+    report.openings(&ended.openings);
+    report.lag(&ended.lag);
+    report.timeline(ended.timeline.clone(), ended.peer);
+}
+
+/// Ends and errors alone, by kind.
+pub fn faults<S>(report: &mut Report, ended: &Ended<S>, open_wanted: bool) {
     report.set("closes", serde_json::json!(ended.closes));
     report.set("errors", serde_json::json!(ended.errors));
     for (why, n) in &ended.errors {
+        report.row("connections failed", format!("{n} × {why}"));
         report.void(format!("{n} connections failed: {why}"));
     }
     for (code, n) in ended.closes.iter().filter(|_| open_wanted) {
         let how = if *code == 1006 { "without a close frame".into() } else { format!("with code {code}") };
+        report.row("connections closed", format!("{n} × {how}"));
         report.void(format!("{n} connections were ended by the server {how}"));
     }
 }
@@ -266,7 +301,7 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
     if wrong > 0 {
         report.void(format!("{wrong} echoes were wrong"));
     }
-    Ok(report.finish(args.common.json))
+    Ok(report.finish(&args.common))
 }
 
 fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
@@ -344,7 +379,7 @@ pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
         report.set("server_rss_peak", peak.into());
         report.row("server memory", format!("{:.1} MiB resident at the most", peak as f64 / f64::from(1 << 20)));
     }
-    Ok(report.finish(args.common.json))
+    Ok(report.finish(&args.common))
 }
 
 fn fanout_report(args: &args::Fanout, plan: &fanout::Plan, ran: &Ran<fanout::Fanout>) -> Report {

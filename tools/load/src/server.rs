@@ -29,6 +29,13 @@ pub fn memory(pid: u32) -> Memory {
     parse_rollup(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default())
 }
 
+/// Bytes that a process has resident, none if it is gone. Cheap: the kernel keeps the number.
+pub fn resident(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages = text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 /// The most memory that a process ever had resident, in bytes.
 pub fn peak(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -66,6 +73,9 @@ pub struct Sample {
     threads: HashMap<u32, Thread>,
     /// Counters (`corecast_…_total`), summed over their labels.
     pub metrics: BTreeMap<String, f64>,
+    /// How long ready sockets waited for their turn, on the shard where it was longest; and what the server says it is.
+    pub loop_lag_us: Option<f64>,
+    pub version: Option<String>,
 }
 
 /// Where to look.
@@ -77,17 +87,32 @@ pub struct Watch {
 
 impl Watch {
     pub fn sample(&self) -> Sample {
-        let mut sample = Sample::default();
+        let (sample, fault) = self.look();
+        fault.into_iter().for_each(|fault| eprintln!("corecast-load: {fault}"));
+        sample
+    }
+
+    /// The same without a word of what could not be had.
+    pub fn sample_quietly(&self) -> Sample {
+        self.look().0
+    }
+
+    fn look(&self) -> (Sample, Option<String>) {
+        let (mut sample, mut fault) = (Sample::default(), None);
         if let Some(url) = &self.metrics {
             match scrape(url) {
-                Ok(text) => sample.metrics = sums(&text),
-                Err(e) => eprintln!("corecast-load: no metrics from {url}: {e}"),
+                Ok(text) => {
+                    sample.metrics = sums(&text);
+                    sample.loop_lag_us = loop_lag(&text);
+                    sample.version = version(&text);
+                }
+                Err(e) => fault = Some(format!("no metrics from {url}: {e}")),
             }
         }
         if let Some(pid) = self.pid {
             sample.threads = threads(pid);
         }
-        sample
+        (sample, fault)
     }
 }
 
@@ -171,6 +196,16 @@ fn sums(text: &str) -> BTreeMap<String, f64> {
     sums
 }
 
+fn loop_lag(text: &str) -> Option<f64> {
+    let gauges = text.lines().filter(|line| line.starts_with("corecast_loop_lag_microseconds"));
+    gauges.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).reduce(f64::max)
+}
+
+fn version(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("corecast_build_info{version=\"")?;
+    Some(format!("corecast {}", rest.split('"').next()?))
+}
+
 /// One GET, read to its end.
 fn scrape(url: &str) -> Result<String, String> {
     let rest = url.strip_prefix("http://").ok_or("the URL must begin with http://")?;
@@ -200,6 +235,14 @@ mod tests {
         assert_eq!(sums["corecast_deliveries_total"], 7.5);
         assert_eq!(sums["corecast_epoll_ctl_total"], 2.0);
         assert_eq!(sums.len(), 2);
+    }
+
+    #[test]
+    fn the_longest_lag_and_the_version_are_found() {
+        let text = "corecast_build_info{version=\"0.1.0\"} 1\ncorecast_loop_lag_microseconds{shard=\"0\"} 3\n\
+            corecast_loop_lag_microseconds{shard=\"1\"} 12\n";
+        assert_eq!((loop_lag(text), version(text).as_deref()), (Some(12.0), Some("corecast 0.1.0")));
+        assert_eq!((loop_lag("x 1\n"), version("x 1\n")), (None, None));
     }
 
     #[test]

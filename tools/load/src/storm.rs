@@ -9,6 +9,7 @@ use crate::crew::Phase;
 use crate::dialect::{self, CONNECT_ID, Dialect, SUBSCRIBE_ID, Since};
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault};
+use crate::links::Openings;
 use crate::net::Target;
 use hdrhistogram::Histogram;
 use serde_json::Value;
@@ -82,12 +83,18 @@ impl Storm {
             return Err(Fault::Answer(reply["error"].to_string()));
         }
         match number {
-            Some(CONNECT_ID) if reply["connect"].is_object() => self.connected[id] = true,
+            Some(CONNECT_ID) if reply["connect"].is_object() => {
+                self.connected[id] = true;
+                io.connected(id);
+            }
             Some(SUBSCRIBE_ID) if self.connected[id] => {
                 judge(&reply["subscribe"], &self.channel(id).1, self.plan.missed).map_err(Fault::Answer)?;
                 io.tally.received += 1;
+                io.subscribed(id);
+                let age = io.now.saturating_sub(io.born[id]);
+                io.took(age, 1);
                 if self.phase == Phase::Measure {
-                    self.recovered.saturating_record(io.now.saturating_sub(io.born[id]));
+                    self.recovered.saturating_record(age);
                 }
                 io.ready(id);
             }
@@ -145,7 +152,11 @@ impl Scene for Storm {
 
     fn closed(&mut self, _io: &mut Io, _id: usize) {}
 
-    fn turn(&mut self, _io: &mut Io, phase: Phase) -> Option<u64> {
+    fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
+        if phase == Phase::Measure && self.phase != phase {
+            // Those who were there before are not the storm.
+            io.openings = Openings::default();
+        }
         self.phase = phase;
         None
     }

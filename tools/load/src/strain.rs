@@ -160,7 +160,7 @@ pub fn run_storm(args: &args::Storm) -> Result<u8, Refusal> {
     if !done {
         report.void("not every client came back in time".into());
     }
-    Ok(report.finish(common.json))
+    Ok(report.finish(common))
 }
 
 fn storm_report(report: &mut Report, args: &args::Storm, window: &Window, peace: &Peace) {
@@ -261,7 +261,7 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
     }
     counted(&mut report, &whole, tally.received + for_others);
     report.set("server_metrics", json!(whole.metrics));
-    Ok(report.finish(common.json))
+    Ok(report.finish(common))
 }
 
 /// A closed loop is a throughput only where a core had no more to give: the server's, or one that it shares with us.

@@ -1,0 +1,317 @@
+//! One run as one page: the verdict, the figures as tiles, the plots, everything in tables, the host and the command.
+
+use super::plot::{Line, Plot, Points};
+use super::saved::Run;
+use super::scale::{Scale, Unit, byte_unit, share, short, time_unit};
+use super::sheet::{self, command, escape, pairs, verdict};
+use super::table::{PERCENTILES, groups, percentiles};
+use crate::report::human;
+use serde_json::Value;
+use std::fmt::Write;
+
+/// From where on a plot needs powers of ten: the largest by the middle one.
+const LOG_FROM: f64 = 25.0;
+/// Curves in one plot.
+const CURVES_MAX: usize = 6;
+pub const COLOURS: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
+
+pub fn page(whole: &Value) -> String {
+    let run = Run { name: String::new(), value: whole.clone() };
+    let kind = run.text("kind");
+    let mut body = format!(
+        "<header><h1>{} under load</h1><p>{}</p></header>\n",
+        escape(kind),
+        escape(&[run.text("started"), run.text("tool"), &what(&run)].join(" · "))
+    );
+    body += &judgement(&run);
+    body += &tiles(&run);
+    let plots = plots(&run);
+    if !plots.is_empty() {
+        body += "<h2>The course of it</h2><div class=\"plots\">";
+        plots.iter().for_each(|plot| body += &plot.card());
+        body += "</div>\n";
+    }
+    body += &tables(&run);
+    sheet::page(&format!("{kind} {}", run.text("started")), &body)
+}
+
+/// Settings in a few words.
+fn what(run: &Run) -> String {
+    let named = ["subscribers", "connections", "sockets", "size", "window", "depth", "rate", "batch"];
+    let one = |name: &&str| Some(format!("{name} {}", human(run.figure(name)?)));
+    let mut words: Vec<_> = named.iter().filter_map(one).collect();
+    words.extend(run.figure("seconds").map(|seconds| format!("{} s measured", human(seconds))));
+    words.join(", ")
+}
+
+fn judgement(run: &Run) -> String {
+    let (void, warnings) = (run.texts("void"), run.texts("warnings"));
+    let mut out = match void.is_empty() {
+        true => verdict("", "Fine: everything is accounted for, and nothing speaks against the figures.", &[]),
+        false => verdict("void", "VOID: these figures do not count.", &void),
+    };
+    if !warnings.is_empty() {
+        out += &verdict("mind", "Mind", &warnings);
+    }
+    out
+}
+
+fn tiles(run: &Run) -> String {
+    let mut tiles: Vec<(String, String, &str)> = Vec::new();
+    let unit = run.value["result"]["unit"].as_str().unwrap_or("connections");
+    let mut number = |label: &str, value: Option<f64>, unit: &'static str| {
+        tiles.extend(value.map(|value| (label.to_string(), human(value), unit)));
+    };
+    number(&format!("{unit} per second"), run.figure("per_second"), "");
+    if let Some((key, label)) = run.main_latency() {
+        for name in ["p50", "p99", "max"] {
+            let us = run.figure(&format!("{key}.{name}")).unwrap_or(0.0);
+            let unit = time_unit(us);
+            number(&format!("{label}, {name}"), Some(us / unit.divisor), unit.name);
+        }
+        if key != "last_us" {
+            number("time to last subscriber, p99", run.figure("last_us.p99").filter(|us| *us > 0.0), "µs");
+        }
+    }
+    number("server CPU per message", run.figure("server_ns_per_message"), "ns");
+    number("server's busiest core", run.figure("server_busy").map(|share| share * 100.0), "%");
+    number("server writes per message", run.figure("server_writes_per_message"), "");
+    let rss = run.column("server_rss_bytes").into_iter().flatten().fold(0.0, f64::max);
+    let unit = byte_unit(rss);
+    number("server memory, at the most", (rss > 0.0).then_some(rss / unit.divisor), unit.name);
+    number("this tool's busiest core", run.figure("own_busy").map(|share| share * 100.0), "%");
+    number("own lag, p99", run.figure("own_lag_us.p99"), "µs");
+    let mut out = String::from("<div class=\"tiles\">");
+    for (label, value, unit) in tiles {
+        let (label, unit) = (escape(&label), escape(unit));
+        let _ = write!(out, "<div class=\"tile\"><span>{label}</span><b>{value} <small>{unit}</small></b></div>");
+    }
+    out + "</div>\n"
+}
+
+// ---- plots
+
+fn plots(run: &Run) -> Vec<Plot> {
+    let latency = run.main_latency().map(|(key, label)| [over_time(run, label), curves(run, key)]);
+    let mut plots: Vec<Plot> = latency.into_iter().flatten().flatten().collect();
+    plots.extend([throughput(run), processors(run), memory(run), lags(run)].into_iter().flatten());
+    plots
+}
+
+/// Values beside the ends of their intervals; none if there is nothing to see.
+fn series(run: &Run, path: &str, divisor: f64) -> Option<Points> {
+    let at = run.column("at").into_iter().flatten();
+    let points: Points = at.zip(run.column(path)).map(|(x, y)| (x, y.map(|y| y / divisor))).collect();
+    points.iter().any(|(_, y)| y.is_some_and(|y| y > 0.0)).then_some(points)
+}
+
+fn most<'a>(lines: impl IntoIterator<Item = &'a Points>) -> f64 {
+    lines.into_iter().flatten().filter_map(|(_, y)| *y).fold(0.0, f64::max)
+}
+
+fn line(label: &str, class: &'static str, points: Points) -> Line {
+    Line { label: label.into(), class, points, under: None }
+}
+
+/// A plot over the time of the run, in which what is not measured is shaded.
+fn timed(run: &Run, title: &str, y_label: &str, y: Scale, lines: Vec<Line>) -> Plot {
+    let end = run.column("at").into_iter().flatten().fold(0.0, f64::max);
+    let begin = run.column("at").into_iter().flatten().fold(end, f64::min);
+    let begin = if begin <= 1.2 { 0.0 } else { begin - 1.0 };
+    let measured = &run.value["series"]["measured"];
+    let shades = match (measured[0].as_f64(), measured[1].as_f64()) {
+        (Some(from), Some(to)) => {
+            vec![(begin, from.min(end), "before".to_string()), (to.min(end), end, "after".to_string())]
+        }
+        _ => Vec::new(),
+    };
+    Plot {
+        title: title.into(),
+        x_label: "seconds since the beginning".into(),
+        y_label: y_label.into(),
+        x: Scale::linear(begin, end),
+        y,
+        x_text: short,
+        y_text: short,
+        lines,
+        shades,
+        note: String::new(),
+    }
+}
+
+fn over_time(run: &Run, label: &str) -> Option<Plot> {
+    let get = |name: &str, unit: Unit| series(run, &format!("latency_us.{name}"), unit.divisor);
+    let largest = most([&get("max", time_unit(0.0))?]);
+    let unit = time_unit(largest);
+    let [p50, p90, p99, max] = ["p50", "p90", "p99", "max"].map(|name| get(name, unit).unwrap_or_default());
+    let mut middle: Vec<f64> = p50.iter().filter_map(|(_, y)| *y).collect();
+    middle.sort_by(f64::total_cmp);
+    let (least, middle) = (middle.first().copied().unwrap_or(1.0), middle[middle.len() / 2]);
+    let top = largest / unit.divisor;
+    let y = if top > middle * LOG_FROM { Scale::logarithmic(least, top) } else { Scale::from_zero(top, 5) };
+    let band = |label: &str, class, points: &Points, under: &Points| Line {
+        label: label.into(),
+        class,
+        points: points.clone(),
+        under: Some(under.clone()),
+    };
+    let lines = vec![
+        band("p99 to max", "c6", &max, &p99),
+        band("p90 to p99", "c2", &p99, &p90),
+        band("p50 to p90", "c1", &p90, &p50),
+        line("p99", "c2", p99.clone()),
+        line("p50", "c1", p50.clone()),
+    ];
+    let mut plot = timed(run, "Latency over time", unit.name, y, lines);
+    plot.note = format!("{label}, of each second{}", if y.log { "; the axis goes by powers of ten" } else { "" });
+    Some(plot)
+}
+
+/// The percentile curve of the latency that matters, and of others of that run beside it.
+fn curves(run: &Run, main: &str) -> Option<Plot> {
+    let mut all: Vec<_> = run.latencies().into_iter().filter(|(key, _)| *key == main).collect();
+    all.extend(run.latencies().into_iter().filter(|(key, _)| *key != main));
+    let curves: Vec<_> = all.iter().map(|(key, label)| (label.to_string(), run.curve(key))).collect();
+    percentile_plot(&curves)
+}
+
+/// One plot of percentile curves, the HdrHistogram way: each step to the right is ten times rarer.
+pub fn percentile_plot(curves: &[(String, super::saved::Curve)]) -> Option<Plot> {
+    let curves: Vec<_> = curves.iter().filter(|(_, points)| points.len() > 1).take(CURVES_MAX).collect();
+    let points = || curves.iter().flat_map(|(_, points)| points);
+    let rarest = points().map(|(x, _)| *x).fold(10.0, f64::max);
+    let largest = points().map(|(_, us)| *us).fold(0.0, f64::max);
+    let least = points().map(|(_, us)| *us).fold(largest, f64::min);
+    let unit = time_unit(largest);
+    let (top, bottom) = (largest / unit.divisor, least / unit.divisor);
+    let median = |points: &super::saved::Curve| points.iter().find(|(x, _)| *x >= 1.9).map_or(0.0, |(_, us)| *us);
+    let middle = curves.iter().map(|(_, points)| median(points)).fold(f64::MAX, f64::min) / unit.divisor;
+    let log = top > middle * LOG_FROM;
+    let lines = curves.iter().zip(COLOURS).map(|((label, points), class)| {
+        line(label, class, points.iter().map(|(x, us)| (*x, Some(us / unit.divisor))).collect())
+    });
+    let note = if log { "both axes go by powers of ten" } else { "" };
+    (!curves.is_empty()).then(|| Plot {
+        title: "Percentiles".into(),
+        x_label: "share that is no slower".into(),
+        y_label: unit.name.into(),
+        x: Scale { from: 1.0, to: rarest, log: true },
+        y: if log { Scale::logarithmic(bottom, top) } else { Scale::from_zero(top, 5) },
+        x_text: share,
+        y_text: short,
+        lines: lines.collect(),
+        shades: Vec::new(),
+        note: note.into(),
+    })
+}
+
+/// A plot of columns that share an axis, from zero.
+fn columns(run: &Run, title: &str, y_label: &str, divisor: f64, named: &[(&str, &str)]) -> Option<Plot> {
+    let found = named
+        .iter()
+        .zip(COLOURS)
+        .filter_map(|((path, label), class)| Some(line(label, class, series(run, path, divisor)?)));
+    let lines: Vec<Line> = found.collect();
+    let y = Scale::from_zero(most(lines.iter().map(|line| &line.points)), 5);
+    (!lines.is_empty()).then(|| timed(run, title, y_label, y, lines))
+}
+
+fn throughput(run: &Run) -> Option<Plot> {
+    let unit = run.value["result"]["unit"].as_str().unwrap_or("messages");
+    let named = [
+        ("received_per_second", format!("{unit} in")),
+        ("sent_per_second", "messages out".to_string()),
+        ("ready_per_second", "connections ready".to_string()),
+    ];
+    let named: Vec<_> = named.iter().map(|(path, label)| (*path, label.as_str())).collect();
+    columns(run, "Throughput", "per second", 1.0, &named)
+}
+
+fn processors(run: &Run) -> Option<Plot> {
+    let named = [
+        ("server_busy", "server's busiest core"),
+        ("own_busy", "this tool's busiest core"),
+        ("server_cores", "server, all cores"),
+    ];
+    let cores = run.column("server_cores").into_iter().flatten().fold(0.0, f64::max);
+    let busiest = run.column("server_busy").into_iter().flatten().fold(0.0, f64::max);
+    // All cores say something only where there is more than one at work.
+    let count = if cores > busiest * 1.05 { 3 } else { 2 };
+    columns(run, "Processor time", "% of a core", 0.01, &named[..count])
+}
+
+fn memory(run: &Run) -> Option<Plot> {
+    let largest = run.column("server_rss_bytes").into_iter().flatten().fold(0.0, f64::max);
+    let unit = byte_unit(largest);
+    columns(run, "Server memory (resident)", unit.name, unit.divisor, &[("server_rss_bytes", "resident")])
+}
+
+/// Lags of both sides: the schedule's of this tool, the loop's of the server.
+fn lags(run: &Run) -> Option<Plot> {
+    let named =
+        [("server_loop_lag_us", "server's loop lag"), ("lag_us.p99", "own lag, p99"), ("lag_us.p50", "own lag, p50")];
+    let largest = ["server_loop_lag_us", "lag_us.p99"].iter().flat_map(|path| run.column(path)).flatten();
+    let unit = time_unit(largest.fold(0.0, f64::max));
+    columns(run, "Lag", unit.name, unit.divisor, &named)
+}
+
+// ---- tables
+
+fn tables(run: &Run) -> String {
+    let mut out = String::from("<h2>All figures</h2><div class=\"stack\">");
+    let latencies = percentiles(run);
+    if !latencies.is_empty() {
+        out += "<div class=\"card scroll\"><table><tr><th>microseconds</th>";
+        PERCENTILES.iter().chain(&["count"]).for_each(|name| out += &format!("<th class=\"n\">{name}</th>"));
+        for (label, values, count) in latencies {
+            let _ = write!(out, "</tr><tr><td>{}</td>", escape(label));
+            values.iter().chain([&count]).for_each(|v| out += &format!("<td class=\"n\">{}</td>", human(*v)));
+        }
+        out += "</tr></table></div>";
+    }
+    let rows = groups(run).into_iter().flat_map(|(_, rows)| rows);
+    let _ = writeln!(out, "<div class=\"card\">{}</div></div>", pairs(rows));
+    let facts = run.facts();
+    let facts = pairs(facts.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    let _ = write!(
+        out,
+        "<h2>Host of this tool</h2><div class=\"card\">{facts}</div>\n<h2>Command</h2><div class=\"card\"><pre>{}</pre></div>\n\
+         <footer>Latency is counted from when a message should have been sent wherever there is a rate. Written by {}, form {}.\
+         </footer>\n",
+        escape(&command(&run.texts("command"))),
+        escape(run.text("tool")),
+        run.value["schema"],
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::saved::tests::run;
+
+    #[test]
+    fn a_page_is_whole_in_itself_and_says_the_verdict_first() {
+        let page = page(&run("a", 1.0).value);
+        for part in
+            ["Fine: everything", "Latency over time", "Percentiles", "Throughput", "Processor time", "Server memory"]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(page.find("Fine:").unwrap() < page.find("class=\"tiles\"").unwrap());
+        assert!(page.contains("mind &lt;this&gt;") && page.contains("&#39;ws://a&amp;b&#39;"));
+        for part in ["<script", "http://", "https://", "NaN", "inf"] {
+            assert!(!page.contains(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_void_run_says_why_and_an_empty_one_breaks_nothing() {
+        let mut value = run("a", 1.0).value;
+        value["void"] = serde_json::json!(["3 deliveries never came"]);
+        let text = page(&value);
+        assert!(text.contains("VOID: these figures do not count") && text.contains("3 deliveries never came"));
+        let bare = page(&serde_json::json!({"schema": 1, "kind": "x", "result": {}}));
+        assert!(bare.contains("All figures") && !bare.contains("The course of it"));
+    }
+}

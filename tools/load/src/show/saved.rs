@@ -1,0 +1,161 @@
+//! A run as it stands in a file that `--out` wrote, read back with care: anything may be missing.
+
+use crate::report::SCHEMA;
+use serde_json::Value;
+
+/// A run; the name says which of several it is.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub name: String,
+    pub value: Value,
+}
+
+/// A percentile curve: (one in so many, microseconds), both rising.
+pub type Curve = Vec<(f64, f64)>;
+
+impl Run {
+    /// Reads the file; the error says which file and why.
+    pub fn load(path: &str) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| format!("{path} is no JSON: {e}"))?;
+        match value["schema"].as_u64() {
+            Some(schema) if schema > SCHEMA => {
+                Err(format!("{path} has the form {schema}; this tool reads up to {SCHEMA}: use the one that wrote it"))
+            }
+            Some(_) if value["result"].is_object() => Ok(Self { name: path.into(), value }),
+            _ => Err(format!("{path} is no whole run: give a file that --out wrote")),
+        }
+    }
+
+    pub fn text(&self, key: &str) -> &str {
+        self.value[key].as_str().unwrap_or_default()
+    }
+
+    pub fn texts(&self, key: &str) -> Vec<&str> {
+        self.value[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// A figure of the result; `a.b` is field b of a.
+    pub fn figure(&self, path: &str) -> Option<f64> {
+        find(&self.value["result"], path)?.as_f64()
+    }
+
+    /// A column of the course of time.
+    pub fn column(&self, path: &str) -> Vec<Option<f64>> {
+        find(&self.value["series"], path)
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |column| column.iter().map(Value::as_f64).collect())
+    }
+
+    /// Keys and labels of all latencies.
+    pub fn latencies(&self) -> Vec<(&str, &str)> {
+        let curves = self.value["curves"].as_array();
+        curves
+            .into_iter()
+            .flatten()
+            .filter_map(|curve| Some((curve["key"].as_str()?, curve["label"].as_str()?)))
+            .collect()
+    }
+
+    /// The latency that the run was about: the first that is not this tool's own, nor of others, nor of the opening.
+    pub fn main_latency(&self) -> Option<(&str, &str)> {
+        const SECOND_RATE: [&str; 6] =
+            ["own_lag_us", "upgraded_us", "connected_us", "subscribed_us", "ready_us", "beside_calm_us"];
+        let filled = |(key, _): &(&str, &str)| self.figure(&format!("{key}.count")).is_some_and(|n| n > 0.0);
+        let all: Vec<_> = self.latencies().into_iter().filter(filled).collect();
+        let first = all.iter().find(|(key, _)| !SECOND_RATE.contains(key) && !key.starts_with("beside"));
+        first.or_else(|| all.iter().find(|(key, _)| *key == "ready_us")).or_else(|| all.first()).copied()
+    }
+
+    pub fn curve(&self, key: &str) -> Curve {
+        let curves = self.value["curves"].as_array();
+        let Some(curve) = curves.into_iter().flatten().find(|curve| curve["key"] == key) else { return Curve::new() };
+        let points = curve["points"].as_array().into_iter().flatten();
+        points.filter_map(|point| Some((point[0].as_f64()?, point[1].as_f64()?))).collect()
+    }
+
+    /// Labels and texts, as they were printed.
+    pub fn rows(&self) -> Vec<(&str, &str)> {
+        let rows = self.value["rows"].as_array().into_iter().flatten();
+        rows.filter_map(|row| Some((row[0].as_str()?, row[1].as_str()?))).collect()
+    }
+
+    /// Facts of the host by name; those within another are `outer.inner`.
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let mut facts = Vec::new();
+        for (name, value) in self.value["host"].as_object().into_iter().flatten() {
+            match value {
+                Value::Object(inner) => facts.extend(inner.iter().map(|(key, v)| (format!("{name}.{key}"), plain(v)))),
+                other => facts.push((name.clone(), plain(other))),
+            }
+        }
+        facts
+    }
+}
+
+fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    // A key may hold a dot itself: p99.9.
+    if let Some(found) = value.get(path) {
+        return Some(found);
+    }
+    let (outer, inner) = path.split_once('.')?;
+    value.get(outer)?.get(inner)
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A run of three seconds with everything in it, whose latencies and rate are multiplied.
+    pub fn run(name: &str, times: f64) -> Run {
+        let us = |value: f64| value * times;
+        let latency = json!({"p50": us(100.0), "p90": us(150.0), "p99": us(300.0), "p99.9": us(900.0), "max": us(2000.0),
+            "count": 3000});
+        let curve = json!({"key": "latency_us", "label": "latency of <deliveries>",
+            "points": [[1, us(50.0)], [2, us(100.0)], [10, us(150.0)], [100, us(300.0)], [3000, us(2000.0)]]});
+        let value = json!({
+            "schema": 1, "tool": "corecast-load 0", "kind": "fanout", "command": ["corecast-load", "fanout", "ws://a&b"],
+            "started": "2026-01-01 00:00:00 UTC", "void": [], "warnings": ["mind <this>"],
+            "result": {"latency_us": latency, "per_second": 1000.0 / times, "unit": "deliveries", "seconds": 3.0,
+                "subscribers": 10, "server_busy": 0.5, "server_ns_per_message": us(900.0), "own_busy": 0.2},
+            "rows": [["deliveries per second", "1,000"], ["server", "50 % busy"], ["generator", "20 % busy"]],
+            "curves": [curve],
+            "series": {"phases": [{"name": "opening", "from": 0.0}, {"name": "warm-up", "from": 0.5},
+                {"name": "measured", "from": 1.0}], "measured": [1.0, 3.0], "at": [1.0, 2.0, 3.0],
+                "received_per_second": [10.0, 1000.0, 1010.0], "sent_per_second": [1.0, 100.0, 101.0],
+                "own_busy": [0.1, 0.2, 0.2], "server_busy": [0.2, 0.5, 0.5], "server_rss_bytes": [1e6, 2e6, 2e6],
+                "latency_us": {"p50": [null, us(100.0), us(101.0)], "p90": [null, us(150.0), us(151.0)],
+                    "p99": [null, us(300.0), us(300.0)], "max": [null, us(2000.0), us(900.0)], "count": [0, 9, 9]}},
+            "host": {"cpu": "X", "cores": 2, "loopback": true, "sysctls": {"net.core.somaxconn": "4096"}},
+        });
+        Run { name: name.into(), value }
+    }
+
+    #[test]
+    fn a_run_is_read_by_paths() {
+        let run = run("a", 1.0);
+        assert_eq!((run.figure("latency_us.p99.9"), run.figure("latency_us.p50")), (Some(900.0), Some(100.0)));
+        assert_eq!(run.figure("nothing.at_all"), None);
+        assert_eq!(run.column("latency_us.p50"), [None, Some(100.0), Some(101.0)]);
+        assert_eq!(run.main_latency().unwrap().0, "latency_us");
+        assert!(run.facts().contains(&("sysctls.net.core.somaxconn".into(), "4096".into())));
+        assert!(run.facts().contains(&("loopback".into(), "yes".into())));
+        assert_eq!(run.curve("latency_us").len(), 5);
+    }
+
+    #[test]
+    fn what_is_no_run_is_refused_by_name() {
+        let path = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        assert!(Run::load(&path).unwrap_err().contains("is no JSON"));
+        assert!(Run::load("/no/such/file").unwrap_err().starts_with("/no/such/file"));
+    }
+}
