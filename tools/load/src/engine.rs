@@ -249,7 +249,6 @@ impl Engine {
         let Some(link) = io.links[id].as_mut() else { return };
         if request.is_empty() {
             link.stage = Stage::Greeting;
-            io.upgraded(id);
             return scene.opened(io, id);
         }
         link.stage = Stage::Upgrading;

@@ -206,7 +206,7 @@ impl Io {
         }
     }
 
-    /// The upgrade was answered, or the connection stands where it wants none.
+    /// The upgrade was answered.
     pub fn upgraded(&mut self, id: usize) {
         self.upgraded[id] = self.now;
         self.openings.upgraded.saturating_record(self.now.saturating_sub(self.born[id]));

@@ -126,7 +126,7 @@ impl Report {
     /// A count in both.
     pub fn count(&mut self, key: &str, n: u64, label: &str) {
         self.set(key, json!(n));
-        self.row(label, human(n as f64));
+        self.row(label, whole(n as f64));
     }
 
     /// The run does not count, and why.
@@ -161,7 +161,10 @@ impl Report {
             ("subscribed_us", "subscribe command to its reply", &openings.subscribed),
             ("ready_us", "from connect to ready", &openings.ready),
         ];
-        for (key, label, histogram) in named {
+        // Where nothing is upgraded there is nothing to say; where nothing is asked for, ready is upgraded.
+        let greeted = !openings.connected.is_empty() || !openings.subscribed.is_empty();
+        let wanted = named.into_iter().filter(|(key, ..)| greeted || *key != "ready_us");
+        for (key, label, histogram) in wanted.filter(|_| !openings.upgraded.is_empty()) {
             if !self.json.contains_key(key) && !histogram.is_empty() {
                 self.latency(key, label, histogram);
             }
@@ -337,7 +340,15 @@ pub fn human(value: f64) -> String {
         v if v >= 1.0 => 2,
         _ => 3,
     };
-    let text = format!("{value:.decimals$}");
+    grouped(&format!("{value:.decimals$}"))
+}
+
+/// A count, with the same gaps.
+pub fn whole(n: f64) -> String {
+    grouped(&format!("{n:.0}"))
+}
+
+fn grouped(text: &str) -> String {
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
     for (i, digit) in whole.chars().enumerate() {
@@ -359,6 +370,7 @@ mod tests {
             [(1234567.8, "1,234,568"), (999.6, "1,000"), (12.345, "12.3"), (1.234, "1.23"), (0.0, "0"), (0.5, "0.500")];
         pairs.iter().for_each(|(value, text)| assert_eq!(human(*value), *text));
         assert_eq!(human(f64::NAN), "-");
+        assert_eq!([5.0, 1200.0].map(whole), ["5", "1,200"]);
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //! Plan: a side is one run or several; of several each figure is the median, and its spread stands beside it. A ratio is B by A. What
 //! is better is said only of figures of which it is known, and only where the sides differ by more than each spreads in itself.
 
-use super::saved::Run;
+use super::saved::{OPENINGS, Run};
 use super::table::PERCENTILES;
 use crate::report::human;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Ratios this near to 1 are the same, whatever the figure.
+/// Ratios this near to 1 are the same, whatever the figure; nearer where there are runs enough to know how they spread.
 const SAME: f64 = 0.02;
+const SAME_OF_FEW: f64 = 0.05;
+const RUNS_ENOUGH: usize = 3;
 /// Facts that differ between any two moments and say nothing.
-const FLEETING: [&str; 1] = ["load_average_at_start"];
+const FLEETING: [&str; 1] = ["load average at start"];
 /// Options that say where things go, where the server is and how long it lasts, and not what was measured.
 const NO_SETTINGS: [&str; 8] =
     ["--out", "--html", "--json", "--quiet", "--live", "--server-pid", "--server-metrics", "--open-timeout"];
@@ -50,6 +52,8 @@ pub struct Row {
     pub b: f64,
     /// The largest deviation from the median on either side, as a share of it.
     pub spread: f64,
+    /// What counts as the same.
+    same: f64,
     pub better: Better,
 }
 
@@ -63,7 +67,7 @@ impl Row {
         let Some(ratio) = self.ratio() else { return "" };
         let apart = (ratio - 1.0).abs();
         match self.better {
-            _ if apart <= SAME => "same",
+            _ if apart <= self.same => "same",
             Better::Unknown => "",
             _ if apart <= self.spread => "within the spread",
             Better::More if ratio > 1.0 => "B better",
@@ -107,7 +111,7 @@ impl Comparison {
         if !self.differences.is_empty() {
             out.push("the settings or the hosts differ: the ratios say something of those, too".into());
         }
-        if self.a.len().min(self.b.len()) < 3 {
+        if few(&self.a, &self.b) {
             out.push("fewer than three runs a side: what a ratio near 1 is worth cannot be told".into());
         }
         out
@@ -157,21 +161,33 @@ impl Comparison {
 }
 
 fn rows(a: &[Run], b: &[Run]) -> Vec<Row> {
-    let mut wanted: Vec<(String, String, Better)> =
-        FIGURES.iter().map(|(key, label, better)| (key.to_string(), label.to_string(), *better)).collect();
-    for (key, label) in a[0].latencies() {
+    // At a rate, how many come is no merit.
+    let at_rate = a.iter().chain(b).any(|run| run.figure("rate").is_some());
+    let figure = |(key, label, better): &(&str, &str, Better)| {
+        let better = if at_rate && *better == Better::More { Better::Unknown } else { *better };
+        (key.to_string(), label.to_string(), better)
+    };
+    let mut wanted: Vec<(String, String, Better)> = FIGURES.iter().map(figure).collect();
+    for (key, label) in a[0].latencies_ranked() {
         let better = if key == "own_lag_us" { Better::Unknown } else { Better::Less };
         let counted = |run: &Run| run.figure(&format!("{key}.count")).is_some_and(|n| n > 0.0);
         if a.iter().chain(b).all(counted) {
-            let one = |name: &&str| (format!("{key}.{name}"), format!("{label}, {name}, µs"), better);
-            wanted.extend(PERCENTILES.iter().map(one));
+            let minor = OPENINGS.contains(&key) || key == "own_lag_us";
+            let names = PERCENTILES.iter().filter(|name| !minor || ["p50", "p99"].contains(name));
+            wanted.extend(names.map(|name| (format!("{key}.{name}"), format!("{label}, {name}, µs"), better)));
         }
     }
+    let same = if few(a, b) { SAME_OF_FEW } else { SAME };
     let row = |(key, label, better): (String, String, Better)| {
         let ((a, wide), (b, wider)) = (middle(a, &key)?, middle(b, &key)?);
-        Some(Row { key, label, a, b, spread: wide.max(wider), better })
+        Some(Row { key, label, a, b, spread: wide.max(wider), same, better })
     };
     wanted.into_iter().filter_map(row).collect()
+}
+
+/// Too few runs to know how they spread.
+fn few(a: &[Run], b: &[Run]) -> bool {
+    a.len().min(b.len()) < RUNS_ENOUGH
 }
 
 /// The median of a figure and its spread; none where a run lacks it.

@@ -27,11 +27,12 @@ pub fn page(found: &Comparison) -> String {
         _ => verdict("", "Same settings, same host, every run fine.", &[]),
     };
     body += &differences(found);
-    body += &figures(found);
     let plots: Vec<Plot> = [curves(found), over_time(found), throughput(found)].into_iter().flatten().collect();
     body += "<h2>Both in one</h2><div class=\"plots\">";
     plots.iter().for_each(|plot| body += &plot.card());
-    body += "</div>\n<h2>Commands</h2><div class=\"card\"><pre>";
+    body += "</div>\n";
+    body += &figures(found);
+    body += "<h2>Commands</h2><div class=\"card\"><pre>";
     for run in found.a.iter().chain(&found.b) {
         let _ = writeln!(body, "{}", escape(&command(&run.texts("command"))));
     }
@@ -104,7 +105,7 @@ fn curves(found: &Comparison) -> Option<Plot> {
     let curve = |run: &Run| run.main_latency().map_or_else(Curve::new, |(key, _)| run.curve(key));
     let curves: Vec<_> = sides(found).map(|(name, run, class)| (name, curve(run), class)).collect();
     let named: Vec<_> = curves.iter().map(|(name, curve, _)| (name.clone(), curve.clone())).collect();
-    let mut plot = percentile_plot(&named)?;
+    let mut plot = percentile_plot("Percentiles", &named)?;
     for line in &mut plot.lines {
         if let Some((.., class)) = curves.iter().find(|(name, ..)| *name == line.label) {
             line.class = class;

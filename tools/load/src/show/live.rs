@@ -145,23 +145,23 @@ impl View {
     fn block(&self, state: &State) -> Vec<String> {
         let seconds = (state.at - self.entered) as f64 / SECOND as f64;
         let bar = state.share.map_or_else(String::new, bar);
-        let mut lines = vec![format!("{:<10}{bar}{seconds:.0} s", self.what)];
+        let mut lines = vec![format!("{:<12}{bar}{seconds:.0} s", self.what)];
         let [received, sent] = self.rates.map(human);
-        lines.push(format!("{:<10}{} open   {received}/s in   {sent}/s out", "now", human(open(state.tally) as f64)));
+        lines.push(format!("{:<12}{} open   {received}/s in   {sent}/s out", "now", human(open(state.tally) as f64)));
         if let Some(times) = self.times {
             let [p50, p99, max] = times.map(human);
-            lines.push(format!("{:<10}p50 {p50}   p99 {p99}   max {max} µs", "latency"));
+            lines.push(format!("{:<12}p50 {p50}   p99 {p99}   max {max} µs", "latency"));
         }
         if !self.throughput.is_empty() {
-            lines.push(format!("{:<10}{}", "per second", sparkline(&self.throughput)));
+            lines.push(format!("{:<12}{}", "per second", sparkline(&self.throughput)));
         }
         if self.p99.iter().any(|&value| value > 0.0) {
-            lines.push(format!("{:<10}{}", "p99", sparkline(&self.p99)));
+            lines.push(format!("{:<12}{}", "p99", sparkline(&self.p99)));
         }
         let mut errors: Vec<_> = faults(state.tally).map(|(name, n)| format!("{n} {name}")).collect();
         errors.extend(state.errors.iter().map(|(why, n)| format!("{n} × {why}")));
         if !errors.is_empty() {
-            lines.push(format!("{:<10}{}", "errors", errors.join("   ")));
+            lines.push(format!("{:<12}{}", "errors", errors.join("   ")));
         }
         lines
     }
@@ -173,7 +173,7 @@ impl View {
         }
         let seconds = (now() - self.entered) as f64 / SECOND as f64;
         let faults: String = faults(tally).map(|(name, n)| format!(", {n} {name}")).collect();
-        let line = format!("{:<10}{seconds:.1} s, {} open{faults}", self.what, human(open(tally) as f64));
+        let line = format!("{:<12}{seconds:.1} s, {} open{faults}", self.what, human(open(tally) as f64));
         self.put(&[line], width());
         (self.drawn, self.redraw) = (0, 0);
     }

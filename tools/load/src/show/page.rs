@@ -1,22 +1,24 @@
 //! One run as one page: the verdict, the figures as tiles, the plots, everything in tables, the host and the command.
 
 use super::plot::{Line, Plot, Points};
-use super::saved::Run;
+use super::saved::{OPENINGS, Run};
 use super::scale::{Scale, Unit, byte_unit, share, short, time_unit};
 use super::sheet::{self, command, escape, pairs, verdict};
 use super::table::{PERCENTILES, groups, percentiles};
-use crate::report::human;
+use crate::report::{human, whole};
 use serde_json::Value;
 use std::fmt::Write;
 
 /// From where on a plot needs powers of ten: the largest by the middle one.
 const LOG_FROM: f64 = 25.0;
+/// Rates below this share of the largest are not drawn beside it.
+const VISIBLE_MIN: f64 = 0.03;
 /// Curves in one plot.
 const CURVES_MAX: usize = 6;
 pub const COLOURS: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
 
-pub fn page(whole: &Value) -> String {
-    let run = Run { name: String::new(), value: whole.clone() };
+pub fn page(all: &Value) -> String {
+    let run = Run { name: String::new(), value: all.clone() };
     let kind = run.text("kind");
     let mut body = format!(
         "<header><h1>{} under load</h1><p>{}</p></header>\n",
@@ -38,17 +40,19 @@ pub fn page(whole: &Value) -> String {
 /// Settings in a few words.
 fn what(run: &Run) -> String {
     let named = ["subscribers", "connections", "sockets", "size", "window", "depth", "rate", "batch"];
-    let one = |name: &&str| Some(format!("{name} {}", human(run.figure(name)?)));
+    // Settings as they were given: 64, and not 64.0.
+    let one = |name: &&str| Some(format!("{name} {}", run.figure(name)?));
     let mut words: Vec<_> = named.iter().filter_map(one).collect();
-    words.extend(run.figure("seconds").map(|seconds| format!("{} s measured", human(seconds))));
+    words.extend(run.figure("seconds").map(|seconds| format!("{seconds:.1} s measured")));
     words.join(", ")
 }
 
 fn judgement(run: &Run) -> String {
     let (void, warnings) = (run.texts("void"), run.texts("warnings"));
-    let mut out = match void.is_empty() {
-        true => verdict("", "Fine: everything is accounted for, and nothing speaks against the figures.", &[]),
-        false => verdict("void", "VOID: these figures do not count.", &void),
+    let mut out = match (void.is_empty(), warnings.is_empty()) {
+        (true, true) => verdict("", "Fine: everything is accounted for, and nothing speaks against the figures.", &[]),
+        (true, false) => verdict("", "Fine: everything is accounted for.", &[]),
+        _ => verdict("void", "VOID: these figures do not count.", &void),
     };
     if !warnings.is_empty() {
         out += &verdict("mind", "Mind", &warnings);
@@ -70,7 +74,9 @@ fn tiles(run: &Run) -> String {
             number(&format!("{label}, {name}"), Some(us / unit.divisor), unit.name);
         }
         if key != "last_us" {
-            number("time to last subscriber, p99", run.figure("last_us.p99").filter(|us| *us > 0.0), "µs");
+            let us = run.figure("last_us.p99").filter(|us| *us > 0.0);
+            let unit = time_unit(us.unwrap_or(0.0));
+            number("time to last subscriber, p99", us.map(|us| us / unit.divisor), unit.name);
         }
     }
     number("server CPU per message", run.figure("server_ns_per_message"), "ns");
@@ -80,7 +86,9 @@ fn tiles(run: &Run) -> String {
     let unit = byte_unit(rss);
     number("server memory, at the most", (rss > 0.0).then_some(rss / unit.divisor), unit.name);
     number("this tool's busiest core", run.figure("own_busy").map(|share| share * 100.0), "%");
-    number("own lag, p99", run.figure("own_lag_us.p99"), "µs");
+    let lag = run.figure("own_lag_us.p99");
+    let unit = time_unit(lag.unwrap_or(0.0));
+    number("own lag, p99", lag.map(|us| us / unit.divisor), unit.name);
     let mut out = String::from("<div class=\"tiles\">");
     for (label, value, unit) in tiles {
         let (label, unit) = (escape(&label), escape(unit));
@@ -92,10 +100,16 @@ fn tiles(run: &Run) -> String {
 // ---- plots
 
 fn plots(run: &Run) -> Vec<Plot> {
-    let latency = run.main_latency().map(|(key, label)| [over_time(run, label), curves(run, key)]);
-    let mut plots: Vec<Plot> = latency.into_iter().flatten().flatten().collect();
-    plots.extend([throughput(run), processors(run), memory(run), lags(run)].into_iter().flatten());
-    plots
+    // Where the run was about connections, theirs are the percentiles.
+    let about_messages = run.main_latency().is_some_and(|(key, _)| !OPENINGS.contains(&key));
+    let of_messages = |(key, _): &(&str, &str)| !OPENINGS.contains(key) || !about_messages;
+    let (of_messages, of_connections): (Vec<_>, Vec<_>) = run.latencies_ranked().into_iter().partition(of_messages);
+    let over_time = run.main_latency().and_then(|(_, label)| over_time(run, label));
+    let percentiles =
+        [curves(run, "Percentiles", &of_messages), curves(run, "Percentiles of connections", &of_connections)];
+    let [messages, connections] = percentiles;
+    let plots = [over_time, messages, throughput(run), processors(run), memory(run), lags(run), connections];
+    plots.into_iter().flatten().collect()
 }
 
 /// Values beside the ends of their intervals; none if there is nothing to see.
@@ -167,16 +181,13 @@ fn over_time(run: &Run, label: &str) -> Option<Plot> {
     Some(plot)
 }
 
-/// The percentile curve of the latency that matters, and of others of that run beside it.
-fn curves(run: &Run, main: &str) -> Option<Plot> {
-    let mut all: Vec<_> = run.latencies().into_iter().filter(|(key, _)| *key == main).collect();
-    all.extend(run.latencies().into_iter().filter(|(key, _)| *key != main));
-    let curves: Vec<_> = all.iter().map(|(key, label)| (label.to_string(), run.curve(key))).collect();
-    percentile_plot(&curves)
+fn curves(run: &Run, title: &str, latencies: &[(&str, &str)]) -> Option<Plot> {
+    let curves: Vec<_> = latencies.iter().map(|(key, label)| (label.to_string(), run.curve(key))).collect();
+    percentile_plot(title, &curves)
 }
 
 /// One plot of percentile curves, the HdrHistogram way: each step to the right is ten times rarer.
-pub fn percentile_plot(curves: &[(String, super::saved::Curve)]) -> Option<Plot> {
+pub fn percentile_plot(title: &str, curves: &[(String, super::saved::Curve)]) -> Option<Plot> {
     let curves: Vec<_> = curves.iter().filter(|(_, points)| points.len() > 1).take(CURVES_MAX).collect();
     let points = || curves.iter().flat_map(|(_, points)| points);
     let rarest = points().map(|(x, _)| *x).fold(10.0, f64::max);
@@ -192,7 +203,7 @@ pub fn percentile_plot(curves: &[(String, super::saved::Curve)]) -> Option<Plot>
     });
     let note = if log { "both axes go by powers of ten" } else { "" };
     (!curves.is_empty()).then(|| Plot {
-        title: "Percentiles".into(),
+        title: title.into(),
         x_label: "share that is no slower".into(),
         y_label: unit.name.into(),
         x: Scale { from: 1.0, to: rarest, log: true },
@@ -224,7 +235,11 @@ fn throughput(run: &Run) -> Option<Plot> {
         ("ready_per_second", "connections ready".to_string()),
     ];
     let named: Vec<_> = named.iter().map(|(path, label)| (*path, label.as_str())).collect();
-    columns(run, "Throughput", "per second", 1.0, &named)
+    let mut plot = columns(run, "Throughput", "per second", 1.0, &named)?;
+    // What would lie on the axis says nothing.
+    let top = most(plot.lines.iter().map(|line| &line.points));
+    plot.lines.retain(|line| most([&line.points]) >= top * VISIBLE_MIN);
+    Some(plot)
 }
 
 fn processors(run: &Run) -> Option<Plot> {
@@ -265,7 +280,8 @@ fn tables(run: &Run) -> String {
         PERCENTILES.iter().chain(&["count"]).for_each(|name| out += &format!("<th class=\"n\">{name}</th>"));
         for (label, values, count) in latencies {
             let _ = write!(out, "</tr><tr><td>{}</td>", escape(label));
-            values.iter().chain([&count]).for_each(|v| out += &format!("<td class=\"n\">{}</td>", human(*v)));
+            values.iter().for_each(|value| out += &format!("<td class=\"n\">{}</td>", human(*value)));
+            let _ = write!(out, "<td class=\"n\">{}</td>", whole(count));
         }
         out += "</tr></table></div>";
     }

@@ -51,7 +51,9 @@ struct Frame {
 const WIDE: Frame = Frame { width: 560.0, height: 270.0, left: 58.0, right: 16.0, top: 26.0, bottom: 42.0 };
 const NARROW: Frame = Frame { width: 336.0, height: 240.0, left: 50.0, right: 12.0, top: 26.0, bottom: 42.0 };
 /// Up to so many points each has a dot: a single one would not be seen as a line.
-const DOTS_MAX: usize = 40;
+const DOTS_MAX: usize = 24;
+/// Pixels below which a shaded part would look like a line.
+const SHADE_MIN: f64 = 4.0;
 /// Pixels that a letter of a label takes, about.
 const LETTER: f64 = 6.4;
 
@@ -104,7 +106,7 @@ impl Plot {
         for (from, to, name) in &self.shades {
             let (left, right) = (frame.x(self.x.place(*from)), frame.x(self.x.place(*to)));
             let (wide, high) = (right - left, bottom - top);
-            if wide < 1.0 {
+            if wide < SHADE_MIN {
                 continue;
             }
             let _ = write!(
@@ -211,7 +213,7 @@ mod tests {
     fn plot(points: Points) -> Plot {
         let line = Line { label: "a <b>".into(), class: "c1", points, under: None };
         let (x, y) = (Scale::linear(0.0, 10.0), Scale::from_zero(100.0, 5));
-        let shades = vec![(0.0, 5.0, "warm-up".to_string()), (5.0, 5.01, "x".into())];
+        let shades = vec![(0.0, 5.0, "warm-up".to_string()), (5.0, 5.05, "x".into())];
         Plot {
             title: "t & u".into(),
             x_label: "seconds".into(),

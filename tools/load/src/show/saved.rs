@@ -1,7 +1,26 @@
 //! A run as it stands in a file that `--out` wrote, read back with care: anything may be missing.
 
-use crate::report::SCHEMA;
+use super::scale::byte_unit;
+use crate::report::{SCHEMA, human};
 use serde_json::Value;
+
+/// Facts of a host in the order in which they are read.
+const FACTS: [&str; 14] = [
+    "cpu",
+    "cores",
+    "smt",
+    "virtual",
+    "governor",
+    "memory_bytes",
+    "kernel",
+    "clock_source",
+    "huge_pages",
+    "files_max",
+    "files_hard_max",
+    "loopback",
+    "load_average_at_start",
+    "server",
+];
 
 /// A run; the name says which of several it is.
 #[derive(Clone, Debug)]
@@ -9,6 +28,9 @@ pub struct Run {
     pub name: String,
     pub value: Value,
 }
+
+/// Latencies of connections that come to life.
+pub const OPENINGS: [&str; 4] = ["upgraded_us", "connected_us", "subscribed_us", "ready_us"];
 
 /// A percentile curve: (one in so many, microseconds), both rising.
 pub type Curve = Vec<(f64, f64)>;
@@ -57,14 +79,25 @@ impl Run {
             .collect()
     }
 
-    /// The latency that the run was about: the first that is not this tool's own, nor of others, nor of the opening.
+    /// The same, those of messages first, then those of connections, then of others, and this tool's own lag last.
+    pub fn latencies_ranked(&self) -> Vec<(&str, &str)> {
+        let mut all = self.latencies();
+        all.sort_by_key(|(key, _)| match OPENINGS.iter().position(|one| one == key) {
+            Some(place) => 1 + place,
+            None if key.starts_with("beside") => 1 + OPENINGS.len(),
+            None if *key == "own_lag_us" => 2 + OPENINGS.len(),
+            None => 0,
+        });
+        all
+    }
+
+    /// The latency that the run was about: the first in rank, and of connections only how long they took as a whole.
     pub fn main_latency(&self) -> Option<(&str, &str)> {
-        const SECOND_RATE: [&str; 6] =
-            ["own_lag_us", "upgraded_us", "connected_us", "subscribed_us", "ready_us", "beside_calm_us"];
         let filled = |(key, _): &(&str, &str)| self.figure(&format!("{key}.count")).is_some_and(|n| n > 0.0);
-        let all: Vec<_> = self.latencies().into_iter().filter(filled).collect();
-        let first = all.iter().find(|(key, _)| !SECOND_RATE.contains(key) && !key.starts_with("beside"));
-        first.or_else(|| all.iter().find(|(key, _)| *key == "ready_us")).or_else(|| all.first()).copied()
+        let all: Vec<_> = self.latencies_ranked().into_iter().filter(filled).collect();
+        let ready = || all.iter().find(|(key, _)| *key == "ready_us");
+        let first = all.first().filter(|(key, _)| !OPENINGS.contains(key));
+        first.or_else(ready).or_else(|| all.first()).copied()
     }
 
     pub fn curve(&self, key: &str) -> Curve {
@@ -80,16 +113,18 @@ impl Run {
         rows.filter_map(|row| Some((row[0].as_str()?, row[1].as_str()?))).collect()
     }
 
-    /// Facts of the host by name; those within another are `outer.inner`.
+    /// Facts of the host by name; those within another are `outer inner`, and stand behind the others.
     pub fn facts(&self) -> Vec<(String, String)> {
-        let mut facts = Vec::new();
-        for (name, value) in self.value["host"].as_object().into_iter().flatten() {
-            match value {
-                Value::Object(inner) => facts.extend(inner.iter().map(|(key, v)| (format!("{name}.{key}"), plain(v)))),
-                other => facts.push((name.clone(), plain(other))),
-            }
+        let host = self.value["host"].as_object();
+        let (inner, mut facts): (Vec<_>, Vec<_>) = host.into_iter().flatten().partition(|(_, value)| value.is_object());
+        facts.sort_by_key(|(name, _)| FACTS.iter().position(|known| known == name).unwrap_or(FACTS.len()));
+        let mut out: Vec<_> = facts.iter().map(|(name, value)| (name.replace('_', " "), plain(name, value))).collect();
+        for (outer, value) in inner {
+            let outer = outer.trim_end_matches('s');
+            let inner = value.as_object().into_iter().flatten();
+            out.extend(inner.map(|(name, value)| (format!("{outer} {name}"), plain(name, value))));
         }
-        facts
+        out
     }
 }
 
@@ -102,8 +137,12 @@ fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     value.get(outer)?.get(inner)
 }
 
-fn plain(value: &Value) -> String {
+fn plain(name: &str, value: &Value) -> String {
     match value {
+        Value::Number(bytes) if name.ends_with("_bytes") => {
+            let (bytes, unit) = (bytes.as_f64().unwrap_or(0.0), byte_unit(bytes.as_f64().unwrap_or(0.0)));
+            format!("{} {}", human(bytes / unit.divisor), unit.name)
+        }
         Value::String(text) => text.clone(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
         other => other.to_string(),
@@ -147,7 +186,7 @@ pub mod tests {
         assert_eq!(run.figure("nothing.at_all"), None);
         assert_eq!(run.column("latency_us.p50"), [None, Some(100.0), Some(101.0)]);
         assert_eq!(run.main_latency().unwrap().0, "latency_us");
-        assert!(run.facts().contains(&("sysctls.net.core.somaxconn".into(), "4096".into())));
+        assert!(run.facts().contains(&("sysctl net.core.somaxconn".into(), "4096".into())));
         assert!(run.facts().contains(&("loopback".into(), "yes".into())));
         assert_eq!(run.curve("latency_us").len(), 5);
     }

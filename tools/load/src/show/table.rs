@@ -1,14 +1,14 @@
 //! The table at the end of a run: figures in groups, percentiles in columns, warnings and the verdict last.
 
 use super::saved::Run;
-use crate::report::human;
+use crate::report::{human, whole};
 use serde_json::Value;
 use std::fmt::Write;
 
 /// What stands together, by how its label begins.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("result", &[]),
-    ("connections", &["connections "]),
+    ("connections", &["connections failed", "connections closed"]),
     ("server", &["server", "core "]),
     ("this tool", &["generator", "own "]),
 ];
@@ -34,11 +34,11 @@ pub fn percentiles(run: &Run) -> Vec<(&str, [f64; 5], f64)> {
         let count = run.figure(&format!("{key}.count")).filter(|n| *n > 0.0)?;
         Some((label, PERCENTILES.map(|name| run.figure(&format!("{key}.{name}")).unwrap_or(0.0)), count))
     };
-    run.latencies().into_iter().filter_map(row).collect()
+    run.latencies_ranked().into_iter().filter_map(row).collect()
 }
 
-pub fn table(whole: &Value) -> String {
-    let run = Run { name: String::new(), value: whole.clone() };
+pub fn table(all: &Value) -> String {
+    let run = Run { name: String::new(), value: all.clone() };
     let (groups, latencies) = (groups(&run), percentiles(&run));
     let labels = groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.0)).chain(latencies.iter().map(|l| l.0));
     let width = labels.map(|label| label.chars().count()).max().unwrap_or(0).max("microseconds".len());
@@ -72,7 +72,8 @@ fn write_percentiles(out: &mut String, latencies: &[(&str, [f64; 5], f64)], widt
     out.push('\n');
     for (label, values, count) in latencies {
         let _ = write!(out, "{label:width$}");
-        values.iter().chain([count]).for_each(|value| *out += &format!("  {:>9}", human(*value)));
+        values.iter().for_each(|value| *out += &format!("  {:>9}", human(*value)));
+        *out += &format!("  {:>9}", whole(*count));
         out.push('\n');
     }
 }
