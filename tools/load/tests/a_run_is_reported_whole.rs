@@ -49,7 +49,7 @@ impl Server {
         let (pid, metrics) = (self.child.id().to_string(), format!("http://{}/metrics", self.admin));
         let url = format!("ws://{}/connection/websocket", self.client);
         let usual = ["fanout", &url, "--subscribers", "20", "--rate", "200", "--duration", "1.5", "--warmup", "0.5"];
-        tool(&[&usual, &["--server-pid", &pid, "--server-metrics", &metrics], more].concat())
+        tool(&[&usual[..], &["--server-pid", &pid, "--server-metrics", &metrics], more].concat())
     }
 }
 
