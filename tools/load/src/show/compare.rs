@@ -162,7 +162,7 @@ impl Comparison {
 
 fn rows(a: &[Run], b: &[Run]) -> Vec<Row> {
     // At a rate, how many come is no merit.
-    let at_rate = a.iter().chain(b).any(|run| run.figure("rate").is_some());
+    let at_rate = a.iter().chain(b).any(|run| !run.value["result"]["rate"].is_null());
     let figure = |(key, label, better): &(&str, &str, Better)| {
         let better = if at_rate && *better == Better::More { Better::Unknown } else { *better };
         (key.to_string(), label.to_string(), better)

@@ -40,8 +40,11 @@ pub fn page(all: &Value) -> String {
 /// Settings in a few words.
 fn what(run: &Run) -> String {
     let named = ["subscribers", "connections", "sockets", "size", "window", "depth", "rate", "batch"];
-    // Settings as they were given: 64, and not 64.0.
-    let one = |name: &&str| Some(format!("{name} {}", run.figure(name)?));
+    // Settings as they were given: 64, and not 64.0; a rate may be text.
+    let one = |name: &&str| match &run.value["result"][*name] {
+        Value::String(text) => Some(format!("{name} {text}")),
+        _ => Some(format!("{name} {}", run.figure(name)?)),
+    };
     let mut words: Vec<_> = named.iter().filter_map(one).collect();
     words.extend(run.figure("seconds").map(|seconds| format!("{seconds:.1} s measured")));
     words.join(", ")
@@ -108,8 +111,9 @@ fn plots(run: &Run) -> Vec<Plot> {
     let percentiles =
         [curves(run, "Percentiles", &of_messages), curves(run, "Percentiles of connections", &of_connections)];
     let [messages, connections] = percentiles;
-    let plots = [over_time, messages, throughput(run), processors(run), memory(run), lags(run), connections];
-    plots.into_iter().flatten().collect()
+    let course = [throughput(run), processors(run), memory(run), lags(run)];
+    let plots = [over_time, messages, by_rate(run)].into_iter().chain(course).chain([connections]);
+    plots.flatten().collect()
 }
 
 /// Values beside the ends of their intervals; none if there is nothing to see.
@@ -184,6 +188,35 @@ fn over_time(run: &Run, label: &str) -> Option<Plot> {
 fn curves(run: &Run, title: &str, latencies: &[(&str, &str)]) -> Option<Plot> {
     let curves: Vec<_> = latencies.iter().map(|(key, label)| (label.to_string(), run.curve(key))).collect();
     percentile_plot(title, &curves)
+}
+
+/// Latency against the rate, where the run had several.
+fn by_rate(run: &Run) -> Option<Plot> {
+    let mut steps: Vec<&Value> = run.value["result"]["steps"].as_array()?.iter().collect();
+    let rate = |step: &Value| step["rate"].as_f64().unwrap_or(0.0);
+    steps.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
+    let at = |name: &str| -> Points { steps.iter().map(|s| (rate(s), s["latency_us"][name].as_f64())).collect() };
+    let [p50, p99, max] = ["p50", "p99", "max"].map(at);
+    let unit = time_unit(most([&max]));
+    let top = most([&max]) / unit.divisor;
+    let scaled = |label: &str, class, points: &Points| {
+        line(label, class, points.iter().map(|(x, y)| (*x, y.map(|y| y / unit.divisor))).collect())
+    };
+    let lines = vec![scaled("max", "c6", &max), scaled("p99", "c2", &p99), scaled("p50", "c1", &p50)];
+    let least = p50.iter().filter_map(|(_, y)| *y).fold(top * unit.divisor, f64::min) / unit.divisor;
+    let log = top > least * LOG_FROM;
+    (steps.len() > 1).then(|| Plot {
+        title: "Latency by rate".into(),
+        x_label: "sent per second".into(),
+        y_label: unit.name.into(),
+        x: Scale::from_zero(steps.last().map_or(0.0, |step| rate(step)), 5),
+        y: if log { Scale::logarithmic(least, top) } else { Scale::from_zero(top, 5) },
+        x_text: short,
+        y_text: short,
+        lines,
+        shades: Vec::new(),
+        note: if log { "the axis of latency goes by powers of ten" } else { "" }.into(),
+    })
 }
 
 /// One plot of percentile curves, the HdrHistogram way: each step to the right is ten times rarer.
@@ -316,9 +349,22 @@ mod tests {
         }
         assert!(page.find("Fine:").unwrap() < page.find("class=\"tiles\"").unwrap());
         assert!(page.contains("mind &lt;this&gt;") && page.contains("&#39;ws://a&amp;b&#39;"));
+        assert!(!page.contains("Latency by rate"));
         for part in ["<script", "http://", "https://", "NaN", "inf"] {
             assert!(!page.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn where_the_rate_had_steps_latency_stands_against_them_in_their_order() {
+        let mut value = run("a", 1.0).value;
+        let step =
+            |rate, us| serde_json::json!({"rate": rate, "latency_us": {"p50": us, "p99": us * 2.0, "max": us * 3.0}});
+        value["result"]["steps"] = serde_json::json!([step(400.0, 9.0), step(100.0, 5.0)]);
+        value["result"]["rate"] = serde_json::json!("400:3s,100:3s");
+        let plot = by_rate(&Run { name: String::new(), value: value.clone() }).unwrap();
+        assert_eq!(plot.lines[2].points, [(100.0, Some(5.0)), (400.0, Some(9.0))]);
+        assert!(page(&value).contains("rate 400:3s,100:3s"));
     }
 
     #[test]
