@@ -93,6 +93,7 @@ impl Beside {
         report.latency("beside_calm_us", "others, before", &ended.harvest.histogram("calm"));
         report.latency("beside_us", "others, meanwhile", &ended.harvest.all_steps());
         report.latency("beside_last_us", "others, to the last of them", &ended.harvest.histogram("last"));
+        report.beside(ended.timeline);
         report.set("beside_publications", published.into());
         Ok(published)
     }

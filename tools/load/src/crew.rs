@@ -183,8 +183,8 @@ pub struct Ended<S> {
     pub openings: Openings,
     /// How late messages and connections left, against when they should have.
     pub lag: Histogram<u64>,
-    /// The whole course of time; of a crew that is watched.
-    pub timeline: Option<Timeline>,
+    /// The whole course of time; only of a crew that is watched there are looks.
+    pub timeline: Timeline,
     /// Where the first connection went.
     pub peer: Option<SocketAddr>,
 }
@@ -320,7 +320,7 @@ impl<S: Scene + 'static> Crew<S> {
             handshakes: [0; 2],
             openings: Openings::default(),
             lag: crate::report::histogram(),
-            timeline: None,
+            timeline: Timeline::default(),
             peer: self.peer,
         };
         for thread in self.threads {
@@ -337,7 +337,8 @@ impl<S: Scene + 'static> Crew<S> {
         }
         self.control.take_seconds(&mut self.seconds);
         let (origin, phases, seconds) = (self.control.origin, self.phases, self.seconds);
-        ended.timeline = looks.map(|(begin, looks)| Timeline { begin, origin, phases, looks, seconds });
+        let (begin, looks) = looks.unwrap_or_default();
+        ended.timeline = Timeline { begin, origin, phases, looks, seconds };
         Ok(ended)
     }
 }

@@ -95,7 +95,9 @@ pub struct Report {
     curves: Vec<Value>,
     void: Vec<String>,
     warnings: Vec<String>,
-    timeline: Option<Timeline>,
+    timeline: Timeline,
+    /// That of the others, if there were any.
+    beside: Timeline,
     peer: Option<SocketAddr>,
     /// When the measured time began and ended, if only a part of the run is measured.
     measured: Option<(u64, u64)>,
@@ -179,8 +181,13 @@ impl Report {
     }
 
     /// The course of time, for files and pages.
-    pub fn timeline(&mut self, timeline: Option<Timeline>, peer: Option<SocketAddr>) {
+    pub fn timeline(&mut self, timeline: Timeline, peer: Option<SocketAddr>) {
         (self.timeline, self.peer) = (timeline, peer);
+    }
+
+    /// That of the others, who were served meanwhile.
+    pub fn beside(&mut self, timeline: Timeline) {
+        self.beside = timeline;
     }
 
     /// Rates, own and server's cost of a window; `unit` is what is counted, `closed` whether the rate claims to be the most
@@ -269,8 +276,8 @@ impl Report {
 
     /// All there is, as it stands in a file.
     fn whole(&self) -> Value {
-        let timeline = self.timeline.clone().unwrap_or_default();
-        let mut series = timeline.json();
+        let timeline = &self.timeline;
+        let mut series = timeline.json(&self.beside);
         let since = |at: u64| round(at.saturating_sub(timeline.origin) as f64 / 1e9);
         series["measured"] = json!(self.measured.map(|(from, to)| [since(from), since(to)]));
         json!({

@@ -7,7 +7,7 @@
 use crate::clock::{SECOND, now};
 use crate::crew::Control;
 use crate::host::Begin;
-use crate::pulse::{Counts, Seconds, quantile};
+use crate::pulse::{Counts, Second, Seconds, quantile};
 use crate::report::round;
 use crate::server::{Sample, Watch, resident, spent};
 use crate::tally::Tally;
@@ -94,14 +94,15 @@ impl Timeline {
         self.looks.iter().find_map(|look| look.server.version.as_deref())
     }
 
-    /// Columns of one length: `at` is where an interval ends, in seconds from the beginning; null is what was not seen.
-    pub fn json(&self) -> Value {
+    /// Columns of one length: `at` is where an interval ends, in seconds from the beginning; null is what was not seen. What the
+    /// others of a run saw, stands beside it.
+    pub fn json(&self, beside: &Self) -> Value {
         let since = |at: u64| round(at.saturating_sub(self.origin) as f64 / SECOND as f64);
         let last = self.looks.len().saturating_sub(1);
         let pairs = self.looks.windows(2).enumerate();
         // The rest of a second at the end, unless it is all there is.
         let long = |(i, pair): &(usize, &[Look])| pair[1].at - pair[0].at >= REST_MIN || (*i + 1 == last && last == 1);
-        let rows: Vec<Row> = pairs.filter(long).map(|(_, pair)| self.row(&pair[0], &pair[1])).collect();
+        let rows: Vec<Row> = pairs.filter(long).map(|(_, pair)| self.row(&pair[0], &pair[1], beside)).collect();
         let column = |read: fn(&Row) -> Option<f64>| rows.iter().map(read).collect::<Vec<_>>();
         let times = |read: fn(&Row) -> &Counts| {
             let at = |q: f64| {
@@ -129,10 +130,11 @@ impl Timeline {
             "server_loop_lag_us": column(|row| row.loop_lag),
             "latency_us": times(|row| &row.latency),
             "lag_us": times(|row| &row.lag),
+            "beside_us": times(|row| &row.beside),
         })
     }
 
-    fn row(&self, before: &Look, after: &Look) -> Row {
+    fn row(&self, before: &Look, after: &Look, beside: &Self) -> Row {
         let seconds = (after.at - before.at) as f64 / SECOND as f64;
         let (delta, spent) = (after.tally.since(&before.tally), spent(&before.server, &after.server));
         let has_server = after.rss.is_some();
@@ -159,7 +161,14 @@ impl Timeline {
             loop_lag: after.server.loop_lag_us,
             latency: seen.map(|second| second.latency.clone()).unwrap_or_default(),
             lag: seen.map(|second| second.lag.clone()).unwrap_or_default(),
+            beside: beside.nearest(after.at).map(|second| second.latency.clone()).unwrap_or_default(),
         }
+    }
+
+    /// The second whose end is nearest to `at`: another crew's seconds begin when that did.
+    fn nearest(&self, at: u64) -> Option<&Second> {
+        let index = (at.saturating_sub(self.origin) + SECOND / 2) / SECOND;
+        self.seconds.get(index.checked_sub(1)?)
     }
 }
 
@@ -181,12 +190,12 @@ struct Row {
     loop_lag: Option<f64>,
     latency: Counts,
     lag: Counts,
+    beside: Counts,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pulse::Second;
 
     #[test]
     fn columns_have_one_length_and_a_second_stands_at_its_end() {
@@ -202,10 +211,13 @@ mod tests {
             look(origin + 5 * SECOND / 2, 30),
         ];
         let line = Timeline { begin: Begin::default(), origin, phases: vec![("opening", origin)], looks, seconds };
-        let value = line.json();
+        let mut others = Timeline { origin: origin - SECOND / 3, ..Timeline::default() };
+        others.seconds.add([Second { index: 1, latency: vec![(5_000, 1)], lag: Vec::new() }]);
+        let value = line.json(&others);
         assert_eq!(value["at"], json!([1.0, 2.0, 2.5]));
         assert_eq!(value["received_per_second"], json!([10.0, 20.0, 0.0]));
         assert_eq!(value["latency_us"]["p50"], json!([2.0, null, 8.0]));
+        assert_eq!(value["beside_us"]["max"], json!([null, 5.0, null]));
         assert_eq!(value["server_busy"], json!([null, null, null]));
         assert_eq!(value["phases"][0]["from"], 0.0);
     }

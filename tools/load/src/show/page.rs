@@ -111,7 +111,7 @@ fn plots(run: &Run) -> Vec<Plot> {
     let percentiles =
         [curves(run, "Percentiles", &of_messages), curves(run, "Percentiles of connections", &of_connections)];
     let [messages, connections] = percentiles;
-    let course = [throughput(run), processors(run), memory(run), lags(run)];
+    let course = [others(run), throughput(run), processors(run), memory(run), lags(run)];
     let plots = [over_time, messages, by_rate(run)].into_iter().chain(course).chain([connections]);
     plots.flatten().collect()
 }
@@ -258,6 +258,13 @@ fn columns(run: &Run, title: &str, y_label: &str, divisor: f64, named: &[(&str, 
     let lines: Vec<Line> = found.collect();
     let y = Scale::from_zero(most(lines.iter().map(|line| &line.points)), 5);
     (!lines.is_empty()).then(|| timed(run, title, y_label, y, lines))
+}
+
+/// What those noticed who were served meanwhile.
+fn others(run: &Run) -> Option<Plot> {
+    let unit = time_unit(run.column("beside_us.max").into_iter().flatten().fold(0.0, f64::max));
+    let named = [("beside_us.p50", "p50"), ("beside_us.p99", "p99"), ("beside_us.max", "max")];
+    columns(run, "Latency of the others over time", unit.name, unit.divisor, &named)
 }
 
 fn throughput(run: &Run) -> Option<Plot> {
