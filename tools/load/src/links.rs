@@ -322,6 +322,7 @@ impl Io {
         if let Some(link) = self.links[id].take() {
             net::reset_on_close(link.wire.socket());
             self.opening -= usize::from(link.stage < Stage::Ready);
+            self.tally.left += u64::from(link.stage == Stage::Ready);
         }
     }
 

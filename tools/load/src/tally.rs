@@ -28,9 +28,11 @@ pub struct Tally {
     pub in_flight: u64,
     /// Nanoseconds of turns that had something to do; kept only when the worker spins.
     pub busy_ns: u64,
+    /// Ready connections that we ended ourselves.
+    pub left: u64,
 }
 
-const FIELDS: usize = 12;
+const FIELDS: usize = 13;
 
 impl Tally {
     fn array(&self) -> [u64; FIELDS] {
@@ -47,12 +49,19 @@ impl Tally {
             self.faults,
             self.in_flight,
             self.busy_ns,
+            self.left,
         ]
     }
 
     fn from_array(a: [u64; FIELDS]) -> Self {
-        let [ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns] = a;
-        Self { ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns }
+        let [ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns, left] =
+            a;
+        Self { ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns, left }
+    }
+
+    /// Connections that stand.
+    pub fn open(&self) -> u64 {
+        self.ready.saturating_sub(self.closed + self.left)
     }
 
     /// Field by field, `self` plus `other`. What is under way may be less than nothing in one of several processes.

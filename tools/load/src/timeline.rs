@@ -150,7 +150,7 @@ impl Timeline {
             sent: round(delta.sent as f64 / seconds),
             received: round(delta.received as f64 / seconds),
             ready: round(delta.ready as f64 / seconds),
-            open: (after.tally.ready - after.tally.closed.min(after.tally.ready)) as f64,
+            open: after.tally.open() as f64,
             failed: after.tally.failed as f64,
             closed: after.tally.closed as f64,
             own_busy: round(own as f64 / 1e9 / seconds),

@@ -129,7 +129,7 @@ impl View {
 
     fn line(&self, state: &State) -> String {
         let tally = state.tally;
-        let mut line = format!("{:>4} s  {:<8} {} open", (state.at - self.begun) / SECOND, self.what, open(tally));
+        let mut line = format!("{:>4} s  {:<8} {} open", (state.at - self.begun) / SECOND, self.what, tally.open());
         if self.rates != [0.0; 2] {
             line += &format!(", {:.0}/s in, {:.0}/s out", self.rates[0], self.rates[1]);
         }
@@ -147,7 +147,7 @@ impl View {
         let bar = state.share.map_or_else(String::new, bar);
         let mut lines = vec![format!("{:<12}{bar}{seconds:.0} s", self.what)];
         let [received, sent] = self.rates.map(human);
-        lines.push(format!("{:<12}{} open   {received}/s in   {sent}/s out", "now", human(open(state.tally) as f64)));
+        lines.push(format!("{:<12}{} open   {received}/s in   {sent}/s out", "now", human(state.tally.open() as f64)));
         if let Some(times) = self.times {
             let [p50, p99, max] = times.map(human);
             lines.push(format!("{:<12}p50 {p50}   p99 {p99}   max {max} µs", "latency"));
@@ -173,7 +173,7 @@ impl View {
         }
         let seconds = (now() - self.entered) as f64 / SECOND as f64;
         let faults: String = faults(tally).map(|(name, n)| format!(", {n} {name}")).collect();
-        let line = format!("{:<12}{seconds:.1} s, {} open{faults}", self.what, human(open(tally) as f64));
+        let line = format!("{:<12}{seconds:.1} s, {} open{faults}", self.what, human(tally.open() as f64));
         self.put(&[line], width());
         (self.drawn, self.redraw) = (0, 0);
     }
@@ -183,10 +183,6 @@ impl View {
         self.drawn = lines.len();
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
-}
-
-fn open(tally: &Tally) -> u64 {
-    tally.ready.saturating_sub(tally.closed)
 }
 
 fn faults(tally: &Tally) -> impl Iterator<Item = (&'static str, u64)> {

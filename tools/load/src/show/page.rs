@@ -111,7 +111,7 @@ fn plots(run: &Run) -> Vec<Plot> {
     let percentiles =
         [curves(run, "Percentiles", &of_messages), curves(run, "Percentiles of connections", &of_connections)];
     let [messages, connections] = percentiles;
-    let course = [others(run), throughput(run), processors(run), memory(run), lags(run)];
+    let course = [others(run), throughput(run), processors(run), memory(run), lags(run), standing(run)];
     let plots = [over_time, messages, by_rate(run)].into_iter().chain(course).chain([connections]);
     plots.flatten().collect()
 }
@@ -308,6 +308,15 @@ fn lags(run: &Run) -> Option<Plot> {
     let largest = ["server_loop_lag_us", "lag_us.p99"].iter().flat_map(|path| run.column(path)).flatten();
     let unit = time_unit(largest.fold(0.0, f64::max));
     columns(run, "Lag", unit.name, unit.divisor, &named)
+}
+
+/// Connections, where their number changed after the first second or some failed.
+fn standing(run: &Run) -> Option<Plot> {
+    let open: Vec<f64> = run.column("open").into_iter().flatten().skip(1).collect();
+    let change = open.iter().any(|n| *n != open[0]);
+    let trouble = ["failed", "closed"].iter().flat_map(|path| run.column(path)).flatten().any(|n| n > 0.0);
+    let named = [("open", "open"), ("failed", "failed until then"), ("closed", "ended by the server until then")];
+    if change || trouble { columns(run, "Connections", "connections", 1.0, &named) } else { None }
 }
 
 // ---- tables
