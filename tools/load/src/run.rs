@@ -230,18 +230,15 @@ pub fn steps(report: &mut Report, rate: Option<&Rate>, harvest: &Harvest, what: 
         let (p50, p99, p999, count) = (at(0.5), at(0.99), at(0.999), step.latency.len());
         let max = if count > 0 { step.latency.max() as f64 / 1e3 } else { 0.0 };
         let seconds = (span.end - span.begin) as f64 / 1e9;
+        let name = match span.from == span.to {
+            true => format!("{what} at {}/s", human(span.from)),
+            false => format!("{what} at {}..{}/s", human(span.from), human(span.to)),
+        };
         told.push(json!({
-            "rate": (span.from + span.to) / 2.0, "from": span.from, "to": span.to, "seconds": seconds,
+            "label": name, "rate": (span.from + span.to) / 2.0, "from": span.from, "to": span.to, "seconds": seconds,
             "sent": step.sent, "received": count,
             "latency_us": {"p50": p50, "p90": at(0.9), "p99": p99, "p99.9": p999, "max": max, "count": count},
         }));
-        let name = match span.from == span.to {
-            true => format!("at {}/s", human(span.from)),
-            false => format!("at {}..{}/s", human(span.from), human(span.to)),
-        };
-        let [p50, p99, p999, max] = [p50, p99, p999, max].map(human);
-        let text = format!("{} {what}   p50 {p50}   p99 {p99}   p99.9 {p999}   max {max}  µs", human(step.sent as f64));
-        report.row(&name, text);
     }
     report.set("steps", told.into());
 }

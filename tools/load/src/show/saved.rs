@@ -118,7 +118,10 @@ impl Run {
         let host = self.value["host"].as_object();
         let (inner, mut facts): (Vec<_>, Vec<_>) = host.into_iter().flatten().partition(|(_, value)| value.is_object());
         facts.sort_by_key(|(name, _)| FACTS.iter().position(|known| known == name).unwrap_or(FACTS.len()));
-        let mut out: Vec<_> = facts.iter().map(|(name, value)| (name.replace('_', " "), plain(name, value))).collect();
+        let mut out: Vec<_> = facts
+            .iter()
+            .map(|(name, value)| (name.trim_end_matches("_bytes").replace('_', " "), plain(name, value)))
+            .collect();
         for (outer, value) in inner {
             let outer = outer.trim_end_matches('s');
             let inner = value.as_object().into_iter().flatten();

@@ -53,7 +53,7 @@ th{font-weight:500;color:var(--dim)}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;padding:6px 0 6px 14px}
 td.better{color:var(--good)}td.worse{color:var(--bad)}
 td.wrap{overflow-wrap:anywhere}
-.half th{width:38%}
+.half th{width:38%;overflow-wrap:anywhere}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.55 ui-monospace,\"SF Mono\",Menlo,Consolas,monospace}
 .stack{display:grid;gap:14px}
 footer{color:var(--dim);font-size:13px;margin-top:28px}

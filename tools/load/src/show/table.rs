@@ -28,13 +28,16 @@ pub fn groups(run: &Run) -> Vec<Group<'_>> {
 }
 
 /// Labels of latencies with their percentiles in microseconds, and how many there were; those that nothing was recorded in are
-/// left out.
+/// left out. The steps of a rate come last.
 pub fn percentiles(run: &Run) -> Vec<(&str, [f64; 5], f64)> {
-    let row = |(key, label)| {
-        let count = run.figure(&format!("{key}.count")).filter(|n| *n > 0.0)?;
-        Some((label, PERCENTILES.map(|name| run.figure(&format!("{key}.{name}")).unwrap_or(0.0)), count))
+    let row = |label, times: &Value| {
+        let count = times["count"].as_f64().filter(|n| *n > 0.0)?;
+        Some((label, PERCENTILES.map(|name| times[name].as_f64().unwrap_or(0.0)), count))
     };
-    run.latencies_ranked().into_iter().filter_map(row).collect()
+    let result = &run.value["result"];
+    let whole = run.latencies_ranked().into_iter().filter_map(|(key, label)| row(label, &result[key]));
+    let steps = result["steps"].as_array().into_iter().flatten();
+    whole.chain(steps.filter_map(|step| row(step["label"].as_str()?, &step["latency_us"]))).collect()
 }
 
 pub fn table(all: &Value) -> String {
