@@ -13,6 +13,7 @@ use crate::tally::Tally;
 use crate::timeline::Timeline;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
+use std::io::{IsTerminal, stderr, stdout};
 use std::net::SocketAddr;
 
 /// The form of the object. It rises when a field changes its meaning or goes; new ones may come without.
@@ -309,7 +310,9 @@ impl Report {
         if to.json {
             println!("{}", Value::Object(self.json));
         } else {
-            print!("{}", show::table::table(&whole));
+            // On one screen, the table stands apart from the progress before it.
+            let apart = if stdout().is_terminal() && stderr().is_terminal() { "\n" } else { "" };
+            print!("{apart}{}", show::table::table(&whole));
         }
         if let Err((path, e)) = written {
             eprintln!("corecast-load: {path} could not be written: {e}");

@@ -156,7 +156,7 @@ impl View {
             lines.push(format!("{:<12}{}", "per second", sparkline(&self.throughput)));
         }
         if self.p99.iter().any(|&value| value > 0.0) {
-            lines.push(format!("{:<12}{}", "p99", sparkline(&self.p99)));
+            lines.push(format!("{:<12}{} µs", "p99", sparkline(&self.p99)));
         }
         let mut errors: Vec<_> = faults(state.tally).map(|(name, n)| format!("{n} {name}")).collect();
         errors.extend(state.errors.iter().map(|(why, n)| format!("{n} × {why}")));
