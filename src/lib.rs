@@ -23,6 +23,8 @@
 //! `hub`, `outbound`, `delta`, `grant`, `backend`, `auth` (which do not see one another, but that the last two see what is
 //! granted) ← `config`, `bus` ← `shard` ← `node`, `echo` ← `site` ← `control`, `server`.
 //!
+//! Beside all that, `doctor` looks at the host for the command line; it sees `config` and nothing of a server that runs.
+//!
 //! As a library: implement [`shard::App`] and put it on the engine; `examples/shout.rs` does so in a few lines.
 
 pub mod auth;
@@ -31,6 +33,7 @@ pub mod bus;
 pub mod config;
 pub mod control;
 pub mod delta;
+pub mod doctor;
 pub mod echo;
 pub mod grant;
 pub mod hub;

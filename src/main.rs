@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::doctor::Doctor;
 use cli::log::{Log, say};
 use cli::token::{self, Outcome};
 use cli::{Cli, Flags, Task};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
         Task::CheckConfig { file } => check(&file),
+        Task::Doctor(task) => doctor(task),
         Task::Token(task) => tokens(*task),
     };
     log.end();
@@ -57,6 +59,16 @@ fn check(file: &Path) -> ExitCode {
         }
         Err(faults) => usage(&faults),
     }
+}
+
+fn doctor(task: Doctor) -> ExitCode {
+    let config = match config::load(task.config.as_deref(), environment(), Vec::new()) {
+        Ok((config, _)) => config,
+        Err(faults) => return usage(&faults),
+    };
+    let (text, code) = task.run(&config);
+    let printed = print(&text);
+    if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
 }
 
 fn tokens(task: token::TokenTask) -> ExitCode {

@@ -28,6 +28,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("delta", &["limits"]),
     ("auth", &["limits", "ids", "grant"]),
     ("config", &["limits", "ids", "auth"]),
+    // Looks at the host for the command line alone, before a server is started or beside it.
+    ("doctor", &["limits", "config"]),
     // The engine: knows bytes, frames and mail; no dialect, no channels.
     ("bus", &["limits", "ids"]),
     ("shard", &["limits", "ids", "rate", "counters", "raw", "ws", "outbound", "bus"]),

@@ -1,5 +1,6 @@
 //! The command line. The flags of `serve` are made from the table of settings, so that each stands once.
 
+pub mod doctor;
 pub mod log;
 mod report;
 pub mod token;
@@ -19,6 +20,7 @@ Try it:
   corecast serve --dev                 a server for this machine only, open to all, with a page to look at
   corecast config > corecast.toml      the settings, each with its reason
   corecast check-config corecast.toml  what is wrong with a file, and the mend
+  corecast doctor                      what this host lacks for many clients, and the mend
   corecast token secret                random keys for tokens and for the server API, as settings
   corecast token --help                tokens for clients, and why one is refused
 
@@ -62,6 +64,9 @@ Flags override the environment, which overrides the file. Every setting can stan
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Look at this host as the server needs it: what is, what should be, why, what it costs, how to mend
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Doctor),
     /// Make tokens and secrets, and say what is wrong with a token
     #[command(subcommand)]
     Token(Box<token::TokenTask>),

@@ -1,0 +1,109 @@
+//! What decides how fast a core is and how soon it wakes: governor, idle states, clock source, mitigations.
+
+use std::collections::BTreeMap;
+
+use super::cpus::Cpus;
+use super::finding::{Finding, Severity};
+use super::host::{Blind, Host};
+use super::plan::Plan;
+
+const CPU: &str = "/sys/devices/system/cpu";
+
+pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
+    vec![governor(host, plan), idle(host, plan), clock(host), mitigations(host)]
+}
+
+fn tune(plan: &Plan) -> String {
+    format!("tuning/tune apply cpu --cores {} --profile {} --yes", cores(plan), plan.profile.name)
+}
+
+/// Unpinned shards run anywhere.
+fn cores(plan: &Plan) -> &Cpus {
+    if plan.cores.is_empty() { &plan.usable } else { &plan.cores }
+}
+
+fn governor(host: &Host, plan: &Plan) -> Finding {
+    let name = "clock (governor)";
+    let mut by_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for core in cores(plan).iter() {
+        match host.text(&format!("{CPU}/cpu{core}/cpufreq/scaling_governor")) {
+            Ok(word) => by_word.entry(word).or_default().push(core),
+            Err(Blind::Hidden) => return Finding::unseen(name, "scaling_governor"),
+            Err(Blind::Absent) => {}
+        }
+    }
+    let words: Vec<String> =
+        by_word.iter().map(|(word, cores)| format!("{word} on {}", cores.iter().copied().collect::<Cpus>())).collect();
+    if words.is_empty() {
+        return Finding::ok(name, "not decided here: firmware does, or the host below");
+    }
+    let wanted = plan.profile.governor.as_deref();
+    let severity = match wanted {
+        Some(wanted) if by_word.keys().any(|word| word != wanted) => Severity::Warn,
+        _ => Severity::Ok,
+    };
+    Finding::new(severity, name, words.join(", "))
+        .should(wanted.unwrap_or("any"))
+        .why("A core that was idle for a moment starts slowly and takes milliseconds to speed up; this server's cores are idle between any two messages.")
+        .cost("power, also while nothing is to do")
+        .mend(tune(plan))
+}
+
+/// How long the deepest state that is not disabled takes to leave.
+fn idle(host: &Host, plan: &Plan) -> Finding {
+    let name = "idle states";
+    let mut deepest: Option<(u64, String, usize)> = None;
+    for core in cores(plan).iter() {
+        let folder = format!("{CPU}/cpu{core}/cpuidle");
+        for state in host.names(&folder).unwrap_or_default() {
+            let number = |file: &str| host.number(&format!("{folder}/{state}/{file}"));
+            let (Ok(latency), disabled) = (number("latency"), number("disable").unwrap_or(0)) else { continue };
+            let label = host.text(&format!("{folder}/{state}/name")).unwrap_or(state.clone());
+            if disabled == 0 && deepest.as_ref().is_none_or(|(most, ..)| latency > *most) {
+                deepest = Some((latency, label, core));
+            }
+        }
+    }
+    let Some((latency, label, core)) = deepest else {
+        return Finding::ok(name, "not decided here: firmware does, or the host below");
+    };
+    let most = plan.profile.cstate_exit_us_max;
+    let severity = if most > 0 && latency > most { Severity::Warn } else { Severity::Ok };
+    Finding::new(severity, name, format!("down to {label}, {latency} µs to wake (core {core})"))
+        .should(if most > 0 { format!("at most {most} µs to wake") } else { "any".into() })
+        .why("The first message after a pause waits until its core is awake.")
+        .cost("power and heat, also while nothing is to do; less turbo for the others")
+        .mend(tune(plan))
+}
+
+fn clock(host: &Host) -> Finding {
+    let (name, place) = ("clock source", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    let Ok(source) = host.text(place) else { return Finding::unseen(name, place) };
+    // These are read in user space (vDSO); every other one takes a system call and slow hardware.
+    let quick = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "riscv_clocksource"];
+    let severity = if quick.contains(&source.as_str()) { Severity::Ok } else { Severity::Warn };
+    Finding::new(severity, name, source)
+        .should("tsc, or that of the hypervisor")
+        .why("The server looks at the clock every turn. From hpet or acpi_pm that is a system call and a microsecond of waiting for a chip.")
+        .cost("nothing where the TSC is sound; dmesg says why the kernel thought it was not")
+        .mend("cat …/available_clocksource; echo tsc > …/current_clocksource; for good: clocksource=tsc tsc=reliable on the kernel's command line")
+}
+
+fn mitigations(host: &Host) -> Finding {
+    let (name, folder) = ("mitigations", "/sys/devices/system/cpu/vulnerabilities");
+    let Ok(files) = host.names(folder) else { return Finding::unseen(name, folder) };
+    let (mut on, mut open) = (Vec::new(), Vec::new());
+    for file in files {
+        match host.text(&format!("{folder}/{file}")).unwrap_or_default() {
+            text if text.starts_with("Mitigation") => on.push(file),
+            text if text.starts_with("Vulnerable") => open.push(file),
+            _ => {}
+        }
+    }
+    let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(" ") };
+    let severity = if on.is_empty() { Severity::Ok } else { Severity::Note };
+    Finding::new(severity, name, format!("on against {}; open to {}", list(&on), list(&open)))
+        .why("Each costs something at every entry to the kernel, and a server of small messages enters it once for every write.")
+        .cost("turned off, any program on this host may read what another has in memory")
+        .mend("leave them on, unless nothing but this server runs on this hardware: mitigations=off on the kernel's command line; measure before and after")
+}
