@@ -24,7 +24,7 @@ fn limit(host: &Host, plan: &Plan) -> Finding {
     let severity = if hard < needed { Severity::Fail } else { Severity::Ok };
     Finding::new(severity, name, is)
         .should(format!("at least {needed}"))
-        .why("One for each connection. Past it whoever comes waits in the kernel's queue until somebody leaves.")
+        .why("One for each connection, counted for each shard where machine.own_file_tables is set. Past it whoever comes waits in the kernel's queue until somebody leaves.")
         .cost("nothing until they are open")
         .mend(format!("{MEND}{}", needed.max(1 << 20)))
 }
@@ -45,9 +45,9 @@ fn open(host: &Host, plan: &Plan) -> Finding {
     let numbers: Vec<u64> = numbers.split(' ').filter_map(|number| number.parse().ok()).collect();
     let [open, _, most] = numbers[..] else { return Finding::unseen(name, "/proc/sys/fs/file-nr") };
     let room = most.saturating_sub(open);
-    let severity = if room < plan.descriptors() { Severity::Fail } else { Severity::Ok };
+    let severity = if room < plan.files() { Severity::Fail } else { Severity::Ok };
     Finding::new(severity, name, format!("{open} of {most}"))
-        .should(format!("room for {} more", plan.descriptors()))
+        .should(format!("room for {} more", plan.files()))
         .why("Past it accept fails with ENFILE, for every process of the host.")
         .cost("nothing until they are open")
         .mend("raise fs.file-max: tuning/tune apply sysctl --yes; or look for who has them: ls /proc/*/fd | wc -l")

@@ -26,12 +26,17 @@ pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
     ));
     found.push(feature(
         "busy poll for each epoll (EPIOCSPARAMS)",
-        version >= (6, 9),
+        has_epoll_params(host),
         (6, 9),
         "a shard can look at the card's queue itself; before, net.core.busy_poll does it for the whole host",
     ));
     found.push(ktls(host, plan));
     found
+}
+
+/// EPIOCSPARAMS.
+pub fn has_epoll_params(host: &Host) -> bool {
+    host.sysctl("kernel.osrelease").ok().and_then(|release| version(&release)).is_some_and(|version| version >= (6, 9))
 }
 
 /// `6.8.0-45-generic`.

@@ -3,7 +3,7 @@
 //!
 //! Plan: `host` is the one reader, below a root that tests choose; `profile` and `knob` read the files of `tuning/`, where
 //! values stand once; `plan` is what the host is measured against. Each other file looks at one area: `files`, `sysctl`,
-//! `conntrack`, `ports`, `network` (whose facts are in `card`), `cores`, `power`, `memory`, `container`, `kernel`, `counters`.
+//! `conntrack`, `ports`, `network` (whose facts are in `card`), `cores`, `power`, `machine`, `memory`, `container`, `kernel`, `counters`.
 //!
 //! Invariant: whatever a file holds, or where it is missing, every area says something and nothing panics.
 
@@ -18,6 +18,7 @@ mod finding;
 mod host;
 mod kernel;
 mod knob;
+mod machine;
 mod memory;
 mod network;
 mod plan;
@@ -87,6 +88,7 @@ const AREAS: &[(&str, Look)] = &[
     ("network card", network::look),
     ("cores", cores::look),
     ("clock and power", power::look),
+    ("settings for this machine", machine::look),
     ("memory", memory::look),
     ("control group", container::look),
     ("kernel", kernel::look),

@@ -7,6 +7,7 @@ use super::cpus::Cpus;
 use super::host::Host;
 use super::profile::Profile;
 use crate::config::{Config, Place};
+use crate::limits::Machine;
 
 pub struct Plan {
     pub profile: Profile,
@@ -21,6 +22,7 @@ pub struct Plan {
     pub missing: Vec<usize>,
     pub oversubscribed: bool,
     pub connections: u64,
+    pub machine: Machine,
     pub tls: bool,
     pub history_bytes: u64,
     pub backlog_bytes: u64,
@@ -60,6 +62,7 @@ impl Plan {
             connections: question.connections.or(limit).unwrap_or(question.profile.connections),
             profile: question.profile.clone(),
             no_such_interface: named.filter(|name| !host.exists(&format!("/sys/class/net/{name}"))),
+            machine: config.engine.machine.clone(),
             process,
             usable,
             shards,
@@ -77,8 +80,17 @@ impl Plan {
         }
     }
 
-    /// Descriptors that the process needs: one for each connection, some for each shard, some for all.
+    /// Descriptors that a table needs: one for each connection, some for each shard, some for all.
     pub fn descriptors(&self) -> u64 {
+        let shards = self.shards as u64;
+        let tables = if self.machine.own_file_tables { shards } else { 1 };
+        // Connections are spread by hash, not evenly: a tenth more for each table of its own.
+        let spare = if tables > 1 { self.connections / tables / 10 } else { 0 };
+        (self.connections / tables).saturating_add(spare + 256 + 8 * shards)
+    }
+
+    /// Files that the whole host opens for the server.
+    pub fn files(&self) -> u64 {
         self.connections.saturating_add(256 + 8 * self.shards as u64)
     }
 

@@ -16,7 +16,7 @@ pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
     let own = &plan.profile.knobs;
     let server = knobs(SERVER).into_iter().filter(|knob| own.iter().all(|other| other.key != knob.key));
     let load = if plan.load { knobs(LOAD) } else { Vec::new() };
-    let poll = (plan.profile.busy_poll_us > 0).then(|| busy_poll(plan));
+    let poll = (plan.profile.busy_poll_us > 0 && plan.machine.busy_poll.is_zero()).then(|| busy_poll(plan));
     let mut found: Vec<Finding> =
         server.chain(own.clone()).chain(load).chain(poll).map(|knob| judge(host, plan, knob)).collect();
     found.extend(tcp_mem(host, plan));
@@ -44,7 +44,10 @@ fn idle(host: &Host, knob: &Knob) -> bool {
 }
 
 fn severity(knob: &Knob, is: &str, plan: &Plan) -> Severity {
-    let too_few = CAPACITY.contains(&knob.key.as_str()) && is.parse::<u64>().is_ok_and(|is| is < plan.descriptors());
+    let too_few = CAPACITY.contains(&knob.key.as_str())
+        && is
+            .parse::<u64>()
+            .is_ok_and(|is| is < if knob.key == "fs.nr_open" { plan.descriptors() } else { plan.files() });
     match (too_few, plan.is_small()) {
         (true, _) => Severity::Fail,
         (false, true) => Severity::Note,

@@ -184,8 +184,11 @@ want_file() {
     esac
 }
 
-# give_back KIND TARGET OLD: as it was.
+# give_back KIND TARGET OLD: as it was. What was never changed need not be written.
 give_back() {
+    if [ "$1" != controller ] && [ "$1" != file ] && give_back_is=$(now_is "$1" "$2") && same "$1" "${give_back_is:-$empty}" "$3"; then
+        return 0
+    fi
     case $1$3 in
         file"$empty") rm -f "$root$2" ;;
         file*) cp -p "$state/saved/$3" "$root$2" 2>&1 ;;

@@ -25,7 +25,10 @@ one_setting() {
         say ok "${1#-}: not in this kernel, or its module is not loaded"
         return 0
     fi
+    # As for sysctl.d, a leading "-" also means that it may be refused: some are the host's, whatever the namespace.
+    [ "$1" = "${1#-}" ] || soft=yes
     want value "$setting_path" "$2" "$3"
+    soft=no
 }
 
 # As a share of memory, where the profile has one. Pages of 4 KiB.
