@@ -9,14 +9,15 @@
 use crate::args::{self, Common};
 use crate::clock::SECOND;
 use crate::crew::{Control, Crew, Phase};
-use crate::dialect::{self, Dialect, Note};
+use crate::dialect::Dialect;
 use crate::engine::{Io, Pace, Scene};
 use crate::fanout::Plan;
-use crate::frame::{self, Fault};
+use crate::frame::Fault;
 use crate::net::Target;
 use crate::rate::Schedule;
 use crate::report::Report;
 use crate::run::{self, Refusal};
+use crate::welcome::Welcome;
 use std::collections::VecDeque;
 
 /// Bytes of the kernel's receive buffer of one who never reads: little is hidden in it.
@@ -36,6 +37,7 @@ pub struct Abuser {
     /// The first half of an upgrade's head.
     half_head: Vec<u8>,
     dialect: Dialect,
+    welcome: Welcome,
     channel: String,
     /// Who is deaf, and until when; in the order of time.
     deaf_until: VecDeque<(u64, usize)>,
@@ -76,10 +78,7 @@ impl Scene for Abuser {
             }
             return io.ready(id);
         }
-        if let Some(greeting) = self.dialect.greeting(id, Some(&self.channel)) {
-            io.send_frame(id, frame::TEXT, greeting.as_bytes());
-        }
-        if self.dialect.ready_by(true).is_none() {
+        if self.welcome.begin(io, &self.dialect, id, id, &[&self.channel]) {
             self.deafen(io, id);
         }
     }
@@ -90,12 +89,8 @@ impl Scene for Abuser {
             return Ok(bytes.len());
         }
         io.messages(id, bytes, |io, message| {
-            for note in dialect::notes(message)? {
-                match note {
-                    Note::Reply(dialect::SUBSCRIBE_ID) => self.deafen(io, id),
-                    Note::Error(_, text) => return Err(Fault::Answer(text)),
-                    _ => {}
-                }
+            if self.welcome.hear(io, &self.dialect, id, &[&self.channel], message)?.ready {
+                self.deafen(io, id);
             }
             Ok(())
         })
@@ -145,6 +140,7 @@ impl Abuse {
             deaf: Target { receive_buffer: Some(DEAF_BUFFER_BYTES), ..plan.target.clone() },
             half_head: request[..request.len() / 2].to_vec(),
             dialect: plan.dialect.clone(),
+            welcome: Welcome::new(total),
             channel: plan.channels[0].clone(),
             deaf_until: VecDeque::new(),
             renewed: [0; 2],

@@ -5,6 +5,7 @@
 //! Invariant: a publication counts when its own answer is no error. Where answers carry offsets, a channel's must be all
 //! different and without a gap (`Places`).
 
+use crate::clock::now;
 use crate::crew::Phase;
 use crate::engine::{Io, Scene};
 use crate::frame::Fault;
@@ -193,7 +194,8 @@ impl Api {
             }
         }
         io.tally.in_flight -= self.plan.batch as u64;
-        let age = io.now.saturating_sub(since);
+        // The turn's own clock is read behind its sockets: here it still shows the turn before.
+        let age = now().saturating_sub(since);
         io.took(age, 1);
         self.figures.came(io.measured_from, since, age, 1);
         self.free.push(id);
@@ -274,6 +276,8 @@ pub struct Answer {
     pub status: u16,
     pub head: usize,
     pub len: usize,
+    /// The server ends the connection behind it.
+    pub last: bool,
 }
 
 /// Reads the head at the beginning of `bytes`; the body may not be there yet.
@@ -285,12 +289,18 @@ pub fn answer(bytes: &[u8]) -> Result<Option<Answer>, Fault> {
     let number = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse::<usize>().ok();
     let first = lines.next().unwrap_or_default();
     let status = first.strip_prefix(b"HTTP/1.1 ").and_then(|rest| number(rest.get(..3)?)).ok_or(Fault::NotHttp)? as u16;
-    let len = lines.find_map(|line| {
-        let (name, value) = line.split_at(memchr::memchr(b':', line)?);
-        name.eq_ignore_ascii_case(b"content-length").then(|| number(&value[1..]))?
-    });
+    let (mut len, mut last) = (None, false);
+    for line in lines {
+        let Some((name, value)) = memchr::memchr(b':', line).map(|colon| (&line[..colon], &line[colon + 1..])) else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case(b"content-length") {
+            len = number(value);
+        }
+        last |= name.eq_ignore_ascii_case(b"connection") && value.trim_ascii().eq_ignore_ascii_case(b"close");
+    }
     let len = len.ok_or_else(|| Fault::Answer("an HTTP answer without a length".into()))?;
-    Ok(Some(Answer { status, head: end + 4, len }))
+    Ok(Some(Answer { status, head: end + 4, len, last }))
 }
 
 #[cfg(test)]
@@ -331,7 +341,9 @@ mod tests {
         for cut in 0..head {
             assert_eq!(answer(&whole[..cut]), Ok(None));
         }
-        assert_eq!(answer(whole), Ok(Some(Answer { status: 200, head, len: 2 })));
+        assert_eq!(answer(whole), Ok(Some(Answer { status: 200, head, len: 2, last: false })));
+        let last = answer(b"HTTP/1.1 200 OK\r\nconnection: Close\r\ncontent-length: 0\r\n\r\n").unwrap().unwrap();
+        assert!(last.last);
         assert_eq!(answer(b"RTSP/1.0 200\r\n\r\n"), Err(Fault::NotHttp));
         assert!(answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }

@@ -1,8 +1,10 @@
 //! The command line. The help texts are the manual.
 
-use crate::dialect::{Protocol, Shape};
+use crate::dialect::Protocol;
 pub use crate::options::*;
 use crate::rate::{Arrivals, Rate};
+use crate::scene_args as scenes;
+use crate::speech::{Pusher, Speech};
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -10,6 +12,13 @@ Examples:
   corecast-load echo ws://127.0.0.1:8000/echo --connections 100 --depth 16
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --window 8
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --rate 500
+  corecast-load chat ws://127.0.0.1:8000/connection/websocket --connections 5000 --rooms 200 --talk-rate 0.2
+  corecast-load notifications ws://127.0.0.1:8000/connection/websocket --rate 500 \\
+      --api http://127.0.0.1:9000/api --key-env KEY
+  corecast-load slow ws://127.0.0.1:8000/connection/websocket --slow 0.1 --slow-rate 4096 --rate 200 --size 1000
+  corecast-load fanout ws://127.0.0.1:6001/app/KEY --protocol pusher --pusher-secret-env SECRET --rate 100 \\
+      --api http://127.0.0.1:6001 --pusher-app ID
+  corecast-load run evening.toml
   corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 10000 --hold 60
   corecast-load connect ws://127.0.0.1:8000/echo --rate 2000 --total 10000
   corecast-load storm ws://127.0.0.1:8000/connection/websocket --total 50000 --token-secret-env SECRET
@@ -44,6 +53,18 @@ pub enum Command {
     Echo(Echo),
     /// Publishers and subscribers, every delivery accounted for: throughput (--window) or latency (--rate)
     Fanout(Fanout),
+    /// Rooms of very different sizes, talkers and lurkers: every message followed to everybody in its room
+    Chat(scenes::Chat),
+    /// A channel per user, publications to random ones: latency, every one accounted for
+    Notifications(scenes::Notifications),
+    /// A fan-out of which some read slowly: what becomes of them, and what the others notice
+    Slow(scenes::Slow),
+    /// Several of these beside each other, each with its share of the connections; `run` says more of each
+    Mixed(scenes::Mixed),
+    /// The runs of a TOML file, after and beside each other
+    Run(scenes::Run),
+    /// Samples of such files, commented
+    Scenarios(scenes::Scenarios),
     /// Connections that do nothing: memory and processor time per connection, close codes
     Idle(Idle),
     /// A storm of connections: how long connect, upgrade and greeting take
@@ -98,26 +119,14 @@ pub struct Echo {
 pub struct Fanout {
     /// ws://HOST:PORT/PATH of the subscribers
     pub url: String,
-    /// Where publishers connect, if elsewhere
-    #[arg(long, value_name = "URL")]
-    pub publish_url: Option<String>,
     #[arg(long, short = 'n', default_value_t = 1000)]
     pub subscribers: usize,
-    /// Connections that publish, apart from the subscribers; they take turns
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=255))]
-    pub publishers: u16,
     /// The channel; with --channels a number is appended
     #[arg(long, default_value = "load")]
     pub channel: String,
     /// Channels; subscribers are dealt out to them in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub channels: u16,
-    /// Bytes of a publication's data (message protocol: a JSON string with its quotes); at least 38
-    #[arg(long, short, default_value_t = 64)]
-    pub size: usize,
-    /// What the data is: a string of letters, or an object as services send them (at least 72 bytes)
-    #[arg(long, value_enum, default_value_t = Shape::Text)]
-    pub payload: Shape,
     /// Publications under way per channel: one leaves for each that has reached its last subscriber
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub window: u16,
@@ -128,24 +137,10 @@ pub struct Fanout {
     /// How publications come within --rate
     #[arg(long, value_enum, default_value_t)]
     pub arrivals: Arrivals,
-    #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
-    pub protocol: Protocol,
-    /// Plain protocol: a frame that each subscriber sends first; {channel} stands for its channel
-    #[arg(long, value_name = "FRAME")]
-    pub hello: Option<String>,
-    /// Plain protocol: the frame that publishes; {channel} and {payload} stand for what they say
-    #[arg(long, value_name = "TEMPLATE")]
-    pub publish_frame: Option<String>,
-    /// Binary frames instead of text
-    #[arg(long)]
-    pub binary: bool,
-    /// Message protocol: subscriptions ask for a position
-    #[arg(long)]
-    pub positioned: bool,
+    #[command(flatten)]
+    pub speech: Speech,
     #[command(flatten)]
     pub abuse: Abuse,
-    #[command(flatten)]
-    pub identity: Identity,
     #[command(flatten)]
     pub timing: Timing,
     #[command(flatten)]
@@ -163,7 +158,7 @@ pub struct Idle {
     /// The same as --protocol plain: connections are upgraded and say nothing
     #[arg(long)]
     pub plain: bool,
-    /// Message protocol: the channel that all subscribe to; an empty name subscribes to none
+    /// The channel that all subscribe to, where the protocol has channels; an empty name subscribes to none
     #[arg(long, default_value = "load")]
     pub channel: String,
     /// Each connection has a channel of its own: its number is appended
@@ -172,6 +167,8 @@ pub struct Idle {
     /// Message protocol: subscriptions ask for a position
     #[arg(long)]
     pub positioned: bool,
+    #[command(flatten)]
+    pub pusher: Pusher,
     #[command(flatten)]
     pub identity: Identity,
     /// Seconds to hold the connections; less if the server closes them all
@@ -204,15 +201,17 @@ pub struct Connect {
     /// Connections in all; a --rate that ends says it by itself
     #[arg(long, default_value_t = 1000)]
     pub total: usize,
-    /// centrifuge: the storm includes the connect command and its reply
+    /// What the storm includes beyond the upgrade: the connect command and its reply, or Pusher's greeting
     #[arg(long, value_enum, default_value_t = Protocol::Plain)]
     pub protocol: Protocol,
-    /// Message protocol: subscribe to this channel as well
+    /// Subscribe to this channel as well, where the protocol has channels
     #[arg(long)]
     pub channel: Option<String>,
     /// End each connection as soon as it is open, instead of keeping all until the end
     #[arg(long)]
     pub close: bool,
+    #[command(flatten)]
+    pub pusher: Pusher,
     #[command(flatten)]
     pub common: Common,
 }
@@ -297,7 +296,7 @@ pub struct Drain {
     pub connections: usize,
     #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
     pub protocol: Protocol,
-    /// Message protocol: the channel that all subscribe to; an empty name subscribes to none
+    /// The channel that all subscribe to, where the protocol has channels; an empty name subscribes to none
     #[arg(long, default_value = "load")]
     pub channel: String,
     /// Seconds that the server may take; --server-pid is told to end (SIGTERM) once all are open

@@ -8,8 +8,9 @@ use crate::crew::{Control, Crew, Phase, Totals};
 use crate::dialect::Dialect;
 use crate::engine::Pace;
 use crate::fanout::{Fanout, Plan};
-use crate::frame;
+use crate::members::Members;
 use crate::net::Target;
+use crate::press::Choice;
 use crate::rate::{Arrivals, Rate};
 use crate::report::Report;
 use crate::run::{self, Refusal};
@@ -43,10 +44,13 @@ impl Beside {
             publish_target: target.clone(),
             target,
             dialect,
-            opcode: frame::TEXT,
+            backend: None,
             channels: vec![args.beside_channel.clone()],
+            members: Members::Dealt { channels: 1 },
             publishers: 1,
+            voices: Vec::new(),
             window: 1,
+            probes: args.beside_subscribers,
             rate: Some(Rate::constant(args.beside_rate)),
             arrivals: Arrivals::Even,
             slots: Slots::new(),
@@ -54,7 +58,7 @@ impl Beside {
         });
         let control = Control::new(1);
         let mut scene = Fanout::new(plan.clone(), control.clone(), 0, 0, args.beside_subscribers);
-        scene.publish(&[args.beside_subscribers as u32]);
+        scene.publish(Choice::Turns);
         let total = args.beside_subscribers + 1;
         let pace = Pace { total, concurrency: common.concurrency, schedule: None };
         let mut crew = run::crew_beside(control, vec![(scene, pace)], common)?;

@@ -4,6 +4,7 @@ use crate::args;
 use crate::crew::{Control, Crew, Ended};
 use crate::dialect::{Dialect, Protocol};
 use crate::engine::Pace;
+use crate::gate;
 use crate::greet::{Greet, Plan};
 use crate::net::Target;
 use crate::rate::{Arrivals, Rate, Schedule};
@@ -19,8 +20,8 @@ fn dialect(protocol: Protocol) -> Dialect {
 
 /// What connections that only greet say, without tokens.
 pub fn plan(url: &str, protocol: Protocol, channel: Option<String>, common: &args::Common) -> Result<Plan, Refusal> {
-    let target = Target::parse(url, &common.transport).map_err(Refusal)?;
-    let channel = channel.filter(|_| protocol == Protocol::Centrifuge);
+    let target = Target::speaking(protocol, url, &common.transport).map_err(Refusal)?;
+    let channel = channel.filter(|_| protocol.has_channels());
     Ok(Plan { target, dialect: dialect(protocol), channel, own_channel: false, close: false, rate: None })
 }
 
@@ -31,7 +32,7 @@ pub fn start(plan: &Plan, common: &args::Common, total: usize, arrivals: Arrival
         let concurrency = if plan.rate.is_some() { usize::MAX } else { common.concurrency.div_ceil(workers) };
         let schedule = plan.rate.as_ref().map(|rate| Schedule::of(rate, arrivals, worker, workers));
         let pace = Pace { total: count, concurrency, schedule };
-        (Greet::new(plan.clone(), first), pace)
+        (Greet::new(plan.clone(), first, count), pace)
     };
     run::crew(Control::new(workers), shares(total, workers).iter().enumerate().map(scene).collect(), common)
 }
@@ -65,16 +66,21 @@ fn climb(args: &args::Idle, crew: &mut Crew<Greet>) -> Vec<(usize, Memory)> {
 pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
     check_files(args.connections)?;
     let protocol = if args.plain { Protocol::Plain } else { args.protocol };
-    let channel = (protocol == Protocol::Centrifuge && !args.channel.is_empty()).then(|| args.channel.clone());
-    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
-    let dialect = Dialect { tokens: run::tokens(&args.identity)?, positioned: args.positioned, ..dialect(protocol) };
+    let channel = (protocol.has_channels() && !args.channel.is_empty()).then(|| args.channel.clone());
+    let target = Target::speaking(protocol, &args.url, &args.common.transport).map_err(Refusal)?;
+    let dialect = Dialect {
+        tokens: run::tokens(&args.identity)?,
+        positioned: args.positioned,
+        app: args.pusher.app(protocol, &args.url)?,
+        ..dialect(protocol)
+    };
     let plan = Plan { target, dialect, channel, own_channel: args.own_channel, close: false, rate: None };
     let mut crew = start(&plan, &args.common, args.connections, Arrivals::Even)?;
     let watch = watch(&args.common);
     let first = watch.sample();
     let memory = climb(args, &mut crew);
     let opened = crew.tally();
-
+    gate::pass(args.common.gate.as_deref())?;
     let (sample, before) = (watch.sample(), crew.totals());
     let hold = if args.on_close { f64::INFINITY } else { args.hold };
     let all_gone = crew.wait(hold, "holding", |t| t.ready > 0 && t.closed == t.ready);
@@ -158,11 +164,12 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
     } else {
         check_files(args.common.concurrency)?;
     }
-    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
-    let (dialect, channel) = (dialect(args.protocol), args.channel.clone());
-    let plan = Plan { target, dialect, channel, own_channel: false, close: args.close, rate: args.rate.clone() };
+    let mut plan = plan(&args.url, args.protocol, args.channel.clone(), &args.common)?;
+    (plan.close, plan.rate) = (args.close, args.rate.clone());
+    plan.dialect.app = args.pusher.app(args.protocol, &args.url)?;
     let mut crew = start(&plan, &args.common, total, args.arrivals)?;
     let watch = watch(&args.common);
+    gate::pass(args.common.gate.as_deref())?;
     let (sample, before) = (watch.sample(), crew.totals());
     allow(&crew, &args.common, total);
     let slack = args.rate.as_ref().map_or(0.0, |rate| {

@@ -47,6 +47,8 @@ struct Seat {
     allowed: AtomicUsize,
     waker: OnceLock<mio::Waker>,
     tid: AtomicU32,
+    /// The phase of the last turn that is shown on the board.
+    seen: AtomicU8,
     /// What was measured until the last pause.
     harvest: Mutex<Option<Harvest>>,
     seconds: Mutex<Vec<Second>>,
@@ -146,6 +148,17 @@ impl Control {
             crate::server::run_time(&format!("/proc/self/task/{tid}/schedstat"))
         };
         self.seats.iter().map(run_time).collect()
+    }
+
+    /// The worker's last turn was one of that phase, and is shown.
+    pub fn saw(&self, worker: usize, phase: Phase) {
+        self.seats[worker].seen.store(phase as u8, Release);
+    }
+
+    /// Whether every worker has shown a turn of the present phase: what it says then is no leftover of the one before.
+    pub fn all_saw(&self) -> bool {
+        let phase = self.phase.load(Relaxed);
+        self.seats.iter().all(|seat| seat.seen.load(Acquire) == phase)
     }
 
     pub fn set_waker(&self, worker: usize, waker: mio::Waker) {

@@ -7,6 +7,7 @@ use crate::args;
 use crate::calm;
 use crate::clock::{SECOND, now};
 use crate::engine::Ending;
+use crate::gate;
 use crate::rate::Arrivals;
 use crate::report::Report;
 use crate::run::{Refusal, check_files, endings};
@@ -55,6 +56,7 @@ pub fn run(args: &args::Drain) -> Result<u8, Refusal> {
     calm::allow(&crew, &args.common, args.connections);
     crew.wait(args.common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= args.connections);
     let opened = crew.tally().ready;
+    gate::pass(args.common.gate.as_deref())?;
     let told = now();
     kill_process(pid, Signal::TERM)
         .map_err(|e| Refusal(format!("process {} cannot be told to end: {e}", pid.as_raw_nonzero())))?;

@@ -24,6 +24,8 @@ const TIMER: Token = Token(usize::MAX - 1);
 const RECEIVE_BYTES: usize = 256 * 1024;
 /// Events per turn. The clock is read once per turn, so this bounds how stale a time stamp can be.
 const EVENTS: usize = 256;
+/// Nanoseconds after which those that are to begin anew are looked after, where nothing else wakes the worker.
+const AGAIN: u64 = 200_000;
 
 /// What a worker's connections say and hear.
 pub trait Scene: Send {
@@ -123,7 +125,11 @@ impl Engine {
             let opening = self.open_more(&mut io, scene)?;
             (io.measured_from, io.rate) = (self.control.measured_from(), self.control.rate());
             let scene_due = scene.turn(&mut io, phase);
-            due = [opening, scene_due].into_iter().flatten().min().filter(|due| *due != NEVER);
+            let again = (!io.again.is_empty()).then_some(io.now + AGAIN);
+            due = [opening, scene_due, again].into_iter().flatten().min().filter(|due| *due != NEVER);
+            for id in std::mem::take(&mut io.thirsty) {
+                self.readable(&mut io, scene, id, false);
+            }
             if phase == Phase::Pause && !self.handed_over {
                 self.control.hand_over(self.worker, scene.harvest());
             }
@@ -133,6 +139,7 @@ impl Engine {
                 io.tally.busy_ns += now() - woke;
             }
             self.control.show(self.worker, &io.tally);
+            self.control.saw(self.worker, phase);
         }
     }
 
@@ -194,7 +201,8 @@ impl Engine {
                     None => Wire::Plain(socket),
                 };
                 io.deflate = target.deflate;
-                io.links[id] = Some(Link { wire, inflater: None, stage, carry, tx, deaf: false });
+                io.links[id] =
+                    Some(Link { wire, inflater: None, stage, carry, tx, deaf: false, fleeting: false, ration: None });
             }
             Err(e) => {
                 io.was_ready = false;
@@ -274,7 +282,11 @@ impl Engine {
             if carried + RECEIVE_BYTES / 4 > self.rx.len() {
                 self.rx.resize(carried + RECEIVE_BYTES, 0);
             }
-            let got = link.wire.read(&mut self.rx[carried..]);
+            let upto = link.ration.map_or(self.rx.len(), |bytes| (carried + bytes).min(self.rx.len()));
+            if upto == carried {
+                return;
+            }
+            let got = link.wire.read(&mut self.rx[carried..upto]);
             let short_is_drained = link.wire.short_is_drained();
             io.tally.reads += 1;
             match got {
@@ -283,7 +295,10 @@ impl Engine {
                     self.rx[..carried].copy_from_slice(&link.carry);
                     link.carry.clear();
                     io.tally.bytes_in += n as u64;
-                    let full = n == self.rx.len() - carried || !short_is_drained;
+                    if let Some(left) = link.ration.as_mut() {
+                        *left -= n;
+                    }
+                    let full = n == upto - carried || !short_is_drained;
                     if let Err(fault) = self.take(io, scene, id, carried + n) {
                         return self.broken(io, scene, id, &fault);
                     }
@@ -339,6 +354,7 @@ impl Engine {
         io.was_ready = link.stage >= Stage::Ready;
         match link.stage {
             Stage::Closing => {}
+            Stage::Ready if link.fleeting => {}
             Stage::Ready => io.ended(1006),
             _ => io.failed(why.to_string()),
         }

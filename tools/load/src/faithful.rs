@@ -193,10 +193,10 @@ impl Scene for Faithful {
     fn opened(&mut self, io: &mut Io, id: usize) {
         self.subscribers[id].connected = false;
         let greeting = match &self.subscribers[id].since {
-            None => self.dialect.greeting(id, Some(&self.channel)),
-            Some(since) => Some(self.dialect.returning(id, &self.channel, since)),
+            None => dialect::json::greeting(&self.dialect, id, &[&self.channel]),
+            Some(since) => dialect::json::returning(&self.dialect, id, &self.channel, since),
         };
-        io.send_frame(id, frame::TEXT, greeting.unwrap_or_default().as_bytes());
+        io.send_frame(id, frame::TEXT, greeting.as_bytes());
     }
 
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {

@@ -1,24 +1,28 @@
-//! `fanout`: publishers send, subscribers receive, and every delivery is accounted for.
+//! `fanout` and what is made of it (`chat`, `notifications`, `slow`): publishers send, subscribers receive, and every delivery is
+//! accounted for.
 //!
-//! Plan: the first worker also holds the publishers. Delivery frames of a run look alike, so the place of the payload is
-//! learned from the first one; after that a delivery costs a comparison of four header bytes, one of the magic, and sixteen
-//! digits. Latency is recorded once per publication and turn, with a count. At the end of a turn retired publications are
-//! replaced (closed loop) or due ones sent (open loop), each publisher's in one write.
+//! Plan: the first worker also holds the publishers (`press`). Delivery frames of a run look alike, so the place of the payload
+//! is learned from the first one; after that a delivery costs a comparison of four header bytes, one of the magic, and sixteen
+//! digits. Latency is recorded once per publication and turn, with a count. A probe does all that; a sink (`Plan::probes`) only
+//! counts frames that look like a delivery, and at the end must have counted what was published to its channels.
 //! Invariants: connections 0..subscribers are subscribers, the rest publishers; a delivery is counted once (`check`), and only
 //! counted ones bring a publication nearer to its end.
 
 use crate::check::Checker;
 use crate::crew::{Control, Phase};
-use crate::dialect::{self, Dialect, Note};
+use crate::dialect::Dialect;
+use crate::dialect::mould::Backend;
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault, Header};
-use crate::greet::arrived;
 use crate::harvest::{Figures, Harvest};
 use crate::lasts::Lasts;
+use crate::members::Members;
 use crate::net::Target;
 use crate::payload::{self, BYTES_MIN, MAGIC, Stamp};
-use crate::rate::{Arrivals, NEVER, Rate, Schedule};
+use crate::press::{Choice, Press};
+use crate::rate::{Arrivals, Rate};
 use crate::squeeze::Known;
+use crate::welcome::Welcome;
 use crate::window::{Issuer, SLOTS, Slots};
 use hdrhistogram::Histogram;
 use memchr::memmem;
@@ -31,14 +35,21 @@ pub struct Plan {
     pub target: Target,
     pub publish_target: Target,
     pub dialect: Dialect,
-    pub opcode: u8,
+    /// Publications go over its API, and `publish_target` is where that is.
+    pub backend: Option<Backend>,
     pub channels: Vec<String>,
+    pub members: Members,
+    /// Connections that publish and do nothing else.
     pub publishers: usize,
+    /// How many publish to each channel; the same number everywhere if it is empty.
+    pub voices: Vec<usize>,
     /// Publications under way per channel, in closed loop.
     pub window: usize,
     /// Publications per second over all channels, in open loop.
     pub rate: Option<Rate>,
     pub arrivals: Arrivals,
+    /// Subscribers below this number follow every delivery, the others count.
+    pub probes: usize,
     pub slots: Slots,
     /// Others hold subscribers too: publications are not counted down here.
     pub apart: Option<Apart>,
@@ -60,20 +71,10 @@ struct Touched {
     time: u64,
 }
 
-/// Only the first worker has one.
-#[derive(Debug)]
-struct Press {
-    issuer: Issuer,
-    schedule: Option<Schedule>,
-    around: Vec<(String, String)>,
-    /// Per publisher: the id of its next command, and the frames of this turn.
-    ids: Vec<u64>,
-    frames: Vec<Vec<u8>>,
-    message: Vec<u8>,
-    running: bool,
-    retired: Vec<u16>,
-    /// Publications that were due but could not be numbered.
-    held_back: u64,
+impl Plan {
+    pub fn names(&self, number: usize) -> Vec<&str> {
+        self.members.channels(number).into_iter().map(|channel| self.channels[channel].as_str()).collect()
+    }
 }
 
 /// Where the payload stands in a delivery's frame.
@@ -87,17 +88,20 @@ struct Layout {
 }
 
 pub struct Fanout {
-    plan: Arc<Plan>,
+    pub plan: Arc<Plan>,
     control: Arc<Control>,
     worker: usize,
     /// Subscribers of workers before this one.
-    first: usize,
-    subscribers: usize,
-    press: Option<Press>,
+    pub first: usize,
+    pub subscribers: usize,
+    pub press: Option<Press>,
     layout: Layout,
     known: Known,
     compressed_bytes: usize,
+    welcome: Welcome,
     pub checker: Checker,
+    /// Deliveries that each sink counted.
+    pub sunk: Vec<u64>,
     /// Deliveries per slot in this turn, the slots that have any, and when they should have been sent.
     counts: Vec<u32>,
     touched: Vec<Touched>,
@@ -116,7 +120,12 @@ pub struct Fanout {
 impl Fanout {
     /// A worker's scene for `subscribers` of the run's, the first of which has the number `first`.
     pub fn new(plan: Arc<Plan>, control: Arc<Control>, worker: usize, first: usize, subscribers: usize) -> Self {
-        let checker = Checker::new(subscribers, plan.publishers);
+        let probes = plan.probes.saturating_sub(first).min(subscribers);
+        let checker = match plan.voices.is_empty() {
+            true => Checker::new(plan.members.seats(first, probes).len(), plan.publishers),
+            false => Checker::each(plan.members.seats(first, probes).into_iter().map(|channel| plan.voices[channel])),
+        };
+        let publishers = if worker == 0 { plan.publishers } else { 0 };
         Self {
             control,
             worker,
@@ -126,7 +135,9 @@ impl Fanout {
             layout: Layout::default(),
             known: Known::default(),
             compressed_bytes: 0,
+            welcome: Welcome::new(subscribers + publishers),
             checker,
+            sunk: if probes < subscribers { vec![0; subscribers] } else { Vec::new() },
             counts: vec![0; SLOTS],
             touched: Vec::new(),
             figures: Figures::new(plan.rate.as_ref()),
@@ -140,20 +151,24 @@ impl Fanout {
         }
     }
 
-    /// Makes this worker the one that publishes, to `subscribers` per channel.
-    pub fn publish(&mut self, subscribers: &[u32]) {
-        let publishers = self.plan.publishers;
-        self.press = Some(Press {
-            issuer: Issuer::new(subscribers, publishers),
-            schedule: None,
-            around: self.plan.channels.iter().map(|name| self.plan.dialect.around(name)).collect(),
-            ids: vec![dialect::SUBSCRIBE_ID; publishers],
-            frames: vec![Vec::new(); publishers],
-            message: Vec::new(),
-            running: false,
-            retired: Vec::new(),
-            held_back: 0,
-        });
+    /// Makes this worker the one that publishes. Members of a chat speak for themselves,
+    /// unless a backend does; otherwise the connections behind the subscribers do.
+    pub fn publish(&mut self, choice: Choice) {
+        let plan = &self.plan;
+        let mut followed = plan.members.sizes(plan.probes, plan.channels.len());
+        let speak = match &choice {
+            Choice::Talkers(talkers) if plan.backend.is_none() => talkers.last().map(|last| last.member + 1),
+            _ => None,
+        };
+        if speak.is_some() && !plan.dialect.hears_itself() {
+            followed.iter_mut().for_each(|n| *n = n.saturating_sub(1));
+        }
+        let issuer = match plan.voices.is_empty() {
+            true => Issuer::new(&followed, plan.publishers),
+            false => Issuer::each(&followed, &plan.voices),
+        };
+        let (first, mouths) = speak.map_or((self.subscribers, plan.publishers), |talkers| (0, talkers));
+        self.press = Some(Press::new(plan, issuer, choice, first, mouths));
     }
 
     /// Bytes of a delivery's frame, as last seen.
@@ -165,25 +180,54 @@ impl Fanout {
         self.press.as_ref().map_or(0, |press| press.held_back)
     }
 
-    fn channel_of(&self, id: usize) -> usize {
-        (self.first + id) % self.plan.channels.len()
+    /// Whether that connection is one to a backend's API.
+    fn is_backend(&self, id: usize) -> bool {
+        id >= self.subscribers && self.plan.backend.is_some()
     }
 
-    /// One delivery, its payload at the beginning of `bytes`.
+    pub fn is_sink(&self, id: usize) -> bool {
+        id < self.subscribers && self.first + id >= self.plan.probes
+    }
+
+    /// The one channel of a subscriber, where everybody has just one.
+    fn only_channel(&self, id: usize) -> Option<usize> {
+        match &self.plan.members {
+            Members::Dealt { channels } => Some((self.first + id) % channels),
+            Members::Table { .. } => None,
+        }
+    }
+
+    /// One delivery, its payload at the beginning of `bytes`; `only` is what `only_channel` says.
     #[inline]
-    fn delivery(&mut self, io: &mut Io, id: usize, channel: u8, bytes: &[u8]) {
+    fn delivery(&mut self, io: &mut Io, id: usize, only: Option<usize>, bytes: &[u8]) {
         let Some(fixed) = bytes.first_chunk::<20>() else { return };
         let stamp = Stamp::read(fixed);
-        if !self.checker.saw(id, channel, stamp) {
+        let place = only.map(|channel| (id, channel)).or_else(|| {
+            // The slot knows the channel until the last delivery came.
+            let channel = self.plan.slots.channel_of(stamp.slot);
+            self.plan.members.seat(self.first, self.first + id, channel).map(|seat| (seat, channel))
+        });
+        let Some((seat, channel)) = place else {
+            self.checker.findings.strange += 1;
+            io.tally.faults += 1;
+            return;
+        };
+        if !self.checker.saw(seat, channel as u8, stamp) {
             io.tally.faults += 1;
             return;
         }
         let count = &mut self.counts[usize::from(stamp.slot)];
         *count += 1;
         if *count == 1 {
-            let channel = self.channel_of(id);
             self.touched.push(Touched { stamp, channel, time: payload::time(bytes) });
         }
+        io.tally.received += 1;
+    }
+
+    /// A delivery that nobody looks into.
+    #[inline]
+    fn sink(&mut self, io: &mut Io, id: usize) {
+        self.sunk[id] += 1;
         io.tally.received += 1;
     }
 
@@ -199,14 +243,22 @@ impl Fanout {
             inflated = io.inflate(id, body)?;
             body = &inflated;
         }
+        let only = self.only_channel(id);
         let (mut found, mut at, mut stamp) = (0, 0, None);
         while let Some(place) = memmem::find(&body[at..], &MAGIC) {
             at += place;
-            if body.len() < at + BYTES_MIN || id >= self.subscribers {
+            if id >= self.subscribers {
+                // A publisher that had to subscribe hears the others; nobody waits for that.
+                return Ok(());
+            }
+            if body.len() < at + BYTES_MIN {
                 break;
             }
-            let channel = self.channel_of(id) as u8;
-            self.delivery(io, id, channel, &body[at..]);
+            if self.is_sink(id) {
+                self.sink(io, id);
+            } else {
+                self.delivery(io, id, only, &body[at..]);
+            }
             found += 1;
             stamp = body[at..].first_chunk::<BYTES_MIN>().copied();
             if frame.len() <= 0xffff && !header.compressed {
@@ -222,34 +274,48 @@ impl Fanout {
             self.compressed_bytes = frame.len();
             self.known.learn(frame, stamp);
         }
-        if found == 0 && self.plan.dialect.is_centrifuge() {
+        if found == 0 || found < self.plan.dialect.messages_in(body) {
             return self.talk(io, id, body);
         }
         Ok(())
     }
 
-    /// Replies and pings of the message protocol.
+    /// Replies and pings.
     fn talk(&mut self, io: &mut Io, id: usize, message: &[u8]) -> Result<(), Fault> {
-        // The usual reply to a publisher, read no further than needed.
-        let plain = message.starts_with(b"{\"id\":") && memchr::memchr(b'\n', message).is_none();
-        if plain && io.is_ready(id) && memmem::find(message, b"\"error\"").is_none() {
-            return Ok(());
+        let plan = self.plan.clone();
+        let names = if io.is_ready(id) { Vec::new() } else { self.names(&plan, id) };
+        let heard = self.welcome.hear(io, &plan.dialect, id, &names, message)?;
+        if heard.ready {
+            io.ready(id);
         }
-        let ready_by = self.plan.dialect.ready_by(id < self.subscribers);
-        for note in dialect::notes(message)? {
-            arrived(io, id, &note);
-            match note {
-                Note::Ping => io.send_frame(id, self.plan.opcode, b"{}"),
-                Note::Reply(reply) if Some(reply) == ready_by => io.ready(id),
-                Note::Reply(_) | Note::Other => {}
-                Note::Error(_, text) if !io.is_ready(id) => return Err(Fault::Answer(text)),
-                Note::Error(_, text) => {
-                    io.tally.faults += 1;
-                    self.refused.push(text);
-                }
+        io.tally.faults += heard.errors.len() as u64;
+        self.refused.extend(heard.errors);
+        Ok(())
+    }
+
+    /// The channels of a connection; a publisher has some only where publishing needs it.
+    fn names<'a>(&self, plan: &'a Plan, id: usize) -> Vec<&'a str> {
+        match id < self.subscribers {
+            true => plan.names(self.first + id),
+            false if plan.dialect.publishers_subscribe() => plan.channels.iter().map(String::as_str).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Whole frames of a sink.
+    fn count(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
+        let mut at = 0;
+        while let Some(header) = frame::header(&bytes[at..], false)? {
+            let rest = &bytes[at..];
+            let Some(frame) = rest.get(..header.total()) else { break };
+            self.frames += 1;
+            at += frame.len();
+            match frame.len() == self.layout.total && frame[..4] == self.layout.head {
+                true => self.sink(io, id),
+                false => self.unusual(io, id, header, frame)?,
             }
         }
-        Ok(())
+        Ok(at)
     }
 
     /// Counts this turn's deliveries down and records their latency.
@@ -283,77 +349,20 @@ impl Fanout {
             }
         }
     }
-}
 
-impl Press {
-    /// Puts one publication of `channel` among this turn's frames.
-    fn set(&mut self, plan: &Plan, io: &mut Io, channel: usize, time: u64) {
-        let Some(issue) = self.issuer.issue(&plan.slots, channel) else {
-            self.held_back += 1;
+    /// The order that each channel's first seat here saw, and how many others saw another one.
+    fn orders(&self, harvest: &mut Harvest) {
+        let plan = &self.plan;
+        if !(plan.voices.is_empty() || plan.dialect.hears_itself()) {
+            // Where a talker does not hear itself, no two orders are the same.
             return;
-        };
-        let due = if plan.apart.is_some() { u64::from(self.issuer.subscribers(channel)) } else { 1 };
-        io.tally.in_flight = io.tally.in_flight.wrapping_add(due);
-        if plan.apart.is_some() {
-            plan.slots.forget(issue.stamp.slot);
         }
-        let publisher = usize::from(issue.stamp.publisher);
-        self.ids[publisher] += 1;
-        self.message.clear();
-        let size = plan.dialect.payload_bytes();
-        dialect::publication(&mut self.message, &self.around[channel], self.ids[publisher], issue.stamp, time, size);
-        let key = fastrand::u32(..).to_ne_bytes();
-        frame::put_masked(&mut self.frames[publisher], plan.opcode, key, &[&self.message]);
-        io.tally.sent += 1;
-    }
-
-    /// What is due in this turn; gives the next moment of the schedule.
-    fn turn(&mut self, plan: &Plan, io: &mut Io, figures: &mut Figures, running: bool) -> Option<u64> {
-        plan.slots.take_over(&mut self.retired);
-        io.tally.in_flight = io.tally.in_flight.wrapping_sub(self.retired.len() as u64);
-        let mut next = None;
-        let was = std::mem::replace(&mut self.running, running);
-        let begins = running && !was;
-        let retired = take(&mut self.retired);
-        if running && let Some(mut schedule) = self.schedule(plan, io) {
-            schedule.measure(io.measured_from);
-            while schedule.due(io.now) <= io.now {
-                let (at, channel) = (schedule.due(io.now), schedule.advance() as usize % self.issuer.channels());
-                io.late(at);
-                figures.sent(io.measured_from, at, 1);
-                self.set(plan, io, channel, at);
+        let probes = plan.probes.saturating_sub(self.first).min(self.subscribers);
+        for (seat, channel) in plan.members.seats(self.first, probes).into_iter().enumerate() {
+            let Some(order) = self.checker.order(seat) else { return };
+            if *harvest.orders.entry(channel as u32).or_insert(order) != order {
+                harvest.add_count("disagreeing", 1);
             }
-            next = Some(schedule.due(io.now)).filter(|due| *due != NEVER);
-            self.schedule = Some(schedule);
-        } else if running {
-            let window = plan.window * self.issuer.channels();
-            let first = if begins { 0..window } else { 0..0 };
-            let again = if begins { &[][..] } else { &retired };
-            figures.sent(io.measured_from, io.now, (first.len() + again.len()) as u64);
-            first.for_each(|i| self.set(plan, io, i % self.issuer.channels(), io.now));
-            again.iter().for_each(|&slot| self.set(plan, io, plan.slots.channel_of(slot), io.now));
-        } else {
-            // The next measurement has a schedule of its own.
-            self.schedule = None;
-        }
-        self.retired = retired;
-        self.retired.clear();
-        next
-    }
-
-    /// The schedule that is followed, in open loop.
-    fn schedule(&mut self, plan: &Plan, io: &Io) -> Option<Schedule> {
-        let rate = plan.rate.as_ref()?;
-        Some(self.schedule.take().unwrap_or_else(|| match io.rate {
-            0.0 => Schedule::of(rate, plan.arrivals, 0, 1),
-            searched => Schedule::of(&Rate::constant(searched), plan.arrivals, 0, 1),
-        }))
-    }
-
-    fn send(&mut self, io: &mut Io, first: usize) {
-        for (i, frames) in self.frames.iter_mut().enumerate().filter(|(_, frames)| !frames.is_empty()) {
-            io.send(first + i, frames);
-            frames.clear();
         }
     }
 }
@@ -366,19 +375,35 @@ impl Scene for Fanout {
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
-        let subscriber = id < self.subscribers;
-        io.delay_acks(id);
-        let channel = subscriber.then(|| self.plan.channels[self.channel_of(id)].as_str());
-        if let Some(greeting) = self.plan.dialect.greeting(self.first + id, channel) {
-            io.send_frame(id, self.plan.opcode, greeting.as_bytes());
+        if self.is_backend(id) {
+            io.fleeting(id);
+            return match self.press.as_mut().is_some_and(|press| press.stands(id)) {
+                true => io.back(id),
+                false => io.ready(id),
+            };
         }
-        if self.plan.dialect.ready_by(subscriber).is_none() {
+        io.delay_acks(id);
+        let plan = self.plan.clone();
+        let names = self.names(&plan, id);
+        if self.welcome.begin(io, &plan.dialect, id, self.first + id, &names) {
             io.ready(id);
         }
     }
 
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
-        let channel = self.channel_of(id) as u8;
+        if self.is_backend(id) {
+            let Some(press) = self.press.as_mut() else { return Ok(bytes.len()) };
+            let (done, last) = press.answers(io, &self.plan, id, bytes, &mut self.refused)?;
+            if last {
+                io.cut(id);
+                io.again(id);
+            }
+            return Ok(done);
+        }
+        if self.is_sink(id) {
+            return self.count(io, id, bytes);
+        }
+        let only = self.only_channel(id);
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -389,7 +414,7 @@ impl Scene for Fanout {
                 && rest[layout.at..layout.at + 4] == MAGIC
                 && id < self.subscribers
             {
-                self.delivery(io, id, channel, &rest[layout.at..layout.total]);
+                self.delivery(io, id, only, &rest[layout.at..layout.total]);
                 self.frames += 1;
                 at += layout.total;
                 continue;
@@ -399,14 +424,22 @@ impl Scene for Fanout {
             self.frames += 1;
             at += header.total();
             match if header.compressed { self.known.find(frame) } else { None } {
-                Some(stamp) if id < self.subscribers => self.delivery(io, id, channel, &stamp),
+                Some(stamp) if id < self.subscribers => self.delivery(io, id, only, &stamp),
                 _ => self.unusual(io, id, header, frame)?,
             }
         }
         Ok(at)
     }
 
-    fn closed(&mut self, _io: &mut Io, _id: usize) {}
+    fn closed(&mut self, io: &mut Io, id: usize) {
+        if !self.is_backend(id) || !io.was_ready {
+            return;
+        }
+        if self.press.as_mut().is_some_and(|press| press.ended(id)) {
+            self.refused.push("the API ended a connection before it answered".into());
+        }
+        io.again(id);
+    }
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
         let mut retired = self.press.as_mut().map(|press| take(&mut press.retired)).unwrap_or_default();
@@ -420,10 +453,8 @@ impl Scene for Fanout {
             return None;
         };
         press.retired = retired;
-        let next = press.turn(&self.plan, io, &mut self.figures, running);
-        press.send(io, self.subscribers);
         debug_assert!(self.worker == 0);
-        next
+        press.turn(&self.plan, io, &mut self.figures, running)
     }
 
     fn harvest(&mut self) -> Harvest {
@@ -432,11 +463,15 @@ impl Scene for Fanout {
             harvest.latency.insert(name.into(), histogram.clone());
             histogram.reset();
         }
+        if let Some(press) = self.press.as_mut().filter(|press| !press.answer.is_empty()) {
+            harvest.latency.insert("answer".into(), press.answer.clone());
+            press.answer.reset();
+        }
         // What follows is of the whole run.
         let found = self.checker.findings;
         for (name, n) in [
             ("publications", self.publications),
-            ("published", self.press.as_ref().map_or(0, |press| press.issuer.issued())),
+            ("published", self.press.as_ref().map_or(0, Press::issued)),
             ("held_back", self.held_back()),
             ("refused", self.refused.len() as u64),
             ("lost", found.lost),
@@ -453,17 +488,5 @@ impl Scene for Fanout {
         }
         self.orders(&mut harvest);
         harvest
-    }
-}
-
-impl Fanout {
-    /// The order that each channel's first subscriber here saw, and how many others saw another one.
-    fn orders(&self, harvest: &mut Harvest) {
-        for id in 0..self.subscribers {
-            let Some(order) = self.checker.order(id) else { return };
-            if *harvest.orders.entry(self.channel_of(id) as u32).or_insert(order) != order {
-                harvest.add_count("disagreeing", 1);
-            }
-        }
     }
 }

@@ -55,11 +55,11 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// The upgrade request for `path` at `host`; `extensions` is a whole line or empty.
-pub fn request(host: &str, path: &str, extensions: &str) -> Vec<u8> {
+/// The upgrade request for `path` at `host`; `more` is whole header lines or empty.
+pub fn request(host: &str, path: &str, more: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{extensions}\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
     )
     .into_bytes()
 }

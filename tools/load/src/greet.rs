@@ -4,12 +4,13 @@
 //! Invariant: each connection is counted once as open or failed; only what its server sends ends it early.
 
 use crate::crew::Phase;
-use crate::dialect::{self, CONNECT_ID, Dialect, Note, SUBSCRIBE_ID};
+use crate::dialect::{Dialect, Protocol};
 use crate::engine::{Io, Scene};
-use crate::frame::{self, Fault};
+use crate::frame::Fault;
 use crate::harvest::{Figures, Harvest};
 use crate::net::Target;
 use crate::rate::Rate;
+use crate::welcome::Welcome;
 use hdrhistogram::Histogram;
 
 #[derive(Clone, Debug)]
@@ -31,9 +32,15 @@ impl Plan {
         self.own_channel || self.dialect.tokens.is_some()
     }
 
-    fn greeting(&self, number: usize) -> Option<String> {
-        let own = self.channel.as_ref().filter(|_| self.own_channel).map(|name| format!("{name}{number}"));
-        self.dialect.greeting(number, own.as_deref().or(self.channel.as_deref()))
+    /// The channel of connection `number`, if it subscribes to any.
+    fn channel(&self, number: usize) -> Option<String> {
+        let name = self.channel.as_ref()?;
+        Some(if self.own_channel { format!("{name}{number}") } else { name.clone() })
+    }
+
+    fn greeting(&self, number: usize) -> Vec<Vec<u8>> {
+        let channel = self.channel(number);
+        self.dialect.greeting(number, channel.as_deref().as_slice())
     }
 }
 
@@ -41,8 +48,8 @@ pub struct Greet {
     plan: Plan,
     first: usize,
     /// The same for all, unless each has a name or a channel of its own.
-    greeting: Option<String>,
-    ready_by: Option<u64>,
+    greeting: Option<Vec<Vec<u8>>>,
+    welcome: Welcome,
     /// From the (intended) beginning to the answered upgrade, and to the answered greeting.
     pub upgraded: Histogram<u64>,
     pub ready: Histogram<u64>,
@@ -51,11 +58,12 @@ pub struct Greet {
 }
 
 impl Greet {
-    pub fn new(plan: Plan, first: usize) -> Self {
+    /// A worker's scene for `connections`, of which the first has the number `first` in the run.
+    pub fn new(plan: Plan, first: usize, connections: usize) -> Self {
         Self {
             first,
-            greeting: (!plan.differ()).then(|| plan.dialect.greeting(0, plan.channel.as_deref())).flatten(),
-            ready_by: plan.dialect.ready_by(plan.channel.is_some()),
+            greeting: (!plan.differ()).then(|| plan.greeting(0)),
+            welcome: Welcome::new(connections),
             upgraded: crate::report::histogram(),
             ready: crate::report::histogram(),
             figures: Figures::new(plan.rate.as_ref()),
@@ -78,31 +86,14 @@ impl Greet {
 
     fn message(&mut self, io: &mut Io, id: usize, body: &[u8]) -> Result<(), Fault> {
         io.tally.received += 1;
-        if !self.plan.dialect.is_centrifuge() {
-            return Ok(());
+        let (plan, greets) = (&self.plan, !io.is_ready(id));
+        let channel = plan.channel(self.first + id).filter(|_| greets && plan.dialect.protocol == Protocol::Pusher);
+        let heard = self.welcome.hear(io, &plan.dialect, id, channel.as_deref().as_slice(), body)?;
+        self.pings += heard.pings;
+        if heard.ready {
+            self.ready(io, id);
         }
-        for note in dialect::notes(body)? {
-            arrived(io, id, &note);
-            match note {
-                Note::Ping => {
-                    self.pings += 1;
-                    io.send_frame(id, frame::TEXT, b"{}");
-                }
-                Note::Reply(reply) if Some(reply) == self.ready_by => self.ready(io, id),
-                Note::Error(_, text) => return Err(Fault::Answer(text)),
-                Note::Reply(_) | Note::Other => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Notes when the commands of a greeting are answered.
-pub fn arrived(io: &mut Io, id: usize, note: &Note) {
-    match note {
-        Note::Reply(CONNECT_ID) if !io.is_ready(id) => io.connected(id),
-        Note::Reply(SUBSCRIBE_ID) if !io.is_ready(id) => io.subscribed(id),
-        _ => {}
+        heard.errors.into_iter().next().map_or(Ok(()), |text| Err(Fault::Answer(text)))
     }
 }
 
@@ -115,11 +106,12 @@ impl Scene for Greet {
 
     fn opened(&mut self, io: &mut Io, id: usize) {
         self.upgraded.saturating_record(io.now.saturating_sub(io.born[id]));
-        let own = self.plan.differ().then(|| self.plan.greeting(self.first + id)).flatten();
-        if let Some(greeting) = own.as_ref().or(self.greeting.as_ref()) {
-            io.send_frame(id, frame::TEXT, greeting.as_bytes());
+        let opcode = self.plan.dialect.opcode();
+        match &self.greeting {
+            Some(same) => same.iter().for_each(|message| io.send_frame(id, opcode, message)),
+            None => self.plan.greeting(self.first + id).iter().for_each(|message| io.send_frame(id, opcode, message)),
         }
-        if self.ready_by.is_none() {
+        if self.welcome.expect(&self.plan.dialect, id, usize::from(self.plan.channel.is_some())) {
             self.ready(io, id);
         }
     }

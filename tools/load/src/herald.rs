@@ -48,14 +48,14 @@ impl<'a> Herald<'a> {
             }
         };
         herald.held.drain(..head);
-        herald.ask(&dialect.greeting(number, None).unwrap_or_default(), dialect::CONNECT_ID)?;
+        herald.ask(&dialect::json::greeting(dialect, number, &[]), dialect::CONNECT_ID)?;
         Ok(herald)
     }
 
     /// Subscribes to a channel and says where it stands.
     pub fn subscribe(&mut self, channel: &str) -> Result<Since, String> {
         self.id += 1;
-        let reply = self.ask(&self.dialect.subscribe(self.number, self.id, channel, None), self.id)?;
+        let reply = self.ask(&dialect::json::subscribe(self.dialect, self.number, self.id, channel, None), self.id)?;
         let result = &reply["subscribe"];
         if result["positioned"] != true {
             return Err(format!("{channel} has no positions: its namespace needs history and allow_recovery"));

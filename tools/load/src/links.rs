@@ -36,6 +36,10 @@ pub struct Link {
     pub tx: Vec<u8>,
     /// Nothing is read from it any more; only its end is noticed.
     pub deaf: bool,
+    /// Its end says nothing of the run: it comes again.
+    pub fleeting: bool,
+    /// Bytes that may be read from it now; none: all that there are.
+    pub ration: Option<usize>,
 }
 
 /// A ready connection that the server ended, by the code of its close frame (1006: there was none).
@@ -119,6 +123,8 @@ pub struct Io {
     pub was_ready: bool,
     /// Connections that are gone and are to be begun anew.
     pub again: Vec<usize>,
+    /// Connections that may read again although their sockets told so earlier.
+    pub thirsty: Vec<usize>,
     scratch: Vec<u8>,
 }
 
@@ -148,6 +154,7 @@ impl Io {
             handshakes: [0; 2],
             was_ready: false,
             again: Vec::new(),
+            thirsty: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -220,6 +227,14 @@ impl Io {
     /// `subscribe` was answered.
     pub fn subscribed(&mut self, id: usize) {
         self.openings.subscribed.saturating_record(self.now.saturating_sub(self.upgraded[id]));
+    }
+
+    /// The same for one that was there before, and comes again as it may: it is counted already.
+    pub fn back(&mut self, id: usize) {
+        if let Some(link) = self.links[id].as_mut().filter(|link| link.stage == Stage::Greeting) {
+            link.stage = Stage::Ready;
+            self.opening -= 1;
+        }
     }
 
     /// Lets the kernel acknowledge every second segment, as for a client that also talks. A socket that only ever reads would
@@ -297,6 +312,21 @@ impl Io {
     pub fn again(&mut self, id: usize) {
         debug_assert!(self.links[id].is_none());
         self.again.push(id);
+    }
+
+    /// The server may end connection `id` when it likes.
+    pub fn fleeting(&mut self, id: usize) {
+        if let Some(link) = self.links[id].as_mut() {
+            link.fleeting = true;
+        }
+    }
+
+    /// Lets connection `id` read so many bytes from now on, or all; what waits in its socket is read at the end of the turn.
+    pub fn ration(&mut self, id: usize, bytes: Option<usize>) {
+        if let Some(link) = self.links[id].as_mut().filter(|link| link.ration != bytes) {
+            link.ration = bytes;
+            self.thirsty.push(id);
+        }
     }
 
     /// Reads nothing of connection `id` from now on, as a client that hangs.

@@ -1,5 +1,6 @@
 //! Everything shaped like a system call on a socket or a process: where to connect, from where, limits, pinning.
 
+use crate::dialect;
 use crate::frame;
 use crate::options::Transport;
 use crate::squeeze::Deflate;
@@ -60,11 +61,18 @@ impl Target {
 
     /// Where `ws://host[:port][/path]` or `wss://…` is, and how it is spoken with.
     pub fn parse(url: &str, options: &Transport) -> Result<Self, String> {
+        Self::speaking(dialect::Protocol::Plain, url, options)
+    }
+
+    /// The same, where the upgrade asks for a protocol.
+    pub fn speaking(protocol: dialect::Protocol, url: &str, options: &Transport) -> Result<Self, String> {
+        let url = &protocol.url(url);
         let secure = url.starts_with("wss://");
         let Place { host, path, addr } = Place::parse(url, if secure { "wss://" } else { "ws://" })?;
         let tls = if secure { Some(Secure::new(&host, options)?) } else { None };
         let deflate = options.deflate;
-        Ok(Self { request: frame::request(&host, &path, deflate.offer()), tls, deflate, ..Self::silent(addr) })
+        let lines = format!("{}{}", protocol.header(), deflate.offer());
+        Ok(Self { request: frame::request(&host, &path, &lines), tls, deflate, ..Self::silent(addr) })
     }
 }
 

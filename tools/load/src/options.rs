@@ -40,6 +40,9 @@ pub struct Common {
     /// Draw progress in place on stderr even where it is no terminal, instead of a line a second
     #[arg(long, conflicts_with = "quiet")]
     pub live: bool,
+    /// Where runs that begin together wait for each other
+    #[arg(long, hide = true)]
+    pub gate: Option<std::path::PathBuf>,
 }
 
 /// Files that a whole report goes to. With one of these the server's counters are read every second.
@@ -161,7 +164,7 @@ impl Abuse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(pub Vec<usize>);
 
-fn cores(text: &str) -> Result<Cores, String> {
+pub fn cores(text: &str) -> Result<Cores, String> {
     let number = |part: &str| part.trim().parse::<usize>().map_err(|_| format!("'{part}' is no core; try 1 or 2,4-7"));
     let mut list = Vec::new();
     for part in text.split(',') {

@@ -12,6 +12,7 @@ use crate::courier::{Courier, Log, Outcome};
 use crate::crew::{Control, Crew, Ended, Phase};
 use crate::engine::Pace;
 use crate::faithful::{self, Faithful};
+use crate::gate;
 use crate::greet::{self, Greet};
 use crate::rate::{Arrivals, Rate};
 use crate::report::Report;
@@ -33,6 +34,7 @@ pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
     let arrive = greet::Plan { close: true, rate: Some(Rate::constant(args.newcomers)), ..stay };
     let total = (args.newcomers * args.duration) as usize;
     let mut newcomers = calm::start(&arrive, &args.common, total, Arrivals::Even)?;
+    gate::pass(args.common.gate.as_deref())?;
     let stop = Arc::new(AtomicBool::new(false));
     let couriers = couriers(args, &stop)?;
 

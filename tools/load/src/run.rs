@@ -3,11 +3,11 @@
 //! Counts are taken over the whole run, from silence to silence, so that they are exact; rates, processor time and latency
 //! over the measured window.
 
-use crate::abuse::Abuse;
 use crate::args::Common;
 use crate::clock::{SECOND, now};
 use crate::crew::{Control, Crew, Ended, Means, Phase};
 use crate::engine::{Pace, Scene};
+use crate::gate;
 use crate::harvest::Harvest;
 use crate::net::{Target, raise_files};
 use crate::rate::Rate;
@@ -15,8 +15,7 @@ use crate::report::{Report, Window, human};
 use crate::server::{Spent, Watch, spent};
 use crate::show::live::Mode;
 use crate::token::Tokens;
-use crate::window::Slots;
-use crate::{args, echo, fanout};
+use crate::{args, echo};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -79,10 +78,20 @@ pub fn crew<S: Scene + 'static>(
     scenes: Vec<(S, Pace)>,
     common: &Common,
 ) -> Result<Crew<S>, Refusal> {
+    crew_on(cores(common), control, scenes, common)
+}
+
+/// The same on these cores, in turn.
+pub fn crew_on<S: Scene + 'static>(
+    cores: Vec<usize>,
+    control: Arc<Control>,
+    scenes: Vec<(S, Pace)>,
+    common: &Common,
+) -> Result<Crew<S>, Refusal> {
     common.files.check()?;
     // Each look at the counters costs the server something: only a whole report is worth that.
     let metrics = common.server_metrics.clone().filter(|_| common.files.any());
-    start(control, scenes, common, Some(Watch { pid: common.server_pid, metrics }))
+    start(cores, control, scenes, common, Some(Watch { pid: common.server_pid, metrics }))
 }
 
 /// A crew that is there besides.
@@ -91,37 +100,47 @@ pub fn crew_beside<S: Scene + 'static>(
     scenes: Vec<(S, Pace)>,
     common: &Common,
 ) -> Result<Crew<S>, Refusal> {
-    start(control, scenes, common, None)
+    start(cores(common), control, scenes, common, None)
+}
+
+/// The cores that were named, if any were.
+fn cores(common: &Common) -> Vec<usize> {
+    common.cores.as_ref().map_or_else(Vec::new, |list| list.0.clone())
 }
 
 fn start<S: Scene + 'static>(
+    cores: Vec<usize>,
     control: Arc<Control>,
     scenes: Vec<(S, Pace)>,
     common: &Common,
     watch: Option<Watch>,
 ) -> Result<Crew<S>, Refusal> {
-    let cores = common.cores.as_ref().map_or_else(Vec::new, |list| list.0.clone());
     let mode = Mode::choose(common.quiet, common.live);
     Ok(Crew::start(control, scenes, &Means { cores, spin: common.spin, mode, watch })?)
 }
 
 /// A run of traffic, ended.
-struct Ran<S> {
-    ended: Ended<S>,
-    window: Option<Window>,
+pub struct Ran<S> {
+    pub ended: Ended<S>,
+    pub window: Option<Window>,
     /// Counters over the whole run, and what came in it.
-    whole: Spent,
-    received: u64,
-    undrained: u64,
+    pub whole: Spent,
+    pub received: u64,
+    pub undrained: u64,
 }
 
-/// Opens all connections, warms up, measures for so many seconds, drains; what `abuse` costs us counts as the generator's.
-fn traffic<S: Scene + 'static>(
+/// What other crews of ours took of the processors until now, in nanoseconds.
+pub type Aside<'a> = &'a dyn Fn() -> u64;
+
+/// Opens all connections, warms up, measures for so many seconds, drains; what goes on `aside` counts as the generator's. Where
+/// some only count, it ends when nothing has come for a while, since what nobody follows is not known to be under way.
+pub fn traffic<S: Scene + 'static>(
     mut crew: Crew<S>,
     totals: &[usize],
     common: &Common,
     (warmup, duration): (f64, f64),
-    abuse: Option<&Abuse>,
+    aside: Aside,
+    some_count: bool,
 ) -> Result<Ran<S>, Refusal> {
     let watch = watch(common);
     let all = totals.iter().sum::<usize>() as u64;
@@ -130,6 +149,7 @@ fn traffic<S: Scene + 'static>(
     let mut ran_window = None;
     let first = watch.sample();
     if crew.tally().ready == all {
+        gate::pass(common.gate.as_deref())?;
         // A server without a greeting may still be taking note of the last connections.
         sleep(Duration::from_millis(200));
         crew.set_phase(Phase::Warm);
@@ -138,7 +158,7 @@ fn traffic<S: Scene + 'static>(
         let processes = Watch { metrics: None, ..watch.clone() };
         let all = |crew: &Crew<S>| {
             let mut totals = crew.totals();
-            totals.cpu[0] += abuse.map_or(0, Abuse::cpu);
+            totals.cpu[0] += aside();
             totals
         };
         let (sample, before) = (processes.sample(), all(&crew));
@@ -148,6 +168,9 @@ fn traffic<S: Scene + 'static>(
         ran_window = Some(Window { before, after, spent, has_server: common.server_pid.is_some(), spin: common.spin });
         crew.set_phase(Phase::Drain);
         drain(&mut crew);
+        if some_count {
+            quiet(&mut crew);
+        }
     }
     let tally = crew.tally();
     let whole = spent(&first, &watch.sample());
@@ -167,6 +190,9 @@ pub fn quiet<S: Scene + 'static>(crew: &mut Crew<S>) {
 }
 
 pub fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
+    // What a worker sends in the turn in which the phase changes is under way too.
+    let control = crew.control.clone();
+    crew.wait(DRAIN_SECONDS, "draining", |_| control.all_saw());
     let (mut received, mut at) = (0, now());
     crew.wait(DRAIN_SECONDS, "draining", |tally| {
         if tally.received != received {
@@ -200,7 +226,7 @@ pub fn faults<S>(report: &mut Report, ended: &Ended<S>, open_wanted: bool) {
     }
 }
 
-fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: bool) {
+pub fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: bool) {
     endings(report, &ran.ended, true);
     match &ran.window {
         Some(window) => report.window(window, unit, closed_loop),
@@ -244,7 +270,7 @@ pub fn steps(report: &mut Report, rate: Option<&Rate>, harvest: &Harvest, what: 
 }
 
 /// A rate as programs read it: a number, if it is one and the same all the time.
-fn rate_value(rate: &Rate) -> Value {
+pub fn rate_value(rate: &Rate) -> Value {
     rate.fixed().map_or_else(|| json!(rate.to_string()), |fixed| json!(fixed))
 }
 
@@ -273,7 +299,7 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
     let crew = crew(control, shares.iter().enumerate().map(scene).collect(), &args.common)?;
     let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
     let duration = args.timing.measured(args.rate.as_ref());
-    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), None)?;
+    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), &|| 0, false)?;
 
     let mut report = Report::new("echo");
     report.set("connections", args.connections.into());
@@ -299,120 +325,6 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
         report.void(format!("{wrong} echoes were wrong"));
     }
     Ok(report.finish(&args.common))
-}
-
-fn fanout_plan(args: &args::Fanout) -> Result<fanout::Plan, Refusal> {
-    let dialect = crate::dialect::Dialect {
-        protocol: args.protocol,
-        hello: args.hello.clone(),
-        template: args.publish_frame.clone(),
-        shape: args.payload,
-        size: args.size,
-        tokens: tokens(&args.identity)?,
-        positioned: args.positioned,
-    };
-    if args.size < dialect.size_min() {
-        return Err(Refusal(format!("--size must be at least {} here, to carry its stamp", dialect.size_min())));
-    }
-    if usize::from(args.channels) * usize::from(args.window) > crate::window::SLOTS / 2 {
-        return Err(Refusal("--window times --channels must be at most 32768".into()));
-    }
-    let digits = (args.channels - 1).to_string().len();
-    let name = |i: u16| match args.channels {
-        1 => args.channel.clone(),
-        _ => format!("{}{i:0digits$}", args.channel),
-    };
-    Ok(fanout::Plan {
-        target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
-        publish_target: Target::parse(args.publish_url.as_ref().unwrap_or(&args.url), &args.common.transport)
-            .map_err(Refusal)?,
-        dialect,
-        opcode: if args.binary { crate::frame::BINARY } else { crate::frame::TEXT },
-        channels: (0..args.channels).map(name).collect(),
-        publishers: usize::from(args.publishers),
-        window: usize::from(args.window),
-        rate: args.rate.clone(),
-        arrivals: args.arrivals,
-        slots: Slots::new(),
-        apart: None,
-    })
-}
-
-pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
-    let (workers, publishers) = (usize::from(args.common.threads), usize::from(args.publishers));
-    check_files(args.subscribers + publishers + args.abuse.connections())?;
-    let channels = usize::from(args.channels);
-    if args.subscribers < channels {
-        return Err(Refusal(
-            "--subscribers must be at least --channels: a channel that nobody hears proves nothing".into(),
-        ));
-    }
-    let plan = Arc::new(fanout_plan(args)?);
-    let per_channel: Vec<u32> = (0..channels)
-        .map(|c| (args.subscribers / channels + usize::from(c < args.subscribers % channels)) as u32)
-        .collect();
-    let control = Control::new(workers);
-    let mut totals = Vec::new();
-    let mut scenes = Vec::new();
-    for (worker, (first, count)) in shares(args.subscribers, workers).into_iter().enumerate() {
-        let mut scene = fanout::Fanout::new(plan.clone(), control.clone(), worker, first, count);
-        let total = if worker == 0 { count + publishers } else { count };
-        if worker == 0 {
-            scene.publish(&per_channel);
-        }
-        totals.push(total);
-        scenes.push((scene, Pace { total, concurrency: args.common.concurrency, schedule: None }));
-    }
-    let crew = crew(control, scenes, &args.common)?;
-    let abuse = Abuse::start(&args.abuse, &plan, &args.common)?;
-    let duration = args.timing.measured(args.rate.as_ref());
-    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), abuse.as_ref())?;
-    let mut report = fanout_report(args, &plan, &ran);
-    if let Some(abuse) = abuse {
-        abuse.end(&mut report)?;
-    }
-    if let Some(pid) = args.common.server_pid {
-        let peak = crate::server::peak(pid);
-        report.set("server_rss_peak", peak.into());
-        report.row("server memory", format!("{:.1} MiB resident at the most", peak as f64 / f64::from(1 << 20)));
-    }
-    Ok(report.finish(&args.common))
-}
-
-fn fanout_report(args: &args::Fanout, plan: &fanout::Plan, ran: &Ran<fanout::Fanout>) -> Report {
-    let mut report = Report::new("fanout");
-    report.set("subscribers", args.subscribers.into());
-    report.set("size", args.size.into());
-    match &args.rate {
-        Some(rate) => report.set("rate", rate_value(rate)),
-        None => report.set("window", args.window.into()),
-    }
-    common_report(&mut report, ran, "deliveries", args.rate.is_none());
-    let harvest = &ran.ended.harvest;
-    if let Some(window) = &ran.window {
-        let sent = window.per_second(|tally| tally.sent);
-        report.number("publications_per_second", sent, "publications per second", "");
-        if args.rate.is_some() {
-            kept(&mut report, window, harvest.sent(), "publications");
-        }
-    }
-    report.latency("latency_us", "latency of deliveries", &harvest.all_steps());
-    match harvest.lasts.histogram() {
-        Some(over_processes) => {
-            let mut last = harvest.histogram("last");
-            last.add(&over_processes).unwrap_or_default();
-            report.latency("last_us", "time to last subscriber", &last);
-        }
-        None => report.row("time to last subscriber", "not told: too many publications to compare".into()),
-    }
-    steps(&mut report, args.rate.as_ref(), harvest, "publications");
-    let publications = harvest.count("publications");
-    report.set("frame_bytes", harvest.most.get("frame_bytes").copied().unwrap_or(0).into());
-    report.set("run_publications", publications.into());
-    report.set("run_deliveries", ran.received.into());
-    report.row("checked", format!("{} deliveries of {publications} publications in the whole run", ran.received));
-    judge(&mut report, plan.slots.missing(), harvest);
-    report
 }
 
 /// Whatever was lost, doubled or swapped makes a run void; `missing` deliveries never came.

@@ -5,6 +5,7 @@
 //! Invariant: a connection is ready only when `connect` was answered before `subscribe`, the subscription says that it
 //! recovered, and every publication that was missed came with it in its order.
 
+use crate::clock::now;
 use crate::crew::Phase;
 use crate::dialect::{self, CONNECT_ID, Dialect, SUBSCRIBE_ID, Since};
 use crate::engine::{Io, Scene};
@@ -91,7 +92,8 @@ impl Storm {
                 judge(&reply["subscribe"], &self.channel(id).1, self.plan.missed).map_err(Fault::Answer)?;
                 io.tally.received += 1;
                 io.subscribed(id);
-                let age = io.now.saturating_sub(io.born[id]);
+                // The turn's own clock is read behind its sockets: here it still shows the turn before.
+                let age = now().saturating_sub(io.born[id]);
                 io.took(age, 1);
                 if self.phase == Phase::Measure {
                     self.recovered.saturating_record(age);
@@ -139,7 +141,7 @@ impl Scene for Storm {
         let client = id % self.clients;
         if self.messages[client].is_empty() {
             let (channel, since) = self.channel(id);
-            let message = self.plan.dialect.returning(self.client(id), channel, since);
+            let message = dialect::json::returning(&self.plan.dialect, self.client(id), channel, since);
             let key = fastrand::u32(..).to_ne_bytes();
             frame::put_masked(&mut self.messages[client], frame::TEXT, key, &[message.as_bytes()]);
         }

@@ -10,6 +10,7 @@ use crate::clock::now;
 use crate::crew::{Control, Crew, Ended, Phase, Totals};
 use crate::dialect::Dialect;
 use crate::engine::{Pace, Scene};
+use crate::gate;
 use crate::herald::Herald;
 use crate::net::{Place, Target};
 use crate::report::{Report, Window, histogram, human};
@@ -129,6 +130,7 @@ pub fn run_storm(args: &args::Storm) -> Result<u8, Refusal> {
     let begun = args.sockets as u64;
     clients.iter().enumerate().for_each(|(worker, share)| crew.allow(worker, share.1));
     let opened = crew.wait(common.open_timeout, "opening", |t| t.ready + t.failed >= begun);
+    gate::pass(common.gate.as_deref())?;
     let peace = peace(&mut others, args.beside.calm, &watch);
     let before = look(&crew, &others, &watch);
     others.iter().for_each(Beside::under_load);
@@ -222,6 +224,7 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
     let opened = crew.tally().ready as usize == args.connections;
     let watch = processes(common);
     let first = run::watch(common).sample();
+    gate::pass(common.gate.as_deref())?;
     let peace = peace(&mut others, args.others.calm, &watch);
     others.iter().for_each(Beside::under_load);
     crew.set_phase(Phase::Warm);

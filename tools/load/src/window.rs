@@ -6,9 +6,7 @@
 
 use crate::payload::Stamp;
 use std::sync::Mutex;
-use std::sync::atomic::{
-    AtomicU16, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use std::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 pub const SLOTS: usize = 1 << 16;
 
@@ -16,7 +14,7 @@ pub const SLOTS: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Slots {
     remaining: Vec<AtomicU32>,
-    channel: Vec<AtomicU16>,
+    channel: Vec<AtomicU32>,
     /// Retired by workers other than the first.
     retired: Mutex<Vec<u16>>,
 }
@@ -25,7 +23,7 @@ impl Slots {
     pub fn new() -> Self {
         Self {
             remaining: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
-            channel: (0..SLOTS).map(|_| AtomicU16::new(0)).collect(),
+            channel: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
             retired: Mutex::new(Vec::new()),
         }
     }
@@ -50,7 +48,7 @@ impl Slots {
     }
 
     pub fn channel_of(&self, slot: u16) -> usize {
-        usize::from(self.channel[usize::from(slot)].load(Relaxed))
+        self.channel[usize::from(slot)].load(Relaxed) as usize
     }
 
     /// This publication's deliveries are counted elsewhere.
@@ -66,6 +64,7 @@ impl Slots {
 
 #[derive(Clone, Debug)]
 struct Channel {
+    /// Those whose deliveries are followed one by one.
     subscribers: u32,
     /// The next sequence number, per publisher.
     seqs: Vec<u32>,
@@ -93,6 +92,17 @@ impl Issuer {
         Self { channels: subscribers.iter().map(channel).collect(), slot: 0 }
     }
 
+    /// The same where each channel has publishers of its own.
+    pub fn each(subscribers: &[u32], publishers: &[usize]) -> Self {
+        let channel = |(&subscribers, &n): (&u32, &usize)| Channel { subscribers, seqs: vec![0; n], publisher: 0 };
+        Self { channels: subscribers.iter().zip(publishers).map(channel).collect(), slot: 0 }
+    }
+
+    /// Publications of a channel until now.
+    pub fn published(&self, channel: usize) -> u64 {
+        self.channels[channel].seqs.iter().map(|&n| u64::from(n)).sum()
+    }
+
     /// Publications until now.
     pub fn issued(&self) -> u64 {
         self.channels.iter().flat_map(|channel| &channel.seqs).map(|seq| u64::from(*seq)).sum()
@@ -106,17 +116,24 @@ impl Issuer {
         self.channels.len()
     }
 
-    /// The next publication of a channel; None if too many are under way to number another.
+    /// The next publication of a channel, by the publisher whose turn it is; None if too many are under way to number another.
     pub fn issue(&mut self, slots: &Slots, channel: usize) -> Option<Issue> {
+        let publisher = self.channels[channel].publisher;
+        let issue = self.issue_by(slots, channel, publisher)?;
+        let this = &mut self.channels[channel];
+        this.publisher = (publisher + 1) % this.seqs.len();
+        Some(issue)
+    }
+
+    /// The same by one that is known.
+    pub fn issue_by(&mut self, slots: &Slots, channel: usize, publisher: usize) -> Option<Issue> {
         let free = |slot: &u16| slots.remaining[usize::from(*slot)].load(Acquire) == 0;
         let slot = (0..64).map(|i| self.slot.wrapping_add(i)).find(free)?;
         self.slot = slot.wrapping_add(1);
         let this = &mut self.channels[channel];
-        let publisher = this.publisher;
-        this.publisher = (publisher + 1) % this.seqs.len();
         let seq = this.seqs[publisher];
         this.seqs[publisher] += 1;
-        slots.channel[usize::from(slot)].store(channel as u16, Relaxed);
+        slots.channel[usize::from(slot)].store(channel as u32, Relaxed);
         slots.remaining[usize::from(slot)].store(this.subscribers, Release);
         Some(Issue { channel, stamp: Stamp { seq, channel: channel as u8, publisher: publisher as u8, slot } })
     }
