@@ -210,6 +210,16 @@ fn what_a_fanout_lost_doubled_or_swapped_makes_it_void_and_is_named() {
 }
 
 #[test]
+fn what_did_not_come_to_a_sink_or_came_twice_is_counted() {
+    // The one who suffers is a sink or the probe, whoever subscribed first.
+    for (fault, names) in [(Fault::Skip, ["lost", "sinks_missing"]), (Fault::Twice, ["duplicates", "sinks_surplus"])] {
+        let (code, result) = fanout(fault, &["--rate", "400", "--probes", "1"]);
+        let counted: u64 = names.iter().map(|name| result[name].as_u64().unwrap()).sum();
+        assert_eq!((code, counted, &result["sinks"]), (1, 1, &json!(4)), "{names:?}: {result}");
+    }
+}
+
+#[test]
 fn idle_ends_when_the_server_has_closed_all_and_tells_the_codes() {
     let url = format!("ws://{}/connection/websocket", Server::start(Fault::None, Some((20, 3001))));
     let (code, result) = load(&["idle", &url, "-c", "20", "--on-close"]);

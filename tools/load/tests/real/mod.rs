@@ -1,0 +1,130 @@
+//! The server of this repository, started for a test, and the tool run against it.
+
+// Each test file that has this module uses a part of it.
+#![allow(dead_code)]
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The server beside the tool's own program. Tests of this package alone do not build it, so that this does.
+fn program() -> PathBuf {
+    let tool = Path::new(env!("CARGO_BIN_EXE_corecast-load"));
+    let server = tool.with_file_name("corecast");
+    if !server.exists() {
+        let release = tool.parent().is_some_and(|folder| folder.ends_with("release"));
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--package", "corecast", "--bin", "corecast"]).args(release.then_some("--release"));
+        assert!(build.status().unwrap().success(), "the server could not be built");
+    }
+    server
+}
+
+pub struct Server {
+    pub child: Child,
+    pub client: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Server {
+    pub fn start(name: &str) -> Self {
+        Self::start_with(name, &json!({}), &[])
+    }
+
+    /// With more settings, and more words on the command line.
+    pub fn start_with(name: &str, more: &Value, words: &[&str]) -> Self {
+        let options = json!({
+            "presence": true, "history_size": 100, "history_ttl": "300s",
+            "allow_recovery": true, "allow_positioning": true,
+            "allow_subscribe_for_client": true, "allow_publish_for_client": true,
+            "allow_subscribe_for_anonymous": true, "allow_publish_for_anonymous": true,
+        });
+        let bare = json!({"name": "bare", "allow_subscribe_for_client": true, "allow_publish_for_client": true});
+        let mut config = json!({
+            "client": {"token": {"hmac_secret_key": "the-secret"}},
+            "http_api": {"key": "the-key"},
+            "channel": {"without_namespace": options, "namespaces": [bare]},
+        });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut child = Command::new(program())
+            .args(["serve", "--shards", "1", "--config"])
+            .arg(file)
+            .args(if config["listen"].is_null() { &["--listen", "127.0.0.1:0"][..] } else { &[] })
+            .args(if words.contains(&"--admin") { &[][..] } else { &["--admin", "127.0.0.1:0"] })
+            .args(words)
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut address = |words: &str| {
+            let line = lines.find(|line| line.as_ref().unwrap().contains(words)).expect("the server starts").unwrap();
+            let rest = line.split(words).nth(1).unwrap();
+            rest.trim_start_matches("tls:").split([' ', ',', '/']).next().unwrap().parse().unwrap()
+        };
+        let (client, admin) = (address("clients connect to "), address("admin address: http://"));
+        // Its log is read to the end, so that it never blocks on it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, client, admin }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/connection/websocket", self.client)
+    }
+
+    /// Waits until something was published here.
+    pub fn wait_for_publications(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut socket = TcpStream::connect(self.admin).unwrap();
+            socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut text = String::new();
+            socket.read_to_string(&mut text).unwrap();
+            let mut lines = text.lines().filter(|line| line.starts_with("corecast_publications_total"));
+            if lines.any(|line| !line.ends_with(" 0")) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nothing was published: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs the tool; its exit code and its object.
+    pub fn load(&self, args: &[&str]) -> (i32, Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
+            .args(args)
+            .args(["--server-pid", &self.child.id().to_string(), "--json", "--quiet"])
+            .args(["--server-metrics", &format!("http://{}/metrics", self.admin)])
+            .env("SECRET", "the-secret")
+            .env("KEY", "the-key")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {output:?}"));
+        (output.status.code().unwrap(), value)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was wrong, apart from a core that was not busy enough for a throughput.
+pub fn faults(result: &Value) -> Vec<&str> {
+    let reasons = result["void"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap());
+    reasons.filter(|reason| !reason.starts_with("as a throughput")).collect()
+}
+
+/// Settings without tokens: whoever comes is let in.
+pub fn open_to_all() -> Value {
+    json!({"client": {"allow_anonymous_connect_without_token": true}})
+}
