@@ -12,6 +12,7 @@ Examples:
   corecast-load echo ws://127.0.0.1:8000/echo --connections 100 --depth 16
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --window 8
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --rate 500
+  corecast-load search fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000 --p99-max 10ms --server-pid PID
   corecast-load chat ws://127.0.0.1:8000/connection/websocket --connections 5000 --rooms 200 --talk-rate 0.2
   corecast-load notifications ws://127.0.0.1:8000/connection/websocket --rate 500 \\
       --api http://127.0.0.1:9000/api --key-env KEY
@@ -20,6 +21,7 @@ Examples:
       --api http://127.0.0.1:6001 --pusher-app ID
   corecast-load run evening.toml
   corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 10000 --hold 60
+  corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 1000000 --processes 52 --open-timeout 600
   corecast-load connect ws://127.0.0.1:8000/echo --rate 2000 --total 10000
   corecast-load storm ws://127.0.0.1:8000/connection/websocket --total 50000 --token-secret-env SECRET
   corecast-load publish http://127.0.0.1:9000/api --key-env KEY --batch 10 \\
@@ -31,6 +33,11 @@ Examples:
   corecast-load compare a.json b.json --html both.html
   corecast-load restart ws://127.0.0.1:8000/connection/websocket --key-env KEY \\
       --api http://127.0.0.1:9000/api --api http://127.0.0.1:9001/api
+
+Over several hosts: start `corecast-load agent --listen 0.0.0.0:7000 --key-env KEY` on each, then add
+--hosts one:7000,two:7000 --hosts-key-env KEY to echo, fanout --rate, idle, connect or search. The first host publishes. Files
+(--tls-ca) and variables (--token-secret-env) are those of each host. The key decides who may give orders; what is said is not
+encrypted, so use a network that is yours.
 
 Measure honestly: give the server one core and this tool another (--cores), name the server's process (--server-pid)
 and its counters (--server-metrics http://127.0.0.1:9000/metrics). A throughput counts only if the server's core was at
@@ -83,6 +90,13 @@ pub enum Command {
     Compare(crate::show::args::Compare),
     /// A certificate and its key for localhost, for a server that is to be measured over TLS
     Certificate(Certificate),
+    /// The highest rate at which a bound on latency holds: echo or fanout, probed until the knee is found
+    Search(crate::search::Search),
+    /// Waits on this host for a coordinator (--hosts) and carries parts of its runs
+    Agent(crate::hosts::Agent),
+    /// Carries a part of a run as its coordinator says on standard input
+    #[command(hide = true)]
+    Part,
 }
 
 #[derive(Debug, Args)]

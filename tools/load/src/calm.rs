@@ -1,7 +1,6 @@
 //! The course of `idle` and `connect`.
 
-use crate::args;
-use crate::crew::{Control, Crew, Ended};
+use crate::crew::{Control, Crew, Ended, Manned};
 use crate::dialect::{Dialect, Protocol};
 use crate::engine::Pace;
 use crate::gate;
@@ -12,6 +11,7 @@ use crate::report::{Report, Window, human};
 use crate::run::{self, Refusal, check_files, endings, shares, watch};
 use crate::server::{Memory, memory, spent};
 use crate::tally::Tally;
+use crate::{args, far};
 use serde_json::json;
 
 fn dialect(protocol: Protocol) -> Dialect {
@@ -26,19 +26,22 @@ pub fn plan(url: &str, protocol: Protocol, channel: Option<String>, common: &arg
 }
 
 pub fn start(plan: &Plan, common: &args::Common, total: usize, arrivals: Arrivals) -> Result<Crew<Greet>, Refusal> {
-    let workers = usize::from(common.threads);
+    let (share, workers) = (common.share, usize::from(common.threads));
     let scene = |(worker, &(first, count)): (usize, &(usize, usize))| {
         // A storm at a rate is not slowed down by what is still on its way.
         let concurrency = if plan.rate.is_some() { usize::MAX } else { common.concurrency.div_ceil(workers) };
-        let schedule = plan.rate.as_ref().map(|rate| Schedule::of(rate, arrivals, worker, workers));
+        let schedule = plan
+            .rate
+            .as_ref()
+            .map(|rate| Schedule::of(rate, arrivals, share.part * workers + worker, share.of * workers));
         let pace = Pace { total: count, concurrency, schedule };
         (Greet::new(plan.clone(), first, count), pace)
     };
-    run::crew(Control::new(workers), shares(total, workers).iter().enumerate().map(scene).collect(), common)
+    run::crew(Control::new(workers), share.split(total, workers).iter().enumerate().map(scene).collect(), common)
 }
 
-pub fn allow(crew: &Crew<Greet>, common: &args::Common, total: usize) {
-    for (worker, (_, count)) in shares(total, usize::from(common.threads)).into_iter().enumerate() {
+pub fn allow(crew: &Crew<Greet>, total: usize) {
+    for (worker, (_, count)) in shares(total, crew.hands()).into_iter().enumerate() {
         crew.allow(worker, count);
     }
 }
@@ -51,7 +54,7 @@ fn climb(args: &args::Idle, crew: &mut Crew<Greet>) -> Vec<(usize, Memory)> {
     steps.push(args.connections);
     let mut seen = Vec::new();
     for step in steps {
-        allow(crew, &args.common, step);
+        allow(crew, step);
         crew.wait(args.common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= step);
         let all_there = |tally: &Tally| (tally.ready - tally.closed) as usize == step;
         let Some(pid) = args.common.server_pid.filter(|_| all_there(&crew.tally())) else { continue };
@@ -63,8 +66,10 @@ fn climb(args: &args::Idle, crew: &mut Crew<Greet>) -> Vec<(usize, Memory)> {
     seen
 }
 
-pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
-    check_files(args.connections)?;
+/// This process's part of an idle run.
+pub fn idle_crew(args: &args::Idle) -> Result<Manned<Greet>, Refusal> {
+    let totals = counts(&args.common, args.connections);
+    check_files(totals.iter().sum())?;
     let protocol = if args.plain { Protocol::Plain } else { args.protocol };
     let channel = (protocol.has_channels() && !args.channel.is_empty()).then(|| args.channel.clone());
     let target = Target::speaking(protocol, &args.url, &args.common.transport).map_err(Refusal)?;
@@ -75,7 +80,19 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
         ..dialect(protocol)
     };
     let plan = Plan { target, dialect, channel, own_channel: args.own_channel, close: false, rate: None };
-    let mut crew = start(&plan, &args.common, args.connections, Arrivals::Even)?;
+    Ok((start(&plan, &args.common, args.connections, Arrivals::Even)?, totals))
+}
+
+/// Connections of each worker in this process.
+fn counts(common: &args::Common, total: usize) -> Vec<usize> {
+    common.share.split(total, usize::from(common.threads)).into_iter().map(|share| share.1).collect()
+}
+
+pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
+    let (mut crew, _) = match far::hire(&args.common, args.connections, 0)? {
+        Some(hired) => hired,
+        None => idle_crew(args)?,
+    };
     let watch = watch(&args.common);
     let first = watch.sample();
     let memory = climb(args, &mut crew);
@@ -116,6 +133,7 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, Refusal> {
         report.void(format!("{closed} connections were ended by the server"));
     }
     report.counters(&whole, received);
+    far::tell(&mut report, &ended.together, None);
     Ok(report.finish(&args.common))
 }
 
@@ -157,21 +175,36 @@ fn slopes(report: &mut Report, memory: &[(usize, Memory)]) {
     }
 }
 
-pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
-    let total = args.rate.as_ref().and_then(Rate::arrivals).unwrap_or(args.total);
+/// Connections in all: a rate that ends says it by itself.
+fn storm_total(args: &args::Connect) -> usize {
+    args.rate.as_ref().and_then(Rate::arrivals).unwrap_or(args.total)
+}
+
+/// This process's part of a storm.
+pub fn connect_crew(args: &args::Connect) -> Result<Manned<Greet>, Refusal> {
+    let total = storm_total(args);
+    let totals = counts(&args.common, total);
     if !args.close {
-        check_files(total)?;
+        check_files(totals.iter().sum())?;
     } else {
         check_files(args.common.concurrency)?;
     }
     let mut plan = plan(&args.url, args.protocol, args.channel.clone(), &args.common)?;
     (plan.close, plan.rate) = (args.close, args.rate.clone());
     plan.dialect.app = args.pusher.app(args.protocol, &args.url)?;
-    let mut crew = start(&plan, &args.common, total, args.arrivals)?;
+    Ok((start(&plan, &args.common, total, args.arrivals)?, totals))
+}
+
+pub fn run_connect(args: &args::Connect) -> Result<u8, Refusal> {
+    let total = storm_total(args);
+    let (mut crew, _) = match far::hire(&args.common, total, 0)? {
+        Some(hired) => hired,
+        None => connect_crew(args)?,
+    };
     let watch = watch(&args.common);
     gate::pass(args.common.gate.as_deref())?;
     let (sample, before) = (watch.sample(), crew.totals());
-    allow(&crew, &args.common, total);
+    allow(&crew, total);
     let slack = args.rate.as_ref().map_or(0.0, |rate| {
         rate.seconds().or(rate.fixed().map(|fixed| total as f64 / fixed)).unwrap_or(args.common.open_timeout)
     });
@@ -207,6 +240,7 @@ fn storm_report(args: &args::Connect, window: &Window, ended: &Ended<Greet>, all
     report.latency("ready_us", &format!("{from} ready"), &ended.harvest.histogram("ready"));
     run::steps(&mut report, args.rate.as_ref(), &ended.harvest, "connections");
     endings(&mut report, ended, true);
+    far::tell(&mut report, &ended.together, None);
     if !all {
         report.void("not all connections were answered in time".into());
     }

@@ -6,6 +6,7 @@
 
 use crate::clock::{SECOND, now};
 use crate::engine::{Ending, Engine, Io, Pace, Scene};
+use crate::far::{Far, Together};
 use crate::harvest::Harvest;
 use crate::links::Openings;
 use crate::net;
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub enum Phase {
     Stop,
 }
 
-const PHASES: [Phase; 6] = [Phase::Open, Phase::Warm, Phase::Measure, Phase::Drain, Phase::Pause, Phase::Stop];
+pub const PHASES: [Phase; 6] = [Phase::Open, Phase::Warm, Phase::Measure, Phase::Drain, Phase::Pause, Phase::Stop];
 
 #[derive(Debug, Default)]
 struct Seat {
@@ -47,6 +48,8 @@ struct Seat {
     allowed: AtomicUsize,
     waker: OnceLock<mio::Waker>,
     tid: AtomicU32,
+    /// Of another process: nanoseconds on a processor per worker, as it said last.
+    told_cpu: Mutex<Vec<u64>>,
     /// The phase of the last turn that is shown on the board.
     seen: AtomicU8,
     /// What was measured until the last pause.
@@ -96,6 +99,15 @@ impl Control {
         f64::from_bits(self.rate.load(Relaxed))
     }
 
+    /// A worker can go on no longer.
+    pub fn give_up(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
     /// A worker hands over what was measured.
     pub fn hand_over(&self, worker: usize, harvest: Harvest) {
         *self.seats[worker].harvest.lock().expect("no holder panics: it only stores") = Some(harvest);
@@ -143,11 +155,17 @@ impl Control {
 
     /// Nanoseconds on a processor, per worker.
     pub fn cpu(&self) -> Vec<u64> {
-        let run_time = |seat: &Seat| {
-            let tid = seat.tid.load(Relaxed);
-            crate::server::run_time(&format!("/proc/self/task/{tid}/schedstat"))
+        let run_time = |seat: &Seat| match seat.tid.load(Relaxed) {
+            0 => seat.told_cpu.lock().expect("no holder panics: it only stores").clone(),
+            tid => vec![crate::server::run_time(&format!("/proc/self/task/{tid}/schedstat"))],
         };
-        self.seats.iter().map(run_time).collect()
+        self.seats.iter().flat_map(run_time).collect()
+    }
+
+    /// What a worker in another process says of itself.
+    pub fn told(&self, worker: usize, tally: &Tally, cpu: Vec<u64>) {
+        self.show(worker, tally);
+        *self.seats[worker].told_cpu.lock().expect("no holder panics: it only stores") = cpu;
     }
 
     /// The worker's last turn was one of that phase, and is shown.
@@ -198,6 +216,8 @@ pub struct Ended<S> {
     pub lag: Histogram<u64>,
     /// The whole course of time; only of a crew that is watched there are looks.
     pub timeline: Timeline,
+    /// What there is to say of the processes, where there were several.
+    pub together: Together,
     /// Where the first connection went.
     pub peer: Option<SocketAddr>,
 }
@@ -221,7 +241,12 @@ pub struct Crew<S> {
     phases: Vec<(&'static str, u64)>,
     watcher: Option<Watcher>,
     peer: Option<SocketAddr>,
+    /// The workers are other processes.
+    far: Option<Mutex<Far>>,
 }
+
+/// A crew, and the connections of each of its workers.
+pub type Manned<S> = (Crew<S>, Vec<usize>);
 
 impl<S: Scene + 'static> Crew<S> {
     /// Starts one worker per scene; none begins a connection before `allow`.
@@ -249,19 +274,57 @@ impl<S: Scene + 'static> Crew<S> {
             threads.push(std::thread::Builder::new().name(format!("load-{worker}")).spawn(body)?);
         }
         let (view, seconds, phases) = (View::new(*mode), Seconds::default(), vec![("opening", control.origin())]);
-        Ok(Self { control, threads, view, seconds, phases, watcher, peer })
+        Ok(Self { control, threads, far: None, view, seconds, phases, watcher, peer })
+    }
+
+    /// Leads the parts of other processes as workers.
+    pub fn hire(control: Arc<Control>, far: Far, means: &Means) -> io::Result<Self> {
+        let watcher = means.watch.clone().map(|watch| Watcher::start(control.clone(), watch)).transpose()?;
+        let (view, seconds, phases) = (View::new(means.mode), Seconds::default(), vec![("opening", control.origin())]);
+        let (threads, far, peer) = (Vec::new(), Some(Mutex::new(far)), None);
+        Ok(Self { control, threads, far, view, seconds, phases, watcher, peer })
+    }
+
+    fn far(&self) -> Option<MutexGuard<'_, Far>> {
+        Some(self.far.as_ref()?.lock().expect("no holder panics: it only writes and waits"))
+    }
+
+    /// How many workers there are; parts count as one each.
+    pub fn hands(&self) -> usize {
+        self.control.seats.len()
     }
 
     /// Lets every worker begin connections until it has `total`.
     pub fn allow(&self, worker: usize, total: usize) {
+        if let Some(mut far) = self.far() {
+            return far.allow(worker, total);
+        }
         self.control.seats[worker].allowed.store(total, Relaxed);
         self.control.wake(worker);
     }
 
     pub fn set_phase(&self, phase: Phase) {
+        let rate = self.control.rate();
+        let Some(mut far) = self.far() else { return self.enter(phase, now(), rate) };
+        let at = far.enter(phase, rate);
+        self.enter(phase, at, rate);
+        if phase < Phase::Stop {
+            far.look(&self.control);
+        }
+        (0..self.hands()).for_each(|worker| self.control.saw(worker, phase));
+    }
+
+    /// Messages per second over all workers, in place of what their scenes were made with, from the next phase on.
+    pub fn set_rate(&self, rate: f64) {
+        self.control.rate.store(rate.to_bits(), Relaxed);
+    }
+
+    /// The phase that began at `at`, and its rate.
+    pub fn enter(&self, phase: Phase, at: u64, rate: f64) {
+        self.set_rate(rate);
         match phase {
             Phase::Warm => self.control.measured_from.store(0, Relaxed),
-            Phase::Measure => self.control.measured_from.store(now(), Relaxed),
+            Phase::Measure => self.control.measured_from.store(at, Relaxed),
             _ => {}
         }
         self.control.phase.store(phase as u8, Release);
@@ -272,7 +335,21 @@ impl<S: Scene + 'static> Crew<S> {
         self.control.tally()
     }
 
+    /// What all workers measured until this pause; less, if they do not hand it over in time.
+    pub fn harvest(&mut self, seconds: f64) -> Harvest {
+        let control = self.control.clone();
+        let seats = || control.seats.iter().map(|seat| seat.harvest.lock().expect("no holder panics: it only stores"));
+        self.wait(seconds, "pause", |_| seats().all(|seat| seat.is_some()));
+        seats().filter_map(|mut seat| seat.take()).fold(Harvest::default(), |mut sum, one| {
+            sum.add(one);
+            sum
+        })
+    }
+
     pub fn totals(&self) -> Totals {
+        if let Some(mut far) = self.far() {
+            far.look(&self.control);
+        }
         Totals { at: now(), cpu: self.control.cpu(), tally: self.tally() }
     }
 
@@ -323,7 +400,9 @@ impl<S: Scene + 'static> Crew<S> {
     /// Stops all workers and takes back what they hold.
     pub fn finish(mut self) -> io::Result<Ended<S>> {
         let looks = self.watcher.take().map(Watcher::end);
-        self.set_phase(Phase::Stop);
+        if self.far.is_none() {
+            self.set_phase(Phase::Stop);
+        }
         let mut ended = Ended {
             scenes: Vec::new(),
             harvest: Harvest::default(),
@@ -333,9 +412,14 @@ impl<S: Scene + 'static> Crew<S> {
             handshakes: [0; 2],
             openings: Openings::default(),
             lag: crate::report::histogram(),
+            together: Together::default(),
             timeline: Timeline::default(),
             peer: self.peer,
         };
+        if let Some(far) = self.far {
+            far.into_inner().expect("no holder panics: it only writes and waits").finish(&mut ended);
+            return Ok(ended);
+        }
         for thread in self.threads {
             let (scene, harvest, io) = thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
             ended.scenes.push(scene);

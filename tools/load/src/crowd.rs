@@ -2,9 +2,10 @@
 
 use crate::abuse::Abuse;
 use crate::args::{self, Common, Timing};
-use crate::crew::{Control, Crew};
+use crate::crew::{Control, Manned};
 use crate::engine::Pace;
-use crate::fanout::{Fanout, Plan};
+use crate::fanout::{Apart, Fanout, Plan};
+use crate::far;
 use crate::members::Members;
 use crate::net::Target;
 use crate::press::{Choice, Talker};
@@ -74,7 +75,7 @@ impl Crowd<'_> {
             arrivals: self.arrivals,
             probes: self.probes(),
             slots: Slots::new(),
-            apart: None,
+            apart: (!self.common.share.is_whole()).then_some(Apart { ahead: self.common.share.ahead }),
         })
     }
 
@@ -98,9 +99,30 @@ impl Crowd<'_> {
                 "--probes: sinks cannot count what is compressed; leave out --deflate or --probes".into(),
             ));
         }
-        let publishers = if self.talkers() > 0 { 0 } else { usize::from(self.speech.publishers) };
+        let share = self.common.share;
+        if share.is_whole() && self.common.parts.is_on() {
+            // Each of the others checks its own.
+            return self.check_parts();
+        }
+        let publishers = if self.talkers() > 0 || share.part > 0 { 0 } else { usize::from(self.speech.publishers) };
         let slow = self.slow.map_or(0, slow_ones);
-        check_files(self.subscribers + publishers + slow + self.abuse.connections())
+        let here: usize = share.split(self.subscribers, 1).iter().map(|share| share.1).sum();
+        check_files(here + publishers + slow + self.abuse.connections())
+    }
+
+    /// What several processes can share.
+    fn check_parts(&self) -> Result<(), Refusal> {
+        let parts = &self.common.parts;
+        if self.kind != "fanout" {
+            parts.refuse(&format!("{} runs in one process", self.kind))?;
+        }
+        if self.rate.is_none() {
+            parts.refuse("a window counts publications down in one process, so give a --rate")?;
+        }
+        if self.abuse.connections() > 0 || self.speech.probing.probes.is_some() {
+            parts.refuse("--half-open, --never-read and --probes go with one process")?;
+        }
+        Ok(())
     }
 }
 
@@ -135,18 +157,23 @@ fn lead(total: usize, workers: usize, talkers: usize) -> Vec<(usize, usize)> {
 }
 
 /// The workers with their connections still to be made, and how many each has.
-fn man(crowd: &mut Crowd, plan: &Arc<Plan>) -> Result<(Crew<Fanout>, Vec<usize>), Refusal> {
+fn man(crowd: &mut Crowd, plan: &Arc<Plan>) -> Result<Manned<Fanout>, Refusal> {
     let (common, subscribers, talkers) = (crowd.common, crowd.subscribers, crowd.talkers());
-    let (seats, cores) = seats(&crowd.speech.probing, common, subscribers, plan.probes, talkers);
+    let (mut seats, cores) = seats(&crowd.speech.probing, common, subscribers, plan.probes, talkers);
+    let share = common.share;
+    if !share.is_whole() {
+        seats = share.split(subscribers, usize::from(common.threads));
+    }
     let control = Control::new(seats.len());
-    let mut choice = Some(std::mem::replace(&mut crowd.choice, Choice::Turns));
+    // The first worker of all publishes.
+    let mut choice = Some(std::mem::replace(&mut crowd.choice, Choice::Turns)).filter(|_| share.part == 0);
     let (mut totals, mut scenes) = (Vec::new(), Vec::new());
     for (worker, (first, count)) in seats.into_iter().enumerate() {
         let mut scene = Fanout::new(plan.clone(), control.clone(), worker, first, count);
         if let Some(choice) = choice.take() {
             scene.publish(choice);
         }
-        let total = count + if worker == 0 { plan.publishers } else { 0 };
+        let total = count + if worker == 0 && share.part == 0 { plan.publishers } else { 0 };
         totals.push(total);
         scenes.push((scene, Pace { total, concurrency: common.concurrency, schedule: None }));
     }
@@ -157,7 +184,10 @@ fn run(mut crowd: Crowd, extra: impl FnOnce(&mut Report)) -> Result<u8, Refusal>
     crowd.check()?;
     let (common, subscribers) = (crowd.common, crowd.subscribers);
     let plan = Arc::new(crowd.plan()?);
-    let (crew, totals) = man(&mut crowd, &plan)?;
+    let (crew, totals) = match far::hire(common, subscribers, plan.publishers)? {
+        Some(hired) => hired,
+        None => man(&mut crowd, &plan)?,
+    };
     let abuse = Abuse::start(crowd.abuse, &plan, common)?;
     let slow = crowd.slow.map(|args| Slow::start(args, slow_ones(args), subscribers, &plan, common)).transpose()?;
     let aside = || abuse.as_ref().map_or(0, Abuse::cpu) + slow.as_ref().map_or(0, Slow::cpu);
@@ -188,12 +218,14 @@ fn tell(crowd: &Crowd, plan: &Plan, ran: &Ran<Fanout>) -> Report {
         None => report.set("window", crowd.window.into()),
     }
     common_report(&mut report, ran, "deliveries", crowd.rate.is_none());
-    let harvest = &ran.ended.harvest;
+    let (harvest, parts) = (&ran.ended.harvest, crowd.common.parts.is_on());
     if let Some(window) = &ran.window {
         let sent = window.per_second(|tally| tally.sent);
         report.number("publications_per_second", sent, "publications per second", "");
         if crowd.rate.is_some() {
-            kept(&mut report, window, harvest.sent(), "publications");
+            // Over processes deliveries are under way, not publications.
+            let each = if parts { crowd.subscribers / plan.channels.len() } else { 1 };
+            kept(&mut report, window, harvest.sent() * each as u64, "publications");
         }
     }
     report.latency("latency_us", "latency of deliveries", &harvest.all_steps());
@@ -215,7 +247,9 @@ fn tell(crowd: &Crowd, plan: &Plan, ran: &Ran<Fanout>) -> Report {
     report.set("run_deliveries", ran.received.into());
     report.row("checked", format!("{} deliveries of {publications} publications in the whole run", ran.received));
     verdict::sinks(&mut report, plan, &ran.ended.scenes);
-    judge(&mut report, plan.slots.missing(), harvest);
+    // Over processes nobody sees a publication reach its last subscriber: there the deliveries are counted.
+    judge(&mut report, if parts { ran.undrained } else { plan.slots.missing() }, harvest);
+    far::tell(&mut report, &ran.ended.together, Some(harvest.all_steps().value_at_quantile(0.5) as f64 / 1e3));
     report
 }
 
@@ -244,6 +278,17 @@ fn fanout<'a>(args: &'a args::Fanout, kind: &'static str, slow: Option<&'a scene
 
 pub fn run_fanout(args: &args::Fanout) -> Result<u8, Refusal> {
     run(fanout(args, "fanout", None), |_| ())
+}
+
+/// This process's part of a fan-out; all of it, if there are no others, or those who carry it.
+pub fn fanout_crew(args: &args::Fanout) -> Result<Manned<Fanout>, Refusal> {
+    let mut crowd = fanout(args, "fanout", None);
+    crowd.check()?;
+    let plan = Arc::new(crowd.plan()?);
+    if let Some(hired) = far::hire(crowd.common, crowd.subscribers, plan.publishers)? {
+        return Ok(hired);
+    }
+    man(&mut crowd, &plan)
 }
 
 fn slow_ones(args: &scenes::Slow) -> usize {

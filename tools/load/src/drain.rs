@@ -47,13 +47,14 @@ fn unevenness(seconds: &[Second]) -> Option<f64> {
 }
 
 pub fn run(args: &args::Drain) -> Result<u8, Refusal> {
+    args.common.parts.refuse("drain runs in one process")?;
     check_files(args.connections)?;
     let pid = args.common.server_pid.and_then(|pid| Pid::from_raw(pid as i32));
     let pid = pid.ok_or("drain needs --server-pid: the process that is told to end")?;
     let channel = Some(args.channel.clone()).filter(|name| !name.is_empty());
     let plan = calm::plan(&args.url, args.protocol, channel, &args.common)?;
     let mut crew = calm::start(&plan, &args.common, args.connections, Arrivals::Even)?;
-    calm::allow(&crew, &args.common, args.connections);
+    calm::allow(&crew, args.connections);
     crew.wait(args.common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= args.connections);
     let opened = crew.tally().ready;
     gate::pass(args.common.gate.as_deref())?;

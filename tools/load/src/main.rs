@@ -25,17 +25,22 @@ mod echo;
 mod engine;
 mod faithful;
 mod fanout;
+mod far;
 mod frame;
 mod gate;
 mod greet;
 mod harvest;
 mod herald;
 mod host;
+mod hosts;
+mod kept;
 mod lasts;
 mod links;
 mod members;
 mod net;
 mod options;
+mod parley;
+mod part;
 mod payload;
 mod press;
 mod pulse;
@@ -46,6 +51,7 @@ mod run;
 mod samples;
 mod scenario;
 mod scene_args;
+mod search;
 mod series;
 mod server;
 mod show;
@@ -84,6 +90,9 @@ fn main() -> ExitCode {
         args::Command::Report(args) => show::args::report(&args),
         args::Command::Compare(args) => show::args::compare(&args),
         args::Command::Certificate(args) => certificate::run(&args),
+        args::Command::Search(args) => search::run(args),
+        args::Command::Agent(args) => hosts::run(&args),
+        args::Command::Part => part::run(),
     };
     match result {
         Ok(code) => code.into(),

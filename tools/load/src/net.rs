@@ -2,7 +2,7 @@
 
 use crate::dialect;
 use crate::frame;
-use crate::options::Transport;
+use crate::options::{Sources, Transport};
 use crate::squeeze::Deflate;
 use crate::wire::Secure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,6 +24,8 @@ pub struct Target {
     pub receive_buffer: Option<usize>,
     pub tls: Option<Secure>,
     pub deflate: Deflate,
+    /// Where connections come from, in turn, where that was said.
+    pub sources: Option<Sources>,
 }
 
 /// A URL, taken apart.
@@ -56,7 +58,7 @@ impl Place {
 impl Target {
     /// A place where we connect and ask for no upgrade.
     pub fn silent(addr: SocketAddr) -> Self {
-        Self { addr, request: Vec::new(), receive_buffer: None, tls: None, deflate: Deflate::Off }
+        Self { addr, request: Vec::new(), receive_buffer: None, tls: None, deflate: Deflate::Off, sources: None }
     }
 
     /// Where `ws://host[:port][/path]` or `wss://…` is, and how it is spoken with.
@@ -70,9 +72,9 @@ impl Target {
         let secure = url.starts_with("wss://");
         let Place { host, path, addr } = Place::parse(url, if secure { "wss://" } else { "ws://" })?;
         let tls = if secure { Some(Secure::new(&host, options)?) } else { None };
-        let deflate = options.deflate;
+        let (deflate, sources) = (options.deflate, options.source.clone());
         let lines = format!("{}{}", protocol.header(), deflate.offer());
-        Ok(Self { request: frame::request(&host, &path, &lines), tls, deflate, ..Self::silent(addr) })
+        Ok(Self { request: frame::request(&host, &path, &lines), tls, deflate, sources, ..Self::silent(addr) })
     }
 }
 
@@ -96,7 +98,8 @@ pub fn connect(target: &Target, n: usize) -> io::Result<mio::net::TcpStream> {
         // Before the connect, since the window's scale is agreed on then.
         socket.set_recv_buffer_size(bytes)?;
     }
-    if let Some(ip) = source(addr, n) {
+    let said = target.sources.as_ref().and_then(|Sources(list)| list.get(n % list.len().max(1)).copied());
+    if let Some(ip) = said.or_else(|| source(addr, n)) {
         // The port is chosen at connect, by the whole 4-tuple, instead of at bind.
         nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(ip, 0).into())?;

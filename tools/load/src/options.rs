@@ -1,8 +1,12 @@
 //! Groups of options that several subcommands share.
 
+use crate::part::Share;
 use crate::rate::Rate;
+use crate::run::Refusal;
 use crate::squeeze::Deflate;
 use clap::Args;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Args)]
 pub struct Common {
@@ -40,6 +44,11 @@ pub struct Common {
     /// Draw progress in place on stderr even where it is no terminal, instead of a line a second
     #[arg(long, conflicts_with = "quiet")]
     pub live: bool,
+    #[command(flatten)]
+    pub parts: Parts,
+    /// Which part of the run this process carries.
+    #[arg(skip)]
+    pub share: Share,
     /// Where runs that begin together wait for each other
     #[arg(long, hide = true)]
     pub gate: Option<std::path::PathBuf>,
@@ -72,9 +81,43 @@ impl Files {
     }
 }
 
+/// Other processes that carry the run together: echo, fanout --rate, idle and connect.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Parts {
+    /// Processes that share the connections, each with --threads workers and a limit of open files of its own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub processes: Option<u16>,
+    /// Hosts on which `corecast-load agent` waits; they carry the run, --processes on each
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', requires = "hosts_key_env")]
+    pub hosts: Vec<String>,
+    /// The variable that holds the key of their agents
+    #[arg(long, value_name = "VAR", requires = "hosts")]
+    pub hosts_key_env: Option<String>,
+}
+
+impl Parts {
+    pub fn is_on(&self) -> bool {
+        self.processes.is_some() || !self.hosts.is_empty()
+    }
+
+    /// Refuses what cannot be shared between processes.
+    pub fn refuse(&self, what: &str) -> Result<(), Refusal> {
+        match self.is_on() {
+            true => Err(Refusal(format!(
+                "--processes and --hosts: {what}; echo, fanout --rate, idle and connect have parts"
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
 /// How connections are spoken with.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Transport {
+    /// Addresses that connections come from, in turn, such as 10.0.0.2-10.0.0.9 or a list. Without it the system chooses, and
+    /// on loopback 127.0.0.2, 127.0.0.3 and so on help out where connections are many
+    #[arg(long, value_name = "ADDR,ADDR-ADDR", value_parser = sources)]
+    pub source: Option<Sources>,
     /// wss://: the certificates (PEM) that the server's must come from
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<String>,
@@ -160,6 +203,31 @@ impl Abuse {
     }
 }
 
+/// Addresses that connections come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources(pub Arc<[IpAddr]>);
+
+/// Addresses in one range and in all: more help nobody.
+const SOURCES_MAX: u32 = 65_536;
+
+fn sources(text: &str) -> Result<Sources, String> {
+    let wrong = |part: &str| format!("'{part}' is no address; try 10.0.0.2-10.0.0.9 or a list with commas");
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let Some((from, to)) = part.split_once('-') else {
+            list.push(part.trim().parse::<IpAddr>().map_err(|_| wrong(part))?);
+            continue;
+        };
+        let v4 = |text: &str| text.trim().parse::<Ipv4Addr>().map(u32::from).map_err(|_| wrong(part));
+        let (from, to) = (v4(from)?, v4(to)?);
+        if from > to || to - from >= SOURCES_MAX {
+            return Err(format!("'{part}' is no range of 1 to {SOURCES_MAX} addresses"));
+        }
+        list.extend((from..=to).map(|bits| IpAddr::V4(bits.into())));
+    }
+    Ok(Sources(list.into()))
+}
+
 /// A list of cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(pub Vec<usize>);
@@ -179,6 +247,15 @@ pub fn cores(text: &str) -> Result<Cores, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_single_or_in_rows() {
+        let list = |text: &str| sources(text).map(|list| list.0.iter().map(IpAddr::to_string).collect::<Vec<_>>());
+        assert_eq!(list("10.0.0.255-10.0.1.1,::1").unwrap(), ["10.0.0.255", "10.0.1.0", "10.0.1.1", "::1"]);
+        for text in ["", "x", "10.0.0.2-10.0.0.1", "0.0.0.0-255.255.255.255", "::1-::2"] {
+            assert!(list(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn cores_are_single_or_in_rows() {

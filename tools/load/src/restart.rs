@@ -28,6 +28,7 @@ const LAST_SECONDS: f64 = 5.0;
 const UNDER_WAY_MAX: usize = 4000;
 
 pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
+    args.common.parts.refuse("restart runs in one process")?;
     check_files(args.subscribers + UNDER_WAY_MAX)?;
     let stay = calm::plan(&args.url, crate::dialect::Protocol::Centrifuge, Some(args.channel.clone()), &args.common)?;
     let mut residents = residents(args, &stay)?;
@@ -39,7 +40,7 @@ pub fn run(args: &args::Restart) -> Result<u8, Refusal> {
     let couriers = couriers(args, &stop)?;
 
     residents.set_phase(Phase::Measure);
-    calm::allow(&newcomers, &args.common, total);
+    calm::allow(&newcomers, total);
     let answered = |t: &crate::tally::Tally| (t.ready + t.failed) as usize >= total;
     let all = newcomers.wait(args.duration + LAST_SECONDS, "newcomers", answered);
     stop.store(true, Relaxed);

@@ -5,18 +5,18 @@
 
 use crate::args::Common;
 use crate::clock::{SECOND, now};
-use crate::crew::{Control, Crew, Ended, Means, Phase};
+use crate::crew::{Control, Crew, Ended, Manned, Means, Phase};
 use crate::engine::{Pace, Scene};
+use crate::far::Far;
 use crate::gate;
 use crate::harvest::Harvest;
+pub use crate::kept::{kept, rate_value, steps};
 use crate::net::{Target, raise_files};
-use crate::rate::Rate;
-use crate::report::{Report, Window, human};
+use crate::report::{Report, Window};
 use crate::server::{Spent, Watch, spent};
 use crate::show::live::Mode;
 use crate::token::Tokens;
-use crate::{args, echo};
-use serde_json::{Value, json};
+use crate::{args, echo, far};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -24,9 +24,6 @@ use std::time::{Duration, SystemTime};
 /// Seconds in which what is under way at the end may still arrive, and after how many of silence none of it will.
 const DRAIN_SECONDS: f64 = 10.0;
 const SILENCE_SECONDS: f64 = 1.0;
-/// The share of what was due in the measured time by which what is under way may have grown in it; and so many at least.
-const BACKLOG_MAX: f64 = 0.02;
-const BACKLOG_MIN: f64 = 20.0;
 /// How long tokens hold: longer than any run.
 const TOKEN_SECONDS: u64 = 24 * 60 * 60;
 /// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
@@ -89,9 +86,21 @@ pub fn crew_on<S: Scene + 'static>(
     common: &Common,
 ) -> Result<Crew<S>, Refusal> {
     common.files.check()?;
+    start(cores, control, scenes, common, watched(common).filter(|_| common.share.is_whole()))
+}
+
+/// What is looked at every second.
+fn watched(common: &Common) -> Option<Watch> {
     // Each look at the counters costs the server something: only a whole report is worth that.
     let metrics = common.server_metrics.clone().filter(|_| common.files.any());
-    start(cores, control, scenes, common, Some(Watch { pid: common.server_pid, metrics }))
+    Some(Watch { pid: common.server_pid, metrics })
+}
+
+/// The crew of a run that other processes carry.
+pub fn lead<S: Scene + 'static>(control: Arc<Control>, far: Far, common: &Common) -> Result<Crew<S>, Refusal> {
+    common.files.check()?;
+    let mode = Mode::choose(common.quiet, common.live);
+    Ok(Crew::hire(control, far, &Means { mode, watch: watched(common), ..Means::default() })?)
 }
 
 /// A crew that is there besides.
@@ -158,7 +167,9 @@ pub fn traffic<S: Scene + 'static>(
         let processes = Watch { metrics: None, ..watch.clone() };
         let all = |crew: &Crew<S>| {
             let mut totals = crew.totals();
-            totals.cpu[0] += aside();
+            if let Some(first) = totals.cpu.first_mut() {
+                *first += aside();
+            }
             totals
         };
         let (sample, before) = (processes.sample(), all(&crew));
@@ -235,51 +246,25 @@ pub fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_lo
     report.counters(&ran.whole, ran.received);
 }
 
-/// A rate is kept if what is under way did not pile up while it was on. `due` fell due meanwhile.
-pub fn kept(report: &mut Report, window: &Window, due: u64, what: &str) {
-    let grown = window.after.tally.in_flight.wrapping_sub(window.before.tally.in_flight).cast_signed() as f64;
-    if grown > (due as f64 * BACKLOG_MAX).max(BACKLOG_MIN) {
-        let (grown, due) = (human(grown), human(due as f64));
-        report.void(format!("the rate was not kept: {grown} more {what} were waiting at its end, of {due}"));
-    }
-}
-
-/// Figures by the steps of a rate, where it has several.
-pub fn steps(report: &mut Report, rate: Option<&Rate>, harvest: &Harvest, what: &str) {
-    let spans = rate.map(Rate::spans).unwrap_or_default();
-    if spans.len() < 2 {
-        return;
-    }
-    let mut told = Vec::new();
-    for (span, step) in spans.iter().zip(&harvest.steps) {
-        let at = |q: f64| step.latency.value_at_quantile(q) as f64 / 1e3;
-        let (p50, p99, p999, count) = (at(0.5), at(0.99), at(0.999), step.latency.len());
-        let max = if count > 0 { step.latency.max() as f64 / 1e3 } else { 0.0 };
-        let seconds = (span.end - span.begin) as f64 / 1e9;
-        let name = match span.from == span.to {
-            true => format!("{what} at {}/s", human(span.from)),
-            false => format!("{what} at {}..{}/s", human(span.from), human(span.to)),
-        };
-        told.push(json!({
-            "label": name, "rate": (span.from + span.to) / 2.0, "from": span.from, "to": span.to, "seconds": seconds,
-            "sent": step.sent, "received": count,
-            "latency_us": {"p50": p50, "p90": at(0.9), "p99": p99, "p99.9": p999, "max": max, "count": count},
-        }));
-    }
-    report.set("steps", told.into());
-}
-
-/// A rate as programs read it: a number, if it is one and the same all the time.
-pub fn rate_value(rate: &Rate) -> Value {
-    rate.fixed().map_or_else(|| json!(rate.to_string()), |fixed| json!(fixed))
-}
-
 pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
     if args.common.transport.deflate.is_on() {
         return Err(Refusal("echo compares frames as they are: --deflate is for the other loads".into()));
     }
-    check_files(args.connections)?;
-    let workers = usize::from(args.common.threads);
+    let (crew, totals) = match far::hire(&args.common, args.connections, 0)? {
+        Some(hired) => hired,
+        None => echo_crew(args)?,
+    };
+    let duration = args.timing.measured(args.rate.as_ref());
+    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), &|| 0, false)?;
+    Ok(echo_report(args, &ran).finish(&args.common))
+}
+
+/// This process's part of the run, and the connections of each worker.
+pub fn echo_crew(args: &args::Echo) -> Result<Manned<echo::Echo>, Refusal> {
+    let (share, threads) = (args.common.share, usize::from(args.common.threads));
+    let shares = share.split(args.connections, threads);
+    let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
+    check_files(totals.iter().sum())?;
     let plan = echo::Plan {
         target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
         depth: usize::from(args.depth),
@@ -288,19 +273,16 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
         raw: args.raw_frames,
         rate: args.rate.clone(),
         arrivals: args.arrivals,
-        workers,
+        workers: threads * share.of,
     };
-    let control = Control::new(workers);
-    let shares = shares(args.connections, workers);
     let scene = |(worker, &(first, count)): (usize, &(usize, usize))| {
         let pace = Pace { total: count, concurrency: args.common.concurrency, schedule: None };
-        (echo::Echo::new(plan.clone(), worker, first, count), pace)
+        (echo::Echo::new(plan.clone(), share.part * threads + worker, first, count), pace)
     };
-    let crew = crew(control, shares.iter().enumerate().map(scene).collect(), &args.common)?;
-    let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
-    let duration = args.timing.measured(args.rate.as_ref());
-    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), &|| 0, false)?;
+    Ok((crew(Control::new(threads), shares.iter().enumerate().map(scene).collect(), &args.common)?, totals))
+}
 
+fn echo_report(args: &args::Echo, ran: &Ran<echo::Echo>) -> Report {
     let mut report = Report::new("echo");
     report.set("connections", args.connections.into());
     report.set("size", args.size.into());
@@ -308,7 +290,7 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
         Some(rate) => report.set("rate", rate_value(rate)),
         None => report.set("depth", args.depth.into()),
     }
-    common_report(&mut report, &ran, "messages", args.rate.is_none());
+    common_report(&mut report, ran, "messages", args.rate.is_none());
     let harvest = &ran.ended.harvest;
     if let Some(window) = ran.window.as_ref().filter(|_| args.rate.is_some()) {
         kept(&mut report, window, harvest.sent(), "messages");
@@ -324,23 +306,26 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
     if wrong > 0 {
         report.void(format!("{wrong} echoes were wrong"));
     }
-    Ok(report.finish(&args.common))
+    far::tell(&mut report, &ran.ended.together, None);
+    report
 }
+
+/// What a fan-out counts that must not be.
+pub const FAULTS: [(&str, &str); 7] = [
+    ("lost", "deliveries were skipped (gaps)"),
+    ("duplicates", "deliveries came twice"),
+    ("reordered", "deliveries came out of order"),
+    ("strange", "deliveries were none of ours"),
+    ("disagreeing", "subscribers saw another order than the first of their channel"),
+    ("held_back", "publications could not be sent: too many under way"),
+    ("refused", "publications were answered by an error"),
+];
 
 /// Whatever was lost, doubled or swapped makes a run void; `missing` deliveries never came.
 pub fn judge(report: &mut Report, missing: u64, harvest: &Harvest) {
-    let named = [
-        ("lost", "deliveries were skipped (gaps)"),
-        ("duplicates", "deliveries came twice"),
-        ("reordered", "deliveries came out of order"),
-        ("strange", "deliveries were none of ours"),
-        ("disagreeing", "subscribers saw another order than the first of their channel"),
-        ("held_back", "publications could not be sent: too many under way"),
-        ("refused", "publications were answered by an error"),
-    ];
     // What has not come to all cannot be in one order for all.
     let counted = |name| if name == "disagreeing" && missing > 0 { 0 } else { harvest.count(name) };
-    let found = named.iter().map(|(name, what)| (*name, counted(*name), *what));
+    let found = FAULTS.iter().map(|(name, what)| (*name, counted(*name), *what));
     for (key, n, what) in std::iter::once(("missing", missing, "deliveries never came")).chain(found) {
         report.set(key, n.into());
         if n > 0 {

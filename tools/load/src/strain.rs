@@ -110,6 +110,7 @@ fn storm_plan(args: &args::Storm) -> Result<storm::Plan, Refusal> {
 
 pub fn run_storm(args: &args::Storm) -> Result<u8, Refusal> {
     let common = &args.common;
+    common.parts.refuse("storm runs in one process")?;
     check_files(args.sockets + args.beside.beside_subscribers + 1)?;
     let workers = usize::from(common.threads);
     if args.sockets < workers {
@@ -205,6 +206,7 @@ fn api_plan(args: &args::Publish) -> Result<api::Plan, Refusal> {
 
 pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
     let common = &args.common;
+    common.parts.refuse("publish runs in one process")?;
     check_files(args.connections + args.others.beside_subscribers + 1)?;
     let plan = Arc::new(api_plan(args)?);
     let tokens = run::tokens(&args.identity)?;

@@ -35,7 +35,7 @@ pub struct Tally {
 const FIELDS: usize = 13;
 
 impl Tally {
-    fn array(&self) -> [u64; FIELDS] {
+    pub fn array(&self) -> [u64; FIELDS] {
         [
             self.ready,
             self.failed,
@@ -62,6 +62,11 @@ impl Tally {
     /// Connections that stand.
     pub fn open(&self) -> u64 {
         self.ready.saturating_sub(self.closed + self.left)
+    }
+
+    /// From what another process said; what it left out is 0.
+    pub fn from_slice(numbers: &[u64]) -> Self {
+        Self::from_array(std::array::from_fn(|i| numbers.get(i).copied().unwrap_or(0)))
     }
 
     /// Field by field, `self` plus `other`. What is under way may be less than nothing in one of several processes.
