@@ -21,7 +21,8 @@ Examples:
       --api http://127.0.0.1:6001 --pusher-app ID
   corecast-load run evening.toml
   corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 10000 --hold 60
-  corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 1000000 --processes 52 --open-timeout 600
+  corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000000 --channels 1000 --own-channel own \\
+      --rate 1 --processes 52 --open-timeout 600 --duration 60
   corecast-load connect ws://127.0.0.1:8000/echo --rate 2000 --total 10000
   corecast-load storm ws://127.0.0.1:8000/connection/websocket --total 50000 --token-secret-env SECRET
   corecast-load publish http://127.0.0.1:9000/api --key-env KEY --batch 10 \\
@@ -141,6 +142,9 @@ pub struct Fanout {
     /// Channels; subscribers are dealt out to them in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub channels: u16,
+    /// Each subscriber also has a channel of its own, to which nobody publishes: its number is appended to this name
+    #[arg(long, value_name = "NAME")]
+    pub own_channel: Option<String>,
     /// Publications under way per channel: one leaves for each that has reached its last subscriber
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub window: u16,

@@ -55,6 +55,7 @@ impl Beside {
             arrivals: Arrivals::Even,
             slots: Slots::new(),
             apart: None,
+            own_channel: None,
         });
         let control = Control::new(1);
         let mut scene = Fanout::new(plan.clone(), control.clone(), 0, 0, args.beside_subscribers);

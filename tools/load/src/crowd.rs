@@ -4,8 +4,9 @@ use crate::abuse::Abuse;
 use crate::args::{self, Common, Timing};
 use crate::crew::{Control, Manned};
 use crate::engine::Pace;
-use crate::fanout::{Apart, Fanout, Plan};
+use crate::fanout::{Fanout, Plan};
 use crate::far;
+use crate::lasts::Apart;
 use crate::members::Members;
 use crate::net::Target;
 use crate::press::{Choice, Talker};
@@ -34,6 +35,7 @@ struct Crowd<'a> {
     slow: Option<&'a scenes::Slow>,
     subscribers: usize,
     channels: Vec<String>,
+    own_channel: Option<String>,
     members: Members,
     voices: Vec<usize>,
     choice: Choice,
@@ -67,6 +69,7 @@ impl Crowd<'_> {
             backend,
             dialect,
             channels: std::mem::take(&mut self.channels),
+            own_channel: self.own_channel.clone(),
             members: self.members.clone(),
             publishers: if talk { 0 } else { usize::from(self.speech.publishers) },
             voices: if talk { std::mem::take(&mut self.voices) } else { Vec::new() },
@@ -267,6 +270,7 @@ fn fanout<'a>(args: &'a args::Fanout, kind: &'static str, slow: Option<&'a scene
         subscribers: args.subscribers - slow.map_or(0, slow_ones),
         slow,
         channels: args.speech.channels(&args.channel, channels),
+        own_channel: args.own_channel.as_ref().map(|name| args.speech.channel(name)),
         members: Members::Dealt { channels },
         voices: Vec::new(),
         choice: Choice::Turns,
@@ -340,6 +344,7 @@ pub fn run_chat(args: &scenes::Chat) -> Result<u8, Refusal> {
         slow: None,
         subscribers: users,
         channels: args.speech.channels(&args.channel, rooms),
+        own_channel: None,
         members,
         voices,
         choice: Choice::Talkers(talkers),
@@ -373,6 +378,7 @@ pub fn run_notifications(args: &scenes::Notifications) -> Result<u8, Refusal> {
         slow: None,
         subscribers: users,
         channels: args.speech.channels(&args.channel, users),
+        own_channel: None,
         // A table, since users may be more than a stamp can tell apart.
         members: Members::Table { starts: (0..=users as u32).collect(), rooms: (0..users as u32).collect() },
         voices: Vec::new(),

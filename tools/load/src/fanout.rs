@@ -15,7 +15,7 @@ use crate::dialect::mould::Backend;
 use crate::engine::{Io, Scene};
 use crate::frame::{self, Fault, Header};
 use crate::harvest::{Figures, Harvest};
-use crate::lasts::Lasts;
+use crate::lasts::{Apart, Lasts};
 use crate::members::Members;
 use crate::net::Target;
 use crate::payload::{self, BYTES_MIN, MAGIC, Stamp};
@@ -38,6 +38,8 @@ pub struct Plan {
     /// Publications go over its API, and `publish_target` is where that is.
     pub backend: Option<Backend>,
     pub channels: Vec<String>,
+    /// Each subscriber has a channel beside the others', to which nobody publishes: his number is appended.
+    pub own_channel: Option<String>,
     pub members: Members,
     /// Connections that publish and do nothing else.
     pub publishers: usize,
@@ -53,13 +55,6 @@ pub struct Plan {
     pub slots: Slots,
     /// Others hold subscribers too: publications are not counted down here.
     pub apart: Option<Apart>,
-}
-
-/// One process's part of a run that has several.
-#[derive(Clone, Copy, Debug)]
-pub struct Apart {
-    /// Nanoseconds that this machine's clock is ahead of the publishers'.
-    pub ahead: i64,
 }
 
 /// A publication that came to some in this turn.
@@ -169,6 +164,12 @@ impl Fanout {
         };
         let (first, mouths) = speak.map_or((self.subscribers, plan.publishers), |talkers| (0, talkers));
         self.press = Some(Press::new(plan, issuer, choice, first, mouths));
+    }
+
+    /// The channel that a subscriber has for himself.
+    fn own(&self, plan: &Plan, id: usize) -> Option<String> {
+        let prefix = plan.own_channel.as_ref().filter(|_| id < self.subscribers)?;
+        Some(format!("{prefix}{}", self.first + id))
     }
 
     /// Bytes of a delivery's frame, as last seen.
@@ -283,7 +284,9 @@ impl Fanout {
     /// Replies and pings.
     fn talk(&mut self, io: &mut Io, id: usize, message: &[u8]) -> Result<(), Fault> {
         let plan = self.plan.clone();
-        let names = if io.is_ready(id) { Vec::new() } else { self.names(&plan, id) };
+        let own = if io.is_ready(id) { None } else { self.own(&plan, id) };
+        let mut names = if io.is_ready(id) { Vec::new() } else { self.names(&plan, id) };
+        names.extend(own.as_deref());
         let heard = self.welcome.hear(io, &plan.dialect, id, &names, message)?;
         if heard.ready {
             io.ready(id);
@@ -384,7 +387,8 @@ impl Scene for Fanout {
         }
         io.delay_acks(id);
         let plan = self.plan.clone();
-        let names = self.names(&plan, id);
+        let (own, mut names) = (self.own(&plan, id), self.names(&plan, id));
+        names.extend(own.as_deref());
         if self.welcome.begin(io, &plan.dialect, id, self.first + id, &names) {
             io.ready(id);
         }

@@ -14,6 +14,13 @@ const PUBLICATIONS_MAX: usize = 1 << 20;
 /// It came outside the measured time, to one subscriber at least.
 const UNMEASURED: u32 = u32::MAX;
 
+/// One process's part of a run that has several.
+#[derive(Clone, Copy, Debug)]
+pub struct Apart {
+    /// Nanoseconds that this machine's clock is ahead of the publishers'.
+    pub ahead: i64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lasts {
     /// Microseconds by channel and publisher, then sequence number; 0: nothing came.

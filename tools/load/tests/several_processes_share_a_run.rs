@@ -79,6 +79,10 @@ fn processes_share_a_run_and_every_delivery_is_accounted_for() {
     let sent: u64 = steps.iter().map(|step| step["sent"].as_u64().unwrap()).sum();
     assert_eq!((sent, &result["last_us"]["count"]), (160, &json!(160)), "{result}");
     assert_eq!((&result["missing"], &result["lost"]), (&json!(0), &json!(0)));
+    let own = ["fanout", &server.url(), "-n", "40", "--own-channel", "own", "--rate", "50"];
+    let (code, result) = server.load(&[&own[..], &usual[..]].concat());
+    assert_eq!((code, faults(&result)), (0, vec![]), "{result}");
+    assert_eq!(result["subscribed_us"]["count"], 40, "{result}");
 
     let (code, result) =
         server.load(&["idle", &server.url(), "-c", "40", "--hold", "0.2", "--settle", "0.1", "--processes", "4"]);
