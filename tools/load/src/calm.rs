@@ -37,7 +37,8 @@ pub fn start(plan: &Plan, common: &args::Common, total: usize, arrivals: Arrival
         let pace = Pace { total: count, concurrency, schedule };
         (Greet::new(plan.clone(), first, count), pace)
     };
-    run::crew(Control::new(workers), share.split(total, workers).iter().enumerate().map(scene).collect(), common)
+    let control = Control::since(workers, share.origin);
+    run::crew(control, share.split(total, workers).iter().enumerate().map(scene).collect(), common)
 }
 
 pub fn allow(crew: &Crew<Greet>, total: usize) {

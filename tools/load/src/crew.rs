@@ -75,10 +75,22 @@ pub struct Control {
 
 impl Control {
     pub fn new(workers: usize) -> Arc<Self> {
+        Self::since(workers, None)
+    }
+
+    /// Seconds are counted from that moment, or from now.
+    pub fn since(workers: usize, origin: Option<u64>) -> Arc<Self> {
         let seats = (0..workers).map(|_| Seat::default()).collect();
         let [measured_from, rate] = [AtomicU64::new(0), AtomicU64::new(0)];
         let phase = AtomicU8::new(0);
-        Arc::new(Self { origin: now(), phase, measured_from, rate, seats, broken: AtomicBool::new(false) })
+        Arc::new(Self {
+            origin: origin.unwrap_or_else(now),
+            phase,
+            measured_from,
+            rate,
+            seats,
+            broken: AtomicBool::new(false),
+        })
     }
 
     pub fn origin(&self) -> u64 {
@@ -131,6 +143,18 @@ impl Control {
             io.faults_told = io.tally.failed + io.tally.closed;
             seat.errors.lock().expect("no holder panics: it only copies").clone_from(&io.errors);
         }
+    }
+
+    /// Seconds that another process's workers have over.
+    pub fn told_seconds(&self, worker: usize, mut seconds: Vec<Second>) {
+        self.seats[worker].seconds.lock().expect("no holder panics: it only appends").append(&mut seconds);
+    }
+
+    /// Seconds that are over since the last look.
+    pub fn new_seconds(&self) -> Seconds {
+        let mut seconds = Seconds::default();
+        self.take_seconds(&mut seconds);
+        seconds
     }
 
     fn take_seconds(&self, into: &mut Seconds) {
@@ -418,7 +442,7 @@ impl<S: Scene + 'static> Crew<S> {
         };
         if let Some(far) = self.far {
             far.into_inner().expect("no holder panics: it only writes and waits").finish(&mut ended);
-            return Ok(ended);
+            self.seconds.add(std::mem::take(&mut ended.timeline.seconds).into_vec());
         }
         for thread in self.threads {
             let (scene, harvest, io) = thread.join().map_err(|_| io::Error::other("a worker panicked"))??;

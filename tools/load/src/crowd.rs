@@ -167,7 +167,7 @@ fn man(crowd: &mut Crowd, plan: &Arc<Plan>) -> Result<Manned<Fanout>, Refusal> {
     if !share.is_whole() {
         seats = share.split(subscribers, usize::from(common.threads));
     }
-    let control = Control::new(seats.len());
+    let control = Control::since(seats.len(), share.origin);
     // The first worker of all publishes.
     let mut choice = Some(std::mem::replace(&mut crowd.choice, Choice::Turns)).filter(|_| share.part == 0);
     let (mut totals, mut scenes) = (Vec::new(), Vec::new());

@@ -126,8 +126,9 @@ impl Part {
 fn hear(mut reader: impl Read, control: &Control, worker: usize, heard: &Heard, answers: &Sender<Word>) {
     while let Ok(word) = parley::hear(&mut reader, MESSAGE_BYTES_MAX) {
         match word {
-            Word::Tally { look, tally, cpu } => {
+            Word::Tally { look, tally, cpu, seconds } => {
                 control.told(worker, &Tally::from_slice(&tally), cpu);
+                control.told_seconds(worker, seconds);
                 heard.look.store(look, Relaxed);
             }
             Word::Harvest(form) => match form.unpack() {
@@ -185,7 +186,8 @@ impl Far {
         for (number, part) in parts.iter_mut().enumerate() {
             let ahead = part.ahead().wrapping_sub(first);
             let version = env!("CARGO_PKG_VERSION").into();
-            part.say(&Order::Job(Job { version, args: args.clone(), part: number, of, ahead }))?;
+            let origin = control.origin().saturating_add_signed(part.ahead());
+            part.say(&Order::Job(Job { version, args: args.clone(), part: number, of, ahead, origin }))?;
         }
         for part in &parts {
             let Word::Ready = part.answer()? else {
@@ -268,6 +270,7 @@ fn take<S>(ended: &mut Ended<S>, rest: Rest) {
         Ok(harvest) => ended.harvest.add(harvest),
         Err(e) => drop(ended.errors.insert(format!("a part's figures cannot be read: {e}"), 1)),
     }
+    ended.timeline.seconds.add(rest.seconds);
     rest.closes.into_iter().for_each(|(code, n)| *ended.closes.entry(code).or_default() += n);
     rest.errors.into_iter().for_each(|(why, n)| *ended.errors.entry(why).or_default() += n);
     (0..2).for_each(|kind| ended.handshakes[kind] += rest.handshakes[kind]);

@@ -6,6 +6,7 @@
 
 use crate::harvest::{Harvest, Step};
 use crate::lasts::Lasts;
+use crate::pulse::Second;
 use data_encoding::BASE64;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
@@ -29,6 +30,8 @@ pub struct Job {
     pub of: usize,
     /// Nanoseconds that this part's clock is ahead of the first part's, which publishes.
     pub ahead: i64,
+    /// Where seconds are counted from, by the part's clock.
+    pub origin: u64,
 }
 
 /// What the coordinator says.
@@ -61,6 +64,8 @@ pub enum Word {
         look: u64,
         tally: Vec<u64>,
         cpu: Vec<u64>,
+        /// Seconds that are over since the last word.
+        seconds: Vec<Second>,
     },
     /// What was measured until this pause.
     Harvest(Form),
@@ -74,6 +79,7 @@ pub struct Rest {
     pub closes: BTreeMap<u16, u64>,
     pub errors: BTreeMap<String, u64>,
     pub handshakes: [u64; 2],
+    pub seconds: Vec<Second>,
     /// Upgraded, connected, subscribed, ready, and how late messages left.
     pub histograms: [String; 5],
     /// Connections that were opened, and the nanoseconds in which.

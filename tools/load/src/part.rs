@@ -29,11 +29,13 @@ pub struct Share {
     pub of: usize,
     /// Nanoseconds that this machine's clock is ahead of the publishers'.
     pub ahead: i64,
+    /// Where seconds are counted from; None: from when the crew is made.
+    pub origin: Option<u64>,
 }
 
 impl Default for Share {
     fn default() -> Self {
-        Self { part: 0, of: 1, ahead: 0 }
+        Self { part: 0, of: 1, ahead: 0, origin: None }
     }
 }
 
@@ -104,7 +106,7 @@ fn carry(talk: &mut Talk, job: Job) -> Result<(), Refusal> {
     if job.part >= job.of {
         return Err(Refusal(format!("part {} of {} is none", job.part, job.of)));
     }
-    let share = Share { part: job.part, of: job.of, ahead: job.ahead };
+    let share = Share { part: job.part, of: job.of, ahead: job.ahead, origin: Some(job.origin) };
     let words = std::iter::once("corecast-load".into()).chain(job.args);
     follow(talk, Cli::try_parse_from(words).map_err(|e| Refusal(e.to_string()))?.command, share)
 }
@@ -204,6 +206,7 @@ fn obey<S: Scene + 'static>(talk: &mut Talk, mut crew: Crew<S>, totals: &[usize]
         closes: ended.closes,
         errors: ended.errors,
         handshakes: ended.handshakes,
+        seconds: ended.timeline.seconds.into_vec(),
         histograms,
         opened,
         opening_nanos: opening.nanos,
@@ -217,7 +220,8 @@ fn tell<S: Scene + 'static>(talk: &mut Talk, crew: &Crew<S>, opening: &mut Openi
         opening.nanos += totals.at - opening.begun_at;
         opening.allowed = 0;
     }
-    talk.say(&Word::Tally { look: talk.look, tally: totals.tally.array().to_vec(), cpu: totals.cpu })
+    let seconds = crew.control.new_seconds().into_vec();
+    talk.say(&Word::Tally { look: talk.look, tally: totals.tally.array().to_vec(), cpu: totals.cpu, seconds })
 }
 
 #[cfg(test)]
@@ -228,7 +232,7 @@ mod tests {
     fn parts_and_their_workers_cover_everything_once() {
         let mut next = 0;
         for part in 0..7 {
-            for (first, count) in (Share { part, of: 7, ahead: 0 }).split(1000, 3) {
+            for (first, count) in (Share { part, of: 7, ..Share::default() }).split(1000, 3) {
                 assert_eq!(first, next);
                 next += count;
             }

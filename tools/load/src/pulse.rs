@@ -6,13 +6,14 @@
 
 use crate::clock::{self, SECOND};
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Values in nanoseconds, each with how often it was seen; in rising order.
 pub type Counts = Vec<(u64, u64)>;
 
 /// One second of one worker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Second {
     /// Counted from the crew's beginning.
     pub index: u64,
@@ -93,6 +94,10 @@ impl Seconds {
             sum.latency = merged(&sum.latency, &second.latency);
             sum.lag = merged(&sum.lag, &second.lag);
         }
+    }
+
+    pub fn into_vec(self) -> Vec<Second> {
+        self.0.into_values().collect()
     }
 
     pub fn get(&self, index: u64) -> Option<&Second> {

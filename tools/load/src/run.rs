@@ -279,7 +279,8 @@ pub fn echo_crew(args: &args::Echo) -> Result<Manned<echo::Echo>, Refusal> {
         let pace = Pace { total: count, concurrency: args.common.concurrency, schedule: None };
         (echo::Echo::new(plan.clone(), share.part * threads + worker, first, count), pace)
     };
-    Ok((crew(Control::new(threads), shares.iter().enumerate().map(scene).collect(), &args.common)?, totals))
+    let control = Control::since(threads, share.origin);
+    Ok((crew(control, shares.iter().enumerate().map(scene).collect(), &args.common)?, totals))
 }
 
 fn echo_report(args: &args::Echo, ran: &Ran<echo::Echo>) -> Report {

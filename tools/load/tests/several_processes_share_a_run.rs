@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,12 @@ fn processes_share_a_run_and_every_delivery_is_accounted_for() {
     let sent: u64 = steps.iter().map(|step| step["sent"].as_u64().unwrap()).sum();
     assert_eq!((sent, &result["last_us"]["count"]), (160, &json!(160)), "{result}");
     assert_eq!((&result["missing"], &result["lost"]), (&json!(0), &json!(0)));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("parts.json");
+    let (code, _) = server.load(&[&fanout[..], &usual[..], &["--out", file.to_str().unwrap()]].concat());
+    let whole: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let counts = whole["series"]["latency_us"]["count"].as_array().unwrap();
+    let timed: u64 = counts.iter().map(|n| n.as_u64().unwrap()).sum();
+    assert!(code == 0 && timed >= 2000, "the processes tell their seconds: {}", whole["series"]);
     let own = ["fanout", &server.url(), "-n", "40", "--own-channel", "own", "--rate", "50"];
     let (code, result) = server.load(&[&own[..], &usual[..]].concat());
     assert_eq!((code, faults(&result)), (0, vec![]), "{result}");
