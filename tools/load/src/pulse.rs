@@ -97,7 +97,7 @@ impl Seconds {
     }
 
     pub fn into_vec(self) -> Vec<Second> {
-        self.0.into_values().collect()
+        self.0.into_iter().map(|(index, second)| Second { index, ..second }).collect()
     }
 
     pub fn get(&self, index: u64) -> Option<&Second> {
@@ -152,6 +152,7 @@ mod tests {
         seconds.add([second(3, 20), second(3, 10)]);
         assert_eq!(seconds.get(3).unwrap().latency, [(10, 2), (20, 1)]);
         assert!(seconds.get(4).is_some() && seconds.get(5).is_none());
+        assert_eq!(seconds.into_vec().iter().map(|second| second.index).collect::<Vec<_>>(), [3, 4]);
     }
 
     #[test]

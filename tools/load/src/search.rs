@@ -397,6 +397,9 @@ fn tell(report: &mut Report, bounds: &Bounds, probes: &[Probe], knee: Option<f64
     let bottleneck = failed.map_or("none", Probe::bottleneck);
     report.set("bottleneck", json!(bottleneck));
     let Some(failed) = failed else {
+        if knee.is_none() {
+            return;
+        }
         let to = human(bounds.to);
         return report.row("bottleneck", format!("none found: the bounds hold up to --to {to}"));
     };
