@@ -122,7 +122,7 @@ want() {
 change() {
     remember "$1" "$2" "$3" "$4"
     change_error=$(put "$1" "$2" "$4") || {
-        refused "$1" "$2" "$4" "$3" "${change_error:-it cannot be written}"
+        refused "$1" "$2" "$4" "$3" "${change_error##*: }"
         return 0
     }
     change_is=$(now_is "$1" "$2") || change_is=''

@@ -72,8 +72,8 @@ groups() {
     controller "$top/cgroup.subtree_control"
     [ ! -d "$root$top/system.slice" ] || controller "$top/system.slice/cgroup.subtree_control"
     for folder in "$root$top/init.scope" "$root$top/user.slice" "$root$top/system.slice"/*.service "$root$top/system.slice"/*.scope; do
-        case $folder in
-            */corecast*.service) continue ;;
+        case ${folder##*/} in
+            corecast*.service) continue ;;
         esac
         # In a dry run it comes into being with the controller.
         [ ! -d "$folder" ] || [ ! -e "$folder/cpuset.cpus" ] || want list "${folder#"$root"}/cpuset.cpus" "$others"
