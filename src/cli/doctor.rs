@@ -58,8 +58,8 @@ It changes nothing; tuning/tune does, and undoes it. Each line is
   warn    slower or less certain than this host could be
   FAIL    the expected load does not fit, or the server will not start
 
-Exit codes: 0 all fine, 1 something should be mended (warn or FAIL), 2 nothing is wrong with what was seen but something could
-not be seen, or wrong arguments or settings.";
+Exit codes: 0 all fine, 1 something should be mended (warn or FAIL), 2 nothing is wrong with what
+was seen but something could not be seen, or wrong arguments or settings.";
 
 impl Doctor {
     /// What goes to stdout, and the exit code.

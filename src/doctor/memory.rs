@@ -51,7 +51,8 @@ fn size(bytes: u64) -> String {
 fn room(host: &Host, plan: &Plan) -> Finding {
     let name = "memory";
     let tls = if plan.tls { TLS_BYTES } else { 0 };
-    let clients = plan.connections.saturating_mul(KERNEL_BYTES + SERVER_BYTES + tls) + plan.shards as u64 * SHARD_BYTES;
+    let each = KERNEL_BYTES + SERVER_BYTES + tls;
+    let clients = plan.connections.saturating_mul(each).saturating_add(plan.shards as u64 * SHARD_BYTES);
     let bounds = plan.history_bytes.saturating_add(plan.backlog_bytes);
     let should = format!(
         "{} for {} clients, and up to {} for histories and slow readers",

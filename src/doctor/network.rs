@@ -52,7 +52,9 @@ fn judge(host: &Host, plan: &Plan, card: &Card) -> Vec<Finding> {
 fn tune(card: &Card, plan: &Plan) -> String {
     format!(
         "tuning/tune apply irq --interface {} --cores {} --profile {} --yes",
-        card.name, plan.cores, plan.profile.name
+        card.name,
+        plan.places(),
+        plan.profile.name
     )
 }
 
@@ -127,7 +129,7 @@ fn spreading(plan: &Plan, card: &Card) -> Finding {
     let wanted = few && plan.profile.rps;
     let is = if on.is_empty() { "off".to_owned() } else { format!("on, to cores {on}") };
     let (severity, should) = match (wanted, on.is_empty()) {
-        (true, true) => (Severity::Warn, format!("to the shards' cores {}", plan.cores)),
+        (true, true) => (Severity::Warn, format!("to the shards' cores {}", plan.places())),
         (true, false) => (Severity::Ok, String::new()),
         (false, true) => (Severity::Ok, String::new()),
         (false, false) => (Severity::Warn, "off".to_owned()),

@@ -94,6 +94,11 @@ impl Plan {
         self.connections.saturating_add(256 + 8 * self.shards as u64)
     }
 
+    /// Where shards run: unpinned ones anywhere.
+    pub fn places(&self) -> &Cpus {
+        if self.cores.is_empty() { &self.usable } else { &self.cores }
+    }
+
     /// Below it no setting of the kernel is in the way.
     pub fn is_small(&self) -> bool {
         self.connections < 10_000

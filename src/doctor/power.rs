@@ -14,18 +14,13 @@ pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
 }
 
 fn tune(plan: &Plan) -> String {
-    format!("tuning/tune apply cpu --cores {} --profile {} --yes", cores(plan), plan.profile.name)
-}
-
-/// Unpinned shards run anywhere.
-fn cores(plan: &Plan) -> &Cpus {
-    if plan.cores.is_empty() { &plan.usable } else { &plan.cores }
+    format!("tuning/tune apply cpu --cores {} --profile {} --yes", plan.places(), plan.profile.name)
 }
 
 fn governor(host: &Host, plan: &Plan) -> Finding {
     let name = "clock (governor)";
     let mut by_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for core in cores(plan).iter() {
+    for core in plan.places().iter() {
         match host.text(&format!("{CPU}/cpu{core}/cpufreq/scaling_governor")) {
             Ok(word) => by_word.entry(word).or_default().push(core),
             Err(Blind::Hidden) => return Finding::unseen(name, "scaling_governor"),
@@ -53,7 +48,7 @@ fn governor(host: &Host, plan: &Plan) -> Finding {
 fn idle(host: &Host, plan: &Plan) -> Finding {
     let name = "idle states";
     let mut deepest: Option<(u64, String, usize)> = None;
-    for core in cores(plan).iter() {
+    for core in plan.places().iter() {
         let folder = format!("{CPU}/cpu{core}/cpuidle");
         for state in host.names(&folder).unwrap_or_default() {
             let number = |file: &str| host.number(&format!("{folder}/{state}/{file}"));
