@@ -41,7 +41,7 @@ fn untuned() -> Tree {
         .sysctl("net.ipv4.tcp_rmem", "4096 131072 6291456")
         .sysctl("net.ipv4.tcp_slow_start_after_idle", "1")
         .sysctl("fs.file-max", "99999999999999")
-        .put("sys/kernel/mm/transparent_hugepage/enabled", "madvise")
+        .put("sys/kernel/mm/transparent_hugepage/enabled", "always")
         .put("sys/devices/virtual/workqueue/cpumask", "ffff")
         .put("proc/irq/default_smp_affinity", "ffff")
         .put("sys/fs/cgroup/cgroup.controllers", "cpuset cpu")
@@ -119,6 +119,7 @@ fn what_was_applied_stays_when_applied_again_and_goes_when_undone() {
         ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave"),
         ("sys/devices/system/cpu/cpu2/cpuidle/state2/disable", "1"),
         ("sys/devices/system/cpu/cpu2/cpuidle/state1/disable", "0"),
+        ("sys/kernel/mm/transparent_hugepage/enabled", "madvise"),
         ("sys/devices/virtual/workqueue/cpumask", "00000003"),
         ("sys/fs/cgroup/user.slice/cpuset.cpus", "0-1"),
         ("sys/fs/cgroup/system.slice/cron.service/cpuset.cpus", "0-1"),

@@ -70,7 +70,7 @@ again=''
 now_is() {
     case $1 in
         value | list | mask) squeezed "$root$2" ;;
-        choice) squeezed "$root$2" | sed -n 's/.*\[\(.*\)\].*/\1/p' | grep . ;;
+        choice) squeezed "$root$2" | sed 's/.*\[\(.*\)\].*/\1/' | grep . ;;
         channels) "$ethtool" -l "$2" 2>/dev/null | awk '/^Current/ { now = 1 } now && $1 == "Combined:" { print $2 }' | grep -x '[0-9][0-9]*' ;;
         controller) cat "$root$2" 2>/dev/null ;;
         file) [ ! -f "$root$2" ] || cksum <"$root$2" ;;
