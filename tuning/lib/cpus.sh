@@ -1,13 +1,13 @@
 # shellcheck shell=sh
 # Sets of cores: "0-3,8" as the kernel lists them, "0 1 2 3 8" as words, "10f" as masks.
 
-# words_of LIST
+# words_of LIST: what is no core or range of them is left out.
 words_of() {
     printf '%s\n' "$1" | awk -F, '{
         for (i = 1; i <= NF; i++) {
+            if ($i !~ /^[0-9]+(-[0-9]+)?$/) continue
             n = split($i, ends, "-")
-            if (ends[1] == "") continue
-            for (cpu = ends[1]; cpu <= (n > 1 ? ends[2] : ends[1]); cpu++) out = out (out == "" ? "" : " ") (cpu + 0)
+            for (cpu = ends[1] + 0; cpu <= ends[n] + 0; cpu++) out = out (out == "" ? "" : " ") cpu
         }
     } END { print out }'
 }
