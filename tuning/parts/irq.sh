@@ -48,7 +48,7 @@ queue_irqs() {
     device=$(readlink "$root$card_path/device" 2>/dev/null)
     own=''
     for folder in "$root$card_path/device/msi_irqs" "$root$card_path/device/../msi_irqs"; do
-        [ -n "$own" ] || [ ! -d "$folder" ] || own=$(cd "$folder" && echo *)
+        [ -n "$own" ] || [ ! -d "$folder" ] || own=$(cd -P "$folder" && echo *)
     done
     awk -v own=" $own " -v card="$card" -v device="${device##*/}" '
         function mentions(name, word) {
