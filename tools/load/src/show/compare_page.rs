@@ -1,7 +1,7 @@
 //! Two sides as one page: cautions, what differs, the figures beside each other, and both in the same plots.
 
+use super::charts::{COLOURS, percentile_plot};
 use super::compare::Comparison;
-use super::page::{COLOURS, percentile_plot};
 use super::plot::{Line, Plot, Points};
 use super::saved::{Curve, Run};
 use super::scale::{Scale, short, time_unit};
