@@ -80,15 +80,17 @@ class Server:
 
 
 def load(arguments, core, tool=None, env=None):
-    """Runs the load tool on a core; its findings."""
+    """Runs the load tool on a core, or a worker on each of several; its findings."""
     tool = tool or os.path.join(BIN, "corecast-load")
-    command = [tool, *arguments, "--cores", str(core), "--json", "--quiet"]
+    own = [core] if isinstance(core, int) else list(core)
+    more = ["--threads", str(len(own))] if len(own) > 1 else []
+    command = [tool, *arguments, *more, "--cores", ",".join(map(str, own)), "--json", "--quiet"]
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         env={**os.environ, **(env or {})},
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        preexec_fn=lambda: os.sched_setaffinity(0, set(own)),
     )
     if done.returncode not in (0, 1) or not done.stdout:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")

@@ -6,7 +6,7 @@ that this server promises; how two servers compare is said by `share`.
 
 import statistics
 
-from lineup import AGAIN, BINARY, OURS
+from lineup import AGAIN, BINARY, OURS, TWO
 
 PLAIN = ["gin-gorilla", "gin-eventloop", "tungstenite", "fastwebsockets", "bun", "ws"]
 # uWebSockets' code outside the kernel, ns for one echo, by depth: who is no faster must at least need less.
@@ -93,8 +93,23 @@ def churn_cases(options):
     return [Case("churn", "connect", "connect, upgrade, close", words, servers, limit="limit-connect", least=0.9)]
 
 
+def shard_cases(options):
+    """What a second shard costs: work for a second of processor time, two shards beside one."""
+    loads = [
+        ("shards-echo", "echo", "echo 512 B, 100 connections, 16 in flight", ["--connections", "100", "--depth", "16"]),
+        ("shards-fanout-w1", "fanout", "fan-out to 1,000, window 1", ["--subscribers", "1000", "--window", "1"]),
+        ("shards-fanout-w8", "fanout", "fan-out to 1,000, window 8", ["--subscribers", "1000", "--window", "8"]),
+    ]
+    found = []
+    for name, kind, title, words in loads:
+        words = [*words, "--size", "512"] if kind == "echo" else words
+        found.append(Case(name, kind, f"{title}: two shards", words, [OURS, TWO], limit=TWO, least=0.9))
+    return found
+
+
 def cases(options):
-    return [case for part in (echo_cases, fanout_cases, idle_cases, churn_cases) for case in part(options)]
+    parts = (echo_cases, fanout_cases, idle_cases, churn_cases, shard_cases)
+    return [case for part in parts for case in part(options)]
 
 
 # ---- how two servers compare -------------------------------------------------------------------------------------------------
@@ -164,7 +179,10 @@ class Bars:
     def limits(self, cases):
         numbers = {"echo": 1, "fanout": 2, "connect": 5}
         for case in cases:
-            if case.least and self.has(case.name, OURS, case.limit):
+            if case.limit == TWO and self.has(case.name, OURS, TWO):
+                value, _ = share(self.of[case.name][TWO], self.of[case.name][OURS], rated=True)
+                self.at_least(6, f"{case.title}: for a second of CPU, in times one's", value, case.least)
+            elif case.least and self.has(case.name, OURS, case.limit):
                 value, by = share(self.of[case.name][OURS], self.of[case.name][case.limit])
                 beside = "" if case.limit == BINARY else ": share of the limit"
                 self.at_least(numbers[case.kind], f"{case.title}{beside}, by {by}", value, case.least)
@@ -172,7 +190,7 @@ class Bars:
     def ahead(self, cases):
         for case in cases:
             runs = self.of.get(case.name, {})
-            if case.kind != "echo" or not runs.get(OURS):
+            if case.kind != "echo" or case.limit == TWO or not runs.get(OURS):
                 continue
             beside = {name: share(runs[OURS], runs[name])[0] for name in PLAIN if runs.get(name)}
             beside = {name: value for name, value in beside.items() if value is not None}

@@ -17,6 +17,8 @@ from harness import CACHE, ROOT
 
 HERE = os.path.join(ROOT, "benches", "peers")
 OURS, AGAIN, BINARY = "corecast", "corecast (again)", "corecast-binary"
+TWO = "corecast-two"
+OWN = (OURS, BINARY, TWO)
 CENTRIFUGO_MODULE = "github.com/centrifugal/centrifugo/v6"
 SOCKUDO = "5.2.0"
 UNKNOWN = "of unknown version"
@@ -71,6 +73,8 @@ class Peer:
     """Plain frames: an echo server at /echo, subscribers at /sub, publishers at /pub."""
 
     name, what, how, env = "", "", "", {}
+    # More than one core: the generator has a worker on each of them too.
+    shared = False
 
     def install(self, options):
         """Makes it ready to start; Missing says why it cannot be."""
@@ -107,7 +111,8 @@ class Ours(Peer):
         return f"at {harness.commit()}" if options.build else "of another build"
 
     def server(self, case, options, state):
-        port, admin, core = harness.free_port(), harness.free_port(), str(options.cores[0])
+        port, admin = harness.free_port(), harness.free_port()
+        core = ",".join(map(str, options.cores if self.shared else options.cores[:1]))
         command = [os.path.join(options.bin, "corecast"), "serve", "--listen", f"127.0.0.1:{port}", "--cores", core]
         command += ["--admin", f"127.0.0.1:{admin}", "--control-cores", core]
         command += ["--config", config("corecast", {})] if case.tokens else ["--dev"]
@@ -121,6 +126,13 @@ class Ours(Peer):
 class Binary(Ours):
     name = BINARY
     what = "the same, for text to stand beside"
+
+
+class Two(Ours):
+    name = TWO
+    what = "the same with two shards, which share two cores with two workers of the generator"
+    how = "corecast serve --dev --cores CORE,CORE"
+    shared = True
 
 
 def config(name, more):
@@ -335,7 +347,7 @@ def everyone():
     bun = Script("bun", "JavaScript: Bun.serve and its topics (uWebSockets inside)", scripts.format("bun bun.js"))
     ws = Script("ws", "JavaScript: `ws` on Node, a loop over a set of sockets", scripts.format("node ws.js"))
     rest = [*go, tungstenite, Fastwebsockets(), bun, ws, Centrifugo(), Sockudo()]
-    return {peer.name: peer for peer in (Ours(), Binary(), echo, one, many, connect, *rest)}
+    return {peer.name: peer for peer in (Ours(), Binary(), Two(), echo, one, many, connect, *rest)}
 
 
 # What is known and cannot be installed by a package's name.

@@ -21,6 +21,7 @@ DEFAULTS = {
     "settle": (3.0, "seconds of silence before memory is read"),
     "churn": (50_000, "connections that come and go in a run"),
 }
+QUICK = {"rounds": 1, "pairs": 1, "duration": 1.0, "warmup": 0.3, "idle": 6000, "hold": 27.0, "settle": 1.0, "churn": 20_000}
 BEGIN, END = "<!-- written by benches/peers/run --publish -->", "<!-- end -->"
 LABELS = {
     "gin-gorilla": "Gin, gorilla/websocket",
@@ -149,10 +150,10 @@ def command(kept):
     """How it was run, but for what is this machine's own."""
     options = kept["options"]
     words = ["benches/peers/run"]
+    usual = {name: value for name, (value, _) in DEFAULTS.items()}
     if options.get("quick"):
-        words.append("--quick")
-    else:
-        words += [f"--{key} {options[key]:g}" for key, (value, _) in DEFAULTS.items() if options[key] != value]
+        words, usual = [*words, "--quick"], QUICK
+    words += [f"--{key} {options[key]:g}" for key, value in usual.items() if options[key] != value]
     words += [f"--peer {name}" for name in options.get("peer") or []]
     words += [f"--scenario {name}" for name in options.get("scenario") or []]
     return " ".join([*words, "--publish"])
@@ -215,7 +216,7 @@ def brief(kept):
         row.append(figure(bytes_each, "{:,.0f}") if bytes_each else "")
         if any(row[1:]):
             cells.append(row)
-    lines = markdown(head, cells)
+    lines = markdown(head, cells) if cells else []
     without = ", ".join(kept["missing"])
     idle = f"An idle connection of ours: {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. "
     lines += [
