@@ -1,7 +1,9 @@
 //! What received bytes mean: the request head, then frames, messages and the peer's close. What they provoke is gathered and
 //! leaves in one write at the end of the read, unless a cast or a backlog waits.
 
+use std::io::IoSlice;
 use std::mem;
+use std::ops::Range;
 
 use rustix::io::Errno;
 
@@ -14,6 +16,9 @@ use crate::ids::ConnId;
 use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
 use crate::ws::deflate::Broken;
 use crate::ws::{self, Event, Opcode, Refusal, Step, Violation};
+
+/// Large messages that go back in one write.
+const REFLECTED_MAX: usize = 16;
 
 /// Of a data message (RFC 6455, section 5.6).
 fn opcode_of(text: bool) -> Opcode {
@@ -52,7 +57,9 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut need = 0;
         let phase = self.conn(slot).phase;
         if matches!(phase, Phase::Open | Phase::Closing) && used < bytes.len() {
-            let (frames, frame_bytes) = self.frames(slot, &mut bytes[used..]);
+            let frames_at = used;
+            let (frames, frame_bytes) = self.frames(slot, &mut bytes[frames_at..]);
+            self.send_reflected(slot, &bytes[frames_at..]);
             used += frames;
             need = frame_bytes;
             // Behind our close only the peer's is looked for: what else it sends is dropped, within the bound for that.
@@ -151,7 +158,7 @@ impl<A: App, S: Source> Shard<A, S> {
             };
             let reflect = event.and_then(|event| self.frame_event(slot, event));
             if let Some((text, offset, length)) = reflect {
-                self.reflect(slot, &mut bytes[used..], text, offset, length);
+                self.reflect(slot, bytes, text, used + offset, length);
             }
             used += consumed;
             let conn = self.conn(slot);
@@ -250,18 +257,65 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Sends a message back. A small one is copied behind what the read provoked so far; a large one gets its header
-    /// written in front, where the client's longer header was, and leaves from where it lies.
+    /// Has a message go back. A small one is copied behind what the read provoked so far; a large one gets its header written in
+    /// front, where the client's longer header was, and leaves from where it lies, together with those beside it.
     fn reflect(&mut self, slot: u32, bytes: &mut [u8], text: bool, offset: usize, length: usize) {
         let opcode = opcode_of(text);
         if length < GATHER_COPY_BYTES_MAX {
             return ws::frame(&mut self.cx.burst, opcode, &bytes[offset..offset + length]);
         }
-        self.send_burst(slot);
+        if !self.cx.burst.is_empty() || self.reflected.len() == REFLECTED_MAX {
+            self.send_reflected(slot, bytes);
+            self.send_burst(slot);
+        }
         let mut header = [0; SERVER_HEADER_BYTES_MAX];
         let n = ws::header(length, opcode, &mut header);
         bytes[offset - n..offset].copy_from_slice(&header[..n]);
-        self.send_now(slot, &bytes[offset - n..offset + length]);
+        self.reflected.push(offset - n..offset + length);
+    }
+
+    /// Large messages that go back leave from the buffer they were read into, in one write. What small ones provoked behind
+    /// them waits in the burst.
+    fn send_reflected(&mut self, slot: u32, bytes: &[u8]) {
+        let mut frames = mem::take(&mut self.reflected);
+        if let [frame] = &frames[..] {
+            self.send_now(slot, &bytes[frame.clone()]);
+        } else if !frames.is_empty() {
+            self.send_several(slot, bytes, &frames);
+        }
+        frames.clear();
+        self.reflected = frames;
+    }
+
+    fn send_several(&mut self, slot: u32, bytes: &[u8], frames: &[Range<usize>]) {
+        let mut written = 0;
+        if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::SHUT | gate::DEAD) == 0 {
+            let Some(source) = &mut self.sources[slot as usize] else { return };
+            let mut slices = [IoSlice::new(&[]); REFLECTED_MAX];
+            frames.iter().zip(&mut slices).for_each(|(frame, slice)| *slice = IoSlice::new(&bytes[frame.clone()]));
+            let total = frames.iter().map(Range::len).sum();
+            self.cx.counters.writes += 1;
+            written = match source.write_slices(&slices[..frames.len()]) {
+                Ok(n) => n,
+                Err(Errno::AGAIN) => 0,
+                Err(Errno::INPROGRESS) => {
+                    self.block(slot);
+                    total
+                }
+                Err(_) => return self.die(slot, Closed::Reset),
+            };
+            self.cx.counters.bytes_out += written as u64;
+            if written < total {
+                self.block(slot);
+            }
+        }
+        for frame in frames {
+            let taken = written.min(frame.len());
+            written -= taken;
+            if taken < frame.len() {
+                self.keep_for_later(slot, &bytes[frame.clone()], taken);
+            }
+        }
     }
 
     /// What a read provoked leaves: at once, or behind what waits.

@@ -47,6 +47,7 @@ pub use timers::Millis;
 pub use turn::{Readiness, Wait};
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bus::Batch;
@@ -66,6 +67,8 @@ pub struct Shard<A: App, S: Source> {
     /// In slab order beside `cx.conns`; `None` where the socket is closed.
     sources: Vec<Option<S>>,
     receive: Box<[u8]>,
+    /// Where frames that go back lie in the bytes that are being handled.
+    reflected: Vec<Range<usize>>,
     flush: Flush,
     /// Deliveries in the next slice of a flush.
     slice: u32,
@@ -96,6 +99,7 @@ impl<A: App, S: Source> Shard<A, S> {
             cx: Cx::new(mail, Arc::clone(&limits), journal, now),
             sources: Vec::with_capacity(connections_max),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            reflected: Vec::new(),
             flush: Flush::default(),
             slice: limits.deliveries_per_slice,
             ready: VecDeque::new(),
