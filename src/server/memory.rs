@@ -41,7 +41,11 @@ impl Watch {
     /// Looks for ever.
     pub async fn run(self) {
         loop {
-            if let Some(resident) = process::resident_bytes() {
+            let has_mark = self.bytes_max.load(Ordering::Relaxed) != NONE;
+            // A door that was shut by a mark that is gone opens.
+            if (has_mark || self.door.is_memory_full())
+                && let Some(resident) = process::resident_bytes()
+            {
                 self.judge(resident);
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
