@@ -27,7 +27,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 /// From an order to the moment at which all follow it, for parts on this machine; elsewhere a journey comes to it.
-const LEAD: u64 = SECOND / 50;
+const LEAD: u64 = SECOND / 4;
 /// How long a part may take to be ready, and to hand over what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a look at all parts may take.
