@@ -289,25 +289,13 @@ impl<A: App, S: Source> Shard<A, S> {
 
     fn send_several(&mut self, slot: u32, bytes: &[u8], frames: &[Range<usize>]) {
         let mut written = 0;
-        if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::SHUT | gate::DEAD) == 0 {
+        if self.may_write(slot) {
             let Some(source) = &mut self.sources[slot as usize] else { return };
             let mut slices = [IoSlice::new(&[]); REFLECTED_MAX];
             frames.iter().zip(&mut slices).for_each(|(frame, slice)| *slice = IoSlice::new(&bytes[frame.clone()]));
-            let total = frames.iter().map(Range::len).sum();
-            self.cx.counters.writes += 1;
-            written = match source.write_slices(&slices[..frames.len()]) {
-                Ok(n) => n,
-                Err(Errno::AGAIN) => 0,
-                Err(Errno::INPROGRESS) => {
-                    self.block(slot);
-                    total
-                }
-                Err(_) => return self.die(slot, Closed::Reset),
-            };
-            self.cx.counters.bytes_out += written as u64;
-            if written < total {
-                self.block(slot);
-            }
+            let taken = source.write_slices(&slices[..frames.len()]);
+            let Some(n) = self.took(slot, taken, frames.iter().map(Range::len).sum()) else { return };
+            written = n;
         }
         for frame in frames {
             let taken = written.min(frame.len());
@@ -351,25 +339,45 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     fn send_now(&mut self, slot: u32, bytes: &[u8]) {
-        if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::SHUT | gate::DEAD) != 0 {
+        if !self.may_write(slot) {
             return self.keep_for_later(slot, bytes, 0);
         }
         let Some(source) = &mut self.sources[slot as usize] else { return };
+        let taken = source.write(bytes);
+        if let Some(written) = self.took(slot, taken, bytes.len())
+            && written < bytes.len()
+        {
+            self.keep_for_later(slot, bytes, written);
+        }
+    }
+
+    /// Nothing waits that would have to leave first, and the socket takes more as far as is known.
+    #[inline]
+    fn may_write(&self, slot: u32) -> bool {
+        self.cx.gates[slot as usize] & (gate::TOUCHED | gate::QUEUED | gate::SHUT | gate::DEAD) == 0
+    }
+
+    /// How many of the `given` bytes a write has taken; the connection is blocked where that is not all. None: it is over.
+    #[inline]
+    fn took(&mut self, slot: u32, taken: Result<usize, Errno>, given: usize) -> Option<usize> {
         self.cx.counters.writes += 1;
-        let written = match source.write(bytes) {
+        let written = match taken {
             Ok(n) => n,
             Err(Errno::AGAIN) => 0,
             Err(Errno::INPROGRESS) => {
                 self.block(slot);
-                bytes.len()
+                given
             }
-            Err(_) => return self.die(slot, Closed::Reset),
+            Err(_) => {
+                self.die(slot, Closed::Reset);
+                return None;
+            }
         };
         self.cx.counters.bytes_out += written as u64;
-        if written < bytes.len() {
+        if written < given {
             self.block(slot);
-            self.keep_for_later(slot, bytes, written);
         }
+        Some(written)
     }
 
     /// A read may have left answers of the source's own behind. Whether the kernel takes them is seen when they are

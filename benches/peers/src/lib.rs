@@ -4,8 +4,8 @@
 //! say what the system calls alone cost; how near a real server comes to them is the figure of interest.
 
 use clap::Parser;
-use mio::net::TcpStream;
-use mio::{Events, Poll};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
@@ -37,6 +37,18 @@ impl Place {
         println!("listening on {addr}");
         let _ = io::stdout().flush();
     }
+}
+
+/// The token of a server's listener; all others are places in its slab.
+pub const LISTENER: Token = Token(usize::MAX);
+
+/// A poll that knows the listener, on the core that was named; says where it listens.
+pub fn open(place: &Place) -> io::Result<(Poll, TcpListener)> {
+    let poll = Poll::new()?;
+    let mut listener = TcpListener::bind(place.listen)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    place.settle(listener.local_addr()?);
+    Ok((poll, listener))
 }
 
 /// Waits for events. One who looks on (a tracer that attaches, say) interrupts the wait and ends nothing.

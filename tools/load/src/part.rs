@@ -115,23 +115,19 @@ fn follow(talk: &mut Talk, command: Command, share: Share) -> Result<(), Refusal
     match command {
         Command::Echo(mut args) => {
             within(&mut args.common, share);
-            let (crew, totals) = run::echo_crew(&args)?;
-            obey(talk, crew, &totals)
+            obey(talk, run::echo_crew(&args)?)
         }
         Command::Fanout(mut args) => {
             within(&mut args.common, share);
-            let (crew, totals) = crowd::fanout_crew(&args)?;
-            obey(talk, crew, &totals)
+            obey(talk, crowd::fanout_crew(&args)?)
         }
         Command::Idle(mut args) => {
             within(&mut args.common, share);
-            let (crew, totals) = calm::idle_crew(&args)?;
-            obey(talk, crew, &totals)
+            obey(talk, calm::idle_crew(&args)?)
         }
         Command::Connect(mut args) => {
             within(&mut args.common, share);
-            let (crew, totals) = calm::connect_crew(&args)?;
-            obey(talk, crew, &totals)
+            obey(talk, calm::connect_crew(&args)?)
         }
         Command::Search(search) => match search.prepared()?.scene {
             Searched::Echo(args) => follow(talk, Command::Echo(*args), share),
@@ -162,7 +158,8 @@ struct Opening {
     nanos: u64,
 }
 
-fn obey<S: Scene + 'static>(talk: &mut Talk, mut crew: Crew<S>, totals: &[usize]) -> Result<(), Refusal> {
+/// `totals`: of each worker's connections.
+fn obey<S: Scene + 'static>(talk: &mut Talk, (mut crew, totals): (Crew<S>, Vec<usize>)) -> Result<(), Refusal> {
     talk.say(&Word::Ready)?;
     let mut opening = Opening::default();
     loop {

@@ -1,63 +1,21 @@
 //! What comes out of a run: files, pages, comparisons and the live view, of real runs against the server of this repository.
 
+mod real;
+
+use real::{Server, open_to_all};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 
-/// The server beside the tool's own program. Tests of this package alone do not build it, so that this does.
-fn program() -> PathBuf {
-    let tool = Path::new(env!("CARGO_BIN_EXE_corecast-load"));
-    let server = tool.with_file_name("corecast");
-    if !server.exists() {
-        let release = tool.parent().is_some_and(|folder| folder.ends_with("release"));
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--package", "corecast", "--bin", "corecast"]).args(release.then_some("--release"));
-        assert!(build.status().unwrap().success(), "the server could not be built");
-    }
-    server
+fn start(name: &str) -> Server {
+    Server::start_with(name, &open_to_all(), &[])
 }
 
-struct Server {
-    child: Child,
-    client: String,
-    admin: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let mut child = Command::new(program())
-            .args(["serve", "--dev", "--shards", "1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .env_clear()
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut address = |words: &str| {
-            let line = lines.find(|line| line.as_ref().unwrap().contains(words)).expect("the server starts").unwrap();
-            line.split(words).nth(1).unwrap().split([' ', ',', '/']).next().unwrap().to_string()
-        };
-        let (client, admin) = (address("clients connect to "), address("admin address: http://"));
-        // Its log is read to the end, so that it never blocks on it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, client, admin }
-    }
-
-    /// A fan-out of a second and a half at a rate, with more words.
-    fn fanout(&self, more: &[&str]) -> Output {
-        let (pid, metrics) = (self.child.id().to_string(), format!("http://{}/metrics", self.admin));
-        let url = format!("ws://{}/connection/websocket", self.client);
-        let usual = ["fanout", &url, "--subscribers", "20", "--rate", "200", "--duration", "1.5", "--warmup", "0.5"];
-        tool(&[&usual[..], &["--server-pid", &pid, "--server-metrics", &metrics], more].concat())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A fan-out of a second and a half at a rate, with more words.
+fn fanout(server: &Server, more: &[&str]) -> Output {
+    let (pid, metrics, url) = (server.child.id().to_string(), server.metrics_url(), server.url());
+    let usual = ["fanout", &url, "--subscribers", "20", "--rate", "200", "--duration", "1.5", "--warmup", "0.5"];
+    tool(&[&usual[..], &["--server-pid", &pid, "--server-metrics", &metrics], more].concat())
 }
 
 fn tool(args: &[&str]) -> Output {
@@ -74,9 +32,9 @@ fn read(path: &str) -> Value {
 
 #[test]
 fn a_saved_run_holds_figures_the_course_of_time_curves_and_the_host_and_its_page_shows_them() {
-    let server = Server::start();
+    let server = start("whole");
     let (out, html, again) = (file("whole.json"), file("whole.html"), file("again.html"));
-    let done = server.fanout(&["--json", "--quiet", "--out", &out, "--html", &html]);
+    let done = fanout(&server, &["--json", "--quiet", "--out", &out, "--html", &html]);
     assert!(done.status.success(), "{done:?}");
     let printed: Value = serde_json::from_slice(&done.stdout).unwrap();
     let whole = read(&out);
@@ -124,10 +82,10 @@ fn a_saved_run_holds_figures_the_course_of_time_curves_and_the_host_and_its_page
 
 #[test]
 fn two_runs_stand_beside_each_other_and_what_differs_is_said_first() {
-    let server = Server::start();
+    let server = start("beside");
     let [a, b, html] = ["a.json", "b.json", "both.html"].map(file);
     for (path, size) in [(&a, "64"), (&b, "128")] {
-        assert!(server.fanout(&["--quiet", "--size", size, "--out", path]).status.success());
+        assert!(fanout(&server, &["--quiet", "--size", size, "--out", path]).status.success());
     }
     let done = tool(&["compare", &a, &b, "--html", &html]);
     assert!(done.status.success(), "{done:?}");
@@ -163,8 +121,8 @@ fn what_cannot_be_read_or_written_is_refused_before_anything_is_measured() {
 
 #[test]
 fn the_live_view_draws_in_place_and_leaves_the_terminal_as_it_was() {
-    let server = Server::start();
-    let done = server.fanout(&["--live"]);
+    let server = start("live");
+    let done = fanout(&server, &["--live"]);
     assert!(done.status.success(), "{done:?}");
     let text = String::from_utf8(done.stderr).unwrap();
     assert!(text.contains("measured") && text.contains("/s in") && text.contains('█'), "{text}");
@@ -172,7 +130,7 @@ fn the_live_view_draws_in_place_and_leaves_the_terminal_as_it_was() {
     let codes: std::collections::BTreeSet<_> =
         text.split("\x1b[").skip(1).filter_map(|rest| rest.chars().find(char::is_ascii_alphabetic)).collect();
     assert!(codes.iter().all(|code| "AJK".contains(*code)), "{codes:?}");
-    let plain = server.fanout(&[]);
+    let plain = fanout(&server, &[]);
     let text = String::from_utf8(plain.stderr).unwrap();
     assert!(!text.contains('\x1b') && text.contains("measured"), "{text}");
 }

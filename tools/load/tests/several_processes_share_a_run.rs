@@ -5,8 +5,8 @@ mod real;
 use real::{Server, faults, open_to_all};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,18 +38,7 @@ fn wait_for_end(pid: i32) {
 
 /// Waits until the server has so many connections.
 fn wait_for_connections(server: &Server, count: usize) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let mut socket = TcpStream::connect(server.admin).unwrap();
-        socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).unwrap();
-        if text.contains(&format!("corecast_connections{{shard=\"0\"}} {count}\n")) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{text}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.wait_for_metrics(|text| text.contains(&format!("corecast_connections{{shard=\"0\"}} {count}\n")));
 }
 
 /// Waits until a process has so many children, and gives them.

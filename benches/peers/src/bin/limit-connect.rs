@@ -4,7 +4,7 @@
 //! Nothing is parsed and nothing is kept of a connection but its socket; the client ends it, as with the servers beside this one.
 
 use clap::Parser;
-use corecast_peers::{Place, RECEIVE_BYTES, answer, wait};
+use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, answer, open, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -17,8 +17,6 @@ struct Args {
     place: Place,
 }
 
-const LISTENER: Token = Token(usize::MAX);
-
 struct Server {
     conns: Slab<TcpStream>,
     rx: Vec<u8>,
@@ -28,10 +26,7 @@ struct Server {
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(args.place.listen)?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    args.place.settle(listener.local_addr()?);
+    let (mut poll, listener) = open(&args.place)?;
     let mut server = Server { conns: Slab::new(), rx: vec![0; RECEIVE_BYTES], prepared: Vec::new() };
     let mut events = Events::with_capacity(1024);
     loop {

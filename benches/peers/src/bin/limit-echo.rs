@@ -4,7 +4,7 @@
 //! frames go out. A write that the socket does not take whole is remembered as a number of bytes, since all of them are known.
 
 use clap::Parser;
-use corecast_peers::{Place, RECEIVE_BYTES, header, masked_bytes, upgrade, wait};
+use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, header, masked_bytes, open, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -32,8 +32,6 @@ struct Conn {
     owed: usize,
 }
 
-const LISTENER: Token = Token(usize::MAX);
-
 struct Server {
     conns: Slab<Conn>,
     rx: Vec<u8>,
@@ -45,10 +43,7 @@ struct Server {
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(args.place.listen)?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    args.place.settle(listener.local_addr()?);
+    let (mut poll, listener) = open(&args.place)?;
     let mut one = header(if args.text { 0x81 } else { 0x82 }, args.size, false);
     one.resize(one.len() + args.size, b'e');
     let frame_in = masked_bytes(args.size);

@@ -5,7 +5,7 @@
 //! buffer of its own, in order.
 
 use clap::{Parser, ValueEnum};
-use corecast_peers::{Place, RECEIVE_BYTES, around, header, masked_bytes, upgrade, wait};
+use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, around, header, masked_bytes, open, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -50,8 +50,6 @@ struct Conn {
     backlog: Vec<u8>,
 }
 
-const LISTENER: Token = Token(usize::MAX);
-
 struct Server {
     args: Args,
     conns: Slab<Conn>,
@@ -66,10 +64,7 @@ struct Server {
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(args.place.listen)?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    args.place.settle(listener.local_addr()?);
+    let (mut poll, listener) = open(&args.place)?;
     let (before, after) = around(args.frame_bytes, args.size);
     let len = before.len() + args.size + after.len();
     let mut start = header(0x81, len, false);

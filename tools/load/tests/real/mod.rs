@@ -80,19 +80,30 @@ impl Server {
 
     /// Waits until something was published here.
     pub fn wait_for_publications(&self) {
+        self.wait_for_metrics(|text| {
+            let mut lines = text.lines().filter(|line| line.starts_with("corecast_publications_total"));
+            lines.any(|line| !line.ends_with(" 0"))
+        });
+    }
+
+    /// Asks for the counters until they are as wanted.
+    pub fn wait_for_metrics(&self, wanted: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let mut socket = TcpStream::connect(self.admin).unwrap();
             socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
             let mut text = String::new();
             socket.read_to_string(&mut text).unwrap();
-            let mut lines = text.lines().filter(|line| line.starts_with("corecast_publications_total"));
-            if lines.any(|line| !line.ends_with(" 0")) {
+            if wanted(&text) {
                 return;
             }
-            assert!(Instant::now() < deadline, "nothing was published: {text}");
+            assert!(Instant::now() < deadline, "the counters stay at: {text}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.admin)
     }
 
     /// Runs the tool; its exit code and its object.
@@ -100,7 +111,7 @@ impl Server {
         let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
             .args(args)
             .args(["--server-pid", &self.child.id().to_string(), "--json", "--quiet"])
-            .args(["--server-metrics", &format!("http://{}/metrics", self.admin)])
+            .args(["--server-metrics", &self.metrics_url()])
             .env("SECRET", "the-secret")
             .env("KEY", "the-key")
             .output()
