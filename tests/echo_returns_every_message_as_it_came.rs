@@ -121,6 +121,30 @@ fn a_hundred_small_messages_in_one_packet_come_back_in_order() {
 }
 
 #[test]
+fn messages_and_pings_of_every_length_in_one_packet_come_back_in_order() {
+    let server = Server::start();
+    let lengths = [0, 1, 7, 125, 126, 600, 4095, 4096, 9000, 65_536, 3, 127];
+    // A ping nowhere, or before whichever message: what goes back in place then meets what does not.
+    for pinged in 0..=lengths.len() {
+        let mut raw = Raw::open(&server, "/echo");
+        let (mut packet, mut expected) = (Vec::new(), Vec::new());
+        for (at, &length) in lengths.iter().enumerate() {
+            if at == pinged {
+                packet.extend(frame(PING, b"now?"));
+                expected.push(Frame::new(PONG, b"now?"));
+            }
+            let (opcode, payload) = if at % 2 == 0 { (BINARY, bytes(length)) } else { (TEXT, vec![b'x'; length]) };
+            packet.extend(frame(opcode, &payload));
+            expected.push(Frame::new(opcode, payload));
+        }
+        raw.send(&packet);
+        for frame in expected {
+            assert_eq!(raw.frame(), frame, "ping before message {pinged}");
+        }
+    }
+}
+
+#[test]
 fn many_messages_that_nobody_reads_yet_are_all_there_later() {
     let server = Server::with(&[("client.queue_max_size", "64MiB")]);
     let mut raw = Raw::open(&server, "/echo");

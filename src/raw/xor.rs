@@ -8,34 +8,40 @@ pub const BLOCK: usize = 64;
 #[cfg(target_arch = "x86_64")]
 const WIDE_BLOCKS_MIN: usize = 4;
 
-/// Xors `key` over all blocks; returns all resulting bytes or-ed together, eight abreast.
+/// Xors `key` over whole blocks, all of `bytes` but the first `by`, and moves them towards the front by that much, over what
+/// was there; returns all resulting bytes or-ed together, eight abreast.
 #[inline]
-pub fn xor_blocks(blocks: &mut [[u8; BLOCK]], key: u64) -> u64 {
+pub fn xor_blocks(bytes: &mut [u8], by: usize, key: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
-    if blocks.len() >= WIDE_BLOCKS_MIN && std::arch::is_x86_feature_detected!("avx2") {
+    if bytes.len() - by >= WIDE_BLOCKS_MIN * BLOCK && std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the function asks for nothing but AVX2, which this processor was just seen to have.
-        return unsafe { xor_blocks_avx2(blocks, key) };
+        return unsafe { xor_blocks_avx2(bytes, by, key) };
     }
-    plain(blocks, key)
+    plain(bytes, by, key)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn xor_blocks_avx2(blocks: &mut [[u8; BLOCK]], key: u64) -> u64 {
-    plain(blocks, key)
+fn xor_blocks_avx2(bytes: &mut [u8], by: usize, key: u64) -> u64 {
+    plain(bytes, by, key)
 }
 
-/// Written byte by byte over arrays of fixed length: what compilers turn into vectors most surely.
+/// Written byte by byte over arrays of fixed length: what compilers turn into vectors most surely. A block is read whole before
+/// it is written, and only over bytes that were read.
 #[inline(always)]
-fn plain(blocks: &mut [[u8; BLOCK]], key: u64) -> u64 {
+fn plain(bytes: &mut [u8], by: usize, key: u64) -> u64 {
     let mut keys = [0; BLOCK];
     keys.as_chunks_mut().0.fill(key.to_le_bytes());
     let mut seen = [0; BLOCK];
-    for block in blocks {
+    let mut rest = bytes;
+    while let Some(mut block) = rest.get(by..).and_then(|rest| rest.first_chunk::<BLOCK>()).copied() {
         for at in 0..BLOCK {
             block[at] ^= keys[at];
             seen[at] |= block[at];
         }
+        let (done, more) = rest.split_first_chunk_mut::<BLOCK>().expect("there is more behind it");
+        *done = block;
+        rest = more;
     }
     seen.as_chunks::<8>().0.iter().fold(0, |all, word| all | u64::from_le_bytes(*word))
 }
@@ -47,12 +53,13 @@ mod tests {
     #[test]
     fn wide_and_plain_do_the_same() {
         for blocks in 0..20 {
-            let mut wide: Vec<[u8; BLOCK]> =
-                (0..blocks).map(|n| std::array::from_fn(|at| (at * 7 + n) as u8)).collect();
-            let mut narrow = wide.clone();
-            let key = 0x0102_0384_8586_8788;
-            assert_eq!(xor_blocks(&mut wide, key), plain(&mut narrow, key));
-            assert_eq!(wide, narrow);
+            for by in [0, 1, 4, 63, 64, 200] {
+                let mut wide: Vec<u8> = (0..by + blocks * BLOCK).map(|at| (at * 7 + at / 64) as u8).collect();
+                let mut narrow = wide.clone();
+                let key = 0x0102_0384_8586_8788;
+                assert_eq!(xor_blocks(&mut wide, by, key), plain(&mut narrow, by, key));
+                assert_eq!(wide, narrow);
+            }
         }
     }
 }

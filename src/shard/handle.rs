@@ -1,7 +1,6 @@
 //! What received bytes mean: the request head, then frames, messages and the peer's close. What they provoke is gathered and
 //! leaves in one write at the end of the read, unless a cast or a backlog waits.
 
-use std::io::IoSlice;
 use std::mem;
 use std::ops::Range;
 
@@ -13,12 +12,9 @@ use super::source::Source;
 use super::{App, Shard};
 use crate::counters::{Bound, Closed, Refused};
 use crate::ids::ConnId;
-use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
+use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX};
 use crate::ws::deflate::Broken;
 use crate::ws::{self, Event, Opcode, Refusal, Step, Violation};
-
-/// Large messages that go back in one write.
-const REFLECTED_MAX: usize = 16;
 
 /// Of a data message (RFC 6455, section 5.6).
 fn opcode_of(text: bool) -> Opcode {
@@ -57,9 +53,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut need = 0;
         let phase = self.conn(slot).phase;
         if matches!(phase, Phase::Open | Phase::Closing) && used < bytes.len() {
-            let frames_at = used;
-            let (frames, frame_bytes) = self.frames(slot, &mut bytes[frames_at..]);
-            self.send_reflected(slot, &bytes[frames_at..]);
+            let (frames, frame_bytes) = self.frames(slot, &mut bytes[used..]);
             used += frames;
             need = frame_bytes;
             // Behind our close only the peer's is looked for: what else it sends is dropped, within the bound for that.
@@ -139,12 +133,21 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Decodes and handles all whole frames. Returns bytes used, and the length of the frame that follows if known.
     fn frames(&mut self, slot: u32, bytes: &mut [u8]) -> (usize, usize) {
+        let mut echoes = 0..0;
+        let result = self.frames_with(slot, bytes, &mut echoes);
+        self.send_echoes(slot, &bytes[echoes]);
+        result
+    }
+
+    /// `echoes`: where the frames lie that shall go back, one behind the other. Behind them bytes are spent up to the next frame.
+    fn frames_with(&mut self, slot: u32, bytes: &mut [u8], echoes: &mut Range<usize>) -> (usize, usize) {
         let limit = self.cx.limits.message_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
             let conn = self.conn(slot);
             let deflate = conn.deflate.is_on();
-            let (consumed, event) = match conn.decoder.decode_extended(&mut bytes[used..], limit, deflate) {
+            let free = if Range::is_empty(echoes) { used } else { echoes.end };
+            let (consumed, event) = match conn.decoder.decode_behind(used - free, &mut bytes[free..], limit, deflate) {
                 Ok(Step::Partial { frame_bytes }) => return (used, frame_bytes.unwrap_or(0)),
                 Ok(Step::Frame { consumed, event }) => (consumed, event),
                 Err(violation) => {
@@ -158,7 +161,7 @@ impl<A: App, S: Source> Shard<A, S> {
             };
             let reflect = event.and_then(|event| self.frame_event(slot, event));
             if let Some((text, offset, length)) = reflect {
-                self.reflect(slot, bytes, text, used + offset, length);
+                self.reflect(slot, bytes, echoes, text, free + offset, length);
             }
             used += consumed;
             let conn = self.conn(slot);
@@ -186,11 +189,12 @@ impl<A: App, S: Source> Shard<A, S> {
         match event {
             Event::Message { text, payload, offset } if open => {
                 self.cx.counters.messages_in += 1;
-                return self.message(id, text, payload, Some(offset));
+                let length = payload.len();
+                return self.message(id, text, payload, true).then_some((text, offset, length));
             }
             Event::Assembled { text, mut payload } if open => {
                 self.cx.counters.messages_in += 1;
-                self.message(id, text, &mut payload, None);
+                self.message(id, text, &mut payload, false);
             }
             Event::Compressed { text, payload } if open => self.inflated(slot, text, &payload),
             Event::Ping(payload) if open => ws::frame(&mut self.cx.burst, Opcode::Pong, payload),
@@ -212,7 +216,7 @@ impl<A: App, S: Source> Shard<A, S> {
                     self.cx.counters.inflates += 1;
                     self.cx.counters.inflate_bytes_out += message.len() as u64;
                     let id = self.id(slot);
-                    self.message(id, text, &mut message, None);
+                    self.message(id, text, &mut message, false);
                 }
                 self.cx.squeeze.keep(message);
                 (!valid).then_some(Violation::InvalidUtf8)
@@ -225,85 +229,64 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    pub(super) fn message(
-        &mut self,
-        id: ConnId,
-        text: bool,
-        payload: &mut [u8],
-        offset: Option<usize>,
-    ) -> Option<(bool, usize, usize)> {
+    /// Hands a message to the app. True where it shall go back as it stands and lies where it may: `in_place`.
+    pub(super) fn message(&mut self, id: ConnId, text: bool, payload: &mut [u8], in_place: bool) -> bool {
         match self.app.message(&mut self.cx, id, Message { text, payload: &mut *payload }) {
-            Flow::Done => None,
+            Flow::Done => {}
             Flow::Reflect => {
                 self.cx.counters.replies += 1;
-                match offset {
-                    Some(offset) if !self.conn(id.slot).deflate.is_on() => Some((text, offset, payload.len())),
-                    _ => {
-                        self.cx.queue_message(id.slot, opcode_of(text), |out| out.extend_from_slice(payload));
-                        None
-                    }
+                if in_place && !self.conn(id.slot).deflate.is_on() {
+                    return true;
                 }
+                self.cx.queue_message(id.slot, opcode_of(text), |out| out.extend_from_slice(payload));
             }
-            Flow::Stall { consumed } if consumed == payload.len() => None,
+            Flow::Stall { consumed } if consumed == payload.len() => {}
             Flow::Stall { consumed } => {
                 self.stall(id, text, &payload[consumed..]);
                 self.stalled.push(id);
-                None
             }
-            Flow::Wait { consumed } => {
-                self.stall(id, text, &payload[consumed..]);
-                None
-            }
+            Flow::Wait { consumed } => self.stall(id, text, &payload[consumed..]),
         }
+        false
     }
 
-    /// Has a message go back. A small one is copied behind what the read provoked so far; a large one gets its header written in
-    /// front, where the client's longer header was, and leaves from where it lies, together with those beside it.
-    fn reflect(&mut self, slot: u32, bytes: &mut [u8], text: bool, offset: usize, length: usize) {
+    /// Has a message go back from where it lies: its header is written in front of it, where the client's longer one was, and it
+    /// leaves together with those before it. Behind something else that the read provoked a small one is copied, a large one
+    /// has that leave first.
+    fn reflect(
+        &mut self,
+        slot: u32,
+        bytes: &mut [u8],
+        echoes: &mut Range<usize>,
+        text: bool,
+        offset: usize,
+        length: usize,
+    ) {
         let opcode = opcode_of(text);
-        if length < GATHER_COPY_BYTES_MAX {
-            return ws::frame(&mut self.cx.burst, opcode, &bytes[offset..offset + length]);
-        }
-        if !self.cx.burst.is_empty() || self.reflected.len() == REFLECTED_MAX {
-            self.send_reflected(slot, bytes);
+        if !self.cx.burst.is_empty() {
+            if length < GATHER_COPY_BYTES_MAX {
+                return ws::frame(&mut self.cx.burst, opcode, &bytes[offset..offset + length]);
+            }
+            self.send_echoes(slot, &bytes[mem::take(echoes)]);
             self.send_burst(slot);
         }
-        let mut header = [0; SERVER_HEADER_BYTES_MAX];
-        let n = ws::header(length, opcode, &mut header);
-        bytes[offset - n..offset].copy_from_slice(&header[..n]);
-        self.reflected.push(offset - n..offset + length);
+        let start = ws::header_before(bytes, offset..offset + length, opcode);
+        if Range::is_empty(echoes) {
+            *echoes = start..start;
+        }
+        debug_assert_eq!(echoes.end, start, "the decoder moves it there");
+        echoes.end = offset + length;
     }
 
-    /// Large messages that go back leave from the buffer they were read into, in one write. What small ones provoked behind
-    /// them waits in the burst.
-    fn send_reflected(&mut self, slot: u32, bytes: &[u8]) {
-        let mut frames = mem::take(&mut self.reflected);
-        if let [frame] = &frames[..] {
-            self.send_now(slot, &bytes[frame.clone()]);
-        } else if !frames.is_empty() {
-            self.send_several(slot, bytes, &frames);
+    /// Messages that go back leave from the buffer they were read into; a few, behind which something else waits, with that.
+    fn send_echoes(&mut self, slot: u32, frames: &[u8]) {
+        if frames.is_empty() {
+            return;
         }
-        frames.clear();
-        self.reflected = frames;
-    }
-
-    fn send_several(&mut self, slot: u32, bytes: &[u8], frames: &[Range<usize>]) {
-        let mut written = 0;
-        if self.may_write(slot) {
-            let Some(source) = &mut self.sources[slot as usize] else { return };
-            let mut slices = [IoSlice::new(&[]); REFLECTED_MAX];
-            frames.iter().zip(&mut slices).for_each(|(frame, slice)| *slice = IoSlice::new(&bytes[frame.clone()]));
-            let taken = source.write_slices(&slices[..frames.len()]);
-            let Some(n) = self.took(slot, taken, frames.iter().map(Range::len).sum()) else { return };
-            written = n;
+        if self.cx.burst.is_empty() || frames.len() > GATHER_COPY_BYTES_MAX {
+            return self.send_now(slot, frames);
         }
-        for frame in frames {
-            let taken = written.min(frame.len());
-            written -= taken;
-            if taken < frame.len() {
-                self.keep_for_later(slot, &bytes[frame.clone()], taken);
-            }
-        }
+        self.cx.burst.splice(0..0, frames.iter().copied());
     }
 
     /// What a read provoked leaves: at once, or behind what waits.

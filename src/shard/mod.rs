@@ -47,7 +47,6 @@ pub use timers::Millis;
 pub use turn::{Readiness, Wait};
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bus::Batch;
@@ -67,8 +66,6 @@ pub struct Shard<A: App, S: Source> {
     /// In slab order beside `cx.conns`; `None` where the socket is closed.
     sources: Vec<Option<S>>,
     receive: Box<[u8]>,
-    /// Where frames that go back lie in the bytes that are being handled.
-    reflected: Vec<Range<usize>>,
     flush: Flush,
     /// Deliveries in the next slice of a flush.
     slice: u32,
@@ -99,7 +96,6 @@ impl<A: App, S: Source> Shard<A, S> {
             cx: Cx::new(mail, Arc::clone(&limits), journal, now),
             sources: Vec::with_capacity(connections_max),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
-            reflected: Vec::new(),
             flush: Flush::default(),
             slice: limits.deliveries_per_slice,
             ready: VecDeque::new(),

@@ -214,7 +214,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let (message, raw) = bytes.split_at_mut(rest);
         if self.conn(slot).phase == Phase::Open && !message.is_empty() {
             let id = self.id(slot);
-            self.message(id, text, message, None);
+            self.message(id, text, message, false);
         }
         self.cx.current = None;
         self.send_burst(slot);

@@ -1,9 +1,11 @@
-//! Frames to events, in the receive buffer itself: unmasked in place, handed on as slices of it.
+//! Frames to events, in the receive buffer itself: unmasked there, handed on as slices of it.
 //!
 //! The plan. The caller keeps the bytes; the decoder keeps only how far it has looked. `decode` reads the header (again,
 //! if the frame came in parts: it is 6 to 14 bytes), unmasks and checks what is new of the payload, and either names the
 //! event and where its frame ended, or asks for more. So bytes are unmasked once however often they are shown, text
-//! fails at its first hopeless byte, and a message too big fails on the header that says so.
+//! fails at its first hopeless byte, and a message too big fails on the header that says so. A frame that is there whole is
+//! moved as it is unmasked, over bytes that are spent, but for room for the header of an echo: what goes back as it came then
+//! lies behind what goes back before it, and leaves with it in one write, without a copy of its own.
 //!
 //! | state           | text, binary, FIN   | text, binary        | continuation        | continuation, FIN      | control |
 //! |-----------------|---------------------|---------------------|---------------------|------------------------|---------|
@@ -14,8 +16,9 @@
 //! that leaves as text is valid UTF-8. After a violation the decoder is spent.
 
 use super::close;
+use super::encode::header_bytes;
 use super::frame::{FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_extended};
-use super::mask::{unmask, unmask_is_ascii};
+use super::mask::{unmask, unmask_to};
 use super::utf8::{self, Invalid, Utf8};
 use crate::limits::CLIENT_HEADER_BYTES_MAX;
 use std::borrow::Cow;
@@ -87,8 +90,8 @@ impl From<Invalid> for Violation {
 /// What a frame brought.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A message of one frame. `payload` lies where it was received, `offset` bytes from the start of the `bytes` given
-    /// to `decode`: there are at least 6 bytes of spent header before it, room for the header of an echo.
+    /// A message of one frame. `payload` begins at `offset` of the `bytes` given to `decode`, behind room for the header of an
+    /// echo: just so much, unless the frame came in parts.
     Message {
         text: bool,
         payload: &'a mut [u8],
@@ -159,53 +162,61 @@ impl Decoder {
     }
 
     /// Looks at `bytes`, which begin where the last frame ended, and if they are not a whole frame, with what the last
-    /// call was shown. At most one frame per call. `message_bytes_max` bounds a message, all its fragments together.
+    /// call was shown, left as it was then. At most one frame per call. `message_bytes_max` bounds a message, all its fragments together.
     #[inline]
     pub fn decode<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
-        self.decode_extended(bytes, message_bytes_max, false)
+        self.decode_behind(0, bytes, message_bytes_max, false)
     }
 
-    /// The same; `deflate`: permessage-deflate was agreed on. `message_bytes_max` bounds what is compressed as it came.
+    /// The same, where the first `spent` bytes come before all that, and may be written over. `deflate`: permessage-deflate
+    /// was agreed on. `message_bytes_max` bounds what is compressed as it came.
     #[inline]
-    pub fn decode_extended<'a>(
+    pub fn decode_behind<'a>(
         &mut self,
+        spent: usize,
         bytes: &'a mut [u8],
         message_bytes_max: usize,
         deflate: bool,
     ) -> Result<Step<'a>, Violation> {
         if self.idle()
-            && let Some(found) = short_message(bytes, message_bytes_max)
+            && let Some((text, offset, end)) = short_message(&bytes[spent..], message_bytes_max)
         {
-            let (text, offset, end) = found;
-            return whole_message(text, offset, &mut bytes[..end]);
+            return whole_message(text, spent, offset, &mut bytes[..spent + end]);
         }
-        self.decode_any(bytes, message_bytes_max, deflate)
+        self.decode_any(spent, bytes, message_bytes_max, deflate)
     }
 
-    /// `decode` for whatever comes.
+    /// `decode_behind` for whatever comes.
     fn decode_any<'a>(
         &mut self,
+        spent: usize,
         bytes: &'a mut [u8],
         message_bytes_max: usize,
         deflate: bool,
     ) -> Result<Step<'a>, Violation> {
-        let Some(header) = parse_extended(bytes, deflate)? else { return self.header_begun(bytes, deflate) };
+        let frame = &bytes[spent..];
+        let Some(header) = parse_extended(frame, deflate)? else { return self.header_begun(frame, deflate) };
         // A compressed text is checked when it is inflated.
         let text = self.in_sequence(header.opcode)? && !self.is_compressed(&header);
         if !header.opcode.is_control() {
             self.fits(&header, message_bytes_max)?;
         }
         let offset = usize::from(header.header_bytes);
-        let frame_bytes = offset + header.payload_bytes as usize;
-        let end = frame_bytes.min(bytes.len());
+        let payload_bytes = header.payload_bytes as usize;
+        let frame_bytes = offset + payload_bytes;
+        let end = frame_bytes.min(frame.len());
         let from = offset.max(self.seen as usize);
         debug_assert!(from <= end, "the caller dropped bytes of an unfinished frame");
-        let fresh = &mut bytes[from..end];
+        let whole_at_once = end == frame_bytes && from == offset;
+        let place = if whole_at_once { header_bytes(payload_bytes) } else { spent + offset };
+        let fresh = place + from - offset..place + end - offset;
         if text {
-            let ascii = unmask_is_ascii(fresh, header.mask, from - offset);
-            self.utf8.feed(fresh, ascii)?;
+            let ascii = unmask_to(bytes, spent + from..spent + end, fresh.start, header.mask, from - offset);
+            self.utf8.feed(&bytes[fresh], ascii)?;
+        } else if fresh.start == spent + from {
+            unmask(&mut bytes[fresh], header.mask, from - offset);
         } else {
-            unmask(fresh, header.mask, from - offset);
+            unmask_to(bytes, spent + from..spent + end, fresh.start, header.mask, from - offset);
         }
         if end < frame_bytes {
             self.seen = end as u32;
@@ -215,7 +226,7 @@ impl Decoder {
         if text && header.fin && !self.utf8.is_whole() {
             return Err(Violation::InvalidUtf8);
         }
-        let event = self.event(&header, &mut bytes[offset..frame_bytes], message_bytes_max)?;
+        let event = self.event(&header, &mut bytes[place..place + payload_bytes], place, message_bytes_max)?;
         Ok(Step::Frame { consumed: frame_bytes, event })
     }
 
@@ -261,6 +272,7 @@ impl Decoder {
         &mut self,
         header: &Header,
         payload: &'a mut [u8],
+        offset: usize,
         message_bytes_max: usize,
     ) -> Result<Option<Event<'a>>, Violation> {
         Ok(match header.opcode {
@@ -268,7 +280,6 @@ impl Decoder {
                 Some(Event::Compressed { text: header.opcode == Opcode::Text, payload: Cow::Borrowed(payload) })
             }
             Opcode::Text | Opcode::Binary if header.fin => {
-                let offset = usize::from(header.header_bytes);
                 Some(Event::Message { text: header.opcode == Opcode::Text, payload, offset })
             }
             Opcode::Ping => Some(Event::Ping(payload)),
@@ -327,13 +338,15 @@ fn short_message(bytes: &[u8], message_bytes_max: usize) -> Option<(bool, usize,
 const TEXT: u8 = FIN | Opcode::Text as u8;
 const BINARY: u8 = FIN | Opcode::Binary as u8;
 
-/// Unmasks and checks the frame that `bytes` are.
+/// Unmasks and checks the frame that `bytes` end with, behind the `spent` ones.
 #[inline]
-fn whole_message(text: bool, offset: usize, bytes: &mut [u8]) -> Result<Step<'_>, Violation> {
-    let consumed = bytes.len();
-    let (header, payload) = bytes.split_at_mut(offset);
-    let mask = *header.last_chunk::<4>().expect("a header of 6 or 8 bytes");
-    let ascii = unmask_is_ascii(payload, mask, 0);
+fn whole_message(text: bool, spent: usize, offset: usize, bytes: &mut [u8]) -> Result<Step<'_>, Violation> {
+    let (consumed, from) = (bytes.len() - spent, spent + offset);
+    let mask = *bytes[..from].last_chunk::<4>().expect("a header of 6 or 8 bytes");
+    let payload_bytes = consumed - offset;
+    let offset = header_bytes(payload_bytes);
+    let ascii = unmask_to(bytes, from..from + payload_bytes, offset, mask, 0);
+    let payload = &mut bytes[offset..offset + payload_bytes];
     if text && !ascii && !utf8::is_valid(payload) {
         return Err(Violation::InvalidUtf8);
     }

@@ -15,32 +15,41 @@ enum Seen {
     Close(Option<(u16, String)>),
 }
 
-/// A connection as the event loop has it: a buffer that is appended to and cut where frames end.
+/// A connection as the event loop has it: a buffer that is appended to and cut where frames end, but for what is left before
+/// the next frame to be written over: `spent` bytes at most.
 struct Reader {
     decoder: Decoder,
     buffer: Vec<u8>,
+    spent: usize,
+    spent_max: usize,
     seen: Vec<Seen>,
     max: usize,
 }
 
 impl Reader {
     fn new(max: usize) -> Self {
-        Self { decoder: Decoder::new(), buffer: Vec::new(), seen: Vec::new(), max }
+        Self::behind(0, max)
+    }
+
+    fn behind(spent_max: usize, max: usize) -> Self {
+        Self { decoder: Decoder::new(), buffer: Vec::new(), spent: 0, spent_max, seen: Vec::new(), max }
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         self.buffer.extend_from_slice(bytes);
         loop {
-            let shown = self.buffer.len();
-            match self.decoder.decode(&mut self.buffer, self.max)? {
+            let shown = self.buffer.len() - self.spent;
+            match self.decoder.decode_behind(self.spent, &mut self.buffer, self.max, false)? {
                 Step::Partial { frame_bytes } => {
                     assert!(frame_bytes.is_none_or(|whole| whole > shown));
                     assert_eq!(self.decoder.idle(), shown == 0 && self.decoder.assembly_bytes() == 0);
                     return Ok(());
                 }
                 Step::Frame { consumed, event } => {
-                    self.seen.extend(event.map(|event| note(event, consumed)));
-                    self.buffer.drain(..consumed);
+                    self.seen.extend(event.map(|event| note(event, self.spent, consumed)));
+                    self.spent += consumed;
+                    self.buffer.drain(..self.spent.saturating_sub(self.spent_max));
+                    self.spent = self.spent.min(self.spent_max);
                 }
             }
         }
@@ -59,10 +68,10 @@ impl Reader {
     }
 }
 
-fn note(event: Event<'_>, consumed: usize) -> Seen {
+fn note(event: Event<'_>, spent: usize, consumed: usize) -> Seen {
     match event {
         Event::Message { text, payload, offset } => {
-            assert_eq!(offset + payload.len(), consumed);
+            assert!(offset == header_bytes(payload.len()) || offset + payload.len() == spent + consumed);
             message(text, payload.to_vec())
         }
         Event::Assembled { text, payload } => message(text, payload),
@@ -100,8 +109,8 @@ fn gives(stream: &[u8], expected: &[Seen]) {
     let next = frame(0x81, "nächste".as_bytes());
     let followed = [stream, &next].concat();
     for (stream, next) in [(stream, None), (&followed, Some(text("nächste")))] {
-        for pieces in cuts(stream) {
-            let mut reader = Reader::new(MAX);
+        for (pieces, spent) in cuts(stream).flat_map(|pieces| [0, 1, 7, 500].map(|spent| (pieces.clone(), spent))) {
+            let mut reader = Reader::behind(spent, MAX);
             assert_eq!(reader.read_all(pieces), None);
             assert!(reader.seen.iter().eq(expected.iter().chain(&next)), "{:?}", reader.seen);
             assert!(reader.decoder.idle() && reader.decoder.assembly_bytes() == 0);
@@ -279,7 +288,7 @@ fn compressed(stream: &[u8], cut: usize) -> Result<Vec<(bool, Vec<u8>)>, Violati
     let (mut decoder, mut buffer, mut seen) = (Decoder::new(), Vec::new(), Vec::new());
     for piece in [&stream[..cut], &stream[cut..]] {
         buffer.extend_from_slice(piece);
-        while let Step::Frame { consumed, event } = decoder.decode_extended(&mut buffer, 100, true)? {
+        while let Step::Frame { consumed, event } = decoder.decode_behind(0, &mut buffer, 100, true)? {
             if let Some(Event::Compressed { text, payload }) = event {
                 seen.push((text, payload.into_owned()));
             }

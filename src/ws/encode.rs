@@ -1,8 +1,20 @@
 //! The frames we send: FIN set, unmasked, the shortest length form. All append to the caller's buffer.
 
+use std::ops::Range;
+
 use super::frame::{FIN, LENGTH_16, LENGTH_64, MASKED, Opcode, RSV1};
 use super::mask;
 use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
+
+/// Bytes of the header of a whole, unmasked frame: 2, 4 or 10.
+#[inline]
+pub fn header_bytes(payload_bytes: usize) -> usize {
+    match payload_bytes {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        _ => 10,
+    }
+}
 
 /// Writes the header of a whole, unmasked frame to the front of `out`; returns its length: 2, 4 or 10.
 #[inline]
@@ -21,6 +33,26 @@ pub fn header(payload_bytes: usize, opcode: Opcode, out: &mut [u8; SERVER_HEADER
         out[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
         10
     }
+}
+
+/// Writes the header of a whole, unmasked frame right before its payload, which lies at `payload` of `bytes` behind room enough
+/// for it; returns where the frame begins. The shorter forms are single stores.
+#[inline]
+pub fn header_before(bytes: &mut [u8], payload: Range<usize>, opcode: Opcode) -> usize {
+    let (offset, length) = (payload.start, payload.len());
+    if length < usize::from(LENGTH_16) {
+        bytes[offset - 2..offset].copy_from_slice(&[FIN | opcode as u8, length as u8]);
+        return offset - 2;
+    }
+    if let Ok(length) = u16::try_from(length) {
+        let [high, low] = length.to_be_bytes();
+        bytes[offset - 4..offset].copy_from_slice(&[FIN | opcode as u8, LENGTH_16, high, low]);
+        return offset - 4;
+    }
+    let mut whole = [0; SERVER_HEADER_BYTES_MAX];
+    header(length, opcode, &mut whole);
+    bytes[offset - SERVER_HEADER_BYTES_MAX..offset].copy_from_slice(&whole);
+    offset - SERVER_HEADER_BYTES_MAX
 }
 
 /// Appends a whole frame.
@@ -137,6 +169,10 @@ mod tests {
             let mut out = b"before".to_vec();
             frame_with(&mut out, Opcode::Binary, |out| payload.chunks(1000).for_each(|part| out.extend(part)));
             assert!(out == expected, "frame_with of {length}");
+            let mut out = [b"before----------".to_vec(), payload].concat();
+            let start = header_before(&mut out, 16..16 + length, Opcode::Binary);
+            assert!(out[..start] == b"before----------"[..start], "what stands before {length}");
+            assert!(out[start..] == expected[6..], "header_before {length}");
         }
     }
 

@@ -1,26 +1,31 @@
-//! The masking key taken off a payload (RFC 6455, section 5.3), in place.
+//! The masking key taken off a payload (RFC 6455, section 5.3), in place or moved towards the front by the same pass.
 //!
 //! Blocks of 64 bytes from the start, whatever the alignment (unaligned loads cost nothing where this runs), in the widest
-//! vectors that the processor has (`raw::xor_blocks`); then words of eight; then the last word once more, with the key cut so that bytes done
-//! before stay as they are. The same pass tells whether all bytes were ASCII, so that text needs no second look in the
-//! common case.
+//! vectors that the processor has (`raw::xor_blocks`); then words of eight; the last eight bytes are read before all others
+//! and written behind them, so that no length needs single bytes. The same pass tells whether all bytes were ASCII, so that
+//! text needs no second look in the common case.
+
+use std::ops::Range;
 
 use crate::raw::{BLOCK, xor_blocks};
 
 const NOT_ASCII: u64 = 0x8080_8080_8080_8080;
+const WORD: usize = size_of::<u64>();
 
 /// Takes `mask` off `payload`, whose first byte is byte `offset` of the frame's payload. A mask of zero costs nothing.
 #[inline]
 pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     if mask != [0; 4] {
-        xor(payload, rotated(mask, offset));
+        unmask_to(payload, 0..payload.len(), 0, mask, offset);
     }
 }
 
-/// As `unmask`, and whether every byte of the result is ASCII.
+/// Takes `mask` off the bytes `from`, whose first is byte `offset` of the frame's payload, and has them begin at `to`, at or
+/// before where they lie. Whether every byte of the result is ASCII.
 #[inline]
-pub(super) fn unmask_is_ascii(payload: &mut [u8], mask: [u8; 4], offset: usize) -> bool {
-    xor(payload, rotated(mask, offset)) & NOT_ASCII == 0
+pub(super) fn unmask_to(bytes: &mut [u8], from: Range<usize>, to: usize, mask: [u8; 4], offset: usize) -> bool {
+    let (length, by) = (from.len(), from.start - to);
+    xor(&mut bytes[to..from.end], by, length, rotated(mask, offset)) & NOT_ASCII == 0
 }
 
 /// The key as it stands at byte `offset` of the payload; its first byte is the lowest.
@@ -29,39 +34,49 @@ fn rotated(mask: [u8; 4], offset: usize) -> u32 {
     u32::from_le_bytes(mask).rotate_right(8 * (offset as u32 & 3))
 }
 
-/// Xors `key` over `bytes`; returns all resulting bytes or-ed together, eight abreast.
 #[inline]
-fn xor(bytes: &mut [u8], key: u32) -> u64 {
-    let key = u64::from(key) | u64::from(key) << 32;
-    let (blocks, rest) = bytes.as_chunks_mut::<BLOCK>();
-    let mut seen = if blocks.is_empty() { 0 } else { xor_blocks(blocks, key) };
-    let (words, rest) = rest.as_chunks_mut::<8>();
-    for word in words {
-        seen |= xor_word(word, key);
+fn doubled(key: u32) -> u64 {
+    u64::from(key) | u64::from(key) << 32
+}
+
+/// Xors `key` over the last `length` of `bytes` and moves them `by` bytes towards the front, which is all that there is
+/// before them; returns all resulting bytes or-ed together, eight abreast.
+#[inline]
+fn xor(bytes: &mut [u8], by: usize, length: usize, key: u32) -> u64 {
+    let Some(last) = length.checked_sub(WORD) else { return xor_few(bytes, by, length, key) };
+    let end = word(bytes, by + last) ^ doubled(key.rotate_right(8 * (last as u32 & 3)));
+    let key = doubled(key);
+    let (mut seen, mut at) = (end, length & !(BLOCK - 1));
+    if at > 0 {
+        seen |= xor_blocks(&mut bytes[..by + at], by, key);
     }
-    match rest.len() {
-        0 => seen,
-        odd => seen | xor_end(bytes, odd, key),
+    while at < last {
+        let plain = word(bytes, by + at) ^ key;
+        put(bytes, at, plain);
+        seen |= plain;
+        at += WORD;
     }
+    put(bytes, last, end);
+    seen
 }
 
 #[inline]
-fn xor_word(word: &mut [u8; 8], key: u64) -> u64 {
-    let plain = u64::from_le_bytes(*word) ^ key;
-    *word = plain.to_le_bytes();
-    plain
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("eight bytes are there"))
 }
 
-/// The last `odd` bytes, one to seven, where `key` begins anew.
 #[inline]
-fn xor_end(bytes: &mut [u8], odd: usize, key: u64) -> u64 {
-    if let Some(last) = bytes.last_chunk_mut::<8>() {
-        return xor_word(last, key << (8 * (8 - odd)));
-    }
+fn put(bytes: &mut [u8], at: usize, word: u64) {
+    bytes[at..at + WORD].copy_from_slice(&word.to_le_bytes());
+}
+
+/// Less than a word.
+#[inline]
+fn xor_few(bytes: &mut [u8], by: usize, length: usize, key: u32) -> u64 {
     let mut seen = 0;
-    for (byte, key) in bytes.iter_mut().zip(key.to_le_bytes()) {
-        *byte ^= key;
-        seen |= *byte;
+    for (at, key) in doubled(key).to_le_bytes().into_iter().take(length).enumerate() {
+        bytes[at] = bytes[by + at] ^ key;
+        seen |= bytes[at];
     }
     u64::from(seen)
 }
@@ -87,10 +102,18 @@ mod tests {
                         assert_eq!(&got[start..start + length], &expected, "{length} from {start}, phase {offset}");
                         assert_eq!(&got[..start], &source[..start]);
                         assert_eq!(&got[start + length..], &source[start + length..]);
-                        let mut got = source.clone();
-                        let ascii = unmask_is_ascii(&mut got[start..start + length], mask, offset);
-                        assert_eq!(&got[start..start + length], &expected);
-                        assert_eq!(ascii, expected.is_ascii());
+                        for to in 0..=start {
+                            let mut got = source.clone();
+                            let ascii = unmask_to(&mut got, start..start + length, to, mask, offset);
+                            assert_eq!(
+                                &got[to..to + length],
+                                &expected,
+                                "{length} from {start} to {to}, phase {offset}"
+                            );
+                            assert_eq!(ascii, expected.is_ascii());
+                            assert_eq!(&got[..to], &source[..to]);
+                            assert_eq!(&got[start + length..], &source[start + length..]);
+                        }
                     }
                 }
             }
@@ -105,7 +128,7 @@ mod tests {
                 let mut bytes = vec![b'a'; length];
                 bytes[at] = 0x80;
                 unmask(&mut bytes, mask, 0);
-                assert!(!unmask_is_ascii(&mut bytes, mask, 0), "{at} of {length}");
+                assert!(!unmask_to(&mut bytes, 0..length, 0, mask, 0), "{at} of {length}");
             }
         }
     }

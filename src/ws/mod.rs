@@ -28,7 +28,7 @@ mod utf8;
 
 pub use close::CloseCode;
 pub use decode::{Decoder, Event, Step, Violation};
-pub use encode::{close_frame, compressed_frame, frame, frame_with, header};
+pub use encode::{close_frame, compressed_frame, frame, frame_with, header, header_before};
 pub use extension::Agreed;
 pub use frame::{Header, Opcode, parse_header};
 pub use mask::unmask;

@@ -40,15 +40,19 @@ pub struct Ours {
     pub frame_start: usize,
 }
 
+/// Spent bytes that are left before a frame: few, so that frames are looked at with and without.
+const SPENT_MAX: usize = 40;
+
 /// What the pieces of a stream bring, and how it ends. Messages are at most `bytes_max`; `deflate`: compression was agreed on.
 pub fn ours<'a>(pieces: impl Iterator<Item = &'a [u8]>, bytes_max: usize, deflate: bool) -> Ours {
     let mut decoder = Decoder::new();
-    let mut buffer = Vec::new();
+    // Bytes before the next frame are sometimes left for the decoder to write over.
+    let (mut buffer, mut spent) = (Vec::new(), 0);
     let mut result = Ours { seen: Vec::new(), end: End::Open, frame_start: 0 };
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
-            match decoder.decode_extended(&mut buffer, bytes_max, deflate) {
+            match decoder.decode_behind(spent, &mut buffer, bytes_max, deflate) {
                 Ok(Step::Partial { .. }) => break,
                 Ok(Step::Frame { consumed, event }) => {
                     result.seen.extend(event.map(note));
@@ -57,7 +61,11 @@ pub fn ours<'a>(pieces: impl Iterator<Item = &'a [u8]>, bytes_max: usize, deflat
                         return result;
                     }
                     result.frame_start += consumed;
-                    buffer.drain(..consumed);
+                    spent += consumed;
+                    if spent > SPENT_MAX {
+                        buffer.drain(..spent);
+                        spent = 0;
+                    }
                 }
                 Err(violation) => {
                     result.end = End::Failed(Some(violation));
