@@ -86,7 +86,7 @@ def rows(case):
 
 
 def load_cells(good, mine, name, several, rated):
-    user = middle([{"ns": cost(run) * run["server_user_share"]} for run in good if "server_user_share" in run], "ns")
+    user = middle([{"ns": cost(run) * run["server_user_share"]} for run in good if cost(run) and "server_user_share" in run], "ns")
     each = middle([{"ns": cost(run)} for run in good], "ns")
     times, by = share(mine, several, rated) if name != OURS else (None, "")
     late = [middle(good, key, "p99") for key in ("latency_us", "last_us")]

@@ -18,7 +18,7 @@
 use super::close;
 use super::encode::header_bytes;
 use super::frame::{FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_extended};
-use super::mask::{unmask, unmask_to};
+use super::mask::unmask_to;
 use super::utf8::{self, Invalid, Utf8};
 use crate::limits::CLIENT_HEADER_BYTES_MAX;
 use std::borrow::Cow;
@@ -162,7 +162,8 @@ impl Decoder {
     }
 
     /// Looks at `bytes`, which begin where the last frame ended, and if they are not a whole frame, with what the last
-    /// call was shown, left as it was then. At most one frame per call. `message_bytes_max` bounds a message, all its fragments together.
+    /// call was shown, left as it was then. At most one frame per call. `message_bytes_max` bounds a message, all its
+    /// fragments together.
     #[inline]
     pub fn decode<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
         self.decode_behind(0, bytes, message_bytes_max, false)
@@ -210,13 +211,9 @@ impl Decoder {
         let whole_at_once = end == frame_bytes && from == offset;
         let place = if whole_at_once { header_bytes(payload_bytes) } else { spent + offset };
         let fresh = place + from - offset..place + end - offset;
+        let ascii = unmask_to(bytes, spent + from..spent + end, fresh.start, header.mask, from - offset);
         if text {
-            let ascii = unmask_to(bytes, spent + from..spent + end, fresh.start, header.mask, from - offset);
             self.utf8.feed(&bytes[fresh], ascii)?;
-        } else if fresh.start == spent + from {
-            unmask(&mut bytes[fresh], header.mask, from - offset);
-        } else {
-            unmask_to(bytes, spent + from..spent + end, fresh.start, header.mask, from - offset);
         }
         if end < frame_bytes {
             self.seen = end as u32;
