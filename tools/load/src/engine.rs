@@ -22,6 +22,9 @@ const WAKE: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 /// Bytes of the receive buffer: one read takes what a socket's own buffer usually holds.
 const RECEIVE_BYTES: usize = 256 * 1024;
+/// Full reads of one connection in a turn: a server that answers as fast as this worker reads must not keep it from the others,
+/// nor from seeing that a phase has ended.
+const READS: usize = 8;
 /// Events per turn. The clock is read once per turn, so this bounds how stale a time stamp can be.
 const EVENTS: usize = 256;
 /// Nanoseconds after which those that are to begin anew are looked after, where nothing else wakes the worker.
@@ -127,6 +130,10 @@ impl Engine {
             let scene_due = scene.turn(&mut io, phase);
             let again = (!io.again.is_empty()).then_some(io.now + AGAIN);
             due = [opening, scene_due, again].into_iter().flatten().min().filter(|due| *due != NEVER);
+            if !io.thirsty.is_empty() {
+                // Whatever they bring is the scene's to deal with in a turn, and some may be thirsty again.
+                due = Some(io.now);
+            }
             for id in std::mem::take(&mut io.thirsty) {
                 self.readable(&mut io, scene, id, false);
             }
@@ -263,12 +270,13 @@ impl Engine {
         io.send(id, request);
     }
 
-    /// Reads until the socket is empty: a short read says so, unless the peer's end is known to wait behind it.
+    /// Reads until the socket is empty, or goes on in the next turn: a short read says so, unless the peer's end is known to wait
+    /// behind it.
     fn readable<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, ended: bool) {
         if io.links[id].as_ref().is_some_and(|link| link.stage == Stage::Securing) {
             self.secure(io, scene, id);
         }
-        loop {
+        for read in 1.. {
             let Some(link) = io.links[id].as_mut() else { return };
             if link.stage < Stage::Upgrading {
                 return;
@@ -309,6 +317,10 @@ impl Engine {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return self.gone(io, scene, id, &format!("read: {}", e.kind())),
+            }
+            // Who has ended sends no more, and will not be told of again.
+            if read == READS && !ended {
+                return io.thirsty.push(id);
             }
         }
     }

@@ -200,6 +200,9 @@ impl Report {
         self.set("seconds", json!(round(seconds)));
         self.set("unit", json!(unit));
         self.set(unit, json!(tally.received));
+        if closed && tally.received == 0 {
+            self.void("nothing came back while it was measured".into());
+        }
         self.number("per_second", received / seconds, &format!("{unit} per second"), "");
         self.number("own_reads_per_message", tally.reads as f64 / received, "own reads per message", "");
         self.set("own_polls", json!(tally.polls));
