@@ -343,6 +343,11 @@ impl<S: Scene + 'static> Crew<S> {
         self.control.rate.store(rate.to_bits(), Relaxed);
     }
 
+    /// The measured time will begin at `at`: what is due from then on may come before this process has woken for it.
+    pub fn foretell(&self, at: u64) {
+        self.control.measured_from.store(at, Relaxed);
+    }
+
     /// The phase that began at `at`, and its rate.
     pub fn enter(&self, phase: Phase, at: u64, rate: f64) {
         self.set_rate(rate);

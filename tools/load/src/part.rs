@@ -174,6 +174,9 @@ fn obey<S: Scene + 'static>(talk: &mut Talk, (mut crew, totals): (Crew<S>, Vec<u
             }
             Ok(Order::Phase { phase, at, rate }) => {
                 let phase = PHASES.get(usize::from(phase)).copied().unwrap_or(Phase::Stop);
+                if phase == Phase::Measure {
+                    crew.foretell(at);
+                }
                 std::thread::sleep(Duration::from_nanos(at.saturating_sub(now())));
                 if phase == Phase::Stop {
                     break;
