@@ -1,4 +1,4 @@
-//! The frames we send: FIN set, unmasked, the shortest length form. All append to the caller's buffer.
+//! The frames we send: FIN set, unmasked, the shortest length form. Whole frames are appended to the caller's buffer.
 
 use std::ops::Range;
 

@@ -2,8 +2,8 @@
 //!
 //! Blocks of 64 bytes from the start, whatever the alignment (unaligned loads cost nothing where this runs), in the widest
 //! vectors that the processor has (`raw::xor_blocks`); then words of eight; the last eight bytes are read before all others
-//! and written behind them, so that no length needs single bytes. The same pass tells whether all bytes were ASCII, so that
-//! text needs no second look in the common case.
+//! and written behind them, so that single bytes are left only to what is shorter than a word. The same pass tells whether
+//! all bytes were ASCII, so that text needs no second look in the common case.
 
 use std::ops::Range;
 
