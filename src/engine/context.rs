@@ -237,7 +237,7 @@ impl<M: Send> Context<M> {
 
     /// The id of whoever is in the slot now.
     pub fn conn_at(&self, slot: u32) -> Option<ConnId> {
-        self.conns.get(slot as usize).map(|c| ConnId { slot, generation: c.generation })
+        self.conns.get(slot as usize).map(|c| ConnId::new(slot, c.generation))
     }
 
     /// Moves posted mail into the mailboxes, as far as there is room: at the end of a turn, or within it where what the
@@ -329,7 +329,7 @@ impl<M: Send> Context<M> {
         }
         self.queues.keep(queue);
         if waited.min(self.queues.get(queue).bytes()) > self.limits.outbound_bytes_max {
-            let conn = ConnId { slot, generation: self.conns[slot as usize].generation };
+            let conn = ConnId::new(slot, self.conns[slot as usize].generation);
             self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }
     }

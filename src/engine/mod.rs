@@ -152,7 +152,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let slot = slot as u32;
         self.seat(slot, seat);
         self.cx.wheel.set(slot, self.cx.now + self.cx.limits.upgrade_timeout.as_millis() as Millis);
-        Ok(ConnId { slot, generation: self.generations })
+        Ok(ConnId::new(slot, self.generations))
     }
 
     pub fn source(&mut self, conn: ConnId) -> Option<&mut S> {
@@ -170,6 +170,6 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self.cx.conns[slot as usize].generation }
+        ConnId::new(slot, self.cx.conns[slot as usize].generation)
     }
 }

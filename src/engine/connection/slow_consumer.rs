@@ -113,7 +113,7 @@ impl<M: Send> Context<M> {
         if !slow || queue == NO_QUEUE || !self.queues.get(queue).has_wards() {
             return;
         }
-        let conn = ConnId { slot, generation };
+        let conn = ConnId::new(slot, generation);
         let Self { queues, counters, slow, limits, .. } = self;
         let queue = queues.get_mut(queue);
         queue.thin(limits.outbound_bytes_max, |lost| {

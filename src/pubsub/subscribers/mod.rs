@@ -238,14 +238,14 @@ impl<D> Subscribers<D> {
         let feed = &mut self.feeds[key as usize];
         feed.count += 1;
         let mut live = None;
-        let id = GroupId { slot: key, generation: feed.generation };
+        let id = GroupId::new(key, feed.generation);
         if !own_answer && feed.live {
             live = Some(feed.position);
             self.enter(sub, false);
         } else if !own_answer {
             feed.pending.push(sub);
         }
-        Joined { sub: SubscriptionId { slot: sub, serial }, feed: id, first: new, live }
+        Joined { sub: SubscriptionId::new(sub, serial), feed: id, first: new, live }
     }
 
     fn key_of(&self, name: &str, form: WireFormat) -> Option<u32> {
@@ -366,7 +366,7 @@ impl<D> Subscribers<D> {
 
     /// The answer that one subscription waited for. False where it is gone.
     pub fn go_live(&mut self, id: SubscriptionId, has_base: bool) -> bool {
-        let waits = self.subs.get(id.index()).is_some_and(|sub| sub.serial == id.serial && sub.state == State::Pending);
+        let waits = self.subs.get(id.index()).is_some_and(|sub| sub.serial == id.generation && sub.state == State::Pending);
         if waits {
             debug_assert!(self.feeds[self.subs[id.index()].feed as usize].live, "the feed's answer came before");
             self.enter(id.slot, has_base);
@@ -387,7 +387,7 @@ impl<D> Subscribers<D> {
     pub fn feed_of(&self, sub: u32) -> (GroupId, SlowPolicy) {
         let slot = self.subs[sub as usize].feed;
         let feed = &self.feeds[slot as usize];
-        (GroupId { slot, generation: feed.generation }, feed.slow)
+        (GroupId::new(slot, feed.generation), feed.slow)
     }
 
     /// As the channel's namespace says; to close, where the feed is gone.

@@ -3,7 +3,7 @@
 use super::*;
 
 fn conn(slot: u32) -> ConnId {
-    ConnId { slot, generation: slot + 100 }
+    ConnId::new(slot, slot + 100)
 }
 
 const FORM: WireFormat = WireFormat::plain(0);
