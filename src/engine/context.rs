@@ -16,8 +16,8 @@ use super::mailbox::{Endpoint, Wake};
 use super::outbound::{Broadcast, NO_QUEUE, Pool};
 use super::stats::{Bound, Closed, Counters};
 use super::timer_wheel::{Millis, Wheel};
+use crate::engine::config::EngineConfig;
 use crate::ids::{ConnId, ShardId};
-use crate::limits::EngineLimits;
 use crate::ws::{self, Opcode};
 
 pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
@@ -34,7 +34,7 @@ pub(crate) struct Asked {
 pub struct Context<M: Send> {
     pub mail: Mailbox<M>,
     pub counters: Counters,
-    pub limits: Arc<EngineLimits>,
+    pub limits: Arc<EngineConfig>,
     pub(crate) now: Millis,
     pub(crate) conns: Slab<Conn>,
     pub(crate) gates: Vec<u8>,
@@ -64,7 +64,7 @@ pub struct Context<M: Send> {
 }
 
 impl<M: Send> Context<M> {
-    pub(crate) fn new(mail: Mailbox<M>, limits: Arc<EngineLimits>, journal: LogRing, now: Millis) -> Self {
+    pub(crate) fn new(mail: Mailbox<M>, limits: Arc<EngineConfig>, journal: LogRing, now: Millis) -> Self {
         Self {
             mail,
             counters: Counters::default(),
