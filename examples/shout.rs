@@ -44,10 +44,10 @@ impl App for Shout {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan {
         listen: vec![Address::Tcp("127.0.0.1:8001".parse()?)],
-        manners: Vec::new(),
+        options: Vec::new(),
         tls: None,
         cores: affinity::usable_cores().into_iter().map(Some).collect(),
-        limits: EngineConfig { connections_max: 10_000, ..EngineConfig::default() },
+        config: EngineConfig { connections_max: 10_000, ..EngineConfig::default() },
         join: false,
     };
     let engine = threads::start(&plan, |_shard| Shout)?;

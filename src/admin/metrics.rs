@@ -75,7 +75,7 @@ const GAUGES: &[(&str, &str, Read<Snapshot>)] = &[
     ("deflate_contexts", "Connections with compression contexts of their own", |s| s.deflate_contexts),
     ("tls_held_bytes", "Bytes of TLS that wait: records in part, and what peers do not take", |s| s.tls_held_bytes),
     ("loop_lag_microseconds", "How long ready sockets wait for their turn, on the average", |s| s.lag_us),
-    ("admission_shut", "1 while nobody new is let in, for the lag or the memory", |s| s.shut.into()),
+    ("admission_shut", "1 while nobody new is let in, for the lag or the memory", |s| s.shedding.into()),
 ];
 
 const TLS_COUNTERS: &[(&str, &str, Read<TlsCounts>)] = &[

@@ -11,16 +11,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::shard_api::{AskError, Asked};
-use crate::engine::control_port::ORDERS_MAX;
+use crate::engine::control_port::COMMANDS_MAX;
 
 /// What one call has under way at a time.
 const OPEN_MAX: usize = 64;
 /// What all calls of one front-end have; past it they wait. There are two front-ends, and others who give orders.
-const OPEN_MAX_IN_ALL: usize = ORDERS_MAX / 4;
+const OPEN_MAX_IN_ALL: usize = COMMANDS_MAX / 4;
 /// How long a call waits for a place.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
-const _: () = assert!(OPEN_MAX <= OPEN_MAX_IN_ALL && 2 * OPEN_MAX_IN_ALL < ORDERS_MAX);
+const _: () = assert!(OPEN_MAX <= OPEN_MAX_IN_ALL && 2 * OPEN_MAX_IN_ALL < COMMANDS_MAX);
 
 pub struct Places(Semaphore);
 

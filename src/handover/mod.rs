@@ -34,7 +34,7 @@ use tokio::net::UnixListener;
 use tokio::time::timeout;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::engine::net::listener::Sockets;
+use crate::engine::net::listener::ListenSockets;
 use crate::server::shard_client::ShardClient;
 use link::{Link, Outbound};
 use wire::{Kind, Receiver, Role};
@@ -73,7 +73,7 @@ pub struct Taken {
     arrived: BytesMut,
     outbound: Outbound,
     pub link: Arc<Link>,
-    pub clients: Sockets,
+    pub clients: ListenSockets,
     pub admin: Option<TcpListener>,
     pub grpc: Option<TcpListener>,
 }
@@ -104,7 +104,7 @@ pub fn take(socket: &str, bytes_max: usize, life: &Arc<ProcessStats>) -> Result<
     Ok(Some(Taken { stream, arrived, outbound, link, clients, admin, grpc }))
 }
 
-type Received = (Receiver, Sockets, Option<TcpListener>, Option<TcpListener>);
+type Received = (Receiver, ListenSockets, Option<TcpListener>, Option<TcpListener>);
 
 fn receive(stream: UnixStream) -> io::Result<Received> {
     trusted(&stream)?;
@@ -112,7 +112,7 @@ fn receive(stream: UnixStream) -> io::Result<Received> {
     let mut hello = vec![wire::VERSION];
     hello.extend_from_slice(&std::process::id().to_le_bytes());
     io::Write::write_all(&mut &stream, &wire::frame(Kind::Hello, &hello))?;
-    let (mut clients, mut admin, mut grpc) = (Sockets::new(), None, None);
+    let (mut clients, mut admin, mut grpc) = (ListenSockets::new(), None, None);
     let mut receiver = Receiver::new(stream);
     loop {
         let (kind, body, sockets) = receiver.next()?;
@@ -174,7 +174,7 @@ impl Keeper {
     /// Within a runtime. Takes the path's place at once, whoever had it before.
     pub fn open(
         path: &str,
-        clients: Sockets,
+        clients: ListenSockets,
         admin: Option<&TcpListener>,
         grpc: Option<&TcpListener>,
         bytes_max: usize,

@@ -58,11 +58,11 @@ fn write_one(shard: ShardId, note: LogRecord) {
                 why.name()
             );
         }
-        LogRecord::Lagging { lag_us, shut: true } => log::warn!(
+        LogRecord::Lagging { lag_us, shedding: true } => log::warn!(
             "shard {shard}: sockets wait {} ms for their turn (limits.lag_max): nobody new is let in until it is half of that",
             lag_us / 1000
         ),
-        LogRecord::Lagging { lag_us, shut: false } => {
+        LogRecord::Lagging { lag_us, shedding: false } => {
             log::warn!(
                 "shard {shard}: sockets wait {} ms for their turn: new connections are let in again",
                 lag_us / 1000

@@ -25,7 +25,7 @@ use crate::admin::process_stats::ProcessStats;
 use crate::config::{Config, Handover, Listen, Place};
 use crate::engine::net::affinity;
 use crate::engine::net::listener::{Address, ListenOptions};
-use crate::engine::threads::{self, Beside, Plan};
+use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Taken;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
@@ -52,10 +52,10 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
     let plan = Plan {
         listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        manners: config.listeners.iter().map(manner).collect(),
+        options: config.listeners.iter().map(manner).collect(),
         tls: doors.tls.as_ref().map(crate::server::tls_files::Tls::clients),
         cores: cores.clone(),
-        limits: limits.clone(),
+        config: limits.clone(),
         join: config.join,
     };
     let homes = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
@@ -67,7 +67,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
         let (homes, shards, settings) = (homes.clone(), cores.len(), Arc::clone(&node));
         move |_| Site::new(Messaging::new(Arc::clone(&settings), homes.clone(), shards), echo)
     };
-    let mut beside = Beside {
+    let mut beside = Surroundings {
         passed: taken.as_mut().map(|taken| std::mem::take(&mut taken.clients)).unwrap_or_default(),
         keep: !config.handover.socket.is_empty(),
         private: doors.descriptors().chain(taken.iter().map(Taken::descriptor)).collect(),
@@ -82,7 +82,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     }
     start::greet(&config, &engine.bound, &doors, &cores, files);
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), homes, link);
-    let memory = crate::server::memory_watch::Watch::new(&config, Arc::clone(&engine.door));
+    let memory = crate::server::memory_watch::Watch::new(&config, Arc::clone(&engine.admission));
     ears.watch(memory.clone());
     let succession = Succession { taken, sockets: std::mem::take(&mut engine.sockets), life };
     let (desk, calls) = backends.split();

@@ -91,7 +91,7 @@ impl Reload {
             _ => None,
         };
         let limits = EngineConfig { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
-        let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
+        let limits = Arc::new(self.running.borrow().limits.reloaded(&limits));
         let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
         self.door.limit_addresses(&limits);

@@ -13,8 +13,9 @@ use crate::admin::{AskError, Asked, ShardApi, Stats};
 use crate::auth::KeySet;
 use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
 use crate::backend::call;
+use crate::engine::Upgrades;
 use crate::engine::config::EngineConfig;
-use crate::engine::control_port::{Order, Port};
+use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::engine::stats::Snapshot;
 use crate::handover::link::{self, Link};
 use crate::ids::{ConnId, ShardId};
@@ -34,7 +35,7 @@ const OWED_INTERVAL: Duration = Duration::from_millis(2);
 
 #[derive(Clone)]
 pub struct ShardClient {
-    ports: Arc<[Port<Ask>]>,
+    ports: Arc<[ControlPort<Ask>]>,
     homes: Placement,
     draining: Arc<AtomicBool>,
     /// The other process, while there is one. Locked for the length of a clone.
@@ -43,7 +44,7 @@ pub struct ShardClient {
 
 impl ShardClient {
     /// `twin`: the process that this one takes over from, which the shards know already.
-    pub fn new(ports: Vec<Port<Ask>>, homes: Placement, twin: Option<Arc<Link>>) -> Self {
+    pub fn new(ports: Vec<ControlPort<Ask>>, homes: Placement, twin: Option<Arc<Link>>) -> Self {
         Self { ports: ports.into(), homes, draining: Arc::default(), twin: Arc::new(Mutex::new(twin)) }
     }
 
@@ -88,7 +89,7 @@ impl ShardClient {
 
     /// Waits for room in a shard's mailbox.
     async fn hand(&self, index: usize, ask: Ask) {
-        send_when_there_is_room(self.ports[index].clone(), Order::App(ask)).await;
+        send_when_there_is_room(self.ports[index].clone(), ControlCommand::App(ask)).await;
     }
 
     fn subscribe_here(
@@ -132,23 +133,23 @@ impl ShardClient {
     /// Readiness red; everybody is served as before.
     pub fn turn_red(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.tell(|| Order::App(Ask::Health { ready: false }));
+        self.tell(|| ControlCommand::App(Ask::Health { ready: false }));
     }
 
     /// Readiness red, nobody new, and those who are here closed in waves within `window`. `admits`: upgrades under way are
     /// completed.
-    pub fn drain(&self, window: Duration, admits: bool) {
+    pub fn drain(&self, window: Duration, upgrades: Upgrades) {
         self.draining.store(true, Ordering::Relaxed);
-        self.tell(|| Order::Drain { window: window.as_millis() as u64, admits });
+        self.tell(|| ControlCommand::Drain { window: window.as_millis() as u64, upgrades });
     }
 
     /// Ends the threads.
     pub fn stop(&self) {
-        self.tell(|| Order::Stop);
+        self.tell(|| ControlCommand::Stop);
     }
 
     /// An order that every shard must get. One whose mailbox stays full is beyond words, and ends with the process.
-    fn tell(&self, order: impl Fn() -> Order<Ask>) {
+    fn tell(&self, order: impl Fn() -> ControlCommand<Ask>) {
         for port in self.ports.iter() {
             let told = (0..ORDER_TRIES).any(|try_| {
                 if try_ > 0 {
@@ -181,14 +182,14 @@ impl ShardClient {
     pub async fn tell_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineConfig>) {
         for port in self.ports.iter() {
             let settings = Arc::clone(settings);
-            send_when_there_is_room(port.clone(), Order::Limits(Arc::clone(limits))).await;
-            send_when_there_is_room(port.clone(), Order::App(Ask::Settings { settings })).await;
+            send_when_there_is_room(port.clone(), ControlCommand::Config(Arc::clone(limits))).await;
+            send_when_there_is_room(port.clone(), ControlCommand::App(Ask::Settings { settings })).await;
         }
     }
 
     /// What listeners speak TLS with, to every shard.
     pub fn tell_tls(&self, tls: &Arc<rustls::ServerConfig>) {
-        (0..self.ports.len()).for_each(|index| self.owe_order(index, Order::Tls(Arc::clone(tls))));
+        (0..self.ports.len()).for_each(|index| self.owe_order(index, ControlCommand::Tls(Arc::clone(tls))));
     }
 
     fn owe_all(&self, ask: impl Fn() -> Ask) {
@@ -196,10 +197,10 @@ impl ShardClient {
     }
 
     fn owe(&self, index: usize, ask: Ask) {
-        self.owe_order(index, Order::App(ask));
+        self.owe_order(index, ControlCommand::App(ask));
     }
 
-    fn owe_order(&self, index: usize, order: Order<Ask>) {
+    fn owe_order(&self, index: usize, order: ControlCommand<Ask>) {
         if let Err(order) = self.ports[index].send(order) {
             tokio::spawn(send_when_there_is_room(self.ports[index].clone(), order));
         }
@@ -212,16 +213,16 @@ impl ShardClient {
     /// Asks a channel's home.
     fn at_home<T: Send + 'static>(&self, channel: &str, ask: impl FnOnce(Box<str>, Answer<T>) -> Ask) -> Awaited<T> {
         let home = &self.ports[self.homes.of(channel).index()];
-        Awaited::asked(home, |answer| Order::App(ask(channel.into(), answer)))
+        Awaited::asked(home, |answer| ControlCommand::App(ask(channel.into(), answer)))
     }
 
     /// Asks every shard. Where one does not take the question, the others may act on it all the same.
     fn everywhere<T: Send + 'static>(&self, mut ask: impl FnMut(Answer<T>) -> Ask) -> Vec<Awaited<T>> {
-        self.ports.iter().map(|port| Awaited::asked(port, |answer| Order::App(ask(answer)))).collect()
+        self.ports.iter().map(|port| Awaited::asked(port, |answer| ControlCommand::App(ask(answer)))).collect()
     }
 }
 
-async fn send_when_there_is_room(port: Port<Ask>, mut order: Order<Ask>) {
+async fn send_when_there_is_room(port: ControlPort<Ask>, mut order: ControlCommand<Ask>) {
     while let Err(again) = port.send(order) {
         order = again;
         tokio::time::sleep(OWED_INTERVAL).await;
@@ -236,7 +237,7 @@ struct Awaited<T> {
 }
 
 impl<T: Send + 'static> Awaited<T> {
-    fn asked(port: &Port<Ask>, order: impl FnOnce(Answer<T>) -> Order<Ask>) -> Self {
+    fn asked(port: &ControlPort<Ask>, order: impl FnOnce(Answer<T>) -> ControlCommand<Ask>) -> Self {
         let (sender, receiver) = oneshot::channel();
         let sent = port.send(order(Box::new(move |answer| drop(sender.send(answer)))));
         Self { answer: sent.is_ok().then_some(receiver), deadline: Instant::now() + ANSWER_TIMEOUT }
@@ -354,7 +355,7 @@ impl ShardApi for ShardClient {
     }
 
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send {
-        let asked: Vec<_> = self.ports.iter().map(|port| Awaited::asked(port, Order::Snapshot)).collect();
+        let asked: Vec<_> = self.ports.iter().map(|port| Awaited::asked(port, ControlCommand::Snapshot)).collect();
         async {
             let mut snapshots = Vec::with_capacity(asked.len());
             for awaited in asked {

@@ -27,7 +27,8 @@ use crate::admin;
 use crate::admin::process_stats::ProcessStats;
 use crate::admin::{Current, Settings, ShardApi};
 use crate::config::{Config, Handover, Shutdown};
-use crate::engine::net::listener::{Address, Sockets};
+use crate::engine::Upgrades;
+use crate::engine::net::listener::{Address, ListenSockets};
 use crate::engine::stats::Snapshot;
 use crate::engine::threads::Engine;
 use crate::handover::link::Link;
@@ -94,7 +95,7 @@ pub fn control(ears: Ears, charge: Charge<impl Future<Output = ()>>, engine: &En
     let admin = running.config.admin;
     runtime.block_on(async {
         let config = &running.config;
-        tokio::spawn(log_writer::write(engine.journals.clone()));
+        tokio::spawn(log_writer::write(engine.log_records.clone()));
         tokio::spawn(wall_clock::watch(shards.clone()));
         let life = Arc::clone(&succession.life);
         let settings = Settings {
@@ -114,7 +115,7 @@ pub fn control(ears: Ears, charge: Charge<impl Future<Output = ()>>, engine: &En
             served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, admin)));
         }
         running.desk.begin(&shards);
-        let (door, shards_too) = (Arc::clone(&engine.door), shards.clone());
+        let (door, shards_too) = (Arc::clone(&engine.admission), shards.clone());
         let reload = Reload { load, shards: shards_too, life, running: running.into(), control: told, door, memory };
         systemd::ready();
         let ended = tokio::select! {
@@ -123,7 +124,7 @@ pub fn control(ears: Ears, charge: Charge<impl Future<Output = ()>>, engine: &En
             ended = end_when_told(&reload, &shards, Signals { term, int }, heir, served) => ended,
         };
         shards.stop();
-        log_writer::write_waiting(&engine.journals);
+        log_writer::write_waiting(&engine.log_records);
         ended
     })
 }
@@ -148,7 +149,7 @@ async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: Curren
 /// Who was before this process, and what the next one gets.
 pub struct Succession {
     pub taken: Option<Taken>,
-    pub sockets: Sockets,
+    pub sockets: ListenSockets,
     pub life: Arc<ProcessStats>,
 }
 
@@ -262,7 +263,8 @@ async fn end_in_order(shutdown: &Shutdown, shards: &ShardClient, admits: bool) {
         "ending: no new clients, the {here} who are here are closed within {window:?}, the last at {limit:?}; a second \
          signal ends at once"
     );
-    shards.drain(window, admits);
+    let upgrades = if admits { Upgrades::Complete } else { Upgrades::Refuse };
+    shards.drain(window, upgrades);
     let (began, mut said) = (Instant::now(), Instant::now());
     while began.elapsed() < limit {
         let snapshots = shards.snapshots().await;

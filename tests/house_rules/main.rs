@@ -98,7 +98,8 @@ fn unsafe_is_in_sys_and_its_one_caller_and_every_use_is_argued() {
         let contracts = file.text.matches("/// # Safety").count();
         let declared = code.matches(concat!("uns", "afe fn ")).count();
         if contracts != declared {
-            faults.push(format!("{}: {declared} functions with a contract, {contracts} sections that say it", file.name));
+            faults
+                .push(format!("{}: {declared} functions with a contract, {contracts} sections that say it", file.name));
         }
     }
     none(&faults);

@@ -1,15 +1,15 @@
 //! What waits for a peer: a queue of items, in order, bounded in bytes.
 //!
-//! A connection owns a queue only while something waits for it (a reply until the flush pass, a backlog while the peer is
-//! slow). Queues come from a pool and go back to it, so that a busy shard allocates nothing here. A cast never copies: its
-//! items are references to the channel's turn buffer, shared by all who could not take all of it.
+//! A connection owns a queue only while something waits for it (a reply until the end of the turn, a backlog while the peer is
+//! slow). Queues come from a pool and go back to it, so that a busy shard allocates nothing here. A broadcast never copies: its
+//! items are references to the channel's turn buffer, shared by all peers that could not take all of it.
 //!
 //! Invariants: `bytes` is the sum of what is left of all items; `head` is below the first item's length; no item is empty;
 //! every item holds whole WebSocket frames, so a frame is cut only by `head` (and `Rest` is what such a cut left);
-//! `wards` says of every owner with a policy how much waits of it.
+//! `owners` says how much waits of each owner with a policy.
 //!
 //! - here: what is queued, and how it leaves.
-//! - `policy`: what is dropped where the peer does not read.
+//! - `policy`: what is dropped while the peer does not read.
 //! - `pool`: the queues of a shard, and the memory that they keep alive.
 
 #[cfg(test)]
@@ -23,9 +23,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::slow_policy::SlowConsumerPolicy;
-use policy::Ward;
-pub use policy::{Fate, Lost};
-pub use pool::Pool;
+use policy::OwnerBacklog;
+pub use policy::{Dropped, InFlight};
+pub use pool::{Pool, QueueKey};
 
 /// Gathered writes up to this many bytes go through one scratch buffer and one send, larger ones by writev.
 pub(crate) const GATHER_COPY_BYTES_MAX: usize = 4 * 1024;
@@ -35,8 +35,8 @@ enum Chunk {
     /// Written for this peer alone.
     Own(Vec<u8>),
     /// A channel's turn buffer, shared by the peers of this shard.
-    Turn(Rc<Vec<u8>>),
-    /// The rest of a frame of which the peer has the beginning: always first, and never dropped.
+    Shared(Rc<Vec<u8>>),
+    /// The rest of a frame that the peer has in part: always first, and never dropped.
     Rest(Vec<u8>),
 }
 
@@ -44,30 +44,30 @@ impl Chunk {
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Own(bytes) | Self::Rest(bytes) => bytes,
-            Self::Turn(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 
-    /// Bytes that nobody else keeps alive.
+    /// Bytes that only this item keeps alive.
     fn own_bytes(&self) -> usize {
         match self {
             Self::Own(bytes) | Self::Rest(bytes) => bytes.len(),
-            Self::Turn(_) => 0,
+            Self::Shared(_) => 0,
         }
     }
 }
 
-/// Whose frames these are, by the app's own name for the source, which is never used again for another; and what becomes of
-/// them where the peer does not read.
+/// The source of frames, and the policy for them while the peer does not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Owner {
+    /// The app's own name for the source, never used again for another one.
     pub id: u64,
     pub policy: SlowConsumerPolicy,
 }
 
 /// Frames for many peers of this shard: the same bytes to each member, by reference.
 pub struct Broadcast {
-    /// Slots of the receivers, each once. Frozen while the cast is under way.
+    /// Slots of the receivers, each once. It does not change while the broadcast is under way.
     pub members: Rc<Vec<u32>>,
     pub frames: Rc<Vec<u8>>,
     pub owner: Owner,
@@ -82,16 +82,12 @@ struct Item {
     /// Where in the chunk the waiting frames begin and end.
     from: usize,
     to: usize,
-    /// `NO_OWNER` for what no policy may drop.
-    owner: u64,
-    /// Where the newest publication begins in the chunk. Of no meaning before `from`.
+    /// None for what no policy may drop.
+    owner: Option<u64>,
+    /// Where the newest publication begins in the chunk. Without meaning if it is before `from`.
     latest: Option<usize>,
 }
 
-/// The owner of replies, and of whatever no policy may drop.
-const NO_OWNER: u64 = u64::MAX;
-/// The index that stands for "no queue".
-pub const NO_QUEUE: u32 = u32::MAX;
 /// A pooled reply buffer above this is given back to the allocator when its queue empties.
 const KEPT_BYTES_MAX: usize = 1024;
 
@@ -104,18 +100,25 @@ pub struct Queue {
     bytes: usize,
     /// Bytes of the chunks that are not shared.
     own: usize,
-    /// While a cast to this peer is under way: the items before it. What is queued later follows the cast.
-    cast_at: Option<usize>,
+    /// While a broadcast to this peer is under way: the items before it. What is queued later follows the broadcast.
+    broadcast_at: Option<usize>,
     /// Owners whose items a policy may drop.
-    wards: Vec<Ward>,
-    /// What becomes of casts under way whose subscription has ended.
-    fates: Vec<(u64, Fate)>,
-    /// What the pool was told last of the memory this queue keeps.
-    told: usize,
-    /// Whose it is.
+    owners: Vec<OwnerBacklog>,
+    /// What happens to broadcasts under way whose subscription has ended, by owner.
+    in_flight: Vec<(u64, InFlight)>,
+    /// The memory of this queue that the pool has counted.
+    counted: usize,
+    /// The connection that it belongs to.
     slot: u32,
     /// A spare buffer for replies, kept from the queue's last use.
     spare: Vec<u8>,
+}
+
+impl Owner {
+    /// None for the policy that drops nothing.
+    fn droppable_id(self) -> Option<u64> {
+        (self.policy != SlowConsumerPolicy::Close).then_some(self.id)
+    }
 }
 
 impl Queue {
@@ -129,23 +132,23 @@ impl Queue {
 
     /// Appends frames that `write` makes, to the last reply if there is one, so that replies share a chunk.
     pub fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.append(NO_OWNER, write);
+        self.append(None, write);
     }
 
     /// Appends a copy of an owner's frames. `latest`: where the newest publication begins in them.
     pub fn put(&mut self, owner: Owner, frames: &[u8], latest: Option<usize>) {
         let items = self.items.len();
-        let id = if owner.policy == SlowConsumerPolicy::Close { NO_OWNER } else { owner.id };
+        let id = owner.droppable_id();
         self.append(id, |out| out.extend_from_slice(frames));
         let new = self.items.len() - items;
         if let Some(item) = self.items.back_mut().filter(|_| !frames.is_empty()) {
             item.latest = latest.map(|at| item.to - frames.len() + at).or(item.latest);
-            self.enlist(owner, frames.len(), new);
+            self.add_to_owner(owner, frames.len(), new);
         }
     }
 
-    fn append(&mut self, owner: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        let joins = self.cast_at != Some(self.items.len())
+    fn append(&mut self, owner: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) {
+        let joins = self.broadcast_at != Some(self.items.len())
             && self.items.back().is_some_and(|item| {
                 item.owner == owner && matches!(&item.chunk, Chunk::Own(bytes) if bytes.len() == item.to)
             });
@@ -165,49 +168,49 @@ impl Queue {
         }
     }
 
-    /// Puts frames before all that waits. Only where nothing of it was written yet.
+    /// Puts frames before all that waits, of which nothing may be written yet.
     pub fn prepend(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        debug_assert_eq!(self.head, 0, "the peer has no beginning of a frame");
+        debug_assert_eq!(self.head, 0, "the peer has no part of a frame");
         let mut bytes = std::mem::take(&mut self.spare);
         write(&mut bytes);
         self.bytes += bytes.len();
         self.own += bytes.len();
         let to = bytes.len();
-        self.items.push_front(Item { chunk: Chunk::Own(bytes), from: 0, to, owner: NO_OWNER, latest: None });
-        self.cast_at = self.cast_at.map(|at| at + 1);
+        self.items.push_front(Item { chunk: Chunk::Own(bytes), from: 0, to, owner: None, latest: None });
+        self.broadcast_at = self.broadcast_at.map(|at| at + 1);
     }
 
-    /// Says that a cast is under way to this peer: it belongs behind what waits now, before what is queued from here on.
-    pub fn mark_cast(&mut self) {
-        self.cast_at.get_or_insert(self.items.len());
+    /// A broadcast is under way to this peer: it belongs behind what waits now, before what is queued from here on.
+    pub fn mark_broadcast(&mut self) {
+        self.broadcast_at.get_or_insert(self.items.len());
     }
 
-    /// Puts a cast where it belongs: at the mark, or at the end. `written` bytes of it have left already (which is possible
-    /// only where nothing waits before it). Returns the messages that were refused.
-    pub fn insert_broadcast(&mut self, cast: &Broadcast, written: usize) -> u64 {
-        let at = self.cast_at.unwrap_or(self.items.len());
-        debug_assert!(written == 0 || at == 0 && self.head == 0 && written < cast.frames.len());
-        let owner = match self.fate_of(cast.owner.id) {
-            Some(Fate::Refused) => return u64::from(cast.messages),
-            Some(Fate::Left) => Owner { policy: SlowConsumerPolicy::Close, ..cast.owner },
-            None => cast.owner,
+    /// Puts a broadcast where it belongs: at the mark, or at the end. `written` bytes of it have left already (which is
+    /// possible only if nothing waits before it). Returns the messages that were refused.
+    pub fn insert_broadcast(&mut self, broadcast: &Broadcast, written: usize) -> u64 {
+        let at = self.broadcast_at.unwrap_or(self.items.len());
+        debug_assert!(written == 0 || at == 0 && self.head == 0 && written < broadcast.frames.len());
+        let owner = match self.in_flight_of(broadcast.owner.id) {
+            Some(InFlight::Refused) => return u64::from(broadcast.messages),
+            Some(InFlight::Disowned) => Owner { policy: SlowConsumerPolicy::Close, ..broadcast.owner },
+            None => broadcast.owner,
         };
-        let id = if owner.policy == SlowConsumerPolicy::Close { NO_OWNER } else { owner.id };
-        let (chunk, to) = (Chunk::Turn(Rc::clone(&cast.frames)), cast.frames.len());
-        self.items.insert(at, Item { chunk, from: 0, to, owner: id, latest: cast.latest });
+        let id = owner.droppable_id();
+        let (chunk, to) = (Chunk::Shared(Rc::clone(&broadcast.frames)), broadcast.frames.len());
+        self.items.insert(at, Item { chunk, from: 0, to, owner: id, latest: broadcast.latest });
         self.bytes += to - written;
         if written > 0 {
             self.head = written;
         }
-        self.enlist(owner, to, 1);
-        self.cast_at = self.cast_at.map(|at| at + 1);
+        self.add_to_owner(owner, to, 1);
+        self.broadcast_at = self.broadcast_at.map(|at| at + 1);
         0
     }
 
-    /// The cast has passed: what is queued from here on goes to the end.
-    pub fn unmark_cast(&mut self) {
-        self.cast_at = None;
-        self.fates.clear();
+    /// The broadcast has passed: what is queued from here on goes to the end.
+    pub fn unmark_broadcast(&mut self) {
+        self.broadcast_at = None;
+        self.in_flight.clear();
     }
 
     /// What waits, in order.
@@ -216,9 +219,9 @@ impl Queue {
         self.items.iter().enumerate().map(move |(i, item)| &item.chunk.as_slice()[from(i, item)..item.to])
     }
 
-    /// The turn buffers that what waits keeps alive.
-    pub fn turns(&self) -> impl Iterator<Item = &Rc<Vec<u8>>> {
-        self.items.iter().filter_map(|item| if let Chunk::Turn(frames) = &item.chunk { Some(frames) } else { None })
+    /// The turn buffers that this queue keeps alive.
+    pub fn shared_buffers(&self) -> impl Iterator<Item = &Rc<Vec<u8>>> {
+        self.items.iter().filter_map(|item| if let Chunk::Shared(frames) = &item.chunk { Some(frames) } else { None })
     }
 
     /// `written` bytes of what waits have left.
@@ -238,13 +241,13 @@ impl Queue {
         debug_assert_eq!(written, 0);
     }
 
-    /// Takes an item out. `bytes` is the caller's affair.
+    /// Takes an item out. The caller adjusts `bytes`.
     fn take_out(&mut self, index: usize) {
         let Some(Item { chunk, from, to, owner, .. }) = self.items.remove(index) else { return };
-        self.cast_at = self.cast_at.map(|at| at - usize::from(index < at));
+        self.broadcast_at = self.broadcast_at.map(|at| at - usize::from(index < at));
         self.own -= chunk.own_bytes();
-        if owner != NO_OWNER {
-            self.strike(owner, to - from, 1);
+        if let Some(owner) = owner {
+            self.take_from_owner(owner, to - from, 1);
         }
         if let Chunk::Own(mut bytes) = chunk
             && bytes.capacity() <= KEPT_BYTES_MAX
@@ -260,11 +263,11 @@ impl Queue {
         }
         self.head = 0;
         self.bytes = 0;
-        self.unmark_cast();
+        self.unmark_broadcast();
     }
 }
 
-/// Bytes of the frame that the bytes begin with. Server frames carry no masking key.
+/// Bytes of the frame that the bytes begin with. Server frames have no masking key.
 fn frame_length(bytes: &[u8]) -> usize {
     let length = |n: usize| bytes[2..2 + n].iter().fold(0usize, |sum, &b| sum << 8 | usize::from(b));
     match bytes[1] & 0x7f {
