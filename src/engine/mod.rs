@@ -8,34 +8,68 @@
 //! - `admission`: which connections are admitted; `net`: listeners, sockets, TLS
 //! - `mailbox`: the mail between shards; `timer_wheel`, `token_bucket`, `stats`, `log_ring`, `config`
 
+//!
+//! As a library it needs few names: an [`App`], the [`Context`] that it acts on, and [`Server::builder`]. Modules that are
+//! hidden in the documentation serve the message server, its tests and its benches; they may change at any time.
+
+#[doc(hidden)]
 pub mod admission;
-pub mod app;
+pub(crate) mod app;
+pub(crate) mod builder;
+#[doc(hidden)]
 pub mod config;
-pub mod connection;
-pub mod context;
+pub(crate) mod connection;
+pub(crate) mod context;
+#[doc(hidden)]
 pub mod control_port;
 pub(crate) mod deflate;
-pub mod drain;
-pub mod event_loop;
+pub(crate) mod drain;
+pub(crate) mod event_loop;
 pub(crate) mod flush;
+#[doc(hidden)]
 pub mod log_ring;
+#[doc(hidden)]
 pub mod mailbox;
+#[doc(hidden)]
 pub mod net;
+#[doc(hidden)]
 pub mod outbound;
-pub mod shard;
+pub(crate) mod shard;
+#[doc(hidden)]
 pub mod stats;
+#[doc(hidden)]
 pub mod threads;
+#[doc(hidden)]
 pub mod timer_wheel;
+#[doc(hidden)]
 pub mod token_bucket;
-pub mod turn;
+pub(crate) mod turn;
 
-pub use admission::client_address::client_of;
-pub use admission::overload::Admission;
-pub use admission::peers::Peer;
 pub use app::{App, EngineClose, Flow, Message, Route};
-pub use config::EngineConfig;
+pub use builder::{Server, ServerBuilder};
+pub use config::{CompressionConfig, EngineConfig, Machine};
 pub use context::{Context, Mailbox};
-pub use drain::Upgrades;
-pub use shard::Shard;
+pub use mailbox::{Batch, Span};
+pub use net::listener::{Address, ListenError, ListenOptions};
+pub use outbound::{Broadcast, Owner};
+pub use stats::{Bound, Closed, Counters, Snapshot};
+pub use threads::EngineError;
 pub use timer_wheel::Millis;
+
+pub use crate::ids::{ConnId, ShardId};
+pub use crate::slow_policy::SlowConsumerPolicy;
+pub use crate::ws::{CloseCode, Opcode, Refusal, Request};
+
+// For the server, the tests and the benches.
+#[doc(hidden)]
+pub use admission::client_address::client_of;
+#[doc(hidden)]
+pub use admission::overload::Admission;
+#[doc(hidden)]
+pub use admission::peers::Peer;
+#[doc(hidden)]
+pub use drain::Upgrades;
+#[doc(hidden)]
+pub use shard::Shard;
+#[doc(hidden)]
 pub use turn::{Readiness, Wait};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tests::{broadcast_of, left};
 use super::*;
+use crate::slow_policy::SlowConsumerPolicy;
 
 const STEPS: usize = 400;
 const ROUNDS: u64 = 300;

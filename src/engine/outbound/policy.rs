@@ -3,33 +3,10 @@
 //! An owner whose policy is to close has no `OwnerBacklog`: its frames wait like replies, and past the bound of the connection
 //! the connection ends. Policies are applied while the socket takes nothing; a frame of which it has taken a part stays.
 
-use super::{Chunk, Item, Owner, Queue, frame_end_after, frame_length, frames_in};
+use super::frames::{frame_end_after, frame_length, frames_in};
+use super::owner::{Dropped, InFlight, Owner, OwnerBacklog};
+use super::queue::{Chunk, Item, Queue};
 use crate::slow_policy::SlowConsumerPolicy;
-
-/// What waits for this peer of an owner whose frames a policy may drop.
-pub(crate) struct OwnerBacklog {
-    owner: Owner,
-    bytes: usize,
-    items: usize,
-    /// Frames came since its policy was applied.
-    changed: bool,
-}
-
-/// Messages that a policy dropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Dropped {
-    pub owner: Owner,
-    pub messages: u64,
-}
-
-/// What happens to a broadcast under way to a peer whose subscription has ended meanwhile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InFlight {
-    /// The peer still gets it, and the policy of a later subscription does not apply to it.
-    Disowned,
-    /// It follows a gap: the peer does not get it.
-    Refused,
-}
 
 /// A drop makes room for a while, an eighth of the bound, so that a queue is not searched for every frame.
 fn with_room(bytes_max: usize) -> usize {

@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 
 use slab::Slab;
 
-use super::{Item, Queue};
+use super::queue::{Item, Queue};
 use crate::ids::Key;
 
 /// Pooled queues above this are given back to the allocator.

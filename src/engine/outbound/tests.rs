@@ -1,6 +1,11 @@
 //! The queue's own tests.
 
+use std::rc::Rc;
+
+use super::frames::{frame_length, frames_in};
+use super::queue::Item;
 use super::*;
+use crate::slow_policy::SlowConsumerPolicy;
 
 fn frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x82, payload.len() as u8];
