@@ -14,7 +14,7 @@ use super::reply::{
     SubscribeResult, one_line,
 };
 use crate::auth::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
-use crate::limits::CLOSE_REASON_BYTES_MAX;
+use crate::ws::CLOSE_REASON_BYTES_MAX;
 
 /// Codes that a close frame of ours may carry: the dialect's and the application's (RFC 6455, 7.4.2).
 const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
