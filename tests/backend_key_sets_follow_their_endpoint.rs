@@ -9,17 +9,17 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use common::{Server, backend, call, nobody, until};
 use corecast::backend::call::{Answer, Question};
-use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeyDesk, KeySettings, key_set};
+use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeySetFetcher, KeySettings, key_set};
 use corecast::backend::{ProxySettings, SetupError};
 use serde_json::{Value, json};
 
 type Told = Arc<Mutex<Vec<Value>>>;
 
 /// A desk for the endpoint, and what its shards were told so far.
-fn start(url: &str) -> (KeyDesk, Told) {
+fn start(url: &str) -> (KeySetFetcher, Told) {
     let settings = KeySettings {
         endpoint: url.into(),
-        ask_gap: Duration::from_millis(5),
+        fetch_interval_min: Duration::from_millis(5),
         timeout: common::PATIENCE,
         ..KeySettings::default()
     };
@@ -86,8 +86,8 @@ async fn a_rotated_key_is_told_to_the_shards_before_its_asker_hears() {
 #[tokio::test]
 async fn an_endpoint_that_is_not_there_is_a_failure_and_no_end() {
     let (desk, shards) = start(&nobody().await);
-    assert!(!desk.asked_again().await);
-    assert!(!desk.asked_again().await);
+    assert!(!desk.refetch().await);
+    assert!(!desk.refetch().await);
     assert_eq!(told(&shards), [] as [Value; 0]);
 }
 

@@ -4,10 +4,10 @@ mod fake;
 
 use std::time::Duration;
 
-use corecast::admin::{BATCH_COMMANDS_MAX, Settings};
-use corecast::api::grpc;
+use corecast::admin::BATCH_COMMANDS_MAX;
 use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use corecast::api::grpc::{Details, api};
+use corecast::api::settings::GrpcSettings;
 use corecast::auth::grant::Publish;
 use fake::{KEY, Question, Server, publication, who};
 use prost::Message;
@@ -152,7 +152,7 @@ fn calls_without_the_right_key_are_unauthenticated() {
         assert_eq!(call!(peer, publish, publish("a", b"1")).unwrap_err().code(), Code::Unauthenticated, "{wrong:?}");
     }
     assert!(server.fake.asked().is_empty());
-    let open = Server::start(Settings { grpc: grpc::Settings::default(), ..fake::settings() });
+    let open = Server::start(fake::settings_with(|api| api.grpc = GrpcSettings::default()));
     let mut peer = Peer { authorization: None, ..Peer::of(&open) };
     assert!(call!(peer, publish, publish("a", b"1")).is_ok(), "no key is set");
 }
@@ -160,10 +160,7 @@ fn calls_without_the_right_key_are_unauthenticated() {
 #[test]
 fn errors_are_statuses_where_that_is_asked_for_or_set() {
     let server = Server::with_key();
-    let always = Server::start(Settings {
-        grpc: grpc::Settings { key: Some(KEY.into()), transport_errors: true },
-        ..fake::settings()
-    });
+    let always = Server::start(fake::settings_with(|api| api.grpc.transport_errors = true));
     let asking = Peer { transport_errors: true, ..Peer::of(&server) };
     for mut peer in [asking, Peer::of(&always)] {
         for (channel, code, number) in [
