@@ -366,7 +366,8 @@ impl<D> Subscribers<D> {
 
     /// The answer that one subscription waited for. False where it is gone.
     pub fn go_live(&mut self, id: SubscriptionId, has_base: bool) -> bool {
-        let waits = self.subs.get(id.index()).is_some_and(|sub| sub.serial == id.generation && sub.state == State::Pending);
+        let waits =
+            self.subs.get(id.index()).is_some_and(|sub| sub.serial == id.generation && sub.state == State::Pending);
         if waits {
             debug_assert!(self.feeds[self.subs[id.index()].feed as usize].live, "the feed's answer came before");
             self.enter(id.slot, has_base);
