@@ -1,4 +1,4 @@
-"""What a run looks like on paper: RESULTS.md, the README's table, and the lines on the terminal. The plot is in plot.py."""
+"""The text forms of a run: RESULTS.md, the table in docs/benchmarks.md, and the lines on the terminal. The plot is in plot.py."""
 
 import os
 import re
@@ -33,7 +33,7 @@ LABELS = {
     "centrifugo": "Centrifugo",
     "sockudo": "sockudo",
 }
-# The README's rows: a scenario, and what is said of it.
+# The columns of the table in docs/benchmarks.md: a scenario, and its title.
 BRIEF = [
     ("echo-512-100x1", "echo 512 B, one in flight"),
     ("echo-16-100x16", "echo 16 B, 16 in flight"),
@@ -196,7 +196,7 @@ def results(kept):
 
 
 def brief(kept):
-    """The README's table: rivals down, loads across."""
+    """The table in docs/benchmarks.md: one row per rival, one column per load."""
     of = {case["case"]: case["runs"] for case in kept["results"]}
     chosen = [(name, title) for name, title in BRIEF if name in of]
     head = ["how many times the work of", *(title for _, title in chosen), "bytes of an idle connection"]
@@ -218,12 +218,12 @@ def brief(kept):
             cells.append(row)
     lines = markdown(head, cells) if cells else []
     without = ", ".join(kept["missing"])
-    idle = f"An idle connection of ours: {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. "
+    idle = f"An idle connection of Corecast takes {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. "
     lines += [
         "",
-        f"{idle if '-' not in ours else ''}By rate where the server's core was full, otherwise by its CPU for each message;",
-        f"{kept['date'][:10]}, {kept['facts'].split('; load')[0]}. Not to be had: {without}.",
-        f"All of it, with host and versions: `benches/peers/RESULTS.md`; again by `{command(kept)}`.",
+        f"{idle if '-' not in ours else ''}Ratios are by rate if the server's core was full, otherwise by its CPU per message.",
+        f"Measured {kept['date'][:10]} on {kept['facts'].split('; load')[0]}. Not available: {without}.",
+        f"All runs, with host and versions: `benches/peers/RESULTS.md`. Reproduce: `{command(kept)}`.",
     ]
     return "\n".join(lines)
 
@@ -236,14 +236,14 @@ def write(kept, out, publish):
     for path, text in zip(paths, (results(kept), plot.svg(kept, LABELS))):
         with open(path, "w") as file:
             file.write(text)
-    readme = os.path.join(ROOT, "README.md")
-    with open(readme) as file:
+    summary = os.path.join(ROOT, "docs", "benchmarks.md")
+    with open(summary) as file:
         text = file.read()
     if publish and BEGIN in text:
-        with open(readme, "w") as file:
+        with open(summary, "w") as file:
             table = f"{BEGIN}\n\n{brief(kept)}\n\n{END}"
             file.write(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: table, text, flags=re.DOTALL))
-        paths.append(readme)
+        paths.append(summary)
     else:
         print(f"\n{brief(kept)}")
     return paths
