@@ -8,9 +8,9 @@ use tonic_prost_build::Builder;
 fn main() -> Result<(), Box<dyn Error>> {
     let builder = tonic_prost_build::configure;
     // The server's side is for tests, and for a backend written in Rust.
-    compile("src/control/backend/proxy.proto", builder().btree_map("."))?;
+    compile("src/backend/proxy.proto", builder().btree_map("."))?;
     // Payloads stay where they were read; tags are sorted, as the shards want them.
-    compile("src/control/grpc/api.proto", builder().build_transport(false).bytes(".").btree_map("."))
+    compile("src/api/grpc/api.proto", builder().build_transport(false).bytes(".").btree_map("."))
 }
 
 fn compile(file: &str, builder: Builder) -> Result<(), Box<dyn Error>> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use corecast::bus::{Bounds, Endpoint, Span, Wake, mesh};
+use corecast::engine::mailbox::{Bounds, Endpoint, Span, Wake, mesh};
 use corecast::ids::ShardId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

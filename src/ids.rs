@@ -45,12 +45,12 @@ impl ConnId {
 
 /// A feed of one shard: one channel in one wire form. Homes name it in deliveries, so that the receiver looks nothing up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct FeedId {
+pub struct GroupId {
     pub slot: u32,
     pub generation: u32,
 }
 
-impl FeedId {
+impl GroupId {
     pub fn index(self) -> usize {
         self.slot as usize
     }
@@ -67,12 +67,12 @@ impl FeedId {
 
 /// A subscription of one shard: its slot, and which of the slot's owners it was. Homes name it in answers meant for it alone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct SubId {
+pub struct SubscriptionId {
     pub slot: u32,
     pub serial: u32,
 }
 
-impl SubId {
+impl SubscriptionId {
     pub fn index(self) -> usize {
         self.slot as usize
     }

@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use corecast::bus::Batch;
+use corecast::engine::mailbox::Batch;
+use corecast::engine::net::listener::Address;
+use corecast::engine::threads::{self, Plan};
+use corecast::engine::{App, Context, EngineClose, Flow, Message, Route};
 use corecast::ids::ConnId;
 use corecast::limits::EngineLimits;
-use corecast::shard::engine::{self, Plan};
-use corecast::shard::listen::Address;
-use corecast::shard::{App, Cx, Farewell, Flow, Message, Route};
 use corecast::ws::Request;
 
 /// Set in the child, which is this test run as a server.
@@ -24,23 +24,23 @@ impl App for Faulty {
     type Mail = Infallible;
     type Request = Infallible;
 
-    fn route(&mut self, _: &mut Cx<Infallible>, _: &Request<'_>) -> Route {
+    fn route(&mut self, _: &mut Context<Infallible>, _: &Request<'_>) -> Route {
         panic!("an invariant did not hold")
     }
 
-    fn open(&mut self, _: &mut Cx<Infallible>, _: ConnId, _: u8) {}
+    fn open(&mut self, _: &mut Context<Infallible>, _: ConnId, _: u8) {}
 
-    fn message(&mut self, _: &mut Cx<Infallible>, _: ConnId, _: Message<'_>) -> Flow {
+    fn message(&mut self, _: &mut Context<Infallible>, _: ConnId, _: Message<'_>) -> Flow {
         Flow::Done
     }
 
-    fn mail(&mut self, _: &mut Cx<Infallible>, _: &mut Batch<Infallible>, _: &mut u32) {}
+    fn mail(&mut self, _: &mut Context<Infallible>, _: &mut Batch<Infallible>, _: &mut u32) {}
 
-    fn request(&mut self, _: &mut Cx<Infallible>, request: Infallible) {
+    fn request(&mut self, _: &mut Context<Infallible>, request: Infallible) {
         match request {}
     }
 
-    fn farewell(&self, _: ConnId, _: Farewell) -> (u16, &'static str) {
+    fn close_reason(&self, _: ConnId, _: EngineClose) -> (u16, &'static str) {
         (1001, "")
     }
 }
@@ -54,7 +54,7 @@ fn serve_for_ever() {
         limits: EngineLimits { connections_max: 16, ..EngineLimits::default() },
         join: false,
     };
-    let engine = engine::start(&plan, |_| Faulty).expect("a port is free");
+    let engine = threads::start(&plan, |_| Faulty).expect("a port is free");
     println!("\nbound {}", engine.bound[0]);
     engine.join();
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
 use common::{Server, backend, call, connecting, counts, failures, publishing, rpc, subscribing};
-use corecast::backend::{Answer, Question};
-use corecast::control::backend::{self, Backend, ProxySettings, SetupError, StatusAnswer};
-use corecast::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
+use corecast::backend;
+use corecast::backend::call::{Answer, Question};
+use corecast::backend::{Backend, ProxySettings, SetupError, StatusAnswer};
 use corecast::ids::ShardId;
 use serde_json::json;
 use tokio::sync::mpsc;

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{call, connecting, counts, failures, publishing, rpc, subscribing};
-use corecast::backend::{Answer, Question};
-use corecast::control::backend::proto::centrifugo_proxy_server::{CentrifugoProxy, CentrifugoProxyServer};
-use corecast::control::backend::proto::{self, *};
-use corecast::control::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
-use corecast::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
+use corecast::backend::call::{Answer, Question};
+use corecast::backend::proto;
+use corecast::backend::proto::centrifugo_proxy_server::{CentrifugoProxy, CentrifugoProxyServer};
+use corecast::backend::proto::*;
+use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};

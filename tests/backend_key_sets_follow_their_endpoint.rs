@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use common::{Server, backend, call, nobody, until};
-use corecast::backend::{Answer, Question};
-use corecast::control::backend::{ProxySettings, SetupError};
-use corecast::control::keys::{KEY_SET_BYTES_MAX, KeyDesk, KeySettings, key_set};
+use corecast::backend::call::{Answer, Question};
+use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeyDesk, KeySettings, key_set};
+use corecast::backend::{ProxySettings, SetupError};
 use serde_json::{Value, json};
 
 type Told = Arc<Mutex<Vec<Value>>>;

@@ -13,9 +13,9 @@ use axum::http::StatusCode;
 use common::{
     PATIENCE, Server, backend, bare, call, connecting, counts, failures, nobody, publishing, rpc, subscribing, until,
 };
-use corecast::backend::{Answer, Question};
-use corecast::control::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
-use corecast::grant::{Publish, SubscribeGrant};
+use corecast::auth::grant::{Publish, SubscribeGrant};
+use corecast::backend::call::{Answer, Question};
+use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;

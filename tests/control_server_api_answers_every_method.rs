@@ -3,8 +3,8 @@
 
 mod fake;
 
-use corecast::grant::{Overrides, Publish, Renewal, SubscribeGrant};
-use corecast::node::ask::{HistoryQuery, Place};
+use corecast::auth::grant::{Overrides, Publish, Renewal, SubscribeGrant};
+use corecast::messaging::control_request::{HistoryQuery, Place};
 use fake::{KEY, Question, Server, error, publication, who};
 use serde_json::{Value, json};
 
@@ -190,7 +190,7 @@ fn channels_and_info_sum_over_the_shards() {
     let server = Server::with_key();
     let answer = r#"{"result":{"channels":{"a":{},"b":{"num_clients":2}}}}"#;
     assert_eq!(says(&server, "channels", &json!({"pattern": "x*"}), answer), [Question::Channels("x*".into())]);
-    let version = corecast::control::VERSION;
+    let version = corecast::admin::VERSION;
     let answer = format!(
         r#"{{"result":{{"nodes":[{{"uid":"the-uid","name":"the-name","version":"{version}","num_clients":10,"num_users":4,"num_channels":6,"num_subs":12}}]}}}}"#
     );
@@ -242,7 +242,7 @@ fn the_publications_of_a_batch_keep_their_order() {
 #[test]
 fn a_batch_that_cannot_be_read_or_is_too_long_does_nothing() {
     let server = Server::with_key();
-    let many = format!("{{\"commands\":[{}{{}}]}}", "{},".repeat(corecast::control::BATCH_COMMANDS_MAX));
+    let many = format!("{{\"commands\":[{}{{}}]}}", "{},".repeat(corecast::admin::BATCH_COMMANDS_MAX));
     let wrong = "{\"commands\":[{\"publish\":{\"channel\":\"a\",\"data\":1}},{\"publish\":{\"channel\":1}}]}";
     for body in [many.as_str(), wrong, "{\"commands\":{}}", "{\"commands\":[1]}"] {
         let answer = server.call_text("batch", body);
@@ -282,7 +282,7 @@ fn the_old_style_has_its_method_in_the_body() {
 
 #[test]
 fn the_setting_makes_every_error_a_status() {
-    let server = Server::start(corecast::control::Settings { transport_errors: true, ..fake::settings() });
+    let server = Server::start(corecast::admin::Settings { transport_errors: true, ..fake::settings() });
     for (channel, status) in [("busy", 429), ("silent", 500), ("ns:unknown", 404), ("off", 400), ("lost", 416)] {
         let answer = server.call("history", &json!({"channel": channel}));
         assert_eq!(answer.status, status, "{channel}");

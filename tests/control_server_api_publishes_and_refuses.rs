@@ -2,7 +2,7 @@
 
 mod fake;
 
-use corecast::control::{self, Settings};
+use corecast::admin::{self, Settings};
 use fake::{KEY, Server};
 use serde_json::json;
 
@@ -123,7 +123,7 @@ fn what_is_no_call_has_a_status_of_its_own_and_a_json_error() {
         ("POST /api/publish", "{\"channel\":1,\"data\":1}".to_owned(), 400),
         ("POST /api/publish", "{\"channel\":\"a\",\"data\":1} x".to_owned(), 400),
         ("POST /api/publish", "{\"channel\":\"a\",\"data\":{]}".to_owned(), 400),
-        ("POST /api/publish", format!("\"{}\"", "x".repeat(control::API_BODY_BYTES_MAX)), 413),
+        ("POST /api/publish", format!("\"{}\"", "x".repeat(admin::API_BODY_BYTES_MAX)), 413),
     ] {
         let answer = server.request(line, &key, &body);
         assert_eq!(answer.status, status, "{line}");

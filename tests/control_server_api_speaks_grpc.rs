@@ -4,10 +4,11 @@ mod fake;
 
 use std::time::Duration;
 
-use corecast::control::grpc::api::centrifugo_api_client::CentrifugoApiClient;
-use corecast::control::grpc::{self, Details, api};
-use corecast::control::{BATCH_COMMANDS_MAX, Settings};
-use corecast::grant::Publish;
+use corecast::admin::{BATCH_COMMANDS_MAX, Settings};
+use corecast::api::grpc;
+use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
+use corecast::api::grpc::{Details, api};
+use corecast::auth::grant::Publish;
 use fake::{KEY, Question, Server, publication, who};
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
@@ -203,7 +204,7 @@ fn what_chooses_connections_otherwise_is_refused_by_name() {
 fn a_message_past_the_bound_is_refused() {
     let server = Server::with_key();
     let mut peer = Peer::of(&server);
-    let data = vec![b'1'; corecast::control::API_BODY_BYTES_MAX];
+    let data = vec![b'1'; corecast::admin::API_BODY_BYTES_MAX];
     let request = api::PublishRequest { data: data.into(), ..publish("a", b"") };
     assert_eq!(call!(peer, publish, request).unwrap_err().code(), Code::OutOfRange);
     assert!(call!(peer, publish, publish("a", b"1")).is_ok(), "the connection goes on");

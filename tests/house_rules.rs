@@ -13,52 +13,36 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Names and numbers: they see nothing but each other.
     ("limits", &[]),
     ("ids", &["limits"]),
-    ("rate", &[]),
-    ("counters", &["limits", "ids"]),
-    // All that the compiler cannot check, small and by itself.
-    ("raw", &[]),
-    // Pure layers: no sockets, clocks, logs or threads, and blind to one another.
-    ("ws", &["limits", "ids", "raw"]),
+    // Everything that the compiler cannot check.
+    ("sys", &[]),
+    // Pure layers: no sockets, clocks, logs or threads, and independent of one another.
+    ("ws", &["limits", "ids", "sys"]),
     ("protocol", &["limits", "ids"]),
-    ("hub", &["limits", "ids"]),
-    ("outbound", &["limits", "ids"]),
-    // What was granted, by whomever; and the calls to a backend that may grant it.
-    ("grant", &[]),
-    ("backend", &["ids", "grant"]),
-    ("delta", &["limits"]),
-    ("auth", &["limits", "ids", "grant"]),
+    ("pubsub", &["limits", "ids"]),
+    ("auth", &["limits", "ids"]),
     ("config", &["limits", "ids", "auth"]),
     // Looks at the host for the command line alone, before a server is started or beside it.
     ("doctor", &["limits", "config"]),
-    // The engine: knows bytes, frames and mail; no dialect, no channels.
-    ("bus", &["limits", "ids"]),
-    ("shard", &["limits", "ids", "rate", "counters", "raw", "ws", "outbound", "bus"]),
-    // The two users of the engine.
-    ("echo", &["limits", "ids", "counters", "ws", "outbound", "bus", "shard"]),
-    (
-        "node",
-        &[
-            "limits", "ids", "rate", "counters", "ws", "protocol", "hub", "outbound", "grant", "backend", "delta",
-            "auth", "config", "bus", "shard",
-        ],
-    ),
-    // What the server's shards carry: the node, and echo beside it.
+    // The engine: knows bytes, frames and mail; no protocol, no channels.
+    ("engine", &["limits", "ids", "sys", "ws"]),
+    ("echo", &["limits", "ids", "ws", "engine"]),
+    // Calls to the application's backend.
+    ("backend", &["limits", "ids", "auth", "config", "protocol"]),
+    // The one joint of engine, protocol and pubsub.
+    ("messaging", &["limits", "ids", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine"]),
     (
         "site",
-        &[
-            "limits", "ids", "counters", "ws", "protocol", "hub", "outbound", "grant", "backend", "delta", "auth",
-            "config", "bus", "shard", "echo", "node",
-        ],
+        &["limits", "ids", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine", "echo", "messaging"],
     ),
     // Around it.
-    ("control", &["*"]),
+    ("api", &["*"]),
+    ("admin", &["*"]),
+    ("handover", &["*"]),
     ("server", &["*"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
     ("main", &["*"]),
 ];
-/// Files that count as a layer of their own although they stand in another's folder.
-const LAYER_OF_FILE: &[(&str, &str)] = &[("src/shard/counters.rs", "counters")];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 80;
@@ -92,10 +76,10 @@ fn arrows_between_layers_point_one_way() {
 fn unsafe_stands_in_one_module_and_every_use_is_argued() {
     let (mut faults, opening) = (Vec::new(), concat!("uns", "afe {"));
     for file in rust_files() {
-        let inside = file.name.starts_with("src/raw/");
+        let inside = file.name.starts_with("src/sys/");
         let allows = file.text.contains(concat!("allow(uns", "afe_code)"));
-        if allows && file.name != "src/raw/mod.rs" {
-            faults.push(format!("{}: only src/raw may", file.name));
+        if allows && file.name != "src/sys/mod.rs" {
+            faults.push(format!("{}: only src/sys may", file.name));
         }
         let argued = file.text.matches("// SAFETY: ").count();
         let used = blanked(&file.text).matches(opening).count();
@@ -270,9 +254,6 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
 }
 
 fn layer_of(name: &str) -> &str {
-    if let Some((_, layer)) = LAYER_OF_FILE.iter().find(|(file, _)| *file == name) {
-        return layer;
-    }
     let first = name.trim_start_matches("src/").split('/').next().unwrap_or("");
     first.trim_end_matches(".rs")
 }

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use common::tls::Authority;
 use common::{Client, Raw, Server, raw, until};
-use corecast::auth::{Hash, sign::SigningKey};
+use corecast::auth::Hash;
+use corecast::auth::sign::SigningKey;
 use rustix::process::Signal;
 use serde_json::json;
 

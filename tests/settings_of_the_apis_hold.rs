@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 
 use common::{Client, KEY, PATIENCE, Server, command, wait_for_exit};
-use corecast::control::grpc::api;
-use corecast::control::grpc::api::centrifugo_api_client::CentrifugoApiClient;
+use corecast::api::grpc::api;
+use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use serde_json::{Value, json};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};

@@ -5,7 +5,7 @@ mod common;
 
 use common::raw::upgrade_with;
 use common::{Client, Raw, Server, TEXT, frame};
-use corecast::delta;
+use corecast::protocol::fossil;
 use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
@@ -232,7 +232,7 @@ fn differences_begin_anew_behind_a_drop() {
         let publication = push(&mut slow)["pub"].take();
         let text = publication["data"].as_str().expect("a text");
         base = match publication["delta"].as_bool() {
-            Some(true) => delta::apply(&base, text.as_bytes(), 1 << 20).expect("made against what came before"),
+            Some(true) => fossil::apply(&base, text.as_bytes(), 1 << 20).expect("made against what came before"),
             _ => text.as_bytes().to_vec(),
         };
         differences += u64::from(publication["delta"] == json!(true));

@@ -11,13 +11,13 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corecast::bus::{self, Wake};
 use corecast::echo::Echo;
+use corecast::engine::log_ring::LogRing;
+use corecast::engine::mailbox::{self, Wake};
+use corecast::engine::net::source::Source;
+use corecast::engine::{Readiness, Shard, Wait};
 use corecast::ids::ConnId;
 use corecast::limits::EngineLimits;
-use corecast::shard::journal::Journal;
-use corecast::shard::source::Source;
-use corecast::shard::{Readiness, Shard, Wait};
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
 use rustix::io::Errno;
@@ -126,15 +126,17 @@ fn turns(shard: &mut Shard<Echo, Narrow>, conn: ConnId, readiness: Readiness) {
 
 /// What the client got, and whether the server let go of everything.
 fn talk(read_max: usize, write_max: usize, keeps: bool) -> Vec<u8> {
-    let mail =
-        bus::mesh::<Infallible, _>(vec![Box::new(Silent) as Box<dyn Wake>], bus::Bounds { mailbox_batches_max: 4 });
+    let mail = mailbox::mesh::<Infallible, _>(
+        vec![Box::new(Silent) as Box<dyn Wake>],
+        mailbox::Bounds { mailbox_batches_max: 4 },
+    );
     let limits = EngineLimits {
         connections_max: 4,
         message_bytes_max: 70_000,
         outbound_bytes_max: 1 << 20,
         ..EngineLimits::default()
     };
-    let (journal, _) = Journal::new(mail[0].me());
+    let (journal, _) = LogRing::new(mail[0].me());
     let mail = mail.into_iter().next().expect("one endpoint");
     let mut shard = Shard::new(Echo::default(), mail, Arc::new(limits), journal, 0);
     let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, keeps, ..Wire::default() }));

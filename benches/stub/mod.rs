@@ -13,12 +13,12 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corecast::bus::{Bounds, Wake, mesh};
+use corecast::engine::log_ring::LogRing;
+use corecast::engine::mailbox::{Bounds, Wake, mesh};
+use corecast::engine::net::source::Source;
+use corecast::engine::{App, Readiness, Shard, Wait};
 use corecast::ids::{ConnId, ShardId};
 use corecast::limits::EngineLimits;
-use corecast::shard::journal::Journal;
-use corecast::shard::source::Source;
-use corecast::shard::{App, Readiness, Shard, Wait};
 use rustix::io::Errno;
 
 /// Takes all at once, and has the same bytes to say whenever it is readable.
@@ -74,7 +74,7 @@ impl<A: App> Bench<A> {
         let wakers = vec![Box::new(Nobody) as Box<dyn Wake>];
         let mail = mesh(wakers, Bounds { mailbox_batches_max: 256 }).pop().expect("one waker, one end");
         let limits = Arc::new(EngineLimits { connections_max: connections_max as u32, ..EngineLimits::default() });
-        let (journal, _) = Journal::new(ShardId(0));
+        let (journal, _) = LogRing::new(ShardId(0));
         Self { shard: Shard::new(app, mail, limits, journal, 0), conns: Vec::new() }
     }
 

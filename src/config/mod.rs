@@ -12,24 +12,24 @@
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 
-mod change;
-mod channel;
-mod check;
-mod client;
-mod ending;
-mod fault;
-mod foreign;
-mod places;
-mod print;
-mod proxy;
-mod resolve;
-mod settings;
-mod sources;
-mod tls;
-mod tree;
-mod typed;
-mod value;
-mod words;
+pub(crate) mod change;
+pub(crate) mod channel;
+pub(crate) mod check;
+pub(crate) mod client;
+pub(crate) mod ending;
+pub(crate) mod fault;
+pub(crate) mod foreign;
+pub(crate) mod places;
+pub(crate) mod print;
+pub(crate) mod proxy;
+pub(crate) mod resolve;
+pub(crate) mod settings;
+pub(crate) mod sources;
+pub(crate) mod tls;
+pub(crate) mod tree;
+pub(crate) mod typed;
+pub(crate) mod value;
+pub(crate) mod words;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

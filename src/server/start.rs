@@ -7,14 +7,14 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::ending::first_tcp;
-use super::handover::{HandoverError, Taken};
-use super::tls::{Tls, TlsError};
+use super::shutdown::first_tcp;
+use super::tls_files::{Tls, TlsError};
+use crate::backend::SetupError;
 use crate::config::{Config, Listen};
-use crate::control::backend::SetupError;
-use crate::shard::engine::EngineError;
-use crate::shard::listen::Address;
-use crate::shard::pin;
+use crate::engine::net::affinity;
+use crate::engine::net::listener::Address;
+use crate::engine::threads::EngineError;
+use crate::handover::{HandoverError, Taken};
 
 /// Descriptors below which a server is of no use: listeners, polls, logs, and a few clients.
 const FILES_MIN: u64 = 256;
@@ -62,7 +62,7 @@ impl fmt::Display for StartError {
             Self::ControlCores(error) => write!(
                 f,
                 "cannot place the control thread: {error}\n  Name cores in --control-cores that this process may use: {:?}.",
-                pin::usable_cores()
+                affinity::usable_cores()
             ),
             Self::TooFewFiles { limit } => write!(
                 f,
@@ -94,7 +94,7 @@ pub fn grow_file_table(limit: u64) {
 
 /// One core per shard; `None` where more shards than cores were asked for, which are not pinned.
 pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
-    let usable = pin::usable_cores();
+    let usable = affinity::usable_cores();
     let chosen = config.cores.clone().unwrap_or_else(|| usable.clone());
     if let Some(core) = chosen.iter().find(|core| !usable.contains(core)) {
         return Err(StartError::Cores(format!(

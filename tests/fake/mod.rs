@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use corecast::control::{self, AskError, Asked, Fleet, Settings, Stats};
-use corecast::counters::Snapshot;
-use corecast::grant::{Publish, Renewal, SubscribeGrant};
-use corecast::node::ask::{History, HistoryQuery, Kept, Member, Place, Who};
+use corecast::admin::{self, AskError, Asked, Settings, ShardApi, Stats};
+use corecast::auth::grant::{Publish, Renewal, SubscribeGrant};
+use corecast::engine::stats::Snapshot;
+use corecast::messaging::control_request::{History, HistoryQuery, Kept, Member, Place, Who};
 use corecast::protocol::ErrorCode;
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ fn member(client: &str, user: &str, conn_info: &'static str, chan_info: &'static
     Member { client: client.into(), user: user.into(), conn_info, chan_info }
 }
 
-impl Fleet for Fake {
+impl ShardApi for Fake {
     async fn publish(&self, channel: &str, publish: Publish) -> Asked<Option<Place>> {
         judge(channel)?;
         self.note(Question::Publish(channel.into(), publish));
@@ -192,8 +192,8 @@ impl Server {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let settings = tokio::sync::watch::channel(Arc::new(settings)).1;
-            runtime.spawn(control::grpc::serve(grpc_listener, also, settings.clone()));
-            runtime.block_on(control::serve(listener, fleet, settings)).unwrap();
+            runtime.spawn(corecast::api::grpc::serve(grpc_listener, also, settings.clone()));
+            runtime.block_on(admin::serve(listener, fleet, settings)).unwrap();
         });
         Self { address, grpc, fake }
     }
@@ -237,7 +237,7 @@ impl Server {
 pub fn settings() -> Settings {
     Settings {
         api_key: Some(KEY.into()),
-        grpc: control::grpc::Settings { key: Some(KEY.into()), ..Default::default() },
+        grpc: corecast::api::grpc::Settings { key: Some(KEY.into()), ..Default::default() },
         uid: "the-uid".into(),
         name: "the-name".into(),
         client: Some("127.0.0.1:8000".parse().unwrap()),

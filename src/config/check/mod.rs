@@ -1,8 +1,8 @@
 //! Settings held against their ranges and against each other, once every value was read.
 
-mod backends;
-mod channels;
-mod remarks;
+pub(crate) mod backends;
+pub(crate) mod channels;
+pub(crate) mod remarks;
 
 use std::net::SocketAddr;
 use std::time::Duration;

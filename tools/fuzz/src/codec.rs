@@ -1,6 +1,7 @@
 //! RFC 6455 and 7692: the request head, extensions, frames whole and split, and against another reader of them.
 
-use corecast::shard::{client_of as named_by, proxied as proxy};
+use corecast::engine::admission::proxy_protocol as proxy;
+use corecast::engine::client_of as named_by;
 use corecast::ws::deflate::{Broken, Deflater, Inflater};
 use corecast::ws::extension::{Allowed, agree};
 use corecast::ws::parse_request;

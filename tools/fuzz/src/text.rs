@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use corecast::auth::{KeySet, TokenSettings, Verifier};
 use corecast::config;
-use corecast::delta as fossil;
 use corecast::protocol::Encoding;
+use corecast::protocol::fossil;
 
 /// Commands end one behind the other within the frame, and the rest of a frame reads as it did in the whole.
 fn commands(encoding: Encoding, frame: &[u8]) {

@@ -1,0 +1,163 @@
+//! The server API over gRPC, for stubs made for other servers of the dialect: the same calls as over HTTP, translated.
+//!
+//! The key comes as `authorization: apikey <key>`. Errors of a call are part of the answer, or statuses of gRPC where the
+//! setting or `x-centrifugo-error-mode: transport` says so.
+
+pub(crate) mod translate;
+
+/// What `api.proto` says, in Rust: messages, the service's trait, and a client.
+pub mod api {
+    tonic::include_proto!("centrifugal.centrifugo.api");
+}
+
+use std::sync::Arc;
+
+use api::centrifugo_api_server::{CentrifugoApi, CentrifugoApiServer};
+use prost::Message;
+use subtle::ConstantTimeEq;
+use tonic::metadata::MetadataMap;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::{Server, TcpIncoming};
+use tonic::{Code, Request, Response, Status};
+
+use super::call::Call;
+use super::dispatch::Calls;
+use super::methods::BATCH_COMMANDS_MAX;
+use super::shard_api::{AskError, Asked, ShardApi};
+use crate::admin::API_BODY_BYTES_MAX;
+use crate::protocol::ErrorCode;
+
+/// What the operator decided about this front-end.
+#[derive(Clone, Default, Debug)]
+pub struct Settings {
+    /// None: calls need no key.
+    pub key: Option<String>,
+    /// Errors of calls are statuses of gRPC, whether or not that is asked for.
+    pub transport_errors: bool,
+}
+
+/// Serves the calls at an address of their own until the future is dropped. Errors: the listener could not be taken over.
+pub async fn serve<F: ShardApi>(
+    listener: std::net::TcpListener,
+    fleet: F,
+    settings: crate::admin::Current,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    listener.set_nonblocking(true)?;
+    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let calls = Arc::new(Calls::new(fleet, &settings.borrow()));
+    let translator = Translator { calls, settings: settings.clone() };
+    let service = CentrifugoApiServer::new(translator).max_decoding_message_size(API_BODY_BYTES_MAX);
+    let guarded = InterceptedService::new(service, move |request: Request<()>| match &settings.borrow().grpc.key {
+        Some(key) if !brings_key(key, request.metadata()) => Err(Status::unauthenticated("unauthenticated")),
+        _ => Ok(request),
+    });
+    Ok(Server::builder().add_service(guarded).serve_with_incoming(incoming).await?)
+}
+
+/// In constant time, so that the answer's delay does not tell how much of a guess was right.
+fn brings_key(key: &str, metadata: &MetadataMap) -> bool {
+    let typed = metadata.get("authorization").and_then(|value| value.to_str().ok());
+    typed.and_then(|value| value.split_once(' ')).is_some_and(|(scheme, typed)| {
+        scheme.eq_ignore_ascii_case("apikey") && key.as_bytes().ct_eq(typed.trim().as_bytes()).into()
+    })
+}
+
+struct Translator<F> {
+    calls: Arc<Calls<F>>,
+    settings: crate::admin::Current,
+}
+
+impl<F: ShardApi> Translator<F> {
+    async fn perform<Q>(&self, request: Request<Q>) -> Result<api::Reply, Status>
+    where
+        for<'q> Call<'q>: From<&'q Q>,
+    {
+        let bare = self.settings.borrow().grpc.transport_errors
+            || request.metadata().get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
+        let request = request.into_inner();
+        match self.calls.call(&Call::from(&request)).await {
+            Err(error) if bare => Err(status(&error)),
+            outcome => Ok(api::Reply::from(outcome)),
+        }
+    }
+}
+
+/// The calls that have a method each, whose reply's field is named as the method is.
+macro_rules! service {
+    ($($method:ident: $request:ident -> $response:ident),* $(,)?) => {
+        #[tonic::async_trait]
+        impl<F: ShardApi> CentrifugoApi for Translator<F> {
+            $(
+                async fn $method(&self, request: Request<api::$request>) -> Result<Response<api::$response>, Status> {
+                    let reply = self.perform(request).await?;
+                    Ok(Response::new(api::$response { error: reply.error, result: reply.$method }))
+                }
+            )*
+
+            async fn batch(&self, request: Request<api::BatchRequest>) -> Result<Response<api::BatchResponse>, Status> {
+                let api::BatchRequest { commands, parallel } = request.into_inner();
+                if commands.len() > BATCH_COMMANDS_MAX {
+                    return Err(Status::invalid_argument(format!("more than {BATCH_COMMANDS_MAX} commands in one batch")));
+                }
+                let calls: Vec<Asked<Call<'_>>> = commands.iter().map(translate::command).collect();
+                let outcomes = self.calls.batch(&calls, parallel).await;
+                Ok(Response::new(api::BatchResponse { replies: outcomes.into_iter().map(api::Reply::from).collect() }))
+            }
+        }
+    };
+}
+
+service! {
+    publish: PublishRequest -> PublishResponse,
+    broadcast: BroadcastRequest -> BroadcastResponse,
+    subscribe: SubscribeRequest -> SubscribeResponse,
+    unsubscribe: UnsubscribeRequest -> UnsubscribeResponse,
+    disconnect: DisconnectRequest -> DisconnectResponse,
+    presence: PresenceRequest -> PresenceResponse,
+    presence_stats: PresenceStatsRequest -> PresenceStatsResponse,
+    history: HistoryRequest -> HistoryResponse,
+    history_remove: HistoryRemoveRequest -> HistoryRemoveResponse,
+    info: InfoRequest -> InfoResponse,
+    rpc: RpcRequest -> RpcResponse,
+    refresh: RefreshRequest -> RefreshResponse,
+    channels: ChannelsRequest -> ChannelsResponse,
+}
+
+/// A call's error as a status, which has the error itself among its details.
+fn status(error: &AskError) -> Status {
+    let code = match error.code() {
+        ErrorCode::UnknownChannel | ErrorCode::MethodNotFound => Code::NotFound,
+        ErrorCode::BadRequest | ErrorCode::NotAvailable => Code::InvalidArgument,
+        ErrorCode::TooManyRequests => Code::ResourceExhausted,
+        ErrorCode::UnrecoverablePosition => Code::OutOfRange,
+        ErrorCode::ConcurrentPagination => Code::AlreadyExists,
+        _ => Code::Internal,
+    };
+    let message = error.message().into_owned();
+    let detail = Detail {
+        type_url: "type.googleapis.com/centrifugal.centrifugo.api.Error".into(),
+        value: api::Error::from(error).encode_to_vec(),
+    };
+    let details = Details { code: code as i32, message: message.clone(), details: vec![detail] };
+    Status::with_details(code, message, details.encode_to_vec().into())
+}
+
+/// `google.rpc.Status`, which is what gRPC's details are.
+#[derive(Clone, PartialEq, Message)]
+pub struct Details {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+    #[prost(message, repeated, tag = "3")]
+    pub details: Vec<Detail>,
+}
+
+/// `google.protobuf.Any`: some message, and which.
+#[derive(Clone, PartialEq, Message)]
+pub struct Detail {
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}

@@ -1,0 +1,10 @@
+//! The server API: calls from the application's backend over HTTP and gRPC.
+
+pub(crate) mod call;
+pub(crate) mod dispatch;
+pub mod grpc;
+pub(crate) mod http;
+pub(crate) mod in_flight;
+pub(crate) mod methods;
+pub(crate) mod response;
+pub(crate) mod shard_api;
