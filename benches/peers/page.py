@@ -12,7 +12,7 @@ from lineup import AGAIN, OURS
 HERE = os.path.join(ROOT, "benches", "peers")
 # What may be chosen, and how it is described; a command that is printed names what was chosen otherwise.
 DEFAULTS = {
-    "rounds": (3, "rounds of everyone"),
+    "rounds": (3, "rounds of every server"),
     "pairs": (5, "rounds of ours and the limit; 11 where a ratio is near 1"),
     "duration": (2.0, "seconds measured per run"),
     "warmup": (0.5, "seconds of load before that"),

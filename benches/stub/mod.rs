@@ -52,10 +52,10 @@ impl Source for Stub {
     fn shutdown_write(&mut self) {}
 }
 
-/// Nobody sleeps.
-struct Nobody;
+/// Every shard is awake.
+struct NeverAsleep;
 
-impl Wake for Nobody {
+impl Wake for NeverAsleep {
     fn wake(&self) {}
 }
 
@@ -71,7 +71,7 @@ const BROKEN: Readiness = Readiness { readable: true, writable: true, read_close
 impl<A: App> Bench<A> {
     /// Room for so many connections, and none yet.
     fn new(app: A, connections_max: usize) -> Self {
-        let wakers = vec![Box::new(Nobody) as Box<dyn Wake>];
+        let wakers = vec![Box::new(NeverAsleep) as Box<dyn Wake>];
         let mail = mesh(wakers, Bounds { mailbox_batches_max: 256 }).pop().expect("one waker, one end");
         let limits = Arc::new(EngineLimits { connections_max: connections_max as u32, ..EngineLimits::default() });
         let (journal, _) = LogRing::new(ShardId(0));

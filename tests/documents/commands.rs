@@ -31,6 +31,7 @@ const RULES: &[(&str, Plan)] = &[
     ("curl ", Plan::Run(DONE)),
     ("KEY=$(", Plan::Run(DONE)),
     ("tuning/tune undo", Plan::Check("changes the host")),
+    ("tuning/tune apply --profile throughput --cores", Plan::Check("names cores that this host may not have")),
     ("tuning/tune", Plan::Run(JUDGED)),
     ("tuning/check", Plan::Run(JUDGED)),
     ("cargo ", Plan::Check("compiles for minutes")),
@@ -57,7 +58,8 @@ pub fn is_command(code: &str) -> bool {
     let words = without_assignments(&words);
     let Some(program) = words.first() else { return false };
     let ours = ["corecast", "corecast-load", "cargo"].contains(&program.as_str()) && words.len() > 1;
-    ours || ["tools/", "benches/", "tuning/", ".ci/"].iter().any(|top| program.starts_with(top)) && is_executable(program)
+    ours || ["tools/", "benches/", "tuning/", ".ci/"].iter().any(|top| program.starts_with(top))
+        && is_executable(program)
 }
 
 fn is_executable(path: &str) -> bool {
@@ -181,7 +183,9 @@ fn cargo_faults(words: &[String]) -> Vec<String> {
             "--test" => there(&[format!("tests/{name}.rs"), format!("tests/{name}/main.rs")]),
             "--example" => there(&[format!("examples/{name}.rs")]),
             "--bin" => name == "corecast" || name == "corecast-load",
-            "-p" | "--package" => there(&[format!("tools/{}", name.trim_start_matches("corecast-"))]) || name == "corecast",
+            "-p" | "--package" => {
+                there(&[format!("tools/{}", name.trim_start_matches("corecast-"))]) || name == "corecast"
+            }
             _ => true,
         };
         if !found {
@@ -243,7 +247,9 @@ fn commands_are_split_and_judged() {
     assert!(names("  --takeover  take over", "--takeover") && !names("--takeover-now", "--takeover"));
     assert!(is_command("corecast config") && !is_command("corecast::engine") && !is_command("tools/load"));
     assert!(faults("corecast serve --dev").is_empty() && faults("X=1 corecast token secret > file").is_empty());
-    assert!(faults("cargo test --test house_rules").is_empty() && faults("cargo run --release -- serve --dev").is_empty());
+    assert!(
+        faults("cargo test --test house_rules").is_empty() && faults("cargo run --release -- serve --dev").is_empty()
+    );
     for wrong in [
         "corecast serve --nothing",
         "corecast sing",

@@ -35,7 +35,8 @@ pub fn root() -> &'static Path {
 }
 
 pub fn corecast(args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_corecast")).args(args).env_clear().output().expect("the program runs");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_corecast")).args(args).env_clear().output().expect("the program runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }
@@ -123,7 +124,9 @@ fn commands_in_blocks_run_or_can_be_run() {
     let mut faults = Vec::new();
     for document in documents() {
         for (line, command) in document.commands() {
-            faults.extend(commands::faults(&command).into_iter().map(|fault| format!("{}:{line}: {fault}", document.name)));
+            faults.extend(
+                commands::faults(&command).into_iter().map(|fault| format!("{}:{line}: {fault}", document.name)),
+            );
         }
         faults.extend(script::run(&document));
     }
@@ -136,7 +139,8 @@ fn commands_between_words_can_be_run() {
     for document in documents() {
         for (line, code) in document.inline_code() {
             if commands::is_command(&code) {
-                let found = commands::faults(&code).into_iter().map(|fault| format!("{}:{line}: {fault}", document.name));
+                let found =
+                    commands::faults(&code).into_iter().map(|fault| format!("{}:{line}: {fault}", document.name));
                 faults.extend(found);
             }
         }
@@ -164,7 +168,8 @@ fn files_that_are_named_exist() {
 #[test]
 fn settings_and_metrics_that_are_named_exist() {
     let settings = known_settings();
-    let sections: BTreeSet<&str> = settings.iter().filter_map(|name| name.split_once('.').map(|(first, _)| first)).collect();
+    let sections: BTreeSet<&str> =
+        settings.iter().filter_map(|name| name.split_once('.').map(|(first, _)| first)).collect();
     let metrics = metrics_in_the_source();
     let mut faults = Vec::new();
     for document in documents() {
@@ -189,16 +194,18 @@ fn settings_and_metrics_that_are_named_exist() {
     none(&faults);
 }
 
-/// The page about Centrifugo names keys that only Centrifugo has; its file extensions look like settings elsewhere.
+/// Keys that only Centrifugo has, and names of files, which look like settings.
 fn is_foreign(document: &str, name: &str) -> bool {
     document == "docs/centrifugo.md" && (name.starts_with("http_server.") || name.starts_with("client."))
+        || name == "client.concurrency"
         || [".rs", ".toml", ".md", ".service", ".json"].iter().any(|end| name.ends_with(end))
 }
 
 fn known_settings() -> BTreeSet<String> {
     let (code, table, errors) = corecast(&["config", "--markdown"]);
     assert_eq!(code, 0, "{errors}");
-    let names = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name.to_owned()));
+    let names =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name.to_owned()));
     let mut names: BTreeSet<String> = names.collect();
     // The table leaves out sections that repeat another one.
     for section in ["client.subscription_token", "channel.proxy", "client.proxy", "rpc.proxy"] {
@@ -218,7 +225,9 @@ fn metrics_in_the_source() -> BTreeSet<String> {
             if path.is_dir() {
                 folders.push(path);
             } else if let Ok(text) = fs::read_to_string(&path) {
-                literals.extend(text.split('"').skip(1).step_by(2).map(|text| text.trim_start_matches("corecast_").to_owned()));
+                literals.extend(
+                    text.split('"').skip(1).step_by(2).map(|text| text.trim_start_matches("corecast_").to_owned()),
+                );
             }
         }
     }

@@ -181,7 +181,8 @@ fn uncommented(line: &str) -> &str {
 #[test]
 fn documents_are_read_as_they_are_written() {
     assert_eq!(uncommented("a 'b # c' \"# d\" # e"), "a 'b # c' \"# d\"");
-    let block = Block { line: 1, language: "sh".into(), file: String::new(), text: "# x\na \\\n  b   # y\n\nc#d\n".into() };
+    let block =
+        Block { line: 1, language: "sh".into(), file: String::new(), text: "# x\na \\\n  b   # y\n\nc#d\n".into() };
     assert_eq!(commands_of(&block), [(2, "a b".to_owned()), (5, "c#d".to_owned())]);
     let text = "# Top\n## One `two`, three\n[x](y.md#z) `a.b`\n```sh\n# no heading\n```\n".to_owned();
     let document = Document { name: "x.md".into(), text, blocks: Vec::new() };

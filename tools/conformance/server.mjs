@@ -1,11 +1,11 @@
 // Starts and ends the server under test.
 //
 // One server per call, on ports that were free a moment before, with a configuration of its own, its log in `out/`.
-// It is ended by its process id, and a server that ends by itself fails whoever waits for it. CORECAST_BIN names the
-// program: anything that understands these flags can stand in, which is how the tests themselves are tested.
+// It is ended by its process id, and a server that ends by itself fails the test that waits for it. CORECAST_BIN names the
+// program: anything that understands these flags can replace it, which is how the tests themselves are tested.
 //
 // SERVER=original starts Centrifugo instead, at ORIGINAL_BIN, with the same configuration: one JSON object serves both,
-// and only the addresses, which ours takes as flags, are added to it. What passes there is what we are held to.
+// and only the addresses, which ours takes as flags, are added to it. A test must pass there too.
 import { spawn } from 'node:child_process'
 import { connect, createServer } from 'node:net'
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
@@ -105,7 +105,7 @@ export async function startServer({ config, settings = '', toml, shards = 2, por
     child.once('exit', (code, signal) => resolve({ code, signal }))
     child.once('error', reject)
   })
-  ended.catch(() => {}) // told to whoever waits below
+  ended.catch(() => {}) // reported by the waits below
   const server = {
     ports, key, pid: child.pid, ended,
     client: `ws://127.0.0.1:${ports[0]}/connection/websocket`,

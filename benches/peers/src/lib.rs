@@ -115,7 +115,7 @@ pub fn masked_bytes(size: usize) -> usize {
     header(0, size, true).len() + 4 + size
 }
 
-/// What stands around a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
+/// What surrounds a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
 /// protocol in shape and, padded, in length.
 pub fn around(frame_bytes: usize, size: usize) -> (String, String) {
     let before = r#"{"push":{"channel":"load","pub":{"data":""#;

@@ -1,4 +1,4 @@
-// What a connection may do in a channel: subscribe, publish, ask for presence and history, and what it is told.
+// What a connection may do in a channel: subscribe, publish, ask for presence and history, and what it receives.
 import assert from 'node:assert/strict'
 import { until } from '../server.mjs'
 import { SECRET, ending, jwt, now } from '../tokens.mjs'
@@ -171,7 +171,7 @@ scenarios('subscribing', { config }, (both, site) => {
 scenarios('publishing, presence and history', { config }, (both, site) => {
   const connectedUser = (kit, user = kit.user) => kit.connected({ token: jwt({ sub: user, info: { of: user } }) })
 
-  both('a publication of a client tells who it was', async (kit) => {
+  both('a publication of a client names its publisher', async (kit) => {
     const [listener, speaker] = [await connectedUser(kit), await connectedUser(kit, 'speaker')]
     const { got, publications } = await kit.subscribed(listener, `open:${kit.tag}`)
     await speaker.publish(`open:${kit.tag}`, kit.pack({ text: 'ünïcode "quoted"', list: [1, null, { a: [] }] }))
@@ -182,7 +182,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.equal(offset ?? 0, 0, 'no history, no offset')
   })
 
-  both('a publication of the server tells nobody, and carries tags', async (kit) => {
+  both('a publication of the server names no publisher, and carries tags', async (kit) => {
     const { got, publications } = await kit.subscribed(await connectedUser(kit), `open:${kit.tag}`)
     await site.server.call('publish', { channel: `open:${kit.tag}`, data: 'text', tags: { kind: 'note' } })
     await until(WAIT_MS, 'the publication', () => got.length)
@@ -239,7 +239,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     }
   })
 
-  both('joins and leaves, where they are pushed to everyone', async (kit) => {
+  both('joins and leaves, if they are pushed to every subscriber', async (kit) => {
     const channel = `seen:${kit.tag}`
     const [watcher, guest] = [await connectedUser(kit), await connectedUser(kit, `guest-${kit.tag}`)]
     const { joins, leaves } = await kit.subscribed(watcher, channel)

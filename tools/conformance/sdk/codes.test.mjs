@@ -1,5 +1,5 @@
 // Every code that can be provoked from outside, on a bare socket: what an SDK would never send, and what a connection is
-// told when a limit or a clock ends it. Codes and reasons exactly.
+// sent when a limit or a clock ends it. Codes and reasons exactly.
 import assert from 'node:assert/strict'
 import { ORIGINAL, until } from '../server.mjs'
 import { SECRET, ending, jwt, now } from '../tokens.mjs'
@@ -69,14 +69,14 @@ scenarios('rules of the protocol', {
     ['a second connect', true, (bare) => bare.send({ id: 2, connect: {} }), BAD_REQUEST],
     ['a command with nothing in it', true, (bare) => bare.send({ id: 2 }), BAD_REQUEST],
     ['a command without an id', true, (bare) => bare.send({ subscribe: { channel: 'x' } }), BAD_REQUEST],
-    ['a pong that nobody asked for', true, (bare) => bare.send({}), BAD_REQUEST],
+    ['a pong without a ping', true, (bare) => bare.send({}), BAD_REQUEST],
     ['the ping command', true, (bare) => bare.send({ id: 2, ping: {} }), BAD_REQUEST],
     ['an empty frame', true, (bare, kit) => bare.send(frame(kit, '', '')), BAD_REQUEST],
     ['a frame that is none', true, (bare, kit) => bare.send(frame(kit, '{"id":2,', '05')), BAD_REQUEST],
     ['a refresh without a token', true, (bare) => bare.send({ id: 2, refresh: {} }), BAD_REQUEST],
     ['a broken refresh token', true, (bare) => bare.send({ id: 2, refresh: { token: 'x' } }), { code: 3500, reason: 'invalid token' }],
     ['a subscription token of another user', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'x', token: jwt({ sub: 'bob', channel: 'x' }) } }), { code: 3500, reason: 'invalid token' }],
-    ['a delta of a kind nobody knows', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'diff:x', delta: 'zip' } }), BAD_REQUEST],
+    ['a delta of an unknown kind', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'diff:x', delta: 'zip' } }), BAD_REQUEST],
     ['an empty channel: subscribe', true, (bare) => bare.send({ id: 2, subscribe: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: unsubscribe', true, (bare) => bare.send({ id: 2, unsubscribe: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: publish', true, (bare) => bare.send({ id: 2, publish: { channel: '', data: 1 } }), BAD_REQUEST],
@@ -84,7 +84,7 @@ scenarios('rules of the protocol', {
     ['an empty channel: presence_stats', true, (bare) => bare.send({ id: 2, presence_stats: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: history', true, (bare) => bare.send({ id: 2, history: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: sub_refresh', true, (bare) => bare.send({ id: 2, sub_refresh: { channel: '', token: 'x' } }), BAD_REQUEST],
-    ['a send, which nobody takes', true, (bare) => bare.send({ send: { data: 1 } }), { code: 3508, reason: 'not available' }],
+    ['a send, which is not served', true, (bare) => bare.send({ send: { data: 1 } }), { code: 3508, reason: 'not available' }],
   ]
   for (const [what, connectsFirst, act, expected] of closes) {
     both(`close ${expected.code}: ${what}`, async (kit) => {
@@ -97,7 +97,7 @@ scenarios('rules of the protocol', {
   both('close 1009: a message past the limit', async (kit) => {
     const bare = await kit.bareConnected()
     bare.send({ id: 2, publish: { channel: 'x', data: 'x'.repeat(66_000) } })
-    // The code is WebSocket's own, and so is the text to whoever closes with it.
+    // The code is WebSocket's own; the text is chosen by the side that closes.
     assert.equal((await bare.closing()).code, 1009)
   })
 
@@ -133,7 +133,7 @@ scenarios('rules of the protocol', {
     binary.send(Buffer.concat([Buffer.from([command.length]), command]))
     assert.ok((await binary.reply(2)).publish)
     if (!ORIGINAL) {
-      // Ours gives it to them as text, where the original closes with 3506 whoever happens to listen.
+      // Ours gives it to them as text, where the original closes every such subscriber with 3506.
       const { push } = await bare.line((line) => line.push?.pub, 'the publication')
       assert.equal(push.pub.data, Buffer.from([0xff, 0xfe]).toString('base64'))
       return
@@ -289,7 +289,7 @@ scenarios('state that is lost', {
     await until(WAIT_MS, 'the stream being forgotten', () => Date.now() > published + 2_500)
     const again = await kit.server.call('publish', { channel, data: 2 })
     if (again.epoch === epoch) {
-      // Nobody has to forget a stream that has subscribers; then nobody may miss anything either.
+      // A server need not forget a stream that has subscribers; then no subscriber may miss anything either.
       for (const one of [bare, other]) await one.line((line) => line.push?.pub?.offset === 2, 'the second publication')
       return
     }

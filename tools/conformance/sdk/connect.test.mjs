@@ -20,7 +20,7 @@ scenarios('connections', {
     channel: { without_namespace: OPEN_ROOM },
   },
 }, (both, site) => {
-  /** What the server knows of a connection, told by a channel's presence. */
+  /** What the server knows of a connection, from a channel's presence. */
   async function known(kit, client) {
     const { subscription } = await kit.subscribed(client, `who-${kit.tag}`)
     return (await subscription.presence()).clients[client.context.client]
@@ -103,7 +103,7 @@ scenarios('connections', {
     assert.deepEqual([asked, lost], [1, []])
   })
 
-  both('a token nobody refreshes ends the connection with 3005', async (kit) => {
+  both('a token without a refresh ends the connection with 3005', async (kit) => {
     const bare = await kit.bareConnected({ connect: { token: ending(2, { sub: kit.user }) } })
     assert.deepEqual(await bare.closing(), { code: 3005, reason: 'connection expired' })
   })
@@ -120,7 +120,7 @@ scenarios('connections', {
     await client.ready(WAIT_MS)
   })
 
-  both('expire_at stands above exp', async (kit) => {
+  both('expire_at overrides exp', async (kit) => {
     const forever = await kit.bareConnected({ connect: { token: ending(100, { sub: kit.user, expire_at: 0 }) } })
     const { connect } = await forever.reply(1)
     assert.deepEqual([connect.expires, connect.ttl], [undefined, undefined])

@@ -132,7 +132,7 @@ scenarios('personal channels', {
     await site.server.call('publish', { channel, data: 'for you' })
     await has(client, 'publication', channel, 'for you')
   })
-  both('the newest connection of a user stands, the one before is told 3504', async (kit) => {
+  both('the newest connection of a user stays, the one before closes with 3504', async (kit) => {
     const first = await watched(kit)
     const told = event(first, 'disconnected')
     const second = await watched(kit)

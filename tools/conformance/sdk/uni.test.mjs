@@ -1,4 +1,4 @@
-// The unidirectional WebSocket, as an application without an SDK uses it: what it asks for stands in the URL or in the
+// The unidirectional WebSocket, as an application without an SDK uses it: what it asks for is in the URL or in the
 // first frame, and from then on it only listens.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'

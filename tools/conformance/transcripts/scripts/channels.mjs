@@ -60,7 +60,7 @@ export const transcripts = [
   one('overrides of a token that take away', subscribe(2, 'rec:o', { token: subToken({ channel: 'rec:o', override: { force_recovery: { value: false } } }) })),
   { name: 'a sub_refresh with a token that has expired', steps: [ann, onAnn(subscribe(2, 'by-token', { token: subToken({ channel: 'by-token', exp: '$now+100' }) }), { id: 3, sub_refresh: { channel: 'by-token', token: subToken({ channel: 'by-token', exp: '$now-1' }) } }), { on: 'ann', settled: true }] },
   { name: 'a sub_refresh without a token', steps: [ann, onAnn(subscribe(2, 'by-token', { token: subToken({ channel: 'by-token', exp: '$now+100' }) }), { id: 3, sub_refresh: { channel: 'by-token' } }), { on: 'ann', settled: true }] },
-  { name: 'a sub_refresh for a channel nobody subscribed', steps: [ann, onAnn({ id: 3, sub_refresh: { channel: 'by-token', token: subToken({ channel: 'by-token' }) } }), { on: 'ann', settled: true }] },
+  { name: 'a sub_refresh for a channel without a subscription', steps: [ann, onAnn({ id: 3, sub_refresh: { channel: 'by-token', token: subToken({ channel: 'by-token' }) } }), { on: 'ann', settled: true }] },
   { name: 'a sub_refresh of a subscription without an end', steps: [ann, onAnn(subscribe(2, 'open:f'), { id: 3, sub_refresh: { channel: 'open:f', token: subToken({ channel: 'open:f', exp: '$now+100' }) } }), { on: 'ann', settled: true }] },
   { name: 'a sub_refresh with a token of another user', steps: [ann, onAnn(subscribe(2, 'by-token', { token: subToken({ channel: 'by-token', exp: '$now+100' }) }), { id: 3, sub_refresh: { channel: 'by-token', token: subToken({ channel: 'by-token', sub: 'bob' }) } }), closes] },
   one('positions and recovery that the namespace forces', subscribe(2, 'pos:1'), subscribe(3, 'rec:1')),
@@ -72,7 +72,7 @@ export const transcripts = [
   one('a filter where there are none', subscribe(2, 'open:1', { tf: { key: 'k', cmp: 'eq', val: 'v' } })),
   ...Object.entries({ 'no comparison': { key: 'k' }, 'an unknown comparison': { key: 'k', cmp: 'like', val: 'x' }, 'an unknown operator': { op: 'xor', nodes: [{ key: 'k', cmp: 'ex' }] }, 'not of two': { op: 'not', nodes: [{ key: 'k', cmp: 'ex' }, { key: 'k', cmp: 'ex' }] }, 'and of none': { op: 'and' }, 'no key': { cmp: 'eq', val: 'v' }, 'a number that is none': { key: 'k', cmp: 'gt', val: 'many' }, 'in without values': { key: 'k', cmp: 'in' }, 'values for eq': { key: 'k', cmp: 'eq', vals: ['v'] } })
     .map(([what, tf]) => one(`a filter that is none: ${what}`, subscribe(2, 'tags:1', { tf }))),
-  one('a subscription of a type nobody allows', subscribe(2, 'open:1', { type: 1 }), subscribe(3, 'open:2', { type: 2 })),
+  one('a subscription of a type that is not allowed', subscribe(2, 'open:1', { type: 1 }), subscribe(3, 'open:2', { type: 2 })),
   one('data of a subscribe is for a backend only', subscribe(2, 'open:1', { data: { any: 1 } })),
 
   { name: 'a publication of a client', steps: [ann, as('bob'), { on: 'bob', send: [subscribe(2, 'open:p')] }, onAnn({ id: 2, publish: { channel: 'open:p', data: { text: 'hi' } } }), { on: 'bob', pushes: 1, channel: 'open:p' }] },

@@ -34,7 +34,7 @@ const tagged = (channel, ...tags) => tags.map((kind, at) => ({ api: 'publish', b
 const since = (channel, offset, epoch = `$epoch.${channel}`) => ({ since: { offset, epoch } })
 
 export const transcripts = [
-  { name: 'history of a channel nobody published to', steps: [connect('a'), asks('a', history_(2, 'log:new', { limit: 10 }), history_(3, 'log:new'))] },
+  { name: 'history of a channel without publications', steps: [connect('a'), asks('a', history_(2, 'log:new', { limit: 10 }), history_(3, 'log:new'))] },
   { name: 'history with limits', steps: [connect('a'), ...publishes('log:l', 7), asks('a', history_(2, 'log:l'), history_(3, 'log:l', { limit: 2 }), history_(4, 'log:l', { limit: -1 }), history_(5, 'log:l', { limit: 100 }), history_(6, 'log:l', { limit: 2, reverse: true }))] },
   { name: 'history from a position', steps: [connect('a'), ...publishes('log:s', 7), asks('a', ...[0, 2, 3, 6, 7, 9].map((offset, at) => history_(2 + at, 'log:s', { limit: 2, ...since('log:s', offset) })))] },
   { name: 'history from a position backwards', steps: [connect('a'), ...publishes('log:r', 7), asks('a', ...[0, 3, 4, 7, 8, 9].map((offset, at) => history_(2 + at, 'log:r', { limit: 2, reverse: true, ...since('log:r', offset) })))] },
