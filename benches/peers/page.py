@@ -161,34 +161,34 @@ def command(kept):
 
 def results(kept):
     options = kept["options"]
-    lines = ["# Beside its rivals", "", f"Written by `{command(kept)}`, {kept['date']}, in {kept['minutes']} minutes.", ""]
+    lines = ["# Compared with other servers", "", f"Written by `{command(kept)}`, {kept['date']}, in {kept['minutes']} minutes.", ""]
     rounds = "1 round" if options["rounds"] == 1 else f"{options['rounds']} rounds"
     server, generator = options["cores"]
     lines += [
         f"- Host: {kept['facts']}",
-        f"- Each server alone on core {server} and started afresh for each run, the generator (`corecast-load`) on core {generator};",
+        f"- Each server alone on core {server} and started anew for each run, the generator (`corecast-load`) on core {generator};",
         "  loopback; receivers sleep in epoll_wait; no compression; TCP_NODELAY and garbage collection as each has them by",
         f"  default. {rounds} of {options['duration']:g} s, ours and the limit {options['pairs']}; medians.",
         "- \"Ours does\": how many times the other's work, the median over pairs of one round; by the rate, where both servers were",
         "  at least 97 % busy and the generator less than 90 %, otherwise (\"rate VOID\") by the server's CPU for each message. Every",
-        "  echo and every delivery was accounted for; what lost, doubled or reordered one is VOID altogether.",
-        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers are given frames as long",
-        "  as those of the message protocol. Those of the Pusher protocol are as long as it makes them.",
-        "- \"The limit\" does the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare",
+        "  echo and every delivery was accounted for; a run that lost, doubled or reordered one is VOID.",
+        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers send frames as long",
+        "  as those of the message protocol. Frames of the Pusher protocol have a length of their own.",
+        "- \"The limit\" makes the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare",
         "  sends (one for each delivery at window 1, one for each socket and turn above), for connecting it answers unread.",
-        "- Pings as each has them by default: ours and Centrifugo's every 25 s, sockudo's every 120 s, plain ones' rarely or never.",
+        "- Pings as each has them by default: ours and Centrifugo's every 25 s, sockudo's every 120 s, plain servers' rarely or never.",
         "",
         "| | what it is | version | how it is started |",
         "|---|---|---|---|",
     ]
     lines += [f"| {name} | {what} | {version} | `{how}` |" for name, (what, version, how) in kept["peers"].items()]
-    lines += [f"| **{name}** | **COULD NOT BE HAD**: {why} | | |" for name, why in kept["missing"].items()]
-    lines += ["", "![Server CPU beside ours, by scenario](results.svg)", "", "## How many times its rivals' work it does", ""]
+    lines += [f"| **{name}** | **NOT AVAILABLE**: {why} | | |" for name, why in kept["missing"].items()]
+    lines += ["", "![Server CPU relative to ours, by scenario](results.svg)", "", "## How many times the others' work it does", ""]
     lines += markdown(*matrix(kept))
-    lines += ["", "## What is to be shown", ""]
+    lines += ["", "## Targets", ""]
     word = {True: "reached", False: "**NOT reached**"}
     bars = [[str(bar["bar"]), bar["what"], bar["value"], bar["wanted"], word[bar["reached"]]] for bar in kept["bars"]]
-    lines += markdown(["", "", "", "wanted", ""], bars)
+    lines += markdown(["", "", "", "target", ""], bars)
     for case in kept["results"]:
         lines += ["", f"## {case['title']}", "", f"`{case['case']}` {' '.join(case['more'])}".strip(), ""]
         lines += markdown(*rows(case))
