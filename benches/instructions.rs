@@ -4,7 +4,7 @@
 //! case, with counting switched on only inside `measured`; without valgrind it says so and fails. Started in any other
 //! way (as `cargo test --benches` does) it only runs every case once.
 //!
-//! Where a figure is to be held against another, a line below it says which and what came of it: against what issue 1
+//! If a figure is compared with another, a line below it names that one and the result: against what issue 1
 //! measured for the same case ([`issue_1`]), or against another case of the same run. If one is not kept, the exit code says so.
 //!
 //! A new case is one line in `CASES`, and a function that prepares whatever is needed (not counted) and returns the

@@ -23,7 +23,7 @@ class Case:
         self.tokens, self.rate_of = tokens, rate_of
 
     def near(self):
-        """Those whose ratio is so near to 1 that it takes more rounds."""
+        """The servers whose ratio is near 1, which takes more rounds."""
         return [name for name in self.servers if name in (OURS, self.limit)] + [AGAIN]
 
 

@@ -1,4 +1,4 @@
-//! One shard over sockets that are none: what the benches of hub and engine share. Counts and times of it are those of
+//! One shard over simulated sockets, shared by the benches of pubsub and engine. Counts and times of it are those of
 //! user space alone.
 
 // Every bench is a crate of its own and uses its part of this.

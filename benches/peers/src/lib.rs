@@ -51,7 +51,7 @@ pub fn open(place: &Place) -> io::Result<(Poll, TcpListener)> {
     Ok((poll, listener))
 }
 
-/// Waits for events. One who looks on (a tracer that attaches, say) interrupts the wait and ends nothing.
+/// Waits for events. A tracer that attaches interrupts the wait, which then continues.
 pub fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
     match poll.poll(events, None) {
         Err(e) if e.kind() == ErrorKind::Interrupted => {

@@ -85,7 +85,7 @@ test('two tabs on different shards chat, see their shard and see the counters mo
   await reads(three.page, 'and back <b>&amp;</b> "quoted"')
   assert.match(await three.page.locator(PARTS.messages).innerText(), /hello from[^]*and back[^]*joined lobby/)
   for (const { page } of [one, two, three]) {
-    await until(WAIT_MS, 'three who are here', async () => (await page.locator(PARTS.present).innerText()) === '3 here')
+    await until(WAIT_MS, 'three clients present', async () => (await page.locator(PARTS.present).innerText()) === '3 here')
   }
   await three.page.screenshot({ path: join(shots, 'tab-three.png'), fullPage: true })
 

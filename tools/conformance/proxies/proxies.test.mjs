@@ -102,7 +102,7 @@ async function serves(server, proxy, claims) {
 
 const claims = { 'x-forwarded-for': '192.0.2.1' }
 
-test('nginx passes WebSockets on and says whose they are', async () => {
+test('nginx forwards WebSockets and names their clients', async () => {
   const server = await behind('behind-nginx.toml')
   const proxy = await startProxy('nginx', 'nginx.conf', ({ folder, certificate, port }) => [
     ['listen 443 ssl', `listen 127.0.0.1:${port} ssl`], ['server 127.0.0.1:8000', `server 127.0.0.1:${server.ports[0]}`],
@@ -117,7 +117,7 @@ test('nginx passes WebSockets on and says whose they are', async () => {
   }
 })
 
-test('HAProxy passes bytes on and says whose they are by the PROXY protocol', async () => {
+test('HAProxy forwards bytes and names their clients by the PROXY protocol', async () => {
   const server = await behind('behind-haproxy.toml', { proxied: true })
   const proxy = await startProxy('haproxy', 'haproxy.cfg', ({ folder, certificate, port }) => [
     ['bind :443', `bind 127.0.0.1:${port}`], ['127.0.0.1:8000', `127.0.0.1:${server.ports[0]}`],

@@ -191,7 +191,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.deepEqual({ ...publications[0].tags }, { kind: 'note' })
   })
 
-  both('who may publish', async (kit) => {
+  both('permission to publish', async (kit) => {
     const [user, anonymous] = [await connectedUser(kit), await kit.connected()]
     await user.publish(`open:${kit.tag}`, kit.pack(1))
     assert.deepEqual(await refusal(anonymous.publish(`open:${kit.tag}`, kit.pack(1))), DENIED)
@@ -227,7 +227,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.deepEqual(presence[third.context.client], { client: third.context.client, user: `other-${kit.tag}`, conn_info: { of: `other-${kit.tag}` } })
   })
 
-  both('who may ask for presence', async (kit) => {
+  both('permission for presence', async (kit) => {
     const [user, other] = [await connectedUser(kit), await connectedUser(kit, 'other')]
     await kit.subscribed(user, `seen:${kit.tag}`)
     for (const call of ['presence', 'presenceStats']) {
@@ -255,7 +255,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.deepEqual(leaves.map(({ user, connInfo }) => [user, kit.unpack(connInfo)]), [0, 1].map(() => [`guest-${kit.tag}`, { of: `guest-${kit.tag}` }]))
   })
 
-  both('joins and leaves, where they are for those who ask and may', async (kit) => {
+  both('joins and leaves for subscribers that ask and may', async (kit) => {
     const guest = await connectedUser(kit, 'guest')
     const watchers = { asks: [`asked:${kit.tag}`, true], silent: [`asked:${kit.tag}`, false], mayNot: [`unseen:${kit.tag}`, true] }
     for (const [name, [channel, joinLeave]] of Object.entries(watchers)) watchers[name] = await kit.subscribed(await connectedUser(kit), channel, { joinLeave })
@@ -290,7 +290,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.equal(info.user, kit.user)
   })
 
-  both('who may ask for history', async (kit) => {
+  both('permission for history', async (kit) => {
     const user = await connectedUser(kit)
     assert.deepEqual(await refusal(user.history(`past:${kit.tag}`)), DENIED, 'not a subscriber')
     await user.history(`archive:${kit.tag}`)

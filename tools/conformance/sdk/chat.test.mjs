@@ -129,7 +129,7 @@ test('commands batched into the first frame are all answered', async () => {
   assert.equal(first.length, 4, 'the SDK sent connect and three subscribes as one frame')
 })
 
-test('a client reconnects by itself and has its subscription back after the server went and came', async () => {
+test('a client reconnects and has its subscription back after a restart of the server', async () => {
   const first = await startServer({ settings, shards: SHARDS })
   const client = keep(await connected(first.client))
   const { subscription, got } = await subscribed(client, 'phoenix')

@@ -31,7 +31,7 @@ scenarios('rules of the protocol', {
     ['subscribe to a private channel', 103, 'permission denied', { subscribe: { channel: '$x' } }],
     ['subscribe to a long name', 107, 'bad request', { subscribe: { channel: 'x'.repeat(101) } }],
     ['subscribe to a name outside ASCII', 107, 'bad request', { subscribe: { channel: 'ä' } }],
-    ['subscribe with a filter where there are none', 107, 'bad request', { subscribe: { channel: 'x', tf: { key: 'a', cmp: 'ex' } } }],
+    ['subscribe with a filter in a namespace without filters', 107, 'bad request', { subscribe: { channel: 'x', tf: { key: 'a', cmp: 'ex' } } }],
     ['subscribe with a broken filter', 107, 'bad request', { subscribe: { channel: 'tags:x', tf: { key: 'a', cmp: 'is' } } }],
     ['subscribe past the limit', 106, 'limit exceeded', ...Array.from({ length: 6 }, (_, at) => ({ subscribe: { channel: `x${at}` } }))],
     ['subscribe with an expired token', 109, 'token expired', () => ({ subscribe: { channel: 'x', token: ending(-9, { sub: '', channel: 'x' }) } })],
@@ -39,9 +39,9 @@ scenarios('rules of the protocol', {
     ['publish without permission', 103, 'permission denied', { publish: { channel: 'shut:x', data: 1 } }],
     ['publish to an unknown namespace', 102, 'unknown channel', { publish: { channel: 'nowhere:x', data: 1 } }],
     ['publish nothing', 107, 'bad request', { publish: { channel: 'x' } }],
-    ['presence where there is none', 108, 'not available', { presence: { channel: 'x' } }],
-    ['presence_stats where there are none', 108, 'not available', { presence_stats: { channel: 'x' } }],
-    ['history where there is none', 108, 'not available', { history: { channel: 'x' } }],
+    ['presence in a namespace without presence', 108, 'not available', { presence: { channel: 'x' } }],
+    ['presence_stats in a namespace without presence', 108, 'not available', { presence_stats: { channel: 'x' } }],
+    ['history in a namespace without history', 108, 'not available', { history: { channel: 'x' } }],
     ['history of another epoch', 112, 'unrecoverable position', { history: { channel: 'log:x', limit: 1, since: { offset: 1, epoch: 'z' } } }],
     ['history backwards from nothing', 107, 'bad request', { history: { channel: 'log:x', limit: 1, since: { offset: 0, epoch: '' }, reverse: true } }],
     ['rpc without a backend', 108, 'not available', { rpc: { method: 'm', data: 1 } }],
@@ -72,7 +72,7 @@ scenarios('rules of the protocol', {
     ['a pong without a ping', true, (bare) => bare.send({}), BAD_REQUEST],
     ['the ping command', true, (bare) => bare.send({ id: 2, ping: {} }), BAD_REQUEST],
     ['an empty frame', true, (bare, kit) => bare.send(frame(kit, '', '')), BAD_REQUEST],
-    ['a frame that is none', true, (bare, kit) => bare.send(frame(kit, '{"id":2,', '05')), BAD_REQUEST],
+    ['a malformed frame', true, (bare, kit) => bare.send(frame(kit, '{"id":2,', '05')), BAD_REQUEST],
     ['a refresh without a token', true, (bare) => bare.send({ id: 2, refresh: {} }), BAD_REQUEST],
     ['a broken refresh token', true, (bare) => bare.send({ id: 2, refresh: { token: 'x' } }), { code: 3500, reason: 'invalid token' }],
     ['a subscription token of another user', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'x', token: jwt({ sub: 'bob', channel: 'x' }) } }), { code: 3500, reason: 'invalid token' }],
@@ -259,7 +259,7 @@ scenarios('a limit of all connections', { config: { client: { ...anonymous, conn
 })
 
 scenarios('slow peers', { config: { client: { ...anonymous, queue_max_size: 65_536 }, channel: { without_namespace: open } } }, (both) => {
-  both('who does not read is cut off, and the others notice nothing', async (kit) => {
+  both('a client that does not read is closed, and the others notice nothing', async (kit) => {
     const [slow, quick] = [await kit.bareConnected(), await kit.bareConnected()]
     for (const bare of [slow, quick]) { bare.send({ id: 2, subscribe: { channel: kit.tag } }); await bare.reply(2) }
     slow.socket.pause()

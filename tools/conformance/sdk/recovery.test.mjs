@@ -149,7 +149,7 @@ scenarios('recovery', { config }, (both, site) => {
     assert.equal((await severed(seat)).recovered, true)
     await publish(channel, 5)
     await until(WAIT_MS, 'what comes after', () => seat.got.includes(5))
-    assert.deepEqual(seat.got, [1, 4, 5], 'the newest is not given again to who has it')
+    assert.deepEqual(seat.got, [1, 4, 5], 'a client that has the newest does not get it again')
     const newcomer = await kit.connected({ token: jwt({ sub: kit.user }) })
     const { got } = await kit.subscribed(newcomer, channel, { since: { offset: 0, epoch: '' } })
     await until(WAIT_MS, 'the newest for the newcomer', () => got.length)

@@ -54,7 +54,7 @@ describe('the unidirectional WebSocket', { concurrency: 4 }, () => {
     assert.deepEqual(await bare.closing(), { code: 3503, reason: 'force disconnect' })
   })
 
-  test('is pinged in both ways, and need not answer but for what its WebSocket does by itself', async () => {
+  test('is pinged in both ways, and answers only with the pong of its WebSocket', async () => {
     const bare = await connecting({})
     let native = 0
     bare.socket.on('ping', () => native++)
@@ -62,11 +62,11 @@ describe('the unidirectional WebSocket', { concurrency: 4 }, () => {
     assert.equal(bare.socket.readyState, 1)
   })
 
-  test('who says nothing is stale', async () => {
+  test('a silent connection is stale', async () => {
     assert.equal((await (await listen()).closing()).code, 3502)
   })
 
-  test('a connect request that is none is refused', async () => {
+  test('a malformed connect request is refused', async () => {
     await assert.rejects(listen('?cf_connect=%7B'), /400/)
     const bare = await listen()
     bare.send('{')

@@ -62,7 +62,7 @@ pub fn client_of(data: &[u8]) {
     // In one field or in several it is the same chain.
     let joined = fields.join(&b","[..]);
     assert_eq!(named, named_by([&joined[..]].into_iter(), trusted));
-    // Whatever a client puts before the last address does not change what that says, where it is not trusted.
+    // Text of a client before the last address does not change the result, if that address is not trusted.
     if let Some(named) = named.filter(|&address| !trusted(address)) {
         let forged = [b"192.0.2.66, ", &joined[..]].concat();
         assert_eq!(named_by([&forged[..]].into_iter(), trusted), Some(named));

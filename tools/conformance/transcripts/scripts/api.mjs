@@ -23,7 +23,7 @@ const transport = { 'x-centrifugo-error-mode': 'transport' }
 export const transcripts = [
   each('publish', 'publish', { channel: 'a', data: { x: 1 } }, { channel: 'log:p', data: 1 }, { channel: 'log:p', data: 2, skip_history: true }, { channel: 'log:p', data: null }, { channel: 'log:p', b64data: 'eyJ4IjoxfQ==' }, { channel: 'log:p', data: 1, tags: { a: 'b' }, unknown: true }),
   each('publish refused', 'publish', {}, { channel: 'a' }, { channel: '', data: 1 }, { channel: 'nowhere:x', data: 1 }, { channel: 'objects:x', data: 1 }, { channel: 'objects:x', data: {} }, { channel: 'texts:x', b64data: 'bm90IGpzb24=' }, { channel: 'a', b64data: '???' }),
-  { name: 'bodies that are none', steps: ['', '{', '[]', 'null', '{"channel":1,"data":1}', '{"channel":"a","data":1} '].map((raw) => ({ api: 'publish', raw })) },
+  { name: 'malformed bodies', steps: ['', '{', '[]', 'null', '{"channel":1,"data":1}', '{"channel":"a","data":1} '].map((raw) => ({ api: 'publish', raw })) },
   { name: 'base64 data reaches subscribers', steps: [connect('a', 'b64', 'log:b'), api('publish', { channel: 'log:b', b64data: 'eyJ4IjoxfQ==' }), { on: 'a', pushes: 1, channel: 'log:b' }] },
   { name: 'broadcast', steps: [connect('a', 'bc', 'log:c1', 'c2'), api('broadcast', { channels: ['log:c1', 'c2', 'nowhere:x', '', 'objects:x'], data: 'all' }), { on: 'a', pushes: 1, channel: 'log:c1' }, { on: 'a', pushes: 1, channel: 'c2' }] },
   each('broadcast refused', 'broadcast', {}, { channels: [], data: 1 }, { channels: ['a'] }, { channels: ['a'], b64data: '???' }),
@@ -53,5 +53,5 @@ export const transcripts = [
     api('publish', { channel: 'a', data: 1 }, { key: null, headers: { authorization: 'apikey conformance' } }), api('publish', { channel: 'a', data: 1 }, { key: null, headers: { authorization: 'apikey wrong' } }), api('publish', { channel: 'a', data: 1 }, { key: null, headers: { authorization: 'Bearer conformance' } }),
     api('publish', { channel: 'a', data: 1 }, { key: null, query: '?api_key=conformance' }), api('publish', { channel: 'a', data: 1 }, { key: null, query: '?api_key=wrong' }),
   ] },
-  { name: 'methods and paths that are none', steps: [{ api: 'nothing', body: {} }, { api: 'publish', method: 'GET' }, { api: '', body: {} }] },
+  { name: 'unknown methods and paths', steps: [{ api: 'nothing', body: {} }, { api: 'publish', method: 'GET' }, { api: '', body: {} }] },
 ]

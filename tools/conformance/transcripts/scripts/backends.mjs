@@ -40,7 +40,7 @@ export const transcripts = [
   connects('an empty result', { result: {} }),
   connects('no result at all', {}, closes),
   connects('an error', error), connects('a temporary error', temporary), connects('a disconnect', disconnect, closes),
-  connects('a status', 500), connects('an answer that is none', 'text'),
+  connects('a status', 500), connects('a malformed reply', 'text'),
   connects('channels', { result: { user: 'ann', channels: ['open:1', 'rec:1'] } }),
   connects('a channel of no namespace', { result: { user: 'ann', channels: ['nowhere:1'] } }),
   connects('subscriptions', { result: { user: 'ann', subs: { 'open:2': { data: { d: 1 }, info: { i: 1 } }, 'rec:2': { override: { force_recovery: { value: false } } } } } }, { api: 'presence', body: { channel: 'open:2' } }),

@@ -65,13 +65,13 @@ export const transcripts = [
   { name: 'a sub_refresh with a token of another user', steps: [ann, onAnn(subscribe(2, 'by-token', { token: subToken({ channel: 'by-token', exp: '$now+100' }) }), { id: 3, sub_refresh: { channel: 'by-token', token: subToken({ channel: 'by-token', sub: 'bob' }) } }), closes] },
   one('positions and recovery that the namespace forces', subscribe(2, 'pos:1'), subscribe(3, 'rec:1')),
   one('positions and recovery that the client asks for', subscribe(2, 'may:1', { positioned: true }), subscribe(3, 'may:2', { recoverable: true }), subscribe(4, 'may:3')),
-  one('positions and recovery for those who may read history', subscribe(2, 'hist:1', { positioned: true, recoverable: true })),
+  one('positions and recovery with permission for history', subscribe(2, 'hist:1', { positioned: true, recoverable: true })),
   one('positions and recovery asked for in vain', subscribe(2, 'none:1', { positioned: true, recoverable: true }), subscribe(3, 'open:1', { positioned: true, recoverable: true, join_leave: true })),
   one('deltas', subscribe(2, 'diff:1', { delta: 'fossil' }), subscribe(3, 'open:1', { delta: 'fossil' }), subscribe(4, 'diff:2', { delta: 'other' })),
   one('a filter by tags', subscribe(2, 'tags:1', { tf: { key: 'k', cmp: 'eq', val: 'v' } }), subscribe(3, 'tags:2', { tf: { op: 'and', nodes: [{ key: 'k', cmp: 'in', vals: ['a', 'b'] }, { op: 'not', nodes: [{ key: 'k', cmp: 'ex' }] }] } })),
-  one('a filter where there are none', subscribe(2, 'open:1', { tf: { key: 'k', cmp: 'eq', val: 'v' } })),
+  one('a filter in a namespace without filters', subscribe(2, 'open:1', { tf: { key: 'k', cmp: 'eq', val: 'v' } })),
   ...Object.entries({ 'no comparison': { key: 'k' }, 'an unknown comparison': { key: 'k', cmp: 'like', val: 'x' }, 'an unknown operator': { op: 'xor', nodes: [{ key: 'k', cmp: 'ex' }] }, 'not of two': { op: 'not', nodes: [{ key: 'k', cmp: 'ex' }, { key: 'k', cmp: 'ex' }] }, 'and of none': { op: 'and' }, 'no key': { cmp: 'eq', val: 'v' }, 'a number that is none': { key: 'k', cmp: 'gt', val: 'many' }, 'in without values': { key: 'k', cmp: 'in' }, 'values for eq': { key: 'k', cmp: 'eq', vals: ['v'] } })
-    .map(([what, tf]) => one(`a filter that is none: ${what}`, subscribe(2, 'tags:1', { tf }))),
+    .map(([what, tf]) => one(`a malformed filter: ${what}`, subscribe(2, 'tags:1', { tf }))),
   one('a subscription of a type that is not allowed', subscribe(2, 'open:1', { type: 1 }), subscribe(3, 'open:2', { type: 2 })),
   one('data of a subscribe is for a backend only', subscribe(2, 'open:1', { data: { any: 1 } })),
 
@@ -86,7 +86,7 @@ export const transcripts = [
 
   { name: 'presence, with joins and leaves', steps: [ann, as('bob'), onAnn(subscribe(2, 'room:p')), { on: 'ann', pushes: 1, channel: 'room:p' }, { on: 'bob', send: [subscribe(2, 'room:p')] }, { on: 'ann', pushes: 2, channel: 'room:p' }, onAnn({ id: 3, presence: { channel: 'room:p' } }, { id: 4, presence_stats: { channel: 'room:p' } }), { on: 'bob', send: [{ id: 3, unsubscribe: { channel: 'room:p' } }] }, { on: 'ann', pushes: 3, channel: 'room:p' }, onAnn({ id: 5, presence: { channel: 'room:p' } }, { id: 6, presence_stats: { channel: 'room:p' } })] },
   { name: 'a leave when a connection ends', steps: [ann, as('bob'), onAnn(subscribe(2, 'room:l')), { on: 'bob', send: [subscribe(2, 'room:l')] }, { on: 'ann', pushes: 2, channel: 'room:l' }, { on: 'bob', leave: true }, { on: 'ann', pushes: 3, channel: 'room:l' }] },
-  { name: 'joins for those who ask', steps: [ann, as('bob'), as('eve'), onAnn(subscribe(2, 'quiet:j', { join_leave: true })), { on: 'eve', send: [subscribe(2, 'quiet:j')] }, { on: 'bob', send: [subscribe(2, 'quiet:j')] }, { on: 'ann', pushes: 3, channel: 'quiet:j' }, { on: 'eve', settled: true }] },
+  { name: 'joins on request', steps: [ann, as('bob'), as('eve'), onAnn(subscribe(2, 'quiet:j', { join_leave: true })), { on: 'eve', send: [subscribe(2, 'quiet:j')] }, { on: 'bob', send: [subscribe(2, 'quiet:j')] }, { on: 'ann', pushes: 3, channel: 'quiet:j' }, { on: 'eve', settled: true }] },
   one('presence refused', { id: 2, presence: { channel: 'room:x' } }, { id: 3, presence_stats: { channel: 'room:x' } }, { id: 4, presence: { channel: 'open:x' } }, { id: 5, presence_stats: { channel: 'open:x' } }, { id: 6, presence: { channel: 'nowhere:x' } }, { id: 7, presence_stats: { channel: 'nowhere:x' } }),
   { name: 'presence of an empty name', steps: [ann, onAnn({ id: 2, presence: { channel: '' } }), { on: 'ann', settled: true }] },
   { name: 'presence_stats of an empty name', steps: [ann, onAnn({ id: 2, presence_stats: { channel: '' } }), { on: 'ann', settled: true }] },

@@ -45,7 +45,7 @@ export const transcripts = [
   jsonFrame('escapes in a name', '{"id":2,"subscribe":{"channel":"\\u0061\\u002db\\/c\\"d"}}', [2]),
   protobufFrame('an empty frame', '', closes),
   protobufFrame('a length without a message', '05', closes),
-  protobufFrame('a message that is none', '02ffff', closes),
+  protobufFrame('a malformed message', '02ffff', closes),
   protobufFrame('a length past the frame', '0a0802', closes),
   // id 2, and field 77 with the text "x"
   protobufFrame('an unknown command', '060802ea040178', closes),

@@ -39,6 +39,6 @@ export const transcripts = [
   { name: 'refresh a connection', steps: [connect('a', 'u16', { exp: '$now+100' }), api('refresh', { user: 'u16', expire_at: '$now+300' }), { on: 'a', pushes: 1 }, api('refresh', { user: 'u16', expire_at: 0 }), { on: 'a', pushes: 2 }] },
   { name: 'refresh a connection with info', steps: [connect('a', 'u17', { exp: '$now+100', channels: ['room:i'] }), api('refresh', { user: 'u17', expire_at: '$now+300', info: { new: 1 } }), { on: 'a', pushes: 1 }] },
   { name: 'refresh a connection to its end', steps: [connect('a', 'u18', { exp: '$now+100' }), api('refresh', { user: 'u18', expired: true }), { on: 'a', closes: true }] },
-  { name: 'the newest for who is subscribed by a token', steps: [api('publish', { channel: 'cache:1', data: 1 }), api('publish', { channel: 'cache:1', data: 2 }), connect('a', 'u19', { channels: ['cache:1'] })] },
+  { name: 'the newest publication for a subscription by token', steps: [api('publish', { channel: 'cache:1', data: 1 }), api('publish', { channel: 'cache:1', data: 2 }), connect('a', 'u19', { channels: ['cache:1'] })] },
   { name: 'publications and joins of a server-side subscription', steps: [connect('a', 'u20', { channels: ['room:p'] }), connect('b', 'u21', { channels: ['room:p'] }), { on: 'a', pushes: 2, channel: 'room:p' }, api('publish', { channel: 'room:p', data: { x: 1 }, tags: { k: 'v' } }), { on: 'a', pushes: 3, channel: 'room:p' }, { on: 'b', leave: true }, { on: 'a', pushes: 4, channel: 'room:p' }] },
 ]
