@@ -11,7 +11,7 @@ mod commands;
 mod markdown;
 mod script;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -270,6 +270,32 @@ fn rust_in_the_documents_is_compiled_as_part_of_an_example() {
 fn squeezed(text: &str) -> String {
     let line = |line: &str| line.trim().trim_start_matches("//!").trim_start_matches("///").trim().to_owned();
     text.lines().map(line).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The rows of the table that has this title in its first cell: each a map from column to cell.
+fn table(name: &str, title: &str) -> Vec<BTreeMap<String, String>> {
+    let text = fs::read_to_string(root().join(name)).expect("a document");
+    let cells =
+        |line: &str| line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(&format!("| {title} |")));
+    let head = cells(lines.next().unwrap_or_default());
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
+    rows.map(|line| head.iter().cloned().zip(cells(line)).collect()).collect()
+}
+
+#[test]
+fn figures_of_the_readme_are_those_of_the_benchmarks() {
+    let title = "how many times the work of";
+    let measured = table("docs/benchmarks.md", title);
+    let shown = table("README.md", title);
+    assert!(!shown.is_empty(), "the README compares");
+    for row in shown {
+        let name = &row[title];
+        let source = measured.iter().find(|one| one[title] == *name).unwrap_or_else(|| panic!("no figures of {name}"));
+        for (column, cell) in &row {
+            assert_eq!(source.get(column), Some(cell), "{name}, {column}");
+        }
+    }
 }
 
 #[test]
