@@ -94,6 +94,26 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 #[test]
+fn tables_have_as_many_cells_in_every_row() {
+    let mut faults = Vec::new();
+    for document in documents() {
+        let mut columns = None;
+        for (line, text) in document.prose() {
+            // A `|` in a cell is escaped, in code too.
+            let cells = text.starts_with('|').then(|| text.replace("\\|", "").matches('|').count());
+            match (columns, cells) {
+                (Some(columns), Some(cells)) if columns != cells => {
+                    faults.push(format!("{}:{line}: {} cells, not {}", document.name, cells - 1, columns - 1));
+                }
+                (None, _) | (_, None) => columns = cells,
+                _ => {}
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
 fn settings_in_blocks_are_read_without_faults() {
     let folder = script::folder("settings");
     let mut faults = Vec::new();

@@ -77,7 +77,7 @@ impl Document {
     }
 
     /// Lines outside of blocks, with their numbers.
-    fn prose(&self) -> Vec<(usize, &str)> {
+    pub fn prose(&self) -> Vec<(usize, &str)> {
         let mut inside = false;
         let mut lines = Vec::new();
         for (number, line) in self.text.lines().enumerate() {
