@@ -66,7 +66,8 @@ pub fn run(document: &Document) -> Vec<String> {
         for (line, command) in commands_of(block) {
             match plan(&command) {
                 None => faults.push(format!("{}:{line}: no rule for `{command}`", document.name)),
-                Some(Plan::Check(_)) => {}
+                // Shown with `--nocapture`.
+                Some(Plan::Check(why)) => println!("{}:{line}: not run, {why}: {command}", document.name),
                 Some(plan) => {
                     runs = true;
                     add(&mut script, line, &command, plan);
