@@ -105,10 +105,10 @@ impl<A: App> Bench<A> {
     pub fn turn(&mut self, speakers: usize) {
         self.shard.begin(0);
         self.conns[..speakers].iter().for_each(|&conn| self.shard.event(conn, READABLE));
-        self.settle();
+        self.run_until_idle();
     }
 
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         while self.shard.end() == Wait::No {
             self.shard.begin(0);
         }

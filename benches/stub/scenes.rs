@@ -114,10 +114,10 @@ impl Storm {
             bench.tell(conn, message);
             bench.shard.event(conn, READABLE);
         }
-        bench.settle();
+        bench.run_until_idle();
         bench.shard.begin(0);
         conns.iter().for_each(|&conn| bench.shard.event(conn, BROKEN));
-        bench.settle();
+        bench.run_until_idle();
     }
 }
 

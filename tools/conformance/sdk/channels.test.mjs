@@ -84,7 +84,7 @@ scenarios('subscribing', { config }, (both, site) => {
 
   const mismatched = {
     'another channel': (kit, channel) => jwt({ sub: kit.user, channel: `${channel}x` }),
-    'another user': (kit, channel) => jwt({ sub: 'somebody', channel }),
+    'another user': (kit, channel) => jwt({ sub: 'another', channel }),
     'another client': (kit, channel) => jwt({ sub: kit.user, channel, client: 'not me' }),
   }
   for (const [what, token] of Object.entries(mismatched)) {
@@ -155,7 +155,7 @@ scenarios('subscribing', { config }, (both, site) => {
     bare.send({ id: 2, subscribe: { channel, token: subToken(kit, channel, { exp: now() + 100 }) } })
     const { subscribe } = await bare.reply(2)
     assert.equal(subscribe.expires, true)
-    bare.send({ id: 3, sub_refresh: { channel, token: jwt({ sub: 'somebody', channel }) } })
+    bare.send({ id: 3, sub_refresh: { channel, token: jwt({ sub: 'another', channel }) } })
     assert.deepEqual(await bare.closing(), { code: 3500, reason: 'invalid token' })
   })
 
@@ -241,27 +241,27 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
 
   both('joins and leaves, if they are pushed to every subscriber', async (kit) => {
     const channel = `seen:${kit.tag}`
-    const [watcher, guest] = [await connectedUser(kit), await connectedUser(kit, `guest-${kit.tag}`)]
+    const [watcher, visitor] = [await connectedUser(kit), await connectedUser(kit, `visitor-${kit.tag}`)]
     const { joins, leaves } = await kit.subscribed(watcher, channel)
-    const { subscription } = await kit.subscribed(guest, channel)
+    const { subscription } = await kit.subscribed(visitor, channel)
     await until(WAIT_MS, 'both joins', () => joins.length === 2)
     subscription.unsubscribe()
     await until(WAIT_MS, 'the leave', () => leaves.length === 1)
     subscription.subscribe()
     await until(WAIT_MS, 'the third join', () => joins.length === 3)
-    guest.disconnect()
+    visitor.disconnect()
     await until(WAIT_MS, 'the second leave', () => leaves.length === 2)
-    assert.deepEqual(joins.map(({ client }) => client), [watcher, guest, guest].map((client) => client.context?.client))
-    assert.deepEqual(leaves.map(({ user, connInfo }) => [user, kit.unpack(connInfo)]), [0, 1].map(() => [`guest-${kit.tag}`, { of: `guest-${kit.tag}` }]))
+    assert.deepEqual(joins.map(({ client }) => client), [watcher, visitor, visitor].map((client) => client.context?.client))
+    assert.deepEqual(leaves.map(({ user, connInfo }) => [user, kit.unpack(connInfo)]), [0, 1].map(() => [`visitor-${kit.tag}`, { of: `visitor-${kit.tag}` }]))
   })
 
   both('joins and leaves for subscribers that ask and may', async (kit) => {
-    const guest = await connectedUser(kit, 'guest')
+    const visitor = await connectedUser(kit, 'visitor')
     const watchers = { asks: [`asked:${kit.tag}`, true], silent: [`asked:${kit.tag}`, false], mayNot: [`unseen:${kit.tag}`, true] }
     for (const [name, [channel, joinLeave]] of Object.entries(watchers)) watchers[name] = await kit.subscribed(await connectedUser(kit), channel, { joinLeave })
-    for (const channel of [`unseen:${kit.tag}`, `asked:${kit.tag}`]) await kit.subscribed(guest, channel)
-    await until(WAIT_MS, 'the join', () => watchers.asks.joins.some(({ user }) => user === 'guest'))
-    guest.disconnect()
+    for (const channel of [`unseen:${kit.tag}`, `asked:${kit.tag}`]) await kit.subscribed(visitor, channel)
+    await until(WAIT_MS, 'the join', () => watchers.asks.joins.some(({ user }) => user === 'visitor'))
+    visitor.disconnect()
     await until(WAIT_MS, 'the leave', () => watchers.asks.leaves.length)
     assert.deepEqual([watchers.silent.joins, watchers.silent.leaves, watchers.mayNot.joins, watchers.mayNot.leaves], [[], [], [], []])
   })

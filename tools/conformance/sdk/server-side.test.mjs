@@ -83,10 +83,10 @@ scenarios('server-side subscriptions', { config: { ...base, channel: { namespace
   both('joins and leaves of server-side subscriptions', async (kit) => {
     const channel = `room:${kit.tag}`
     const watcher = await watched(kit, { channels: [channel] })
-    const guest = await watched(kit, { sub: `guest-${kit.tag}`, channels: [channel] })
-    await has(watcher, 'join', channel, `guest-${kit.tag}`)
-    guest.disconnect()
-    await has(watcher, 'leave', channel, `guest-${kit.tag}`)
+    const visitor = await watched(kit, { sub: `visitor-${kit.tag}`, channels: [channel] })
+    await has(watcher, 'join', channel, `visitor-${kit.tag}`)
+    visitor.disconnect()
+    await has(watcher, 'leave', channel, `visitor-${kit.tag}`)
   })
 
   both('a client cannot subscribe to what the server subscribed', async (kit) => {

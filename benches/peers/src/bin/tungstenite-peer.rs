@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
 
 async fn serve(args: Args) -> io::Result<()> {
     let listener = TcpListener::bind(args.place.listen).await?;
-    args.place.settle(listener.local_addr()?);
+    args.place.prepare_and_announce(listener.local_addr()?);
     let (bus, _) = broadcast::channel(BEHIND_MAX);
     let around = Arc::new(around(args.frame_bytes, args.size));
     loop {
