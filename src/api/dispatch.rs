@@ -14,8 +14,8 @@ use data_encoding::BASE64;
 
 use super::call::{self, Beyond, Call, Payload, Text};
 use super::in_flight::{self, Places, Window};
+use super::settings::{Settings, VERSION};
 use super::shard_api::{AskError, Asked, ShardApi, Stats};
-use crate::admin::{Settings, VERSION};
 use crate::auth::grant::{Renewal, SubscribeGrant};
 use crate::auth::{self, grant};
 use crate::messaging::control_request::{History, HistoryQuery, Member, Place, Who};

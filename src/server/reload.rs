@@ -100,7 +100,7 @@ impl Reload {
         if let Some(tls) = &tls {
             self.shards.tell_tls(tls);
         }
-        let renewed = self.control.borrow().renewed(&wanted, desk.caller());
+        let renewed = self.control.borrow().reloaded(&wanted, desk.caller());
         self.control.send_replace(Arc::new(renewed));
         // The shards know by now of which endpoints they are to expect keys.
         desk.begin(&self.shards);
