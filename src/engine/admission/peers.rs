@@ -211,8 +211,12 @@ impl Peers {
 
     /// So many bytes were read of an open connection. True if it has sent more than it may: it is not read for a while, and
     /// TCP slows the peer down.
+    #[inline]
     pub(crate) fn exceeds_byte_rate<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, n: usize) -> bool {
-        let Some(rate) = self.byte_rate else { return false };
+        self.byte_rate.is_some_and(|rate| self.takes_too_much(cx, slot, rate, n))
+    }
+
+    fn takes_too_much<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, rate: Rate, n: usize) -> bool {
         let buckets = &mut self.byte_buckets;
         if buckets.len() <= slot as usize {
             buckets.resize(slot as usize + 1, TokenBucket::FULL);
