@@ -16,7 +16,7 @@ use super::reply::{
 };
 use super::settings::EmptyConnect;
 use crate::auth::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
-use crate::limits::CLOSE_REASON_BYTES_MAX;
+use crate::ws::CLOSE_REASON_BYTES_MAX;
 
 /// Codes that a close frame may carry: the protocol's and the application's (RFC 6455, section 7.4.2).
 const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;

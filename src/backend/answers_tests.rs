@@ -6,7 +6,7 @@ use crate::backend::json;
 use crate::ids::{ConnId, ShardId};
 
 fn call(question: Question) -> Call {
-    let conn = ConnId { slot: 0, generation: 0 };
+    let conn = ConnId::new(0, 0);
     Call { shard: ShardId(0), conn, serial: 0, proxy: 0, caller: Caller::default(), question }
 }
 

@@ -122,7 +122,7 @@ mod tests {
     use crate::ids::{ConnId, ShardId};
 
     fn text(question: Question, caller: Caller, settings: &ProxySettings) -> Result<String, NotJson> {
-        let conn = ConnId { slot: 0, generation: 0 };
+        let conn = ConnId::new(0, 0);
         let call = Call { shard: ShardId(0), conn, serial: 0, proxy: 0, caller, question };
         request(&call, settings).map(|bytes| String::from_utf8(bytes).unwrap())
     }

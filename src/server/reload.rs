@@ -22,7 +22,7 @@ use crate::admin;
 use crate::admin::process_stats::ProcessStats;
 use crate::config::{self, Changes, Config, Faults};
 use crate::engine::Admission;
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
@@ -46,7 +46,7 @@ pub struct Running {
     pub started: Config,
     pub desk: Desk,
     pub node: Arc<Settings>,
-    pub limits: Arc<EngineLimits>,
+    pub limits: Arc<EngineConfig>,
     pub tls: Option<Tls>,
 }
 
@@ -90,7 +90,7 @@ impl Reload {
             (Some(tls), false) => Some(tls.reload(&wanted.tls).map_err(text)?),
             _ => None,
         };
-        let limits = EngineLimits { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
+        let limits = EngineConfig { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
         let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
         let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
