@@ -11,6 +11,7 @@
 //! - `settings`  what the operator decided
 
 pub(crate) mod access;
+pub mod api_call;
 pub(crate) mod arena;
 pub(crate) mod commands;
 pub(crate) mod connect;
@@ -32,6 +33,7 @@ pub(crate) mod subscribe_reply;
 pub(crate) mod subscription;
 pub(crate) mod users;
 
+pub use api_call::{ApiCall, ApiReply};
 pub use control_request::Ask;
 pub use handover_peer::{Forwarded, HandoverPeer};
 pub use mail::Mail;
