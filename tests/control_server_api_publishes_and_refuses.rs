@@ -2,7 +2,7 @@
 
 mod fake;
 
-use corecast::admin::{self, Settings};
+use corecast::api::settings::API_BODY_BYTES_MAX;
 use fake::{KEY, Server};
 use serde_json::json;
 
@@ -98,7 +98,7 @@ fn the_key_is_taken_in_each_of_its_places_and_asked_for_always() {
 
 #[test]
 fn without_a_key_of_its_own_the_server_takes_no_call() {
-    let server = Server::start(Settings { channel_bytes_max: 255, data_bytes_max: 1000, ..Settings::default() });
+    let server = Server::start(fake::settings_with(|api| api.key = None));
     for key in ["", "anything"] {
         let answer = server.request("POST /api/publish", &[("X-API-Key", key)], "{\"channel\":\"a\",\"data\":1}");
         assert_eq!(answer.status, 401);
@@ -123,7 +123,7 @@ fn what_is_no_call_has_a_status_of_its_own_and_a_json_error() {
         ("POST /api/publish", "{\"channel\":1,\"data\":1}".to_owned(), 400),
         ("POST /api/publish", "{\"channel\":\"a\",\"data\":1} x".to_owned(), 400),
         ("POST /api/publish", "{\"channel\":\"a\",\"data\":{]}".to_owned(), 400),
-        ("POST /api/publish", format!("\"{}\"", "x".repeat(admin::API_BODY_BYTES_MAX)), 413),
+        ("POST /api/publish", format!("\"{}\"", "x".repeat(API_BODY_BYTES_MAX)), 413),
     ] {
         let answer = server.request(line, &key, &body);
         assert_eq!(answer.status, status, "{line}");
@@ -133,7 +133,7 @@ fn what_is_no_call_has_a_status_of_its_own_and_a_json_error() {
 
 #[test]
 fn what_is_off_is_not_there() {
-    let server = Server::start(Settings { api_disabled: true, ..fake::settings() });
+    let server = Server::start(fake::settings_with(|api| api.disabled = true));
     assert_eq!(server.call("publish", &json!({"channel": "a", "data": 1})).status, 404);
     assert_eq!(server.get("/health").status, 200);
     assert!(server.fake.published().is_empty());

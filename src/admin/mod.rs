@@ -4,10 +4,8 @@
 //! at an address of their own. It shares nothing with the shards; what it wants to know or have done it asks through
 //! `ShardApi`. Only the API asks for a key, so that the address is not for the public network.
 //!
-//! - `request`, `methods`  calls, and JSON that becomes them
-//! - `calls`, `window`     what each does, for both front-ends; how much of it is under way
-//! - `answer`              what came of it, as JSON
-//! - `api`, `grpc`         the front-ends
+//! - `metrics`, `stats`, `page`   what it serves beside the API
+//! - `connection_limit`           how many connections it has at once
 
 pub(crate) mod connection_limit;
 pub(crate) mod metrics;
@@ -39,33 +37,20 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::api::dispatch::Calls;
+use crate::api::settings::{Current as CurrentApi, Settings as ApiSettings, VERSION};
+use crate::api::{Dispatcher, ShardApi};
 use crate::config::Config;
 use connection_limit::{Visitors, send_away};
-
-pub use crate::api::http::API_BODY_BYTES_MAX;
-pub use crate::api::methods::BATCH_COMMANDS_MAX;
-pub use crate::api::shard_api::{AskError, Asked, ShardApi, Stats};
-
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the control thread knows of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// None: the API takes no call.
-    pub api_key: Option<String>,
-    /// There is no API at all: its paths are not found.
-    pub api_disabled: bool,
-    /// Errors of calls have HTTP statuses of their own, whether or not that is asked for.
-    pub transport_errors: bool,
+    /// Of the server API, over HTTP and gRPC.
+    pub api: Arc<ApiSettings>,
     /// Connections at once.
     pub connections_max: u32,
     /// For a request's head, and as long again for its body.
     pub request_timeout: Duration,
-    pub grpc: crate::api::grpc::Settings,
-    /// This process's id and name, as `info` tells them.
-    pub uid: String,
-    pub name: String,
     /// Where the page's clients connect: the first TCP listener, as it was bound. None: the page says so.
     pub client: Option<SocketAddr>,
     /// They speak TLS there.
@@ -74,10 +59,6 @@ pub struct Settings {
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     /// Clients may connect without a token.
     pub anonymous: bool,
-    /// Bytes of a channel's name.
-    pub channel_bytes_max: usize,
-    /// Bytes of a publication's data.
-    pub data_bytes_max: usize,
     /// Whose numbers `/metrics` shows beside the shards'.
     pub backend: Option<Arc<crate::backend::Backend>>,
     pub life: Arc<crate::admin::process_stats::ProcessStats>,
@@ -86,30 +67,22 @@ pub struct Settings {
 impl Default for Settings {
     /// Without a key, a name or an id.
     fn default() -> Self {
-        Self { uid: String::new(), name: String::new(), ..Self::new(&Config::default(), None) }
+        Self { api: Arc::default(), ..Self::new(&Config::default(), None) }
     }
 }
 
 impl Settings {
     /// `client` is the address of the first TCP listener as it was bound (the configuration may have said port 0).
     pub fn new(config: &Config, client: Option<SocketAddr>) -> Self {
-        let Config { engine, http_api, grpc_api, .. } = config;
+        let name = if config.node_name.is_empty() { name(client) } else { config.node_name.clone() };
         Self {
-            api_key: config.api_key.clone(),
-            api_disabled: http_api.disabled,
-            transport_errors: http_api.transport_errors,
+            api: Arc::new(ApiSettings::new(config, uuid::Uuid::new_v4().to_string(), name)),
             connections_max: config.admin_connections_max,
             request_timeout: config.admin_request_timeout,
-            grpc: crate::api::grpc::Settings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
-            uid: uuid::Uuid::new_v4().to_string(),
-            name: if config.node_name.is_empty() { name(client) } else { config.node_name.clone() },
             client,
             client_tls: false,
             tls: None,
             anonymous: config.client.insecure,
-            channel_bytes_max: config.channel.max_length,
-            // What could not wait for a shard as a whole could never be delivered.
-            data_bytes_max: engine.mail_bytes_max.min(engine.turn_bytes_max).min(API_BODY_BYTES_MAX / 2),
             backend: None,
             life: Arc::default(),
         }
@@ -118,8 +91,7 @@ impl Settings {
     /// Of another configuration and its backends, for the same process at the same addresses.
     pub fn renewed(&self, config: &Config, backend: Arc<crate::backend::Backend>) -> Self {
         Self {
-            uid: self.uid.clone(),
-            name: self.name.clone(),
+            api: Arc::new(ApiSettings::new(config, self.api.uid.clone(), self.api.name.clone())),
             client_tls: self.client_tls,
             tls: self.tls.clone(),
             backend: Some(backend),
@@ -134,7 +106,7 @@ impl Settings {
 }
 
 pub(crate) struct Inner<F> {
-    pub(crate) calls: Calls<F>,
+    pub(crate) calls: Dispatcher<F>,
     /// Those that hold now.
     settings: Current,
     began: Instant,
@@ -144,6 +116,12 @@ pub(crate) struct Inner<F> {
 
 /// Settings that a reload replaces.
 pub type Current = watch::Receiver<Arc<Settings>>;
+
+/// The part of them that the server API needs.
+pub fn api_settings(current: &Current) -> CurrentApi {
+    let current = current.clone();
+    CurrentApi::new(move || Arc::clone(&current.borrow().api))
+}
 
 impl<F> Inner<F> {
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -184,7 +162,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn serve<F: ShardApi>(listener: std::net::TcpListener, fleet: F, settings: Current) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let calls = Calls::new(fleet, &settings.borrow());
+    let calls = Dispatcher::new(fleet, &settings.borrow().api);
     let (began, started_at) = (Instant::now(), crate::admin::procfs::unix_seconds());
     let shared = Shared(Arc::new(Inner { calls, settings, began, started_at }));
     let pages = TowerToHyperService::new(router(shared.clone()));
@@ -238,12 +216,12 @@ async fn answer_one<F: ShardApi>(
     pages: TowerToHyperService<Router>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let mut answer = match crate::api::http::below(request.uri().path()) {
-        Some(_) => crate::api::http::respond(&shared, request).await,
+    let mut answer = match crate::api::http::api_path(request.uri().path()) {
+        Some(_) => crate::api::http::respond(&shared.calls, &shared.settings().api, request).await.map(Body::new),
         None => Box::pin(pages.call(request.map(Body::new))).await?,
     };
     // Whoever keeps his connection open finds another process next time.
-    if shared.calls.fleet.draining() {
+    if shared.calls.shards.is_draining() {
         answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     Ok(answer)
@@ -269,7 +247,7 @@ fn json(body: &impl Serialize) -> Response {
 }
 
 async fn health<F: ShardApi>(State(shared): State<Shared<F>>) -> Response {
-    let status = if shared.calls.fleet.draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if shared.calls.shards.is_draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, [(header::CONTENT_TYPE, "application/json")], "{}").into_response()
 }
 
@@ -280,7 +258,7 @@ async fn scrape<F: ShardApi>(State(shared): State<Shared<F>>, headers: HeaderMap
         key_sets: backend.key_sets(),
     });
     let life = Arc::clone(&settings.life);
-    let text = metrics::encode(shared.calls.fleet.snapshots().await, backends, life, shared.started_at);
+    let text = metrics::encode(shared.calls.shards.snapshots().await, backends, life, shared.started_at);
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     match accepted.contains("application/openmetrics-text") {
         true => ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], text).into_response(),
@@ -290,11 +268,11 @@ async fn scrape<F: ShardApi>(State(shared): State<Shared<F>>, headers: HeaderMap
 
 async fn statistics<F: ShardApi>(State(shared): State<Shared<F>>) -> Response {
     let settings = shared.settings();
-    let shards = shared.calls.fleet.snapshots().await.into_iter().map(stats::Shard::from).collect();
+    let shards = shared.calls.shards.snapshots().await.into_iter().map(stats::Shard::from).collect();
     let stats = stats::Stats {
         version: VERSION,
         at_ms: shared.began.elapsed().as_millis() as u64,
-        draining: shared.calls.fleet.draining(),
+        draining: shared.calls.shards.is_draining(),
         client: stats::client(&settings),
         turn_bounds_us: &crate::engine::stats::TURN_BUCKETS_US,
         shards,
