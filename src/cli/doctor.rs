@@ -89,7 +89,7 @@ fn text(report: &Report, quiet: bool) -> String {
         report.profile, report.connections, report.shards, report.cores
     );
     let mut area = "";
-    for finding in report.findings.iter().filter(|finding| !quiet || finding.severity > Severity::LogRecord) {
+    for finding in report.findings.iter().filter(|finding| !quiet || finding.severity > Severity::Note) {
         if finding.area != area {
             area = finding.area;
             let _ = writeln!(out, "\n{area}");
@@ -101,7 +101,7 @@ fn text(report: &Report, quiet: bool) -> String {
         out,
         "\n{} fine, {} noted, {} to mend ({} of them for the expected load to fit), {} not seen. Nothing was changed.",
         count(Severity::Ok),
-        count(Severity::LogRecord),
+        count(Severity::Note),
         count(Severity::Warn) + count(Severity::Fail),
         count(Severity::Fail),
         count(Severity::Unseen)
@@ -112,7 +112,7 @@ fn text(report: &Report, quiet: bool) -> String {
 fn say(out: &mut String, finding: &Finding) {
     let word = match finding.severity {
         Severity::Ok => "ok",
-        Severity::LogRecord => "note",
+        Severity::Note => "note",
         Severity::Unseen => "unseen",
         Severity::Warn => "warn",
         Severity::Fail => "FAIL",

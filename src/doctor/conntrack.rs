@@ -21,10 +21,10 @@ pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
     let room = most.saturating_sub(count);
     let severity = match (count, room < plan.connections) {
         // It may be built in and idle: rules of a firewall would have filled it with somebody.
-        (0, true) => Severity::LogRecord,
+        (0, true) => Severity::Note,
         (_, true) => Severity::Fail,
         (0, false) => Severity::Ok,
-        (_, false) => Severity::LogRecord,
+        (_, false) => Severity::Note,
     };
     vec![
         Finding::new(severity, name, format!("{count} of {most}"))

@@ -66,7 +66,7 @@ fn siblings(host: &Host, plan: &Plan) -> Finding {
         .collect();
     let shown: Vec<String> = shared.iter().take(8).map(|pair| format!("{{{pair}}}")).collect();
     let more = if shared.len() > 8 { " …" } else { "" };
-    let severity = if plan.profile.smt_apart { Severity::Warn } else { Severity::LogRecord };
+    let severity = if plan.profile.smt_apart { Severity::Warn } else { Severity::Note };
     Finding::new(severity, name, format!("{} are shared by two shards: {}{more}", shared.len(), shown.join(" ")))
         .should("one shard for each, where short waits count more than the sum")
         .why("Two threads of one core share its units and first caches: together they do more than one alone, each alone does less, and one waits for the other.")

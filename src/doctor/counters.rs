@@ -43,7 +43,7 @@ pub fn look(host: &Host, _: &Plan) -> Vec<Finding> {
 fn judge(name: &str, count: Option<u64>, why: &str, mend: &str) -> Finding {
     let Some(count) = count else { return Finding::unseen(name, "the line of /proc/net/netstat") };
     // It says what was, perhaps under other settings.
-    let severity = if count == 0 { Severity::Ok } else { Severity::LogRecord };
+    let severity = if count == 0 { Severity::Ok } else { Severity::Note };
     let is = if count == 0 { "never".into() } else { format!("{count} times") };
     Finding::new(severity, name, is).should("never").why(why).mend(mend)
 }

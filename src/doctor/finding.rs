@@ -7,7 +7,7 @@ use serde::Serialize;
 pub enum Severity {
     Ok,
     /// Worth knowing; nothing needs to be done.
-    LogRecord,
+    Note,
     /// It could not be looked at.
     Unseen,
     /// Slower, or less certain, than this host could be.
@@ -43,7 +43,7 @@ impl Finding {
     }
 
     pub fn note(name: impl Into<String>, is: impl Into<String>) -> Self {
-        Self::new(Severity::LogRecord, name, is)
+        Self::new(Severity::Note, name, is)
     }
 
     pub fn warn(name: impl Into<String>, is: impl Into<String>) -> Self {

@@ -132,7 +132,7 @@ fn swap(host: &Host, plan: &Plan) -> Finding {
     if areas == 0 {
         return Finding::ok(name, "none");
     }
-    let severity = if plan.profile.swap_off { Severity::Warn } else { Severity::LogRecord };
+    let severity = if plan.profile.swap_off { Severity::Warn } else { Severity::Note };
     Finding::new(severity, name, format!("{areas} areas, vm.swappiness {swappiness}"))
         .should("none for this service")
         .why("An idle client's memory is the first to be written out, and a shard that reads it back stands still for all its clients.")

@@ -61,7 +61,7 @@ fn tune(card: &Card, plan: &Plan) -> String {
 fn queues(plan: &Plan, card: &Card) -> Finding {
     let is = format!("{} receive, {} send", card.rx, card.tx);
     let few = card.rx < plan.shards;
-    let severity = if few { Severity::LogRecord } else { Severity::Ok };
+    let severity = if few { Severity::Note } else { Severity::Ok };
     Finding::new(severity, format!("{}: queues", card.name), is)
         .should(format!("{}, one for each shard", plan.shards))
         .why("A queue's packets are taken in on one core. With fewer queues than shards some cores do it for others.")
@@ -173,7 +173,7 @@ fn node(host: &Host, plan: &Plan, card: &Card) -> Option<Finding> {
         return Some(Finding::ok(name, format!("{node}, where all shards are")));
     }
     Some(
-        Finding::new(if far.len() == plan.cores.len() { Severity::Warn } else { Severity::LogRecord }, name, format!("{node}; shards on cores {far} are far from it"))
+        Finding::new(if far.len() == plan.cores.len() { Severity::Warn } else { Severity::Note }, name, format!("{node}; shards on cores {far} are far from it"))
             .should(format!("shards on that node's cores: {near}"))
             .why("Packets are written into the memory of the card's node; a core of another reads each across the link between them.")
             .cost("the far node's cores serve no clients; a second server with a card of its own can have them")

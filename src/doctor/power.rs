@@ -96,7 +96,7 @@ fn mitigations(host: &Host) -> Finding {
         }
     }
     let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(" ") };
-    let severity = if on.is_empty() { Severity::Ok } else { Severity::LogRecord };
+    let severity = if on.is_empty() { Severity::Ok } else { Severity::Note };
     Finding::new(severity, name, format!("on against {}; open to {}", list(&on), list(&open)))
         .why("Each costs something at every entry to the kernel, and a server of small messages enters it once for every write.")
         .cost("turned off, any program on this host may read what another has in memory")

@@ -50,7 +50,7 @@ fn severity(knob: &Knob, is: &str, plan: &Plan) -> Severity {
             .is_ok_and(|is| is < if knob.key == "fs.nr_open" { plan.descriptors() } else { plan.files() });
     match (too_few, plan.is_small()) {
         (true, _) => Severity::Fail,
-        (false, true) => Severity::LogRecord,
+        (false, true) => Severity::Note,
         (false, false) => Severity::Warn,
     }
 }
