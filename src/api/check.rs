@@ -10,9 +10,9 @@ use super::request::{self, ApiRequest, BoolValue};
 use super::shard_api::{ApiError, ApiResult};
 use crate::auth;
 use crate::auth::grant::{self, Renewal, SubscribeGrant};
-use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::messaging::api_call::{ApiCall, ConnectionSelector, HistoryQuery, StreamPosition};
 use crate::protocol::{Disconnect, ErrorCode};
+use crate::ws::CLOSE_REASON_BYTES_MAX;
 
 /// Codes with which the API may close a connection: those of the protocol and those of applications.
 const DISCONNECT_CODES: RangeInclusive<u32> = 3000..=4999;

@@ -37,7 +37,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 
 pub use crate::auth::TokenSettings;
 pub use change::{Changes, changes, needs_restart};
@@ -148,7 +148,7 @@ pub struct Config {
     pub handover: Handover,
     pub tls: Tls,
     /// `client.queue_max_size` and `websocket.message_size_limit` are `outbound_bytes_max` and `message_bytes_max` here.
-    pub engine: EngineLimits,
+    pub engine: EngineConfig,
 }
 
 /// `http_api`.
@@ -210,7 +210,7 @@ impl Default for Config {
             shutdown: Shutdown::default(),
             handover: Handover::default(),
             tls: Tls::default(),
-            engine: EngineLimits::default(),
+            engine: EngineConfig::default(),
         }
     }
 }

@@ -12,8 +12,8 @@ use super::shard_client::ShardClient;
 use crate::auth::KeySet;
 use crate::backend;
 use crate::backend::call::{Answer, Call};
-use crate::backend::jwks::{KeyDesk, KeySettings, key_set};
-use crate::backend::{Backend, BreakerSettings, ProxySettings, SetupError, StatusAnswer};
+use crate::backend::jwks::{KeySetFetcher, KeySettings, key_set};
+use crate::backend::{Backend, BreakerSettings, EmptyConnect, ProxySettings, SetupError, StatusAnswer};
 use crate::config::{self, Config, StatusToCode};
 
 /// Calls that may wait for the control thread; one more fails at once.
@@ -33,7 +33,7 @@ pub struct BackendAccess {
     shared: Shared,
     backend: Arc<Backend>,
     /// By `KeysOf`.
-    key_fetchers: [Option<Arc<KeyFetcher>>; 2],
+    key_tasks: [Option<Arc<KeyTask>>; 2],
 }
 
 /// The part that outlives every reload.
@@ -46,15 +46,15 @@ struct Shared {
 }
 
 /// A key set and the task that fetches it. The task ends with the last settings that name the endpoint.
-struct KeyFetcher {
+struct KeyTask {
     endpoint: Arc<str>,
-    keys: KeyDesk,
+    keys: KeySetFetcher,
     /// Starts the first fetch.
     start: Arc<Notify>,
     task: AbortHandle,
 }
 
-impl Drop for KeyFetcher {
+impl Drop for KeyTask {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -86,23 +86,23 @@ impl BackendAccess {
         let anonymous = client.insecure || client.allow_anonymous_connect_without_token;
         let proxies = config.proxies.iter().map(|proxy| settings(proxy, anonymous)).collect();
         let fetcher = |of: KeysOf, endpoint: &str| {
-            let same = previous.and_then(|access| access.key_fetchers[of as usize].as_ref());
+            let same = previous.and_then(|access| access.key_tasks[of as usize].as_ref());
             match same.filter(|fetcher| *fetcher.endpoint == *endpoint) {
                 Some(fetcher) => Ok(Some(Arc::clone(fetcher))),
                 None if endpoint.is_empty() => Ok(None),
-                None => KeyFetcher::new(of, endpoint, &shared).map(|fetcher| Some(Arc::new(fetcher))),
+                None => KeyTask::new(of, endpoint, &shared).map(|fetcher| Some(Arc::new(fetcher))),
             }
         };
         let subscription_endpoint = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
-        let key_fetchers = [
+        let key_tasks = [
             fetcher(KeysOf::Connections, &client.token.jwks_public_endpoint)?,
             fetcher(KeysOf::Subscriptions, subscription_endpoint)?,
         ];
         let [connection, subscription] =
-            key_fetchers.each_ref().map(|fetcher| fetcher.as_ref().map(|fetcher| fetcher.keys.clone()));
+            key_tasks.each_ref().map(|fetcher| fetcher.as_ref().map(|fetcher| fetcher.keys.clone()));
         let previous = previous.map(|access| &*access.backend);
-        let backend = Backend::after(previous, proxies)?.with_keys(connection, subscription);
-        Ok(Self { shared, backend: Arc::new(backend), key_fetchers })
+        let backend = Backend::reloaded(previous, proxies)?.with_keys(connection, subscription);
+        Ok(Self { shared, backend: Arc::new(backend), key_tasks })
     }
 
     /// For reloaded settings. Proxies and key sets whose settings are the same go on. Errors: an endpoint that is not valid.
@@ -124,7 +124,7 @@ impl BackendAccess {
     /// Starts the first fetch of each key set. Call it when the shards have the settings that name the endpoints.
     pub fn start_key_fetches(&self, shards: &ShardClient) {
         self.shared.shards.get_or_init(|| shards.clone());
-        self.key_fetchers.iter().flatten().for_each(|fetcher| fetcher.start.notify_one());
+        self.key_tasks.iter().flatten().for_each(|fetcher| fetcher.start.notify_one());
     }
 }
 
@@ -135,7 +135,7 @@ enum KeysOf {
     Subscriptions,
 }
 
-impl KeyFetcher {
+impl KeyTask {
     fn new(of: KeysOf, endpoint: &str, shared: &Shared) -> Result<Self, SetupError> {
         let section = match of {
             KeysOf::Connections => "client.token",
@@ -172,7 +172,7 @@ fn settings(proxy: &config::Proxy, anonymous: bool) -> ProxySettings {
         include_connection_meta: proxy.include_connection_meta,
         binary_encoding: proxy.binary_encoding,
         status_answers: proxy.status_to_code.iter().map(status_answer).collect(),
-        anonymous_without_result: anonymous,
+        empty_connect: if anonymous { EmptyConnect::Anonymous } else { EmptyConnect::Reject },
         retries_max: proxy.retries_max,
         retry_backoff: backend::Backoff {
             min: proxy.retry_backoff,

@@ -70,7 +70,7 @@ impl ControlRuntime {
             tokio::spawn(log_writer::run(engine.journals.clone()));
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
-            let settings = Settings { life: Arc::clone(&stats), ..admin_settings(&running, engine) };
+            let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
             let (control, settings) = watch::channel(Arc::new(settings));
             let successor = handover.start(&running.config.handover, &shards, &listeners);
             let servers = serve(listeners, &shards, &settings, running.config.admin);

@@ -32,11 +32,11 @@ use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
 use crate::config::{Config, Listen, Place};
+use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::net::listener::{Address, ListenOptions};
 use crate::engine::threads::{self, Beside, Plan};
 use crate::handover::Inherited;
-use crate::limits::EngineLimits;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
 use crate::site::Site;
@@ -97,7 +97,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     Ok(ended)
 }
 
-fn engine_limits(config: &Config, file_limit: u64) -> EngineLimits {
+fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
     let mut limits = config.engine.clone();
     limits.bytes_dry_run = config.client.rate_limit_dry_run;
     // Every connection is a descriptor, so that a shard never needs memory for more connections than that.
@@ -105,7 +105,7 @@ fn engine_limits(config: &Config, file_limit: u64) -> EngineLimits {
     limits
 }
 
-fn plan(config: &Config, cores: &[Option<usize>], limits: &EngineLimits, tls: Option<&Tls>) -> Plan {
+fn plan(config: &Config, cores: &[Option<usize>], limits: &EngineConfig, tls: Option<&Tls>) -> Plan {
     Plan {
         listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
         manners: config.listeners.iter().map(listen_options).collect(),

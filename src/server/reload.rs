@@ -22,7 +22,7 @@ use crate::admin;
 use crate::admin::process_stats::ProcessStats;
 use crate::config::{self, Changes, Config, Faults};
 use crate::engine::Admission;
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
@@ -46,7 +46,7 @@ pub struct Running {
     pub started: Config,
     pub backends: BackendAccess,
     pub messaging: Arc<Settings>,
-    pub limits: Arc<EngineLimits>,
+    pub limits: Arc<EngineConfig>,
     pub tls: Option<Tls>,
 }
 
@@ -96,7 +96,7 @@ impl Reload {
             (Some(tls), false) => Some(tls.reload(&config.tls).map_err(text)?),
             _ => None,
         };
-        let limits = EngineLimits { bytes_dry_run: config.client.rate_limit_dry_run, ..config.engine.clone() };
+        let limits = EngineConfig { bytes_dry_run: config.client.rate_limit_dry_run, ..config.engine.clone() };
         let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
         let messaging = Arc::new(self.running.borrow().messaging.renewed(&config, backends.sender()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
@@ -106,7 +106,7 @@ impl Reload {
         if let Some(tls) = &tls {
             self.shards.send_tls(tls);
         }
-        let control = self.control.borrow().renewed(&config, backends.backend());
+        let control = self.control.borrow().reloaded(&config, backends.backend());
         self.control.send_replace(Arc::new(control));
         // Only now: the shards drop keys of an endpoint that their settings do not name.
         backends.start_key_fetches(&self.shards);

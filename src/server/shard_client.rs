@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use crate::api::{ApiError, ApiResult, ShardApi};
 use crate::auth::KeySet;
 use crate::backend::call;
+use crate::engine::config::EngineConfig;
 use crate::engine::control_port::{Order, Port};
 use crate::engine::stats::Snapshot;
 use crate::handover::link::{Link, LocalShards};
 use crate::ids::{ConnId, ShardId};
-use crate::limits::EngineLimits;
 use crate::messaging::api_call::{ApiCall, ApiReply, CallScope};
 use crate::messaging::{Ask, HandoverPeer, Settings};
 use crate::protocol::ErrorCode;
@@ -96,7 +96,7 @@ impl ShardClient {
     }
 
     /// Reloaded settings, for every shard. Returns when each has them in its mailbox.
-    pub async fn send_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineLimits>) {
+    pub async fn send_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineConfig>) {
         for port in self.ports.iter() {
             let settings = Arc::clone(settings);
             send_when_there_is_room(port.clone(), Order::Limits(Arc::clone(limits))).await;

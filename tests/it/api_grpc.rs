@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::grpc::{Channel, channel, origin};
 use crate::fake::{KEY, Server, connections, publication, settings_with};
 use corecast::api::BATCH_COMMANDS_MAX;
 use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
@@ -10,7 +11,6 @@ use corecast::api::settings::{API_BODY_BYTES_MAX, GrpcSettings};
 use corecast::auth::grant::Publish;
 use corecast::messaging::api_call::ApiCall;
 use prost::Message;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 /// How long any one call may take before a test fails.
@@ -27,16 +27,15 @@ struct Peer {
 macro_rules! call {
     ($peer:expr, $method:ident, $request:expr) => {{
         let request = $peer.request($request);
-        $peer.runtime.block_on($peer.client.$method(request)).map(tonic::Response::into_inner)
+        let response = async { tokio::time::timeout(PATIENCE, $peer.client.$method(request)).await };
+        $peer.runtime.block_on(response).expect("a response in time").map(tonic::Response::into_inner)
     }};
 }
 
 impl Peer {
     fn of(server: &Server) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap().timeout(PATIENCE);
-        let channel = runtime.block_on(endpoint.connect()).unwrap();
-        let client = CentrifugoApiClient::new(channel);
+        let client = CentrifugoApiClient::with_origin(channel(), origin(server.grpc));
         Self { runtime, client, authorization: Some(format!("apikey {KEY}")), transport_errors: false }
     }
 

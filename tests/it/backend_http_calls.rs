@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::common::backend::{Server, backend, call, connecting, counts, failures, publishing, rpc, subscribing};
-use axum::http::{Method, StatusCode};
+use crate::common::backend::{
+    Reply, Server, backend, call, connecting, counts, failures, publishing, rpc, subscribing,
+};
 use corecast::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
 use corecast::backend;
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::{Backend, ProxySettings, SetupError, StatusAnswer};
 use corecast::ids::ShardId;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -144,7 +146,7 @@ async fn redirects_are_not_followed() {
     let to = server.url.clone();
     let elsewhere = Server::start(move |_, _| {
         let to = to.clone();
-        async move { (StatusCode::TEMPORARY_REDIRECT, [("location", to)]) }
+        async move { Reply::redirect(StatusCode::TEMPORARY_REDIRECT, to) }
     })
     .await;
     let backend = backend(&elsewhere.url, ProxySettings::default());
@@ -197,7 +199,10 @@ async fn unusable_settings_are_rejected() {
     let ftp = ProxySettings { name: name.clone(), endpoint: "ftp://a:1".into(), ..ProxySettings::default() };
     assert_eq!(refused(ftp), SetupError::Scheme { name: name.clone() });
     let none = ProxySettings { name: name.clone(), ..ProxySettings::default() };
-    assert_eq!(refused(none).to_string(), "hooks: `endpoint` is neither a URL nor host:port");
+    assert_eq!(
+        refused(none).to_string(),
+        "hooks: `endpoint` is neither a URL nor host:port; write a host name outside ASCII in Punycode"
+    );
     let server = Server::saying("{}").await;
     assert!(Backend::new(vec![ProxySettings { endpoint: server.url.clone(), ..ProxySettings::default() }]).is_ok());
     let backend = backend(&server.url, ProxySettings::default());

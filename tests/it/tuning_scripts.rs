@@ -164,7 +164,11 @@ fn undo_keeps_values_that_were_changed_since() {
     tree.sysctl("net.core.somaxconn", "50000");
     let undone = tune(&tree, &["undo", "--yes"]);
     assert_eq!(undone.code, 0);
-    assert!(undone.text.contains("somaxconn: somebody has changed it since; it stays 50000"), "{}", undone.text);
+    assert!(
+        undone.text.contains("somaxconn: it was changed by something else since; it stays 50000"),
+        "{}",
+        undone.text
+    );
     assert_eq!(tree.text("proc/sys/net/core/somaxconn"), "50000");
     assert_eq!(tree.text("proc/sys/net/ipv4/tcp_slow_start_after_idle"), "1");
 }

@@ -6,6 +6,9 @@
 //! - `service` the methods · `translate` messages to requests and results to messages · `status` errors as statuses
 //! - `api` the messages and both sides of `api.proto`
 
+/// Generated code.
+#[allow(clippy::all)]
+#[rustfmt::skip]
 pub mod api;
 pub(crate) mod service;
 pub(crate) mod status;

@@ -1,9 +1,15 @@
 //! The gRPC service: checks the key, translates each method's message to a request, and its result back.
 
+use std::io;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
 use tonic::metadata::MetadataMap;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Request, Response, Status};
 
 use super::api::centrifugo_api_server::{CentrifugoApi, CentrifugoApiServer};
@@ -14,14 +20,13 @@ use crate::api::settings::{API_BODY_BYTES_MAX, Current, GrpcSettings};
 use crate::api::shard_api::{ApiResult, ShardApi};
 use crate::protocol::ErrorCode;
 
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Serves the API at an address of its own until the future is dropped. Errors: tokio does not take the listener.
-pub async fn serve<S: ShardApi>(
-    listener: std::net::TcpListener,
-    shards: S,
-    settings: Current,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub async fn serve<S: ShardApi>(listener: std::net::TcpListener, shards: S, settings: Current) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let listener = TcpListener::from_std(listener)?;
     let dispatcher = Dispatcher::new(shards, &settings.get());
     let service = GrpcService { dispatcher, settings: settings.clone() };
     let service = CentrifugoApiServer::new(service).max_decoding_message_size(API_BODY_BYTES_MAX);
@@ -31,7 +36,20 @@ pub async fn serve<S: ShardApi>(
             false => Err(Status::unauthenticated("unauthenticated")),
         }
     });
-    Ok(Server::builder().add_service(guarded).serve_with_incoming(incoming).await?)
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::warn!("gRPC API: accept failed: {error}; retrying in {ACCEPT_PAUSE:?}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(guarded.clone());
+        // How a connection ends is not logged: clients may close at any time.
+        tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
+    }
 }
 
 fn is_authorized(settings: &GrpcSettings, metadata: &MetadataMap) -> bool {
