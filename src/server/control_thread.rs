@@ -49,8 +49,7 @@ impl ControlRuntime {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Kernel)?;
         let entered = runtime.enter();
         let handler = |kind| signal(kind).map_err(StartError::Kernel);
-        let stop =
-            StopSignals { term: handler(SignalKind::terminate())?, int: handler(SignalKind::interrupt())? };
+        let stop = StopSignals { term: handler(SignalKind::terminate())?, int: handler(SignalKind::interrupt())? };
         let hangup = handler(SignalKind::hangup())?;
         drop(entered);
         Ok(Self { runtime, stop, hangup })
@@ -67,7 +66,7 @@ impl ControlRuntime {
         let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
         runtime.block_on(async {
             tokio::spawn(memory.clone().run());
-            tokio::spawn(log_writer::run(engine.journals.clone()));
+            tokio::spawn(log_writer::run(engine.log_records.clone()));
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
             let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
@@ -81,7 +80,7 @@ impl ControlRuntime {
                 stats,
                 running: running.into(),
                 control,
-                admission: Arc::clone(&engine.door),
+                admission: Arc::clone(&engine.admission),
                 memory,
             };
             systemd::ready();
@@ -92,7 +91,7 @@ impl ControlRuntime {
                 ended = shutdown::run(&reload, &shards, stop, successor, servers) => ended,
             };
             shards.stop();
-            log_writer::write_waiting(&engine.journals);
+            log_writer::write_waiting(&engine.log_records);
             ended
         })
     }

@@ -43,7 +43,9 @@ fn write(shard: ShardId, record: LogRecord) {
         }
         LogRecord::AcceptFailed { errno } => {
             let error = io::Error::from_raw_os_error(errno);
-            log::warn!("shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms");
+            log::warn!(
+                "shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms"
+            );
         }
         LogRecord::SlowClosed { slot, backlog_bytes, address } => {
             let from = with_address(" from", address);
@@ -59,12 +61,12 @@ fn write(shard: ShardId, record: LogRecord) {
             "shard {shard}: {count} TLS sessions failed and were closed since the last such line, most recently: {}",
             why.name()
         ),
-        LogRecord::Lagging { lag_us, shut: true } => log::warn!(
+        LogRecord::Lagging { lag_us, shedding: true } => log::warn!(
             "shard {shard}: event-loop lag ({} ms) exceeds limits.lag_max: rejecting new connections until it drops below \
              half of that",
             lag_us / 1000
         ),
-        LogRecord::Lagging { lag_us, shut: false } => {
+        LogRecord::Lagging { lag_us, shedding: false } => {
             log::warn!(
                 "shard {shard}: event-loop lag dropped to {} ms: accepting new connections again",
                 lag_us / 1000

@@ -35,7 +35,7 @@ use crate::config::{Config, Listen, Place};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::net::listener::{Address, ListenOptions};
-use crate::engine::threads::{self, Beside, Plan};
+use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
@@ -74,7 +74,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
         move |_| Site::new(Messaging::new(Arc::clone(&settings), placement.clone(), shards), echo)
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut beside = Beside {
+    let mut beside = Surroundings {
         passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
         keep: !config.handover.socket.is_empty(),
         private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
@@ -86,11 +86,17 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     startup_log::log_unused(&engine.missed, beside.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
-    let memory = MemoryWatch::new(&config, Arc::clone(&engine.door));
+    let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
     let (access, calls) = backends.split();
-    let running =
-        Running { started: config.clone(), config, backends: access, messaging: settings, limits: Arc::new(limits), tls };
+    let running = Running {
+        started: config.clone(),
+        config,
+        backends: access,
+        messaging: settings,
+        limits: Arc::new(limits),
+        tls,
+    };
     let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
     let ended = runtime.run(args, &engine);
     engine.join();
@@ -108,10 +114,10 @@ fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
 fn plan(config: &Config, cores: &[Option<usize>], limits: &EngineConfig, tls: Option<&Tls>) -> Plan {
     Plan {
         listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        manners: config.listeners.iter().map(listen_options).collect(),
+        options: config.listeners.iter().map(listen_options).collect(),
         tls: tls.map(Tls::clients),
         cores: cores.to_vec(),
-        limits: limits.clone(),
+        config: limits.clone(),
         join: config.join,
     }
 }

@@ -97,7 +97,7 @@ impl Reload {
             _ => None,
         };
         let limits = EngineConfig { bytes_dry_run: config.client.rate_limit_dry_run, ..config.engine.clone() };
-        let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
+        let limits = Arc::new(self.running.borrow().limits.reloaded(&limits));
         let messaging = Arc::new(self.running.borrow().messaging.renewed(&config, backends.sender()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
         self.admission.limit_addresses(&limits);

@@ -26,8 +26,14 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub enum StartError {
     Engine(EngineError),
-    Admin { address: SocketAddr, error: io::Error },
-    Grpc { address: SocketAddr, error: io::Error },
+    Admin {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Grpc {
+        address: SocketAddr,
+        error: io::Error,
+    },
     /// The gRPC API is on, and this program was built without it.
     GrpcNotBuilt,
     Backend(SetupError),
@@ -35,7 +41,9 @@ pub enum StartError {
     Handover(HandoverError),
     Cores(String),
     ControlCores(io::Error),
-    TooFewFiles { limit: u64 },
+    TooFewFiles {
+        limit: u64,
+    },
     Kernel(io::Error),
 }
 
@@ -167,9 +175,9 @@ fn listen(
 ) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let matches = |listener: &TcpListener| {
-        listener.local_addr().is_ok_and(|at| {
-            at.ip() == address.ip() && (at.port() == address.port() || address.port() == 0)
-        })
+        listener
+            .local_addr()
+            .is_ok_and(|at| at.ip() == address.ip() && (at.port() == address.port() || address.port() == 0))
     };
     match passed.filter(matches) {
         Some(listener) => Ok(Some(listener)),

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::start::{ControlListeners, FILES_MIN};
 use crate::config::{Config, Listen};
-use crate::engine::net::listener::{Address, Sockets};
+use crate::engine::net::listener::{Address, ListenSockets};
 
 /// The first TCP listener and its index: where the demo page's clients connect.
 pub fn first_tcp_listener(bound: &[Address]) -> Option<(usize, SocketAddr)> {
@@ -13,7 +13,7 @@ pub fn first_tcp_listener(bound: &[Address]) -> Option<(usize, SocketAddr)> {
 }
 
 /// Logs what the settings ask of the machine and do not get, and the inherited listeners that the settings do not name.
-pub fn log_unused(missed: &[String], sockets: Sockets) {
+pub fn log_unused(missed: &[String], sockets: ListenSockets) {
     missed.iter().for_each(|missed| log::warn!("{missed}"));
     for (at, _) in sockets {
         log::warn!("the listener {at}, inherited from the old process, is not in `listen` and was closed");
