@@ -8,95 +8,45 @@
 //! `beside` is a fan-out that goes on while another load does, `herald` what comes before a storm, `courier` a publisher over
 //! the API that minds no restart, `certificate` what a TLS server needs; `server` looks at the process under test.
 
-mod abuse;
-mod api;
 mod args;
-mod beside;
-mod calm;
-mod certificate;
-mod check;
-mod clock;
-mod courier;
-mod crew;
-mod crowd;
-mod dialect;
-mod drain;
-mod echo;
+mod distributed;
 mod engine;
-mod faithful;
-mod fanout;
-mod far;
-mod frame;
-mod gate;
-mod greet;
-mod harvest;
-mod herald;
-mod host;
-mod hosts;
-mod kept;
-mod lasts;
-mod links;
-mod members;
+mod measure;
 mod net;
-mod options;
-mod parley;
-mod part;
-mod payload;
-mod press;
-mod pulse;
-mod rate;
+mod protocols;
 mod report;
-mod restart;
-mod run;
-mod samples;
-mod scenario;
-mod scene_args;
-mod search;
-mod series;
-mod server;
-mod show;
-mod slow;
-mod speech;
-mod squeeze;
-mod storm;
-mod strain;
-mod tally;
-mod timeline;
-mod token;
-mod verdict;
-mod welcome;
-mod window;
-mod wire;
+mod runs;
+mod scenarios;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match args::Cli::parse().command {
-        args::Command::Echo(args) => run::run_echo(&args),
-        args::Command::Fanout(args) => crowd::run_fanout(&args),
-        args::Command::Chat(args) => crowd::run_chat(&args),
-        args::Command::Notifications(args) => crowd::run_notifications(&args),
-        args::Command::Slow(args) => crowd::run_slow(&args),
-        args::Command::Mixed(args) => series::run_mixed(&args),
-        args::Command::Run(args) => series::run_file(&args),
-        args::Command::Scenarios(args) => series::print_samples(&args),
-        args::Command::Idle(args) => calm::run_idle(&args),
-        args::Command::Connect(args) => calm::run_connect(&args),
-        args::Command::Storm(args) => strain::run_storm(&args),
-        args::Command::Publish(args) => strain::run_publish(&args),
-        args::Command::Drain(args) => drain::run(&args),
-        args::Command::Restart(args) => restart::run(&args),
-        args::Command::Report(args) => show::args::report(&args),
-        args::Command::Compare(args) => show::args::compare(&args),
-        args::Command::Certificate(args) => certificate::run(&args),
-        args::Command::Search(args) => search::run(args),
-        args::Command::Agent(args) => hosts::run(&args),
-        args::Command::Part => part::run(),
+        args::Command::Echo(args) => runs::run_echo(&args),
+        args::Command::Fanout(args) => runs::fanout_runs::run_fanout(&args),
+        args::Command::Chat(args) => runs::fanout_runs::run_chat(&args),
+        args::Command::Notifications(args) => runs::fanout_runs::run_notifications(&args),
+        args::Command::Slow(args) => runs::fanout_runs::run_slow(&args),
+        args::Command::Mixed(args) => runs::series::run_mixed(&args),
+        args::Command::Run(args) => runs::series::run_file(&args),
+        args::Command::Scenarios(args) => runs::series::print_samples(&args),
+        args::Command::Idle(args) => runs::idle_runs::run_idle(&args),
+        args::Command::Connect(args) => runs::idle_runs::run_connect(&args),
+        args::Command::Storm(args) => runs::publish_runs::run_storm(&args),
+        args::Command::Publish(args) => runs::publish_runs::run_publish(&args),
+        args::Command::Drain(args) => runs::drain::run(&args),
+        args::Command::Restart(args) => runs::restart::run(&args),
+        args::Command::Report(args) => report::commands::report(&args),
+        args::Command::Compare(args) => report::commands::compare(&args),
+        args::Command::Certificate(args) => runs::certificate::run(&args),
+        args::Command::Search(args) => runs::search::run(args),
+        args::Command::Agent(args) => distributed::agent::run(&args),
+        args::Command::Part => distributed::worker_process::run(),
     };
     match result {
         Ok(code) => code.into(),
-        Err(run::Refusal(text)) => {
+        Err(runs::Refusal(text)) => {
             eprintln!("corecast-load: {text}");
             2.into()
         }
