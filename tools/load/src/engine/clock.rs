@@ -1,4 +1,4 @@
-//! Time: CLOCK_MONOTONIC in nanoseconds, and a timer that wakes a poll more finely than its milliseconds.
+//! Time: CLOCK_MONOTONIC in nanoseconds, and a timer with a finer resolution than the milliseconds of a poll timeout.
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
@@ -8,13 +8,13 @@ use std::{io, os::fd::AsRawFd, os::fd::OwnedFd};
 
 pub const SECOND: u64 = 1_000_000_000;
 
-/// Nanoseconds of CLOCK_MONOTONIC: the same for all processes of one machine.
+/// Nanoseconds of CLOCK_MONOTONIC: the same clock for all processes of one machine.
 pub fn now() -> u64 {
     let t = clock_gettime(ClockId::Monotonic);
     t.tv_sec as u64 * SECOND + t.tv_nsec as u64
 }
 
-/// A timerfd, registered edge-triggered: each expiry is an edge, so it is never read.
+/// A timerfd, registered edge-triggered. Each expiry is an edge, so it is never read.
 #[derive(Debug)]
 pub struct Timer {
     fd: OwnedFd,
@@ -29,7 +29,7 @@ impl Timer {
         Ok(Self { fd, armed: 0 })
     }
 
-    /// Wakes the poll at `deadline`. One system call, and none when it is armed for that moment already.
+    /// Wakes the poll at `deadline`. Costs one system call, or none if the timer is armed for that moment already.
     pub fn arm(&mut self, deadline: u64) -> io::Result<()> {
         if self.armed == deadline {
             return Ok(());

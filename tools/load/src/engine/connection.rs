@@ -1,176 +1,183 @@
-//! A worker's connections: where each stands in its life, and what a scene does to them.
+//! The connections of a worker: their stages, and what a scenario can do with them.
 //!
-//! A link's life: connecting → (TLS: securing →) upgrading → greeting → ready → closing → gone; every stage may go to gone, and
-//! the scene says when the greeting was answered. Closing means that the server's close frame came and was answered.
-//! Invariants: a link's `carry` holds the beginning of a frame that is not whole yet, `tx` what the socket did not take; both are
-//! mostly empty. A link that is gone is `None` in `links`, so a late event finds nothing.
+//! Stages: connecting → (with TLS: handshake →) upgrading → setup → ready → closing → gone. Every stage may go to gone. The
+//! scenario says when the setup (connect and subscribe commands) is complete. Closing means that the close frame of the server
+//! was received and answered.
+//! Invariants: `carry` holds the beginning of an incomplete frame, `unsent` what the socket did not take; both are mostly empty. A
+//! connection that is gone is `None`, so a late event finds nothing.
 
-use crate::engine::counters::Tally;
-use crate::measure::latency_series::{self, Pulse};
+use crate::engine::clock::now;
+use crate::engine::counters::Counters;
+use crate::measure::histogram::LatencyHistogram;
+use crate::measure::latency_series::SecondRecorder;
 use crate::net;
 use crate::net::deflate::{self, Deflate, Inflater};
-use crate::net::frame::{self, Fault, Header};
-use crate::net::stream::Wire;
-use crate::report::histogram;
-use hdrhistogram::Histogram;
+use crate::net::frame::{self, Header, ProtocolError};
+use crate::net::stream::Stream;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// The close code of a connection that ended without a close frame (RFC 6455, section 7.1.5).
+pub const NO_CLOSE_FRAME: u16 = 1006;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub enum Stage {
     Connecting,
-    /// TLS shakes hands.
-    Securing,
+    TlsHandshake,
     Upgrading,
-    Greeting,
+    Setup,
     Ready,
     Closing,
 }
 
 #[derive(Debug)]
-pub struct Link {
-    pub wire: Wire,
-    /// Where contexts go on: what is needed for it, once something compressed came.
+pub struct Connection {
+    pub stream: Stream,
+    /// The deflate context of this connection, if contexts go on and a compressed message was received.
     pub inflater: Option<Box<Inflater>>,
     pub stage: Stage,
     pub carry: Vec<u8>,
-    pub tx: Vec<u8>,
-    /// Nothing is read from it any more; only its end is noticed.
-    pub deaf: bool,
-    /// Its end says nothing of the run: it comes again.
-    pub fleeting: bool,
-    /// Bytes that may be read from it now; none: all that there are.
-    pub ration: Option<usize>,
+    pub unsent: Vec<u8>,
+    /// Nothing is read anymore; only the end of the connection is noticed.
+    pub paused: bool,
+    /// The server may end the connection; the scenario opens it again.
+    pub may_end: bool,
+    /// Bytes that may be read now; `None`: no limit.
+    pub read_budget: Option<usize>,
 }
 
-/// A ready connection that the server ended, by the code of its close frame (1006: there was none).
+impl Connection {
+    pub fn new(stream: Stream) -> Self {
+        let (carry, unsent) = (Vec::new(), Vec::new());
+        let (inflater, stage, read_budget) = (None, Stage::Connecting, None);
+        Self { stream, inflater, stage, carry, unsent, paused: false, may_end: false, read_budget }
+    }
+}
+
+/// A ready connection that the server ended, and the code of its close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
     pub at: u64,
     pub code: u16,
 }
 
-/// How long connections took to come to life, over a whole run.
-#[derive(Clone, Debug)]
-pub struct Openings {
-    /// From the (intended) beginning to the answered upgrade.
-    pub upgraded: Histogram<u64>,
-    /// From the upgrade, with which the greeting leaves, to the answers to `connect` and to `subscribe`, where there are such.
-    pub connected: Histogram<u64>,
-    pub subscribed: Histogram<u64>,
-    /// From the (intended) beginning to the greeting's end.
-    pub ready: Histogram<u64>,
+/// How long the connections of a run took to open.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OpeningTimes {
+    /// From the (intended) beginning to the response to the upgrade.
+    pub upgraded: LatencyHistogram,
+    /// From the upgrade, behind which the setup leaves, to the replies to `connect` and `subscribe`.
+    pub connected: LatencyHistogram,
+    pub subscribed: LatencyHistogram,
+    /// From the (intended) beginning to the end of the setup.
+    pub ready: LatencyHistogram,
 }
 
-impl Default for Openings {
-    fn default() -> Self {
-        Self { upgraded: histogram(), connected: histogram(), subscribed: histogram(), ready: histogram() }
+/// What happened to connections, added up over workers and processes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ConnectionStats {
+    pub opening: OpeningTimes,
+    /// How late messages and connections left, against the schedule.
+    pub lag: LatencyHistogram,
+    /// Close codes of the server.
+    pub closes: BTreeMap<u16, u64>,
+    /// Connections that never became ready, or that this tool ended for an error of the server, by reason.
+    pub errors: BTreeMap<String, u64>,
+    /// TLS handshakes: full, and resumed.
+    pub handshakes: [u64; 2],
+    /// Ready connections that the server ended, in no order.
+    #[serde(skip)]
+    pub endings: Vec<Ending>,
+}
+
+impl ConnectionStats {
+    pub fn merge(&mut self, other: Self) {
+        let (mine, theirs) = (&mut self.opening, &other.opening);
+        mine.upgraded.merge(&theirs.upgraded);
+        mine.connected.merge(&theirs.connected);
+        mine.subscribed.merge(&theirs.subscribed);
+        mine.ready.merge(&theirs.ready);
+        self.lag.merge(&other.lag);
+        other.closes.into_iter().for_each(|(code, n)| *self.closes.entry(code).or_default() += n);
+        other.errors.into_iter().for_each(|(reason, n)| *self.errors.entry(reason).or_default() += n);
+        (0..2).for_each(|kind| self.handshakes[kind] += other.handshakes[kind]);
+        self.endings.extend(other.endings);
     }
 }
 
-impl Openings {
-    pub fn add(&mut self, other: &Self) {
-        let pairs = [
-            (&mut self.upgraded, &other.upgraded),
-            (&mut self.connected, &other.connected),
-            (&mut self.subscribed, &other.subscribed),
-            (&mut self.ready, &other.ready),
-        ];
-        for (sum, one) in pairs {
-            // The histograms have the same bounds, so adding cannot fail.
-            let _ = sum.add(one);
-        }
-    }
-}
-
-/// The hands of a scene.
+/// What a scenario uses to act on the connections of its worker.
 #[derive(Debug)]
 pub struct Io {
-    pub links: Vec<Option<Link>>,
-    /// The turn's time.
+    pub connections: Vec<Option<Connection>>,
+    /// The time of the current turn.
     pub now: u64,
-    /// When the measured time began; 0: it has not.
+    /// When the measured time began; 0: not yet.
     pub measured_from: u64,
-    /// Messages per second over all workers, in place of what the scene was made with; 0: as it was made.
+    /// Messages per second over all workers, instead of the rate of the scenario; 0: the rate of the scenario.
     pub rate: f64,
-    /// When connections were begun to be opened at their rate.
+    /// When connections began to be opened at their rate.
     pub opened_from: u64,
-    pub tally: Tally,
-    /// Close codes that servers sent; 1006 stands for an end without a close frame.
-    pub closes: BTreeMap<u16, u64>,
-    /// The same one by one.
-    pub endings: Vec<Ending>,
-    /// Connections that never became ready, or that we ended for a fault of the server, by reason.
-    pub errors: BTreeMap<String, u64>,
-    /// When each connection was begun (or, at a rate, should have been), and when its upgrade was answered.
-    pub born: Vec<u64>,
-    upgraded: Vec<u64>,
-    pub openings: Openings,
-    /// Latency and own lag, second by second; and the lag over all time that counts.
-    pub pulse: Pulse,
-    pub lag: Histogram<u64>,
-    /// It is no warm-up, and nothing is being waited for.
-    pub counts: bool,
-    /// Failures and ends that the coordinator knows of.
-    pub faults_told: u64,
-    /// How many are on their way.
+    pub counters: Counters,
+    pub stats: ConnectionStats,
+    /// When each connection began (at a rate: when it should have begun), and when its upgrade was accepted.
+    pub begun_at: Vec<u64>,
+    upgraded_at: Vec<u64>,
+    /// Latency and own lag of each second.
+    pub seconds: SecondRecorder,
+    /// Whether own lag is recorded now: not in the warm-up and not while draining.
+    pub records_lag: bool,
+    /// Failures and endings that the coordinator knows.
+    pub errors_reported: u64,
+    /// Connections that are being opened.
     pub opening: usize,
-    /// What connections ask for, and what inflates where contexts begin anew.
     pub deflate: Deflate,
+    /// For contexts that start anew with each message.
     inflater: Inflater,
-    /// TLS hand-shakes that were full, and that took a session up again.
-    pub handshakes: [u64; 2],
-    /// Whether the connection whose end the scene is being told of had been ready.
+    /// Whether the connection whose end the scenario is handling had been ready.
     pub was_ready: bool,
-    /// Connections that are gone and are to be begun anew.
-    pub again: Vec<usize>,
-    /// Connections that may read again although their sockets told so earlier.
-    pub thirsty: Vec<usize>,
+    /// Connections that are gone and will be opened again.
+    pub reopen: Vec<usize>,
+    /// Connections that may have more to read without a new event.
+    pub read_again: Vec<usize>,
     scratch: Vec<u8>,
 }
 
 impl Io {
-    /// For connections `0..total`, none of which is begun; seconds are counted from `origin`.
+    /// For connections `0..total`; seconds are counted from `origin`.
     pub fn new(total: usize, origin: u64, now: u64) -> Self {
         Self {
-            links: (0..total).map(|_| None).collect(),
+            connections: (0..total).map(|_| None).collect(),
             now,
             measured_from: 0,
             rate: 0.0,
             opened_from: now,
-            tally: Tally::default(),
-            closes: BTreeMap::new(),
-            endings: Vec::new(),
-            errors: BTreeMap::new(),
-            born: vec![0; total],
-            upgraded: vec![0; total],
-            openings: Openings::default(),
-            pulse: Pulse::new(origin),
-            lag: histogram(),
-            counts: true,
-            faults_told: 0,
+            counters: Counters::default(),
+            stats: ConnectionStats::default(),
+            begun_at: vec![0; total],
+            upgraded_at: vec![0; total],
+            seconds: SecondRecorder::new(origin),
+            records_lag: true,
+            errors_reported: 0,
             opening: 0,
             deflate: Deflate::Off,
-            inflater: Inflater::new(),
-            handshakes: [0; 2],
+            inflater: Inflater::default(),
             was_ready: false,
-            again: Vec::new(),
-            thirsty: Vec::new(),
+            reopen: Vec::new(),
+            read_again: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
-    /// Writes whole frames: at once as far as the socket takes them, the rest when it is writable again.
+    /// Writes whole frames: as far as the socket takes them now, the rest when it is writable again.
     pub fn send(&mut self, id: usize, bytes: &[u8]) {
-        let Some(link) = self.links[id].as_mut() else { return };
-        if !link.tx.is_empty() {
-            return link.tx.extend_from_slice(bytes);
+        let Some(connection) = self.connections[id].as_mut() else { return };
+        if !connection.unsent.is_empty() {
+            return connection.unsent.extend_from_slice(bytes);
         }
-        self.tally.writes += 1;
-        // An error shows itself to the next read as well, and is counted there.
-        let done = link.wire.write(bytes).unwrap_or(0);
-        if done < bytes.len() {
-            link.tx.extend_from_slice(&bytes[done..]);
-        }
+        self.counters.writes += 1;
+        // The next read returns an error too, and handles it.
+        let done = connection.stream.write(bytes).unwrap_or(0);
+        connection.unsent.extend_from_slice(&bytes[done..]);
     }
 
     /// Sends one masked frame.
@@ -179,128 +186,133 @@ impl Io {
         scratch.clear();
         let key = fastrand::u32(..).to_ne_bytes();
         if opcode & 8 == 0 && self.deflate.compresses(payload.len()) {
-            frame::put_masked(&mut scratch, opcode | frame::RSV1, key, &[&deflate::deflate(payload)]);
+            frame::write_masked(&mut scratch, opcode | frame::RSV1, key, &[&deflate::compress(payload)]);
         } else {
-            frame::put_masked(&mut scratch, opcode, key, &[payload]);
+            frame::write_masked(&mut scratch, opcode, key, &[payload]);
         }
         self.send(id, &scratch);
         self.scratch = scratch;
     }
 
-    /// The greeting of connection `id` is done: it counts as open, and the next one may begin.
+    /// The setup of connection `id` is complete: it counts as open, and the next one may begin.
     pub fn ready(&mut self, id: usize) {
-        if let Some(link) = self.links[id].as_mut().filter(|link| link.stage == Stage::Greeting) {
-            link.stage = Stage::Ready;
-            self.tally.ready += 1;
-            self.opening -= 1;
-            self.openings.ready.saturating_record(self.now.saturating_sub(self.born[id]));
+        if self.ready_again(id) {
+            self.counters.ready += 1;
+            let age = self.age(id);
+            self.stats.opening.ready.saturating_record(age);
         }
     }
 
-    /// `n` messages that took `age` nanoseconds, for the course of time.
-    #[inline]
-    pub fn took(&mut self, age: u64, n: u64) {
-        self.pulse.took(self.now, age, n);
+    /// The same for a connection that was ready before and is not counted again. Returns false if it is not in its setup.
+    pub fn ready_again(&mut self, id: usize) -> bool {
+        let Some(connection) = self.connections[id].as_mut().filter(|c| c.stage == Stage::Setup) else { return false };
+        connection.stage = Stage::Ready;
+        self.opening -= 1;
+        true
     }
 
-    /// What should leave at `at` leaves now: how much later that is, is this tool's own doing.
+    /// Nanoseconds since the (intended) beginning of connection `id`.
+    pub fn age(&self, id: usize) -> u64 {
+        self.now.saturating_sub(self.begun_at[id])
+    }
+
+    /// Records in the series of seconds that `n` messages took `age` nanoseconds.
     #[inline]
-    pub fn late(&mut self, at: u64) {
-        let (now, age) = latency_series::lag(at);
-        self.pulse.late(now, age);
-        if self.counts {
-            self.lag.saturating_record(age);
+    pub fn record_latency(&mut self, age: u64, n: u64) {
+        self.seconds.latency(self.now, age, n);
+    }
+
+    /// A message that was due at `at` leaves now: records how late. The clock is read again, because the time of a turn may be a
+    /// batch old.
+    #[inline]
+    pub fn record_lag(&mut self, at: u64) {
+        let now = now();
+        let lag = now.saturating_sub(at);
+        self.seconds.lag(now, lag);
+        if self.records_lag {
+            self.stats.lag.saturating_record(lag);
         }
     }
 
-    /// The upgrade was answered.
+    /// The upgrade was accepted.
     pub fn upgraded(&mut self, id: usize) {
-        self.upgraded[id] = self.now;
-        self.openings.upgraded.saturating_record(self.now.saturating_sub(self.born[id]));
+        self.upgraded_at[id] = self.now;
+        let age = self.age(id);
+        self.stats.opening.upgraded.saturating_record(age);
     }
 
-    /// `connect` was answered.
+    /// The reply to `connect` was received.
     pub fn connected(&mut self, id: usize) {
-        self.openings.connected.saturating_record(self.now.saturating_sub(self.upgraded[id]));
+        self.stats.opening.connected.saturating_record(self.now.saturating_sub(self.upgraded_at[id]));
     }
 
-    /// `subscribe` was answered.
+    /// The reply to the last `subscribe` was received.
     pub fn subscribed(&mut self, id: usize) {
-        self.openings.subscribed.saturating_record(self.now.saturating_sub(self.upgraded[id]));
+        self.stats.opening.subscribed.saturating_record(self.now.saturating_sub(self.upgraded_at[id]));
     }
 
-    /// The same for one that was there before, and comes again as it may: it is counted already.
-    pub fn back(&mut self, id: usize) {
-        if let Some(link) = self.links[id].as_mut().filter(|link| link.stage == Stage::Greeting) {
-            link.stage = Stage::Ready;
-            self.opening -= 1;
-        }
-    }
-
-    /// Lets the kernel acknowledge every second segment, as for a client that also talks. A socket that only ever reads would
-    /// acknowledge at each read, which is half of what receiving costs.
+    /// Lets the kernel acknowledge every second segment, as for a client that also sends. A socket that only reads would
+    /// acknowledge at each read, which is half the cost of receiving.
     pub fn delay_acks(&self, id: usize) {
-        if let Some(link) = &self.links[id] {
-            net::delay_acks(link.wire.socket());
+        if let Some(connection) = &self.connections[id] {
+            net::delay_acks(connection.stream.socket());
         }
     }
 
     pub fn is_ready(&self, id: usize) -> bool {
-        self.links[id].as_ref().is_some_and(|link| link.stage == Stage::Ready)
+        self.connections[id].as_ref().is_some_and(|connection| connection.stage == Stage::Ready)
     }
 
-    /// Whether connection `id` was begun and has not ended.
+    /// Whether connection `id` has begun and has not ended.
     pub fn is_open(&self, id: usize) -> bool {
-        self.links[id].is_some()
+        self.connections[id].is_some()
     }
 
     /// The payload of a compressed message.
-    pub fn inflate(&mut self, id: usize, body: &[u8]) -> Result<Vec<u8>, Fault> {
-        match (self.deflate, self.links[id].as_mut()) {
-            (Deflate::Takeover, Some(link)) => {
-                link.inflater.get_or_insert_with(|| Box::new(Inflater::new())).message(body, false)
-            }
+    pub fn inflate(&mut self, id: usize, body: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+        match (self.deflate, self.connections[id].as_mut()) {
+            (Deflate::Takeover, Some(connection)) => connection.inflater.get_or_insert_default().message(body, false),
             _ => self.inflater.message(body, true),
         }
     }
 
-    /// Gives each whole message in `bytes` to `each` and answers control frames; gives the number of bytes dealt with.
+    /// Passes each complete message in `bytes` to `each` and answers control frames; returns the number of bytes consumed.
     pub fn messages(
         &mut self,
         id: usize,
         bytes: &[u8],
-        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), Fault>,
-    ) -> Result<usize, Fault> {
+        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), ProtocolError>,
+    ) -> Result<usize, ProtocolError> {
         let mut at = 0;
         while let Some(header) = frame::header(&bytes[at..], self.deflate.is_on())? {
-            let Some(whole) = bytes.get(at..at + header.total()) else { break };
+            let Some(frame) = bytes.get(at..at + header.total()) else { break };
             at += header.total();
             if header.is_control() {
-                self.control(id, header, &whole[header.head..]);
+                self.control(id, header, &frame[header.head..]);
             } else if header.compressed {
-                let message = self.inflate(id, &whole[header.head..])?;
+                let message = self.inflate(id, &frame[header.head..])?;
                 each(self, &message)?;
             } else {
-                each(self, &whole[header.head..])?;
+                each(self, &frame[header.head..])?;
             }
         }
         Ok(at)
     }
 
-    /// Answers a control frame. A close is noted by its code and answered; the server then ends the connection.
+    /// Answers a control frame. A close is recorded and answered; the server then ends the connection.
     pub fn control(&mut self, id: usize, header: Header, payload: &[u8]) {
         match header.opcode {
             frame::PING => self.send_frame(id, frame::PONG, payload),
             frame::CLOSE => {
-                let code = if payload.len() < 2 { 1005 } else { u16::from_be_bytes([payload[0], payload[1]]) };
+                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 self.send_frame(id, frame::CLOSE, payload.get(..2).unwrap_or_default());
-                let Some(link) = self.links[id].as_mut() else { return };
-                match std::mem::replace(&mut link.stage, Stage::Closing) {
+                let Some(connection) = self.connections[id].as_mut() else { return };
+                match std::mem::replace(&mut connection.stage, Stage::Closing) {
                     Stage::Ready => self.ended(code),
                     Stage::Closing => {}
                     _ => {
                         let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
-                        self.failed(format!("closed by code {code} {reason}"));
+                        self.failed(format!("closed with code {code} {reason}"));
                     }
                 }
             }
@@ -308,75 +320,57 @@ impl Io {
         }
     }
 
-    /// Begins connection `id`, which is gone, anew at the end of the turn.
-    pub fn again(&mut self, id: usize) {
-        debug_assert!(self.links[id].is_none());
-        self.again.push(id);
+    /// Opens connection `id`, which is gone, again at the end of the turn.
+    pub fn reopen(&mut self, id: usize) {
+        debug_assert!(self.connections[id].is_none());
+        self.reopen.push(id);
     }
 
-    /// The server may end connection `id` when it likes.
-    pub fn fleeting(&mut self, id: usize) {
-        if let Some(link) = self.links[id].as_mut() {
-            link.fleeting = true;
+    /// Lets connection `id` read that many bytes from now on, or without limit; waiting bytes are read at the end of the turn.
+    pub fn limit_reads(&mut self, id: usize, bytes: Option<usize>) {
+        if let Some(connection) = self.connections[id].as_mut().filter(|connection| connection.read_budget != bytes) {
+            connection.read_budget = bytes;
+            self.read_again.push(id);
         }
-    }
-
-    /// Lets connection `id` read so many bytes from now on, or all; what waits in its socket is read at the end of the turn.
-    pub fn ration(&mut self, id: usize, bytes: Option<usize>) {
-        if let Some(link) = self.links[id].as_mut().filter(|link| link.ration != bytes) {
-            link.ration = bytes;
-            self.thirsty.push(id);
-        }
-    }
-
-    /// Reads nothing of connection `id` from now on, as a client that hangs.
-    pub fn deafen(&mut self, id: usize) {
-        if let Some(link) = self.links[id].as_mut() {
-            link.deaf = true;
-        }
-    }
-
-    pub fn is_deaf(&self, id: usize) -> bool {
-        self.links[id].as_ref().is_some_and(|link| link.deaf)
     }
 
     /// A ready connection was ended by the server.
     pub fn ended(&mut self, code: u16) {
-        *self.closes.entry(code).or_default() += 1;
-        self.endings.push(Ending { at: self.now, code });
-        self.tally.closed += 1;
+        *self.stats.closes.entry(code).or_default() += 1;
+        self.stats.endings.push(Ending { at: self.now, code });
+        self.counters.closed += 1;
     }
 
-    /// Ends connection `id` by a reset, as a client that is done.
-    pub fn cut(&mut self, id: usize) {
-        if let Some(link) = self.links[id].take() {
-            net::reset_on_close(link.wire.socket());
-            self.opening -= usize::from(link.stage < Stage::Ready);
-            self.tally.left += u64::from(link.stage == Stage::Ready);
+    /// Ends connection `id` with a reset.
+    pub fn reset(&mut self, id: usize) {
+        if let Some(connection) = self.connections[id].take() {
+            net::reset_on_close(connection.stream.socket());
+            self.opening -= usize::from(connection.stage < Stage::Ready);
+            self.counters.left += u64::from(connection.stage == Stage::Ready);
         }
     }
 
     /// Writes what waits, as far as the socket takes it.
     pub fn flush(&mut self, id: usize) {
-        let Some(link) = self.links[id].as_mut() else { return };
-        if link.wire.push().is_err() {
+        let Some(connection) = self.connections[id].as_mut() else { return };
+        if connection.stream.flush().is_err() {
             return;
         }
-        while !link.tx.is_empty() {
-            self.tally.writes += 1;
-            match link.wire.write(&link.tx) {
-                Ok(n) => drop(link.tx.drain(..n)),
+        while !connection.unsent.is_empty() {
+            self.counters.writes += 1;
+            match connection.stream.write(&connection.unsent) {
+                Ok(n) => drop(connection.unsent.drain(..n)),
                 Err(_) => return,
             }
         }
         // A backlog is rare and may have been large.
-        link.tx = Vec::new();
+        connection.unsent = Vec::new();
     }
 
-    /// A connection that was begun will never be ready.
+    /// A connection failed before it was ready.
     pub fn failed(&mut self, reason: String) {
         self.opening -= 1;
-        *self.errors.entry(reason).or_default() += 1;
-        self.tally.failed += 1;
+        *self.stats.errors.entry(reason).or_default() += 1;
+        self.counters.failed += 1;
     }
 }

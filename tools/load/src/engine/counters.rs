@@ -1,100 +1,93 @@
-//! What a worker counts: plain numbers in its own hands, copied once per turn to where the coordinator reads them.
+//! What a worker counts. The worker owns plain numbers and copies them once per turn to shared cells for the coordinator.
 //!
-//! The copies are relaxed atomics with one writer; a reader may see numbers of two neighbouring turns mixed, which is below
-//! what any figure here resolves.
+//! The cells are relaxed atomics with one writer. A reader may see a mix of the numbers of two successive turns, which is below
+//! the resolution of every figure.
 
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Names of the numbers, in the order of `Tally`'s fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Connections that are upgraded and greeted, ever.
-    pub ready: u64,
-    /// Connections that ended before they were ready.
-    pub failed: u64,
-    /// Ready connections that ended, by whomever.
-    pub closed: u64,
-    /// Messages (echoes, deliveries) that came.
-    pub received: u64,
-    /// Messages (echoes asked for, publications) that left.
-    pub sent: u64,
-    pub reads: u64,
-    pub writes: u64,
-    pub polls: u64,
-    pub bytes_in: u64,
-    /// Deliveries that did not come although later ones did, or that were wrong.
-    pub faults: u64,
-    /// A gauge: messages that are under way now.
-    pub in_flight: u64,
-    /// Nanoseconds of turns that had something to do; kept only when the worker spins.
-    pub busy_ns: u64,
-    /// Ready connections that we ended ourselves.
-    pub left: u64,
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64),*
+        }
+
+        const FIELDS: usize = [$(stringify!($name)),*].len();
+
+        impl Counters {
+            fn array(&self) -> [u64; FIELDS] {
+                [$(self.$name),*]
+            }
+
+            fn from_array([$($name),*]: [u64; FIELDS]) -> Self {
+                Self { $($name),* }
+            }
+        }
+    };
 }
 
-const FIELDS: usize = 13;
+counters! {
+    /// Connections that finished the upgrade and the connection setup.
+    ready,
+    /// Connections that ended before they were ready.
+    failed,
+    /// Ready connections that the server ended.
+    closed,
+    /// Ready connections that this tool ended.
+    left,
+    /// Messages (echoes, deliveries) received.
+    received,
+    /// Messages (echo requests, publications) sent.
+    sent,
+    reads,
+    writes,
+    polls,
+    /// Messages that were lost or wrong.
+    faults,
+    /// A gauge: messages in flight now.
+    in_flight,
+    /// Nanoseconds of turns that had work; counted only if the worker spins.
+    busy_ns,
+}
 
-impl Tally {
-    pub fn array(&self) -> [u64; FIELDS] {
-        [
-            self.ready,
-            self.failed,
-            self.closed,
-            self.received,
-            self.sent,
-            self.reads,
-            self.writes,
-            self.polls,
-            self.bytes_in,
-            self.faults,
-            self.in_flight,
-            self.busy_ns,
-            self.left,
-        ]
-    }
-
-    fn from_array(a: [u64; FIELDS]) -> Self {
-        let [ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns, left] =
-            a;
-        Self { ready, failed, closed, received, sent, reads, writes, polls, bytes_in, faults, in_flight, busy_ns, left }
-    }
-
-    /// Connections that stand.
+impl Counters {
+    /// Connections that are open now.
     pub fn open(&self) -> u64 {
         self.ready.saturating_sub(self.closed + self.left)
     }
 
-    /// From what another process said; what it left out is 0.
-    pub fn from_slice(numbers: &[u64]) -> Self {
-        Self::from_array(std::array::from_fn(|i| numbers.get(i).copied().unwrap_or(0)))
+    /// Connections whose opening has succeeded or failed.
+    pub fn settled(&self) -> usize {
+        (self.ready + self.failed) as usize
     }
 
-    /// Field by field, `self` plus `other`. What is under way may be less than nothing in one of several processes.
+    /// Field by field, `self` plus `other`. `in_flight` may be negative (wrapped) in one of several processes.
     pub fn plus(&self, other: &Self) -> Self {
         let (a, b) = (self.array(), other.array());
         Self::from_array(std::array::from_fn(|i| a[i].wrapping_add(b[i])))
     }
 
-    /// Field by field, what was added since `earlier`.
+    /// Field by field, the increase since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         let (a, b) = (self.array(), earlier.array());
         Self::from_array(std::array::from_fn(|i| a[i].saturating_sub(b[i])))
     }
 }
 
-/// The place where others read a worker's tally.
+/// The cells through which other threads read the counters of a worker.
 #[derive(Debug, Default)]
-pub struct Board([AtomicU64; FIELDS]);
+pub struct SharedCounters([AtomicU64; FIELDS]);
 
-impl Board {
-    pub fn show(&self, tally: &Tally) {
-        for (cell, value) in self.0.iter().zip(tally.array()) {
+impl SharedCounters {
+    pub fn store(&self, counters: &Counters) {
+        for (cell, value) in self.0.iter().zip(counters.array()) {
             cell.store(value, Relaxed);
         }
     }
 
-    pub fn read(&self) -> Tally {
-        Tally::from_array(std::array::from_fn(|i| self.0[i].load(Relaxed)))
+    pub fn load(&self) -> Counters {
+        Counters::from_array(std::array::from_fn(|i| self.0[i].load(Relaxed)))
     }
 }
 
@@ -103,11 +96,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_read_back_field_by_field() {
-        let tally = Tally::from_array(std::array::from_fn(|i| i as u64 + 1));
-        let board = Board::default();
-        board.show(&tally);
-        assert_eq!(board.read(), tally);
-        assert_eq!(tally.plus(&tally).since(&tally), tally);
+    fn shared_counters_are_read_back_field_by_field() {
+        let counters = Counters::from_array(std::array::from_fn(|i| i as u64 + 1));
+        let shared = SharedCounters::default();
+        shared.store(&counters);
+        assert_eq!(shared.load(), counters);
+        assert_eq!(counters.plus(&counters).since(&counters), counters);
     }
 }

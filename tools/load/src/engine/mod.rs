@@ -1,8 +1,8 @@
-//! One worker: a poll, its connections, and a scene that decides what they say.
+//! One worker: a poll, its connections, and a scenario that decides what they send.
 //!
-//! Plan: `run` is the loop; one turn is wait → sockets (connect, upgrade, read to empty, write what waited) → open more →
-//! the scene's turn. Everything a scene does to sockets goes through `Io`.
-//! Invariants: registered once, edge-triggered, READABLE | WRITABLE; one receive buffer per worker.
+//! `EventLoop::run` is the loop. A turn is: wait, handle the sockets (connect, upgrade, read until empty, write what waited), open
+//! more connections, the scenario's turn. A scenario acts on sockets through `Io` only.
+//! Invariants: sockets are registered once, edge-triggered, READABLE | WRITABLE; there is one receive buffer per worker.
 
 pub mod clock;
 pub mod connection;
@@ -10,13 +10,12 @@ pub mod counters;
 pub mod workers;
 
 use crate::engine::clock::{Timer, now};
-pub use crate::engine::connection::{Ending, Io};
-use crate::engine::connection::{Link, Stage};
+use crate::engine::connection::{Connection, Io, NO_CLOSE_FRAME, Stage};
 use crate::engine::workers::{Control, Phase};
 use crate::measure::rate::{NEVER, Schedule};
-use crate::measure::results::Harvest;
-use crate::net::frame::{self, Fault};
-use crate::net::stream::Wire;
+use crate::measure::results::Results;
+use crate::net::frame::{self, ProtocolError};
+use crate::net::stream::Stream;
 use crate::net::{self, Target};
 use mio::{Events, Interest, Poll, Token};
 use rustls::HandshakeKind;
@@ -25,79 +24,82 @@ use std::sync::Arc;
 
 const WAKE: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
-/// Bytes of the receive buffer: one read takes what a socket's own buffer usually holds.
+/// Bytes of the receive buffer: one read takes what a socket buffer usually holds.
 const RECEIVE_BYTES: usize = 256 * 1024;
-/// Full reads of one connection in a turn: a server that answers as fast as this worker reads must not keep it from the others,
-/// nor from seeing that a phase has ended.
-const READS: usize = 8;
-/// Events per turn. The clock is read once per turn, so this bounds how stale a time stamp can be.
-const EVENTS: usize = 256;
-/// Nanoseconds after which those that are to begin anew are looked after, where nothing else wakes the worker.
-const AGAIN: u64 = 200_000;
+/// Full reads of one connection in a turn. A server that answers as fast as this worker reads must not starve the other
+/// connections, nor delay the end of a phase.
+const READS_PER_TURN: usize = 8;
+/// Events per turn. The clock is read once per turn, so this bounds the age of a time stamp.
+const EVENTS_PER_TURN: usize = 256;
+/// The delay in nanoseconds before connections are opened again, if nothing else wakes the worker.
+const REOPEN_DELAY: u64 = 200_000;
 
-/// What a worker's connections say and hear.
-pub trait Scene: Send {
+/// What the connections of a worker send, and what they do with what they receive.
+pub trait Scenario: Send {
     /// The clock is read after the sockets were read (true: no delivery looks younger than it is) or before.
     const LATE_CLOCK: bool;
 
-    /// Where connection `id` goes, and which number its source address is chosen by.
+    /// The server of connection `id`, and the number from which its source address follows.
     fn target(&self, id: usize) -> (&Target, usize);
-    /// Connection `id` is about to begin: makes room for it if there must not be more; false if it has to wait.
-    fn make_room(&mut self, _io: &mut Io, _id: usize) -> bool {
+    /// Connection `id` is about to begin; the scenario may end another one for it. Returns false if it has to wait.
+    fn may_open(&mut self, _io: &mut Io, _id: usize) -> bool {
         true
     }
-    /// The upgrade was answered; or the connection stands, if its target wants no upgrade.
+    /// The upgrade was accepted; without an upgrade: the connection is established.
     fn opened(&mut self, io: &mut Io, id: usize);
-    /// Bytes came; gives how many of them are dealt with. The rest comes again with what follows.
-    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault>;
-    /// The connection is gone; it may have been ready or not.
-    fn closed(&mut self, io: &mut Io, id: usize);
-    /// End of a turn: what is due goes out. Gives the next moment at which something is.
-    fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64>;
-    /// Gives what was measured, and begins anew.
-    fn harvest(&mut self) -> Harvest {
-        Harvest::default()
+    /// Bytes were received; returns the number consumed. The rest is passed again, together with what follows.
+    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError>;
+    /// The connection is gone, whether it was ready or not.
+    fn closed(&mut self, _io: &mut Io, _id: usize) {}
+    /// The end of a turn: sends what is due and returns the next moment at which something is.
+    fn turn(&mut self, _io: &mut Io, _phase: Phase) -> Option<u64> {
+        None
+    }
+    /// Returns what was measured and starts again.
+    fn take_results(&mut self) -> Results {
+        Results::default()
     }
 }
 
-/// How connections are begun.
+/// How the connections of a worker are opened.
 #[derive(Clone, Debug)]
-pub struct Pace {
-    /// Connections of this worker.
+pub struct Opening {
+    /// The number of connections.
     pub total: usize,
-    /// How many may be on their way at once.
+    /// How many may be opening at once.
     pub concurrency: usize,
-    /// Their moments, when they come at a rate.
+    /// When they begin, if they are opened at a rate.
     pub schedule: Option<Schedule>,
 }
 
-/// One worker's loop and what it needs.
-pub struct Engine {
+/// The loop of one worker.
+pub struct EventLoop {
     poll: Poll,
     timer: Timer,
-    pace: Pace,
+    opening: Opening,
     begun: usize,
-    /// What was measured until this pause was handed over.
+    /// The results up to the current pause were handed over.
     handed_over: bool,
     control: Arc<Control>,
     worker: usize,
     spin: bool,
-    rx: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
-impl Engine {
-    /// Makes the poll and its waker; the waker goes to `control`.
-    pub fn new(control: Arc<Control>, worker: usize, pace: Pace, spin: bool) -> io::Result<Self> {
+impl EventLoop {
+    /// Creates the poll and its waker, which goes to `control`.
+    pub fn new(control: Arc<Control>, worker: usize, opening: Opening, spin: bool) -> io::Result<Self> {
         let poll = Poll::new()?;
         let timer = Timer::new(poll.registry(), TIMER)?;
         control.set_waker(worker, mio::Waker::new(poll.registry(), WAKE)?);
-        Ok(Self { poll, timer, pace, begun: 0, handed_over: false, control, worker, spin, rx: vec![0; RECEIVE_BYTES] })
+        let buffer = vec![0; RECEIVE_BYTES];
+        Ok(Self { poll, timer, opening, begun: 0, handed_over: false, control, worker, spin, buffer })
     }
 
-    /// Runs until the coordinator says stop, then gives what was counted.
-    pub fn run<S: Scene>(mut self, scene: &mut S) -> io::Result<Io> {
-        let mut io = Io::new(self.pace.total, self.control.origin(), now());
-        let mut events = Events::with_capacity(EVENTS);
+    /// Runs until the coordinator stops the workers, then returns what was counted.
+    pub fn run<S: Scenario>(mut self, scenario: &mut S) -> io::Result<Io> {
+        let mut io = Io::new(self.opening.total, self.control.origin(), now());
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut due = Some(io.now);
         loop {
             self.wait(&mut events, due, &io)?;
@@ -105,16 +107,14 @@ impl Engine {
             if !S::LATE_CLOCK {
                 io.now = woke;
             }
-            for event in &events {
-                if event.token() == WAKE || event.token() == TIMER {
-                    continue;
-                }
+            for event in events.iter().filter(|event| ![WAKE, TIMER].contains(&event.token())) {
                 let id = event.token().0;
                 if event.is_writable() {
-                    self.writable(&mut io, scene, id);
+                    self.writable(&mut io, scenario, id);
                 }
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.readable(&mut io, scene, id, event.is_read_closed() || event.is_error());
+                let ended = event.is_read_closed() || event.is_error();
+                if event.is_readable() || ended {
+                    self.readable(&mut io, scenario, id, ended);
                 }
             }
             if S::LATE_CLOCK {
@@ -122,35 +122,33 @@ impl Engine {
             }
             let phase = self.control.phase();
             if phase == Phase::Stop {
-                io.pulse.end(io.now);
-                self.control.tell(self.worker, &mut io);
-                self.control.show(self.worker, &io.tally);
+                io.seconds.finish(io.now);
+                self.control.publish(self.worker, &mut io);
                 return Ok(io);
             }
-            io.counts = !matches!(phase, Phase::Warm | Phase::Drain | Phase::Pause);
-            io.pulse.turn(io.now);
-            self.control.tell(self.worker, &mut io);
-            let opening = self.open_more(&mut io, scene)?;
+            io.records_lag = !matches!(phase, Phase::Warmup | Phase::Drain | Phase::Pause);
+            io.seconds.turn(io.now);
+            let opening = self.open_more(&mut io, scenario)?;
             (io.measured_from, io.rate) = (self.control.measured_from(), self.control.rate());
-            let scene_due = scene.turn(&mut io, phase);
-            let again = (!io.again.is_empty()).then_some(io.now + AGAIN);
-            due = [opening, scene_due, again].into_iter().flatten().min().filter(|due| *due != NEVER);
-            if !io.thirsty.is_empty() {
-                // Whatever they bring is the scene's to deal with in a turn, and some may be thirsty again.
+            let scenario_due = scenario.turn(&mut io, phase);
+            let reopen = (!io.reopen.is_empty()).then_some(io.now + REOPEN_DELAY);
+            due = [opening, scenario_due, reopen].into_iter().flatten().min().filter(|due| *due != NEVER);
+            if !io.read_again.is_empty() {
+                // The scenario handles what they bring in a turn, and some may have more to read.
                 due = Some(io.now);
             }
-            for id in std::mem::take(&mut io.thirsty) {
-                self.readable(&mut io, scene, id, false);
+            for id in std::mem::take(&mut io.read_again) {
+                self.readable(&mut io, scenario, id, false);
             }
             if phase == Phase::Pause && !self.handed_over {
-                self.control.hand_over(self.worker, scene.harvest());
+                self.control.hand_over(self.worker, scenario.take_results());
             }
             self.handed_over = phase == Phase::Pause;
-            io.tally.polls += 1;
+            io.counters.polls += 1;
             if self.spin && !events.is_empty() {
-                io.tally.busy_ns += now() - woke;
+                io.counters.busy_ns += now() - woke;
             }
-            self.control.show(self.worker, &io.tally);
+            self.control.publish(self.worker, &mut io);
             self.control.saw(self.worker, phase);
         }
     }
@@ -166,154 +164,144 @@ impl Engine {
         }
     }
 
-    /// Begins connections as pace and coordinator allow; gives when the next is due, if that is known by time.
-    fn open_more<S: Scene>(&mut self, io: &mut Io, scene: &mut S) -> io::Result<Option<u64>> {
-        let allowed = self.control.allowed(self.worker).min(self.pace.total);
-        // Those that fail at once wait for the next turn.
-        for id in std::mem::take(&mut io.again) {
-            if io.opening >= self.pace.concurrency {
-                io.again.push(id);
+    /// Begins connections as schedule and coordinator permit; returns when the next one is due, if the schedule says so.
+    fn open_more<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S) -> io::Result<Option<u64>> {
+        let allowed = self.control.allowed(self.worker).min(self.opening.total);
+        // Connections that fail at once wait for the next turn.
+        for id in std::mem::take(&mut io.reopen) {
+            if io.opening >= self.opening.concurrency {
+                io.reopen.push(id);
                 continue;
             }
-            io.born[id] = io.now;
-            self.begin(io, scene, id)?;
+            io.begun_at[id] = io.now;
+            self.begin(io, scenario, id)?;
         }
-        while self.begun < allowed && io.opening < self.pace.concurrency {
+        while self.begun < allowed && io.opening < self.opening.concurrency {
             let id = self.begun;
-            if !scene.make_room(io, id) {
+            if !scenario.may_open(io, id) {
                 break;
             }
-            io.born[id] = io.now;
-            if let Some(schedule) = &mut self.pace.schedule {
-                // The first look that may begin one is where time begins.
+            io.begun_at[id] = io.now;
+            if let Some(schedule) = &mut self.opening.schedule {
+                // The schedule begins when the first connection may begin.
                 io.opened_from = schedule.measure(io.now);
-                let at = schedule.due(io.now);
-                if at > io.now {
-                    return Ok(Some(at));
-                }
-                schedule.advance();
-                io.born[id] = at;
-                io.late(at);
+                let Some((at, _)) = schedule.pop(io.now) else { return Ok(Some(schedule.due(io.now))) };
+                io.begun_at[id] = at;
+                io.record_lag(at);
             }
             self.begun += 1;
-            self.begin(io, scene, id)?;
+            self.begin(io, scenario, id)?;
         }
         Ok(None)
     }
 
-    fn begin<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) -> io::Result<()> {
+    fn begin<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize) -> io::Result<()> {
         io.opening += 1;
-        let (target, number) = scene.target(id);
+        let (target, number) = scenario.target(id);
         match net::connect(target, number) {
             Ok(mut socket) => {
                 self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
-                let (carry, tx, stage) = (Vec::new(), Vec::new(), Stage::Connecting);
-                let wire = match &target.tls {
-                    Some(tls) => Wire::Tls(socket, Box::new(tls.session().map_err(io::Error::other)?)),
-                    None => Wire::Plain(socket),
+                let stream = match &target.tls {
+                    Some(tls) => Stream::Tls(socket, Box::new(tls.session().map_err(io::Error::other)?)),
+                    None => Stream::Plain(socket),
                 };
                 io.deflate = target.deflate;
-                io.links[id] =
-                    Some(Link { wire, inflater: None, stage, carry, tx, deaf: false, fleeting: false, ration: None });
+                io.connections[id] = Some(Connection::new(stream));
             }
             Err(e) => {
                 io.was_ready = false;
                 io.failed(format!("connect: {}", e.kind()));
-                scene.closed(io, id);
+                scenario.closed(io, id);
             }
         }
         Ok(())
     }
 
-    fn writable<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
-        let Some(link) = io.links[id].as_mut() else { return };
-        if link.stage != Stage::Connecting {
-            if link.stage == Stage::Securing {
-                self.secure(io, scene, id);
-            } else if !link.tx.is_empty() || link.wire.pending() {
-                io.flush(id);
-            }
+    fn writable<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize) {
+        let Some(connection) = io.connections[id].as_mut() else { return };
+        match connection.stage {
+            Stage::Connecting => {}
+            Stage::TlsHandshake => return self.handshake(io, scenario, id),
+            _ if !connection.unsent.is_empty() || connection.stream.is_pending() => return io.flush(id),
+            _ => return,
+        }
+        match connection.stream.socket().take_error() {
+            Ok(None) => {}
+            Ok(Some(e)) | Err(e) => return self.gone(io, scenario, id, &format!("connect: {}", e.kind())),
+        }
+        if connection.stream.socket().peer_addr().is_err() {
             return;
         }
-        match link.wire.socket().take_error() {
-            Ok(None) => {}
-            Ok(Some(e)) | Err(e) => return self.gone(io, scene, id, &format!("connect: {}", e.kind())),
-        }
-        if link.wire.socket().peer_addr().is_ok() {
-            match link.wire {
-                Wire::Plain(_) => self.upgrade(io, scene, id),
-                Wire::Tls(..) => {
-                    link.stage = Stage::Securing;
-                    self.secure(io, scene, id);
-                }
-            }
+        if connection.stream.is_tls() {
+            connection.stage = Stage::TlsHandshake;
+            self.handshake(io, scenario, id);
+        } else {
+            self.upgrade(io, scenario, id);
         }
     }
 
-    /// Goes on with a TLS hand-shake.
-    fn secure<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
-        let Some(link) = io.links[id].as_mut() else { return };
-        match link.wire.secure() {
+    /// Continues a TLS handshake.
+    fn handshake<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize) {
+        let Some(connection) = io.connections[id].as_mut() else { return };
+        match connection.stream.handshake() {
             Ok(Some(kind)) => {
-                io.handshakes[usize::from(kind == HandshakeKind::Resumed)] += 1;
-                self.upgrade(io, scene, id);
+                io.stats.handshakes[usize::from(kind == HandshakeKind::Resumed)] += 1;
+                self.upgrade(io, scenario, id);
             }
             Ok(None) => {}
-            Err(e) => self.gone(io, scene, id, &format!("TLS: {e}")),
+            Err(e) => self.gone(io, scenario, id, &format!("TLS: {e}")),
         }
     }
 
-    /// The connection stands: it asks for the upgrade, if its target wants one.
-    fn upgrade<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize) {
-        let request = &scene.target(id).0.request;
-        let Some(link) = io.links[id].as_mut() else { return };
+    /// The connection is established: sends the upgrade request, if the target has one.
+    fn upgrade<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize) {
+        let request = &scenario.target(id).0.request;
+        let Some(connection) = io.connections[id].as_mut() else { return };
         if request.is_empty() {
-            link.stage = Stage::Greeting;
-            return scene.opened(io, id);
+            connection.stage = Stage::Setup;
+            return scenario.opened(io, id);
         }
-        link.stage = Stage::Upgrading;
+        connection.stage = Stage::Upgrading;
         io.send(id, request);
     }
 
-    /// Reads until the socket is empty, or goes on in the next turn: a short read says so, unless the peer's end is known to wait
-    /// behind it.
-    fn readable<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, ended: bool) {
-        if io.links[id].as_ref().is_some_and(|link| link.stage == Stage::Securing) {
-            self.secure(io, scene, id);
+    /// Reads until the socket is empty, or continues in the next turn. A short read means that the socket is empty, unless the end
+    /// of the connection is known to wait behind it.
+    fn readable<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize, ended: bool) {
+        if io.connections[id].as_ref().is_some_and(|connection| connection.stage == Stage::TlsHandshake) {
+            self.handshake(io, scenario, id);
         }
         for read in 1.. {
-            let Some(link) = io.links[id].as_mut() else { return };
-            if link.stage < Stage::Upgrading {
+            let Some(connection) = io.connections[id].as_mut() else { return };
+            if connection.stage < Stage::Upgrading {
                 return;
             }
-            if link.deaf {
+            if connection.paused {
                 return if ended {
-                    self.gone(io, scene, id, "closed by the server")
+                    self.gone(io, scenario, id, "closed by the server")
                 };
             }
-            let carried = link.carry.len();
-            if carried + RECEIVE_BYTES / 4 > self.rx.len() {
-                self.rx.resize(carried + RECEIVE_BYTES, 0);
+            let carried = connection.carry.len();
+            if carried + RECEIVE_BYTES / 4 > self.buffer.len() {
+                self.buffer.resize(carried + RECEIVE_BYTES, 0);
             }
-            let upto = link.ration.map_or(self.rx.len(), |bytes| (carried + bytes).min(self.rx.len()));
-            if upto == carried {
+            let end = connection.read_budget.map_or(self.buffer.len(), |n| (carried + n).min(self.buffer.len()));
+            if end == carried {
                 return;
             }
-            let got = link.wire.read(&mut self.rx[carried..upto]);
-            let short_is_drained = link.wire.short_is_drained();
-            io.tally.reads += 1;
+            let got = connection.stream.read(&mut self.buffer[carried..end]);
+            io.counters.reads += 1;
             match got {
-                Ok(0) => return self.gone(io, scene, id, "closed by the server"),
+                Ok(0) => return self.gone(io, scenario, id, "closed by the server"),
                 Ok(n) => {
-                    self.rx[..carried].copy_from_slice(&link.carry);
-                    link.carry.clear();
-                    io.tally.bytes_in += n as u64;
-                    if let Some(left) = link.ration.as_mut() {
-                        *left -= n;
+                    self.buffer[..carried].copy_from_slice(&connection.carry);
+                    connection.carry.clear();
+                    if let Some(budget) = connection.read_budget.as_mut() {
+                        *budget -= n;
                     }
-                    let full = n == upto - carried || !short_is_drained;
-                    if let Err(fault) = self.take(io, scene, id, carried + n) {
-                        return self.broken(io, scene, id, &fault);
+                    let full = n == end - carried || connection.stream.is_tls();
+                    if let Err(error) = self.process(io, scenario, id, carried + n) {
+                        return self.broke_protocol(io, scenario, id, &error);
                     }
                     if !full && !ended {
                         return;
@@ -321,60 +309,66 @@ impl Engine {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return self.gone(io, scene, id, &format!("read: {}", e.kind())),
+                Err(e) => return self.gone(io, scenario, id, &format!("read: {}", e.kind())),
             }
-            // Who has ended sends no more, and will not be told of again.
-            if read == READS && !ended {
-                return io.thirsty.push(id);
+            // A peer that has ended sends no more, and causes no further event.
+            if read == READS_PER_TURN && !ended {
+                return io.read_again.push(id);
             }
         }
     }
 
-    /// Gives the first `len` bytes of the receive buffer to whom they belong and keeps what is left over.
-    fn take<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, len: usize) -> Result<(), Fault> {
+    /// Passes the first `len` bytes of the receive buffer on and keeps what is not consumed.
+    fn process<S: Scenario>(
+        &mut self,
+        io: &mut Io,
+        scenario: &mut S,
+        id: usize,
+        len: usize,
+    ) -> Result<(), ProtocolError> {
         let mut at = 0;
-        let Some(link) = io.links[id].as_mut() else { return Ok(()) };
-        if link.stage == Stage::Upgrading
-            && let Some(head) = frame::response(&self.rx[..len], io.deflate.is_on())?
+        let Some(connection) = io.connections[id].as_mut() else { return Ok(()) };
+        if connection.stage == Stage::Upgrading
+            && let Some(head) = frame::response(&self.buffer[..len], io.deflate.is_on())?
         {
-            link.stage = Stage::Greeting;
+            connection.stage = Stage::Setup;
             at = head;
             io.upgraded(id);
-            scene.opened(io, id);
+            scenario.opened(io, id);
         }
-        if io.links[id].as_ref().is_some_and(|link| link.stage >= Stage::Greeting) && at < len {
-            at += scene.receive(io, id, &self.rx[at..len])?;
+        if io.connections[id].as_ref().is_some_and(|connection| connection.stage >= Stage::Setup) && at < len {
+            at += scenario.receive(io, id, &self.buffer[at..len])?;
         }
-        if let Some(link) = io.links[id].as_mut().filter(|_| at < len) {
-            link.carry.extend_from_slice(&self.rx[at..len]);
+        if let Some(connection) = io.connections[id].as_mut().filter(|_| at < len) {
+            connection.carry.extend_from_slice(&self.buffer[at..len]);
         }
         Ok(())
     }
 
-    /// The server broke the protocol, or said what it must not: we end the connection and note why.
-    fn broken<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, fault: &Fault) {
-        let Some(link) = io.links[id].take() else { return };
-        io.was_ready = link.stage >= Stage::Ready;
-        match link.stage {
+    /// The server broke the protocol: ends the connection and records why.
+    fn broke_protocol<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize, error: &ProtocolError) {
+        let Some(connection) = io.connections[id].take() else { return };
+        io.was_ready = connection.stage >= Stage::Ready;
+        match connection.stage {
             Stage::Closing => {}
             Stage::Ready => {
-                *io.errors.entry(fault.to_string()).or_default() += 1;
-                io.tally.closed += 1;
+                *io.stats.errors.entry(error.to_string()).or_default() += 1;
+                io.counters.closed += 1;
             }
-            _ => io.failed(fault.to_string()),
+            _ => io.failed(error.to_string()),
         }
-        scene.closed(io, id);
+        scenario.closed(io, id);
     }
 
-    fn gone<S: Scene>(&mut self, io: &mut Io, scene: &mut S, id: usize, why: &str) {
-        let Some(link) = io.links[id].take() else { return };
-        io.was_ready = link.stage >= Stage::Ready;
-        match link.stage {
+    fn gone<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize, reason: &str) {
+        let Some(connection) = io.connections[id].take() else { return };
+        io.was_ready = connection.stage >= Stage::Ready;
+        match connection.stage {
             Stage::Closing => {}
-            Stage::Ready if link.fleeting => {}
-            Stage::Ready => io.ended(1006),
-            _ => io.failed(why.to_string()),
+            Stage::Ready if connection.may_end => {}
+            Stage::Ready => io.ended(NO_CLOSE_FRAME),
+            _ => io.failed(reason.to_string()),
         }
-        scene.closed(io, id);
+        scenario.closed(io, id);
     }
 }

@@ -1,10 +1,10 @@
-//! What is measured, and how: rates, latencies, processor time, memory.
+//! What is measured, and how: rates and schedules, latencies, processor time, memory, facts about the host.
 
+pub mod histogram;
 pub mod host;
 pub mod last_delivery;
 pub mod latency_series;
 pub mod rate;
-pub mod rate_result;
 pub mod results;
 pub mod server;
 pub mod timeline;

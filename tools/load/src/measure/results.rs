@@ -1,43 +1,40 @@
-//! What a worker's scene found, in a form that can be added up over workers, processes and hosts.
+//! What the workers of a scenario measured, in a form that is added up over workers, processes and hosts.
 //!
-//! A message belongs to the measured time when it was due in it (closed loop: when it was sent in it), however late it came:
-//! a stall at the end of a run hides nothing.
+//! A message belongs to the measured time if it was due in it (closed loop: if it was sent in it), however late it was received.
+//! A stall at the end of a run therefore hides nothing.
 
-use crate::measure::last_delivery::Lasts;
+use crate::measure::histogram::LatencyHistogram;
+use crate::measure::last_delivery::LastDeliveries;
 use crate::measure::rate::{Rate, Span};
-use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Nanoseconds, 100 ns to 100 s, three digits.
-pub use crate::report::histogram;
-
-/// Messages that were due in one step of the rate.
-#[derive(Clone, Debug)]
+/// The messages that were due in one step of the rate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Step {
     pub sent: u64,
-    /// From when each was due to when it came.
-    pub latency: Histogram<u64>,
+    /// From the intended send time to the delivery.
+    pub latency: LatencyHistogram,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Harvest {
-    /// By step of the rate; one in all where there are no steps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Results {
+    /// By step of the rate; a single step if there are no steps.
     pub steps: Vec<Step>,
     /// Other latencies by name.
-    pub latency: BTreeMap<String, Histogram<u64>>,
-    /// What adds up.
+    pub latency: BTreeMap<String, LatencyHistogram>,
+    /// Values that are summed.
     pub counts: BTreeMap<String, u64>,
-    /// What is the largest over all.
-    pub most: BTreeMap<String, u64>,
-    /// The first text of a kind, such as an error's.
-    pub texts: BTreeMap<String, String>,
-    /// Per channel the order in which its subscribers saw publications, as a hash.
+    /// Bytes of the largest delivery frame.
+    pub frame_bytes: usize,
+    pub first_error: Option<String>,
+    /// Per channel, the order in which its subscribers saw publications, as a hash.
     pub orders: BTreeMap<u32, u64>,
-    /// Over processes: when each publication had reached the last subscriber of one process.
-    pub lasts: Lasts,
+    /// Only with several processes: the last delivery of each publication in one process.
+    pub last_deliveries: LastDeliveries,
 }
 
-impl Harvest {
+impl Results {
     pub fn count(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }
@@ -46,75 +43,73 @@ impl Harvest {
         *self.counts.entry(name.into()).or_default() += n;
     }
 
-    pub fn histogram(&self, name: &str) -> Histogram<u64> {
-        self.latency.get(name).cloned().unwrap_or_else(histogram)
+    pub fn histogram(&self, name: &str) -> LatencyHistogram {
+        self.latency.get(name).cloned().unwrap_or_default()
     }
 
-    /// Latency over all steps.
-    pub fn all_steps(&self) -> Histogram<u64> {
-        self.steps.iter().fold(histogram(), |mut sum, step| {
-            add(&mut sum, &step.latency);
+    /// Moves the contents of a histogram here, under a name.
+    pub fn take_histogram(&mut self, name: &str, histogram: &mut LatencyHistogram) {
+        self.latency.insert(name.into(), histogram.clone());
+        histogram.reset();
+    }
+
+    /// The latency over all steps.
+    pub fn all_steps(&self) -> LatencyHistogram {
+        self.steps.iter().fold(LatencyHistogram::default(), |mut sum, step| {
+            sum.merge(&step.latency);
             sum
         })
+    }
+
+    /// The time to the last subscriber; `None` if there were too many publications to compare over processes.
+    pub fn last(&self) -> Option<LatencyHistogram> {
+        let mut last = self.histogram("last");
+        last.merge(&self.last_deliveries.histogram()?);
+        Some(last)
     }
 
     pub fn sent(&self) -> u64 {
         self.steps.iter().map(|step| step.sent).sum()
     }
 
-    /// Takes what another found into this.
-    pub fn add(&mut self, other: Self) {
+    /// Adds the results of another worker.
+    pub fn merge(&mut self, other: Self) {
         let steps = self.steps.len().max(other.steps.len());
-        self.steps.resize_with(steps, || Step { sent: 0, latency: histogram() });
+        self.steps.resize_with(steps, Step::default);
         for (mine, theirs) in self.steps.iter_mut().zip(other.steps) {
             mine.sent += theirs.sent;
-            add(&mut mine.latency, &theirs.latency);
+            mine.latency.merge(&theirs.latency);
         }
-        for (name, theirs) in other.latency {
-            add(self.latency.entry(name).or_insert_with(histogram), &theirs);
-        }
-        other.counts.into_iter().for_each(|(name, n)| *self.counts.entry(name).or_default() += n);
-        for (name, n) in other.most {
-            let mine = self.most.entry(name).or_default();
-            *mine = n.max(*mine);
-        }
-        for (name, text) in other.texts {
-            self.texts.entry(name).or_insert(text);
-        }
+        other.latency.iter().for_each(|(name, theirs)| self.latency.entry(name.clone()).or_default().merge(theirs));
+        other.counts.iter().for_each(|(name, n)| self.add_count(name, *n));
+        self.frame_bytes = self.frame_bytes.max(other.frame_bytes);
+        self.first_error = self.first_error.take().or(other.first_error);
         for (channel, order) in other.orders {
             if *self.orders.entry(channel).or_insert(order) != order {
                 self.add_count("disagreeing", 1);
             }
         }
-        self.lasts.add(other.lasts);
+        self.last_deliveries.merge(other.last_deliveries);
     }
 }
 
-/// What comes from another process may have been made with other bounds; what does not fit is put at the edge.
-fn add(sum: &mut Histogram<u64>, more: &Histogram<u64>) {
-    if sum.add(more).is_err() {
-        more.iter_recorded().for_each(|bar| sum.saturating_record_n(bar.value_iterated_to(), bar.count_at_value()));
-    }
-}
-
-/// A worker's figures by the step in which a message was due.
+/// Records the messages of a worker by the step in which they were due.
 #[derive(Debug)]
-pub struct Figures {
+pub struct StepRecorder {
     spans: Vec<Span>,
     steps: Vec<Step>,
-    /// The step that the last message belonged to: the next one mostly does too.
+    /// The step of the last message, which is mostly that of the next one too.
     hint: usize,
 }
 
-impl Figures {
-    /// Without a rate all belongs to one step.
+impl StepRecorder {
+    /// Without a rate there is one step.
     pub fn new(rate: Option<&Rate>) -> Self {
         let spans = rate.cloned().unwrap_or_else(|| Rate::constant(1.0)).spans();
-        let steps = spans.iter().map(|_| Step { sent: 0, latency: histogram() }).collect();
-        Self { spans, steps, hint: 0 }
+        Self { steps: spans.iter().map(|_| Step::default()).collect(), spans, hint: 0 }
     }
 
-    /// The step of what was due at `at`, where the measured time began at `from`; None before it, and after the last step.
+    /// The step of a message due at `at` if the measured time began at `from`; `None` before it and after the last step.
     #[inline]
     fn step(&mut self, from: u64, at: u64) -> Option<&mut Step> {
         let since = at.checked_sub(from).filter(|_| from > 0)?;
@@ -132,17 +127,17 @@ impl Figures {
         }
     }
 
-    /// `n` messages that were due at `at` came `age` nanoseconds later; false if they are not measured.
+    /// `n` messages that were due at `at` were received `age` nanoseconds later; false if they are not in the measured time.
     #[inline]
-    pub fn came(&mut self, from: u64, at: u64, age: u64, n: u64) -> bool {
+    pub fn received(&mut self, from: u64, at: u64, age: u64, n: u64) -> bool {
         let step = self.step(from, at);
         step.map(|step| step.latency.saturating_record_n(age, n)).is_some()
     }
 
-    /// Gives the figures and begins anew.
+    /// Returns the steps and starts again with empty ones.
     pub fn take(&mut self) -> Vec<Step> {
-        let fresh = self.steps.iter().map(|_| Step { sent: 0, latency: histogram() }).collect();
-        std::mem::replace(&mut self.steps, fresh)
+        let empty = self.steps.iter().map(|_| Step::default()).collect();
+        std::mem::replace(&mut self.steps, empty)
     }
 }
 
@@ -152,35 +147,33 @@ mod tests {
 
     #[test]
     fn a_message_counts_in_the_step_in_which_it_was_due() {
-        let mut figures = Figures::new(Some(&Rate::parse("10:1s,20:1s").unwrap()));
+        let mut recorder = StepRecorder::new(Some(&Rate::parse("10:1s,20:1s").unwrap()));
         let second = 1_000_000_000;
-        assert!(!figures.came(0, 5, 1, 1), "the measured time has not begun");
-        assert!(!figures.came(100, 99, 1, 1), "due in the warm-up");
-        assert!(figures.came(100, 100 + second - 1, 7 * second, 1), "late, and yet of the first step");
-        assert!(figures.came(100, 100 + second, 1000, 2));
-        assert!(!figures.came(100, 100 + 2 * second, 1, 1));
-        figures.sent(100, 100, 3);
-        let steps = figures.take();
-        let told: Vec<_> = steps.iter().map(|step| (step.sent, step.latency.len())).collect();
-        assert_eq!(told, [(3, 1), (0, 2)]);
-        assert_eq!(figures.take()[1].latency.len(), 0);
+        assert!(!recorder.received(0, 5, 1, 1), "the measured time has not begun");
+        assert!(!recorder.received(100, 99, 1, 1), "due in the warm-up");
+        assert!(recorder.received(100, 100 + second - 1, 7 * second, 1), "late, but due in the first step");
+        assert!(recorder.received(100, 100 + second, 1000, 2));
+        assert!(!recorder.received(100, 100 + 2 * second, 1, 1));
+        recorder.sent(100, 100, 3);
+        let steps = recorder.take();
+        let found: Vec<_> = steps.iter().map(|step| (step.sent, step.latency.len())).collect();
+        assert_eq!(found, [(3, 1), (0, 2)]);
+        assert_eq!(recorder.take()[1].latency.len(), 0);
     }
 
     #[test]
-    fn harvests_add_up() {
-        let mut figures = Figures::new(None);
-        figures.came(1, 5, 2000, 1);
-        let mut one = Harvest { steps: figures.take(), ..Harvest::default() };
+    fn results_of_workers_are_merged() {
+        let mut recorder = StepRecorder::new(None);
+        recorder.received(1, 5, 2000, 1);
+        let mut one = Results { steps: recorder.take(), first_error: Some("a".into()), ..Results::default() };
         one.add_count("wrong", 2);
         one.orders.insert(0, 77);
-        one.texts.insert("first error".into(), "a".into());
-        let mut other = one.clone();
-        other.texts.insert("first error".into(), "b".into());
-        one.add(other.clone());
-        assert_eq!((one.count("wrong"), one.all_steps().len(), one.texts["first error"].as_str()), (4, 2, "a"));
+        let mut other = Results { first_error: Some("b".into()), ..one.clone() };
+        one.merge(other.clone());
+        assert_eq!((one.count("wrong"), one.all_steps().len(), one.first_error.as_deref()), (4, 2, Some("a")));
         assert_eq!(one.count("disagreeing"), 0);
         other.orders.insert(0, 78);
-        one.add(other);
+        one.merge(other);
         assert_eq!(one.count("disagreeing"), 1);
     }
 }

@@ -1,84 +1,83 @@
-//! The server as seen from outside: its processor time and memory from /proc, its counters from /metrics.
+//! The server seen from outside: processor time and memory from /proc, counters from /metrics.
 //!
-//! Plan: take a `Sample` before and after; `Spent` is the difference. A thread pinned alone to a core shares that core's
-//! figure with others pinned there, since what counts is how busy the core was.
+//! A `Sample` is taken before and after; `Spent` is the difference. Threads pinned to the same single core share one figure,
+//! because what counts is how busy the core was.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::{fs, time::Duration};
 
-/// Nanoseconds on a processor, from a schedstat file; 0 if it cannot be read.
-pub fn run_time(path: &str) -> u64 {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Memory of a process, in bytes.
+/// Nanoseconds on a processor, from a schedstat file; 0 if it cannot be read.
+pub fn run_time(path: &str) -> u64 {
+    read(path).split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub rss: u64,
     pub pss: u64,
     pub private_dirty: u64,
-    /// What no file stands behind: heap and stacks.
+    /// Heap and stacks: memory without a file.
     pub anonymous: u64,
 }
 
 /// Reads /proc/PID/smaps_rollup.
 pub fn memory(pid: u32) -> Memory {
-    parse_rollup(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default())
+    parse_rollup(&read(&format!("/proc/{pid}/smaps_rollup")))
 }
 
-/// Bytes that a process has resident, none if it is gone. Cheap: the kernel keeps the number.
+/// Resident bytes of a process; `None` if it is gone. Cheap: the kernel keeps the number.
 pub fn resident(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages = text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?;
+    let pages = read(&format!("/proc/{pid}/statm")).split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// The most memory that a process ever had resident, in bytes.
+/// The peak of the resident bytes of a process.
 pub fn peak(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.split_ascii_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+    kilobytes(&read(&format!("/proc/{pid}/status")), "VmHWM:")
+}
+
+/// The bytes of a line `name: N kB`.
+fn kilobytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 fn parse_rollup(text: &str) -> Memory {
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|l| l.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    Memory {
-        rss: field("Rss:"),
-        pss: field("Pss:"),
-        private_dirty: field("Private_Dirty:"),
-        anonymous: field("Anonymous:"),
-    }
+    let [rss, pss, private_dirty, anonymous] =
+        ["Rss:", "Pss:", "Private_Dirty:", "Anonymous:"].map(|name| kilobytes(text, name));
+    Memory { rss, pss, private_dirty, anonymous }
 }
 
 #[derive(Clone, Debug, Default)]
 struct Thread {
-    /// Its name without the number at the end: threads of one sort have one.
+    /// The name without a number at its end, which threads of one kind share.
     name: String,
     run: u64,
     user_ticks: u64,
     system_ticks: u64,
-    /// The only core it may use, if there is only one.
+    /// The core, if the thread is pinned to a single one.
     core: Option<u32>,
 }
 
-/// One look at a server.
+/// The state of a server at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     threads: HashMap<u32, Thread>,
     /// Counters (`corecast_…_total`), summed over their labels.
     pub metrics: BTreeMap<String, f64>,
-    /// How long ready sockets waited for their turn, on the shard where it was longest; and what the server says it is.
+    /// The highest event-loop lag of all shards, and the version of the server.
     pub loop_lag_us: Option<f64>,
     pub version: Option<String>,
 }
 
-/// Where to look.
+/// Which server is sampled.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     pub pid: Option<u32>,
@@ -86,33 +85,26 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Takes a sample and prints an error if the counters cannot be read.
     pub fn sample(&self) -> Sample {
-        let (sample, fault) = self.look();
-        fault.into_iter().for_each(|fault| eprintln!("corecast-load: {fault}"));
+        let (sample, error) = self.sample_quietly();
+        error.into_iter().for_each(|error| eprintln!("corecast-load: {error}"));
         sample
     }
 
-    /// The same without a word of what could not be had.
-    pub fn sample_quietly(&self) -> Sample {
-        self.look().0
-    }
-
-    fn look(&self) -> (Sample, Option<String>) {
-        let (mut sample, mut fault) = (Sample::default(), None);
-        if let Some(url) = &self.metrics {
-            match scrape(url) {
-                Ok(text) => {
-                    sample.metrics = sums(&text);
-                    sample.loop_lag_us = loop_lag(&text);
-                    sample.version = version(&text);
-                }
-                Err(e) => fault = Some(format!("no metrics from {url}: {e}")),
+    /// Takes a sample; the error says why the counters cannot be read.
+    pub fn sample_quietly(&self) -> (Sample, Option<String>) {
+        let mut sample = Sample { threads: self.pid.map(threads).unwrap_or_default(), ..Sample::default() };
+        let Some(url) = &self.metrics else { return (sample, None) };
+        match fetch(url) {
+            Ok(text) => {
+                sample.metrics = sums(&text);
+                sample.loop_lag_us = loop_lag(&text);
+                sample.version = version(&text);
+                (sample, None)
             }
+            Err(error) => (sample, Some(format!("no metrics from {url}: {error}"))),
         }
-        if let Some(pid) = self.pid {
-            sample.threads = threads(pid);
-        }
-        (sample, fault)
     }
 }
 
@@ -121,22 +113,22 @@ fn threads(pid: u32) -> HashMap<u32, Thread> {
     for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let file = |name: &str| format!("/proc/{pid}/task/{tid}/{name}");
-        let (user_ticks, system_ticks) = parse_stat(&fs::read_to_string(file("stat")).unwrap_or_default());
-        let status = fs::read_to_string(file("status")).unwrap_or_default();
+        let (user_ticks, system_ticks) = parse_stat(&read(&file("stat")));
+        let status = read(&file("status"));
         let core = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let core = core.and_then(|list| list.trim().parse().ok());
-        let name = sort(&fs::read_to_string(file("comm")).unwrap_or_default());
-        found.insert(tid, Thread { name, run: run_time(&file("schedstat")), user_ticks, system_ticks, core });
+        let (name, run) = (base_name(&read(&file("comm"))), run_time(&file("schedstat")));
+        found.insert(tid, Thread { name, run, user_ticks, system_ticks, core });
     }
     found
 }
 
-/// `shard-12` is a `shard`.
-fn sort(name: &str) -> String {
+/// `shard-12` becomes `shard`.
+fn base_name(name: &str) -> String {
     name.trim().trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(['-', '_', ':']).to_string()
 }
 
-/// utime and stime; the name in brackets before them may contain anything.
+/// utime and stime. The thread name in brackets before them may contain any character.
 fn parse_stat(text: &str) -> (u64, u64) {
     let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let mut fields = rest.split_ascii_whitespace().skip(11).map(|n| n.parse().unwrap_or(0));
@@ -150,32 +142,31 @@ pub struct Spent {
     pub nanos: u64,
     /// The share of it outside the kernel.
     pub user_share: f64,
-    /// Nanoseconds of the busiest core (threads pinned alone to the same core together) or thread.
+    /// Nanoseconds of the busiest core (all threads pinned to it alone) or unpinned thread.
     pub busiest: u64,
-    /// Nanoseconds by the threads' names, numbers at their end left out.
+    /// Nanoseconds by thread name, without the number at its end.
     pub by_name: BTreeMap<String, u64>,
-    /// Nanoseconds of each core that threads are pinned alone to.
+    /// Nanoseconds by core, of threads that are pinned to a single core.
     pub by_core: BTreeMap<u32, u64>,
     pub metrics: BTreeMap<String, f64>,
 }
 
 pub fn spent(before: &Sample, after: &Sample) -> Spent {
     let (mut spent, mut user, mut system) = (Spent::default(), 0, 0);
-    let mut places: HashMap<(bool, u32), u64> = HashMap::new();
     for (tid, now) in &after.threads {
         let then = before.threads.get(tid).cloned().unwrap_or_default();
         let run = now.run.saturating_sub(then.run);
         spent.nanos += run;
         user += now.user_ticks - then.user_ticks;
         system += now.system_ticks - then.system_ticks;
-        *places.entry(now.core.map_or((false, *tid), |core| (true, core))).or_default() += run;
         *spent.by_name.entry(now.name.clone()).or_default() += run;
-        if let Some(core) = now.core {
-            *spent.by_core.entry(core).or_default() += run;
+        match now.core {
+            Some(core) => *spent.by_core.entry(core).or_default() += run,
+            None => spent.busiest = spent.busiest.max(run),
         }
     }
     spent.user_share = user as f64 / ((user + system) as f64).max(1.0);
-    spent.busiest = places.into_values().max().unwrap_or(0);
+    spent.busiest = spent.by_core.values().copied().fold(spent.busiest, u64::max);
     for (name, value) in &after.metrics {
         spent.metrics.insert(name.clone(), value - before.metrics.get(name).copied().unwrap_or(0.0));
     }
@@ -184,14 +175,12 @@ pub fn spent(before: &Sample, after: &Sample) -> Spent {
 
 fn sums(text: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let end = line.find(['{', ' ']).unwrap_or(line.len());
-        let name = &line[..end];
-        if !name.starts_with("corecast_") || !name.ends_with("_total") {
-            continue;
+    for line in text.lines() {
+        let name = &line[..line.find(['{', ' ']).unwrap_or(line.len())];
+        if name.starts_with("corecast_") && name.ends_with("_total") {
+            let value = line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+            *sums.entry(name.to_string()).or_default() += value;
         }
-        let value = line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
-        *sums.entry(name.to_string()).or_default() += value;
     }
     sums
 }
@@ -206,21 +195,23 @@ fn version(text: &str) -> Option<String> {
     Some(format!("corecast {}", rest.split('"').next()?))
 }
 
-/// One GET, read to its end.
-fn scrape(url: &str) -> Result<String, String> {
+/// One GET request, read to its end.
+fn fetch(url: &str) -> Result<String, String> {
     let rest = url.strip_prefix("http://").ok_or("the URL must begin with http://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, "metrics"));
-    let mut stream = TcpStream::connect(host).map_err(|e| e.to_string())?;
-    let limit = Some(Duration::from_secs(5));
-    stream.set_read_timeout(limit).map_err(|e| e.to_string())?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").map_err(|e| e.to_string())?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(&bytes);
-    if !text.starts_with("HTTP/1.") || text.get(8..12) != Some(" 200") {
-        return Err(text.lines().next().unwrap_or("no answer").to_string());
+    let get = || {
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = get().map_err(|e: std::io::Error| e.to_string())?;
+    match text.starts_with("HTTP/1.") && text.get(8..12) == Some(" 200") {
+        true => Ok(text),
+        false => Err(text.lines().next().unwrap_or("no response").to_string()),
     }
-    Ok(text.into_owned())
 }
 
 #[cfg(test)]
@@ -238,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_lag_and_the_version_are_found() {
+    fn the_highest_loop_lag_and_the_version_are_read() {
         let text = "corecast_build_info{version=\"0.1.0\"} 1\ncorecast_loop_lag_microseconds{shard=\"0\"} 3\n\
             corecast_loop_lag_microseconds{shard=\"1\"} 12\n";
         assert_eq!((loop_lag(text), version(text).as_deref()), (Some(12.0), Some("corecast 0.1.0")));
@@ -246,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+    fn a_thread_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         assert_eq!(parse_stat("7 (a ) b) R 1 2 3 4 5 6 7 8 9 10 70 30 0 0 20"), (70, 30));
         assert_eq!(parse_stat(""), (0, 0));
     }
@@ -272,16 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn threads_of_one_sort_count_together() {
-        assert_eq!(["shard-12\n", "corecast", "tokio-rt-worker"].map(sort), ["shard", "corecast", "tokio-rt-worker"]);
-        let thread = |name: &str, run| Thread { name: sort(name), run, ..Thread::default() };
+    fn threads_with_the_same_base_name_count_together() {
+        assert_eq!(
+            ["shard-12\n", "corecast", "tokio-rt-worker"].map(base_name),
+            ["shard", "corecast", "tokio-rt-worker"]
+        );
+        let thread = |name: &str, run| Thread { name: base_name(name), run, ..Thread::default() };
         let threads = HashMap::from([(1, thread("shard-0", 5)), (2, thread("shard-1", 7)), (3, thread("x", 1))]);
         let spent = spent(&Sample::default(), &Sample { threads, ..Sample::default() });
         assert_eq!(spent.by_name, BTreeMap::from([("shard".into(), 12), ("x".into(), 1)]));
     }
 
     #[test]
-    fn this_process_is_seen() {
+    fn the_threads_and_memory_of_this_process_are_read() {
         let watch = Watch { pid: Some(std::process::id()), metrics: None };
         assert!(!watch.sample().threads.is_empty());
         assert!(memory(std::process::id()).rss > 0);

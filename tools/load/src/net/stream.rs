@@ -1,9 +1,8 @@
-//! The bytes below frames: a socket as it is, or TLS on one.
+//! The byte stream of a connection: a socket, or TLS over one.
 //!
-//! Plan: `read` and `write` look like a socket's. Of TLS, what the peer must get goes out with the write that made it, and what
-//! the socket did not take waits in the session (`pending`). Certificates are checked against a file or not at all: the tool
-//! measures, and has no other secrets to lose than those it is given.
-//! Sessions are kept by hand, since a storm holds more tickets than one browser would.
+//! `read` and `write` behave like those of a socket. With TLS, the records of a write leave at once; what the socket does not take
+//! stays in the session (`is_pending`). Certificates are checked against a file or not at all: the tool measures, and its only
+//! secrets are those that the user gives it.
 
 use crate::args::options::Transport;
 use mio::net::TcpStream;
@@ -18,65 +17,67 @@ use rustls::{
 };
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Tickets that are kept; past it the oldest goes.
+/// Stored tickets; past it the oldest is dropped. The store of rustls keeps 8, a reconnect storm needs more.
 const TICKETS_MAX: usize = 20_000;
 
-/// What TLS with one server needs.
+/// The TLS settings for one server.
 #[derive(Clone, Debug)]
-pub struct Secure {
+pub struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-impl Secure {
-    /// `host` may have a port behind it.
+impl Tls {
+    /// `host` may include a port.
     pub fn new(host: &str, options: &Transport) -> Result<Self, String> {
         let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare).trim_matches(['[', ']']);
-        let name = ServerName::try_from(bare.to_string()).map_err(|_| format!("{bare} is no host's name"))?;
+        let name = ServerName::try_from(bare.to_string()).map_err(|_| format!("{bare} is not a host name"))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
         let builder = versions.map_err(|e| e.to_string())?;
         let mut config = match &options.tls_ca {
-            Some(file) => builder.with_root_certificates(roots(file)?).with_no_client_auth(),
-            None if options.tls_insecure => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth()
+            Some(file) => {
+                let roots = read_roots(file).map_err(|e| format!("--tls-ca {file}: {e}"))?;
+                builder.with_root_certificates(roots).with_no_client_auth()
             }
-            None => return Err("wss:// needs --tls-ca FILE, or --tls-insecure to believe any certificate".into()),
+            None if options.tls_insecure => {
+                let verifier = Arc::new(NoVerification(provider));
+                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+            }
+            None => return Err("wss:// needs --tls-ca FILE, or --tls-insecure to accept any certificate".into()),
         };
         config.resumption = match options.tls_resume {
-            true => Resumption::store(Arc::new(Sessions::default())),
+            true => Resumption::store(Arc::new(SessionStore::default())),
             false => Resumption::disabled(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), name })
     }
 
-    /// One more session, its hand-shake not begun.
-    pub fn session(&self) -> Result<ClientConnection, String> {
-        let session = ClientConnection::new(self.config.clone(), self.name.clone());
-        let mut session = session.map_err(|e| e.to_string())?;
-        // What a scene writes is bounded by the scene; half of a write taken would be worse.
+    /// A new session before its handshake.
+    pub fn session(&self) -> Result<ClientConnection, Error> {
+        let mut session = ClientConnection::new(self.config.clone(), self.name.clone())?;
+        // A scenario bounds what it writes; a partial write into the session would lose bytes.
         session.set_buffer_limit(None);
         Ok(session)
     }
 }
 
-fn roots(file: &str) -> Result<RootCertStore, String> {
-    let text = |e: &dyn std::fmt::Display| format!("--tls-ca {file}: {e}");
+fn read_roots(file: &str) -> Result<RootCertStore, Box<dyn std::error::Error>> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|e| text(&e))? {
-        roots.add(certificate.map_err(|e| text(&e))?).map_err(|e| text(&e))?;
+    for certificate in CertificateDer::pem_file_iter(file)? {
+        roots.add(certificate?)?;
     }
     Ok(roots)
 }
 
-/// Believes any certificate, and any signature under it.
+/// Accepts any certificate and any signature (`--tls-insecure`).
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -111,94 +112,83 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// The sessions of one server: each ticket of TLS 1.3 is used once.
+/// The sessions of one server: the key exchange group, a TLS 1.2 session, and TLS 1.3 tickets that are used once each.
 #[derive(Debug, Default)]
-struct Sessions {
-    kept: Mutex<Kept>,
-}
+struct SessionStore(Mutex<Sessions>);
 
-#[derive(Debug, Default)]
-struct Kept {
-    group: Option<NamedGroup>,
-    tls12: Option<Tls12ClientSessionValue>,
-    tickets: VecDeque<Tls13ClientSessionValue>,
-}
+type Sessions = (Option<NamedGroup>, Option<Tls12ClientSessionValue>, VecDeque<Tls13ClientSessionValue>);
 
-impl Sessions {
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().expect("no holder panics: it only moves values")
+impl SessionStore {
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        self.0.lock().expect("never poisoned: no code panics while holding the lock")
     }
 }
 
-impl ClientSessionStore for Sessions {
+impl ClientSessionStore for SessionStore {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        self.kept().group = Some(group);
+        self.lock().0 = Some(group);
     }
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        self.kept().group
+        self.lock().0
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.kept().tls12 = Some(value);
+        self.lock().1 = Some(value);
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.kept().tls12.clone()
+        self.lock().1.clone()
     }
 
     fn remove_tls12_session(&self, _: &ServerName<'static>) {
-        self.kept().tls12 = None;
+        self.lock().1 = None;
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
-        let mut kept = self.kept();
-        kept.tickets.push_back(value);
-        if kept.tickets.len() > TICKETS_MAX {
-            kept.tickets.pop_front();
-        }
+        let tickets = &mut self.lock().2;
+        tickets.truncate(TICKETS_MAX - 1);
+        tickets.push_front(value);
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.kept().tickets.pop_front()
+        self.lock().2.pop_back()
     }
 }
 
-/// A connection's bytes.
 #[derive(Debug)]
-pub enum Wire {
+pub enum Stream {
     Plain(TcpStream),
     Tls(TcpStream, Box<ClientConnection>),
 }
 
-impl Wire {
+impl Stream {
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) | Self::Tls(socket, _) => socket,
         }
     }
 
-    /// Whether a short read says that nothing more is there.
-    pub fn short_is_drained(&self) -> bool {
-        matches!(self, Self::Plain(_))
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(..))
     }
 
-    /// Something waits until the socket is writable.
-    pub fn pending(&self) -> bool {
+    /// Whether bytes wait until the socket is writable.
+    pub fn is_pending(&self) -> bool {
         matches!(self, Self::Tls(_, session) if session.wants_write())
     }
 
-    /// Steps the hand-shake as far as the socket lets it; how it was done, once it is.
-    pub fn secure(&mut self) -> io::Result<Option<HandshakeKind>> {
+    /// Continues the TLS handshake as far as the socket permits; returns its kind once it is complete.
+    pub fn handshake(&mut self) -> io::Result<Option<HandshakeKind>> {
         let Self::Tls(socket, session) = self else { return Ok(None) };
         loop {
-            push(socket, session)?;
+            write_records(socket, session)?;
             if !session.is_handshaking() {
                 return Ok(session.handshake_kind());
             }
             match session.read_tls(socket) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(_) => take(socket, session)?,
+                Ok(_) => process_records(socket, session)?,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(e) => return Err(e),
             }
@@ -218,32 +208,32 @@ impl Wire {
             if session.read_tls(socket)? == 0 {
                 return Ok(0);
             }
-            take(socket, session)?;
+            process_records(socket, session)?;
         }
     }
 
-    /// Of TLS, all of it is taken.
+    /// With TLS, all bytes are taken.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),
             Self::Tls(socket, session) => {
                 session.writer().write_all(bytes)?;
-                push(socket, session)?;
+                write_records(socket, session)?;
                 Ok(bytes.len())
             }
         }
     }
 
-    /// Writes what is pending, as far as the socket takes it.
-    pub fn push(&mut self) -> io::Result<()> {
+    /// Writes pending records, as far as the socket takes them.
+    pub fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
-            Self::Tls(socket, session) => push(socket, session),
+            Self::Tls(socket, session) => write_records(socket, session),
         }
     }
 }
 
-fn push(socket: &mut TcpStream, session: &mut ClientConnection) -> io::Result<()> {
+fn write_records(socket: &mut TcpStream, session: &mut ClientConnection) -> io::Result<()> {
     while session.wants_write() {
         match session.write_tls(socket) {
             Ok(_) => {}
@@ -254,9 +244,9 @@ fn push(socket: &mut TcpStream, session: &mut ClientConnection) -> io::Result<()
     Ok(())
 }
 
-/// Works on the records that were read; a fault of the peer is told to it.
-fn take(socket: &mut TcpStream, session: &mut ClientConnection) -> io::Result<()> {
+/// Processes the records that were read. If the peer broke the protocol, the alert is sent first.
+fn process_records(socket: &mut TcpStream, session: &mut ClientConnection) -> io::Result<()> {
     let state = session.process_new_packets();
-    push(socket, session)?;
+    write_records(socket, session)?;
     state.map(drop).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
 }

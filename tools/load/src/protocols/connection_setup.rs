@@ -1,96 +1,95 @@
-//! How far each connection's greeting is: what it says first, which answers it waits for, and what it says to pings.
+//! The setup of connections after the upgrade: what each sends first, which replies it waits for, and its answers to pings.
 
-use crate::engine::Io;
-use crate::net::frame::Fault;
-use crate::protocols::{CONNECT_ID, Dialect, Note, Protocol, json};
+use crate::engine::connection::Io;
+use crate::net::frame::ProtocolError;
+use crate::protocols::{CONNECT_ID, Event, Messages, Protocol, json};
 
-/// What a message that is no delivery led to.
+/// The effect of a message that is not a delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// The last answer that was due came: the connection is ready now, which is the caller's to say.
+pub struct Handled {
+    /// The last expected reply was received: the caller reports the connection as ready.
     pub ready: bool,
     pub pings: u64,
-    /// Errors after the greeting.
+    /// Errors after the setup.
     pub errors: Vec<String>,
 }
 
-/// The greetings of one worker's connections.
+/// The setup of the connections of one worker.
 #[derive(Debug)]
-pub struct Welcome {
-    /// Answers that are still due, by connection.
-    due: Vec<u16>,
+pub struct ConnectionSetup {
+    /// Replies that are still expected, by connection.
+    expected: Vec<u16>,
 }
 
-impl Welcome {
+impl ConnectionSetup {
     pub fn new(connections: usize) -> Self {
-        Self { due: vec![0; connections] }
+        Self { expected: vec![0; connections] }
     }
 
-    /// Says what connection `id`, which is `number` in the run, says first; true if nothing has to be answered.
-    pub fn begin(&mut self, io: &mut Io, dialect: &Dialect, id: usize, number: usize, channels: &[&str]) -> bool {
-        for message in dialect.greeting(number, channels) {
-            io.send_frame(id, dialect.opcode(), &message);
+    /// Sends the first messages of connection `id`, which has the number `number` in the run; true if no reply is expected.
+    pub fn begin(&mut self, io: &mut Io, messages: &Messages, id: usize, number: usize, channels: &[&str]) -> bool {
+        for message in messages.setup(number, channels) {
+            io.send_frame(id, messages.opcode(), &message);
         }
-        self.expect(dialect, id, channels.len())
+        self.expect_replies(messages, id, channels.len())
     }
 
-    /// The same where the greeting is said by the caller.
-    pub fn expect(&mut self, dialect: &Dialect, id: usize, channels: usize) -> bool {
-        let due = dialect.answers_due(channels);
-        self.due[id] = due as u16;
-        due == 0
+    /// The same if the caller sends the messages.
+    pub fn expect_replies(&mut self, messages: &Messages, id: usize, channels: usize) -> bool {
+        self.expected[id] = messages.replies_expected(channels) as u16;
+        self.expected[id] == 0
     }
 
-    /// Deals with everything in a message that is no delivery.
-    pub fn hear(
+    /// Handles everything in a message that is not a delivery.
+    pub fn handle(
         &mut self,
         io: &mut Io,
-        dialect: &Dialect,
+        messages: &Messages,
         id: usize,
         channels: &[&str],
         message: &[u8],
-    ) -> Result<Heard, Fault> {
-        let mut heard = Heard::default();
-        if dialect.protocol == Protocol::Centrifuge && self.due[id] == 0 && json::is_bare_reply(message) {
-            return Ok(heard);
+    ) -> Result<Handled, ProtocolError> {
+        let mut handled = Handled::default();
+        if messages.protocol == Protocol::Centrifuge && self.expected[id] == 0 && json::is_plain_reply(message) {
+            return Ok(handled);
         }
-        for note in dialect.notes(message)? {
-            match note {
-                Note::Ping => {
-                    heard.pings += 1;
-                    io.send_frame(id, dialect.opcode(), dialect.pong());
+        for event in messages.events(message)? {
+            let in_setup = self.expected[id] > 0;
+            match event {
+                Event::Ping => {
+                    handled.pings += 1;
+                    io.send_frame(id, messages.opcode(), messages.pong());
                 }
-                Note::Error(_, text) if self.due[id] > 0 => return Err(Fault::Answer(text)),
-                Note::Error(_, text) => heard.errors.push(text),
-                Note::Socket(socket) => {
-                    for subscribe in dialect.subscriptions(&socket, channels) {
-                        io.send_frame(id, dialect.opcode(), &subscribe);
+                Event::Error(_, text) if in_setup => return Err(ProtocolError::Response(text)),
+                Event::Error(_, text) => handled.errors.push(text),
+                Event::Established(socket) => {
+                    for subscribe in messages.subscriptions(&socket, channels) {
+                        io.send_frame(id, messages.opcode(), &subscribe);
                     }
                     io.connected(id);
-                    heard.ready |= self.answered(id);
+                    handled.ready |= self.replied(id);
                 }
-                Note::Reply(CONNECT_ID) if self.due[id] > 0 => {
+                Event::Reply(CONNECT_ID) if in_setup => {
                     io.connected(id);
-                    heard.ready |= self.answered(id);
+                    handled.ready |= self.replied(id);
                 }
-                Note::Reply(_) | Note::Subscribed if self.due[id] > 0 => {
-                    heard.ready |= self.answered(id);
-                    if heard.ready {
+                Event::Reply(_) | Event::Subscribed if in_setup => {
+                    handled.ready |= self.replied(id);
+                    if handled.ready {
                         io.subscribed(id);
                     }
                 }
-                Note::Reply(_) | Note::Subscribed => {}
-                Note::Other => {}
+                Event::Reply(_) | Event::Subscribed | Event::Other => {}
             }
         }
-        Ok(heard)
+        Ok(handled)
     }
 
-    /// One more answer came; true if it was the last that was due.
-    fn answered(&mut self, id: usize) -> bool {
-        let due = &mut self.due[id];
-        let last = *due == 1;
-        *due = due.saturating_sub(1);
-        last
+    /// A reply was received; true if it was the last expected one.
+    fn replied(&mut self, id: usize) -> bool {
+        let expected = &mut self.expected[id];
+        let is_last = *expected == 1;
+        *expected = expected.saturating_sub(1);
+        is_last
     }
 }

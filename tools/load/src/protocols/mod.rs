@@ -1,8 +1,8 @@
-//! What is said to the server: the message protocol in JSON or Protobuf, the Pusher protocol, or frames that the user gives.
+//! The messages to and from the server: the message protocol in JSON or Protobuf, the Pusher protocol, or frames of the user.
 //!
-//! Plan: a greeting per connection, a mould per channel around the payload (`mould`), and notes on what the server says besides
-//! deliveries. Each protocol has a file that knows its bytes and nothing else; this one chooses. The message protocol sends one
-//! frame with `connect` and every `subscribe`, as the usual clients do; Pusher's subscriptions follow the socket's id.
+//! There is a setup per connection, a template per channel around the payload (`publish_template`), and events for what the server
+//! sends besides deliveries. Each protocol has a file that knows its bytes only; this one chooses. The message protocol sends one
+//! frame with `connect` and every `subscribe`, as the SDKs do; Pusher's subscriptions follow the socket ID.
 
 pub mod connection_setup;
 pub mod json;
@@ -11,14 +11,14 @@ pub mod publish_template;
 pub mod pusher;
 pub mod token;
 
-use crate::net::frame::{self, Fault};
+use crate::net::frame::{self, ProtocolError};
 use crate::protocols::token::Tokens;
 use crate::scenarios::payload;
 pub use json::{lines, reply};
 use pusher::App;
 use std::sync::Arc;
 
-/// The id of `connect`, and of the first `subscribe` behind it.
+/// The ID of `connect`, and of the first `subscribe` behind it.
 pub const CONNECT_ID: u64 = 1;
 pub const SUBSCRIBE_ID: u64 = 2;
 
@@ -31,12 +31,12 @@ pub enum Protocol {
     CentrifugeProtobuf,
     /// Pusher's protocol, version 7: client events or the HTTP API publish.
     Pusher,
-    /// Frames as they are: whoever is connected is a subscriber, and a frame that is sent is published.
+    /// Frames without a protocol: every connection is a subscriber, and a frame that is sent is published.
     Plain,
 }
 
 impl Protocol {
-    /// What an upgrade request says of it: a whole header line, or nothing.
+    /// The header line of an upgrade request, or nothing.
     pub fn header(self) -> &'static str {
         match self {
             Self::CentrifugeProtobuf => "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
@@ -44,7 +44,7 @@ impl Protocol {
         }
     }
 
-    /// The URL as the protocol wants it.
+    /// The URL in the form that the protocol needs.
     pub fn url(self, url: &str) -> String {
         match self {
             Self::Pusher if !url.contains('?') => format!("{url}?protocol=7&client=corecast-load"),
@@ -52,66 +52,67 @@ impl Protocol {
         }
     }
 
-    /// Whether there are channels at all, without the user's own frames.
+    /// Whether there are channels without frames of the user.
     pub fn has_channels(self) -> bool {
         self != Self::Plain
     }
 }
 
-/// What a publication's data is made of.
+/// The data of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shape {
     #[default]
     /// A string of letters.
     Text,
-    /// An object as services send them: fields, numbers, words, names that come again.
+    /// An object like those of services: fields, numbers, words, names that recur.
     Json,
 }
 
+/// The messages of the connections of a run.
 #[derive(Clone, Debug, Default)]
-pub struct Dialect {
+pub struct Messages {
     pub protocol: Protocol,
-    /// Message protocol: every connection is a user of its own and brings a token.
+    /// Message protocol: every connection is a user of its own with a token.
     pub tokens: Option<Arc<Tokens>>,
     /// Message protocol: subscriptions ask for a position, which makes them recoverable.
     pub positioned: bool,
-    /// Plain: sent after the upgrade by a subscriber; `{channel}` stands for its channel.
+    /// Plain: a subscriber sends it after the upgrade; `{channel}` is replaced by its channel.
     pub hello: Option<String>,
-    /// A publication's frame; `{channel}` and `{payload}` stand for what they say.
+    /// The frame of a publication; `{channel}` and `{payload}` are replaced.
     pub template: Option<String>,
-    /// Binary frames where the protocol is content with text.
+    /// Binary frames if the protocol permits text.
     pub binary: bool,
-    /// What the data is; with `Json` the message protocol's is an object.
+    /// The data; with `Json` the message protocol's is an object.
     pub shape: Shape,
-    /// Bytes of the data: with the message protocol a JSON string, its two quotes among them.
+    /// Bytes of the data: with the message protocol a JSON string with its two quotes.
     pub size: usize,
-    /// Pusher: what signs subscriptions to private channels.
+    /// Pusher: signs subscriptions to private channels.
     pub app: Option<Arc<App>>,
 }
 
-/// A place in a channel's stream.
+/// A position in the stream of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Since {
+pub struct Position {
     pub epoch: String,
     pub offset: u64,
 }
 
-/// Something that the server said and that is no delivery.
+/// A message of the server that is not a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum Event {
     Ping,
-    /// A command was answered.
+    /// The reply to a command.
     Reply(u64),
     Error(u64, String),
-    /// Pusher: the connection stands and has this name.
-    Socket(String),
-    /// Pusher: a subscription stands.
+    /// Pusher: the connection is established and has this socket ID.
+    Established(String),
+    /// Pusher: a subscription succeeded.
     Subscribed,
     Other,
 }
 
-impl Dialect {
-    /// The message protocol, in either form.
+impl Messages {
+    /// Whether this is the message protocol, in either form.
     pub fn is_centrifuge(&self) -> bool {
         matches!(self.protocol, Protocol::Centrifuge | Protocol::CentrifugeProtobuf)
     }
@@ -120,43 +121,46 @@ impl Dialect {
         if self.binary || self.protocol == Protocol::CentrifugeProtobuf { frame::BINARY } else { frame::TEXT }
     }
 
+    fn subscription_token(&self, number: usize, channel: &str) -> Option<String> {
+        self.tokens.as_ref()?.subscription(number, channel)
+    }
+
     /// The first messages of connection `number`, which subscribes to `channels`.
-    pub fn greeting(&self, number: usize, channels: &[&str]) -> Vec<Vec<u8>> {
+    pub fn setup(&self, number: usize, channels: &[&str]) -> Vec<Vec<u8>> {
         match self.protocol {
-            Protocol::Centrifuge => vec![json::greeting(self, number, channels).into_bytes()],
-            Protocol::CentrifugeProtobuf => vec![protobuf::greeting(self, number, channels)],
+            Protocol::Centrifuge => vec![json::setup(self, number, channels).into_bytes()],
+            Protocol::CentrifugeProtobuf => vec![protobuf::setup(self, number, channels)],
             Protocol::Pusher => Vec::new(),
             Protocol::Plain => {
-                let hello = self.hello.as_ref();
-                hello.map_or(Vec::new(), |hello| {
-                    channels.iter().map(|name| hello.replace("{channel}", name).into_bytes()).collect()
-                })
+                let hellos =
+                    |hello: &String| channels.iter().map(|name| hello.replace("{channel}", name).into()).collect();
+                self.hello.as_ref().map_or_else(Vec::new, hellos)
             }
         }
     }
 
-    /// Pusher: what a connection says once it knows its socket's id.
+    /// Pusher: what a connection sends once it knows its socket ID.
     pub fn subscriptions(&self, socket: &str, channels: &[&str]) -> Vec<Vec<u8>> {
         channels.iter().map(|name| pusher::subscribe(self.app.as_deref(), socket, name).into_bytes()).collect()
     }
 
-    /// Answers that are due before a connection with so many channels counts as ready.
-    pub fn answers_due(&self, channels: usize) -> usize {
+    /// Replies before a connection with so many channels is ready.
+    pub fn replies_expected(&self, channels: usize) -> usize {
         if self.protocol == Protocol::Plain { 0 } else { 1 + channels }
     }
 
-    /// Reads a message of which deliveries are not wanted; it may hold several replies.
-    pub fn notes(&self, message: &[u8]) -> Result<Vec<Note>, Fault> {
+    /// Parses a message, which may contain several replies, without its deliveries.
+    pub fn events(&self, message: &[u8]) -> Result<Vec<Event>, ProtocolError> {
         match self.protocol {
-            Protocol::Centrifuge => json::notes(message),
-            Protocol::CentrifugeProtobuf => protobuf::notes(message),
-            Protocol::Pusher => pusher::notes(message),
+            Protocol::Centrifuge => json::events(message),
+            Protocol::CentrifugeProtobuf => protobuf::events(message),
+            Protocol::Pusher => pusher::events(message),
             Protocol::Plain => Ok(Vec::new()),
         }
     }
 
-    /// How many messages, deliveries or not, stand in one frame.
-    pub fn messages_in(&self, message: &[u8]) -> usize {
+    /// The number of messages, deliveries or not, in one frame.
+    pub fn count(&self, message: &[u8]) -> usize {
         match self.protocol {
             Protocol::Centrifuge => lines(message).count(),
             Protocol::CentrifugeProtobuf => protobuf::count(message),
@@ -174,17 +178,17 @@ impl Dialect {
         }
     }
 
-    /// Whether one who publishes over its connection gets its own publication as a subscriber.
-    pub fn hears_itself(&self) -> bool {
+    /// Whether a subscriber gets its own publications, made over its connection.
+    pub fn publishers_get_their_own(&self) -> bool {
         self.protocol != Protocol::Pusher
     }
 
-    /// Whether one has to subscribe to a channel before it can publish there.
+    /// Whether a connection must subscribe to a channel before it can publish to it.
     pub fn publishers_subscribe(&self) -> bool {
         self.protocol == Protocol::Pusher
     }
 
-    /// Bytes of the payload proper.
+    /// Bytes of the payload itself.
     pub fn payload_bytes(&self) -> usize {
         match self.shape {
             Shape::Json => payload::BYTES_MIN,
@@ -193,7 +197,7 @@ impl Dialect {
         }
     }
 
-    /// The least `--size` that has room for a stamp.
+    /// The smallest `--size` that has room for a stamp.
     pub fn size_min(&self) -> usize {
         match self.shape {
             Shape::Json => payload::JSON_BYTES_MIN,
@@ -201,7 +205,7 @@ impl Dialect {
         }
     }
 
-    /// The data with `{payload}` where the payload stands.
+    /// The data with `{payload}` in place of the payload.
     fn data(&self) -> String {
         match self.shape {
             Shape::Json => payload::json("{payload}", self.size),
@@ -216,17 +220,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_connections_say_what_they_were_told_to() {
-        let mut plain = Dialect { protocol: Protocol::Plain, size: 64, ..Dialect::default() };
-        assert!(plain.greeting(0, &["x"]).is_empty());
+    fn plain_connections_send_the_given_hello_frame() {
+        let mut plain = Messages { protocol: Protocol::Plain, size: 64, ..Messages::default() };
+        assert!(plain.setup(0, &["x"]).is_empty());
         plain.hello = Some("SUB {channel}".into());
-        assert_eq!(plain.greeting(0, &["x", "y"]), [b"SUB x", b"SUB y"]);
-        assert!(plain.greeting(0, &[]).is_empty());
-        assert_eq!(plain.answers_due(1), 0);
+        assert_eq!(plain.setup(0, &["x", "y"]), [b"SUB x", b"SUB y"]);
+        assert!(plain.setup(0, &[]).is_empty());
+        assert_eq!(plain.replies_expected(1), 0);
     }
 
     #[test]
-    fn a_url_says_the_version_that_is_spoken() {
+    fn pusher_urls_name_the_protocol_version() {
         assert_eq!(Protocol::Pusher.url("ws://a/app/k"), "ws://a/app/k?protocol=7&client=corecast-load");
         assert_eq!(Protocol::Pusher.url("ws://a/app/k?protocol=7"), "ws://a/app/k?protocol=7");
         assert_eq!(Protocol::Centrifuge.url("ws://a"), "ws://a");

@@ -1,24 +1,24 @@
-//! Pusher's protocol, version 7: events in JSON, one per frame; private channels and the HTTP API signed by the app's secret.
+//! Pusher's protocol, version 7: events in JSON, one per frame; the app's secret signs private channels and the HTTP API.
 
-use super::Note;
-use crate::net::frame::Fault;
+use super::Event;
+use crate::net::frame::ProtocolError;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 pub const PONG: &[u8] = br#"{"event":"pusher:pong","data":{}}"#;
-/// The name of our events; one from a client must begin like that.
+/// The name of published events; client events need this prefix.
 pub const EVENT: &str = "load";
 pub const CLIENT_EVENT: &str = "client-load";
-/// What a channel's name begins with where clients may publish.
+/// The prefix of channels to which clients may publish.
 pub const PRIVATE: &str = "private-";
 
 /// An application of a Pusher server.
 #[derive(Debug)]
 pub struct App {
-    /// Its number, which stands in the API's path.
-    pub id: String,
-    pub key: String,
+    /// The ID, which is part of the API's path.
+    id: String,
+    key: String,
     secret: hmac::Key,
 }
 
@@ -31,12 +31,12 @@ impl App {
         HEXLOWER.encode(hmac::sign(&self.secret, text.as_bytes()).as_ref())
     }
 
-    /// What lets the connection named `socket` into a private channel.
+    /// The authorization of connection `socket` for a private channel.
     fn auth(&self, socket: &str, channel: &str) -> String {
         format!("{}:{}", self.key, self.sign(&format!("{socket}:{channel}")))
     }
 
-    /// Path and query of a signed request that posts `body` at `seconds` since 1970.
+    /// Path and query of a signed request that posts `body` at `seconds` (Unix time).
     pub fn events(&self, body: &[u8], seconds: u64) -> String {
         let path = format!("/apps/{}/events", self.id);
         let digest = md5::compute(body);
@@ -46,7 +46,7 @@ impl App {
     }
 }
 
-/// The key in a URL that ends in `/app/KEY`.
+/// The key in a URL that ends with `/app/KEY`.
 pub fn key_of(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("/app/")?;
     rest.split(['?', '/']).next().filter(|key| !key.is_empty())
@@ -60,23 +60,23 @@ pub fn subscribe(app: Option<&App>, socket: &str, channel: &str) -> String {
     json!({ "event": "pusher:subscribe", "data": data }).to_string()
 }
 
-pub fn notes(message: &[u8]) -> Result<Vec<Note>, Fault> {
+pub fn events(message: &[u8]) -> Result<Vec<Event>, ProtocolError> {
     let value = super::reply(message)?;
-    // Data is an object in a string, or an object.
+    // The data is an object, or an object in a string.
     let data = match &value["data"] {
         Value::String(text) => serde_json::from_str(text).unwrap_or(Value::Null),
         other => other.clone(),
     };
     let event = value["event"].as_str().unwrap_or_default();
     Ok(vec![match event {
-        "pusher:ping" => Note::Ping,
+        "pusher:ping" => Event::Ping,
         "pusher:connection_established" => match data["socket_id"].as_str() {
-            Some(id) => Note::Socket(id.into()),
-            None => return Err(Fault::Answer("a connection without a socket_id".into())),
+            Some(id) => Event::Established(id.into()),
+            None => return Err(ProtocolError::Response("a connection without a socket_id".into())),
         },
-        "pusher_internal:subscription_succeeded" => Note::Subscribed,
-        "pusher:error" | "pusher:subscription_error" => Note::Error(0, format!("{event} {data}")),
-        _ => Note::Other,
+        "pusher_internal:subscription_succeeded" => Event::Subscribed,
+        "pusher:error" | "pusher:subscription_error" => Event::Error(0, format!("{event} {data}")),
+        _ => Event::Other,
     }])
 }
 
@@ -84,9 +84,9 @@ pub fn notes(message: &[u8]) -> Result<Vec<Note>, Fault> {
 mod tests {
     use super::*;
 
-    /// The worked example of the protocol's documentation.
+    /// The examples of the Pusher documentation.
     #[test]
-    fn signatures_are_those_that_the_documentation_works_out() {
+    fn signatures_match_the_documented_examples() {
         let app = App::new("3", "278d425bdf160c739803", "7ad3773142a6692b25b8");
         let auth = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4";
         assert_eq!(app.auth("1234.1234", "private-foobar"), auth);
@@ -98,24 +98,24 @@ mod tests {
     }
 
     #[test]
-    fn events_are_told_apart() {
-        let one = |text: &str| notes(text.as_bytes()).unwrap().remove(0);
+    fn events_are_distinguished() {
+        let one = |text: &str| events(text.as_bytes()).unwrap().remove(0);
         let established = json!({"event": "pusher:connection_established", "data": "{\"socket_id\":\"1.2\"}"});
-        assert_eq!(one(&established.to_string()), Note::Socket("1.2".into()));
+        assert_eq!(one(&established.to_string()), Event::Established("1.2".into()));
         assert_eq!(
             one(r#"{"event":"pusher_internal:subscription_succeeded","channel":"x","data":"{}"}"#),
-            Note::Subscribed
+            Event::Subscribed
         );
-        assert_eq!(one(r#"{"event":"pusher:ping","data":{}}"#), Note::Ping);
-        assert_eq!(one(r#"{"event":"load","channel":"x","data":"~"}"#), Note::Other);
+        assert_eq!(one(r#"{"event":"pusher:ping","data":{}}"#), Event::Ping);
+        assert_eq!(one(r#"{"event":"load","channel":"x","data":"~"}"#), Event::Other);
         assert!(
-            matches!(one(r#"{"event":"pusher:error","data":{"code":4001}}"#), Note::Error(0, text) if text.contains("4001"))
+            matches!(one(r#"{"event":"pusher:error","data":{"code":4001}}"#), Event::Error(0, text) if text.contains("4001"))
         );
-        assert!(notes(b"{").is_err() && notes(br#"{"event":"pusher:connection_established"}"#).is_err());
+        assert!(events(b"{").is_err() && events(br#"{"event":"pusher:connection_established"}"#).is_err());
     }
 
     #[test]
-    fn only_private_channels_are_signed_for() {
+    fn only_private_channels_are_signed() {
         let app = App::new("1", "k", "s");
         let read = |channel| serde_json::from_str::<Value>(&subscribe(Some(&app), "1.1", channel)).unwrap();
         assert!(read("private-x")["data"]["auth"].as_str().unwrap().starts_with("k:"));

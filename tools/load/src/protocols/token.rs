@@ -1,36 +1,44 @@
-//! Tokens (RFC 7519, HS256) of users that are numbers: what a backend would have given its clients.
+//! Tokens (RFC 7519, HS256) of users with numbers as names, like those that an application backend issues.
 
 use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
+use std::time::SystemTime;
 
 /// `{"alg":"HS256","typ":"JWT"}`
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
-/// Bytes of the least info: an object with an empty name.
+/// Bytes of the smallest info: an object with an empty name.
 const INFO_BYTES_MIN: usize = r#"{"name":""}"#.len();
+/// The lifetime of a token: longer than any run.
+const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 
-/// Makes tokens, each when it is needed.
+/// Makes each token when it is needed.
 #[derive(Debug)]
 pub struct Tokens {
     key: hmac::Key,
     user_bytes: usize,
     info: Option<Value>,
+    /// Unix seconds.
     expires_at: u64,
     subscriptions: bool,
 }
 
+/// Unix seconds.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 impl Tokens {
-    /// Users have names of `user_bytes` or more, their info is `info_bytes` long (0: none), tokens hold until `expires_at`
-    /// (seconds since 1970). `subscriptions`: there are tokens for subscriptions too.
-    pub fn new(secret: &str, user_bytes: usize, info_bytes: usize, expires_at: u64, subscriptions: bool) -> Self {
+    /// User names have `user_bytes` or more, the info has `info_bytes` (0: none); `subscriptions` have tokens too, or not.
+    pub fn new(secret: &str, user_bytes: usize, info_bytes: usize, subscriptions: bool) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let name = "n".repeat(info_bytes.saturating_sub(INFO_BYTES_MIN));
         let info = (info_bytes > 0).then(|| json!({ "name": name }));
-        Self { key, user_bytes, info, expires_at, subscriptions }
+        Self { key, user_bytes, info, expires_at: unix_time() + LIFETIME_SECONDS, subscriptions }
     }
 
     /// The name of user `number`.
-    pub fn user(&self, number: usize) -> String {
+    fn user(&self, number: usize) -> String {
         format!("{number:0>width$}", width = self.user_bytes)
     }
 
@@ -38,7 +46,7 @@ impl Tokens {
         self.sign(json!({ "sub": self.user(number), "exp": self.expires_at }))
     }
 
-    /// None if subscriptions are made without.
+    /// `None` if subscriptions have no tokens.
     pub fn subscription(&self, number: usize, channel: &str) -> Option<String> {
         let claims = json!({ "sub": self.user(number), "channel": channel, "exp": self.expires_at });
         self.subscriptions.then(|| self.sign(claims))
@@ -48,10 +56,9 @@ impl Tokens {
         if let Some(info) = &self.info {
             claims["info"] = info.clone();
         }
-        let mut token = format!("{HEADER}.{}", BASE64URL_NOPAD.encode(claims.to_string().as_bytes()));
+        let token = format!("{HEADER}.{}", BASE64URL_NOPAD.encode(claims.to_string().as_bytes()));
         let signature = BASE64URL_NOPAD.encode(hmac::sign(&self.key, token.as_bytes()).as_ref());
-        token.push('.');
-        token + &signature
+        format!("{token}.{signature}")
     }
 }
 
@@ -66,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_whose_it_is_and_is_signed() {
-        let tokens = Tokens::new("secret", 12, 64, 99, false);
+    fn a_token_names_its_user_and_is_signed() {
+        let tokens = Tokens { expires_at: 99, ..Tokens::new("secret", 12, 64, false) };
         let token = tokens.connection(42);
         let (header, claims) = parts(&token);
         assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
@@ -82,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_subscription_token_names_its_channel() {
-        let tokens = Tokens::new("secret", 1, 0, 99, true);
+        let tokens = Tokens { expires_at: 99, ..Tokens::new("secret", 1, 0, true) };
         let (_, claims) = parts(&tokens.subscription(7, "news").unwrap());
         assert_eq!(claims, json!({"sub": "7", "channel": "news", "exp": 99}));
     }

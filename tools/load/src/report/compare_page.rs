@@ -1,160 +1,97 @@
-//! Two sides as one page: cautions, what differs, the figures beside each other, and both in the same plots.
+//! Two sides as one page: cautions, differences, the figures side by side, and both in the same plots.
 
-use super::charts::{COLOURS, percentile_plot};
-use super::compare::Comparison;
-use super::html::{self, command, escape, verdict};
-use super::plot::{Line, Plot, Points};
-use super::saved_run::{Curve, Run};
-use super::scale::{Scale, short, time_unit};
-use crate::report::human;
-use std::fmt::Write;
+use super::charts::{COLORS, percentile_plot, plot};
+use super::compare::{Comparison, Row};
+use super::html::{self, command, commands, escape, verdict};
+use super::plot::{Line, Plot, max};
+use super::saved_run::{Curve, SavedRun};
+use super::scale::{Scale, time_unit};
+
+/// Runs per side in a plot.
+const RUNS_MAX: usize = 3;
 
 pub fn page(found: &Comparison) -> String {
-    let (a, b) = (&found.a[0], &found.b[0]);
-    let names = |runs: &[Run]| runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut body = format!(
-        "<header><h1>{} beside {}</h1><p>A: {} · B: {}</p></header>\n",
-        escape(a.text("kind")),
-        escape(b.text("kind")),
-        escape(&names(&found.a)),
-        escape(&names(&found.b)),
-    );
+    let names = |runs: &[SavedRun]| runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+    let [a, b] = [names(&found.a), names(&found.b)];
+    let [kind_a, kind_b] = [&found.a[0], &found.b[0]].map(|run| escape(run.text("kind")));
     let cautions = found.cautions();
     let cautions: Vec<&str> = cautions.iter().map(String::as_str).collect();
-    body += &match (found.void(), cautions.is_empty()) {
-        (true, _) => verdict("void", "A run of these is VOID: its figures do not count.", &cautions),
-        (_, false) => verdict("mind", "Mind", &cautions),
-        _ => verdict("", "Same settings, same host, every run fine.", &[]),
+    let verdict = match (found.is_void(), cautions.is_empty()) {
+        (true, _) => verdict("void", "One of these runs is VOID: its figures do not count.", &cautions),
+        (_, false) => verdict("mind", "Notes", &cautions),
+        _ => verdict("", "Same settings, same host, all runs valid.", &[]),
     };
-    body += &differences(found);
-    let plots: Vec<Plot> = [curves(found), over_time(found), throughput(found)].into_iter().flatten().collect();
-    body += "<h2>Both in one</h2><div class=\"plots\">";
-    plots.iter().for_each(|plot| body += &plot.card());
-    body += "</div>\n";
-    body += &figures(found);
-    body += "<h2>Commands</h2><div class=\"card\"><pre>";
-    for run in found.a.iter().chain(&found.b) {
-        let _ = writeln!(body, "{}", escape(&command(&run.texts("command"))));
+    let header = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let mut differences = String::new();
+    if !found.differences.is_empty() {
+        let rows = found.differences.iter().map(|(name, a, b)| vec![name.clone(), a.clone(), b.clone()]);
+        let table = html::table(&["", "wrap", "wrap"], std::iter::once(header(&["", "A", "B"])).chain(rows));
+        differences = format!("<h2>Differences</h2>{table}");
     }
-    body += "</pre></div>\n";
-    html::page(&format!("{} beside {}", names(&found.a), names(&found.b)), &body)
-}
-
-fn differences(found: &Comparison) -> String {
-    if found.differences.is_empty() {
-        return String::new();
-    }
-    let mut out =
-        String::from("<h2>What differs</h2><div class=\"card scroll\"><table><tr><th></th><th>A</th><th>B</th></tr>");
-    for (name, a, b) in &found.differences {
-        let [name, a, b] = [name, a, b].map(|text| escape(text));
-        let _ = write!(out, "<tr><th>{name}</th><td class=\"wrap\">{a}</td><td class=\"wrap\">{b}</td></tr>");
-    }
-    out + "</table></div>\n"
-}
-
-fn figures(found: &Comparison) -> String {
-    let several = found.a.len().max(found.b.len()) > 1;
-    let mut out = format!(
-        "<h2>{}</h2><div class=\"card scroll\"><table><tr><th></th><th class=\"n\">A</th><th class=\"n\">B</th>\
-         <th class=\"n\">B / A</th><th class=\"n\"></th></tr>",
-        if several { "Medians" } else { "Figures" }
+    let rows = found.rows.iter().map(|row: &Row| row.texts().to_vec());
+    let rows = std::iter::once(header(&["", "A", "B", "B / A", ""])).chain(rows);
+    let largest = max(overlaid(found, "latency_us.p99", 1.0).iter().map(|line| &line.points));
+    let unit = time_unit(largest);
+    let plots = [
+        curves(found),
+        timed("Latency over time, p99 of each second", unit.name, overlaid(found, "latency_us.p99", unit.divisor)),
+        timed("Throughput", "received per second", overlaid(found, "received_per_second", 1.0)),
+    ];
+    let plots: String = plots.iter().flatten().map(Plot::card).collect();
+    let body = format!(
+        "<header><h1>{kind_a} and {kind_b}</h1><p>A: {} · B: {}</p></header>\n{verdict}{differences}\
+         <h2>Both sides in one plot</h2><div class=\"plots\">{plots}</div>\n<h2>{}</h2>{}<h2>Commands</h2>{}",
+        escape(&a),
+        escape(&b),
+        if found.a.len().max(found.b.len()) > 1 { "Medians" } else { "Figures" },
+        html::table(&["", "n", "n", "n", "n"], rows),
+        commands(found.a.iter().chain(&found.b).map(|run| command(&run.texts("command")))),
     );
-    for row in &found.rows {
-        let word = row.word();
-        let class = match word {
-            "B better" => "better",
-            "A better" => "worse",
-            _ => "",
-        };
-        let ratio = row.ratio().map_or("-".into(), |ratio| format!("{ratio:.3}"));
-        let _ = write!(
-            out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{ratio}</td>\
-             <td class=\"n {class}\">{word}</td></tr>",
-            escape(&row.label),
-            human(row.a),
-            human(row.b)
-        );
-    }
-    out + "</table></div>\n"
+    html::page(&format!("{a} and {b}"), &body)
 }
 
-/// Both sides' runs with their names in plots; at most three of each, so that colours suffice.
-fn sides(found: &Comparison) -> impl Iterator<Item = (String, &Run, &'static str)> {
-    let one = |side: &'static str, runs: &[Run], i: usize| match runs.len() {
-        1 => side.to_string(),
-        _ => format!("{side}{}", i + 1),
-    };
-    let a = found
-        .a
-        .iter()
-        .take(3)
-        .enumerate()
-        .map(move |(i, run)| (one("A", &found.a, i), run, [COLOURS[0], COLOURS[2], COLOURS[4]][i]));
-    let b = found
-        .b
-        .iter()
-        .take(3)
-        .enumerate()
-        .map(move |(i, run)| (one("B", &found.b, i), run, [COLOURS[1], COLOURS[3], COLOURS[5]][i]));
-    a.chain(b)
+/// The runs of both sides with their names and colors in plots.
+fn sides(found: &Comparison) -> impl Iterator<Item = (String, &SavedRun, &'static str)> {
+    [("A", &found.a, 0), ("B", &found.b, 1)].into_iter().flat_map(|(side, runs, offset)| {
+        runs.iter().take(RUNS_MAX).enumerate().map(move |(i, run)| {
+            let name = if runs.len() == 1 { side.to_string() } else { format!("{side}{}", i + 1) };
+            (name, run, COLORS[2 * i + offset])
+        })
+    })
 }
 
 fn curves(found: &Comparison) -> Option<Plot> {
-    let curve = |run: &Run| run.main_latency().map_or_else(Curve::new, |(key, _)| run.curve(key));
-    let curves: Vec<_> = sides(found).map(|(name, run, class)| (name, curve(run), class)).collect();
-    let named: Vec<_> = curves.iter().map(|(name, curve, _)| (name.clone(), curve.clone())).collect();
+    let curve = |run: &SavedRun| run.main_latency().map_or_else(Curve::new, |(key, _)| run.curve(key));
+    let named: Vec<_> = sides(found).map(|(name, run, _)| (name, curve(run))).collect();
     let mut plot = percentile_plot("Percentiles", &named)?;
     for line in &mut plot.lines {
-        if let Some((.., class)) = curves.iter().find(|(name, ..)| *name == line.label) {
+        if let Some((.., class)) = sides(found).find(|(name, ..)| *name == line.label) {
             line.class = class;
         }
     }
     Some(plot)
 }
 
-/// A column of each run over the time since its measured part began.
+/// A column of each run over the time since its measured time began.
 fn overlaid(found: &Comparison, path: &str, divisor: f64) -> Vec<Line> {
-    let line = |(label, run, class): (String, &Run, &'static str)| {
+    let line = |(label, run, class): (String, &SavedRun, &'static str)| {
         let measured = &run.value["series"]["measured"];
         let (from, to) = (measured[0].as_f64().unwrap_or(0.0), measured[1].as_f64().unwrap_or(f64::MAX));
         let at = run.column("at").into_iter().flatten().zip(run.column(path));
-        // Only seconds that lie wholly inside.
+        // Only seconds that are completely inside.
         let inside = at.filter(|(at, _)| *at >= from + 0.99 && *at <= to + 0.01);
-        let points: Points = inside.map(|(at, y)| (at - from, y.map(|y| y / divisor))).collect();
+        let points = inside.map(|(at, y)| (at - from, y.map(|y| y / divisor))).collect();
         Line { label, class, points, under: None }
     };
     sides(found).map(line).filter(|line| line.points.iter().any(|(_, y)| y.is_some())).collect()
 }
 
-fn plot(title: &str, y_label: &str, lines: Vec<Line>) -> Option<Plot> {
-    let points = || lines.iter().flat_map(|line| &line.points);
-    let (end, top) = points().fold((1.0f64, 0.0f64), |(x, y), point| (x.max(point.0), y.max(point.1.unwrap_or(0.0))));
-    let begin = points().map(|point| point.0).fold(end, f64::min);
-    (!lines.is_empty()).then(|| Plot {
-        title: title.into(),
-        x_label: "seconds since the measured time began".into(),
-        y_label: y_label.into(),
-        x: Scale::linear(begin.min(1.0), end),
-        y: Scale::from_zero(top, 5),
-        x_text: short,
-        y_text: short,
-        lines,
-        shades: Vec::new(),
-        note: String::new(),
-    })
-}
-
-fn over_time(found: &Comparison) -> Option<Plot> {
-    let largest = overlaid(found, "latency_us.p99", 1.0);
-    let largest = largest.iter().flat_map(|line| &line.points).filter_map(|(_, y)| *y).fold(0.0, f64::max);
-    let unit = time_unit(largest);
-    plot("Latency over time, p99 of each second", unit.name, overlaid(found, "latency_us.p99", unit.divisor))
-}
-
-fn throughput(found: &Comparison) -> Option<Plot> {
-    plot("Throughput", "received per second", overlaid(found, "received_per_second", 1.0))
+fn timed(title: &str, y_label: &str, lines: Vec<Line>) -> Option<Plot> {
+    let times = || lines.iter().flat_map(|line| &line.points).map(|point| point.0);
+    let end = times().fold(1.0, f64::max);
+    let x = Scale::linear(times().fold(end, f64::min).min(1.0), end);
+    let y = Scale::from_zero(max(lines.iter().map(|line| &line.points)));
+    (!lines.is_empty()).then(|| plot(title, ("seconds since the measured time began", x), (y_label, y), lines))
 }
 
 #[cfg(test)]
@@ -163,7 +100,7 @@ mod tests {
     use crate::report::saved_run::tests::run;
 
     #[test]
-    fn both_curves_stand_in_one_plot_with_their_own_colours() {
+    fn both_sides_are_in_one_plot_with_different_colors() {
         let found = Comparison::new(vec![run("a.json", 1.0)], vec![run("b.json", 2.0)]);
         let plot = curves(&found).unwrap();
         assert_eq!(
@@ -171,7 +108,7 @@ mod tests {
             [("A", "c1"), ("B", "c2")]
         );
         let page = page(&found);
-        for part in ["Both in one", "A better", "class=\"n worse\"", "Percentiles", "Throughput"] {
+        for part in ["Both sides in one plot", "A better", "class=\"n worse\"", "Percentiles", "Throughput"] {
             assert!(page.contains(part), "{part}");
         }
         assert!(!page.contains("<script") && !page.contains("NaN"));

@@ -1,21 +1,21 @@
-//! What a run shows of itself on stderr while it goes on: a view that is drawn anew in place, or a plain line a second.
+//! The progress of a run on stderr: a view that is redrawn in place, or a plain line per second.
 //!
-//! Plan: the view is a block of lines below the cursor; each drawing goes up to its first line and writes over it, in one write.
-//! When a phase ends, one line says how it went, and the next phase's block begins under it.
-//! Invariant: the terminal is never put into another mode, no cursor is hidden, and the cursor rests below the block: so there is
+//! The view is a block of lines above the cursor. Each redraw moves up to its first line and writes over it, in one write. When a
+//! phase ends, one line says how it went, and the block of the next phase begins below.
+//! Invariant: the mode of the terminal is never changed, no cursor is hidden, and the cursor rests below the block. So there is
 //! nothing to restore, however the run ends.
 
+use super::human;
 use crate::engine::clock::{SECOND, now};
-use crate::engine::counters::Tally;
+use crate::engine::counters::Counters;
 use crate::measure::latency_series::{Counts, quantile};
-use crate::report::human;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
 
-/// Seconds that a sparkline goes back.
+/// Seconds of a sparkline.
 const SPARK_SECONDS: usize = 60;
-/// Nanoseconds between two drawings of the view.
-const REDRAW: u64 = SECOND / 5;
+/// Nanoseconds between two redraws.
+const REDRAW_INTERVAL: u64 = SECOND / 5;
 const BAR_CELLS: usize = 30;
 const WIDTH_DEFAULT: usize = 80;
 
@@ -23,14 +23,13 @@ const WIDTH_DEFAULT: usize = 80;
 pub enum Mode {
     #[default]
     Silent,
-    /// One line a second.
+    /// One line per second.
     Lines,
-    /// Drawn in place.
+    /// Redrawn in place.
     Live,
 }
 
 impl Mode {
-    /// What fits where stderr goes.
     pub fn choose(quiet: bool, live: bool) -> Self {
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
         match (quiet, live || (io::stderr().is_terminal() && !dumb)) {
@@ -45,159 +44,149 @@ impl Mode {
 #[derive(Debug)]
 pub struct State<'a> {
     pub at: u64,
-    pub tally: &'a Tally,
-    /// How much of the phase is done, where that can be known.
-    pub share: Option<f64>,
-    /// The last whole second's latencies.
+    pub counters: &'a Counters,
+    /// The share of the phase that is done, if it is known.
+    pub done: Option<f64>,
+    /// The latencies of the last second.
     pub latency: Option<&'a Counts>,
     pub errors: &'a BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
-pub struct View {
+pub struct Progress {
     mode: Mode,
-    what: &'static str,
-    /// When the first phase and this one began.
+    phase: &'static str,
+    /// When the first phase and the current one began.
     begun: u64,
-    entered: u64,
-    /// When the next second is over, and when the view is next drawn.
-    next: u64,
-    redraw: u64,
-    last: Tally,
+    phase_begun: u64,
+    next_second: u64,
+    next_redraw: u64,
+    last: Counters,
     last_at: u64,
-    /// Messages per second in and out, and the latencies in microseconds, of the last second.
+    /// Messages per second in and out, and p50, p99 and maximum in microseconds, of the last second.
     rates: [f64; 2],
-    times: Option<[f64; 3]>,
+    latency: Option<[f64; 3]>,
     throughput: VecDeque<f64>,
     p99: VecDeque<f64>,
-    /// Lines of the block that stands on the screen.
+    /// Lines of the block on the screen.
     drawn: usize,
 }
 
-impl View {
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / SECOND as f64
+}
+
+impl Progress {
     pub fn new(mode: Mode) -> Self {
         Self { mode, ..Self::default() }
     }
 
-    pub fn enter(&mut self, what: &'static str) {
-        (self.what, self.entered) = (what, now());
+    pub fn begin_phase(&mut self, phase: &'static str) {
+        (self.phase, self.phase_begun) = (phase, now());
     }
 
     /// Whether there is something new to show.
     pub fn is_due(&self, at: u64) -> bool {
         match self.mode {
             Mode::Silent => false,
-            Mode::Lines => at >= self.next,
-            Mode::Live => at >= self.redraw,
+            Mode::Lines => at >= self.next_second,
+            Mode::Live => at >= self.next_redraw,
         }
     }
 
-    pub fn draw(&mut self, state: &State) {
+    pub fn show(&mut self, state: &State) {
         let at = state.at;
         if self.begun == 0 {
-            (self.begun, self.next, self.last_at, self.last) = (at, at + SECOND, at, *state.tally);
+            (self.begun, self.next_second, self.last_at, self.last) = (at, at + SECOND, at, *state.counters);
         }
-        if at >= self.next {
-            self.second(state);
+        if at >= self.next_second {
+            self.end_second(state);
             if self.mode == Mode::Lines {
                 let _ = writeln!(io::stderr(), "{}", self.line(state));
             }
         }
         if self.mode == Mode::Live {
-            self.redraw = at + REDRAW;
-            let lines = self.block(state);
-            self.put(&lines, width());
+            self.next_redraw = at + REDRAW_INTERVAL;
+            self.write(&self.block(state));
         }
     }
 
-    /// Takes in the second that is over.
-    fn second(&mut self, state: &State) {
-        let seconds = (state.at - self.last_at) as f64 / SECOND as f64;
-        let delta = state.tally.since(&self.last);
-        self.rates = [delta.received, delta.sent].map(|n| n as f64 / seconds);
-        let micros = |counts, q| quantile(counts, q).map(|nanos| nanos as f64 / 1e3);
-        let times = |counts| Some([micros(counts, 0.5)?, micros(counts, 0.99)?, micros(counts, 1.0)?]);
-        self.times = state.latency.and_then(times);
-        // Where nothing is sent or delivered, what happens is that connections come.
-        let rate = if delta.received + delta.sent > 0 { delta.received } else { delta.ready } as f64 / seconds;
-        for (row, value) in [(&mut self.throughput, rate), (&mut self.p99, self.times.map_or(0.0, |times| times[1]))] {
+    fn end_second(&mut self, state: &State) {
+        let elapsed = seconds(state.at - self.last_at);
+        let delta = state.counters.since(&self.last);
+        self.rates = [delta.received, delta.sent].map(|n| n as f64 / elapsed);
+        self.latency = state.latency.and_then(|counts| {
+            let micros = |q| quantile(counts, q).map(|nanos| nanos as f64 / 1e3);
+            Some([micros(0.5)?, micros(0.99)?, micros(1.0)?])
+        });
+        // Without messages, the rate is that of new connections.
+        let rate = if delta.received + delta.sent > 0 { delta.received } else { delta.ready } as f64 / elapsed;
+        for (row, value) in [(&mut self.throughput, rate), (&mut self.p99, self.latency.map_or(0.0, |times| times[1]))]
+        {
             row.push_back(value);
             row.drain(..row.len().saturating_sub(SPARK_SECONDS));
         }
-        (self.next, self.last_at, self.last) = (state.at + SECOND, state.at, *state.tally);
+        (self.next_second, self.last_at, self.last) = (state.at + SECOND, state.at, *state.counters);
     }
 
     fn line(&self, state: &State) -> String {
-        let tally = state.tally;
-        let mut line = format!("{:>4} s  {:<8} {} open", (state.at - self.begun) / SECOND, self.what, tally.open());
+        let (time, open) = ((state.at - self.begun) / SECOND, state.counters.open());
+        let mut line = format!("{time:>4} s  {:<8} {open} open", self.phase);
         if self.rates != [0.0; 2] {
             line += &format!(", {:.0}/s in, {:.0}/s out", self.rates[0], self.rates[1]);
         }
-        if let Some([p50, p99, _]) = self.times {
+        if let Some([p50, p99, _]) = self.latency {
             line += &format!(", p50 {} µs, p99 {} µs", human(p50), human(p99));
         }
-        for (name, n) in faults(tally) {
-            line += &format!(", {n} {name}");
-        }
+        faults(state.counters).for_each(|fault| line += &format!(", {fault}"));
         line
     }
 
     fn block(&self, state: &State) -> Vec<String> {
-        let seconds = (state.at - self.entered) as f64 / SECOND as f64;
-        let bar = state.share.map_or_else(String::new, bar);
-        let mut lines = vec![format!("{:<12}{bar}{seconds:.0} s", self.what)];
         let [received, sent] = self.rates.map(human);
-        lines.push(format!("{:<12}{} open   {received}/s in   {sent}/s out", "now", human(state.tally.open() as f64)));
-        if let Some(times) = self.times {
-            let [p50, p99, max] = times.map(human);
-            lines.push(format!("{:<12}p50 {p50}   p99 {p99}   max {max} µs", "latency"));
-        }
-        if !self.throughput.is_empty() {
-            lines.push(format!("{:<12}{}", "per second", sparkline(&self.throughput)));
-        }
-        if self.p99.iter().any(|&value| value > 0.0) {
-            lines.push(format!("{:<12}{} µs", "p99", sparkline(&self.p99)));
-        }
-        let mut errors: Vec<_> = faults(state.tally).map(|(name, n)| format!("{n} {name}")).collect();
-        errors.extend(state.errors.iter().map(|(why, n)| format!("{n} × {why}")));
-        if !errors.is_empty() {
-            lines.push(format!("{:<12}{}", "errors", errors.join("   ")));
-        }
-        lines
+        let open = human(state.counters.open() as f64);
+        let errors = state.errors.iter().map(|(reason, n)| format!("{n} × {reason}"));
+        let errors: Vec<_> = faults(state.counters).chain(errors).collect();
+        let latency = self.latency.map(|times| times.map(human));
+        let bar = state.done.map(bar).unwrap_or_default();
+        let lines = [
+            Some((self.phase, format!("{bar}{:.0} s", seconds(state.at - self.phase_begun)))),
+            Some(("now", format!("{open} open   {received}/s in   {sent}/s out"))),
+            latency.map(|[p50, p99, max]| ("latency", format!("p50 {p50}   p99 {p99}   max {max} µs"))),
+            (!self.throughput.is_empty()).then(|| ("per second", sparkline(&self.throughput))),
+            self.p99.iter().any(|&value| value > 0.0).then(|| ("p99", format!("{} µs", sparkline(&self.p99)))),
+            (!errors.is_empty()).then(|| ("errors", errors.join("   "))),
+        ];
+        lines.into_iter().flatten().map(|(name, text)| format!("{name:<12}{text}")).collect()
     }
 
-    /// Ends the phase: what is left of its block is one line.
-    pub fn leave(&mut self, tally: &Tally) {
+    /// Ends the phase: one line remains of its block.
+    pub fn end_phase(&mut self, counters: &Counters) {
         if self.mode != Mode::Live {
             return;
         }
-        let seconds = (now() - self.entered) as f64 / SECOND as f64;
-        let faults: String = faults(tally).map(|(name, n)| format!(", {n} {name}")).collect();
-        let line = format!("{:<12}{seconds:.1} s, {} open{faults}", self.what, human(tally.open() as f64));
-        self.put(&[line], width());
-        (self.drawn, self.redraw) = (0, 0);
+        let faults: String = faults(counters).map(|fault| format!(", {fault}")).collect();
+        let (time, open) = (seconds(now() - self.phase_begun), human(counters.open() as f64));
+        self.write(&[format!("{:<12}{time:.1} s, {open} open{faults}", self.phase)]);
+        (self.drawn, self.next_redraw) = (0, 0);
     }
 
-    fn put(&mut self, lines: &[String], width: usize) {
-        let text = frame(lines, self.drawn, width);
+    fn write(&mut self, lines: &[String]) {
+        let size = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        let text = redraw(lines, self.drawn, if size == 0 { WIDTH_DEFAULT } else { size });
         self.drawn = lines.len();
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 }
 
-fn faults(tally: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
-    let named = [("failed", tally.failed), ("closed", tally.closed), ("faults", tally.faults)];
-    named.into_iter().filter(|(_, n)| *n > 0)
+fn faults(counters: &Counters) -> impl Iterator<Item = String> {
+    let named = [("failed", counters.failed), ("closed", counters.closed), ("faults", counters.faults)];
+    named.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}"))
 }
 
-fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
-    if size == 0 { WIDTH_DEFAULT } else { size }
-}
-
-/// Lines in place of `before` lines above the cursor; none is longer than the screen is wide, since a broken line would count
-/// twice on the way back up.
-fn frame(lines: &[String], before: usize, width: usize) -> String {
+/// Lines in place of `before` lines above the cursor. A line is cut at the width of the screen, because a wrapped line would count
+/// twice on the way up.
+fn redraw(lines: &[String], before: usize, width: usize) -> String {
     let mut text = if before > 0 { format!("\r\x1b[{before}A") } else { "\r".into() };
     for line in lines {
         text.extend(line.chars().take(width.saturating_sub(1)));
@@ -212,13 +201,13 @@ fn bar(share: f64) -> String {
     format!("{}{} {:>3.0} %  ", "█".repeat(full), "░".repeat(BAR_CELLS - full), share * 100.0)
 }
 
-/// From nothing to the highest of them in eight steps.
+/// Values from 0 to their maximum in eight steps.
 fn sparkline(values: &VecDeque<f64>) -> String {
     const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = values.iter().fold(0.0, |a: f64, &b| a.max(b));
-    let step = |&value: &f64| STEPS[((value / most.max(f64::MIN_POSITIVE) * 7.0).round() as usize).min(7)];
+    let max = values.iter().copied().fold(0.0, f64::max);
+    let step = |&value: &f64| STEPS[((value / max.max(f64::MIN_POSITIVE) * 7.0).round() as usize).min(7)];
     let line: String = values.iter().map(step).collect();
-    format!("{line}  {} (most {})", human(values.back().copied().unwrap_or(0.0)), human(most))
+    format!("{line}  {} (max {})", human(values.back().copied().unwrap_or(0.0)), human(max))
 }
 
 #[cfg(test)]
@@ -228,19 +217,19 @@ mod tests {
     #[test]
     fn a_sparkline_spans_its_values() {
         let values: VecDeque<f64> = [0.0, 50.0, 100.0].into();
-        assert_eq!(sparkline(&values), "▁▅█  100 (most 100)");
-        assert_eq!(sparkline(&[0.0].into()), "▁  0 (most 0)");
+        assert_eq!(sparkline(&values), "▁▅█  100 (max 100)");
+        assert_eq!(sparkline(&[0.0].into()), "▁  0 (max 0)");
     }
 
     #[test]
-    fn a_frame_goes_up_as_far_as_it_came_down_and_breaks_no_line() {
+    fn a_redraw_moves_up_to_its_first_line_and_wraps_no_line() {
         let lines = ["abcdefgh".to_string(), "x".into()];
-        assert_eq!(frame(&lines, 0, 5), "\rabcd\x1b[K\nx\x1b[K\n\x1b[J");
-        assert!(frame(&lines, 2, 80).starts_with("\r\x1b[2Aabcdefgh\x1b[K\n"));
+        assert_eq!(redraw(&lines, 0, 5), "\rabcd\x1b[K\nx\x1b[K\n\x1b[J");
+        assert!(redraw(&lines, 2, 80).starts_with("\r\x1b[2Aabcdefgh\x1b[K\n"));
     }
 
     #[test]
-    fn a_bar_is_as_long_at_any_share() {
+    fn a_bar_has_the_same_length_for_every_share() {
         let cells = |share| bar(share).chars().filter(|c| "█░".contains(*c)).count();
         assert!([0.0, 0.4, 1.0, 7.0, f64::NAN].map(cells).iter().all(|&n| n == BAR_CELLS));
     }

@@ -1,29 +1,33 @@
-//! One plot as SVG, drawn by hand: axes with ticks and units, shaded phases, bands and lines.
+//! One plot as SVG: axes with ticks and units, shaded phases, bands and lines.
 //!
-//! Colours are classes (`c1`…`c6`), so that the page's style gives them for light and dark. A plot is drawn twice, for wide and narrow
-//! screens: scaling one drawing would make its letters too small on the other. The legend is text beside it, which wraps by itself.
+//! Colors are classes (`c1`…`c6`), which the style sheet defines for light and dark screens. A plot is drawn twice, for wide and
+//! narrow screens, because the letters of a scaled drawing would be too small. The legend is text beside it, which wraps.
 
 use super::html::escape;
 use super::scale::Scale;
 use std::fmt::Write;
 
-/// A point's value, or a gap.
+/// Values, with gaps.
 pub type Points = Vec<(f64, Option<f64>)>;
+
+/// The largest value.
+pub fn max<'a>(points: impl IntoIterator<Item = &'a Points>) -> f64 {
+    points.into_iter().flatten().filter_map(|(_, y)| *y).fold(0.0, f64::max)
+}
 
 #[derive(Clone, Debug)]
 pub struct Line {
     pub label: String,
-    /// The class that says the colour.
+    /// The class with the color.
     pub class: &'static str,
     pub points: Points,
-    /// The lower edge, if this is a band and not a line.
+    /// The lower edge, if this is a band.
     pub under: Option<Points>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Plot {
     pub title: String,
-    /// What the axes mean, units with them.
     pub x_label: String,
     pub y_label: String,
     pub x: Scale,
@@ -31,50 +35,60 @@ pub struct Plot {
     pub x_text: fn(f64) -> String,
     pub y_text: fn(f64) -> String,
     pub lines: Vec<Line>,
-    /// Parts of the x axis that do not count, with their names.
+    /// Named parts of the x axis that do not count.
     pub shades: Vec<(f64, f64, String)>,
-    /// Said under the title.
+    /// A remark under the title.
     pub note: String,
 }
 
-/// Outer size, and what the axes leave free on each side.
+/// The outer size of a drawing, and its margins.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     width: f64,
     height: f64,
     left: f64,
     right: f64,
-    top: f64,
-    bottom: f64,
 }
 
-const WIDE: Frame = Frame { width: 560.0, height: 270.0, left: 58.0, right: 16.0, top: 26.0, bottom: 42.0 };
-const NARROW: Frame = Frame { width: 336.0, height: 240.0, left: 50.0, right: 12.0, top: 26.0, bottom: 42.0 };
-/// Up to so many points each has a dot: a single one would not be seen as a line.
+const WIDE: Frame = Frame { width: 560.0, height: 270.0, left: 58.0, right: 16.0 };
+const NARROW: Frame = Frame { width: 336.0, height: 240.0, left: 50.0, right: 12.0 };
+const TOP: f64 = 26.0;
+const BOTTOM: f64 = 42.0;
+/// Up to so many points have dots: a single one would not be visible as a line.
 const DOTS_MAX: usize = 24;
-/// Pixels below which a shaded part would look like a line.
+/// Pixels below which a shade would look like a line.
 const SHADE_MIN: f64 = 4.0;
-/// Pixels that a letter of a label takes, about.
+/// The approximate width of a letter in pixels.
 const LETTER: f64 = 6.4;
 
+fn width(text: &str) -> f64 {
+    text.chars().count() as f64 * LETTER
+}
+
+/// A text element.
+fn text(out: &mut String, class: &str, (x, y): (f64, f64), anchor: &str, text: &str) {
+    let text = escape(text);
+    let _ = write!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
+}
+
 impl Frame {
-    fn x(&self, place: f64) -> f64 {
-        self.left + place * (self.width - self.left - self.right)
+    fn x(&self, position: f64) -> f64 {
+        self.left + position * (self.width - self.left - self.right)
     }
 
-    fn y(&self, place: f64) -> f64 {
-        self.height - self.bottom - place * (self.height - self.top - self.bottom)
+    fn y(&self, position: f64) -> f64 {
+        self.height - BOTTOM - position * (self.height - TOP - BOTTOM)
     }
 }
 
 impl Plot {
     /// A card with title, legend and the drawing.
     pub fn card(&self) -> String {
-        let mut legend = String::new();
-        for line in &self.lines {
+        let entry = |line: &Line| {
             let form = if line.under.is_some() { "band" } else { "line" };
-            let _ = write!(legend, "<li><i class=\"{form} {}\"></i>{}</li>", line.class, escape(&line.label));
-        }
+            format!("<li><i class=\"{form} {}\"></i>{}</li>", line.class, escape(&line.label))
+        };
+        let legend: String = self.lines.iter().map(entry).collect();
         let note = if self.note.is_empty() { String::new() } else { format!("<p>{}</p>", escape(&self.note)) };
         format!(
             "<figure class=\"card\"><figcaption><h3>{}</h3>{note}<ul class=\"legend\">{legend}</ul></figcaption>{}{}</figure>\n",
@@ -86,10 +100,9 @@ impl Plot {
 
     fn svg(&self, frame: Frame, class: &str) -> String {
         let Frame { width, height, .. } = frame;
-        let mut out = format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
-            escape(&self.title)
-        );
+        let title = escape(&self.title);
+        let mut out =
+            format!("<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">");
         self.shades(&mut out, frame);
         self.axes(&mut out, frame);
         for line in &self.lines {
@@ -102,10 +115,10 @@ impl Plot {
     }
 
     fn shades(&self, out: &mut String, frame: Frame) {
-        let (top, bottom) = (frame.y(1.0), frame.y(0.0));
+        let (top, high) = (frame.y(1.0), frame.y(0.0) - frame.y(1.0));
         for (from, to, name) in &self.shades {
-            let (left, right) = (frame.x(self.x.place(*from)), frame.x(self.x.place(*to)));
-            let (wide, high) = (right - left, bottom - top);
+            let left = frame.x(self.x.position(*from));
+            let wide = frame.x(self.x.position(*to)) - left;
             if wide < SHADE_MIN {
                 continue;
             }
@@ -113,11 +126,8 @@ impl Plot {
                 out,
                 "<rect class=\"shade\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\"/>"
             );
-            if wide > name.chars().count() as f64 * LETTER + 8.0 {
-                let (x, y) = (left + wide / 2.0, top + 13.0);
-                let name = escape(name);
-                let _ =
-                    write!(out, "<text class=\"phase\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{name}</text>");
+            if wide > width(name) + 8.0 {
+                text(out, "phase", (left + wide / 2.0, top + 13.0), "middle", name);
             }
         }
     }
@@ -125,45 +135,31 @@ impl Plot {
     fn axes(&self, out: &mut String, frame: Frame) {
         let (left, right, bottom) = (frame.x(0.0), frame.x(1.0), frame.y(0.0));
         for tick in self.y.ticks(5) {
-            let y = frame.y(self.y.place(tick));
-            let text = escape(&(self.y_text)(tick));
-            let _ = write!(
-                out,
-                "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\
-                 <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                left - 6.0,
-                y + 4.0
-            );
+            let y = frame.y(self.y.position(tick));
+            let _ = write!(out, "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>");
+            text(out, "tick", (left - 6.0, y + 4.0), "end", &(self.y_text)(tick));
         }
         let mut free_from = f64::MIN;
         for tick in self.x.ticks(if frame.width < 400.0 { 5 } else { 8 }) {
-            let (x, text) = (frame.x(self.x.place(tick)), (self.x_text)(tick));
+            let (x, label) = (frame.x(self.x.position(tick)), (self.x_text)(tick));
             let _ = write!(out, "<path class=\"axis\" d=\"M{x:.1} {bottom:.1}v4\"/>");
-            // One that would touch the one before it is left out.
-            let half = text.chars().count() as f64 * LETTER / 2.0;
+            // A label that would touch the one before it is left out.
+            let half = width(&label) / 2.0;
             if x - half < free_from {
                 continue;
             }
             free_from = x + half + 6.0;
-            // The last one must not be cut off at the edge.
+            // The last label must not be cut off at the edge.
             let (anchor, x) = if x + half > frame.width { ("end", frame.width - 1.0) } else { ("middle", x) };
-            let (y, text) = (bottom + 17.0, escape(&text));
-            let _ =
-                write!(out, "<text class=\"tick\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
+            text(out, "tick", (x, bottom + 17.0), anchor, &label);
         }
-        let (middle, low) = ((left + right) / 2.0, frame.height - 8.0);
-        let _ = write!(
-            out,
-            "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>\
-             <text class=\"label\" x=\"{middle:.1}\" y=\"{low:.1}\" text-anchor=\"middle\">{}</text>\
-             <text class=\"label\" x=\"2\" y=\"13\">{}</text>",
-            escape(&self.x_label),
-            escape(&self.y_label)
-        );
+        let _ = write!(out, "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>");
+        text(out, "label", ((left + right) / 2.0, frame.height - 8.0), "middle", &self.x_label);
+        text(out, "label", (2.0, 13.0), "start", &self.y_label);
     }
 
     fn at(&self, frame: Frame, x: f64, y: f64) -> (f64, f64) {
-        (frame.x(self.x.place(x)), frame.y(self.y.place(y)))
+        (frame.x(self.x.position(x)), frame.y(self.y.position(y)))
     }
 
     fn line(&self, out: &mut String, frame: Frame, line: &Line) {
@@ -185,21 +181,17 @@ impl Plot {
         }
     }
 
-    /// Between two lines, in pieces where either has a gap.
+    /// The area between two lines, in pieces between the gaps of either.
     fn band(&self, out: &mut String, frame: Frame, line: &Line, under: &Points) {
-        let mut piece: Vec<(f64, f64, f64)> = Vec::new();
-        let mut pieces = Vec::new();
-        for ((x, high), (_, low)) in line.points.iter().zip(under) {
-            match (high, low) {
-                (Some(high), Some(low)) => piece.push((*x, *high, *low)),
-                _ => pieces.push(std::mem::take(&mut piece)),
-            }
-        }
-        pieces.push(piece);
-        for piece in pieces.iter().filter(|piece| piece.len() > 1) {
-            let there = piece.iter().map(|(x, high, _)| self.at(frame, *x, *high));
-            let back = piece.iter().rev().map(|(x, _, low)| self.at(frame, *x, *low));
-            let corners: Vec<_> = there.chain(back).map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        let points: Vec<_> = line.points.iter().zip(under).map(|((x, high), (_, low))| (*x, high.zip(*low))).collect();
+        for piece in points.split(|(_, pair)| pair.is_none()).filter(|piece| piece.len() > 1) {
+            let corner = |x: f64, y: f64| {
+                let (x, y) = self.at(frame, x, y);
+                format!("{x:.1} {y:.1}")
+            };
+            let upper = piece.iter().filter_map(|(x, pair)| pair.map(|(high, _)| corner(*x, high)));
+            let lower = piece.iter().rev().filter_map(|(x, pair)| pair.map(|(_, low)| corner(*x, low)));
+            let corners: Vec<_> = upper.chain(lower).collect();
             let _ = write!(out, "<path class=\"fill {}\" d=\"M{}Z\"/>", line.class, corners.join("L"));
         }
     }
@@ -212,7 +204,7 @@ mod tests {
 
     fn plot(points: Points) -> Plot {
         let line = Line { label: "a <b>".into(), class: "c1", points, under: None };
-        let (x, y) = (Scale::linear(0.0, 10.0), Scale::from_zero(100.0, 5));
+        let (x, y) = (Scale::linear(0.0, 10.0), Scale::from_zero(100.0));
         let shades = vec![(0.0, 5.0, "warm-up".to_string()), (5.0, 5.05, "x".into())];
         Plot {
             title: "t & u".into(),
@@ -233,19 +225,19 @@ mod tests {
         let svg = plot(vec![(0.0, Some(0.0)), (5.0, None), (10.0, Some(1e9))]).svg(WIDE, "wide");
         let path = svg.split("class=\"stroke c1\" d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(path, "M58.0 228.0M544.0 26.0");
-        assert_eq!(svg.matches("class=\"shade\"").count(), 1, "one too narrow is left out: {svg}");
+        assert_eq!(svg.matches("class=\"shade\"").count(), 1, "a narrow one is left out: {svg}");
     }
 
     #[test]
-    fn text_is_escaped_and_each_screen_has_its_drawing() {
+    fn text_is_escaped_and_each_screen_width_has_a_drawing() {
         let card = plot(vec![(1.0, Some(1.0))]).card();
         assert!(card.contains("t &amp; u") && card.contains("a &lt;b&gt;") && !card.contains("<b>"));
         assert!(card.contains("class=\"wide\"") && card.contains("class=\"narrow\""));
-        assert!(card.contains("<circle"), "a single value is seen");
+        assert!(card.contains("<circle"), "a single value is visible");
     }
 
     #[test]
-    fn a_band_has_as_many_pieces_as_gaps_leave() {
+    fn a_gap_splits_a_band() {
         let mut plot = plot(Vec::new());
         let points = |y: f64| [0.0, 1.0, 2.0, 3.0, 4.0].map(|x| (x, (x != 2.0).then_some(y))).to_vec();
         plot.lines[0] = Line { label: "b".into(), class: "c2", points: points(9.0), under: Some(points(1.0)) };

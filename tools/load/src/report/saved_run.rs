@@ -1,51 +1,36 @@
-//! A run as it stands in a file that `--out` wrote, read back with care: anything may be missing.
+//! A run read from a file that `--out` wrote. Any part may be missing.
 
 use super::scale::byte_unit;
-use crate::report::{SCHEMA, human};
+use super::{SCHEMA, human};
 use serde_json::Value;
 
-/// Facts of a host in the order in which they are read.
-const FACTS: [&str; 14] = [
-    "cpu",
-    "cores",
-    "smt",
-    "virtual",
-    "governor",
-    "memory_bytes",
-    "kernel",
-    "clock_source",
-    "huge_pages",
-    "files_max",
-    "files_hard_max",
-    "loopback",
-    "load_average_at_start",
-    "server",
-];
-
-/// A run; the name says which of several it is.
-#[derive(Clone, Debug)]
-pub struct Run {
-    pub name: String,
-    pub value: Value,
-}
-
-/// Latencies of connections that come to life.
+/// The order of the facts about the host.
+const FACTS: &str = "cpu cores smt virtual governor memory_bytes kernel clock_source huge_pages files_max files_hard_max loopback \
+     load_average_at_start server";
+/// Latencies of opening connections.
 pub const OPENINGS: [&str; 4] = ["upgraded_us", "connected_us", "subscribed_us", "ready_us"];
 
 /// A percentile curve: (one in so many, microseconds), both rising.
 pub type Curve = Vec<(f64, f64)>;
 
-impl Run {
-    /// Reads the file; the error says which file and why.
+#[derive(Clone, Debug)]
+pub struct SavedRun {
+    /// The file name.
+    pub name: String,
+    pub value: Value,
+}
+
+impl SavedRun {
+    /// Reads a file; the error names it.
     pub fn load(path: &str) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-        let value: Value = serde_json::from_str(&text).map_err(|e| format!("{path} is no JSON: {e}"))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| format!("{path} is not JSON: {e}"))?;
         match value["schema"].as_u64() {
             Some(schema) if schema > SCHEMA => {
-                Err(format!("{path} has the form {schema}; this tool reads up to {SCHEMA}: use the one that wrote it"))
+                Err(format!("{path} has schema {schema}; this version reads up to {SCHEMA}: use the one that wrote it"))
             }
             Some(_) if value["result"].is_object() => Ok(Self { name: path.into(), value }),
-            _ => Err(format!("{path} is no whole run: give a file that --out wrote")),
+            _ => Err(format!("{path} is not a complete run: use a file that --out wrote")),
         }
     }
 
@@ -54,7 +39,11 @@ impl Run {
     }
 
     pub fn texts(&self, key: &str) -> Vec<&str> {
-        self.value[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        self.list(key).filter_map(Value::as_str).collect()
+    }
+
+    fn list(&self, key: &str) -> impl Iterator<Item = &Value> {
+        self.value[key].as_array().into_iter().flatten()
     }
 
     /// A figure of the result; `a.b` is field b of a.
@@ -62,28 +51,23 @@ impl Run {
         find(&self.value["result"], path)?.as_f64()
     }
 
-    /// A column of the course of time.
+    /// A column of the time series.
     pub fn column(&self, path: &str) -> Vec<Option<f64>> {
-        find(&self.value["series"], path)
-            .and_then(Value::as_array)
-            .map_or_else(Vec::new, |column| column.iter().map(Value::as_f64).collect())
+        let column = find(&self.value["series"], path).and_then(Value::as_array);
+        column.map_or_else(Vec::new, |column| column.iter().map(Value::as_f64).collect())
     }
 
-    /// Keys and labels of all latencies.
-    pub fn latencies(&self) -> Vec<(&str, &str)> {
-        let curves = self.value["curves"].as_array();
-        curves
-            .into_iter()
-            .flatten()
-            .filter_map(|curve| Some((curve["key"].as_str()?, curve["label"].as_str()?)))
-            .collect()
+    /// The largest value of a column.
+    pub fn column_max(&self, path: &str) -> f64 {
+        self.column(path).into_iter().flatten().fold(0.0, f64::max)
     }
 
-    /// The same, those of messages first, then those of connections, then of others, and this tool's own lag last.
+    /// Keys and labels of all latencies: messages first, then connections, then the background, and the own lag last.
     pub fn latencies_ranked(&self) -> Vec<(&str, &str)> {
-        let mut all = self.latencies();
+        let named = self.list("curves").filter_map(|curve| Some((curve["key"].as_str()?, curve["label"].as_str()?)));
+        let mut all: Vec<_> = named.collect();
         all.sort_by_key(|(key, _)| match OPENINGS.iter().position(|one| one == key) {
-            Some(place) => 1 + place,
+            Some(rank) => 1 + rank,
             None if key.starts_with("beside") => 1 + OPENINGS.len(),
             None if *key == "own_lag_us" => 2 + OPENINGS.len(),
             None => 0,
@@ -91,48 +75,43 @@ impl Run {
         all
     }
 
-    /// The latency that the run was about: the first in rank, and of connections only how long they took as a whole.
+    /// The latency that the run is about: the first in rank; of connections only the time until they are ready.
     pub fn main_latency(&self) -> Option<(&str, &str)> {
-        let filled = |(key, _): &(&str, &str)| self.figure(&format!("{key}.count")).is_some_and(|n| n > 0.0);
-        let all: Vec<_> = self.latencies_ranked().into_iter().filter(filled).collect();
+        let is_filled = |(key, _): &(&str, &str)| self.figure(&format!("{key}.count")).is_some_and(|n| n > 0.0);
+        let all: Vec<_> = self.latencies_ranked().into_iter().filter(is_filled).collect();
         let ready = || all.iter().find(|(key, _)| *key == "ready_us");
         let first = all.first().filter(|(key, _)| !OPENINGS.contains(key));
         first.or_else(ready).or_else(|| all.first()).copied()
     }
 
     pub fn curve(&self, key: &str) -> Curve {
-        let curves = self.value["curves"].as_array();
-        let Some(curve) = curves.into_iter().flatten().find(|curve| curve["key"] == key) else { return Curve::new() };
-        let points = curve["points"].as_array().into_iter().flatten();
-        points.filter_map(|point| Some((point[0].as_f64()?, point[1].as_f64()?))).collect()
+        let points = self.list("curves").find(|curve| curve["key"] == key).and_then(|curve| curve["points"].as_array());
+        let point = |point: &Value| Some((point[0].as_f64()?, point[1].as_f64()?));
+        points.into_iter().flatten().filter_map(point).collect()
     }
 
     /// Labels and texts, as they were printed.
     pub fn rows(&self) -> Vec<(&str, &str)> {
-        let rows = self.value["rows"].as_array().into_iter().flatten();
-        rows.filter_map(|row| Some((row[0].as_str()?, row[1].as_str()?))).collect()
+        self.list("rows").filter_map(|row| Some((row[0].as_str()?, row[1].as_str()?))).collect()
     }
 
-    /// Facts of the host by name; those within another are `outer inner`, and stand behind the others.
+    /// Facts about the host by name; those inside another are named `outer inner` and come last.
     pub fn facts(&self) -> Vec<(String, String)> {
         let host = self.value["host"].as_object();
         let (inner, mut facts): (Vec<_>, Vec<_>) = host.into_iter().flatten().partition(|(_, value)| value.is_object());
-        facts.sort_by_key(|(name, _)| FACTS.iter().position(|known| known == name).unwrap_or(FACTS.len()));
-        let mut out: Vec<_> = facts
-            .iter()
-            .map(|(name, value)| (name.trim_end_matches("_bytes").replace('_', " "), plain(name, value)))
-            .collect();
-        for (outer, value) in inner {
+        facts.sort_by_key(|(name, _)| FACTS.split(' ').position(|known| known == *name).unwrap_or(usize::MAX));
+        let named =
+            facts.into_iter().map(|(name, value)| (name.trim_end_matches("_bytes").replace('_', " "), name, value));
+        let inner = inner.into_iter().flat_map(|(outer, value)| {
             let outer = outer.trim_end_matches('s');
-            let inner = value.as_object().into_iter().flatten();
-            out.extend(inner.map(|(name, value)| (format!("{outer} {name}"), plain(name, value))));
-        }
-        out
+            value.as_object().into_iter().flatten().map(move |(name, value)| (format!("{outer} {name}"), name, value))
+        });
+        named.chain(inner).map(|(label, name, value)| (label, display(name, value))).collect()
     }
 }
 
 fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    // A key may hold a dot itself: p99.9.
+    // A key may contain a dot itself: p99.9.
     if let Some(found) = value.get(path) {
         return Some(found);
     }
@@ -140,10 +119,11 @@ fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     value.get(outer)?.get(inner)
 }
 
-fn plain(name: &str, value: &Value) -> String {
+fn display(name: &str, value: &Value) -> String {
     match value {
         Value::Number(bytes) if name.ends_with("_bytes") => {
-            let (bytes, unit) = (bytes.as_f64().unwrap_or(0.0), byte_unit(bytes.as_f64().unwrap_or(0.0)));
+            let bytes = bytes.as_f64().unwrap_or(0.0);
+            let unit = byte_unit(bytes);
             format!("{} {}", human(bytes / unit.divisor), unit.name)
         }
         Value::String(text) => text.clone(),
@@ -157,8 +137,8 @@ pub mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A run of three seconds with everything in it, whose latencies and rate are multiplied.
-    pub fn run(name: &str, times: f64) -> Run {
+    /// A run of three seconds with all parts; `times` multiplies its latencies.
+    pub fn run(name: &str, times: f64) -> SavedRun {
         let us = |value: f64| value * times;
         let latency = json!({"p50": us(100.0), "p90": us(150.0), "p99": us(300.0), "p99.9": us(900.0), "max": us(2000.0),
             "count": 3000});
@@ -179,11 +159,11 @@ pub mod tests {
                     "p99": [null, us(300.0), us(300.0)], "max": [null, us(2000.0), us(900.0)], "count": [0, 9, 9]}},
             "host": {"cpu": "X", "cores": 2, "loopback": true, "sysctls": {"net.core.somaxconn": "4096"}},
         });
-        Run { name: name.into(), value }
+        SavedRun { name: name.into(), value }
     }
 
     #[test]
-    fn a_run_is_read_by_paths() {
+    fn figures_and_columns_are_read_by_path() {
         let run = run("a", 1.0);
         assert_eq!((run.figure("latency_us.p99.9"), run.figure("latency_us.p50")), (Some(900.0), Some(100.0)));
         assert_eq!(run.figure("nothing.at_all"), None);
@@ -195,9 +175,9 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_no_run_is_refused_by_name() {
+    fn a_file_that_is_not_a_run_is_rejected_with_its_name() {
         let path = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
-        assert!(Run::load(&path).unwrap_err().contains("is no JSON"));
-        assert!(Run::load("/no/such/file").unwrap_err().starts_with("/no/such/file"));
+        assert!(SavedRun::load(&path).unwrap_err().contains("is not JSON"));
+        assert!(SavedRun::load("/no/such/file").unwrap_err().starts_with("/no/such/file"));
     }
 }

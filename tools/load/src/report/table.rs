@@ -1,35 +1,27 @@
 //! The table at the end of a run: figures in groups, percentiles in columns, warnings and the verdict last.
 
-use super::saved_run::Run;
-use crate::report::{human, whole};
+use super::saved_run::SavedRun;
+use super::{human, whole};
 use serde_json::Value;
 use std::fmt::Write;
 
-/// What stands together, by how its label begins.
-const GROUPS: [(&str, &[&str]); 4] = [
-    ("result", &[]),
-    ("connections", &["connections failed", "connections closed"]),
-    ("server", &["server", "core "]),
-    ("this tool", &["generator", "own "]),
-];
+/// Beginnings of the labels in each group; other rows are in the first group.
+const GROUPS: [&[&str]; 4] =
+    [&[], &["connections failed", "connections closed"], &["server", "core "], &["generator", "own "]];
 pub const PERCENTILES: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
-/// Rows of one group, with the group's name.
-pub type Group<'a> = (&'static str, Vec<(&'a str, &'a str)>);
-
-pub fn groups(run: &Run) -> Vec<Group<'_>> {
-    let place = |label: &str| {
-        GROUPS.iter().position(|(_, begins)| begins.iter().any(|begin| label.starts_with(begin))).unwrap_or(0)
-    };
-    let mut groups: Vec<Group> = GROUPS.iter().map(|(name, _)| (*name, Vec::new())).collect();
-    run.rows().into_iter().for_each(|row| groups[place(row.0)].1.push(row));
-    groups.retain(|(_, rows)| !rows.is_empty());
+/// The rows of each group that has any.
+pub fn groups(run: &SavedRun) -> Vec<Vec<(&str, &str)>> {
+    let group = |label: &str| GROUPS.iter().position(|begins| begins.iter().any(|begin| label.starts_with(begin)));
+    let mut groups = vec![Vec::new(); GROUPS.len()];
+    run.rows().into_iter().for_each(|row| groups[group(row.0).unwrap_or(0)].push(row));
+    groups.retain(|rows| !rows.is_empty());
     groups
 }
 
-/// Labels of latencies with their percentiles in microseconds, and how many there were; those that nothing was recorded in are
-/// left out. The steps of a rate come last.
-pub fn percentiles(run: &Run) -> Vec<(&str, [f64; 5], f64)> {
+/// Labels of latencies with their percentiles in microseconds and their count; empty ones are left out. The steps of a rate come
+/// last.
+pub fn percentiles(run: &SavedRun) -> Vec<(&str, [f64; 5], f64)> {
     let row = |label, times: &Value| {
         let count = times["count"].as_f64().filter(|n| *n > 0.0)?;
         Some((label, PERCENTILES.map(|name| times[name].as_f64().unwrap_or(0.0)), count))
@@ -40,45 +32,29 @@ pub fn percentiles(run: &Run) -> Vec<(&str, [f64; 5], f64)> {
     whole.chain(steps.filter_map(|step| row(step["label"].as_str()?, &step["latency_us"]))).collect()
 }
 
-pub fn table(all: &Value) -> String {
-    let run = Run { name: String::new(), value: all.clone() };
+pub fn table(full: &Value) -> String {
+    let run = SavedRun { name: String::new(), value: full.clone() };
     let (groups, latencies) = (groups(&run), percentiles(&run));
-    let labels = groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.0)).chain(latencies.iter().map(|l| l.0));
+    let labels = groups.iter().flatten().map(|row| row.0).chain(latencies.iter().map(|latency| latency.0));
     let width = labels.map(|label| label.chars().count()).max().unwrap_or(0).max("microseconds".len());
-    let mut out = String::new();
-    for (i, (_, rows)) in groups.iter().enumerate() {
-        if i > 0 {
-            out.push('\n');
+    let mut blocks = Vec::new();
+    for (i, rows) in groups.iter().enumerate() {
+        blocks.push(rows.iter().map(|(label, text)| format!("{label:width$}  {text}\n")).collect::<String>());
+        if i == 0 && !latencies.is_empty() {
+            let mut block = format!("{:width$}", "microseconds");
+            PERCENTILES.iter().chain(&["count"]).for_each(|name| block += &format!("  {name:>9}"));
+            for (label, values, count) in &latencies {
+                let _ = write!(block, "\n{label:width$}");
+                let figures = values.iter().map(|value| human(*value)).chain([whole(*count)]);
+                figures.for_each(|figure| block += &format!("  {figure:>9}"));
+            }
+            blocks.push(block + "\n");
         }
-        for (label, text) in rows {
-            let _ = writeln!(out, "{label:width$}  {text}");
-        }
-        if i == 0 {
-            write_percentiles(&mut out, &latencies, width);
-        }
     }
-    let remarks = run.texts("warnings").into_iter().map(|text| ("warning", text));
-    let remarks: Vec<_> = remarks.chain(run.texts("void").into_iter().map(|text| ("VOID", text))).collect();
-    if !remarks.is_empty() {
-        out.push('\n');
-    }
-    remarks.iter().for_each(|(kind, text)| out += &format!("{kind}: {text}\n"));
-    out
-}
-
-fn write_percentiles(out: &mut String, latencies: &[(&str, [f64; 5], f64)], width: usize) {
-    if latencies.is_empty() {
-        return;
-    }
-    let _ = write!(out, "\n{:width$}", "microseconds");
-    PERCENTILES.iter().chain(&["count"]).for_each(|name| *out += &format!("  {name:>9}"));
-    out.push('\n');
-    for (label, values, count) in latencies {
-        let _ = write!(out, "{label:width$}");
-        values.iter().for_each(|value| *out += &format!("  {:>9}", human(*value)));
-        *out += &format!("  {:>9}", whole(*count));
-        out.push('\n');
-    }
+    let remarks = run.texts("warnings").into_iter().map(|text| format!("warning: {text}\n"));
+    let remarks: String = remarks.chain(run.texts("void").into_iter().map(|text| format!("VOID: {text}\n"))).collect();
+    blocks.extend(Some(remarks).filter(|text| !text.is_empty()));
+    blocks.join("\n")
 }
 
 #[cfg(test)]
@@ -87,7 +63,7 @@ mod tests {
     use crate::report::saved_run::tests::run;
 
     #[test]
-    fn groups_stand_apart_numbers_stand_in_columns_and_warnings_come_last() {
+    fn groups_are_separated_and_warnings_come_last() {
         let mut value = run("a", 1.0).value;
         value["void"] = serde_json::json!(["lost 1"]);
         let table = table(&value);

@@ -1,353 +1,160 @@
-//! The course of each subcommand: workers made, phases moved, figures taken, report written.
+//! One function per subcommand: start the workers, set the phases, take the figures, write the report.
 //!
-//! Counts are taken over the whole run, from silence to silence, so that they are exact; rates, processor time and latency
-//! over the measured window.
+//! Counts are taken over the whole run, from silence to silence, so that they are exact; rates, processor time and latency over the
+//! measured time.
 
 pub mod certificate;
-pub mod drain;
+pub mod echo_runs;
 pub mod fanout_runs;
 pub mod idle_runs;
 pub mod publish_runs;
-pub mod restart;
-pub mod run_file;
 pub mod samples;
 pub mod search;
 pub mod series;
 
-use crate::args;
-use crate::args::Common;
-use crate::distributed::remote_workers;
-use crate::distributed::remote_workers::Far;
+use crate::RunError;
+use crate::args::options::Common;
 use crate::distributed::start_barrier;
-use crate::engine::clock::{SECOND, now};
-use crate::engine::workers::{Control, Crew, Ended, Manned, Means, Phase};
-use crate::engine::{Pace, Scene};
-pub use crate::measure::rate_result::{kept, rate_value, steps};
-use crate::measure::results::Harvest;
+use crate::engine::Scenario;
+use crate::engine::workers::{Finished, Phase, Workers};
+use crate::measure::results::Results;
 use crate::measure::server::{Spent, Watch, spent};
-use crate::net::{Target, raise_files};
-use crate::protocols::token::Tokens;
-use crate::report::live::Mode;
+use crate::net::raise_open_files;
 use crate::report::{Report, Window};
-use crate::scenarios::echo;
-use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-/// Seconds in which what is under way at the end may still arrive, and after how many of silence none of it will.
-const DRAIN_SECONDS: f64 = 10.0;
-const SILENCE_SECONDS: f64 = 1.0;
-/// How long tokens hold: longer than any run.
-const TOKEN_SECONDS: u64 = 24 * 60 * 60;
 /// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
-const FILES_SPARE: usize = 64;
+const OTHER_FILES: usize = 64;
 
-/// What ended a run before it began: usage (exit code 2) or the system.
-#[derive(Debug)]
-pub struct Refusal(pub String);
-
-impl<E: std::fmt::Display> From<E> for Refusal {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// Splits `total` over the workers: (first, count) for each.
+/// Splits `total` over the workers: the first one and the count, for each.
 pub fn shares(total: usize, workers: usize) -> Vec<(usize, usize)> {
     let upto = |worker| total * worker / workers;
     (0..workers).map(|worker| (upto(worker), upto(worker + 1) - upto(worker))).collect()
 }
 
-/// What makes tokens, if connections bring any.
-pub fn tokens(identity: &args::Identity) -> Result<Option<Arc<Tokens>>, Refusal> {
-    let Some(name) = &identity.token_secret_env else { return Ok(None) };
-    let secret = std::env::var(name).map_err(|_| Refusal(format!("--token-secret-env: {name} is not set")))?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (user, info, expires_at) = (identity.user_bytes, identity.info_bytes, now + TOKEN_SECONDS);
-    Ok(Some(Arc::new(Tokens::new(&secret, user, info, expires_at, identity.subscription_tokens))))
-}
-
+/// The server of a run.
 pub fn watch(common: &Common) -> Watch {
     Watch { pid: common.server_pid, metrics: common.server_metrics.clone() }
 }
 
-/// Refuses what the limit of open files cannot hold.
-pub fn check_files(connections: usize) -> Result<(), Refusal> {
-    let limit = raise_files();
-    if connections + FILES_SPARE > limit {
-        return Err(Refusal(format!(
-            "{connections} connections need more open files than the hard limit of {limit} allows; raise it (ulimit -Hn)"
+/// Rejects more connections than the limit of open files permits.
+pub fn check_open_files(connections: usize) -> Result<(), RunError> {
+    let limit = raise_open_files();
+    if connections + OTHER_FILES > limit {
+        return Err(RunError(format!(
+            "{connections} connections need more open files than the hard limit of {limit}; raise it (ulimit -Hn)"
         )));
     }
     Ok(())
 }
 
-/// The crew that a run is about: it is watched.
-pub fn crew<S: Scene + 'static>(
-    control: Arc<Control>,
-    scenes: Vec<(S, Pace)>,
+/// What background workers took of the processors so far, in nanoseconds.
+pub type BackgroundCpu<'a> = &'a dyn Fn() -> u64;
+
+/// Measures while `body` runs. Background workers count as part of the generator.
+pub fn measure<S: Scenario + 'static, R>(
+    workers: &mut Workers<S>,
     common: &Common,
-) -> Result<Crew<S>, Refusal> {
-    crew_on(cores(common), control, scenes, common)
+    background_cpu: BackgroundCpu,
+    body: impl FnOnce(&mut Workers<S>) -> R,
+) -> (Window, R) {
+    let server = Watch { pid: common.server_pid, metrics: None };
+    let own = Watch { pid: Some(std::process::id()), metrics: None };
+    let look = |workers: &mut Workers<S>| {
+        let mut totals = workers.totals();
+        if let Some(first) = totals.cpu.first_mut() {
+            // Background workers are on the core of the first worker.
+            *first += background_cpu();
+        }
+        (totals, server.sample(), own.sample())
+    };
+    let (before, server_before, own_before) = look(workers);
+    let result = body(workers);
+    let (after, server_after, own_after) = look(workers);
+    let (server, own) = (spent(&server_before, &server_after), spent(&own_before, &own_after));
+    let (has_server, spin) = (common.server_pid.is_some(), common.spin);
+    (Window { before, after, server, own, has_server, spin }, result)
 }
 
-/// The same on these cores, in turn.
-pub fn crew_on<S: Scene + 'static>(
-    cores: Vec<usize>,
-    control: Arc<Control>,
-    scenes: Vec<(S, Pace)>,
-    common: &Common,
-) -> Result<Crew<S>, Refusal> {
-    common.files.check()?;
-    start(cores, control, scenes, common, watched(common).filter(|_| common.share.is_whole()))
-}
-
-/// What is looked at every second.
-fn watched(common: &Common) -> Option<Watch> {
-    // Each look at the counters costs the server something: only a whole report is worth that.
-    let metrics = common.server_metrics.clone().filter(|_| common.files.any());
-    Some(Watch { pid: common.server_pid, metrics })
-}
-
-/// The crew of a run that other processes carry.
-pub fn lead<S: Scene + 'static>(control: Arc<Control>, far: Far, common: &Common) -> Result<Crew<S>, Refusal> {
-    common.files.check()?;
-    let mode = Mode::choose(common.quiet, common.live);
-    Ok(Crew::hire(control, far, &Means { mode, watch: watched(common), ..Means::default() })?)
-}
-
-/// A crew that is there besides.
-pub fn crew_beside<S: Scene + 'static>(
-    control: Arc<Control>,
-    scenes: Vec<(S, Pace)>,
-    common: &Common,
-) -> Result<Crew<S>, Refusal> {
-    start(cores(common), control, scenes, common, None)
-}
-
-/// The cores that were named, if any were.
-fn cores(common: &Common) -> Vec<usize> {
-    common.cores.as_ref().map_or_else(Vec::new, |list| list.0.clone())
-}
-
-fn start<S: Scene + 'static>(
-    cores: Vec<usize>,
-    control: Arc<Control>,
-    scenes: Vec<(S, Pace)>,
-    common: &Common,
-    watch: Option<Watch>,
-) -> Result<Crew<S>, Refusal> {
-    let mode = Mode::choose(common.quiet, common.live);
-    Ok(Crew::start(control, scenes, &Means { cores, spin: common.spin, mode, watch })?)
-}
-
-/// A run of traffic, ended.
-pub struct Ran<S> {
-    pub ended: Ended<S>,
+/// A finished run of traffic.
+pub struct Traffic<S> {
+    pub finished: Finished<S>,
+    /// `None`: not all connections could be opened.
     pub window: Option<Window>,
-    /// Counters over the whole run, and what came in it.
-    pub whole: Spent,
+    /// What the server spent in the whole run, and what was received and is missing in it.
+    pub server: Spent,
     pub received: u64,
-    pub undrained: u64,
+    pub missing: u64,
 }
 
-/// What other crews of ours took of the processors until now, in nanoseconds.
-pub type Aside<'a> = &'a dyn Fn() -> u64;
-
-/// Opens all connections, warms up, measures for so many seconds, drains; what goes on `aside` counts as the generator's. Where
-/// some only count, it ends when nothing has come for a while, since what nobody follows is not known to be under way.
-pub fn traffic<S: Scene + 'static>(
-    mut crew: Crew<S>,
-    totals: &[usize],
+/// Opens all connections, warms up, measures, and drains; `seconds` are those of warm-up and measurement. With sinks it ends when
+/// nothing has been received for a while, because messages to sinks are not counted as in flight.
+pub fn run_traffic<S: Scenario + 'static>(
+    (mut workers, totals): (Workers<S>, Vec<usize>),
     common: &Common,
-    (warmup, duration): (f64, f64),
-    aside: Aside,
-    some_count: bool,
-) -> Result<Ran<S>, Refusal> {
+    seconds: (f64, f64),
+    background_cpu: BackgroundCpu,
+    has_sinks: bool,
+) -> Result<Traffic<S>, RunError> {
     let watch = watch(common);
-    let all = totals.iter().sum::<usize>() as u64;
-    totals.iter().enumerate().for_each(|(worker, &total)| crew.allow(worker, total));
-    crew.wait(common.open_timeout, "opening", |t| t.ready + t.failed >= all);
-    let mut ran_window = None;
+    let opened = workers.open(&totals, common.open_timeout, "opening");
     let first = watch.sample();
-    if crew.tally().ready == all {
-        start_barrier::pass(common.gate.as_deref())?;
-        // A server without a greeting may still be taking note of the last connections.
+    let mut window = None;
+    if opened {
+        start_barrier::wait(common.gate.as_deref())?;
+        // A server without a setup may still be handling the last connections.
         sleep(Duration::from_millis(200));
-        crew.set_phase(Phase::Warm);
-        crew.wait(warmup, "warm-up", |t| t.closed > 0);
-        crew.set_phase(Phase::Measure);
-        let processes = Watch { metrics: None, ..watch.clone() };
-        let all = |crew: &Crew<S>| {
-            let mut totals = crew.totals();
-            if let Some(first) = totals.cpu.first_mut() {
-                *first += aside();
-            }
-            totals
-        };
-        let (sample, before) = (processes.sample(), all(&crew));
-        crew.wait(duration, "measured", |t| t.closed > 0);
-        let (after, last) = (all(&crew), processes.sample());
-        let spent = spent(&sample, &last);
-        ran_window = Some(Window { before, after, spent, has_server: common.server_pid.is_some(), spin: common.spin });
-        crew.set_phase(Phase::Drain);
-        drain(&mut crew);
-        if some_count {
-            quiet(&mut crew);
+        workers.set_phase(Phase::Warmup);
+        workers.wait(seconds.0, "warm-up", |counters| counters.closed > 0);
+        workers.set_phase(Phase::Measure);
+        let measured = measure(&mut workers, common, background_cpu, |workers| {
+            workers.wait(seconds.1, "measured", |counters| counters.closed > 0)
+        });
+        window = Some(measured.0);
+        workers.set_phase(Phase::Drain);
+        workers.drain();
+        if has_sinks {
+            workers.wait_for_silence("sinks", true);
         }
     }
-    let tally = crew.tally();
-    let whole = spent(&first, &watch.sample());
-    let ended = crew.finish()?;
-    Ok(Ran { ended, window: ran_window, whole, received: tally.received, undrained: tally.in_flight })
+    let counters = workers.counters();
+    let server = spent(&first, &watch.sample());
+    let (received, missing) = (counters.received, counters.in_flight);
+    Ok(Traffic { finished: workers.finish()?, window, server, received, missing })
 }
 
-/// Waits until nothing has come for a while.
-pub fn quiet<S: Scene + 'static>(crew: &mut Crew<S>) {
-    let (mut received, mut at) = (0, now());
-    crew.wait(DRAIN_SECONDS, "last ones", |tally| {
-        if tally.received != received {
-            (received, at) = (tally.received, now());
-        }
-        (now() - at) as f64 > SILENCE_SECONDS * SECOND as f64
-    });
-}
-
-pub fn drain<S: Scene + 'static>(crew: &mut Crew<S>) {
-    // What a worker sends in the turn in which the phase changes is under way too.
-    let control = crew.control.clone();
-    crew.wait(DRAIN_SECONDS, "draining", |_| control.all_saw());
-    let (mut received, mut at) = (0, now());
-    crew.wait(DRAIN_SECONDS, "draining", |tally| {
-        if tally.received != received {
-            (received, at) = (tally.received, now());
-        }
-        tally.in_flight == 0 || (now() - at) as f64 > SILENCE_SECONDS * SECOND as f64
-    });
-}
-
-/// What became of the connections of the crew that the run is about, and its course; whatever ended them before their time makes
-/// the run void.
-pub fn endings<S>(report: &mut Report, ended: &Ended<S>, open_wanted: bool) {
-    faults(report, ended, open_wanted);
-    report.openings(&ended.openings);
-    report.lag(&ended.lag);
-    report.timeline(ended.timeline.clone(), ended.peer);
-}
-
-/// Ends and errors alone, by kind.
-pub fn faults<S>(report: &mut Report, ended: &Ended<S>, open_wanted: bool) {
-    report.set("closes", serde_json::json!(ended.closes));
-    report.set("errors", serde_json::json!(ended.errors));
-    for (why, n) in &ended.errors {
-        report.row("connections failed", format!("{n} × {why}"));
-        report.void(format!("{n} connections failed: {why}"));
-    }
-    for (code, n) in ended.closes.iter().filter(|_| open_wanted) {
-        let how = if *code == 1006 { "without a close frame".into() } else { format!("with code {code}") };
-        report.row("connections closed", format!("{n} × {how}"));
-        report.void(format!("{n} connections were ended by the server {how}"));
-    }
-}
-
-pub fn common_report<S>(report: &mut Report, ran: &Ran<S>, unit: &str, closed_loop: bool) {
-    endings(report, &ran.ended, true);
-    match &ran.window {
+/// The part of the report that all runs of traffic share.
+pub fn report_traffic<S>(report: &mut Report, traffic: &Traffic<S>, unit: &str, closed_loop: bool) {
+    report.connections(&traffic.finished, true);
+    match &traffic.window {
         Some(window) => report.window(window, unit, closed_loop),
-        None => report.void("not all connections could be opened, so nothing was measured".into()),
+        None => report.void("not all connections could be opened, so nothing was measured"),
     }
-    report.counters(&ran.whole, ran.received);
+    report.server_counters(&traffic.server, traffic.received);
 }
 
-pub fn run_echo(args: &args::Echo) -> Result<u8, Refusal> {
-    if args.common.transport.deflate.is_on() {
-        return Err(Refusal("echo compares frames as they are: --deflate is for the other loads".into()));
-    }
-    let (crew, totals) = match remote_workers::hire(&args.common, args.connections, 0)? {
-        Some(hired) => hired,
-        None => echo_crew(args)?,
-    };
-    let duration = args.timing.measured(args.rate.as_ref());
-    let ran = traffic(crew, &totals, &args.common, (args.timing.warmup, duration), &|| 0, false)?;
-    Ok(echo_report(args, &ran).finish(&args.common))
-}
-
-/// This process's part of the run, and the connections of each worker.
-pub fn echo_crew(args: &args::Echo) -> Result<Manned<echo::Echo>, Refusal> {
-    let (share, threads) = (args.common.share, usize::from(args.common.threads));
-    let shares = share.split(args.connections, threads);
-    let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
-    check_files(totals.iter().sum())?;
-    let plan = echo::Plan {
-        target: Target::parse(&args.url, &args.common.transport).map_err(Refusal)?,
-        depth: usize::from(args.depth),
-        size: args.size,
-        opcode: if args.text { crate::net::frame::TEXT } else { crate::net::frame::BINARY },
-        raw: args.raw_frames,
-        rate: args.rate.clone(),
-        arrivals: args.arrivals,
-        workers: threads * share.of,
-    };
-    let scene = |(worker, &(first, count)): (usize, &(usize, usize))| {
-        let pace = Pace { total: count, concurrency: args.common.concurrency, schedule: None };
-        (echo::Echo::new(plan.clone(), share.part * threads + worker, first, count), pace)
-    };
-    let control = Control::since(threads, share.origin);
-    Ok((crew(control, shares.iter().enumerate().map(scene).collect(), &args.common)?, totals))
-}
-
-fn echo_report(args: &args::Echo, ran: &Ran<echo::Echo>) -> Report {
-    let mut report = Report::new("echo");
-    report.set("connections", args.connections.into());
-    report.set("size", args.size.into());
-    match &args.rate {
-        Some(rate) => report.set("rate", rate_value(rate)),
-        None => report.set("depth", args.depth.into()),
-    }
-    common_report(&mut report, ran, "messages", args.rate.is_none());
-    let harvest = &ran.ended.harvest;
-    if let Some(window) = ran.window.as_ref().filter(|_| args.rate.is_some()) {
-        kept(&mut report, window, harvest.sent(), "messages");
-    }
-    let wrong = harvest.count("wrong");
-    let from = if args.rate.is_some() { "latency (from intended send)" } else { "latency" };
-    report.latency("latency_us", from, &harvest.all_steps());
-    steps(&mut report, args.rate.as_ref(), harvest, "messages");
-    report.set("lost", (ran.undrained + wrong).into());
-    if ran.undrained > 0 {
-        report.void(format!("{} messages did not come back", ran.undrained));
-    }
-    if wrong > 0 {
-        report.void(format!("{wrong} echoes were wrong"));
-    }
-    remote_workers::tell(&mut report, &ran.ended.together, None);
-    report
-}
-
-/// What a fan-out counts that must not be.
-pub const FAULTS: [(&str, &str); 7] = [
+/// The faults of a fan-out: names in results and report, and their texts.
+pub const DELIVERY_FAULTS: [(&str, &str); 7] = [
     ("lost", "deliveries were skipped (gaps)"),
-    ("duplicates", "deliveries came twice"),
-    ("reordered", "deliveries came out of order"),
-    ("strange", "deliveries were none of ours"),
-    ("disagreeing", "subscribers saw another order than the first of their channel"),
-    ("held_back", "publications could not be sent: too many under way"),
-    ("refused", "publications were answered by an error"),
+    ("duplicates", "deliveries were duplicates"),
+    ("reordered", "deliveries were out of order"),
+    ("strange", "deliveries are not of this run"),
+    ("disagreeing", "subscribers saw another order than the first one of their channel"),
+    ("held_back", "publications could not be sent: too many in flight"),
+    ("refused", "publications were rejected with an error"),
 ];
 
-/// Whatever was lost, doubled or swapped makes a run void; `missing` deliveries never came.
-pub fn judge(report: &mut Report, missing: u64, harvest: &Harvest) {
-    // What has not come to all cannot be in one order for all.
-    let counted = |name| if name == "disagreeing" && missing > 0 { 0 } else { harvest.count(name) };
-    let found = FAULTS.iter().map(|(name, what)| (*name, counted(*name), *what));
-    for (key, n, what) in std::iter::once(("missing", missing, "deliveries never came")).chain(found) {
-        report.set(key, n.into());
-        if n > 0 {
-            report.void(format!("{n} {what}"));
-        }
+/// A lost, duplicated or reordered delivery makes a run void; `missing` deliveries were not received.
+pub fn report_delivery_faults(report: &mut Report, missing: u64, results: &Results) {
+    report.fault("missing", missing, "deliveries never came");
+    for (name, what) in DELIVERY_FAULTS {
+        // With missing deliveries the orders cannot agree.
+        let n = if name == "disagreeing" && missing > 0 { 0 } else { results.count(name) };
+        report.fault(name, n, what);
     }
-    if let Some(text) = harvest.texts.get("first error") {
-        report.row("first error", text.clone());
+    if let Some(text) = &results.first_error {
+        report.row("first error", text);
     }
 }
 

@@ -1,329 +1,265 @@
-//! The course of `storm` and `publish`: a load, and beside it subscribers who must not suffer from it.
+//! The subcommands `storm` and `publish`: a load, and background subscribers that it must not disturb.
 //!
-//! Plan: the others connect and are timed in peace, then the load is on, then both end and are checked. What the server spent
-//! in peace is taken off what it spent meanwhile, so that a cost per client or publication is that of the load alone.
+//! The background subscribers connect and are timed without the load, then the load is on, then both end and are checked. What the
+//! server spends on the background alone is subtracted, so that the cost per client or publication is that of the load.
 
-use crate::args::{self, Common};
+use super::{check_open_files, measure, shares, watch};
+use crate::args::message_options::variable;
+use crate::args::options::Common;
 use crate::distributed::start_barrier;
+use crate::engine::Opening;
 use crate::engine::clock::now;
-use crate::engine::workers::{Control, Crew, Ended, Phase, Totals};
-use crate::engine::{Pace, Scene};
-use crate::measure::server::{Sample, Spent, Watch, spent};
-use crate::net::{Place, Target};
-use crate::protocols::Dialect;
-use crate::report::{Report, Window, histogram, human};
-use crate::runs::{self, Refusal, check_files, endings, shares};
-use crate::scenarios::api_publisher::{self, Api, Places};
-use crate::scenarios::background_fanout::Beside;
+use crate::engine::workers::{Control, Finished, Phase, WorkerOptions, Workers};
+use crate::measure::server::{Watch, spent};
+use crate::net::{Target, Url, http};
+use crate::protocols::{Messages, Position, Protocol};
+use crate::report::{Report, SERVER_BUSY_MIN, Window, human};
+use crate::scenarios::api_publisher::{self, ApiPublisher, Offsets};
+use crate::scenarios::background_fanout::BackgroundFanout;
 use crate::scenarios::storm::{self, Storm};
-use crate::scenarios::storm_setup::Herald;
+use crate::scenarios::storm_setup::StormSetup;
+use crate::{RunError, args};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A core below this did not limit the throughput.
-const BUSY_MIN: f64 = 0.97;
+/// The nanoseconds per second that a server spends on the background alone, by thread name.
+type BackgroundCost = BTreeMap<String, f64>;
 
-/// What a server spends in a second with only the others to serve, by its threads' names.
-type Peace = BTreeMap<String, f64>;
-
-/// Times the others in peace.
-fn peace(others: &mut Option<Beside>, seconds: f64, watch: &Watch) -> Peace {
-    let Some(others) = others else { return Peace::new() };
+/// Times the background subscribers without the load, then lets the load begin.
+fn run_background(background: &mut Option<BackgroundFanout>, seconds: f64, common: &Common) -> BackgroundCost {
+    let Some(background) = background else { return BackgroundCost::new() };
+    let watch = Watch { pid: common.server_pid, metrics: None };
     let (sample, begun) = (watch.sample(), now());
-    others.calm(seconds);
+    background.run_alone(seconds);
     let elapsed = (now() - begun) as f64 / 1e9;
     let spent = spent(&sample, &watch.sample());
+    background.begin_load();
     spent.by_name.into_iter().map(|(name, nanos)| (name, nanos as f64 / elapsed)).collect()
 }
 
-/// One look at everything: the load's workers, the others' one, the server, this process.
-struct Look {
-    totals: Totals,
-    server: Sample,
-    own: Sample,
-}
-
-fn look<S: Scene + 'static>(crew: &Crew<S>, others: &Option<Beside>, watch: &Watch) -> Look {
-    let mut totals = crew.totals();
-    if let (Some(others), Some(first)) = (others, totals.cpu.first_mut()) {
-        // The others' worker sits on the first worker's core.
-        *first += others.totals().cpu.iter().sum::<u64>();
-    }
-    let own = Watch { pid: Some(std::process::id()), metrics: None };
-    Look { totals, server: watch.sample(), own: own.sample() }
-}
-
-fn window(common: &Common, before: &Look, after: &Look) -> Window {
-    Window {
-        before: before.totals.clone(),
-        after: after.totals.clone(),
-        spent: spent(&before.server, &after.server),
-        has_server: common.server_pid.is_some(),
-        spin: common.spin,
-    }
-}
-
-/// The server's cost of one `unit`, less that of peace, by threads of one name.
-fn costs(report: &mut Report, window: &Window, peace: &Peace, unit: &str) {
-    let done = window.after.tally.since(&window.before.tally).received as f64;
+/// The server's cost of one `unit` without that of the background, by thread name.
+fn report_costs(report: &mut Report, window: &Window, background: &BackgroundCost, unit: &str) {
+    let done = window.counters().received as f64;
     if !window.has_server || done == 0.0 {
         return;
     }
     let mut each = BTreeMap::new();
-    for (name, &nanos) in &window.spent.by_name {
-        let net = nanos as f64 - peace.get(name).copied().unwrap_or(0.0) * window.seconds();
-        each.insert(name.clone(), net / done / 1e3);
-        let busy = nanos as f64 / 1e9 / window.seconds() * 100.0;
-        let cost = human(net / done / 1e3);
-        report.row(&format!("server, threads {name}"), format!("{cost} µs per {unit} ({busy:.1} % of a core busy)"));
+    for (name, &nanos) in &window.server.by_name {
+        let net = nanos as f64 - background.get(name).copied().unwrap_or(0.0) * window.seconds();
+        let (cost, busy) = (net / done / 1e3, window.share(nanos) * 100.0);
+        each.insert(name.clone(), cost);
+        let text = format!("{} µs per {unit} ({busy:.1} % of a core busy)", human(cost));
+        report.row(&format!("server, threads {name}"), text);
     }
     report.number("server_us_each", each.values().sum(), &format!("server CPU per {unit}"), "µs");
     report.set("server_us_by_thread", json!(each));
 }
 
-fn processes(common: &Common) -> Watch {
-    Watch { pid: common.server_pid, metrics: None }
-}
-
-// ---- storm
-
-fn storm_plan(args: &args::Storm) -> Result<storm::Plan, Refusal> {
-    let target = Target::parse(&args.url, &args.common.transport).map_err(Refusal)?;
-    let dialect = Dialect { tokens: runs::tokens(&args.identity)?, positioned: true, ..Dialect::default() };
-    let prepare = || {
-        // A user that is none of the clients, whose names are numbers from 0.
-        let mut herald = Herald::enter(&target, &dialect, args.sockets + args.beside.beside_subscribers + 1)?;
-        let data = "x".repeat(args.size.saturating_sub(2));
-        let mut channels = Vec::new();
-        for i in 0..args.channels {
-            let name = format!("{}{i}", args.channel);
-            let since = herald.subscribe(&name)?;
-            (0..args.missed).try_for_each(|_| herald.publish(&name, &data))?;
-            channels.push((name, since));
+/// Reads the position of each channel, and publishes what the clients then miss.
+fn prepare_channels(
+    args: &args::Storm,
+    target: &Target,
+    messages: &Messages,
+) -> Result<Vec<(String, Position)>, RunError> {
+    let channels: Vec<String> = (0..args.channels).map(|i| format!("{}{i}", args.channel)).collect();
+    // The clients and the background subscribers have lower numbers.
+    let user = args.sockets + args.background.subscribers + 1;
+    let (missed, data) = (usize::from(args.missed), "x".repeat(args.size.saturating_sub(2)));
+    let scenario = StormSetup::new((target.clone(), messages.clone()), user, channels, missed, data);
+    let opening = Opening { total: 1, concurrency: 1, schedule: None };
+    let options = WorkerOptions::background(&args.common);
+    let mut workers = Workers::start(Control::new(1, None), vec![(scenario, opening)], &options)?;
+    let is_prepared = workers.open(&[1], args.common.open_timeout, "preparing");
+    let mut finished = workers.finish()?;
+    match finished.scenarios.pop() {
+        Some(scenario) if is_prepared => Ok(scenario.positions),
+        _ => {
+            let reason = finished.connections.errors.into_keys().next().unwrap_or_else(|| "no reply".into());
+            Err(RunError(format!("cannot prepare the channels: {reason}")))
         }
-        Ok(channels)
-    };
-    let channels = prepare().map_err(|why: String| Refusal(format!("cannot prepare the channels: {why}")))?;
-    Ok(storm::Plan { target, dialect, channels, missed: usize::from(args.missed) })
+    }
 }
 
-pub fn run_storm(args: &args::Storm) -> Result<u8, Refusal> {
+pub fn run_storm(args: &args::Storm) -> Result<u8, RunError> {
     let common = &args.common;
-    common.parts.refuse("storm runs in one process")?;
-    check_files(args.sockets + args.beside.beside_subscribers + 1)?;
-    let workers = usize::from(common.threads);
-    if args.sockets < workers {
-        return Err(Refusal("--sockets must be at least --threads".into()));
+    common.processes.reject("storm runs in one process")?;
+    check_open_files(args.sockets + args.background.subscribers + 1)?;
+    let threads = usize::from(common.threads);
+    if args.sockets < threads {
+        return Err(RunError("--sockets must be at least --threads".into()));
     }
-    let plan = Arc::new(storm_plan(args)?);
-    let mut others = Beside::start(&args.beside, &args.url, plan.dialect.tokens.clone(), common)?;
-    let (clients, returns) = (shares(args.sockets, workers), shares(args.total, workers));
-    let scene = |(&(first, clients), &(_, returns)): (&(usize, usize), &(usize, usize))| {
-        let total = clients + returns;
-        let pace = Pace { total, concurrency: common.concurrency.div_ceil(workers), schedule: None };
-        (Storm::new(plan.clone(), first, clients, total), pace)
+    let target = Target::new(Protocol::Plain, &args.url, &common.transport)?;
+    let messages = Messages { tokens: args.identity.tokens()?, positioned: true, ..Messages::default() };
+    let channels = prepare_channels(args, &target, &messages)?;
+    let plan = Arc::new(storm::Plan { target, messages, channels, missed: usize::from(args.missed) });
+    let tokens = plan.messages.tokens.clone();
+    let mut background = BackgroundFanout::start(&args.background, &args.url, tokens, common)?;
+    let (clients, reconnects) = (shares(args.sockets, threads), shares(args.total, threads));
+    let scenario = |(&(first, clients), &(_, reconnects)): (&(usize, usize), &(usize, usize))| {
+        let total = clients + reconnects;
+        let opening = Opening { total, concurrency: common.concurrency.div_ceil(threads), schedule: None };
+        (Storm::new(plan.clone(), first, clients, total), opening)
     };
-    let scenes = clients.iter().zip(&returns).map(scene).collect();
-    let mut crew = runs::crew(Control::new(workers), scenes, common)?;
-    let watch = processes(common);
-    let first = runs::watch(common).sample();
-    let begun = args.sockets as u64;
-    clients.iter().enumerate().for_each(|(worker, share)| crew.allow(worker, share.1));
-    let opened = crew.wait(common.open_timeout, "opening", |t| t.ready + t.failed >= begun);
-    start_barrier::pass(common.gate.as_deref())?;
-    let peace = peace(&mut others, args.beside.calm, &watch);
-    let before = look(&crew, &others, &watch);
-    others.iter().for_each(Beside::under_load);
-    crew.set_phase(Phase::Measure);
-    let all = begun + args.total as u64;
-    for (worker, (clients, returns)) in clients.iter().zip(&returns).enumerate() {
-        crew.allow(worker, clients.1 + returns.1);
-    }
-    let done = opened && crew.wait(common.open_timeout, "storm", |t| t.ready + t.failed >= all || t.closed > 0);
-    let after = look(&crew, &others, &watch);
+    let scenarios = clients.iter().zip(&reconnects).map(scenario).collect();
+    let mut workers = Workers::start(Control::new(threads, None), scenarios, &WorkerOptions::observed(common)?)?;
+    let first = watch(common).sample();
+    let totals: Vec<usize> = clients.iter().map(|share| share.1).collect();
+    let opened = workers.open(&totals, common.open_timeout, "opening");
+    start_barrier::wait(common.gate.as_deref())?;
+    let cost = run_background(&mut background, args.background.calm, common);
+    let background_cpu = || background.as_ref().map_or(0, BackgroundFanout::cpu);
+    let (window, done) = measure(&mut workers, common, &background_cpu, |workers| {
+        workers.set_phase(Phase::Measure);
+        for (worker, (clients, reconnects)) in clients.iter().zip(&reconnects).enumerate() {
+            workers.allow(worker, clients.1 + reconnects.1);
+        }
+        let all = args.sockets + args.total;
+        let is_done = |c: &crate::engine::counters::Counters| c.settled() >= all || c.closed > 0;
+        opened && workers.wait(common.open_timeout, "storm", is_done)
+    });
 
     let mut report = Report::new("storm");
-    if let Some(others) = others {
-        others.end(&mut report)?;
+    if let Some(background) = background {
+        background.finish(&mut report)?;
     }
-    let whole = spent(&first, &runs::watch(common).sample());
-    let ended = crew.finish()?;
-    endings(&mut report, &ended, true);
-    let window = window(common, &before, &after);
-    let recovered = ended.scenes.iter().fold(histogram(), |mut sum, scene| {
-        // The histograms have the same bounds, so adding cannot fail.
-        let _ = sum.add(&scene.recovered);
-        sum
-    });
-    storm_report(&mut report, args, &window, &peace);
-    report.latency("recovered_us", "from connect to recovered", &recovered);
-    report.set("pings", ended.scenes.iter().map(|scene| scene.pings).sum::<u64>().into());
-    report.set("server_metrics", json!(whole.metrics));
-    if !done {
-        report.void("not every client came back in time".into());
-    }
-    Ok(report.finish(common))
-}
-
-fn storm_report(report: &mut Report, args: &args::Storm, window: &Window, peace: &Peace) {
-    let tally = window.after.tally.since(&window.before.tally);
-    report.set("sockets", args.sockets.into());
-    report.count("reconnects", tally.received, "reconnects");
+    let server = spent(&first, &watch(common).sample());
+    let finished = workers.finish()?;
+    report.connections(&finished, true);
+    report.set("sockets", args.sockets);
+    let reconnects = window.counters().received;
+    report.count("reconnects", reconnects, "reconnects");
     report.row("each", format!("connected, subscribed, recovered {} publications: checked", args.missed));
     report.number("seconds_taken", window.seconds(), "took", "s");
-    report.window(window, "recoveries", true);
-    costs(report, window, peace, "reconnect");
-    let busy = window.spent.busiest as f64 / 1e9;
-    if busy > 0.0 {
-        let most = tally.received as f64 / busy;
+    report.window(&window, "recoveries", true);
+    report_costs(&mut report, &window, &cost, "reconnect");
+    if window.server.busiest > 0 {
+        let most = reconnects as f64 / (window.server.busiest as f64 / 1e9);
         report.number("per_second_of_a_full_core", most, "computed for a full core", "reconnects per second");
     }
+    report.latency("recovered_us", "from connect to recovered", &finished.results.histogram("recovered"));
+    report.set("pings", finished.results.count("pings"));
+    report.set("server_metrics", json!(server.metrics));
+    if !done {
+        report.void("not all clients reconnected in time");
+    }
+    Ok(report.finish(common.json, &common.files))
 }
 
-// ---- publish
-
-fn api_plan(args: &args::Publish) -> Result<api_publisher::Plan, Refusal> {
-    let place = Place::parse(&args.url, "http://").map_err(Refusal)?;
-    let key = match &args.key_env {
-        Some(name) => Some(std::env::var(name).map_err(|_| Refusal(format!("--key-env: {name} is not set")))?),
-        None => None,
-    };
+fn api_plan(args: &args::Publish) -> Result<api_publisher::Plan, RunError> {
+    let url = Url::parse(&args.url, "http://")?;
+    let key = args.key_env.as_ref().map(|name| variable("--key-env", name)).transpose()?;
     let method = if args.batch > 1 { "batch" } else { "publish" };
-    let path = format!("{}/{method}", place.path.trim_end_matches('/'));
+    let path = format!("{}/{method}", url.path.trim_end_matches('/'));
     Ok(api_publisher::Plan {
-        target: Target::silent(place.addr),
-        head: api_publisher::Plan::head(&place.host, &path, key.as_deref()),
+        target: Target::without_upgrade(url.addr),
+        head: http::post_head(&url.host, &path, key.as_deref()),
         channels: (0..args.channels).map(|i| format!("{}{i}", args.channel)).collect(),
         batch: usize::from(args.batch),
         parallel: args.parallel,
         data: format!("\"{}\"", "x".repeat(args.size as usize - 2)),
-        rate: args.rate.as_ref().map(|rate| rate.shared(usize::from(args.batch))),
-        arrivals: args.arrivals,
+        rate: args.rate.rate.as_ref().map(|rate| rate.shared(usize::from(args.batch))),
+        arrivals: args.rate.arrivals,
         workers: usize::from(args.common.threads),
     })
 }
 
-pub fn run_publish(args: &args::Publish) -> Result<u8, Refusal> {
-    let common = &args.common;
-    common.parts.refuse("publish runs in one process")?;
-    check_files(args.connections + args.others.beside_subscribers + 1)?;
+pub fn run_publish(args: &args::Publish) -> Result<u8, RunError> {
+    let (common, rate) = (&args.common, args.rate.rate.as_ref());
+    common.processes.reject("publish runs in one process")?;
+    check_open_files(args.connections + args.background.subscribers + 1)?;
     let plan = Arc::new(api_plan(args)?);
-    let tokens = runs::tokens(&args.identity)?;
-    let mut others = match &args.beside {
-        Some(url) => Beside::start(&args.others, url, tokens, common)?,
+    let tokens = args.identity.tokens()?;
+    let mut background = match &args.beside {
+        Some(url) => BackgroundFanout::start(&args.background, url, tokens, common)?,
         None => None,
     };
-    let workers = usize::from(common.threads);
-    let shares = shares(args.connections, workers);
-    let scene = |(worker, &(_, count)): (usize, &(usize, usize))| {
-        let pace = Pace { total: count, concurrency: common.concurrency, schedule: None };
-        (Api::new(plan.clone(), worker, count), pace)
+    let threads = usize::from(common.threads);
+    let totals: Vec<usize> = shares(args.connections, threads).into_iter().map(|share| share.1).collect();
+    let scenario = |(worker, &total): (usize, &usize)| {
+        let opening = Opening { total, concurrency: common.concurrency, schedule: None };
+        (ApiPublisher::new(plan.clone(), worker, total), opening)
     };
-    let mut crew = runs::crew(Control::new(workers), shares.iter().enumerate().map(scene).collect(), common)?;
-    shares.iter().enumerate().for_each(|(worker, share)| crew.allow(worker, share.1));
-    crew.wait(common.open_timeout, "opening", |t| (t.ready + t.failed) as usize >= args.connections);
-    let opened = crew.tally().ready as usize == args.connections;
-    let watch = processes(common);
-    let first = runs::watch(common).sample();
-    start_barrier::pass(common.gate.as_deref())?;
-    let peace = peace(&mut others, args.others.calm, &watch);
-    others.iter().for_each(Beside::under_load);
-    crew.set_phase(Phase::Warm);
-    crew.wait(args.timing.warmup, "warm-up", |t| t.closed > 0);
-    crew.set_phase(Phase::Measure);
-    let before = look(&crew, &others, &watch);
-    let duration = args.timing.measured(args.rate.as_ref());
-    crew.wait(duration, "measured", |t| t.closed > 0);
-    let after = look(&crew, &others, &watch);
-    crew.set_phase(Phase::Drain);
-    runs::drain(&mut crew);
+    let scenarios = totals.iter().enumerate().map(scenario).collect();
+    let mut workers = Workers::start(Control::new(threads, None), scenarios, &WorkerOptions::observed(common)?)?;
+    let opened = workers.open(&totals, common.open_timeout, "opening");
+    let first = watch(common).sample();
+    start_barrier::wait(common.gate.as_deref())?;
+    let cost = run_background(&mut background, args.background.calm, common);
+    workers.set_phase(Phase::Warmup);
+    workers.wait(args.timing.warmup, "warm-up", |counters| counters.closed > 0);
+    workers.set_phase(Phase::Measure);
+    let background_cpu = || background.as_ref().map_or(0, BackgroundFanout::cpu);
+    let (window, _) = measure(&mut workers, common, &background_cpu, |workers| {
+        workers.wait(args.timing.measured(rate), "measured", |counters| counters.closed > 0)
+    });
+    workers.set_phase(Phase::Drain);
+    workers.drain();
 
     let mut report = Report::new("publish");
-    let for_others = others.map_or(Ok(0), |others| others.end(&mut report))?;
-    let whole = spent(&first, &runs::watch(common).sample());
-    let tally = crew.tally();
-    let ended = crew.finish()?;
-    endings(&mut report, &ended, true);
+    let in_background = background.map_or(Ok(0), |background| background.finish(&mut report))?;
+    let server = spent(&first, &watch(common).sample());
+    let counters = workers.counters();
+    let finished = workers.finish()?;
+    report.connections(&finished, true);
     if !opened {
-        report.void("not all connections could be opened".into());
+        report.void("not all connections could be opened");
     }
-    let window = window(common, &before, &after);
-    report.set("batch", args.batch.into());
-    report.set("connections", args.connections.into());
+    report.set("batch", args.batch);
+    report.set("connections", args.connections);
     report.window(&window, "publications", false);
-    if args.rate.is_some() {
-        runs::kept(&mut report, &window, ended.harvest.sent() * u64::from(args.batch), "publications");
+    if rate.is_some() {
+        report.rate_kept(&window, finished.results.sent() * u64::from(args.batch), "publications");
     }
-    costs(&mut report, &window, &peace, "publication");
-    if args.rate.is_none() && window.has_server {
-        together(&mut report, &window, &spent(&before.own, &after.own));
+    report_costs(&mut report, &window, &cost, "publication");
+    if rate.is_none() && window.has_server {
+        report_cores(&mut report, &window);
     }
-    answers(&mut report, args, &ended);
-    report.set("unanswered", tally.in_flight.into());
-    if tally.in_flight > 0 {
-        report.void(format!("{} publications were never answered", tally.in_flight));
+    report_responses(&mut report, args, &finished);
+    report.fault("unanswered", counters.in_flight, "publications got no response");
+    // The server must have counted the publications of this run and no others.
+    let published = counters.received + in_background;
+    if let Some(&counted) = server.metrics.get("corecast_publications_total").filter(|n| **n as u64 != published) {
+        report.void(format!("the server counted {counted} publications, but {published} were acknowledged"));
     }
-    counted(&mut report, &whole, tally.received + for_others);
-    report.set("server_metrics", json!(whole.metrics));
-    Ok(report.finish(common))
+    report.set("server_metrics", json!(server.metrics));
+    Ok(report.finish(common.json, &common.files))
 }
 
-/// A closed loop is a throughput only where a core had no more to give: the server's, or one that it shares with us.
-fn together(report: &mut Report, window: &Window, own: &Spent) {
-    let mut cores: BTreeMap<u32, u64> = window.spent.by_core.clone();
-    own.by_core.iter().for_each(|(core, nanos)| *cores.entry(*core).or_default() += nanos);
-    let busy = |nanos: u64| nanos as f64 / 1e9 / window.seconds();
+/// A closed loop is a throughput only if a core was fully busy: the server's, or one that server and generator share.
+fn report_cores(report: &mut Report, window: &Window) {
+    let mut cores: BTreeMap<u32, u64> = window.server.by_core.clone();
+    window.own.by_core.iter().for_each(|(core, nanos)| *cores.entry(*core).or_default() += nanos);
+    let mut most = window.server_busy();
     for (core, &nanos) in &cores {
-        let server = busy(window.spent.by_core.get(core).copied().unwrap_or(0));
-        let text = format!("{:.1} % busy, {:.1} % by the server", busy(nanos) * 100.0, server * 100.0);
-        report.row(&format!("core {core}"), text);
+        let server = window.share(window.server.by_core.get(core).copied().unwrap_or(0)) * 100.0;
+        let busy = window.share(nanos);
+        report.row(&format!("core {core}"), format!("{:.1} % busy, {server:.1} % by the server", busy * 100.0));
+        most = most.max(busy);
     }
-    let most =
-        cores.values().map(|&nanos| busy(nanos)).fold(window.spent.busiest as f64 / 1e9 / window.seconds(), f64::max);
-    if most < BUSY_MIN {
+    if most < SERVER_BUSY_MIN {
         report.void(format!("as a throughput: no core more than {:.1} % busy, below 97 %", most * 100.0));
     }
 }
 
-/// What the answers said.
-fn answers(report: &mut Report, args: &args::Publish, ended: &Ended<Api>) {
-    let scenes = &ended.scenes;
-    let mut places = vec![Places::default(); usize::from(args.channels)];
-    for scene in scenes {
-        places.iter_mut().zip(&scene.places).for_each(|(sum, one)| *sum = sum.plus(*one));
+fn report_responses(report: &mut Report, args: &args::Publish, finished: &Finished<ApiPublisher>) {
+    let (results, rate) = (&finished.results, args.rate.rate.as_ref());
+    let mut offsets = vec![Offsets::default(); usize::from(args.channels)];
+    for scenario in &finished.scenarios {
+        offsets.iter_mut().zip(&scenario.offsets).for_each(|(sum, one)| *sum = sum.plus(*one));
     }
-    let from = if args.rate.is_some() { "from intended request to answer" } else { "from request to answer" };
-    report.latency("answer_us", from, &ended.harvest.all_steps());
-    runs::steps(report, args.rate.as_ref(), &ended.harvest, "requests");
-    let unsound = places.iter().filter(|places| !places.sound()).count() as u64;
-    let placed = places.iter().filter(|places| **places != Places::default()).count();
-    report.row(
-        "offsets",
-        match placed {
-            0 => "not told: the channels have no history".into(),
-            n => format!("all different and without a gap in {} of {n} channels", n as u64 - unsound),
-        },
-    );
-    let refused: u64 = scenes.iter().map(|scene| scene.refused).sum();
-    for (key, n, what) in [
-        ("unsound", unsound, "channels have offsets twice or gaps between them"),
-        ("answered_by_error", refused, "publications were answered by an error"),
-    ] {
-        report.set(key, n.into());
-        if n > 0 {
-            report.void(format!("{n} {what}"));
-        }
-    }
-    if let Some(text) = scenes.iter().find_map(|scene| scene.first_error.clone()) {
+    let label = if rate.is_some() { "intended request to response" } else { "request to response" };
+    report.latency("answer_us", label, &results.all_steps());
+    report.steps(rate, results, "requests");
+    let incomplete = offsets.iter().filter(|one| !one.are_complete()).count() as u64;
+    let text = match offsets.iter().filter(|one| **one != Offsets::default()).count() as u64 {
+        0 => "unknown: the channels have no history".into(),
+        n => format!("different and without a gap in {} of {n} channels", n - incomplete),
+    };
+    report.row("offsets", text);
+    report.fault("unsound", incomplete, "channels have duplicate offsets or gaps");
+    report.fault("answered_by_error", results.count("rejected"), "publications were rejected with an error");
+    if let Some(text) = &results.first_error {
         report.row("first error", text);
-    }
-}
-
-/// The server must have stamped what we know of and nothing else.
-fn counted(report: &mut Report, whole: &Spent, published: u64) {
-    let Some(&stamped) = whole.metrics.get("corecast_publications_total") else { return };
-    if stamped as u64 != published {
-        report.void(format!("the server counted {stamped} publications, of {published} that were answered"));
     }
 }

@@ -1,6 +1,6 @@
-//! Files of runs to begin from, as `corecast-load scenarios` prints them.
+//! Sample files of runs, which `corecast-load scenarios` prints.
 
-/// Their names and texts.
+/// Names and texts.
 pub const SAMPLES: [(&str, &str); 8] = [
     ("echo", include_str!("../../scenarios/echo.toml")),
     ("fanout", include_str!("../../scenarios/fanout.toml")),
@@ -15,14 +15,14 @@ pub const SAMPLES: [(&str, &str); 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runs::run_file;
+    use crate::args::run_file;
 
     #[test]
-    fn every_sample_is_read_and_none_is_forgotten() {
+    fn every_sample_is_valid_and_listed() {
         for (name, text) in SAMPLES {
             let runs = run_file::read(name, text).unwrap();
             assert!(!runs.is_empty(), "{name}");
-            assert!(text.starts_with("# "), "{name} says what it is for");
+            assert!(text.starts_with("# "), "{name} begins with its purpose");
         }
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), SAMPLES.len());

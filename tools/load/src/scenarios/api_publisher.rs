@@ -1,37 +1,35 @@
-//! `publish`: publications over the server API, HTTP/1.1 from keep-alive connections, every answer read.
+//! `publish`: publications over the server API, HTTP/1.1 from keep-alive connections, with every response checked.
 //!
-//! Plan: a connection has one request under way. Closed loop: whoever is answered asks again at the end of the turn. Open
-//! loop: requests fall due by the clock and go to whoever is free; latency counts from when they were due.
-//! Invariant: a publication counts when its own answer is no error. Where answers carry offsets, a channel's must be all
-//! different and without a gap (`Places`).
+//! A connection has one request in flight. Closed loop: a connection with a response sends the next request at the end of the turn.
+//! Open loop: requests fall due by the schedule and go to a free connection; latency counts from when they were due.
+//! Invariant: a publication counts if its own reply is not an error. If replies have offsets, those of a channel must be different
+//! and without a gap (`Offsets`).
 
+use crate::engine::Scenario;
 use crate::engine::clock::now;
+use crate::engine::connection::Io;
 use crate::engine::workers::Phase;
-use crate::engine::{Io, Scene};
 use crate::measure::rate::{Arrivals, NEVER, Rate, Schedule};
-use crate::measure::results::{Figures, Harvest};
+use crate::measure::results::{Results, StepRecorder};
 use crate::net::Target;
-use crate::net::frame::Fault;
-use memchr::memmem;
+use crate::net::frame::ProtocolError;
+use crate::net::http;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes of an answer's head that we are willing to hold.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// What every worker of a run has in common.
+/// What all workers of a run share.
 #[derive(Debug)]
 pub struct Plan {
     /// Without an upgrade.
     pub target: Target,
-    /// A request's head up to its length.
+    /// The head of a request up to its length.
     pub head: String,
     pub channels: Vec<String>,
-    /// Publications in a request; 1: it is no batch.
+    /// Publications per request; 1: no batch.
     pub batch: usize,
     pub parallel: bool,
-    /// A publication's data, as JSON.
+    /// The data of a publication, as JSON.
     pub data: String,
     /// Requests per second over all workers, in open loop.
     pub rate: Option<Rate>,
@@ -40,54 +38,44 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The head of every request to `path` below the API at `host`.
-    pub fn head(host: &str, path: &str, key: Option<&str>) -> String {
-        let key = key.map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
-        format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n{key}Content-Type: application/json\r\nContent-Length: ")
-    }
-
-    /// A request whose publications go to the channels from number `from` on.
-    fn request(&self, out: &mut Vec<u8>, body: &mut String, from: usize) {
-        let channel = |i: usize| &self.channels[(from + i) % self.channels.len()];
+    /// Writes a request with publications to the channels from number `from` on.
+    fn write_request(&self, out: &mut Vec<u8>, body: &mut String, from: usize) {
         body.clear();
         if self.batch == 1 {
-            self.publish(body, channel(0));
+            self.write_publish(body, from);
         } else {
             body.push_str(if self.parallel { r#"{"parallel":true,"commands":["# } else { r#"{"commands":["# });
             for i in 0..self.batch {
                 body.push_str(if i > 0 { r#",{"publish":"# } else { r#"{"publish":"# });
-                self.publish(body, channel(i));
+                self.write_publish(body, from + i);
                 body.push('}');
             }
             body.push_str("]}");
         }
         out.clear();
-        out.extend_from_slice(self.head.as_bytes());
-        out.extend_from_slice(body.len().to_string().as_bytes());
-        out.extend_from_slice(b"\r\n\r\n");
-        out.extend_from_slice(body.as_bytes());
+        http::write_post(out, &self.head, body.as_bytes());
     }
 
-    fn publish(&self, body: &mut String, channel: &str) {
+    fn write_publish(&self, body: &mut String, channel: usize) {
+        let channel = &self.channels[channel % self.channels.len()];
         for part in [r#"{"channel":""#, channel, r#"","data":"#, &self.data, "}"] {
             body.push_str(part);
         }
     }
 }
 
-/// The offsets that a channel's publications were given.
+/// The offsets of the publications to a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct Offsets {
     first: u64,
     last: u64,
     count: u64,
     sum: u128,
 }
 
-impl Places {
-    fn note(&mut self, offset: u64) {
-        let one = Self { first: offset, last: offset, count: 1, sum: u128::from(offset) };
-        *self = self.plus(one);
+impl Offsets {
+    fn record(&mut self, offset: u64) {
+        *self = self.plus(Self { first: offset, last: offset, count: 1, sum: u128::from(offset) });
     }
 
     pub fn plus(self, other: Self) -> Self {
@@ -102,108 +90,104 @@ impl Places {
         }
     }
 
-    /// Each number from the first to the last came once. (Two that are missing and two that came twice could hide each
-    /// other in the sum; a server that did that would be strange indeed.)
-    pub fn sound(self) -> bool {
+    /// Whether each number from the first to the last occurred once. (Two missing and two duplicate offsets with the same sum would
+    /// not be noticed.)
+    pub fn are_complete(self) -> bool {
         let (first, last) = (u128::from(self.first), u128::from(self.last));
         self.count == 0
             || (self.last - self.first + 1 == self.count && self.sum * 2 == (first + last) * (last - first + 1))
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Under {
-    /// When the request left, or should have left.
-    since: u64,
-    /// The first publication's channel.
-    from: usize,
-    way: bool,
-}
-
-pub struct Api {
+pub struct ApiPublisher {
     plan: Arc<Plan>,
-    conns: Vec<Under>,
+    /// Per connection, the request in flight: when it left or should have left, and the channel of its first publication.
+    in_flight: Vec<Option<(u64, usize)>>,
     free: Vec<usize>,
-    next: usize,
+    next_channel: usize,
     schedule: Option<Schedule>,
     due: VecDeque<u64>,
-    out: Vec<u8>,
+    request: Vec<u8>,
     body: String,
-    /// From a request (when it was due) to its answer.
-    figures: Figures,
-    pub places: Vec<Places>,
-    pub refused: u64,
-    pub first_error: Option<String>,
+    /// From a request (when it was due) to its response.
+    steps: StepRecorder,
+    pub offsets: Vec<Offsets>,
+    rejected: u64,
+    first_error: Option<String>,
 }
 
-impl Api {
-    /// The scene of worker number `worker` for `connections`, whose first publications go to channels that no other begins with.
+impl ApiPublisher {
+    /// The scenario of worker number `worker`. Each worker begins with a channel of its own.
     pub fn new(plan: Arc<Plan>, worker: usize, connections: usize) -> Self {
-        let schedule = plan.rate.as_ref().map(|rate| Schedule::of(rate, plan.arrivals, worker, plan.workers));
         Self {
-            conns: vec![Under::default(); connections],
+            in_flight: vec![None; connections],
             free: Vec::new(),
-            next: plan.channels.len() * worker / plan.workers,
-            schedule,
+            next_channel: plan.channels.len() * worker / plan.workers,
+            schedule: plan.rate.as_ref().map(|rate| Schedule::new(rate, plan.arrivals, worker, plan.workers)),
             due: VecDeque::new(),
-            out: Vec::new(),
+            request: Vec::new(),
             body: String::new(),
-            figures: Figures::new(plan.rate.as_ref()),
-            places: vec![Places::default(); plan.channels.len()],
-            refused: 0,
+            steps: StepRecorder::new(plan.rate.as_ref()),
+            offsets: vec![Offsets::default(); plan.channels.len()],
+            rejected: 0,
             first_error: None,
             plan,
         }
     }
 
     fn send(&mut self, io: &mut Io, id: usize, since: u64) {
-        let from = self.next;
-        self.next = (from + self.plan.batch) % self.plan.channels.len();
-        self.conns[id] = Under { since, from, way: true };
-        self.plan.request(&mut self.out, &mut self.body, from);
-        io.tally.sent += self.plan.batch as u64;
-        io.send(id, &self.out);
+        let from = self.next_channel;
+        self.next_channel = (from + self.plan.batch) % self.plan.channels.len();
+        self.in_flight[id] = Some((since, from));
+        self.plan.write_request(&mut self.request, &mut self.body, from);
+        io.counters.sent += self.plan.batch as u64;
+        io.send(id, &self.request);
     }
 
-    fn answered(&mut self, io: &mut Io, id: usize, status: u16, body: &[u8]) -> Result<(), Fault> {
-        let Under { since, from, way } = std::mem::take(&mut self.conns[id]);
-        if !way {
-            return Err(Fault::Answer("an answer that nobody asked for".into()));
-        }
-        let text = || Fault::Answer(format!("HTTP {status}: {}", String::from_utf8_lossy(body)));
-        let value: Value = serde_json::from_slice(body).map_err(|_| text())?;
-        if status != 200 {
-            return Err(text());
-        }
-        let alone = std::slice::from_ref(&value);
-        let replies = if self.plan.batch == 1 { alone } else { value["replies"].as_array().ok_or_else(text)? };
-        if replies.len() != self.plan.batch {
-            return Err(text());
+    fn response(&mut self, io: &mut Io, id: usize, response: &http::Response) -> Result<(), ProtocolError> {
+        let Some((since, from)) = self.in_flight[id].take() else {
+            return Err(ProtocolError::Response("a response without a request".into()));
+        };
+        let text = || format!("HTTP {}: {}", response.status, String::from_utf8_lossy(response.body));
+        let error = || ProtocolError::Response(text());
+        let value: Value = serde_json::from_slice(response.body).map_err(|_| error())?;
+        let one = std::slice::from_ref(&value);
+        let replies =
+            if self.plan.batch == 1 { one } else { value["replies"].as_array().map_or(&[][..], Vec::as_slice) };
+        if response.status != 200 || replies.len() != self.plan.batch {
+            return Err(error());
         }
         for (i, reply) in replies.iter().enumerate() {
-            let result = if self.plan.batch == 1 { &reply["result"] } else { &reply["publish"] };
+            let result = &reply[if self.plan.batch == 1 { "result" } else { "publish" }];
             if !result.is_object() {
-                self.refused += 1;
-                io.tally.faults += 1;
+                self.rejected += 1;
+                io.counters.faults += 1;
                 self.first_error.get_or_insert_with(|| reply.to_string());
                 continue;
             }
-            io.tally.received += 1;
+            io.counters.received += 1;
             if let Some(offset) = result["offset"].as_u64() {
-                self.places[(from + i) % self.plan.channels.len()].note(offset);
+                self.offsets[(from + i) % self.plan.channels.len()].record(offset);
             }
         }
-        io.tally.in_flight -= self.plan.batch as u64;
-        // The turn's own clock is read behind its sockets: here it still shows the turn before.
+        io.counters.in_flight -= self.plan.batch as u64;
+        // `io.now` is still the time of the turn before.
         let age = now().saturating_sub(since);
-        io.took(age, 1);
-        self.figures.came(io.measured_from, since, age, 1);
+        io.record_latency(age, 1);
+        self.steps.received(io.measured_from, since, age, 1);
         self.free.push(id);
         Ok(())
     }
+
+    /// A request falls due at `at`.
+    fn add_due(&mut self, io: &mut Io, at: u64) {
+        self.due.push_back(at);
+        self.steps.sent(io.measured_from, at, 1);
+        io.counters.in_flight += self.plan.batch as u64;
+    }
 }
 
-impl Scene for Api {
+impl Scenario for ApiPublisher {
     const LATE_CLOCK: bool = true;
 
     fn target(&self, id: usize) -> (&Target, usize) {
@@ -215,47 +199,40 @@ impl Scene for Api {
         self.free.push(id);
     }
 
-    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
+    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {
         let mut at = 0;
-        while let Some(answer) = answer(&bytes[at..])? {
-            let Some(body) = bytes[at..].get(answer.head..answer.head + answer.len) else { break };
-            self.answered(io, id, answer.status, body)?;
-            at += answer.head + answer.len;
+        while let Some(response) = http::response(&bytes[at..])? {
+            self.response(io, id, &response)?;
+            at += response.bytes;
         }
         Ok(at)
     }
 
     fn closed(&mut self, io: &mut Io, id: usize) {
         self.free.retain(|&free| free != id);
-        if std::mem::take(&mut self.conns[id]).way {
-            // Its publications are in doubt; they stay under way, so that the run is void.
-            io.tally.faults += self.plan.batch as u64;
+        if self.in_flight[id].take().is_some() {
+            // The outcome is unknown; the publications stay in flight, so that the run is void.
+            io.counters.faults += self.plan.batch as u64;
         }
     }
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
-        let running = matches!(phase, Phase::Warm | Phase::Measure);
         let mut next = None;
-        match &mut self.schedule {
-            None if running => {
-                self.due.extend(std::iter::repeat_n(io.now, self.free.len()));
-                self.figures.sent(io.measured_from, io.now, self.free.len() as u64);
-                io.tally.in_flight += (self.free.len() * self.plan.batch) as u64;
-            }
-            Some(schedule) if running => {
-                schedule.measure(io.measured_from);
-                while schedule.due(io.now) <= io.now {
-                    io.late(schedule.due(io.now));
-                    self.due.push_back(schedule.due(io.now));
-                    self.figures.sent(io.measured_from, schedule.due(io.now), 1);
-                    io.tally.in_flight += self.plan.batch as u64;
-                    schedule.advance();
+        if matches!(phase, Phase::Warmup | Phase::Measure) {
+            match self.schedule.take() {
+                None => (0..self.free.len()).for_each(|_| self.add_due(io, io.now)),
+                Some(mut schedule) => {
+                    schedule.measure(io.measured_from);
+                    while let Some((at, _)) = schedule.pop(io.now) {
+                        io.record_lag(at);
+                        self.add_due(io, at);
+                    }
+                    next = Some(schedule.due(io.now)).filter(|due| *due != NEVER);
+                    self.schedule = Some(schedule);
                 }
-                next = Some(schedule.due(io.now)).filter(|due| *due != NEVER);
             }
-            _ => {}
         }
-        // What fell due is sent also when nothing more does.
+        // What is due is sent even if nothing more falls due.
         while !self.due.is_empty() {
             let Some(id) = self.free.pop() else { break };
             if let Some(since) = self.due.pop_front() {
@@ -265,42 +242,12 @@ impl Scene for Api {
         next
     }
 
-    fn harvest(&mut self) -> Harvest {
-        Harvest { steps: self.figures.take(), ..Harvest::default() }
+    fn take_results(&mut self) -> Results {
+        let first_error = self.first_error.clone();
+        let mut results = Results { steps: self.steps.take(), first_error, ..Results::default() };
+        results.add_count("rejected", self.rejected);
+        results
     }
-}
-
-/// An answer's status, where its body begins, and the body's length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub head: usize,
-    pub len: usize,
-    /// The server ends the connection behind it.
-    pub last: bool,
-}
-
-/// Reads the head at the beginning of `bytes`; the body may not be there yet.
-pub fn answer(bytes: &[u8]) -> Result<Option<Answer>, Fault> {
-    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
-        return if bytes.len() > HEAD_BYTES_MAX { Err(Fault::TooLong) } else { Ok(None) };
-    };
-    let mut lines = bytes[..end].split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
-    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse::<usize>().ok();
-    let first = lines.next().unwrap_or_default();
-    let status = first.strip_prefix(b"HTTP/1.1 ").and_then(|rest| number(rest.get(..3)?)).ok_or(Fault::NotHttp)? as u16;
-    let (mut len, mut last) = (None, false);
-    for line in lines {
-        let Some((name, value)) = memchr::memchr(b':', line).map(|colon| (&line[..colon], &line[colon + 1..])) else {
-            continue;
-        };
-        if name.eq_ignore_ascii_case(b"content-length") {
-            len = number(value);
-        }
-        last |= name.eq_ignore_ascii_case(b"connection") && value.trim_ascii().eq_ignore_ascii_case(b"close");
-    }
-    let len = len.ok_or_else(|| Fault::Answer("an HTTP answer without a length".into()))?;
-    Ok(Some(Answer { status, head: end + 4, len, last }))
 }
 
 #[cfg(test)]
@@ -308,16 +255,16 @@ mod tests {
     use super::*;
 
     fn plan(batch: usize) -> Plan {
-        let target = Target::silent("127.0.0.1:1".parse().unwrap());
+        let target = Target::without_upgrade("127.0.0.1:1".parse().unwrap());
         let channels = (0..3).map(|i| format!("c{i}")).collect();
-        let head = Plan::head("h", "/api/publish", Some("k"));
+        let head = http::post_head("h", "/api/publish", Some("k"));
         let (rate, arrivals, workers) = (None, Arrivals::Even, 1);
         Plan { target, head, channels, batch, parallel: false, data: "\"x\"".into(), rate, arrivals, workers }
     }
 
     fn request(batch: usize, from: usize) -> (String, Value) {
         let (mut out, mut body) = (Vec::new(), String::new());
-        plan(batch).request(&mut out, &mut body, from);
+        plan(batch).write_request(&mut out, &mut body, from);
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
@@ -325,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_what_they_should_be() {
+    fn requests_are_single_publications_or_batches() {
         let (head, body) = request(1, 2);
         assert!(head.starts_with("POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: k\r\n"));
         assert_eq!(body, serde_json::json!({"channel": "c2", "data": "x"}));
@@ -335,28 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read_at_any_split() {
-        let whole = b"HTTP/1.1 200 OK\r\nX: y\r\nCONTENT-length: 2\r\n\r\n{}";
-        let head = whole.len() - 2;
-        for cut in 0..head {
-            assert_eq!(answer(&whole[..cut]), Ok(None));
-        }
-        assert_eq!(answer(whole), Ok(Some(Answer { status: 200, head, len: 2, last: false })));
-        let last = answer(b"HTTP/1.1 200 OK\r\nconnection: Close\r\ncontent-length: 0\r\n\r\n").unwrap().unwrap();
-        assert!(last.last);
-        assert_eq!(answer(b"RTSP/1.0 200\r\n\r\n"), Err(Fault::NotHttp));
-        assert!(answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
-    }
-
-    #[test]
-    fn offsets_are_sound_when_each_came_once() {
-        let of = |offsets: &[u64]| {
-            let mut places = Places::default();
-            offsets.iter().for_each(|&offset| places.note(offset));
-            places
+    fn offsets_are_complete_if_each_occurred_once() {
+        let of = |list: &[u64]| {
+            let mut offsets = Offsets::default();
+            list.iter().for_each(|&offset| offsets.record(offset));
+            offsets
         };
-        assert!(of(&[]).sound() && of(&[9]).sound() && of(&[6, 5, 7]).sound());
-        assert!(!of(&[1, 3]).sound() && !of(&[1, 1]).sound() && !of(&[1, 2, 2, 4]).sound());
-        assert!(of(&[1, 3]).plus(of(&[2])).sound());
+        assert!(of(&[]).are_complete() && of(&[9]).are_complete() && of(&[6, 5, 7]).are_complete());
+        assert!(!of(&[1, 3]).are_complete() && !of(&[1, 1]).are_complete() && !of(&[1, 2, 2, 4]).are_complete());
+        assert!(of(&[1, 3]).plus(of(&[2])).are_complete());
     }
 }

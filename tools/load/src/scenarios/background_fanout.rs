@@ -1,105 +1,105 @@
-//! The others: a fan-out at a fixed rate that goes on while another load does, to see what they notice of it.
+//! A fan-out at a fixed rate in the background of another load, which shows how that load affects other clients.
 //!
-//! A crew of its own with one worker, which wakes only for a delivery: what it sees as delay is the server's, and what the
-//! other workers took from it on a core they share. So it is timed twice: before the load (calm) and while it is on.
+//! It has a worker of its own, which wakes only for deliveries. A delay that it measures is therefore caused by the server, or by
+//! the other workers if they share its core. So it is timed twice: before the load and while the load is on.
 
-use crate::args::{self, Common};
-use crate::engine::Pace;
-use crate::engine::workers::{Control, Crew, Phase, Totals};
+use crate::RunError;
+use crate::args::options::{Background, Common};
+use crate::engine::Opening;
+use crate::engine::workers::{Control, Phase, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate};
 use crate::net::Target;
-use crate::protocols::Dialect;
 use crate::protocols::token::Tokens;
+use crate::protocols::{Messages, Protocol};
 use crate::report::Report;
-use crate::runs::{self, Refusal};
+use crate::runs;
 use crate::scenarios::fanout::{Fanout, Plan};
-use crate::scenarios::in_flight::Slots;
-use crate::scenarios::members::Members;
-use crate::scenarios::publisher::Choice;
+use crate::scenarios::in_flight::InFlight;
+use crate::scenarios::publisher::ChannelChoice;
+use crate::scenarios::subscriptions::Subscriptions;
 use std::sync::Arc;
 
-pub struct Beside {
-    crew: Crew<Fanout>,
+pub struct BackgroundFanout {
+    workers: Workers<Fanout>,
     plan: Arc<Plan>,
     opened: bool,
 }
 
-impl Beside {
+impl BackgroundFanout {
     /// Connects the subscribers and a publisher; nothing is published yet.
     pub fn start(
-        args: &args::Beside,
+        args: &Background,
         url: &str,
         tokens: Option<Arc<Tokens>>,
         common: &Common,
-    ) -> Result<Option<Self>, Refusal> {
-        if args.beside_subscribers == 0 {
+    ) -> Result<Option<Self>, RunError> {
+        if args.subscribers == 0 {
             return Ok(None);
         }
-        let dialect = Dialect { tokens, size: args.beside_size, ..Dialect::default() };
-        if args.beside_size < dialect.size_min() {
-            return Err(Refusal(format!("--beside-size must be at least {}", dialect.size_min())));
+        let messages = Messages { tokens, size: args.size, ..Messages::default() };
+        if args.size < messages.size_min() {
+            return Err(RunError(format!("--beside-size must be at least {}", messages.size_min())));
         }
-        let target = Target::parse(url, &common.transport).map_err(Refusal)?;
+        let target = Target::new(Protocol::Plain, url, &common.transport)?;
         let plan = Arc::new(Plan {
             publish_target: target.clone(),
             target,
-            dialect,
-            backend: None,
-            channels: vec![args.beside_channel.clone()],
-            members: Members::Dealt { channels: 1 },
-            publishers: 1,
-            voices: Vec::new(),
-            window: 1,
-            probes: args.beside_subscribers,
-            rate: Some(Rate::constant(args.beside_rate)),
-            arrivals: Arrivals::Even,
-            slots: Slots::new(),
-            apart: None,
+            messages,
+            api: None,
+            channels: vec![args.channel.clone()],
             own_channel: None,
+            subscriptions: Subscriptions::InTurn { channels: 1 },
+            publishers: 1,
+            publishers_of: vec![1],
+            talkers: 0,
+            window: 1,
+            rate: Some(Rate::constant(args.rate)),
+            arrivals: Arrivals::Even,
+            probes: args.subscribers,
+            in_flight: InFlight::default(),
+            clock_ahead: None,
         });
-        let control = Control::new(1);
-        let mut scene = Fanout::new(plan.clone(), control.clone(), 0, 0, args.beside_subscribers);
-        scene.publish(Choice::Turns);
-        let total = args.beside_subscribers + 1;
-        let pace = Pace { total, concurrency: common.concurrency, schedule: None };
-        let mut crew = runs::crew_beside(control, vec![(scene, pace)], common)?;
-        crew.allow(0, total);
-        crew.wait(common.open_timeout, "others", |t| (t.ready + t.failed) as usize >= total);
-        let opened = crew.tally().ready as usize == total;
-        Ok(Some(Self { crew, plan, opened }))
+        let control = Control::new(1, None);
+        let mut scenario = Fanout::new(plan.clone(), control.clone(), 0, 0, args.subscribers);
+        scenario.publish(ChannelChoice::InTurn);
+        let total = args.subscribers + 1;
+        let opening = Opening { total, concurrency: common.concurrency, schedule: None };
+        let mut workers = Workers::start(control, vec![(scenario, opening)], &WorkerOptions::background(common))?;
+        let opened = workers.open(&[total], common.open_timeout, "background");
+        Ok(Some(Self { workers, plan, opened }))
     }
 
-    /// Publishes for some time with nothing else going on.
-    pub fn calm(&mut self, seconds: f64) {
-        self.crew.set_phase(Phase::Warm);
-        self.crew.wait(seconds, "calm", |t| t.closed > 0);
+    /// Publishes for some time without another load.
+    pub fn run_alone(&mut self, seconds: f64) {
+        self.workers.set_phase(Phase::Warmup);
+        self.workers.wait(seconds, "calm", |counters| counters.closed > 0);
     }
 
-    /// The load is on from now.
-    pub fn under_load(&self) {
-        self.crew.set_phase(Phase::Measure);
+    /// The load begins now.
+    pub fn begin_load(&mut self) {
+        self.workers.set_phase(Phase::Measure);
     }
 
-    pub fn totals(&self) -> Totals {
-        self.crew.totals()
+    pub fn cpu(&self) -> u64 {
+        self.workers.cpu()
     }
 
-    /// Ends it, and says what they got and when; gives the number of their publications.
-    pub fn end(mut self, report: &mut Report) -> Result<u64, Refusal> {
-        self.crew.set_phase(Phase::Drain);
-        runs::drain(&mut self.crew);
-        let published = self.crew.tally().sent;
-        let ended = self.crew.finish()?;
+    /// Ends the fan-out and reports its deliveries; returns the number of its publications.
+    pub fn finish(mut self, report: &mut Report) -> Result<u64, RunError> {
+        self.workers.set_phase(Phase::Drain);
+        self.workers.drain();
+        let published = self.workers.counters().sent;
+        let finished = self.workers.finish()?;
         if !self.opened {
-            report.void("the others could not all be connected".into());
+            report.void("not all background subscribers could be connected");
         }
-        runs::faults(report, &ended, true);
-        runs::judge(report, self.plan.slots.missing(), &ended.harvest);
-        report.latency("beside_calm_us", "others, before", &ended.harvest.histogram("calm"));
-        report.latency("beside_us", "others, meanwhile", &ended.harvest.all_steps());
-        report.latency("beside_last_us", "others, to the last of them", &ended.harvest.histogram("last"));
-        report.beside(ended.timeline);
-        report.set("beside_publications", published.into());
+        report.connection_faults(&finished.connections, true);
+        runs::report_delivery_faults(report, self.plan.in_flight.missing(), &finished.results);
+        report.latency("beside_calm_us", "background, before the load", &finished.results.histogram("before"));
+        report.latency("beside_us", "background, under load", &finished.results.all_steps());
+        report.latency("beside_last_us", "background, last subscriber", &finished.results.histogram("last"));
+        report.background(finished.timeline);
+        report.set("beside_publications", published);
         Ok(published)
     }
 }

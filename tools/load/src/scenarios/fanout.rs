@@ -1,245 +1,237 @@
-//! `fanout` and what is made of it (`chat`, `notifications`, `slow`): publishers send, subscribers receive, and every delivery is
-//! accounted for.
+//! `fanout` and the scenarios based on it (`chat`, `notifications`, `slow`): publishers send, subscribers receive, and every delivery
+//! is checked.
 //!
-//! Plan: the first worker also holds the publishers (`press`). Delivery frames of a run look alike, so the place of the payload
-//! is learned from the first one; after that a delivery costs a comparison of four header bytes, one of the magic, and sixteen
-//! digits. Latency is recorded once per publication and turn, with a count. A probe does all that; a sink (`Plan::probes`) only
-//! counts frames that look like a delivery, and at the end must have counted what was published to its channels.
-//! Invariants: connections 0..subscribers are subscribers, the rest publishers; a delivery is counted once (`check`), and only
-//! counted ones bring a publication nearer to its end.
+//! The first worker also holds the publishers (`publisher`). The delivery frames of a run look alike, so the position of the
+//! payload is learned from the first one; after that, a delivery costs a comparison of four header bytes, one of the magic, and
+//! sixteen digits. Latency is recorded once per publication and turn, with a count. A probe does all that; a sink (`Plan::probes`)
+//! only counts frames that look like a delivery, and the count is compared at the end.
+//! Invariants: connections 0..subscribers are subscribers, the others publishers; a delivery is counted once (`delivery_check`), and
+//! only counted deliveries retire a publication.
 
+use crate::engine::Scenario;
+use crate::engine::connection::Io;
 use crate::engine::workers::{Control, Phase};
-use crate::engine::{Io, Scene};
-use crate::measure::last_delivery::{Apart, Lasts};
+use crate::measure::histogram::LatencyHistogram;
+use crate::measure::last_delivery::LastDeliveries;
 use crate::measure::rate::{Arrivals, Rate};
-use crate::measure::results::{Figures, Harvest};
+use crate::measure::results::{Results, StepRecorder};
 use crate::net::Target;
-use crate::net::deflate::Known;
-use crate::net::frame::{self, Fault, Header};
-use crate::protocols::Dialect;
-use crate::protocols::connection_setup::Welcome;
-use crate::protocols::publish_template::Backend;
-use crate::scenarios::delivery_check::Checker;
-use crate::scenarios::in_flight::{Issuer, SLOTS, Slots};
-use crate::scenarios::members::Members;
+use crate::net::deflate::KnownFrames;
+use crate::net::frame::{self, Header, ProtocolError};
+use crate::protocols::Messages;
+use crate::protocols::connection_setup::ConnectionSetup;
+use crate::protocols::publish_template::Api;
+use crate::scenarios::delivery_check::DeliveryChecker;
+use crate::scenarios::in_flight::{InFlight, SLOTS, Sequencer};
 use crate::scenarios::payload::{self, BYTES_MIN, MAGIC, Stamp};
-use crate::scenarios::publisher::{Choice, Press};
-use hdrhistogram::Histogram;
+use crate::scenarios::publisher::{ChannelChoice, Publisher};
+use crate::scenarios::subscriptions::Subscriptions;
 use memchr::memmem;
 use std::mem::take;
 use std::sync::Arc;
 
-/// What every worker of a run has in common.
+/// What all workers of a run share.
 #[derive(Debug)]
 pub struct Plan {
     pub target: Target,
     pub publish_target: Target,
-    pub dialect: Dialect,
-    /// Publications go over its API, and `publish_target` is where that is.
-    pub backend: Option<Backend>,
+    pub messages: Messages,
+    /// Publications go over this API at `publish_target`.
+    pub api: Option<Api>,
     pub channels: Vec<String>,
-    /// Each subscriber has a channel beside the others', to which nobody publishes: his number is appended.
+    /// Each subscriber also has a channel without publications: its number is appended.
     pub own_channel: Option<String>,
-    pub members: Members,
-    /// Connections that publish and do nothing else.
+    pub subscriptions: Subscriptions,
+    /// Connections that only publish.
     pub publishers: usize,
-    /// How many publish to each channel; the same number everywhere if it is empty.
-    pub voices: Vec<usize>,
-    /// Publications under way per channel, in closed loop.
+    /// The number of publishers of each channel.
+    pub publishers_of: Vec<usize>,
+    /// Subscribers publish over their own connections, up to this number; 0: they do not.
+    pub talkers: usize,
+    /// Publications in flight per channel, in closed loop.
     pub window: usize,
     /// Publications per second over all channels, in open loop.
     pub rate: Option<Rate>,
     pub arrivals: Arrivals,
-    /// Subscribers below this number follow every delivery, the others count.
+    /// Subscribers below this number check every delivery, the others count.
     pub probes: usize,
-    pub slots: Slots,
-    /// Others hold subscribers too: publications are not counted down here.
-    pub apart: Option<Apart>,
-}
-
-/// A publication that came to some in this turn.
-#[derive(Clone, Copy, Debug)]
-struct Touched {
-    stamp: Stamp,
-    channel: usize,
-    /// When it should have been sent.
-    time: u64,
+    pub in_flight: InFlight,
+    /// Only if several processes hold subscribers: nanoseconds by which the clock of this machine is ahead of the publishers'.
+    pub clock_ahead: Option<i64>,
 }
 
 impl Plan {
+    /// The channel names of subscriber `number`.
     pub fn names(&self, number: usize) -> Vec<&str> {
-        self.members.channels(number).into_iter().map(|channel| self.channels[channel].as_str()).collect()
+        self.subscriptions.of(number).into_iter().map(|channel| self.channels[channel].as_str()).collect()
     }
 }
 
-/// Where the payload stands in a delivery's frame.
+/// A publication that was delivered in this turn.
+#[derive(Clone, Copy, Debug)]
+struct Delivered {
+    stamp: Stamp,
+    channel: usize,
+    /// The intended send time.
+    time: u64,
+}
+
+/// The position of the payload in a delivery frame.
 #[derive(Clone, Copy, Debug, Default)]
 struct Layout {
-    /// The frame's first four bytes.
+    /// The first four bytes of the frame.
     head: [u8; 4],
-    /// Bytes of the whole frame; 0 while nothing was learned.
+    /// Bytes of the whole frame; 0: not known yet.
     total: usize,
     at: usize,
 }
 
 pub struct Fanout {
-    pub plan: Arc<Plan>,
+    plan: Arc<Plan>,
     control: Arc<Control>,
-    worker: usize,
-    /// Subscribers of workers before this one.
-    pub first: usize,
-    pub subscribers: usize,
-    pub press: Option<Press>,
+    /// Subscribers of the workers before this one.
+    first: usize,
+    subscribers: usize,
+    pub publisher: Option<Publisher>,
     layout: Layout,
-    known: Known,
+    known: KnownFrames,
     compressed_bytes: usize,
-    welcome: Welcome,
-    pub checker: Checker,
+    setup: ConnectionSetup,
+    checker: DeliveryChecker,
     /// Deliveries that each sink counted.
-    pub sunk: Vec<u64>,
-    /// Deliveries per slot in this turn, the slots that have any, and when they should have been sent.
+    sink_counts: Vec<u64>,
+    /// Deliveries per slot in this turn, and the publications that have any.
     counts: Vec<u32>,
-    touched: Vec<Touched>,
-    figures: Figures,
-    /// Deliveries of what was due before the measured time.
-    pub calm: Histogram<u64>,
-    /// From the intended send to the last subscriber's delivery.
-    pub last: Histogram<u64>,
-    lasts: Lasts,
-    pub publications: u64,
-    /// Errors that the server answered publishers with.
-    pub refused: Vec<String>,
-    pub frames: u64,
+    delivered: Vec<Delivered>,
+    steps: StepRecorder,
+    /// Deliveries that were due before the measured time.
+    before: LatencyHistogram,
+    /// From the intended send time to the delivery at the last subscriber.
+    last: LatencyHistogram,
+    last_deliveries: LastDeliveries,
+    publications: u64,
+    /// Errors that the server sent to publishers.
+    rejected: Vec<String>,
 }
 
 impl Fanout {
-    /// A worker's scene for `subscribers` of the run's, the first of which has the number `first`.
+    /// The scenario of worker number `worker` for `subscribers` of the run, the first of which has the number `first`.
     pub fn new(plan: Arc<Plan>, control: Arc<Control>, worker: usize, first: usize, subscribers: usize) -> Self {
         let probes = plan.probes.saturating_sub(first).min(subscribers);
-        let checker = match plan.voices.is_empty() {
-            true => Checker::new(plan.members.seats(first, probes).len(), plan.publishers),
-            false => Checker::each(plan.members.seats(first, probes).into_iter().map(|channel| plan.voices[channel])),
-        };
+        let channels = plan.subscriptions.of_range(first, probes);
+        let checker = DeliveryChecker::new(channels.into_iter().map(|channel| plan.publishers_of[channel]));
         let publishers = if worker == 0 { plan.publishers } else { 0 };
         Self {
             control,
-            worker,
             first,
             subscribers,
-            press: None,
+            publisher: None,
             layout: Layout::default(),
-            known: Known::default(),
+            known: KnownFrames::default(),
             compressed_bytes: 0,
-            welcome: Welcome::new(subscribers + publishers),
+            setup: ConnectionSetup::new(subscribers + publishers),
             checker,
-            sunk: if probes < subscribers { vec![0; subscribers] } else { Vec::new() },
+            sink_counts: if probes < subscribers { vec![0; subscribers] } else { Vec::new() },
             counts: vec![0; SLOTS],
-            touched: Vec::new(),
-            figures: Figures::new(plan.rate.as_ref()),
-            calm: crate::report::histogram(),
-            last: crate::report::histogram(),
-            lasts: Lasts::default(),
+            delivered: Vec::new(),
+            steps: StepRecorder::new(plan.rate.as_ref()),
+            before: LatencyHistogram::default(),
+            last: LatencyHistogram::default(),
+            last_deliveries: LastDeliveries::default(),
             publications: 0,
-            refused: Vec::new(),
-            frames: 0,
+            rejected: Vec::new(),
             plan,
         }
     }
 
-    /// Makes this worker the one that publishes. Members of a chat speak for themselves,
-    /// unless a backend does; otherwise the connections behind the subscribers do.
-    pub fn publish(&mut self, choice: Choice) {
+    /// Makes this worker the publishing one. Members of a chat publish over their own connections, unless an API does; otherwise
+    /// the connections behind the subscribers publish.
+    pub fn publish(&mut self, choice: ChannelChoice) {
         let plan = &self.plan;
-        let mut followed = plan.members.sizes(plan.probes, plan.channels.len());
-        let speak = match &choice {
-            Choice::Talkers(talkers) if plan.backend.is_none() => talkers.last().map(|last| last.member + 1),
-            _ => None,
-        };
-        if speak.is_some() && !plan.dialect.hears_itself() {
-            followed.iter_mut().for_each(|n| *n = n.saturating_sub(1));
+        let mut subscribers = plan.subscriptions.sizes(plan.probes, plan.channels.len());
+        if plan.talkers > 0 && !plan.messages.publishers_get_their_own() {
+            subscribers.iter_mut().for_each(|n| *n = n.saturating_sub(1));
         }
-        let issuer = match plan.voices.is_empty() {
-            true => Issuer::new(&followed, plan.publishers),
-            false => Issuer::each(&followed, &plan.voices),
-        };
-        let (first, mouths) = speak.map_or((self.subscribers, plan.publishers), |talkers| (0, talkers));
-        self.press = Some(Press::new(plan, issuer, choice, first, mouths));
+        let sequencer = Sequencer::new(&subscribers, &plan.publishers_of);
+        let (first, senders) = if plan.talkers > 0 { (0, plan.talkers) } else { (self.subscribers, plan.publishers) };
+        self.publisher = Some(Publisher::new(plan, sequencer, choice, first, senders));
     }
 
-    /// The channel that a subscriber has for himself.
-    fn own(&self, plan: &Plan, id: usize) -> Option<String> {
-        let prefix = plan.own_channel.as_ref().filter(|_| id < self.subscribers)?;
-        Some(format!("{prefix}{}", self.first + id))
+    fn is_api(&self, id: usize) -> bool {
+        id >= self.subscribers && self.plan.api.is_some()
     }
 
-    /// Bytes of a delivery's frame, as last seen.
-    pub fn frame_bytes(&self) -> usize {
-        self.layout.total.max(self.compressed_bytes)
-    }
-
-    pub fn held_back(&self) -> u64 {
-        self.press.as_ref().map_or(0, |press| press.held_back)
-    }
-
-    /// Whether that connection is one to a backend's API.
-    fn is_backend(&self, id: usize) -> bool {
-        id >= self.subscribers && self.plan.backend.is_some()
-    }
-
-    pub fn is_sink(&self, id: usize) -> bool {
+    fn is_sink(&self, id: usize) -> bool {
         id < self.subscribers && self.first + id >= self.plan.probes
     }
 
-    /// The one channel of a subscriber, where everybody has just one.
+    /// The sinks of this worker, with their numbers in the run and the deliveries that they counted.
+    pub fn sinks(&self) -> impl Iterator<Item = (usize, u64)> {
+        let counts = self.sink_counts.iter().enumerate().filter(|(id, _)| self.is_sink(*id));
+        counts.map(|(id, &count)| (self.first + id, count))
+    }
+
+    /// The channel of a subscriber, if all subscribers have a single one.
     fn only_channel(&self, id: usize) -> Option<usize> {
-        match &self.plan.members {
-            Members::Dealt { channels } => Some((self.first + id) % channels),
-            Members::Table { .. } => None,
+        match &self.plan.subscriptions {
+            Subscriptions::InTurn { channels } => Some((self.first + id) % channels),
+            Subscriptions::Table { .. } => None,
         }
     }
 
-    /// One delivery, its payload at the beginning of `bytes`; `only` is what `only_channel` says.
+    /// The channels of a connection. A publisher has some only if publishing needs it.
+    fn names(&self, plan: &Plan, id: usize) -> Vec<String> {
+        if id >= self.subscribers {
+            return if plan.messages.publishers_subscribe() { plan.channels.clone() } else { Vec::new() };
+        }
+        let number = self.first + id;
+        let own = plan.own_channel.as_ref().map(|prefix| format!("{prefix}{number}"));
+        plan.names(number).into_iter().map(String::from).chain(own).collect()
+    }
+
+    /// One delivery whose payload begins at `bytes`; `only` is the result of `only_channel`.
     #[inline]
     fn delivery(&mut self, io: &mut Io, id: usize, only: Option<usize>, bytes: &[u8]) {
         let Some(fixed) = bytes.first_chunk::<20>() else { return };
         let stamp = Stamp::read(fixed);
-        let place = only.map(|channel| (id, channel)).or_else(|| {
-            // The slot knows the channel until the last delivery came.
-            let channel = self.plan.slots.channel_of(stamp.slot);
-            self.plan.members.seat(self.first, self.first + id, channel).map(|seat| (seat, channel))
+        let found = only.map(|channel| (id, channel)).or_else(|| {
+            // The slot knows the channel until the last delivery.
+            let channel = self.plan.in_flight.channel_of(stamp.slot);
+            let subscription = self.plan.subscriptions.index(self.first, self.first + id, channel)?;
+            Some((subscription, channel))
         });
-        let Some((seat, channel)) = place else {
-            self.checker.findings.strange += 1;
-            io.tally.faults += 1;
+        let Some((subscription, channel)) = found else {
+            self.checker.faults.unknown += 1;
+            io.counters.faults += 1;
             return;
         };
-        if !self.checker.saw(seat, channel as u8, stamp) {
-            io.tally.faults += 1;
+        if !self.checker.record(subscription, channel as u8, stamp) {
+            io.counters.faults += 1;
             return;
         }
         let count = &mut self.counts[usize::from(stamp.slot)];
         *count += 1;
         if *count == 1 {
-            self.touched.push(Touched { stamp, channel, time: payload::time(bytes) });
+            self.delivered.push(Delivered { stamp, channel, time: payload::time(bytes) });
         }
-        io.tally.received += 1;
+        io.counters.received += 1;
     }
 
-    /// A delivery that nobody looks into.
+    /// A delivery that is only counted.
     #[inline]
-    fn sink(&mut self, io: &mut Io, id: usize) {
-        self.sunk[id] += 1;
-        io.tally.received += 1;
+    fn count_delivery(&mut self, io: &mut Io, id: usize) {
+        self.sink_counts[id] += 1;
+        io.counters.received += 1;
     }
 
-    /// A frame that does not look like the last delivery: learn from it, or read what else it says.
-    fn unusual(&mut self, io: &mut Io, id: usize, header: Header, frame: &[u8]) -> Result<(), Fault> {
-        if header.is_control() {
-            io.control(id, header, &frame[header.head..]);
-            return Ok(());
-        }
+    /// A frame that does not look like the last delivery: learns its layout, or handles what else it contains.
+    fn other_frame(&mut self, io: &mut Io, id: usize, header: Header, frame: &[u8]) -> Result<(), ProtocolError> {
         let inflated;
         let mut body = &frame[header.head..];
+        if header.is_control() {
+            io.control(id, header, body);
+            return Ok(());
+        }
         if header.compressed {
             inflated = io.inflate(id, body)?;
             body = &inflated;
@@ -249,14 +241,14 @@ impl Fanout {
         while let Some(place) = memmem::find(&body[at..], &MAGIC) {
             at += place;
             if id >= self.subscribers {
-                // A publisher that had to subscribe hears the others; nobody waits for that.
+                // A publisher that had to subscribe gets deliveries too; they do not count.
                 return Ok(());
             }
             if body.len() < at + BYTES_MIN {
                 break;
             }
             if self.is_sink(id) {
-                self.sink(io, id);
+                self.count_delivery(io, id);
             } else {
                 self.delivery(io, id, only, &body[at..]);
             }
@@ -269,81 +261,69 @@ impl Fanout {
             at += BYTES_MIN;
         }
         if found > 1 {
-            // Several in one frame: their number changes, so there is no layout to learn.
+            // Several deliveries in one frame: their number varies, so there is no layout.
             self.layout.total = 0;
         } else if let Some(stamp) = stamp.filter(|_| header.compressed) {
             self.compressed_bytes = frame.len();
-            self.known.learn(frame, stamp);
+            self.known.insert(frame, stamp);
         }
-        if found == 0 || found < self.plan.dialect.messages_in(body) {
-            return self.talk(io, id, body);
+        if found == 0 || found < self.plan.messages.count(body) {
+            return self.handle_events(io, id, body);
         }
         Ok(())
     }
 
     /// Replies and pings.
-    fn talk(&mut self, io: &mut Io, id: usize, message: &[u8]) -> Result<(), Fault> {
+    fn handle_events(&mut self, io: &mut Io, id: usize, message: &[u8]) -> Result<(), ProtocolError> {
         let plan = self.plan.clone();
-        let own = if io.is_ready(id) { None } else { self.own(&plan, id) };
-        let mut names = if io.is_ready(id) { Vec::new() } else { self.names(&plan, id) };
-        names.extend(own.as_deref());
-        let heard = self.welcome.hear(io, &plan.dialect, id, &names, message)?;
-        if heard.ready {
+        let names = if io.is_ready(id) { Vec::new() } else { self.names(&plan, id) };
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let handled = self.setup.handle(io, &plan.messages, id, &names, message)?;
+        if handled.ready {
             io.ready(id);
         }
-        io.tally.faults += heard.errors.len() as u64;
-        self.refused.extend(heard.errors);
+        io.counters.faults += handled.errors.len() as u64;
+        self.rejected.extend(handled.errors);
         Ok(())
     }
 
-    /// The channels of a connection; a publisher has some only where publishing needs it.
-    fn names<'a>(&self, plan: &'a Plan, id: usize) -> Vec<&'a str> {
-        match id < self.subscribers {
-            true => plan.names(self.first + id),
-            false if plan.dialect.publishers_subscribe() => plan.channels.iter().map(String::as_str).collect(),
-            false => Vec::new(),
-        }
-    }
-
-    /// Whole frames of a sink.
-    fn count(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
+    /// Counts the complete frames of a sink.
+    fn count_frames(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {
         let mut at = 0;
         while let Some(header) = frame::header(&bytes[at..], false)? {
-            let rest = &bytes[at..];
-            let Some(frame) = rest.get(..header.total()) else { break };
-            self.frames += 1;
+            let Some(frame) = bytes[at..].get(..header.total()) else { break };
             at += frame.len();
             match frame.len() == self.layout.total && frame[..4] == self.layout.head {
-                true => self.sink(io, id),
-                false => self.unusual(io, id, header, frame)?,
+                true => self.count_delivery(io, id),
+                false => self.other_frame(io, id, header, frame)?,
             }
         }
         Ok(at)
     }
 
-    /// Counts this turn's deliveries down and records their latency.
-    fn settle(&mut self, io: &mut Io, retired: &mut Vec<u16>) {
-        for Touched { stamp, channel, time } in self.touched.drain(..) {
+    /// Counts the deliveries of this turn down and records their latency.
+    fn record_deliveries(&mut self, io: &mut Io, retired: &mut Vec<u16>) {
+        for Delivered { stamp, channel, time } in self.delivered.drain(..) {
             let slot = stamp.slot;
             let n = take(&mut self.counts[usize::from(slot)]);
-            let time = self.plan.apart.map_or(time, |apart| time.saturating_add_signed(apart.ahead));
+            let time = time.saturating_add_signed(self.plan.clock_ahead.unwrap_or(0));
             let age = io.now.saturating_sub(time);
-            io.took(age, u64::from(n));
-            let measured = self.figures.came(io.measured_from, time, age, u64::from(n));
+            io.record_latency(age, u64::from(n));
+            let measured = self.steps.received(io.measured_from, time, age, u64::from(n));
             if !measured {
-                self.calm.saturating_record_n(age, u64::from(n));
+                self.before.saturating_record_n(age, u64::from(n));
             }
-            if self.plan.apart.is_some() {
-                // Under way are deliveries here; what was sent elsewhere is added where all is added up.
-                io.tally.in_flight = io.tally.in_flight.wrapping_sub(u64::from(n));
-                self.lasts.note(channel, stamp, age, measured);
+            if self.plan.clock_ahead.is_some() {
+                // Deliveries are in flight here; the coordinator adds what the publishing process sent.
+                io.counters.in_flight = io.counters.in_flight.wrapping_sub(u64::from(n));
+                self.last_deliveries.record(channel, stamp, age, measured);
                 continue;
             }
-            if !self.plan.slots.expects(slot, n) {
-                self.checker.findings.strange += u64::from(n);
+            if !self.plan.in_flight.expects(slot, n) {
+                self.checker.faults.unknown += u64::from(n);
                 continue;
             }
-            if self.plan.slots.delivered(slot, n) {
+            if self.plan.in_flight.delivered(slot, n) {
                 retired.push(slot);
                 self.publications += 1;
                 if measured {
@@ -353,24 +333,24 @@ impl Fanout {
         }
     }
 
-    /// The order that each channel's first seat here saw, and how many others saw another one.
-    fn orders(&self, harvest: &mut Harvest) {
+    /// The order that the first subscription of each channel saw, and the number of subscriptions that saw another one.
+    fn compare_orders(&self, results: &mut Results) {
         let plan = &self.plan;
-        if !(plan.voices.is_empty() || plan.dialect.hears_itself()) {
-            // Where a talker does not hear itself, no two orders are the same.
+        if plan.talkers > 0 && !plan.messages.publishers_get_their_own() {
+            // Without their own publications, all talkers see different orders.
             return;
         }
         let probes = plan.probes.saturating_sub(self.first).min(self.subscribers);
-        for (seat, channel) in plan.members.seats(self.first, probes).into_iter().enumerate() {
-            let Some(order) = self.checker.order(seat) else { return };
-            if *harvest.orders.entry(channel as u32).or_insert(order) != order {
-                harvest.add_count("disagreeing", 1);
+        for (subscription, channel) in plan.subscriptions.of_range(self.first, probes).into_iter().enumerate() {
+            let Some(order) = self.checker.order(subscription) else { return };
+            if *results.orders.entry(channel as u32).or_insert(order) != order {
+                results.add_count("disagreeing", 1);
             }
         }
     }
 }
 
-impl Scene for Fanout {
+impl Scenario for Fanout {
     const LATE_CLOCK: bool = true;
 
     fn target(&self, id: usize) -> (&Target, usize) {
@@ -378,34 +358,37 @@ impl Scene for Fanout {
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
-        if self.is_backend(id) {
-            io.fleeting(id);
-            return match self.press.as_mut().is_some_and(|press| press.stands(id)) {
-                true => io.back(id),
+        if self.is_api(id) {
+            if let Some(connection) = io.connections[id].as_mut() {
+                connection.may_end = true;
+            }
+            match self.publisher.as_mut().is_some_and(|publisher| publisher.opened(id)) {
+                true => drop(io.ready_again(id)),
                 false => io.ready(id),
-            };
+            }
+            return;
         }
         io.delay_acks(id);
         let plan = self.plan.clone();
-        let (own, mut names) = (self.own(&plan, id), self.names(&plan, id));
-        names.extend(own.as_deref());
-        if self.welcome.begin(io, &plan.dialect, id, self.first + id, &names) {
+        let names = self.names(&plan, id);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if self.setup.begin(io, &plan.messages, id, self.first + id, &names) {
             io.ready(id);
         }
     }
 
-    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
-        if self.is_backend(id) {
-            let Some(press) = self.press.as_mut() else { return Ok(bytes.len()) };
-            let (done, last) = press.answers(io, &self.plan, id, bytes, &mut self.refused)?;
-            if last {
-                io.cut(id);
-                io.again(id);
+    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {
+        if self.is_api(id) {
+            let Some(publisher) = self.publisher.as_mut() else { return Ok(bytes.len()) };
+            let (done, closes) = publisher.responses(io, &self.plan, id, bytes, &mut self.rejected)?;
+            if closes {
+                io.reset(id);
+                io.reopen(id);
             }
             return Ok(done);
         }
         if self.is_sink(id) {
-            return self.count(io, id, bytes);
+            return self.count_frames(io, id, bytes);
         }
         let only = self.only_channel(id);
         let mut at = 0;
@@ -419,78 +402,74 @@ impl Scene for Fanout {
                 && id < self.subscribers
             {
                 self.delivery(io, id, only, &rest[layout.at..layout.total]);
-                self.frames += 1;
                 at += layout.total;
                 continue;
             }
             let Some(header) = frame::header(rest, io.deflate.is_on())? else { break };
             let Some(frame) = rest.get(..header.total()) else { break };
-            self.frames += 1;
             at += header.total();
             match if header.compressed { self.known.find(frame) } else { None } {
                 Some(stamp) if id < self.subscribers => self.delivery(io, id, only, &stamp),
-                _ => self.unusual(io, id, header, frame)?,
+                _ => self.other_frame(io, id, header, frame)?,
             }
         }
         Ok(at)
     }
 
     fn closed(&mut self, io: &mut Io, id: usize) {
-        if !self.is_backend(id) || !io.was_ready {
+        if !self.is_api(id) || !io.was_ready {
             return;
         }
-        if self.press.as_mut().is_some_and(|press| press.ended(id)) {
-            self.refused.push("the API ended a connection before it answered".into());
+        if self.publisher.as_mut().is_some_and(|publisher| publisher.ended(id)) {
+            self.rejected.push("the API ended a connection before its response".into());
         }
-        io.again(id);
+        io.reopen(id);
     }
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
-        let mut retired = self.press.as_mut().map(|press| take(&mut press.retired)).unwrap_or_default();
-        self.settle(io, &mut retired);
-        let running = matches!(phase, Phase::Warm | Phase::Measure);
-        let Some(press) = self.press.as_mut() else {
+        let mut retired = self.publisher.as_mut().map(|publisher| take(&mut publisher.retired)).unwrap_or_default();
+        self.record_deliveries(io, &mut retired);
+        let Some(publisher) = self.publisher.as_mut() else {
             if !retired.is_empty() {
-                self.plan.slots.hand_over(&mut retired);
+                self.plan.in_flight.hand_over(&mut retired);
                 self.control.wake(0);
             }
             return None;
         };
-        press.retired = retired;
-        debug_assert!(self.worker == 0);
-        press.turn(&self.plan, io, &mut self.figures, running)
+        publisher.retired = retired;
+        publisher.turn(&self.plan, io, &mut self.steps, matches!(phase, Phase::Warmup | Phase::Measure))
     }
 
-    fn harvest(&mut self) -> Harvest {
-        let mut harvest = Harvest { steps: self.figures.take(), lasts: take(&mut self.lasts), ..Harvest::default() };
-        for (name, histogram) in [("calm", &mut self.calm), ("last", &mut self.last)] {
-            harvest.latency.insert(name.into(), histogram.clone());
-            histogram.reset();
+    fn take_results(&mut self) -> Results {
+        let mut results = Results {
+            steps: self.steps.take(),
+            last_deliveries: take(&mut self.last_deliveries),
+            frame_bytes: self.layout.total.max(self.compressed_bytes),
+            first_error: self.rejected.first().cloned(),
+            ..Results::default()
+        };
+        results.take_histogram("before", &mut self.before);
+        results.take_histogram("last", &mut self.last);
+        let (mut published, mut held_back) = (0, 0);
+        if let Some(publisher) = &mut self.publisher {
+            results.take_histogram("api", &mut publisher.api_latency);
+            (published, held_back) = (publisher.sequencer.published_in_all(), publisher.held_back);
         }
-        if let Some(press) = self.press.as_mut().filter(|press| !press.answer.is_empty()) {
-            harvest.latency.insert("answer".into(), press.answer.clone());
-            press.answer.reset();
-        }
-        // What follows is of the whole run.
-        let found = self.checker.findings;
+        // These counts are of the whole run.
+        let faults = self.checker.faults;
         for (name, n) in [
             ("publications", self.publications),
-            ("published", self.press.as_ref().map_or(0, Press::issued)),
-            ("held_back", self.held_back()),
-            ("refused", self.refused.len() as u64),
-            ("lost", found.lost),
-            ("duplicates", found.duplicates),
-            ("reordered", found.reordered),
-            ("strange", found.strange),
-            ("disagreeing", 0),
+            ("published", published),
+            ("held_back", held_back),
+            ("refused", self.rejected.len() as u64),
+            ("lost", faults.lost),
+            ("duplicates", faults.duplicates),
+            ("reordered", faults.reordered),
+            ("strange", faults.unknown),
         ] {
-            harvest.add_count(name, n);
+            results.add_count(name, n);
         }
-        harvest.most.insert("frame_bytes".into(), self.frame_bytes() as u64);
-        if let Some(text) = self.refused.first() {
-            harvest.texts.insert("first error".into(), text.clone());
-        }
-        self.orders(&mut harvest);
-        harvest
+        self.compare_orders(&mut results);
+        results
     }
 }

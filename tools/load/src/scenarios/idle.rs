@@ -1,103 +1,94 @@
-//! `idle` and `connect`: connections that are opened, greet, answer pings, and say nothing else.
+//! `idle` and `connect`: connections that are opened, set up, answer pings, and send nothing else.
 //!
-//! Plan: one scene for both; they differ in when connections are begun and whether they are kept.
-//! Invariant: each connection is counted once as open or failed; only what its server sends ends it early.
+//! One scenario for both; they differ in when connections begin and whether they are kept.
+//! Invariant: each connection is counted once, as open or failed.
 
-use crate::engine::workers::Phase;
-use crate::engine::{Io, Scene};
+use crate::engine::Scenario;
+use crate::engine::connection::Io;
 use crate::measure::rate::Rate;
-use crate::measure::results::{Figures, Harvest};
+use crate::measure::results::{Results, StepRecorder};
 use crate::net::Target;
-use crate::net::frame::Fault;
-use crate::protocols::connection_setup::Welcome;
-use crate::protocols::{Dialect, Protocol};
-use hdrhistogram::Histogram;
+use crate::net::frame::ProtocolError;
+use crate::protocols::connection_setup::ConnectionSetup;
+use crate::protocols::{Messages, Protocol};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub target: Target,
-    pub dialect: Dialect,
+    pub messages: Messages,
     /// The channel to subscribe to.
     pub channel: Option<String>,
-    /// The connection's number is appended to it.
+    /// The number of the connection is appended to the channel.
     pub own_channel: bool,
     /// End each connection once it is open.
     pub close: bool,
-    /// How often connections are begun: figures are told by its steps.
+    /// The rate at which connections begin: figures are reported by its steps.
     pub rate: Option<Rate>,
 }
 
 impl Plan {
-    fn differ(&self) -> bool {
-        self.own_channel || self.dialect.tokens.is_some()
-    }
-
-    /// The channel of connection `number`, if it subscribes to any.
+    /// The channel of connection `number`, if it has one.
     fn channel(&self, number: usize) -> Option<String> {
         let name = self.channel.as_ref()?;
         Some(if self.own_channel { format!("{name}{number}") } else { name.clone() })
     }
 
-    fn greeting(&self, number: usize) -> Vec<Vec<u8>> {
+    fn setup(&self, number: usize) -> Vec<Vec<u8>> {
         let channel = self.channel(number);
-        self.dialect.greeting(number, channel.as_deref().as_slice())
+        self.messages.setup(number, channel.as_deref().as_slice())
     }
 }
 
-pub struct Greet {
+pub struct Idle {
     plan: Plan,
     first: usize,
-    /// The same for all, unless each has a name or a channel of its own.
-    greeting: Option<Vec<Vec<u8>>>,
-    welcome: Welcome,
-    /// From the (intended) beginning to the answered upgrade, and to the answered greeting.
-    pub upgraded: Histogram<u64>,
-    pub ready: Histogram<u64>,
-    figures: Figures,
-    pub pings: u64,
+    /// The setup messages, if they are the same for all connections.
+    common_setup: Option<Vec<Vec<u8>>>,
+    setup: ConnectionSetup,
+    steps: StepRecorder,
+    pings: u64,
 }
 
-impl Greet {
-    /// A worker's scene for `connections`, of which the first has the number `first` in the run.
+impl Idle {
+    /// The scenario of a worker for so many connections, the first of which has the number `first` in the run.
     pub fn new(plan: Plan, first: usize, connections: usize) -> Self {
+        let differ = plan.own_channel || plan.messages.tokens.is_some();
         Self {
             first,
-            greeting: (!plan.differ()).then(|| plan.greeting(0)),
-            welcome: Welcome::new(connections),
-            upgraded: crate::report::histogram(),
-            ready: crate::report::histogram(),
-            figures: Figures::new(plan.rate.as_ref()),
+            common_setup: (!differ).then(|| plan.setup(0)),
+            setup: ConnectionSetup::new(connections),
+            steps: StepRecorder::new(plan.rate.as_ref()),
             pings: 0,
             plan,
         }
     }
 
     fn ready(&mut self, io: &mut Io, id: usize) {
-        let (born, age) = (io.born[id], io.now.saturating_sub(io.born[id]));
-        self.ready.saturating_record(age);
-        self.figures.sent(io.opened_from, born, 1);
-        self.figures.came(io.opened_from, born, age, 1);
-        io.took(age, 1);
+        let (begun_at, age) = (io.begun_at[id], io.age(id));
+        self.steps.sent(io.opened_from, begun_at, 1);
+        self.steps.received(io.opened_from, begun_at, age, 1);
+        io.record_latency(age, 1);
         io.ready(id);
         if self.plan.close {
-            io.cut(id);
+            io.reset(id);
         }
     }
 
-    fn message(&mut self, io: &mut Io, id: usize, body: &[u8]) -> Result<(), Fault> {
-        io.tally.received += 1;
-        let (plan, greets) = (&self.plan, !io.is_ready(id));
-        let channel = plan.channel(self.first + id).filter(|_| greets && plan.dialect.protocol == Protocol::Pusher);
-        let heard = self.welcome.hear(io, &plan.dialect, id, channel.as_deref().as_slice(), body)?;
-        self.pings += heard.pings;
-        if heard.ready {
+    fn message(&mut self, io: &mut Io, id: usize, body: &[u8]) -> Result<(), ProtocolError> {
+        io.counters.received += 1;
+        let plan = &self.plan;
+        let subscribes = plan.messages.protocol == Protocol::Pusher && !io.is_ready(id);
+        let channel = plan.channel(self.first + id).filter(|_| subscribes);
+        let handled = self.setup.handle(io, &plan.messages, id, channel.as_deref().as_slice(), body)?;
+        self.pings += handled.pings;
+        if handled.ready {
             self.ready(io, id);
         }
-        heard.errors.into_iter().next().map_or(Ok(()), |text| Err(Fault::Answer(text)))
+        handled.errors.into_iter().next().map_or(Ok(()), |text| Err(ProtocolError::Response(text)))
     }
 }
 
-impl Scene for Greet {
+impl Scenario for Idle {
     const LATE_CLOCK: bool = false;
 
     fn target(&self, id: usize) -> (&Target, usize) {
@@ -105,37 +96,27 @@ impl Scene for Greet {
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
-        self.upgraded.saturating_record(io.now.saturating_sub(io.born[id]));
-        let opcode = self.plan.dialect.opcode();
-        match &self.greeting {
-            Some(same) => same.iter().for_each(|message| io.send_frame(id, opcode, message)),
-            None => self.plan.greeting(self.first + id).iter().for_each(|message| io.send_frame(id, opcode, message)),
-        }
-        if self.welcome.expect(&self.plan.dialect, id, usize::from(self.plan.channel.is_some())) {
+        let opcode = self.plan.messages.opcode();
+        let own = if self.common_setup.is_none() { self.plan.setup(self.first + id) } else { Vec::new() };
+        self.common_setup.as_ref().unwrap_or(&own).iter().for_each(|message| io.send_frame(id, opcode, message));
+        if self.setup.expect_replies(&self.plan.messages, id, usize::from(self.plan.channel.is_some())) {
             self.ready(io, id);
         }
     }
 
-    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
+    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {
         io.messages(id, bytes, |io, message| self.message(io, id, message))
     }
 
     fn closed(&mut self, io: &mut Io, id: usize) {
         if !io.was_ready {
-            self.figures.sent(io.opened_from, io.born[id], 1);
+            self.steps.sent(io.opened_from, io.begun_at[id], 1);
         }
     }
 
-    fn turn(&mut self, _io: &mut Io, _phase: Phase) -> Option<u64> {
-        None
-    }
-
-    fn harvest(&mut self) -> Harvest {
-        let mut harvest = Harvest { steps: self.figures.take(), ..Harvest::default() };
-        for (name, histogram) in [("upgraded", &self.upgraded), ("ready", &self.ready)] {
-            harvest.latency.insert(name.into(), histogram.clone());
-        }
-        harvest.add_count("pings", self.pings);
-        harvest
+    fn take_results(&mut self) -> Results {
+        let mut results = Results { steps: self.steps.take(), ..Results::default() };
+        results.add_count("pings", self.pings);
+        results
     }
 }

@@ -1,111 +1,110 @@
-//! Publications under way: who sends the next one, and when one has reached its last subscriber.
+//! Publications in flight: which one is sent next, and when one has reached its last subscriber.
 //!
-//! Plan: a publication takes a slot, whose number travels in its payload. Workers count its deliveries down; the one that
-//! counts to zero retires it. Worker 0 issues: in closed loop one for each retired, in open loop by the clock.
-//! Invariants: a slot is reused only when nothing remains of it; per channel at most `window` slots are taken in closed loop.
+//! A publication takes a slot, whose number is part of its payload. Workers count its deliveries down; the one that counts to zero
+//! retires it. The first worker publishes: in closed loop one for each that is retired, in open loop by the schedule.
+//! Invariants: a slot is reused only when no delivery is missing; in closed loop, at most `window` slots are taken per channel.
 
 use crate::scenarios::payload::Stamp;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 pub const SLOTS: usize = 1 << 16;
+/// Slots that are examined for the next publication.
+const PROBES: u16 = 64;
 
-/// What all workers share of the publications under way.
+/// What all workers share about the publications in flight.
 #[derive(Debug)]
-pub struct Slots {
-    remaining: Vec<AtomicU32>,
-    channel: Vec<AtomicU32>,
-    /// Retired by workers other than the first.
+pub struct InFlight {
+    /// Deliveries that are still due, and the channel, by slot.
+    slots: Vec<(AtomicU32, AtomicU32)>,
+    /// Slots that were retired by other workers than the first.
     retired: Mutex<Vec<u16>>,
 }
 
-impl Slots {
-    pub fn new() -> Self {
-        Self {
-            remaining: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
-            channel: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
-            retired: Mutex::new(Vec::new()),
-        }
+impl Default for InFlight {
+    fn default() -> Self {
+        Self { slots: (0..SLOTS).map(|_| Default::default()).collect(), retired: Mutex::default() }
+    }
+}
+
+impl InFlight {
+    fn remaining(&self, slot: u16) -> &AtomicU32 {
+        &self.slots[usize::from(slot)].0
     }
 
     /// Counts `n` deliveries; true if they were the last ones.
     pub fn delivered(&self, slot: u16, n: u32) -> bool {
-        self.remaining[usize::from(slot)].fetch_sub(n, AcqRel) == n
+        self.remaining(slot).fetch_sub(n, AcqRel) == n
     }
 
-    /// Whether that many deliveries of it are still due: a delivery out of nowhere is not counted.
+    /// Whether at least `n` deliveries are still due. An invalid delivery is not counted.
     pub fn expects(&self, slot: u16, n: u32) -> bool {
-        self.remaining[usize::from(slot)].load(Acquire) >= n
+        self.remaining(slot).load(Acquire) >= n
     }
 
-    /// Hands a retired slot to the first worker.
+    /// Hands retired slots to the first worker.
     pub fn hand_over(&self, slots: &mut Vec<u16>) {
-        self.retired.lock().expect("no holder panics: it only appends").append(slots);
+        self.retired.lock().expect("never poisoned: no code panics while holding the lock").append(slots);
     }
 
     pub fn take_over(&self, slots: &mut Vec<u16>) {
-        slots.append(&mut self.retired.lock().expect("no holder panics: it only appends"));
+        slots.append(&mut self.retired.lock().expect("never poisoned: no code panics while holding the lock"));
     }
 
     pub fn channel_of(&self, slot: u16) -> usize {
-        self.channel[usize::from(slot)].load(Relaxed) as usize
+        self.slots[usize::from(slot)].1.load(Relaxed) as usize
     }
 
-    /// This publication's deliveries are counted elsewhere.
+    /// The deliveries of this publication are counted elsewhere.
     pub fn forget(&self, slot: u16) {
-        self.remaining[usize::from(slot)].store(0, Relaxed);
+        self.remaining(slot).store(0, Relaxed);
     }
 
     /// Deliveries that are still due.
     pub fn missing(&self) -> u64 {
-        self.remaining.iter().map(|cell| u64::from(cell.load(Relaxed))).sum()
+        self.slots.iter().map(|(remaining, _)| u64::from(remaining.load(Relaxed))).sum()
     }
 }
 
 #[derive(Clone, Debug)]
 struct Channel {
-    /// Those whose deliveries are followed one by one.
+    /// Subscribers whose deliveries are checked one by one.
     subscribers: u32,
     /// The next sequence number, per publisher.
     seqs: Vec<u32>,
+    /// The publisher whose turn it is.
     publisher: usize,
 }
 
-/// Gives out publications; belongs to the first worker.
+/// Assigns slots and sequence numbers; belongs to the first worker.
 #[derive(Debug)]
-pub struct Issuer {
+pub struct Sequencer {
     channels: Vec<Channel>,
     slot: u16,
 }
 
 /// A publication that is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Issue {
+pub struct Publication {
     pub channel: usize,
     pub stamp: Stamp,
 }
 
-impl Issuer {
-    /// `subscribers` per channel, and how many publishers take turns on each.
-    pub fn new(subscribers: &[u32], publishers: usize) -> Self {
-        let channel = |&subscribers| Channel { subscribers, seqs: vec![0; publishers], publisher: 0 };
-        Self { channels: subscribers.iter().map(channel).collect(), slot: 0 }
-    }
-
-    /// The same where each channel has publishers of its own.
-    pub fn each(subscribers: &[u32], publishers: &[usize]) -> Self {
+impl Sequencer {
+    /// Subscribers and publishers per channel.
+    pub fn new(subscribers: &[u32], publishers: &[usize]) -> Self {
         let channel = |(&subscribers, &n): (&u32, &usize)| Channel { subscribers, seqs: vec![0; n], publisher: 0 };
         Self { channels: subscribers.iter().zip(publishers).map(channel).collect(), slot: 0 }
     }
 
-    /// Publications of a channel until now.
+    /// Publications to a channel so far.
     pub fn published(&self, channel: usize) -> u64 {
         self.channels[channel].seqs.iter().map(|&n| u64::from(n)).sum()
     }
 
-    /// Publications until now.
-    pub fn issued(&self) -> u64 {
-        self.channels.iter().flat_map(|channel| &channel.seqs).map(|seq| u64::from(*seq)).sum()
+    /// All publications so far.
+    pub fn published_in_all(&self) -> u64 {
+        (0..self.channels.len()).map(|channel| self.published(channel)).sum()
     }
 
     pub fn subscribers(&self, channel: usize) -> u32 {
@@ -116,26 +115,26 @@ impl Issuer {
         self.channels.len()
     }
 
-    /// The next publication of a channel, by the publisher whose turn it is; None if too many are under way to number another.
-    pub fn issue(&mut self, slots: &Slots, channel: usize) -> Option<Issue> {
+    /// The next publication to a channel, by the publisher whose turn it is; `None` if too many are in flight.
+    pub fn next(&mut self, in_flight: &InFlight, channel: usize) -> Option<Publication> {
         let publisher = self.channels[channel].publisher;
-        let issue = self.issue_by(slots, channel, publisher)?;
+        let publication = self.next_by(in_flight, channel, publisher)?;
         let this = &mut self.channels[channel];
         this.publisher = (publisher + 1) % this.seqs.len();
-        Some(issue)
+        Some(publication)
     }
 
-    /// The same by one that is known.
-    pub fn issue_by(&mut self, slots: &Slots, channel: usize, publisher: usize) -> Option<Issue> {
-        let free = |slot: &u16| slots.remaining[usize::from(*slot)].load(Acquire) == 0;
-        let slot = (0..64).map(|i| self.slot.wrapping_add(i)).find(free)?;
+    /// The same by a given publisher.
+    pub fn next_by(&mut self, in_flight: &InFlight, channel: usize, publisher: usize) -> Option<Publication> {
+        let is_free = |slot: &u16| in_flight.remaining(*slot).load(Acquire) == 0;
+        let slot = (0..PROBES).map(|i| self.slot.wrapping_add(i)).find(is_free)?;
         self.slot = slot.wrapping_add(1);
         let this = &mut self.channels[channel];
         let seq = this.seqs[publisher];
         this.seqs[publisher] += 1;
-        slots.channel[usize::from(slot)].store(channel as u32, Relaxed);
-        slots.remaining[usize::from(slot)].store(this.subscribers, Release);
-        Some(Issue { channel, stamp: Stamp { seq, channel: channel as u8, publisher: publisher as u8, slot } })
+        in_flight.slots[usize::from(slot)].1.store(channel as u32, Relaxed);
+        in_flight.remaining(slot).store(this.subscribers, Release);
+        Some(Publication { channel, stamp: Stamp { seq, channel: channel as u8, publisher: publisher as u8, slot } })
     }
 }
 
@@ -144,40 +143,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_publication_retires_with_its_last_delivery_and_its_slot_is_used_again_only_then() {
-        let (slots, mut issuer) = (Slots::new(), Issuer::new(&[3], 1));
-        let first = issuer.issue(&slots, 0).unwrap();
+    fn a_slot_is_reused_only_after_the_last_delivery_of_its_publication() {
+        let (in_flight, mut sequencer) = (InFlight::default(), Sequencer::new(&[3], &[1]));
+        let first = sequencer.next(&in_flight, 0).unwrap();
         assert_eq!(first.stamp, Stamp { seq: 0, channel: 0, publisher: 0, slot: 0 });
         for i in 1..SLOTS {
-            let next = issuer.issue(&slots, 0).unwrap().stamp;
+            let next = sequencer.next(&in_flight, 0).unwrap().stamp;
             assert_eq!((usize::from(next.slot), next.seq as usize), (i, i));
         }
-        assert_eq!(issuer.issue(&slots, 0), None, "every slot is taken");
-        assert!(slots.expects(0, 3) && !slots.expects(0, 4));
-        assert!(!slots.delivered(0, 2));
-        assert_eq!(issuer.issue(&slots, 0), None);
-        assert!(slots.delivered(0, 1));
-        assert_eq!(issuer.issue(&slots, 0).unwrap().stamp.slot, 0);
+        assert_eq!(sequencer.next(&in_flight, 0), None, "every slot is taken");
+        assert!(in_flight.expects(0, 3) && !in_flight.expects(0, 4));
+        assert!(!in_flight.delivered(0, 2));
+        assert_eq!(sequencer.next(&in_flight, 0), None);
+        assert!(in_flight.delivered(0, 1));
+        assert_eq!(sequencer.next(&in_flight, 0).unwrap().stamp.slot, 0);
     }
 
     #[test]
-    fn publishers_take_turns_and_each_counts_for_itself() {
-        let (slots, mut issuer) = (Slots::new(), Issuer::new(&[1, 1], 2));
+    fn publishers_take_turns_with_sequence_numbers_of_their_own() {
+        let (in_flight, mut sequencer) = (InFlight::default(), Sequencer::new(&[1, 1], &[2, 2]));
         let mut next = |channel| {
-            let stamp = issuer.issue(&slots, channel).unwrap().stamp;
+            let stamp = sequencer.next(&in_flight, channel).unwrap().stamp;
             (stamp.channel, stamp.publisher, stamp.seq)
         };
         assert_eq!([next(0), next(0), next(1), next(0)], [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)]);
     }
 
     #[test]
-    fn what_other_workers_retire_arrives_once() {
-        let slots = Slots::new();
+    fn slots_retired_by_other_workers_are_taken_over_once() {
+        let in_flight = InFlight::default();
         let mut mine = vec![7, 8];
-        slots.hand_over(&mut mine);
+        in_flight.hand_over(&mut mine);
         assert!(mine.is_empty());
-        slots.take_over(&mut mine);
-        slots.take_over(&mut mine);
+        in_flight.take_over(&mut mine);
+        in_flight.take_over(&mut mine);
         assert_eq!(mine, [7, 8]);
     }
 }

@@ -1,6 +1,5 @@
-//! What connections do: one file per scenario, and the parts that several of them share.
+//! What connections do: one file per scenario, and the parts of the fan-out family.
 
-pub mod abuse;
 pub mod api_publisher;
 pub mod background_fanout;
 pub mod delivery_check;
@@ -8,12 +7,9 @@ pub mod echo;
 pub mod fanout;
 pub mod idle;
 pub mod in_flight;
-pub mod members;
 pub mod payload;
 pub mod publisher;
-pub mod reconnecting_subscriber;
-pub mod restart_publisher;
-pub mod sink_check;
 pub mod slow_readers;
 pub mod storm;
 pub mod storm_setup;
+pub mod subscriptions;

@@ -1,279 +1,267 @@
-//! Who publishes, what and when: the part of a fan-out that the first worker has beside its subscribers.
+//! The publishing side of a fan-out: which connection publishes to which channel, and when. It belongs to the first worker.
 //!
-//! Plan: at the end of a turn retired publications are replaced (closed loop) or due ones made (open loop), and each mouth's go
-//! out in one write. A mouth is a connection that publishes: one that does nothing else, a member of a chat, or a keep-alive
-//! connection to a backend's HTTP API, which has one request under way and lets the others wait in their order.
-//! Invariant: what one mouth publishes to a channel is in the order of its numbers.
+//! At the end of a turn, retired publications are replaced (closed loop) or due ones are made (open loop), and those of each sender
+//! leave in one write. A sender is a connection that only publishes, a member of a chat, or a keep-alive connection to a server
+//! API, which has one request in flight and queues the others.
+//! Invariant: what a sender publishes to a channel is in the order of its sequence numbers.
 
-use crate::engine::Io;
 use crate::engine::clock::now;
+use crate::engine::connection::Io;
+use crate::measure::histogram::LatencyHistogram;
 use crate::measure::rate::{NEVER, Rate, Schedule};
-use crate::measure::results::{Figures, histogram};
-use crate::net::frame::{self, Fault};
+use crate::measure::results::StepRecorder;
+use crate::net::frame::{self, ProtocolError};
+use crate::net::http;
 use crate::protocols::Protocol;
-use crate::protocols::publish_template::{Backend, Mould};
-use crate::scenarios::api_publisher;
+use crate::protocols::publish_template::PublishTemplate;
 use crate::scenarios::fanout::Plan;
-use crate::scenarios::in_flight::{Issue, Issuer};
-use hdrhistogram::Histogram;
+use crate::scenarios::in_flight::{Publication, Sequencer};
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::mem::take;
 
-/// Commands of a greeting have lower ids: a member of a chat is in 100 rooms at most.
+/// The first command ID. The setup uses lower ones: a member of a chat is in 100 rooms at most.
 const FIRST_ID: u64 = 200;
 
-/// Which channel the next publication goes to.
-#[derive(Debug)]
-pub enum Choice {
-    /// One after the other.
-    Turns,
-    /// Any.
+/// The channel of the next publication.
+#[derive(Clone, Debug)]
+pub enum ChannelChoice {
+    /// One channel after the other.
+    InTurn,
     Random,
-    /// One of these speaks in one of his rooms.
+    /// A random room of a random talker.
     Talkers(Vec<Talker>),
 }
 
-/// One who speaks.
+/// A member of a chat that publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Talker {
-    /// Which member, and so which mouth.
+    /// The member's number, which is also that of its sender.
     pub member: usize,
-    /// His rooms, and his number among those who speak there.
+    /// Its rooms, and its publisher number in each.
     pub rooms: Vec<(u32, u8)>,
 }
 
-#[derive(Debug, Default)]
-struct Mouth {
-    /// The id of its last command.
+#[derive(Debug)]
+struct Sender {
+    /// The ID of its last command.
     id: u64,
-    /// This turn's frames.
+    /// The frames of this turn.
     frames: Vec<u8>,
-    /// Requests that wait for the answer to the one under way.
+    /// API requests that wait for the response to the one in flight.
     queue: VecDeque<Vec<u8>>,
-    under_way: bool,
-    /// When that left.
-    since: u64,
-    /// Its connection has ended and comes again: there are servers that answer one request on each.
+    /// When the request in flight left.
+    in_flight: Option<u64>,
+    /// The connection has ended and is opened again: some servers close it after each response.
     away: bool,
 }
 
 #[derive(Debug)]
-pub struct Press {
-    issuer: Issuer,
+pub struct Publisher {
+    pub sequencer: Sequencer,
     schedule: Option<Schedule>,
-    choice: Choice,
-    backend: Option<Backend>,
+    choice: ChannelChoice,
     /// Made when a channel is first published to.
-    moulds: Vec<Option<Box<Mould>>>,
-    /// The connection that is the first mouth; the others follow it.
+    templates: Vec<Option<Box<PublishTemplate>>>,
+    /// The connection of the first sender; the others follow it.
     first: usize,
-    mouths: Vec<Mouth>,
-    /// Mouths that have something to send.
-    full: Vec<usize>,
+    senders: Vec<Sender>,
+    /// Senders that have something to send.
+    pending: Vec<usize>,
     message: Vec<u8>,
     running: bool,
     pub retired: Vec<u16>,
-    /// Publications that were due but could not be numbered.
+    /// Publications that were due but had no free slot.
     pub held_back: u64,
-    /// A backend's: from a request to its answer, in the measured time.
-    pub answer: Histogram<u64>,
+    /// Only with an API: from a request to its response, in the measured time.
+    pub api_latency: LatencyHistogram,
 }
 
-impl Press {
-    /// Publications go out over `mouths` connections, of which `first` is the first.
-    pub fn new(plan: &Plan, issuer: Issuer, choice: Choice, first: usize, mouths: usize) -> Self {
-        let mouth = || Mouth { id: FIRST_ID, ..Mouth::default() };
+impl Publisher {
+    /// Publishes over `senders` connections, of which `first` is the first.
+    pub fn new(plan: &Plan, sequencer: Sequencer, choice: ChannelChoice, first: usize, senders: usize) -> Self {
+        let sender =
+            || Sender { id: FIRST_ID, frames: Vec::new(), queue: VecDeque::new(), in_flight: None, away: false };
         Self {
-            issuer,
+            sequencer,
             schedule: None,
             choice,
-            backend: plan.backend.clone(),
-            moulds: (0..plan.channels.len()).map(|_| None).collect(),
+            templates: (0..plan.channels.len()).map(|_| None).collect(),
             first,
-            mouths: (0..mouths).map(|_| mouth()).collect(),
-            full: Vec::new(),
+            senders: std::iter::repeat_with(sender).take(senders).collect(),
+            pending: Vec::new(),
             message: Vec::new(),
             running: false,
             retired: Vec::new(),
             held_back: 0,
-            answer: histogram(),
+            api_latency: LatencyHistogram::default(),
         }
     }
 
-    pub fn published(&self, channel: usize) -> u64 {
-        self.issuer.published(channel)
+    /// The next publication to a channel, and its sender.
+    fn next(&mut self, plan: &Plan, channel: usize) -> Option<(Publication, usize)> {
+        let publication = self.sequencer.next(&plan.in_flight, channel)?;
+        Some((publication, usize::from(publication.stamp.publisher)))
     }
 
-    pub fn issued(&self) -> u64 {
-        self.issuer.issued()
-    }
-
-    fn issue(&mut self, plan: &Plan, channel: usize) -> Option<(Issue, usize)> {
-        let issue = self.issuer.issue(&plan.slots, channel)?;
-        Some((issue, usize::from(issue.stamp.publisher)))
-    }
-
-    /// The next publication of the schedule, and the mouth that says it.
-    fn choose(&mut self, plan: &Plan, n: u64) -> Option<(Issue, usize)> {
-        let channels = self.issuer.channels();
+    /// The `n`-th publication of the schedule, and its sender.
+    fn choose(&mut self, plan: &Plan, n: u64) -> Option<(Publication, usize)> {
+        let channels = self.sequencer.channels();
         match &self.choice {
-            Choice::Turns => self.issue(plan, n as usize % channels),
-            Choice::Random => self.issue(plan, fastrand::usize(..channels)),
-            Choice::Talkers(talkers) => {
+            ChannelChoice::InTurn => self.next(plan, n as usize % channels),
+            ChannelChoice::Random => self.next(plan, fastrand::usize(..channels)),
+            ChannelChoice::Talkers(talkers) => {
                 let talker = &talkers[fastrand::usize(..talkers.len())];
-                let (channel, voice) = talker.rooms[fastrand::usize(..talker.rooms.len())];
-                let mouth = talker.member;
-                if self.backend.is_some() {
-                    return self.issue(plan, channel as usize);
+                let (channel, publisher) = talker.rooms[fastrand::usize(..talker.rooms.len())];
+                if plan.api.is_some() {
+                    return self.next(plan, channel as usize);
                 }
-                Some((self.issuer.issue_by(&plan.slots, channel as usize, usize::from(voice))?, mouth))
+                let sender = talker.member;
+                let by = usize::from(publisher);
+                Some((self.sequencer.next_by(&plan.in_flight, channel as usize, by)?, sender))
             }
         }
     }
 
-    /// Puts a publication among what its mouth says in this turn.
-    fn set(&mut self, plan: &Plan, io: &mut Io, chosen: Option<(Issue, usize)>, time: u64) {
-        let Some((issue, mouth)) = chosen else {
+    /// Adds a publication to what its sender sends in this turn.
+    fn add(&mut self, plan: &Plan, io: &mut Io, chosen: Option<(Publication, usize)>, time: u64) {
+        let Some((Publication { channel, stamp }, number)) = chosen else {
             self.held_back += 1;
             return;
         };
-        // Where deliveries are counted in several processes, they and not publications are under way.
-        let due = match plan.apart.is_some() {
-            true => u64::from(self.issuer.subscribers(issue.channel)),
-            false => u64::from(self.issuer.subscribers(issue.channel) > 0),
-        };
-        io.tally.in_flight = io.tally.in_flight.wrapping_add(due);
-        if plan.apart.is_some() {
-            plan.slots.forget(issue.stamp.slot);
+        let subscribers = self.sequencer.subscribers(channel);
+        // If several processes count deliveries, `in_flight` counts deliveries instead of publications.
+        let due = if plan.clock_ahead.is_some() { subscribers } else { subscribers.min(1) };
+        io.counters.in_flight = io.counters.in_flight.wrapping_add(u64::from(due));
+        if plan.clock_ahead.is_some() {
+            plan.in_flight.forget(stamp.slot);
         }
-        let backend = self.backend.as_ref();
-        let mould = self.moulds[issue.channel]
-            .get_or_insert_with(|| Box::new(Mould::new(&plan.dialect, &plan.channels[issue.channel], backend)));
-        let by = &mut self.mouths[mouth];
-        by.id += 1;
+        let template = self.templates[channel].get_or_insert_with(|| {
+            Box::new(PublishTemplate::new(&plan.messages, &plan.channels[channel], plan.api.as_ref()))
+        });
+        let sender = &mut self.senders[number];
+        sender.id += 1;
         self.message.clear();
-        mould.put(&mut self.message, by.id, issue.stamp, time);
-        if by.frames.is_empty() && by.queue.is_empty() {
-            self.full.push(mouth);
+        template.write(&mut self.message, sender.id, stamp, time);
+        if sender.frames.is_empty() && sender.queue.is_empty() {
+            self.pending.push(number);
         }
-        if backend.is_some() {
-            by.queue.push_back(self.message.clone());
+        if plan.api.is_some() {
+            sender.queue.push_back(self.message.clone());
         } else {
             let key = fastrand::u32(..).to_ne_bytes();
-            frame::put_masked(&mut by.frames, plan.dialect.opcode(), key, &[&self.message]);
+            frame::write_masked(&mut sender.frames, plan.messages.opcode(), key, &[&self.message]);
         }
-        io.tally.sent += 1;
+        io.counters.sent += 1;
     }
 
-    /// What is due in this turn; gives the next moment of the schedule.
-    pub fn turn(&mut self, plan: &Plan, io: &mut Io, figures: &mut Figures, running: bool) -> Option<u64> {
-        plan.slots.take_over(&mut self.retired);
-        io.tally.in_flight = io.tally.in_flight.wrapping_sub(self.retired.len() as u64);
+    /// Publishes what is due in this turn; returns the next moment of the schedule.
+    pub fn turn(&mut self, plan: &Plan, io: &mut Io, recorder: &mut StepRecorder, running: bool) -> Option<u64> {
+        plan.in_flight.take_over(&mut self.retired);
+        io.counters.in_flight = io.counters.in_flight.wrapping_sub(self.retired.len() as u64);
         let mut next = None;
-        let was = std::mem::replace(&mut self.running, running);
-        let begins = running && !was;
-        let retired = std::mem::take(&mut self.retired);
-        if running && let Some(mut schedule) = self.schedule(plan, io) {
+        let begins = !std::mem::replace(&mut self.running, running) && running;
+        let retired = take(&mut self.retired);
+        if running && let Some(mut schedule) = self.take_schedule(plan, io) {
             schedule.measure(io.measured_from);
-            while schedule.due(io.now) <= io.now {
-                let at = schedule.due(io.now);
-                io.late(at);
-                let chosen = self.choose(plan, schedule.advance());
-                figures.sent(io.measured_from, at, 1);
-                self.set(plan, io, chosen, at);
+            while let Some((at, n)) = schedule.pop(io.now) {
+                io.record_lag(at);
+                let chosen = self.choose(plan, n);
+                recorder.sent(io.measured_from, at, 1);
+                self.add(plan, io, chosen, at);
             }
             next = Some(schedule.due(io.now)).filter(|due| *due != NEVER);
             self.schedule = Some(schedule);
         } else if running {
-            let (channels, window) = (self.issuer.channels(), plan.window * self.issuer.channels());
-            let first = (0..if begins { window } else { 0 }).map(|i| i % channels);
-            let again = if begins { &[][..] } else { &retired }.iter().map(|&slot| plan.slots.channel_of(slot));
-            for channel in first.chain(again) {
-                let chosen = self.issue(plan, channel);
-                figures.sent(io.measured_from, io.now, 1);
-                self.set(plan, io, chosen, io.now);
+            let channels = self.sequencer.channels();
+            let channels: Vec<usize> = match begins {
+                true => (0..plan.window * channels).map(|i| i % channels).collect(),
+                false => retired.iter().map(|&slot| plan.in_flight.channel_of(slot)).collect(),
+            };
+            for channel in channels {
+                let chosen = self.next(plan, channel);
+                recorder.sent(io.measured_from, io.now, 1);
+                self.add(plan, io, chosen, io.now);
             }
         } else {
             // The next measurement has a schedule of its own.
             self.schedule = None;
         }
-        self.retired = retired;
-        self.retired.clear();
         self.send(io);
         next
     }
 
-    /// The schedule that is followed, in open loop.
-    fn schedule(&mut self, plan: &Plan, io: &Io) -> Option<Schedule> {
+    /// The schedule in open loop.
+    fn take_schedule(&mut self, plan: &Plan, io: &Io) -> Option<Schedule> {
         let rate = plan.rate.as_ref()?;
-        Some(self.schedule.take().unwrap_or_else(|| match io.rate {
-            0.0 => Schedule::of(rate, plan.arrivals, 0, 1),
-            searched => Schedule::of(&Rate::constant(searched), plan.arrivals, 0, 1),
-        }))
+        let new = |rate: &Rate| Schedule::new(rate, plan.arrivals, 0, 1);
+        let schedule = self.schedule.take();
+        Some(schedule.unwrap_or_else(|| if io.rate > 0.0 { new(&Rate::constant(io.rate)) } else { new(rate) }))
     }
 
     fn send(&mut self, io: &mut Io) {
-        for i in std::mem::take(&mut self.full) {
-            let (mouth, id) = (&mut self.mouths[i], self.first + i);
-            if !mouth.frames.is_empty() {
-                io.send(id, &mouth.frames);
-                mouth.frames.clear();
-            } else if !(mouth.under_way || mouth.away)
-                && let Some(request) = mouth.queue.pop_front()
+        for number in take(&mut self.pending) {
+            let (sender, id) = (&mut self.senders[number], self.first + number);
+            if !sender.frames.is_empty() {
+                io.send(id, &sender.frames);
+                sender.frames.clear();
+            } else if sender.in_flight.is_none()
+                && !sender.away
+                && let Some(request) = sender.queue.pop_front()
             {
-                (mouth.under_way, mouth.since) = (true, io.now);
+                sender.in_flight = Some(io.now);
                 io.send(id, &request);
             }
         }
     }
 
-    /// Reads answers of a backend to connection `id`; gives how many bytes are dealt with, and whether the server ends it behind
-    /// them. Errors go to `refused`.
-    pub fn answers(
+    /// Reads API responses on connection `id`; returns the bytes consumed, and whether the server closes the connection behind
+    /// them. Errors go to `rejected`.
+    pub fn responses(
         &mut self,
         io: &Io,
         plan: &Plan,
         id: usize,
         bytes: &[u8],
-        refused: &mut Vec<String>,
-    ) -> Result<(usize, bool), Fault> {
+        rejected: &mut Vec<String>,
+    ) -> Result<(usize, bool), ProtocolError> {
         let mut at = 0;
-        while let Some(answer) = api_publisher::answer(&bytes[at..])? {
-            let Some(body) = bytes[at..].get(answer.head..answer.head + answer.len) else { break };
-            at += answer.head + answer.len;
-            if !accepted(plan.dialect.protocol, answer.status, body) {
-                refused.push(format!("HTTP {}: {}", answer.status, String::from_utf8_lossy(body)));
+        while let Some(response) = http::response(&bytes[at..])? {
+            at += response.bytes;
+            if !is_accepted(plan.messages.protocol, &response) {
+                rejected.push(format!("HTTP {}: {}", response.status, String::from_utf8_lossy(response.body)));
             }
-            let mouth = &mut self.mouths[id - self.first];
-            mouth.under_way = false;
-            if io.measured_from > 0 && mouth.since >= io.measured_from {
-                // The turn's own clock still shows the turn before.
-                self.answer.saturating_record(now().saturating_sub(mouth.since));
+            let sender = &mut self.senders[id - self.first];
+            if let Some(since) =
+                sender.in_flight.take().filter(|since| io.measured_from > 0 && *since >= io.measured_from)
+            {
+                // `io.now` is still the time of the turn before.
+                self.api_latency.saturating_record(now().saturating_sub(since));
             }
-            mouth.away = answer.last;
-            self.full.push(id - self.first);
-            if answer.last {
+            sender.away = response.closes;
+            self.pending.push(id - self.first);
+            if response.closes {
                 return Ok((at, true));
             }
         }
         Ok((at, false))
     }
 
-    /// Connection `id` to a backend has ended; true if a request was under way, so that nobody knows what became of it.
+    /// API connection `id` has ended; true if the outcome of a request in flight is unknown.
     pub fn ended(&mut self, id: usize) -> bool {
-        let mouth = &mut self.mouths[id - self.first];
-        mouth.away = true;
-        std::mem::take(&mut mouth.under_way)
+        let sender = &mut self.senders[id - self.first];
+        sender.away = true;
+        sender.in_flight.take().is_some()
     }
 
-    /// It stands; true if it was there before.
-    pub fn stands(&mut self, id: usize) -> bool {
-        self.full.push(id - self.first);
-        std::mem::take(&mut self.mouths[id - self.first].away)
+    /// API connection `id` is established; true if it was before.
+    pub fn opened(&mut self, id: usize) -> bool {
+        self.pending.push(id - self.first);
+        take(&mut self.senders[id - self.first].away)
     }
 }
 
-fn accepted(protocol: Protocol, status: u16, body: &[u8]) -> bool {
-    let result = || serde_json::from_slice::<Value>(body).is_ok_and(|value| value["result"].is_object());
-    status == 200 && (protocol == Protocol::Pusher || result())
+fn is_accepted(protocol: Protocol, response: &http::Response) -> bool {
+    let has_result = || serde_json::from_slice::<Value>(response.body).is_ok_and(|value| value["result"].is_object());
+    response.status == 200 && (protocol == Protocol::Pusher || has_result())
 }

@@ -1,166 +1,156 @@
-//! `storm`: clients that come back. Each connects, subscribes and recovers in one frame; what it gets is checked.
+//! `storm`: clients that reconnect. Each connects, subscribes and recovers in one frame, and what it gets is checked.
 //!
-//! Plan: as many connections as there are clients are made first (not timed); after that each connection that begins ends
-//! its client's one before by a reset, so that the number of sockets stays. A client is a user and has one channel.
-//! Invariant: a connection is ready only when `connect` was answered before `subscribe`, the subscription says that it
-//! recovered, and every publication that was missed came with it in its order.
+//! As many connections as there are clients are opened first, without timing. After that, each connection that begins ends the
+//! previous one of its client with a reset, so that the number of sockets stays the same. A client is a user with one channel.
+//! Invariant: a connection is ready only if the reply to `connect` came before that to `subscribe`, the subscription was recovered,
+//! and every missed publication came with it in order.
 
+use crate::engine::Scenario;
 use crate::engine::clock::now;
-use crate::engine::connection::Openings;
+use crate::engine::connection::{Io, OpeningTimes};
 use crate::engine::workers::Phase;
-use crate::engine::{Io, Scene};
+use crate::measure::histogram::LatencyHistogram;
+use crate::measure::results::Results;
 use crate::net::Target;
-use crate::net::frame::{self, Fault};
-use crate::protocols::{self, CONNECT_ID, Dialect, SUBSCRIBE_ID, Since};
-use hdrhistogram::Histogram;
+use crate::net::frame::{self, ProtocolError};
+use crate::protocols::{self, CONNECT_ID, Messages, Position, SUBSCRIBE_ID};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// What every worker of a run has in common.
+/// What all workers of a run share.
 #[derive(Debug)]
 pub struct Plan {
     pub target: Target,
-    pub dialect: Dialect,
-    /// Where each channel stood before the publications that are missed.
-    pub channels: Vec<(String, Since)>,
+    pub messages: Messages,
+    /// The position of each channel before the missed publications.
+    pub channels: Vec<(String, Position)>,
     pub missed: usize,
 }
 
 pub struct Storm {
     plan: Arc<Plan>,
-    /// Clients of workers before this one, and of this one.
+    /// Clients of the workers before this one, and of this one.
     first: usize,
     clients: usize,
-    /// Each client's first message, a whole frame: made at its first connection, so that the storm is not ours.
-    messages: Vec<Vec<u8>>,
-    /// Whose `connect` was answered.
+    /// The first message of each client as a whole frame, made at its first connection, so that the storm does not pay for it.
+    frames: Vec<Vec<u8>>,
+    /// Whether the reply to `connect` was received, by connection.
     connected: Vec<bool>,
     phase: Phase,
     /// From the beginning to the checked recovery, in the measured time.
-    pub recovered: Histogram<u64>,
-    pub pings: u64,
+    recovered: LatencyHistogram,
+    pings: u64,
 }
 
 impl Storm {
-    /// A worker's scene for `clients` of the run's, who make `connections` altogether.
+    /// The scenario of a worker for `clients` of the run, which open `connections` in all.
     pub fn new(plan: Arc<Plan>, first: usize, clients: usize, connections: usize) -> Self {
-        let recovered = crate::report::histogram();
-        let connected = vec![false; connections];
-        Self {
-            plan,
-            first,
-            clients,
-            messages: vec![Vec::new(); clients],
-            connected,
-            phase: Phase::Open,
-            recovered,
-            pings: 0,
-        }
+        let (frames, connected) = (vec![Vec::new(); clients], vec![false; connections]);
+        let recovered = LatencyHistogram::default();
+        Self { plan, first, clients, frames, connected, phase: Phase::Open, recovered, pings: 0 }
     }
 
     fn client(&self, id: usize) -> usize {
         self.first + id % self.clients
     }
 
-    fn channel(&self, id: usize) -> &(String, Since) {
+    fn channel(&self, id: usize) -> &(String, Position) {
         &self.plan.channels[self.client(id) % self.plan.channels.len()]
     }
 
-    fn message(&mut self, io: &mut Io, id: usize, message: &[u8]) -> Result<(), Fault> {
-        for line in protocols::lines(message) {
-            if line == b"{}" {
-                self.pings += 1;
-                io.send_frame(id, frame::TEXT, b"{}");
-            } else {
-                self.reply(io, id, &protocols::reply(line)?)?;
-            }
+    fn reply(&mut self, io: &mut Io, id: usize, line: &[u8]) -> Result<(), ProtocolError> {
+        if line == b"{}" {
+            self.pings += 1;
+            io.send_frame(id, frame::TEXT, b"{}");
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn reply(&mut self, io: &mut Io, id: usize, reply: &Value) -> Result<(), Fault> {
-        let number = reply["id"].as_u64();
-        if number.is_some() && !reply["error"].is_null() {
-            return Err(Fault::Answer(reply["error"].to_string()));
+        let reply = protocols::reply(line)?;
+        let Some(number) = reply["id"].as_u64() else { return Ok(()) };
+        if !reply["error"].is_null() {
+            return Err(ProtocolError::Response(reply["error"].to_string()));
         }
         match number {
-            Some(CONNECT_ID) if reply["connect"].is_object() => {
+            CONNECT_ID if reply["connect"].is_object() => {
                 self.connected[id] = true;
                 io.connected(id);
             }
-            Some(SUBSCRIBE_ID) if self.connected[id] => {
-                judge(&reply["subscribe"], &self.channel(id).1, self.plan.missed).map_err(Fault::Answer)?;
-                io.tally.received += 1;
+            SUBSCRIBE_ID if self.connected[id] => {
+                let since = &self.channel(id).1;
+                check_recovery(&reply["subscribe"], since, self.plan.missed).map_err(ProtocolError::Response)?;
+                io.counters.received += 1;
                 io.subscribed(id);
-                // The turn's own clock is read behind its sockets: here it still shows the turn before.
-                let age = now().saturating_sub(io.born[id]);
-                io.took(age, 1);
+                // `io.now` is still the time of the turn before.
+                let age = now().saturating_sub(io.begun_at[id]);
+                io.record_latency(age, 1);
                 if self.phase == Phase::Measure {
                     self.recovered.saturating_record(age);
                 }
                 io.ready(id);
             }
-            Some(_) => return Err(Fault::Answer("a reply that is none of ours, or before its time".into())),
-            None => {}
+            _ => return Err(ProtocolError::Response("an unexpected reply".into())),
         }
         Ok(())
     }
 }
 
-/// Whether the answer to a recovery since `since` brings exactly what was `missed`.
-fn judge(result: &Value, since: &Since, missed: usize) -> Result<(), String> {
+/// Whether the reply to a recovery since `since` contains exactly the `missed` publications.
+fn check_recovery(result: &Value, since: &Position, missed: usize) -> Result<(), String> {
     if result["recovered"] != true {
         return Err("not recovered".into());
     }
-    let none = Vec::new();
-    let publications = result["publications"].as_array().unwrap_or(&none);
+    let publications: Vec<&Value> = result["publications"].as_array().into_iter().flatten().collect();
     let offsets = publications.iter().map(|publication| publication["offset"].as_u64());
     if offsets.ne((1..=missed as u64).map(|n| Some(since.offset + n))) {
-        return Err(format!("recovered {} publications or others than the {missed} missed", publications.len()));
+        return Err(format!("recovered {} publications, not the {missed} missed ones", publications.len()));
     }
     Ok(())
 }
 
-impl Scene for Storm {
+impl Scenario for Storm {
     const LATE_CLOCK: bool = true;
 
     fn target(&self, id: usize) -> (&Target, usize) {
         (&self.plan.target, self.client(id))
     }
 
-    fn make_room(&mut self, io: &mut Io, id: usize) -> bool {
-        let Some(before) = id.checked_sub(self.clients) else { return true };
-        if io.is_ready(before) {
-            io.cut(before);
+    fn may_open(&mut self, io: &mut Io, id: usize) -> bool {
+        let Some(previous) = id.checked_sub(self.clients) else { return true };
+        if io.is_ready(previous) {
+            io.reset(previous);
         }
-        // One that is still on its way keeps its place until it has arrived or failed.
-        !io.is_open(before)
+        // A connection that is still opening is not ended.
+        !io.is_open(previous)
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
         let client = id % self.clients;
-        if self.messages[client].is_empty() {
+        if self.frames[client].is_empty() {
             let (channel, since) = self.channel(id);
-            let message = protocols::json::returning(&self.plan.dialect, self.client(id), channel, since);
+            let message = protocols::json::recover(&self.plan.messages, self.client(id), channel, since);
             let key = fastrand::u32(..).to_ne_bytes();
-            frame::put_masked(&mut self.messages[client], frame::TEXT, key, &[message.as_bytes()]);
+            frame::write_masked(&mut self.frames[client], frame::TEXT, key, &[message.as_bytes()]);
         }
-        io.send(id, &self.messages[client]);
+        io.send(id, &self.frames[client]);
     }
 
-    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, Fault> {
-        io.messages(id, bytes, |io, message| self.message(io, id, message))
+    fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {
+        io.messages(id, bytes, |io, message| protocols::lines(message).try_for_each(|line| self.reply(io, id, line)))
     }
-
-    fn closed(&mut self, _io: &mut Io, _id: usize) {}
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
         if phase == Phase::Measure && self.phase != phase {
-            // Those who were there before are not the storm.
-            io.openings = Openings::default();
+            // The connections before the storm are not part of it.
+            io.stats.opening = OpeningTimes::default();
         }
         self.phase = phase;
         None
+    }
+
+    fn take_results(&mut self) -> Results {
+        let mut results = Results::default();
+        results.take_histogram("recovered", &mut self.recovered);
+        results.add_count("pings", self.pings);
+        results
     }
 }
 
@@ -170,15 +160,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_what_was_missed_and_all_of_it_is_a_recovery() {
-        let since = Since { epoch: "e".into(), offset: 7 };
+    fn a_recovery_contains_exactly_the_missed_publications() {
+        let since = Position { epoch: "e".into(), offset: 7 };
         let publications = json!([{"offset": 8, "data": 1}, {"offset": 9, "data": 2}]);
         let good = json!({"recovered": true, "publications": publications});
-        assert_eq!(judge(&good, &since, 2), Ok(()));
-        assert_eq!(judge(&json!({"recovered": true}), &since, 0), Ok(()));
-        assert!(judge(&good, &since, 1).is_err() && judge(&good, &since, 3).is_err());
-        assert!(judge(&json!({"publications": publications}), &since, 2).is_err(), "it does not say so");
+        assert_eq!(check_recovery(&good, &since, 2), Ok(()));
+        assert_eq!(check_recovery(&json!({"recovered": true}), &since, 0), Ok(()));
+        assert!(check_recovery(&good, &since, 1).is_err() && check_recovery(&good, &since, 3).is_err());
+        assert!(check_recovery(&json!({"publications": publications}), &since, 2).is_err(), "not marked as recovered");
         let gap = json!({"recovered": true, "publications": [{"offset": 8}, {"offset": 10}]});
-        assert!(judge(&gap, &since, 2).is_err());
+        assert!(check_recovery(&gap, &since, 2).is_err());
     }
 }
