@@ -4,12 +4,13 @@
 
 use std::convert::Infallible;
 
-use corecast::bus::Batch;
+use corecast::engine::config::EngineConfig;
+use corecast::engine::mailbox::Batch;
+use corecast::engine::net::affinity;
+use corecast::engine::net::listener::Address;
+use corecast::engine::threads::{self, Plan};
+use corecast::engine::{App, Context, EngineClose, Flow, Message, Route};
 use corecast::ids::ConnId;
-use corecast::limits::EngineLimits;
-use corecast::shard::engine::{self, Plan};
-use corecast::shard::listen::Address;
-use corecast::shard::{App, Cx, Farewell, Flow, Message, Route, pin};
 use corecast::ws::{CloseCode, Request};
 
 struct Shout;
@@ -18,24 +19,24 @@ impl App for Shout {
     type Mail = Infallible;
     type Request = Infallible;
 
-    fn route(&mut self, _: &mut Cx<Infallible>, _: &Request<'_>) -> Route {
+    fn route(&mut self, _: &mut Context<Infallible>, _: &Request<'_>) -> Route {
         Route::Upgrade { protocol: None, route: 0 }
     }
 
-    fn open(&mut self, _: &mut Cx<Infallible>, _: ConnId, _: u8) {}
+    fn open(&mut self, _: &mut Context<Infallible>, _: ConnId, _: u8) {}
 
-    fn message(&mut self, _: &mut Cx<Infallible>, _: ConnId, message: Message<'_>) -> Flow {
+    fn message(&mut self, _: &mut Context<Infallible>, _: ConnId, message: Message<'_>) -> Flow {
         message.payload.make_ascii_uppercase();
         Flow::Reflect
     }
 
-    fn mail(&mut self, _: &mut Cx<Infallible>, _: &mut Batch<Infallible>, _: &mut u32) {}
+    fn mail(&mut self, _: &mut Context<Infallible>, _: &mut Batch<Infallible>, _: &mut u32) {}
 
-    fn request(&mut self, _: &mut Cx<Infallible>, request: Infallible) {
+    fn request(&mut self, _: &mut Context<Infallible>, request: Infallible) {
         match request {}
     }
 
-    fn farewell(&self, _: ConnId, _: Farewell) -> (u16, &'static str) {
+    fn close_reason(&self, _: ConnId, _: EngineClose) -> (u16, &'static str) {
         (CloseCode::GoingAway.code(), "bye")
     }
 }
@@ -45,11 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listen: vec![Address::Tcp("127.0.0.1:8001".parse()?)],
         manners: Vec::new(),
         tls: None,
-        cores: pin::usable_cores().into_iter().map(Some).collect(),
-        limits: EngineLimits { connections_max: 10_000, ..EngineLimits::default() },
+        cores: affinity::usable_cores().into_iter().map(Some).collect(),
+        limits: EngineConfig { connections_max: 10_000, ..EngineConfig::default() },
         join: false,
     };
-    let engine = engine::start(&plan, |_shard| Shout)?;
+    let engine = threads::start(&plan, |_shard| Shout)?;
     println!("shouting on {} cores at {}", plan.cores.len(), engine.bound[0]);
     engine.join();
     Ok(())

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
-use crate::bus::Batch;
+use crate::engine::mailbox::Batch;
+use crate::engine::{App, Context, EngineClose, Flow, Message, Millis, Route};
 use crate::ids::ConnId;
-use crate::shard::{App, Cx, Farewell, Flow, Message, Millis, Route};
 use crate::ws::{CloseCode, Opcode, Refusal, Request};
 
 pub const PATH: &str = "/echo";
@@ -30,14 +30,14 @@ impl<M: Send + 'static> App for Echo<M> {
     type Mail = M;
     type Request = Infallible;
 
-    fn route(&mut self, _cx: &mut Cx<M>, request: &Request<'_>) -> Route {
+    fn route(&mut self, _cx: &mut Context<M>, request: &Request<'_>) -> Route {
         match request.path {
             PATH => Route::Upgrade { protocol: None, route: 0 },
             _ => Route::Refuse(Refusal::NotFound),
         }
     }
 
-    fn open(&mut self, cx: &mut Cx<M>, conn: ConnId, _route: u8) {
+    fn open(&mut self, cx: &mut Context<M>, conn: ConnId, _route: u8) {
         if self.waits.len() <= conn.index() {
             self.waits.resize(conn.index() + 1, false);
         }
@@ -45,15 +45,15 @@ impl<M: Send + 'static> App for Echo<M> {
         cx.set_timer(conn, cx.now() + PING_INTERVAL);
     }
 
-    fn message(&mut self, _cx: &mut Cx<M>, _conn: ConnId, _message: Message<'_>) -> Flow {
+    fn message(&mut self, _cx: &mut Context<M>, _conn: ConnId, _message: Message<'_>) -> Flow {
         Flow::Reflect
     }
 
-    fn pong(&mut self, _cx: &mut Cx<M>, conn: ConnId) {
+    fn pong(&mut self, _cx: &mut Context<M>, conn: ConnId) {
         self.waits[conn.index()] = false;
     }
 
-    fn timer(&mut self, cx: &mut Cx<M>, conn: ConnId) {
+    fn timer(&mut self, cx: &mut Context<M>, conn: ConnId) {
         if std::mem::replace(&mut self.waits[conn.index()], true) {
             return cx.close(conn, CloseCode::GoingAway.code(), "no pong");
         }
@@ -61,18 +61,18 @@ impl<M: Send + 'static> App for Echo<M> {
         cx.set_timer(conn, cx.now() + PING_INTERVAL);
     }
 
-    fn mail(&mut self, _cx: &mut Cx<M>, batch: &mut Batch<M>, _budget: &mut u32) {
+    fn mail(&mut self, _cx: &mut Context<M>, batch: &mut Batch<M>, _budget: &mut u32) {
         debug_assert!(batch.is_empty(), "nobody writes to echo");
     }
 
-    fn request(&mut self, _cx: &mut Cx<M>, request: Infallible) {
+    fn request(&mut self, _cx: &mut Context<M>, request: Infallible) {
         match request {}
     }
 
-    fn farewell(&self, _conn: ConnId, why: Farewell) -> (u16, &'static str) {
+    fn close_reason(&self, _conn: ConnId, why: EngineClose) -> (u16, &'static str) {
         match why {
-            Farewell::Slow => (CloseCode::PolicyViolation.code(), "slow"),
-            Farewell::Shutdown => (CloseCode::GoingAway.code(), "shutdown"),
+            EngineClose::Slow => (CloseCode::PolicyViolation.code(), "slow"),
+            EngineClose::Shutdown => (CloseCode::GoingAway.code(), "shutdown"),
         }
     }
 }

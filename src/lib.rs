@@ -8,45 +8,35 @@
 //!  control thread: HTTP API, metrics, page, signals
 //! ```
 //!
-//! The way of one message:
+//! The path of one message:
 //!
-//! 1. `shard`: a socket is readable; one read into the shard's one buffer.
+//! 1. `engine`: a socket is readable; one read into the shard's receive buffer.
 //! 2. `ws`: the frame is decoded in place, the payload borrowed.
-//! 3. `node` with `protocol`: the command, still borrowed.
-//! 4. `bus`: to the channel's home shard, at most one hop.
-//! 5. `hub::Home`: the stamp; the frame is encoded once per wire form in use.
-//! 6. `bus`: to every shard that wants it, in a batch.
-//! 7. `hub::Feeds`: into the channel's turn buffer there.
-//! 8. `shard`'s flush: one write per subscriber for all the turn had; what a socket did not take waits in `outbound`.
+//! 3. `messaging` with `protocol`: the command, still borrowed.
+//! 4. `engine::mailbox`: to the channel's home shard, at most one hop.
+//! 5. `pubsub::HomeChannels`: offset and history; the frame is encoded once per wire format in use.
+//! 6. `engine::mailbox`: to every shard with subscribers, in a batch.
+//! 7. `pubsub::Subscribers`: into the channel's turn buffer of that shard.
+//! 8. `engine`'s flush: one write per subscriber for everything the turn had; what a socket did not take is kept in `engine::outbound`.
 //!
-//! Modules, in the order in which they may know each other (a test holds it): `limits`, `ids`, `rate`, `raw` ← `ws`, `protocol`,
-//! `hub`, `outbound`, `delta`, `grant`, `backend`, `auth` (which do not see one another, but that the last two see what is
-//! granted) ← `config`, `bus` ← `shard` ← `node`, `echo` ← `site` ← `control`, `server`.
-//!
-//! Beside all that, `doctor` looks at the host for the command line; it sees `config` and nothing of a server that runs.
-//!
-//! As a library: implement [`shard::App`] and put it on the engine; `examples/shout.rs` does so in a few lines.
+//! Modules, in the order in which they may see each other (`tests/house_rules` checks it): `ids`, `slow_policy`, `sys` ← `ws`,
+//! `protocol`, `pubsub`, `auth` ← `engine` ← `config` ← `backend` ← `messaging` ← `api`, `admin`, `handover` ← `server` ← `cli`.
 
+pub mod admin;
+pub mod api;
 pub mod auth;
 pub mod backend;
-pub mod bus;
 pub mod config;
-pub mod control;
-pub mod delta;
 pub mod doctor;
 pub mod echo;
-pub mod grant;
-pub mod hub;
+pub mod engine;
+pub mod handover;
 pub mod ids;
-pub mod limits;
-pub mod node;
-pub mod outbound;
+pub mod messaging;
 pub mod protocol;
-pub mod rate;
-mod raw;
+pub mod pubsub;
 pub mod server;
-pub mod shard;
 pub mod site;
+pub mod slow_policy;
+mod sys;
 pub mod ws;
-
-pub use shard::counters;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use corecast::bus::handshake::{Mailbox, Outgoing, Queue, Wake, Word};
+use corecast::engine::mailbox::wake::{Mailbox, Outgoing, Queue, Wake, Word};
 use loom::sync::Notify;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, fence};
 use loom::thread;

@@ -9,9 +9,9 @@ use corecast::auth::Hash;
 use corecast::auth::sign::SigningKey;
 use corecast::config::{Config, Namespace};
 use corecast::echo::{self, Echo};
-use corecast::hub::Homes;
 use corecast::ids::ConnId;
-use corecast::node::{self, Node, Settings};
+use corecast::messaging::{self, Messaging, Settings};
+use corecast::pubsub::Placement;
 use corecast::ws::{Opcode, encode};
 
 const CHANNEL: &str = "bench";
@@ -34,11 +34,11 @@ impl Room {
     }
 
     /// The shard, after as many publications as the history keeps.
-    pub fn open(self) -> Bench<Node> {
+    pub fn open(self) -> Bench<Messaging> {
         let mut config = Config { dev: false, ..Config::dev() };
         config.channel.without_namespace = namespace(self.history);
         let mut bench = node(&config, self.subscribers);
-        let requests = [upgrade(node::PATH), upgrade(&format!("{}?cf_protocol=protobuf", node::PATH))];
+        let requests = [upgrade(messaging::PATH), upgrade(&format!("{}?cf_protocol=protobuf", messaging::PATH))];
         let enter = [
             text(&format!("{CONNECT}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{CHANNEL}\"}}}}"), 1),
             masked(Opcode::Binary, &protobuf_entry(), 1),
@@ -64,7 +64,7 @@ impl Room {
 /// Clients that come back: each connects and subscribes with a token and recovers one publication, all in one frame; what
 /// they leave behind is an end without a word.
 pub struct Storm {
-    bench: Bench<Node>,
+    bench: Bench<Messaging>,
     request: Rc<[u8]>,
     /// What each client says.
     messages: Vec<Rc<[u8]>>,
@@ -90,7 +90,7 @@ impl Storm {
             )
         };
         let mut bench = node(&config, clients + 1);
-        let request = upgrade(node::PATH);
+        let request = upgrade(messaging::PATH);
         bench.enter(&request);
         bench.says(0, &text(&entry(0, ""), 1));
         bench.turn(1);
@@ -100,12 +100,12 @@ impl Storm {
         let messages = (1..=clients).map(|user| text(&entry(user, recover), 1)).collect();
         let mut storm = Self { bench, request, messages };
         storm.turn();
-        assert_eq!(storm.bench.shard.cx.counters.recoveries, clients as u64, "everyone recovers");
-        assert_eq!(storm.bench.shard.snapshot().connections, 1, "and everyone is gone again");
+        assert_eq!(storm.bench.shard.cx.counters.recoveries, clients as u64, "every client recovers");
+        assert_eq!(storm.bench.shard.snapshot().connections, 1, "and every client is gone again");
         storm
     }
 
-    /// Everyone comes, is answered and goes.
+    /// Every client connects, gets its reply and closes.
     pub fn turn(&mut self) {
         let bench = &mut self.bench;
         bench.shard.begin(0);
@@ -114,10 +114,10 @@ impl Storm {
             bench.tell(conn, message);
             bench.shard.event(conn, READABLE);
         }
-        bench.settle();
+        bench.run_until_idle();
         bench.shard.begin(0);
         conns.iter().for_each(|&conn| bench.shard.event(conn, BROKEN));
-        bench.settle();
+        bench.run_until_idle();
     }
 }
 
@@ -135,9 +135,9 @@ pub fn echo(clients: usize, payload_bytes: usize, depth: usize) -> Bench<Echo> {
     bench
 }
 
-fn node(config: &Config, connections_max: usize) -> Bench<Node> {
+fn node(config: &Config, connections_max: usize) -> Bench<Messaging> {
     let settings = Settings::new(config, |_| false);
-    Bench::new(Node::new(Arc::new(settings), Homes::new(1, [7; 16]), 1), connections_max)
+    Bench::new(Messaging::new(Arc::new(settings), Placement::new(1, [7; 16]), 1), connections_max)
 }
 
 /// Anyone may subscribe and publish.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::text::{Seconds, Text, object};
 use super::verify::{Reason, SubscribeToken};
-use crate::grant::{ConnectGrant, Overrides, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, Overrides, SubscribeGrant};
 
 /// The claims of both kinds of token. Those that only one kind has, and those that are only sometimes looked at, are left
 /// unread here: their faults are none for the other kind.

@@ -19,6 +19,7 @@ mod alg;
 mod cache;
 mod claims;
 mod endpoint;
+pub mod grant;
 mod jwks;
 mod keys;
 mod origins;

@@ -45,20 +45,20 @@ pub struct Signed<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Errors: `TooLong`, `Form`.
+    /// Errors: `TooLong`, `WireFormat`.
     pub fn of(token: &'a str) -> Result<Self, Reason> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Reason::TooLong);
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Reason::Form)?;
-        let (header, claims) = signed.split_once('.').ok_or(Reason::Form)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(Reason::WireFormat)?;
+        let (header, claims) = signed.split_once('.').ok_or(Reason::WireFormat)?;
         let mut decoded = vec![0; token.len()];
         let mut end = 0;
         let mut decode = |part: &str| {
             let start = end;
-            let room = BASE64URL_NOPAD.decode_len(part.len()).map_err(|_| Reason::Form)?;
-            let into = decoded.get_mut(start..start + room).ok_or(Reason::Form)?;
-            end = start + BASE64URL_NOPAD.decode_mut(part.as_bytes(), into).map_err(|_| Reason::Form)?;
+            let room = BASE64URL_NOPAD.decode_len(part.len()).map_err(|_| Reason::WireFormat)?;
+            let into = decoded.get_mut(start..start + room).ok_or(Reason::WireFormat)?;
+            end = start + BASE64URL_NOPAD.decode_mut(part.as_bytes(), into).map_err(|_| Reason::WireFormat)?;
             Ok(start..end)
         };
         decode(header)?;

@@ -15,7 +15,7 @@ use super::jwks::KeySet;
 use super::keys::{PublicKey, RSA_BITS_MAX, RSA_BITS_MIN, Secret, Unusable};
 use super::settings::{KeyFault, TokenSettings};
 use super::token::{self, Parts};
-use crate::grant::{ConnectGrant, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, SubscribeGrant};
 
 /// Bytes that a pattern of the operator may take once it is made ready.
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
@@ -47,7 +47,7 @@ pub enum TokenError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     TooLong,
-    Form,
+    WireFormat,
     Header,
     Critical,
     Algorithm,
@@ -68,7 +68,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "it is longer than 32 KiB",
-            Self::Form => "it does not have the form header.claims.signature in base64url",
+            Self::WireFormat => "it does not have the form header.claims.signature in base64url",
             Self::Header => "its header is no JSON object with `alg`",
             Self::Critical => "its header asks for extensions by `crit`",
             Self::Algorithm => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 
 #[derive(Clone, Debug)]
 pub struct Channel {
@@ -169,15 +169,15 @@ impl Namespace {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
 
-    pub fn slow_policy(&self) -> SlowPolicy {
+    pub fn slow_policy(&self) -> SlowConsumerPolicy {
         let bytes_max = match self.slow_consumer_bytes_max {
             0 => u32::MAX,
             bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
         };
         match self.slow_consumer {
-            SlowConsumer::Close => SlowPolicy::Close,
-            SlowConsumer::DropOldest => SlowPolicy::DropOldest { bytes_max },
-            SlowConsumer::KeepLatest => SlowPolicy::KeepLatest,
+            SlowConsumer::Close => SlowConsumerPolicy::Close,
+            SlowConsumer::DropOldest => SlowConsumerPolicy::DropOldest { bytes_max },
+            SlowConsumer::KeepLatest => SlowConsumerPolicy::KeepLatest,
         }
     }
 

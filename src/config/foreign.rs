@@ -372,7 +372,7 @@ mod tests {
     fn no_key_of_ours_is_foreign_and_none_stands_twice() {
         for (index, foreign) in FOREIGN.iter().enumerate() {
             assert!(FOREIGN[..index].iter().all(|other| other.path != foreign.path), "{}", foreign.path);
-            let ours = super::super::SETTINGS.iter().any(|setting| setting.name == foreign.path);
+            let ours = crate::config::SETTINGS.iter().any(|setting| setting.name == foreign.path);
             assert!(!ours, "{}", foreign.path);
         }
     }

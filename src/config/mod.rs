@@ -12,24 +12,24 @@
 //!
 //! Invariants: a `Config` that left `assemble` passed every check. Either all of it holds or every fault is reported.
 
-mod change;
-mod channel;
-mod check;
-mod client;
-mod ending;
-mod fault;
-mod foreign;
-mod places;
-mod print;
-mod proxy;
-mod resolve;
-mod settings;
-mod sources;
-mod tls;
-mod tree;
-mod typed;
-mod value;
-mod words;
+pub(crate) mod change;
+pub(crate) mod channel;
+pub(crate) mod check;
+pub(crate) mod client;
+pub(crate) mod ending;
+pub(crate) mod fault;
+pub(crate) mod foreign;
+pub(crate) mod places;
+pub(crate) mod print;
+pub(crate) mod proxy;
+pub(crate) mod resolve;
+pub(crate) mod settings;
+pub(crate) mod sources;
+pub(crate) mod tls;
+pub(crate) mod tree;
+pub(crate) mod typed;
+pub(crate) mod value;
+pub(crate) mod words;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,7 +37,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 
 pub use crate::auth::TokenSettings;
 pub use change::{Changes, changes, needs_restart};
@@ -148,7 +148,7 @@ pub struct Config {
     pub handover: Handover,
     pub tls: Tls,
     /// `client.queue_max_size` and `websocket.message_size_limit` are `outbound_bytes_max` and `message_bytes_max` here.
-    pub engine: EngineLimits,
+    pub engine: EngineConfig,
 }
 
 /// `http_api`.
@@ -210,7 +210,7 @@ impl Default for Config {
             shutdown: Shutdown::default(),
             handover: Handover::default(),
             tls: Tls::default(),
-            engine: EngineLimits::default(),
+            engine: EngineConfig::default(),
         }
     }
 }

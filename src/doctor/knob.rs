@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn every_rule_of_the_checked_in_files_is_understood() {
-        for (file, least) in [(super::super::sysctl::SERVER, 14), (super::super::sysctl::LOAD, 2)] {
+        for (file, least) in [(crate::doctor::sysctl::SERVER, 14), (crate::doctor::sysctl::LOAD, 2)] {
             let knobs = knobs(file);
             assert!(knobs.len() >= least);
             for knob in &knobs {

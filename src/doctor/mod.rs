@@ -7,25 +7,25 @@
 //!
 //! Invariant: whatever a file holds, or where it is missing, every area says something and nothing panics.
 
-mod card;
-mod conntrack;
-mod container;
-mod cores;
-mod counters;
-mod cpus;
-mod files;
-mod finding;
-mod host;
-mod kernel;
-mod knob;
-mod machine;
-mod memory;
-mod network;
-mod plan;
-mod ports;
-mod power;
-mod profile;
-mod sysctl;
+pub(crate) mod card;
+pub(crate) mod conntrack;
+pub(crate) mod container;
+pub(crate) mod cores;
+pub(crate) mod counters;
+pub(crate) mod cpus;
+pub(crate) mod files;
+pub(crate) mod finding;
+pub(crate) mod host;
+pub(crate) mod kernel;
+pub(crate) mod knob;
+pub(crate) mod machine;
+pub(crate) mod memory;
+pub(crate) mod network;
+pub(crate) mod plan;
+pub(crate) mod ports;
+pub(crate) mod power;
+pub(crate) mod profile;
+pub(crate) mod sysctl;
 
 use std::path::PathBuf;
 

@@ -7,7 +7,7 @@ use super::cpus::Cpus;
 use super::host::Host;
 use super::profile::Profile;
 use crate::config::{Config, Place};
-use crate::limits::Machine;
+use crate::engine::config::Machine;
 
 pub struct Plan {
     pub profile: Profile,

@@ -14,6 +14,7 @@ pub mod codes;
 pub mod command;
 mod decimal;
 pub mod filter;
+pub mod fossil;
 pub mod json;
 mod maps;
 pub mod protobuf;

@@ -13,17 +13,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::backends::Desk;
-use super::fleet::Shards;
-use super::memory::Watch;
-use super::notify;
-use super::tls::Tls;
+use super::backend_calls::Desk;
+use super::memory_watch::Watch;
+use super::shard_client::ShardClient;
+use super::systemd;
+use super::tls_files::Tls;
+use crate::admin;
+use crate::admin::process_stats::ProcessStats;
 use crate::config::{self, Changes, Config, Faults};
-use crate::control;
-use crate::control::life::Life;
-use crate::limits::EngineLimits;
-use crate::node::Settings;
-use crate::shard::Door;
+use crate::engine::Admission;
+use crate::engine::config::EngineConfig;
+use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
 pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Faults>>;
@@ -31,11 +31,11 @@ pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Faults>>;
 /// What a reload replaces, and whom it tells.
 pub struct Reload {
     pub load: Load,
-    pub shards: Shards,
-    pub life: Arc<Life>,
+    pub shards: ShardClient,
+    pub life: Arc<ProcessStats>,
     pub running: RefCell<Running>,
-    pub control: watch::Sender<Arc<control::Settings>>,
-    pub door: Arc<Door>,
+    pub control: watch::Sender<Arc<admin::Settings>>,
+    pub door: Arc<Admission>,
     pub memory: Watch,
 }
 
@@ -46,7 +46,7 @@ pub struct Running {
     pub started: Config,
     pub desk: Desk,
     pub node: Arc<Settings>,
-    pub limits: Arc<EngineLimits>,
+    pub limits: Arc<EngineConfig>,
     pub tls: Option<Tls>,
 }
 
@@ -55,7 +55,7 @@ impl Reload {
     pub async fn run(&self, mut hup: Signal) {
         self.life.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
         while hup.recv().await.is_some() {
-            notify::reloading();
+            systemd::reloading();
             match self.reload().await {
                 Ok(()) => {
                     self.life.reloads_applied.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl Reload {
                     log::error!("SIGHUP: nothing was changed: the settings have faults");
                 }
             }
-            notify::ready();
+            systemd::ready();
         }
         // There is no such signal any more; the others are waited for elsewhere.
         std::future::pending().await
@@ -90,7 +90,7 @@ impl Reload {
             (Some(tls), false) => Some(tls.reload(&wanted.tls).map_err(text)?),
             _ => None,
         };
-        let limits = EngineLimits { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
+        let limits = EngineConfig { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
         let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
         let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
@@ -100,7 +100,7 @@ impl Reload {
         if let Some(tls) = &tls {
             self.shards.tell_tls(tls);
         }
-        let renewed = self.control.borrow().renewed(&wanted, desk.caller());
+        let renewed = self.control.borrow().reloaded(&wanted, desk.caller());
         self.control.send_replace(Arc::new(renewed));
         // The shards know by now of which endpoints they are to expect keys.
         desk.begin(&self.shards);

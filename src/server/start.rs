@@ -7,14 +7,14 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::ending::first_tcp;
-use super::handover::{HandoverError, Taken};
-use super::tls::{Tls, TlsError};
+use super::shutdown::first_tcp;
+use super::tls_files::{Tls, TlsError};
+use crate::backend::SetupError;
 use crate::config::{Config, Listen};
-use crate::control::backend::SetupError;
-use crate::shard::engine::EngineError;
-use crate::shard::listen::Address;
-use crate::shard::pin;
+use crate::engine::net::affinity;
+use crate::engine::net::listener::Address;
+use crate::engine::threads::EngineError;
+use crate::handover::{HandoverError, Taken};
 
 /// Descriptors below which a server is of no use: listeners, polls, logs, and a few clients.
 const FILES_MIN: u64 = 256;
@@ -26,14 +26,24 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub enum StartError {
     Engine(EngineError),
-    Admin { address: SocketAddr, error: io::Error },
-    Grpc { address: SocketAddr, error: io::Error },
+    Admin {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Grpc {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    /// This build has no gRPC.
+    NoGrpc,
     Backend(SetupError),
     Tls(TlsError),
     Handover(HandoverError),
     Cores(String),
     ControlCores(io::Error),
-    TooFewFiles { limit: u64 },
+    TooFewFiles {
+        limit: u64,
+    },
     Kernel(io::Error),
 }
 
@@ -55,6 +65,10 @@ impl fmt::Display for StartError {
                 "cannot listen on the address of the gRPC API, {address}: {error}\n  \
                  Choose another grpc_api.address or grpc_api.port."
             ),
+            Self::NoGrpc => f.write_str(
+                "grpc_api.enabled is set, but this build of the server has no gRPC\n  \
+                 Remove the setting, or build with the feature `grpc`.",
+            ),
             Self::Backend(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Handover(error) => error.fmt(f),
@@ -62,7 +76,7 @@ impl fmt::Display for StartError {
             Self::ControlCores(error) => write!(
                 f,
                 "cannot place the control thread: {error}\n  Name cores in --control-cores that this process may use: {:?}.",
-                pin::usable_cores()
+                affinity::usable_cores()
             ),
             Self::TooFewFiles { limit } => write!(
                 f,
@@ -94,7 +108,7 @@ pub fn grow_file_table(limit: u64) {
 
 /// One core per shard; `None` where more shards than cores were asked for, which are not pinned.
 pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
-    let usable = pin::usable_cores();
+    let usable = affinity::usable_cores();
     let chosen = config.cores.clone().unwrap_or_else(|| usable.clone());
     if let Some(core) = chosen.iter().find(|core| !usable.contains(core)) {
         return Err(StartError::Cores(format!(
@@ -124,6 +138,9 @@ fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
 }
 
 fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    if cfg!(not(feature = "grpc")) && config.grpc_api.address.is_some() {
+        return Err(StartError::NoGrpc);
+    }
     let open = |address| TcpListener::bind(address).map_err(|error| StartError::Grpc { address, error });
     config.grpc_api.address.map(open).transpose()
 }

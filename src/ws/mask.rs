@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::raw::{BLOCK, xor_blocks};
+use crate::sys::{BLOCK, xor_blocks};
 
 const NOT_ASCII: u64 = 0x8080_8080_8080_8080;
 const WORD: usize = size_of::<u64>();

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use corecast::bus::{self, Wake};
 use corecast::config::SlowConsumer;
-use corecast::hub::Homes;
+use corecast::engine::config::EngineConfig;
+use corecast::engine::log_ring::LogRing;
+use corecast::engine::mailbox::{self, Wake};
+use corecast::engine::{App, Readiness, Shard, Wait};
 use corecast::ids::ConnId;
-use corecast::limits::EngineLimits;
-use corecast::node::{Ask, Node, Settings};
-use corecast::shard::journal::Journal;
-use corecast::shard::{App, Readiness, Shard, Wait};
+use corecast::messaging::{Ask, Messaging, Settings};
+use corecast::pubsub::Placement;
 
 use super::socket::{Socket, Wire};
 
@@ -40,7 +40,7 @@ impl Wake for Bell {
 
 /// A shard and its place in a kernel of memory.
 pub struct Place {
-    pub shard: Shard<Node, Socket>,
+    pub shard: Shard<Messaging, Socket>,
     bell: Arc<AtomicBool>,
     events: Vec<(ConnId, Readiness)>,
     asks: Vec<Ask>,
@@ -51,7 +51,7 @@ pub struct Place {
 
 pub struct Cluster {
     pub places: Vec<Place>,
-    pub homes: Homes,
+    pub homes: Placement,
     pub now: u64,
     /// Turns that shards took, all together.
     pub turns: u64,
@@ -61,7 +61,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(bounds: &Bounds, settings: Settings, random: &mut fastrand::Rng) -> Self {
-        let limits = Arc::new(EngineLimits {
+        let limits = Arc::new(EngineConfig {
             connections_max: 1_000,
             outbound_bytes_max: bounds.backlog_bytes,
             backlog_bytes_max: bounds.backlogs_bytes * bounds.shards,
@@ -72,16 +72,16 @@ impl Cluster {
             read_bytes_per_turn: 200,
             subscribe_requests_max: random.u32(1..4),
             turn_bytes_max: 500,
-            ..EngineLimits::default()
+            ..EngineConfig::default()
         });
         let bells: Vec<_> = (0..bounds.shards).map(|_| Arc::new(AtomicBool::new(false))).collect();
         let wakers = bells.iter().map(|bell| Box::new(Bell(Arc::clone(bell))) as Box<dyn Wake>).collect();
-        let mesh = bus::mesh(wakers, bus::Bounds { mailbox_batches_max: bounds.mailbox_batches });
-        let homes = Homes::new(bounds.shards, random.u128(..).to_be_bytes());
+        let mesh = mailbox::mesh(wakers, mailbox::Bounds { mailbox_batches_max: bounds.mailbox_batches });
+        let homes = Placement::new(bounds.shards, random.u128(..).to_be_bytes());
         let settings = Arc::new(settings);
-        let place = |(mail, bell): (corecast::shard::Mailbox<_>, Arc<AtomicBool>)| {
-            let node = Node::new(Arc::clone(&settings), homes.clone(), bounds.shards);
-            let (journal, _) = Journal::new(mail.me());
+        let place = |(mail, bell): (corecast::engine::Mailbox<_>, Arc<AtomicBool>)| {
+            let node = Messaging::new(Arc::clone(&settings), homes.clone(), bounds.shards);
+            let (journal, _) = LogRing::new(mail.me());
             let shard = Shard::new(node, mail, Arc::clone(&limits), journal, 0);
             Place { shard, bell, events: Vec::new(), asks: Vec::new(), asleep: false, wakes_at: None }
         };

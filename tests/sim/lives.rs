@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use corecast::auth::grant::{Publish, SubscribeGrant};
 use corecast::config::{Config, SlowConsumer};
-use corecast::grant::{Publish, SubscribeGrant};
-use corecast::node::ask::{Answer, History, HistoryQuery, Place, Who};
-use corecast::node::{Ask, Settings};
+use corecast::engine::Readiness;
+use corecast::messaging::control_request::{Answer, History, HistoryQuery, Place, Who};
+use corecast::messaging::{Ask, Settings};
 use corecast::protocol::ErrorCode;
-use corecast::shard::Readiness;
 
 use super::cluster::{Bounds, Cluster};
 use super::end::End;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use corecast::delta;
 use corecast::ids::ConnId;
+use corecast::protocol::fossil;
 use corecast::ws::Opcode;
 
 use super::end::End;
@@ -411,7 +411,7 @@ impl Reader {
                 assert!(seat.taste.delta());
                 seen.deltas += 1;
                 let base = seat.base.as_deref().expect("something that a delta can be applied to");
-                delta::apply(base, &data, PAYLOAD_BYTES_MAX).expect("a delta against what came before")
+                fossil::apply(base, &data, PAYLOAD_BYTES_MAX).expect("a delta against what came before")
             }
         };
         let n = number(&data);

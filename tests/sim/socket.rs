@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 
-use corecast::shard::source::Source;
+use corecast::engine::net::source::Source;
 use rustix::io::Errno;
 
 #[derive(Default)]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use corecast::config::{Config, SlowConsumer};
-use corecast::node::Settings;
-use corecast::shard::Readiness;
+use corecast::engine::Readiness;
+use corecast::messaging::Settings;
 
 use super::client::{Asked, Client, Truth};
 use super::cluster::{Bounds, Cluster};

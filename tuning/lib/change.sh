@@ -1,13 +1,13 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# Looks, changes, remembers, takes back: every part of tuning/tune says what it wants, and whether that is only compared,
-# shown or done is decided here. Sourced by tuning/tune, which sets mode, yes, root and state.
+# Compares, changes, records and undoes. Each part of tuning/tune states what it wants; this file decides whether that is
+# only compared, shown or done. Sourced by tuning/tune, which sets mode, yes, root and state.
 #
-# The journal has a line for each change, made before it: boot, part, kind, target, old, new, apart by tabs. Kinds:
-#   value       a file of /proc or /sys that holds one value; gone with the boot
-#   choice      one whose choice stands in brackets; gone with the boot
-#   list, mask  one that holds a set of cores; gone with the boot
-#   channels    queues of a network card (ethtool -L); gone with the boot
-#   controller  a word of cgroup.subtree_control; gone with the boot
+# The journal has a line for each change, made before it: boot, part, kind, target, old, new, separated by tabs. Kinds:
+#   value       a file of /proc or /sys that holds one value; lost at a reboot
+#   choice      one that shows its choice in brackets; lost at a reboot
+#   list, mask  one that holds a set of cores; lost at a reboot
+#   channels    queues of a network card (ethtool -L); lost at a reboot
+#   controller  a word of cgroup.subtree_control; lost at a reboot
 #   file        a file on disk; old is its copy in $state/saved, new its checksum
 
 tab=$(printf '\t')
@@ -22,7 +22,7 @@ say() { printf '%-8s %s\n' "$1" "$2"; }
 
 note() { say note "$1"; }
 
-# begin: for whatever changes something. One run at a time.
+# begin: before anything is changed. One run at a time.
 begin() {
     mkdir -p "$state/saved" || die "cannot write to $state: run as root, or set CORECAST_TUNING_STATE"
     mkdir "$state/lock" 2>/dev/null || die "another run is under way ($state/lock); if none is, remove that folder"
@@ -47,7 +47,7 @@ die() {
 
 boot() { cat "$root/proc/sys/kernel/random/boot_id" 2>/dev/null || echo unknown; }
 
-# What a boot has undone need not be taken back, and numbers of interrupts may mean others now.
+# What a reboot has undone need not be undone again, and interrupt numbers may have other meanings now.
 forget_other_boots() {
     awk -F "$tab" -v boot="$(boot)" '$3 == "file" || $1 == boot' "$state/journal" >"$state/journal.new" && mv "$state/journal.new" "$state/journal"
 }
@@ -57,7 +57,7 @@ remember() {
     if awk -F "$tab" -v kind="$1" -v target="$2" '$3 == kind && $4 == target { found = 1 } END { exit !found }' "$state/journal"; then
         awk -F "$tab" -v OFS="$tab" -v kind="$1" -v target="$2" -v new="${4:-$empty}" \
             '$3 == kind && $4 == target { $6 = new } 1' "$state/journal" >"$state/journal.new" && mv "$state/journal.new" "$state/journal"
-        # Taken back to what it was when this run began, and not further.
+        # Restored to the value when this run began, and not further.
         again="$again$1$tab$2$tab${3:-$empty}$tab${4:-$empty}
 "
     else
@@ -77,7 +77,7 @@ now_is() {
     esac
 }
 
-# same KIND A B: written in two ways, it is one value.
+# same KIND A B: two spellings of one value.
 same() {
     case $1 in
         list) [ "$(words_of "$2")" = "$(words_of "$3")" ] ;;
@@ -133,7 +133,7 @@ change() {
     fi
 }
 
-# refused KIND TARGET NEW OLD WHY: while soft is yes it is said and left, else all of this run is taken back.
+# refused KIND TARGET NEW OLD WHY: if soft is yes, a note; otherwise all changes of this run are undone.
 refused() {
     if [ "$soft" = yes ]; then
         put "$1" "$2" "${4:-$empty}" >/dev/null
@@ -184,7 +184,7 @@ want_file() {
     esac
 }
 
-# give_back KIND TARGET OLD: as it was. What was never changed need not be written.
+# give_back KIND TARGET OLD: restores the value. An unchanged one is not written.
 give_back() {
     if [ "$1" != controller ] && [ "$1" != file ] && give_back_is=$(now_is "$1" "$2") && same "$1" "${give_back_is:-$empty}" "$3"; then
         return 0
@@ -259,7 +259,7 @@ undo_one() {
     [ "$undo_kind" != controller ] || undo_to='no cpuset'
     undo_is=$(now_is "$undo_kind" "$undo_target") || undo_is=''
     if [ "$undo_kind" != controller ] && ! same "$undo_kind" "${undo_is:-$empty}" "$undo_new"; then
-        say note "$undo_target: somebody has changed it since; it stays ${undo_is:-empty} and is no longer remembered"
+        say note "$undo_target: it was changed by something else since; it stays ${undo_is:-empty} and is no longer remembered"
     elif [ "$yes" = no ]; then
         say would "$undo_target: back to $undo_to"
     elif undo_error=$(give_back "$undo_kind" "$undo_target" "$undo_old"); then

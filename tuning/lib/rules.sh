@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # Values and the rules that they are judged by: sourced by tuning/check and tuning/tune.
 #
-# How a value is judged stands in its file, in the line "# check:" above it; "# cost:" is for the doctor; the other comment
-# lines are its reason.
+# The line "# check:" above a value is the rule that it is judged by; "# cost:" is for the doctor; the other comment lines
+# are its reason.
 
 # at_least A B: whether A >= B, also where the numbers are beyond the shell's.
 at_least() {

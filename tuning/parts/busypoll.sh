@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# Looking at the card before sleeping. Until the next boot; 0 in the profile means: as it is.
+# Polling the card before sleeping. Until the next boot; 0 in the profile leaves the value.
 
 plan_busypoll() {
     time=$(profile_says busy_poll_us)

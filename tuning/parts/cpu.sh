@@ -47,7 +47,7 @@ isolate() {
     note "for good, on the kernel's command line (not done here): isolcpus=managed_irq,domain,$cores rcu_nocbs=$cores"
 }
 
-# Some of them the kernel keeps where they are.
+# The kernel does not move some of them.
 other_interrupts() {
     card=${interface:-$(default_interface)}
     card_path=/sys/class/net/$card

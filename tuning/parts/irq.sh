@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# The network card's queues, interrupts and masks against the shards' cores. Until the next boot.
+# The network card's queues, interrupts and masks, matched to the shards' cores. Until the next boot.
 
 plan_irq() {
     card=${interface:-$(default_interface)}
@@ -43,7 +43,7 @@ channels() {
     esac
 }
 
-# NUMBER:QUEUE of each interrupt that carries packets. Drivers say in its name whose it is and of which queue.
+# NUMBER:QUEUE of each interrupt that carries packets. Drivers put the interface and the queue into its name.
 queue_irqs() {
     device=$(readlink "$root$card_path/device" 2>/dev/null)
     own=''
@@ -101,7 +101,7 @@ receiving() {
     done
 }
 
-# Each core sends by a queue of its own, as far as there are some.
+# Each core sends through a queue of its own, as far as there are enough.
 sending() {
     number=$(count tx)
     [ "$number" -gt 1 ] || return 0

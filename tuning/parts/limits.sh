@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# Descriptors of whoever logs in as the server's user. A service takes its limit from the unit.
+# Descriptors of a login as the server's user. A service takes its limit from the unit.
 
 plan_limits() {
     wanted=$(awk '$2 == "hard" && $3 == "nofile" { print $4 }' "$here/limits.d/corecast.conf")

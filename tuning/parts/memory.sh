@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# Huge pages for those who ask for them. Until the next boot.
+# Huge pages for programs that ask for them. Until the next boot.
 
 plan_memory() {
     pages=/sys/kernel/mm/transparent_hugepage

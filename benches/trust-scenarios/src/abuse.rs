@@ -178,7 +178,8 @@ impl BackgroundLoad for Abuse {
         let finished = self.workers.finish()?;
         let names = [("half_open", "half-open handshakes"), ("never_read", "subscribers that never read")];
         for (kind, (key, what)) in names.into_iter().enumerate().filter(|(kind, _)| self.counts[*kind] > 0) {
-            let sum = |read: fn(&AbusiveClients) -> Counts| finished.scenarios.iter().map(|s| read(s)[kind]).sum::<u64>();
+            let sum =
+                |read: fn(&AbusiveClients) -> Counts| finished.scenarios.iter().map(|s| read(s)[kind]).sum::<u64>();
             let (count, renewed, rejected) = (self.counts[kind], sum(|s| s.renewed), sum(|s| s.rejected));
             report.set(key, count);
             report.set(&format!("{key}_renewed"), renewed);

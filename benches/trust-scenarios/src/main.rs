@@ -12,7 +12,11 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
-#[command(name = "corecast-trust", version, about = "Tests the server under attack, during a drain and during a restart")]
+#[command(
+    name = "corecast-trust",
+    version,
+    about = "Tests the server under attack, during a drain and during a restart"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,11 +25,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// A fan-out beside clients that never finish their handshake or never read
-    Abuse(abuse::Args),
+    Abuse(Box<abuse::Args>),
     /// A server that is told to end (SIGTERM) while it holds connections: when and how each is closed
-    Drain(drain::Args),
+    Drain(Box<drain::Args>),
     /// A server that is replaced: new connections at a rate, subscribers that check every number, publications at both APIs
-    Restart(restart::Args),
+    Restart(Box<restart::Args>),
 }
 
 fn main() -> ExitCode {

@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_a_loss_of_its_acknowledged_publications_only() {
-        let logs = [log(&[Outcome::Acknowledged, Outcome::InDoubt, Outcome::Rejected("x".into()), Outcome::Acknowledged])];
+        let logs =
+            [log(&[Outcome::Acknowledged, Outcome::InDoubt, Outcome::Rejected("x".into()), Outcome::Acknowledged])];
         let gap = |from, to| Gap { publisher: 0, from, to, announced: false };
         assert_eq!([lost(&gap(1, 3), &logs), lost(&gap(0, 4), &logs), lost(&gap(1, 9), &logs)], [0, 2, 0]);
     }
@@ -264,8 +265,11 @@ mod tests {
     #[test]
     fn a_session_misses_only_publications_acknowledged_within_it() {
         let logs = [log(&vec![Outcome::Acknowledged; 6])];
-        let session =
-            |last, from: u64, to: u64| Session { begun: from * 2 * ACK_AHEAD + 1, ended: to * 2 * ACK_AHEAD, last: vec![last] };
+        let session = |last, from: u64, to: u64| Session {
+            begun: from * 2 * ACK_AHEAD + 1,
+            ended: to * 2 * ACK_AHEAD,
+            last: vec![last],
+        };
         assert_eq!(missing(&session(Some(3), 0, 4), &logs), 0);
         assert_eq!(missing(&session(Some(3), 0, 6), &logs), 2, "4 and 5");
         assert_eq!(missing(&session(None, 3, 6), &logs), 2);

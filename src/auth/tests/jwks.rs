@@ -116,7 +116,7 @@ fn an_endpoint_is_filled_from_claims_that_match() {
     assert_eq!(endpoint(r#"{"iss":"https://evil.example","aud":"chat-app"}"#), Err(Reason::Issuer.into()));
     assert_eq!(endpoint(r#"{"iss":"https://one.example"}"#), Err(Reason::Audience.into()));
     assert_eq!(endpoint(r#"{"iss":"https://one.example","aud":7}"#), Err(Reason::Claims.into()));
-    assert_eq!(verifier.endpoint("x"), Err(Reason::Form.into()));
+    assert_eq!(verifier.endpoint("x"), Err(Reason::WireFormat.into()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::sign::SigningKey;
 use super::super::{Alg, Hash, Reason, TOKEN_BYTES_MAX, TokenError, TokenSettings, Verifier};
 use super::{NOW_S, SECRET, fixture, hmac_settings, hs256, verifier};
-use crate::grant::{ConnectGrant, Overrides, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, Overrides, SubscribeGrant};
 
 const RSA: &str = include_str!("fixtures/rsa.pem");
 const P256: &str = include_str!("fixtures/ec_p256.pem");

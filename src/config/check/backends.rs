@@ -8,7 +8,7 @@ use crate::auth::{KeyFault, Verifier};
 use crate::config::channel::DEFAULT_PROXY;
 use crate::config::value::show_duration;
 use crate::config::{Config, Proxy, TokenSettings};
-use crate::limits::TICK;
+use crate::engine::timer_wheel::TICK;
 
 /// Backends with a name; those of sections come to it. Their numbers are 16 bits.
 const PROXIES_MAX: usize = 1024;

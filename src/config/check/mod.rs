@@ -1,8 +1,8 @@
 //! Settings held against their ranges and against each other, once every value was read.
 
-mod backends;
-mod channels;
-mod remarks;
+pub(crate) mod backends;
+pub(crate) mod channels;
+pub(crate) mod remarks;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::value::{Wrong, show_duration};
 use super::{Config, Handover, Place, Shutdown};
 use crate::auth::Origins;
-use crate::limits::{
-    ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, EngineLimits, Machine, RECEIVE_BYTES,
-    SHARDS_MAX, TICK,
-};
+use crate::engine::admission::address_table::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX};
+use crate::engine::config::{EngineConfig, Machine, RECEIVE_BYTES};
+use crate::engine::mailbox::SHARDS_MAX;
+use crate::engine::timer_wheel::TICK;
 
 pub use remarks::remarks;
 
@@ -241,7 +241,7 @@ fn bounds(config: &Config, hold: &mut Hold<'_>) {
 }
 
 /// The table of addresses counts in words of so many bits.
-fn per_address(engine: &EngineLimits, hold: &mut Hold<'_>) {
+fn per_address(engine: &EngineConfig, hold: &mut Hold<'_>) {
     let connections = engine.connections_per_address;
     let what = format!("{connections} is more than is counted, {ADDRESS_CONNECTIONS_MAX}");
     hold(connections <= ADDRESS_CONNECTIONS_MAX, "limits.connections_per_address", what, "write 0 for no limit");

@@ -2,7 +2,7 @@
 
 use super::{Item, item};
 use crate::config::value::Unit;
-use crate::limits::Machine;
+use crate::engine::config::Machine;
 
 /// Of a host that runs little else; `corecast doctor` says which of them fit it.
 pub static MACHINE: &[Item<Machine>] = &[

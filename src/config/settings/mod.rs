@@ -6,13 +6,13 @@
 //!
 //! A group of settings that stands in several places (a namespace's, a backend's, those of tokens) is one array of `Item`s.
 
-mod channel;
-mod client;
-mod ending;
-mod machine;
-mod proxy;
-mod server;
-mod tls;
+pub(crate) mod channel;
+pub(crate) mod client;
+pub(crate) mod ending;
+pub(crate) mod machine;
+pub(crate) mod proxy;
+pub(crate) mod server;
+pub(crate) mod tls;
 
 use std::sync::LazyLock;
 

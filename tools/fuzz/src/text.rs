@@ -1,11 +1,11 @@
-//! The dialect's commands, configurations, tokens and differences.
+//! Commands of the client protocol, configurations, tokens and deltas.
 
 use std::sync::LazyLock;
 
 use corecast::auth::{KeySet, TokenSettings, Verifier};
 use corecast::config;
-use corecast::delta as fossil;
 use corecast::protocol::Encoding;
+use corecast::protocol::fossil;
 
 /// Commands end one behind the other within the frame, and the rest of a frame reads as it did in the whole.
 fn commands(encoding: Encoding, frame: &[u8]) {
@@ -59,7 +59,7 @@ static VERIFIERS: LazyLock<Verifiers> = LazyLock::new(|| {
     }
 });
 
-/// Nobody without the secret makes a token that passes.
+/// A token that passes cannot be made without the secret.
 pub fn token(data: &[u8]) {
     let _ = KeySet::parse(data);
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -1,0 +1,35 @@
+//! The admin address: a small web server on the control thread, for operators and for the application's backend.
+//!
+//! ```text
+//!  /api, /api/*   the server API over HTTP (the module `api`); needs the API key
+//!  /health        200, or 503 while the server shuts down
+//!  /metrics       Prometheus or OpenMetrics text
+//!  /stats         the numbers that the page shows, as JSON
+//!  /              the page: a chat client and a table of the shards
+//! ```
+//!
+//! It shares no state with the shards and reads their numbers through `ShardApi`. Only the API asks for a key, so the
+//! address must not be reachable from a public network.
+//!
+//! - `server`      accepts connections, up to `connection_limit`, and serves HTTP/1.1 on each, over TLS if configured
+//! - `router`      finds the answer for a path
+//! - `metrics`     what `/metrics` shows; `exposition` is the text format; `process_stats` and `procfs` are sources
+//! - `stats`, `page`   what `/stats` and `/` show
+//! - `settings`    what all of them take from the configuration
+
+pub(crate) mod connection_limit;
+pub(crate) mod exposition;
+pub(crate) mod metrics;
+pub(crate) mod page;
+pub mod process_stats;
+pub mod procfs;
+pub(crate) mod router;
+pub(crate) mod server;
+pub mod settings;
+pub(crate) mod stats;
+
+pub use crate::api::methods::BATCH_COMMANDS_MAX;
+pub use crate::api::settings::{API_BODY_BYTES_MAX, VERSION};
+pub use crate::api::shard_api::{AskError, Asked, ShardApi, Stats};
+pub use server::serve;
+pub use settings::{Current, Settings, api_settings};

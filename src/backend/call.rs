@@ -1,0 +1,115 @@
+//! What a shard asks the application's backend, and the answer. The shard makes a `Call`, the control thread carries it out
+//! and sends the `Answer` to the same shard.
+
+use crate::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
+use crate::ids::{ConnId, ShardId};
+
+/// A question to the backend on behalf of one connection, which waits for the answer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Call {
+    pub shard: ShardId,
+    pub conn: ConnId,
+    /// Distinguishes the calls of one connection, so that a late answer is recognized.
+    pub serial: u32,
+    /// The proxy to call: an index into the configured proxies.
+    pub proxy: u16,
+    pub caller: Caller,
+    pub question: Question,
+}
+
+/// The connection, as every question describes it.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Caller {
+    /// The client's id, as text.
+    pub client: String,
+    pub user: String,
+    /// "websocket" or "uni_websocket".
+    pub transport: &'static str,
+    /// The client uses the Protobuf protocol: payloads are bytes, and not JSON.
+    pub binary: bool,
+    /// What the connect response set for later requests. JSON, or empty.
+    pub meta: Vec<u8>,
+    /// Headers of the upgrade request that may be sent to the backend; names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Question {
+    Connect {
+        name: String,
+        version: String,
+        data: Vec<u8>,
+        channels: Vec<String>,
+    },
+    Refresh,
+    Subscribe {
+        channel: String,
+        token: String,
+        data: Vec<u8>,
+    },
+    Publish {
+        channel: String,
+        data: Vec<u8>,
+    },
+    SubRefresh {
+        channel: String,
+    },
+    Rpc {
+        method: String,
+        data: Vec<u8>,
+    },
+    /// Not for a backend: a token names a signing key that is not known (JWKS). `subscription` selects the key set. The
+    /// answer is `Keys` once the set has been fetched again, whether or not it contains the key.
+    Keys {
+        subscription: bool,
+        kid: String,
+    },
+}
+
+/// The answer to a call.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    Connect(ConnectGrant),
+    Refresh(Renewal),
+    Subscribe(SubscribeGrant),
+    /// Published instead of what the client sent; empty data keeps that.
+    Publish(Publish),
+    SubRefresh(Renewal),
+    Rpc {
+        data: Vec<u8>,
+    },
+    Keys,
+    /// The backend rejects the command with a code of its own.
+    Error {
+        code: u32,
+        message: String,
+        temporary: bool,
+    },
+    /// The backend closes the connection.
+    Disconnect {
+        code: u16,
+        reason: String,
+    },
+    /// The call failed: unreachable, late, malformed, or the circuit is open. The client gets error 100.
+    Failed,
+}
+
+impl Question {
+    /// The kind of call, for log lines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Refresh => "refresh",
+            Self::Subscribe { .. } => "subscribe",
+            Self::Publish { .. } => "publish",
+            Self::SubRefresh { .. } => "sub_refresh",
+            Self::Rpc { .. } => "rpc",
+            Self::Keys { .. } => "keys",
+        }
+    }
+
+    /// The call may be sent again even if the backend may have acted on it.
+    pub fn is_idempotent(&self) -> bool {
+        !matches!(self, Self::Publish { .. } | Self::Rpc { .. })
+    }
+}

@@ -1,0 +1,235 @@
+//! permessage-deflate on a shard: who agreed on what, and the few compressors that serve them all.
+//!
+//! Without context takeover, which is the rule, a connection costs one byte: one compressor for each window in use and one
+//! inflater serve everybody. With it a connection has contexts of its own, bounded in number. Publications are compressed
+//! once for all, and so refer to nothing: from its first subscription on (`class`) a connection's replies go through the
+//! shared compressor too, and its own is given back. What is compressed without a context can be read in any.
+
+use std::collections::HashMap;
+use std::mem;
+
+use super::stats::Counters;
+use crate::engine::config::Compression;
+use crate::ws;
+use crate::ws::deflate::{Broken, Deflater, Inflater};
+use crate::ws::encode::plain_payload;
+use crate::ws::extension::{Allowed, WINDOWS};
+use crate::ws::{Agreed, Opcode};
+
+/// Bytes of compressed messages that a shard inflates in a turn, about. A message behind that waits for the next turn.
+const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Scratch buffers of compression above this are given back to the allocator.
+const SCRATCH_KEPT_BYTES_MAX: usize = 256 * 1024;
+
+/// What a connection agreed on, in a byte: 0 is nothing, else its window's index and one in the low bits.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Deflate(u8);
+
+impl Deflate {
+    const WINDOW: u8 = 0x03;
+    const OWN_DEFLATER: u8 = 0x04;
+    const OWN_INFLATER: u8 = 0x08;
+
+    pub fn is_on(self) -> bool {
+        self.0 != 0
+    }
+
+    fn class(self) -> u8 {
+        self.0 & Self::WINDOW
+    }
+}
+
+/// What a connection with context takeover remembers.
+#[derive(Default)]
+struct Own {
+    deflater: Option<Deflater>,
+    inflater: Option<Inflater>,
+}
+
+pub(crate) struct Squeeze {
+    settings: Compression,
+    shared: [Option<Deflater>; WINDOWS.len()],
+    inflater: Option<Inflater>,
+    /// By slot.
+    own: HashMap<u32, Own>,
+    /// Bytes that may still be inflated in this turn; the connection that finds none goes on in the next.
+    left: usize,
+    payload: Vec<u8>,
+    deflated: Vec<u8>,
+    packed: Vec<u8>,
+    inflated: Vec<u8>,
+}
+
+impl Squeeze {
+    pub fn new(settings: Compression) -> Self {
+        Self {
+            settings,
+            shared: Default::default(),
+            inflater: None,
+            own: HashMap::new(),
+            left: INFLATED_BYTES_PER_TURN,
+            payload: Vec::new(),
+            deflated: Vec::new(),
+            packed: Vec::new(),
+            inflated: Vec::new(),
+        }
+    }
+
+    /// Answers the offers of an upgrade; `None`: the connection goes without.
+    pub fn agree<'a>(&self, offers: impl Iterator<Item = &'a [u8]>) -> Option<Agreed> {
+        let Compression { server_takeover, client_takeover, window_bits, contexts_max, .. } = self.settings;
+        let room = self.own.len() < contexts_max as usize;
+        let allowed = Allowed {
+            server_takeover: server_takeover && room,
+            client_takeover: client_takeover && room,
+            window_bits: window_bits as u8,
+        };
+        if self.settings.enabled { ws::extension::agree(offers, &allowed) } else { None }
+    }
+
+    pub fn begin(&mut self, slot: u32, agreed: &Agreed) -> Deflate {
+        let mut deflate = Deflate(agreed.window + 1);
+        let mut own = Own::default();
+        if agreed.server_takeover {
+            own.deflater = Some(Deflater::new(self.settings.level, WINDOWS[usize::from(agreed.window)]));
+            deflate.0 |= Deflate::OWN_DEFLATER;
+        }
+        if agreed.client_takeover {
+            own.inflater = Some(Inflater::new(agreed.client_window_bits));
+            deflate.0 |= Deflate::OWN_INFLATER;
+        }
+        if agreed.server_takeover || agreed.client_takeover {
+            self.own.insert(slot, own);
+        }
+        deflate
+    }
+
+    pub fn forget(&mut self, slot: u32, deflate: Deflate) {
+        if deflate.0 & (Deflate::OWN_DEFLATER | Deflate::OWN_INFLATER) != 0 {
+            self.own.remove(&slot);
+        }
+    }
+
+    pub fn contexts(&self) -> u64 {
+        self.own.len() as u64
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.left = INFLATED_BYTES_PER_TURN;
+    }
+
+    /// Nothing more may be inflated in this turn.
+    pub fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// In what class a connection's publications come: from now on all that it is sent refers to nothing.
+    pub fn class(&mut self, slot: u32, deflate: &mut Deflate) -> u8 {
+        if deflate.0 & Deflate::OWN_DEFLATER != 0 {
+            deflate.0 &= !Deflate::OWN_DEFLATER;
+            match self.own.get_mut(&slot) {
+                Some(own) if own.inflater.is_some() => own.deflater = None,
+                _ => _ = self.own.remove(&slot),
+            }
+        }
+        deflate.class()
+    }
+
+    /// A message of our own as a whole frame, compressed where that is worth it; give it back by `keep_frame`.
+    pub fn frame(
+        &mut self,
+        slot: u32,
+        deflate: Deflate,
+        opcode: Opcode,
+        write: impl FnOnce(&mut Vec<u8>),
+        counters: &mut Counters,
+    ) -> Vec<u8> {
+        let mut payload = mem::take(&mut self.payload);
+        payload.clear();
+        write(&mut payload);
+        let mut packed = mem::take(&mut self.packed);
+        packed.clear();
+        // A context that was fed what was then sent as it is would no longer be the peer's: there size alone decides.
+        let own = if deflate.0 & Deflate::OWN_DEFLATER != 0 { self.own.get_mut(&slot) } else { None };
+        if opcode.is_control() || payload.len() < self.settings.min_bytes {
+            ws::frame(&mut packed, opcode, &payload);
+        } else if let Some(deflater) = own.and_then(|own| own.deflater.as_mut()) {
+            self.deflated.clear();
+            deflater.compress(&payload, false, &mut self.deflated);
+            counters.squeezed(payload.len(), self.deflated.len());
+            ws::compressed_frame(&mut packed, opcode, &self.deflated);
+        } else {
+            self.pack(deflate.class(), opcode, &payload, &mut packed, counters);
+        }
+        self.payload = payload;
+        shrink(&mut self.payload);
+        packed
+    }
+
+    pub fn keep_frame(&mut self, frame: Vec<u8>) {
+        self.packed = frame;
+        shrink(&mut self.packed);
+    }
+
+    /// Appends the compressed twin of a whole frame, or the frame itself where that is not shorter.
+    pub fn twin(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
+        match plain_payload(frame) {
+            Some((opcode, payload)) if payload.len() >= self.settings.min_bytes => {
+                self.pack(class, opcode, payload, out, counters);
+            }
+            _ => out.extend_from_slice(frame),
+        }
+    }
+
+    fn pack(&mut self, class: u8, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
+        let window = usize::from(class.saturating_sub(1)).min(WINDOWS.len() - 1);
+        let level = self.settings.level;
+        let deflater = self.shared[window].get_or_insert_with(|| Deflater::new(level, WINDOWS[window]));
+        self.deflated.clear();
+        deflater.compress(payload, true, &mut self.deflated);
+        counters.squeezed(payload.len(), self.deflated.len());
+        match self.deflated.len() < payload.len() {
+            true => ws::compressed_frame(out, opcode, &self.deflated),
+            false => ws::frame(out, opcode, payload),
+        }
+        shrink(&mut self.deflated);
+    }
+
+    /// A compressed message of the peer, inflated; give it back by `keep`.
+    pub fn inflate(
+        &mut self,
+        slot: u32,
+        deflate: Deflate,
+        message: &[u8],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, Broken> {
+        let mut out = mem::take(&mut self.inflated);
+        let own = deflate.0 & Deflate::OWN_INFLATER != 0;
+        let known = if own { self.own.get_mut(&slot) } else { None };
+        let inflater = match known.and_then(|own| own.inflater.as_mut()) {
+            Some(inflater) => inflater,
+            None => self.inflater.get_or_insert_with(|| Inflater::new(15)),
+        };
+        let done = inflater.inflate(message, !own, bytes_max, &mut out);
+        self.left = self.left.saturating_sub(out.len());
+        match done {
+            Ok(()) => Ok(out),
+            Err(broken) => {
+                self.keep(out);
+                Err(broken)
+            }
+        }
+    }
+
+    pub fn keep(&mut self, inflated: Vec<u8>) {
+        self.inflated = inflated;
+        shrink(&mut self.inflated);
+    }
+}
+
+/// What one big message needed is not kept for ever.
+fn shrink(bytes: &mut Vec<u8>) {
+    if bytes.capacity() > SCRATCH_KEPT_BYTES_MAX {
+        *bytes = Vec::new();
+    }
+}

@@ -1,0 +1,342 @@
+//! Listeners: all made by one thread, in shard order, before the shards start. Options are set once on the listener, and
+//! what it accepts inherits them.
+//!
+//! TCP addresses get one SO_REUSEPORT socket per shard, among which the kernel spreads connections. Unix sockets and
+//! inherited descriptors are one socket that all shards accept from. Before the first SO_REUSEPORT bind the port is
+//! probed without it: a second server by mistake would silently take half of the clients.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd; // safe hand-over of descriptors by LISTEN_FDS (sd_listen_fds(3)); Apache-2.0, small, kept
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::engine::config::Machine;
+use crate::sys;
+
+/// Connections that may wait for accept; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+/// The first descriptor of sd_listen_fds(3).
+const INHERITED_FIRST: i32 = 3;
+
+/// Where clients connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// A descriptor passed by the parent process (`LISTEN_FDS`), by its number.
+    Inherited(i32),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
+/// What clients say at a listener before they ask for the upgrade.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ListenOptions {
+    /// They speak TLS.
+    pub tls: bool,
+    /// They are proxies, and say first whose the connection is (PROXY protocol).
+    pub proxied: bool,
+}
+
+/// Why an address cannot be listened on, and what to do about it.
+#[derive(Debug)]
+pub struct ListenError {
+    pub address: Address,
+    pub error: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
+        match (self.error.kind(), &self.address) {
+            (io::ErrorKind::AddrInUse, Address::Tcp(a)) => write!(
+                f,
+                "\n  Another process has port {p}; `ss -ltnp 'sport = :{p}'` names it. Stop it, choose another --listen, or \
+                 give --join if it is a server of ours that this one shall share the port with.",
+                p = a.port()
+            ),
+            (io::ErrorKind::AddrInUse, _) => {
+                write!(f, "\n  Another process listens there. Stop it or choose another path.")
+            }
+            (io::ErrorKind::PermissionDenied, Address::Tcp(a)) if a.port() < 1024 => {
+                write!(f, "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.")
+            }
+            (io::ErrorKind::AddrNotAvailable, _) => {
+                write!(f, "\n  No interface of this host has that address; `ip addr` shows which there are.")
+            }
+            (io::ErrorKind::NotFound, Address::Inherited(_)) => write!(
+                f,
+                "\n  The parent process must pass it as systemd does: LISTEN_FDS and LISTEN_PID set, numbers from 3 on."
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// One shard's listeners, each with the index of its address.
+pub type Listeners = Vec<(OwnedFd, usize)>;
+
+/// Listening sockets by their addresses, each socket once: what one process passes on to the next.
+pub type Sockets = Vec<(Address, Vec<OwnedFd>)>;
+
+/// What was opened.
+pub struct Opened {
+    /// `per_shard[shard]` are that shard's.
+    pub per_shard: Vec<Listeners>,
+    /// The addresses as bound: port 0 is replaced by the kernel's choice.
+    pub bound: Vec<Address>,
+    /// All of them again, where somebody may want them one day.
+    pub kept: Sockets,
+}
+
+/// What shall be opened, for whom and how.
+pub struct Wanted<'a> {
+    pub addresses: &'a [Address],
+    /// One entry for each shard.
+    pub cores: &'a [Option<usize>],
+    /// Share TCP ports with another server that listens there already.
+    pub join: bool,
+    /// Also return descriptors to pass on.
+    pub keep: bool,
+    pub machine: &'a Machine,
+}
+
+/// Opens all addresses for all shards. What another process has passed is taken from `passed` and not opened anew: all of
+/// its sockets, however many shards there are, since connections wait in each.
+pub fn open(wanted: &Wanted<'_>, passed: &mut Sockets) -> Result<Opened, ListenError> {
+    let &Wanted { addresses, cores, join, keep, machine } = wanted;
+    let shards = cores.len();
+    let mut opened =
+        Opened { per_shard: (0..shards).map(|_| Vec::new()).collect(), bound: Vec::new(), kept: Vec::new() };
+    let mut inherited = ListenFd::from_env();
+    for (place, address) in addresses.iter().enumerate() {
+        let fail = |error| ListenError { address: address.clone(), error };
+        let (sockets, at) = match (take_passed(passed, address), address) {
+            (Some((at, sockets)), _) => more(&at, sockets, shards, machine).map(|s| (s, at)),
+            (None, Address::Tcp(at)) => open_tcp(*at, shards, join, machine).map(|(s, at)| (s, Address::Tcp(at))),
+            (None, Address::Unix(path)) => open_unix(path).map(|s| (vec![s], address.clone())),
+            (None, Address::Inherited(number)) => {
+                take_inherited(&mut inherited, *number).map(|s| (vec![s], address.clone()))
+            }
+        }
+        .map_err(fail)?;
+        steer(&sockets, wanted).map_err(fail)?;
+        if keep {
+            let kept = sockets.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
+            opened.kept.push((at.clone(), kept.collect::<io::Result<_>>().map_err(fail)?));
+        }
+        for (index, socket) in copies(sockets, shards).map_err(fail)?.into_iter().enumerate() {
+            opened.per_shard[index % shards].push((socket.into(), place));
+        }
+        opened.bound.push(at);
+    }
+    Ok(opened)
+}
+
+/// Those of this address. Port 0 is any port of the address.
+fn take_passed(passed: &mut Sockets, address: &Address) -> Option<(Address, Vec<OwnedFd>)> {
+    let fits = |one: &Address| match (one, address) {
+        (Address::Tcp(one), Address::Tcp(wanted)) if wanted.port() == 0 => one.ip() == wanted.ip(),
+        _ => one == address,
+    };
+    let index = passed.iter().position(|(one, sockets)| fits(one) && !sockets.is_empty())?;
+    Some(passed.remove(index))
+}
+
+/// Passed sockets, and for TCP as many more as there are more shards than that.
+fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machine) -> io::Result<Vec<Socket>> {
+    let mut sockets: Vec<_> = sockets.into_iter().map(Socket::from).collect();
+    if let (Address::Tcp(at), true) = (at, sockets[0].reuse_port()?) {
+        while sockets.len() < shards {
+            let socket = tcp_socket(*at, true, machine)?;
+            socket.listen(BACKLOG)?;
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
+}
+
+/// Has the kernel prefer, among a port's sockets, the one whose shard's core a connection's packets arrive on.
+fn steer(sockets: &[Socket], wanted: &Wanted<'_>) -> io::Result<()> {
+    if !wanted.machine.incoming_cpu || !sockets[0].reuse_port().unwrap_or(false) {
+        return Ok(());
+    }
+    for (socket, core) in sockets.iter().zip(wanted.cores) {
+        core.map_or(Ok(()), |core| socket.set_cpu_affinity(core))?;
+    }
+    Ok(())
+}
+
+fn open_tcp(
+    address: SocketAddr,
+    shards: usize,
+    join: bool,
+    machine: &Machine,
+) -> io::Result<(Vec<Socket>, SocketAddr)> {
+    if !join && address.port() != 0 {
+        tcp_socket(address, false, machine)?;
+    }
+    let first = tcp_socket(address, true, machine)?;
+    let bound = first.local_addr()?.as_socket().unwrap_or(address);
+    let mut sockets = vec![first];
+    for _ in 1..shards {
+        sockets.push(tcp_socket(bound, true, machine)?);
+    }
+    // Listening begins when all are bound: the kernel numbers the group's sockets in this order.
+    for socket in &sockets {
+        socket.listen(BACKLOG)?;
+    }
+    Ok((sockets, bound))
+}
+
+fn tcp_socket(address: SocketAddr, reuse_port: bool, machine: &Machine) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(machine.notsent_bytes_max)?;
+    if !machine.defer_accept.is_zero() {
+        sys::set_defer_accept(&socket, machine.defer_accept.as_secs() as u32)?;
+    }
+    if !machine.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(machine.user_timeout))?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn open_unix(path: &Path) -> io::Result<Socket> {
+    // A socket file that nobody answers on is left over from a process that was killed.
+    if path.exists() && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn take_inherited(inherited: &mut ListenFd, number: i32) -> io::Result<Socket> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "no such descriptor was passed");
+    let index = usize::try_from(number - INHERITED_FIRST).map_err(|_| missing())?;
+    if index >= inherited.len() {
+        return Err(missing());
+    }
+    let socket = match inherited.take_tcp_listener(index) {
+        Ok(listener) => Socket::from(listener.ok_or_else(missing)?),
+        Err(_) => Socket::from(Option::<UnixListener>::ok_or_else(inherited.take_unix_listener(index)?, missing)?),
+    };
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// At least one for each shard: the same again where there are fewer.
+fn copies(mut sockets: Vec<Socket>, shards: usize) -> io::Result<Vec<Socket>> {
+    for index in 0..shards.saturating_sub(sockets.len()) {
+        sockets.push(sockets[index].try_clone()?);
+    }
+    Ok(sockets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn any() -> Address {
+        Address::Tcp("127.0.0.1:0".parse().expect("an address"))
+    }
+
+    fn taking(addresses: &[Address], shards: usize, join: bool, passed: &mut Sockets) -> Result<Opened, ListenError> {
+        let cores = vec![None; shards];
+        let wanted = Wanted { addresses, cores: &cores, join, keep: true, machine: &Machine::default() };
+        open(&wanted, passed)
+    }
+
+    fn fresh(addresses: &[Address], shards: usize, join: bool) -> Result<Opened, ListenError> {
+        taking(addresses, shards, join, &mut Vec::new())
+    }
+
+    #[test]
+    fn every_shard_gets_its_own_socket_on_the_one_port() {
+        let opened = fresh(&[any(), any()], 3, false).expect("ports are free");
+        assert_eq!(opened.per_shard.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+        assert!(opened.bound.iter().all(|at| matches!(at, Address::Tcp(a) if a.port() != 0)));
+    }
+
+    #[test]
+    fn the_options_of_a_listener_are_those_that_were_set() {
+        let machine = Machine {
+            incoming_cpu: true,
+            defer_accept: Duration::from_secs(5),
+            notsent_bytes_max: 16 * 1024,
+            user_timeout: Duration::from_secs(30),
+            ..Machine::default()
+        };
+        let cores = [Some(0), Some(0)];
+        let wanted = Wanted { addresses: &[any()], cores: &cores, join: false, keep: false, machine: &machine };
+        let opened = open(&wanted, &mut Vec::new()).expect("a port is free");
+        for (socket, _) in opened.per_shard.into_iter().flatten() {
+            let socket = Socket::from(socket);
+            assert_eq!(socket.cpu_affinity().expect("it was set"), 0);
+            assert_eq!(socket.tcp_notsent_lowat().expect("it was set"), 16 * 1024);
+            assert_eq!(socket.tcp_user_timeout().expect("it was set"), Some(machine.user_timeout));
+        }
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_refused_unless_joined() {
+        let held = fresh(&[any()], 1, false).expect("a port is free");
+        let refused = fresh(&held.bound, 1, false).map(|_| ()).expect_err("the port is taken");
+        assert!(refused.to_string().contains("--join"), "{refused}");
+        fresh(&held.bound, 2, true).expect("joined");
+    }
+
+    #[test]
+    fn passed_sockets_are_all_served_by_fewer_and_by_more_shards() {
+        for (before, after, sockets) in [(3, 2, 3), (2, 5, 5), (2, 2, 2)] {
+            let first = fresh(&[any()], before, false).expect("a port is free");
+            let mut passed = first.kept;
+            let next = taking(&[any()], after, false, &mut passed).expect("they were passed");
+            assert!(passed.is_empty() && next.bound == first.bound);
+            assert_eq!(next.per_shard.iter().map(Vec::len).sum::<usize>(), sockets);
+            assert!(next.per_shard.iter().all(|listeners| !listeners.is_empty()));
+            assert_eq!(next.kept[0].1.len(), sockets, "the next but one gets all of them too");
+        }
+    }
+
+    #[test]
+    fn a_socket_file_left_behind_is_replaced_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("corecast-test-{}.sock", std::process::id()));
+        let address = [Address::Unix(path.clone())];
+        let first = fresh(&address, 2, false).expect("the path is free");
+        assert!(fresh(&address, 1, false).is_err());
+        drop(first);
+        fresh(&address, 1, false).expect("nobody answers there any more");
+        std::fs::remove_file(path).expect("it was made");
+    }
+
+    #[test]
+    fn a_descriptor_that_nobody_passed_is_named() {
+        let refused = fresh(&[Address::Inherited(3)], 1, false).map(|_| ()).expect_err("nothing was passed");
+        assert!(refused.to_string().contains("LISTEN_FDS"), "{refused}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Sockets: listeners and their options, the byte source below the codec, TLS, file tables, cores.
+
+pub mod affinity;
+pub(crate) mod fd_table;
+pub mod listener;
+pub mod source;
+pub mod tls;

@@ -1,0 +1,314 @@
+//! What a shard counts: plain numbers that only its own thread writes. Others see a copy, taken between two turns.
+
+use crate::slow_policy::SlowConsumerPolicy;
+
+/// Why a connection was refused before it became a WebSocket. The index is the place in `Counters::refused`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Refused {
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    Timeout,
+    TargetTooLong,
+    UpgradeRequired,
+    HeadTooLarge,
+    Full,
+    Draining,
+    /// Too many new ones in this second.
+    ConnectionRate,
+    /// The address has as many as it may.
+    Address,
+    /// The address comes too fast.
+    AddressRate,
+    /// Lag or memory is past its mark.
+    Overloaded,
+    /// The header of the PROXY protocol is malformed, or did not come in time.
+    ProxyHeader,
+}
+
+impl Refused {
+    pub const ALL: [(Self, &'static str); 14] = [
+        (Self::BadRequest, "bad_request"),
+        (Self::NotFound, "not_found"),
+        (Self::MethodNotAllowed, "method_not_allowed"),
+        (Self::Timeout, "timeout"),
+        (Self::TargetTooLong, "target_too_long"),
+        (Self::UpgradeRequired, "upgrade_required"),
+        (Self::HeadTooLarge, "head_too_large"),
+        (Self::Full, "full"),
+        (Self::Draining, "draining"),
+        (Self::ConnectionRate, "connection_rate"),
+        (Self::Address, "address"),
+        (Self::AddressRate, "address_rate"),
+        (Self::Overloaded, "overloaded"),
+        (Self::ProxyHeader, "proxy_header"),
+    ];
+}
+
+/// A limit that somebody may reach, by the setting's name. The index is the place in `Counters::reached`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Bound {
+    ShardConnections,
+    Connections,
+    ConnectionRate,
+    UserConnections,
+    AddressConnections,
+    AddressHandshakes,
+    /// The table of addresses had no room: one came in uncounted.
+    AddressTable,
+    UpgradeTimeout,
+    ProxyHeader,
+    Message,
+    Channels,
+    CommandRate,
+    ByteRate,
+    Backlog,
+    /// All backlogs together.
+    Backlogs,
+}
+
+impl Bound {
+    pub const ALL: [(Self, &'static str); 15] = [
+        (Self::ShardConnections, "engine.connections_max"),
+        (Self::Connections, "client.connection_limit"),
+        (Self::ConnectionRate, "client.connection_rate_limit"),
+        (Self::UserConnections, "client.user_connection_limit"),
+        (Self::AddressConnections, "limits.connections_per_address"),
+        (Self::AddressHandshakes, "limits.handshakes_per_address"),
+        (Self::AddressTable, "addresses that are counted"),
+        (Self::UpgradeTimeout, "engine.upgrade_timeout"),
+        (Self::ProxyHeader, "a valid header of the PROXY protocol"),
+        (Self::Message, "websocket.message_size_limit"),
+        (Self::Channels, "client.channel_limit"),
+        (Self::CommandRate, "client.command_rate_limit"),
+        (Self::ByteRate, "client.byte_rate_limit"),
+        (Self::Backlog, "client.queue_max_size"),
+        (Self::Backlogs, "engine.backlog_bytes_max"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// Why an open connection ended. The index is the place in `Counters::closed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Closed {
+    /// The peer sent a close frame.
+    ByPeer,
+    /// The peer's side ended without a close frame.
+    Vanished,
+    /// The socket reported an error, a reset among them.
+    Reset,
+    /// The peer broke RFC 6455.
+    Protocol,
+    /// The layer above closed it.
+    ByApp,
+    /// The backlog was full.
+    Slow,
+    /// The process is ending.
+    Shutdown,
+}
+
+impl Closed {
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::ByPeer, "by_peer"),
+        (Self::Vanished, "vanished"),
+        (Self::Reset, "reset"),
+        (Self::Protocol, "protocol"),
+        (Self::ByApp, "by_app"),
+        (Self::Slow, "slow"),
+        (Self::Shutdown, "shutdown"),
+    ];
+}
+
+/// Why a hand-shake of TLS came to nothing, or a session ended. The index is the place in `TlsCounts::failed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum TlsFailed {
+    /// The peer spoke in the clear.
+    NotTls,
+    /// What was sent is no TLS.
+    Malformed,
+    /// No version, cipher, curve or signature that both know.
+    Incompatible,
+    /// No protocol of the application that both know (ALPN).
+    Protocol,
+    /// The peer did not like what it got, most often the certificate.
+    Alert,
+    /// A record that does not decrypt.
+    Decrypt,
+    /// The connection ended within its hand-shake.
+    Unfinished,
+    Other,
+}
+
+impl TlsFailed {
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::NotTls, "not_tls"),
+        (Self::Malformed, "malformed"),
+        (Self::Incompatible, "incompatible"),
+        (Self::Protocol, "protocol"),
+        (Self::Alert, "alert"),
+        (Self::Decrypt, "decrypt"),
+        (Self::Unfinished, "unfinished"),
+        (Self::Other, "other"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// What a shard counts of TLS.
+#[derive(Clone, Default, Debug)]
+pub struct TlsCounts {
+    /// Hand-shakes with a signature, and those that took up a former session.
+    pub full: u64,
+    pub resumed: u64,
+    /// Of the latter, those whose request came with the first bytes.
+    pub early: u64,
+    /// Hand-shakes that waited for a later turn.
+    pub put_off: u64,
+    pub failed: [u64; TlsFailed::ALL.len()],
+}
+
+/// The policies that drop, by their names in the configuration.
+pub const DROPPED_POLICIES: [&str; 2] = ["drop_oldest", "keep_latest"];
+
+/// The place of a policy in `Counters::dropped`.
+pub fn dropped_index(policy: SlowConsumerPolicy) -> usize {
+    usize::from(policy == SlowConsumerPolicy::KeepLatest)
+}
+
+/// Upper bounds of the loop-turn histogram's buckets, in microseconds; one more bucket is for what is above.
+pub const TURN_BUCKETS_US: [u32; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
+
+/// The numbers of one shard since its start.
+#[derive(Clone, Default, Debug)]
+pub struct Counters {
+    pub accepted: u64,
+    pub refused: [u64; Refused::ALL.len()],
+    pub closed: [u64; Closed::ALL.len()],
+    /// How often each limit was reached, by whomever.
+    pub reached: [u64; Bound::ALL.len()],
+    /// Messages received whole, control frames not counted.
+    pub messages_in: u64,
+    /// Messages queued for peers one by one (replies, pongs not counted).
+    pub replies: u64,
+    /// Publications times their subscribers.
+    pub deliveries: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Writes that the socket took in part or not at all.
+    pub writes_short: u64,
+    pub turns: u64,
+    pub epoll_waits: u64,
+    /// Of them, those that were allowed to block.
+    pub epoll_waits_blocking: u64,
+    pub epoll_ctls: u64,
+    /// Batches put into other shards' mailboxes.
+    pub mail_pushes: u64,
+    /// Of them, those that found the mailbox full first.
+    pub mail_overflows: u64,
+    /// Wakes of other shards: each one eventfd write.
+    pub mail_wakes: u64,
+    /// Publications that this shard stamped as home.
+    pub publications: u64,
+    /// Publications written out: once per form in use.
+    pub encodings: u64,
+    /// Deliveries that home did not queue for a slow shard and sent later from history.
+    pub publications_repaired: u64,
+    /// Deliveries that home did not queue for a slow shard and could not send later.
+    pub publications_lost: u64,
+    /// Subscriptions that got all they had missed, and those that could not.
+    pub recoveries: u64,
+    pub recoveries_failed: u64,
+    /// Tokens that were not believed; expired ones not counted.
+    pub tokens_refused: u64,
+    /// Questions to the backend, and those without a good answer.
+    pub backend_calls: u64,
+    pub backend_failures: u64,
+    /// Messages that went through a compressor, their bytes before and after.
+    pub deflates: u64,
+    pub deflate_bytes_in: u64,
+    pub deflate_bytes_out: u64,
+    /// Compressed messages of clients, and their bytes inflated.
+    pub inflates: u64,
+    pub inflate_bytes_out: u64,
+    /// Connections that agreed on compression.
+    pub deflate_agreed: u64,
+    /// Messages that a policy dropped while their peer did not read, by `dropped_index`.
+    pub dropped: [u64; DROPPED_POLICIES.len()],
+    /// Subscriptions that were told to come again for it.
+    pub subscriptions_cut: u64,
+    /// Flushes that ended in a later turn than they began in.
+    pub flushes_cut: u64,
+    /// Waves of closes since the process was told to end.
+    pub drain_waves: u64,
+    /// Log records that found the ring to the control thread full.
+    pub log_lost: u64,
+    /// Turns by how long they worked, waiting not counted; `TURN_BUCKETS_US` and one above.
+    pub turn_us: [u64; TURN_BUCKETS_US.len() + 1],
+    pub turn_us_sum: u64,
+}
+
+/// A shard's numbers at one moment: the counters, and what stands right now.
+#[derive(Clone, Default, Debug)]
+pub struct Snapshot {
+    pub shard: u16,
+    pub core: Option<usize>,
+    pub counters: Counters,
+    /// Open WebSockets.
+    pub connections: u64,
+    /// Connections in any phase, dead ones that wait for their slot's release among them.
+    pub occupied: u64,
+    /// Nobody is connected and nothing is on its way out.
+    pub idle: bool,
+    /// Nobody new is let in, and who is here is closed in waves.
+    pub draining: bool,
+    /// Live subscriptions of this shard's connections.
+    pub subscriptions: u64,
+    /// Channels that this shard is home to.
+    pub channels: u64,
+    /// Users with a connection here, anonymous ones not counted.
+    pub users: u64,
+    /// Bytes of the histories that this shard keeps, and how many went because all together took too much.
+    pub history_bytes: u64,
+    pub history_evicted: u64,
+    /// Bytes that wait for slow peers, those that several wait for counted for each.
+    pub backlog_bytes: u64,
+    /// Bytes that are kept alive for them, each counted once; and how many they are.
+    pub backlog_kept_bytes: u64,
+    pub backlog_connections: u64,
+    /// Bytes held in partly received messages.
+    pub spill_bytes: u64,
+    /// Connections with compression contexts of their own.
+    pub deflate_contexts: u64,
+    /// How long a ready socket waits for its turn.
+    pub lag_us: u64,
+    /// Nobody new is let in, for the lag or the memory.
+    pub shut: bool,
+    pub tls: TlsCounts,
+    /// Bytes that TLS connections keep: records in part, and what their peers do not take.
+    pub tls_held_bytes: u64,
+}
+
+impl Counters {
+    pub fn squeezed(&mut self, bytes_in: usize, bytes_out: usize) {
+        self.deflates += 1;
+        self.deflate_bytes_in += bytes_in as u64;
+        self.deflate_bytes_out += bytes_out as u64;
+    }
+
+    pub fn turn(&mut self, us: u32) {
+        let bucket = TURN_BUCKETS_US.iter().position(|&bound| us <= bound).unwrap_or(TURN_BUCKETS_US.len());
+        self.turn_us[bucket] += 1;
+        self.turn_us_sum += u64::from(us);
+    }
+}

@@ -1,0 +1,133 @@
+//! What the answer to a subscribe says, and how it is written: the publications that were recovered among it.
+
+use std::borrow::Cow;
+
+use super::arena::{Kept, Who, client_text};
+use crate::protocol::fossil;
+use crate::protocol::reply::delta_fits_json;
+use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, Publication, Quoted, SubscribeResult};
+use crate::pubsub::{EpochText, Position, flag};
+
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub flags: u16,
+    /// Seconds since 1970; 0 is never.
+    pub expire_at: u64,
+    pub data: Box<[u8]>,
+    pub delta: bool,
+    pub was_recovering: bool,
+    pub recovered: bool,
+    pub position: Position,
+    /// The offset as the client is told it: its own, where it was recovered from there.
+    pub offset: u64,
+    /// Packed publications.
+    pub records: Box<[u8]>,
+    /// Which of them the client wants.
+    pub filter: Option<Filter>,
+}
+
+/// An outcome with its parts in the form that a reply borrows.
+pub(crate) struct Texts<'a> {
+    outcome: &'a Outcome,
+    epoch: EpochText,
+    kept: Vec<KeptText<'a>>,
+}
+
+/// A publication as one who recovers gets it.
+pub(crate) struct KeptText<'a> {
+    kept: Kept<'a>,
+    data: Cow<'a, [u8]>,
+    quoted: Quoted,
+    delta: bool,
+    client: String,
+    /// Of the channel, told with the first publication of all.
+    epoch: Option<EpochText>,
+}
+
+impl<'a> KeptText<'a> {
+    pub fn plain(kept: Kept<'a>, epoch: u32, encoding: Encoding) -> Self {
+        let json = encoding != Encoding::Protobuf;
+        let quoted = if json && !kept.json { Quoted::Base64 } else { Quoted::No };
+        let epoch = (kept.offset == 1).then(|| EpochText::of(epoch));
+        Self { kept, data: Cow::Borrowed(kept.data), quoted, delta: false, client: client(&kept), epoch }
+    }
+
+    /// For a subscriber with deltas: the difference to `before`, where there is one and it is shorter.
+    fn delta(kept: Kept<'a>, before: Option<&[u8]>, encoding: Encoding) -> Self {
+        let json = encoding != Encoding::Protobuf;
+        let quoted = if json { Quoted::Text } else { Quoted::No };
+        let mut difference = Vec::new();
+        let made = before.is_some_and(|before| fossil::create(before, kept.data, &mut difference));
+        let shorter = Some(difference).filter(|difference| made && (!json || delta_fits_json(difference)));
+        let delta = shorter.is_some();
+        let data = shorter.map_or(Cow::Borrowed(kept.data), Cow::Owned);
+        Self { kept, data, quoted, delta, client: client(&kept), epoch: None }
+    }
+
+    pub fn publication(&self) -> Publication<'_> {
+        let info = self.kept.who.map(Who::unpack).map(|who| ClientInfo {
+            user: who.user,
+            client: &self.client,
+            conn_info: who.conn_info,
+            chan_info: who.chan_info,
+        });
+        Publication {
+            data: &self.data,
+            quoted: self.quoted,
+            info,
+            offset: self.kept.offset,
+            tags: self.kept.tags,
+            delta: self.delta,
+            version: self.kept.version,
+            epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
+            ..Publication::default()
+        }
+    }
+}
+
+fn client(kept: &Kept<'_>) -> String {
+    let mut text = uuid::Uuid::encode_buffer();
+    kept.who.map(|who| client_text(Who::unpack(who).client, &mut text).to_owned()).unwrap_or_default()
+}
+
+impl Outcome {
+    pub fn texts(&self, encoding: Encoding) -> Texts<'_> {
+        let mut texts = Texts { outcome: self, epoch: EpochText::of(self.position.epoch), kept: Vec::new() };
+        // Deltas are made against what came before, whether it was wanted or not.
+        let all = self.delta || self.filter.is_none();
+        let wanted = |kept: &Kept<'_>| all || self.filter.as_ref().is_some_and(|filter| filter.matches(kept.tags));
+        let mut before: Option<&[u8]> = None;
+        for kept in Kept::unpack_all(&self.records).filter(wanted) {
+            texts.kept.push(match self.delta {
+                true => KeptText::delta(kept, before, encoding),
+                false => KeptText::plain(kept, self.position.epoch, encoding),
+            });
+            before = Some(kept.data);
+        }
+        texts
+    }
+}
+
+impl Texts<'_> {
+    pub fn publications(&self) -> Vec<Publication<'_>> {
+        self.kept.iter().map(KeptText::publication).collect()
+    }
+
+    pub fn result<'s>(&'s self, now_s: u64, publications: &'s [Publication<'s>]) -> SubscribeResult<'s> {
+        let outcome = self.outcome;
+        let has = |flags| outcome.flags & flags != 0;
+        let ends_at = if has(flag::CLIENT_REFRESH) { outcome.expire_at } else { 0 };
+        SubscribeResult {
+            expiry: Expiry::at(ends_at, now_s),
+            recoverable: has(flag::RECOVERABLE),
+            epoch: if has(flag::POSITIONED) { self.epoch.as_str() } else { "" },
+            publications,
+            recovered: outcome.recovered,
+            offset: if has(flag::POSITIONED) { outcome.offset } else { 0 },
+            positioned: has(flag::POSITIONED),
+            data: &outcome.data,
+            was_recovering: outcome.was_recovering,
+            delta: outcome.delta,
+        }
+    }
+}
