@@ -320,8 +320,8 @@ pub struct Idle {
     #[arg(long, value_delimiter = ',')]
     pub steps: Vec<usize>,
     /// Seconds without a change before the memory is read
-    #[arg(long, default_value_t = 2.0)]
-    pub settle: f64,
+    #[arg(long = "settle", default_value_t = 2.0)]
+    pub memory_delay: f64,
     #[command(flatten)]
     pub common: Common,
 }

@@ -68,7 +68,7 @@ fn open_in_steps(args: &args::Idle, workers: &mut Workers<Idle>) -> Vec<(usize, 
         allow(workers, step);
         workers.wait(args.common.open_timeout, "opening", |counters| counters.settled() >= step);
         let Some(pid) = args.common.server_pid.filter(|_| workers.counters().open() as usize == step) else { continue };
-        if !workers.wait(args.settle, "settling", |counters| counters.open() as usize != step) {
+        if !workers.wait(args.memory_delay, "settling", |counters| counters.open() as usize != step) {
             found.push((step, memory(pid)));
         }
     }

@@ -1,8 +1,5 @@
 //! The server of this repository, started for a test, and the tool run against it.
 
-// Each test file that has this module uses a part of it.
-#![allow(dead_code)]
-
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The server beside the tool's own program. Tests of this package alone do not build it, so that this does.
+/// The server program, in the folder of the tool. It is built here if the tests of this package alone are run.
 fn program() -> PathBuf {
-    let tool = Path::new(env!("CARGO_BIN_EXE_corecast-load"));
+    let tool = Path::new(crate::TOOL);
     let server = tool.with_file_name("corecast");
     if !server.exists() {
         let release = tool.parent().is_some_and(|folder| folder.ends_with("release"));
@@ -30,11 +27,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(name: &str) -> Self {
-        Self::start_with(name, &json!({}), &[])
-    }
-
-    /// With more settings, and more words on the command line.
+    /// With more settings and command-line words.
     pub fn start_with(name: &str, more: &Value, words: &[&str]) -> Self {
         let options = json!({
             "presence": true, "history_size": 100, "history_ttl": "300s",
@@ -69,7 +62,7 @@ impl Server {
             rest.trim_start_matches("tls:").split([' ', ',', '/']).next().unwrap().parse().unwrap()
         };
         let (client, admin) = (address("clients connect to "), address("admin address: http://"));
-        // Its log is read to the end, so that it never blocks on it.
+        // Its log is read to the end, so that it never blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, client, admin }
     }
@@ -78,15 +71,7 @@ impl Server {
         format!("ws://{}/connection/websocket", self.client)
     }
 
-    /// Waits until something was published here.
-    pub fn wait_for_publications(&self) {
-        self.wait_for_metrics(|text| {
-            let mut lines = text.lines().filter(|line| line.starts_with("corecast_publications_total"));
-            lines.any(|line| !line.ends_with(" 0"))
-        });
-    }
-
-    /// Asks for the counters until they are as wanted.
+    /// Reads the counters until they are as wanted.
     pub fn wait_for_metrics(&self, wanted: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -106,9 +91,9 @@ impl Server {
         format!("http://{}/metrics", self.admin)
     }
 
-    /// Runs the tool; its exit code and its object.
+    /// Runs the tool; returns its exit code and its object.
     pub fn load(&self, args: &[&str]) -> (i32, Value) {
-        let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
+        let output = Command::new(crate::TOOL)
             .args(args)
             .args(["--server-pid", &self.child.id().to_string(), "--json", "--quiet"])
             .args(["--server-metrics", &self.metrics_url()])
@@ -129,13 +114,13 @@ impl Drop for Server {
     }
 }
 
-/// What was wrong, apart from a core that was not busy enough for a throughput.
+/// Why a run is void, except for a core that was not busy enough for a throughput.
 pub fn faults(result: &Value) -> Vec<&str> {
     let reasons = result["void"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap());
     reasons.filter(|reason| !reason.starts_with("as a throughput")).collect()
 }
 
-/// Settings without tokens: whoever comes is let in.
+/// Settings without tokens: every connection is accepted.
 pub fn open_to_all() -> Value {
     json!({"client": {"allow_anonymous_connect_without_token": true}})
 }

@@ -1,4 +1,4 @@
-//! `--source`: connections leave from the addresses that were given, in turn, and those of several processes too.
+//! `--source`: connections use the given addresses in turn, also with several processes.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 fn sources(more: &[&str]) -> Vec<String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
-    let mut tool = Command::new(env!("CARGO_BIN_EXE_corecast-load"));
+    let mut tool = Command::new(crate::TOOL);
     tool.args(["connect", &url, "--total", "4", "--source", "127.0.0.7-127.0.0.8", "--quiet"]).args(more);
     let mut run = tool.stdout(Stdio::null()).spawn().unwrap();
-    // Each is gone at once, which ends the run.
+    // Each connection is closed at once, which ends the run.
     let mut from: Vec<_> = (0..4).map(|_| listener.accept().unwrap().1.ip().to_string()).collect();
     assert_eq!(run.wait().unwrap().code(), Some(1), "a run without an upgrade is void");
     from.sort();
@@ -17,7 +17,7 @@ fn sources(more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn connections_come_from_the_sources_in_turn() {
+fn source_addresses_are_used_in_turn() {
     let expected = ["127.0.0.7", "127.0.0.7", "127.0.0.8", "127.0.0.8"];
     assert_eq!(sources(&[]), expected);
     assert_eq!(sources(&["--processes", "2"]), expected);

@@ -1,8 +1,6 @@
-//! What comes out of a run: files, pages, comparisons and the live view, of real runs against the server of this repository.
+//! The output of runs: files, pages, comparisons and the live view.
 
-mod real;
-
-use real::{Server, open_to_all};
+use crate::server::{Server, open_to_all};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -19,7 +17,7 @@ fn fanout(server: &Server, more: &[&str]) -> Output {
 }
 
 fn tool(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_corecast-load")).args(args).output().unwrap()
+    Command::new(crate::TOOL).args(args).output().unwrap()
 }
 
 fn file(name: &str) -> String {
@@ -31,7 +29,7 @@ fn read(path: &str) -> Value {
 }
 
 #[test]
-fn a_saved_run_holds_figures_the_course_of_time_curves_and_the_host_and_its_page_shows_them() {
+fn saved_run_has_figures_time_series_curves_and_host_and_its_page_shows_them() {
     let server = start("whole");
     let (out, html, again) = (file("whole.json"), file("whole.html"), file("again.html"));
     let done = fanout(&server, &["--json", "--quiet", "--out", &out, "--html", &html]);
@@ -51,7 +49,7 @@ fn a_saved_run_holds_figures_the_course_of_time_curves_and_the_host_and_its_page
         assert!(column.as_array().unwrap().iter().any(|value| value.as_f64().is_some_and(|n| n > 0.0)), "{column}");
     }
     assert!(series["measured"][1].as_f64().unwrap() > series["measured"][0].as_f64().unwrap());
-    // The seconds together are all deliveries of the run, warm-up and all.
+    // The seconds together are all deliveries of the run, including the warm-up.
     let counts = series["latency_us"]["count"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap());
     assert!(counts.sum::<u64>() <= whole["result"]["run_deliveries"].as_u64().unwrap());
 
@@ -66,7 +64,7 @@ fn a_saved_run_holds_figures_the_course_of_time_curves_and_the_host_and_its_page
 
     let page = std::fs::read_to_string(&html).unwrap();
     for part in
-        ["Fine: everything", "Latency over time", "Percentiles", "Throughput", "Processor time", "Server memory", "Lag"]
+        ["Valid: every", "Latency over time", "Percentiles", "Throughput", "Processor time", "Server memory", "Lag"]
     {
         assert!(page.contains(part), "{part}");
     }
@@ -81,7 +79,7 @@ fn a_saved_run_holds_figures_the_course_of_time_curves_and_the_host_and_its_page
 }
 
 #[test]
-fn two_runs_stand_beside_each_other_and_what_differs_is_said_first() {
+fn comparison_of_two_runs_begins_with_their_differences() {
     let server = start("beside");
     let [a, b, html] = ["a.json", "b.json", "both.html"].map(file);
     for (path, size) in [(&a, "64"), (&b, "128")] {
@@ -92,7 +90,7 @@ fn two_runs_stand_beside_each_other_and_what_differs_is_said_first() {
     let text = String::from_utf8(done.stdout).unwrap();
     let (differs, figures) = (text.find("--size").unwrap(), text.find("latency of deliveries, p99").unwrap());
     assert!(differs < figures && text.contains("A 64   B 128"), "{text}");
-    assert!(std::fs::read_to_string(&html).unwrap().contains("Both in one"));
+    assert!(std::fs::read_to_string(&html).unwrap().contains("Both sides in one plot"));
     let several = tool(&["compare", &format!("{a},{a},{a}"), &format!("{a},{a},{a}"), "--json"]);
     let found: Value = serde_json::from_slice(&several.stdout).unwrap();
     assert_eq!((&found["figures"]["latency_us.p50"]["verdict"], &found["void"]), (&json!("same"), &json!(false)));
@@ -108,7 +106,7 @@ fn two_runs_stand_beside_each_other_and_what_differs_is_said_first() {
 }
 
 #[test]
-fn what_cannot_be_read_or_written_is_refused_before_anything_is_measured() {
+fn unreadable_or_unwritable_files_are_rejected_before_the_measurement() {
     let nowhere = file("no/such/folder/x.json");
     let done = tool(&["echo", "ws://127.0.0.1:0/", "--quiet", "--out", &nowhere]);
     assert_eq!(done.status.code(), Some(2));
@@ -120,13 +118,13 @@ fn what_cannot_be_read_or_written_is_refused_before_anything_is_measured() {
 }
 
 #[test]
-fn the_live_view_draws_in_place_and_leaves_the_terminal_as_it_was() {
+fn live_view_redraws_in_place_and_leaves_the_terminal_unchanged() {
     let server = start("live");
     let done = fanout(&server, &["--live"]);
     assert!(done.status.success(), "{done:?}");
     let text = String::from_utf8(done.stderr).unwrap();
     assert!(text.contains("measured") && text.contains("/s in") && text.contains('█'), "{text}");
-    // It only moves up, erases, and goes on: nothing that would have to be restored.
+    // Only cursor movement and erasing: nothing that would have to be restored.
     let codes: std::collections::BTreeSet<_> =
         text.split("\x1b[").skip(1).filter_map(|rest| rest.chars().find(char::is_ascii_alphabetic)).collect();
     assert!(codes.iter().all(|code| "AJK".contains(*code)), "{codes:?}");

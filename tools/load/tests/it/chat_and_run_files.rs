@@ -1,8 +1,6 @@
-//! Chats, notifications, slow readers, sinks and whole files of runs, against the server of this repository.
+//! Chats, notifications, slow readers, sinks and files of runs.
 
-mod real;
-
-use real::{Server, faults, open_to_all};
+use crate::server::{Server, faults, open_to_all};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -14,7 +12,7 @@ fn number(result: &Value, key: &str) -> u64 {
 }
 
 #[test]
-fn every_message_of_a_chat_reaches_everybody_in_its_room() {
+fn chat_messages_reach_every_member_of_the_room() {
     let server = Server::start_with("chat", &open_to_all(), &[]);
     let url = server.url();
     let usual = ["chat", &url, "-c", "120", "--rooms", "20", "--talk-rate", "8", "--talkers", "0.2"];
@@ -37,7 +35,7 @@ fn every_message_of_a_chat_reaches_everybody_in_its_room() {
 }
 
 #[test]
-fn a_chat_of_users_with_tokens_is_spoken_by_a_backend_too() {
+fn chat_of_users_with_tokens_can_be_published_over_the_api() {
     let server = Server::start("chat-api");
     let (url, api) = (server.url(), format!("http://{}/api", server.admin));
     let usual = ["chat", &url, "-c", "60", "--rooms", "10", "--talk-rate", "10", "--token-secret-env", "SECRET"];
@@ -48,10 +46,10 @@ fn a_chat_of_users_with_tokens_is_spoken_by_a_backend_too() {
 }
 
 #[test]
-fn each_notification_reaches_its_user_and_nobody_else() {
+fn notifications_reach_only_their_user() {
     let server = Server::start_with("notifications", &open_to_all(), &[]);
     let (url, api) = (server.url(), format!("http://{}/api", server.admin));
-    // More users than a stamp has numbers for channels.
+    // More users than a stamp can number channels.
     let usual = ["notifications", &url, "-c", "400", "--rate", "400"];
     let by_api = ["--api", &api, "--key-env", "KEY", "--publishers", "4"];
     for more in [&[][..], &by_api, &["--protocol", "centrifuge-protobuf", "--threads", "2"]] {
@@ -60,14 +58,14 @@ fn each_notification_reaches_its_user_and_nobody_else() {
         let publications = number(&result, "run_publications");
         assert!(publications > 100 && number(&result, "run_deliveries") == publications, "{result}");
         if more.contains(&"--api") {
-            // No answer is there before its request has gone to the server and back.
+            // A response takes at least one round trip.
             assert!(result["answer_us"]["p50"].as_f64().unwrap() > 1.0, "{result}");
         }
     }
 }
 
 #[test]
-fn an_api_that_refuses_makes_a_run_void_and_its_words_are_told() {
+fn api_rejections_make_a_run_void() {
     let server = Server::start_with("notifications-refused", &open_to_all(), &[]);
     let (url, api) = (server.url(), format!("http://{}/api", server.admin));
     let usual = ["notifications", &url, "-c", "10", "--rate", "50", "--api", &api];
@@ -77,7 +75,7 @@ fn an_api_that_refuses_makes_a_run_void_and_its_words_are_told() {
 }
 
 #[test]
-fn sinks_count_what_probes_follow() {
+fn sinks_count_the_deliveries_that_probes_check() {
     let server = Server::start_with("sinks", &open_to_all(), &[]);
     let url = server.url();
     let usual = ["fanout", &url, "-n", "40", "--channels", "3", "--probes", "6"];
@@ -97,7 +95,7 @@ fn sinks_count_what_probes_follow() {
 }
 
 #[test]
-fn slow_readers_are_closed_with_their_code_and_honest_ones_get_everything() {
+fn slow_readers_are_closed_with_their_code_and_other_subscribers_get_everything() {
     let server = Server::start_with("slow", &open_to_all(), &[]);
     let url = server.url();
     let usual = ["slow", &url, "-n", "20", "--slow", "0.2", "--slow-rate", "500", "--rate", "200"];
@@ -105,14 +103,14 @@ fn slow_readers_are_closed_with_their_code_and_honest_ones_get_everything() {
     assert_eq!((code, faults(&result)), (0, vec![]), "{result}");
     assert_eq!((&result["slow"]["count"], &result["subscribers"]), (&json!(4), &json!(16)), "{result}");
     assert_eq!(result["slow"]["closes"], json!({"3008": 4}), "{result}");
-    // Who can keep up is not slow.
+    // A reader that keeps up is not slow.
     let (code, result) = server.load(&["slow", &url, "-n", "20", "--rate", "5", "--duration", "1", "--warmup", "0"]);
     assert_eq!((code, &result["slow"]["open"]), (0, &json!(2)), "{result}");
     assert_eq!(number(&result, "slow_deliveries"), 2 * number(&result, "run_publications"), "{result}");
 }
 
 #[test]
-fn protobuf_is_spoken_by_every_load_that_speaks_to_channels() {
+fn protobuf_works_with_every_scenario_that_has_channels() {
     let server = Server::start("protobuf");
     let url = server.url();
     let tokens = ["--token-secret-env", "SECRET", "--protocol", "centrifuge-protobuf"];
@@ -124,20 +122,20 @@ fn protobuf_is_spoken_by_every_load_that_speaks_to_channels() {
     let (code, result) = server.load(&[&idle[..], &tokens].concat());
     assert_eq!((code, &result["open"]), (0, &json!(30)), "{result}");
     let (code, result) = server.load(&["connect", &url, "--total", "3", "--protocol", "centrifuge-protobuf"]);
-    assert_eq!((code, &result["failed"]), (1, &json!(3)), "nobody enters without a token: {result}");
+    assert_eq!((code, &result["failed"]), (1, &json!(3)), "no connection is accepted without a token: {result}");
 }
 
 #[test]
-fn parts_of_a_mixed_run_begin_together_and_are_judged_one_by_one() {
+fn mixed_run_starts_its_parts_together_and_reports_each() {
     let server = Server::start_with("mixed", &open_to_all(), &[]);
     let url = server.url();
     let parts = "chat=0.4,notifications=0.2,fanout=0.1,slow=0.1,idle=0.1,connect=0.1";
     let usual = ["mixed", &url, "-c", "100", "--rate", "5", "--parts", parts];
     let (code, result) = server.load(&[&usual[..], &["--duration", "1", "--warmup", "0.3"]].concat());
     assert_eq!((code, faults(&result)), (0, vec![]), "{result}");
-    let told: Vec<&str> =
+    let kinds: Vec<&str> =
         result["parts"].as_array().unwrap().iter().map(|part| part["kind"].as_str().unwrap()).collect();
-    assert_eq!(told, ["chat", "notifications", "fanout", "slow", "idle", "connect"]);
+    assert_eq!(kinds, ["chat", "notifications", "fanout", "slow", "idle", "connect"]);
     assert!(
         result["server_busy"].is_number() && result["parts"][0]["run_deliveries"].as_u64().unwrap() > 0,
         "{result}"
@@ -148,17 +146,11 @@ fn parts_of_a_mixed_run_begin_together_and_are_judged_one_by_one() {
 fn run_file(name: &str, text: &str, more: &[&str]) -> Output {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&file, text).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_corecast-load"))
-        .arg("run")
-        .arg(file)
-        .args(more)
-        .env("KEY", "the-key")
-        .output()
-        .unwrap()
+    Command::new(crate::TOOL).arg("run").arg(file).args(more).env("KEY", "the-key").output().unwrap()
 }
 
 #[test]
-fn the_runs_of_a_file_go_after_and_beside_each_other() {
+fn run_file_runs_one_after_another_and_at_once() {
     let server = Server::start_with("file", &open_to_all(), &[]);
     let text = format!(
         "[defaults]\nurl = \"{}\"\nduration = 0.4\nwarmup = 0.1\nhold = 0.5\n\
@@ -174,11 +166,11 @@ fn the_runs_of_a_file_go_after_and_beside_each_other() {
     assert_eq!(names, ["first", "talk", "visitors"]);
     let output = run_file("runs.toml", &text, &["--quiet", "--only", "visitors"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.starts_with("opened"), "one run is told as if it were alone: {text}");
+    assert!(output.status.success() && text.starts_with("opened"), "a single run is printed without a heading: {text}");
 }
 
 #[test]
-fn a_run_of_a_file_that_is_void_makes_the_whole_void_and_the_others_are_told() {
+fn run_file_with_a_void_run_is_void_and_reports_the_others() {
     let server = Server::start_with("void", &open_to_all(), &[]);
     let text = format!(
         "[defaults]\nurl = \"{}\"\n[[run]]\nscenario = \"idle\"\nconnections = 5\nhold = 0.2\n\
@@ -192,16 +184,16 @@ fn a_run_of_a_file_that_is_void_makes_the_whole_void_and_the_others_are_told() {
 }
 
 #[test]
-fn a_fault_in_a_file_is_named_before_anything_runs() {
+fn run_file_error_is_reported_before_anything_runs() {
     let output = run_file("fault.toml", "[[run]]\nscenario = \"chat\"\nurl = \"ws://x/\"\ntalk_rte = 3\n", &[]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text.contains("fault.toml:4: chat has no `talk_rte`; is `talk-rate` meant?"), "{text}");
+    assert!(text.contains("fault.toml:4: chat has no `talk_rte`; did you mean `talk-rate`?"), "{text}");
 }
 
 #[test]
-fn samples_are_printed_and_run_dry() {
-    let samples = Command::new(env!("CARGO_BIN_EXE_corecast-load")).args(["scenarios", "mixed"]).output().unwrap();
+fn samples_are_printed_and_accepted_by_a_dry_run() {
+    let samples = Command::new(crate::TOOL).args(["scenarios", "mixed"]).output().unwrap();
     let output = run_file("sample.toml", &String::from_utf8_lossy(&samples.stdout), &["--dry-run"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("  and churn: corecast-load connect --close"), "{text}");

@@ -1,4 +1,4 @@
-//! The Pusher protocol, against a small server in this process that checks what a real one checks.
+//! The Pusher protocol, against a small server in this process that checks signatures like a real one.
 
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
@@ -18,7 +18,7 @@ const SECRET: &str = "the-secret";
 
 #[derive(Default)]
 struct Hub {
-    /// By channel, who is there: the number of the socket, and the socket.
+    /// The subscribers of each channel: number and socket.
     channels: Mutex<HashMap<String, Vec<(usize, TcpStream)>>>,
     sockets: AtomicUsize,
     pongs: AtomicUsize,
@@ -38,7 +38,7 @@ fn frame(value: &Value) -> Vec<u8> {
 }
 
 impl Hub {
-    /// Where clients connect, and where the API is.
+    /// Returns the addresses for clients and for the API.
     fn start(api_closes: bool) -> (Arc<Self>, SocketAddr, SocketAddr) {
         let hub = Arc::new(Self { api_closes, ..Self::default() });
         let listen = |serve: fn(&Self, TcpStream) -> Option<()>| {
@@ -56,7 +56,7 @@ impl Hub {
         (hub, clients, api)
     }
 
-    /// A connection ends when its client goes; the result says only how.
+    /// Serves a connection until its client is gone.
     fn client(&self, stream: TcpStream) -> Option<()> {
         stream.set_nodelay(true).ok()?;
         let mut raw = stream.try_clone().ok()?;
@@ -151,7 +151,7 @@ impl Hub {
 
 /// Runs the tool; its exit code and its object.
 fn load(scenario: &str, clients: SocketAddr, secret: &str, args: &[&str]) -> (i32, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
+    let output = Command::new(crate::TOOL)
         .args([scenario, &format!("ws://{clients}/app/{KEY}"), "--protocol", "pusher", "--pusher-secret-env", "SECRET"])
         .args(args)
         .args(["--json", "--quiet"])
@@ -166,7 +166,7 @@ fn load(scenario: &str, clients: SocketAddr, secret: &str, args: &[&str]) -> (i3
 const SHORT: [&str; 4] = ["--duration", "0.4", "--warmup", "0.1"];
 
 #[test]
-fn client_events_reach_the_others_and_pings_are_answered() {
+fn pusher_client_events_reach_other_subscribers_and_pings_are_answered() {
     let (hub, clients, _) = Hub::start(false);
     for more in [&["--rate", "100"][..], &["--window", "3"], &["--rate", "100", "--payload", "json", "--size", "200"]] {
         let (code, result) = load("fanout", clients, SECRET, &[&["-n", "8"], &SHORT[..], more].concat());
@@ -177,7 +177,7 @@ fn client_events_reach_the_others_and_pings_are_answered() {
 }
 
 #[test]
-fn a_talker_that_does_not_hear_itself_is_expected_not_to() {
+fn pusher_talkers_do_not_expect_their_own_messages() {
     let (_, clients, _) = Hub::start(false);
     let args = ["-c", "30", "--rooms", "5", "--talk-rate", "20", "--talkers", "0.2"];
     let (code, result) = load("chat", clients, SECRET, &[&args[..], &SHORT].concat());
@@ -186,7 +186,7 @@ fn a_talker_that_does_not_hear_itself_is_expected_not_to() {
 }
 
 #[test]
-fn events_go_over_the_signed_api_also_where_it_ends_each_connection() {
+fn pusher_events_go_over_the_signed_api_even_if_it_closes_each_connection() {
     for closes in [false, true] {
         let (_, clients, api) = Hub::start(closes);
         let api = format!("http://{api}");
@@ -200,7 +200,7 @@ fn events_go_over_the_signed_api_also_where_it_ends_each_connection() {
 }
 
 #[test]
-fn a_wrong_secret_is_told_in_the_servers_words() {
+fn pusher_error_of_a_wrong_secret_is_reported() {
     let (_, clients, api) = Hub::start(false);
     let (code, result) = load("fanout", clients, "wrong", &[&["-n", "2", "--rate", "10"], &SHORT[..]].concat());
     assert!(code == 1 && result["errors"].to_string().contains("wrong signature"), "{result}");
@@ -211,7 +211,7 @@ fn a_wrong_secret_is_told_in_the_servers_words() {
 }
 
 #[test]
-fn idle_connections_and_storms_are_greeted_before_they_count() {
+fn pusher_connections_are_established_before_they_count() {
     let (_, clients, _) = Hub::start(false);
     let (code, result) = load("idle", clients, SECRET, &["-c", "10", "--hold", "0.1", "--channel", "private-x"]);
     assert_eq!((code, &result["open"], &result["pings"]), (0, &json!(10), &json!(10)), "{result}");

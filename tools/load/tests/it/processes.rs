@@ -1,8 +1,6 @@
-//! Runs that several processes carry together, against the server of this repository.
+//! Runs that several processes or hosts carry together.
 
-mod real;
-
-use real::{Server, faults, open_to_all};
+use crate::server::{Server, faults, open_to_all};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -11,9 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A run of the tool that goes on while the test does something.
+/// Starts a run of the tool.
 fn begin(args: &[&str]) -> Child {
-    let mut tool = Command::new(env!("CARGO_BIN_EXE_corecast-load"));
+    let mut tool = Command::new(crate::TOOL);
     tool.args(args).args(["--json", "--quiet"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -26,12 +24,12 @@ fn end_of(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Waits until a process that is not our child is gone.
+/// Waits until a process that is not a child of this one is gone.
 fn wait_for_end(pid: i32) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     while !state().is_empty() && !state().contains(") Z ") {
-        assert!(Instant::now() < deadline, "{pid} lives on without its coordinator");
+        assert!(Instant::now() < deadline, "{pid} still runs without its coordinator");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -41,7 +39,7 @@ fn wait_for_connections(server: &Server, count: usize) {
     server.wait_for_metrics(|text| text.contains(&format!("corecast_connections{{shard=\"0\"}} {count}\n")));
 }
 
-/// Waits until a process has so many children, and gives them.
+/// Waits until a process has so many children, and returns them.
 fn wait_for_children(pid: u32, count: usize) -> Vec<i32> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -56,7 +54,7 @@ fn wait_for_children(pid: u32, count: usize) -> Vec<i32> {
 }
 
 #[test]
-fn processes_share_a_run_and_every_delivery_is_accounted_for() {
+fn processes_share_a_run_and_every_delivery_is_checked() {
     let server = Server::start_with("processes", &open_to_all(), &[]);
     let usual = ["--processes", "3", "--duration", "0.5", "--warmup", "0.1"];
     let fanout =
@@ -74,7 +72,7 @@ fn processes_share_a_run_and_every_delivery_is_accounted_for() {
     let whole: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let counts = whole["series"]["latency_us"]["count"].as_array().unwrap();
     let timed: u64 = counts.iter().map(|n| n.as_u64().unwrap()).sum();
-    assert!(code == 0 && timed >= 2000, "the processes tell their seconds: {}", whole["series"]);
+    assert!(code == 0 && timed >= 2000, "the processes report their seconds: {}", whole["series"]);
     let own = ["fanout", &server.url(), "-n", "40", "--own-channel", "own", "--rate", "50"];
     let (code, result) = server.load(&[&own[..], &usual[..]].concat());
     assert_eq!((code, faults(&result)), (0, vec![]), "{result}");
@@ -88,11 +86,11 @@ fn processes_share_a_run_and_every_delivery_is_accounted_for() {
     let (code, result) = server.load(&[&storm[..], &["--processes", "2"]].concat());
     assert_eq!((code, &result["opened"], &result["ready_us"]["count"]), (0, &json!(40), &json!(40)), "{result}");
     let refused = begin(&["fanout", &server.url(), "--processes", "2"]);
-    assert_eq!(end(refused).0, 2, "a window has no parts");
+    assert_eq!(end(refused).0, 2, "a window needs one process");
 }
 
 #[test]
-fn a_process_that_is_lost_makes_the_run_void_and_one_without_a_coordinator_ends() {
+fn process_that_is_lost_makes_the_run_void_and_one_without_a_coordinator_ends() {
     let server = Server::start_with("lost-process", &open_to_all(), &[]);
     let url = server.url();
     let idle = ["idle", &url, "-c", "30", "--processes", "3", "--hold"];
@@ -113,7 +111,7 @@ fn a_process_that_is_lost_makes_the_run_void_and_one_without_a_coordinator_ends(
 }
 
 #[test]
-fn a_search_finds_a_rate_that_holds_and_keeps_its_connections() {
+fn search_finds_a_rate_that_holds_and_keeps_its_connections() {
     let server = Server::start_with("search", &open_to_all(), &[]);
     let bounds = ["--p50-max", "5s", "--from", "100", "--to", "400", "--duration", "0.2", "--warmup", "0.05"];
     for more in [&[][..], &["--processes", "2"]] {
@@ -131,7 +129,7 @@ fn a_search_finds_a_rate_that_holds_and_keeps_its_connections() {
     assert!(result["probes"][0]["why"].as_str().unwrap().contains("p99 above"), "{result}");
 }
 
-/// An agent that waits on this host.
+/// An agent on this host.
 struct Agent {
     child: Child,
     addr: String,
@@ -139,12 +137,12 @@ struct Agent {
 
 impl Agent {
     fn start(key: &str) -> Self {
-        let mut tool = Command::new(env!("CARGO_BIN_EXE_corecast-load"));
+        let mut tool = Command::new(crate::TOOL);
         tool.args(["agent", "--listen", "127.0.0.1:0", "--key-env", "HOSTS_KEY"]).env("HOSTS_KEY", key);
         let mut child = tool.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.next().expect("the agent starts").unwrap();
-        // What it says is read to the end, so that it never blocks on it.
+        // Its output is read to the end, so that it never blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, addr: line.rsplit(' ').next().unwrap().to_string() }
     }
@@ -160,7 +158,7 @@ impl Drop for Agent {
 const KEY: &str = "a key of some length";
 
 fn over_hosts(args: &[&str], hosts: &str, key: &str) -> (i32, Value, String) {
-    let mut tool = Command::new(env!("CARGO_BIN_EXE_corecast-load"));
+    let mut tool = Command::new(crate::TOOL);
     tool.args(args).args(["--json", "--quiet", "--hosts", hosts, "--hosts-key-env", "HOSTS_KEY"]).env("HOSTS_KEY", key);
     let output = tool.output().unwrap();
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
@@ -168,14 +166,14 @@ fn over_hosts(args: &[&str], hosts: &str, key: &str) -> (i32, Value, String) {
 }
 
 #[test]
-fn hosts_share_a_run_that_only_one_who_knows_the_key_can_lead() {
+fn hosts_share_a_run_of_a_coordinator_with_the_key() {
     let server = Server::start_with("hosts", &open_to_all(), &[]);
     let agents = [Agent::start(KEY), Agent::start(KEY)];
     let (url, hosts) = (server.url(), format!("{},{}", agents[0].addr, agents[1].addr));
     let fanout =
         ["fanout", &url, "-n", "30", "--channels", "3", "--rate", "200", "--duration", "0.5", "--warmup", "0.1"];
     let (_, result, errors) = over_hosts(&[&fanout[..], &["--processes", "2"]].concat(), &hosts, KEY);
-    // On one machine a delivery may be faster than two clocks can be compared; nothing else may be wrong.
+    // On one machine a delivery may be faster than two clocks can be compared; any other reason is an error.
     let void: Vec<_> = faults(&result).into_iter().filter(|reason| !reason.starts_with("as latency")).collect();
     assert_eq!(void, Vec::<&str>::new(), "{errors} {result}");
     assert_eq!((result["parts"].as_array().unwrap().len(), &result["missing"]), (4, &json!(0)), "{result}");

@@ -1,4 +1,4 @@
-//! The tool as its user sees it, against a small server in this process that can also misbehave.
+//! The verdict of runs against a small server in this process that can also misbehave.
 
 use serde_json::{Value, json};
 use std::io::Write;
@@ -9,7 +9,7 @@ use tungstenite::Message;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::frame::Frame;
 
-/// How a server fails, if it does. Only the first subscriber suffers.
+/// How a server fails. Only the deliveries of the first subscriber are affected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -27,7 +27,7 @@ struct Hub {
 
 struct Server {
     fault: Fault,
-    /// Every connection gets this close code once that many have come.
+    /// Every connection gets this close code once there are so many.
     close_at: Option<(usize, u16)>,
     hub: Mutex<Hub>,
 }
@@ -53,7 +53,7 @@ impl Server {
         addr
     }
 
-    /// A connection ends when its client goes; the result says only how.
+    /// Serves a connection until its client is gone.
     #[allow(clippy::result_large_err)] // the shape of tungstenite's callback
     fn serve(&self, stream: TcpStream) -> Option<()> {
         stream.set_nodelay(true).ok()?;
@@ -118,10 +118,9 @@ impl Server {
     }
 }
 
-/// Runs the tool with `--json` and gives its exit code and its object.
+/// Runs the tool with `--json`; returns its exit code and its object.
 fn load(args: &[&str]) -> (i32, Value) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_corecast-load")).args(args).args(["--json", "--quiet"]).output().unwrap();
+    let output = Command::new(crate::TOOL).args(args).args(["--json", "--quiet"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {output:?}"));
     (output.status.code().unwrap(), value)
@@ -134,7 +133,7 @@ fn fanout(fault: Fault, more: &[&str]) -> (i32, Value) {
 }
 
 #[test]
-fn echo_counts_and_compares_every_size() {
+fn echo_compares_messages_of_every_size() {
     let addr = Server::start(Fault::None, None);
     let url = format!("ws://{addr}/echo");
     for (size, depth) in [("0", "2"), ("3", "1"), ("16", "16"), ("125", "2"), ("126", "2"), ("65536", "3")] {
@@ -146,7 +145,7 @@ fn echo_counts_and_compares_every_size() {
 }
 
 #[test]
-fn echo_at_a_rate_keeps_to_it() {
+fn echo_keeps_its_rate() {
     let url = format!("ws://{}/echo", Server::start(Fault::None, None));
     let args = ["echo", &url, "-c", "3", "--rate", "500", "--duration", "0.5", "--warmup", "0"];
     let (code, result) = load(&args);
@@ -155,7 +154,7 @@ fn echo_at_a_rate_keeps_to_it() {
 }
 
 #[test]
-fn steps_and_ramps_are_kept_to_and_told_apart() {
+fn steps_and_ramps_are_kept_and_reported_separately() {
     let url = format!("ws://{}/echo", Server::start(Fault::None, None));
     let steps = |result: &Value, key: &str| -> Vec<u64> {
         result["steps"].as_array().unwrap().iter().map(|step| step[key].as_u64().unwrap()).collect()
@@ -178,18 +177,15 @@ fn steps_and_ramps_are_kept_to_and_told_apart() {
 }
 
 #[test]
-fn a_rate_that_is_none_is_refused_with_an_example() {
-    let output = Command::new(env!("CARGO_BIN_EXE_corecast-load"))
-        .args(["echo", "ws://127.0.0.1:1/", "--rate", "5,10:3s"])
-        .output()
-        .unwrap();
+fn invalid_rate_is_rejected_with_an_example() {
+    let output = Command::new(crate::TOOL).args(["echo", "ws://127.0.0.1:1/", "--rate", "5,10:3s"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("step 1 of 2 needs a duration, such as 1000:10s"), "{text}");
 }
 
 #[test]
-fn a_complete_fanout_is_fine_in_every_form() {
+fn complete_fanout_is_valid_in_every_form() {
     let (two_publishers, threads) = (["--window", "4", "--publishers", "2"], ["--threads", "2", "--window", "3"]);
     for more in [&[][..], &two_publishers[..], &threads[..], &["--rate", "300"][..]] {
         let (code, result) = fanout(Fault::None, more);
@@ -201,7 +197,7 @@ fn a_complete_fanout_is_fine_in_every_form() {
 }
 
 #[test]
-fn what_a_fanout_lost_doubled_or_swapped_makes_it_void_and_is_named() {
+fn lost_duplicate_and_reordered_deliveries_make_a_fanout_void() {
     for (fault, name) in [(Fault::Skip, "lost"), (Fault::Twice, "duplicates"), (Fault::Swap, "reordered")] {
         let (code, result) = fanout(fault, &["--rate", "400"]);
         assert_eq!((code, &result[name]), (1, &json!(1)), "{name}: {result}");
@@ -210,8 +206,8 @@ fn what_a_fanout_lost_doubled_or_swapped_makes_it_void_and_is_named() {
 }
 
 #[test]
-fn what_did_not_come_to_a_sink_or_came_twice_is_counted() {
-    // The one who suffers is a sink or the probe, whoever subscribed first.
+fn missing_and_duplicate_deliveries_to_sinks_are_counted() {
+    // The first subscriber is affected, which may be a sink or the probe.
     for (fault, names) in [(Fault::Skip, ["lost", "sinks_missing"]), (Fault::Twice, ["duplicates", "sinks_surplus"])] {
         let (code, result) = fanout(fault, &["--rate", "400", "--probes", "1"]);
         let counted: u64 = names.iter().map(|name| result[name].as_u64().unwrap()).sum();
@@ -220,7 +216,7 @@ fn what_did_not_come_to_a_sink_or_came_twice_is_counted() {
 }
 
 #[test]
-fn idle_ends_when_the_server_has_closed_all_and_tells_the_codes() {
+fn idle_ends_when_the_server_has_closed_all_connections() {
     let url = format!("ws://{}/connection/websocket", Server::start(Fault::None, Some((20, 3001))));
     let (code, result) = load(&["idle", &url, "-c", "20", "--on-close"]);
     assert_eq!((code, &result["closes"]), (0, &json!({"3001": 20})), "{result}");
@@ -228,11 +224,11 @@ fn idle_ends_when_the_server_has_closed_all_and_tells_the_codes() {
 }
 
 #[test]
-fn a_storm_counts_successes_and_failures_by_kind() {
+fn connect_counts_successes_and_failures() {
     let url = format!("ws://{}/connection/websocket", Server::start(Fault::None, None));
     let (code, result) = load(&["connect", &url, "--total", "30", "--protocol", "centrifuge", "--close"]);
     assert_eq!((code, &result["opened"]), (0, &json!(30)), "{result}");
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (code, result) = load(&["connect", &format!("ws://{nobody}/"), "--total", "3", "--rate", "1000"]);
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, result) = load(&["connect", &format!("ws://{unused}/"), "--total", "3", "--rate", "1000"]);
     assert_eq!((code, &result["failed"]), (1, &json!(3)), "{result}");
 }
