@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
-use super::{VERSION, procfs};
+use super::procfs;
+use crate::api::settings::VERSION;
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use crate::engine::stats::{
