@@ -52,7 +52,13 @@ impl<A: App, S: Source> Shard<A, S> {
             {
                 return;
             }
-            let got = self.read_once(slot);
+            self.cx.counters.reads += 1;
+            let got = match self.take_spill(slot) {
+                Some(spill) if spill.frame_bytes > SPILL_COPY_BYTES_MAX && spill.bytes.len() < spill.frame_bytes => {
+                    self.read_into_spill(slot, *spill)
+                }
+                spill => self.read_into_shared(slot, spill),
+            };
             self.want_push(slot);
             let conn = &mut self.cx.connections[slot];
             match got {
@@ -100,17 +106,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    fn read_once(&mut self, slot: u32) -> Got {
-        self.cx.counters.reads += 1;
-        let spill = self.take_spill(slot);
-        match spill {
-            Some(spill) if spill.frame_bytes > SPILL_COPY_BYTES_MAX && spill.bytes.len() < spill.frame_bytes => {
-                self.read_into_spill(slot, *spill)
-            }
-            spill => self.read_into_shared(slot, spill),
-        }
-    }
-
+    /// One read into the shared buffer, behind a short spill, and what comes of it.
     fn read_into_shared(&mut self, slot: u32, spill: Option<Box<Spill>>) -> Got {
         let mut receive = mem::take(&mut self.receive);
         let before = spill.as_ref().map_or(0, |spill| spill.bytes.len());
@@ -123,7 +119,9 @@ impl<A: App, S: Source> Shard<A, S> {
         let got = self.got(read, room);
         if let Got::Bytes { n, .. } = got {
             drop(spill);
-            self.take_bytes(slot, &mut receive[..before + n]);
+            let bytes = &mut receive[..before + n];
+            let handled = self.handle_bytes(slot, bytes);
+            self.keep_unused(slot, bytes, handled);
         } else if let Some(spill) = spill {
             self.put_spill(slot, *spill);
         }
@@ -170,11 +168,11 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Handles bytes of a buffer that is not the connection's, and spills the rest.
-    fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
-        let Handled { used, frame_bytes } = self.handle_bytes(slot, bytes);
-        if used < bytes.len() {
-            self.keep_rest(slot, bytes[used..].to_vec(), frame_bytes);
+    /// Spills what was not used of a buffer that is not the connection's.
+    #[inline]
+    fn keep_unused(&mut self, slot: u32, bytes: &[u8], handled: Handled) {
+        if handled.used < bytes.len() {
+            self.keep_rest(slot, bytes[handled.used..].to_vec(), handled.frame_bytes);
         }
     }
 
@@ -236,7 +234,8 @@ impl<A: App, S: Source> Shard<A, S> {
             return self.keep_rest(slot, raw, 0);
         }
         if !raw.is_empty() && self.conn(slot).phase != Phase::Closed {
-            self.take_bytes(slot, raw);
+            let handled = self.handle_bytes(slot, raw);
+            self.keep_unused(slot, raw, handled);
         }
         if !self.conn(slot).flags.contains(ConnFlags::STALLED) {
             self.read(slot);
@@ -257,8 +256,9 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn handle_spill(&mut self, slot: u32) {
         self.conn(slot).flags.remove(ConnFlags::STALLED);
         if let Some(mut spill) = self.take_spill(slot) {
-            let rest = spill.rest;
-            self.take_bytes(slot, &mut spill.bytes[rest..]);
+            let bytes = &mut spill.bytes[spill.rest..];
+            let handled = self.handle_bytes(slot, bytes);
+            self.keep_unused(slot, bytes, handled);
         }
     }
 
