@@ -6,7 +6,7 @@ use super::session::Session;
 use crate::auth::grant::{Overrides, SubscribeGrant};
 use crate::config::{Namespace, RecoveryMode, SlowConsumer};
 use crate::protocol::ErrorCode;
-use crate::pubsub::{StreamOptions, flag};
+use crate::pubsub::{HistoryOptions, SubscriptionFlags};
 use crate::slow_policy::SlowConsumerPolicy;
 
 use super::session::millis;
@@ -14,7 +14,7 @@ use super::session::millis;
 /// What a subscription will be: the namespace's word, with what was granted and asked for.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
-    pub flags: u16,
+    pub flags: SubscriptionFlags,
     /// Joins and leaves of others are told to it.
     pub join_leave: bool,
     pub cache: bool,
@@ -35,15 +35,15 @@ impl Options {
         let recovery = or(overrides.force_recovery, namespace.force_recovery);
         let positioning = or(overrides.force_positioning, namespace.force_positioning);
         let cache = namespace.force_recovery_mode == RecoveryMode::Cache;
-        let mut flags = 0;
+        let mut flags = SubscriptionFlags::empty();
         for (set, bit) in [
-            (or(overrides.presence, namespace.presence), flag::PRESENCE),
-            (or(overrides.join_leave, namespace.join_leave), flag::JOIN_LEAVE),
-            (positioning || recovery, flag::POSITIONED),
-            (recovery, flag::RECOVERABLE),
-            (cache, flag::CACHE),
+            (or(overrides.presence, namespace.presence), SubscriptionFlags::PRESENCE),
+            (or(overrides.join_leave, namespace.join_leave), SubscriptionFlags::JOIN_LEAVE),
+            (positioning || recovery, SubscriptionFlags::POSITIONED),
+            (recovery, SubscriptionFlags::RECOVERABLE),
+            (cache, SubscriptionFlags::CACHE),
         ] {
-            flags |= if set { bit } else { 0 };
+            flags.set(bit, set);
         }
         Self {
             flags,
@@ -152,13 +152,13 @@ impl Messaging {
     }
 
     /// How the stream of a channel is kept.
-    pub(crate) fn stream_options(&self, channel: &str) -> StreamOptions {
-        let Some((_, namespace)) = self.settings.namespace(channel) else { return StreamOptions::default() };
+    pub(crate) fn stream_options(&self, channel: &str) -> HistoryOptions {
+        let Some((_, namespace)) = self.settings.namespace(channel) else { return HistoryOptions::default() };
         let meta = namespace.history_meta_ttl;
-        StreamOptions {
+        HistoryOptions {
             size: namespace.history_size,
-            ttl: millis(namespace.history_ttl),
-            meta_ttl: millis(if meta.is_zero() { self.settings.channel.history_meta_ttl } else { meta }),
+            ttl_ms: millis(namespace.history_ttl),
+            meta_ttl_ms: millis(if meta.is_zero() { self.settings.channel.history_meta_ttl } else { meta }),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::auth::grant::Publish;
 use crate::protocol::ClientInfo;
 use crate::protocol::tags::Tags;
-use crate::pubsub::Record;
+use crate::pubsub::PublicationRecord;
 use uuid::Uuid;
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -99,12 +99,12 @@ pub struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    pub fn of(record: &'a Record) -> Self {
+    pub fn of(record: &'a PublicationRecord) -> Self {
         Self {
             offset: record.offset,
-            json: record.json,
+            json: record.is_json,
             version: record.version,
-            who: record.who.as_deref(),
+            who: record.client_info.as_deref(),
             tags: Tags::from_bytes(&record.tags),
             data: &record.data,
         }

@@ -22,7 +22,7 @@ use crate::engine::Context;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
 use crate::protocol::{ConnectRequest, ConnectResult, Disconnect, Encoding, ErrorCode, Expiry, Reply};
-use crate::pubsub::{Since, flag};
+use crate::pubsub::{Since, SubscriptionFlags};
 
 /// Told in the connect reply.
 const VERSION: &str = concat!("corecast ", env!("CARGO_PKG_VERSION"));
@@ -47,7 +47,7 @@ pub(crate) struct Connecting {
 struct Wanted {
     channel: String,
     grant: SubscribeGrant,
-    flags: u16,
+    flags: SubscriptionFlags,
     since: Option<Since>,
     delta: bool,
 }
@@ -225,9 +225,9 @@ impl Messaging {
     fn wanted(&self, request: &ConnectRequest<'_>, grant: &ConnectGrant, asks: bool) -> Result<Vec<Wanted>, Refusal> {
         let bad = |_| Refusal::Close(Disconnect::BadRequest);
         let mut wanted: Vec<Wanted> = Vec::new();
-        let mut add = |channel: &str, grant: SubscribeGrant, flags: u16| {
+        let mut add = |channel: &str, grant: SubscribeGrant, flags: SubscriptionFlags| {
             if !wanted.iter().any(|one| one.channel == channel) {
-                let flags = flags | flag::SERVER;
+                let flags = flags | SubscriptionFlags::SERVER_SIDE;
                 wanted.push(Wanted { channel: channel.to_owned(), grant, flags, since: None, delta: false });
             }
         };
@@ -236,10 +236,10 @@ impl Messaging {
             add(
                 &self.settings.channel.personal(&personal.personal_channel_namespace, &grant.user),
                 SubscribeGrant::default(),
-                0,
+                SubscriptionFlags::empty(),
             );
         }
-        let from_token = if asks { flag::FROM_TOKEN } else { 0 };
+        let from_token = if asks { SubscriptionFlags::FROM_TOKEN } else { SubscriptionFlags::empty() };
         for (channel, sub) in &grant.subs {
             add(channel, sub.clone(), from_token);
         }
@@ -250,7 +250,7 @@ impl Messaging {
                     return Err(Refusal::Close(Disconnect::BadRequest));
                 }
                 if self.may_join_at_connect(&grant.user, &channel) {
-                    add(&channel, SubscribeGrant::default(), 0);
+                    add(&channel, SubscribeGrant::default(), SubscriptionFlags::empty());
                 }
             }
         }

@@ -10,8 +10,9 @@ use super::{Mail, Messaging};
 use crate::auth::grant::{Publish, SubscribeGrant};
 use crate::engine::Context;
 use crate::engine::stats::Bound;
+use crate::ids::SubscriptionKey;
 use crate::protocol::{Disconnect, ErrorCode, Unsubscribed};
-use crate::pubsub::{self, EpochText, Position, Since, flag};
+use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Position, Since, SubscriptionFlags};
 
 /// A presence that the control thread asked for, as far as it is copied.
 pub(crate) struct AskedRoll {
@@ -148,13 +149,13 @@ impl Messaging {
         }
         let options = self.stream_options(channel);
         let since = query.since.as_ref().map(|place| Since::new(&place.epoch, place.offset));
-        let asked = pubsub::Query { since, limit: query.limit, reverse: query.reverse };
+        let asked = HistoryFilter { since, limit: query.limit, reverse: query.reverse };
         let found = self.home.history(channel, asked, &options, cx.now());
-        let pubsub::History { publications: records, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
+        let HistorySlice { publications: records, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
         let publications = records.map(|record| Kept {
             offset: record.offset,
             data: record.data.clone(),
-            info: record.who.as_deref().map(member),
+            info: record.client_info.as_deref().map(member),
             tags: arena::Kept::of(record).tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         });
         let publications = publications.collect();
@@ -174,7 +175,7 @@ impl Messaging {
         for _ in 0..self.asked_rolls.len() {
             let Some(AskedRoll { channel, at, mut members, answer }) = self.asked_rolls.pop_front() else { return };
             let (slice, next) = self.home.presence_slice(&channel, at, ROLL_SLICE);
-            members.extend(slice.map(|one| member(&one.who)));
+            members.extend(slice.map(|one| member(&one.client_info)));
             match next {
                 Some(at) => self.asked_rolls.push_back(AskedRoll { channel, at, members, answer }),
                 None => answer(Ok(members)),
@@ -208,7 +209,7 @@ impl Messaging {
                 continue;
             }
             let mut options = Options::granted(self.namespace_of(channel)?, grant.clone());
-            options.flags |= flag::SERVER;
+            options.flags |= SubscriptionFlags::SERVER_SIDE;
             let since = since.map(|place| Since::new(&place.epoch, place.offset));
             let request = Request { since, ..Request::new(Purpose::Push) };
             if let Some(outcome) = self.join(cx, conn, channel, options, request)? {
@@ -225,12 +226,12 @@ impl Messaging {
         let meant = self.meant(cx, who);
         for &conn in &meant {
             let first = self.session(conn).first_sub;
-            let subs: Vec<u32> = match channel {
-                "" => self.feeds.of_conn(first).collect(),
+            let subs: Vec<SubscriptionKey> = match channel {
+                "" => self.feeds.of_connection(first).collect(),
                 _ => self.feeds.find(first, channel).into_iter().collect(),
             };
             // One that is not there yet is not ended: its command will be answered.
-            for sub in subs.into_iter().filter(|&sub| !self.feeds.is_pending(sub)).collect::<Vec<_>>() {
+            for sub in subs.into_iter().filter(|&sub| !self.feeds.get(sub).is_pending()).collect::<Vec<_>>() {
                 self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Server);
             }
         }

@@ -6,8 +6,8 @@ use super::session::opcode;
 use crate::engine::Context;
 use crate::protocol::fossil;
 use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{Encoding, Publication, Quoted, Tags};
-use crate::pubsub::{At, EpochText, InterestedShard};
+use crate::protocol::{Encoding, Quoted, Tags, WirePublication};
+use crate::pubsub::{Delivery, EpochText, InterestedShard};
 use crate::ws;
 
 /// What stands in `hub::Form::wire`.
@@ -98,86 +98,70 @@ impl Frames {
     }
 }
 
-/// What a publication says, whatever its form.
-pub(crate) struct Content<'a> {
-    pub channel: &'a str,
-    pub offset: u64,
-    pub epoch: u32,
-    pub version: u64,
-    pub data: &'a [u8],
-    pub json: bool,
-    pub who: Option<&'a [u8]>,
-    pub tags: Tags<'a>,
+/// Appends the whole WebSocket frame.
+fn encode(delivery: &Delivery<'_>, frame: &mut Vec<u8>, encoding: Encoding, data: &[u8], quoted: Quoted, delta: bool) {
+    let mut text = uuid::Uuid::encode_buffer();
+    let info = delivery.publication.client_info.map(|who| Who::unpack(who).info(&mut text));
+    let (offset, version) = (delivery.at.offset, delivery.publication.version);
+    let tags = Tags::from_bytes(delivery.publication.tags);
+    let epoch = EpochText::of(delivery.epoch);
+    // Who was subscribed to an empty channel learns the epoch from what comes first, as from the original.
+    let epoch = if offset == 1 && quoted != Quoted::Text { epoch.as_str() } else { "" };
+    let publication =
+        WirePublication { data, quoted, info, offset, tags, delta, epoch, version, ..WirePublication::default() };
+    ws::frame_with(frame, opcode(encoding), |out| {
+        encoding.publication(out, delivery.publication.channel, &publication)
+    });
 }
 
-impl Content<'_> {
-    /// The whole WebSocket frame.
-    fn encode(&self, frame: &mut Vec<u8>, encoding: Encoding, data: &[u8], quoted: Quoted, delta: bool) {
-        let mut text = uuid::Uuid::encode_buffer();
-        let info = self.who.map(|who| Who::unpack(who).info(&mut text));
-        let (offset, tags, version) = (self.offset, self.tags, self.version);
-        let epoch = EpochText::of(self.epoch);
-        // Who was subscribed to an empty channel learns the epoch from what comes first, as from the original.
-        let epoch = if offset == 1 && quoted != Quoted::Text { epoch.as_str() } else { "" };
-        let publication =
-            Publication { data, quoted, info, offset, tags, delta, epoch, version, ..Publication::default() };
-        ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, self.channel, &publication));
-    }
-
-    fn plain(&self, frames: &mut Frames, encoding: Encoding) {
-        let frame = &mut frames.plain[usize::from(encoding.index())];
-        if frame.is_empty() {
-            frames.encodings += 1;
-            let quoted = if encoding.is_text() && !self.json { Quoted::Base64 } else { Quoted::No };
-            self.encode(frame, encoding, self.data, quoted, false);
-        }
-    }
-
-    /// For subscribers with deltas: whole, and, where it is shorter, the difference to the publication before.
-    fn with_delta(&self, frames: &mut Frames, encoding: Encoding, before: Option<&[u8]>) {
-        let index = usize::from(encoding.index());
-        let quoted = if encoding.is_text() { Quoted::Text } else { Quoted::No };
-        if !frames.whole[index].is_empty() {
-            return;
-        }
+fn encode_plain(delivery: &Delivery<'_>, frames: &mut Frames, encoding: Encoding) {
+    let frame = &mut frames.plain[usize::from(encoding.index())];
+    if frame.is_empty() {
         frames.encodings += 1;
-        self.encode(&mut frames.whole[index], encoding, self.data, quoted, false);
-        let Some(before) = before else { return };
-        // Made of UTF-8 it is UTF-8, and what is not UTF-8 could not stand in a JSON string.
-        let made = !frames.difference.is_empty() || fossil::create(before, self.data, &mut frames.difference);
-        if made && (!encoding.is_text() || delta_fits_json(&frames.difference)) {
-            frames.encodings += 1;
-            self.encode(&mut frames.delta[index], encoding, &frames.difference, quoted, true);
-        }
+        let quoted = if encoding.is_text() && !delivery.publication.is_json { Quoted::Base64 } else { Quoted::No };
+        encode(delivery, frame, encoding, delivery.publication.data, quoted, false);
     }
+}
 
-    pub fn deliver(
-        &self,
-        cx: &mut Context<Mail>,
-        frames: &mut Frames,
-        interest: InterestedShard,
-        seq: u64,
-        before: Option<&[u8]>,
-    ) {
-        let InterestedShard { shard, feed, form, .. } = interest;
-        let wire = Wire::unpack(form.wire);
-        let at = At { seq, offset: self.offset };
-        if form.delta {
-            self.with_delta(frames, wire.encoding, before);
-            let whole = frames.get(cx, Kind::Whole, wire);
-            let whole = cx.mail.put(shard, whole);
-            let delta = frames.get(cx, Kind::Delta, wire);
-            let delta = cx.mail.put(shard, delta);
-            cx.mail.post(shard, Mail::DeliverDelta { feed, at, whole, delta });
-            return;
-        }
-        self.plain(frames, wire.encoding);
-        let frame = frames.get(cx, Kind::Plain, wire);
-        let frame = cx.mail.put(shard, frame);
-        let mail = match form.filtered {
-            true => Mail::DeliverTagged { feed, at, frame, tags: cx.mail.put(shard, self.tags.as_bytes()) },
-            false => Mail::Deliver { feed, at, frame },
-        };
-        cx.mail.post(shard, mail);
+/// For subscribers with deltas: whole, and, where it is shorter, the difference to the publication before.
+fn encode_delta(delivery: &Delivery<'_>, frames: &mut Frames, encoding: Encoding) {
+    let data = delivery.publication.data;
+    let index = usize::from(encoding.index());
+    let quoted = if encoding.is_text() { Quoted::Text } else { Quoted::No };
+    if !frames.whole[index].is_empty() {
+        return;
     }
+    frames.encodings += 1;
+    encode(delivery, &mut frames.whole[index], encoding, data, quoted, false);
+    let Some(before) = delivery.previous.map(|record| &*record.data) else { return };
+    // Made of UTF-8 it is UTF-8, and what is not UTF-8 could not stand in a JSON string.
+    let made = !frames.difference.is_empty() || fossil::create(before, data, &mut frames.difference);
+    if made && (!encoding.is_text() || delta_fits_json(&frames.difference)) {
+        frames.encodings += 1;
+        encode(delivery, &mut frames.delta[index], encoding, &frames.difference, quoted, true);
+    }
+}
+
+/// Posts a delivery to a shard, in the format that it wants. `frames` holds the encodings of this publication so far.
+pub(crate) fn deliver(cx: &mut Context<Mail>, frames: &mut Frames, to: InterestedShard, delivery: &Delivery<'_>) {
+    let InterestedShard { shard, group: feed, wire_format: form, .. } = to;
+    let wire = Wire::unpack(form.wire);
+    let at = delivery.at;
+    if form.delta {
+        encode_delta(delivery, frames, wire.encoding);
+        let whole = frames.get(cx, Kind::Whole, wire);
+        let whole = cx.mail.put(shard, whole);
+        let delta = frames.get(cx, Kind::Delta, wire);
+        let delta = cx.mail.put(shard, delta);
+        cx.mail.post(shard, Mail::DeliverDelta { feed, at, whole, delta });
+        return;
+    }
+    encode_plain(delivery, frames, wire.encoding);
+    let frame = frames.get(cx, Kind::Plain, wire);
+    let frame = cx.mail.put(shard, frame);
+    let mail = match form.filtered {
+        true => Mail::DeliverTagged { feed, at, frame, tags: cx.mail.put(shard, delivery.publication.tags) },
+        false => Mail::Deliver { feed, at, frame },
+    };
+    cx.mail.post(shard, mail);
 }

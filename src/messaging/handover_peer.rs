@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::arena::{Terms, Who};
 use super::{Mail, Messaging};
 use crate::engine::Context;
-use crate::pubsub::Outcome;
+use crate::pubsub::PublishOutcome;
 
 const JSON: u8 = 1;
 const WHO: u8 = 2;
@@ -104,7 +104,7 @@ impl Messaging {
     /// A publication that was stamped here, to the other server if there is one.
     pub(crate) fn tell_twin(
         &self,
-        outcome: Outcome,
+        outcome: PublishOutcome,
         channel: &str,
         data: &[u8],
         who: Option<&[u8]>,
@@ -112,8 +112,8 @@ impl Messaging {
         json: bool,
     ) {
         let Some(twin) = &self.twin else { return };
-        // Nobody being here says nothing of the other's clients.
-        if !matches!(outcome, Outcome::Stamped(_) | Outcome::Passed | Outcome::Unwanted) {
+        // The other process may have subscribers where this one has none.
+        if matches!(outcome, PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_)) {
             return;
         }
         let who = who.map(Who::unpack);

@@ -2,15 +2,17 @@
 //! hands it to each shard that has subscribers; it answers subscribers, in the same order.
 
 use super::arena::{Kept, Terms, Who};
-use super::encodings::{Content, Wire};
+use super::encodings::{Wire, deliver};
 use super::mail::Missed;
 use super::publish::{is_json, one_line};
 use super::session::opcode;
 use super::{Mail, Messaging};
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Push, Tags};
-use crate::pubsub::{Delivery, Draft, Outcome, Record, RecoveryMode, Repair};
+use crate::protocol::Push;
+use crate::pubsub::{
+    Delivery, Publication, PublicationRecord, PublishOptions, PublishOutcome, RecoveryMode, RecoveryRequest, ResendStep,
+};
 use crate::ws;
 
 impl Messaging {
@@ -23,27 +25,29 @@ impl Messaging {
         who: Option<&[u8]>,
         terms: &Terms<'_>,
         json: bool,
-    ) -> Outcome {
+    ) -> PublishOutcome {
         cx.counters.publications += 1;
         let json = json || is_json(data);
         let data = if json { one_line(data) } else { data.into() };
         let options = self.stream_options(channel);
-        let draft = Draft {
+        let publication = Publication {
+            channel,
             data: &data,
-            json,
-            who,
+            is_json: json,
+            client_info: who,
             tags: &terms.tags,
-            skip_history: terms.skip_history,
-            idempotency_key: terms.idempotency_key,
             version: terms.version,
-            version_epoch: terms.version_epoch,
-            use_delta: terms.delta,
+            options: PublishOptions {
+                skip_history: terms.skip_history,
+                use_delta: terms.delta,
+                idempotency_key: terms.idempotency_key,
+                version_epoch: terms.version_epoch,
+            },
         };
         let frames = &mut self.scratch;
         frames.clear();
-        let tags = Tags::from_bytes(&terms.tags);
         let now = cx.now();
-        let outcome = self.home.publish(channel, draft, &options, now, |interest, step: &Delivery<'_>| {
+        let outcome = self.home.publish(&publication, &options, now, |interest, delivery: &Delivery<'_>| {
             // What one turn gathered says nothing about the receiver: slow is who has no room for it when it is sent.
             if !has_room(cx, interest.shard) {
                 cx.hand_out();
@@ -51,17 +55,7 @@ impl Messaging {
                     return false;
                 }
             }
-            let content = Content {
-                channel,
-                offset: step.offset,
-                epoch: step.epoch,
-                version: terms.version,
-                data: &data,
-                json,
-                who,
-                tags,
-            };
-            content.deliver(cx, frames, interest, step.seq, step.previous.map(|record| &*record.data));
+            deliver(cx, frames, interest, delivery);
             true
         });
         cx.counters.encodings += frames.take_encodings();
@@ -73,23 +67,18 @@ impl Messaging {
     /// the next skip.
     pub(crate) fn repair(&mut self, cx: &mut Context<Mail>) {
         let frames = &mut self.scratch;
-        self.home.repair(|step| {
-            let (Repair::Send { interest, .. } | Repair::Lost { interest, .. }) = step;
-            if cx.mail.waiting_bytes(interest.shard) >= cx.limits.mail_bytes_max.div_ceil(2) {
+        self.home.resend(|step| {
+            let (ResendStep::Publication { to, .. } | ResendStep::Lost { to, .. }) = step;
+            if cx.mail.waiting_bytes(to.shard) >= cx.limits.mail_bytes_max.div_ceil(2) {
                 return false;
             }
             match step {
-                Repair::Send { channel, record, seq, epoch, .. } => {
+                ResendStep::Publication { delivery, .. } => {
                     frames.clear();
-                    let Kept { offset, version, json, who, tags, data } = Kept::of(record);
-                    let content = Content { channel, offset, epoch, version, data, json, who, tags };
-                    content.deliver(cx, frames, interest, seq, None);
+                    deliver(cx, frames, to, &delivery);
                     cx.counters.publications_repaired += 1;
                 }
-                Repair::Lost { first, last, stamped, offset, .. } => {
-                    let (feed, count) = (interest.feed, last - first + 1);
-                    cx.mail.post(interest.shard, Mail::Lost { feed, last, count, stamped, offset });
-                }
+                ResendStep::Lost { lost, .. } => _ = cx.mail.post(to.shard, Mail::Lost { feed: to.group, lost }),
             }
             true
         });
@@ -119,35 +108,37 @@ impl Messaging {
         let push = if comes { Push::Join(info) } else { Push::Leave(info) };
         let frames = &mut self.scratch;
         frames.clear();
-        for interest in self.home.interests(channel).iter().filter(|interest| interest.form.join_leave) {
+        for interest in self.home.interested_shards(channel).iter().filter(|interest| interest.wire_format.join_leave) {
             // A join is no publication: where there is no room it is left out.
             if !has_room(cx, interest.shard) {
                 continue;
             }
             // Too short to be worth compressing: plain for every class.
-            let encoding = Wire::unpack(interest.form.wire).encoding;
+            let encoding = Wire::unpack(interest.wire_format.wire).encoding;
             let frame = &mut frames.plain[usize::from(encoding.index())];
             if frame.is_empty() {
                 ws::frame_with(frame, opcode(encoding), |out| encoding.push(out, channel, &push));
             }
             let frame = cx.mail.put(interest.shard, frame);
-            cx.mail.post(interest.shard, Mail::Notice { feed: interest.feed, frame });
+            cx.mail.post(interest.shard, Mail::Notice { feed: interest.group, frame });
         }
     }
 
     /// What a subscription missed, up to this place in the order. Where its feed was skipped the answer waits until that is
     /// repaired: what the repair brings must not come twice.
     pub(crate) fn recover(&mut self, cx: &mut Context<Mail>, to: ShardId, channel: &str, missed: Missed) {
-        if self.home.lags(channel, to, missed.feed) {
+        if self.home.is_lagging(channel, to, missed.feed) {
             return self.held_back.push_back((to, channel.into(), missed));
         }
         let Missed { sub, since, cache, filter, .. } = missed;
         let options = self.stream_options(channel);
         let limit = self.settings.client.recovery_max_publication_limit as usize;
-        let passes = |record: &Record| filter.as_ref().is_none_or(|filter| filter.matches(Kept::of(record).tags));
-        let wanted: Option<&dyn Fn(&Record) -> bool> = if filter.is_some() { Some(&passes) } else { None };
-        let mode = if cache { RecoveryMode::Cache { wanted } } else { RecoveryMode::Stream };
-        let recovery = self.home.recover(channel, since, limit, mode, &options, cx.now());
+        let passes =
+            |record: &PublicationRecord| filter.as_ref().is_none_or(|filter| filter.matches(Kept::of(record).tags));
+        let wanted: Option<&dyn Fn(&PublicationRecord) -> bool> = if filter.is_some() { Some(&passes) } else { None };
+        let mode = if cache { RecoveryMode::Cache { filter: wanted } } else { RecoveryMode::Stream };
+        let request = RecoveryRequest { since, limit, mode };
+        let recovery = self.home.recover(channel, request, &options, cx.now());
         let (position, recovered) = (recovery.top, recovery.recovered);
         let records = cx.mail.put_with(to, |out| {
             for record in recovery.publications {

@@ -4,7 +4,7 @@
 use crate::engine::mailbox::Span;
 use crate::ids::{ConnId, GroupId, SubscriptionId};
 use crate::protocol::Filter;
-use crate::pubsub::{At, Position, Since, Top, WireFormat};
+use crate::pubsub::{ChannelTop, DeliveryPosition, LostDeliveries, Position, Since, WireFormat};
 
 pub enum Mail {
     /// To home: the sender wants the channel. Exactly one `Unsubscribe` follows.
@@ -54,7 +54,7 @@ pub enum Mail {
     /// From home: the feed is live, behind this position.
     Subscribed {
         feed: GroupId,
-        top: Top,
+        top: ChannelTop,
     },
     /// From home: packed publications, or none where it could not be recovered.
     Recovered {
@@ -75,20 +75,20 @@ pub enum Mail {
     /// From home: a whole frame for the feed's subscribers.
     Deliver {
         feed: GroupId,
-        at: At,
+        at: DeliveryPosition,
         frame: Span,
     },
     /// The same in both forms that a delta feed needs.
     DeliverDelta {
         feed: GroupId,
-        at: At,
+        at: DeliveryPosition,
         whole: Span,
         delta: Span,
     },
     /// The same for a feed of filters.
     DeliverTagged {
         feed: GroupId,
-        at: At,
+        at: DeliveryPosition,
         frame: Span,
         tags: Span,
     },
@@ -97,13 +97,10 @@ pub enum Mail {
         feed: GroupId,
         frame: Span,
     },
-    /// From home: these deliveries were skipped and are not kept; `stamped` of them had offsets, which now stand at `offset`.
+    /// From home: these deliveries were skipped and are not kept.
     Lost {
         feed: GroupId,
-        last: u64,
-        count: u64,
-        stamped: u64,
-        offset: u64,
+        lost: LostDeliveries,
     },
     /// To a user's home: a connection of the user wants to be let in; it is one, or it is gone.
     UserEnter {

@@ -46,9 +46,9 @@ use crate::engine::mailbox::Batch;
 use crate::engine::outbound::{Broadcast, Owner};
 use crate::engine::stats::{Closed, Snapshot};
 use crate::engine::{App, Context, EngineClose, Flow, Message, Millis, Route};
-use crate::ids::{ConnId, GroupId, ShardId};
+use crate::ids::{ConnId, GroupId, ShardId, SubscriptionKey};
 use crate::protocol::{Disconnect, Encoding, Push};
-use crate::pubsub::{HomeChannels, Out, PendingBroadcast, Placement, Subscribers};
+use crate::pubsub::{HomeChannels, PendingBroadcast, Placement, Subscribers, TurnOutput};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::Request;
 use session::{Phase, Session};
@@ -68,7 +68,7 @@ pub struct Messaging {
     /// By slot.
     sessions: Vec<Session>,
     /// Subscriptions that wait for home's answer, and the commands that wait for them.
-    waiting: HashMap<u32, crate::messaging::subscription::Waiting>,
+    waiting: HashMap<SubscriptionKey, crate::messaging::subscription::Waiting>,
     /// By slot: connects that are under way. By serial: commands that wait for the backend.
     connecting: HashMap<u32, connect::Connecting>,
     calling: HashMap<u32, crate::messaging::proxy_calls::Calling>,
@@ -170,7 +170,7 @@ impl Messaging {
 
     /// Where a channel or a user lives.
     fn home_of(&self, name: &str) -> ShardId {
-        self.homes.of(name)
+        self.homes.shard_of(name)
     }
 
     /// Seconds since 1970.
@@ -223,11 +223,11 @@ impl App for Messaging {
         }
         let session = &self.sessions[conn.index()];
         if matches!(why, Closed::ByApp | Closed::Shutdown) && session.phase == Phase::Connected {
-            for sub in self.feeds.of_conn(session.first_sub) {
+            for sub in self.feeds.of_connection(session.first_sub) {
                 self.give_share(cx, conn, sub);
             }
             // One's share may be too much for another's, and nobody is told of that any more.
-            for sub in self.feeds.of_conn(session.first_sub) {
+            for sub in self.feeds.of_connection(session.first_sub) {
                 self.cut_behind_a_gap(cx, conn, sub);
             }
         }
@@ -252,7 +252,7 @@ impl App for Messaging {
     }
 
     fn before_dispatch(&mut self, cx: &mut Context<Mail>) {
-        if self.home.is_lagging() {
+        if self.home.has_lagging_shards() {
             self.repair(cx);
         }
         if !self.held_back.is_empty() {
@@ -261,7 +261,7 @@ impl App for Messaging {
     }
 
     fn waits_for_room(&self) -> bool {
-        self.home.is_lagging()
+        self.home.has_lagging_shards()
     }
 
     fn sweep(&mut self, cx: &mut Context<Mail>) {
@@ -285,9 +285,12 @@ impl App for Messaging {
 
     fn turn_end(&mut self, cx: &mut Context<Mail>) {
         self.feeds.end_turn(|out| match out {
-            Out::One(share) => cx.deliver(share.conn, owner(share.feed, share.slow), share.frames, share.latest),
-            Out::All(PendingBroadcast { feed, slow, members, frames, latest, messages }) => {
-                cx.broadcast(Broadcast { members, frames, owner: owner(feed, slow), latest, messages })
+            TurnOutput::Unicast(one) => {
+                cx.deliver(one.conn, owner(one.group, one.slow_policy), one.share.frames, one.share.latest);
+            }
+            TurnOutput::Broadcast(PendingBroadcast { group, slow_policy, member_slots, frames, latest, messages }) => {
+                let (members, owner) = (member_slots, owner(group, slow_policy));
+                cx.broadcast(Broadcast { members, frames, owner, latest, messages })
             }
         });
     }
@@ -313,8 +316,8 @@ impl App for Messaging {
     }
 
     fn gauges(&self, snapshot: &mut Snapshot) {
-        snapshot.subscriptions = self.feeds.subscriptions() as u64;
-        snapshot.channels = self.home.channels() as u64;
+        snapshot.subscriptions = self.feeds.len() as u64;
+        snapshot.channels = self.home.len() as u64;
         snapshot.users = self.users.len() as u64;
         snapshot.history_bytes = self.home.memory().history as u64;
         snapshot.history_evicted = self.home.evictions();

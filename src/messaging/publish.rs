@@ -80,7 +80,7 @@ impl Messaging {
             return Done::NoRoom;
         }
         let session = &self.sessions[reply_to.conn.index()];
-        let detail = self.subscription(reply_to.conn, channel).and_then(|sub| self.feeds.detail_of(sub));
+        let detail = self.subscription(reply_to.conn, channel).and_then(|sub| self.feeds.get(sub).detail());
         let chan_info = detail.map_or(&[][..], |detail| &detail.info);
         let who = Who {
             client: session.client,

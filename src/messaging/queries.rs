@@ -11,7 +11,7 @@ use crate::config::Namespace;
 use crate::engine::Context;
 use crate::ids::{ConnId, ShardId};
 use crate::protocol::{Encoding, ErrorCode, HistoryRequest, HistoryResult, Reply};
-use crate::pubsub::{self, EpochText, Since};
+use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Since};
 use crate::ws::{self, Opcode};
 
 /// Clients of one presence answer that are looked at in one turn.
@@ -122,7 +122,7 @@ impl Messaging {
                 send(cx, to, reply_to, encoding, |out| encoding.reply(out, reply_to.id, &reply));
             }
             Query::History { limit, reverse, since } => {
-                let query = pubsub::Query { since, limit, reverse };
+                let query = HistoryFilter { since, limit, reverse };
                 self.answer_history(cx, to, channel, query, reply_to, encoding);
             }
         }
@@ -151,14 +151,14 @@ impl Messaging {
         cx: &mut Context<Mail>,
         to: ShardId,
         channel: &str,
-        query: pubsub::Query,
+        query: HistoryFilter,
         reply_to: ReplyTo,
         encoding: Encoding,
     ) {
         let options = self.stream_options(channel);
         let found = self.home.history(channel, query, &options, cx.now());
         let reply = |out: &mut Vec<u8>| {
-            let Ok(pubsub::History { publications: records, top }) = found else {
+            let Ok(HistorySlice { publications: records, top }) = found else {
                 return encoding.reply(out, reply_to.id, &ErrorCode::UnrecoverablePosition.into());
             };
             let kept: Vec<_> = records.map(|record| KeptText::plain(Kept::of(record), top.epoch, encoding)).collect();
@@ -178,7 +178,9 @@ impl Messaging {
                 let (members, next) = self.home.presence_slice(&roster.channel, at, ROLL_SLICE);
                 for member in members {
                     let mut text = uuid::Uuid::encode_buffer();
-                    roster.encoding.presence_entry(&mut roster.entries, &Who::unpack(&member.who).info(&mut text));
+                    roster
+                        .encoding
+                        .presence_entry(&mut roster.entries, &Who::unpack(&member.client_info).info(&mut text));
                 }
                 roster.at = next;
             }

@@ -8,7 +8,7 @@ use crate::engine::log_ring::LogRecord;
 use crate::engine::mailbox::Batch;
 use crate::ids::{GroupId, ShardId};
 use crate::protocol::{Encoding, Reply, Tags};
-use crate::pubsub::Top;
+use crate::pubsub::{ChannelTop, InterestedShard};
 
 impl Messaging {
     /// One message of another shard, or of our own.
@@ -18,7 +18,8 @@ impl Messaging {
             Mail::Deliver { feed, at, frame } => _ = self.feeds.deliver(feed, at, batch.bytes(frame)),
             Mail::Subscribe { channel, feed, form } => {
                 let options = self.stream_options(name(channel));
-                let top = self.home.subscribe(name(channel), from, feed, form, &options, cx.now());
+                let shard = InterestedShard::new(from, feed, form);
+                let top = self.home.subscribe(name(channel), shard, &options, cx.now());
                 cx.mail.post(from, Mail::Subscribed { feed, top });
             }
             Mail::Unsubscribe { channel, feed } => self.home.unsubscribe(name(channel), from, feed, cx.now()),
@@ -67,15 +68,15 @@ impl Messaging {
         match mail {
             Mail::DeliverDelta { feed, at, whole, delta } => {
                 let (whole, delta) = (batch.bytes(whole), batch.bytes(delta));
-                let owner = owner(feed, self.feeds.slow(feed));
+                let owner = owner(feed, self.feeds.slow_policy(feed));
                 self.feeds.deliver_delta(feed, at, whole, delta, |conn, frame| {
                     cx.deliver(conn, owner, frame, Some(0));
                 });
             }
             Mail::DeliverTagged { feed, at, frame, tags } => {
                 let (frame, tags) = (batch.bytes(frame), Tags::from_bytes(batch.bytes(tags)));
-                let owner = owner(feed, self.feeds.slow(feed));
-                self.feeds.deliver_each(feed, at, |conn, detail| {
+                let owner = owner(feed, self.feeds.slow_policy(feed));
+                self.feeds.deliver_filtered(feed, at, |conn, detail| {
                     let filter = detail.and_then(|detail| detail.filter.as_ref());
                     if filter.is_none_or(|filter| filter.matches(tags)) {
                         cx.counters.deliveries += 1;
@@ -84,15 +85,17 @@ impl Messaging {
                 });
             }
             Mail::Notice { feed, frame } => {
-                let owner = owner(feed, self.feeds.slow(feed));
-                self.feeds.notice(feed, batch.bytes(frame), |conn, frame| cx.deliver(conn, owner, frame, None));
+                let owner = owner(feed, self.feeds.slow_policy(feed));
+                self.feeds
+                    .deliver_join_leave(feed, batch.bytes(frame), |conn, frame| cx.deliver(conn, owner, frame, None));
             }
-            Mail::Lost { feed, last, count, stamped, offset } => {
-                let Some(subscribers) = self.feeds.lost(feed, last, offset) else { return };
+            Mail::Lost { feed, lost } => {
+                let Some(subscribers) = self.feeds.skip_lost(feed, lost) else { return };
+                let count = lost.count();
                 // Counted here, where the subscribers are; a positioned one is told to come again.
                 cx.counters.publications_lost += count * u64::from(subscribers);
                 cx.note(LogRecord::Gap { count, subscribers });
-                for sub in if stamped > 0 { self.feeds.of_feed(feed) } else { Vec::new() } {
+                for sub in if lost.with_offset > 0 { self.feeds.of_group(feed) } else { Vec::new() } {
                     self.insufficient_state(cx, sub);
                 }
             }
@@ -100,9 +103,9 @@ impl Messaging {
         }
     }
 
-    fn feed_answered(&mut self, cx: &mut Context<Mail>, from: ShardId, feed: GroupId, top: Top) {
+    fn feed_answered(&mut self, cx: &mut Context<Mail>, from: ShardId, feed: GroupId, top: ChannelTop) {
         self.requests[from.index()] -= 1;
-        for sub in self.feeds.answer(feed, top).unwrap_or_default() {
+        for sub in self.feeds.activate_group(feed, top).unwrap_or_default() {
             self.go_live(cx, sub, top.position, None);
         }
     }

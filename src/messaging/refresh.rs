@@ -12,9 +12,9 @@ use crate::auth::TokenError;
 use crate::auth::grant::{ConnectGrant, Renewal};
 use crate::backend::call::Question;
 use crate::engine::Context;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SubscriptionKey};
 use crate::protocol::{Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed};
-use crate::pubsub::flag;
+use crate::pubsub::SubscriptionFlags;
 
 impl Messaging {
     /// When the connection's end must be looked at, in seconds since 1970.
@@ -75,24 +75,24 @@ impl Messaging {
 
     fn end_expired_subscriptions(&mut self, cx: &mut Context<Mail>, conn: ConnId, now: u64) {
         let grace = self.settings.client.expired_sub_close_delay.as_secs();
-        let subs: Vec<u32> = self.feeds.of_conn(self.sessions[conn.index()].first_sub).collect();
+        let subs: Vec<SubscriptionKey> = self.feeds.of_connection(self.sessions[conn.index()].first_sub).collect();
         let mut next = 0;
         for sub in subs {
-            let Some(end) = self.feeds.detail_of(sub).map(|d| d.expire_at).filter(|&at| at > 0).map(|at| at + grace)
+            let Some(end) = self.feeds.get(sub).detail().map(|d| d.expire_at).filter(|&at| at > 0).map(|at| at + grace)
             else {
                 continue;
             };
             if end > now {
                 next = if next == 0 { end } else { end.min(next) };
             } else if let Some(proxy) = self.sub_refresh_proxy(sub) {
-                let channel = self.feeds.name_of(sub);
+                let channel = self.feeds.get(sub).channel().clone();
                 if let Some(detail) = self.feeds.detail_mut(sub) {
                     detail.expire_at = 0;
                 }
                 let reason = Reason::ServerSubRefresh { channel: channel.as_ref().into() };
                 let waits = Waits { id: 0, raw: Box::default(), reason };
                 self.call(cx, conn, proxy, Question::SubRefresh { channel: channel.to_string() }, waits);
-            } else if self.feeds.flags_of(sub) & flag::SERVER != 0 {
+            } else if self.feeds.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE) {
                 return self.close(cx, conn, Disconnect::SubscriptionExpired);
             } else {
                 self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);
@@ -104,11 +104,11 @@ impl Messaging {
     }
 
     /// The backend that renews a subscription, where the client does not.
-    fn sub_refresh_proxy(&self, sub: u32) -> Option<u16> {
-        if self.feeds.flags_of(sub) & flag::CLIENT_REFRESH != 0 {
+    fn sub_refresh_proxy(&self, sub: SubscriptionKey) -> Option<u16> {
+        if self.feeds.get(sub).flags().contains(SubscriptionFlags::CLIENT_REFRESH) {
             return None;
         }
-        self.namespace_of(&self.feeds.name_of(sub)).ok()?.sub_refresh_proxy
+        self.namespace_of(self.feeds.get(sub).channel()).ok()?.sub_refresh_proxy
     }
 
     /// A client brings a new token for its connection.
@@ -151,10 +151,10 @@ impl Messaging {
         let first = self.sessions[conn.index()].first_sub;
         let missing = grant.subs.iter().any(|(channel, _)| self.feeds.find(first, channel).is_none());
         missing
-            || self.feeds.of_conn(first).any(|sub| {
-                let name = self.feeds.name_of(sub);
-                self.feeds.flags_of(sub) & flag::FROM_TOKEN != 0
-                    && grant.subs.iter().all(|(channel, _)| **channel != *name)
+            || self.feeds.of_connection(first).any(|sub| {
+                let subscription = self.feeds.get(sub);
+                subscription.flags().contains(SubscriptionFlags::FROM_TOKEN)
+                    && grant.subs.iter().all(|(channel, _)| **channel != **subscription.channel())
             })
     }
 
@@ -202,7 +202,7 @@ impl Messaging {
         let Some(sub) = self.subscription(conn, channel) else {
             return self.refuse(cx, conn, id, ErrorCode::PermissionDenied);
         };
-        if self.feeds.flags_of(sub) & flag::CLIENT_REFRESH == 0 {
+        if !self.feeds.get(sub).flags().contains(SubscriptionFlags::CLIENT_REFRESH) {
             return self.end(cx, conn, Disconnect::BadRequest);
         }
         if token.is_empty() {
@@ -230,7 +230,7 @@ impl Messaging {
         &mut self,
         cx: &mut Context<Mail>,
         conn: ConnId,
-        sub: u32,
+        sub: SubscriptionKey,
         id: Option<u32>,
         renewal: Renewal,
     ) -> Done {
@@ -257,8 +257,8 @@ impl Messaging {
     }
 
     /// A subscription that was not renewed ends, and with one of the server's own the connection.
-    pub(crate) fn subscription_over(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: u32) -> Done {
-        if self.feeds.flags_of(sub) & flag::SERVER != 0 {
+    pub(crate) fn subscription_over(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) -> Done {
+        if self.feeds.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE) {
             return self.end(cx, conn, Disconnect::SubscriptionExpired);
         }
         self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);

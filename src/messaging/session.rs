@@ -16,7 +16,7 @@ use crate::engine::stats::Bound;
 use crate::engine::{Context, Millis, Route};
 use crate::ids::ConnId;
 use crate::protocol::{Disconnect, Encoding, Reply};
-use crate::pubsub::NO_SUB;
+use crate::pubsub::SubscriptionList;
 use crate::ws::{Opcode, Refusal, Request};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +34,7 @@ pub(crate) struct Session {
     pub identity: Option<Box<Identity>>,
     /// The next ping, or the end of the wait for its answer.
     ping_at: Millis,
-    /// Its first subscription; the others are linked behind.
-    pub first_sub: u32,
+    pub first_sub: SubscriptionList,
     pub channels: u16,
     /// Of them, those that wait for home.
     pub pending: u16,
@@ -91,7 +90,7 @@ impl Session {
             client: [0; 16],
             identity: None,
             ping_at: 0,
-            first_sub: NO_SUB,
+            first_sub: SubscriptionList::default(),
             channels: 0,
             pending: 0,
             owed: 0,
@@ -274,12 +273,13 @@ impl Messaging {
 
     /// Ends a gone connection's subscriptions, one step of the budget each, then forgets who it was.
     pub(crate) fn leave_channels(&mut self, cx: &mut Context<Mail>, conn: ConnId, budget: &mut u32) -> bool {
-        while self.session(conn).first_sub != NO_SUB && *budget > 0 {
+        while let Some(sub) = self.session(conn).first_sub.first()
+            && *budget > 0
+        {
             *budget -= 1;
-            let sub = self.session(conn).first_sub;
             self.end_subscription(cx, conn, sub);
         }
-        if self.session(conn).first_sub != NO_SUB {
+        if !self.session(conn).first_sub.is_empty() {
             return false;
         }
         self.connecting.remove(&conn.slot);

@@ -9,9 +9,9 @@ use crate::auth::TokenError;
 use crate::backend::call::Question;
 use crate::engine::Context;
 use crate::engine::stats::Bound;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SubscriptionKey};
 use crate::protocol::{Body, Disconnect, ErrorCode, FilterError, SubscribeRequest};
-use crate::pubsub::{NO_SUB, Since, flag};
+use crate::pubsub::{Since, SubscriptionFlags};
 
 /// Refuse a subscribe whose position cannot be recovered.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
@@ -127,17 +127,17 @@ impl Messaging {
         let session = &self.sessions[conn.index()];
         let history = self.may_see_history(session, namespace, true);
         if request.positioned && (namespace.allow_positioning || history) {
-            options.flags |= flag::POSITIONED;
+            options.flags |= SubscriptionFlags::POSITIONED;
         }
         if request.recoverable && (namespace.allow_recovery || history) {
-            options.flags |= flag::RECOVERABLE | flag::POSITIONED;
+            options.flags |= SubscriptionFlags::RECOVERABLE | SubscriptionFlags::POSITIONED;
             options.auto_cache = options.cache && namespace.auto_cache_recover;
         }
         if request.join_leave && namespace.join_leave && self.may_see_presence(session, namespace, true) {
             options.join_leave = true;
         }
         if namespace.sub_refresh_proxy.is_none() {
-            options.flags |= flag::CLIENT_REFRESH;
+            options.flags |= SubscriptionFlags::CLIENT_REFRESH;
         }
         let mut asked = Request::new(Purpose::Command(id));
         match request.tf.filter() {
@@ -165,9 +165,9 @@ impl Messaging {
     }
 
     /// The connection's subscription to a channel.
-    pub(crate) fn subscription(&self, conn: ConnId, channel: &str) -> Option<u32> {
+    pub(crate) fn subscription(&self, conn: ConnId, channel: &str) -> Option<SubscriptionKey> {
         let first = self.sessions[conn.index()].first_sub;
-        if first == NO_SUB { None } else { self.feeds.find(first, channel) }
+        if first.is_empty() { None } else { self.feeds.find(first, channel) }
     }
 
     /// True where the command must wait for the answer to a subscribe of the same channel. A publication need not, unless the
@@ -176,7 +176,7 @@ impl Messaging {
         if self.sessions[conn.index()].pending == 0 {
             return false;
         }
-        let Some(sub) = self.subscription(conn, channel).filter(|&sub| self.feeds.is_pending(sub)) else {
+        let Some(sub) = self.subscription(conn, channel).filter(|&sub| self.feeds.get(sub).is_pending()) else {
             return false;
         };
         if let Body::Publish { .. } = body

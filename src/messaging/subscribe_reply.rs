@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use super::arena::{Kept, Who, client_text};
 use crate::protocol::fossil;
 use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, Publication, Quoted, SubscribeResult};
-use crate::pubsub::{EpochText, Position, flag};
+use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, Quoted, SubscribeResult, WirePublication};
+use crate::pubsub::{EpochText, Position, SubscriptionFlags};
 
 #[derive(Default)]
 pub(crate) struct Outcome {
-    pub flags: u16,
+    pub flags: SubscriptionFlags,
     /// Seconds since 1970; 0 is never.
     pub expire_at: u64,
     pub data: Box<[u8]>,
@@ -64,14 +64,14 @@ impl<'a> KeptText<'a> {
         Self { kept, data, quoted, delta, client: client(&kept), epoch: None }
     }
 
-    pub fn publication(&self) -> Publication<'_> {
+    pub fn publication(&self) -> WirePublication<'_> {
         let info = self.kept.who.map(Who::unpack).map(|who| ClientInfo {
             user: who.user,
             client: &self.client,
             conn_info: who.conn_info,
             chan_info: who.chan_info,
         });
-        Publication {
+        WirePublication {
             data: &self.data,
             quoted: self.quoted,
             info,
@@ -80,7 +80,7 @@ impl<'a> KeptText<'a> {
             delta: self.delta,
             version: self.kept.version,
             epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
-            ..Publication::default()
+            ..WirePublication::default()
         }
     }
 }
@@ -109,22 +109,22 @@ impl Outcome {
 }
 
 impl Texts<'_> {
-    pub fn publications(&self) -> Vec<Publication<'_>> {
+    pub fn publications(&self) -> Vec<WirePublication<'_>> {
         self.kept.iter().map(KeptText::publication).collect()
     }
 
-    pub fn result<'s>(&'s self, now_s: u64, publications: &'s [Publication<'s>]) -> SubscribeResult<'s> {
+    pub fn result<'s>(&'s self, now_s: u64, publications: &'s [WirePublication<'s>]) -> SubscribeResult<'s> {
         let outcome = self.outcome;
-        let has = |flags| outcome.flags & flags != 0;
-        let ends_at = if has(flag::CLIENT_REFRESH) { outcome.expire_at } else { 0 };
+        let has = |flags| outcome.flags.intersects(flags);
+        let ends_at = if has(SubscriptionFlags::CLIENT_REFRESH) { outcome.expire_at } else { 0 };
         SubscribeResult {
             expiry: Expiry::at(ends_at, now_s),
-            recoverable: has(flag::RECOVERABLE),
-            epoch: if has(flag::POSITIONED) { self.epoch.as_str() } else { "" },
+            recoverable: has(SubscriptionFlags::RECOVERABLE),
+            epoch: if has(SubscriptionFlags::POSITIONED) { self.epoch.as_str() } else { "" },
             publications,
             recovered: outcome.recovered,
-            offset: if has(flag::POSITIONED) { outcome.offset } else { 0 },
-            positioned: has(flag::POSITIONED),
+            offset: if has(SubscriptionFlags::POSITIONED) { outcome.offset } else { 0 },
+            positioned: has(SubscriptionFlags::POSITIONED),
             data: &outcome.data,
             was_recovering: outcome.was_recovering,
             delta: outcome.delta,

@@ -20,9 +20,12 @@ use super::{Mail, Messaging, owner};
 use crate::engine::Context;
 use crate::engine::outbound::{Owner, frames_in};
 use crate::engine::stats::dropped_index;
-use crate::ids::{ConnId, GroupId, SubscriptionId};
+use crate::ids::{ConnId, GroupId, SubscriptionId, SubscriptionKey};
 use crate::protocol::{Disconnect, ErrorCode, Filter, Push, Reply, SubscribePush, Unsubscribed};
-use crate::pubsub::{EpochText, Joined, Position, Since, Wanted, WireFormat, flag};
+use crate::pubsub::{
+    Activation, AddedSubscription, DeltaBase, EpochText, NewSubscription, Position, Since, SubscriptionFlags,
+    WireFormat,
+};
 
 /// What is kept with a subscription that is more than ordinary.
 #[derive(Default)]
@@ -85,11 +88,11 @@ impl Messaging {
         let filtered = request.filter.is_some() && !delta;
         let wire = Wire { encoding: self.session(conn).encoding, class: cx.compression_class(conn) }.pack();
         let form = WireFormat { wire, delta, filtered, join_leave: options.join_leave };
-        let recoverable = options.flags & flag::RECOVERABLE != 0;
+        let recoverable = options.flags.contains(SubscriptionFlags::RECOVERABLE);
         let since = request.since.or(options.auto_cache.then_some(Since { offset: 0, epoch: None }));
         let since = since.filter(|_| recoverable);
         let missed_nothing = since.is_some_and(|since| {
-            self.feeds.position(channel, form).is_some_and(|at| {
+            self.feeds.live_position(channel, form).is_some_and(|at| {
                 let epoch = since.epoch.map_or(!options.cache, |epoch| epoch == at.epoch);
                 epoch && since.offset == at.offset && (at.offset > 0 || !options.cache)
             })
@@ -112,36 +115,44 @@ impl Messaging {
         outcome.filter = request.filter;
         let session = &mut self.sessions[conn.index()];
         session.channels += 1;
-        let wanted = Wanted { conn, name: channel, form, slow: options.slow, flags: options.flags, detail, own_answer };
-        let joined = self.feeds.subscribe(&mut session.first_sub, wanted);
+        let new = NewSubscription {
+            conn,
+            channel,
+            wire_format: form,
+            slow_policy: options.slow,
+            flags: options.flags,
+            detail,
+            activation: if own_answer { Activation::ByRecovery } else { Activation::WithGroup },
+        };
+        let joined = self.feeds.subscribe(&mut session.first_sub, new);
         let missed = since.filter(|_| own_answer).map(|since| {
             let filter = if options.cache { outcome.filter.clone().map(Box::new) } else { None };
-            Missed { sub: joined.sub, feed: joined.feed, since, cache: options.cache, filter }
+            Missed { sub: joined.id, feed: joined.group, since, cache: options.cache, filter }
         });
         self.ask_home(cx, channel, form, &joined, missed);
         // Behind the question, so that its coming is told before whatever it does next.
-        if options.flags & (flag::PRESENCE | flag::JOIN_LEAVE) != 0 {
-            self.tell_home(cx, conn, joined.sub.slot, true);
+        if options.flags.intersects(SubscriptionFlags::PRESENCE | SubscriptionFlags::JOIN_LEAVE) {
+            self.tell_home(cx, conn, joined.id.key(), true);
         }
-        if let Some(position) = joined.live {
+        if let Some(position) = joined.live_at {
             outcome.position = position;
             outcome.offset = position.offset;
             if missed_nothing {
                 cx.counters.recoveries += 1;
             }
-            self.went_live(cx, conn, joined.sub.slot);
+            self.went_live(cx, conn, joined.id.key());
             return Ok(Some(outcome));
         }
         self.session(conn).pending += 1;
         self.waiting.insert(
-            joined.sub.slot,
+            joined.id.key(),
             Waiting {
                 purpose: request.purpose,
                 outcome,
                 reject_unrecovered: request.reject_unrecovered,
                 since: since.map_or(0, |since| since.offset),
                 holds: false,
-                channel: self.feeds.name_of(joined.sub.slot),
+                channel: self.feeds.get(joined.id.key()).channel().clone(),
             },
         );
         Ok(None)
@@ -152,14 +163,14 @@ impl Messaging {
         cx: &mut Context<Mail>,
         channel: &str,
         form: WireFormat,
-        joined: &Joined,
+        joined: &AddedSubscription,
         missed: Option<Missed>,
     ) {
         let home = self.home_of(channel);
-        if joined.first {
+        if joined.opened_group {
             self.requests[home.index()] += 1;
             let channel = cx.mail.put(home, channel.as_bytes());
-            cx.mail.post(home, Mail::Subscribe { channel, feed: joined.feed, form });
+            cx.mail.post(home, Mail::Subscribe { channel, feed: joined.group, form });
         }
         if let Some(missed) = missed {
             self.requests[home.index()] += 1;
@@ -172,13 +183,13 @@ impl Messaging {
     pub(crate) fn go_live(
         &mut self,
         cx: &mut Context<Mail>,
-        sub: u32,
+        sub: SubscriptionKey,
         position: Position,
         recovery: Option<(bool, &[u8])>,
     ) {
         let Some(waiting) = self.waiting.remove(&sub) else { return };
         let Waiting { purpose, mut outcome, reject_unrecovered, since, holds, channel } = waiting;
-        let conn = self.feeds.conn_of(sub);
+        let conn = self.feeds.get(sub).conn();
         self.session(conn).pending -= 1;
         outcome.position = position;
         outcome.offset = position.offset;
@@ -217,10 +228,10 @@ impl Messaging {
     }
 
     pub(crate) fn push_subscribed(&self, cx: &mut Context<Mail>, conn: ConnId, channel: &str, outcome: &Outcome) {
-        let positioned = outcome.flags & flag::POSITIONED != 0;
+        let positioned = outcome.flags.contains(SubscriptionFlags::POSITIONED);
         let epoch = EpochText::of(outcome.position.epoch);
         let push = SubscribePush {
-            recoverable: outcome.flags & flag::RECOVERABLE != 0,
+            recoverable: outcome.flags.contains(SubscriptionFlags::RECOVERABLE),
             epoch: if positioned { epoch.as_str() } else { "" },
             offset: if positioned { outcome.offset } else { 0 },
             positioned,
@@ -235,28 +246,29 @@ impl Messaging {
     }
 
     /// Its end is watched.
-    fn went_live(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: u32) {
-        let expire_at = self.feeds.detail_of(sub).map_or(0, |detail| detail.expire_at);
+    fn went_live(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+        let expire_at = self.feeds.get(sub).detail().map_or(0, |detail| detail.expire_at);
         if expire_at > 0 {
             self.watch_subscription(cx, conn, expire_at);
         }
     }
 
     /// That the subscriber has come, or goes.
-    pub(crate) fn tell_home(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: u32, comes: bool) {
-        let name = self.feeds.name_of(sub);
-        let flags = self.feeds.flags_of(sub);
-        let home = self.home_of(&name);
+    pub(crate) fn tell_home(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey, comes: bool) {
+        let subscription = self.feeds.get(sub);
+        let (name, flags) = (subscription.channel(), subscription.flags());
+        let home = self.home_of(name);
         let session = &self.sessions[conn.index()];
         let who = Who {
             client: session.client,
             user: session.user(),
             conn_info: session.identity.as_ref().map_or(&[], |identity| &identity.info),
-            chan_info: self.feeds.detail_of(sub).map_or(&[], |detail| &detail.info),
+            chan_info: subscription.detail().map_or(&[], |detail| &detail.info),
         };
         let channel = cx.mail.put(home, name.as_bytes());
         let who = cx.mail.put_with(home, |out| who.pack(out));
-        let (presence, tell) = (flags & flag::PRESENCE != 0, flags & flag::JOIN_LEAVE != 0);
+        let (presence, tell) =
+            (flags.contains(SubscriptionFlags::PRESENCE), flags.contains(SubscriptionFlags::JOIN_LEAVE));
         cx.mail.post(
             home,
             match comes {
@@ -267,25 +279,26 @@ impl Messaging {
     }
 
     /// Ends a subscription, in whatever state it is. Nothing is said to the client here.
-    pub(crate) fn end_subscription(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: u32) {
+    pub(crate) fn end_subscription(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
         let waiting = self.waiting.remove(&sub);
         if waiting.as_ref().is_some_and(|waiting| waiting.holds) {
             cx.resume(conn);
         }
         let waited = waiting.is_some();
-        if self.feeds.flags_of(sub) & (flag::PRESENCE | flag::JOIN_LEAVE) != 0 {
+        let subscription = self.feeds.get(sub);
+        let owner = owner(subscription.group_id(), subscription.slow_policy());
+        if subscription.flags().intersects(SubscriptionFlags::PRESENCE | SubscriptionFlags::JOIN_LEAVE) {
             self.tell_home(cx, conn, sub, false);
         }
-        let (feed, slow) = self.feeds.feed_of(sub);
         self.cut_behind_a_gap(cx, conn, sub);
-        cx.disown(conn, owner(feed, slow));
+        cx.disown(conn, owner);
         let session = &mut self.sessions[conn.index()];
         session.channels -= 1;
         session.pending -= u16::from(waited);
         if let Some(left) = self.feeds.unsubscribe(sub, &mut session.first_sub) {
-            let home = self.homes.of(&left.name);
-            let channel = cx.mail.put(home, left.name.as_bytes());
-            cx.mail.post(home, Mail::Unsubscribe { channel, feed: left.feed });
+            let home = self.homes.shard_of(&left.channel);
+            let channel = cx.mail.put(home, left.channel.as_bytes());
+            cx.mail.post(home, Mail::Unsubscribe { channel, feed: left.id });
         }
         if waited {
             self.settle(cx, conn);
@@ -301,19 +314,26 @@ impl Messaging {
     }
 
     /// The server ends a subscription: the client gets its share, then is told.
-    pub(crate) fn unsubscribe_by_server(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
+    pub(crate) fn unsubscribe_by_server(
+        &mut self,
+        cx: &mut Context<Mail>,
+        conn: ConnId,
+        sub: SubscriptionKey,
+        why: Unsubscribed,
+    ) {
         self.give_share(cx, conn, sub);
         self.end_and_tell(cx, conn, sub, why);
     }
 
     /// What the turn has for it, as its frames: a gap that this makes is before them.
-    pub(crate) fn give_share(&self, cx: &mut Context<Mail>, conn: ConnId, sub: u32) {
-        let (feed, slow) = self.feeds.feed_of(sub);
-        cx.deliver(conn, owner(feed, slow), self.feeds.share(sub), self.feeds.latest_of_share(sub));
+    pub(crate) fn give_share(&self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+        let subscription = self.feeds.get(sub);
+        let (owner, share) = (owner(subscription.group_id(), subscription.slow_policy()), subscription.turn_share());
+        cx.deliver(conn, owner, share.frames, share.latest);
     }
 
-    fn end_and_tell(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: u32, why: Unsubscribed) {
-        let name = self.feeds.name_of(sub);
+    fn end_and_tell(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey, why: Unsubscribed) {
+        let name = self.feeds.get(sub).channel().clone();
         self.end_subscription(cx, conn, sub);
         if self.session(conn).phase == Phase::Connected {
             let push = Push::Unsubscribe { code: why.code(), reason: why.reason() };
@@ -322,12 +342,12 @@ impl Messaging {
     }
 
     /// What a subscriber missed is not kept: a positioned one must come again.
-    pub(crate) fn insufficient_state(&mut self, cx: &mut Context<Mail>, sub: u32) {
-        let (conn, flags) = (self.feeds.conn_of(sub), self.feeds.flags_of(sub));
-        if flags & flag::POSITIONED == 0 {
+    pub(crate) fn insufficient_state(&mut self, cx: &mut Context<Mail>, sub: SubscriptionKey) {
+        let (conn, flags) = (self.feeds.get(sub).conn(), self.feeds.get(sub).flags());
+        if !flags.contains(SubscriptionFlags::POSITIONED) {
             return;
         }
-        if flags & flag::SERVER != 0 {
+        if flags.contains(SubscriptionFlags::SERVER_SIDE) {
             // It ends here, so that nothing from behind the gap precedes the close.
             self.give_share(cx, conn, sub);
             self.end_subscription(cx, conn, sub);
@@ -341,18 +361,18 @@ impl Messaging {
     /// gap: all go, and the next comes whole. For all others it is a loss, and counted.
     pub(crate) fn fell_behind(&mut self, cx: &mut Context<Mail>, conn: ConnId, owner: Owner) {
         let first = self.sessions[conn.index()].first_sub;
-        let Some(sub) = self.feeds.live_in(first, GroupId::unpack(owner.id)) else { return };
-        let flags = self.feeds.flags_of(sub);
+        let Some(sub) = self.feeds.find_live(first, GroupId::unpack(owner.id)) else { return };
+        let flags = self.feeds.get(sub).flags();
         if !self.minds_gaps(sub) {
             return;
         }
         cx.purge(conn, owner);
-        if flags & flag::POSITIONED == 0 {
-            cx.counters.dropped[dropped_index(owner.policy)] += frames_in(self.feeds.share(sub));
-            return self.feeds.refresh(sub);
+        if !flags.contains(SubscriptionFlags::POSITIONED) {
+            cx.counters.dropped[dropped_index(owner.policy)] += frames_in(self.feeds.get(sub).turn_share().frames);
+            return self.feeds.reset_delta_base(sub);
         }
         cx.counters.subscriptions_cut += 1;
-        if flags & flag::SERVER != 0 {
+        if flags.contains(SubscriptionFlags::SERVER_SIDE) {
             self.end_subscription(cx, conn, sub);
             return self.close(cx, conn, Disconnect::InsufficientState);
         }
@@ -361,18 +381,19 @@ impl Messaging {
 
     /// Nothing from behind a gap may be read: for the position's sake, unless to come again would bring no more than the
     /// newest, or since it is a difference to what is missing.
-    fn minds_gaps(&self, sub: u32) -> bool {
-        let flags = self.feeds.flags_of(sub);
-        let by_cache = flags & (flag::CACHE | flag::RECOVERABLE) == flag::CACHE | flag::RECOVERABLE;
-        self.feeds.is_delta(sub) || flags & flag::POSITIONED != 0 && !by_cache
+    fn minds_gaps(&self, sub: SubscriptionKey) -> bool {
+        let subscription = self.feeds.get(sub);
+        let by_cache = subscription.flags().contains(SubscriptionFlags::CACHE | SubscriptionFlags::RECOVERABLE);
+        subscription.is_delta() || subscription.flags().contains(SubscriptionFlags::POSITIONED) && !by_cache
     }
 
     /// What a policy dropped and `fell_behind` was not told of yet comes to nobody: what is behind it goes too, where it must
     /// not be read.
-    pub(crate) fn cut_behind_a_gap(&self, cx: &mut Context<Mail>, conn: ConnId, sub: u32) {
-        let (feed, slow) = self.feeds.feed_of(sub);
-        if cx.has_gap(conn, owner(feed, slow)) && self.minds_gaps(sub) {
-            cx.purge(conn, owner(feed, slow));
+    pub(crate) fn cut_behind_a_gap(&self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+        let subscription = self.feeds.get(sub);
+        let owner = owner(subscription.group_id(), subscription.slow_policy());
+        if cx.has_gap(conn, owner) && self.minds_gaps(sub) {
+            cx.purge(conn, owner);
         }
     }
 
@@ -385,8 +406,9 @@ impl Messaging {
         recovered: bool,
         records: &[u8],
     ) {
-        if self.feeds.go_live(sub, recovered && !records.is_empty()) {
-            self.go_live(cx, sub.slot, position, Some((recovered, records)));
+        let base = if recovered && !records.is_empty() { DeltaBase::Known } else { DeltaBase::Missing };
+        if self.feeds.activate_recovered(sub, base) {
+            self.go_live(cx, sub.key(), position, Some((recovered, records)));
         }
     }
 }

@@ -61,7 +61,7 @@ impl ShardClient {
 
     /// A publication of the other process, to the channel's home: in this order, so that this waits for room.
     pub async fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) {
-        self.hand(self.homes.of(channel).index(), Ask::Forwarded { publication }).await;
+        self.hand(self.homes.shard_of(channel).index(), Ask::Forwarded { publication }).await;
     }
 
     /// A call of the other process, which told its own shards. Nobody waits for what comes of it.
@@ -211,7 +211,7 @@ impl ShardClient {
 
     /// Asks a channel's home.
     fn at_home<T: Send + 'static>(&self, channel: &str, ask: impl FnOnce(Box<str>, Answer<T>) -> Ask) -> Awaited<T> {
-        let home = &self.ports[self.homes.of(channel).index()];
+        let home = &self.ports[self.homes.shard_of(channel).index()];
         Awaited::asked(home, |answer| Order::App(ask(channel.into(), answer)))
     }
 

@@ -94,7 +94,7 @@ impl Cluster {
     }
 
     pub fn home_of(&self, channel: &str) -> usize {
-        self.homes.of(channel).index()
+        self.homes.shard_of(channel).index()
     }
 
     /// A turn as the loop over the kernel takes it. Asleep, a shard is left alone until a bell, an event or its time.
