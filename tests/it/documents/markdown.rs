@@ -76,6 +76,10 @@ impl Document {
         Some(Self { name: name.to_owned(), text, blocks })
     }
 
+    pub fn lines(&self) -> usize {
+        self.text.lines().count()
+    }
+
     /// Lines outside of blocks, with their numbers.
     pub fn prose(&self) -> Vec<(usize, &str)> {
         let mut inside = false;

@@ -323,3 +323,16 @@ fn the_readme_is_short() {
     let lines = fs::read_to_string(root().join("README.md")).expect("the README").lines().count();
     assert!(lines <= 150, "{lines} lines");
 }
+
+#[test]
+fn decisions_are_short_and_have_their_three_parts() {
+    let mut faults = Vec::new();
+    for document in documents().iter().filter(|one| one.name.starts_with("docs/adr/0")) {
+        let anchors = document.anchors();
+        let lines = document.lines();
+        if lines > 60 || !["context", "decision", "consequences"].iter().all(|part| anchors.contains(*part)) {
+            faults.push(format!("{}: {lines} lines, {anchors:?}", document.name));
+        }
+    }
+    none(&faults);
+}

@@ -151,7 +151,7 @@ func presence(k *kit) {
 		users = append(users, info.User)
 	}
 	sort.Strings(users)
-	equal(users, []string{"visitor", k.user})
+	equal(users, []string{k.user, "visitor"})
 	must(visitor.Disconnect())
 	equal(s.seen.wait("leave", 1), "visitor")
 }
