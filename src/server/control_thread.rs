@@ -135,7 +135,7 @@ async fn serve_admin(listener: TcpListener, shards: ShardClient, settings: Curre
 
 #[cfg(feature = "grpc")]
 async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: Current) {
-    if let Err(error) = crate::api::grpc::serve(listener, shards, admin::api_settings(&settings)).await {
+    if let Err(error) = crate::api::grpc::service::serve(listener, shards, admin::api_settings(&settings)).await {
         log::error!("the gRPC API is not served: {error}; clients are served without it");
     }
 }
