@@ -20,11 +20,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["limits", "ids"]),
     ("pubsub", &["limits", "ids"]),
     ("auth", &["limits", "ids"]),
-    ("config", &["limits", "ids", "auth"]),
-    // Looks at the host for the command line alone, before a server is started or beside it.
-    ("doctor", &["limits", "config"]),
     // The engine: knows bytes, frames and mail; no protocol, no channels.
     ("engine", &["limits", "ids", "sys", "ws"]),
+    // The settings, which become the engine's own configuration.
+    ("config", &["limits", "ids", "auth", "engine"]),
+    // Examines the host for the command line.
+    ("doctor", &["config", "engine"]),
     ("echo", &["limits", "ids", "ws", "engine"]),
     // Calls to the application's backend.
     ("backend", &["limits", "ids", "auth", "config", "protocol"]),

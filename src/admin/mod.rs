@@ -95,14 +95,14 @@ impl Settings {
     pub fn new(config: &Config, client: Option<SocketAddr>) -> Self {
         let Config { engine, http_api, grpc_api, .. } = config;
         Self {
-            api_key: config.api_key.clone(),
+            api_key: config.http_api.key.clone(),
             api_disabled: http_api.disabled,
             transport_errors: http_api.transport_errors,
-            connections_max: config.admin_connections_max,
-            request_timeout: config.admin_request_timeout,
+            connections_max: config.admin.connections_max,
+            request_timeout: config.admin.request_timeout,
             grpc: crate::api::grpc::Settings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
             uid: uuid::Uuid::new_v4().to_string(),
-            name: if config.node_name.is_empty() { name(client) } else { config.node_name.clone() },
+            name: if config.node.name.is_empty() { name(client) } else { config.node.name.clone() },
             client,
             client_tls: false,
             tls: None,

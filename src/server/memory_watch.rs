@@ -31,7 +31,7 @@ impl Watch {
 
     /// The mark from now on.
     pub fn set(&self, config: &Config) {
-        let set = Some(config.memory_bytes_max as u64).filter(|&bytes| bytes > 0);
+        let set = Some(config.limits.memory_bytes_max as u64).filter(|&bytes| bytes > 0);
         let bytes_max = set.or_else(|| Some(procfs::memory_limit()? / 10 * 9)).unwrap_or(NONE);
         if self.bytes_max.swap(bytes_max, Ordering::Relaxed) != bytes_max && bytes_max != NONE {
             log::info!("nobody new is let in past {} MiB of memory (limits.memory_bytes_max)", bytes_max >> 20);
@@ -77,14 +77,16 @@ mod tests {
 
     #[test]
     fn the_door_shuts_at_the_mark_and_opens_below_it() {
-        let config = Config { memory_bytes_max: 1000, ..Config::default() };
-        let door = Arc::new(Admission::new(&config.engine, 1));
+        let mut config = Config::default();
+        config.limits.memory_bytes_max = 1000;
+        let door = Arc::new(Admission::new(&crate::config::engine_config(&config), 1));
         let watch = Watch::new(&config, Arc::clone(&door));
         for (resident, full) in [(999, false), (1000, true), (960, true), (949, false), (999, false)] {
             watch.judge(resident);
             assert_eq!(door.is_memory_full(), full, "{resident}");
         }
-        watch.set(&Config { memory_bytes_max: 500, ..config });
+        config.limits.memory_bytes_max = 500;
+        watch.set(&config);
         watch.judge(600);
         assert!(door.is_memory_full(), "the new mark holds");
     }

@@ -22,9 +22,8 @@ pub use start::StartError;
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, Handover, Listen, Place};
+use crate::config::{Config, Handover, engine_config};
 use crate::engine::net::affinity;
-use crate::engine::net::listener::{Address, ListenOptions};
 use crate::engine::threads::{self, Beside, Plan};
 use crate::handover::Taken;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
@@ -39,20 +38,19 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let ears = crate::server::shutdown::Ears::open()?;
     let files = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
-    if !config.engine.machine.own_file_tables {
+    if !config.machine.own_file_tables {
         start::grow_file_table(files);
     }
     let life = Arc::new(ProcessStats::default());
     let mut taken = take_over(&config, &life)?;
     let mut doors = start::Doors::open(&config, taken.as_mut())?;
     let backends = crate::server::backend_calls::Backends::open(&config).map_err(StartError::Backend)?;
-    let mut limits = config.engine.clone();
-    limits.bytes_dry_run = config.client.rate_limit_dry_run;
+    let mut limits = engine_config(&config);
     // No shard can have more connections than there are descriptors: what is reserved for them follows.
     limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
     let plan = Plan {
-        listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        manners: config.listeners.iter().map(manner).collect(),
+        listen: config.listeners.iter().map(|listen| listen.address.clone()).collect(),
+        manners: config.listeners.iter().map(|listen| listen.options).collect(),
         tls: doors.tls.as_ref().map(crate::server::tls_files::Tls::clients),
         cores: cores.clone(),
         limits: limits.clone(),
@@ -62,7 +60,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let link = taken.as_ref().map(|taken| Arc::clone(&taken.link));
     let twin = link.clone().map(|link| link as Arc<dyn HandoverPeer>);
     let settings = Settings { twin, ..Settings::new(&config, backends.desk.entrance()) };
-    let (node, echo) = (Arc::new(settings), config.echo);
+    let (node, echo) = (Arc::new(settings), config.echo.enabled);
     let make = {
         let (homes, shards, settings) = (homes.clone(), cores.len(), Arc::clone(&node));
         move |_| Site::new(Messaging::new(Arc::clone(&settings), homes.clone(), shards), echo)
@@ -104,16 +102,4 @@ fn take_over(config: &Config, life: &Arc<ProcessStats>) -> Result<Option<Taken>,
         return Ok(None);
     }
     crate::handover::take(socket, *bytes_max, life).map_err(StartError::Handover)
-}
-
-fn manner(listen: &Listen) -> ListenOptions {
-    ListenOptions { tls: listen.tls, proxied: listen.proxied }
-}
-
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Tcp(address) => Address::Tcp(*address),
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Inherited(number) => Address::Inherited(*number),
-    }
 }

@@ -20,13 +20,13 @@ use super::systemd;
 use super::tls_files::Tls;
 use crate::admin;
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{self, Changes, Config, Faults};
+use crate::config::{self, Changes, Config, ConfigErrors};
 use crate::engine::Admission;
 use crate::limits::EngineLimits;
 use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
-pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Faults>>;
+pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), ConfigErrors>>;
 
 /// What a reload replaces, and whom it tells.
 pub struct Reload {
@@ -90,7 +90,7 @@ impl Reload {
             (Some(tls), false) => Some(tls.reload(&wanted.tls).map_err(text)?),
             _ => None,
         };
-        let limits = EngineLimits { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
+        let limits = config::engine_config(&wanted);
         let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
         let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
@@ -117,8 +117,8 @@ impl Reload {
         if config.dev != wanted.dev {
             return Err(format!("dev ({} -> {}) needs a restart", config.dev, wanted.dev));
         }
-        if config.api_key_generated && wanted.api_key_generated {
-            wanted.api_key.clone_from(&config.api_key);
+        if config.http_api.key_generated && wanted.http_api.key_generated {
+            wanted.http_api.key.clone_from(&config.http_api.key);
         }
         let live = config::changes(config, wanted).live;
         Ok(Changes { live, at_start: config::changes(started, wanted).at_start })

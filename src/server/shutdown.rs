@@ -91,14 +91,14 @@ pub fn control(ears: Ears, charge: Charge<impl Future<Output = ()>>, engine: &En
     let Ears { runtime, term, int, hup } = ears;
     let Charge { running, load, shards, doors, calls, memory, succession } = charge;
     let client = first_tcp(&engine.bound);
-    let admin = running.config.admin;
+    let admin = running.config.admin.address;
     runtime.block_on(async {
         let config = &running.config;
         tokio::spawn(log_writer::write(engine.journals.clone()));
         tokio::spawn(wall_clock::watch(shards.clone()));
         let life = Arc::clone(&succession.life);
         let settings = Settings {
-            client_tls: client.is_some_and(|(place, _)| config.listeners[place].tls),
+            client_tls: client.is_some_and(|(place, _)| config.listeners[place].options.tls),
             tls: running.tls.as_ref().and_then(Tls::admin),
             backend: Some(running.desk.caller()),
             life: Arc::clone(&life),

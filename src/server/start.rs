@@ -120,12 +120,12 @@ pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
 
 fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
     let open = |address| TcpListener::bind(address).map_err(|error| StartError::Admin { address, error });
-    config.admin.map(open).transpose()
+    config.admin.address.map(open).transpose()
 }
 
 fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
     let open = |address| TcpListener::bind(address).map_err(|error| StartError::Grpc { address, error });
-    config.grpc_api.address.map(open).transpose()
+    config.grpc_api.listen.map(open).transpose()
 }
 
 /// Where the control thread listens, as far as it does, and what is spoken there and at the clients' listeners.
@@ -151,8 +151,8 @@ impl Doors {
             };
             of(taken.as_deref_mut()?).take().filter(|listener| here(listener) == Some(true))
         };
-        let admin = passed(|taken| &mut taken.admin, config.admin);
-        let grpc = passed(|taken| &mut taken.grpc, config.grpc_api.address);
+        let admin = passed(|taken| &mut taken.admin, config.admin.address);
+        let grpc = passed(|taken| &mut taken.grpc, config.grpc_api.listen);
         Ok(Self {
             tls: Tls::open(&config.tls).map_err(StartError::Tls)?,
             admin: admin.map_or_else(|| open_admin(config), |listener| Ok(Some(listener)))?,
@@ -169,7 +169,7 @@ pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<
         true => log::warn!("{} shards share the cores and are pinned to none: --oversubscribe", cores.len()),
         false => log::info!("{} shards on cores {pinned:?}", cores.len()),
     }
-    let tables = if config.engine.machine.own_file_tables { cores.len() as u64 } else { 1 };
+    let tables = if config.machine.own_file_tables { cores.len() as u64 } else { 1 };
     let each = if tables > 1 { " for each shard" } else { "" };
     log::info!("{files} descriptors allowed{each}: about {} connections", files.saturating_sub(FILES_MIN) * tables);
     log::info!("clients connect to {}", listed.join(", "));
@@ -184,9 +184,9 @@ pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<
     }
     log::info!("clients are let in by {}", let_in_by(config));
     if let (true, Some((place, client)), Some(admin)) = (config.dev, first_tcp(bound), admin) {
-        let ws = if config.listeners[place].tls { "wss" } else { "ws" };
+        let ws = if config.listeners[place].options.tls { "wss" } else { "ws" };
         let http = if config.tls.admin { "https" } else { "http" };
-        let key = config.api_key.as_deref().unwrap_or_default();
+        let key = config.http_api.key.as_deref().unwrap_or_default();
         // A stdout that takes nothing is no reason to end.
         let _ = writeln!(
             std::io::stdout(),
@@ -202,7 +202,7 @@ pub fn greet(config: &Config, bound: &[Address], doors: &Doors, cores: &[Option<
 }
 
 fn speaks(listen: &Listen, at: &Address) -> String {
-    format!("{}{at}", if listen.tls { Listen::TLS } else { "" })
+    format!("{}{at}", if listen.options.tls { Listen::TLS } else { "" })
 }
 
 /// How it is decided who may connect. Whoever is let in by nothing has been remarked on.
