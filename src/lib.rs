@@ -19,7 +19,7 @@
 //! 7. `pubsub::Subscribers`: into the channel's turn buffer of that shard.
 //! 8. `engine`'s flush: one write per subscriber for everything the turn had; what a socket did not take is kept in `engine::outbound`.
 //!
-//! Modules, in the order in which they may see each other (`tests/house_rules.rs` checks it): `limits`, `ids`, `sys` ← `ws`,
+//! Modules, in the order in which they may see each other (`tests/house_rules` checks it): `limits`, `ids`, `sys` ← `ws`,
 //! `protocol`, `pubsub`, `auth` ← `config` ← `engine`, `backend` ← `messaging` ← `api`, `admin`, `handover` ← `server` ← `cli`.
 
 pub mod admin;
