@@ -36,12 +36,12 @@ fn main() -> ExitCode {
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     let file = file.map(Path::to_owned);
     let load = move || config::load(file.as_deref(), environment::variables(), flags.0.clone());
-    let (config, remarks) = match load() {
+    let (config, warnings) = match load() {
         Ok(loaded) => loaded,
         Err(errors) => return fail(USAGE, errors),
     };
-    for remark in remarks {
-        log::warn!("{remark}");
+    for warning in warnings {
+        log::warn!("{warning}");
     }
     match corecast::server::run(config, Box::new(load)) {
         Ok(Ended::InOrder) => ExitCode::SUCCESS,
@@ -52,9 +52,9 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
 
 fn check_config(file: &Path) -> ExitCode {
     match config::load(Some(file), std::iter::empty(), Vec::new()) {
-        Ok((_, remarks)) => {
-            let remarks: String = remarks.iter().map(|remark| format!("  remark: {remark}\n")).collect();
-            print(&format!("{}: no errors\n{remarks}", file.display()))
+        Ok((_, warnings)) => {
+            let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
+            print(&format!("{}: no errors\n{warnings}", file.display()))
         }
         Err(errors) => fail(USAGE, errors),
     }

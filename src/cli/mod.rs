@@ -65,7 +65,7 @@ Exit codes: 0 shut down in order, 1 an error while starting or running, 2 wrong 
         markdown: bool,
     },
     /// List the errors of a settings file, each with its fix; the environment is ignored
-    #[command(after_help = "Exit codes: 0 no errors (remarks go to stdout), 2 errors (on stderr).")]
+    #[command(after_help = "Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
     CheckConfig {
         /// TOML, or JSON if its name ends in .json
         #[arg(value_name = "FILE")]

@@ -58,7 +58,7 @@ fn read(config: &mut Config, values: &[RawSetting]) -> Vec<ConfigError> {
             Some(Err(invalid)) => errors.push(value.error(invalid)),
             None => match centrifugo::judge(value, values) {
                 centrifugo::Judgment::Ignored => {}
-                centrifugo::Judgment::Remark(text) => config.ignored_keys.push(text),
+                centrifugo::Judgment::Warning(text) => config.ignored_keys.push(text),
                 centrifugo::Judgment::Error(error) => errors.push(error),
             },
         }

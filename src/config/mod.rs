@@ -4,7 +4,7 @@
 //! - `parse`: from the text of a value to its type
 //! - `sources`: a file, the environment and the flags, each as named values with their origin
 //! - `assemble`: the values of every source → `Config`; later sources override: default < file < environment < flags
-//! - `validate`: settings against their bounds and against each other, and remarks about surprising ones
+//! - `validate`: settings against their bounds and against each other, and warnings about surprising ones
 //! - `centrifugo`: keys of the original that are not settings here
 //! - `engine_config`: `Config` → the engine's own configuration
 //! - `reload_diff`: what differs after a reload, and what of it needs a restart
@@ -49,7 +49,7 @@ pub use sources::file::parse as file;
 pub use sources::flag;
 pub use sources::raw_setting::RawSetting;
 
-/// The configuration of a file (if one is named), the environment and the flags, and remarks about it. Errors: everything that
+/// The configuration of a file (if one is named), the environment and the flags, and warnings about it. Errors: everything that
 /// is wrong, at least one.
 pub fn load(
     path: Option<&Path>,
@@ -60,13 +60,13 @@ pub fn load(
         Ok(values) => (values, Vec::new()),
         Err(wrong) => (Vec::new(), wrong.0),
     };
-    let (from_environment, mut remarks) = environment(variables);
+    let (from_environment, mut warnings) = environment(variables);
     values.extend(from_environment);
     values.extend(flags);
     match assemble(&values) {
         Ok(config) if errors.is_empty() => {
-            remarks.extend(config.remarks());
-            Ok((config, remarks))
+            warnings.extend(config.warnings());
+            Ok((config, warnings))
         }
         Ok(_) => Err(ConfigErrors(errors)),
         Err(wrong) => {

@@ -82,7 +82,7 @@ impl Reload {
 
     /// Errors: why nothing was changed, a line for each reason.
     async fn reload(&self) -> Result<(), String> {
-        let (mut wanted, remarks) = (self.load)().map_err(text)?;
+        let (mut wanted, warnings) = (self.load)().map_err(text)?;
         let changes = self.judge(&mut wanted)?;
         // What can fail comes first, and the certificates last of that, so that all is changed or nothing.
         let desk = self.running.borrow().desk.renewed(&wanted).map_err(text)?;
@@ -93,7 +93,7 @@ impl Reload {
         let limits = config::engine_config(&wanted);
         let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
         let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
-        remarks.iter().for_each(|remark| log::warn!("{remark}"));
+        warnings.iter().for_each(|warning| log::warn!("{warning}"));
         self.door.limit_addresses(&limits);
         self.memory.set(&wanted);
         self.shards.tell_settings(&node, &limits).await;

@@ -110,8 +110,8 @@ fn proxies_are_resolved_by_name() {
 
 #[test]
 fn keys_without_effect_are_listed_with_their_lines_and_no_secret() {
-    let remarks = json(REALISTIC).unwrap().remarks();
-    let named = |path: &str| remarks.iter().filter(|text| text.contains(&format!(" {path} has no effect"))).count();
+    let warnings = json(REALISTIC).unwrap().warnings();
+    let named = |path: &str| warnings.iter().filter(|text| text.contains(&format!(" {path} has no effect"))).count();
     for path in [
         "log.level",
         "client.presence_update_interval",
@@ -122,15 +122,15 @@ fn keys_without_effect_are_listed_with_their_lines_and_no_secret() {
         "prometheus.enabled",
         "health.enabled",
     ] {
-        assert_eq!(named(path), 1, "{path}: {remarks:#?}");
+        assert_eq!(named(path), 1, "{path}: {warnings:#?}");
     }
     // Redis is not chosen, and uni_sse is off.
     assert_eq!((named("engine.redis.address"), named("uni_sse.max_request_body_size")), (0, 0));
     // Nothing else is said but that its three secrets are short.
-    let short = remarks.iter().filter(|text| text.contains("is shorter than")).count();
-    assert_eq!((short, remarks.len()), (3, 8 + 3), "{remarks:#?}");
-    assert!(remarks.iter().any(|text| text.starts_with("centrifugo.json:8: log.level ")), "{remarks:#?}");
-    assert!(!remarks.iter().any(|text| text.contains("-secret")));
+    let short = warnings.iter().filter(|text| text.contains("is shorter than")).count();
+    assert_eq!((short, warnings.len()), (3, 8 + 3), "{warnings:#?}");
+    assert!(warnings.iter().any(|text| text.starts_with("centrifugo.json:8: log.level ")), "{warnings:#?}");
+    assert!(!warnings.iter().any(|text| text.contains("-secret")));
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn keys_that_change_authorization_and_are_unsupported_are_rejected() {
 fn unknown_keys_are_warnings_in_json_and_errors_in_toml() {
     let config =
         json(r#"{"client": {"ping_intervall": "1s"}, "bells": {"and": {"whistles": 3}}, "some": {}}"#).unwrap();
-    let remarks = config.remarks();
-    let said = |part: &str| remarks.iter().any(|text| text.contains(part));
+    let warnings = config.warnings();
+    let said = |part: &str| warnings.iter().any(|text| text.contains(part));
     assert!(said(
         "client.ping_intervall has no effect: there is no setting with this name; did you mean client.ping_interval?"
     ));
@@ -208,7 +208,7 @@ fn unknown_keys_are_warnings_in_json_and_errors_in_toml() {
     assert!(messages(toml("bells.and.whistles = 3"))[0].contains("there is no setting with this name"));
     // The original's own keys are known in TOML too.
     let config = toml("swagger.enabled = true\nclient.concurrency = 8").unwrap();
-    assert_eq!(config.remarks().iter().filter(|text| text.starts_with("corecast.toml:")).count(), 2);
+    assert_eq!(config.warnings().iter().filter(|text| text.starts_with("corecast.toml:")).count(), 2);
     assert!(messages(toml("http_api.insecure = true"))[0].contains("always requires a key"));
 }
 
@@ -223,7 +223,7 @@ fn empty_null_and_disabled_keys_are_ignored() {
     )
     .unwrap();
     assert_eq!((config.http_api.key.as_deref(), config.admin.address), (None, None));
-    assert!(!config.remarks().iter().any(|text| text.contains("has no effect")), "{:#?}", config.remarks());
+    assert!(!config.warnings().iter().any(|text| text.contains("has no effect")), "{:#?}", config.warnings());
 }
 
 #[test]
@@ -256,10 +256,10 @@ fn invalid_json_is_rejected_with_its_line() {
 fn environment_variables_of_centrifugo_are_reported() {
     let variables = [("CENTRIFUGO_CLIENT_INSECURE", "true"), ("CENTRIFUGO_LOG_LEVEL", "info"), ("CENTRIFUG", "x")];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (given, remarks) = config::environment(variables);
+    let (given, warnings) = config::environment(variables);
     assert!(given.is_empty());
-    assert_eq!(remarks.len(), 1);
+    assert_eq!(warnings.len(), 1);
     assert!(
-        remarks[0].contains("CENTRIFUGO_CLIENT_INSECURE, CENTRIFUGO_LOG_LEVEL") && remarks[0].contains("CORECAST_")
+        warnings[0].contains("CENTRIFUGO_CLIENT_INSECURE, CENTRIFUGO_LOG_LEVEL") && warnings[0].contains("CORECAST_")
     );
 }

@@ -115,10 +115,10 @@ fn unknown_variable_with_the_prefix_is_a_warning() {
     let variables =
         [("CORECAST_CLIENT_PING_INTERVALL", "1s"), ("CORECAST_SERVICE_HOST", "10.0.0.1"), ("CORECAST_LOG", "debug")];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (given, remarks) = config::environment(variables);
+    let (given, warnings) = config::environment(variables);
     assert!(given.is_empty());
-    assert_eq!(remarks.len(), 2);
-    assert!(remarks[0].contains("did you mean CORECAST_CLIENT_PING_INTERVAL?"), "{remarks:?}");
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].contains("did you mean CORECAST_CLIENT_PING_INTERVAL?"), "{warnings:?}");
 }
 
 #[test]

@@ -241,8 +241,8 @@ fn a_namespace_inherits_what_the_section_says() {
 
 #[test]
 fn surprising_settings_are_warnings() {
-    let remarks = |text: &str| file(text).unwrap().remarks();
-    let said = |text: &str, part: &str| remarks(text).iter().any(|remark| remark.contains(part));
+    let warnings = |text: &str| file(text).unwrap().warnings();
+    let said = |text: &str, part: &str| warnings(text).iter().any(|warning| warning.contains(part));
     assert!(said("", "no client can connect"));
     for way in [
         "client.token.hmac_secret_key = \"x\"",
@@ -271,9 +271,9 @@ fn surprising_settings_are_warnings() {
         ("force_push_join_leave", "no events are sent"),
         ("allow_publish_for_anonymous", "only together"),
     ] {
-        let remarks = remarks(&namespace(option));
-        let found = remarks.iter().any(|text| text.starts_with("the namespace \"chat\" ") && text.contains(part));
-        assert!(found, "{option}: {remarks:#?}");
+        let warnings = warnings(&namespace(option));
+        let found = warnings.iter().any(|text| text.starts_with("the namespace \"chat\" ") && text.contains(part));
+        assert!(found, "{option}: {warnings:#?}");
     }
     let latest = |options: &str| format!("channel.without_namespace.slow_consumer = \"keep_latest\"\n{options}");
     let recovers = "channel.without_namespace.force_recovery = true\nchannel.without_namespace.history_size = 1\n\
@@ -285,7 +285,7 @@ fn surprising_settings_are_warnings() {
     assert!(said(&latest(&format!("{recovers}\"stream\"")), "unsubscribed with 2500"));
     assert!(!said(&latest(&format!("{recovers}\"cache\"")), "unsubscribed with 2500"));
     assert!(said(&latest("channel.without_namespace.slow_consumer_bytes_max = \"1KiB\""), "only with slow_consumer"));
-    assert_eq!(remarks("dev = true"), Vec::<String>::new());
+    assert_eq!(warnings("dev = true"), Vec::<String>::new());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Compatibility with the original's configuration: what happens to its keys that are not settings here.
 //!
-//! A key about who may do what is an error: ignoring it would silently open or close access. Any other key gives a remark, unless
+//! A key about who may do what is an error: ignoring it would silently open or close access. Any other key gives a warning, unless
 //! its value is what applies here anyway: its default there, nothing, or a section that is off.
 
 pub(crate) mod keys;
@@ -19,7 +19,7 @@ const ACCESS_WORDS: &[&str] =
 /// What to report about a value that is not a setting.
 pub enum Judgment {
     Ignored,
-    Remark(String),
+    Warning(String),
     Error(ConfigError),
 }
 
@@ -42,7 +42,7 @@ pub fn judge(value: &RawSetting, all: &[RawSetting]) -> Judgment {
             let what = "it would allow something that cannot be allowed here";
             Judgment::Error(value.error(Invalid::new(what, "set it to false, or remove it")))
         }
-        Verdict::Idle(why) => Judgment::Remark(format!("{}: {} has no effect: {why}", value.origin, value.name)),
+        Verdict::Idle(why) => Judgment::Warning(format!("{}: {} has no effect: {why}", value.origin, value.name)),
         Verdict::Refused(what, fix) => Judgment::Error(value.error(Invalid::new(what, fix))),
     }
 }
@@ -68,7 +68,7 @@ fn unknown(value: &RawSetting, path: &str) -> Judgment {
     }
     let hint = if error.fix.starts_with("did you mean") { format!("; {}", error.fix) } else { String::new() };
     let (origin, setting) = (&error.origin, &error.setting);
-    Judgment::Remark(format!("{origin}: {setting} has no effect: there is no setting with this name{hint}"))
+    Judgment::Warning(format!("{origin}: {setting} has no effect: there is no setting with this name{hint}"))
 }
 
 /// Unset in the original.

@@ -37,7 +37,7 @@ section! {
     /// The text between two users of such a list. Empty: a channel name has one user.
     user_separator: String as Text = ",".into();
 
-    /// The first text of channel names that need a subscription token. Empty: none needs one because of its name.
+    /// The prefix of channel names that need a subscription token. Empty: no prefix requires one.
     private_prefix: String as Text = "$".into();
 
     /// Time that the offset and the epoch of a channel are kept after its last publication, unless its namespace sets its own.

@@ -29,13 +29,13 @@ section! {
     /// The audience that the claim aud must contain. Empty: aud is not checked.
     audience: String as Text;
 
-    /// A pattern that the claim aud must match. It excludes audience.
+    /// A pattern that the claim aud must match. Set this or audience, not both.
     audience_regex: String as Pattern;
 
     /// The issuer that the claim iss must equal. Empty: iss is not checked.
     issuer: String as Text;
 
-    /// A pattern that the claim iss must match. It excludes issuer.
+    /// A pattern that the claim iss must match. Set this or issuer, not both.
     issuer_regex: String as Pattern;
 
     /// The claim that contains the user id, if it is not sub: letters and _.

@@ -10,11 +10,11 @@ const NOT_SETTINGS: [&str; 2] = ["CORECAST_CONFIG", "CORECAST_LOG"];
 /// The prefix of the original's variables.
 const ORIGINAL_PREFIX: &str = "CENTRIFUGO_";
 
-/// The values of the environment, and a remark for each variable with our prefix that is not a setting. Such a variable is not
+/// The values of the environment, and a warning for each variable with our prefix that is not a setting. Such a variable is not
 /// an error: container platforms set variables named after a service (`CORECAST_PORT`).
 pub fn environment(variables: impl Iterator<Item = (String, String)>) -> (Vec<RawSetting>, Vec<String>) {
     let mut values = Vec::new();
-    let mut remarks = Vec::new();
+    let mut warnings = Vec::new();
     let mut original: Vec<String> = Vec::new();
     for (variable, text) in variables {
         if variable.starts_with(ORIGINAL_PREFIX) {
@@ -26,19 +26,19 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> (Vec<Ra
                     raw: Raw::Text(text),
                     origin: Origin::Environment { variable },
                 }),
-                None => remarks.push(unknown(&variable)),
+                None => warnings.push(unknown(&variable)),
             }
         }
     }
     if !original.is_empty() {
         original.sort();
         let names = original.join(", ");
-        remarks.push(format!(
+        warnings.push(format!(
             "environment: {names} have no effect; the variables of this server begin with {ENVIRONMENT_PREFIX}"
         ));
     }
     values.sort_by(|a, b| a.name.cmp(&b.name));
-    (values, remarks)
+    (values, warnings)
 }
 
 fn unknown(variable: &str) -> String {

@@ -5,8 +5,8 @@ pub(crate) mod channels;
 pub(crate) mod checks;
 pub(crate) mod engine;
 pub(crate) mod network;
-pub(crate) mod remarks;
 pub(crate) mod times;
+pub(crate) mod warnings;
 
 use super::schema::config::Config;
 use crate::auth::Origins;

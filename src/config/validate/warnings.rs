@@ -9,32 +9,32 @@ use crate::engine::net::listener::Address;
 
 impl Config {
     /// Settings that may be meant but surprise, and keys of the original that have no effect: one sentence each.
-    pub fn remarks(&self) -> Vec<String> {
-        let remarks = clients(self).into_iter().chain(apis(self)).chain(network(self));
-        let mut remarks: Vec<String> = remarks.filter(|(holds, _)| *holds).map(|(_, text)| text.to_owned()).collect();
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = clients(self).into_iter().chain(apis(self)).chain(network(self));
+        let mut warnings: Vec<String> = warnings.filter(|(holds, _)| *holds).map(|(_, text)| text.to_owned()).collect();
         let client = &self.client;
         for (section, token) in
             [("client.token", Some(&client.token)), ("client.subscription_token", client.subscription_token())]
         {
             let about = token.map(TokenSettings::remarks).unwrap_or_default();
-            remarks.extend(about.into_iter().map(|(setting, text)| format!("{section}.{setting} {text}")));
+            warnings.extend(about.into_iter().map(|(setting, text)| format!("{section}.{setting} {text}")));
         }
         for namespace in std::iter::once(&self.channel.without_namespace).chain(&self.channel.namespaces) {
-            namespace_remarks(namespace, &mut remarks);
+            namespace_warnings(namespace, &mut warnings);
         }
-        remarks.extend(self.ignored_keys.iter().cloned());
-        remarks
+        warnings.extend(self.ignored_keys.iter().cloned());
+        warnings
     }
 }
 
-/// Whether the remark holds, and the remark.
-type Remark = (bool, &'static str);
+/// Whether the warning holds, and the warning.
+type Warning = (bool, &'static str);
 
 fn is_public(ip: IpAddr) -> bool {
     !ip.is_loopback()
 }
 
-fn clients(config: &Config) -> [Remark; 3] {
+fn clients(config: &Config) -> [Warning; 3] {
     let client = &config.client;
     let is_known = !client.token.is_empty() || config.connect_proxy.is_some();
     [
@@ -54,7 +54,7 @@ fn clients(config: &Config) -> [Remark; 3] {
     ]
 }
 
-fn apis(config: &Config) -> [Remark; 4] {
+fn apis(config: &Config) -> [Warning; 4] {
     let (admin, grpc) = (config.admin.address, config.grpc_api.listen);
     let key = &config.http_api.key;
     [
@@ -77,7 +77,7 @@ fn apis(config: &Config) -> [Remark; 4] {
     ]
 }
 
-fn network(config: &Config) -> [Remark; 5] {
+fn network(config: &Config) -> [Warning; 5] {
     let tls = &config.tls;
     let uses_tls = tls.admin || config.listeners.iter().any(|listen| listen.options.tls);
     let mut listeners = config.listeners.iter();
@@ -104,16 +104,16 @@ fn network(config: &Config) -> [Remark; 5] {
     ]
 }
 
-fn namespace_remarks(namespace: &Namespace, remarks: &mut Vec<String>) {
+fn namespace_warnings(namespace: &Namespace, warnings: &mut Vec<String>) {
     let section = match namespace.name.as_str() {
         "" => "channel.without_namespace".to_owned(),
         name => format!("the namespace \"{name}\""),
     };
     let holding = history(namespace).into_iter().chain(permissions(namespace)).filter(|(holds, _)| *holds);
-    remarks.extend(holding.map(|(_, text)| format!("{section} {text}")));
+    warnings.extend(holding.map(|(_, text)| format!("{section} {text}")));
 }
 
-fn history(namespace: &Namespace) -> [Remark; 7] {
+fn history(namespace: &Namespace) -> [Warning; 7] {
     let keeps_latest = namespace.slow_consumer == SlowConsumer::KeepLatest;
     let recovers_latest = namespace.force_recovery && namespace.force_recovery_mode == RecoveryMode::Cache;
     [
@@ -147,7 +147,7 @@ fn history(namespace: &Namespace) -> [Remark; 7] {
     ]
 }
 
-fn permissions(namespace: &Namespace) -> [Remark; 4] {
+fn permissions(namespace: &Namespace) -> [Warning; 4] {
     [
         (
             namespace.presence_calls() != Allowed::default() && !namespace.presence,
