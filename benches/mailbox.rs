@@ -16,10 +16,10 @@ struct Note {
     text: Span,
 }
 
-/// Nobody sleeps.
-struct Nobody;
+/// Every shard is awake.
+struct NeverAsleep;
 
-impl Wake for Nobody {
+impl Wake for NeverAsleep {
     fn wake(&self) {}
 }
 
@@ -40,7 +40,7 @@ fn message(c: &mut Criterion) {
     for count in [1, 8, 64, 512] {
         group.throughput(Throughput::Elements(2 * count));
         group.bench_function(BenchmarkId::new("batch_of", count), |b| {
-            let mut ends = mesh::<Note, _>(vec![Nobody, Nobody], BOUNDS);
+            let mut ends = mesh::<Note, _>(vec![NeverAsleep, NeverAsleep], BOUNDS);
             b.iter(|| {
                 for from in 0..2 {
                     let to = ShardId(1 - from);

@@ -4,13 +4,13 @@
 
 use std::convert::Infallible;
 
+use corecast::engine::config::EngineConfig;
 use corecast::engine::mailbox::Batch;
 use corecast::engine::net::affinity;
 use corecast::engine::net::listener::Address;
 use corecast::engine::threads::{self, Plan};
 use corecast::engine::{App, Context, EngineClose, Flow, Message, Route};
 use corecast::ids::ConnId;
-use corecast::limits::EngineLimits;
 use corecast::ws::{CloseCode, Request};
 
 struct Shout;
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         manners: Vec::new(),
         tls: None,
         cores: affinity::usable_cores().into_iter().map(Some).collect(),
-        limits: EngineLimits { connections_max: 10_000, ..EngineLimits::default() },
+        limits: EngineConfig { connections_max: 10_000, ..EngineConfig::default() },
         join: false,
     };
     let engine = threads::start(&plan, |_shard| Shout)?;

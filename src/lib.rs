@@ -19,8 +19,8 @@
 //! 7. `pubsub::Subscribers`: into the channel's turn buffer of that shard.
 //! 8. `engine`'s flush: one write per subscriber for everything the turn had; what a socket did not take is kept in `engine::outbound`.
 //!
-//! Modules, in the order in which they may see each other (`tests/house_rules` checks it): `limits`, `ids`, `sys` ← `ws`,
-//! `protocol`, `pubsub`, `auth` ← `config` ← `engine`, `backend` ← `messaging` ← `api`, `admin`, `handover` ← `server` ← `cli`.
+//! Modules, in the order in which they may see each other (`tests/house_rules` checks it): `ids`, `slow_policy`, `sys` ← `ws`,
+//! `protocol`, `pubsub`, `auth` ← `engine` ← `config` ← `backend` ← `messaging` ← `api`, `admin`, `handover` ← `server` ← `cli`.
 
 pub mod admin;
 pub mod api;
@@ -32,11 +32,11 @@ pub mod echo;
 pub mod engine;
 pub mod handover;
 pub mod ids;
-pub mod limits;
 pub mod messaging;
 pub mod protocol;
 pub mod pubsub;
 pub mod server;
 pub mod site;
+pub mod slow_policy;
 mod sys;
 pub mod ws;

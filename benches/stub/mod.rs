@@ -1,4 +1,4 @@
-//! One shard over sockets that are none: what the benches of hub and engine share. Counts and times of it are those of
+//! One shard over simulated sockets, shared by the benches of pubsub and engine. Counts and times of it are those of
 //! user space alone.
 
 // Every bench is a crate of its own and uses its part of this.
@@ -13,12 +13,12 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{Bounds, Wake, mesh};
 use corecast::engine::net::source::Source;
 use corecast::engine::{App, Readiness, Shard, Wait};
 use corecast::ids::{ConnId, ShardId};
-use corecast::limits::EngineLimits;
 use rustix::io::Errno;
 
 /// Takes all at once, and has the same bytes to say whenever it is readable.
@@ -52,10 +52,10 @@ impl Source for Stub {
     fn shutdown_write(&mut self) {}
 }
 
-/// Nobody sleeps.
-struct Nobody;
+/// Every shard is awake.
+struct NeverAsleep;
 
-impl Wake for Nobody {
+impl Wake for NeverAsleep {
     fn wake(&self) {}
 }
 
@@ -71,9 +71,9 @@ const BROKEN: Readiness = Readiness { readable: true, writable: true, read_close
 impl<A: App> Bench<A> {
     /// Room for so many connections, and none yet.
     fn new(app: A, connections_max: usize) -> Self {
-        let wakers = vec![Box::new(Nobody) as Box<dyn Wake>];
+        let wakers = vec![Box::new(NeverAsleep) as Box<dyn Wake>];
         let mail = mesh(wakers, Bounds { mailbox_batches_max: 256 }).pop().expect("one waker, one end");
-        let limits = Arc::new(EngineLimits { connections_max: connections_max as u32, ..EngineLimits::default() });
+        let limits = Arc::new(EngineConfig { connections_max: connections_max as u32, ..EngineConfig::default() });
         let (journal, _) = LogRing::new(ShardId(0));
         Self { shard: Shard::new(app, mail, limits, journal, 0), conns: Vec::new() }
     }
@@ -105,10 +105,10 @@ impl<A: App> Bench<A> {
     pub fn turn(&mut self, speakers: usize) {
         self.shard.begin(0);
         self.conns[..speakers].iter().for_each(|&conn| self.shard.event(conn, READABLE));
-        self.settle();
+        self.run_until_idle();
     }
 
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         while self.shard.end() == Wait::No {
             self.shard.begin(0);
         }

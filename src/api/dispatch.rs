@@ -14,13 +14,13 @@ use data_encoding::BASE64;
 
 use super::call::{self, Beyond, Call, Payload, Text};
 use super::in_flight::{self, Places, Window};
+use super::settings::{Settings, VERSION};
 use super::shard_api::{AskError, Asked, ShardApi, Stats};
-use crate::admin::{Settings, VERSION};
 use crate::auth::grant::{Renewal, SubscribeGrant};
 use crate::auth::{self, grant};
-use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::messaging::control_request::{History, HistoryQuery, Member, Place, Who};
 use crate::protocol::{self, ErrorCode};
+use crate::ws::CLOSE_REASON_BYTES_MAX;
 
 /// Codes with which the API may close a connection: the dialect's own, and the applications'.
 const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;

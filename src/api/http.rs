@@ -9,21 +9,21 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 
-use axum::body::Body as Content;
-use axum::http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method as Verb, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
+use super::dispatch::Calls;
 use super::methods::{self, Batch, Method};
 use super::response;
+use super::settings::{API_BODY_BYTES_MAX, Settings};
 use super::shard_api::{AskError, ShardApi};
-use crate::admin::{Inner, Settings};
 use crate::protocol::ErrorCode;
 
-/// Bytes of a call's body; past it 413.
-pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of a body that is too long which are read and thrown away, so that whoever sends it sees the answer.
 const DISCARDED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 
@@ -35,14 +35,17 @@ pub fn below(path: &str) -> Option<&str> {
 }
 
 /// Answers a request whose path is `/api` with `below` behind it.
-pub async fn respond<F: ShardApi>(shared: &Inner<F>, request: Request<Incoming>) -> Response<Content> {
+pub async fn respond<F: ShardApi>(
+    calls: &Calls<F>,
+    settings: &Settings,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let settings = shared.settings();
-    if settings.api_disabled {
+    if settings.disabled {
         // What backends meet elsewhere when the API is not there, with the reason for whoever reads it.
         return refused(StatusCode::NOT_FOUND, AskError::NotAvailable("http_api.disabled is set".into()));
     }
-    let key = settings.api_key.as_deref();
+    let key = settings.key.as_deref();
     // Nobody learns which methods there are without the key.
     if !key.is_some_and(|key| brings_key(key, &head.headers, head.uri.query())) {
         let what = match key {
@@ -62,7 +65,7 @@ pub async fn respond<F: ShardApi>(shared: &Inner<F>, request: Request<Incoming>)
         return refused(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.into());
     };
     match timeout(settings.request_timeout, read(body)).await.unwrap_or(Err(Unread::Late)) {
-        Ok(body) => perform(shared, wanted, &body, bare_errors(&settings, &head.headers)).await,
+        Ok(body) => perform(calls, wanted, &body, bare_errors(settings, &head.headers)).await,
         Err(Unread::TooLong) => {
             let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
             refused(StatusCode::PAYLOAD_TOO_LARGE, AskError::BadRequest(what.into()))
@@ -92,8 +95,12 @@ impl Wanted {
     }
 }
 
-async fn perform<F: ShardApi>(shared: &Inner<F>, wanted: Wanted, body: &[u8], bare_errors: bool) -> Response<Content> {
-    let calls = &shared.calls;
+async fn perform<F: ShardApi>(
+    calls: &Calls<F>,
+    wanted: Wanted,
+    body: &[u8],
+    bare_errors: bool,
+) -> Response<Full<Bytes>> {
     match wanted {
         Wanted::One(method) => {
             let call = match methods::call(method, body) {
@@ -188,17 +195,17 @@ fn bad(what: &'static str) -> AskError {
     AskError::BadRequest(what.into())
 }
 
-fn unreadable(error: &serde_json::Error) -> Response<Content> {
+fn unreadable(error: &serde_json::Error) -> Response<Full<Bytes>> {
     let what = if error.is_data() { format!("{error}") } else { format!("not JSON: {error}") };
     refused(StatusCode::BAD_REQUEST, AskError::BadRequest(what.into()))
 }
 
-fn refused(status: StatusCode, error: AskError) -> Response<Content> {
+fn refused(status: StatusCode, error: AskError) -> Response<Full<Bytes>> {
     json(status, response::alone(&Err(error)))
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response<Content> {
-    let mut response = Response::new(Content::from(body));
+fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response

@@ -56,7 +56,7 @@ pub struct Renewal {
 }
 
 /// A publication and how it is to be made.
-#[derive(Clone, Default, PartialEq, Debug)]
+#[derive(Clone, Default, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Publish {
     pub data: Vec<u8>,
     /// Sorted by key, each key once.

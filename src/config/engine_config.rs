@@ -1,12 +1,12 @@
 //! From the settings to the engine's own configuration: the one place where names differ.
 
 use super::schema::config::Config;
-use crate::limits::{Compression, EngineLimits, Machine};
+use crate::engine::config::{Compression, EngineConfig, Machine};
 
 /// What the engine is started with, or reloaded with.
-pub fn engine_config(config: &Config) -> EngineLimits {
+pub fn engine_config(config: &Config) -> EngineConfig {
     let Config { engine, limits, client, websocket, .. } = config;
-    EngineLimits {
+    EngineConfig {
         connections_max: engine.connections_max,
         message_bytes_max: websocket.message_size_limit,
         outbound_bytes_max: client.queue_max_size,
@@ -42,7 +42,7 @@ pub fn engine_config(config: &Config) -> EngineLimits {
         bytes_per_second: client.byte_rate_limit,
         bytes_burst: client.byte_rate_burst,
         bytes_dry_run: client.rate_limit_dry_run,
-        ..EngineLimits::default()
+        ..EngineConfig::default()
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_the_settings_are_the_defaults_of_the_engine() {
-        let (settings, engine) = (engine_config(&Config::default()), EngineLimits::default());
+        let (settings, engine) = (engine_config(&Config::default()), EngineConfig::default());
         assert_eq!(format!("{settings:?}"), format!("{engine:?}"));
     }
 }

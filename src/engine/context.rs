@@ -16,8 +16,8 @@ use super::mailbox::{Endpoint, Wake};
 use super::outbound::{Broadcast, NO_QUEUE, Pool};
 use super::stats::{Bound, Closed, Counters};
 use super::timer_wheel::{Millis, Wheel};
+use crate::engine::config::EngineConfig;
 use crate::ids::{ConnId, ShardId};
-use crate::limits::EngineLimits;
 use crate::ws::{self, Opcode};
 
 pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
@@ -34,7 +34,7 @@ pub(crate) struct Asked {
 pub struct Context<M: Send> {
     pub mail: Mailbox<M>,
     pub counters: Counters,
-    pub limits: Arc<EngineLimits>,
+    pub limits: Arc<EngineConfig>,
     pub(crate) now: Millis,
     pub(crate) conns: Slab<Conn>,
     pub(crate) gates: Vec<u8>,
@@ -64,7 +64,7 @@ pub struct Context<M: Send> {
 }
 
 impl<M: Send> Context<M> {
-    pub(crate) fn new(mail: Mailbox<M>, limits: Arc<EngineLimits>, journal: LogRing, now: Millis) -> Self {
+    pub(crate) fn new(mail: Mailbox<M>, limits: Arc<EngineConfig>, journal: LogRing, now: Millis) -> Self {
         Self {
             mail,
             counters: Counters::default(),
@@ -237,7 +237,7 @@ impl<M: Send> Context<M> {
 
     /// The id of whoever is in the slot now.
     pub fn conn_at(&self, slot: u32) -> Option<ConnId> {
-        self.conns.get(slot as usize).map(|c| ConnId { slot, generation: c.generation })
+        self.conns.get(slot as usize).map(|c| ConnId::new(slot, c.generation))
     }
 
     /// Moves posted mail into the mailboxes, as far as there is room: at the end of a turn, or within it where what the
@@ -329,7 +329,7 @@ impl<M: Send> Context<M> {
         }
         self.queues.keep(queue);
         if waited.min(self.queues.get(queue).bytes()) > self.limits.outbound_bytes_max {
-            let conn = ConnId { slot, generation: self.conns[slot as usize].generation };
+            let conn = ConnId::new(slot, self.conns[slot as usize].generation);
             self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }
     }

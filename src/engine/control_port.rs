@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Millis;
 use super::stats::Snapshot;
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 
 /// Orders that may wait for a shard; one more is refused before it is queued.
 pub const ORDERS_MAX: usize = 1024;
@@ -24,7 +24,7 @@ pub enum Order<R> {
         admits: bool,
     },
     /// From now on these hold, of which what the engine's memory was laid out for is as it was.
-    Limits(Arc<EngineLimits>),
+    Limits(Arc<EngineConfig>),
     /// Who connects from now on gets these certificates and rules.
     Tls(Arc<rustls::ServerConfig>),
     /// Ends the thread, whatever is left.

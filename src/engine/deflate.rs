@@ -9,12 +9,17 @@ use std::collections::HashMap;
 use std::mem;
 
 use super::stats::Counters;
-use crate::limits::{Compression, INFLATED_BYTES_PER_TURN, SQUEEZE_KEPT_BYTES_MAX};
+use crate::engine::config::Compression;
 use crate::ws;
 use crate::ws::deflate::{Broken, Deflater, Inflater};
 use crate::ws::encode::plain_payload;
 use crate::ws::extension::{Allowed, WINDOWS};
 use crate::ws::{Agreed, Opcode};
+
+/// Bytes of compressed messages that a shard inflates in a turn, about. A message behind that waits for the next turn.
+const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Scratch buffers of compression above this are given back to the allocator.
+const SCRATCH_KEPT_BYTES_MAX: usize = 256 * 1024;
 
 /// What a connection agreed on, in a byte: 0 is nothing, else its window's index and one in the low bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -224,7 +229,7 @@ impl Squeeze {
 
 /// What one big message needed is not kept for ever.
 fn shrink(bytes: &mut Vec<u8>) {
-    if bytes.capacity() > SQUEEZE_KEPT_BYTES_MAX {
+    if bytes.capacity() > SCRATCH_KEPT_BYTES_MAX {
         *bytes = Vec::new();
     }
 }

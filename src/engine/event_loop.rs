@@ -23,8 +23,8 @@ use super::net::source::{Plain, Stream};
 use super::net::tls::{Desk, Tls};
 use super::turn::{Readiness, Wait};
 use super::{App, Millis, Peer, Shard};
+use crate::engine::log_ring::REACHED_INTERVAL_MS;
 use crate::ids::ConnId;
-use crate::limits::REACHED_NOTE_INTERVAL_MS;
 use crate::ws::Refusal;
 
 /// Events taken from the kernel at a time.
@@ -264,7 +264,7 @@ impl<A: App> Runner<A> {
                         // No descriptor or no memory: who is here is served on, and it is tried again.
                         self.listeners[index].retry_at = now + ACCEPT_REST;
                         if now >= self.accept_said {
-                            self.accept_said = now + REACHED_NOTE_INTERVAL_MS;
+                            self.accept_said = now + REACHED_INTERVAL_MS;
                             self.shard.note(LogRecord::AcceptFailed { errno: error.raw_os_error() });
                         }
                     }

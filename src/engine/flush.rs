@@ -17,8 +17,12 @@ use super::net::source::Source;
 use super::outbound::{Broadcast, NO_QUEUE};
 use super::stats::{Closed, dropped_index};
 use super::{App, Shard};
-use crate::limits::{FLUSH_SLICE_DELIVERIES_MIN, FLUSH_SLICE_US, GATHER_COPY_BYTES_MAX};
+use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
 
+/// Microseconds that a turn with a slice of a flush should take: reads and mail wait no longer.
+const FLUSH_SLICE_US: u32 = 500;
+/// Deliveries in a slice, however slow they are.
+const FLUSH_SLICE_DELIVERIES_MIN: u32 = 16;
 /// Slices of one writev; what is beyond them leaves with the next.
 const SLICES_MAX: usize = 64;
 

@@ -7,8 +7,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::stats::{Bound, TlsFailed};
 use crate::ids::ShardId;
-use crate::limits::REACHED_NOTE_INTERVAL_MS;
 
+/// How often a shard reports that one and the same limit was reached, in milliseconds. The report counts how often it was.
+pub const REACHED_INTERVAL_MS: u64 = 10_000;
 /// Records that may wait for the control thread, per shard.
 const NOTES_MAX: usize = 1024;
 
@@ -80,7 +81,7 @@ impl Said {
         if now < *next {
             return None;
         }
-        *next = now + REACHED_NOTE_INTERVAL_MS;
+        *next = now + REACHED_INTERVAL_MS;
         Some(std::mem::take(count))
     }
 }
@@ -113,7 +114,7 @@ mod tests {
         assert_eq!(said.reached(Bound::Message, 0), Some(1));
         assert_eq!((1..1000).filter_map(|now| said.reached(Bound::Message, now)).count(), 0);
         assert_eq!(said.reached(Bound::Channels, 5), Some(1));
-        assert_eq!(said.reached(Bound::Message, REACHED_NOTE_INTERVAL_MS), Some(1000));
+        assert_eq!(said.reached(Bound::Message, REACHED_INTERVAL_MS), Some(1000));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 pub mod admission;
 pub mod app;
+pub mod config;
 pub mod connection;
 pub mod context;
 pub mod control_port;
@@ -41,8 +42,8 @@ pub use turn::{Readiness, Wait};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::engine::config::{EngineConfig, RECEIVE_BYTES};
 use crate::ids::ConnId;
-use crate::limits::{EngineLimits, RECEIVE_BYTES};
 use crate::sys::advise_huge;
 use admission::address_table::AddressSlot;
 use connection::state::{Conn, Phase};
@@ -81,7 +82,7 @@ pub struct Shard<A: App, S: Source> {
 }
 
 impl<A: App, S: Source> Shard<A, S> {
-    pub fn new(app: A, mail: Mailbox<A::Mail>, limits: Arc<EngineLimits>, journal: LogRing, now: Millis) -> Self {
+    pub fn new(app: A, mail: Mailbox<A::Mail>, limits: Arc<EngineConfig>, journal: LogRing, now: Millis) -> Self {
         let connections_max = limits.connections_max as usize;
         Self {
             app,
@@ -123,7 +124,7 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// From now on these hold.
-    pub fn set_limits(&mut self, limits: Arc<EngineLimits>) {
+    pub fn set_limits(&mut self, limits: Arc<EngineConfig>) {
         self.byte_rate = crate::engine::token_bucket::Rate::new(limits.bytes_per_second, limits.bytes_burst);
         self.slice = limits.deliveries_per_slice;
         self.cx.limits = limits;
@@ -152,7 +153,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let slot = slot as u32;
         self.seat(slot, seat);
         self.cx.wheel.set(slot, self.cx.now + self.cx.limits.upgrade_timeout.as_millis() as Millis);
-        Ok(ConnId { slot, generation: self.generations })
+        Ok(ConnId::new(slot, self.generations))
     }
 
     pub fn source(&mut self, conn: ConnId) -> Option<&mut S> {
@@ -170,6 +171,6 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self.cx.conns[slot as usize].generation }
+        ConnId::new(slot, self.cx.conns[slot as usize].generation)
     }
 }

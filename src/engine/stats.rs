@@ -1,6 +1,6 @@
 //! What a shard counts: plain numbers that only its own thread writes. Others see a copy, taken between two turns.
 
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 
 /// Why a connection was refused before it became a WebSocket. The index is the place in `Counters::refused`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,8 +180,8 @@ pub struct TlsCounts {
 pub const DROPPED_POLICIES: [&str; 2] = ["drop_oldest", "keep_latest"];
 
 /// The place of a policy in `Counters::dropped`.
-pub fn dropped_index(policy: SlowPolicy) -> usize {
-    usize::from(policy == SlowPolicy::KeepLatest)
+pub fn dropped_index(policy: SlowConsumerPolicy) -> usize {
+    usize::from(policy == SlowConsumerPolicy::KeepLatest)
 }
 
 /// Upper bounds of the loop-turn histogram's buckets, in microseconds; one more bucket is for what is above.

@@ -19,8 +19,8 @@ use super::net::affinity;
 use super::net::fd_table::{Parting, Tables};
 use super::net::listener::{self, Address, ListenError, ListenOptions, Sockets, Wanted};
 use super::{Admission, App, Shard};
+use crate::engine::config::{EngineConfig, Machine};
 use crate::ids::ShardId;
-use crate::limits::{EngineLimits, Machine};
 use crate::sys::{BusyPoll, set_busy_poll};
 
 /// What the engine shall do. `cores` has one entry per shard: the core it is pinned to, or `None`.
@@ -32,7 +32,7 @@ pub struct Plan {
     /// Certificates and rules of the listeners that speak TLS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     pub cores: Vec<Option<usize>>,
-    pub limits: EngineLimits,
+    pub limits: EngineConfig,
     /// Share TCP ports with another server that listens there already.
     pub join: bool,
 }
@@ -101,7 +101,7 @@ struct Seed<A: App, F> {
     tls: Option<Arc<rustls::ServerConfig>>,
     inbox: Inbox<A::Request>,
     journal: LogRing,
-    limits: Arc<EngineLimits>,
+    limits: Arc<EngineConfig>,
     door: Arc<Admission>,
     core: Option<usize>,
     began: Instant,

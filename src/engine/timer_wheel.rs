@@ -6,7 +6,10 @@
 //! Invariants: an entry is in exactly one list or in none (`at == NEVER`); list heads hold `NIL` or a slot whose `prev`
 //! is `NIL`; a list's bit in `busy` says whether somebody is in it.
 
-use crate::limits::TICK;
+use std::time::Duration;
+
+/// The step of the timer wheel: deadlines are kept to this.
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// Milliseconds since the shard's clock began. Time is an argument everywhere: the clock is read once a turn.
 pub type Millis = u64;

@@ -9,8 +9,8 @@ use super::log_ring::LogRecord;
 use super::net::source::Source;
 use super::stats::{Closed, Snapshot};
 use super::{App, Millis, Shard};
+use crate::engine::timer_wheel::TICK;
 use crate::ids::ConnId;
-use crate::limits::TICK;
 
 /// Rounds of own mail in one turn: a publication at home needs two, its answer and its delivery.
 const OWN_MAIL_ROUNDS: usize = 4;

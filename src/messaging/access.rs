@@ -5,9 +5,9 @@ use super::Messaging;
 use super::session::Session;
 use crate::auth::grant::{Overrides, SubscribeGrant};
 use crate::config::{Namespace, RecoveryMode, SlowConsumer};
-use crate::limits::SlowPolicy;
 use crate::protocol::ErrorCode;
 use crate::pubsub::{StreamOptions, flag};
+use crate::slow_policy::SlowConsumerPolicy;
 
 use super::session::millis;
 
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     /// The latest publication comes without being asked for.
     pub auto_cache: bool,
     pub allow_delta: bool,
-    pub slow: SlowPolicy,
+    pub slow: SlowConsumerPolicy,
     pub allow_filter: bool,
     pub chan_info: Vec<u8>,
     pub data: Vec<u8>,

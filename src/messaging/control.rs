@@ -1,6 +1,7 @@
 //! What the control thread asks, and what becomes of it here.
 
 use super::access::Options;
+use super::api_call::{ApiCall, ApiReply, PresenceStats};
 use super::arena::{self, Terms};
 use super::control_request::{Answer, Ask, History, HistoryQuery, Kept, Member, Place, Who};
 use super::queries::ROLL_SLICE;
@@ -24,6 +25,7 @@ pub(crate) struct AskedRoll {
 impl Messaging {
     pub(crate) fn asked(&mut self, cx: &mut Context<Mail>, ask: Ask) {
         match ask {
+            Ask::Api { call, answer } => self.api_call(cx, call, answer),
             Ask::Publish { channel, publish, answer } => answer(self.publish_asked(cx, &channel, &publish)),
             Ask::History { channel, query, answer } => answer(self.history_asked(cx, &channel, &query)),
             Ask::HistoryRemove { channel, answer } => {
@@ -67,6 +69,53 @@ impl Messaging {
                 }
             }
         }
+    }
+
+    fn api_call(&mut self, cx: &mut Context<Mail>, call: ApiCall, answer: Answer<Result<ApiReply, ErrorCode>>) {
+        let reply = match call {
+            ApiCall::Publish { channel, publish } => self.publish_asked(cx, &channel, &publish).map(ApiReply::Publish),
+            ApiCall::History { channel, query } => self.history_asked(cx, &channel, &query).map(ApiReply::History),
+            ApiCall::HistoryRemove { channel } => self.with_history(&channel).map(|()| {
+                self.home.history_remove(&channel);
+                ApiReply::HistoryRemove
+            }),
+            ApiCall::Presence { channel } => match self.with_presence(&channel) {
+                Ok(()) => {
+                    let answer = Box::new(move |members: Result<_, _>| answer(members.map(ApiReply::Presence)));
+                    self.asked_rolls.push_back(AskedRoll { channel, at: 0, members: Vec::new(), answer });
+                    return;
+                }
+                Err(error) => Err(error),
+            },
+            ApiCall::PresenceStats { channel } => self.with_presence(&channel).map(|()| {
+                let (clients, users) = self.home.presence_stats(&channel);
+                ApiReply::PresenceStats(PresenceStats { clients, users })
+            }),
+            ApiCall::Channels { pattern } => {
+                Ok(ApiReply::Channels(self.channels_asked(&pattern).into_iter().collect()))
+            }
+            ApiCall::Info => Ok(ApiReply::Info { users: self.users.names().map(Box::from).collect() }),
+            ApiCall::Subscribe { connections, channel, grant, since } => {
+                let selected = self.subscribe_asked(cx, &connections, &channel, &grant, since.as_ref());
+                selected.map(ApiReply::Connections)
+            }
+            ApiCall::Unsubscribe { connections, channel } => {
+                self.unsubscribe_asked(cx, &connections, &channel).map(ApiReply::Connections)
+            }
+            ApiCall::Disconnect { connections, except_clients, code, reason } => {
+                Ok(ApiReply::Connections(self.disconnect_asked(cx, &connections, &except_clients, code, &reason)))
+            }
+            ApiCall::Refresh { connections, renewal } => {
+                let selected = self.meant(cx, &connections);
+                for &conn in &selected {
+                    self.renewed_by_server(cx, conn, renewal.clone());
+                }
+                Ok(ApiReply::Connections(selected.len() as u32))
+            }
+            // A shard gets the single publications of it (`CallScope::Split`).
+            ApiCall::Broadcast { .. } => Err(ErrorCode::BadRequest),
+        };
+        answer(reply);
     }
 
     fn publish_asked(

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::api_call::{ApiCall, ApiReply};
+pub use super::api_call::{
+    ConnectionSelector as Who, HistoryPage as History, HistoryPublication as Kept, HistoryQuery, MemberInfo as Member,
+    StreamPosition as Place,
+};
 use super::{HandoverPeer, Settings};
 use crate::auth::KeySet;
 use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
@@ -14,6 +17,11 @@ use crate::protocol::ErrorCode;
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
 
 pub enum Ask {
+    /// A call of the server API, in one form for all methods.
+    Api {
+        call: ApiCall,
+        answer: Answer<Result<ApiReply, ErrorCode>>,
+    },
     /// The wall clock was set: where the zero of the shards' clock is by it now.
     Clock {
         began_unix_ms: u64,
@@ -110,55 +118,4 @@ pub enum Ask {
         endpoint: Arc<str>,
         keys: Arc<KeySet>,
     },
-}
-
-/// Which connections are meant: all of the user, less those that do not fit what else is named. Where the user is empty and
-/// a client is named, that client alone.
-#[derive(Clone, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Who {
-    pub user: Box<str>,
-    /// A client's id; empty for any.
-    pub client: Box<str>,
-    /// A session's id (unidirectional connections know theirs); empty for any.
-    pub session: Box<str>,
-}
-
-/// A place in a channel's stream.
-#[derive(Clone, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Place {
-    pub offset: u64,
-    pub epoch: Box<str>,
-}
-
-#[derive(Clone, Default, PartialEq, Debug)]
-pub struct HistoryQuery {
-    /// Publications wanted: 0 for the position alone, -1 for all there are.
-    pub limit: i32,
-    pub since: Option<Place>,
-    pub reverse: bool,
-}
-
-#[derive(Clone, Default, PartialEq, Debug)]
-pub struct History {
-    pub publications: Vec<Kept>,
-    pub top: Place,
-}
-
-/// A publication as history has it.
-#[derive(Clone, Default, PartialEq, Debug)]
-pub struct Kept {
-    pub offset: u64,
-    pub data: Bytes,
-    /// Who published it, if a client did.
-    pub info: Option<Member>,
-    pub tags: Vec<(String, String)>,
-}
-
-/// A client as others see it.
-#[derive(Clone, Default, PartialEq, Debug)]
-pub struct Member {
-    pub client: String,
-    pub user: String,
-    pub conn_info: Bytes,
-    pub chan_info: Bytes,
 }

@@ -11,6 +11,7 @@
 //! - `settings`  what the operator decided
 
 pub(crate) mod access;
+pub mod api_call;
 pub(crate) mod arena;
 pub(crate) mod commands;
 pub(crate) mod connect;
@@ -32,6 +33,7 @@ pub(crate) mod subscribe_reply;
 pub(crate) mod subscription;
 pub(crate) mod users;
 
+pub use api_call::{ApiCall, ApiReply};
 pub use control_request::Ask;
 pub use handover_peer::{Forwarded, HandoverPeer};
 pub use mail::Mail;
@@ -45,12 +47,15 @@ use crate::engine::outbound::{Broadcast, Owner};
 use crate::engine::stats::{Closed, Snapshot};
 use crate::engine::{App, Context, EngineClose, Flow, Message, Millis, Route};
 use crate::ids::{ConnId, GroupId, ShardId};
-use crate::limits::{COSTLY_TOKENS_PER_TURN, SlowPolicy};
 use crate::protocol::{Disconnect, Encoding, Push};
 use crate::pubsub::{HomeChannels, Out, PendingBroadcast, Placement, Subscribers};
+use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::Request;
 use session::{Phase, Session};
 use subscription::Detail;
+
+/// Signatures of public keys that a shard checks in a turn, some 100 µs each. Tokens behind them wait for the next turn.
+const COSTLY_TOKENS_PER_TURN: u32 = 16;
 
 /// The message server's part on one shard.
 pub struct Messaging {
@@ -106,7 +111,7 @@ pub const UNI_PATH: &str = "/connection/uni_websocket";
 const EXPIRY_STEPS: u32 = 256;
 
 /// A feed as the owner of what waits for a peer.
-fn owner(feed: GroupId, policy: SlowPolicy) -> Owner {
+fn owner(feed: GroupId, policy: SlowConsumerPolicy) -> Owner {
     Owner { id: feed.pack(), policy }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ids::{GroupId, ShardId};
 
-const FEED: GroupId = GroupId { slot: 3, generation: 1 };
+const FEED: GroupId = GroupId::new(3, 1);
 const A: ShardId = ShardId(0);
 const B: ShardId = ShardId(1);
 const PLAIN: WireFormat = WireFormat::plain(0);

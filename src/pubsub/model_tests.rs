@@ -234,7 +234,7 @@ impl Pair {
         if self.channels.get(name).is_some_and(|channel| channel.inside.contains_key(&shard)) {
             return;
         }
-        let feed = GroupId { slot: self.random.u32(..), generation: 1 };
+        let feed = GroupId::new(self.random.u32(..), 1);
         let top = self.home.subscribe(name, shard, feed, WireFormat::plain(0), &options, self.now);
         let channel = self.open(name, top.position);
         let known = channel.made.len();

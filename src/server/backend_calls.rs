@@ -12,8 +12,8 @@ use super::shard_client::ShardClient;
 use crate::auth::KeySet;
 use crate::backend;
 use crate::backend::call::{Answer, Call};
-use crate::backend::jwks::{KeyDesk, KeySettings, key_set};
-use crate::backend::{Backend, BreakerSettings, ProxySettings, SetupError, StatusAnswer};
+use crate::backend::jwks::{KeySetFetcher, KeySettings, key_set};
+use crate::backend::{Backend, BreakerSettings, EmptyConnect, ProxySettings, SetupError, StatusAnswer};
 use crate::config::{self, Config, StatusToCode};
 
 /// Calls that wait for the control thread; one more fails at once.
@@ -40,7 +40,7 @@ pub struct Desk {
 /// One key set and the task that fetches it, which ends with the last settings that name it.
 struct Keeper {
     endpoint: Arc<str>,
-    desk: KeyDesk,
+    desk: KeySetFetcher,
     fetches: Mutex<Fetches>,
 }
 
@@ -110,7 +110,8 @@ impl Desk {
         let own = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
         let keys = [connection, keys(true, own)?];
         let [connection, subscription] = keys.each_ref().map(|keeper| keeper.as_ref().map(|one| one.desk.clone()));
-        let backend = Backend::after(before.map(|desk| &*desk.backend), proxies)?.with_keys(connection, subscription);
+        let backend =
+            Backend::reloaded(before.map(|desk| &*desk.backend), proxies)?.with_keys(connection, subscription);
         Ok(Self { sender, backend: Arc::new(backend), keys, shards })
     }
 
@@ -170,7 +171,7 @@ fn settings(proxy: &config::Proxy, anonymous: bool) -> ProxySettings {
         include_connection_meta: proxy.include_connection_meta,
         binary_encoding: proxy.binary_encoding,
         status_answers: proxy.status_to_code.iter().map(status_answer).collect(),
-        anonymous_without_result: anonymous,
+        empty_connect: if anonymous { EmptyConnect::Anonymous } else { EmptyConnect::Reject },
         retries_max: proxy.retries_max,
         retry_backoff: backend::Backoff {
             min: proxy.retry_backoff,

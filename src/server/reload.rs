@@ -22,7 +22,7 @@ use crate::admin;
 use crate::admin::process_stats::ProcessStats;
 use crate::config::{self, Changes, Config, ConfigErrors};
 use crate::engine::Admission;
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
@@ -46,7 +46,7 @@ pub struct Running {
     pub started: Config,
     pub desk: Desk,
     pub node: Arc<Settings>,
-    pub limits: Arc<EngineLimits>,
+    pub limits: Arc<EngineConfig>,
     pub tls: Option<Tls>,
 }
 
@@ -100,7 +100,7 @@ impl Reload {
         if let Some(tls) = &tls {
             self.shards.tell_tls(tls);
         }
-        let renewed = self.control.borrow().renewed(&wanted, desk.caller());
+        let renewed = self.control.borrow().reloaded(&wanted, desk.caller());
         self.control.send_replace(Arc::new(renewed));
         // The shards know by now of which endpoints they are to expect keys.
         desk.begin(&self.shards);

@@ -13,11 +13,11 @@ use crate::admin::{AskError, Asked, ShardApi, Stats};
 use crate::auth::KeySet;
 use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
 use crate::backend::call;
+use crate::engine::config::EngineConfig;
 use crate::engine::control_port::{Order, Port};
 use crate::engine::stats::Snapshot;
 use crate::handover::link::{self, Link};
 use crate::ids::{ConnId, ShardId};
-use crate::limits::EngineLimits;
 use crate::messaging::control_request::{Answer, History, HistoryQuery, Member, Place, Who};
 use crate::messaging::{Ask, HandoverPeer, Settings};
 use crate::protocol::ErrorCode;
@@ -178,7 +178,7 @@ impl ShardClient {
     }
 
     /// What the operator decided anew, to every shard; waits until each has it in its mailbox.
-    pub async fn tell_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineLimits>) {
+    pub async fn tell_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineConfig>) {
         for port in self.ports.iter() {
             let settings = Arc::clone(settings);
             send_when_there_is_room(port.clone(), Order::Limits(Arc::clone(limits))).await;

@@ -101,14 +101,15 @@ pub fn control(ears: Ears, charge: Charge<impl Future<Output = ()>>, engine: &En
             client_tls: client.is_some_and(|(place, _)| config.listeners[place].options.tls),
             tls: running.tls.as_ref().and_then(Tls::admin),
             backend: Some(running.desk.caller()),
-            life: Arc::clone(&life),
+            process_stats: Arc::clone(&life),
             ..Settings::new(config, client.map(|(_, at)| at))
         };
         let (told, settings) = watch::channel(Arc::new(settings));
         let heir = succession.begin(config, &shards, &doors);
         let mut served = Vec::new();
+        #[cfg(feature = "grpc")]
         if let Some(listener) = doors.grpc {
-            served.push(tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone())));
+            served.push(tokio::spawn(serve_grpc(listener, shards.clone(), admin::api_settings(&settings))));
         }
         if let Some(listener) = doors.admin {
             served.push(tokio::spawn(serve_admin(listener, shards.clone(), settings, admin)));
@@ -139,7 +140,8 @@ async fn serve_admin(listener: TcpListener, shards: ShardClient, settings: Curre
     }
 }
 
-async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: Current) {
+#[cfg(feature = "grpc")]
+async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: crate::api::settings::Current) {
     if let Err(error) = crate::api::grpc::serve(listener, shards, settings).await {
         log::error!("the gRPC API is no longer served: {error}");
     }

@@ -26,14 +26,24 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub enum StartError {
     Engine(EngineError),
-    Admin { address: SocketAddr, error: io::Error },
-    Grpc { address: SocketAddr, error: io::Error },
+    Admin {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Grpc {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    /// This build has no gRPC.
+    NoGrpc,
     Backend(SetupError),
     Tls(TlsError),
     Handover(HandoverError),
     Cores(String),
     ControlCores(io::Error),
-    TooFewFiles { limit: u64 },
+    TooFewFiles {
+        limit: u64,
+    },
     Kernel(io::Error),
 }
 
@@ -54,6 +64,10 @@ impl fmt::Display for StartError {
                 f,
                 "cannot listen on the address of the gRPC API, {address}: {error}\n  \
                  Choose another grpc_api.address or grpc_api.port."
+            ),
+            Self::NoGrpc => f.write_str(
+                "grpc_api.enabled is set, but this build of the server has no gRPC\n  \
+                 Remove the setting, or build with the feature `grpc`.",
             ),
             Self::Backend(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
@@ -124,6 +138,9 @@ fn open_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
 }
 
 fn open_grpc(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    if cfg!(not(feature = "grpc")) && config.grpc_api.enabled {
+        return Err(StartError::NoGrpc);
+    }
     let open = |address| TcpListener::bind(address).map_err(|error| StartError::Grpc { address, error });
     config.grpc_api.listen.map(open).transpose()
 }

@@ -17,10 +17,9 @@
 
 use super::close;
 use super::encode::header_bytes;
-use super::frame::{FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_extended};
+use super::frame::{CLIENT_HEADER_BYTES_MAX, FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_extended};
 use super::mask::unmask_to;
 use super::utf8::{self, Invalid, Utf8};
-use crate::limits::CLIENT_HEADER_BYTES_MAX;
 use std::borrow::Cow;
 
 /// What a peer did that ends its connection. Grouped by the close code it earns.

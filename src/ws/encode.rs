@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use super::frame::{FIN, LENGTH_16, LENGTH_64, MASKED, Opcode, RSV1};
+use super::frame::{
+    CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FIN, LENGTH_16, LENGTH_64, MASKED, Opcode, RSV1,
+    SERVER_HEADER_BYTES_MAX,
+};
 use super::mask;
-use crate::limits::{CLOSE_REASON_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, SERVER_HEADER_BYTES_MAX};
 
 /// Bytes of the header of a whole, unmasked frame: 2, 4 or 10.
 #[inline]

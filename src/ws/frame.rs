@@ -4,7 +4,17 @@
 //! length bytes before the masking key has arrived. "Not enough bytes" is `Ok(None)`.
 
 use super::decode::Violation;
-use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
+
+/// Payload bytes of a control frame (RFC 6455, section 5.5).
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+/// Bytes of a close reason: the control payload less the two of the code.
+pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
+/// The longest header that a client may send: 2 bytes, an 8-byte length, a 4-byte masking key.
+pub(crate) const CLIENT_HEADER_BYTES_MAX: usize = 14;
+/// The longest header that a server sends: no masking key.
+pub(crate) const SERVER_HEADER_BYTES_MAX: usize = 10;
+
+const _: () = assert!(CLIENT_HEADER_BYTES_MAX == SERVER_HEADER_BYTES_MAX + 4);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

@@ -9,8 +9,16 @@
 //! pass, since health checks of load balancers still send them.
 
 use super::response::Refusal;
-use crate::limits::{UPGRADE_BYTES_MAX, UPGRADE_HEADERS_MAX, UPGRADE_TARGET_BYTES_MAX};
 use std::mem::MaybeUninit;
+
+/// Bytes of a request head; past it the upgrade is refused with 431.
+pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a request; past it the upgrade is refused with 431.
+pub const UPGRADE_HEADERS_MAX: usize = 64;
+/// Bytes of a request target; past it the upgrade is refused with 414.
+pub const UPGRADE_TARGET_BYTES_MAX: usize = 2 * 1024;
+
+const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
 
 /// A GET with a whole, valid head.
 #[derive(Debug)]

@@ -14,29 +14,29 @@ use scanner::{
 /// A layer may always name itself; `*` sees everything.
 const LAYERS: &[(&str, &[&str])] = &[
     // Names and numbers: they see nothing but each other.
-    ("limits", &[]),
-    ("ids", &["limits"]),
+    ("ids", &[]),
+    ("slow_policy", &[]),
     // Everything that the compiler cannot check.
     ("sys", &[]),
     // Pure layers: no sockets, clocks, logs or threads, and independent of one another.
-    ("ws", &["limits", "ids", "sys"]),
-    ("protocol", &["limits", "ids"]),
-    ("pubsub", &["limits", "ids"]),
-    ("auth", &["limits", "ids"]),
+    ("ws", &["ids", "sys"]),
+    ("protocol", &["ids"]),
+    ("pubsub", &["ids", "slow_policy"]),
+    ("auth", &["ids"]),
     // The engine: knows bytes, frames and mail; no protocol, no channels.
-    ("engine", &["limits", "ids", "sys", "ws"]),
+    ("engine", &["ids", "slow_policy", "sys", "ws"]),
+    ("echo", &["ids", "ws", "engine"]),
     // The settings, which become the engine's own configuration.
-    ("config", &["limits", "ids", "auth", "engine"]),
+    ("config", &["ids", "slow_policy", "auth", "engine"]),
     // Examines the host for the command line.
     ("doctor", &["config", "engine"]),
-    ("echo", &["limits", "ids", "ws", "engine"]),
     // Calls to the application's backend.
-    ("backend", &["limits", "ids", "auth", "config", "protocol"]),
+    ("backend", &["ids", "ws", "auth", "config", "protocol"]),
     // The one joint of engine, protocol and pubsub.
-    ("messaging", &["limits", "ids", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine"]),
+    ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine"]),
     (
         "site",
-        &["limits", "ids", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine", "echo", "messaging"],
+        &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine", "echo", "messaging"],
     ),
     // Around it.
     ("api", &["*"]),

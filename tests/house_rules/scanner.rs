@@ -25,10 +25,15 @@ impl Source {
             || stem == "tests"
             || stem.ends_with("_tests")
     }
+
+    /// Written by `tools/proto`, which says so in the first line.
+    fn is_generated(&self) -> bool {
+        self.text.lines().next().is_some_and(|line| line.contains("@generated: do not edit"))
+    }
 }
 
 pub fn rust_files() -> Vec<Source> {
-    text_files().into_iter().filter(|file| file.name.ends_with(".rs")).collect()
+    text_files().into_iter().filter(|file| file.name.ends_with(".rs") && !file.is_generated()).collect()
 }
 
 pub fn text_files() -> Vec<Source> {

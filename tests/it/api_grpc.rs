@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::fake::{KEY, Question, Server, publication, who};
-use corecast::admin::{BATCH_COMMANDS_MAX, Settings};
-use corecast::api::grpc;
+use corecast::admin::BATCH_COMMANDS_MAX;
 use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use corecast::api::grpc::{Details, api};
+use corecast::api::settings::GrpcSettings;
 use corecast::auth::grant::Publish;
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
@@ -150,7 +150,7 @@ fn calls_without_the_right_key_are_unauthenticated() {
         assert_eq!(call!(peer, publish, publish("a", b"1")).unwrap_err().code(), Code::Unauthenticated, "{wrong:?}");
     }
     assert!(server.fake.asked().is_empty());
-    let open = Server::start(Settings { grpc: grpc::Settings::default(), ..crate::fake::settings() });
+    let open = Server::start(crate::fake::settings_with(|api| api.grpc = GrpcSettings::default()));
     let mut peer = Peer { authorization: None, ..Peer::of(&open) };
     assert!(call!(peer, publish, publish("a", b"1")).is_ok(), "no key is set");
 }
@@ -158,10 +158,7 @@ fn calls_without_the_right_key_are_unauthenticated() {
 #[test]
 fn errors_are_statuses_if_requested_or_set() {
     let server = Server::with_key();
-    let always = Server::start(Settings {
-        grpc: grpc::Settings { key: Some(KEY.into()), transport_errors: true },
-        ..crate::fake::settings()
-    });
+    let always = Server::start(crate::fake::settings_with(|api| api.grpc.transport_errors = true));
     let asking = Peer { transport_errors: true, ..Peer::of(&server) };
     for mut peer in [asking, Peer::of(&always)] {
         for (channel, code, number) in [

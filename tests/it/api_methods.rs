@@ -280,7 +280,7 @@ fn the_old_style_has_its_method_in_the_body() {
 
 #[test]
 fn transport_error_mode_makes_every_error_a_status() {
-    let server = Server::start(corecast::admin::Settings { transport_errors: true, ..crate::fake::settings() });
+    let server = Server::start(crate::fake::settings_with(|api| api.transport_errors = true));
     for (channel, status) in [("busy", 429), ("silent", 500), ("ns:unknown", 404), ("off", 400), ("lost", 416)] {
         let answer = server.call("history", &json!({"channel": channel}));
         assert_eq!(answer.status, status, "{channel}");

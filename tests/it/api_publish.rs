@@ -1,7 +1,7 @@
 //! The admin address over a real socket, with shards played by a fake: the server API, health, metrics, statistics, page.
 
 use crate::fake::{KEY, Server};
-use corecast::admin::{self, Settings};
+use corecast::admin;
 use serde_json::json;
 
 #[test]
@@ -96,7 +96,7 @@ fn api_key_is_accepted_in_each_place_and_always_required() {
 
 #[test]
 fn server_without_an_api_key_rejects_calls() {
-    let server = Server::start(Settings { channel_bytes_max: 255, data_bytes_max: 1000, ..Settings::default() });
+    let server = Server::start(crate::fake::settings_with(|api| api.key = None));
     for key in ["", "anything"] {
         let answer = server.request("POST /api/publish", &[("X-API-Key", key)], "{\"channel\":\"a\",\"data\":1}");
         assert_eq!(answer.status, 401);
@@ -131,7 +131,7 @@ fn invalid_requests_get_a_status_and_a_json_error() {
 
 #[test]
 fn disabled_endpoints_are_404() {
-    let server = Server::start(Settings { api_disabled: true, ..crate::fake::settings() });
+    let server = Server::start(crate::fake::settings_with(|api| api.disabled = true));
     assert_eq!(server.call("publish", &json!({"channel": "a", "data": 1})).status, 404);
     assert_eq!(server.get("/health").status, 200);
     assert!(server.fake.published().is_empty());

@@ -197,7 +197,10 @@ async fn unusable_settings_are_rejected() {
     let ftp = ProxySettings { name: name.clone(), endpoint: "ftp://a:1".into(), ..ProxySettings::default() };
     assert_eq!(refused(ftp), SetupError::Scheme { name: name.clone() });
     let none = ProxySettings { name: name.clone(), ..ProxySettings::default() };
-    assert_eq!(refused(none).to_string(), "hooks: `endpoint` is neither a URL nor host:port");
+    assert_eq!(
+        refused(none).to_string(),
+        "hooks: `endpoint` is neither a URL nor host:port; write a host name outside ASCII in Punycode"
+    );
     let server = Server::saying("{}").await;
     assert!(Backend::new(vec![ProxySettings { endpoint: server.url.clone(), ..ProxySettings::default() }]).is_ok());
     let backend = backend(&server.url, ProxySettings::default());

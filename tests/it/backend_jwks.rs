@@ -6,17 +6,17 @@ use std::time::Duration;
 use crate::common::backend::{Server, backend, call, nobody, until};
 use axum::http::{Method, StatusCode};
 use corecast::backend::call::{Answer, Question};
-use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeyDesk, KeySettings, key_set};
+use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeySetFetcher, KeySettings, key_set};
 use corecast::backend::{ProxySettings, SetupError};
 use serde_json::{Value, json};
 
 type Told = Arc<Mutex<Vec<Value>>>;
 
 /// A desk for the endpoint, and what its shards were told so far.
-fn start(url: &str) -> (KeyDesk, Told) {
+fn start(url: &str) -> (KeySetFetcher, Told) {
     let settings = KeySettings {
         endpoint: url.into(),
-        ask_gap: Duration::from_millis(5),
+        fetch_interval_min: Duration::from_millis(5),
         timeout: crate::common::PATIENCE,
         ..KeySettings::default()
     };
@@ -83,8 +83,8 @@ async fn rotated_key_reaches_the_shards_before_the_caller() {
 #[tokio::test]
 async fn unreachable_endpoint_is_a_failure_and_is_retried() {
     let (desk, shards) = start(&nobody().await);
-    assert!(!desk.asked_again().await);
-    assert!(!desk.asked_again().await);
+    assert!(!desk.refetch().await);
+    assert!(!desk.refetch().await);
     assert_eq!(told(&shards), [] as [Value; 0]);
 }
 

@@ -27,6 +27,7 @@ mod config_sources;
 mod config_validation;
 mod connection_close;
 mod doctor_findings;
+mod documents;
 mod echo;
 mod fuzz_corpus;
 mod heartbeats_after_sigstop;

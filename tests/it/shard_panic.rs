@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use corecast::engine::config::EngineConfig;
 use corecast::engine::mailbox::Batch;
 use corecast::engine::net::listener::Address;
 use corecast::engine::threads::{self, Plan};
 use corecast::engine::{App, Context, EngineClose, Flow, Message, Route};
 use corecast::ids::ConnId;
-use corecast::limits::EngineLimits;
 use corecast::ws::Request;
 
 /// Set in the child, which is this test run as a server.
@@ -51,7 +51,7 @@ fn serve_for_ever() {
         manners: Vec::new(),
         tls: None,
         cores: vec![None, None],
-        limits: EngineLimits { connections_max: 16, ..EngineLimits::default() },
+        limits: EngineConfig { connections_max: 16, ..EngineConfig::default() },
         join: false,
     };
     let engine = threads::start(&plan, |_| Faulty).expect("a port is free");

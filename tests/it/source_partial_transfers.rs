@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corecast::echo::Echo;
+use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
 use corecast::engine::net::source::Source;
 use corecast::engine::{Readiness, Shard, Wait};
 use corecast::ids::ConnId;
-use corecast::limits::EngineLimits;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
 use rustix::io::Errno;
@@ -130,11 +130,11 @@ fn talk(read_max: usize, write_max: usize, keeps: bool) -> Vec<u8> {
         vec![Box::new(Silent) as Box<dyn Wake>],
         mailbox::Bounds { mailbox_batches_max: 4 },
     );
-    let limits = EngineLimits {
+    let limits = EngineConfig {
         connections_max: 4,
         message_bytes_max: 70_000,
         outbound_bytes_max: 1 << 20,
-        ..EngineLimits::default()
+        ..EngineConfig::default()
     };
     let (journal, _) = LogRing::new(mail[0].me());
     let mail = mail.into_iter().next().expect("one endpoint");

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corecast::config::SlowConsumer;
+use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
 use corecast::engine::{App, Readiness, Shard, Wait};
 use corecast::ids::ConnId;
-use corecast::limits::EngineLimits;
 use corecast::messaging::{Ask, Messaging, Settings};
 use corecast::pubsub::Placement;
 
@@ -61,7 +61,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(bounds: &Bounds, settings: Settings, random: &mut fastrand::Rng) -> Self {
-        let limits = Arc::new(EngineLimits {
+        let limits = Arc::new(EngineConfig {
             connections_max: 1_000,
             outbound_bytes_max: bounds.backlog_bytes,
             backlog_bytes_max: bounds.backlogs_bytes * bounds.shards,
@@ -72,7 +72,7 @@ impl Cluster {
             read_bytes_per_turn: 200,
             subscribe_requests_max: random.u32(1..4),
             turn_bytes_max: 500,
-            ..EngineLimits::default()
+            ..EngineConfig::default()
         });
         let bells: Vec<_> = (0..bounds.shards).map(|_| Arc::new(AtomicBool::new(false))).collect();
         let wakers = bells.iter().map(|bell| Box::new(Bell(Arc::clone(bell))) as Box<dyn Wake>).collect();

@@ -24,8 +24,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Pins this thread, raises the limit of open files, and says where the server listens.
-    pub fn settle(&self, addr: SocketAddr) {
+    /// Pins this thread, raises the limit of open files, and prints the address.
+    pub fn prepare_and_announce(&self, addr: SocketAddr) {
         if let Some(core) = self.core
             && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
         {
@@ -42,16 +42,16 @@ impl Place {
 /// The token of a server's listener; all others are places in its slab.
 pub const LISTENER: Token = Token(usize::MAX);
 
-/// A poll that knows the listener, on the core that was named; says where it listens.
+/// A poll with the listener registered, on the chosen core; prints the address.
 pub fn open(place: &Place) -> io::Result<(Poll, TcpListener)> {
     let poll = Poll::new()?;
     let mut listener = TcpListener::bind(place.listen)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    place.settle(listener.local_addr()?);
+    place.prepare_and_announce(listener.local_addr()?);
     Ok((poll, listener))
 }
 
-/// Waits for events. One who looks on (a tracer that attaches, say) interrupts the wait and ends nothing.
+/// Waits for events. A tracer that attaches interrupts the wait, which then continues.
 pub fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
     match poll.poll(events, None) {
         Err(e) if e.kind() == ErrorKind::Interrupted => {
@@ -115,7 +115,7 @@ pub fn masked_bytes(size: usize) -> usize {
     header(0, size, true).len() + 4 + size
 }
 
-/// What stands around a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
+/// What surrounds a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
 /// protocol in shape and, padded, in length.
 pub fn around(frame_bytes: usize, size: usize) -> (String, String) {
     let before = r#"{"push":{"channel":"load","pub":{"data":""#;

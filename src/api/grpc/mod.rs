@@ -5,53 +5,61 @@
 
 pub(crate) mod translate;
 
-/// What `api.proto` says, in Rust: messages, the service's trait, and a client.
-pub mod api {
-    tonic::include_proto!("centrifugal.centrifugo.api");
-}
+/// The messages, the server and the client of `api.proto`.
+#[allow(clippy::all)]
+#[rustfmt::skip]
+pub mod api;
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::centrifugo_api_server::{CentrifugoApi, CentrifugoApiServer};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use prost::Message;
 use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
 use tonic::metadata::MetadataMap;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Code, Request, Response, Status};
 
 use super::call::Call;
 use super::dispatch::Calls;
 use super::methods::BATCH_COMMANDS_MAX;
+use super::settings::{API_BODY_BYTES_MAX, Current};
 use super::shard_api::{AskError, Asked, ShardApi};
-use crate::admin::API_BODY_BYTES_MAX;
 use crate::protocol::ErrorCode;
 
-/// What the operator decided about this front-end.
-#[derive(Clone, Default, Debug)]
-pub struct Settings {
-    /// None: calls need no key.
-    pub key: Option<String>,
-    /// Errors of calls are statuses of gRPC, whether or not that is asked for.
-    pub transport_errors: bool,
-}
+/// How long accepting pauses after an error: the missing resource may be free again by then.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the calls at an address of their own until the future is dropped. Errors: the listener could not be taken over.
-pub async fn serve<F: ShardApi>(
-    listener: std::net::TcpListener,
-    fleet: F,
-    settings: crate::admin::Current,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// Serves the calls at an address of their own until the future is dropped. Errors: the listener could not be registered.
+pub async fn serve<F: ShardApi>(listener: std::net::TcpListener, fleet: F, settings: Current) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
-    let calls = Arc::new(Calls::new(fleet, &settings.borrow()));
+    let listener = TcpListener::from_std(listener)?;
+    let calls = Arc::new(Calls::new(fleet, &settings.get()));
     let translator = Translator { calls, settings: settings.clone() };
     let service = CentrifugoApiServer::new(translator).max_decoding_message_size(API_BODY_BYTES_MAX);
-    let guarded = InterceptedService::new(service, move |request: Request<()>| match &settings.borrow().grpc.key {
+    let guarded = InterceptedService::new(service, move |request: Request<()>| match &settings.get().grpc.key {
         Some(key) if !brings_key(key, request.metadata()) => Err(Status::unauthenticated("unauthenticated")),
         _ => Ok(request),
     });
-    Ok(Server::builder().add_service(guarded).serve_with_incoming(incoming).await?)
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::warn!("gRPC API: accept failed: {error}; retrying in {ACCEPT_PAUSE:?}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(guarded.clone());
+        // How a connection ends is not reported: clients may close at any time.
+        tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
+    }
 }
 
 /// In constant time, so that the answer's delay does not tell how much of a guess was right.
@@ -64,7 +72,7 @@ fn brings_key(key: &str, metadata: &MetadataMap) -> bool {
 
 struct Translator<F> {
     calls: Arc<Calls<F>>,
-    settings: crate::admin::Current,
+    settings: Current,
 }
 
 impl<F: ShardApi> Translator<F> {
@@ -72,7 +80,7 @@ impl<F: ShardApi> Translator<F> {
     where
         for<'q> Call<'q>: From<&'q Q>,
     {
-        let bare = self.settings.borrow().grpc.transport_errors
+        let bare = self.settings.get().grpc.transport_errors
             || request.metadata().get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
         let request = request.into_inner();
         match self.calls.call(&Call::from(&request)).await {

@@ -10,7 +10,7 @@ use super::proxy::{DEFAULT_PROXY, ProxyUse};
 use super::section::section;
 use crate::config::parse::enums::{DeltaTypes, Word, Words};
 use crate::config::parse::scalar::{Bool, Bytes, Count, Pattern, Text, Time};
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 
 section! {
     /// A namespace.
@@ -205,15 +205,15 @@ impl Namespace {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
 
-    pub fn slow_policy(&self) -> SlowPolicy {
+    pub fn slow_policy(&self) -> SlowConsumerPolicy {
         let bytes_max = match self.slow_consumer_bytes_max {
             0 => u32::MAX,
             bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
         };
         match self.slow_consumer {
-            SlowConsumer::Close => SlowPolicy::Close,
-            SlowConsumer::DropOldest => SlowPolicy::DropOldest { bytes_max },
-            SlowConsumer::KeepLatest => SlowPolicy::KeepLatest,
+            SlowConsumer::Close => SlowConsumerPolicy::Close,
+            SlowConsumer::DropOldest => SlowConsumerPolicy::DropOldest { bytes_max },
+            SlowConsumer::KeepLatest => SlowConsumerPolicy::KeepLatest,
         }
     }
 

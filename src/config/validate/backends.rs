@@ -8,7 +8,7 @@ use crate::auth::{KeyFault, TokenSettings, Verifier};
 use crate::config::parse::scalar::show_duration;
 use crate::config::schema::config::Config;
 use crate::config::schema::proxy::{DEFAULT_PROXY, Proxy};
-use crate::limits::TICK;
+use crate::engine::timer_wheel::TICK;
 
 /// Backends with a name. With those of sections their numbers fit 16 bits.
 const PROXIES_MAX: usize = 1024;

@@ -4,7 +4,8 @@ use super::checks::Checks;
 use crate::config::schema::config::Config;
 use crate::config::schema::engine::Limits;
 use crate::config::schema::lifecycle::Handover;
-use crate::limits::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX, RECEIVE_BYTES};
+use crate::engine::admission::address_table::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX};
+use crate::engine::config::RECEIVE_BYTES;
 
 pub fn bounds(config: &Config, checks: &mut Checks) {
     let (engine, websocket, client) = (&config.engine, &config.websocket, &config.client);

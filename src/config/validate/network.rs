@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::checks::Checks;
 use crate::config::parse::scalar::show_duration;
 use crate::config::schema::config::Config;
+use crate::engine::mailbox::SHARDS_MAX;
 use crate::engine::net::listener::Address;
-use crate::limits::SHARDS_MAX;
 
 pub fn cores(config: &Config, checks: &mut Checks) {
     if let Some(shards) = config.shards {

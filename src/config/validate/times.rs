@@ -7,7 +7,7 @@ use crate::config::parse::scalar::show_duration;
 use crate::config::schema::config::Config;
 use crate::config::schema::lifecycle::Shutdown;
 use crate::config::schema::machine::Machine;
-use crate::limits::TICK;
+use crate::engine::timer_wheel::TICK;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -21,7 +21,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::engine::Millis;
-use crate::limits::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX};
+
+/// Connections that the table can count for one address.
+pub const ADDRESS_CONNECTIONS_MAX: u32 = (1 << 18) - 1;
+/// Handshakes in a second that one address may be allowed.
+pub const ADDRESS_HANDSHAKES_MAX: u32 = 10_000;
+/// Seconds until the whole burst of an address is allowed again, at most.
+pub const ADDRESS_BURST_S_MAX: u32 = 500;
 
 const WAYS: usize = 8;
 const CONNECTIONS_BITS: u32 = 18;

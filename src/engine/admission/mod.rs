@@ -1,6 +1,6 @@
 //! Which connections are admitted: limits per address, overload, the address behind a proxy.
 
-pub(crate) mod address_table;
+pub mod address_table;
 pub(crate) mod overload;
 pub(crate) mod peer;
 pub mod proxy_protocol;

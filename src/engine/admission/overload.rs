@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::address_table::{AddressSlot, Addresses, Entered, PerAddress};
 use crate::engine::Millis;
-use crate::limits::EngineLimits;
+use crate::engine::config::EngineConfig;
 
 /// The span over which a shard's lag is taken.
 const LAG_WINDOW: Millis = 500;
@@ -26,14 +26,14 @@ pub struct Admission {
 
 impl Admission {
     /// `connections_max` are those of the whole process.
-    pub fn new(limits: &EngineLimits, connections_max: usize) -> Self {
+    pub fn new(limits: &EngineConfig, connections_max: usize) -> Self {
         let door = Self { addresses: OnceLock::new(), connections_max, memory_full: AtomicBool::new(false) };
         door.limit_addresses(limits);
         door
     }
 
     /// What one address may have from now on. Who came before the first such limit is not counted for it.
-    pub fn limit_addresses(&self, limits: &EngineLimits) {
+    pub fn limit_addresses(&self, limits: &EngineConfig) {
         let limit = PerAddress {
             connections: limits.connections_per_address,
             handshakes_per_second: limits.handshakes_per_address,

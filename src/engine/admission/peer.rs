@@ -250,7 +250,7 @@ impl<A: App, S: Source> Shard<A, S> {
             && at <= self.cx.now
         {
             self.guests.resting.pop();
-            if self.cx.conn_at(slot) == Some(ConnId { slot, generation }) {
+            if self.cx.conn_at(slot) == Some(ConnId::new(slot, generation)) {
                 self.conn(slot).edges.clear(Edges::RESTING);
                 self.read(slot);
             }

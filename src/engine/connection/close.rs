@@ -14,6 +14,9 @@ use crate::engine::stats::{Bound, Closed};
 use crate::engine::{App, Millis, Shard};
 use crate::ws::{self, Opcode};
 
+/// Bytes read and dropped from a peer after our close, before its socket is reset.
+pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
 impl<A: App, S: Source> Shard<A, S> {
     /// The peer broke the protocol: close frame, FIN, no wait for its close (RFC 6455, section 7.1.7).
     pub(crate) fn fail(&mut self, slot: u32, code: u16, reason: &'static str) {

@@ -8,11 +8,12 @@ use rustix::io::Errno;
 
 use super::state::{Edges, Phase, gate};
 use crate::engine::app::{Flow, Message, Route};
+use crate::engine::connection::close::LINGER_BYTES_MAX;
 use crate::engine::net::source::Source;
+use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
 use crate::engine::stats::{Bound, Closed, Refused};
 use crate::engine::{App, Shard};
 use crate::ids::ConnId;
-use crate::limits::{GATHER_COPY_BYTES_MAX, LINGER_BYTES_MAX};
 use crate::ws;
 use crate::ws::deflate::Broken;
 use crate::ws::{Event, Opcode, Refusal, Step, Violation};

@@ -12,7 +12,7 @@ use crate::engine::stats::{Bound, Closed, dropped_index};
 use crate::engine::timer_wheel::Millis;
 use crate::engine::{App, Context, Shard};
 use crate::ids::ConnId;
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 
 /// Milliseconds between two records of what policies dropped.
 const DROPS_NOTED_EVERY: Millis = 10_000;
@@ -79,7 +79,7 @@ impl<M: Send> Context<M> {
     /// A subscription has ended: what waits of it or is on its way is the peer's, but neither drops of it nor what becomes
     /// of it are told any more. Another of the same owner may follow.
     pub fn disown(&mut self, conn: ConnId, owner: Owner) {
-        if owner.policy == SlowPolicy::Close {
+        if owner.policy == SlowConsumerPolicy::Close {
             return;
         }
         self.slow.untold.retain(|gap| gap.conn != conn || gap.owner.id != owner.id);
@@ -113,7 +113,7 @@ impl<M: Send> Context<M> {
         if !slow || queue == NO_QUEUE || !self.queues.get(queue).has_wards() {
             return;
         }
-        let conn = ConnId { slot, generation };
+        let conn = ConnId::new(slot, generation);
         let Self { queues, counters, slow, limits, .. } = self;
         let queue = queues.get_mut(queue);
         queue.thin(limits.outbound_bytes_max, |lost| {

@@ -16,7 +16,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::batch::{Batch, FREE_BYTES_MAX, RETURNS_BYTES_MAX, RETURNS_MAX, Span, Storage, keep};
 use super::wake::{Mailbox, Outgoing, Queue, Wake};
 use crate::ids::ShardId;
-use crate::limits::SHARDS_MAX;
+
+/// Shards of one process: fits the id, and the bitmask of starved senders.
+pub const SHARDS_MAX: usize = 256;
 
 /// What an operator may set.
 #[derive(Clone, Copy, Debug)]

@@ -16,5 +16,5 @@ pub(crate) mod endpoint;
 pub mod wake;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX, Batch, Span};
-pub use endpoint::{Bounds, Dispatch, Endpoint, mesh};
+pub use endpoint::{Bounds, Dispatch, Endpoint, SHARDS_MAX, mesh};
 pub use wake::Wake;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use listenfd::ListenFd; // safe hand-over of descriptors by LISTEN_FDS (sd_listen_fds(3)); Apache-2.0, small, kept
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::limits::Machine;
+use crate::engine::config::Machine;
 use crate::sys;
 
 /// Connections that may wait for accept; the kernel cuts it to net.core.somaxconn.

@@ -22,10 +22,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 use policy::Ward;
 pub use policy::{Fate, Lost};
 pub use pool::Pool;
+
+/// Gathered writes up to this many bytes go through one scratch buffer and one send, larger ones by writev.
+pub(crate) const GATHER_COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// Bytes that are ready for the wire: whole frames, one after the other.
 enum Chunk {
@@ -59,7 +62,7 @@ impl Chunk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Owner {
     pub id: u64,
-    pub policy: SlowPolicy,
+    pub policy: SlowConsumerPolicy,
 }
 
 /// Frames for many peers of this shard: the same bytes to each member, by reference.
@@ -132,7 +135,7 @@ impl Queue {
     /// Appends a copy of an owner's frames. `latest`: where the newest publication begins in them.
     pub fn put(&mut self, owner: Owner, frames: &[u8], latest: Option<usize>) {
         let items = self.items.len();
-        let id = if owner.policy == SlowPolicy::Close { NO_OWNER } else { owner.id };
+        let id = if owner.policy == SlowConsumerPolicy::Close { NO_OWNER } else { owner.id };
         self.append(id, |out| out.extend_from_slice(frames));
         let new = self.items.len() - items;
         if let Some(item) = self.items.back_mut().filter(|_| !frames.is_empty()) {
@@ -186,10 +189,10 @@ impl Queue {
         debug_assert!(written == 0 || at == 0 && self.head == 0 && written < cast.frames.len());
         let owner = match self.fate_of(cast.owner.id) {
             Some(Fate::Refused) => return u64::from(cast.messages),
-            Some(Fate::Left) => Owner { policy: SlowPolicy::Close, ..cast.owner },
+            Some(Fate::Left) => Owner { policy: SlowConsumerPolicy::Close, ..cast.owner },
             None => cast.owner,
         };
-        let id = if owner.policy == SlowPolicy::Close { NO_OWNER } else { owner.id };
+        let id = if owner.policy == SlowConsumerPolicy::Close { NO_OWNER } else { owner.id };
         let (chunk, to) = (Chunk::Turn(Rc::clone(&cast.frames)), cast.frames.len());
         self.items.insert(at, Item { chunk, from: 0, to, owner: id, latest: cast.latest });
         self.bytes += to - written;

@@ -68,8 +68,8 @@ impl Model {
     fn thin(&mut self, owners: &[Owner], bytes_max: usize) {
         for owner in owners {
             match owner.policy {
-                SlowPolicy::Close => {}
-                SlowPolicy::DropOldest { bytes_max } => {
+                SlowConsumerPolicy::Close => {}
+                SlowConsumerPolicy::DropOldest { bytes_max } => {
                     let mut most = bytes_max as usize;
                     loop {
                         let of = self.of(owner.id);
@@ -81,7 +81,7 @@ impl Model {
                         most = (bytes_max - bytes_max / 8) as usize;
                     }
                 }
-                SlowPolicy::KeepLatest => {
+                SlowConsumerPolicy::KeepLatest => {
                     let of = self.of(owner.id);
                     let kept = of.iter().copied().rfind(|&at| self.frames[at].publication);
                     of.into_iter().rev().filter(|&at| Some(at) != kept).for_each(|at| self.lose(at));
@@ -91,7 +91,8 @@ impl Model {
         let mut at = usize::from(self.written > 0);
         let most = if self.bytes() > bytes_max { bytes_max - bytes_max / 8 } else { bytes_max };
         while self.bytes() > most && at < self.frames.len() {
-            let owner = self.frames[at].owner.filter(|owner| matches!(owner.policy, SlowPolicy::DropOldest { .. }));
+            let owner =
+                self.frames[at].owner.filter(|owner| matches!(owner.policy, SlowConsumerPolicy::DropOldest { .. }));
             if owner.is_some_and(|owner| self.of(owner.id).last() != Some(&at)) {
                 self.lose(at);
             } else {
@@ -109,7 +110,7 @@ impl Model {
 }
 
 fn frames(random: &mut fastrand::Rng, owner: Owner) -> Vec<Frame> {
-    let kept = (owner.policy != SlowPolicy::Close).then_some(owner);
+    let kept = (owner.policy != SlowConsumerPolicy::Close).then_some(owner);
     let frame = |random: &mut fastrand::Rng| {
         let payload =
             vec![random.u8(..); if random.u8(..20) == 0 { random.usize(126..300) } else { random.usize(..9) }];
@@ -135,14 +136,14 @@ fn joined(frames: &[Frame]) -> (Vec<u8>, Option<usize>) {
 }
 
 fn owners() -> [Owner; 5] {
-    let oldest = |id, bytes_max| Owner { id, policy: SlowPolicy::DropOldest { bytes_max } };
+    let oldest = |id, bytes_max| Owner { id, policy: SlowConsumerPolicy::DropOldest { bytes_max } };
     let other = |id, policy| Owner { id, policy };
     [
         oldest(1, 40),
         oldest(2, u32::MAX),
-        other(3, SlowPolicy::KeepLatest),
-        other(4, SlowPolicy::KeepLatest),
-        other(5, SlowPolicy::Close),
+        other(3, SlowConsumerPolicy::KeepLatest),
+        other(4, SlowConsumerPolicy::KeepLatest),
+        other(5, SlowConsumerPolicy::Close),
     ]
 }
 
@@ -152,7 +153,7 @@ fn step(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model) {
     let owner = owners[random.usize(..owners.len())];
     match random.u8(..20) {
         0..3 => {
-            let new = frames(random, Owner { policy: SlowPolicy::Close, ..owner });
+            let new = frames(random, Owner { policy: SlowConsumerPolicy::Close, ..owner });
             queue.reply(|out| out.extend(joined(&new).0));
             model.frames.extend(new);
         }

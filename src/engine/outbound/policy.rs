@@ -4,7 +4,7 @@
 //! connection ends. Policies are carried out while the socket takes nothing; a frame of which it has taken a part stays.
 
 use super::{Chunk, Item, NO_OWNER, Owner, Queue, frame_end_after, frame_length, frames_in};
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 
 /// An owner whose frames a policy may drop, as far as they wait for this peer.
 pub(crate) struct Ward {
@@ -54,8 +54,8 @@ impl Queue {
         let mut at = 0;
         while let Some(&mut Ward { owner, ref mut changed, .. }) = self.wards.get_mut(at) {
             let messages = match (std::mem::take(changed), owner.policy) {
-                (true, SlowPolicy::DropOldest { bytes_max }) => self.drop_oldest(owner.id, bytes_max as usize),
-                (true, SlowPolicy::KeepLatest) => self.keep_latest(owner.id),
+                (true, SlowConsumerPolicy::DropOldest { bytes_max }) => self.drop_oldest(owner.id, bytes_max as usize),
+                (true, SlowConsumerPolicy::KeepLatest) => self.keep_latest(owner.id),
                 _ => 0,
             };
             if messages > 0 {
@@ -99,7 +99,7 @@ impl Queue {
     fn drop_oldest_of_all(&mut self, bytes_max: usize, mut lost: impl FnMut(Lost)) {
         let droppable = |queue: &Self, at: usize| {
             let owner = queue.ward(queue.items[at].owner).map(|ward| ward.owner);
-            owner.filter(|owner| matches!(owner.policy, SlowPolicy::DropOldest { .. }))
+            owner.filter(|owner| matches!(owner.policy, SlowConsumerPolicy::DropOldest { .. }))
         };
         if let Some(owner) = droppable(self, 0) {
             self.detach(owner.id);
@@ -274,7 +274,7 @@ impl Queue {
 
     /// So much more waits of an owner.
     pub(crate) fn enlist(&mut self, owner: Owner, bytes: usize, items: usize) {
-        if owner.policy == SlowPolicy::Close {
+        if owner.policy == SlowConsumerPolicy::Close {
             return;
         }
         match self.wards.iter_mut().find(|ward| ward.owner.id == owner.id) {

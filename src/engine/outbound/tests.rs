@@ -9,7 +9,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Frames of one owner, of which the last is a publication.
-fn cast_by(frames: Vec<u8>, id: u64, policy: SlowPolicy) -> Broadcast {
+fn cast_by(frames: Vec<u8>, id: u64, policy: SlowConsumerPolicy) -> Broadcast {
     let (mut at, mut latest) = (0, None);
     while at < frames.len() {
         latest = Some(at);
@@ -24,7 +24,7 @@ pub(crate) fn cast_of(frames: Vec<u8>, owner: Owner, latest: Option<usize>) -> B
 }
 
 fn broadcast(frames: Vec<u8>, id: u64) -> Broadcast {
-    cast_by(frames, id, SlowPolicy::Close)
+    cast_by(frames, id, SlowConsumerPolicy::Close)
 }
 
 pub(crate) fn left(queue: &Queue) -> Vec<u8> {
@@ -122,8 +122,8 @@ fn the_oldest_of_one_owner_go_and_nothing_of_others() {
     let mut queue = Queue::default();
     queue.reply(|out| out.extend(frame(b"reply")));
     queue.insert_broadcast(&broadcast(frame(b"other"), 1), 0);
-    queue.insert_broadcast(&cast_by(frames(&[b"a1", b"a2"]), 2, SlowPolicy::DropOldest { bytes_max: 9 }), 0);
-    queue.insert_broadcast(&cast_by(frames(&[b"a3"]), 2, SlowPolicy::DropOldest { bytes_max: 9 }), 0);
+    queue.insert_broadcast(&cast_by(frames(&[b"a1", b"a2"]), 2, SlowConsumerPolicy::DropOldest { bytes_max: 9 }), 0);
+    queue.insert_broadcast(&cast_by(frames(&[b"a3"]), 2, SlowConsumerPolicy::DropOldest { bytes_max: 9 }), 0);
     assert_eq!(thin(&mut queue, 1000), [(2, 1)]);
     assert_eq!(left(&queue), frames(&[b"reply", b"other", b"a2", b"a3"]));
     assert_eq!(thin(&mut queue, 1000), [], "nothing came since");
@@ -132,7 +132,7 @@ fn the_oldest_of_one_owner_go_and_nothing_of_others() {
 #[test]
 fn past_the_bound_of_the_connection_the_oldest_go_but_nobodys_newest() {
     let mut queue = Queue::default();
-    let unbounded = SlowPolicy::DropOldest { bytes_max: u32::MAX };
+    let unbounded = SlowConsumerPolicy::DropOldest { bytes_max: u32::MAX };
     queue.insert_broadcast(&cast_by(frames(&[b"a1", b"a2"]), 1, unbounded), 0);
     queue.insert_broadcast(&cast_by(frames(&[b"b1", b"b2", b"b3"]), 2, unbounded), 0);
     assert_eq!(thin(&mut queue, 13), [(1, 1), (2, 1)]);
@@ -145,10 +145,10 @@ fn past_the_bound_of_the_connection_the_oldest_go_but_nobodys_newest() {
 #[test]
 fn only_the_newest_publication_waits_and_what_is_half_on_the_wire_stays() {
     let mut queue = Queue::default();
-    queue.insert_broadcast(&cast_by(frames(&[b"one", b"two", b"three"]), 1, SlowPolicy::KeepLatest), 0);
+    queue.insert_broadcast(&cast_by(frames(&[b"one", b"two", b"three"]), 1, SlowConsumerPolicy::KeepLatest), 0);
     queue.advance(7);
     assert_eq!(thin(&mut queue, 1000), []);
-    queue.put(Owner { id: 1, policy: SlowPolicy::KeepLatest }, &frames(&[b"four", b"join"]), Some(0));
+    queue.put(Owner { id: 1, policy: SlowConsumerPolicy::KeepLatest }, &frames(&[b"four", b"join"]), Some(0));
     assert_eq!(thin(&mut queue, 1000), [(1, 2)]);
     assert_eq!(left(&queue), [&frame(b"two")[2..], &frame(b"four")].concat());
 }
@@ -156,7 +156,7 @@ fn only_the_newest_publication_waits_and_what_is_half_on_the_wire_stays() {
 #[test]
 fn a_purge_takes_all_of_an_owner_also_what_is_on_its_way() {
     let mut queue = Queue::default();
-    let policy = SlowPolicy::DropOldest { bytes_max: 100 };
+    let policy = SlowConsumerPolicy::DropOldest { bytes_max: 100 };
     queue.insert_broadcast(&cast_by(frames(&[b"a1", b"a2"]), 1, policy), 0);
     queue.advance(1);
     queue.mark_cast();
@@ -171,7 +171,7 @@ fn a_purge_takes_all_of_an_owner_also_what_is_on_its_way() {
 #[test]
 fn what_was_of_an_ended_subscription_is_dropped_by_nobody() {
     let mut queue = Queue::default();
-    let policy = SlowPolicy::KeepLatest;
+    let policy = SlowConsumerPolicy::KeepLatest;
     queue.insert_broadcast(&cast_by(frames(&[b"old"]), 1, policy), 0);
     queue.mark_cast();
     queue.disown(1);

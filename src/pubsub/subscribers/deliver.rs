@@ -126,7 +126,7 @@ impl<D> Subscribers<D> {
             self.frozen.push(Rc::clone(&frames));
             let (messages, latest) = (mem::take(&mut feed.turn_messages), feed.latest());
             feed.turn_latest = NO_LATEST;
-            let (id, members) = (GroupId { slot: key, generation: feed.generation }, Rc::clone(&feed.members));
+            let (id, members) = (GroupId::new(key, feed.generation), Rc::clone(&feed.members));
             out(Out::All(PendingBroadcast { feed: id, slow: feed.slow, members, frames, latest, messages }));
         }
         self.touched.drain(..touched);
@@ -154,7 +154,7 @@ impl<D> Subscribers<D> {
                 let frames = &feed.turn[entry.place as usize..];
                 if !frames.is_empty() {
                     let latest = newest.and_then(|at| at.checked_sub(entry.place as usize));
-                    let id = GroupId { slot: key, generation: feed.generation };
+                    let id = GroupId::new(key, feed.generation);
                     out(Out::One(Share { conn: entry.conn, feed: id, slow: feed.slow, frames, latest }));
                 }
                 entry.place = 0;

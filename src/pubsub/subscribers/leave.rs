@@ -128,7 +128,7 @@ impl<D> Subscribers<D> {
             None => self.names.replace(&feed.name, key, (feed.sibling != NO_FEED).then_some(feed.sibling)),
         }
         self.shrink();
-        Left { feed: GroupId { slot: key, generation: feed.generation }, name: feed.name }
+        Left { feed: GroupId::new(key, feed.generation), name: feed.name }
     }
 
     /// Gives memory back where a great crowd has left.

@@ -32,7 +32,7 @@ use thin_vec::ThinVec;
 use super::name_index::Names;
 use super::{Position, Top, WireFormat};
 use crate::ids::{ConnId, GroupId, SubscriptionId};
-use crate::limits::SlowPolicy;
+use crate::slow_policy::SlowConsumerPolicy;
 
 pub use leave::Left;
 
@@ -93,7 +93,7 @@ struct SubscriberGroup {
     sibling: u32,
     name: Rc<str>,
     form: WireFormat,
-    slow: SlowPolicy,
+    slow: SlowConsumerPolicy,
     /// Home has answered: `seq` and `position` are those of what was delivered up to now.
     live: bool,
     /// Deltas cannot be applied: something was lost. The next publication goes out whole.
@@ -129,7 +129,7 @@ pub struct Wanted<'a, D> {
     pub name: &'a str,
     pub form: WireFormat,
     /// Of the channel: what becomes of its publications for a peer that does not read.
-    pub slow: SlowPolicy,
+    pub slow: SlowConsumerPolicy,
     pub flags: u16,
     pub detail: Option<Box<D>>,
     /// It goes live by `go_live` and not with its feed.
@@ -157,7 +157,7 @@ pub struct At {
 /// What a feed has for all its members in this turn.
 pub struct PendingBroadcast {
     pub feed: GroupId,
-    pub slow: SlowPolicy,
+    pub slow: SlowConsumerPolicy,
     pub members: Rc<Vec<u32>>,
     pub frames: Rc<Vec<u8>>,
     /// Where the newest publication begins in the frames.
@@ -169,7 +169,7 @@ pub struct PendingBroadcast {
 pub struct Share<'a> {
     pub conn: ConnId,
     pub feed: GroupId,
-    pub slow: SlowPolicy,
+    pub slow: SlowConsumerPolicy,
     pub frames: &'a [u8],
     pub latest: Option<usize>,
 }
@@ -238,14 +238,14 @@ impl<D> Subscribers<D> {
         let feed = &mut self.feeds[key as usize];
         feed.count += 1;
         let mut live = None;
-        let id = GroupId { slot: key, generation: feed.generation };
+        let id = GroupId::new(key, feed.generation);
         if !own_answer && feed.live {
             live = Some(feed.position);
             self.enter(sub, false);
         } else if !own_answer {
             feed.pending.push(sub);
         }
-        Joined { sub: SubscriptionId { slot: sub, serial }, feed: id, first: new, live }
+        Joined { sub: SubscriptionId::new(sub, serial), feed: id, first: new, live }
     }
 
     fn key_of(&self, name: &str, form: WireFormat) -> Option<u32> {
@@ -263,7 +263,7 @@ impl<D> Subscribers<D> {
         std::iter::successors(key(first), move |&last| key(self.feeds[last as usize].sibling))
     }
 
-    fn open(&mut self, name: &str, form: WireFormat, slow: SlowPolicy) -> u32 {
+    fn open(&mut self, name: &str, form: WireFormat, slow: SlowConsumerPolicy) -> u32 {
         self.generations = self.generations.wrapping_add(1);
         let last = self.of_name(name).last();
         let shared = last.map_or_else(|| Rc::from(name), |last| Rc::clone(&self.feeds[last as usize].name));
@@ -366,7 +366,8 @@ impl<D> Subscribers<D> {
 
     /// The answer that one subscription waited for. False where it is gone.
     pub fn go_live(&mut self, id: SubscriptionId, has_base: bool) -> bool {
-        let waits = self.subs.get(id.index()).is_some_and(|sub| sub.serial == id.serial && sub.state == State::Pending);
+        let waits =
+            self.subs.get(id.index()).is_some_and(|sub| sub.serial == id.generation && sub.state == State::Pending);
         if waits {
             debug_assert!(self.feeds[self.subs[id.index()].feed as usize].live, "the feed's answer came before");
             self.enter(id.slot, has_base);
@@ -384,16 +385,16 @@ impl<D> Subscribers<D> {
     }
 
     /// The feed of a subscription, and what becomes of its publications for a peer that does not read.
-    pub fn feed_of(&self, sub: u32) -> (GroupId, SlowPolicy) {
+    pub fn feed_of(&self, sub: u32) -> (GroupId, SlowConsumerPolicy) {
         let slot = self.subs[sub as usize].feed;
         let feed = &self.feeds[slot as usize];
-        (GroupId { slot, generation: feed.generation }, feed.slow)
+        (GroupId::new(slot, feed.generation), feed.slow)
     }
 
     /// As the channel's namespace says; to close, where the feed is gone.
-    pub fn slow(&self, id: GroupId) -> SlowPolicy {
+    pub fn slow(&self, id: GroupId) -> SlowConsumerPolicy {
         let feed = self.feeds.get(id.index()).filter(|feed| feed.generation == id.generation);
-        feed.map_or(SlowPolicy::Close, |feed| feed.slow)
+        feed.map_or(SlowConsumerPolicy::Close, |feed| feed.slow)
     }
 
     /// What a subscribe can be answered with at once: the position of a live feed.

@@ -3,13 +3,13 @@
 use super::*;
 
 fn conn(slot: u32) -> ConnId {
-    ConnId { slot, generation: slot + 100 }
+    ConnId::new(slot, slot + 100)
 }
 
 const FORM: WireFormat = WireFormat::plain(0);
 
 fn wanted(slot: u32, name: &str, form: WireFormat) -> Wanted<'_, u8> {
-    Wanted { conn: conn(slot), name, form, slow: SlowPolicy::Close, flags: 0, detail: None, own_answer: false }
+    Wanted { conn: conn(slot), name, form, slow: SlowConsumerPolicy::Close, flags: 0, detail: None, own_answer: false }
 }
 
 fn join(feeds: &mut Subscribers<u8>, slot: u32) -> (Joined, u32) {

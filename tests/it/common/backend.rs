@@ -142,7 +142,7 @@ pub fn backend(url: &str, settings: ProxySettings) -> Backend {
 
 pub fn call(question: Question) -> Call {
     let caller = Caller { client: "c1".into(), user: "7".into(), transport: "websocket", ..Caller::default() };
-    let conn = ConnId { slot: 3, generation: 1 };
+    let conn = ConnId::new(3, 1);
     Call { shard: ShardId(0), conn, serial: 0, proxy: 0, caller, question }
 }
 

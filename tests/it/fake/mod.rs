@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corecast::admin::{self, AskError, Asked, Settings, ShardApi, Stats};
+use corecast::api::settings::{GrpcSettings, Settings as ApiSettings};
 use corecast::auth::grant::{Publish, Renewal, SubscribeGrant};
 use corecast::engine::stats::Snapshot;
 use corecast::messaging::control_request::{History, HistoryQuery, Kept, Member, Place, Who};
@@ -189,7 +190,7 @@ impl Server {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let settings = tokio::sync::watch::channel(Arc::new(settings)).1;
-            runtime.spawn(corecast::api::grpc::serve(grpc_listener, also, settings.clone()));
+            runtime.spawn(corecast::api::grpc::serve(grpc_listener, also, admin::api_settings(&settings)));
             runtime.block_on(admin::serve(listener, fleet, settings)).unwrap();
         });
         Self { address, grpc, fake }
@@ -232,17 +233,23 @@ impl Server {
 }
 
 pub fn settings() -> Settings {
-    Settings {
-        api_key: Some(KEY.into()),
-        grpc: corecast::api::grpc::Settings { key: Some(KEY.into()), ..Default::default() },
+    settings_with(|_| {})
+}
+
+/// The same with a change to what the server API takes from them.
+pub fn settings_with(change: impl FnOnce(&mut ApiSettings)) -> Settings {
+    let mut api = ApiSettings {
+        key: Some(KEY.into()),
+        grpc: GrpcSettings { key: Some(KEY.into()), ..GrpcSettings::default() },
         uid: "the-uid".into(),
         name: "the-name".into(),
-        client: Some("127.0.0.1:8000".parse().unwrap()),
-        anonymous: true,
         channel_bytes_max: 255,
         data_bytes_max: 1000,
-        ..Settings::default()
-    }
+        ..ApiSettings::default()
+    };
+    change(&mut api);
+    let client = Some("127.0.0.1:8000".parse().unwrap());
+    Settings { api: Arc::new(api), client, anonymous: true, ..Settings::default() }
 }
 
 pub fn who(user: &str, client: &str, session: &str) -> Who {

@@ -1,4 +1,4 @@
-//! The dialect's commands, configurations, tokens and differences.
+//! Commands of the client protocol, configurations, tokens and deltas.
 
 use std::sync::LazyLock;
 
@@ -59,7 +59,7 @@ static VERIFIERS: LazyLock<Verifiers> = LazyLock::new(|| {
     }
 });
 
-/// Nobody without the secret makes a token that passes.
+/// A token that passes cannot be made without the secret.
 pub fn token(data: &[u8]) {
     let _ = KeySet::parse(data);
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -26,7 +26,7 @@ struct Args {
 struct Conn {
     socket: TcpStream,
     open: bool,
-    /// Bytes that came of a frame that is not whole.
+    /// Received bytes of an incomplete frame.
     partial: usize,
     /// Bytes of prepared frames that are still to be written.
     owed: usize,

@@ -1,6 +1,6 @@
 //! The least a fan-out can do: one bare send of the same bytes per delivery, or per socket and turn.
 //!
-//! Whoever asks for /pub is a publisher and sends frames of one size; everyone else is a subscriber and says nothing. A
+//! A client of /pub is a publisher and sends frames of one size; every other client is a subscriber and sends nothing. A
 //! publication is unmasked and put between prepared bytes once; then a loop sends it. What a socket does not take waits in a
 //! buffer of its own, in order.
 

@@ -1,12 +1,12 @@
-//! Each reply form into its answer, and what is wrong with the others.
+//! Every form of response and its answer, and the responses that are rejected.
 
 use super::*;
 use crate::backend::call::Caller;
-use crate::backend::json_request::read;
+use crate::backend::json;
 use crate::ids::{ConnId, ShardId};
 
 fn call(question: Question) -> Call {
-    let conn = ConnId { slot: 0, generation: 0 };
+    let conn = ConnId::new(0, 0);
     Call { shard: ShardId(0), conn, serial: 0, proxy: 0, caller: Caller::default(), question }
 }
 
@@ -31,16 +31,20 @@ fn every_kind() -> [Call; 6] {
     [connecting(), call(Question::Refresh), subscribing(), publishing(), sub_refresh, rpc()]
 }
 
+fn read(call: &Call, empty_connect: EmptyConnect, body: &[u8]) -> Result<Answer, Malformed> {
+    json::answer(call, empty_connect, body)
+}
+
 fn answer(call: &Call, body: &str) -> Answer {
-    read(call, false, body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {fault}"))
+    read(call, EmptyConnect::Reject, body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {fault}"))
 }
 
 fn fault(call: &Call, body: &str) -> Malformed {
-    read(call, false, body.as_bytes()).expect_err(body)
+    read(call, EmptyConnect::Reject, body.as_bytes()).expect_err(body)
 }
 
 #[test]
-fn a_connect_result_says_who_it_is_and_what_comes_with_it() {
+fn connect_result_has_user_payloads_and_subscriptions() {
     let body = r#"{"result": {"user": "7", "expire_at": 1700000000, "info": {"n":
         "x"}, "data": [1], "meta": {"k": 1}, "channels": ["b", "a"], "unknown": 1, "caps": [],
         "subs": {"a": {"info": 1, "b64data": "MQ==", "expire_at": 5, "override": {"presence": {"value": true},
@@ -67,16 +71,19 @@ fn a_connect_result_says_who_it_is_and_what_comes_with_it() {
 }
 
 #[test]
-fn a_connect_reply_without_a_result_names_nobody() {
-    let nobody = Answer::Disconnect { code: 3501, reason: "bad request".into() };
+fn connect_response_without_result_is_anonymous_or_rejected() {
+    let rejected = Answer::Disconnect { code: 3501, reason: "bad request".into() };
     for body in ["{}", r#"{"result":null}"#] {
-        assert_eq!(answer(&connecting(), body), nobody);
-        assert_eq!(read(&connecting(), true, body.as_bytes()), Ok(Answer::Connect(ConnectGrant::default())));
+        assert_eq!(answer(&connecting(), body), rejected);
+        assert_eq!(
+            read(&connecting(), EmptyConnect::Anonymous, body.as_bytes()),
+            Ok(Answer::Connect(ConnectGrant::default()))
+        );
     }
 }
 
 #[test]
-fn no_result_is_consent_for_subscribe_publish_and_rpc_and_the_end_for_a_renewal() {
+fn response_without_result_allows_a_command_and_ends_what_was_to_be_refreshed() {
     for body in ["{}", r#"{"result":null}"#, r#"{"result":{}}"#] {
         assert_eq!(answer(&subscribing(), body), Answer::Subscribe(SubscribeGrant::default()));
         assert_eq!(answer(&publishing(), body), Answer::Publish(Publish::default()));
@@ -96,7 +103,7 @@ fn no_result_is_consent_for_subscribe_publish_and_rpc_and_the_end_for_a_renewal(
 }
 
 #[test]
-fn subscriptions_publications_and_calls_take_their_fields() {
+fn results_of_subscribe_publish_and_rpc_have_their_fields() {
     let body =
         r#"{"result":{"expire_at":7,"info":null,"data":{"a":1},"override":{"force_push_join_leave":{"value":true}}}}"#;
     let overrides = Overrides { force_push_join_leave: Some(true), ..Overrides::default() };
@@ -120,7 +127,7 @@ fn subscriptions_publications_and_calls_take_their_fields() {
 }
 
 #[test]
-fn bytes_reach_a_client_of_the_binary_protocol_and_no_other() {
+fn bytes_are_only_for_clients_of_the_protobuf_protocol() {
     let mut call = rpc();
     let body = r#"{"result":{"b64data":"AP8="}}"#;
     assert_eq!(fault(&call, body), Malformed::Unfit);
@@ -129,7 +136,7 @@ fn bytes_reach_a_client_of_the_binary_protocol_and_no_other() {
 }
 
 #[test]
-fn refusals_come_through_and_a_disconnect_goes_first() {
+fn errors_and_disconnects_are_passed_on_and_a_disconnect_has_precedence() {
     for call in
         every_kind().iter().filter(|call| !matches!(call.question, Question::Refresh | Question::SubRefresh { .. }))
     {
@@ -143,7 +150,7 @@ fn refusals_come_through_and_a_disconnect_goes_first() {
 }
 
 #[test]
-fn what_is_malformed_is_said_without_what_it_holds() {
+fn malformed_responses_are_rejected_without_quoting_them() {
     for call in every_kind() {
         for code in [0u32, 200, 1006, 2999, 5000, u32::MAX] {
             assert_eq!(
@@ -172,7 +179,7 @@ fn what_is_malformed_is_said_without_what_it_holds() {
             assert!(!fault.to_string().contains("secret"));
         }
         assert!(matches!(
-            read(&call, true, b"{\"result\":{\"data\":\"\xff\"}}"),
+            read(&call, EmptyConnect::Anonymous, b"{\"result\":{\"data\":\"\xff\"}}"),
             Err(Malformed::WireFormat { .. }) | Ok(_)
         ));
     }

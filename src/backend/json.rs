@@ -1,36 +1,16 @@
-//! The dialect's proxy protocol in JSON (PROTOCOL.md, 14): one object per call, one back. A field without a value is left
-//! out.
+//! Requests and responses in JSON: one object each. A field without a value is left out.
 
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::call::{Answer, Call, Caller, Question};
-use super::decode_reply::{self, Malformed};
-use super::http::{Again, Fault};
-use super::reply;
-use super::settings::ProxySettings;
+use super::fault::{Fault, Malformed, Retry};
+use super::settings::{EmptyConnect, ProxySettings};
 use super::stats::Reason;
+use super::{answers, reply};
 
-/// The kinds of call, for names in log lines.
-pub fn kind(question: &Question) -> &'static str {
-    match question {
-        Question::Connect { .. } => "connect",
-        Question::Refresh => "refresh",
-        Question::Subscribe { .. } => "subscribe",
-        Question::Publish { .. } => "publish",
-        Question::SubRefresh { .. } => "sub_refresh",
-        Question::Rpc { .. } => "rpc",
-        Question::Keys { .. } => "keys",
-    }
-}
-
-/// Asking twice is as good as asking once: a try may be repeated although the backend may have seen it.
-pub fn is_idempotent(question: &Question) -> bool {
-    !matches!(question, Question::Publish { .. } | Question::Rpc { .. })
-}
-
-/// The fields of every kind; each kind fills its own.
+/// The fields of all kinds of call; each kind sets its own.
 #[derive(Default, Serialize)]
 struct Request<'a> {
     client: &'a str,
@@ -59,18 +39,18 @@ struct Request<'a> {
     channels: &'a [String],
 }
 
-/// A payload is not JSON and the proxy does not take base64. Only a client of the binary protocol can bring that about.
+/// A payload is not JSON and the proxy does not use base64. Only a client of the Protobuf protocol can send such a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotJson;
 
 impl From<NotJson> for Fault {
     fn from(_: NotJson) -> Self {
-        Self::new(Reason::Unsendable, "a payload is not JSON, and `binary_encoding` is off", Again::No)
+        Self::new(Reason::Unsendable, "the payload is not JSON, and `binary_encoding` is off", Retry::Never)
     }
 }
 
-/// The body of a call.
-pub fn body(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson> {
+/// The body of a call's request.
+pub fn request(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson> {
     let Caller { client, user, transport, binary, meta, .. } = &call.caller;
     let mut request = Request {
         client,
@@ -79,7 +59,7 @@ pub fn body(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson> {
         encoding: if settings.binary_encoding { "binary" } else { "json" },
         ..Request::default()
     };
-    // A connection has neither before it has connected.
+    // A connection that has not connected yet has neither.
     if !matches!(call.question, Question::Connect { .. }) {
         request.user = user;
         if settings.include_connection_meta {
@@ -113,22 +93,22 @@ pub fn body(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson> {
         true => request.b64data = BASE64.encode(payload),
         false => request.data = json(payload)?,
     }
-    Ok(serde_json::to_vec(&request).expect("our own types are JSON"))
+    Ok(serde_json::to_vec(&request).expect("a struct of strings and JSON is JSON"))
 }
 
-/// The answer in a reply's body. `anonymous`: a connect reply without a result is the anonymous user.
-pub fn read(call: &Call, anonymous: bool, body: &[u8]) -> Result<Answer, Malformed> {
+/// The answer in the body of a response.
+pub fn answer(call: &Call, empty_connect: EmptyConnect, body: &[u8]) -> Result<Answer, Malformed> {
     match &call.question {
-        Question::Connect { .. } => decode_reply::connected(call, reply::read(body)?, anonymous),
-        Question::Subscribe { .. } => decode_reply::subscribed(call, reply::read(body)?),
-        Question::Publish { .. } => decode_reply::published(call, reply::read(body)?),
-        Question::Rpc { .. } => decode_reply::called(call, reply::read(body)?),
-        Question::Refresh | Question::SubRefresh { .. } => decode_reply::refreshed(call, reply::read(body)?),
+        Question::Connect { .. } => answers::connect(call, reply::read(body)?, empty_connect),
+        Question::Subscribe { .. } => answers::subscribe(call, reply::read(body)?),
+        Question::Publish { .. } => answers::publish(call, reply::read(body)?),
+        Question::Rpc { .. } => answers::rpc(call, reply::read(body)?),
+        Question::Refresh | Question::SubRefresh { .. } => answers::refresh(call, reply::read(body)?),
         Question::Keys { .. } => Ok(Answer::Failed),
     }
 }
 
-/// The bytes as one JSON value; none where there are none.
+/// The bytes as one JSON value; `None` if there are no bytes.
 fn json(bytes: &[u8]) -> Result<Option<&RawValue>, NotJson> {
     match bytes {
         [] => Ok(None),
@@ -142,9 +122,9 @@ mod tests {
     use crate::ids::{ConnId, ShardId};
 
     fn text(question: Question, caller: Caller, settings: &ProxySettings) -> Result<String, NotJson> {
-        let conn = ConnId { slot: 0, generation: 0 };
+        let conn = ConnId::new(0, 0);
         let call = Call { shard: ShardId(0), conn, serial: 0, proxy: 0, caller, question };
-        body(&call, settings).map(|bytes| String::from_utf8(bytes).unwrap())
+        request(&call, settings).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     fn caller() -> Caller {
@@ -160,7 +140,7 @@ mod tests {
     const START: &str = r#"{"client":"c1","transport":"websocket","protocol":"json","encoding":"json""#;
 
     #[test]
-    fn every_kind_sends_its_own_fields_and_leaves_out_what_is_empty() {
+    fn requests_have_the_fields_of_their_kind_that_are_not_empty() {
         let settings = ProxySettings { include_connection_meta: true, ..ProxySettings::default() };
         let connect = Question::Connect {
             name: "js".into(),
@@ -188,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_travel_as_base64_where_the_proxy_says_so_and_not_at_all_where_not() {
+    fn payloads_that_are_not_json_need_binary_encoding() {
         let binary = Caller { binary: true, ..caller() };
         let rpc = Question::Rpc { method: "m".into(), data: vec![0, 255] };
         let settings = ProxySettings { binary_encoding: true, ..ProxySettings::default() };

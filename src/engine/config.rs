@@ -1,55 +1,16 @@
-//! Every bound of the data plane, with its unit, its default and its reason. Related ones are asserted against each other.
+//! The settings of the engine, one copy for each shard: bounds, timeouts, the use of the host. Each field says its unit and
+//! what happens past it.
 //!
-//! A bound's consequence stands beside it: what happens to whoever reaches it.
+//! Constants that are no settings are declared beside the code that uses them.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// Bytes of a request head; past it the upgrade is refused with 431.
-pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
-/// Header fields of a request; past it the upgrade is refused with 431.
-pub const UPGRADE_HEADERS_MAX: usize = 64;
-/// Bytes of a request target; past it the upgrade is refused with 414.
-pub const UPGRADE_TARGET_BYTES_MAX: usize = 2 * 1024;
-/// Payload bytes of a control frame (RFC 6455, section 5.5).
-pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
-/// Bytes of a close reason: the control payload less the two of the code.
-pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
-/// The longest header a client may send: 2, an 8-byte length, a 4-byte masking key.
-pub const CLIENT_HEADER_BYTES_MAX: usize = 14;
-/// The longest header we send: no masking key.
-pub const SERVER_HEADER_BYTES_MAX: usize = 10;
 /// Bytes of the receive buffer of a shard. One read takes at most this much from one socket.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
-/// Gathered writes below this go through one scratch buffer and one send, larger ones by writev.
-pub const GATHER_COPY_BYTES_MAX: usize = 4 * 1024;
-/// Bytes read and thrown away from a peer after our close, before its socket is reset.
-pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
-/// Microseconds that a turn with a slice of a flush shall take: reads and mail wait no longer.
-pub const FLUSH_SLICE_US: u32 = 500;
-/// Deliveries in a slice, however slow they are.
-pub const FLUSH_SLICE_DELIVERIES_MIN: u32 = 16;
-/// Signatures of public keys that a shard checks in a turn, some 100 µs each; whoever comes later waits for the next turn.
-pub const COSTLY_TOKENS_PER_TURN: u32 = 16;
-/// Bytes of compressed messages that a shard inflates in a turn, about; whose message comes behind waits for the next.
-pub const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
-/// Scratch buffers of compression above this are given back to the allocator.
-pub const SQUEEZE_KEPT_BYTES_MAX: usize = 256 * 1024;
-/// The step of the timer wheel: deadlines are kept to this.
-pub const TICK: Duration = Duration::from_millis(100);
-/// What the table of addresses can count of one: connections, handshakes in a second, seconds until a burst is allowed again.
-pub const ADDRESS_CONNECTIONS_MAX: u32 = (1 << 18) - 1;
-pub const ADDRESS_HANDSHAKES_MAX: u32 = 10_000;
-pub const ADDRESS_BURST_S_MAX: u32 = 500;
-/// How often a shard says that one and the same limit was reached, in milliseconds; how often it was is said with it.
-pub const REACHED_NOTE_INTERVAL_MS: u64 = 10_000;
-/// Shards of one process: fits the id, and the bitmask of starved senders.
-pub const SHARDS_MAX: usize = 256;
 
-const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
-const _: () = assert!(UPGRADE_BYTES_MAX < RECEIVE_BYTES);
-const _: () = assert!(CLIENT_HEADER_BYTES_MAX == SERVER_HEADER_BYTES_MAX + 4);
+const _: () = assert!(crate::ws::UPGRADE_BYTES_MAX < RECEIVE_BYTES, "a request head fits the receive buffer");
 
 /// permessage-deflate (RFC 7692), as the operator wants it.
 #[derive(Clone, Copy, Debug)]
@@ -83,18 +44,6 @@ impl Default for Compression {
             inflated_bytes_max: 0,
         }
     }
-}
-
-/// What becomes of a channel's publications for a peer that does not read.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub enum SlowPolicy {
-    /// They wait, and past the connection's bound it closes as slow.
-    #[default]
-    Close,
-    /// Past so many bytes of one subscription, or past the connection's bound, the oldest go.
-    DropOldest { bytes_max: u32 },
-    /// Only the newest waits.
-    KeepLatest,
 }
 
 /// How the engine uses the machine. Read at start.
@@ -141,7 +90,7 @@ impl Default for Machine {
 
 /// The engine's settings that an operator may move: one copy per shard.
 #[derive(Clone, Debug)]
-pub struct EngineLimits {
+pub struct EngineConfig {
     /// Connections of one shard; past it new ones are refused with 503.
     pub connections_max: u32,
     /// Bytes of one message, all fragments together; past it the connection closes with 1009.
@@ -196,7 +145,7 @@ pub struct EngineLimits {
     pub bytes_dry_run: bool,
 }
 
-impl EngineLimits {
+impl EngineConfig {
     /// Bytes of one message, inflated.
     pub fn inflated_bytes_max(&self) -> usize {
         match self.compression.inflated_bytes_max {
@@ -209,7 +158,7 @@ impl EngineLimits {
 /// This machine: health checks, proxies beside the server, and whoever measures it.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
-impl EngineLimits {
+impl EngineConfig {
     /// What a running engine takes over of `wanted`: all but what its memory was laid out for.
     pub fn renewed(&self, wanted: &Self) -> Self {
         Self {
@@ -224,7 +173,7 @@ impl EngineLimits {
     }
 }
 
-impl Default for EngineLimits {
+impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             connections_max: 1 << 20,
