@@ -72,7 +72,7 @@ impl ControlRuntime {
             let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
             let (control, settings) = watch::channel(Arc::new(settings));
             let successor = handover.start(&running.config.handover, &shards, &listeners);
-            let servers = serve(listeners, &shards, &settings, running.config.admin);
+            let servers = serve(listeners, &shards, &settings, running.config.admin.address);
             running.backends.start_key_fetches(&shards);
             let reload = Reload {
                 load,
@@ -101,7 +101,7 @@ fn admin_settings(running: &Running, engine: &Engine<Ask>) -> Settings {
     let config = &running.config;
     let client = first_tcp_listener(&engine.bound);
     Settings {
-        client_tls: client.is_some_and(|(index, _)| config.listeners[index].tls),
+        client_tls: client.is_some_and(|(index, _)| config.listeners[index].options.tls),
         tls: running.tls.as_ref().and_then(Tls::admin),
         backend: Some(running.backends.backend()),
         ..Settings::new(config, client.map(|(_, at)| at))
