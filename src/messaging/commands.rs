@@ -149,7 +149,7 @@ fn channel_of<'a>(body: &'a Body<'_>) -> Option<&'a str> {
 
 /// The rpc command: the backend answers it.
 fn rpc(cx: &mut CommandContext<'_>, method: &str, data: &[u8]) -> Progress {
-    match cx.state.settings.rpc.proxy(method) {
+    match cx.state.settings.rpc.proxy_for(method) {
         Ok(proxy) => {
             let question = Question::Rpc { method: method.to_owned(), data: data.to_vec() };
             // The answer is the reply: the command is not needed again.

@@ -93,13 +93,13 @@ impl Settings {
             subscription_tokens: client.subscription_token().map(verifier),
             uni_websocket: config.uni_websocket.clone(),
             shows_shard: config.dev,
-            echo: config.echo,
+            echo: config.echo.enabled,
             connect_proxy: config.connect_proxy,
             refresh_proxy: config.refresh_proxy,
             rpc: config.rpc.clone(),
             proxied_headers: names(|proxy| &proxy.http_headers),
             emulated_headers: names(|proxy| &proxy.emulated_headers),
-            history_bytes_max: config.history_bytes_max,
+            history_bytes_max: config.engine.history_bytes_max,
             clock_zero_unix_ms: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_millis() as u64),
