@@ -96,7 +96,7 @@ const GAUGES: &[Row<Snapshot>] = &[
     ),
     ("loop_lag_microseconds", "Average time that a ready socket waits until the event loop handles it.", |s| s.lag_us),
     ("admission_shut", "1 while new connections are rejected because of event-loop lag or memory use, else 0.", |s| {
-        s.shut.into()
+        s.shedding.into()
     }),
 ];
 

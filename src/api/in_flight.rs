@@ -11,17 +11,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::shard_api::{ApiError, ApiResult};
-use crate::engine::control_port::ORDERS_MAX;
+use crate::engine::control_port::COMMANDS_MAX;
 
 /// Publications that one call has in flight.
 const PER_CALL_MAX: usize = 64;
 /// Publications that all calls of one front-end have in flight; past it they wait. There are two front-ends, and other
 /// senders of orders.
-const PER_FRONT_END_MAX: usize = ORDERS_MAX / 4;
+const PER_FRONT_END_MAX: usize = COMMANDS_MAX / 4;
 /// How long a call waits for a permit.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-const _: () = assert!(PER_CALL_MAX <= PER_FRONT_END_MAX && 2 * PER_FRONT_END_MAX < ORDERS_MAX);
+const _: () = assert!(PER_CALL_MAX <= PER_FRONT_END_MAX && 2 * PER_FRONT_END_MAX < COMMANDS_MAX);
 
 /// The permits of one front-end: one for each publication in flight.
 pub struct Permits(Semaphore);

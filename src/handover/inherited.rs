@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use super::link::{Connection, FrameQueue, Link, LocalShards};
 use super::wire::{self, FrameKind, FrameReceiver, SocketRole};
 use crate::admin::process_stats::ProcessStats;
-use crate::engine::net::listener::Sockets;
+use crate::engine::net::listener::ListenSockets;
 
 /// How long to wait for each frame of the old process while it passes the sockets.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,18 +44,14 @@ pub struct Inherited {
     received: BytesMut,
     frames: FrameQueue,
     pub link: Arc<Link>,
-    pub clients: Sockets,
+    pub clients: ListenSockets,
     pub admin: Option<TcpListener>,
     pub grpc: Option<TcpListener>,
 }
 
 impl Inherited {
     /// Asks the process at `socket` for its listening sockets. `None`: no process listens there.
-    pub fn request(
-        socket: &str,
-        bytes_max: usize,
-        stats: &Arc<ProcessStats>,
-    ) -> Result<Option<Self>, HandoverError> {
+    pub fn request(socket: &str, bytes_max: usize, stats: &Arc<ProcessStats>) -> Result<Option<Self>, HandoverError> {
         let fail = |error| HandoverError { socket: socket.into(), error };
         let stream = match UnixStream::connect(socket) {
             Ok(stream) => stream,
@@ -77,7 +73,7 @@ impl Inherited {
         let mut hello = vec![wire::VERSION];
         hello.extend_from_slice(&std::process::id().to_le_bytes());
         io::Write::write_all(&mut &stream, &wire::encode_frame(FrameKind::Hello, &hello))?;
-        let (mut clients, mut admin, mut grpc) = (Sockets::new(), None, None);
+        let (mut clients, mut admin, mut grpc) = (ListenSockets::new(), None, None);
         let mut receiver = FrameReceiver::new(stream);
         loop {
             let (kind, body, sockets) = receiver.receive()?;
@@ -85,7 +81,7 @@ impl Inherited {
             match kind {
                 FrameKind::Go => break,
                 FrameKind::Refused => return Err(io::Error::other(text.into_owned())),
-                FrameKind::Sockets => match SocketRole::from_text(&text).ok_or_else(wire::unknown_frame)? {
+                FrameKind::ListenSockets => match SocketRole::from_text(&text).ok_or_else(wire::unknown_frame)? {
                     SocketRole::Admin => admin = sockets.into_iter().next().map(TcpListener::from),
                     SocketRole::Grpc => grpc = sockets.into_iter().next().map(TcpListener::from),
                     SocketRole::Clients(at) => match clients.iter_mut().find(|(known, _)| *known == at) {

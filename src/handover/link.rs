@@ -167,7 +167,7 @@ async fn read_frames(
                     shards.call_forwarded(serde_json::from_slice(&body).map_err(|_| wire::unknown_frame())?);
                 }
                 FrameKind::Ready => on_ready(),
-                FrameKind::Hello | FrameKind::Sockets | FrameKind::Go | FrameKind::Refused => {
+                FrameKind::Hello | FrameKind::ListenSockets | FrameKind::Go | FrameKind::Refused => {
                     return Err(wire::unknown_frame());
                 }
             }

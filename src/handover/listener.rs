@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::link::{Connection, Link, LocalShards};
 use super::wire::{self, FrameKind, SocketRole};
 use crate::admin::process_stats::ProcessStats;
-use crate::engine::net::listener::Sockets;
+use crate::engine::net::listener::ListenSockets;
 
 /// How long a process that connects may take to send its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ const SOCKET_MODE: u32 = 0o600;
 
 /// The listening sockets that the next process gets.
 pub struct PassedSockets<'a> {
-    pub clients: Sockets,
+    pub clients: ListenSockets,
     pub admin: Option<&'a TcpListener>,
     pub grpc: Option<&'a TcpListener>,
 }
@@ -54,8 +54,7 @@ impl HandoverListener {
         stats: &Arc<ProcessStats>,
     ) -> io::Result<Self> {
         let PassedSockets { clients, admin, grpc } = passed;
-        let mut sockets: Vec<_> =
-            clients.into_iter().map(|(at, sockets)| (SocketRole::Clients(at), sockets)).collect();
+        let mut sockets: Vec<_> = clients.into_iter().map(|(at, sockets)| (SocketRole::Clients(at), sockets)).collect();
         for (role, listener) in [(SocketRole::Admin, admin), (SocketRole::Grpc, grpc)] {
             if let Some(listener) = listener {
                 sockets.push((role, vec![listener.try_clone()?.into()]));
@@ -87,7 +86,10 @@ impl HandoverListener {
                     Err(error) => log::warn!("handover: failed: {error}; this process goes on serving"),
                 },
                 Err(error) => {
-                    log::warn!("handover: accept on {} failed: {error}; retrying in {ACCEPT_PAUSE:?}", self.path.display());
+                    log::warn!(
+                        "handover: accept on {} failed: {error}; retrying in {ACCEPT_PAUSE:?}",
+                        self.path.display()
+                    );
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -160,9 +162,8 @@ async fn run_if_ready_in_time(
     ready: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let mut run = std::pin::pin!(run);
-    let late = || {
-        io::Error::new(io::ErrorKind::TimedOut, format!("the new process was not ready within {READY_TIMEOUT:?}"))
-    };
+    let late =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("the new process was not ready within {READY_TIMEOUT:?}"));
     tokio::select! {
         result = &mut run => return result,
         in_time = timeout(READY_TIMEOUT, ready) => drop(in_time.map_err(|_| late())?),

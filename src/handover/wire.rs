@@ -31,7 +31,7 @@ pub enum FrameKind {
     /// To the old process: the version, then the sender's process id.
     Hello = 1,
     /// To the new process: a role and an address, with descriptors.
-    Sockets,
+    ListenSockets,
     /// To the new process: all sockets are sent.
     Go,
     /// To the old process: the new process serves clients.
@@ -46,8 +46,8 @@ pub enum FrameKind {
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use FrameKind::{Call, Go, Hello, Publication, Ready, Refused, Sockets};
-        [Hello, Sockets, Go, Ready, Publication, Call, Refused].into_iter().find(|kind| *kind as u8 == byte)
+        use FrameKind::{Call, Go, Hello, ListenSockets, Publication, Ready, Refused};
+        [Hello, ListenSockets, Go, Ready, Publication, Call, Refused].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -110,7 +110,7 @@ impl SocketRole {
 
 /// Sends at most `DESCRIPTORS_MAX` sockets of one role.
 pub async fn send_sockets(to: &tokio::net::UnixStream, role: &SocketRole, sockets: &[OwnedFd]) -> io::Result<()> {
-    let frame = encode_frame(FrameKind::Sockets, role.to_text().as_bytes());
+    let frame = encode_frame(FrameKind::ListenSockets, role.to_text().as_bytes());
     let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
     let sent = to
         .async_io(Interest::WRITABLE, || {

@@ -64,7 +64,8 @@ impl BackendQueue {
     /// `runtime` runs the tasks that fetch keys. Errors: an endpoint that is not valid.
     pub fn open(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
         let (queue, calls) = channel(CALLS_MAX);
-        let access = BackendAccess::new(config, Shared { queue, shards: Arc::default(), runtime: runtime.clone() }, None)?;
+        let access =
+            BackendAccess::new(config, Shared { queue, shards: Arc::default(), runtime: runtime.clone() }, None)?;
         Ok(Self { calls, access })
     }
 

@@ -49,8 +49,7 @@ impl ControlRuntime {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Kernel)?;
         let entered = runtime.enter();
         let handler = |kind| signal(kind).map_err(StartError::Kernel);
-        let stop =
-            StopSignals { term: handler(SignalKind::terminate())?, int: handler(SignalKind::interrupt())? };
+        let stop = StopSignals { term: handler(SignalKind::terminate())?, int: handler(SignalKind::interrupt())? };
         let hangup = handler(SignalKind::hangup())?;
         drop(entered);
         Ok(Self { runtime, stop, hangup })
@@ -67,13 +66,13 @@ impl ControlRuntime {
         let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
         runtime.block_on(async {
             tokio::spawn(memory.clone().run());
-            tokio::spawn(log_writer::run(engine.journals.clone()));
+            tokio::spawn(log_writer::run(engine.log_records.clone()));
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
             let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
             let (control, settings) = watch::channel(Arc::new(settings));
             let successor = handover.start(&running.config.handover, &shards, &listeners);
-            let servers = serve(listeners, &shards, &settings, running.config.admin);
+            let servers = serve(listeners, &shards, &settings, running.config.admin.address);
             running.backends.start_key_fetches(&shards);
             let reload = Reload {
                 load,
@@ -81,7 +80,7 @@ impl ControlRuntime {
                 stats,
                 running: running.into(),
                 control,
-                admission: Arc::clone(&engine.door),
+                admission: Arc::clone(&engine.admission),
                 memory,
             };
             systemd::ready();
@@ -92,7 +91,7 @@ impl ControlRuntime {
                 ended = shutdown::run(&reload, &shards, stop, successor, servers) => ended,
             };
             shards.stop();
-            log_writer::write_waiting(&engine.journals);
+            log_writer::write_waiting(&engine.log_records);
             ended
         })
     }
@@ -102,7 +101,7 @@ fn admin_settings(running: &Running, engine: &Engine<Ask>) -> Settings {
     let config = &running.config;
     let client = first_tcp_listener(&engine.bound);
     Settings {
-        client_tls: client.is_some_and(|(index, _)| config.listeners[index].tls),
+        client_tls: client.is_some_and(|(index, _)| config.listeners[index].options.tls),
         tls: running.tls.as_ref().and_then(Tls::admin),
         backend: Some(running.backends.backend()),
         ..Settings::new(config, client.map(|(_, at)| at))
@@ -136,7 +135,7 @@ async fn serve_admin(listener: TcpListener, shards: ShardClient, settings: Curre
 
 #[cfg(feature = "grpc")]
 async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: Current) {
-    if let Err(error) = crate::api::grpc::serve(listener, shards, admin::api_settings(&settings)).await {
+    if let Err(error) = crate::api::grpc::service::serve(listener, shards, admin::api_settings(&settings)).await {
         log::error!("the gRPC API is not served: {error}; clients are served without it");
     }
 }

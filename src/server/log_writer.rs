@@ -43,7 +43,9 @@ fn write(shard: ShardId, record: LogRecord) {
         }
         LogRecord::AcceptFailed { errno } => {
             let error = io::Error::from_raw_os_error(errno);
-            log::warn!("shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms");
+            log::warn!(
+                "shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms"
+            );
         }
         LogRecord::SlowClosed { slot, backlog_bytes, address } => {
             let from = with_address(" from", address);
@@ -59,12 +61,12 @@ fn write(shard: ShardId, record: LogRecord) {
             "shard {shard}: {count} TLS sessions failed and were closed since the last such line, most recently: {}",
             why.name()
         ),
-        LogRecord::Lagging { lag_us, shut: true } => log::warn!(
+        LogRecord::Lagging { lag_us, shedding: true } => log::warn!(
             "shard {shard}: event-loop lag ({} ms) exceeds limits.lag_max: rejecting new connections until it drops below \
              half of that",
             lag_us / 1000
         ),
-        LogRecord::Lagging { lag_us, shut: false } => {
+        LogRecord::Lagging { lag_us, shedding: false } => {
             log::warn!(
                 "shard {shard}: event-loop lag dropped to {} ms: accepting new connections again",
                 lag_us / 1000
@@ -72,7 +74,7 @@ fn write(shard: ShardId, record: LogRecord) {
         }
         LogRecord::Dropped { oldest, all_but_latest, subscriptions_cut } => log::info!(
             "shard {shard}: dropped publications for clients that do not read: {oldest} as the oldest, {all_but_latest} for \
-             a newer one; {subscriptions_cut} subscriptions were told to recover"
+             a newer one; {subscriptions_cut} subscriptions must recover"
         ),
         LogRecord::Crowded { kept_bytes, connections } => log::warn!(
             "shard {shard}: backlogs of {connections} slow connections hold {kept_bytes} bytes, more than \
@@ -80,7 +82,7 @@ fn write(shard: ShardId, record: LogRecord) {
         ),
         LogRecord::Gap { count, subscribers } => log::warn!(
             "shard {shard}: {count} publications of a channel were lost for {subscribers} subscribers, since the shard fell \
-             behind (engine.mail_bytes_max); subscriptions with a position are told to recover"
+             behind (engine.mail_bytes_max); subscriptions with a position must recover"
         ),
     }
 }

@@ -31,11 +31,10 @@ pub use start::StartError;
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, Listen, Place};
+use crate::config::{Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
-use crate::engine::net::listener::{Address, ListenOptions};
-use crate::engine::threads::{self, Beside, Plan};
+use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
@@ -54,7 +53,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let runtime = ControlRuntime::new()?;
     let file_limit = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
-    if !config.engine.machine.own_file_tables {
+    if !config.machine.own_file_tables {
         start::grow_file_table(file_limit);
     }
     let stats = Arc::new(ProcessStats::default());
@@ -70,11 +69,12 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
         ..Settings::new(&config, backends.access.sender())
     });
     let make = {
-        let (placement, shards, settings, echo) = (placement.clone(), cores.len(), Arc::clone(&settings), config.echo);
+        let (placement, shards, settings, echo) =
+            (placement.clone(), cores.len(), Arc::clone(&settings), config.echo.enabled);
         move |_| Site::new(Messaging::new(Arc::clone(&settings), placement.clone(), shards), echo)
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut beside = Beside {
+    let mut beside = Surroundings {
         passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
         keep: !config.handover.socket.is_empty(),
         private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
@@ -86,11 +86,17 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     startup_log::log_unused(&engine.missed, beside.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
-    let memory = MemoryWatch::new(&config, Arc::clone(&engine.door));
+    let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
     let (access, calls) = backends.split();
-    let running =
-        Running { started: config.clone(), config, backends: access, messaging: settings, limits: Arc::new(limits), tls };
+    let running = Running {
+        started: config.clone(),
+        config,
+        backends: access,
+        messaging: settings,
+        limits: Arc::new(limits),
+        tls,
+    };
     let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
     let ended = runtime.run(args, &engine);
     engine.join();
@@ -98,8 +104,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
 }
 
 fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
-    let mut limits = config.engine.clone();
-    limits.bytes_dry_run = config.client.rate_limit_dry_run;
+    let mut limits = engine_config(config);
     // Every connection is a descriptor, so that a shard never needs memory for more connections than that.
     limits.connections_max = limits.connections_max.min(u32::try_from(file_limit).unwrap_or(u32::MAX));
     limits
@@ -107,23 +112,11 @@ fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
 
 fn plan(config: &Config, cores: &[Option<usize>], limits: &EngineConfig, tls: Option<&Tls>) -> Plan {
     Plan {
-        listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        manners: config.listeners.iter().map(listen_options).collect(),
+        listen: config.listeners.iter().map(|listen| listen.address.clone()).collect(),
+        options: config.listeners.iter().map(|listen| listen.options).collect(),
         tls: tls.map(Tls::clients),
         cores: cores.to_vec(),
-        limits: limits.clone(),
+        config: limits.clone(),
         join: config.join,
-    }
-}
-
-fn listen_options(listen: &Listen) -> ListenOptions {
-    ListenOptions { tls: listen.tls, proxied: listen.proxied }
-}
-
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Tcp(address) => Address::Tcp(*address),
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Inherited(number) => Address::Inherited(*number),
     }
 }

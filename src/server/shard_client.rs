@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::api::{ApiError, ApiResult, ShardApi};
 use crate::auth::KeySet;
 use crate::backend::call;
+use crate::engine::Upgrades;
 use crate::engine::config::EngineConfig;
-use crate::engine::control_port::{Order, Port};
+use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::engine::stats::Snapshot;
 use crate::handover::link::{Link, LocalShards};
 use crate::ids::{ConnId, ShardId};
@@ -32,7 +33,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 #[derive(Clone)]
 pub struct ShardClient {
-    ports: Arc<[Port<Ask>]>,
+    ports: Arc<[ControlPort<Ask>]>,
     placement: Placement,
     is_draining: Arc<AtomicBool>,
     /// The link to the peer process of a handover. Locked for the length of a clone.
@@ -41,30 +42,29 @@ pub struct ShardClient {
 
 impl ShardClient {
     /// `peer`: the process that this one takes over from, which the shards know already.
-    pub fn new(ports: Vec<Port<Ask>>, placement: Placement, peer: Option<Arc<Link>>) -> Self {
+    pub fn new(ports: Vec<ControlPort<Ask>>, placement: Placement, peer: Option<Arc<Link>>) -> Self {
         Self { ports: ports.into(), placement, is_draining: Arc::default(), peer: Arc::new(Mutex::new(peer)) }
     }
 
     /// Turns readiness red. Every connection is served as before, and new ones are accepted.
     pub fn report_not_ready(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
-        self.send_to_all(|| Order::App(Ask::Health { ready: false }));
+        self.send_to_all(|| ControlCommand::App(Ask::Health { ready: false }));
     }
 
-    /// Turns readiness red, stops accepting, and closes the connections evenly over `window`. `admits`: upgrades under way
-    /// are completed, because the peer process accepts as well.
-    pub fn drain(&self, window: Duration, admits: bool) {
+    /// Turns readiness red, stops accepting, and closes the connections evenly over `window`.
+    pub fn drain(&self, window: Duration, upgrades: Upgrades) {
         self.is_draining.store(true, Ordering::Relaxed);
-        self.send_to_all(|| Order::Drain { window: window.as_millis() as u64, admits });
+        self.send_to_all(|| ControlCommand::Drain { window: window.as_millis() as u64, upgrades });
     }
 
     /// Ends the threads.
     pub fn stop(&self) {
-        self.send_to_all(|| Order::Stop);
+        self.send_to_all(|| ControlCommand::Stop);
     }
 
     /// Sends an order to every shard, and blocks up to a second for each full mailbox.
-    fn send_to_all(&self, order: impl Fn() -> Order<Ask>) {
+    fn send_to_all(&self, order: impl Fn() -> ControlCommand<Ask>) {
         for (index, port) in self.ports.iter().enumerate() {
             let is_sent = (0..SEND_TRIES_MAX).any(|try_| {
                 if try_ > 0 {
@@ -80,40 +80,40 @@ impl ShardClient {
 
     /// A backend's answer, for the shard that asked. It must arrive: a full mailbox is retried until it has room.
     pub fn send_backend_answer(&self, shard: ShardId, conn: ConnId, serial: u32, answer: call::Answer) {
-        self.send_or_retry(shard.index(), Order::App(Ask::Backend { conn, serial, answer }));
+        self.send_or_retry(shard.index(), ControlCommand::App(Ask::Backend { conn, serial, answer }));
     }
 
     /// A key set, for every shard.
     pub fn send_keys(&self, subscription: bool, endpoint: &Arc<str>, keys: &Arc<KeySet>) {
         self.send_to_all_or_retry(|| {
-            Order::App(Ask::Keys { subscription, endpoint: Arc::clone(endpoint), keys: Arc::clone(keys) })
+            ControlCommand::App(Ask::Keys { subscription, endpoint: Arc::clone(endpoint), keys: Arc::clone(keys) })
         });
     }
 
     /// The start of the shards' clock by the wall clock, for every shard.
     pub fn send_clock(&self, began_unix_ms: u64) {
-        self.send_to_all_or_retry(|| Order::App(Ask::Clock { began_unix_ms }));
+        self.send_to_all_or_retry(|| ControlCommand::App(Ask::Clock { began_unix_ms }));
     }
 
     /// Reloaded settings, for every shard. Returns when each has them in its mailbox.
     pub async fn send_settings(&self, settings: &Arc<Settings>, limits: &Arc<EngineConfig>) {
         for port in self.ports.iter() {
             let settings = Arc::clone(settings);
-            send_when_there_is_room(port.clone(), Order::Limits(Arc::clone(limits))).await;
-            send_when_there_is_room(port.clone(), Order::App(Ask::Settings { settings })).await;
+            send_when_there_is_room(port.clone(), ControlCommand::Config(Arc::clone(limits))).await;
+            send_when_there_is_room(port.clone(), ControlCommand::App(Ask::Settings { settings })).await;
         }
     }
 
     /// Reloaded certificates, for every shard.
     pub fn send_tls(&self, tls: &Arc<rustls::ServerConfig>) {
-        self.send_to_all_or_retry(|| Order::Tls(Arc::clone(tls)));
+        self.send_to_all_or_retry(|| ControlCommand::Tls(Arc::clone(tls)));
     }
 
-    fn send_to_all_or_retry(&self, order: impl Fn() -> Order<Ask>) {
+    fn send_to_all_or_retry(&self, order: impl Fn() -> ControlCommand<Ask>) {
         (0..self.ports.len()).for_each(|index| self.send_or_retry(index, order()));
     }
 
-    fn send_or_retry(&self, index: usize, order: Order<Ask>) {
+    fn send_or_retry(&self, index: usize, order: ControlCommand<Ask>) {
         if let Err(order) = self.ports[index].send(order) {
             tokio::spawn(send_when_there_is_room(self.ports[index].clone(), order));
         }
@@ -158,7 +158,7 @@ impl ShardApi for ShardClient {
 
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send {
         let pending: Vec<_> =
-            self.ports.iter().map(|port| PendingReply::new(port, |answer| Order::Snapshot(answer))).collect();
+            self.ports.iter().map(|port| PendingReply::new(port, |answer| ControlCommand::Snapshot(answer))).collect();
         async {
             let mut snapshots = Vec::with_capacity(pending.len());
             for reply in pending {
@@ -180,7 +180,7 @@ impl LocalShards for ShardClient {
             let (confirm, confirmed) = oneshot::channel();
             let twin = peer.clone().map(|link| link as Arc<dyn HandoverPeer>);
             let ask = Ask::HandoverPeer { twin, answer: Box::new(move |()| _ = confirm.send(())) };
-            send_when_there_is_room(port.clone(), Order::App(ask)).await;
+            send_when_there_is_room(port.clone(), ControlCommand::App(ask)).await;
             // Fails if the shard has stopped: it forwards nothing then.
             let _ = confirmed.await;
         }
@@ -188,7 +188,7 @@ impl LocalShards for ShardClient {
 
     async fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) {
         let home = self.ports[self.placement.of(channel).index()].clone();
-        send_when_there_is_room(home, Order::App(Ask::Forwarded { publication })).await;
+        send_when_there_is_room(home, ControlCommand::App(Ask::Forwarded { publication })).await;
     }
 
     fn call_forwarded(&self, call: ApiCall) {
@@ -196,7 +196,7 @@ impl LocalShards for ShardClient {
     }
 }
 
-async fn send_when_there_is_room(port: Port<Ask>, mut order: Order<Ask>) {
+async fn send_when_there_is_room(port: ControlPort<Ask>, mut order: ControlCommand<Ask>) {
     while let Err(rejected) = port.send(order) {
         order = rejected;
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -229,7 +229,7 @@ struct PendingReply<T> {
 
 impl<T: Send + 'static> PendingReply<T> {
     /// Queues the order that `order` makes of the closure that takes the reply.
-    fn new(port: &Port<Ask>, order: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> Order<Ask>) -> Self {
+    fn new(port: &ControlPort<Ask>, order: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> ControlCommand<Ask>) -> Self {
         let (sender, receiver) = oneshot::channel();
         let sent = port.send(order(Box::new(move |reply| drop(sender.send(reply)))));
         Self { reply: sent.is_ok().then_some(receiver), deadline: Instant::now() + REPLY_TIMEOUT }
@@ -246,7 +246,7 @@ impl<T: Send + 'static> PendingReply<T> {
 }
 
 impl PendingReply<Result<ApiReply, ErrorCode>> {
-    fn ask(port: &Port<Ask>, call: ApiCall) -> Self {
-        Self::new(port, |answer| Order::App(Ask::Api { call, answer }))
+    fn ask(port: &ControlPort<Ask>, call: ApiCall) -> Self {
+        Self::new(port, |answer| ControlCommand::App(Ask::Api { call, answer }))
     }
 }

@@ -16,6 +16,7 @@ use super::successor::Successor;
 use super::systemd;
 use crate::api::ShardApi;
 use crate::config::Shutdown;
+use crate::engine::Upgrades;
 use crate::engine::stats::Snapshot;
 
 /// How often the shards are asked whether they are done.
@@ -92,9 +93,7 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
     let Shutdown { timeout, delay, rate_max, .. } = *settings;
     if !has_successor && !delay.is_zero() {
         shards.report_not_ready();
-        log::info!(
-            "shutting down in {delay:?} (shutdown.delay): /health is red; until then new clients are accepted"
-        );
+        log::info!("shutting down in {delay:?} (shutdown.delay): /health is red; until then new clients are accepted");
         sleep(delay).await;
     }
     let count = open_connections(&shards.snapshots().await);
@@ -109,7 +108,9 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
         "shutting down: no new clients; closing {count} connections within {window:?}, the last of them after \
          {timeout:?} at most; a second signal cuts them at once"
     );
-    shards.drain(window, has_successor);
+    // The successor accepts as well: upgrades under way are completed here, and the clients reconnect to it.
+    let upgrades = if has_successor { Upgrades::Complete } else { Upgrades::Refuse };
+    shards.drain(window, upgrades);
     let (began, mut logged) = (Instant::now(), Instant::now());
     let mut open = count;
     while began.elapsed() < timeout {
@@ -124,9 +125,7 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
         }
         sleep(CHECK_INTERVAL).await;
     }
-    log::warn!(
-        "shutdown.timeout ({timeout:?}) is over: {open} connections are cut without a close handshake"
-    );
+    log::warn!("shutdown.timeout ({timeout:?}) is over: {open} connections are cut without a close handshake");
 }
 
 fn open_connections(snapshots: &[Snapshot]) -> u64 {

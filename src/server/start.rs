@@ -26,8 +26,14 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub enum StartError {
     Engine(EngineError),
-    Admin { address: SocketAddr, error: io::Error },
-    Grpc { address: SocketAddr, error: io::Error },
+    Admin {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Grpc {
+        address: SocketAddr,
+        error: io::Error,
+    },
     /// The gRPC API is on, and this program was built without it.
     GrpcNotBuilt,
     Backend(SetupError),
@@ -35,7 +41,9 @@ pub enum StartError {
     Handover(HandoverError),
     Cores(String),
     ControlCores(io::Error),
-    TooFewFiles { limit: u64 },
+    TooFewFiles {
+        limit: u64,
+    },
     Kernel(io::Error),
 }
 
@@ -142,14 +150,14 @@ pub struct ControlListeners {
 impl ControlListeners {
     /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others.
     pub fn open(config: &Config, mut inherited: Option<&mut Inherited>) -> Result<Self, StartError> {
-        let grpc_address = config.grpc_api.address;
+        let grpc_address = config.grpc_api.listen;
         if grpc_address.is_some() && !cfg!(feature = "grpc") {
             return Err(StartError::GrpcNotBuilt);
         }
         let (passed_admin, passed_grpc) =
             inherited.as_mut().map_or((None, None), |inherited| (inherited.admin.take(), inherited.grpc.take()));
         Ok(Self {
-            admin: listen(config.admin, passed_admin, |address, error| StartError::Admin { address, error })?,
+            admin: listen(config.admin.address, passed_admin, |address, error| StartError::Admin { address, error })?,
             grpc: listen(grpc_address, passed_grpc, |address, error| StartError::Grpc { address, error })?,
         })
     }
@@ -167,9 +175,9 @@ fn listen(
 ) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let matches = |listener: &TcpListener| {
-        listener.local_addr().is_ok_and(|at| {
-            at.ip() == address.ip() && (at.port() == address.port() || address.port() == 0)
-        })
+        listener
+            .local_addr()
+            .is_ok_and(|at| at.ip() == address.ip() && (at.port() == address.port() || address.port() == 0))
     };
     match passed.filter(matches) {
         Some(listener) => Ok(Some(listener)),

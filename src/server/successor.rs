@@ -10,13 +10,13 @@ use super::shard_client::ShardClient;
 use super::start::ControlListeners;
 use crate::admin::process_stats::ProcessStats;
 use crate::config;
-use crate::engine::net::listener::Sockets;
+use crate::engine::net::listener::ListenSockets;
 use crate::handover::{HandoverListener, Inherited, Link, PassedSockets};
 
 /// What this process got from the old process, and what it passes to its successor.
 pub struct Handover {
     pub inherited: Option<Inherited>,
-    pub sockets: Sockets,
+    pub sockets: ListenSockets,
     pub stats: Arc<ProcessStats>,
 }
 
@@ -41,8 +41,7 @@ impl Handover {
         if socket.is_empty() {
             return Successor { listener: None, ready, _sender: sender };
         }
-        let passed =
-            PassedSockets { clients: sockets, admin: listeners.admin.as_ref(), grpc: listeners.grpc.as_ref() };
+        let passed = PassedSockets { clients: sockets, admin: listeners.admin.as_ref(), grpc: listeners.grpc.as_ref() };
         let listener = match HandoverListener::open(socket, passed, *bytes_max, &stats) {
             Ok(listener) => {
                 log::info!("handover: a new process can take over at {socket}");

@@ -1,5 +1,5 @@
 //! Watches the wall clock for the expiry of tokens. Shards count milliseconds since their start on a monotonic clock, which
-//! stands still while the machine sleeps. When the wall clock moves against it, the shards are told.
+//! stands still while the machine sleeps. When the wall clock moves against it, the shards get the difference.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,7 +34,9 @@ pub async fn watch(shards: ShardClient) {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         if let Some(step) = start.update(unix_ms(), began.elapsed().as_millis() as u64) {
-            log::warn!("the wall clock was set {step} ms ahead (behind if negative): token expiry follows the new time");
+            log::warn!(
+                "the wall clock was set {step} ms ahead (behind if negative): token expiry follows the new time"
+            );
             shards.send_clock(start.unix_ms);
         }
     }

@@ -1,5 +1,5 @@
-//! Every method of the server API: what the shards are asked, and the answer to the letter, as backends written for other
-//! servers of the dialect know it.
+//! Every method of the server API: what the shards are asked, and the exact bytes of the reply, as clients written for other
+//! servers of the protocol expect them.
 
 use crate::fake::{KEY, Server, connections, error, publication, settings_with};
 use corecast::auth::grant::{Overrides, Publish, Renewal, SubscribeGrant};
@@ -137,7 +137,12 @@ fn unsubscribe_disconnect_and_refresh_reach_connections() {
         |channel: &str| [ApiCall::Unsubscribe { connections: connections("u", "", ""), channel: channel.into() }];
     let disconnected = |session: &str, except_clients: &[&str], code, reason: &str| {
         let except_clients = except_clients.iter().copied().map(Box::from).collect();
-        [ApiCall::Disconnect { connections: connections("u", "", session), except_clients, code, reason: reason.into() }]
+        [ApiCall::Disconnect {
+            connections: connections("u", "", session),
+            except_clients,
+            code,
+            reason: reason.into(),
+        }]
     };
     assert_eq!(says(&server, "unsubscribe", &json!({"user": "u", "channel": "a"}), done), unsubscribed("a"));
     assert_eq!(says(&server, "unsubscribe", &json!({"user": "u"}), done), unsubscribed(""));

@@ -262,9 +262,7 @@ fn shards_reply(method: Option<Method>, reply: ApiReply) -> api::Reply {
             Some(Method::Unsubscribe) => api::Reply { unsubscribe: Some(api::UnsubscribeResult {}), ..none },
             Some(Method::Disconnect) => api::Reply { disconnect: Some(api::DisconnectResult {}), ..none },
             Some(Method::Refresh) => api::Reply { refresh: Some(api::RefreshResult {}), ..none },
-            Some(Method::HistoryRemove) => {
-                api::Reply { history_remove: Some(api::HistoryRemoveResult {}), ..none }
-            }
+            Some(Method::HistoryRemove) => api::Reply { history_remove: Some(api::HistoryRemoveResult {}), ..none },
             _ => none,
         },
     }

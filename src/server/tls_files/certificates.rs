@@ -87,8 +87,8 @@ fn read_pair(
     };
     let chain = read_chain(chain_file.path).map_err(chain_error)?;
     let names = log_certificate(chain_file.path, &chain[0]).map_err(chain_error)?;
-    let key = PrivateKeyDer::from_pem_file(key_file.path)
-        .map_err(|error| key_error(pem_error(&error, "private key")))?;
+    let key =
+        PrivateKeyDer::from_pem_file(key_file.path).map_err(|error| key_error(pem_error(&error, "private key")))?;
     warn_if_world_readable(key_file.setting, key_file.path);
     let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -162,7 +162,9 @@ fn pem_error(error: &rustls::pki_types::pem::Error, wanted: &str) -> String {
 /// A secret that every user of the host can read is not secret.
 pub fn warn_if_world_readable(setting: &str, file: &str) {
     if std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o004 != 0) {
-        log::warn!("{setting}: every user of this host can read {file}: run chmod 640 and give it this process's group");
+        log::warn!(
+            "{setting}: every user of this host can read {file}: run chmod 640 and give it this process's group"
+        );
     }
 }
 

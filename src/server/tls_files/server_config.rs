@@ -83,7 +83,8 @@ type Configs = (Arc<ServerConfig>, Option<Arc<ServerConfig>>);
 fn build(config: &config::Tls, resumption: &Resumption) -> Result<Configs, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificates = Arc::new(Certificates::read(config, &provider)?);
-    let mut clients = builder(config, &provider).with_no_client_auth().with_cert_resolver(Arc::clone(&certificates) as _);
+    let mut clients =
+        builder(config, &provider).with_no_client_auth().with_cert_resolver(Arc::clone(&certificates) as _);
     clients.alpn_protocols = vec![b"http/1.1".to_vec()];
     match resumption {
         Resumption::Tickets(tickets) => clients.ticketer = Arc::clone(tickets) as _,
@@ -129,7 +130,9 @@ fn client_verifier(
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates::read_chain(file).map_err(wrong)? {
-        roots.add(certificate).map_err(|error| wrong(format!("it holds a certificate that is not an authority's: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| wrong(format!("it holds a certificate that is not an authority's: {error}")))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
     verifier.map_err(|error| wrong(error.to_string()))

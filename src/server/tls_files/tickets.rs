@@ -40,7 +40,10 @@ impl Key {
         let (mut name, mut key) = ([0; NAME_BYTES], [0; KEY_BYTES]);
         fill(NAME_INFO, &mut name);
         fill(KEY_INFO, &mut key);
-        Self { name, sealer: RandomizedNonceKey::new(&AES_256_GCM, &key).expect("KEY_BYTES is the cipher's key length") }
+        Self {
+            name,
+            sealer: RandomizedNonceKey::new(&AES_256_GCM, &key).expect("KEY_BYTES is the cipher's key length"),
+        }
     }
 
     fn random() -> Self {
