@@ -1,7 +1,7 @@
 //! From the settings to the engine's own configuration: the one place where names differ.
 
 use super::schema::config::Config;
-use crate::engine::config::{Compression, EngineConfig, Machine};
+use crate::engine::config::{CompressionConfig, EngineConfig, Machine};
 
 /// What the engine is started with, or reloaded with.
 pub fn engine_config(config: &Config) -> EngineConfig {
@@ -22,7 +22,7 @@ pub fn engine_config(config: &Config) -> EngineConfig {
         mailbox_batches_max: engine.mailbox_batches_max,
         mail_bytes_max: engine.mail_bytes_max,
         turn_bytes_max: engine.turn_bytes_max,
-        compression: Compression {
+        compression: CompressionConfig {
             enabled: websocket.compression,
             min_bytes: websocket.compression_min_size,
             level: websocket.compression_level,

@@ -5,7 +5,7 @@
 //! buffer of its own, in order.
 
 use clap::{Parser, ValueEnum};
-use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, around, header, masked_bytes, open, upgrade, wait};
+use corecast_peers::{Data, LISTENER, Place, RECEIVE_BYTES, around, header, masked_bytes, open, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -67,7 +67,7 @@ fn main() -> io::Result<()> {
     let (mut poll, listener) = open(&args.place)?;
     let (before, after) = around(args.frame_bytes, args.size);
     let len = before.len() + args.size + after.len();
-    let mut start = header(0x81, len, false);
+    let mut start = header(Data::Text, len);
     start.extend_from_slice(before.as_bytes());
     let mut server = Server {
         conns: Slab::new(),
