@@ -82,7 +82,7 @@ impl<A: App> Bench<A> {
     fn open(&mut self, request: &Rc<[u8]>) -> ConnId {
         let source = Stub { says: Rc::clone(request), bytes_out: 0 };
         let conn = self.shard.adopt(source).unwrap_or_else(|_| unreachable!("there is room for all"));
-        self.shard.read_fresh(conn);
+        self.shard.read_new(conn);
         conn
     }
 

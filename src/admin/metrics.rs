@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
-use super::{VERSION, procfs};
+use super::procfs;
+use crate::api::settings::VERSION;
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use crate::engine::stats::{
@@ -95,7 +96,7 @@ const GAUGES: &[Row<Snapshot>] = &[
     ),
     ("loop_lag_microseconds", "Average time that a ready socket waits until the event loop handles it.", |s| s.lag_us),
     ("admission_shut", "1 while new connections are rejected because of event-loop lag or memory use, else 0.", |s| {
-        s.shut.into()
+        s.shedding.into()
     }),
 ];
 

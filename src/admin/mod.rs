@@ -28,8 +28,5 @@ pub(crate) mod server;
 pub mod settings;
 pub(crate) mod stats;
 
-pub use crate::api::methods::BATCH_COMMANDS_MAX;
-pub use crate::api::settings::{API_BODY_BYTES_MAX, VERSION};
-pub use crate::api::shard_api::{AskError, Asked, ShardApi, Stats};
 pub use server::serve;
 pub use settings::{Current, Settings, api_settings};

@@ -13,7 +13,7 @@ use super::exposition::Format;
 use super::metrics::{self, Backends, Report};
 use super::settings::{Current, Settings, api_settings};
 use super::{page, procfs, stats};
-use crate::api::dispatch::Calls;
+use crate::api::dispatch::Dispatcher;
 use crate::api::http;
 use crate::api::settings::{Current as CurrentApi, VERSION};
 use crate::api::shard_api::ShardApi;
@@ -24,7 +24,7 @@ pub type Body = Full<Bytes>;
 
 /// What every request may use.
 pub struct Context<F> {
-    calls: Calls<F>,
+    dispatcher: Dispatcher<F>,
     settings: Current,
     api_settings: CurrentApi,
     /// When this server began.
@@ -36,8 +36,8 @@ pub struct Context<F> {
 impl<F: ShardApi> Context<F> {
     pub fn new(shards: F, settings: Current) -> Self {
         let api_settings = api_settings(&settings);
-        let calls = Calls::new(shards, &api_settings.get());
-        Self { calls, settings, api_settings, began: Instant::now(), started_at: procfs::unix_seconds() }
+        let dispatcher = Dispatcher::new(shards, &api_settings.get());
+        Self { dispatcher, settings, api_settings, began: Instant::now(), started_at: procfs::unix_seconds() }
     }
 
     pub fn settings(&self) -> Arc<Settings> {
@@ -46,14 +46,14 @@ impl<F: ShardApi> Context<F> {
 
     /// The server shuts down.
     pub fn is_draining(&self) -> bool {
-        self.calls.fleet.draining()
+        self.dispatcher.shards.is_draining()
     }
 }
 
 pub async fn respond<F: ShardApi>(context: &Context<F>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
-    if http::below(path).is_some() {
-        return http::respond(&context.calls, &context.api_settings.get(), request).await;
+    if http::api_path(path).is_some() {
+        return http::respond(&context.dispatcher, &context.api_settings.get(), request).await;
     }
     let known = matches!(path, "/health" | "/metrics" | "/stats") || page::file(path).is_some();
     if !known {
@@ -88,7 +88,7 @@ async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Respo
         proxies: backend.snapshot(),
         key_sets: backend.key_sets(),
     });
-    let shards = context.calls.fleet.snapshots().await;
+    let shards = context.dispatcher.shards.snapshots().await;
     let process = &*settings.process_stats;
     let report = Report { shards: &shards, backends: &backends, process, started_at: context.started_at };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or(""));
@@ -103,7 +103,7 @@ async fn statistics<F: ShardApi>(context: &Context<F>) -> Response<Body> {
         draining: context.is_draining(),
         client: stats::client(&settings),
         turn_bounds_us: &TURN_BUCKETS_US,
-        shards: context.calls.fleet.snapshots().await.into_iter().map(stats::Shard::from).collect(),
+        shards: context.dispatcher.shards.snapshots().await.into_iter().map(stats::Shard::from).collect(),
     };
     let json = serde_json::to_string(&stats).expect("a struct of numbers and strings is JSON");
     text([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json)

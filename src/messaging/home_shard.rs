@@ -46,7 +46,7 @@ impl Messaging {
         let outcome = self.home.publish(channel, draft, &options, now, |interest, step: &Delivery<'_>| {
             // What one turn gathered says nothing about the receiver: slow is who has no room for it when it is sent.
             if !has_room(cx, interest.shard) {
-                cx.hand_out();
+                cx.dispatch_mail();
                 if !has_room(cx, interest.shard) {
                     return false;
                 }
@@ -75,7 +75,7 @@ impl Messaging {
         let frames = &mut self.scratch;
         self.home.repair(|step| {
             let (Repair::Send { interest, .. } | Repair::Lost { interest, .. }) = step;
-            if cx.mail.waiting_bytes(interest.shard) >= cx.limits.mail_bytes_max.div_ceil(2) {
+            if cx.mail.waiting_bytes(interest.shard) >= cx.config.mail_bytes_max.div_ceil(2) {
                 return false;
             }
             match step {
@@ -167,5 +167,5 @@ impl Messaging {
 
 /// Publications, unlike obligations, are taken only while there is room for them.
 pub(crate) fn has_room(cx: &Context<Mail>, shard: ShardId) -> bool {
-    cx.mail.waiting_bytes(shard) < cx.limits.mail_bytes_max
+    cx.mail.waiting_bytes(shard) < cx.config.mail_bytes_max
 }

@@ -91,7 +91,7 @@ impl Messaging {
                 let Some(subscribers) = self.feeds.lost(feed, last, offset) else { return };
                 // Counted here, where the subscribers are; a positioned one is told to come again.
                 cx.counters.publications_lost += count * u64::from(subscribers);
-                cx.note(LogRecord::Gap { count, subscribers });
+                cx.log(LogRecord::Gap { count, subscribers });
                 for sub in if stamped > 0 { self.feeds.of_feed(feed) } else { Vec::new() } {
                     self.insufficient_state(cx, sub);
                 }

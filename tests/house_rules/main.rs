@@ -79,18 +79,27 @@ fn arrows_between_layers_point_one_way() {
 }
 
 #[test]
-fn unsafe_stands_in_one_module_and_every_use_is_argued() {
+fn unsafe_is_in_sys_and_its_one_caller_and_every_use_is_argued() {
     let (mut faults, opening) = (Vec::new(), concat!("uns", "afe {"));
     for file in rust_files() {
-        let inside = file.name.starts_with("src/sys/");
+        // Its calls of `unsafe fn` of `sys` keep contracts that only the engine can argue for.
+        let is_caller = file.name == "src/engine/net/fd_table.rs";
+        let inside = file.name.starts_with("src/sys/") || is_caller;
         let allows = file.text.contains(concat!("allow(uns", "afe_code)"));
-        if allows && file.name != "src/sys/mod.rs" {
-            faults.push(format!("{}: only src/sys may", file.name));
+        if allows && file.name != "src/sys/mod.rs" && !is_caller {
+            faults.push(format!("{}: only src/sys and its caller may", file.name));
         }
         let argued = file.text.matches("// SAFETY: ").count();
-        let used = blanked(&file.text).matches(opening).count();
+        let code = blanked(&file.text);
+        let used = code.matches(opening).count();
         if inside && argued != used {
             faults.push(format!("{}: {used} uses, {argued} arguments", file.name));
+        }
+        let contracts = file.text.matches(concat!("/// # Saf", "ety")).count();
+        let declared = code.matches(concat!("uns", "afe fn ")).count();
+        if contracts != declared {
+            faults
+                .push(format!("{}: {declared} functions with a contract, {contracts} sections that say it", file.name));
         }
     }
     none(&faults);

@@ -37,7 +37,7 @@ fn open_connections_are_served_and_waiting_ones_are_accepted_later() {
         raw.send(upgrade_request("/echo").as_bytes());
         waiting.push(raw);
     }
-    server.wait_for_log("cannot accept: ");
+    server.wait_for_log("accept failed: ");
     // As many as there is room for are let in; the others find no answer yet.
     let (mut let_in, waits): (Vec<Raw>, Vec<Raw>) = waiting.into_iter().partition(has_answer);
     assert!(let_in.len() > 200 && waits.len() >= 50, "{} are let in, {} wait", let_in.len(), waits.len());

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::fake::{KEY, Question, Server, publication, who};
-use corecast::admin::BATCH_COMMANDS_MAX;
+use crate::common::grpc::{Channel, channel, origin};
+use crate::fake::{KEY, Server, connections, publication, settings_with};
+use corecast::api::BATCH_COMMANDS_MAX;
 use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use corecast::api::grpc::{Details, api};
-use corecast::api::settings::GrpcSettings;
+use corecast::api::settings::{API_BODY_BYTES_MAX, GrpcSettings};
 use corecast::auth::grant::Publish;
+use corecast::messaging::api_call::ApiCall;
 use prost::Message;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 /// How long any one call may take before a test fails.
@@ -26,16 +27,15 @@ struct Peer {
 macro_rules! call {
     ($peer:expr, $method:ident, $request:expr) => {{
         let request = $peer.request($request);
-        $peer.runtime.block_on($peer.client.$method(request)).map(tonic::Response::into_inner)
+        let response = async { tokio::time::timeout(PATIENCE, $peer.client.$method(request)).await };
+        $peer.runtime.block_on(response).expect("a response in time").map(tonic::Response::into_inner)
     }};
 }
 
 impl Peer {
     fn of(server: &Server) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap().timeout(PATIENCE);
-        let channel = runtime.block_on(endpoint.connect()).unwrap();
-        let client = CentrifugoApiClient::new(channel);
+        let client = CentrifugoApiClient::with_origin(channel(), origin(server.grpc));
         Self { runtime, client, authorization: Some(format!("apikey {KEY}")), transport_errors: false }
     }
 
@@ -79,7 +79,7 @@ fn publications_reach_the_shards_with_all_they_were_given() {
         version_epoch: "v".into(),
         ..publication(b"\0\xff")
     };
-    assert_eq!(server.fake.asked(), [Question::Publish("kept".into(), expected)]);
+    assert_eq!(server.fake.asked(), [ApiCall::Publish { channel: "kept".into(), publish: expected }]);
 
     let channels = ["kept", "busy", ""].map(String::from).to_vec();
     let request = api::BroadcastRequest { channels, b64data: "MQ==".into(), ..Default::default() };
@@ -105,7 +105,7 @@ fn connections_and_channels_are_asked_about_as_over_http() {
     assert!(call!(peer, history_remove, api::HistoryRemoveRequest { channel: of("a") }).unwrap().result.is_some());
     let asked = server.fake.asked();
     assert_eq!(asked.len(), 5);
-    assert_eq!(asked[1], Question::Unsubscribe(who("u", "", ""), String::new()));
+    assert_eq!(asked[1], ApiCall::Unsubscribe { connections: connections("u", "", ""), channel: "".into() });
 
     let presence = call!(peer, presence, api::PresenceRequest { channel: of("a") }).unwrap().result.unwrap().presence;
     assert_eq!((presence["c1"].user.as_str(), &*presence["c2"].chan_info), ("u1", &b"[1]"[..]));
@@ -150,7 +150,7 @@ fn calls_without_the_right_key_are_unauthenticated() {
         assert_eq!(call!(peer, publish, publish("a", b"1")).unwrap_err().code(), Code::Unauthenticated, "{wrong:?}");
     }
     assert!(server.fake.asked().is_empty());
-    let open = Server::start(crate::fake::settings_with(|api| api.grpc = GrpcSettings::default()));
+    let open = Server::start(settings_with(|api| api.grpc = GrpcSettings::default()));
     let mut peer = Peer { authorization: None, ..Peer::of(&open) };
     assert!(call!(peer, publish, publish("a", b"1")).is_ok(), "no key is set");
 }
@@ -158,7 +158,7 @@ fn calls_without_the_right_key_are_unauthenticated() {
 #[test]
 fn errors_are_statuses_if_requested_or_set() {
     let server = Server::with_key();
-    let always = Server::start(crate::fake::settings_with(|api| api.grpc.transport_errors = true));
+    let always = Server::start(settings_with(|api| api.grpc.transport_errors = true));
     let asking = Peer { transport_errors: true, ..Peer::of(&server) };
     for mut peer in [asking, Peer::of(&always)] {
         for (channel, code, number) in [
@@ -199,7 +199,7 @@ fn unsupported_selectors_are_rejected_by_name() {
 fn a_message_past_the_bound_is_refused() {
     let server = Server::with_key();
     let mut peer = Peer::of(&server);
-    let data = vec![b'1'; corecast::admin::API_BODY_BYTES_MAX];
+    let data = vec![b'1'; API_BODY_BYTES_MAX];
     let request = api::PublishRequest { data: data.into(), ..publish("a", b"") };
     assert_eq!(call!(peer, publish, request).unwrap_err().code(), Code::OutOfRange);
     assert!(call!(peer, publish, publish("a", b"1")).is_ok(), "the connection goes on");

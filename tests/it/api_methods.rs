@@ -1,13 +1,13 @@
 //! Every method of the server API: what the shards are asked, and the answer to the letter, as backends written for other
 //! servers of the dialect know it.
 
-use crate::fake::{KEY, Question, Server, error, publication, who};
+use crate::fake::{KEY, Server, connections, error, publication, settings_with};
 use corecast::auth::grant::{Overrides, Publish, Renewal, SubscribeGrant};
-use corecast::messaging::control_request::{HistoryQuery, Place};
+use corecast::messaging::api_call::{ApiCall, HistoryQuery, StreamPosition};
 use serde_json::{Value, json};
 
 /// The answer's very bytes: the order of the fields is as much a promise as their names.
-fn says(server: &Server, method: &str, body: &Value, answer: &str) -> Vec<Question> {
+fn says(server: &Server, method: &str, body: &Value, answer: &str) -> Vec<ApiCall> {
     let got = server.call(method, body);
     assert_eq!((got.status, got.body.as_str()), (200, answer), "{method} {body}");
     server.fake.asked()
@@ -34,7 +34,7 @@ fn publication_carries_all_its_fields() {
         version: 5,
         version_epoch: "v".into(),
     };
-    assert_eq!(asked, [Question::Publish("kept".into(), expected)]);
+    assert_eq!(asked, [ApiCall::Publish { channel: "kept".into(), publish: expected }]);
 }
 
 #[test]
@@ -54,7 +54,8 @@ fn payloads_are_json_on_one_line_or_bytes_as_they_are() {
     ] {
         let answer = server.call_text("publish", &format!("{{\"channel\":\"a\",{fields}}}"));
         assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"result":{}}"#), "{fields}");
-        assert_eq!(server.fake.asked(), [Question::Publish("a".into(), publication(data))], "{fields}");
+        let expected = ApiCall::Publish { channel: "a".into(), publish: publication(data) };
+        assert_eq!(server.fake.asked(), [expected], "{fields}");
     }
 }
 
@@ -119,10 +120,12 @@ fn subscribe_applies_its_options() {
             ..Overrides::default()
         },
     };
-    let since = Some(Place { offset: 4, epoch: "e".into() });
-    assert_eq!(asked, [Question::Subscribe(who("u", "c", "s"), "a".into(), grant, since)]);
+    let since = Some(StreamPosition { offset: 4, epoch: "e".into() });
+    let expected = ApiCall::Subscribe { connections: connections("u", "c", "s"), channel: "a".into(), grant, since };
+    assert_eq!(asked, [expected]);
     let asked = says(&server, "subscribe", &json!({"user": "u", "channel": "a", "info": null}), r#"{"result":{}}"#);
-    let expected = Question::Subscribe(who("u", "", ""), "a".into(), SubscribeGrant::default(), None);
+    let (connections, grant) = (connections("u", "", ""), SubscribeGrant::default());
+    let expected = ApiCall::Subscribe { connections, channel: "a".into(), grant, since: None };
     assert_eq!(asked, [expected]);
 }
 
@@ -130,21 +133,31 @@ fn subscribe_applies_its_options() {
 fn unsubscribe_disconnect_and_refresh_reach_connections() {
     let server = Server::with_key();
     let done = r#"{"result":{}}"#;
-    let unsubscribed = |channel: &str| [Question::Unsubscribe(who("u", "", ""), channel.into())];
+    let unsubscribed =
+        |channel: &str| [ApiCall::Unsubscribe { connections: connections("u", "", ""), channel: channel.into() }];
+    let disconnected = |session: &str, except_clients: &[&str], code, reason: &str| {
+        let except_clients = except_clients.iter().copied().map(Box::from).collect();
+        [ApiCall::Disconnect {
+            connections: connections("u", "", session),
+            except_clients,
+            code,
+            reason: reason.into(),
+        }]
+    };
     assert_eq!(says(&server, "unsubscribe", &json!({"user": "u", "channel": "a"}), done), unsubscribed("a"));
     assert_eq!(says(&server, "unsubscribe", &json!({"user": "u"}), done), unsubscribed(""));
 
     let asked = says(&server, "disconnect", &json!({"user": "u", "whitelist": ["c1", "c2"]}), done);
-    let spared = vec!["c1".into(), "c2".into()];
-    assert_eq!(asked, [Question::Disconnect(who("u", "", ""), spared, 3503, "force disconnect".into())]);
+    assert_eq!(asked, disconnected("", &["c1", "c2"], 3503, "force disconnect"));
     let body = json!({"user": "u", "session": "s", "disconnect": {"code": 4500, "reason": "bye"}, "all_users": false});
     let asked = says(&server, "disconnect", &body, done);
-    assert_eq!(asked, [Question::Disconnect(who("u", "", "s"), Vec::new(), 4500, "bye".into())]);
+    assert_eq!(asked, disconnected("s", &[], 4500, "bye"));
 
     let body = json!({"user": "u", "client": "c", "expired": true, "expire_at": 7, "info": {"i": 1}});
     let renewal = Renewal { expired: true, expire_at: Some(7), info: b"{\"i\":1}".into(), meta: Vec::new() };
-    assert_eq!(says(&server, "refresh", &body, done), [Question::Refresh(who("u", "c", ""), renewal)]);
-    let never = [Question::Refresh(who("", "", ""), Renewal::default())];
+    let expected = ApiCall::Refresh { connections: connections("u", "c", ""), renewal };
+    assert_eq!(says(&server, "refresh", &body, done), [expected]);
+    let never = [ApiCall::Refresh { connections: connections("", "", ""), renewal: Renewal::default() }];
     assert_eq!(says(&server, "refresh", &json!({}), done), never);
 }
 
@@ -174,21 +187,23 @@ fn history_returns_the_position_even_if_empty() {
         &json!({"channel": "a", "limit": -1, "reverse": true, "since": {"offset": 3, "epoch": "e"}}),
         r#"{"result":{"publications":[{"data":null,"offset":8},{"data":{"x":1},"info":{"user":"u1","client":"c1","conn_info":{"a":1}},"offset":9,"tags":{"k":"v"}}],"epoch":"e","offset":9}}"#,
     );
-    let since = Some(Place { offset: 3, epoch: "e".into() });
-    assert_eq!(asked, [Question::History("a".into(), HistoryQuery { limit: -1, since, reverse: true })]);
+    let since = Some(StreamPosition { offset: 3, epoch: "e".into() });
+    let query = HistoryQuery { limit: -1, since, reverse: true };
+    assert_eq!(asked, [ApiCall::History { channel: "a".into(), query }]);
     let answer = r#"{"result":{"publications":[],"epoch":"","offset":0}}"#;
     let asked = says(&server, "history", &json!({"channel": "empty"}), answer);
-    assert_eq!(asked, [Question::History("empty".into(), HistoryQuery::default())]);
+    assert_eq!(asked, [ApiCall::History { channel: "empty".into(), query: HistoryQuery::default() }]);
     let asked = says(&server, "history_remove", &json!({"channel": "a"}), r#"{"result":{}}"#);
-    assert_eq!(asked, [Question::HistoryRemove("a".into())]);
+    assert_eq!(asked, [ApiCall::HistoryRemove { channel: "a".into() }]);
 }
 
 #[test]
 fn channels_and_info_sum_over_the_shards() {
     let server = Server::with_key();
     let answer = r#"{"result":{"channels":{"a":{},"b":{"num_clients":2}}}}"#;
-    assert_eq!(says(&server, "channels", &json!({"pattern": "x*"}), answer), [Question::Channels("x*".into())]);
-    let version = corecast::admin::VERSION;
+    let asked = says(&server, "channels", &json!({"pattern": "x*"}), answer);
+    assert_eq!(asked, [ApiCall::Channels { pattern: "x*".into() }]);
+    let version = corecast::api::settings::VERSION;
     let answer = format!(
         r#"{{"result":{{"nodes":[{{"uid":"the-uid","name":"the-name","version":"{version}","num_clients":10,"num_users":4,"num_channels":6,"num_subs":12}}]}}}}"#
     );
@@ -218,7 +233,7 @@ fn a_batch_has_a_reply_for_each_command_without_a_wrapper() {
             not_found, not_found, {"disconnect": {}},
             {"unsubscribe": {}}, {"refresh": {}}, {"history_remove": {}},
             {"presence_stats": {"num_clients": 3, "num_users": 2}},
-            error(108, "not available: it holds bytes that are no JSON, ask over gRPC")
+            error(108, "not available: the reply holds bytes that are not JSON; use the gRPC API")
         ]);
         assert_eq!(answer, json!({"replies": expected}), "parallel: {parallel}");
     }
@@ -240,7 +255,7 @@ fn the_publications_of_a_batch_keep_their_order() {
 #[test]
 fn a_batch_that_cannot_be_read_or_is_too_long_does_nothing() {
     let server = Server::with_key();
-    let many = format!("{{\"commands\":[{}{{}}]}}", "{},".repeat(corecast::admin::BATCH_COMMANDS_MAX));
+    let many = format!("{{\"commands\":[{}{{}}]}}", "{},".repeat(corecast::api::BATCH_COMMANDS_MAX));
     let wrong = "{\"commands\":[{\"publish\":{\"channel\":\"a\",\"data\":1}},{\"publish\":{\"channel\":1}}]}";
     for body in [many.as_str(), wrong, "{\"commands\":{}}", "{\"commands\":[1]}"] {
         let answer = server.call_text("batch", body);
@@ -280,7 +295,7 @@ fn the_old_style_has_its_method_in_the_body() {
 
 #[test]
 fn transport_error_mode_makes_every_error_a_status() {
-    let server = Server::start(crate::fake::settings_with(|api| api.transport_errors = true));
+    let server = Server::start(settings_with(|api| api.transport_errors = true));
     for (channel, status) in [("busy", 429), ("silent", 500), ("ns:unknown", 404), ("off", 400), ("lost", 416)] {
         let answer = server.call("history", &json!({"channel": channel}));
         assert_eq!(answer.status, status, "{channel}");

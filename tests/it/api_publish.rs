@@ -1,7 +1,7 @@
 //! The admin address over a real socket, with shards played by a fake: the server API, health, metrics, statistics, page.
 
-use crate::fake::{KEY, Server};
-use corecast::admin;
+use crate::fake::{KEY, Server, settings_with};
+use corecast::api::settings::API_BODY_BYTES_MAX;
 use serde_json::json;
 
 #[test]
@@ -96,7 +96,7 @@ fn api_key_is_accepted_in_each_place_and_always_required() {
 
 #[test]
 fn server_without_an_api_key_rejects_calls() {
-    let server = Server::start(crate::fake::settings_with(|api| api.key = None));
+    let server = Server::start(settings_with(|api| api.key = None));
     for key in ["", "anything"] {
         let answer = server.request("POST /api/publish", &[("X-API-Key", key)], "{\"channel\":\"a\",\"data\":1}");
         assert_eq!(answer.status, 401);
@@ -121,7 +121,7 @@ fn invalid_requests_get_a_status_and_a_json_error() {
         ("POST /api/publish", "{\"channel\":1,\"data\":1}".to_owned(), 400),
         ("POST /api/publish", "{\"channel\":\"a\",\"data\":1} x".to_owned(), 400),
         ("POST /api/publish", "{\"channel\":\"a\",\"data\":{]}".to_owned(), 400),
-        ("POST /api/publish", format!("\"{}\"", "x".repeat(admin::API_BODY_BYTES_MAX)), 413),
+        ("POST /api/publish", format!("\"{}\"", "x".repeat(API_BODY_BYTES_MAX)), 413),
     ] {
         let answer = server.request(line, &key, &body);
         assert_eq!(answer.status, status, "{line}");
@@ -131,7 +131,7 @@ fn invalid_requests_get_a_status_and_a_json_error() {
 
 #[test]
 fn disabled_endpoints_are_404() {
-    let server = Server::start(crate::fake::settings_with(|api| api.disabled = true));
+    let server = Server::start(settings_with(|api| api.disabled = true));
     assert_eq!(server.call("publish", &json!({"channel": "a", "data": 1})).status, 404);
     assert_eq!(server.get("/health").status, 200);
     assert!(server.fake.published().is_empty());

@@ -4,24 +4,24 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 
+use crate::common::grpc::{channel, origin};
 use crate::common::{Client, KEY, PATIENCE, Server, command, wait_for_exit};
 use corecast::api::grpc::api;
 use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use serde_json::{Value, json};
-use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
 /// One `info` over gRPC with this key, and what it was answered.
 fn info(at: SocketAddr, key: Option<&str>) -> Result<api::InfoResult, Status> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let endpoint = Endpoint::from_shared(format!("http://{at}")).unwrap().timeout(PATIENCE);
-        let mut client = CentrifugoApiClient::new(endpoint.connect().await.expect("the API listens"));
+        let mut client = CentrifugoApiClient::with_origin(channel(), origin(at));
         let mut request = Request::new(api::InfoRequest {});
         if let Some(key) = key {
             request.metadata_mut().insert("authorization", format!("apikey {key}").parse().unwrap());
         }
-        Ok(client.info(request).await?.into_inner().result.expect("a result"))
+        let response = tokio::time::timeout(PATIENCE, client.info(request)).await.expect("a response in time");
+        Ok(response?.into_inner().result.expect("a result"))
     })
 }
 

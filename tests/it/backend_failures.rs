@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::common::backend::{
     PATIENCE, Server, backend, bare, call, connecting, counts, failures, nobody, publishing, rpc, subscribing, until,
 };
-use axum::http::StatusCode;
 use corecast::auth::grant::{Publish, SubscribeGrant};
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
+use hyper::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;

@@ -10,8 +10,6 @@ use corecast::backend::proto;
 use corecast::backend::proto::centrifugo_proxy_server::{CentrifugoProxy, CentrifugoProxyServer};
 use corecast::backend::proto::*;
 use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 /// What it was asked, as text.
@@ -21,10 +19,8 @@ struct Fake(Arc<Mutex<Vec<String>>>);
 impl Fake {
     async fn start() -> (Self, String) {
         let fake = Self::default();
-        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let endpoint = format!("grpc://{}", incoming.local_addr().unwrap());
-        let service = CentrifugoProxyServer::new(fake.clone());
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        let address = crate::common::grpc::serve(CentrifugoProxyServer::new(fake.clone())).await;
+        let endpoint = format!("grpc://{address}");
         (fake, endpoint)
     }
 

@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::common::backend::{Server, backend, call, connecting, counts, failures, publishing, rpc, subscribing};
-use axum::http::{Method, StatusCode};
+use crate::common::backend::{
+    Reply, Server, backend, call, connecting, counts, failures, publishing, rpc, subscribing,
+};
 use corecast::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
 use corecast::backend;
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::{Backend, ProxySettings, SetupError, StatusAnswer};
 use corecast::ids::ShardId;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -144,7 +146,7 @@ async fn redirects_are_not_followed() {
     let to = server.url.clone();
     let elsewhere = Server::start(move |_, _| {
         let to = to.clone();
-        async move { (StatusCode::TEMPORARY_REDIRECT, [("location", to)]) }
+        async move { Reply::redirect(StatusCode::TEMPORARY_REDIRECT, to) }
     })
     .await;
     let backend = backend(&elsewhere.url, ProxySettings::default());

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::backend::{Server, backend, call, nobody, until};
-use axum::http::{Method, StatusCode};
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeySetFetcher, KeySettings, key_set};
 use corecast::backend::{ProxySettings, SetupError};
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 type Told = Arc<Mutex<Vec<Value>>>;

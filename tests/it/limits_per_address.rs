@@ -77,7 +77,7 @@ fn connections_per_address_are_limited_across_shards() {
     echoes(&mut other);
     assert_eq!(refused(&server, "address"), 5);
     assert_eq!(server.metric("corecast_limit_reached_total", "limits.connections_per_address"), 5);
-    assert!(server.wait_for_log("limits.connections_per_address: 1 times").contains("127.0.0.2"));
+    assert!(server.wait_for_log("limit limits.connections_per_address reached 1 times").contains("127.0.0.2"));
     held.pop();
     server.wait_for_metric("corecast_connections", "", |n| n == 2);
     assert_eq!(connect("127.0.0.2").1, 101);
@@ -121,7 +121,7 @@ fn proxy_header_sets_the_client_address() {
     let (mut other, status) = connect(&binary);
     assert_eq!(status, 101);
     echoes(&mut other);
-    assert!(server.wait_for_log("limits.connections_per_address: 1 times").contains("203.0.113.9"));
+    assert!(server.wait_for_log("limit limits.connections_per_address reached 1 times").contains("203.0.113.9"));
 }
 
 #[test]

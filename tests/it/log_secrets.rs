@@ -114,7 +114,7 @@ fn secrets_are_not_logged_at_trace_level() {
     let other = settings(&good).replace("hush-", "hush-other-");
     std::fs::write(&path, other).expect("a file");
     server.signal(Signal::HUP);
-    server.wait_for_log("SIGHUP: these hold from now on");
+    server.wait_for_log("SIGHUP: applied ");
     until(
         || "the keys are not asked for".into(),
         || server.log().iter().any(|line| line.contains("could not be fetched")).then_some(()),

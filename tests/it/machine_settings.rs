@@ -33,7 +33,7 @@ fn echoes(raw: &mut Raw) {
 #[test]
 fn open_file_limit_applies_per_shard_with_own_file_tables() {
     let server = with_few_descriptors(&[OWN]);
-    server.wait_for_log("descriptors allowed for each shard");
+    server.wait_for_log("each shard may open ");
     let mut raws: Vec<Raw> = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut raw = Raw::connect(&server);
@@ -59,7 +59,7 @@ fn closed_listener_remains_in_no_file_table() {
     let mut server = Server::with(&[OWN, ("shutdown.window", "50m"), ("shutdown.timeout", "1h")]);
     let mut pair = Client::pair(&server);
     server.signal(Signal::TERM);
-    server.wait_for_log("ending: no new clients");
+    server.wait_for_log("shutting down: no new clients");
     until(|| "somebody still listens".into(), || TcpStream::connect(server.client).is_err().then_some(()));
     for client in &mut pair {
         let reply = client.ask(json!({"publish": {"channel": "news", "data": 1}}));
@@ -81,7 +81,7 @@ fn takeover_works_with_own_file_tables() {
             command.arg("--takeover");
         }
         let server = Server::spawn(command, &[OWN, ("handover.socket", socket.text())]);
-        server.wait_for_log("the next process takes over at ");
+        server.wait_for_log("handover: a new process can take over at ");
         server
     };
     let mut old = start(None);

@@ -9,12 +9,15 @@ mod tree;
 
 mod accept_without_descriptors;
 mod admin_abuse;
+#[cfg(feature = "grpc")]
 mod api_grpc;
 mod api_methods;
 mod api_publish;
 mod api_publish_and_metrics;
+#[cfg(feature = "grpc")]
 mod api_settings;
 mod backend_failures;
+#[cfg(feature = "grpc")]
 mod backend_grpc_calls;
 mod backend_http_calls;
 mod backend_jwks;

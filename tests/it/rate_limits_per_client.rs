@@ -37,7 +37,7 @@ fn too_many_commands_close_with_3013_without_effect_on_others() {
     }
     assert!((4..50).contains(&answers), "{answers}");
     assert_eq!(server.metric("corecast_limit_reached_total", "client.command_rate_limit"), 1);
-    server.wait_for_log("client.command_rate_limit: 1 times");
+    server.wait_for_log("limit client.command_rate_limit reached 1 times");
     calm.subscribe("lobby");
 }
 

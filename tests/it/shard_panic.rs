@@ -48,10 +48,10 @@ impl App for Faulty {
 fn serve_for_ever() {
     let plan = Plan {
         listen: vec![Address::Tcp("127.0.0.1:0".parse().expect("an address"))],
-        manners: Vec::new(),
+        options: Vec::new(),
         tls: None,
         cores: vec![None, None],
-        limits: EngineConfig { connections_max: 16, ..EngineConfig::default() },
+        config: EngineConfig { connections_max: 16, ..EngineConfig::default() },
         join: false,
     };
     let engine = threads::start(&plan, |_| Faulty).expect("a port is free");

@@ -38,7 +38,7 @@ fn clients_get_3001_and_echo_clients_1001_and_the_exit_code_is_0() {
     halves.into_iter().for_each(|half| half.join().expect("every client was closed"));
     closing.join().expect("every echo client was closed");
     assert_eq!(server.wait_for_exit().code(), Some(0));
-    server.wait_for_log("every connection was closed in order");
+    server.wait_for_log("shutdown complete: every connection was closed in order");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn shutdown_serves_connections_until_they_close() {
     let mut clients: Vec<_> = (0..40).map(|_| Client::connect(&server)).collect();
     clients.iter_mut().for_each(|client| client.subscribe("last-words"));
     server.signal(Signal::TERM);
-    server.wait_for_log("ending: no new clients");
+    server.wait_for_log("shutting down: no new clients");
     // The API still answers, and what it publishes reaches those who are still open, before their close frame.
     let answer = server.api("publish", &json!({"channel": "last-words", "data": "bye"}));
     assert!(answer["result"].is_object(), "{answer}");
@@ -111,7 +111,7 @@ fn clients_that_never_answer_are_cut_at_the_deadline() {
     server.signal(Signal::TERM);
     assert!(deaf.frame().is_close(1001));
     assert_eq!(server.wait_for_exit().code(), Some(0));
-    server.wait_for_log("ended at the deadline");
+    server.wait_for_log("shutdown.timeout (1s) is over: ");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn second_signal_exits_immediately() {
 fn health_is_red_for_a_while_before_the_listeners_close() {
     let mut server = Server::with(&[("shutdown.delay", "1h")]);
     server.signal(Signal::TERM);
-    server.wait_for_log("ending in ");
+    server.wait_for_log("shutting down in ");
     for at in [server.client, server.admin] {
         crate::common::until(
             || format!("/health at {at} stays green"),
@@ -152,7 +152,7 @@ fn rate_max_extends_the_window_and_progress_is_logged() {
     let mut server = Server::with(&settings);
     let mut clients: Vec<_> = (0..30).map(|_| Client::connect(&server)).collect();
     server.signal(Signal::TERM);
-    server.wait_for_log("the 30 who are here are closed within 3s");
+    server.wait_for_log("closing 30 connections within 3s");
     server.wait_for_log("of 30 connections are still open");
     assert!(clients.iter_mut().all(|client| client.closed().0 == 3001));
     drop(clients);

@@ -18,7 +18,7 @@ fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&
     }
     let settings = [&[("handover.socket", socket.text())], settings].concat();
     let server = Server::spawn(command, &settings);
-    server.wait_for_log("the next process takes over at ");
+    server.wait_for_log("handover: a new process can take over at ");
     server
 }
 
@@ -49,8 +49,8 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     clients.iter_mut().for_each(|client| client.subscribe("news"));
     let mut new = start(&socket, "3", Some(&old), &[]);
     assert_eq!(new.client, old.client);
-    old.wait_for_log("is ready: this one takes no new clients");
-    old.wait_for_log("ending: no new clients");
+    old.wait_for_log("is ready; this process accepts no new clients");
+    old.wait_for_log("shutting down: no new clients");
     // Whoever is left at the old process talks.
     // The shards hear of the end a moment after the log: who comes before that is still let in by the old process.
     let mut fresh = crate::common::until(
@@ -70,7 +70,7 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     }
     drop(left);
     assert_eq!(old.wait_for_exit().code(), Some(0));
-    new.wait_for_log("the process that this one took over from has ended");
+    new.wait_for_log("handover: complete, the old process has ended");
     // The next but one takes over from the new one.
     let mut last = start(&socket, "1", Some(&new), &[]);
     assert_eq!(heard(&mut fresh).1, 3001);
@@ -115,7 +115,7 @@ fn user_calls_reach_the_connections_of_both_processes() {
     };
     let clients: Vec<_> = (0..3).map(|_| named()).collect();
     let new = start(&socket, "1", Some(&old), &[]);
-    old.wait_for_log("ending: no new clients");
+    old.wait_for_log("shutting down: no new clients");
     let mut codes = Vec::new();
     for (mut client, id) in clients {
         new.api("disconnect", &json!({"user": "", "client": id, "disconnect": {"code": 3503, "reason": "asked"}}));
@@ -134,9 +134,9 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
     // Whoever speaks and goes away was not ready.
     let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old one waits there");
     std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("it is taken");
-    old.wait_for_log("takes over: it gets the listening sockets");
+    old.wait_for_log("takes over; passing it the listening sockets");
     drop(half);
-    old.wait_for_log("goes on");
+    old.wait_for_log("this process goes on serving");
     // One whose other address is taken fails behind the takeover of the sockets.
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let (listen, taken) = (old.client.to_string(), held.local_addr().expect("bound").to_string());
@@ -155,7 +155,7 @@ fn takeover_without_a_predecessor_starts_normally() {
     let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1", "--takeover"]);
     command.env("CORECAST_OVERSUBSCRIBE", "true");
     let server = Server::spawn(command, &[("handover.socket", socket.text())]);
-    server.wait_for_log("starts as the first");
+    server.wait_for_log("starting as the first process");
     Client::connect(&server).subscribe("news");
 }
 

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::IntoResponse;
-use axum::serve::ListenerExt;
+use bytes::Bytes;
 use corecast::backend::call::{Call, Caller, Question};
 use corecast::backend::{Backend, ProxySettings, ProxySnapshot, Reason};
 use corecast::ids::{ConnId, ShardId};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, LOCATION};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -39,6 +42,46 @@ impl Seen {
     }
 }
 
+/// What a backend answers.
+pub struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, String)>,
+    body: String,
+}
+
+impl<T: Into<String>> From<(StatusCode, T)> for Reply {
+    fn from((status, body): (StatusCode, T)) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+}
+
+impl From<&str> for Reply {
+    fn from(body: &str) -> Self {
+        (StatusCode::OK, body).into()
+    }
+}
+
+impl From<StatusCode> for Reply {
+    fn from(status: StatusCode) -> Self {
+        (status, "").into()
+    }
+}
+
+impl Reply {
+    pub fn redirect(status: StatusCode, location: String) -> Self {
+        Self { headers: vec![(LOCATION, location)], ..status.into() }
+    }
+
+    fn response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.body));
+        *response.status_mut() = self.status;
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value.try_into().unwrap());
+        }
+        response
+    }
+}
+
 pub struct Server {
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -51,26 +94,36 @@ impl Server {
     where
         F: Fn(Seen, usize) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = R> + Send + 'static,
-        R: IntoResponse,
+        R: Into<Reply> + Send,
     {
         let (seen, connections) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::<AtomicUsize>::default());
         let kept = Arc::clone(&seen);
-        let handler = move |method, uri: axum::http::Uri, headers, body| {
-            let request = Seen { method, path: uri.to_string(), headers, body };
-            let before = {
-                let mut kept = kept.lock().unwrap();
-                kept.push(request.clone());
-                kept.len() - 1
-            };
-            answer(request, before)
+        let respond = move |request: Request<Incoming>| {
+            let (kept, answer) = (Arc::clone(&kept), answer.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let request = Seen { method: head.method, path: head.uri.to_string(), headers: head.headers, body };
+                let before = {
+                    let mut kept = kept.lock().unwrap();
+                    kept.push(request.clone());
+                    kept.len() - 1
+                };
+                let reply: Reply = answer(request, before).await.into();
+                Ok::<_, hyper::Error>(reply.response())
+            }
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let count = Arc::clone(&connections);
-        let listener = listener.tap_io(move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond.clone()));
+                tokio::spawn(connection);
+            }
         });
-        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handler)).await.unwrap() });
         Self { url, seen, connections }
     }
 

@@ -5,6 +5,8 @@
 
 pub mod backend;
 mod client;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod raw;
 pub mod tls;
 

@@ -8,66 +8,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use corecast::admin::{self, AskError, Asked, Settings, ShardApi, Stats};
+use corecast::admin::{self, Settings};
 use corecast::api::settings::{GrpcSettings, Settings as ApiSettings};
-use corecast::auth::grant::{Publish, Renewal, SubscribeGrant};
+use corecast::api::{ApiError, ApiResult, ShardApi};
+use corecast::auth::grant::Publish;
 use corecast::engine::stats::Snapshot;
-use corecast::messaging::control_request::{History, HistoryQuery, Kept, Member, Place, Who};
+use corecast::messaging::api_call::{
+    ApiCall, ApiReply, CallScope, ConnectionSelector, HistoryPage, HistoryPublication, MemberInfo, PresenceStats,
+    StreamPosition,
+};
 use corecast::protocol::ErrorCode;
 use serde_json::{Value, json};
 
 pub const KEY: &str = "secret";
 
-/// What a shard was asked, less what has no answer of its own.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Question {
-    Publish(String, Publish),
-    History(String, HistoryQuery),
-    HistoryRemove(String),
-    Subscribe(Who, String, SubscribeGrant, Option<Place>),
-    Unsubscribe(Who, String),
-    Disconnect(Who, Vec<Box<str>>, u16, String),
-    Refresh(Who, Renewal),
-    Channels(String),
-}
-
+/// Shards that remember what they were asked, less what is only read: presence and the users of `info`.
 #[derive(Clone, Default)]
 pub struct Fake(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    asked: Mutex<Vec<Question>>,
-    draining: AtomicBool,
+    asked: Mutex<Vec<ApiCall>>,
+    is_draining: AtomicBool,
 }
 
 impl Fake {
     pub fn drain(&self) {
-        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// What was asked since it was last looked at.
-    pub fn asked(&self) -> Vec<Question> {
+    /// What was asked since this was last called.
+    pub fn asked(&self) -> Vec<ApiCall> {
         std::mem::take(&mut self.0.asked.lock().unwrap())
     }
 
-    /// As `asked`, where nothing but publications may have been.
+    /// As `asked`, for tests that expect publications only.
     pub fn published(&self) -> Vec<(String, String)> {
-        let text = |question| match question {
-            Question::Publish(channel, publish) => (channel, String::from_utf8(publish.data).unwrap()),
+        let text = |call| match call {
+            ApiCall::Publish { channel, publish } => (channel.into(), String::from_utf8(publish.data).unwrap()),
             other => panic!("{other:?}"),
         };
         self.asked().into_iter().map(text).collect()
     }
-
-    fn note(&self, question: Question) {
-        self.0.asked.lock().unwrap().push(question);
-    }
 }
 
-fn judge(channel: &str) -> Asked<()> {
+fn check_channel(channel: &str) -> ApiResult<()> {
     match channel {
-        "busy" => Err(AskError::TooManyRequests),
-        "silent" => Err(AskError::OutcomeUnknown),
+        "busy" => Err(ApiError::TooManyRequests),
+        "silent" => Err(ApiError::OutcomeUnknown),
         "ns:unknown" => Err(ErrorCode::UnknownChannel.into()),
         "off" => Err(ErrorCode::NotAvailable.into()),
         "lost" => Err(ErrorCode::UnrecoverablePosition.into()),
@@ -75,81 +63,61 @@ fn judge(channel: &str) -> Asked<()> {
     }
 }
 
-fn member(client: &str, user: &str, conn_info: &'static str, chan_info: &'static str) -> Member {
+fn member(client: &str, user: &str, conn_info: &'static str, chan_info: &'static str) -> MemberInfo {
     let (conn_info, chan_info) = (conn_info.as_bytes().into(), chan_info.as_bytes().into());
-    Member { client: client.into(), user: user.into(), conn_info, chan_info }
+    MemberInfo { client: client.into(), user: user.into(), conn_info, chan_info }
+}
+
+fn history(channel: &str) -> HistoryPage {
+    let kept = |offset, data: &'static [u8]| HistoryPublication { offset, data: data.into(), ..Default::default() };
+    let publications = match channel {
+        "empty" => return HistoryPage::default(),
+        "binary" => vec![kept(1, b"\0\xff")],
+        _ => {
+            let info = Some(member("c1", "u1", "{\"a\":1}", ""));
+            let tags = vec![("k".into(), "v".into())];
+            vec![kept(8, b"null"), HistoryPublication { info, tags, ..kept(9, b"{\"x\":1}") }]
+        }
+    };
+    HistoryPage { publications, top: StreamPosition { offset: 9, epoch: "e".into() } }
 }
 
 impl ShardApi for Fake {
-    async fn publish(&self, channel: &str, publish: Publish) -> Asked<Option<Place>> {
-        judge(channel)?;
-        self.note(Question::Publish(channel.into(), publish));
-        Ok((channel == "kept").then(|| Place { offset: 7, epoch: "e".into() }))
-    }
-
-    async fn history(&self, channel: &str, query: HistoryQuery) -> Asked<History> {
-        judge(channel)?;
-        self.note(Question::History(channel.into(), query));
-        let top = Place { offset: 9, epoch: "e".into() };
-        let kept = |offset, data: &'static [u8]| Kept { offset, data: data.into(), ..Kept::default() };
-        let publications = match channel {
-            "empty" => return Ok(History::default()),
-            "binary" => vec![kept(1, b"\0\xff")],
-            _ => {
-                let info = Some(member("c1", "u1", "{\"a\":1}", ""));
-                vec![kept(8, b"null"), Kept { info, tags: vec![("k".into(), "v".into())], ..kept(9, b"{\"x\":1}") }]
+    async fn call(&self, call: ApiCall) -> ApiResult<ApiReply> {
+        match (call.scope(), &call) {
+            (CallScope::HomeOf(channel), _) => check_channel(channel)?,
+            (_, ApiCall::Subscribe { channel, .. }) => check_channel(channel)?,
+            _ => {}
+        }
+        let reply = match &call {
+            ApiCall::Publish { channel, .. } => {
+                ApiReply::Publish((&**channel == "kept").then(|| StreamPosition { offset: 7, epoch: "e".into() }))
+            }
+            ApiCall::Broadcast { .. } => panic!("a broadcast was not split"),
+            ApiCall::Subscribe { .. }
+            | ApiCall::Unsubscribe { .. }
+            | ApiCall::Disconnect { .. }
+            | ApiCall::Refresh { .. } => ApiReply::Connections(1),
+            ApiCall::History { channel, .. } => ApiReply::History(history(channel)),
+            ApiCall::HistoryRemove { .. } => ApiReply::Done,
+            ApiCall::Channels { .. } => ApiReply::Channels([("b".into(), 2), ("a".into(), 0)].into()),
+            ApiCall::Presence { channel } if &**channel == "empty" => return Ok(ApiReply::Presence(Vec::new())),
+            ApiCall::Presence { .. } => {
+                let members = vec![member("c2", "", "", "[1]"), member("c1", "u1", "{\"a\":1}", "")];
+                return Ok(ApiReply::Presence(members));
+            }
+            ApiCall::PresenceStats { channel } if &**channel == "empty" => {
+                return Ok(ApiReply::PresenceStats(PresenceStats::default()));
+            }
+            ApiCall::PresenceStats { .. } => {
+                return Ok(ApiReply::PresenceStats(PresenceStats { clients: 3, users: 2 }));
+            }
+            ApiCall::Info => {
+                return Ok(ApiReply::Info { users: ["a", "b", "c", "d"].map(Box::from).into() });
             }
         };
-        Ok(History { publications, top })
-    }
-
-    async fn history_remove(&self, channel: &str) -> Asked<()> {
-        judge(channel)?;
-        self.note(Question::HistoryRemove(channel.into()));
-        Ok(())
-    }
-
-    async fn presence(&self, channel: &str) -> Asked<Vec<Member>> {
-        judge(channel)?;
-        Ok(match channel {
-            "empty" => Vec::new(),
-            _ => vec![member("c2", "", "", "[1]"), member("c1", "u1", "{\"a\":1}", "")],
-        })
-    }
-
-    async fn presence_stats(&self, channel: &str) -> Asked<Stats> {
-        judge(channel)?;
-        Ok(if channel == "empty" { Stats::default() } else { Stats { clients: 3, users: 2 } })
-    }
-
-    async fn subscribe(&self, who: Who, channel: &str, grant: SubscribeGrant, since: Option<Place>) -> Asked<u32> {
-        judge(channel)?;
-        self.note(Question::Subscribe(who, channel.into(), grant, since));
-        Ok(1)
-    }
-
-    async fn unsubscribe(&self, who: Who, channel: &str) -> Asked<u32> {
-        self.note(Question::Unsubscribe(who, channel.into()));
-        Ok(1)
-    }
-
-    async fn disconnect(&self, who: Who, spared: Vec<Box<str>>, code: u16, reason: &str) -> Asked<u32> {
-        self.note(Question::Disconnect(who, spared, code, reason.into()));
-        Ok(1)
-    }
-
-    async fn refresh(&self, who: Who, renewal: Renewal) -> Asked<u32> {
-        self.note(Question::Refresh(who, renewal));
-        Ok(1)
-    }
-
-    async fn channels(&self, pattern: &str) -> Asked<BTreeMap<Box<str>, u32>> {
-        self.note(Question::Channels(pattern.into()));
-        Ok([("b".into(), 2), ("a".into(), 0)].into())
-    }
-
-    async fn users(&self) -> Asked<usize> {
-        Ok(4)
+        self.0.asked.lock().unwrap().push(call);
+        Ok(reply)
     }
 
     async fn snapshots(&self) -> Vec<Snapshot> {
@@ -157,8 +125,8 @@ impl ShardApi for Fake {
         (0..2).map(one).collect()
     }
 
-    fn draining(&self) -> bool {
-        self.0.draining.load(Ordering::Relaxed)
+    fn is_draining(&self) -> bool {
+        self.0.is_draining.load(Ordering::Relaxed)
     }
 }
 
@@ -186,12 +154,12 @@ impl Server {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (listener, grpc_listener, fake) = (bind(), bind(), Fake::default());
         let (address, grpc) = (listener.local_addr().unwrap(), grpc_listener.local_addr().unwrap());
-        let (fleet, also) = (fake.clone(), fake.clone());
+        let (shards, grpc_shards) = (fake.clone(), fake.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let settings = tokio::sync::watch::channel(Arc::new(settings)).1;
-            runtime.spawn(corecast::api::grpc::serve(grpc_listener, also, admin::api_settings(&settings)));
-            runtime.block_on(admin::serve(listener, fleet, settings)).unwrap();
+            runtime.spawn(corecast::api::grpc::serve(grpc_listener, grpc_shards, admin::api_settings(&settings)));
+            runtime.block_on(admin::serve(listener, shards, settings)).unwrap();
         });
         Self { address, grpc, fake }
     }
@@ -252,8 +220,8 @@ pub fn settings_with(change: impl FnOnce(&mut ApiSettings)) -> Settings {
     Settings { api: Arc::new(api), client, anonymous: true, ..Settings::default() }
 }
 
-pub fn who(user: &str, client: &str, session: &str) -> Who {
-    Who { user: user.into(), client: client.into(), session: session.into() }
+pub fn connections(user: &str, client: &str, session: &str) -> ConnectionSelector {
+    ConnectionSelector { user: user.into(), client: client.into(), session: session.into() }
 }
 
 pub fn publication(data: &[u8]) -> Publish {

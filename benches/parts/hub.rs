@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
+#[path = "../stub/mod.rs"]
 mod stub;
 
 const SUBSCRIBERS: usize = 1000;

@@ -1,4 +1,4 @@
-//! The codec in nanoseconds: `cargo bench --bench codec [-- FILTER]`.
+//! The codec in nanoseconds: `cargo bench -p corecast-bench --bench codec [-- FILTER]`.
 //!
 //! Unmasking and decoding work in place, so the same buffer is decoded over and over: the masks here are ASCII, which
 //! keeps ASCII text ASCII on every second pass; where the text is not ASCII, each pass gets a fresh copy, made outside
