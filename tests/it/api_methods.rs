@@ -1,5 +1,5 @@
-//! Every method of the server API: what the shards are asked, and the answer to the letter, as backends written for other
-//! servers of the dialect know it.
+//! Every method of the server API: what the shards are asked, and the exact bytes of the reply, as clients written for other
+//! servers of the protocol expect them.
 
 use crate::fake::{KEY, Server, connections, error, publication, settings_with};
 use corecast::auth::grant::{Overrides, Publish, Renewal, SubscribeGrant};
