@@ -3,7 +3,7 @@
 
 mod fake;
 
-use corecast::auth::grant::{Overrides, Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{Overrides, Publish, RefreshGrant, SubscribeGrant};
 use corecast::messaging::control_request::{HistoryQuery, Place};
 use fake::{KEY, Question, Server, error, publication, who};
 use serde_json::{Value, json};
@@ -144,9 +144,9 @@ fn connections_are_unsubscribed_disconnected_and_refreshed() {
     assert_eq!(asked, [Question::Disconnect(who("u", "", "s"), Vec::new(), 4500, "bye".into())]);
 
     let body = json!({"user": "u", "client": "c", "expired": true, "expire_at": 7, "info": {"i": 1}});
-    let renewal = Renewal { expired: true, expire_at: Some(7), info: b"{\"i\":1}".into(), meta: Vec::new() };
+    let renewal = RefreshGrant { expired: true, expire_at: Some(7), info: b"{\"i\":1}".into(), meta: Vec::new() };
     assert_eq!(says(&server, "refresh", &body, done), [Question::Refresh(who("u", "c", ""), renewal)]);
-    let never = [Question::Refresh(who("", "", ""), Renewal::default())];
+    let never = [Question::Refresh(who("", "", ""), RefreshGrant::default())];
     assert_eq!(says(&server, "refresh", &json!({}), done), never);
 }
 

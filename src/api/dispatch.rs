@@ -16,7 +16,7 @@ use super::call::{self, Beyond, Call, Payload, Text};
 use super::in_flight::{self, Places, Window};
 use super::shard_api::{AskError, Asked, ShardApi, Stats};
 use crate::admin::{Settings, VERSION};
-use crate::auth::grant::{Renewal, SubscribeGrant};
+use crate::auth::grant::{RefreshGrant, SubscribeGrant};
 use crate::auth::{self, grant};
 use crate::messaging::control_request::{History, HistoryQuery, Member, Place, Who};
 use crate::protocol::{self, ErrorCode};
@@ -260,7 +260,7 @@ impl<F: ShardApi> Calls<F> {
 
     async fn refresh(&self, request: &call::Refresh<'_>) -> Asked<Outcome> {
         only_here(request.label_filter, request.all_users)?;
-        let renewal = Renewal {
+        let renewal = RefreshGrant {
             expired: request.expired,
             expire_at: expire_at(request.expire_at)?,
             info: request.info.or_nothing().to_vec(),

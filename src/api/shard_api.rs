@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 use crate::engine::stats::Snapshot;
 use crate::messaging::control_request::{History, HistoryQuery, Member, Place, Who};
 use crate::protocol::ErrorCode;
@@ -50,7 +50,7 @@ pub trait ShardApi: Clone + Send + Sync + 'static {
         reason: &str,
     ) -> impl Future<Output = Asked<u32>> + Send;
 
-    fn refresh(&self, who: Who, renewal: Renewal) -> impl Future<Output = Asked<u32>> + Send;
+    fn refresh(&self, who: Who, renewal: RefreshGrant) -> impl Future<Output = Asked<u32>> + Send;
 
     /// Channels with subscribers whose names match (`*` stands for any text, empty for all), and how many those are.
     /// Costs all channels' names.

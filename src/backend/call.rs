@@ -1,7 +1,7 @@
 //! Calls to the operator's backend: what a shard asks and what comes back. The shard makes a `Call`, the control thread
 //! carries it out and hands the `Answer` to the same shard. No sockets here, and no clock.
 
-use crate::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, Publish, RefreshGrant, SubscribeGrant};
 use crate::ids::{ConnId, ShardId};
 
 /// A question to the backend, on behalf of one connection that waits for the answer.
@@ -70,11 +70,11 @@ pub enum Question {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
     Connect(ConnectGrant),
-    Refresh(Renewal),
+    Refresh(RefreshGrant),
     Subscribe(SubscribeGrant),
     /// Published in place of what the client sent; empty data leaves that.
     Publish(Publish),
-    SubRefresh(Renewal),
+    SubRefresh(RefreshGrant),
     Rpc {
         data: Vec<u8>,
     },

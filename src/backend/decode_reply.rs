@@ -13,7 +13,7 @@ use super::reply::{
     ConnectResult, DisconnectPart, ErrorPart, Flag, Object, Override, PublishResult, RefreshResult, Reply, RpcResult,
     SubscribeResult, one_line,
 };
-use crate::auth::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, Overrides, Publish, RefreshGrant, SubscribeGrant};
 use crate::ws::CLOSE_REASON_BYTES_MAX;
 
 /// Codes that a close frame of ours may carry: the dialect's and the application's (RFC 6455, 7.4.2).
@@ -67,11 +67,11 @@ pub fn refused(call: &Call, refusal: Answer) -> Answer {
     }
 }
 
-const EXPIRED: Renewal = Renewal { expired: true, expire_at: None, info: Vec::new(), meta: Vec::new() };
+const EXPIRED: RefreshGrant = RefreshGrant { expired: true, expire_at: None, info: Vec::new(), meta: Vec::new() };
 
-fn renewed(call: &Call, renewal: Renewal) -> Answer {
+fn renewed(call: &Call, renewal: RefreshGrant) -> Answer {
     match &call.question {
-        Question::SubRefresh { .. } => Answer::SubRefresh(Renewal { meta: Vec::new(), ..renewal }),
+        Question::SubRefresh { .. } => Answer::SubRefresh(RefreshGrant { meta: Vec::new(), ..renewal }),
         _ => Answer::Refresh(renewal),
     }
 }
@@ -179,11 +179,11 @@ fn subscription(result: SubscribeResult, binary: bool) -> Result<SubscribeGrant,
     })
 }
 
-fn renewal(result: RefreshResult) -> Result<Renewal, Malformed> {
+fn renewal(result: RefreshResult) -> Result<RefreshGrant, Malformed> {
     if result.expired {
         return Ok(EXPIRED);
     }
-    Ok(Renewal {
+    Ok(RefreshGrant {
         expired: false,
         expire_at: at(result.expire_at),
         info: bytes("info", result.info, &result.b64info)?,

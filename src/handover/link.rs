@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::wire::{self, Kind};
 use crate::admin::process_stats::ProcessStats;
-use crate::auth::grant::{Renewal, SubscribeGrant};
+use crate::auth::grant::{RefreshGrant, SubscribeGrant};
 use crate::messaging::control_request::{Place, Who};
 use crate::messaging::{Forwarded, HandoverPeer};
 use crate::server::shard_client::ShardClient;
@@ -34,7 +34,7 @@ pub enum Call {
     Subscribe { who: Who, channel: Box<str>, grant: SubscribeGrant, since: Option<Place> },
     Unsubscribe { who: Who, channel: Box<str> },
     Disconnect { who: Who, spared: Vec<Box<str>>, code: u16, reason: Box<str> },
-    Refresh { who: Who, renewal: Renewal },
+    Refresh { who: Who, renewal: RefreshGrant },
     HistoryRemove { channel: Box<str> },
 }
 

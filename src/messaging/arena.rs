@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::auth::grant::Publish;
 use crate::protocol::ClientInfo;
-use crate::protocol::tags::Tags;
+use crate::protocol::Tags;
 use crate::pubsub::PublicationRecord;
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ pub use super::api_call::{
 };
 use super::{HandoverPeer, Settings};
 use crate::auth::KeySet;
-use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 use crate::backend::call;
 use crate::ids::ConnId;
 use crate::protocol::ErrorCode;
@@ -89,7 +89,7 @@ pub enum Ask {
     },
     Refresh {
         who: Who,
-        renewal: Renewal,
+        renewal: RefreshGrant,
         answer: Answer<u32>,
     },
     // Of the shard whose connection asked.

@@ -4,9 +4,9 @@ use super::Mail;
 use super::arena::Who;
 use super::session::opcode;
 use crate::engine::Context;
+use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
-use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{Encoding, Quoted, Tags, WirePublication};
+use crate::protocol::{Encoding, JsonForm, Tags, WirePublication};
 use crate::pubsub::{Delivery, EpochText, InterestedShard};
 use crate::ws;
 
@@ -99,16 +99,23 @@ impl Frames {
 }
 
 /// Appends the whole WebSocket frame.
-fn encode(delivery: &Delivery<'_>, frame: &mut Vec<u8>, encoding: Encoding, data: &[u8], quoted: Quoted, delta: bool) {
+fn encode(
+    delivery: &Delivery<'_>,
+    frame: &mut Vec<u8>,
+    encoding: Encoding,
+    data: &[u8],
+    json_form: JsonForm,
+    delta: bool,
+) {
     let mut text = uuid::Uuid::encode_buffer();
     let info = delivery.publication.client_info.map(|who| Who::unpack(who).info(&mut text));
     let (offset, version) = (delivery.at.offset, delivery.publication.version);
     let tags = Tags::from_bytes(delivery.publication.tags);
     let epoch = EpochText::of(delivery.epoch);
     // Who was subscribed to an empty channel learns the epoch from what comes first, as from the original.
-    let epoch = if offset == 1 && quoted != Quoted::Text { epoch.as_str() } else { "" };
+    let epoch = if offset == 1 && json_form != JsonForm::Text { epoch.as_str() } else { "" };
     let publication =
-        WirePublication { data, quoted, info, offset, tags, delta, epoch, version, ..WirePublication::default() };
+        WirePublication { data, json_form, info, offset, tags, delta, epoch, version, ..WirePublication::default() };
     ws::frame_with(frame, opcode(encoding), |out| {
         encoding.publication(out, delivery.publication.channel, &publication)
     });
@@ -118,8 +125,9 @@ fn encode_plain(delivery: &Delivery<'_>, frames: &mut Frames, encoding: Encoding
     let frame = &mut frames.plain[usize::from(encoding.index())];
     if frame.is_empty() {
         frames.encodings += 1;
-        let quoted = if encoding.is_text() && !delivery.publication.is_json { Quoted::Base64 } else { Quoted::No };
-        encode(delivery, frame, encoding, delivery.publication.data, quoted, false);
+        let json_form =
+            if encoding.is_text() && !delivery.publication.is_json { JsonForm::Base64 } else { JsonForm::Value };
+        encode(delivery, frame, encoding, delivery.publication.data, json_form, false);
     }
 }
 
@@ -127,18 +135,18 @@ fn encode_plain(delivery: &Delivery<'_>, frames: &mut Frames, encoding: Encoding
 fn encode_delta(delivery: &Delivery<'_>, frames: &mut Frames, encoding: Encoding) {
     let data = delivery.publication.data;
     let index = usize::from(encoding.index());
-    let quoted = if encoding.is_text() { Quoted::Text } else { Quoted::No };
+    let json_form = if encoding.is_text() { JsonForm::Text } else { JsonForm::Value };
     if !frames.whole[index].is_empty() {
         return;
     }
     frames.encodings += 1;
-    encode(delivery, &mut frames.whole[index], encoding, data, quoted, false);
+    encode(delivery, &mut frames.whole[index], encoding, data, json_form, false);
     let Some(before) = delivery.previous.map(|record| &*record.data) else { return };
     // Made of UTF-8 it is UTF-8, and what is not UTF-8 could not stand in a JSON string.
     let made = !frames.difference.is_empty() || fossil::create(before, data, &mut frames.difference);
     if made && (!encoding.is_text() || delta_fits_json(&frames.difference)) {
         frames.encodings += 1;
-        encode(delivery, &mut frames.delta[index], encoding, &frames.difference, quoted, true);
+        encode(delivery, &mut frames.delta[index], encoding, &frames.difference, json_form, true);
     }
 }
 

@@ -9,7 +9,7 @@ use super::session::Identity;
 use super::subscribe::TokenFault;
 use super::{Mail, Messaging};
 use crate::auth::TokenError;
-use crate::auth::grant::{ConnectGrant, Renewal};
+use crate::auth::grant::{ConnectGrant, RefreshGrant};
 use crate::backend::call::Question;
 use crate::engine::Context;
 use crate::ids::{ConnId, SubscriptionKey};
@@ -131,7 +131,7 @@ impl Messaging {
             Ok(grant) if grant.user != self.session(conn).user() => self.end(cx, conn, Disconnect::InvalidToken),
             Ok(grant) if self.channels_changed(conn, &grant) => self.end(cx, conn, Disconnect::InsufficientState),
             Ok(ConnectGrant { expire_at, info, meta, .. }) => {
-                let renewal = Renewal { expired: false, expire_at, info, meta };
+                let renewal = RefreshGrant { expired: false, expire_at, info, meta };
                 self.renewed(cx, conn, Some(id), renewal)
             }
             Err(TokenError::Expired) => self.end(cx, conn, Disconnect::ConnectionExpired),
@@ -159,7 +159,13 @@ impl Messaging {
     }
 
     /// A connection is renewed, or ends. `id`: the command that asked, if one did.
-    pub(crate) fn renewed(&mut self, cx: &mut Context<Mail>, conn: ConnId, id: Option<u32>, renewal: Renewal) -> Done {
+    pub(crate) fn renewed(
+        &mut self,
+        cx: &mut Context<Mail>,
+        conn: ConnId,
+        id: Option<u32>,
+        renewal: RefreshGrant,
+    ) -> Done {
         if renewal.expired {
             return self.end(cx, conn, Disconnect::ConnectionExpired);
         }
@@ -213,7 +219,7 @@ impl Messaging {
         }
         match self.subscription_token(cx, conn, channel, token) {
             Ok(grant) => {
-                let renewal = Renewal { expire_at: grant.expire_at, info: grant.info, ..Renewal::default() };
+                let renewal = RefreshGrant { expire_at: grant.expire_at, info: grant.info, ..RefreshGrant::default() };
                 self.sub_renewed(cx, conn, sub, Some(id), renewal)
             }
             // The original takes it, and the subscription never expires again: that is not followed.
@@ -232,7 +238,7 @@ impl Messaging {
         conn: ConnId,
         sub: SubscriptionKey,
         id: Option<u32>,
-        renewal: Renewal,
+        renewal: RefreshGrant,
     ) -> Done {
         let now = self.unix_s(cx);
         let expire_at = renewal.expire_at.unwrap_or(0);
@@ -266,7 +272,7 @@ impl Messaging {
     }
 
     /// The server API renews a connection: the client is told in a push.
-    pub(crate) fn renewed_by_server(&mut self, cx: &mut Context<Mail>, conn: ConnId, renewal: Renewal) {
+    pub(crate) fn renewed_by_server(&mut self, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
         if self.renewed(cx, conn, None, renewal) != Done::Yes {
             return;
         }

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::arena::{Kept, Who, client_text};
+use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
-use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, Quoted, SubscribeResult, WirePublication};
+use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, WirePublication};
 use crate::pubsub::{EpochText, Position, SubscriptionFlags};
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ pub(crate) struct Texts<'a> {
 pub(crate) struct KeptText<'a> {
     kept: Kept<'a>,
     data: Cow<'a, [u8]>,
-    quoted: Quoted,
+    json_form: JsonForm,
     delta: bool,
     client: String,
     /// Of the channel, told with the first publication of all.
@@ -47,21 +47,21 @@ pub(crate) struct KeptText<'a> {
 impl<'a> KeptText<'a> {
     pub fn plain(kept: Kept<'a>, epoch: u32, encoding: Encoding) -> Self {
         let json = encoding != Encoding::Protobuf;
-        let quoted = if json && !kept.json { Quoted::Base64 } else { Quoted::No };
+        let json_form = if json && !kept.json { JsonForm::Base64 } else { JsonForm::Value };
         let epoch = (kept.offset == 1).then(|| EpochText::of(epoch));
-        Self { kept, data: Cow::Borrowed(kept.data), quoted, delta: false, client: client(&kept), epoch }
+        Self { kept, data: Cow::Borrowed(kept.data), json_form, delta: false, client: client(&kept), epoch }
     }
 
     /// For a subscriber with deltas: the difference to `before`, where there is one and it is shorter.
     fn delta(kept: Kept<'a>, before: Option<&[u8]>, encoding: Encoding) -> Self {
         let json = encoding != Encoding::Protobuf;
-        let quoted = if json { Quoted::Text } else { Quoted::No };
+        let json_form = if json { JsonForm::Text } else { JsonForm::Value };
         let mut difference = Vec::new();
         let made = before.is_some_and(|before| fossil::create(before, kept.data, &mut difference));
         let shorter = Some(difference).filter(|difference| made && (!json || delta_fits_json(difference)));
         let delta = shorter.is_some();
         let data = shorter.map_or(Cow::Borrowed(kept.data), Cow::Owned);
-        Self { kept, data, quoted, delta, client: client(&kept), epoch: None }
+        Self { kept, data, json_form, delta, client: client(&kept), epoch: None }
     }
 
     pub fn publication(&self) -> WirePublication<'_> {
@@ -73,7 +73,7 @@ impl<'a> KeptText<'a> {
         });
         WirePublication {
             data: &self.data,
-            quoted: self.quoted,
+            json_form: self.json_form,
             info,
             offset: self.kept.offset,
             tags: self.kept.tags,

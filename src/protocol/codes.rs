@@ -1,8 +1,8 @@
-//! The protocol's numbers: errors in replies, ended subscriptions in pushes, closed connections in close frames.
+//! The codes of the protocol: errors in replies, ended subscriptions in pushes, closed connections in close frames.
 //!
-//! Clients act on the numbers and show the words, so both are as the other servers of this protocol have them.
+//! Clients act on the codes and show the texts, so both are those of Centrifugo.
 
-/// Why a command was refused. Sent in its reply; the connection goes on.
+/// Why a command is refused. The code is sent in the reply; the connection stays open.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum ErrorCode {
@@ -46,16 +46,16 @@ impl ErrorCode {
         }
     }
 
-    /// True where the same command may succeed later: clients try again by themselves.
+    /// True if the same command may succeed later: SDKs retry.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination)
     }
 }
 
-/// Why the server ended a subscription. From 2500 on the client subscribes anew.
+/// Why the server ended a subscription. From 2500 on, SDKs subscribe again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
-pub enum Unsubscribed {
+pub(crate) enum Unsubscribed {
     Server = 2000,
     InsufficientState = 2500,
     Expired = 2501,
@@ -63,11 +63,11 @@ pub enum Unsubscribed {
 }
 
 impl Unsubscribed {
-    pub fn code(self) -> u32 {
+    pub(crate) fn code(self) -> u32 {
         self as u32
     }
 
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Server => "server unsubscribe",
             Self::InsufficientState => "insufficient state",
@@ -80,7 +80,7 @@ impl Unsubscribed {
 /// Why the server ended a connection: code and reason of the close frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u16)]
-pub enum Disconnect {
+pub(crate) enum Disconnect {
     /// The peer is gone: no close frame is sent.
     ConnectionClosed = 3000,
     Shutdown = 3001,
@@ -107,11 +107,11 @@ pub enum Disconnect {
 }
 
 impl Disconnect {
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         self as u16
     }
 
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::ConnectionClosed => "connection closed",
             Self::Shutdown => "shutdown",
@@ -138,8 +138,8 @@ impl Disconnect {
         }
     }
 
-    /// True where clients do not connect again.
-    pub fn is_terminal(self) -> bool {
+    /// True if SDKs do not reconnect.
+    pub(crate) fn is_terminal(self) -> bool {
         (3500..4000).contains(&self.code())
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_for_what_clients_do() {
+    fn codes_have_the_ranges_that_sdks_act_on() {
         assert_eq!((ErrorCode::Internal.code(), ErrorCode::Internal.is_temporary()), (100, true));
         assert_eq!((ErrorCode::ConcurrentPagination.code(), ErrorCode::NotAvailable.code()), (113, 108));
         assert!(!ErrorCode::TokenExpired.is_temporary());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{AskError, Asked, ShardApi, Stats};
 use crate::auth::KeySet;
-use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 use crate::backend::call;
 use crate::engine::config::EngineConfig;
 use crate::engine::control_port::{Order, Port};
@@ -121,7 +121,7 @@ impl ShardClient {
         })
     }
 
-    fn refresh_here(&self, who: Who, renewal: Renewal) -> Vec<Awaited<u32>> {
+    fn refresh_here(&self, who: Who, renewal: RefreshGrant) -> Vec<Awaited<u32>> {
         self.everywhere(|answer| Ask::Refresh { who: who.clone(), renewal: renewal.clone(), answer })
     }
 
@@ -332,7 +332,7 @@ impl ShardApi for ShardClient {
         sum(self.disconnect_here(who, spared, code, reason))
     }
 
-    fn refresh(&self, who: Who, renewal: Renewal) -> impl Future<Output = Asked<u32>> + Send {
+    fn refresh(&self, who: Who, renewal: RefreshGrant) -> impl Future<Output = Asked<u32>> + Send {
         self.tell_twin(|| link::Call::Refresh { who: who.clone(), renewal: renewal.clone() });
         sum(self.refresh_here(who, renewal))
     }

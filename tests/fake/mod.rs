@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corecast::admin::{self, AskError, Asked, Settings, ShardApi, Stats};
-use corecast::auth::grant::{Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 use corecast::engine::stats::Snapshot;
 use corecast::messaging::control_request::{History, HistoryQuery, Kept, Member, Place, Who};
 use corecast::protocol::ErrorCode;
@@ -29,7 +29,7 @@ pub enum Question {
     Subscribe(Who, String, SubscribeGrant, Option<Place>),
     Unsubscribe(Who, String),
     Disconnect(Who, Vec<Box<str>>, u16, String),
-    Refresh(Who, Renewal),
+    Refresh(Who, RefreshGrant),
     Channels(String),
 }
 
@@ -140,7 +140,7 @@ impl ShardApi for Fake {
         Ok(1)
     }
 
-    async fn refresh(&self, who: Who, renewal: Renewal) -> Asked<u32> {
+    async fn refresh(&self, who: Who, renewal: RefreshGrant) -> Asked<u32> {
         self.note(Question::Refresh(who, renewal));
         Ok(1)
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Hold;
 use super::channels::{Place, name_fits, proxy_exists};
-use crate::auth::{KeyFault, Verifier};
+use crate::auth::{InvalidSetting, Verifier};
 use crate::config::channel::DEFAULT_PROXY;
 use crate::config::value::show_duration;
 use crate::config::{Config, Proxy, TokenSettings};
@@ -97,8 +97,8 @@ fn token(section: &str, token: &TokenSettings, hold: &mut Hold<'_>) {
     let mend = "write the URL of one key set; tenants with keys of their own need a server each";
     hold(!token.jwks_public_endpoint.contains("{{"), &at("jwks_public_endpoint"), what, mend);
     for part in parts(token) {
-        if let Err(KeyFault { setting, what, mend }) = Verifier::new(&part) {
-            hold(false, &at(setting), what, mend);
+        if let Err(InvalidSetting { setting, what, fix }) = Verifier::new(&part) {
+            hold(false, &at(setting), what, fix);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Replies and pushes, as the original server library was seen to write them (its order of fields included).
+//! Replies and pushes, written as Centrifugo's server library writes them, in the same order of fields.
 
 use super::*;
 use crate::protocol::codes::ErrorCode;
@@ -18,7 +18,7 @@ fn checked(out: Vec<u8>) -> String {
 
 fn published(channel: &str, data: &[u8], info: Option<ClientInfo>, offset: u64) -> String {
     let mut out = Vec::new();
-    publication::<false>(&mut out, channel, &WirePublication { data, info, offset, ..Default::default() });
+    publication::<IN_REPLY>(&mut out, channel, &WirePublication { data, info, offset, ..Default::default() });
     checked(out)
 }
 
@@ -32,7 +32,7 @@ fn replies_without_a_result_are_empty_objects() {
 }
 
 #[test]
-fn errors_say_whether_to_try_again() {
+fn errors_say_whether_they_are_temporary() {
     let temporary = r#"{"id":6,"error":{"code":100,"message":"internal server error","temporary":true}}"#;
     assert_eq!(told(6, &ErrorCode::Internal.into()), temporary);
     let lasting = r#"{"id":4,"error":{"code":105,"message":"already subscribed"}}"#;
@@ -42,7 +42,7 @@ fn errors_say_whether_to_try_again() {
 }
 
 #[test]
-fn connect_results() {
+fn connect_results_are_written() {
     let plain = ConnectResult { client: "3a66", ping_s: 25, pong: true, ..Default::default() };
     assert_eq!(told(1, &Reply::Connect(plain)), r#"{"id":1,"connect":{"client":"3a66","ping":25,"pong":true}}"#);
     let sub = SubscribeResult { epoch: "e", positioned: true, ..Default::default() };
@@ -63,7 +63,7 @@ fn connect_results() {
 }
 
 #[test]
-fn subscribe_results() {
+fn subscribe_results_are_written() {
     let positioned =
         SubscribeResult { recoverable: true, epoch: "MFAA", offset: 1, positioned: true, ..Default::default() };
     let text = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"MFAA","offset":1,"positioned":true}}"#;
@@ -86,7 +86,7 @@ fn subscribe_results() {
 }
 
 #[test]
-fn results_whose_fields_are_always_there() {
+fn results_with_required_fields_write_them_when_empty() {
     let empty = told(10, &Reply::History(HistoryResult::default()));
     assert_eq!(empty, r#"{"id":10,"history":{"publications":[],"epoch":"","offset":0}}"#);
     let info = Some(ClientInfo { user: "u1", client: "bb37", ..Default::default() });
@@ -105,14 +105,14 @@ fn results_whose_fields_are_always_there() {
 }
 
 #[test]
-fn renewals() {
+fn refresh_results_are_written() {
     let refresh = Reply::Refresh { client: "3a66", version: "0.1", expiry: Expiry(Some(60)) };
     assert_eq!(told(1, &refresh), r#"{"id":1,"refresh":{"client":"3a66","version":"0.1","expires":true,"ttl":60}}"#);
     assert_eq!(told(1, &Reply::SubRefresh(Expiry(None))), r#"{"id":1,"sub_refresh":{}}"#);
 }
 
 #[test]
-fn publications_have_what_they_have() {
+fn publications_leave_empty_fields_out() {
     assert_eq!(published("room", b"[1]", None, 0), r#"{"push":{"channel":"room","pub":{"data":[1]}}}"#);
     let anonymous = Some(ClientInfo { client: "96cc", ..Default::default() });
     let text = r#"{"push":{"channel":"pos","pub":{"data":null,"info":{"user":"","client":"96cc"},"offset":2}}}"#;
@@ -121,7 +121,7 @@ fn publications_have_what_they_have() {
 }
 
 #[test]
-fn payloads_are_embedded_as_they_are_but_for_line_breaks() {
+fn payloads_are_embedded_with_line_breaks_as_spaces() {
     let text = published("room", b"{\n\"a\":\n \"x\\n\\u2028<\xc3\xa9\"\n}\n", None, 0);
     assert_eq!(text, r#"{"push":{"channel":"room","pub":{"data":{ "a":  "x\n\u2028<é" } }}}"#);
 }
@@ -136,13 +136,13 @@ fn strings_are_escaped() {
 }
 
 #[test]
-fn publications_with_all_they_can_have() {
+fn publications_with_every_field_are_written() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("k\"", "v"), ("price", "12.5")]);
     let tags = Tags::from_bytes(&tags);
     let full = WirePublication {
         data: b"\"a\"\xff\xff\xe2\x82,\n",
-        quoted: Quoted::Text,
+        json_form: JsonForm::Text,
         offset: 3,
         tags,
         delta: true,
@@ -153,32 +153,32 @@ fn publications_with_all_they_can_have() {
     };
     let text = r#"{"channel":"c","pub":{"data":"\"a\"\ufffd\ufffd\ufffd\ufffd,\n","offset":3,"tags":{"k\"":"v","price":"12.5"},"delta":true,"time":9,"epoch":"e","version":4}}"#;
     let mut out = Vec::new();
-    publication::<true>(&mut out, "c", &full);
+    publication::<BARE>(&mut out, "c", &full);
     assert_eq!(checked(out), text);
 
-    for (data, quoted, expected) in [
-        (&b"{\"a\":\"\xc3\xa9\"}"[..], Quoted::Text, r#""{\"a\":\"é\"}""#),
-        (b"", Quoted::Text, r#""""#),
-        (b"\x00\xff\n", Quoted::Base64, r#""AP8K""#),
-        (b"", Quoted::Base64, r#""""#),
+    for (data, json_form, expected) in [
+        (&b"{\"a\":\"\xc3\xa9\"}"[..], JsonForm::Text, r#""{\"a\":\"é\"}""#),
+        (b"", JsonForm::Text, r#""""#),
+        (b"\x00\xff\n", JsonForm::Base64, r#""AP8K""#),
+        (b"", JsonForm::Base64, r#""""#),
     ] {
         let mut out = Vec::new();
-        publication::<false>(&mut out, "c", &WirePublication { data, quoted, ..Default::default() });
+        publication::<IN_REPLY>(&mut out, "c", &WirePublication { data, json_form, ..Default::default() });
         assert_eq!(checked(out), format!(r#"{{"push":{{"channel":"c","pub":{{"data":{expected}}}}}}}"#));
     }
 }
 
 fn pushed(channel: &str, what: &Push) -> String {
     let (mut bare, mut whole) = (Vec::new(), Vec::new());
-    push(&mut bare, true, channel, what);
-    push(&mut whole, false, channel, what);
+    push::<BARE>(&mut bare, channel, what);
+    push::<IN_REPLY>(&mut whole, channel, what);
     let bare = checked(bare);
     assert_eq!(checked(whole), format!(r#"{{"push":{bare}}}"#));
     bare
 }
 
 #[test]
-fn pushes_are_the_same_with_a_reply_around_them_and_without() {
+fn pushes_are_the_same_with_and_without_a_reply_around_them() {
     let info = ClientInfo { user: "u", client: "bb37", conn_info: b"{}", chan_info: b"" };
     let who = r#"{"info":{"user":"u","client":"bb37","conn_info":{}}}"#;
     assert_eq!(pushed("c", &Push::Join(info)), format!(r#"{{"channel":"c","join":{who}}}"#));
@@ -210,7 +210,7 @@ fn pushes_are_the_same_with_a_reply_around_them_and_without() {
 }
 
 #[test]
-fn a_presence_in_slices_is_the_reply_in_one() {
+fn presence_reply_in_slices_equals_the_reply_in_one() {
     let infos: Vec<_> = ["a", "b\"", "c"].map(|client| ClientInfo { client, ..Default::default() }).into();
     for count in 0..=infos.len() {
         let (mut entries, mut out) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Replies and pushes, read and written again by another library.
+//! Replies and pushes, read and written again by prost.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use prost::Message as _;
 use super::super::peer;
 use super::*;
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::reply::Quoted;
+use crate::protocol::reply::JsonForm;
 
-/// What another library reads of it, which must be able to write the same bytes.
+/// What prost reads; it writes the same bytes again.
 fn read(out: &[u8]) -> peer::Reply {
     let reply = peer::Reply::decode_length_delimited(out).expect("one message");
     assert_eq!(reply.encode_length_delimited_to_vec(), out);
@@ -70,7 +70,7 @@ fn full_sub_read(publications: Vec<peer::Publication>) -> peer::SubscribeResult 
 }
 
 #[test]
-fn small_replies() {
+fn replies_with_few_fields_are_written() {
     let empty = peer::Reply::default;
     assert_eq!(told(1, &Reply::Unsubscribe), peer::Reply { unsubscribe: Some(peer::Nothing {}), ..empty() });
     assert_eq!(told(u32::MAX, &Reply::Publish), peer::Reply { publish: Some(peer::Nothing {}), ..empty() });
@@ -89,7 +89,7 @@ fn small_replies() {
 }
 
 #[test]
-fn results_with_messages_in_messages() {
+fn results_with_nested_messages_are_written() {
     let long = vec![b'x'; 70_000];
     let publications = [
         WirePublication { data: &long, offset: 7, info: Some(INFO), ..Default::default() },
@@ -134,7 +134,7 @@ fn results_with_messages_in_messages() {
 }
 
 #[test]
-fn pushes() {
+fn pushes_are_written() {
     let who = Some(peer::Who { info: Some(info()) });
     assert_eq!(pushed("c", &Push::Join(INFO)), peer::Push { join: who.clone(), ..Default::default() });
     assert_eq!(pushed("c", &Push::Leave(INFO)), peer::Push { leave: who, ..Default::default() });
@@ -155,7 +155,7 @@ fn pushes() {
 }
 
 #[test]
-fn publications_of_every_size_stand_behind_their_lengths() {
+fn publications_of_every_size_have_their_length_before_them() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("a", "1"), ("b", "2")]);
     let tags = Tags::from_bytes(&tags);
@@ -163,10 +163,10 @@ fn publications_of_every_size_stand_behind_their_lengths() {
     let sizes = [0, 1, 100, 127, 128, 16_383, 16_384, 100_000];
     for size in sizes {
         let data = vec![0xff; size];
-        // Bytes are bytes here, however they would stand in JSON.
+        // Payloads are bytes here, whatever JSON does with them.
         let ours = WirePublication {
             data: &data,
-            quoted: Quoted::Text,
+            json_form: JsonForm::Text,
             info: Some(INFO),
             offset: u64::MAX,
             tags,
@@ -204,7 +204,7 @@ fn publications_of_every_size_stand_behind_their_lengths() {
 }
 
 #[test]
-fn tags_have_both_fields_also_where_one_is_empty() {
+fn tags_have_both_fields_even_if_one_is_empty() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("a", "")]);
     let mut out = Vec::new();
@@ -213,7 +213,7 @@ fn tags_have_both_fields_also_where_one_is_empty() {
 }
 
 #[test]
-fn a_presence_in_slices_is_the_reply_in_one() {
+fn presence_reply_in_slices_equals_the_reply_in_one() {
     let names: Vec<_> = (0..300).map(|number| format!("{number:03}")).collect();
     let infos: Vec<_> = names.iter().map(|client| ClientInfo { client, ..INFO }).collect();
     for count in [0, 1, 2, 300] {
