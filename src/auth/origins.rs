@@ -14,7 +14,7 @@ const PATTERNS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The compiled patterns: matching takes one pass over the origin.
 #[derive(Clone, Debug)]
-pub(crate) struct Origins {
+pub struct Origins {
     /// Every origin is accepted.
     any: bool,
     patterns: RegexSet,

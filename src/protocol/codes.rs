@@ -55,7 +55,7 @@ impl ErrorCode {
 /// Why the server ended a subscription. From 2500 on, SDKs subscribe again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
-pub(crate) enum Unsubscribed {
+pub enum Unsubscribed {
     Server = 2000,
     InsufficientState = 2500,
     Expired = 2501,
@@ -63,11 +63,11 @@ pub(crate) enum Unsubscribed {
 }
 
 impl Unsubscribed {
-    pub(crate) fn code(self) -> u32 {
+    pub fn code(self) -> u32 {
         self as u32
     }
 
-    pub(crate) fn reason(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Server => "server unsubscribe",
             Self::InsufficientState => "insufficient state",
@@ -80,7 +80,7 @@ impl Unsubscribed {
 /// Why the server ended a connection: code and reason of the close frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u16)]
-pub(crate) enum Disconnect {
+pub enum Disconnect {
     /// The peer is gone: no close frame is sent.
     ConnectionClosed = 3000,
     Shutdown = 3001,
@@ -107,11 +107,11 @@ pub(crate) enum Disconnect {
 }
 
 impl Disconnect {
-    pub(crate) fn code(self) -> u16 {
+    pub fn code(self) -> u16 {
         self as u16
     }
 
-    pub(crate) fn reason(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::ConnectionClosed => "connection closed",
             Self::Shutdown => "shutdown",
@@ -139,7 +139,7 @@ impl Disconnect {
     }
 
     /// True if SDKs do not reconnect.
-    pub(crate) fn is_terminal(self) -> bool {
+    pub fn is_terminal(self) -> bool {
         (3500..4000).contains(&self.code())
     }
 }

@@ -42,8 +42,7 @@ impl Encoding {
         json::connect_request(bytes)
     }
 
-    /// Appends a reply. The caller writes the `separator` between two messages of a frame. A unidirectional client gets the
-    /// result of its connect as a push and no other reply.
+    /// Appends a reply. A unidirectional client gets the result of its connect as a push and no other reply.
     pub(crate) fn reply(self, out: &mut Vec<u8>, id: u32, reply: &Reply) {
         match self {
             Self::Json => json::reply(out, id, reply),
@@ -107,14 +106,6 @@ impl Encoding {
         }
     }
 
-    /// The bytes between two messages of a frame.
-    pub(crate) fn separator(self) -> &'static [u8] {
-        match self {
-            Self::Json | Self::UniJson => b"\n",
-            Self::Protobuf => b"",
-        }
-    }
-
     /// True if frames are text.
     pub(crate) fn is_text(self) -> bool {
         self != Self::Protobuf
@@ -159,6 +150,11 @@ mod tests {
     use super::super::reply::{ConnectResult, delta_fits_json};
     use super::*;
 
+    /// The bytes between two messages of a frame.
+    fn separator(encoding: Encoding) -> &'static [u8] {
+        if encoding.is_text() { b"\n" } else { b"" }
+    }
+
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
         write(&mut out);
@@ -180,7 +176,7 @@ mod tests {
         for encoding in [Encoding::Json, Encoding::Protobuf] {
             let pong = encoding.commands(encoding.ping(), 0).next();
             assert_eq!(pong, Some(Ok((Command { id: 0, body: Body::Pong }, encoding.ping().len()))));
-            let row = [encoding.ping(), encoding.separator(), encoding.ping()].concat();
+            let row = [encoding.ping(), separator(encoding), encoding.ping()].concat();
             assert_eq!(encoding.commands(&row, 0).count(), 2);
         }
         assert_eq!(Encoding::UniJson.ping(), b"{}");

@@ -27,8 +27,7 @@ mod reply;
 mod request;
 mod tags;
 
-pub use codes::ErrorCode;
-pub(crate) use codes::{Disconnect, Unsubscribed};
+pub use codes::{Disconnect, ErrorCode, Unsubscribed};
 pub use command::{Body, Command, ConnectRequest};
 pub use encoding::{Commands, Encoding};
 pub use error::{FilterError, Malformed};

@@ -11,6 +11,7 @@ pub(crate) enum Reply<'a> {
     Unsubscribe,
     Publish,
     /// The clients of the channel by their ids.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sent in slices; tests compare the slices with this reply"))]
     Presence(&'a [ClientInfo<'a>]),
     PresenceStats {
         num_clients: u32,
@@ -51,6 +52,7 @@ pub(crate) enum Push<'a> {
         reason: &'a str,
     },
     /// For this connection only.
+    #[cfg_attr(not(test), expect(dead_code, reason = "part of the protocol that no API call of this server uses"))]
     Message {
         data: &'a [u8],
     },
