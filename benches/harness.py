@@ -1,4 +1,4 @@
-"""What the scripts beside this file have in common: a server started on one core, the load tool on another, what came of it."""
+"""Shared by the bench scripts: a server on one core, the load tool on another, and their results."""
 
 import argparse
 import json

@@ -4,7 +4,7 @@
 //! case, with counting switched on only inside `measured`; without valgrind it says so and fails. Started in any other
 //! way (as `cargo test --benches` does) it only runs every case once.
 //!
-//! Where a figure is to be held against another, a line below it says which and what came of it: against what issue 1
+//! If a figure is compared with another, a line below it names that one and the result: against what issue 1
 //! measured for the same case ([`issue_1`]), or against another case of the same run. If one is not kept, the exit code says so.
 //!
 //! A new case is one line in `CASES`, and a function that prepares whatever is needed (not counted) and returns the
@@ -68,7 +68,7 @@ const fn then(figure: f64, bound: bool) -> Against {
     Against::Issue1 { figure, bound }
 }
 
-const fn beside(name: &'static str) -> Against {
+const fn relative_to(name: &'static str) -> Against {
     Against::Case { name, bound: false }
 }
 
@@ -96,14 +96,18 @@ const CASES: &[Case] = &[
     held(W8_1000, 8000, then(issue_1::TO_1000[1], false), || publish(Room::of(1000, 8))),
     held(W1, 10_000, then(issue_1::TO_10_000[0], true), || publish(Room::of(10_000, 1))),
     held(W8, 80_000, then(issue_1::TO_10_000[1], true), || publish(Room::of(10_000, 8))),
-    held("  with history, window 1", 10_000, beside(W1), || publish(Room { history: true, ..Room::of(10_000, 1) })),
-    held("  with history, window 8", 80_000, beside(W8), || publish(Room { history: true, ..Room::of(10_000, 8) })),
+    held("  with history, window 1", 10_000, relative_to(W1), || {
+        publish(Room { history: true, ..Room::of(10_000, 1) })
+    }),
+    held("  with history, window 8", 80_000, relative_to(W8), || {
+        publish(Room { history: true, ..Room::of(10_000, 8) })
+    }),
     held("  half of them Protobuf, window 1", 10_000, within(W1), || publish(mixed(10_000, 1))),
     held("  half of them Protobuf, window 8", 80_000, within(W8), || publish(mixed(10_000, 8))),
-    held("  Protobuf and history, window 1", 10_000, beside(W1), || {
+    held("  Protobuf and history, window 1", 10_000, relative_to(W1), || {
         publish(Room { history: true, ..mixed(10_000, 1) })
     }),
-    held("  Protobuf and history, window 8", 80_000, beside(W8), || {
+    held("  Protobuf and history, window 8", 80_000, relative_to(W8), || {
         publish(Room { history: true, ..mixed(10_000, 8) })
     }),
     case("publication to 1 JSON, 1 Protobuf", 1, || publish(mixed(2, 1))),
@@ -272,7 +276,7 @@ fn main() -> ExitCode {
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Says how a figure stands to the one it is held against; false if it is not kept.
+/// Compares a figure with its bound; false if it exceeds it.
 fn compare(case: &Case, figure: f64, figures: &HashMap<&str, f64>) -> bool {
     let (what, other, bound) = match case.against {
         None => return true,

@@ -1,11 +1,11 @@
-//! Corecast: a thread-per-core WebSocket message server on raw epoll. This is the map.
+//! Corecast: a thread-per-core WebSocket message server that speaks the Centrifugo client protocol. This is the map.
 //!
 //! ```text
 //!  sockets ─► shard 0 on core 0 ─┐  each: one epoll, its own listeners, a slab of connections,
-//!  sockets ─► shard 1 on core 1 ─┼─►       the channels it is home to, one mailbox
+//!  sockets ─► shard 1 on core 1 ─┼─►       the channels that it is home to, one mailbox
 //!  sockets ─► shard n on core n ─┘
-//!                   ▲ orders and answers, nothing else
-//!  control thread: HTTP API, metrics, page, signals
+//!                   ▲ commands and answers, nothing else
+//!  control thread: HTTP and gRPC API, metrics, page, signals, calls to backends
 //! ```
 //!
 //! The path of one message:
@@ -14,13 +14,39 @@
 //! 2. `ws`: the frame is decoded in place, the payload borrowed.
 //! 3. `messaging` with `protocol`: the command, still borrowed.
 //! 4. `engine::mailbox`: to the channel's home shard, at most one hop.
-//! 5. `pubsub::HomeChannels`: offset and history; the frame is encoded once per wire format in use.
+//! 5. `pubsub`: offset and history at home; the frame is encoded once for each wire format in use.
 //! 6. `engine::mailbox`: to every shard with subscribers, in a batch.
-//! 7. `pubsub::Subscribers`: into the channel's turn buffer of that shard.
-//! 8. `engine`'s flush: one write per subscriber for everything the turn had; what a socket did not take is kept in `engine::outbound`.
+//! 7. `pubsub`: into the turn buffer of the subscriber group on that shard.
+//! 8. `engine::flush`: one write for each subscriber and turn; what a socket does not take waits in `engine::outbound`.
 //!
-//! Modules, in the order in which they may see each other (`tests/house_rules.rs` checks it): `ids`, `slow_policy`, `sys` ← `ws`,
-//! `protocol`, `pubsub`, `auth` ← `engine` ← `config` ← `backend` ← `messaging` ← `api`, `admin`, `handover` ← `server` ← `cli`.
+//! Modules, in the order in which they may see each other (`tests/house_rules` checks it):
+//!
+//! 1. Ground: `ids`, `slow_policy`, and `sys`, which has the `unsafe` code.
+//! 2. Pure layers: `ws` (RFC 6455, RFC 7692), `protocol` (Centrifugo), `pubsub` (channels, subscribers, history), `auth`.
+//! 3. `engine`: bytes, frames and mail. It is usable as a library; see [`engine`].
+//! 4. `config`, then `doctor` (checks of the host) and `backend` (calls to the application).
+//! 5. `messaging`: the joint of engine, protocol and pubsub.
+//! 6. `api`, `admin`, `handover` (to the next process), `server` (start, reload, shutdown), `cli`.
+//!
+//! Glossary:
+//!
+//! - **shard**: one thread with its own event loop, connections and channels. Shards share nothing and send mail.
+//! - **mail, mailbox, batch**: messages between shards; a bounded queue for each shard; many messages with one arena.
+//! - **home shard**: the shard that numbers the publications of a channel and keeps its history and presence.
+//! - **turn**: one pass of the event loop: mail, events, deadlines, mail out, one slice of the flush.
+//! - **flush**: the writing of all broadcasts of a turn; **slice**: the part of a flush that one turn writes.
+//! - **broadcast**: the same frames to many connections of a shard, by reference.
+//! - **turn buffer**: the frames that a channel gathered in a turn, shared by its subscribers.
+//! - **subscriber group**: the subscribers of a channel on one shard that get the same bytes.
+//! - **wire format**: JSON or Protobuf, with or without delta, in a compression class.
+//! - **compression class**: connections that share a compressor, because they agreed to the same window.
+//! - **spill**: received bytes that cannot be used yet, kept by their connection.
+//! - **backlog**: frames that wait for a peer that does not read; **slow consumer**: such a peer.
+//! - **owner**: the source of frames in a backlog; its slow-consumer policy says what is dropped.
+//! - **gap**: publications that a subscription missed; it ends, and its client recovers.
+//! - **write flags**: one byte for each connection, which the delivery loop reads first.
+//! - **hold**: the app keeps back what is queued for a connection until its first message is ready.
+//! - **drain**: the end of a process in waves of closes; **handover**: its listeners go to the next process.
 
 pub mod admin;
 pub mod api;

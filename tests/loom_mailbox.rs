@@ -101,7 +101,7 @@ fn receive<const FENCED: bool>(shards: &Shards<FENCED>, count: usize) -> usize {
     let (mut taken, mut sleeps) = (0, 0);
     while taken < count {
         let room = |sender: usize| {
-            shards[sender].knock();
+            shards[sender].notify();
         };
         if shards[0].take(room).is_some() {
             taken += 1;
@@ -197,7 +197,7 @@ fn without_fences_the_model_finds_a_starved_sender_asleep() {
             thread::spawn(move || send(&shards, 1, &[2]))
         };
         let woken = |sender: usize| {
-            shards[sender].knock();
+            shards[sender].notify();
         };
         assert!(shards[0].take(woken).is_some());
         sender.join().expect("the sender ends");

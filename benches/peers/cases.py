@@ -1,7 +1,7 @@
-"""What is measured, and what of it is to be shown.
+"""The loads, and the targets.
 
-Plan: a Case is a load, the servers that bear it, and which of them is the limit. `bars` holds the results against the figures
-that this server promises; how two servers compare is said by `share`.
+Plan: a Case is a load, the servers that run it, and which of them is the limit. `bars` compares the results with the targets;
+`share` compares two servers.
 """
 
 import statistics
@@ -9,7 +9,7 @@ import statistics
 from lineup import AGAIN, BINARY, OURS, TWO
 
 PLAIN = ["gin-gorilla", "gin-eventloop", "tungstenite", "fastwebsockets", "bun", "ws"]
-# uWebSockets' code outside the kernel, ns for one echo, by depth: who is no faster must at least need less.
+# uWebSockets' code outside the kernel, ns for one echo, by depth: a server that is not faster must at least need less.
 USER_NS_MOST = {1: 270, 16: 40}
 NOISE = 0.95
 
@@ -23,7 +23,7 @@ class Case:
         self.tokens, self.rate_of = tokens, rate_of
 
     def near(self):
-        """Those whose ratio is so near to 1 that it takes more rounds."""
+        """The servers whose ratio is near 1, which takes more rounds."""
         return [name for name in self.servers if name in (OURS, self.limit)] + [AGAIN]
 
 
@@ -44,7 +44,7 @@ def echo_cases(options):
         found.append(Case(f"echo-64k-10x{depth}", "echo", title, words, servers, 65536, "limit-echo", 0.92))
     for depth in (1, 16):
         words = ["--connections", "100", "--depth", str(depth), "--size", "512"]
-        title = f"echo 512 B, 100 connections, {depth} in flight, text beside binary"
+        title = f"echo 512 B, 100 connections, {depth} in flight, text against binary"
         found.append(Case(f"text-512-100x{depth}", "echo", title, words, [OURS, BINARY], 512, BINARY, 0.97))
     return found
 
@@ -76,7 +76,7 @@ def idle_cases(options):
     words = ["--connections", str(options.idle), "--steps", str(options.idle // 4), "--settle", str(options.settle)]
     words += ["--open-timeout", "300", "--hold"]
     of = f"{options.idle:,} idle connections"
-    # As long as pings need to come round; plain connections are asked nothing.
+    # Long enough for pings to every connection; plain connections get none.
     pinged, plain = [*words, str(options.hold)], [*words, "5"]
     protocol = [OURS, "centrifugo", "sockudo"]
     own = [*plain, "--own-channel"]
@@ -94,7 +94,7 @@ def churn_cases(options):
 
 
 def shard_cases(options):
-    """What a second shard costs: work for a second of processor time, two shards beside one."""
+    """The cost of a second shard: work for a second of processor time, two shards against one."""
     loads = [
         ("shards-echo", "echo", "echo 512 B, 100 connections, 16 in flight", ["--connections", "100", "--depth", "16"]),
         ("shards-fanout-w1", "fanout", "fan-out to 1,000, window 1", ["--subscribers", "1000", "--window", "1"]),

@@ -125,7 +125,7 @@ class Ours(Peer):
 
 class Binary(Ours):
     name = BINARY
-    what = "the same, for text to stand beside"
+    what = "the same with binary messages, to compare text with"
 
 
 class Two(Ours):
@@ -331,7 +331,7 @@ class Sockudo(Peer):
         return ["idle", *pusher] if case.tokens else ["idle", url, "--plain"]
 
 
-def everyone():
+def all_peers():
     """Ours first, then the limits, then the others."""
     echo = Limit("limit-echo", "limit-echo", "an epoll echo that never parses", ["--size", "SIZE"])
     bare = ["--size", "PAYLOAD", "--frame-bytes", "FRAME", "--mode"]
@@ -352,6 +352,6 @@ def everyone():
 
 # What is known and cannot be installed by a package's name.
 UNHAD = {
-    "uWebSockets.js": "not in the npm registry under its name; Bun, which has uWebSockets inside, stands for it",
-    "soketi": "depends on uWebSockets.js by a repository's address; sockudo stands for servers of the Pusher protocol",
+    "uWebSockets.js": "not in the npm registry under its name; Bun, which contains uWebSockets, represents it",
+    "soketi": "depends on uWebSockets.js by a repository's address; sockudo represents servers of the Pusher protocol",
 }

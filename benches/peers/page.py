@@ -1,4 +1,4 @@
-"""What a run looks like on paper: RESULTS.md, the README's table, and the lines on the terminal. The plot is in plot.py."""
+"""The text forms of a run: RESULTS.md, the table in docs/benchmarks.md, and the lines on the terminal. The plot is in plot.py."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from lineup import AGAIN, OURS
 HERE = os.path.join(ROOT, "benches", "peers")
 # What may be chosen, and how it is described; a command that is printed names what was chosen otherwise.
 DEFAULTS = {
-    "rounds": (3, "rounds of everyone"),
+    "rounds": (3, "rounds of every server"),
     "pairs": (5, "rounds of ours and the limit; 11 where a ratio is near 1"),
     "duration": (2.0, "seconds measured per run"),
     "warmup": (0.5, "seconds of load before that"),
@@ -33,7 +33,7 @@ LABELS = {
     "centrifugo": "Centrifugo",
     "sockudo": "sockudo",
 }
-# The README's rows: a scenario, and what is said of it.
+# The columns of the table in docs/benchmarks.md: a scenario, and its title.
 BRIEF = [
     ("echo-512-100x1", "echo 512 B, one in flight"),
     ("echo-16-100x16", "echo 16 B, 16 in flight"),
@@ -161,34 +161,34 @@ def command(kept):
 
 def results(kept):
     options = kept["options"]
-    lines = ["# Beside its rivals", "", f"Written by `{command(kept)}`, {kept['date']}, in {kept['minutes']} minutes.", ""]
+    lines = ["# Compared with other servers", "", f"Written by `{command(kept)}`, {kept['date']}, in {kept['minutes']} minutes.", ""]
     rounds = "1 round" if options["rounds"] == 1 else f"{options['rounds']} rounds"
     server, generator = options["cores"]
     lines += [
         f"- Host: {kept['facts']}",
-        f"- Each server alone on core {server} and started afresh for each run, the generator (`corecast-load`) on core {generator};",
+        f"- Each server alone on core {server} and started anew for each run, the generator (`corecast-load`) on core {generator};",
         "  loopback; receivers sleep in epoll_wait; no compression; TCP_NODELAY and garbage collection as each has them by",
         f"  default. {rounds} of {options['duration']:g} s, ours and the limit {options['pairs']}; medians.",
         "- \"Ours does\": how many times the other's work, the median over pairs of one round; by the rate, where both servers were",
         "  at least 97 % busy and the generator less than 90 %, otherwise (\"rate VOID\") by the server's CPU for each message. Every",
-        "  echo and every delivery was accounted for; what lost, doubled or reordered one is VOID altogether.",
-        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers are given frames as long",
-        "  as those of the message protocol. Those of the Pusher protocol are as long as it makes them.",
-        "- \"The limit\" does the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare",
+        "  echo and every delivery was accounted for; a run that lost, doubled or reordered one is VOID.",
+        f"- A publication is 64 bytes of data, a delivered frame {kept['frame_bytes']} bytes: plain servers send frames as long",
+        "  as those of the message protocol. Frames of the Pusher protocol have a length of their own.",
+        "- \"The limit\" makes the same system calls and nothing else: for echo it never parses, for fan-out it loops over bare",
         "  sends (one for each delivery at window 1, one for each socket and turn above), for connecting it answers unread.",
-        "- Pings as each has them by default: ours and Centrifugo's every 25 s, sockudo's every 120 s, plain ones' rarely or never.",
+        "- Pings as each has them by default: ours and Centrifugo's every 25 s, sockudo's every 120 s, plain servers' rarely or never.",
         "",
         "| | what it is | version | how it is started |",
         "|---|---|---|---|",
     ]
     lines += [f"| {name} | {what} | {version} | `{how}` |" for name, (what, version, how) in kept["peers"].items()]
-    lines += [f"| **{name}** | **COULD NOT BE HAD**: {why} | | |" for name, why in kept["missing"].items()]
-    lines += ["", "![Server CPU beside ours, by scenario](results.svg)", "", "## How many times its rivals' work it does", ""]
+    lines += [f"| **{name}** | **NOT AVAILABLE**: {why} | | |" for name, why in kept["missing"].items()]
+    lines += ["", "![Server CPU relative to ours, by scenario](results.svg)", "", "## How many times the others' work it does", ""]
     lines += markdown(*matrix(kept))
-    lines += ["", "## What is to be shown", ""]
+    lines += ["", "## Targets", ""]
     word = {True: "reached", False: "**NOT reached**"}
     bars = [[str(bar["bar"]), bar["what"], bar["value"], bar["wanted"], word[bar["reached"]]] for bar in kept["bars"]]
-    lines += markdown(["", "", "", "wanted", ""], bars)
+    lines += markdown(["", "", "", "target", ""], bars)
     for case in kept["results"]:
         lines += ["", f"## {case['title']}", "", f"`{case['case']}` {' '.join(case['more'])}".strip(), ""]
         lines += markdown(*rows(case))
@@ -196,7 +196,7 @@ def results(kept):
 
 
 def brief(kept):
-    """The README's table: rivals down, loads across."""
+    """The table in docs/benchmarks.md: one row per rival, one column per load."""
     of = {case["case"]: case["runs"] for case in kept["results"]}
     chosen = [(name, title) for name, title in BRIEF if name in of]
     head = ["how many times the work of", *(title for _, title in chosen), "bytes of an idle connection"]
@@ -218,12 +218,12 @@ def brief(kept):
             cells.append(row)
     lines = markdown(head, cells) if cells else []
     without = ", ".join(kept["missing"])
-    idle = f"An idle connection of ours: {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. "
+    idle = f"An idle connection of Corecast takes {ours[0]} bytes plain, {ours[1]} over the message protocol with a token. "
     lines += [
         "",
-        f"{idle if '-' not in ours else ''}By rate where the server's core was full, otherwise by its CPU for each message;",
-        f"{kept['date'][:10]}, {kept['facts'].split('; load')[0]}. Not to be had: {without}.",
-        f"All of it, with host and versions: `benches/peers/RESULTS.md`; again by `{command(kept)}`.",
+        f"{idle if '-' not in ours else ''}Ratios are by rate if the server's core was full, otherwise by its CPU per message.",
+        f"Measured {kept['date'][:10]} on {kept['facts'].split('; load')[0]}. Not available: {without}.",
+        f"All runs, with host and versions: `benches/peers/RESULTS.md`. Reproduce: `{command(kept)}`.",
     ]
     return "\n".join(lines)
 
@@ -236,14 +236,14 @@ def write(kept, out, publish):
     for path, text in zip(paths, (results(kept), plot.svg(kept, LABELS))):
         with open(path, "w") as file:
             file.write(text)
-    readme = os.path.join(ROOT, "README.md")
-    with open(readme) as file:
+    summary = os.path.join(ROOT, "docs", "benchmarks.md")
+    with open(summary) as file:
         text = file.read()
     if publish and BEGIN in text:
-        with open(readme, "w") as file:
+        with open(summary, "w") as file:
             table = f"{BEGIN}\n\n{brief(kept)}\n\n{END}"
             file.write(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: table, text, flags=re.DOTALL))
-        paths.append(readme)
+        paths.append(summary)
     else:
         print(f"\n{brief(kept)}")
     return paths

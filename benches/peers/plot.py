@@ -83,7 +83,7 @@ def svg(kept, labels):
     width, height = COLUMNS * WIDE + 20, 64 + -(-len(chosen) // COLUMNS) * tall
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">']
-    lines += [f"<title>What servers cost beside Corecast</title><style>{STYLE}</style>"]
+    lines += [f"<title>Server CPU relative to Corecast</title><style>{STYLE}</style>"]
     lines += [f'<rect class="ground" width="{width}" height="{height}"/>']
     lines += ['<text class="head" x="16" y="24">What the same work costs: shorter is better, the dashed line is Corecast</text>']
     facts = f"One core for the server. {kept['date']}; {kept['facts'].split('; load')[0]}"

@@ -1,4 +1,4 @@
-//! One shard over sockets that are none: what the benches of hub and engine share. Counts and times of it are those of
+//! One shard over simulated sockets, shared by the benches of pubsub and engine. Counts and times of it are those of
 //! user space alone.
 
 // Every bench is a crate of its own and uses its part of this.
@@ -52,10 +52,10 @@ impl Source for Stub {
     fn shutdown_write(&mut self) {}
 }
 
-/// Nobody sleeps.
-struct Nobody;
+/// Every shard is awake.
+struct NeverAsleep;
 
-impl Wake for Nobody {
+impl Wake for NeverAsleep {
     fn wake(&self) {}
 }
 
@@ -71,7 +71,7 @@ const BROKEN: Readiness = Readiness { readable: true, writable: true, read_close
 impl<A: App> Bench<A> {
     /// Room for so many connections, and none yet.
     fn new(app: A, connections_max: usize) -> Self {
-        let wakers = vec![Box::new(Nobody) as Box<dyn Wake>];
+        let wakers = vec![Box::new(NeverAsleep) as Box<dyn Wake>];
         let mail = mesh(wakers, Bounds { mailbox_batches_max: 256 }).pop().expect("one waker, one end");
         let limits = Arc::new(EngineConfig { connections_max: connections_max as u32, ..EngineConfig::default() });
         let (journal, _) = LogRing::new(ShardId(0));
@@ -82,7 +82,7 @@ impl<A: App> Bench<A> {
     fn open(&mut self, request: &Rc<[u8]>) -> ConnId {
         let source = Stub { says: Rc::clone(request), bytes_out: 0 };
         let conn = self.shard.adopt(source).unwrap_or_else(|_| unreachable!("there is room for all"));
-        self.shard.read_fresh(conn);
+        self.shard.read_new(conn);
         conn
     }
 
@@ -105,10 +105,10 @@ impl<A: App> Bench<A> {
     pub fn turn(&mut self, speakers: usize) {
         self.shard.begin(0);
         self.conns[..speakers].iter().for_each(|&conn| self.shard.event(conn, READABLE));
-        self.settle();
+        self.run_until_idle();
     }
 
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         while self.shard.end() == Wait::No {
             self.shard.begin(0);
         }

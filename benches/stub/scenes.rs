@@ -100,12 +100,12 @@ impl Storm {
         let messages = (1..=clients).map(|user| text(&entry(user, recover), 1)).collect();
         let mut storm = Self { bench, request, messages };
         storm.turn();
-        assert_eq!(storm.bench.shard.cx.counters.recoveries, clients as u64, "everyone recovers");
-        assert_eq!(storm.bench.shard.snapshot().connections, 1, "and everyone is gone again");
+        assert_eq!(storm.bench.shard.cx.counters.recoveries, clients as u64, "every client recovers");
+        assert_eq!(storm.bench.shard.snapshot().connections, 1, "and every client is gone again");
         storm
     }
 
-    /// Everyone comes, is answered and goes.
+    /// Every client connects, gets its reply and closes.
     pub fn turn(&mut self) {
         let bench = &mut self.bench;
         bench.shard.begin(0);
@@ -114,10 +114,10 @@ impl Storm {
             bench.tell(conn, message);
             bench.shard.event(conn, READABLE);
         }
-        bench.settle();
+        bench.run_until_idle();
         bench.shard.begin(0);
         conns.iter().for_each(|&conn| bench.shard.event(conn, BROKEN));
-        bench.settle();
+        bench.run_until_idle();
     }
 }
 

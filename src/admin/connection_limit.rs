@@ -1,5 +1,4 @@
-//! How many connections the admin address has at once: bounded, so that whoever opens thousands and says nothing takes no
-//! descriptors from clients.
+//! Limits the connections to the admin address, so that they cannot use up the descriptors that clients need.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,50 +8,52 @@ use std::time::{Duration, Instant};
 
 use super::process_stats::ProcessStats;
 
-/// How often it is said that somebody was refused.
-const NOTE_INTERVAL: Duration = Duration::from_secs(10);
-const REFUSAL: &[u8] =
+/// Shortest time between two log lines about rejected connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+const REJECTION: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// The accepting end's count.
-pub struct Visitors {
-    life: Arc<ProcessStats>,
-    said: Option<Instant>,
+/// Counts the open connections.
+pub struct ConnectionLimit {
+    stats: Arc<ProcessStats>,
+    last_logged: Option<Instant>,
 }
 
-/// One connection, counted until it is dropped.
-pub struct Visitor(Arc<ProcessStats>);
+/// One open connection, counted until this is dropped.
+pub struct ConnectionPermit(Arc<ProcessStats>);
 
-impl Drop for Visitor {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.admin_connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Visitors {
-    pub fn new(life: Arc<ProcessStats>) -> Self {
-        Self { life, said: None }
+impl ConnectionLimit {
+    pub fn new(stats: Arc<ProcessStats>) -> Self {
+        Self { stats, last_logged: None }
     }
 
-    /// None where `most` are here already.
-    pub fn enter(&mut self, most: u32) -> Option<Visitor> {
-        if self.life.admin_connections.load(Ordering::Relaxed) >= u64::from(most) {
-            self.life.admin_refused.fetch_add(1, Ordering::Relaxed);
-            if self.said.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
-                self.said = Some(Instant::now());
-                log::warn!("the admin address has {most} connections: no more are taken (admin.connections_max)");
+    /// `None` if `connections_max` connections are open already.
+    pub fn admit(&mut self, connections_max: u32) -> Option<ConnectionPermit> {
+        if self.stats.admin_connections.load(Ordering::Relaxed) >= u64::from(connections_max) {
+            self.stats.admin_refused.fetch_add(1, Ordering::Relaxed);
+            if self.last_logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+                self.last_logged = Some(Instant::now());
+                log::warn!(
+                    "admin address: {connections_max} connections are open (admin.connections_max); rejecting new ones"
+                );
             }
             return None;
         }
-        self.life.admin_connections.fetch_add(1, Ordering::Relaxed);
-        Some(Visitor(Arc::clone(&self.life)))
+        self.stats.admin_connections.fetch_add(1, Ordering::Relaxed);
+        Some(ConnectionPermit(Arc::clone(&self.stats)))
     }
 }
 
-/// Tells somebody who is not let in so, at the least cost.
-pub fn send_away(stream: tokio::net::TcpStream) {
-    // It is fresh, so that its buffer takes the answer at once.
+/// Answers a new connection with 503 and closes it, without a task of its own.
+pub fn reject(stream: tokio::net::TcpStream) {
+    // The send buffer of a new connection is empty and takes the response at once.
     if let Ok(mut stream) = stream.into_std() {
-        let _ = TcpStream::write(&mut stream, REFUSAL);
+        let _ = TcpStream::write(&mut stream, REJECTION);
     }
 }

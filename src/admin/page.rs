@@ -1,28 +1,46 @@
-//! The page at `/`: a few files, embedded, nothing built and nothing loaded from elsewhere.
+//! The page at `/`: four embedded files. Nothing is built, and nothing is loaded from another host.
 
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 
-use super::Settings;
+use super::settings::Settings;
 
-pub const INDEX: (&str, &str) = ("text/html; charset=utf-8", include_str!("page/index.html"));
-pub const SCRIPT: (&str, &str) = ("text/javascript; charset=utf-8", include_str!("page/app.js"));
-pub const CLIENT: (&str, &str) = ("text/javascript; charset=utf-8", include_str!("page/client.js"));
-pub const STYLE: (&str, &str) = ("text/css; charset=utf-8", include_str!("page/style.css"));
+/// A content type and the file's text.
+pub type File = (&'static str, &'static str);
 
-/// A file with the policy under which a browser runs it: nothing but our own files and the clients' address.
-pub fn respond((kind, text): (&'static str, &'static str), settings: &Settings) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (header::CONTENT_SECURITY_POLICY, policy(settings)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-    ];
-    (headers, text).into_response()
+const INDEX: File = ("text/html; charset=utf-8", include_str!("page/index.html"));
+const SCRIPT: File = ("text/javascript; charset=utf-8", include_str!("page/app.js"));
+const CLIENT: File = ("text/javascript; charset=utf-8", include_str!("page/client.js"));
+const STYLE: File = ("text/css; charset=utf-8", include_str!("page/style.css"));
+
+/// The file at a path.
+pub fn file(path: &str) -> Option<File> {
+    match path {
+        "/" => Some(INDEX),
+        "/app.js" => Some(SCRIPT),
+        "/client.js" => Some(CLIENT),
+        "/style.css" => Some(STYLE),
+        _ => None,
+    }
 }
 
-/// A policy cannot name a v6 address, nor a host that only the browser knows: there the port alone is held.
+/// The file, with a policy that lets the browser load only these files and connect only to the clients' address.
+pub fn respond((content_type, text): File, settings: &Settings) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(settings));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// A policy cannot name an IPv6 address, nor a host that only the browser knows: in these cases it names the port alone.
 fn policy(settings: &Settings) -> HeaderValue {
     let scheme = settings.client_scheme();
     let client = match settings.client {
@@ -41,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_policy_names_the_clients_address_as_far_as_it_can() {
+    fn policy_names_the_address_of_the_clients_or_its_port() {
         let policy = |client: Option<&str>| {
             let client = client.map(|text| text.parse().unwrap());
             policy(&Settings { client, ..Settings::default() }).to_str().unwrap().to_owned()
@@ -56,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() {
+    fn page_loads_nothing_from_other_hosts_and_has_no_inline_code() {
         for (_, text) in [INDEX, SCRIPT, CLIENT, STYLE] {
             assert!(!text.contains("https://") && !text.contains("@import"));
         }

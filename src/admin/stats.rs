@@ -1,29 +1,29 @@
-//! `/stats`: the numbers that the page draws, as JSON. Totals since the start, with the server's own time beside them,
-//! so that whoever asks twice can make rates of them and no asker disturbs another.
+//! `/stats`: the numbers that the page shows, as JSON. They are totals since the start, with the server's own time, so that
+//! a client computes rates from two responses and clients do not affect each other.
 
 use serde::Serialize;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::engine::stats::{Snapshot, TURN_BUCKETS_US};
 
 #[derive(Serialize, Debug)]
 pub struct Stats<'a> {
     pub version: &'static str,
-    /// Milliseconds since the control thread began.
+    /// Milliseconds since the admin address began to serve.
     pub at_ms: u64,
     pub draining: bool,
     pub client: Option<Client<'a>>,
-    /// Upper bounds of `turn_counts`, in microseconds; one more bucket is for what is above.
+    /// Upper bounds of `turn_counts`, in microseconds; one more bucket counts longer turns.
     pub turn_bounds_us: &'static [u32],
     pub shards: Vec<Shard>,
 }
 
-/// What the page needs to be a client.
+/// What the page needs in order to connect as a client.
 #[derive(Serialize, Debug)]
 pub struct Client<'a> {
-    /// None: the host under which the page was asked for.
     /// "ws" or "wss".
     pub scheme: &'static str,
+    /// `None`: the host of the page's own URL.
     pub host: Option<String>,
     pub port: u16,
     pub path: &'a str,
@@ -71,7 +71,7 @@ impl From<Snapshot> for Shard {
     }
 }
 
-/// How a page that was asked for at the admin address reaches the clients' address.
+/// How the page, which is served at the admin address, reaches the clients' address.
 pub fn client(settings: &Settings) -> Option<Client<'_>> {
     let address = settings.client?;
     let host = (!address.ip().is_unspecified()).then(|| match address.ip() {
@@ -82,5 +82,5 @@ pub fn client(settings: &Settings) -> Option<Client<'_>> {
     Some(Client { scheme, host, port: address.port(), path: CLIENT_PATH, anonymous: settings.anonymous })
 }
 
-/// Where clients of the dialect connect.
+/// The path at which clients connect.
 pub const CLIENT_PATH: &str = "/connection/websocket";

@@ -1,167 +1,183 @@
-//! The server API over HTTP: `POST /api/<method>`, JSON in, `{"result":…}` or `{"error":{…}}` out; `/api/batch` for many
-//! calls, and `/api` itself for the old style.
+//! The server API over HTTP: `POST /api/<method>` takes JSON and returns `{"result":…}` or `{"error":{…}}`; `/api/batch`
+//! takes many calls, and `/api` itself the old style.
 //!
-//! The HTTP status is 200 also for errors of a call, as backends written for the dialect expect; in the transport mode
-//! (header `X-Centrifugo-Error-Mode: transport`, or the setting) it follows the error's code and the body is the bare
-//! error. What never became a call has a status of its own: 401 without the key, 404 for an unknown method and where
-//! the API is disabled, 405, 413, 400 for what cannot be read. A router and extractors would cost more than the calls do, so that there are none.
+//! The HTTP status is 200 for errors of a call too, as clients written for the protocol expect. In transport mode (header
+//! `X-Centrifugo-Error-Mode: transport`, or the setting) it follows the error's code, and the body is the error without a
+//! wrapper. A request that never became a call has a status of its own: 401 without the key, 404 for an unknown method or
+//! when the API is disabled, 405, 413, and 400 for a body that cannot be read. There is no router and no extractor: they
+//! would cost more than a call.
 
 use std::borrow::Cow;
 use std::pin::Pin;
 
-use axum::body::Body as Content;
-use axum::http::{HeaderMap, HeaderValue, Method as Verb, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
-use super::methods::{self, Batch, Method};
+use super::dispatch::{BatchOrder, Dispatcher};
+use super::json_request::{self, Batch};
+use super::request::{ApiRequest, Method};
 use super::response;
-use super::shard_api::{AskError, ShardApi};
-use crate::admin::{Inner, Settings};
+use super::settings::{API_BODY_BYTES_MAX, Settings};
+use super::shard_api::{ApiError, ApiResult, ShardApi};
 use crate::protocol::ErrorCode;
 
-/// Bytes of a call's body; past it 413.
-pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Bytes of a body that is too long which are read and thrown away, so that whoever sends it sees the answer.
+/// Bytes of a body past `API_BODY_BYTES_MAX` that are read and dropped, so that the sender gets to read the response.
 const DISCARDED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What follows `/api` in the path, or `None` where that is none of ours.
-pub fn below(path: &str) -> Option<&str> {
+/// The part of a path behind `/api`; `None` if the path is not one of the API.
+pub fn api_path(path: &str) -> Option<&str> {
     path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Answers a request whose path is `/api` with `below` behind it.
-pub async fn respond<F: ShardApi>(shared: &Inner<F>, request: Request<Incoming>) -> Response<Content> {
+/// Answers a request whose path `api_path` accepts.
+pub async fn respond<S: ShardApi>(
+    dispatcher: &Dispatcher<S>,
+    settings: &Settings,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let settings = shared.settings();
-    if settings.api_disabled {
-        // What backends meet elsewhere when the API is not there, with the reason for whoever reads it.
-        return refused(StatusCode::NOT_FOUND, AskError::NotAvailable("http_api.disabled is set".into()));
+    if settings.disabled {
+        // The status that clients get from a server without the API, with the reason for the reader.
+        return reject(StatusCode::NOT_FOUND, ApiError::NotAvailable("http_api.disabled is set".into()));
     }
-    let key = settings.api_key.as_deref();
-    // Nobody learns which methods there are without the key.
-    if !key.is_some_and(|key| brings_key(key, &head.headers, head.uri.query())) {
-        let what = match key {
-            None => "unauthorized: http_api.key is not set, so that no call is taken",
-            Some(_) => "unauthorized",
-        };
-        let error = format!("{{\"error\":{{\"code\":101,\"message\":\"{what}\"}}}}");
+    // Before the method is looked at: without the key, a client does not learn which methods exist.
+    if let Err(message) = check_key(settings.key.as_deref(), &head.headers, head.uri.query()) {
+        let error = format!("{{\"error\":{{\"code\":101,\"message\":\"{message}\"}}}}");
         return json(StatusCode::UNAUTHORIZED, error.into_bytes());
     }
-    let name = below(head.uri.path()).unwrap_or_default();
-    if head.method != Verb::POST {
-        let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, bad("calls are made with POST"));
+    if head.method != hyper::Method::POST {
+        let mut response = reject(StatusCode::METHOD_NOT_ALLOWED, bad_request("use POST for calls"));
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    let Some(wanted) = Wanted::named(name) else {
-        return refused(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.into());
+    let Some(endpoint) = Endpoint::from_path(api_path(head.uri.path()).unwrap_or_default()) else {
+        return reject(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.into());
     };
-    match timeout(settings.request_timeout, read(body)).await.unwrap_or(Err(Unread::Late)) {
-        Ok(body) => perform(shared, wanted, &body, bare_errors(&settings, &head.headers)).await,
-        Err(Unread::TooLong) => {
+    match timeout(settings.request_timeout, read_body(body)).await.unwrap_or(Err(BodyError::Late)) {
+        Ok(body) => {
+            let asked = head.headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
+            let error_form = if settings.transport_errors || asked { ErrorForm::Status } else { ErrorForm::Reply };
+            execute(dispatcher, endpoint, &body, error_form).await
+        }
+        Err(BodyError::TooLong) => {
             let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
-            refused(StatusCode::PAYLOAD_TOO_LARGE, AskError::BadRequest(what.into()))
+            reject(StatusCode::PAYLOAD_TOO_LARGE, ApiError::BadRequest(what.into()))
         }
-        Err(Unread::Late) => {
+        Err(BodyError::Late) => {
             let what = format!("the body took longer than {:?} (admin.request_timeout)", settings.request_timeout);
-            refused(StatusCode::REQUEST_TIMEOUT, AskError::BadRequest(what.into()))
+            reject(StatusCode::REQUEST_TIMEOUT, ApiError::BadRequest(what.into()))
         }
-        Err(Unread::Cut) => refused(StatusCode::BAD_REQUEST, bad("the body did not arrive whole")),
+        Err(BodyError::Cut) => reject(StatusCode::BAD_REQUEST, bad_request("the connection ended within the body")),
     }
 }
 
 /// What a path asks for.
-enum Wanted {
+enum Endpoint {
     One(Method),
     Batch,
     OldStyle,
 }
 
-impl Wanted {
-    fn named(below: &str) -> Option<Self> {
-        match below {
+impl Endpoint {
+    fn from_path(below_api: &str) -> Option<Self> {
+        match below_api {
             "" => Some(Self::OldStyle),
             "/batch" => Some(Self::Batch),
-            _ => below.strip_prefix('/').and_then(Method::named).map(Self::One),
+            _ => below_api.strip_prefix('/').and_then(Method::from_name).map(Self::One),
         }
     }
 }
 
-async fn perform<F: ShardApi>(shared: &Inner<F>, wanted: Wanted, body: &[u8], bare_errors: bool) -> Response<Content> {
-    let calls = &shared.calls;
-    match wanted {
-        Wanted::One(method) => {
-            let call = match methods::call(method, body) {
-                Ok(call) => call,
-                Err(error) => return unreadable(&error),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ErrorForm {
+    Reply,
+    Status,
+}
+
+async fn execute<S: ShardApi>(
+    dispatcher: &Dispatcher<S>,
+    endpoint: Endpoint,
+    body: &[u8],
+    error_form: ErrorForm,
+) -> Response<Full<Bytes>> {
+    match endpoint {
+        Endpoint::One(method) => {
+            let result = match json_request::read_request(method, body) {
+                Ok(Ok(request)) => dispatcher.call(&request).await,
+                Ok(Err(error)) => Err(error),
+                Err(error) => return reject_json(&error),
             };
-            let outcome = match call {
-                Ok(call) => calls.call(&call).await,
-                Err(error) => Err(error),
-            };
-            match &outcome {
-                Err(error) if bare_errors => json(status(error), response::bare(error)),
-                _ => json(StatusCode::OK, response::alone(&outcome)),
+            match &result {
+                Err(error) if error_form == ErrorForm::Status => json(status(error), response::encode_bare(error)),
+                _ => json(StatusCode::OK, response::encode(&result)),
             }
         }
-        Wanted::Batch => match Batch::read(body) {
+        Endpoint::Batch => match Batch::read(body) {
             Ok(Batch { commands, parallel }) => {
-                json(StatusCode::OK, response::batch(&Box::pin(calls.batch(&commands, parallel)).await))
+                let order = BatchOrder::from_parallel(parallel);
+                let results = Box::pin(dispatcher.batch(&commands, order)).await;
+                json(StatusCode::OK, response::encode_batch(commands.iter().map(method_name).zip(&results)))
             }
-            Err(error) => unreadable(&error),
+            Err(error) => reject_json(&error),
         },
-        Wanted::OldStyle => match methods::old_style(body) {
+        Endpoint::OldStyle => match json_request::read_old_style(body) {
             Ok(commands) => {
                 let (ids, commands): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
-                let outcomes = Box::pin(calls.batch(&commands, false)).await;
-                json(StatusCode::OK, response::lines(ids.into_iter().zip(&outcomes)))
+                let results = Box::pin(dispatcher.batch(&commands, BatchOrder::Sequential)).await;
+                json(StatusCode::OK, response::encode_lines(ids.into_iter().zip(&results)))
             }
-            Err(error) => unreadable(&error),
+            Err(error) => reject_json(&error),
         },
     }
 }
 
-/// In constant time, so that the answer's delay does not tell how much of a guess was right.
-fn brings_key(key: &str, headers: &HeaderMap, query: Option<&str>) -> bool {
-    let right = |typed: &[u8]| bool::from(key.as_bytes().ct_eq(typed));
-    let scheme = |value: &HeaderValue| {
-        let (scheme, typed) = value.to_str().ok()?.split_once(' ')?;
-        Some(scheme.eq_ignore_ascii_case("apikey") && right(typed.trim().as_bytes()))
-    };
-    headers.get("x-api-key").is_some_and(|value| right(value.as_bytes()))
-        || headers.get(header::AUTHORIZATION).and_then(scheme).unwrap_or(false)
-        || query.and_then(key_in).is_some_and(|typed| right(&typed))
+/// The name of a command's reply. A command that could not be read has an error for its reply, which needs no name.
+fn method_name(command: &ApiResult<ApiRequest<'_>>) -> &'static str {
+    command.as_ref().map_or("error", |request| request.method().name())
 }
 
-fn key_in(query: &str) -> Option<Cow<'_, [u8]>> {
-    let typed = query.split('&').find_map(|pair| pair.strip_prefix("api_key="))?;
-    Some(match typed.contains('+') {
-        true => percent_decode_str(&typed.replace('+', " ")).collect::<Vec<_>>().into(),
-        false => percent_decode_str(typed).into(),
+/// Errors: the message for the client.
+fn check_key(key: Option<&str>, headers: &HeaderMap, query: Option<&str>) -> Result<(), &'static str> {
+    let Some(key) = key else { return Err("unauthorized: http_api.key is not set, so that every call is rejected") };
+    // In constant time, so that the delay of the response does not tell how much of a guess was right.
+    let is_key = |sent: &[u8]| bool::from(key.as_bytes().ct_eq(sent));
+    let authorization = |value: &HeaderValue| {
+        let (scheme, sent) = value.to_str().ok()?.split_once(' ')?;
+        Some(scheme.eq_ignore_ascii_case("apikey") && is_key(sent.trim().as_bytes()))
+    };
+    let is_authorized = headers.get("x-api-key").is_some_and(|value| is_key(value.as_bytes()))
+        || headers.get(header::AUTHORIZATION).and_then(authorization).unwrap_or(false)
+        || query.and_then(key_in_query).is_some_and(|sent| is_key(&sent));
+    if is_authorized { Ok(()) } else { Err("unauthorized") }
+}
+
+fn key_in_query(query: &str) -> Option<Cow<'_, [u8]>> {
+    let encoded = query.split('&').find_map(|pair| pair.strip_prefix("api_key="))?;
+    Some(match encoded.contains('+') {
+        true => percent_decode_str(&encoded.replace('+', " ")).collect::<Vec<_>>().into(),
+        false => percent_decode_str(encoded).into(),
     })
 }
 
-fn bare_errors(settings: &Settings, headers: &HeaderMap) -> bool {
-    settings.transport_errors || headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport")
-}
-
-enum Unread {
+enum BodyError {
     TooLong,
     Late,
     Cut,
 }
 
-/// The body, which in nearly all cases is one piece that lies where it was read.
-async fn read(mut body: Incoming) -> Result<Bytes, Unread> {
+/// Reads the body. Nearly every body is one piece, which is not copied.
+async fn read_body(mut body: Incoming) -> Result<Bytes, BodyError> {
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
     let mut length = 0;
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(piece) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(|_| BodyError::Cut)?.into_data() else { continue };
         length += piece.len();
         if length > DISCARDED_BYTES_MAX {
             break;
@@ -178,33 +194,33 @@ async fn read(mut body: Incoming) -> Result<Bytes, Unread> {
         }
     }
     match length > API_BODY_BYTES_MAX {
-        true => Err(Unread::TooLong),
+        true => Err(BodyError::TooLong),
         false if whole.is_empty() => Ok(first),
         false => Ok(whole.into()),
     }
 }
 
-fn bad(what: &'static str) -> AskError {
-    AskError::BadRequest(what.into())
+fn bad_request(what: &'static str) -> ApiError {
+    ApiError::BadRequest(what.into())
 }
 
-fn unreadable(error: &serde_json::Error) -> Response<Content> {
-    let what = if error.is_data() { format!("{error}") } else { format!("not JSON: {error}") };
-    refused(StatusCode::BAD_REQUEST, AskError::BadRequest(what.into()))
+fn reject_json(error: &serde_json::Error) -> Response<Full<Bytes>> {
+    let what = if error.is_data() { format!("{error}") } else { format!("the body is not JSON: {error}") };
+    reject(StatusCode::BAD_REQUEST, ApiError::BadRequest(what.into()))
 }
 
-fn refused(status: StatusCode, error: AskError) -> Response<Content> {
-    json(status, response::alone(&Err(error)))
+fn reject(status: StatusCode, error: ApiError) -> Response<Full<Bytes>> {
+    json(status, response::encode(&Err(error)))
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response<Content> {
-    let mut response = Response::new(Content::from(body));
+fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }
 
-fn status(error: &AskError) -> StatusCode {
+fn status(error: &ApiError) -> StatusCode {
     match error.code() {
         ErrorCode::UnknownChannel | ErrorCode::MethodNotFound => StatusCode::NOT_FOUND,
         ErrorCode::BadRequest | ErrorCode::NotAvailable => StatusCode::BAD_REQUEST,

@@ -1,7 +1,7 @@
-//! How many publications are under way: a few of each call, and of all calls together no more than a shard's mailbox takes,
-//! so that a busy shard makes backends wait and does not have them refused.
+//! Bounds how many publications are in flight: a few for each call, and for all calls together fewer than a shard's mailbox
+//! takes. A busy shard therefore makes callers wait instead of having their calls rejected.
 //!
-//! Invariant: whoever waits for a place holds none, so that nobody waits for those who wait.
+//! Invariant: a call that waits for a permit holds none, so that calls never wait for each other in a circle.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,78 +10,80 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::shard_api::{AskError, Asked};
-use crate::engine::control_port::ORDERS_MAX;
+use super::shard_api::{ApiError, ApiResult};
+use crate::engine::control_port::COMMANDS_MAX;
 
-/// What one call has under way at a time.
-const OPEN_MAX: usize = 64;
-/// What all calls of one front-end have; past it they wait. There are two front-ends, and others who give orders.
-const OPEN_MAX_IN_ALL: usize = ORDERS_MAX / 4;
-/// How long a call waits for a place.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Publications that one call has in flight.
+const PER_CALL_MAX: usize = 64;
+/// Publications that all calls of one front-end have in flight; past it they wait. There are two front-ends, and other
+/// senders of orders.
+const PER_FRONT_END_MAX: usize = COMMANDS_MAX / 4;
+/// How long a call waits for a permit.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-const _: () = assert!(OPEN_MAX <= OPEN_MAX_IN_ALL && 2 * OPEN_MAX_IN_ALL < ORDERS_MAX);
+const _: () = assert!(PER_CALL_MAX <= PER_FRONT_END_MAX && 2 * PER_FRONT_END_MAX < COMMANDS_MAX);
 
-pub struct Places(Semaphore);
+/// The permits of one front-end: one for each publication in flight.
+pub struct Permits(Semaphore);
 
-pub type Place<'a> = SemaphorePermit<'a>;
+pub type Permit<'a> = SemaphorePermit<'a>;
 
-impl Default for Places {
+impl Default for Permits {
     fn default() -> Self {
-        Self(Semaphore::new(OPEN_MAX_IN_ALL))
+        Self(Semaphore::new(PER_FRONT_END_MAX))
     }
 }
 
-impl Places {
-    /// For callers that hold no place. Errors: there was none in time.
-    pub async fn wait(&self) -> Asked<Place<'_>> {
-        if let Ok(place) = self.0.try_acquire() {
-            return Ok(place);
+impl Permits {
+    /// For callers that hold no permit. Errors: none was free in time.
+    pub async fn acquire(&self) -> ApiResult<Permit<'_>> {
+        if let Ok(permit) = self.0.try_acquire() {
+            return Ok(permit);
         }
-        timeout(PLACE_TIMEOUT, self.0.acquire()).await.ok().and_then(Result::ok).ok_or(AskError::TooManyRequests)
+        timeout(PERMIT_TIMEOUT, self.0.acquire()).await.ok().and_then(Result::ok).ok_or(ApiError::TooManyRequests)
     }
 }
 
-/// What one call has under way, and what came of it so far, in the order of the call.
+/// What one call has in flight, and its results so far, in the order of the call.
 pub struct Window<W, T> {
-    open: VecDeque<W>,
-    done: Vec<T>,
+    in_flight: VecDeque<W>,
+    results: Vec<T>,
 }
 
 impl<T, W: Future<Output = T>> Window<W, T> {
-    /// For a call with so many parts.
     pub fn new(parts: usize) -> Self {
-        Self { open: VecDeque::with_capacity(parts.min(OPEN_MAX)), done: Vec::with_capacity(parts) }
+        Self { in_flight: VecDeque::with_capacity(parts.min(PER_CALL_MAX)), results: Vec::with_capacity(parts) }
     }
 
-    /// A place for one more, before which others of this call may have to end.
-    pub async fn place<'a>(&mut self, places: &'a Places) -> Asked<Place<'a>> {
-        if let Ok(place) = places.0.try_acquire() {
-            return Ok(place);
+    /// A permit for one more part. If none is free, first finishes the parts in flight, which hold permits.
+    pub async fn acquire<'a>(&mut self, permits: &'a Permits) -> ApiResult<Permit<'a>> {
+        if let Ok(permit) = permits.0.try_acquire() {
+            return Ok(permit);
         }
         self.drain().await;
-        places.wait().await
+        permits.acquire().await
     }
 
+    /// Adds a part that has begun. If the window is full, waits for the oldest part first.
     pub async fn push(&mut self, begun: W) {
-        if self.open.len() == OPEN_MAX
-            && let Some(first) = self.open.pop_front()
+        if self.in_flight.len() == PER_CALL_MAX
+            && let Some(first) = self.in_flight.pop_front()
         {
-            self.done.push(first.await);
+            self.results.push(first.await);
         }
-        self.open.push_back(begun);
+        self.in_flight.push_back(begun);
     }
 
-    /// Waits for all that is under way.
+    /// Waits for everything in flight.
     pub async fn drain(&mut self) {
-        while let Some(first) = self.open.pop_front() {
-            self.done.push(first.await);
+        while let Some(first) = self.in_flight.pop_front() {
+            self.results.push(first.await);
         }
     }
 
     pub async fn finish(mut self) -> Vec<T> {
         self.drain().await;
-        self.done
+        self.results
     }
 }
 
@@ -91,32 +93,31 @@ mod tests {
 
     use super::*;
 
-    /// One look at a future that nothing wakes.
-    fn look<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Poll<T> {
+    fn poll_once<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Poll<T> {
         future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
-    fn a_call_ends_what_it_has_before_it_waits_for_others() {
+    fn a_call_finishes_its_own_parts_before_it_waits_for_others() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let entered = runtime.enter();
-        let places = Places::default();
-        let mut others: Vec<_> = (1..OPEN_MAX_IN_ALL).map(|_| places.0.try_acquire().unwrap()).collect();
+        let permits = Permits::default();
+        let mut others: Vec<_> = (1..PER_FRONT_END_MAX).map(|_| permits.0.try_acquire().unwrap()).collect();
         let mut call = Box::pin(async {
             let mut window = Window::new(3);
             for number in 0..3 {
-                let place = window.place(&places).await.unwrap();
-                window.push(async move { (number, drop(place)).0 }).await;
+                let permit = window.acquire(&permits).await.unwrap();
+                window.push(async move { (number, drop(permit)).0 }).await;
             }
             window.finish().await
         });
-        assert_eq!(look(&mut call), Poll::Ready(vec![0, 1, 2]), "one place is enough");
+        assert_eq!(poll_once(&mut call), Poll::Ready(vec![0, 1, 2]), "one permit is enough");
 
-        others.push(places.0.try_acquire().unwrap());
-        let mut waiting = Box::pin(places.wait());
-        assert!(look(&mut waiting).is_pending());
+        others.push(permits.0.try_acquire().unwrap());
+        let mut waiting = Box::pin(permits.acquire());
+        assert!(poll_once(&mut waiting).is_pending());
         others.pop();
-        assert!(matches!(look(&mut waiting), Poll::Ready(Ok(_))));
+        assert!(matches!(poll_once(&mut waiting), Poll::Ready(Ok(_))));
         drop(entered);
     }
 }

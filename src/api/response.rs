@@ -1,136 +1,124 @@
-//! What came of calls, as the dialect writes it in JSON: which fields are there when they are zero, and in which order, is
-//! what backends were written against.
+//! Encodes results as JSON. Which fields are present when they are zero, and their order, is what clients of the API were
+//! written against.
 
 use std::collections::BTreeMap;
 
 use serde::ser::{Error, Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::dispatch::{Info, Outcome};
-use super::shard_api::{AskError, Asked};
-use crate::messaging::control_request::{History, Kept, Member, Place};
+use super::dispatch::{ApiResponse, Info, PublishResult};
+use super::shard_api::{ApiError, ApiResult};
+use crate::messaging::api_call::{ApiReply, HistoryPage, HistoryPublication, MemberInfo, StreamPosition};
 
-/// An answer's bytes in most cases.
-const ANSWER_BYTES: usize = 64;
+/// Bytes of most replies.
+const REPLY_BYTES: usize = 64;
 
 /// `{"result":…}` or `{"error":…}`.
-pub fn alone(outcome: &Asked<Outcome>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ANSWER_BYTES);
-    put(&mut out, 0, outcome, |_| "result");
+pub fn encode(result: &ApiResult<ApiResponse>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(REPLY_BYTES);
+    append(&mut out, 0, "result", result);
     out
 }
 
-/// The error with nothing around it.
-pub fn bare(error: &AskError) -> Vec<u8> {
-    serde_json::to_vec(&Fault(error)).expect("a number and a text")
+/// An error without a wrapper.
+pub fn encode_bare(error: &ApiError) -> Vec<u8> {
+    serde_json::to_vec(&ErrorBody(error)).expect("a number and a text have a JSON form")
 }
 
-/// `{"replies":[…]}`, each `{"<method>":…}` or `{"error":…}`.
-pub fn batch(outcomes: &[Asked<Outcome>]) -> Vec<u8> {
-    if outcomes.is_empty() {
+/// `{"replies":[…]}`, each `{"<method>":…}` or `{"error":…}`. The items are the names of the methods and their results.
+pub fn encode_batch<'a>(results: impl ExactSizeIterator<Item = (&'static str, &'a ApiResult<ApiResponse>)>) -> Vec<u8> {
+    if results.len() == 0 {
         return b"{}".to_vec();
     }
-    let mut out = Vec::with_capacity(outcomes.len() * ANSWER_BYTES);
+    let mut out = Vec::with_capacity(results.len() * REPLY_BYTES);
     out.extend_from_slice(b"{\"replies\":[");
-    for (number, outcome) in outcomes.iter().enumerate() {
-        if number > 0 {
+    for (index, (method, result)) in results.enumerate() {
+        if index > 0 {
             out.push(b',');
         }
-        put(&mut out, 0, outcome, method);
+        append(&mut out, 0, method, result);
     }
     out.extend_from_slice(b"]}");
     out
 }
 
-/// The old style's: a line for each, with its id where that is not 0.
-pub fn lines<'a>(outcomes: impl Iterator<Item = (u32, &'a Asked<Outcome>)>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(ANSWER_BYTES);
-    for (id, outcome) in outcomes {
+/// The old style: one line for each command, with its id unless that is 0.
+pub fn encode_lines<'a>(results: impl Iterator<Item = (u32, &'a ApiResult<ApiResponse>)>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(REPLY_BYTES);
+    for (id, result) in results {
         if !out.is_empty() {
             out.push(b'\n');
         }
-        put(&mut out, id, outcome, |_| "result");
+        append(&mut out, id, "result", result);
     }
     out
 }
 
-/// What cannot be written as JSON becomes an error in its place.
-fn put(out: &mut Vec<u8>, id: u32, outcome: &Asked<Outcome>, name: fn(&Outcome) -> &'static str) {
-    let before = out.len();
-    let written = match outcome {
-        Ok(outcome) => write(out, id, name(outcome), outcome),
-        Err(error) => write(out, id, "error", &Fault(error)),
+/// A response that has no JSON form is replaced by an error.
+fn append(out: &mut Vec<u8>, id: u32, name: &str, result: &ApiResult<ApiResponse>) {
+    let start = out.len();
+    let written = match result {
+        Ok(response) => append_object(out, id, name, response),
+        Err(error) => append_object(out, id, "error", &ErrorBody(error)),
     };
     if written.is_err() {
-        out.truncate(before);
-        let what = "it holds bytes that are no JSON, ask over gRPC";
-        write(out, id, "error", &Fault(&AskError::NotAvailable(what.into()))).expect("a number and a text");
+        out.truncate(start);
+        let error = ApiError::NotAvailable("the reply holds bytes that are not JSON; use the gRPC API".into());
+        append_object(out, id, "error", &ErrorBody(&error)).expect("a number and a text have a JSON form");
     }
 }
 
-fn write(out: &mut Vec<u8>, id: u32, name: &str, what: &impl Serialize) -> serde_json::Result<()> {
+fn append_object(out: &mut Vec<u8>, id: u32, name: &str, value: &impl Serialize) -> serde_json::Result<()> {
     let mut to = serde_json::Serializer::new(out);
     let mut object = to.serialize_map(None)?;
     if id > 0 {
         object.serialize_entry("id", &id)?;
     }
-    object.serialize_entry(name, what)?;
+    object.serialize_entry(name, value)?;
     SerializeMap::end(object)
 }
 
-/// The method that a reply in a batch is named for.
-fn method(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Publish(_) => "publish",
-        Outcome::Broadcast(_) => "broadcast",
-        Outcome::Subscribe => "subscribe",
-        Outcome::Unsubscribe => "unsubscribe",
-        Outcome::Disconnect => "disconnect",
-        Outcome::Refresh => "refresh",
-        Outcome::Presence(_) => "presence",
-        Outcome::PresenceStats(_) => "presence_stats",
-        Outcome::History(_) => "history",
-        Outcome::HistoryRemove => "history_remove",
-        Outcome::Channels(_) => "channels",
-        Outcome::Info(_) => "info",
-    }
-}
-
-impl Serialize for Outcome {
+impl Serialize for ApiResponse {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Publish(place) => Position::from(place).serialize(to),
-            Self::Broadcast(responses) => {
-                One { name: "responses", value: List(responses.iter().map(Response)) }.serialize(to)
+            Self::Shards(reply) => serialize_reply(reply, to),
+            Self::Broadcast(results) => {
+                OneField { name: "responses", value: Sequence(results.iter().map(ChannelResult)) }.serialize(to)
             }
-            Self::Presence(members) => {
-                let members = members.iter().map(|member| (member.client.as_str(), Seen::from(member)));
-                One { name: "presence", value: members.collect::<BTreeMap<_, _>>() }.serialize(to)
-            }
-            Self::PresenceStats(stats) => Counts { num_clients: stats.clients, num_users: stats.users }.serialize(to),
-            Self::History(history) => Stream::from(history).serialize(to),
-            Self::Channels(channels) => {
-                let channels = channels.iter().map(|(name, clients)| (name, Subscribers { num_clients: *clients }));
-                One { name: "channels", value: channels.collect::<BTreeMap<_, _>>() }.serialize(to)
-            }
-            Self::Info(info) => One { name: "nodes", value: [Node::from(info)] }.serialize(to),
-            Self::Subscribe | Self::Unsubscribe | Self::Disconnect | Self::Refresh | Self::HistoryRemove => {
-                Empty {}.serialize(to)
-            }
+            Self::Info(info) => OneField { name: "nodes", value: [NodeBody::from(info)] }.serialize(to),
         }
     }
 }
 
+fn serialize_reply<S: Serializer>(reply: &ApiReply, to: S) -> Result<S::Ok, S::Error> {
+    match reply {
+        ApiReply::Publish(position) => PositionBody::from(position).serialize(to),
+        ApiReply::Presence(members) => {
+            let members = members.iter().map(|member| (member.client.as_str(), MemberBody::from(member)));
+            OneField { name: "presence", value: members.collect::<BTreeMap<_, _>>() }.serialize(to)
+        }
+        ApiReply::PresenceStats(stats) => {
+            PresenceStatsBody { num_clients: stats.clients, num_users: stats.users }.serialize(to)
+        }
+        ApiReply::History(page) => HistoryBody::from(page).serialize(to),
+        ApiReply::Channels(channels) => {
+            let channels = channels.iter().map(|(name, count)| (name, ChannelBody { num_clients: *count }));
+            OneField { name: "channels", value: channels.collect::<BTreeMap<_, _>>() }.serialize(to)
+        }
+        ApiReply::Connections(_) | ApiReply::Done | ApiReply::Info { .. } => EmptyBody {}.serialize(to),
+    }
+}
+
 #[derive(serde::Serialize)]
-struct Empty {}
+struct EmptyBody {}
 
 /// An object with one field.
-struct One<T> {
+struct OneField<T> {
     name: &'static str,
     value: T,
 }
 
-impl<T: Serialize> Serialize for One<T> {
+impl<T: Serialize> Serialize for OneField<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut object = to.serialize_map(Some(1))?;
         object.serialize_entry(self.name, &self.value)?;
@@ -138,17 +126,17 @@ impl<T: Serialize> Serialize for One<T> {
     }
 }
 
-struct List<I>(I);
+struct Sequence<I>(I);
 
-impl<I: Iterator<Item: Serialize> + Clone> Serialize for List<I> {
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for Sequence<I> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.0.clone())
     }
 }
 
-struct Fault<'a>(&'a AskError);
+struct ErrorBody<'a>(&'a ApiError);
 
-impl Serialize for Fault<'_> {
+impl Serialize for ErrorBody<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut object = to.serialize_map(Some(2))?;
         object.serialize_entry("code", &self.0.code().code())?;
@@ -157,135 +145,132 @@ impl Serialize for Fault<'_> {
     }
 }
 
-/// One channel's answer within a broadcast's.
-struct Response<'a>(&'a Asked<Option<Place>>);
+/// The result for one channel of a broadcast.
+struct ChannelResult<'a>(&'a PublishResult);
 
-impl Serialize for Response<'_> {
+impl Serialize for ChannelResult<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Ok(place) => One { name: "result", value: Position::from(place) }.serialize(to),
-            Err(error) => One { name: "error", value: Fault(error) }.serialize(to),
+            Ok(position) => OneField { name: "result", value: PositionBody::from(position) }.serialize(to),
+            Err(error) => OneField { name: "error", value: ErrorBody(error) }.serialize(to),
         }
     }
 }
 
-/// JSON that goes out as it came in.
-struct Raw<'a>(&'a [u8]);
+/// JSON that is sent as it was received.
+struct RawJson<'a>(&'a [u8]);
 
-impl Raw<'_> {
+impl RawJson<'_> {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl Serialize for Raw<'_> {
+impl Serialize for RawJson<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         serde_json::from_slice::<&RawValue>(self.0).map_err(S::Error::custom)?.serialize(to)
     }
 }
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-fn is_none(number: &u32) -> bool {
-    *number == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 #[derive(serde::Serialize)]
-struct Position<'a> {
+struct PositionBody<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     offset: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
     epoch: &'a str,
 }
 
-impl<'a> From<&'a Option<Place>> for Position<'a> {
-    fn from(place: &'a Option<Place>) -> Self {
-        place.as_ref().map_or(Self { offset: 0, epoch: "" }, |place| Self { offset: place.offset, epoch: &place.epoch })
+impl<'a> From<&'a Option<StreamPosition>> for PositionBody<'a> {
+    fn from(position: &'a Option<StreamPosition>) -> Self {
+        let none = Self { offset: 0, epoch: "" };
+        position.as_ref().map_or(none, |position| Self { offset: position.offset, epoch: &position.epoch })
     }
 }
 
 #[derive(serde::Serialize)]
-struct Seen<'a> {
+struct MemberBody<'a> {
     user: &'a str,
     client: &'a str,
-    #[serde(skip_serializing_if = "Raw::is_empty")]
-    conn_info: Raw<'a>,
-    #[serde(skip_serializing_if = "Raw::is_empty")]
-    chan_info: Raw<'a>,
+    #[serde(skip_serializing_if = "RawJson::is_empty")]
+    conn_info: RawJson<'a>,
+    #[serde(skip_serializing_if = "RawJson::is_empty")]
+    chan_info: RawJson<'a>,
 }
 
-impl<'a> From<&'a Member> for Seen<'a> {
-    fn from(member: &'a Member) -> Self {
-        let Member { client, user, conn_info, chan_info } = member;
-        Self { user, client, conn_info: Raw(conn_info), chan_info: Raw(chan_info) }
+impl<'a> From<&'a MemberInfo> for MemberBody<'a> {
+    fn from(member: &'a MemberInfo) -> Self {
+        let MemberInfo { client, user, conn_info, chan_info } = member;
+        Self { user, client, conn_info: RawJson(conn_info), chan_info: RawJson(chan_info) }
     }
 }
 
 #[derive(serde::Serialize)]
-struct Counts {
+struct PresenceStatsBody {
     num_clients: u32,
     num_users: u32,
 }
 
 #[derive(serde::Serialize)]
-struct Subscribers {
-    #[serde(skip_serializing_if = "is_none")]
+struct ChannelBody {
+    #[serde(skip_serializing_if = "is_zero")]
     num_clients: u32,
 }
 
 #[derive(serde::Serialize)]
-struct Stream<'a> {
-    publications: Vec<Publication<'a>>,
+struct HistoryBody<'a> {
+    publications: Vec<PublicationBody<'a>>,
     epoch: &'a str,
     offset: u64,
 }
 
-impl<'a> From<&'a History> for Stream<'a> {
-    fn from(history: &'a History) -> Self {
-        let publications = history.publications.iter().map(Publication::from).collect();
-        Self { publications, epoch: &history.top.epoch, offset: history.top.offset }
+impl<'a> From<&'a HistoryPage> for HistoryBody<'a> {
+    fn from(page: &'a HistoryPage) -> Self {
+        let publications = page.publications.iter().map(PublicationBody::from).collect();
+        Self { publications, epoch: &page.top.epoch, offset: page.top.offset }
     }
 }
 
 #[derive(serde::Serialize)]
-struct Publication<'a> {
-    #[serde(skip_serializing_if = "Raw::is_empty")]
-    data: Raw<'a>,
+struct PublicationBody<'a> {
+    #[serde(skip_serializing_if = "RawJson::is_empty")]
+    data: RawJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    info: Option<Seen<'a>>,
+    info: Option<MemberBody<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     offset: u64,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<&'a str, &'a str>,
 }
 
-impl<'a> From<&'a Kept> for Publication<'a> {
-    fn from(kept: &'a Kept) -> Self {
+impl<'a> From<&'a HistoryPublication> for PublicationBody<'a> {
+    fn from(publication: &'a HistoryPublication) -> Self {
         Self {
-            data: Raw(&kept.data),
-            info: kept.info.as_ref().map(Seen::from),
-            offset: kept.offset,
-            tags: kept.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+            data: RawJson(&publication.data),
+            info: publication.info.as_ref().map(MemberBody::from),
+            offset: publication.offset,
+            tags: publication.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         }
     }
 }
 
 #[derive(serde::Serialize)]
-struct Node<'a> {
+struct NodeBody<'a> {
     uid: &'a str,
     name: &'a str,
     version: &'static str,
     num_clients: u32,
     num_users: u32,
     num_channels: u32,
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     uptime: u32,
     num_subs: u32,
 }
 
-impl<'a> From<&'a Info> for Node<'a> {
+impl<'a> From<&'a Info> for NodeBody<'a> {
     fn from(info: &'a Info) -> Self {
         Self {
             uid: &info.uid,

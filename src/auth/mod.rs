@@ -5,7 +5,7 @@
 //! - `verify`   a token → its grant: size, header, key, signature, claims, time
 //! - `token`    the compact form (RFC 7515, section 7.1), decoded
 //! - `claims`   what the claims grant; `text` reads them in place
-//! - `alg`      the algorithms: the key and the hash that a name stands for
+//! - `alg`      the algorithms: the key and the hash behind a name
 //! - `keys`     PEM, DER and JWK → keys that verify
 //! - `jwks`     a key set by key id; `endpoint` its URL
 //! - `settings` what the operator configures

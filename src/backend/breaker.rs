@@ -1,16 +1,16 @@
-//! The circuit breaker: answers for a backend that is gone, so that its absence costs no waiting. Time is an argument.
+//! The circuit breaker: while a backend is down, calls fail at once and do not wait for it. Time is an argument.
 //!
 //! ```text
-//!  state      admit                    a call's verdict                        the probe's verdict
-//!  closed     every call               alive: count to 0; dead: count up,      -
-//!                                      at the bound: open
-//!  open       none; when its time is   none counts                             -
-//!             over, one: half-open
-//!  half-open  none                     none counts                             alive: closed; dead: open anew;
-//!                                                                              unknown: the next call probes
+//!  state      admits                    result of a regular call              result of the probe
+//!  closed     every call                up: count to 0; down: count up,       -
+//!                                       at the limit: open
+//!  open       no call; after `open_for` ignored                               -
+//!             one probe: half-open
+//!  half-open  no call                   ignored                               up: closed; down: open again;
+//!                                                                             unknown: the next call is the probe
 //! ```
 //!
-//! Calls that were on their way when the circuit opened say nothing any more: only the probe decides.
+//! Calls that were in progress when the circuit opened are ignored: only the probe decides.
 
 use std::time::{Duration, Instant};
 
@@ -24,35 +24,36 @@ pub struct Breaker {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Failures in a row, below `failures_to_open`.
+    /// Consecutive failures, below `failures_to_open`.
     Closed {
         failures: u32,
     },
     Open {
         until: Instant,
     },
-    /// The probe is on its way.
+    /// The probe is in progress.
     HalfOpen,
 }
 
-/// What a call was let through as; it comes back with the verdict.
+/// How a call was admitted. The same value is passed to `record` with its result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pass {
-    Call,
+pub enum CallKind {
+    Regular,
     Probe,
 }
 
+/// What a call's result says about the backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    Alive,
-    Dead,
-    /// The backend was not asked, or had no time to answer.
+pub enum Health {
+    Up,
+    Down,
+    /// The backend was not called, or had no time to respond.
     Unknown,
 }
 
-/// What a verdict changed, for the log.
+/// A change of state, for the log and the counters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum Transition {
     Opened,
     Closed,
 }
@@ -62,31 +63,31 @@ impl Breaker {
         Self { settings, state: State::Closed { failures: 0 } }
     }
 
-    /// Whether a call may go to the backend.
-    pub fn admit(&mut self, now: Instant) -> Option<Pass> {
+    /// Admits a call, or `None` if it must fail at once.
+    pub fn admit(&mut self, now: Instant) -> Option<CallKind> {
         match self.state {
-            State::Closed { .. } => Some(Pass::Call),
+            State::Closed { .. } => Some(CallKind::Regular),
             State::Open { until } if now >= until => {
                 self.state = State::HalfOpen;
-                Some(Pass::Probe)
+                Some(CallKind::Probe)
             }
             State::Open { .. } | State::HalfOpen => None,
         }
     }
 
-    /// Whether a pass still holds: a call that waited for its turn looks again.
-    pub fn stands(&self, pass: Pass) -> bool {
-        pass == Pass::Probe || matches!(self.state, State::Closed { .. })
+    /// Whether an admitted call may still be sent. A call that waited must check again.
+    pub fn still_admits(&self, kind: CallKind) -> bool {
+        kind == CallKind::Probe || matches!(self.state, State::Closed { .. })
     }
 
-    /// Every admitted call comes back here once.
-    pub fn settle(&mut self, pass: Pass, verdict: Verdict, now: Instant) -> Option<Change> {
-        match (self.state, pass, verdict) {
-            (State::Closed { .. }, Pass::Call, Verdict::Alive) => {
+    /// Records the result of an admitted call, exactly once for each.
+    pub fn record(&mut self, kind: CallKind, health: Health, now: Instant) -> Option<Transition> {
+        match (self.state, kind, health) {
+            (State::Closed { .. }, CallKind::Regular, Health::Up) => {
                 self.state = State::Closed { failures: 0 };
                 None
             }
-            (State::Closed { failures }, Pass::Call, Verdict::Dead) => {
+            (State::Closed { failures }, CallKind::Regular, Health::Down) => {
                 let failures = failures.saturating_add(1);
                 if self.settings.failures_to_open > 0 && failures >= self.settings.failures_to_open {
                     return Some(self.open(now, self.settings.open_for));
@@ -94,29 +95,29 @@ impl Breaker {
                 self.state = State::Closed { failures };
                 None
             }
-            (State::HalfOpen, Pass::Probe, Verdict::Alive) => {
+            (State::HalfOpen, CallKind::Probe, Health::Up) => {
                 self.state = State::Closed { failures: 0 };
-                Some(Change::Closed)
+                Some(Transition::Closed)
             }
-            (State::HalfOpen, Pass::Probe, Verdict::Dead) => Some(self.open(now, self.settings.open_for)),
-            (State::HalfOpen, Pass::Probe, Verdict::Unknown) => {
+            (State::HalfOpen, CallKind::Probe, Health::Down) => Some(self.open(now, self.settings.open_for)),
+            (State::HalfOpen, CallKind::Probe, Health::Unknown) => {
                 self.open(now, Duration::ZERO);
                 None
             }
-            (_, Pass::Probe, _) => {
-                debug_assert!(false, "a probe is on its way in the half-open state only");
+            (_, CallKind::Probe, _) => {
+                debug_assert!(false, "a probe is in progress only in the half-open state");
                 None
             }
-            (_, Pass::Call, _) => None,
+            (_, CallKind::Regular, _) => None,
         }
     }
 
-    fn open(&mut self, now: Instant, open_for: Duration) -> Change {
+    fn open(&mut self, now: Instant, open_for: Duration) -> Transition {
         self.state = State::Open { until: now + open_for };
-        Change::Opened
+        Transition::Opened
     }
 
-    /// Calls are being answered for the backend.
+    /// Calls fail without reaching the backend.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }
@@ -132,67 +133,67 @@ mod tests {
         (Breaker::new(BreakerSettings { failures_to_open, open_for: OPEN_FOR }), Instant::now())
     }
 
-    fn call(breaker: &mut Breaker, verdict: Verdict, now: Instant) -> Option<Change> {
-        let pass = breaker.admit(now).expect("admitted");
-        breaker.settle(pass, verdict, now)
+    fn call(breaker: &mut Breaker, health: Health, now: Instant) -> Option<Transition> {
+        let kind = breaker.admit(now).expect("admitted");
+        breaker.record(kind, health, now)
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_an_answer_between_them_starts_the_count_anew() {
+    fn breaker_opens_after_consecutive_failures_and_a_success_resets_the_count() {
         let (mut breaker, now) = breaker(3);
-        for verdict in [Verdict::Dead, Verdict::Dead, Verdict::Alive, Verdict::Dead, Verdict::Unknown, Verdict::Dead] {
-            assert_eq!(call(&mut breaker, verdict, now), None);
+        for health in [Health::Down, Health::Down, Health::Up, Health::Down, Health::Unknown, Health::Down] {
+            assert_eq!(call(&mut breaker, health, now), None);
         }
-        assert_eq!(call(&mut breaker, Verdict::Dead, now), Some(Change::Opened));
+        assert_eq!(call(&mut breaker, Health::Down, now), Some(Transition::Opened));
         assert!(breaker.is_open());
         assert_eq!(breaker.admit(now), None);
         assert_eq!(breaker.admit(now + OPEN_FOR - Duration::from_nanos(1)), None);
     }
 
     #[test]
-    fn one_call_probes_and_decides() {
+    fn breaker_admits_one_probe_whose_result_decides() {
         let (mut breaker, now) = breaker(1);
-        call(&mut breaker, Verdict::Dead, now);
+        call(&mut breaker, Health::Down, now);
         let later = now + OPEN_FOR;
-        assert_eq!(breaker.admit(later), Some(Pass::Probe));
-        assert_eq!(breaker.admit(later), None, "one is enough");
-        assert_eq!(breaker.settle(Pass::Probe, Verdict::Dead, later), Some(Change::Opened));
-        assert_eq!(breaker.admit(later + OPEN_FOR / 2), None, "its time starts anew");
+        assert_eq!(breaker.admit(later), Some(CallKind::Probe));
+        assert_eq!(breaker.admit(later), None, "one probe at a time");
+        assert_eq!(breaker.record(CallKind::Probe, Health::Down, later), Some(Transition::Opened));
+        assert_eq!(breaker.admit(later + OPEN_FOR / 2), None, "`open_for` starts again");
         let later = later + OPEN_FOR;
-        assert_eq!(call(&mut breaker, Verdict::Alive, later), Some(Change::Closed));
-        assert_eq!(breaker.admit(later), Some(Pass::Call));
+        assert_eq!(call(&mut breaker, Health::Up, later), Some(Transition::Closed));
+        assert_eq!(breaker.admit(later), Some(CallKind::Regular));
         assert!(!breaker.is_open());
     }
 
     #[test]
-    fn a_probe_that_learnt_nothing_hands_its_place_to_the_next_call() {
+    fn breaker_admits_another_probe_after_an_inconclusive_one() {
         let (mut breaker, now) = breaker(1);
-        call(&mut breaker, Verdict::Dead, now);
+        call(&mut breaker, Health::Down, now);
         let later = now + OPEN_FOR;
-        assert_eq!(call(&mut breaker, Verdict::Unknown, later), None);
-        assert_eq!(breaker.admit(later), Some(Pass::Probe));
+        assert_eq!(call(&mut breaker, Health::Unknown, later), None);
+        assert_eq!(breaker.admit(later), Some(CallKind::Probe));
     }
 
     #[test]
-    fn calls_from_before_say_nothing_once_it_is_open() {
+    fn breaker_ignores_calls_from_before_it_opened() {
         let (mut breaker, now) = breaker(1);
         let (early, late) = (breaker.admit(now).unwrap(), breaker.admit(now).unwrap());
-        assert!(breaker.stands(late));
-        breaker.settle(early, Verdict::Dead, now);
-        assert!(!breaker.stands(late));
-        assert_eq!(breaker.settle(late, Verdict::Alive, now), None);
+        assert!(breaker.still_admits(late));
+        breaker.record(early, Health::Down, now);
+        assert!(!breaker.still_admits(late));
+        assert_eq!(breaker.record(late, Health::Up, now), None);
         assert_eq!(breaker.admit(now), None);
         let later = now + OPEN_FOR;
-        assert_eq!(breaker.admit(later), Some(Pass::Probe));
-        assert_eq!(breaker.settle(Pass::Call, Verdict::Dead, later), None);
-        assert_eq!(breaker.settle(Pass::Probe, Verdict::Alive, later), Some(Change::Closed));
+        assert_eq!(breaker.admit(later), Some(CallKind::Probe));
+        assert_eq!(breaker.record(CallKind::Regular, Health::Down, later), None);
+        assert_eq!(breaker.record(CallKind::Probe, Health::Up, later), Some(Transition::Closed));
     }
 
     #[test]
-    fn a_bound_of_zero_never_opens() {
+    fn breaker_with_limit_zero_never_opens() {
         let (mut breaker, now) = breaker(0);
         for _ in 0..1000 {
-            assert_eq!(call(&mut breaker, Verdict::Dead, now), None);
+            assert_eq!(call(&mut breaker, Health::Down, now), None);
         }
     }
 }

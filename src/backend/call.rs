@@ -1,23 +1,23 @@
-//! Calls to the operator's backend: what a shard asks and what comes back. The shard makes a `Call`, the control thread
-//! carries it out and hands the `Answer` to the same shard. No sockets here, and no clock.
+//! What a shard asks the application's backend, and the answer. The shard makes a `Call`, the control thread carries it out
+//! and sends the `Answer` to the same shard.
 
 use crate::auth::grant::{ConnectGrant, Publish, RefreshGrant, SubscribeGrant};
 use crate::ids::{ConnId, ShardId};
 
-/// A question to the backend, on behalf of one connection that waits for the answer.
+/// A question to the backend on behalf of one connection, which waits for the answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Call {
     pub shard: ShardId,
     pub conn: ConnId,
-    /// Distinguishes the calls of one connection: an answer that comes too late finds another number.
+    /// Distinguishes the calls of one connection, so that a late answer is recognized.
     pub serial: u32,
-    /// Which configured proxy is asked: an index into the configuration's list of proxies.
+    /// The proxy to call: an index into the configured proxies.
     pub proxy: u16,
     pub caller: Caller,
     pub question: Question,
 }
 
-/// Who asks, in words that every question carries.
+/// The connection, as every question describes it.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Caller {
     /// The client's id, as text.
@@ -25,11 +25,11 @@ pub struct Caller {
     pub user: String,
     /// "websocket" or "uni_websocket".
     pub transport: &'static str,
-    /// Payloads are bytes (Protobuf clients), to be sent as base64, and not JSON.
+    /// The client uses the Protobuf protocol: payloads are bytes, and not JSON.
     pub binary: bool,
-    /// What the connect grant kept for the backend. JSON, or empty.
+    /// What the connect response set for later requests. JSON, or empty.
     pub meta: Vec<u8>,
-    /// Of the upgrade request: the allowed ones (`Kept` headers), names in lower case.
+    /// Headers of the upgrade request that may be sent to the backend; names in lower case.
     pub headers: Vec<(String, String)>,
 }
 
@@ -58,38 +58,58 @@ pub enum Question {
         method: String,
         data: Vec<u8>,
     },
-    /// Not a backend's: the signing key of this id, wanted for a token (JWKS). `subscription` says which of the two key
-    /// sets. The answer is `Keys` once the set was asked for again, whether or not it holds the key now.
+    /// Not for a backend: a token names a signing key that is not known (JWKS). `subscription` selects the key set. The
+    /// answer is `Keys` once the set has been fetched again, whether or not it contains the key.
     Keys {
         subscription: bool,
         kid: String,
     },
 }
 
-/// What came back.
+/// The answer to a call.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
     Connect(ConnectGrant),
     Refresh(RefreshGrant),
     Subscribe(SubscribeGrant),
-    /// Published in place of what the client sent; empty data leaves that.
+    /// Published instead of what the client sent; empty data keeps that.
     Publish(Publish),
     SubRefresh(RefreshGrant),
     Rpc {
         data: Vec<u8>,
     },
     Keys,
-    /// The backend refuses the command with a code of its own.
+    /// The backend rejects the command with a code of its own.
     Error {
         code: u32,
         message: String,
         temporary: bool,
     },
-    /// The backend wants the connection closed.
+    /// The backend closes the connection.
     Disconnect {
         code: u16,
         reason: String,
     },
-    /// No good answer: unreachable, late, malformed, or the circuit is open. The client gets error 100.
+    /// The call failed: unreachable, late, malformed, or the circuit is open. The client gets error 100.
     Failed,
+}
+
+impl Question {
+    /// The kind of call, for log lines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Refresh => "refresh",
+            Self::Subscribe { .. } => "subscribe",
+            Self::Publish { .. } => "publish",
+            Self::SubRefresh { .. } => "sub_refresh",
+            Self::Rpc { .. } => "rpc",
+            Self::Keys { .. } => "keys",
+        }
+    }
+
+    /// The call may be sent again even if the backend may have acted on it.
+    pub fn is_idempotent(&self) -> bool {
+        !matches!(self, Self::Publish { .. } | Self::Rpc { .. })
+    }
 }

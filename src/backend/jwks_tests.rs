@@ -1,4 +1,4 @@
-//! The keeper of a key set on a paused clock, with fetches played by the test.
+//! The task of a key set on a paused clock, with simulated fetches.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,107 +9,107 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 
-/// What the endpoint says next (the last thing for ever), when it was asked, and what the shards were told.
+/// The responses of the endpoint (the last one repeats), when they were fetched, and what was delivered to the shards.
 #[derive(Clone, Default)]
 struct World(Rc<RefCell<Inner>>);
 
 #[derive(Default)]
 struct Inner {
     script: VecDeque<Result<&'static str, &'static str>>,
-    asked_at: Vec<u64>,
-    told: Vec<String>,
+    fetched_at: Vec<u64>,
+    delivered: Vec<String>,
 }
 
 impl World {
-    /// Starts a keeper whose sets age in an hour and whose fetches keep 3 s.
-    fn start(&self, script: &[Result<&'static str, &'static str>]) -> KeyDesk {
+    /// Starts a task whose sets age in an hour and whose fetches are 3 s apart.
+    fn start(&self, script: &[Result<&'static str, &'static str>]) -> KeySetFetcher {
         self.0.borrow_mut().script = script.iter().copied().collect();
         let world = self.clone();
-        let deliver = move |keys: String| world.0.borrow_mut().told.push(keys);
+        let deliver = move |keys: String| world.0.borrow_mut().delivered.push(keys);
         let parse = |bytes: &[u8]| match String::from_utf8(bytes.into()) {
             Ok(text) if text != "garbage" => Ok(text),
             _ => Err("no key set"),
         };
-        let (desk, keeper) = Keeper::new(KeySettings::default(), parse, deliver);
+        let (fetcher, task) = FetchTask::new(KeySettings::default(), parse, deliver);
         let (world, began) = (self.clone(), Instant::now());
-        spawn_local(keeper.run(move || {
+        spawn_local(task.run(move || {
             let mut inner = world.0.borrow_mut();
-            inner.asked_at.push(began.elapsed().as_secs());
+            inner.fetched_at.push(began.elapsed().as_secs());
             let said = if inner.script.len() > 1 { inner.script.pop_front() } else { inner.script.front().copied() };
             ready(said.expect("a script").map(|text| text.as_bytes().to_vec()).map_err(String::from))
         }));
-        desk
+        fetcher
     }
 
-    fn asked_at(&self) -> Vec<u64> {
-        self.0.borrow().asked_at.clone()
+    fn fetched_at(&self) -> Vec<u64> {
+        self.0.borrow().fetched_at.clone()
     }
 
-    fn told(&self) -> Vec<String> {
-        self.0.borrow().told.clone()
+    fn delivered(&self) -> Vec<String> {
+        self.0.borrow().delivered.clone()
     }
 }
 
-/// The clock is paused: it springs to the next timer when nothing else is to do.
+/// The clock is paused: it advances to the next timer when all tasks wait.
 async fn wait_paused(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_is_fetched_at_the_start_and_again_when_it_is_old() {
+async fn key_set_is_fetched_at_the_start_and_when_it_is_old() {
     LocalSet::new()
         .run_until(async {
             let world = World::default();
-            let _desk = world.start(&[Ok("one"), Ok("one"), Ok("two")]);
+            let _fetcher = world.start(&[Ok("one"), Ok("one"), Ok("two")]);
             wait_paused(3 * 3600 + 60).await;
-            assert_eq!(world.asked_at(), [0, 3600, 7200, 10800]);
-            assert_eq!(world.told(), ["one", "two"], "only what changed is told");
+            assert_eq!(world.fetched_at(), [0, 3600, 7200, 10800]);
+            assert_eq!(world.delivered(), ["one", "two"], "only a changed document is delivered");
         })
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_unknown_keys_is_answered_by_one_fetch() {
+async fn requests_for_unknown_keys_share_one_fetch() {
     LocalSet::new()
         .run_until(async {
             let world = World::default();
-            let desk = world.start(&[Ok("old"), Ok("new")]);
+            let fetcher = world.start(&[Ok("old"), Ok("new")]);
             wait_paused(1).await;
             let askers: Vec<_> = (0..1000)
                 .map(|_| {
-                    let desk = desk.clone();
-                    spawn_local(async move { desk.asked_again().await })
+                    let fetcher = fetcher.clone();
+                    spawn_local(async move { fetcher.refetch().await })
                 })
                 .collect();
             wait_paused(1).await;
-            assert_eq!(world.asked_at(), [0], "fetches keep their distance");
+            assert_eq!(world.fetched_at(), [0], "fetches are spaced");
             for asker in askers {
                 assert!(asker.await.unwrap());
             }
-            assert_eq!(world.asked_at(), [0, 3]);
-            assert_eq!(world.told(), ["old", "new"], "the shards know before the askers");
+            assert_eq!(world.fetched_at(), [0, 3]);
+            assert_eq!(world.delivered(), ["old", "new"], "the keys are delivered before the requests are answered");
         })
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_when_too_many_do_is_refused_at_once() {
+async fn requests_past_the_limit_fail_at_once() {
     LocalSet::new()
         .run_until(async {
             let world = World::default();
-            let desk = world.start(&[Ok("one")]);
+            let fetcher = world.start(&[Ok("one")]);
             wait_paused(1).await;
             let mut waiting = Vec::new();
             loop {
                 let (answer, answered) = oneshot::channel();
-                match desk.asks.try_send(answer) {
+                match fetcher.requests.try_send(answer) {
                     Ok(()) => waiting.push(answered),
                     Err(_) => break,
                 }
             }
             assert_eq!(waiting.len(), KEY_WAITERS_MAX);
             let now = Instant::now();
-            assert!(!desk.asked_again().await);
+            assert!(!fetcher.refetch().await);
             assert_eq!(Instant::now(), now);
             for answered in waiting {
                 assert_eq!(answered.await, Ok(true));
@@ -119,21 +119,21 @@ async fn who_asks_when_too_many_do_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_fails_keeps_the_keys_and_is_repeated_ever_more_rarely() {
+async fn fetch_that_fails_keeps_the_keys_and_is_retried_with_growing_waits() {
     LocalSet::new()
         .run_until(async {
             let world = World::default();
-            let desk = world.start(&[Ok("one"), Ok("garbage"), Err("refused")]);
+            let fetcher = world.start(&[Ok("one"), Ok("garbage"), Err("refused")]);
             wait_paused(10).await;
-            assert!(!desk.asked_again().await);
+            assert!(!fetcher.refetch().await);
             wait_paused(200).await;
-            assert_eq!(world.asked_at(), [0, 10, 13, 19, 31, 55, 103, 163]);
-            assert_eq!(world.told(), ["one"]);
+            assert_eq!(world.fetched_at(), [0, 10, 13, 19, 31, 55, 103, 163]);
+            assert_eq!(world.delivered(), ["one"]);
             world.0.borrow_mut().script = [Ok("two")].into();
-            assert!(desk.asked_again().await);
-            assert_eq!(world.told(), ["one", "two"]);
+            assert!(fetcher.refetch().await);
+            assert_eq!(world.delivered(), ["one", "two"]);
             let name = "jwks".into();
-            assert_eq!(desk.snapshot(), KeySetSnapshot { name, fetches: 9, failures: 7, present: true });
+            assert_eq!(fetcher.snapshot(), KeySetSnapshot { name, fetches: 9, failures: 7, present: true });
         })
         .await;
 }

@@ -1,40 +1,47 @@
-//! One proxy: its settings, its places, its circuit, its numbers; and the carrying out of one call.
+//! One configured proxy, and the way of one call through it.
 //!
-//! A call is admitted or answered on the spot (circuit open, queue full). Admitted, it waits for a place, then tries
-//! until it has a reply, may not or need not try again, or its time is over. Its deadline begins with its admission.
+//! A call is admitted, or fails at once if the circuit is open or the queue is full. An admitted call waits for a permit of
+//! the concurrency limit and then makes attempts, until one succeeds, another attempt is not allowed, or the deadline
+//! passes. The deadline counts from the admission.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Url};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::breaker::{Breaker, Change, Pass, Verdict};
+use super::breaker::{Breaker, CallKind, Health, Transition};
 use super::call::{Answer, Call};
+use super::endpoint::Endpoint;
+use super::fault::{Fault, Retry};
+#[cfg(feature = "grpc")]
 use super::grpc::Grpc;
-use super::http::{self, Again, Fault, REPLY_BYTES_MAX};
-use super::settings::{Headers, ProxySettings, SetupError, endpoint};
-use super::stats::{LogGate, ProxySnapshot, Reason};
-use super::{decode_reply, json_request};
+use super::http_client::{HttpClient, read_body};
+use super::settings::{Headers, ProxySettings, REPLY_BYTES_MAX, SetupError};
+use super::stats::{LogThrottle, ProxySnapshot, Reason};
+use super::{answers, json};
 
-/// What the dialect closes a JSON client with where it would have to send it bytes.
+/// How the protocol closes a JSON client to which bytes would have to be sent.
 const UNFIT: (u16, &str) = (3506, "inappropriate protocol");
 
 #[derive(Debug)]
 pub struct Proxy {
     settings: ProxySettings,
-    carrier: Carrier,
+    transport: Transport,
     headers: Headers,
-    places: Semaphore,
+    concurrency: Semaphore,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
-enum Carrier {
-    Http { client: Client, endpoint: Url },
+enum Transport {
+    Http {
+        client: HttpClient,
+        endpoint: Endpoint,
+    },
+    #[cfg(feature = "grpc")]
     Grpc(Box<Grpc>),
 }
 
@@ -42,33 +49,29 @@ enum Carrier {
 struct State {
     breaker: Breaker,
     counts: ProxySnapshot,
-    log: LogGate,
+    log: LogThrottle,
 }
 
-/// An admitted call. Whatever becomes of it, the proxy hears of its end.
+/// An admitted call. The proxy is told how it ended, also if this is dropped.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct AdmittedCall {
     proxy: Arc<Proxy>,
-    pass: Pass,
+    kind: CallKind,
     deadline: Instant,
-    settled: bool,
+    is_recorded: bool,
 }
 
 impl Proxy {
-    pub fn new(settings: ProxySettings, client: Client) -> Result<Self, SetupError> {
-        let places = settings.concurrency_max.clamp(1, Semaphore::MAX_PERMITS);
-        let carrier = match settings.grpc_authority() {
-            Some(authority) => Carrier::Grpc(Box::new(Grpc::new(&settings.name, authority)?)),
-            None => Carrier::Http { client, endpoint: endpoint(&settings.name, &settings.endpoint)? },
-        };
+    pub fn new(settings: ProxySettings, client: HttpClient) -> Result<Self, SetupError> {
+        let concurrency = settings.concurrency_max.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
-            carrier,
+            transport: Transport::new(&settings, client)?,
             headers: Headers::new(&settings)?,
-            places: Semaphore::new(places),
+            concurrency: Semaphore::new(concurrency),
             state: Mutex::new(State {
                 breaker: Breaker::new(settings.breaker),
                 counts: ProxySnapshot { name: settings.name.clone(), ..ProxySnapshot::default() },
-                log: LogGate::default(),
+                log: LogThrottle::default(),
             }),
             settings,
         })
@@ -83,40 +86,40 @@ impl Proxy {
         ProxySnapshot { open: state.breaker.is_open(), ..state.counts.clone() }
     }
 
-    /// Lets a call in; none has failed at once.
-    pub fn admit(self: &Arc<Self>, call: &Call) -> Option<Ticket> {
+    /// Admits a call; `None` if it fails at once.
+    pub fn admit(self: &Arc<Self>, call: &Call) -> Option<AdmittedCall> {
         let now = Instant::now();
         let mut state = self.state();
         state.counts.calls += 1;
         let bound = self.settings.concurrency_max.saturating_add(self.settings.queue_max) as u64;
         let admitted = match state.counts.in_flight >= bound {
-            true => Err(Fault::new(Reason::Busy, "too many calls are waiting", Again::No)),
+            true => Err(Fault::new(Reason::Busy, "too many calls are waiting", Retry::Never)),
             false => state.breaker.admit(now.into_std()).ok_or_else(open_circuit),
         };
         match admitted {
-            Ok(pass) => {
+            Ok(kind) => {
                 state.counts.in_flight += 1;
                 drop(state);
                 let deadline = now + self.settings.timeout;
-                Some(Ticket { proxy: Arc::clone(self), pass, deadline, settled: false })
+                Some(AdmittedCall { proxy: Arc::clone(self), kind, deadline, is_recorded: false })
             }
             Err(fault) => {
                 drop(state);
-                self.failed(call, &fault);
+                self.record_failure(call, &fault);
                 None
             }
         }
     }
 
-    /// Notes a failure and gives the answer for it.
-    fn failed(&self, call: &Call, fault: &Fault) -> Answer {
+    /// Counts and logs a failure. Returns the answer for it.
+    fn record_failure(&self, call: &Call, fault: &Fault) -> Answer {
         let mut state = self.state();
         state.counts.failures[fault.reason as usize] += 1;
-        let line = state.log.pass(fault.reason, Instant::now().into_std());
+        let to_log = state.log.admit(fault.reason, Instant::now().into_std());
         drop(state);
-        if let Some(others) = line {
-            let (name, kind, detail) = (&self.settings.name, json_request::kind(&call.question), &fault.detail);
-            log::warn!("backend {name}: {kind} failed: {detail} ({others} more like it since the last such line)");
+        if let Some(suppressed) = to_log {
+            let (name, kind, detail) = (&self.settings.name, call.question.kind(), &fault.detail);
+            log::warn!("backend {name}: {kind} call failed: {detail} ({suppressed} similar failures not logged)");
         }
         match fault.reason {
             Reason::Unfit => Answer::Disconnect { code: UNFIT.0, reason: UNFIT.1.into() },
@@ -124,37 +127,42 @@ impl Proxy {
         }
     }
 
-    /// One try: from the request's first byte to the reply's last.
-    async fn exchange(&self, call: &Call) -> Result<Answer, Fault> {
+    /// One attempt: from the first byte of the request to the last of the response.
+    async fn attempt(&self, call: &Call) -> Result<Answer, Fault> {
         let mut headers = self.headers.of(&call.caller.headers);
-        match &self.carrier {
-            Carrier::Http { client, endpoint } => {
+        match &self.transport {
+            Transport::Http { client, endpoint } => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                let body = json_request::body(call, &self.settings)?;
-                let response = client.post(endpoint.clone()).headers(headers).body(body).send().await?;
-                let reply = http::take(response, REPLY_BYTES_MAX).await?;
-                Ok(json_request::read(call, self.settings.anonymous_without_result, &reply)?)
+                let body = json::request(call, &self.settings)?;
+                let response = client.post(endpoint, headers, body).await?;
+                let reply = read_body(response, REPLY_BYTES_MAX).await?;
+                Ok(json::answer(call, self.settings.empty_connect, &reply)?)
             }
-            Carrier::Grpc(grpc) => grpc.exchange(call, &self.settings, headers).await,
+            #[cfg(feature = "grpc")]
+            Transport::Grpc(grpc) => grpc.attempt(call, &self.settings, headers).await,
         }
     }
 
-    /// Tries until one brings an answer or no other is safe. A probe is one try: it asks whether the backend is there.
-    async fn tries(&self, call: &Call, pass: Pass) -> Result<Answer, Fault> {
-        let idempotent = json_request::is_idempotent(&call.question);
-        let retries_max = if pass == Pass::Probe { 0 } else { self.settings.retries_max };
-        let mut tries = 1;
+    /// Makes attempts until one succeeds or another is not safe. A probe is one attempt: it finds out whether the backend
+    /// is back.
+    async fn attempts(&self, call: &Call, kind: CallKind) -> Result<Answer, Fault> {
+        let retries_max = if kind == CallKind::Probe { 0 } else { self.settings.retries_max };
+        let mut attempts = 1;
         loop {
-            let fault = match self.exchange(call).await {
+            let fault = match self.attempt(call).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            let again = fault.again == Again::Yes || fault.again == Again::IfIdempotent && idempotent;
-            if !again || tries > retries_max || !self.state().breaker.stands(pass) {
+            let may_retry = match fault.retry {
+                Retry::Safe => true,
+                Retry::IfIdempotent => call.question.is_idempotent(),
+                Retry::Never => false,
+            };
+            if !may_retry || attempts > retries_max || !self.state().breaker.still_admits(kind) {
                 return Err(fault);
             }
-            sleep(self.settings.retry_backoff.wait(tries, chance())).await;
-            tries += 1;
+            sleep(self.settings.retry_backoff.wait(attempts, random_share())).await;
+            attempts += 1;
             self.state().counts.retries += 1;
         }
     }
@@ -164,82 +172,98 @@ impl Proxy {
     }
 }
 
-impl Ticket {
-    /// Asks the backend, with everything that spares it.
-    pub async fn carry_out(mut self, call: &Call) -> Answer {
+impl Transport {
+    fn new(settings: &ProxySettings, client: HttpClient) -> Result<Self, SetupError> {
+        let name = &settings.name;
+        match settings.grpc_authority() {
+            #[cfg(feature = "grpc")]
+            Some(authority) => Ok(Self::Grpc(Box::new(Grpc::new(name, authority)?))),
+            #[cfg(not(feature = "grpc"))]
+            Some(_) => Err(SetupError::NoGrpc { name: name.clone() }),
+            None => Ok(Self::Http { client, endpoint: Endpoint::parse(name, &settings.endpoint)? }),
+        }
+    }
+}
+
+impl AdmittedCall {
+    /// Waits for a permit and calls the backend.
+    pub async fn perform(mut self, call: &Call) -> Answer {
         let proxy = Arc::clone(&self.proxy);
         let settings = &proxy.settings;
-        let mut sent = None;
-        let asked = timeout_at(self.deadline, async {
-            let _place = proxy.places.acquire().await.expect("the places are never closed");
-            if !proxy.state().breaker.stands(self.pass) {
+        let mut sent_at = None;
+        let result = timeout_at(self.deadline, async {
+            let _permit = proxy.concurrency.acquire().await.expect("the semaphore is never closed");
+            if !proxy.state().breaker.still_admits(self.kind) {
                 return Err(open_circuit());
             }
-            sent = Some(Instant::now());
-            proxy.tries(call, self.pass).await
+            sent_at = Some(Instant::now());
+            proxy.attempts(call, self.kind).await
         });
-        let asked = asked.await.unwrap_or_else(|_| {
-            let detail = format!("no answer within {:?}", settings.timeout);
-            Err(Fault::new(Reason::Late, detail, Again::No))
+        let result = result.await.unwrap_or_else(|_| {
+            let detail = format!("no response within {:?}", settings.timeout);
+            Err(Fault::new(Reason::Late, detail, Retry::Never))
         });
-        self.settle(sent, asked.as_ref().err());
-        let fault = match asked {
+        self.record(sent_at, result.as_ref().err());
+        let fault = match result {
             Ok(answer) => return answer,
             Err(fault) => fault,
         };
         let status = fault.status.map(|status| status.as_u16());
         match settings.status_answers.iter().find(|entry| Some(entry.status) == status) {
-            Some(entry) => decode_reply::refused(call, entry.answer.clone()),
-            None => proxy.failed(call, &fault),
+            Some(entry) => answers::refusal(call, entry.answer.clone()),
+            None => proxy.record_failure(call, &fault),
         }
     }
 
-    /// `sent`: when the call left for the backend, if it did.
-    fn settle(&mut self, sent: Option<Instant>, fault: Option<&Fault>) {
+    /// Tells the breaker and the counters how the call ended. `sent_at` is `None` if it never left this process.
+    fn record(&mut self, sent_at: Option<Instant>, fault: Option<&Fault>) {
         let now = Instant::now();
-        let under_way = sent.map_or(Duration::ZERO, |sent| now - sent);
-        let verdict = match fault {
-            _ if sent.is_none() => Verdict::Unknown,
-            Some(fault) if fault.reason == Reason::Unsendable => Verdict::Unknown,
-            // It waited here for most of its time: that says nothing about the backend.
-            Some(fault) if fault.reason == Reason::Late && under_way < self.proxy.settings.timeout / 2 => {
-                Verdict::Unknown
+        let duration = sent_at.map_or(Duration::ZERO, |sent| now - sent);
+        let health = match fault {
+            _ if sent_at.is_none() => Health::Unknown,
+            Some(fault) if fault.reason == Reason::Unsendable => Health::Unknown,
+            // It spent most of its time waiting for a permit, which says nothing about the backend.
+            Some(fault) if fault.reason == Reason::Late && duration < self.proxy.settings.timeout / 2 => {
+                Health::Unknown
             }
-            Some(fault) if fault.is_of_a_dead_backend() => Verdict::Dead,
-            _ => Verdict::Alive,
+            Some(fault) if fault.is_outage() => Health::Down,
+            _ => Health::Up,
         };
-        self.settled = true;
+        self.is_recorded = true;
         let mut state = self.proxy.state();
-        if sent.is_some() {
-            state.counts.took(under_way);
+        if sent_at.is_some() {
+            state.counts.record_duration(duration);
         }
-        let change = state.breaker.settle(self.pass, verdict, now.into_std());
-        state.counts.opened += u64::from(change == Some(Change::Opened));
+        let transition = state.breaker.record(self.kind, health, now.into_std());
+        state.counts.opened += u64::from(transition == Some(Transition::Opened));
         drop(state);
         let name = &self.proxy.settings.name;
-        match (change, self.pass) {
-            (Some(Change::Opened), Pass::Call) => log::warn!("backend {name}: the circuit is open, calls fail at once"),
-            (Some(Change::Closed), _) => log::info!("backend {name}: it answers again, the circuit is closed"),
+        match (transition, self.kind, fault) {
+            (Some(Transition::Opened), CallKind::Regular, Some(fault)) => {
+                let detail = &fault.detail;
+                log::warn!("backend {name}: the circuit opens after repeated failures, calls fail at once: {detail}");
+            }
+            (Some(Transition::Closed), ..) => log::info!("backend {name}: it responds again, the circuit closes"),
             _ => {}
         }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for AdmittedCall {
     fn drop(&mut self) {
         let mut state = self.proxy.state();
         state.counts.in_flight -= 1;
-        if !self.settled {
-            state.breaker.settle(self.pass, Verdict::Unknown, Instant::now().into_std());
+        if !self.is_recorded {
+            state.breaker.record(self.kind, Health::Unknown, Instant::now().into_std());
         }
     }
 }
 
 fn open_circuit() -> Fault {
-    Fault::new(Reason::Open, "the circuit is open", Again::No)
+    Fault::new(Reason::Open, "the circuit is open", Retry::Never)
 }
 
-/// A number in 0..1, good enough to keep tries out of step: each hasher state of the library begins elsewhere.
-fn chance() -> f64 {
+/// A number in 0..1, random enough to keep retries of many calls apart: every hasher state of the library is different.
+fn random_share() -> f64 {
     RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }

@@ -1,5 +1,8 @@
-//! What a backend replies: `{"result":…}`, `{"error":…}` or `{"disconnect":…}`, one form of result for each kind of call.
-//! Unknown fields are ignored, `null` is as good as no field, except where a payload stands: there it is a payload.
+//! Responses of the backend in the form that both encodings are read into: `{"result":…}`, `{"error":…}` or
+//! `{"disconnect":…}`, with one type of result for each kind of call. The JSON reader is here; `protobuf` converts messages.
+//!
+//! In JSON, unknown fields are ignored and `null` means that the field is absent, except for payloads: there `null` is the
+//! payload.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -9,9 +12,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::decode_reply::Malformed;
+use super::fault::Malformed;
 
-/// Any of the three, or none.
+/// At most one of the three counts: `disconnect` before `error` before `result`.
 pub struct Reply<T> {
     pub result: Option<T>,
     pub error: Option<ErrorPart>,
@@ -38,7 +41,7 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Reply<T>, Malforme
     })
 }
 
-/// `Option`'s default, which derive would ask of `T`.
+/// The default of `Option`, which the derive macro would require of `T`.
 fn none<T>() -> Option<T> {
     None
 }
@@ -114,7 +117,7 @@ pub struct Flag {
     pub value: bool,
 }
 
-/// Of `refresh` and `sub_refresh`, which has no `meta`.
+/// The result of `refresh` and of `sub_refresh`; the latter has no `meta`.
 #[derive(Deserialize)]
 pub struct RefreshResult {
     #[serde(default, deserialize_with = "or_default")]
@@ -157,8 +160,8 @@ pub struct RpcResult {
     pub b64data: String,
 }
 
-/// A struct that is an object in JSON and nothing else. Derived ones take arrays as well, and a backend's `[]`, which is
-/// an empty map in some languages, would be consent.
+/// A struct that must be an object in JSON. A derived reader also accepts arrays, and would take `[]`, the empty map of some
+/// languages, for an empty result, which allows the command.
 #[derive(Default)]
 pub struct Object<T>(pub T);
 
@@ -184,12 +187,12 @@ fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D)
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// `null` is a payload like any other; only a missing field is none.
+/// For payloads: `null` is a value, and only a missing field is none.
 fn also_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
     <&RawValue>::deserialize(from).map(|raw| Some(one_line(raw.get())))
 }
 
-/// The same JSON without line ends, which separate messages on the wire. Within JSON they only ever stand between
+/// The same JSON without line ends, which separate messages in the client protocol. In valid JSON they occur only between
 /// tokens that need no separator (RFC 8259, sections 2 and 7).
 pub fn one_line(json: &str) -> Vec<u8> {
     json.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect()

@@ -1,62 +1,73 @@
-//! What the operator says about one backend: where it is, how long it may take, what it is told and how it is spared.
+//! The configuration of one proxy, and the checks of what a request is made from.
 
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::Answer;
 
-/// One proxy. Plain data: whoever reads the configuration fills it field by field over the default.
+/// Longest body of a response, in bytes; a longer one is a failure. More would not fit the queue of a client.
+pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
+
+/// One proxy. Plain data, made from the configuration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ProxySettings {
-    /// In log lines and metrics. The endpoint is in neither: it may carry a secret.
+    /// Name in log lines and metrics. The endpoint appears in neither because it may contain a secret.
     pub name: String,
-    /// `http://…` or `https://…`; or `grpc://host:port`, also without the scheme.
+    /// `http://…`, `https://…`, `grpc://host:port` or `host:port` (gRPC).
     pub endpoint: String,
-    /// For one call in all: waiting for a place, every try, the whole reply.
+    /// Limit of one call: waiting for a permit, all attempts, the whole response.
     pub timeout: Duration,
-    /// Headers of the client's upgrade request that travel on, in any case.
+    /// Headers of the client's upgrade request that are sent to the backend; letter case does not matter.
     pub http_headers: Vec<String>,
-    /// On every request; a header of the client's that may travel on replaces its namesake.
+    /// Headers of every request. A header of the client with the same name replaces it, if that is in `http_headers`.
     pub static_http_headers: Vec<(String, String)>,
-    /// Calls carry what the connect grant kept for the backend.
+    /// Requests contain the connection's `meta`, which the connect response set.
     pub include_connection_meta: bool,
-    /// Payloads travel as base64 (`b64data`), whatever they are, and not as JSON (`data`).
+    /// Payloads are sent as base64 (`b64data`) and not as JSON (`data`).
     pub binary_encoding: bool,
-    /// What a status stands for. The first entry with the status counts; without one it is a failure.
+    /// HTTP statuses that have a meaning; the first entry with the status counts. Any other status than 200 is a failure.
     pub status_answers: Vec<StatusAnswer>,
-    /// What a connect reply without a result means: the anonymous user, or no user and a close with 3501.
-    pub anonymous_without_result: bool,
-    /// Further tries of one call, where a try is known to be safe.
+    /// What a connect response without a result means.
+    pub empty_connect: EmptyConnect,
+    /// Attempts after the first one of a call, if they are safe.
     pub retries_max: u32,
     pub retry_backoff: Backoff,
-    /// Calls on their way at once.
+    /// Calls in progress at a time.
     pub concurrency_max: usize,
-    /// Calls that wait for one of those to end; past it a call fails at once.
+    /// Calls waiting for one of those to end; a further call fails at once.
     pub queue_max: usize,
     pub breaker: BreakerSettings,
 }
 
-/// Between two tries: doubled from `min` up to `max`, and of that a random part, so that tries do not march in step.
+/// What a connect response without a result means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EmptyConnect {
+    /// The client is the anonymous user.
+    Anonymous,
+    /// The client is rejected with code 3501.
+    Reject,
+}
+
+/// Wait before a retry: doubled from `min` up to `max`, less a random share, so that retries spread out.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Backoff {
     pub min: Duration,
     pub max: Duration,
-    /// How much of the wait is left to chance, 0 to 1.
+    /// The largest share of the wait that is taken off at random, 0 to 1.
     pub jitter: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BreakerSettings {
-    /// Failures in a row that open the circuit; 0 for never.
+    /// Consecutive failures that open the circuit; 0 for never.
     pub failures_to_open: u32,
-    /// How long an open circuit answers for the backend before it lets a call through to see.
+    /// How long the circuit stays open before one call is admitted as a probe.
     pub open_for: Duration,
 }
 
-/// An HTTP status that stands for an answer.
+/// An HTTP status and the answer that it means.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StatusAnswer {
     pub status: u16,
@@ -75,7 +86,7 @@ impl Default for ProxySettings {
             include_connection_meta: false,
             binary_encoding: false,
             status_answers: Vec::new(),
-            anonymous_without_result: false,
+            empty_connect: EmptyConnect::Reject,
             retries_max: 2,
             retry_backoff: Backoff::default(),
             concurrency_max: 256,
@@ -94,18 +105,18 @@ impl ProxySettings {
 }
 
 impl Default for Backoff {
-    /// Three tries and both waits fit well into a second.
+    /// Three attempts and both waits fit into a second.
     fn default() -> Self {
         Self { min: Duration::from_millis(20), max: Duration::from_millis(200), jitter: 0.5 }
     }
 }
 
 impl Backoff {
-    /// The wait before try number `tries + 1`; `chance` in 0..1.
-    pub fn wait(self, tries: u32, chance: f64) -> Duration {
-        let doubled = self.min.saturating_mul(1u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
+    /// The wait after attempt number `attempts`; `random` is in 0..1.
+    pub fn wait(self, attempts: u32, random: f64) -> Duration {
+        let doubled = self.min.saturating_mul(1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
         let whole = doubled.min(self.max);
-        whole.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * chance.clamp(0.0, 1.0))
+        whole.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * random.clamp(0.0, 1.0))
     }
 }
 
@@ -115,7 +126,7 @@ impl Default for BreakerSettings {
     }
 }
 
-/// Why settings cannot be served. Names the proxy and the mend, not the values.
+/// Why a proxy or key set cannot be used. Names the setting and the fix, not the values, which may be secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SetupError {
     Endpoint {
@@ -124,7 +135,7 @@ pub enum SetupError {
     Scheme {
         name: String,
     },
-    /// `{{…}}`, which the original fills from a token.
+    /// `{{…}}`, which Centrifugo fills from a token.
     Template {
         name: String,
     },
@@ -132,21 +143,33 @@ pub enum SetupError {
         name: String,
         header: String,
     },
-    /// The TLS library: no roots to trust on this machine, say.
+    /// This build has no gRPC.
+    NoGrpc {
+        name: String,
+    },
+    /// TLS cannot be used: there are no root certificates.
     Client(String),
 }
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Endpoint { name } => write!(f, "{name}: `endpoint` is neither a URL nor host:port"),
+            Self::Endpoint { name } => write!(
+                f,
+                "{name}: `endpoint` is neither a URL nor host:port; write a host name outside ASCII in Punycode"
+            ),
             Self::Scheme { name } => {
                 write!(f, "{name}: `endpoint` must begin with http://, https:// or, for proxies, grpc://")
             }
             Self::Template { name } => {
                 write!(f, "{name}: `{{{{…}}}}` in an endpoint is not supported, give a plain URL")
             }
-            Self::Header { name, header } => write!(f, "{name}: `{header}` is no HTTP header that can be sent"),
+            Self::Header { name, header } => write!(f, "{name}: `{header}` is not a valid HTTP header"),
+            Self::NoGrpc { name } => write!(
+                f,
+                "{name}: this build of the server has no gRPC; use an http:// or https:// endpoint, or build with the \
+                 feature `grpc`"
+            ),
             Self::Client(what) => write!(f, "HTTPS cannot be used: {what}"),
         }
     }
@@ -154,16 +177,13 @@ impl fmt::Display for SetupError {
 
 impl std::error::Error for SetupError {}
 
-/// Checks an HTTP endpoint. `name` is for the error.
-pub fn endpoint(name: &str, text: &str) -> Result<Url, SetupError> {
-    let url = Url::parse(text).map_err(|_| SetupError::Endpoint { name: name.into() })?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        _ => Err(SetupError::Scheme { name: name.into() }),
+impl SetupError {
+    pub fn endpoint(name: &str) -> Self {
+        Self::Endpoint { name: name.into() }
     }
 }
 
-/// Those say how a message travels this one hop, and never travel on. `accept-encoding` because nothing here inflates.
+/// Headers of a single connection, which are never sent on. `accept-encoding` because responses are not decompressed.
 const HOP_HEADERS: &[&str] = &[
     "accept-encoding",
     "connection",
@@ -179,7 +199,7 @@ const HOP_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
-/// The headers of a proxy's requests: what is always there, and what a client's request may add.
+/// The headers of a proxy's requests: those of every request, and the names of those taken from the client.
 #[derive(Clone, Debug)]
 pub struct Headers {
     always: HeaderMap,
@@ -203,7 +223,7 @@ impl Headers {
         Ok(Self { always, allowed })
     }
 
-    /// The headers of one request, without its content type. Where a client sent one twice, both travel.
+    /// The headers of one request, without its content type. A header that the client sent twice is sent twice.
     pub fn of(&self, client: &[(String, String)]) -> HeaderMap {
         let mut headers = self.always.clone();
         for name in &self.allowed {
@@ -225,16 +245,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_doubles_up_to_its_bound_and_chance_only_shortens_it() {
+    fn backoff_doubles_up_to_its_limit_and_jitter_only_shortens_it() {
         let backoff = Backoff { min: Duration::from_millis(10), max: Duration::from_millis(65), jitter: 0.5 };
-        let whole: Vec<_> = (1..6).map(|tries| backoff.wait(tries, 0.0).as_millis()).collect();
+        let whole: Vec<_> = (1..6).map(|attempts| backoff.wait(attempts, 0.0).as_millis()).collect();
         assert_eq!(whole, [10, 20, 40, 65, 65]);
         assert_eq!(backoff.wait(2, 1.0), Duration::from_millis(10));
         assert_eq!(backoff.wait(u32::MAX, 0.0), Duration::from_millis(65));
     }
 
     #[test]
-    fn only_allowed_headers_travel_and_the_clients_replace_the_static() {
+    fn headers_of_the_client_are_filtered_and_replace_the_static_ones() {
         let headers = Headers::new(&ProxySettings {
             http_headers: vec!["Cookie".into(), "X-Trace".into(), "Host".into(), "content-type".into()],
             static_http_headers: vec![("X-Trace".into(), "none".into()), ("Authorization".into(), "key".into())],
@@ -253,10 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_be_served_are_named() {
-        assert!(matches!(endpoint("a", "http//x"), Err(SetupError::Endpoint { .. })));
-        assert!(matches!(endpoint("a", "ftp://x/"), Err(SetupError::Scheme { .. })));
-        assert!(endpoint("a", "https://x:8443/centrifugo/connect?key=1").is_ok());
+    fn headers_that_are_invalid_are_rejected() {
         let bad = ProxySettings { http_headers: vec!["a b".into()], ..ProxySettings::default() };
         assert!(matches!(Headers::new(&bad), Err(SetupError::Header { .. })));
     }

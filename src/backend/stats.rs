@@ -1,34 +1,34 @@
-//! What happened to the calls of one proxy, as plain numbers, and how rarely it is said in the log.
+//! Counters of the calls of one proxy, and the throttle of its log lines.
 
 use std::time::{Duration, Instant};
 
-/// Upper bounds of the buckets of call durations, in milliseconds; the last bucket is everything above.
+/// Upper bounds of the buckets of call durations, in milliseconds. One more bucket counts longer calls.
 pub const DURATION_BUCKETS_MS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000];
-/// Of one kind of failure of one proxy, a line no more often than this. A line says how many it stands for.
-const LOG_GAP: Duration = Duration::from_secs(5);
+/// Shortest time between two log lines about the same kind of failure of one proxy.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why a call had no good answer.
+/// Why a call failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// The circuit is open: the backend was not asked.
+    /// The circuit is open: the backend was not called.
     Open,
-    /// Too many calls were on their way and waiting: the backend was not asked.
+    /// Too many calls were in progress and waiting: the backend was not called.
     Busy,
-    /// No answer in time.
+    /// No response within the timeout.
     Late,
     /// No connection could be made.
     Unreachable,
-    /// The connection ended before the reply.
+    /// The connection ended before the response was complete.
     Broken,
-    /// A status that is not 200.
+    /// A status other than 200.
     Status,
-    /// A reply longer than its bound.
+    /// The response exceeds its size limit.
     TooLong,
-    /// A reply that is not of the form.
+    /// The response is malformed.
     Malformed,
-    /// A payload that cannot be sent to this proxy.
+    /// The payload cannot be sent to this proxy.
     Unsendable,
-    /// A reply with bytes for a client whose protocol takes JSON only.
+    /// The response has bytes for a client whose protocol takes only JSON.
     Unfit,
 }
 
@@ -50,55 +50,55 @@ impl Reason {
 
 const REASONS: usize = Reason::ALL.len();
 
-/// The numbers of one proxy. Counted over its life: `calls`, `failures`, `retries`, `opened`, `durations`.
+/// The counters of one proxy. `open` and `in_flight` are current values; the others count since the proxy was made.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct ProxySnapshot {
     pub name: String,
-    /// Calls that were asked for, whatever became of them.
+    /// Calls made by shards, whatever their result.
     pub calls: u64,
-    /// Calls without a good answer, by `Reason as usize`.
+    /// Failed calls, by `Reason as usize`.
     pub failures: [u64; REASONS],
-    /// Tries beyond the first.
+    /// Attempts after the first one of a call.
     pub retries: u64,
     /// How often the circuit opened.
     pub opened: u64,
     /// The circuit is open.
     pub open: bool,
-    /// Calls that wait or are on their way.
+    /// Calls waiting or in progress.
     pub in_flight: u64,
-    /// Calls that went to the backend, by how long they were under way, every try counted; bucket `i` up to `DURATION_BUCKETS_MS[i]`.
+    /// Calls sent to the backend by duration, with all attempts; bucket `i` ends at `DURATION_BUCKETS_MS[i]`.
     pub durations: [u64; DURATION_BUCKETS_MS.len() + 1],
     pub duration_sum: Duration,
 }
 
 impl ProxySnapshot {
-    pub fn took(&mut self, duration: Duration) {
+    pub fn record_duration(&mut self, duration: Duration) {
         let bucket = DURATION_BUCKETS_MS.partition_point(|&bound| duration > Duration::from_millis(bound));
         self.durations[bucket] += 1;
         self.duration_sum += duration;
     }
 }
 
-/// Says when a failure may be logged, so that a dead backend does not flood the log.
+/// Decides which failures are logged, so that a backend that is down does not flood the log.
 #[derive(Default, Debug)]
-pub struct LogGate([Option<Gate>; REASONS]);
+pub struct LogThrottle([Option<Throttle>; REASONS]);
 
 #[derive(Debug)]
-struct Gate {
+struct Throttle {
     next: Instant,
-    swallowed: u64,
+    suppressed: u64,
 }
 
-impl LogGate {
-    /// The number of failures of this kind since the last line about one, if it is time for another.
-    pub fn pass(&mut self, reason: Reason, now: Instant) -> Option<u64> {
-        let gate = self.0[reason as usize].get_or_insert(Gate { next: now, swallowed: 0 });
-        if now < gate.next {
-            gate.swallowed += 1;
+impl LogThrottle {
+    /// `Some` if a failure of this kind is to be logged, with the number that were not since the last line.
+    pub fn admit(&mut self, reason: Reason, now: Instant) -> Option<u64> {
+        let throttle = self.0[reason as usize].get_or_insert(Throttle { next: now, suppressed: 0 });
+        if now < throttle.next {
+            throttle.suppressed += 1;
             return None;
         }
-        gate.next = now + LOG_GAP;
-        Some(std::mem::take(&mut gate.swallowed))
+        throttle.next = now + LOG_INTERVAL;
+        Some(std::mem::take(&mut throttle.suppressed))
     }
 }
 
@@ -107,17 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_own_place() {
+    fn reasons_are_listed_in_the_order_of_their_discriminants() {
         for (index, (reason, _)) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
         }
     }
 
     #[test]
-    fn durations_fall_into_the_bucket_whose_bound_they_do_not_pass() {
+    fn durations_are_counted_up_to_the_bound_of_their_bucket() {
         let mut counts = ProxySnapshot::default();
         for micros in [0, 1000, 1001, 5_000_000, 5_000_001] {
-            counts.took(Duration::from_micros(micros));
+            counts.record_duration(Duration::from_micros(micros));
         }
         assert_eq!((counts.durations[0], counts.durations[1]), (2, 1));
         assert_eq!((counts.durations[10], counts.durations[11]), (1, 1));
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_one_kind_are_logged_rarely_and_counted_meanwhile() {
-        let (mut gate, now) = (LogGate::default(), Instant::now());
-        assert_eq!(gate.pass(Reason::Open, now), Some(0));
+    fn failures_of_one_kind_are_logged_once_per_interval() {
+        let (mut throttle, now) = (LogThrottle::default(), Instant::now());
+        assert_eq!(throttle.admit(Reason::Open, now), Some(0));
         for _ in 0..7 {
-            assert_eq!(gate.pass(Reason::Open, now + LOG_GAP / 2), None);
+            assert_eq!(throttle.admit(Reason::Open, now + LOG_INTERVAL / 2), None);
         }
-        assert_eq!(gate.pass(Reason::Late, now), Some(0), "another kind has its own gate");
-        assert_eq!(gate.pass(Reason::Open, now + LOG_GAP), Some(7));
-        assert_eq!(gate.pass(Reason::Open, now + LOG_GAP * 2), Some(0));
+        assert_eq!(throttle.admit(Reason::Late, now), Some(0), "another kind is throttled separately");
+        assert_eq!(throttle.admit(Reason::Open, now + LOG_INTERVAL), Some(7));
+        assert_eq!(throttle.admit(Reason::Open, now + LOG_INTERVAL * 2), Some(0));
     }
 }

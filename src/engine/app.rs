@@ -1,27 +1,30 @@
-//! What a shard asks of the layer above, and what it offers it.
+//! What a shard asks of the layer above it.
 
+use super::context::Context;
 use super::mailbox::Batch;
 use super::outbound::Owner;
 use super::stats::{Closed, Snapshot};
-use super::{Context, Millis};
+use super::timer_wheel::Millis;
 use crate::ids::ConnId;
-use crate::ws::{Refusal, Request};
+use crate::ws::{CloseCode, Refusal, Request};
 
-/// One behaviour on the engine. Every shard owns one; nothing of it is shared, and no call may block.
+/// The behavior of a server on the engine. Every shard owns one; nothing of it is shared, and no call may block.
 ///
-/// Of one connection the calls come in this order: `open`, then `message`, `pong` and `timer` as they happen, then
+/// For one connection the calls come in this order: `route`, `open`, then `message`, `pong` and `timer` as they happen, then
 /// `closed`, then `leave` until it returns true; the slot is not used again before that.
 pub trait App: 'static {
-    /// What travels between the shards, for this app alone.
+    /// What the shards of this app send each other. `Infallible` for an app whose shards do not talk.
     type Mail: Send + 'static;
-    /// What the control thread may ask.
+    /// What the control thread may ask of this app. `Infallible` for an app that it never asks.
     type Request: Send + 'static;
 
     /// Judges a complete request head.
-    fn route(&mut self, cx: &mut Context<Self::Mail>, request: &Request<'_>) -> Route;
+    fn route(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
+        Route::Upgrade { protocol: None, route: 0 }
+    }
 
-    /// The upgrade is answered; `route` is what `Route::Upgrade` said.
-    fn open(&mut self, cx: &mut Context<Self::Mail>, conn: ConnId, route: u8);
+    /// The connection is open. `route` is that of `Route::Upgrade`.
+    fn open(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _route: u8) {}
 
     /// A whole message, text already checked as UTF-8.
     fn message(&mut self, cx: &mut Context<Self::Mail>, conn: ConnId, message: Message<'_>) -> Flow;
@@ -32,37 +35,40 @@ pub trait App: 'static {
     /// The deadline set with `Context::set_timer` has come.
     fn timer(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId) {}
 
-    /// The connection is no longer open. Where we end it (`why` is `ByApp` or `Shutdown`) the app may still reply: it
-    /// leaves before the close frame.
+    /// The connection is no longer open. If our side ends it (`why` is `ByApp` or `Shutdown`) the app may still reply: the
+    /// reply leaves before the close frame.
     fn closed(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _why: Closed) {}
 
-    /// Forgets what is left of a closed connection, at most `budget` steps of it. True when nothing is.
+    /// Forgets what is left of a closed connection, at most `budget` steps of it. True when nothing is left.
     fn leave(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _budget: &mut u32) -> bool {
         true
     }
 
-    /// Mail of one sender, in order. May stop early when `budget` is spent.
-    fn mail(&mut self, cx: &mut Context<Self::Mail>, batch: &mut Batch<Self::Mail>, budget: &mut u32);
+    /// Mail of one sender, in order. It may stop early when `budget` is spent, and is called again with the rest.
+    fn mail(&mut self, _cx: &mut Context<Self::Mail>, batch: &mut Batch<Self::Mail>, _budget: &mut u32) {
+        batch.for_each(drop);
+    }
 
-    fn request(&mut self, cx: &mut Context<Self::Mail>, request: Self::Request);
+    /// A command of the control thread.
+    fn request(&mut self, _cx: &mut Context<Self::Mail>, _request: Self::Request) {}
 
-    /// Before mail is handed to the other shards.
+    /// Before mail leaves for the other shards.
     fn before_dispatch(&mut self, _cx: &mut Context<Self::Mail>) {}
 
-    /// Mail could not be posted for lack of room, and will be in `before_dispatch` when there is.
+    /// Mail could not be posted for lack of room, and will be posted in `before_dispatch` when there is room.
     fn waits_for_room(&self) -> bool {
         false
     }
 
-    /// Once a turn, behind the timers: work that nobody's message or deadline brings, within bounds of its own.
+    /// Once a turn, after the deadlines: work that no message or deadline brings, within bounds of its own.
     fn sweep(&mut self, _cx: &mut Context<Self::Mail>) {}
 
-    /// When `sweep` is wanted next at the latest; `None` where nothing waits for it.
+    /// When `sweep` has to be called next, at the latest. `None` if nothing waits for it.
     fn next_sweep(&self) -> Option<Millis> {
         None
     }
 
-    /// No flush is open: cast what the turn gathered.
+    /// No flush is open: broadcast what the turn gathered.
     fn turn_end(&mut self, _cx: &mut Context<Self::Mail>) {}
 
     /// The flush has ended: members may change again, and the frames are free.
@@ -73,14 +79,19 @@ pub trait App: 'static {
         0
     }
 
-    /// Of what an owner had waiting for this peer, which does not read, its policy dropped so many messages. Whatever of
-    /// it must not be read behind such a gap the app purges now.
+    /// The policy of an owner dropped so many messages that waited for this peer, which does not read. What must not be read
+    /// behind such a gap the app purges now.
     fn dropped(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _owner: Owner, _messages: u64) {}
 
-    /// Close code and reason for what the engine decides.
-    fn close_reason(&self, conn: ConnId, why: EngineClose) -> (u16, &'static str);
+    /// Close code and reason of a close that the engine decides.
+    fn close_reason(&self, _conn: ConnId, why: EngineClose) -> (u16, &'static str) {
+        match why {
+            EngineClose::Slow => (CloseCode::PolicyViolation.code(), "slow"),
+            EngineClose::Shutdown => (CloseCode::GoingAway.code(), "shutdown"),
+        }
+    }
 
-    /// Fills what only the app knows.
+    /// Fills in the gauges that only the app knows.
     fn gauges(&self, _snapshot: &mut Snapshot) {}
 }
 
@@ -89,43 +100,43 @@ pub trait App: 'static {
 pub enum EngineClose {
     /// The backlog is full.
     Slow,
-    /// The process is ending.
+    /// The process is shutting down.
     Shutdown,
 }
 
+/// The answer to a request head.
 pub enum Route {
+    /// The connection becomes a WebSocket.
     Upgrade {
+        /// The subprotocol that was chosen of those that the client offered.
         protocol: Option<&'static str>,
+        /// The app's own name for what was asked for; given to `App::open`.
         route: u8,
     },
-    /// A plain HTTP answer, then the connection ends.
-    Respond {
-        status: u16,
-        content_type: &'static str,
-        body: &'static [u8],
-    },
+    /// A plain HTTP response, then the connection ends.
+    Respond { status: u16, content_type: &'static str, body: &'static [u8] },
+    /// An HTTP error, then the connection ends.
     Refuse(Refusal),
 }
 
+/// A whole message of a client.
 pub struct Message<'a> {
+    /// Text, which is valid UTF-8; else binary.
     pub text: bool,
     /// Unmasked; may be changed before `Flow::Reflect`.
     pub payload: &'a mut [u8],
 }
 
-/// What became of a message.
+/// What the engine does after a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flow {
+    /// Goes on.
     Done,
-    /// Send the payload back as it stands: no copy where it is large.
+    /// Sends the payload back as it is now. A large one is not copied.
     Reflect,
     /// Only `consumed` bytes could be taken now. The rest is kept and offered again (`message` with the rest), and the
-    /// socket is not read meanwhile: TCP tells the peer.
-    Stall {
-        consumed: usize,
-    },
+    /// socket is not read meanwhile: TCP slows the peer down.
+    Stall { consumed: usize },
     /// As `Stall`, but the rest is offered when the app says so (`Context::resume`) and not before.
-    Wait {
-        consumed: usize,
-    },
+    Wait { consumed: usize },
 }

@@ -3,6 +3,7 @@
 //!
 //! Constants that are no settings are declared beside the code that uses them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,26 +13,26 @@ pub const RECEIVE_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(crate::ws::UPGRADE_BYTES_MAX < RECEIVE_BYTES, "a request head fits the receive buffer");
 
-/// permessage-deflate (RFC 7692), as the operator wants it.
+/// permessage-deflate (RFC 7692).
 #[derive(Clone, Copy, Debug)]
-pub struct Compression {
+pub struct CompressionConfig {
     pub enabled: bool,
-    /// Messages below it go as they are: a header and the time cost more than it saves.
+    /// Shorter messages are not compressed: the header and the time cost more than it saves.
     pub min_bytes: usize,
     /// `1..=9`.
     pub level: u32,
     /// `9..=15`: the base-2 logarithm of the largest window.
     pub window_bits: u32,
-    /// Each direction of a connection may have a context of its own: up to 300 KiB towards the client, 40 from it.
+    /// Each direction of a connection may have a context of its own: up to 300 KiB towards the client, 40 KiB from it.
     pub server_takeover: bool,
     pub client_takeover: bool,
-    /// Connections of a shard that have contexts; who comes later gets none.
+    /// Connections of a shard that have contexts; later ones get none.
     pub contexts_max: u32,
-    /// Bytes of one message inflated; past it the connection closes with 1009. 0: as `message_bytes_max`.
+    /// Bytes of one inflated message; past it the connection closes with 1009. 0: as `message_bytes_max`.
     pub inflated_bytes_max: usize,
 }
 
-impl Default for Compression {
+impl Default for CompressionConfig {
     fn default() -> Self {
         Self {
             enabled: false,
@@ -46,27 +47,29 @@ impl Default for Compression {
     }
 }
 
-/// How the engine uses the machine. Read at start.
+/// How the engine uses the host. Read at start.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// A connection belongs to the shard on whose core its packets arrive (SO_INCOMING_CPU).
     pub incoming_cpu: bool,
-    /// How long a shard that has nothing to do looks for events without sleeping.
+    /// How long an idle shard polls for events before it sleeps.
     pub spin: Duration,
-    /// How long its wait looks into the network devices' queues itself; how many packets at a time; whether it alone does.
+    /// How long `epoll_wait` polls the queues of the network devices itself; how many packets at a time; whether their
+    /// interrupts stay off meanwhile.
     pub busy_poll: Duration,
     pub busy_poll_budget: u32,
     pub busy_poll_prefer: bool,
-    /// Connections are handed out when the first bytes have come, or after this (TCP_DEFER_ACCEPT). Zero: at once.
+    /// The kernel reports a connection when its first bytes have come, or after this (TCP_DEFER_ACCEPT). Zero: at once.
     pub defer_accept: Duration,
-    /// Bytes in a socket's send buffer that are not on the wire yet, past which it takes no more: slowness shows early, and
-    /// what waits, waits with us, where it is bounded and shared (TCP_NOTSENT_LOWAT).
+    /// Unsent bytes in the send buffer of a socket, past which it takes no more (TCP_NOTSENT_LOWAT). So a slow peer shows
+    /// early, and its backlog waits in the shard, where it is bounded and shared.
     pub notsent_bytes_max: u32,
-    /// How long what was sent may stay without an acknowledgement (TCP_USER_TIMEOUT). Zero: as long as the kernel tries.
+    /// How long sent bytes may stay without an acknowledgment (TCP_USER_TIMEOUT). Zero: as long as the kernel tries.
     pub user_timeout: Duration,
-    /// Each shard has a file table of its own.
+    /// Each shard has a file table of its own. The app's mail and requests must then carry no descriptors: a descriptor
+    /// that is opened later is not open in the other tables.
     pub own_file_tables: bool,
-    /// The slabs of connections are asked to lie in huge pages.
+    /// The kernel is asked for huge pages under the tables of connections.
     pub huge_pages: bool,
 }
 
@@ -79,7 +82,7 @@ impl Default for Machine {
             busy_poll_budget: 8,
             busy_poll_prefer: false,
             defer_accept: Duration::ZERO,
-            // Two of the largest messages: with room for one, a peer that has several under way was blocked at each (a fifth more CPU).
+            // Two of the largest messages. With room for one, a peer with several under way is blocked at each (a fifth more CPU).
             notsent_bytes_max: 128 * 1024,
             user_timeout: Duration::ZERO,
             own_file_tables: false,
@@ -88,7 +91,7 @@ impl Default for Machine {
     }
 }
 
-/// The engine's settings that an operator may move: one copy per shard.
+/// The settings of the engine: one copy for each shard.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Connections of one shard; past it new ones are refused with 503.
@@ -98,7 +101,7 @@ pub struct EngineConfig {
     /// Bytes that may wait for a peer that does not read; past it the connection closes as slow.
     pub outbound_bytes_max: usize,
     /// Bytes that may be kept alive for all such peers together, shared ones counted once; each shard has an equal part.
-    /// Past it those with most waiting close as slow.
+    /// Past it the connections with the longest backlogs close as slow.
     pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,
@@ -106,47 +109,47 @@ pub struct EngineConfig {
     pub close_timeout: Duration,
     /// From our FIN to the peer's; past it the socket is closed.
     pub linger_timeout: Duration,
-    /// Connections taken from one listener in a turn.
+    /// Connections accepted from one listener in a turn.
     pub accepts_per_turn: u32,
-    /// Hand-shakes of TLS begun in a turn; the others wait for the next.
+    /// TLS handshakes begun in a turn; the others wait for the next.
     pub handshakes_per_turn: u32,
     /// Bytes taken from one socket in a turn.
     pub read_bytes_per_turn: usize,
     /// Messages taken from the mailbox in a turn.
     pub mail_per_turn: u32,
-    /// Deliveries written before reads and mail are looked at again, at most: fewer where so many take longer than
-    /// `FLUSH_SLICE_US`.
+    /// Deliveries written before the next reads and mail, at most: fewer if so many take too long.
     pub deliveries_per_slice: u32,
-    /// Batches in a shard's mailbox; past it senders keep theirs in an overflow of their own.
+    /// Batches in the mailbox of a shard; past it senders keep theirs in an overflow of their own.
     pub mailbox_batches_max: usize,
     /// Bytes that may wait for one other shard before publications for it are held back or skipped.
     pub mail_bytes_max: usize,
-    /// Subscribe requests that may wait for one home's answer; past it the asking sockets are not read.
+    /// Subscribe requests that may wait for the answer of one home shard; past it their sockets are not read.
     pub subscribe_requests_max: u32,
-    /// Bytes of turn buffers: past it no more mail is taken until the open flush has ended.
+    /// Bytes of turn buffers; past it no more mail is taken until the open flush has ended.
     pub turn_bytes_max: usize,
-    pub compression: Compression,
+    pub compression: CompressionConfig,
     pub machine: Machine,
     /// Connections of one address (v4, or /64 of v6); past it 429. 0: no limit.
     pub connections_per_address: u32,
     /// Handshakes of one address in a second, and at once; past it 429. 0: no limit.
     pub handshakes_per_address: u32,
     pub handshakes_per_address_burst: u32,
-    /// Networks for whose addresses these two do not hold.
+    /// Networks whose addresses these two limits do not apply to.
     pub exempt: Vec<IpNet>,
-    /// Networks whose word is taken for whom they speak for (`X-Forwarded-For`).
+    /// Networks of proxies that may name their client (`X-Forwarded-For`).
     pub trusted_proxies: Vec<IpNet>,
-    /// How long a ready socket waits for its turn, on the average; past it nobody new is let in. Zero: no mark.
+    /// Event-loop lag: how long a ready socket waits until it is served, on the average. Past it new connections are refused.
+    /// Zero: no limit.
     pub lag_max: Duration,
-    /// Bytes that one connection may send in a second, and at once; past it it is not read. 0: no limit.
+    /// Bytes that one connection may send in a second, and at once; past it the connection is not read. 0: no limit.
     pub bytes_per_second: u64,
     pub bytes_burst: u64,
-    /// Whoever sends more is only counted.
+    /// An excess is only counted.
     pub bytes_dry_run: bool,
 }
 
 impl EngineConfig {
-    /// Bytes of one message, inflated.
+    /// Bytes of one inflated message.
     pub fn inflated_bytes_max(&self) -> usize {
         match self.compression.inflated_bytes_max {
             0 => self.message_bytes_max,
@@ -155,12 +158,24 @@ impl EngineConfig {
     }
 }
 
-/// This machine: health checks, proxies beside the server, and whoever measures it.
+/// This host: health checks, a local proxy, load generators.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 impl EngineConfig {
+    /// A proxy with this address may name its client.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+
+    /// The limits per address do not apply to this address.
+    pub(crate) fn exempts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.exempt.iter().any(|net| net.contains(&address))
+    }
+
     /// What a running engine takes over of `wanted`: all but what its memory was laid out for.
-    pub fn renewed(&self, wanted: &Self) -> Self {
+    pub fn reloaded(&self, wanted: &Self) -> Self {
         Self {
             connections_max: self.connections_max,
             mailbox_batches_max: self.mailbox_batches_max,
@@ -192,7 +207,7 @@ impl Default for EngineConfig {
             mail_bytes_max: 16 * 1024 * 1024,
             subscribe_requests_max: 4096,
             turn_bytes_max: 16 * 1024 * 1024,
-            compression: Compression::default(),
+            compression: CompressionConfig::default(),
             machine: Machine::default(),
             connections_per_address: 0,
             handshakes_per_address: 0,

@@ -1,29 +1,27 @@
-//! What an app may do on its shard: reply, cast, close, set a deadline, post mail. It never sees a socket.
+//! What an app may do on its shard: reply, broadcast, close, set a deadline, post mail. It never sees a socket.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use slab::Slab;
-
-use super::admission::overload::Admission;
-use super::connection::slow_consumer::Slow;
-use super::connection::state::{Conn, Edges, Phase, gate};
-use super::deflate::Squeeze;
-use super::log_ring::{LogRecord, LogRing, Said};
+use super::config::EngineConfig;
+use super::connection::slow_consumer::SlowConsumers;
+use super::connection::state::{ConnFlags, WriteFlags};
+use super::connection::table::Connections;
+use super::deflate::Compressors;
+use super::log_ring::{LimitLog, LogRecord, LogRing};
 use super::mailbox::{Endpoint, Wake};
-use super::outbound::{Broadcast, NO_QUEUE, Pool};
-use super::stats::{Bound, Closed, Counters};
+use super::outbound::{Broadcast, InFlight, Owner, Pool};
+use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
-use crate::engine::config::EngineConfig;
 use crate::ids::{ConnId, ShardId};
+use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
 
 pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
 
 /// A close that waits for a safe moment.
-pub(crate) struct Asked {
+pub(crate) struct CloseRequest {
     pub conn: ConnId,
     pub code: u16,
     pub reason: Cow<'static, str>,
@@ -32,67 +30,57 @@ pub(crate) struct Asked {
 
 /// The state of a shard below its app and above its sockets.
 pub struct Context<M: Send> {
+    /// This shard's end of the mailboxes.
     pub mail: Mailbox<M>,
+    /// What the shard counts. An app counts its own share here too.
     pub counters: Counters,
-    pub limits: Arc<EngineConfig>,
+    /// The settings that hold now.
+    pub config: Arc<EngineConfig>,
     pub(crate) now: Millis,
-    pub(crate) conns: Slab<Conn>,
-    pub(crate) gates: Vec<u8>,
+    pub(crate) connections: Connections,
     pub(crate) queues: Pool,
-    pub(crate) wheel: Wheel,
     /// Slots whose queue may be written.
-    pub(crate) wants: VecDeque<u32>,
-    /// What the app cast for the flush that begins.
-    pub(crate) casts: Vec<Broadcast>,
-    pub(crate) asked: Vec<Asked>,
+    pub(crate) to_write: VecDeque<u32>,
+    pub(crate) slow: SlowConsumers,
+    pub(crate) wheel: Wheel,
+    /// What the app broadcast, for the flush that begins next.
+    pub(crate) broadcasts: Vec<Broadcast>,
+    pub(crate) close_requests: Vec<CloseRequest>,
     /// Connections whose app will take the rest of their messages now.
     pub(crate) resumed: Vec<ConnId>,
-    /// The connection whose bytes are being handled, and what they provoked: it leaves at the end of that read.
+    /// The connection whose bytes are being handled.
     pub(crate) current: Option<u32>,
-    pub(crate) burst: Vec<u8>,
-    pub(crate) open: u64,
+    /// What those bytes provoked: it leaves at the end of the read.
+    pub(crate) reply_buffer: Vec<u8>,
     pub(crate) spill_bytes: usize,
-    pub(crate) journal: LogRing,
-    pub(crate) squeeze: Squeeze,
-    pub(crate) door: Arc<Admission>,
-    /// By slot: whom connections are from, where a proxy said so.
-    pub(crate) addresses: HashMap<u32, IpAddr>,
-    pub(crate) said: Said,
-    /// Limits that may be spoken of, with how often and by whom they were reached.
-    pub(crate) to_say: Vec<(Bound, u64, ConnId)>,
-    pub(crate) slow: Slow,
+    pub(crate) compressors: Compressors,
+    pub(crate) log: LimitLog,
 }
 
 impl<M: Send> Context<M> {
-    pub(crate) fn new(mail: Mailbox<M>, limits: Arc<EngineConfig>, journal: LogRing, now: Millis) -> Self {
+    pub(crate) fn new(mail: Mailbox<M>, config: Arc<EngineConfig>, log_ring: LogRing, now: Millis) -> Self {
         Self {
             mail,
             counters: Counters::default(),
             now,
-            // Reserved, not touched: pages come with the connections, and the slab never moves.
-            conns: Slab::with_capacity(limits.connections_max as usize),
-            gates: Vec::new(),
+            connections: Connections::new(config.connections_max as usize),
             queues: Pool::default(),
+            to_write: VecDeque::new(),
+            slow: SlowConsumers::default(),
             wheel: Wheel::new(now),
-            wants: VecDeque::new(),
-            casts: Vec::new(),
-            asked: Vec::new(),
+            broadcasts: Vec::new(),
+            close_requests: Vec::new(),
             resumed: Vec::new(),
             current: None,
-            burst: Vec::new(),
-            open: 0,
+            reply_buffer: Vec::new(),
             spill_bytes: 0,
-            squeeze: Squeeze::new(limits.compression),
-            door: Arc::new(Admission::new(&limits, limits.connections_max as usize)),
-            addresses: HashMap::new(),
-            said: Said::default(),
-            to_say: Vec::new(),
-            slow: Slow::default(),
-            limits,
-            journal,
+            compressors: Compressors::new(config.compression),
+            config,
+            log: LimitLog::new(log_ring),
         }
     }
 
+    /// The shard that this is.
     pub fn me(&self) -> ShardId {
         self.mail.me()
     }
@@ -102,15 +90,15 @@ impl<M: Send> Context<M> {
         self.now
     }
 
-    /// Queues one message for one peer. Ignored where the connection is no longer open; where a close was asked for that has
-    /// to wait it is not: what is cast until then leaves too, and nothing of it may be missing.
+    /// Queues one message for one peer. Ignored if the connection is no longer open. If a close was requested and has to
+    /// wait, the message is queued: what is broadcast until then leaves too, and nothing of it may be missing.
     pub fn reply(&mut self, conn: ConnId, opcode: Opcode, payload: &[u8]) {
         self.reply_with(conn, opcode, |out| out.extend_from_slice(payload));
     }
 
     /// As `reply`; `write` appends the payload.
     pub fn reply_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.takes_more(conn) {
+        if self.connections.takes_more(conn) {
             self.counters.replies += 1;
             self.queue_message(conn.slot, opcode, write);
         }
@@ -118,237 +106,216 @@ impl<M: Send> Context<M> {
 
     /// Queues whole frames that are encoded already, for one peer.
     pub fn reply_frames(&mut self, conn: ConnId, frames: &[u8]) {
-        if self.takes_more(conn) {
+        if self.connections.takes_more(conn) {
             self.queue(conn.slot, |out| out.extend_from_slice(frames));
         }
     }
 
-    /// As `reply_frames` for one frame, which is compressed for the peer where that was agreed on and is worth it.
+    /// As `reply_frames` for one frame, which is compressed if the peer agreed to it and the frame is long enough.
     pub fn reply_frame(&mut self, conn: ConnId, frame: &[u8]) {
         match ws::encode::plain_payload(frame) {
-            Some((opcode, payload)) if self.takes_more(conn) => {
+            Some((opcode, payload)) if self.connections.takes_more(conn) => {
                 self.queue_message(conn.slot, opcode, |out| out.extend_from_slice(payload));
             }
             _ => self.reply_frames(conn, frame),
         }
     }
 
-    /// In what class of compression the peer's casts come, 0 for none. Whoever asks gets the peer nothing but such
-    /// frames from then on, or plain ones.
-    pub fn compression_class(&mut self, conn: ConnId) -> u8 {
-        match self.conns.get_mut(conn.index()) {
-            Some(known) if known.generation == conn.generation => self.squeeze.class(conn.slot, &mut known.deflate),
-            _ => 0,
+    /// As `reply_frames`, for frames of an owner whose policy applies while the peer does not read. `latest`: where the
+    /// newest publication begins in them.
+    pub fn deliver(&mut self, conn: ConnId, owner: Owner, frames: &[u8], latest: Option<usize>) {
+        if !self.connections.takes_more(conn) || frames.is_empty() {
+            return;
         }
-    }
-
-    /// Appends a whole frame as a class of peers gets it.
-    pub fn compress(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>) {
-        self.squeeze.twin(class, frame, out, &mut self.counters);
+        if self.current == Some(conn.slot) {
+            return self.queue(conn.slot, |out| out.extend_from_slice(frames));
+        }
+        let key = self.queue_for(conn.slot);
+        let queue = self.queues.get_mut(key);
+        let waited = queue.bytes();
+        queue.put(owner, frames, latest);
+        self.after_queueing(conn.slot, waited);
     }
 
     /// The same frames to many peers. Only in `App::turn_end`.
-    pub fn broadcast(&mut self, cast: Broadcast) {
-        if !cast.members.is_empty() && !cast.frames.is_empty() {
-            self.casts.push(cast);
+    pub fn broadcast(&mut self, broadcast: Broadcast) {
+        if !broadcast.members.is_empty() && !broadcast.frames.is_empty() {
+            self.broadcasts.push(broadcast);
+        }
+    }
+
+    /// The compression class in which the peer gets broadcasts, 0 for none. From this call on, all that is sent to the peer
+    /// is compressed without context, or plain.
+    pub fn compression_class(&mut self, conn: ConnId) -> u8 {
+        match self.connections.get_mut(conn) {
+            Some(known) => self.compressors.class(conn.slot, &mut known.compression),
+            None => 0,
+        }
+    }
+
+    /// Appends a whole frame as the peers of a compression class get it.
+    pub fn compress(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>) {
+        self.compressors.compressed_copy(class, frame, out, &mut self.counters);
+    }
+
+    /// Drops all that waits of an owner for one peer, and what is on its way there: it follows a gap, or cannot be read
+    /// without what was dropped. Returns the messages.
+    pub fn purge(&mut self, conn: ConnId, owner: Owner) -> u64 {
+        let in_flush = self.connections.takes_more(conn) && self.connections.has(conn.slot, WriteFlags::IN_FLUSH);
+        let known = self.connections.get(conn).and_then(|known| known.queue.get());
+        let Some(key) = (if in_flush { Some(self.queue_for(conn.slot)) } else { known }) else { return 0 };
+        let queue = self.queues.get_mut(key);
+        let messages = queue.purge(owner.id);
+        if in_flush {
+            queue.mark_broadcast();
+            queue.decide(owner.id, InFlight::Refused);
+        } else if queue.is_empty() {
+            self.release_queue(conn.slot);
+        }
+        self.counters.dropped[dropped_index(owner.policy)] += messages;
+        messages
+    }
+
+    /// Something of an owner was dropped for this peer, and the app is not told yet.
+    pub fn has_gap(&self, conn: ConnId, owner: Owner) -> bool {
+        self.slow.has_gap(conn, owner)
+    }
+
+    /// A subscription has ended. What waits of it or is on its way still reaches the peer, but the app is not told of drops of
+    /// it any more. Another subscription of the same owner may follow.
+    pub fn disown(&mut self, conn: ConnId, owner: Owner) {
+        if owner.policy == SlowConsumerPolicy::Close {
+            return;
+        }
+        self.slow.forget_owner(conn, owner);
+        if !self.connections.takes_more(conn) {
+            return;
+        }
+        if self.connections.has(conn.slot, WriteFlags::IN_FLUSH) {
+            let key = self.queue_for(conn.slot);
+            self.queues.get_mut(key).decide(owner.id, InFlight::Disowned);
+        }
+        if let Some(key) = self.connections[conn.slot].queue.get() {
+            self.queues.get_mut(key).disown(owner.id);
         }
     }
 
     /// Ends a connection with a close frame, behind all that was queued for it before.
-    /// A reason of more than `CLOSE_REASON_BYTES_MAX` is cut.
+    /// A reason longer than `CLOSE_REASON_BYTES_MAX` is cut.
     pub fn close(&mut self, conn: ConnId, code: u16, reason: impl Into<Cow<'static, str>>) {
-        self.ask_close(conn, code, reason.into(), Closed::ByApp);
+        self.request_close(conn, code, reason.into(), Closed::ByApp);
     }
 
-    pub(crate) fn ask_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
-        if self.is_open(conn) {
-            self.conns[conn.index()].edges.set(Edges::CLOSE_ASKED);
-            self.asked.push(Asked { conn, code, reason, why });
+    pub(crate) fn request_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
+        if self.connections.is_open(conn) {
+            self.connections[conn.slot].flags.insert(ConnFlags::CLOSE_REQUESTED);
+            self.close_requests.push(CloseRequest { conn, code, reason, why });
         }
     }
 
-    /// The rest of a message that the app had wait (`Flow::Wait`) is offered again in this turn or the next.
+    /// The rest of a message that the app left (`Flow::Wait`) is offered again in this turn or the next.
     pub fn resume(&mut self, conn: ConnId) {
         self.resumed.push(conn);
     }
 
-    /// From now on nothing is written to the peer: what is queued or cast waits, within the bound for that.
+    /// From now on nothing is written to the peer: what is queued or broadcast waits, within the bound for that.
     pub fn hold(&mut self, conn: ConnId) {
-        if self.is_open(conn) {
-            self.gates[conn.index()] |= gate::HELD;
+        if self.connections.is_open(conn) {
+            self.connections.set(conn.slot, WriteFlags::HELD);
         }
     }
 
     /// Ends a hold: one message, then what waited behind it.
     pub fn release_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.takes_more(conn) {
-            self.counters.replies += 1;
-            if self.gates[conn.index()] & gate::HELD == 0 {
-                return self.queue_message(conn.slot, opcode, write);
-            }
-            self.gates[conn.index()] &= !gate::HELD;
-            let index = self.queue_index(conn.slot);
-            let deflate = self.conns[conn.index()].deflate;
-            let queue = self.queues.get_mut(index);
-            match deflate.is_on() {
-                false => queue.prepend(|out| ws::frame_with(out, opcode, write)),
-                true => {
-                    let frame = self.squeeze.frame(conn.slot, deflate, opcode, write, &mut self.counters);
-                    queue.prepend(|out| out.extend_from_slice(&frame));
-                    self.squeeze.keep_frame(frame);
-                }
-            }
-            self.want(conn.slot);
+        if !self.connections.takes_more(conn) {
+            return;
         }
+        self.counters.replies += 1;
+        if !self.connections.has(conn.slot, WriteFlags::HELD) {
+            return self.queue_message(conn.slot, opcode, write);
+        }
+        self.connections.clear(conn.slot, WriteFlags::HELD);
+        let key = self.queue_for(conn.slot);
+        let compression = self.connections[conn.slot].compression;
+        let queue = self.queues.get_mut(key);
+        match compression.is_on() {
+            false => queue.prepend(|out| ws::frame_with(out, opcode, write)),
+            true => {
+                let frame = self.compressors.frame(conn.slot, compression, opcode, write, &mut self.counters);
+                queue.prepend(|out| out.extend_from_slice(&frame));
+                self.compressors.keep_frame(frame);
+            }
+        }
+        self.want_write(conn.slot);
     }
 
-    /// Ends a hold that came to nothing: what waited is dropped.
+    /// Ends a hold without a message: what waited is dropped.
     pub fn drop_held(&mut self, conn: ConnId) {
-        if self.takes_more(conn) && self.gates[conn.index()] & gate::HELD != 0 {
-            self.gates[conn.index()] &= !(gate::HELD | gate::TOUCHED | gate::MULTI);
+        if self.connections.takes_more(conn) && self.connections.has(conn.slot, WriteFlags::HELD) {
+            let flags = WriteFlags::HELD | WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE;
+            self.connections.clear(conn.slot, flags);
             self.release_queue(conn.slot);
         }
     }
 
-    /// Sets the connection's one deadline; an earlier one is forgotten. Kept to the tick, never early.
+    /// Sets the connection's one deadline, in place of an earlier one. Kept to the tick, never early.
     pub fn set_timer(&mut self, conn: ConnId, at: Millis) {
-        if self.is_open(conn) {
+        if self.connections.is_open(conn) {
             self.wheel.set(conn.slot, at);
         }
     }
 
-    /// Open, and no close asked for.
+    /// Open, and no close is requested.
     pub fn is_open(&self, conn: ConnId) -> bool {
-        self.conns.get(conn.index()).is_some_and(|c| {
-            c.generation == conn.generation && c.phase == Phase::Open && !c.edges.has(Edges::CLOSE_ASKED)
-        })
+        self.connections.is_open(conn)
     }
 
-    /// Our close frame is not queued yet.
-    pub(crate) fn takes_more(&self, conn: ConnId) -> bool {
-        let conn_now = self.conns.get(conn.index());
-        conn_now.is_some_and(|c| c.generation == conn.generation && c.phase == Phase::Open)
-    }
-
-    /// We are the ones not reading: the peer's silence proves nothing.
+    /// The shard does not read this connection now, so the peer's silence proves nothing.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        self.conns.get(conn.index()).is_some_and(|c| c.edges.has(Edges::STALLED | Edges::RESTING))
+        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED;
+        self.connections.get(conn).is_some_and(|known| known.flags.intersects(stops))
     }
 
-    /// The id of whoever is in the slot now.
+    /// The id of the connection that has the slot now.
     pub fn conn_at(&self, slot: u32) -> Option<ConnId> {
-        self.conns.get(slot as usize).map(|c| ConnId::new(slot, c.generation))
+        self.connections.id_at(slot)
     }
 
-    /// Moves posted mail into the mailboxes, as far as there is room: at the end of a turn, or within it where what the
+    /// Moves posted mail into the mailboxes, as far as there is room: at the end of a turn, or within it if what the
     /// turn gathered would pass a bound that is meant for slow receivers.
-    pub fn hand_out(&mut self) {
+    pub fn dispatch_mail(&mut self) {
         let sent = self.mail.dispatch();
         self.counters.mail_pushes += u64::from(sent.pushes);
         self.counters.mail_overflows += u64::from(sent.overflows);
         self.counters.mail_wakes += u64::from(sent.wakes);
     }
 
-    /// A connection has reached a limit: counted, and said now and then.
+    /// A connection has reached a limit: counted, and logged now and then.
     pub fn reached(&mut self, bound: Bound, conn: ConnId) {
         self.counters.reached[bound as usize] += 1;
-        if let Some(count) = self.said.reached(bound, self.now) {
-            self.to_say.push((bound, count, conn));
-        }
+        self.log.reached_by_connection(bound, conn, self.now);
     }
 
-    /// The same of whoever is being judged or handled.
+    /// As `reached`, for the connection whose bytes are being handled.
     pub fn reached_now(&mut self, bound: Bound) {
-        match self.current.and_then(|slot| self.conn_at(slot)) {
+        match self.current.and_then(|slot| self.connections.id_at(slot)) {
             Some(conn) => self.reached(bound, conn),
             None => self.reached_by(bound, None),
         }
     }
 
-    /// The same of one who is no connection, or none any more.
-    pub(crate) fn reached_by(&mut self, bound: Bound, address: Option<IpAddr>) {
+    /// As `reached`, for a peer that has no connection, or none any more.
+    pub(crate) fn reached_by(&mut self, bound: Bound, address: Option<std::net::IpAddr>) {
         self.counters.reached[bound as usize] += 1;
-        if let Some(count) = self.said.reached(bound, self.now) {
-            self.note(LogRecord::Reached { bound, count, address });
+        if let Some(count) = self.log.throttle(bound, self.now) {
+            self.log(LogRecord::Reached { bound, count, address });
         }
     }
 
     /// Hands a record to the control thread, which writes the log.
-    pub fn note(&mut self, note: LogRecord) {
-        if !self.journal.push(note) {
+    pub fn log(&mut self, record: LogRecord) {
+        if !self.log.push(record) {
             self.counters.log_lost += 1;
-        }
-    }
-
-    /// Appends frames to what will be written to a slot: into the burst of the read under way, or into its queue.
-    pub(crate) fn queue(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.current == Some(slot) {
-            return write(&mut self.burst);
-        }
-        let index = self.queue_index(slot);
-        let queue = self.queues.get_mut(index);
-        let before = queue.bytes();
-        queue.reply(write);
-        self.queued(slot, before);
-    }
-
-    /// As `queue`, for one message.
-    pub(crate) fn queue_message(&mut self, slot: u32, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
-        let deflate = self.conns[slot as usize].deflate;
-        if !deflate.is_on() {
-            return self.queue(slot, |out| ws::frame_with(out, opcode, write));
-        }
-        let frame = self.squeeze.frame(slot, deflate, opcode, write, &mut self.counters);
-        self.queue(slot, |out| out.extend_from_slice(&frame));
-        self.squeeze.keep_frame(frame);
-    }
-
-    /// The queue of a slot, made where there is none, marked where a cast is under way to it.
-    pub(crate) fn queue_index(&mut self, slot: u32) -> u32 {
-        let conn = &mut self.conns[slot as usize];
-        if conn.queue == NO_QUEUE {
-            conn.queue = self.queues.take(slot);
-            self.gates[slot as usize] |= gate::QUEUED;
-        }
-        if self.gates[slot as usize] & gate::TOUCHED != 0 {
-            self.queues.get_mut(conn.queue).mark_cast();
-        }
-        conn.queue
-    }
-
-    /// After something was queued: have it written, or, where the peer does not read and too much waited already, have
-    /// the connection closed. A bound is checked against what waited before: an empty queue takes any one item.
-    pub(crate) fn queued(&mut self, slot: u32, waited: usize) {
-        if self.gates[slot as usize] & gate::SHUT == 0 {
-            return self.want(slot);
-        }
-        self.thin(slot);
-        let queue = self.conns[slot as usize].queue;
-        if queue == NO_QUEUE {
-            return;
-        }
-        self.queues.keep(queue);
-        if waited.min(self.queues.get(queue).bytes()) > self.limits.outbound_bytes_max {
-            let conn = ConnId::new(slot, self.conns[slot as usize].generation);
-            self.ask_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
-        }
-    }
-
-    pub(crate) fn want(&mut self, slot: u32) {
-        let edges = &mut self.conns[slot as usize].edges;
-        if !edges.has(Edges::IN_WANTS) {
-            edges.set(Edges::IN_WANTS);
-            self.wants.push_back(slot);
-        }
-    }
-
-    /// Gives the queue back where nothing waits any more.
-    pub(crate) fn release_queue(&mut self, slot: u32) {
-        let conn = &mut self.conns[slot as usize];
-        if conn.queue != NO_QUEUE {
-            self.queues.give_back(conn.queue);
-            conn.queue = NO_QUEUE;
-            self.gates[slot as usize] &= !gate::QUEUED;
         }
     }
 }

@@ -1,15 +1,15 @@
-//! permessage-deflate on a shard: who agreed on what, and the few compressors that serve them all.
+//! permessage-deflate on a shard: what each connection agreed to, and the few compressors that serve them all.
 //!
-//! Without context takeover, which is the rule, a connection costs one byte: one compressor for each window in use and one
-//! inflater serve everybody. With it a connection has contexts of its own, bounded in number. Publications are compressed
-//! once for all, and so refer to nothing: from its first subscription on (`class`) a connection's replies go through the
-//! shared compressor too, and its own is given back. What is compressed without a context can be read in any.
+//! Without context takeover, which is the default, a connection costs one byte: one compressor for each window in use and one
+//! inflater serve all connections. With it a connection has contexts of its own, bounded in number. Broadcasts are compressed
+//! once for all receivers, so they refer to no context: from its first subscription on (`class`) the replies of a connection go
+//! through the shared compressor too, and its own is freed. A message compressed without context can be inflated in any context.
 
 use std::collections::HashMap;
 use std::mem;
 
 use super::stats::Counters;
-use crate::engine::config::Compression;
+use crate::engine::config::CompressionConfig;
 use crate::ws;
 use crate::ws::deflate::{Broken, Deflater, Inflater};
 use crate::ws::encode::plain_payload;
@@ -21,11 +21,12 @@ const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Scratch buffers of compression above this are given back to the allocator.
 const SCRATCH_KEPT_BYTES_MAX: usize = 256 * 1024;
 
-/// What a connection agreed on, in a byte: 0 is nothing, else its window's index and one in the low bits.
+/// What a connection agreed to, in a byte: 0 is no compression, else the index of its window and one in the low bits, and whose
+/// contexts it uses.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Deflate(u8);
+pub(crate) struct ConnCompression(u8);
 
-impl Deflate {
+impl ConnCompression {
     const WINDOW: u8 = 0x03;
     const OWN_DEFLATER: u8 = 0x04;
     const OWN_INFLATER: u8 = 0x08;
@@ -39,20 +40,20 @@ impl Deflate {
     }
 }
 
-/// What a connection with context takeover remembers.
+/// The contexts of a connection with context takeover.
 #[derive(Default)]
-struct Own {
+struct OwnContexts {
     deflater: Option<Deflater>,
     inflater: Option<Inflater>,
 }
 
-pub(crate) struct Squeeze {
-    settings: Compression,
+pub(crate) struct Compressors {
+    settings: CompressionConfig,
     shared: [Option<Deflater>; WINDOWS.len()],
     inflater: Option<Inflater>,
     /// By slot.
-    own: HashMap<u32, Own>,
-    /// Bytes that may still be inflated in this turn; the connection that finds none goes on in the next.
+    own: HashMap<u32, OwnContexts>,
+    /// Bytes that may still be inflated in this turn. A connection that finds none goes on in the next.
     left: usize,
     payload: Vec<u8>,
     deflated: Vec<u8>,
@@ -60,8 +61,8 @@ pub(crate) struct Squeeze {
     inflated: Vec<u8>,
 }
 
-impl Squeeze {
-    pub fn new(settings: Compression) -> Self {
+impl Compressors {
+    pub fn new(settings: CompressionConfig) -> Self {
         Self {
             settings,
             shared: Default::default(),
@@ -75,9 +76,9 @@ impl Squeeze {
         }
     }
 
-    /// Answers the offers of an upgrade; `None`: the connection goes without.
+    /// Answers the offers of an upgrade. `None`: no compression.
     pub fn agree<'a>(&self, offers: impl Iterator<Item = &'a [u8]>) -> Option<Agreed> {
-        let Compression { server_takeover, client_takeover, window_bits, contexts_max, .. } = self.settings;
+        let CompressionConfig { server_takeover, client_takeover, window_bits, contexts_max, .. } = self.settings;
         let room = self.own.len() < contexts_max as usize;
         let allowed = Allowed {
             server_takeover: server_takeover && room,
@@ -87,29 +88,32 @@ impl Squeeze {
         if self.settings.enabled { ws::extension::agree(offers, &allowed) } else { None }
     }
 
-    pub fn begin(&mut self, slot: u32, agreed: &Agreed) -> Deflate {
-        let mut deflate = Deflate(agreed.window + 1);
-        let mut own = Own::default();
+    /// A connection is open that agreed to this.
+    pub fn begin(&mut self, slot: u32, agreed: &Agreed) -> ConnCompression {
+        let mut compression = ConnCompression(agreed.window + 1);
+        let mut own = OwnContexts::default();
         if agreed.server_takeover {
             own.deflater = Some(Deflater::new(self.settings.level, WINDOWS[usize::from(agreed.window)]));
-            deflate.0 |= Deflate::OWN_DEFLATER;
+            compression.0 |= ConnCompression::OWN_DEFLATER;
         }
         if agreed.client_takeover {
             own.inflater = Some(Inflater::new(agreed.client_window_bits));
-            deflate.0 |= Deflate::OWN_INFLATER;
+            compression.0 |= ConnCompression::OWN_INFLATER;
         }
         if agreed.server_takeover || agreed.client_takeover {
             self.own.insert(slot, own);
         }
-        deflate
+        compression
     }
 
-    pub fn forget(&mut self, slot: u32, deflate: Deflate) {
-        if deflate.0 & (Deflate::OWN_DEFLATER | Deflate::OWN_INFLATER) != 0 {
+    /// The connection is closed.
+    pub fn forget(&mut self, slot: u32, compression: ConnCompression) {
+        if compression.0 & (ConnCompression::OWN_DEFLATER | ConnCompression::OWN_INFLATER) != 0 {
             self.own.remove(&slot);
         }
     }
 
+    /// Connections with contexts of their own.
     pub fn contexts(&self) -> u64 {
         self.own.len() as u64
     }
@@ -123,23 +127,23 @@ impl Squeeze {
         self.left == 0
     }
 
-    /// In what class a connection's publications come: from now on all that it is sent refers to nothing.
-    pub fn class(&mut self, slot: u32, deflate: &mut Deflate) -> u8 {
-        if deflate.0 & Deflate::OWN_DEFLATER != 0 {
-            deflate.0 &= !Deflate::OWN_DEFLATER;
+    /// The class in which a connection gets broadcasts. From now on nothing that is sent to it refers to a context.
+    pub fn class(&mut self, slot: u32, compression: &mut ConnCompression) -> u8 {
+        if compression.0 & ConnCompression::OWN_DEFLATER != 0 {
+            compression.0 &= !ConnCompression::OWN_DEFLATER;
             match self.own.get_mut(&slot) {
                 Some(own) if own.inflater.is_some() => own.deflater = None,
                 _ => _ = self.own.remove(&slot),
             }
         }
-        deflate.class()
+        compression.class()
     }
 
-    /// A message of our own as a whole frame, compressed where that is worth it; give it back by `keep_frame`.
+    /// A message of ours as a whole frame, compressed if it is long enough. Give it back by `keep_frame`.
     pub fn frame(
         &mut self,
         slot: u32,
-        deflate: Deflate,
+        compression: ConnCompression,
         opcode: Opcode,
         write: impl FnOnce(&mut Vec<u8>),
         counters: &mut Counters,
@@ -149,17 +153,18 @@ impl Squeeze {
         write(&mut payload);
         let mut packed = mem::take(&mut self.packed);
         packed.clear();
-        // A context that was fed what was then sent as it is would no longer be the peer's: there size alone decides.
-        let own = if deflate.0 & Deflate::OWN_DEFLATER != 0 { self.own.get_mut(&slot) } else { None };
+        // A context that has seen a message which is then sent uncompressed would differ from the peer's: with a context, the
+        // length of the message alone decides.
+        let own = if compression.0 & ConnCompression::OWN_DEFLATER != 0 { self.own.get_mut(&slot) } else { None };
         if opcode.is_control() || payload.len() < self.settings.min_bytes {
             ws::frame(&mut packed, opcode, &payload);
         } else if let Some(deflater) = own.and_then(|own| own.deflater.as_mut()) {
             self.deflated.clear();
             deflater.compress(&payload, false, &mut self.deflated);
-            counters.squeezed(payload.len(), self.deflated.len());
+            counters.deflated(payload.len(), self.deflated.len());
             ws::compressed_frame(&mut packed, opcode, &self.deflated);
         } else {
-            self.pack(deflate.class(), opcode, &payload, &mut packed, counters);
+            self.pack(compression.class(), opcode, &payload, &mut packed, counters);
         }
         self.payload = payload;
         shrink(&mut self.payload);
@@ -171,8 +176,8 @@ impl Squeeze {
         shrink(&mut self.packed);
     }
 
-    /// Appends the compressed twin of a whole frame, or the frame itself where that is not shorter.
-    pub fn twin(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
+    /// Appends the compressed copy of a whole frame, or the frame itself if that is not longer.
+    pub fn compressed_copy(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
         match plain_payload(frame) {
             Some((opcode, payload)) if payload.len() >= self.settings.min_bytes => {
                 self.pack(class, opcode, payload, out, counters);
@@ -187,7 +192,7 @@ impl Squeeze {
         let deflater = self.shared[window].get_or_insert_with(|| Deflater::new(level, WINDOWS[window]));
         self.deflated.clear();
         deflater.compress(payload, true, &mut self.deflated);
-        counters.squeezed(payload.len(), self.deflated.len());
+        counters.deflated(payload.len(), self.deflated.len());
         match self.deflated.len() < payload.len() {
             true => ws::compressed_frame(out, opcode, &self.deflated),
             false => ws::frame(out, opcode, payload),
@@ -195,16 +200,16 @@ impl Squeeze {
         shrink(&mut self.deflated);
     }
 
-    /// A compressed message of the peer, inflated; give it back by `keep`.
+    /// Inflates a compressed message of the peer. Give the result back by `keep_inflated`.
     pub fn inflate(
         &mut self,
         slot: u32,
-        deflate: Deflate,
+        compression: ConnCompression,
         message: &[u8],
         bytes_max: usize,
     ) -> Result<Vec<u8>, Broken> {
         let mut out = mem::take(&mut self.inflated);
-        let own = deflate.0 & Deflate::OWN_INFLATER != 0;
+        let own = compression.0 & ConnCompression::OWN_INFLATER != 0;
         let known = if own { self.own.get_mut(&slot) } else { None };
         let inflater = match known.and_then(|own| own.inflater.as_mut()) {
             Some(inflater) => inflater,
@@ -215,19 +220,19 @@ impl Squeeze {
         match done {
             Ok(()) => Ok(out),
             Err(broken) => {
-                self.keep(out);
+                self.keep_inflated(out);
                 Err(broken)
             }
         }
     }
 
-    pub fn keep(&mut self, inflated: Vec<u8>) {
+    pub fn keep_inflated(&mut self, inflated: Vec<u8>) {
         self.inflated = inflated;
         shrink(&mut self.inflated);
     }
 }
 
-/// What one big message needed is not kept for ever.
+/// Frees what one large message needed.
 fn shrink(bytes: &mut Vec<u8>) {
     if bytes.capacity() > SCRATCH_KEPT_BYTES_MAX {
         *bytes = Vec::new();

@@ -15,33 +15,36 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags};
 
-use super::control_port::{Inbox, Order};
-use super::log_ring::LogRecord;
+use super::admission::peers::Peer;
+use super::app::App;
+use super::control_port::{ControlCommand, ControlInbox};
+use super::log_ring::{LogRecord, REACHED_INTERVAL_MS};
 use super::mailbox::Wake;
 use super::net::listener::ListenOptions;
-use super::net::source::{Plain, Stream};
-use super::net::tls::{Desk, Tls};
+use super::net::source::Plain;
+use super::net::stream::Stream;
+use super::net::tls::{Tls, TlsShared};
+use super::shard::Shard;
+use super::timer_wheel::Millis;
 use super::turn::{Readiness, Wait};
-use super::{App, Millis, Peer, Shard};
-use crate::engine::log_ring::REACHED_INTERVAL_MS;
 use crate::ids::ConnId;
 use crate::ws::Refusal;
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 1024;
-/// A turn that begins so much later than it was to: the process was stopped, or its machine.
+/// A turn that begins so much too late: the process or its host was stopped.
 const STOPPED: Millis = 500;
-/// How long a listener rests when there was no descriptor or memory for a connection.
+/// How long a listener rests after accept failed for want of a descriptor or of memory.
 const ACCEPT_REST: Millis = 100;
-/// Slots of tokens that are no connection: the waker, then the listeners, counted down from the top.
+/// Tokens that are not connections: the waker, then the listeners, counted down from the top.
 const WAKER: Token = Token(usize::MAX);
 
-/// A shard's eventfd, as the mailboxes know it.
-pub struct Eventfd(pub std::sync::Arc<mio::Waker>);
+/// The eventfd of a shard, as the mailboxes know it.
+pub struct Eventfd(pub Arc<mio::Waker>);
 
 impl Wake for Eventfd {
     fn wake(&self) {
-        // The counter of an eventfd that nobody read is full after 2^64 - 1 writes.
+        // The counter of an eventfd is full only after 2^64 - 1 writes without a read.
         self.0.wake().expect("an eventfd takes a write");
     }
 }
@@ -51,99 +54,101 @@ struct Listener {
     /// Connections may wait: no new edge will come until accept has said "would block".
     ready: bool,
     retry_at: Millis,
-    manner: ListenOptions,
+    options: ListenOptions,
 }
 
-/// A shard and its place in the kernel, ready to run on a thread of its own.
-pub struct Runner<A: App> {
+/// What the event loop gets from the thread that starts the shards.
+pub(crate) struct LoopParts<R> {
+    pub poll: Poll,
+    pub listeners: Vec<(OwnedFd, ListenOptions)>,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub inbox: ControlInbox<R>,
+    /// The zero of the process's clock.
+    pub began: Instant,
+    /// Where the thread is pinned.
+    pub core: Option<usize>,
+}
+
+/// A shard and its descriptors, ready to run on a thread of its own.
+pub(crate) struct EventLoop<A: App> {
     shard: Shard<A, Stream>,
     poll: Poll,
     listeners: Vec<Listener>,
-    /// What TLS connections have in common; no thread but this one knows it.
-    desk: Rc<RefCell<Desk>>,
-    inbox: Inbox<A::Request>,
+    /// What the TLS connections of the shard share.
+    tls: Rc<RefCell<TlsShared>>,
+    inbox: ControlInbox<A::Request>,
     began: Instant,
     core: Option<usize>,
-    /// When it may be said again that nobody can be accepted.
-    accept_said: Millis,
-    /// Turns in a row for which the kernel may have had more to tell.
-    unheard: usize,
-    /// Since when there has been nothing to do.
+    /// When a failed accept may be logged again.
+    log_accept_at: Millis,
+    /// Turns in a row in which the kernel may have had more to report.
+    incomplete_turns: usize,
+    /// Since when there has been no work.
     idle_since: Instant,
     spin: Duration,
 }
 
-/// A poll with its waker, made before the mesh is: wakers are part of it.
-pub fn poll() -> io::Result<(Poll, std::sync::Arc<mio::Waker>)> {
+/// A poll with its waker, made before the mailboxes: wakers are part of them.
+pub(crate) fn poll() -> io::Result<(Poll, Arc<mio::Waker>)> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), WAKER)?;
-    Ok((poll, std::sync::Arc::new(waker)))
+    Ok((poll, Arc::new(waker)))
 }
 
-impl<A: App> Runner<A> {
-    /// `began` is the zero of the process's clock; `core` is where its thread is pinned.
-    pub fn new(
-        shard: Shard<A, Stream>,
-        poll: Poll,
-        listeners: Vec<(OwnedFd, ListenOptions)>,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        inbox: Inbox<A::Request>,
-        began: Instant,
-        core: Option<usize>,
-    ) -> io::Result<Self> {
-        let desk = Rc::new(RefCell::new(Desk::new(tls)));
-        let (listeners, ours) = (Vec::new(), listeners);
-        let spin = shard.cx.limits.machine.spin;
-        let mut runner = Self {
+impl<A: App> EventLoop<A> {
+    pub fn new(mut shard: Shard<A, Stream>, parts: LoopParts<A::Request>) -> io::Result<Self> {
+        let LoopParts { poll, listeners: sockets, tls, inbox, began, core } = parts;
+        shard.cx.counters.epoll_ctls = 1; // the waker's
+        let mut listeners = Vec::new();
+        for (socket, options) in sockets {
+            let token = Token(WAKER.0 - 1 - listeners.len());
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+            shard.cx.counters.epoll_ctls += 1;
+            listeners.push(Listener { socket, ready: true, retry_at: 0, options });
+        }
+        let spin = shard.cx.config.machine.spin;
+        Ok(Self {
             shard,
             poll,
             listeners,
-            desk,
+            tls: Rc::new(RefCell::new(TlsShared::new(tls))),
             inbox,
             began,
             core,
-            accept_said: 0,
-            unheard: 0,
+            log_accept_at: 0,
+            incomplete_turns: 0,
             idle_since: began,
             spin,
-        };
-        runner.shard.cx.counters.epoll_ctls = 1; // the waker's
-        for (socket, manner) in ours {
-            let token = Token(WAKER.0 - 1 - runner.listeners.len());
-            runner.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-            runner.shard.cx.counters.epoll_ctls += 1;
-            runner.listeners.push(Listener { socket, ready: true, retry_at: 0, manner });
-        }
-        Ok(runner)
+        })
     }
 
-    /// Runs on the thread that called it, which stands where it is to be, until it is told to stop.
+    /// Runs on the calling thread until a command stops it.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut wait = Wait::No;
         loop {
-            let heard = self.wait(&mut events, wait)?;
+            let polled = self.wait(&mut events, wait)?;
             let turn_began = Instant::now();
             let now = (turn_began - self.began).as_millis() as Millis;
-            let in_time = heard && self.in_time(now, wait);
+            let in_time = polled && self.is_in_time(now, wait);
             self.shard.begin(now);
-            self.desk.borrow_mut().begin_turn(self.shard.cx.limits.handshakes_per_turn);
-            if !self.orders() {
+            self.tls.borrow_mut().begin_turn(self.shard.cx.config.handshakes_per_turn);
+            if !self.handle_commands() {
                 return Ok(());
             }
-            let mut told = 0;
+            let mut reported = 0;
             for event in &events {
                 self.event(event);
-                told += 1;
+                reported += 1;
             }
-            self.hold_deadlines(in_time && told < EVENTS_MAX);
+            self.hold_deadlines(in_time && reported < EVENTS_MAX);
             self.accept()?;
             wait = self.shard.end();
-            if told > 0 || wait == Wait::No {
+            if reported > 0 || wait == Wait::No {
                 self.idle_since = turn_began;
             }
-            if let Some(note) = self.desk.borrow_mut().note(self.shard.cx.now()) {
-                self.shard.note(note);
+            if let Some(record) = self.tls.borrow_mut().log_record(self.shard.cx.now()) {
+                self.shard.cx.log(record);
             }
             if self.listeners.iter().any(|listener| listener.ready) {
                 wait = self.wait_for_listeners(wait);
@@ -154,8 +159,9 @@ impl<A: App> Runner<A> {
         }
     }
 
-    /// The turn begins about when it was to, so that what has come since the one before was asked for after it.
-    fn in_time(&self, now: Millis, wait: Wait) -> bool {
+    /// The turn begins about when it should. Else the process was stopped, and bytes may have come that the kernel has not
+    /// reported yet.
+    fn is_in_time(&self, now: Millis, wait: Wait) -> bool {
         let waited = match wait {
             Wait::No => 0,
             Wait::For(ms) => ms,
@@ -164,15 +170,16 @@ impl<A: App> Runner<A> {
         now <= self.shard.cx.now() + waited + STOPPED
     }
 
-    /// No deadline is judged before the kernel has told what came: a process that was stopped finds all deadlines over, and
-    /// the answers to its pings unread. Each socket is told of once in so many turns, so that a flood holds it up no longer.
-    fn hold_deadlines(&mut self, heard: bool) {
-        let turns = self.shard.slots() / EVENTS_MAX + 2;
-        self.unheard = if heard { 0 } else { self.unheard + 1 };
-        self.shard.hold_deadlines((1..=turns).contains(&self.unheard));
+    /// No deadline is judged before the kernel has reported what came: a process that was stopped finds all deadlines over,
+    /// and the answers to its pings unread. Within so many turns each socket is reported once, so a flood holds deadlines no
+    /// longer than that.
+    fn hold_deadlines(&mut self, reports_complete: bool) {
+        let turns = self.shard.occupied() / EVENTS_MAX + 2;
+        self.incomplete_turns = if reports_complete { 0 } else { self.incomplete_turns + 1 };
+        self.shard.hold_deadlines((1..=turns).contains(&self.incomplete_turns));
     }
 
-    /// Sleeps only where nobody left work: announce, look once more, wait. False where the kernel was not asked to the end.
+    /// Waits only without work: announce the sleep, check the mailbox once more, wait. False if a signal interrupted it.
     fn wait(&mut self, events: &mut Events, wait: Wait) -> io::Result<bool> {
         let spins = !self.spin.is_zero() && self.idle_since.elapsed() < self.spin;
         let blocking = wait != Wait::No && !spins && self.shard.cx.mail.may_sleep();
@@ -197,31 +204,32 @@ impl<A: App> Runner<A> {
         }
     }
 
-    /// What the control thread wants. False where the shard shall stop.
-    fn orders(&mut self) -> bool {
-        while let Some(order) = self.inbox.next() {
-            match order {
-                Order::App(request) => self.shard.app.request(&mut self.shard.cx, request),
-                Order::Snapshot(answer) => {
+    /// Commands of the control thread. False if the shard has to stop.
+    fn handle_commands(&mut self) -> bool {
+        while let Some(command) = self.inbox.next() {
+            match command {
+                ControlCommand::App(request) => self.shard.app.request(&mut self.shard.cx, request),
+                ControlCommand::Snapshot(answer) => {
                     let mut snapshot = self.shard.snapshot();
                     snapshot.core = self.core;
-                    (snapshot.tls, snapshot.tls_held_bytes) = self.desk.borrow().figures();
+                    (snapshot.tls, snapshot.tls_held_bytes) = self.tls.borrow().figures();
                     answer(snapshot);
                 }
-                Order::Drain { window, admits } => {
+                ControlCommand::Drain { window, upgrades } => {
                     self.close_listeners();
-                    self.shard.begin_drain(window, admits);
+                    self.shard.begin_drain(window, upgrades);
                 }
-                Order::Limits(limits) => self.shard.set_limits(limits),
-                Order::Tls(config) => self.desk.borrow_mut().set_config(config),
-                Order::Stop => return false,
+                ControlCommand::Config(config) => self.shard.set_config(config),
+                ControlCommand::Tls(config) => self.tls.borrow_mut().set_config(config),
+                ControlCommand::Stop => return false,
             }
         }
         true
     }
 
-    /// Closed, not only forgotten: the kernel refuses who comes now, or sends him to who joined the port. Where another
-    /// process has the socket too it lives on, and would wake this shard for each who comes.
+    /// Closes them, so that the kernel refuses new connections, or gives them to another process that shares the port. If
+    /// another process has the socket too, the socket lives on, and while registered it would wake this shard for each
+    /// connection.
     fn close_listeners(&mut self) {
         for listener in self.listeners.drain(..) {
             let _ = self.poll.registry().deregister(&mut SourceFd(&listener.socket.as_raw_fd()));
@@ -251,21 +259,21 @@ impl<A: App> Runner<A> {
 
     fn accept(&mut self) -> io::Result<()> {
         let now = self.shard.cx.now();
-        let mut budget = self.shard.cx.limits.accepts_per_turn;
+        let mut budget = self.shard.cx.config.accepts_per_turn;
         for index in 0..self.listeners.len() {
             while self.listeners[index].ready && self.listeners[index].retry_at <= now && budget > 0 {
                 budget -= 1;
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
                 match rustix::net::acceptfrom_with(&self.listeners[index].socket, flags) {
-                    Ok((socket, from)) => self.welcome(index, socket, from)?,
+                    Ok((socket, from)) => self.admit(index, socket, from)?,
                     Err(Errno::AGAIN) => self.listeners[index].ready = false,
                     Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
                     Err(error) => {
-                        // No descriptor or no memory: who is here is served on, and it is tried again.
+                        // No descriptor or no memory: existing connections are served, and accept is tried again later.
                         self.listeners[index].retry_at = now + ACCEPT_REST;
-                        if now >= self.accept_said {
-                            self.accept_said = now + REACHED_INTERVAL_MS;
-                            self.shard.note(LogRecord::AcceptFailed { errno: error.raw_os_error() });
+                        if now >= self.log_accept_at {
+                            self.log_accept_at = now + REACHED_INTERVAL_MS;
+                            self.shard.cx.log(LogRecord::AcceptFailed { errno: error.raw_os_error() });
                         }
                     }
                 }
@@ -274,31 +282,31 @@ impl<A: App> Runner<A> {
         Ok(())
     }
 
-    fn welcome(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) -> io::Result<()> {
+    fn admit(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) -> io::Result<()> {
         let fd = socket.as_raw_fd();
         let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip());
-        let ListenOptions { tls, proxied } = self.listeners[listener].manner;
+        let ListenOptions { tls, proxied } = self.listeners[listener].options;
         let source = match tls {
             false => Stream::Plain(Plain(socket)),
-            true => Stream::Tls(Box::new(Tls::new(Plain(socket), Rc::clone(&self.desk)))),
+            true => Stream::Tls(Box::new(Tls::new(Plain(socket), Rc::clone(&self.tls)))),
         };
         let conn = match self.shard.admit(source, Peer { address, proxied }) {
             Ok(conn) => conn,
             Err((Stream::Plain(Plain(socket)), refusal)) => {
-                send_away(&socket, refusal);
+                send_refusal(&socket, refusal);
                 return Ok(());
             }
-            // An answer that he could read would cost the hand-shake that he is refused for.
+            // A response that the client can read would need the TLS handshake, which is what the refusal saves.
             Err((Stream::Tls(_), _)) => return Ok(()),
         };
         let token = Token(conn.pack() as usize);
         self.shard.cx.counters.epoll_ctls += 1;
         self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)?;
-        self.shard.read_fresh(conn);
+        self.shard.read_new(conn);
         Ok(())
     }
 
-    /// A listener stands ready beyond its budget, or rests: the wait must end for it.
+    /// A listener is ready beyond its budget, or rests: the wait must end for it.
     fn wait_for_listeners(&self, wait: Wait) -> Wait {
         let now = self.shard.cx.now();
         let ready = self.listeners.iter().filter(|listener| listener.ready);
@@ -312,12 +320,12 @@ impl<A: App> Runner<A> {
     }
 }
 
-/// Refuses a socket that was not let in, at the least cost: one answer, one look at what has come already, since a close
-/// over unread bytes is a reset, which may overtake the answer. Best effort: whoever is not let in has no claim on more.
-fn send_away(socket: &OwnedFd, refusal: Refusal) {
-    let mut answer = Vec::new();
-    refusal.write(&mut answer);
-    let _ = rustix::net::send(socket, &answer, SendFlags::NOSIGNAL);
+/// Refuses a socket that is not admitted, at the least cost: one response, and one read of what has come already, since a
+/// close with unread bytes sends a reset, which may overtake the response. Best effort.
+fn send_refusal(socket: &OwnedFd, refusal: Refusal) {
+    let mut response = Vec::new();
+    refusal.write(&mut response);
+    let _ = rustix::net::send(socket, &response, SendFlags::NOSIGNAL);
     let _ = rustix::net::shutdown(socket, Shutdown::Write);
     let _ = rustix::net::recv(socket, &mut [0; 2048][..], RecvFlags::empty());
 }

@@ -1,294 +1,301 @@
-//! Bytes out: one pass over all that got something, cut into slices.
+//! Bytes out: one pass over all connections that got a broadcast, cut into slices.
 //!
-//! A flush writes what was cast before it began. It is frozen then: no membership changes, no slot is freed, and what is
-//! published later forms the next flush. Between two slices the shard reads, takes mail and answers as ever.
+//! A flush writes what was broadcast before it began. While it is open no membership changes and no slot is freed, and what
+//! is published later forms the next flush. Between two slices the shard reads, takes mail and answers as usual.
 //!
-//! First a pass over dense bytes counts how many casts touch each slot. Touched once, with nothing queued, is the fast path:
-//! one send of the shared bytes, no reference taken, nothing looked up but the gate and the socket. All others take the
-//! second path: what waits, then their casts in order, in one gathered write.
+//! First a pass over dense bytes counts how many broadcasts reach each slot. One, with nothing queued, is the fast path: one
+//! send of the shared bytes, no reference taken, nothing looked up but the write flags and the socket. All others take the
+//! second path: what waits, then their broadcasts in order, in one gathered write.
 
-use std::io::IoSlice;
 use std::mem;
+use std::ops::Range;
 
 use rustix::io::Errno;
 
-use super::connection::state::{Edges, Phase, gate};
+use super::connection::state::{ConnFlags, Phase, WriteFlags};
+use super::connection::write::{AfterWrite, Sockets};
+use super::context::Context;
 use super::net::source::Source;
-use super::outbound::{Broadcast, NO_QUEUE};
-use super::stats::{Closed, dropped_index};
-use super::{App, Shard};
-use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
+use super::outbound::Broadcast;
+use super::stats::dropped_index;
 
 /// Microseconds that a turn with a slice of a flush should take: reads and mail wait no longer.
 const FLUSH_SLICE_US: u32 = 500;
 /// Deliveries in a slice, however slow they are.
 const FLUSH_SLICE_DELIVERIES_MIN: u32 = 16;
-/// Slices of one writev; what is beyond them leaves with the next.
-const SLICES_MAX: usize = 64;
 
-#[derive(Default)]
+const IN_FLUSH_ANY: WriteFlags = WriteFlags::IN_FLUSH.union(WriteFlags::IN_FLUSH_MULTIPLE);
+
+/// A slot after whose write the shard has something to do.
+pub(crate) type Stop = (u32, AfterWrite);
+
 pub(crate) struct Flush {
-    pub open: bool,
-    casts: Vec<Broadcast>,
-    /// Where the pass stands: the cast, and the member of it.
-    cast: usize,
+    open: bool,
+    broadcasts: Vec<Broadcast>,
+    /// Where the pass is: the broadcast, and the member of it.
+    broadcast: usize,
     member: usize,
-    /// Slots that several casts touch, with each cast, sorted; and how many of them are done.
-    multi: Vec<(u32, u32)>,
-    multi_done: usize,
+    /// Slots that several broadcasts reach, with each broadcast, sorted; and how many of the pairs are done.
+    multiple: Vec<(u32, u32)>,
+    multiple_done: usize,
     /// It was cut at least once.
     cut: bool,
-    scratch: Vec<u8>,
+    /// Deliveries in the next slice.
+    slice: u32,
 }
 
-impl<A: App, S: Source> Shard<A, S> {
-    /// One slice: begins a flush where none is open and something was cast, and goes on with it.
-    pub(crate) fn flush(&mut self) {
-        self.tell_dropped();
-        if !self.flush.open {
-            self.app.turn_end(&mut self.cx);
-            if !self.cx.casts.is_empty() {
-                self.freeze();
-            }
+impl Flush {
+    pub fn new(deliveries_per_slice: u32) -> Self {
+        Self {
+            open: false,
+            broadcasts: Vec::new(),
+            broadcast: 0,
+            member: 0,
+            multiple: Vec::new(),
+            multiple_done: 0,
+            cut: false,
+            slice: deliveries_per_slice,
         }
-        self.tell_dropped();
-        self.write_wanted();
-        if self.flush.open {
-            self.slice();
-        }
-        self.tell_dropped();
-        self.cx.judge_backlogs();
-        self.close_asked();
     }
 
-    fn freeze(&mut self) {
-        let flush = &mut self.flush;
-        mem::swap(&mut flush.casts, &mut self.cx.casts);
-        (flush.cast, flush.member, flush.multi_done) = (0, 0, 0);
-        (flush.open, flush.cut) = (true, false);
-        let gates = &mut self.cx.gates;
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub fn slice_deliveries(&self) -> usize {
+        self.slice as usize
+    }
+
+    pub fn set_slice(&mut self, deliveries_per_slice: u32) {
+        self.slice = deliveries_per_slice;
+    }
+
+    /// A turn took so long: the next slice is sized by it. No clock is read for this.
+    pub fn resize_slice(&mut self, turn_us: u32, deliveries_per_slice: u32) {
+        if self.open {
+            let fitting = u64::from(self.slice) * u64::from(FLUSH_SLICE_US) / u64::from(turn_us.max(1));
+            let smoothed = (3 * u64::from(self.slice) + fitting) / 4;
+            let max = deliveries_per_slice.max(FLUSH_SLICE_DELIVERIES_MIN);
+            self.slice = smoothed.clamp(u64::from(FLUSH_SLICE_DELIVERIES_MIN), u64::from(max)) as u32;
+        }
+    }
+
+    /// Opens a flush of what was broadcast, and marks the slots that it reaches.
+    pub fn begin<M: Send>(&mut self, cx: &mut Context<M>) {
+        mem::swap(&mut self.broadcasts, &mut cx.broadcasts);
+        (self.broadcast, self.member, self.multiple_done) = (0, 0, 0);
+        (self.open, self.cut) = (true, false);
+        let write_flags = &mut cx.connections.write_flags;
         let mut several = false;
-        for cast in &flush.casts {
-            for &slot in cast.members.iter() {
-                let gate = &mut gates[slot as usize];
-                if *gate & (gate::DEAF | gate::TOUCHED) == 0 {
-                    *gate |= gate::TOUCHED;
-                } else if *gate & gate::DEAF == 0 {
-                    *gate |= gate::MULTI;
+        for broadcast in &self.broadcasts {
+            for &slot in broadcast.members.iter() {
+                let flags = &mut write_flags[slot as usize];
+                if !flags.intersects(WriteFlags::NOT_OPEN.union(WriteFlags::IN_FLUSH)) {
+                    flags.insert(WriteFlags::IN_FLUSH);
+                } else if !flags.contains(WriteFlags::NOT_OPEN) {
+                    flags.insert(WriteFlags::IN_FLUSH_MULTIPLE);
                     several = true;
                 }
             }
         }
         if several {
-            for (i, cast) in flush.casts.iter().enumerate() {
-                let touched = cast.members.iter().filter(|&&slot| gates[slot as usize] & gate::MULTI != 0);
-                flush.multi.extend(touched.map(|&slot| (slot, i as u32)));
+            let is_multiple = |slot: u32| write_flags[slot as usize].contains(WriteFlags::IN_FLUSH_MULTIPLE);
+            for (i, broadcast) in self.broadcasts.iter().enumerate() {
+                let reached = broadcast.members.iter().filter(|&&slot| is_multiple(slot));
+                self.multiple.extend(reached.map(|&slot| (slot, i as u32)));
             }
-            flush.multi.sort_unstable();
+            self.multiple.sort_unstable();
         }
     }
 
-    /// A turn took so long: the next slice is sized by it. No clock is read for this.
-    pub fn turn_took(&mut self, us: u32) {
-        self.lag.turn(us);
-        self.look_at_lag();
-        if self.flush.open {
-            let fitting = u64::from(self.slice) * u64::from(FLUSH_SLICE_US) / u64::from(us.max(1));
-            let smoothed = (3 * u64::from(self.slice) + fitting) / 4;
-            let max = self.cx.limits.deliveries_per_slice.max(FLUSH_SLICE_DELIVERIES_MIN);
-            self.slice = smoothed.clamp(u64::from(FLUSH_SLICE_DELIVERIES_MIN), u64::from(max)) as u32;
+    /// Goes on with the open flush until `budget` deliveries are made or all is written (`None`), or until the shard has
+    /// something to do for a slot.
+    pub fn write<M: Send, S: Source>(
+        &mut self,
+        cx: &mut Context<M>,
+        sockets: &mut Sockets<S>,
+        budget: &mut usize,
+    ) -> Option<Stop> {
+        while *budget > 0 && self.multiple_done < self.multiple.len() {
+            *budget -= 1;
+            let from = self.multiple_done;
+            let slot = self.multiple[from].0;
+            let to = from + self.multiple[from..].iter().take_while(|&&(s, _)| s == slot).count();
+            self.multiple_done = to;
+            let stop = self.write_gathered(cx, sockets, slot, from..to);
+            if stop.is_some() {
+                return stop;
+            }
         }
+        while *budget > 0 && self.broadcast < self.broadcasts.len() {
+            let stop = self.write_broadcast(cx, sockets, budget);
+            if stop.is_some() {
+                return stop;
+            }
+        }
+        None
     }
 
-    fn slice(&mut self) {
-        let mut budget = self.slice as usize;
-        while budget > 0 && self.flush.multi_done < self.flush.multi.len() {
-            budget -= 1;
-            let from = self.flush.multi_done;
-            let slot = self.flush.multi[from].0;
-            let to = from + self.flush.multi[from..].iter().take_while(|&&(s, _)| s == slot).count();
-            self.flush.multi_done = to;
-            self.gathered(slot, from..to);
-        }
-        while budget > 0 && self.flush.cast < self.flush.casts.len() {
-            self.slice_of_cast(&mut budget);
-        }
-        if self.flush.cast == self.flush.casts.len() && self.flush.multi_done == self.flush.multi.len() {
-            self.end_flush();
-        } else if !self.flush.cut {
-            self.flush.cut = true;
-            self.cx.counters.flushes_cut += 1;
-        }
+    /// All deliveries of the open flush are made.
+    pub fn is_written(&self) -> bool {
+        self.broadcast == self.broadcasts.len() && self.multiple_done == self.multiple.len()
     }
 
-    fn end_flush(&mut self) {
-        self.flush.open = false;
-        self.flush.casts.clear();
-        self.flush.multi.clear();
-        self.app.end_flush(&mut self.cx);
+    pub fn end(&mut self) {
+        self.open = false;
+        self.broadcasts.clear();
+        self.multiple.clear();
+    }
+
+    /// The flush goes on in a later turn. True for the first time.
+    pub fn is_first_cut(&mut self) -> bool {
+        !mem::replace(&mut self.cut, true)
     }
 
     /// The delivery loop.
-    fn slice_of_cast(&mut self, budget: &mut usize) {
-        let Self { flush, cx, sources, .. } = self;
-        let cast = &flush.casts[flush.cast];
-        let frames = cast.frames.as_slice();
-        let left = &cast.members[flush.member..];
+    fn write_broadcast<M: Send, S: Source>(
+        &mut self,
+        cx: &mut Context<M>,
+        sockets: &mut Sockets<S>,
+        budget: &mut usize,
+    ) -> Option<Stop> {
+        let broadcast = &self.broadcasts[self.broadcast];
+        let frames = broadcast.frames.as_slice();
+        let left = &broadcast.members[self.member..];
         let (mut passed, mut writes, mut second_path) = (0, 0, None);
+        let (write_flags, sources) = (&mut cx.connections.write_flags, &mut sockets.sources);
         for &slot in &left[..left.len().min(*budget)] {
             passed += 1;
-            let gate = &mut cx.gates[slot as usize];
-            if *gate == gate::TOUCHED
+            let flags = &mut write_flags[slot as usize];
+            if *flags == WriteFlags::IN_FLUSH
                 && let Some(source) = &mut sources[slot as usize]
             {
-                *gate = 0;
+                *flags = WriteFlags::empty();
                 writes += 1;
                 let taken = source.write(frames);
                 if taken != Ok(frames.len()) {
                     second_path = Some((slot, Some(taken)));
                     break;
                 }
-            } else if *gate & (gate::TOUCHED | gate::MULTI) == gate::TOUCHED {
+            } else if *flags & IN_FLUSH_ANY == WriteFlags::IN_FLUSH {
                 second_path = Some((slot, None));
                 break;
             }
         }
         *budget -= passed;
-        flush.member += passed;
+        self.member += passed;
         cx.counters.writes += writes;
-        cx.counters.deliveries += writes * u64::from(cast.messages);
+        cx.counters.deliveries += writes * u64::from(broadcast.messages);
         cx.counters.bytes_out += writes * frames.len() as u64;
-        let index = flush.cast;
-        if flush.member == cast.members.len() {
-            flush.cast += 1;
-            flush.member = 0;
+        let index = self.broadcast;
+        if self.member == broadcast.members.len() {
+            self.broadcast += 1;
+            self.member = 0;
         }
-        match second_path {
-            Some((slot, Some(taken))) => self.cut_write(slot, index, taken),
-            Some((slot, None)) => {
-                let at = self.flush.multi.len();
-                self.flush.multi.push((slot, index as u32));
-                self.gathered(slot, at..at + 1);
-                self.flush.multi.truncate(at);
+        match second_path? {
+            (slot, Some(taken)) => self.queue_rest(cx, slot, index, taken),
+            (slot, None) => {
+                let at = self.multiple.len();
+                self.multiple.push((slot, index as u32));
+                let stop = self.write_gathered(cx, sockets, slot, at..at + 1);
+                self.multiple.truncate(at);
+                stop
             }
-            None => {}
         }
     }
 
     /// A send of the fast path that the socket did not take whole: only now a reference is taken.
-    fn cut_write(&mut self, slot: u32, cast: usize, taken: Result<usize, Errno>) {
+    fn queue_rest<M: Send>(
+        &mut self,
+        cx: &mut Context<M>,
+        slot: u32,
+        broadcast: usize,
+        taken: Result<usize, Errno>,
+    ) -> Option<Stop> {
         if taken == Err(Errno::INPROGRESS) {
-            return self.block(slot);
+            cx.block(slot);
+            return None;
         }
         let n = taken.unwrap_or(0);
-        let cast = &self.flush.casts[cast];
-        self.cx.counters.bytes_out -= (cast.frames.len() - n) as u64;
+        let broadcast = &self.broadcasts[broadcast];
+        cx.counters.bytes_out -= (broadcast.frames.len() - n) as u64;
         if taken.is_err_and(|error| error != Errno::AGAIN) {
-            return self.die(slot, Closed::Reset);
+            return Some((slot, AfterWrite::Close));
         }
-        let index = self.cx.queue_index(slot);
-        self.cx.queues.get_mut(index).insert_broadcast(cast, n);
-        self.block(slot);
+        let key = cx.queue_for(slot);
+        cx.queues.get_mut(key).insert_broadcast(broadcast, n);
+        cx.block(slot);
+        None
     }
 
-    /// The second path: what waits for the slot, with the casts `multi[range]` where they belong, in one write.
-    fn gathered(&mut self, slot: u32, range: std::ops::Range<usize>) {
-        let touched = self.cx.gates[slot as usize] & gate::TOUCHED != 0;
-        self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
-        if !touched || self.conn(slot).phase == Phase::Dead {
-            return;
+    /// The second path: what waits for the slot, with the broadcasts `multiple[range]` where they belong, in one write.
+    fn write_gathered<M: Send, S: Source>(
+        &mut self,
+        cx: &mut Context<M>,
+        sockets: &mut Sockets<S>,
+        slot: u32,
+        range: Range<usize>,
+    ) -> Option<Stop> {
+        let in_flush = cx.connections.has(slot, WriteFlags::IN_FLUSH);
+        cx.connections.clear(slot, IN_FLUSH_ANY);
+        if !in_flush || cx.connections[slot].phase == Phase::Closed {
+            return None;
         }
-        let index = self.cx.queue_index(slot);
-        let queue = self.cx.queues.get_mut(index);
+        let key = cx.queue_for(slot);
+        let queue = cx.queues.get_mut(key);
         let waited = queue.bytes();
-        for &(_, cast) in &self.flush.multi[range.clone()] {
-            let cast = &self.flush.casts[cast as usize];
-            let refused = queue.insert_broadcast(cast, 0);
-            self.cx.counters.dropped[dropped_index(cast.owner.policy)] += refused;
-            self.cx.counters.deliveries += u64::from(cast.messages);
+        for &(_, broadcast) in &self.multiple[range.clone()] {
+            let broadcast = &self.broadcasts[broadcast as usize];
+            let refused = queue.insert_broadcast(broadcast, 0);
+            cx.counters.dropped[dropped_index(broadcast.owner.policy)] += refused;
+            cx.counters.deliveries += u64::from(broadcast.messages);
         }
-        queue.unmark_cast();
-        if self.cx.gates[slot as usize] & gate::SHUT == 0 {
-            self.write_queue(slot);
-        } else {
-            for &(_, cast) in &self.flush.multi[range] {
-                self.cx.queues.hold(&self.flush.casts[cast as usize].frames);
-            }
-            self.cx.queued(slot, waited);
+        queue.unmark_broadcast();
+        if !cx.connections.has(slot, WriteFlags::BLOCKED_OR_HELD) {
+            return stop_for(slot, sockets.write_queue(cx, slot));
         }
+        for &(_, broadcast) in &self.multiple[range] {
+            cx.queues.hold(&self.broadcasts[broadcast as usize].frames);
+        }
+        cx.after_queueing(slot, waited);
+        None
     }
+}
 
-    /// Writes the queues that may be written, within the budget of a slice. A slot that a cast is on its way to waits for it.
-    fn write_wanted(&mut self) {
-        for _ in 0..self.cx.wants.len().min(self.cx.limits.deliveries_per_slice as usize) {
-            let Some(slot) = self.cx.wants.pop_front() else { break };
-            let Some(conn) = self.cx.conns.get_mut(slot as usize) else { continue };
-            conn.edges.clear(Edges::IN_WANTS);
-            if self.cx.gates[slot as usize] & (gate::TOUCHED | gate::SHUT) != 0 {
-                continue;
-            }
-            if conn.queue != NO_QUEUE {
-                self.write_queue(slot);
-            } else {
-                self.push_inside(slot);
-            }
-        }
-    }
+fn stop_for(slot: u32, after: AfterWrite) -> Option<Stop> {
+    (after != AfterWrite::Nothing).then_some((slot, after))
+}
 
-    /// Has what waits inside the source leave, where nothing is queued that would take it along.
-    fn push_inside(&mut self, slot: u32) {
-        let Some(source) = self.sources[slot as usize].as_mut().filter(|source| source.wants_write()) else { return };
-        self.cx.counters.writes += 1;
-        match source.push() {
-            Ok(()) if self.conn(slot).phase == Phase::Finishing => self.finish(slot),
-            Ok(()) => {}
-            Err(Errno::AGAIN) => self.block(slot),
-            Err(_) => self.die(slot, Closed::Reset),
-        }
-    }
+/// Writes the next of the queues that may be written. `None` if the list is empty. A slot that a broadcast has yet to reach
+/// waits for it.
+pub(crate) fn write_next_queue<M: Send, S: Source>(cx: &mut Context<M>, sockets: &mut Sockets<S>) -> Option<Stop> {
+    let slot = cx.to_write.pop_front()?;
+    let Some(conn) = cx.connections.in_slot(slot) else { return Some((slot, AfterWrite::Nothing)) };
+    conn.flags.remove(ConnFlags::IN_TO_WRITE);
+    let has_queue = conn.queue.is_some();
+    let after = if cx.connections.has(slot, WriteFlags::IN_FLUSH.union(WriteFlags::BLOCKED_OR_HELD)) {
+        AfterWrite::Nothing
+    } else if has_queue {
+        sockets.write_queue(cx, slot)
+    } else {
+        sockets.push_inside(cx, slot)
+    };
+    Some((slot, after))
+}
 
-    /// Writes what waits for a slot, in one write, and gives the queue back where nothing is left.
-    fn write_queue(&mut self, slot: u32) {
-        let index = self.conn(slot).queue;
-        let queue = self.cx.queues.get(index);
-        let Some(source) = &mut self.sources[slot as usize] else { return };
-        let total = queue.bytes();
-        if total == 0 {
-            self.cx.release_queue(slot);
-            return self.push_inside(slot);
-        }
-        let (given, taken) = if total <= GATHER_COPY_BYTES_MAX {
-            self.flush.scratch.clear();
-            queue.slices().for_each(|slice| self.flush.scratch.extend_from_slice(slice));
-            (total, source.write(&self.flush.scratch))
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let (mut count, mut given) = (0, 0);
-            for (at, slice) in slices.iter_mut().zip(queue.slices()) {
-                *at = IoSlice::new(slice);
-                count += 1;
-                given += slice.len();
-            }
-            (given, source.write_slices(&slices[..count]))
-        };
-        self.cx.counters.writes += 1;
-        let n = match taken {
-            Ok(n) => n,
-            Err(Errno::AGAIN) => 0,
-            Err(Errno::INPROGRESS) => given,
-            Err(_) => return self.die(slot, Closed::Reset),
-        };
-        self.cx.counters.bytes_out += n as u64;
-        self.cx.queues.get_mut(index).advance(n);
-        if n == total {
-            self.cx.release_queue(slot);
-        }
-        if n < given || taken == Err(Errno::INPROGRESS) {
-            self.block(slot);
-        } else if n < total {
-            self.cx.want(slot);
-        } else if self.conn(slot).phase == Phase::Finishing && self.has_sent_all(slot) {
-            self.finish(slot);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_follow_the_time_that_turns_take_within_their_bounds() {
+        let mut flush = Flush::new(512);
+        flush.resize_slice(50_000, 512);
+        assert_eq!(flush.slice_deliveries(), 512, "nothing is flushed");
+        flush.open = true;
+        (0..50).for_each(|_| flush.resize_slice(50_000, 512));
+        assert_eq!(flush.slice_deliveries(), FLUSH_SLICE_DELIVERIES_MIN as usize);
+        (0..50).for_each(|_| flush.resize_slice(1, 512));
+        assert_eq!(flush.slice_deliveries(), 512);
     }
 }

@@ -1,26 +1,29 @@
 //! The way of a log record: a shard never writes logs, it hands records to the control thread through a bounded ring.
 //! A full ring costs the record, which is counted, never the turn.
 
+use std::mem;
 use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::stats::{Bound, TlsFailed};
-use crate::ids::ShardId;
+use super::timer_wheel::Millis;
+use crate::ids::{ConnId, ShardId};
 
-/// How often a shard reports that one and the same limit was reached, in milliseconds. The report counts how often it was.
-pub const REACHED_INTERVAL_MS: u64 = 10_000;
+/// How often a shard logs that one and the same limit was reached, in milliseconds. The record says how often it was.
+pub const REACHED_INTERVAL_MS: Millis = 10_000;
 /// Records that may wait for the control thread, per shard.
-const NOTES_MAX: usize = 1024;
+const RECORDS_MAX: usize = 1024;
 
-/// What a shard tells the operator. The shard adds who it is.
+/// What a shard reports to the operator. The ring adds the shard's id.
 #[derive(Clone, Copy, Debug)]
 pub enum LogRecord {
+    /// The shard runs. `core`: where its thread is pinned; `wanted`: where it should be.
     Started {
         core: Option<usize>,
         wanted: Option<usize>,
     },
-    /// The tables of connections lie in small pages although huge ones were wished.
+    /// The tables of connections are in small pages although huge ones were asked for.
     NoHugePages {
         errno: i32,
     },
@@ -33,29 +36,29 @@ pub enum LogRecord {
         backlog_bytes: usize,
         address: Option<IpAddr>,
     },
-    /// A limit was reached so often since this was last said, lately by this address.
+    /// A limit was reached so often since the last record of it, most recently by this address.
     Reached {
         bound: Bound,
         count: u64,
         address: Option<IpAddr>,
     },
-    /// Sessions of TLS that failed since this was last said, and why the last of them did.
+    /// TLS sessions that failed since the last such record, and the reason of the last one.
     TlsFailed {
         count: u32,
         why: TlsFailed,
     },
-    /// Nobody new is let in from here on, or everybody again.
+    /// The event-loop lag started (`shedding`) or ended the refusal of new connections.
     Lagging {
         lag_us: u64,
-        shut: bool,
+        shedding: bool,
     },
-    /// So much was dropped by policies since the last such record.
+    /// What policies dropped since the last such record.
     Dropped {
         oldest: u64,
         all_but_latest: u64,
         subscriptions_cut: u64,
     },
-    /// All backlogs together keep more alive than they may: the longest are closed.
+    /// All backlogs together keep more memory alive than they may: the longest are closed.
     Crowded {
         kept_bytes: usize,
         connections: usize,
@@ -67,25 +70,27 @@ pub enum LogRecord {
     },
 }
 
-/// When each limit may be spoken of again, and how often it was reached since: a flood is a line in ten seconds.
+/// When each limit may be logged again, and how often it was reached since: a flood is one line in ten seconds.
 #[derive(Default)]
-pub(crate) struct Said {
-    places: [(u64, u64); Bound::ALL.len()],
+pub(crate) struct LogThrottle {
+    /// By limit: the time from which it may be logged, and the count.
+    limits: [(Millis, u64); Bound::ALL.len()],
 }
 
-impl Said {
-    /// A limit was reached. Where it may be spoken of, how often it was since that was last done.
-    pub fn reached(&mut self, bound: Bound, now: u64) -> Option<u64> {
-        let (next, count) = &mut self.places[bound as usize];
+impl LogThrottle {
+    /// A limit was reached. Returns how often it was since the last record, if it may be logged now.
+    pub fn reached(&mut self, bound: Bound, now: Millis) -> Option<u64> {
+        let (next, count) = &mut self.limits[bound as usize];
         *count += 1;
         if now < *next {
             return None;
         }
         *next = now + REACHED_INTERVAL_MS;
-        Some(std::mem::take(count))
+        Some(mem::take(count))
     }
 }
 
+/// The shard's end of the way to the log.
 pub struct LogRing {
     shard: ShardId,
     ring: Sender<(ShardId, LogRecord)>,
@@ -94,13 +99,49 @@ pub struct LogRing {
 impl LogRing {
     /// A ring, and the end that the control thread drains.
     pub fn new(shard: ShardId) -> (Self, Receiver<(ShardId, LogRecord)>) {
-        let (ring, drain) = bounded(NOTES_MAX);
+        let (ring, drain) = bounded(RECORDS_MAX);
         (Self { shard, ring }, drain)
     }
 
-    /// False where the ring is full or nobody drains it.
-    pub(crate) fn push(&self, note: LogRecord) -> bool {
-        self.ring.try_send((self.shard, note)).is_ok()
+    /// False if the ring is full or its other end is gone.
+    fn push(&self, record: LogRecord) -> bool {
+        self.ring.try_send((self.shard, record)).is_ok()
+    }
+}
+
+/// The ring of a shard, and the limits that were reached.
+pub(crate) struct LimitLog {
+    ring: LogRing,
+    throttle: LogThrottle,
+    /// Limits that may be logged now, with how often and by which connection they were reached. Their addresses are looked
+    /// up at the end of the turn.
+    pending: Vec<(Bound, u64, ConnId)>,
+}
+
+impl LimitLog {
+    pub fn new(ring: LogRing) -> Self {
+        Self { ring, throttle: LogThrottle::default(), pending: Vec::new() }
+    }
+
+    /// False if the record is lost.
+    pub fn push(&self, record: LogRecord) -> bool {
+        self.ring.push(record)
+    }
+
+    /// As `LogThrottle::reached`.
+    pub fn throttle(&mut self, bound: Bound, now: Millis) -> Option<u64> {
+        self.throttle.reached(bound, now)
+    }
+
+    /// A connection has reached a limit.
+    pub fn reached_by_connection(&mut self, bound: Bound, conn: ConnId, now: Millis) {
+        if let Some(count) = self.throttle.reached(bound, now) {
+            self.pending.push((bound, count, conn));
+        }
+    }
+
+    pub fn pending(&mut self) -> Option<(Bound, u64, ConnId)> {
+        self.pending.pop()
     }
 }
 
@@ -109,16 +150,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_one_line_in_ten_seconds_with_its_number() {
-        let mut said = Said::default();
-        assert_eq!(said.reached(Bound::Message, 0), Some(1));
-        assert_eq!((1..1000).filter_map(|now| said.reached(Bound::Message, now)).count(), 0);
-        assert_eq!(said.reached(Bound::Channels, 5), Some(1));
-        assert_eq!(said.reached(Bound::Message, REACHED_INTERVAL_MS), Some(1000));
+    fn a_flood_is_one_line_in_ten_seconds_with_its_count() {
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.reached(Bound::Message, 0), Some(1));
+        assert_eq!((1..1000).filter_map(|now| throttle.reached(Bound::Message, now)).count(), 0);
+        assert_eq!(throttle.reached(Bound::Channels, 5), Some(1));
+        assert_eq!(throttle.reached(Bound::Message, REACHED_INTERVAL_MS), Some(1000));
     }
 
     #[test]
-    fn limits_stand_at_their_places() {
+    fn the_index_of_a_limit_is_its_place_in_the_table() {
         for (index, (bound, name)) in Bound::ALL.iter().enumerate() {
             assert_eq!((*bound as usize, bound.name()), (index, *name));
         }

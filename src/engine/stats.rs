@@ -1,4 +1,4 @@
-//! What a shard counts: plain numbers that only its own thread writes. Others see a copy, taken between two turns.
+//! What a shard counts: plain numbers that only its own thread writes. Other threads get a copy, taken between two turns.
 
 use crate::slow_policy::SlowConsumerPolicy;
 
@@ -15,15 +15,15 @@ pub enum Refused {
     HeadTooLarge,
     Full,
     Draining,
-    /// Too many new ones in this second.
+    /// Too many new connections in this second.
     ConnectionRate,
-    /// The address has as many as it may.
+    /// The address has as many connections as it may.
     Address,
-    /// The address comes too fast.
+    /// The address sends too many handshakes.
     AddressRate,
     /// Lag or memory is past its mark.
     Overloaded,
-    /// The header of the PROXY protocol is malformed, or did not come in time.
+    /// The PROXY header is malformed, or did not come in time.
     ProxyHeader,
 }
 
@@ -46,7 +46,7 @@ impl Refused {
     ];
 }
 
-/// A limit that somebody may reach, by the setting's name. The index is the place in `Counters::reached`.
+/// A limit, by the name of its setting. The index is the place in `Counters::reached`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Bound {
@@ -56,7 +56,7 @@ pub enum Bound {
     UserConnections,
     AddressConnections,
     AddressHandshakes,
-    /// The table of addresses had no room: one came in uncounted.
+    /// The address table had no room: a connection was admitted uncounted.
     AddressTable,
     UpgradeTimeout,
     ProxyHeader,
@@ -109,7 +109,7 @@ pub enum Closed {
     ByApp,
     /// The backlog was full.
     Slow,
-    /// The process is ending.
+    /// The process is shutting down.
     Shutdown,
 }
 
@@ -125,23 +125,23 @@ impl Closed {
     ];
 }
 
-/// Why a hand-shake of TLS came to nothing, or a session ended. The index is the place in `TlsCounts::failed`.
+/// Why a TLS handshake failed, or a session ended. The index is the place in `TlsCounts::failed`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum TlsFailed {
     /// The peer spoke in the clear.
     NotTls,
-    /// What was sent is no TLS.
+    /// The bytes are not TLS.
     Malformed,
-    /// No version, cipher, curve or signature that both know.
+    /// No version, cipher, curve or signature that both sides know.
     Incompatible,
-    /// No protocol of the application that both know (ALPN).
+    /// No application protocol that both sides know (ALPN).
     Protocol,
-    /// The peer did not like what it got, most often the certificate.
+    /// The peer rejected what it got, most often the certificate.
     Alert,
     /// A record that does not decrypt.
     Decrypt,
-    /// The connection ended within its hand-shake.
+    /// The connection ended within its handshake.
     Unfinished,
     Other,
 }
@@ -166,12 +166,12 @@ impl TlsFailed {
 /// What a shard counts of TLS.
 #[derive(Clone, Default, Debug)]
 pub struct TlsCounts {
-    /// Hand-shakes with a signature, and those that took up a former session.
+    /// Handshakes with a signature, and those that resumed a session.
     pub full: u64,
     pub resumed: u64,
-    /// Of the latter, those whose request came with the first bytes.
+    /// Of the latter, those whose request came as early data.
     pub early: u64,
-    /// Hand-shakes that waited for a later turn.
+    /// Handshakes that waited for a later turn.
     pub put_off: u64,
     pub failed: [u64; TlsFailed::ALL.len()],
 }
@@ -184,16 +184,16 @@ pub fn dropped_index(policy: SlowConsumerPolicy) -> usize {
     usize::from(policy == SlowConsumerPolicy::KeepLatest)
 }
 
-/// Upper bounds of the loop-turn histogram's buckets, in microseconds; one more bucket is for what is above.
+/// Upper bounds of the buckets of the turn histogram, in microseconds. One more bucket is for longer turns.
 pub const TURN_BUCKETS_US: [u32; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
-/// The numbers of one shard since its start.
+/// The counters of one shard since its start.
 #[derive(Clone, Default, Debug)]
 pub struct Counters {
     pub accepted: u64,
     pub refused: [u64; Refused::ALL.len()],
     pub closed: [u64; Closed::ALL.len()],
-    /// How often each limit was reached, by whomever.
+    /// How often each limit was reached.
     pub reached: [u64; Bound::ALL.len()],
     /// Messages received whole, control frames not counted.
     pub messages_in: u64,
@@ -218,9 +218,9 @@ pub struct Counters {
     pub mail_overflows: u64,
     /// Wakes of other shards: each one eventfd write.
     pub mail_wakes: u64,
-    /// Publications that this shard stamped as home.
+    /// Publications that this shard numbered as home.
     pub publications: u64,
-    /// Publications written out: once per form in use.
+    /// Publications encoded: once for each wire format in use.
     pub encodings: u64,
     /// Deliveries that home did not queue for a slow shard and sent later from history.
     pub publications_repaired: u64,
@@ -229,36 +229,36 @@ pub struct Counters {
     /// Subscriptions that got all they had missed, and those that could not.
     pub recoveries: u64,
     pub recoveries_failed: u64,
-    /// Tokens that were not believed; expired ones not counted.
+    /// Tokens that were rejected; expired ones not counted.
     pub tokens_refused: u64,
-    /// Questions to the backend, and those without a good answer.
+    /// Calls to the backend, and those that failed.
     pub backend_calls: u64,
     pub backend_failures: u64,
     /// Messages that went through a compressor, their bytes before and after.
     pub deflates: u64,
     pub deflate_bytes_in: u64,
     pub deflate_bytes_out: u64,
-    /// Compressed messages of clients, and their bytes inflated.
+    /// Compressed messages of clients, and their inflated bytes.
     pub inflates: u64,
     pub inflate_bytes_out: u64,
-    /// Connections that agreed on compression.
+    /// Connections that agreed to compression.
     pub deflate_agreed: u64,
-    /// Messages that a policy dropped while their peer did not read, by `dropped_index`.
+    /// Messages that a policy dropped while the peer did not read, by `dropped_index`.
     pub dropped: [u64; DROPPED_POLICIES.len()],
-    /// Subscriptions that were told to come again for it.
+    /// Subscriptions that were ended because of it, so that they recover.
     pub subscriptions_cut: u64,
     /// Flushes that ended in a later turn than they began in.
     pub flushes_cut: u64,
-    /// Waves of closes since the process was told to end.
+    /// Waves of closes since the drain began.
     pub drain_waves: u64,
-    /// Log records that found the ring to the control thread full.
+    /// Log records that were lost because the ring to the control thread was full.
     pub log_lost: u64,
     /// Turns by how long they worked, waiting not counted; `TURN_BUCKETS_US` and one above.
     pub turn_us: [u64; TURN_BUCKETS_US.len() + 1],
     pub turn_us_sum: u64,
 }
 
-/// A shard's numbers at one moment: the counters, and what stands right now.
+/// The counters of a shard at one moment, and its gauges.
 #[derive(Clone, Default, Debug)]
 pub struct Snapshot {
     pub shard: u16,
@@ -266,11 +266,11 @@ pub struct Snapshot {
     pub counters: Counters,
     /// Open WebSockets.
     pub connections: u64,
-    /// Connections in any phase, dead ones that wait for their slot's release among them.
+    /// Connections in any phase, closed ones that wait until their slot is free among them.
     pub occupied: u64,
-    /// Nobody is connected and nothing is on its way out.
+    /// No connection is left and nothing is on its way out.
     pub idle: bool,
-    /// Nobody new is let in, and who is here is closed in waves.
+    /// No new connection is admitted, and open ones are closed in waves.
     pub draining: bool,
     /// Live subscriptions of this shard's connections.
     pub subscriptions: u64,
@@ -278,34 +278,36 @@ pub struct Snapshot {
     pub channels: u64,
     /// Users with a connection here, anonymous ones not counted.
     pub users: u64,
-    /// Bytes of the histories that this shard keeps, and how many went because all together took too much.
+    /// Bytes of the histories that this shard keeps, and how many were evicted because all together took too much.
     pub history_bytes: u64,
     pub history_evicted: u64,
-    /// Bytes that wait for slow peers, those that several wait for counted for each.
+    /// Bytes that wait for slow peers; shared ones count for each.
     pub backlog_bytes: u64,
-    /// Bytes that are kept alive for them, each counted once; and how many they are.
+    /// Bytes that are kept alive for them, each counted once; and the number of such peers.
     pub backlog_kept_bytes: u64,
     pub backlog_connections: u64,
     /// Bytes held in partly received messages.
     pub spill_bytes: u64,
     /// Connections with compression contexts of their own.
     pub deflate_contexts: u64,
-    /// How long a ready socket waits for its turn.
+    /// How long a ready socket waits until it is served.
     pub lag_us: u64,
-    /// Nobody new is let in, for the lag or the memory.
-    pub shut: bool,
+    /// No new connection is admitted, because of the lag or the memory.
+    pub shedding: bool,
     pub tls: TlsCounts,
-    /// Bytes that TLS connections keep: records in part, and what their peers do not take.
+    /// Bytes that TLS connections keep: partial records, and what their peers do not take.
     pub tls_held_bytes: u64,
 }
 
 impl Counters {
-    pub fn squeezed(&mut self, bytes_in: usize, bytes_out: usize) {
+    /// A message went through a compressor.
+    pub fn deflated(&mut self, bytes_in: usize, bytes_out: usize) {
         self.deflates += 1;
         self.deflate_bytes_in += bytes_in as u64;
         self.deflate_bytes_out += bytes_out as u64;
     }
 
+    /// A turn worked so long.
     pub fn turn(&mut self, us: u32) {
         let bucket = TURN_BUCKETS_US.iter().position(|&bound| us <= bound).unwrap_or(TURN_BUCKETS_US.len());
         self.turn_us[bucket] += 1;

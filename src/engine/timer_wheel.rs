@@ -1,10 +1,10 @@
 //! The timer wheel: one deadline per connection, kept to the tick.
 //!
 //! Links live in a dense array beside the connections, so that setting, moving and cancelling are a few stores and own
-//! nothing. A deadline beyond one round stays in its slot of the wheel and is looked at once a round.
+//! nothing. A deadline beyond one round stays in its list and is checked once a round.
 //!
 //! Invariants: an entry is in exactly one list or in none (`at == NEVER`); list heads hold `NIL` or a slot whose `prev`
-//! is `NIL`; a list's bit in `busy` says whether somebody is in it.
+//! is `NIL`; a list's bit in `busy` is set if the list is not empty.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Wheel {
         Self { heads: vec![NIL; WHEEL], busy: [0; WORDS], links: Vec::new(), swept: now / TICK_MS, armed: 0 }
     }
 
-    /// Sets the one deadline of `slot`; an earlier one is forgotten. A deadline is never met early.
+    /// Sets the one deadline of `slot`, in place of an earlier one. A deadline never comes early.
     pub fn set(&mut self, slot: u32, at: Millis) {
         self.cancel(slot);
         let tick = at.div_ceil(TICK_MS).max(self.swept + 1);
@@ -87,7 +87,7 @@ impl Wheel {
     /// Takes out every slot that is due by `now` and appends it to `due`.
     pub fn sweep(&mut self, now: Millis, due: &mut Vec<u32>) {
         let last = now / TICK_MS;
-        // After a long pause one round looks at every list.
+        // After a long pause one round checks every list.
         let from = (self.swept + 1).max(last.saturating_sub(WHEEL as u64 - 1));
         for tick in from..=last {
             let mut slot = self.heads[tick as usize % WHEEL];
@@ -103,7 +103,7 @@ impl Wheel {
         self.swept = self.swept.max(last);
     }
 
-    /// Milliseconds from `now` to the next tick that has somebody in its list; `None` where nobody waits.
+    /// Milliseconds from `now` to the next tick whose list is not empty. `None` without deadlines.
     pub fn next_in(&self, now: Millis) -> Option<u64> {
         if self.armed == 0 {
             return None;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_are_met_in_their_tick_and_never_early() {
+    fn deadlines_come_in_their_tick_and_never_early() {
         let mut wheel = Wheel::new(1_000);
         for (slot, at) in [(0, 1_001), (1, 1_100), (2, 1_101), (3, 90_000), (4, 500_000)] {
             wheel.set(slot, at);
@@ -131,7 +131,7 @@ mod tests {
         let mut met = Vec::new();
         let mut now = 1_000;
         while met.len() < 5 {
-            now += wheel.next_in(now).expect("somebody waits");
+            now += wheel.next_in(now).expect("there are deadlines");
             let mut due = Vec::new();
             wheel.sweep(now, &mut due);
             met.extend(due.into_iter().map(|slot| (slot, now)));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn moving_and_cancelling_leave_nothing_behind() {
+    fn moved_and_canceled_deadlines_leave_nothing_behind() {
         let mut wheel = Wheel::new(0);
         for slot in 0..3 {
             wheel.set(slot, 200);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_far_sweeps_everyone_once() {
+    fn a_clock_that_jumps_far_sweeps_every_deadline_once() {
         let mut wheel = Wheel::new(0);
         for slot in 0..2_000u32 {
             wheel.set(slot, u64::from(slot) * 97 + 1);

@@ -1,7 +1,8 @@
-//! The link between the two processes of a handover: publications and calls that reach one go to the other, in order.
+//! The link between the two processes of a handover. It carries, in order, the publications and calls that one process got
+//! to the other.
 //!
-//! What waits is bounded in bytes (`handover.bytes_max`): past it publishers wait, and nothing is lost. A process that reads
-//! nothing for `STUCK_TIMEOUT` is given up, and what waited for it is counted as lost.
+//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost. A peer process
+//! that reads nothing for `STUCK_TIMEOUT` is given up; what still waits for it is then counted as lost.
 
 use std::io;
 use std::sync::Arc;
@@ -9,109 +10,126 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use super::wire::{self, Kind};
+use super::wire::{self, FrameKind};
 use crate::admin::process_stats::ProcessStats;
-use crate::auth::grant::{RefreshGrant, SubscribeGrant};
-use crate::messaging::control_request::{Place, Who};
-use crate::messaging::{Forwarded, HandoverPeer};
-use crate::server::shard_client::ShardClient;
+use crate::messaging::{ApiCall, Forwarded, HandoverPeer};
 
-/// How long the other process may take nothing while something waits for it.
+/// How long the peer process may take no bytes while some wait for it.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes put together for one write.
+/// Bytes gathered for one write.
 const WRITE_BYTES: usize = 256 * 1024;
+/// How long the last forwarded publications may take to leave after every client is gone.
+const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A call of the server API that concerns users or channels of both processes. Each may be carried out twice.
-#[derive(Serialize, Deserialize, Debug)]
-pub enum Call {
-    Subscribe { who: Who, channel: Box<str>, grant: SubscribeGrant, since: Option<Place> },
-    Unsubscribe { who: Who, channel: Box<str> },
-    Disconnect { who: Who, spared: Vec<Box<str>>, code: u16, reason: Box<str> },
-    Refresh { who: Who, renewal: RefreshGrant },
-    HistoryRemove { channel: Box<str> },
-}
-
-/// The sending end. Its queue takes everything: who can wait asks whether it is full.
+/// The sending end. Its queue takes everything; a sender that can wait checks `is_full` first.
 pub struct Link {
     queue: UnboundedSender<Vec<u8>>,
-    waiting: AtomicUsize,
+    waiting_bytes: AtomicUsize,
     bytes_max: usize,
-    life: Arc<ProcessStats>,
+    stats: Arc<ProcessStats>,
 }
 
-/// Frames on their way out.
-pub type Outbound = UnboundedReceiver<Vec<u8>>;
+/// Frames that wait to be written to the peer process.
+pub type FrameQueue = UnboundedReceiver<Vec<u8>>;
+
+/// What a link needs of this process's shards. `server::ShardClient` implements it, so that the server sees the handover
+/// and not the reverse.
+pub trait LocalShards: Clone + Send + Sync + 'static {
+    /// When this returns, every home shard forwards its publications to the peer process; with `None`, to no process.
+    fn set_peer(&self, peer: Option<Arc<Link>>) -> impl Future<Output = ()> + Send;
+
+    /// Queues a publication of the peer process for the channel's home shard; waits while that mailbox is full.
+    fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) -> impl Future<Output = ()> + Send;
+
+    /// Queues a call that the peer process has carried out on its own shards. The reply is dropped.
+    fn call_forwarded(&self, call: ApiCall);
+}
 
 impl Link {
-    pub fn new(bytes_max: usize, life: Arc<ProcessStats>) -> (Arc<Self>, Outbound) {
-        let (queue, outbound) = unbounded_channel();
-        (Arc::new(Self { queue, waiting: AtomicUsize::new(0), bytes_max, life }), outbound)
+    pub fn new(bytes_max: usize, stats: Arc<ProcessStats>) -> (Arc<Self>, FrameQueue) {
+        let (queue, frames) = unbounded_channel();
+        (Arc::new(Self { queue, waiting_bytes: AtomicUsize::new(0), bytes_max, stats }), frames)
     }
 
-    pub fn send(&self, kind: Kind, body: &[u8]) {
-        let frame = wire::frame(kind, body);
-        let waiting = self.waiting.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
-        self.life.handover_bytes_peak.fetch_max(waiting as u64, Ordering::Relaxed);
-        // A link that has ended is told to the shards; until then what they send is for nobody.
+    pub fn send_frame(&self, kind: FrameKind, body: &[u8]) {
+        let frame = wire::encode_frame(kind, body);
+        let waiting = self.waiting_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+        self.stats.handover_bytes_peak.fetch_max(waiting as u64, Ordering::Relaxed);
+        // Fails after the link has ended, until the shards have heard of that. The bytes are then counted as lost.
         let _ = self.queue.send(frame);
     }
 
-    pub fn call(&self, call: &Call) {
-        self.send(Kind::Call, &serde_json::to_vec(call).expect("our own types are JSON"));
+    pub fn send_call(&self, call: &ApiCall) {
+        self.send_frame(FrameKind::Call, &serde_json::to_vec(call).expect("an ApiCall has a JSON form"));
     }
 
-    /// Everything that was sent has gone to the kernel, which keeps it for the other process.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0
+    /// Waits until the kernel has taken everything that was sent. It delivers that even if this process ends.
+    pub async fn finish_sending(&self) {
+        let sent = async {
+            while self.waiting_bytes.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(LAST_SEND_TIMEOUT, sent).await.is_err() {
+            let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+            log::warn!(
+                "handover: the new process did not read the last {waiting} bytes of publications within \
+                 {LAST_SEND_TIMEOUT:?}; its subscribers miss them"
+            );
+        }
     }
 }
 
 impl HandoverPeer for Link {
     fn send(&self, publication: Vec<u8>) {
-        self.life.handover_forwarded.fetch_add(1, Ordering::Relaxed);
-        Self::send(self, Kind::Publication, &publication);
+        self.stats.handover_forwarded.fetch_add(1, Ordering::Relaxed);
+        self.send_frame(FrameKind::Publication, &publication);
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= self.bytes_max
+        self.waiting_bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 }
 
-/// Drives the link until it ends, one way or the other. `arrived` is what was read already, `ready` is called when the other
-/// process says so. Says how it ended, and leaves the shards alone again.
-pub async fn run(
-    stream: UnixStream,
-    arrived: BytesMut,
-    link: &Arc<Link>,
-    outbound: Outbound,
-    shards: &ShardClient,
-    ready: impl FnMut(),
-) -> io::Result<()> {
-    let (input, output) = stream.into_split();
-    let ended = tokio::select! {
-        ended = read(input, arrived, shards, link, ready) => ended,
-        ended = write(output, outbound, link) => ended,
-    };
-    shards.set_twin(None).await;
-    let left = link.waiting.load(Ordering::Relaxed) as u64;
-    link.life.handover_lost_bytes.fetch_add(left, Ordering::Relaxed);
-    if left > 0 {
-        log::warn!("{left} bytes of publications did not reach the other process, which is gone");
-    }
-    ended
+/// A connected link, before it runs.
+pub struct Connection {
+    pub stream: UnixStream,
+    /// Bytes that were read already and not handled.
+    pub received: BytesMut,
+    pub link: Arc<Link>,
+    pub frames: FrameQueue,
 }
 
-async fn write(mut output: OwnedWriteHalf, mut outbound: Outbound, link: &Link) -> io::Result<()> {
-    while let Some(mut bytes) = outbound.recv().await {
+impl Connection {
+    /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_ready` is called when the
+    /// peer process says that it serves clients.
+    pub async fn run(self, shards: &impl LocalShards, on_ready: impl FnMut()) -> io::Result<()> {
+        let Self { stream, received, link, frames } = self;
+        let (input, output) = stream.into_split();
+        let result = tokio::select! {
+            result = read_frames(input, received, shards, &link.stats, on_ready) => result,
+            result = write_frames(output, frames, &link) => result,
+        };
+        shards.set_peer(None).await;
+        let lost = link.waiting_bytes.load(Ordering::Relaxed) as u64;
+        link.stats.handover_lost_bytes.fetch_add(lost, Ordering::Relaxed);
+        if lost > 0 {
+            log::warn!("handover: {lost} bytes of publications did not reach the peer process, which is gone");
+        }
+        result
+    }
+}
+
+async fn write_frames(mut output: OwnedWriteHalf, mut frames: FrameQueue, link: &Link) -> io::Result<()> {
+    while let Some(mut bytes) = frames.recv().await {
         while bytes.len() < WRITE_BYTES
-            && let Ok(more) = outbound.try_recv()
+            && let Ok(more) = frames.try_recv()
         {
             bytes.extend_from_slice(&more);
         }
@@ -119,38 +137,42 @@ async fn write(mut output: OwnedWriteHalf, mut outbound: Outbound, link: &Link) 
         while !rest.is_empty() {
             let written = timeout(STUCK_TIMEOUT, output.write(rest)).await.map_err(|_| stuck())??;
             rest = &rest[written..];
-            link.waiting.fetch_sub(written, Ordering::Relaxed);
+            link.waiting_bytes.fetch_sub(written, Ordering::Relaxed);
         }
     }
     Ok(())
 }
 
 fn stuck() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the other process took nothing for {STUCK_TIMEOUT:?}"))
+    io::Error::new(io::ErrorKind::TimedOut, format!("the peer process read nothing for {STUCK_TIMEOUT:?}"))
 }
 
-/// Until the other process ends, which is no error.
-async fn read(
+/// Handles frames until the peer process closes the link, which is not an error.
+async fn read_frames(
     mut input: OwnedReadHalf,
-    mut arrived: BytesMut,
-    shards: &ShardClient,
-    link: &Link,
-    mut ready: impl FnMut(),
+    mut received: BytesMut,
+    shards: &impl LocalShards,
+    stats: &ProcessStats,
+    mut on_ready: impl FnMut(),
 ) -> io::Result<()> {
     loop {
-        while let Some((kind, body)) = wire::next(&mut arrived)? {
+        while let Some((kind, body)) = wire::take_frame(&mut received)? {
             match kind {
-                Kind::Publication => {
-                    let channel = Forwarded::unpack(&body).ok_or_else(wire::malformed)?.channel.to_owned();
-                    link.life.handover_received.fetch_add(1, Ordering::Relaxed);
+                FrameKind::Publication => {
+                    let channel = Forwarded::unpack(&body).ok_or_else(wire::unknown_frame)?.channel.to_owned();
+                    stats.handover_received.fetch_add(1, Ordering::Relaxed);
                     shards.publish_forwarded(&channel, body.to_vec()).await;
                 }
-                Kind::Call => shards.carry_out(serde_json::from_slice(&body).map_err(|_| wire::malformed())?),
-                Kind::Ready => ready(),
-                Kind::Hello | Kind::Sockets | Kind::Go | Kind::Refused => return Err(wire::malformed()),
+                FrameKind::Call => {
+                    shards.call_forwarded(serde_json::from_slice(&body).map_err(|_| wire::unknown_frame())?);
+                }
+                FrameKind::Ready => on_ready(),
+                FrameKind::Hello | FrameKind::ListenSockets | FrameKind::Go | FrameKind::Refused => {
+                    return Err(wire::unknown_frame());
+                }
             }
         }
-        if input.read_buf(&mut arrived).await? == 0 {
+        if input.read_buf(&mut received).await? == 0 {
             return Ok(());
         }
     }
@@ -161,22 +183,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_link_says_so_and_still_takes_what_was_stamped() {
-        let (link, mut outbound) = Link::new(100, Arc::default());
-        HandoverPeer::send(&*link, vec![0; 40]);
-        assert!(!link.is_full() && !link.is_empty());
-        HandoverPeer::send(&*link, vec![0; 80]);
+    fn a_full_link_reports_it_and_still_takes_publications() {
+        let (link, mut frames) = Link::new(100, Arc::default());
+        link.send(vec![0; 40]);
+        assert!(!link.is_full());
+        assert!(link.waiting_bytes.load(Ordering::Relaxed) > 0);
+        link.send(vec![0; 80]);
         assert!(link.is_full());
-        HandoverPeer::send(&*link, vec![0; 80]);
-        assert_eq!(std::iter::from_fn(|| outbound.try_recv().ok()).count(), 3);
+        link.send(vec![0; 80]);
+        assert_eq!(std::iter::from_fn(|| frames.try_recv().ok()).count(), 3);
     }
 
+    /// The processes of two releases exchange these texts: change them together with `wire::VERSION`.
     #[test]
-    fn calls_read_as_they_were_written() {
-        let who = Who { user: "ann".into(), ..Who::default() };
-        let call = Call::Disconnect { who, spared: vec!["x".into()], code: 3503, reason: "bye".into() };
-        let text = serde_json::to_string(&call).unwrap();
-        let again: Call = serde_json::from_str(&text).unwrap();
-        assert_eq!(format!("{call:?}"), format!("{again:?}"));
+    fn forwarded_calls_keep_their_json_form() {
+        let texts = [
+            r#"{"Subscribe":{"who":{"user":"ann","client":"","session":""},"channel":"news","grant":{"info":[],"data":[],"expire_at":null,"overrides":{"presence":true,"join_leave":null,"force_recovery":null,"force_positioning":null,"force_push_join_leave":null}},"since":{"offset":7,"epoch":"e"}}}"#,
+            r#"{"Unsubscribe":{"who":{"user":"ann","client":"c","session":""},"channel":"news"}}"#,
+            r#"{"Disconnect":{"who":{"user":"ann","client":"","session":"s"},"spared":["x"],"code":3503,"reason":"bye"}}"#,
+            r#"{"Refresh":{"who":{"user":"ann","client":"","session":""},"renewal":{"expired":false,"expire_at":9,"info":[1],"meta":[]}}}"#,
+            r#"{"HistoryRemove":{"channel":"news"}}"#,
+        ];
+        for text in texts {
+            let call: ApiCall = serde_json::from_str(text).expect(text);
+            assert!(call.is_forwarded(), "{text}");
+            assert_eq!(serde_json::to_string(&call).expect("it has a JSON form"), text);
+        }
     }
 }

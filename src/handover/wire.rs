@@ -1,5 +1,5 @@
-//! What two processes say to each other over the unix socket of a handover: frames of a length (u32, little endian), a kind
-//! and a body; with some of them travel descriptors (SCM_RIGHTS, unix(7)).
+//! The frames on the unix socket of a handover: a body length (u32, little endian), a kind (one byte) and the body. Frames
+//! of listening sockets carry descriptors (SCM_RIGHTS, unix(7)).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -15,11 +15,11 @@ use tokio::io::Interest;
 
 use crate::engine::net::listener::Address;
 
-/// Of these frames and of what publications and calls look like; another one is refused.
+/// Version of the frames and of the publications and calls in them. The old process rejects any other version.
 pub const VERSION: u8 = 1;
-/// Bytes of a body: more than any publication has. A longer one ends the link.
+/// Bytes of a body, more than any publication has. A longer body ends the link.
 pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Descriptors with one frame; the kernel takes 253.
+/// Descriptors in one frame; the kernel allows 253.
 pub const DESCRIPTORS_MAX: usize = 64;
 
 const HEADER_BYTES: usize = 5;
@@ -27,31 +27,31 @@ const READ_BYTES: usize = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameKind {
     /// To the old process: the version, then the sender's process id.
     Hello = 1,
-    /// To the new one: a role and an address, with descriptors.
-    Sockets,
-    /// To the new one: that were all sockets.
+    /// To the new process: a role and an address, with descriptors.
+    ListenSockets,
+    /// To the new process: all sockets are sent.
     Go,
-    /// To the old one: clients are served here.
+    /// To the old process: the new process serves clients.
     Ready,
-    /// Either way: `node::Forwarded`.
+    /// Both ways: `messaging::Forwarded`.
     Publication,
-    /// Either way: a call of the server API, as JSON.
+    /// Both ways: a `messaging::ApiCall` as JSON.
     Call,
-    /// To the new one: there is no handover, and why.
+    /// To the new process: there is no handover, and why.
     Refused,
 }
 
-impl Kind {
-    fn of(byte: u8) -> Option<Self> {
-        use Kind::{Call, Go, Hello, Publication, Ready, Refused, Sockets};
-        [Hello, Sockets, Go, Ready, Publication, Call, Refused].into_iter().find(|kind| *kind as u8 == byte)
+impl FrameKind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        use FrameKind::{Call, Go, Hello, ListenSockets, Publication, Ready, Refused};
+        [Hello, ListenSockets, Go, Ready, Publication, Call, Refused].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
-pub fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
+pub fn encode_frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
     frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
     frame.push(kind as u8);
@@ -59,33 +59,33 @@ pub fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Takes the next whole frame out of what has arrived. Errors: this is no frame of ours.
-pub fn next(arrived: &mut BytesMut) -> io::Result<Option<(Kind, BytesMut)>> {
-    let Some((length, rest)) = arrived.split_first_chunk() else { return Ok(None) };
+/// Removes the next frame from the received bytes; `None` until it is whole. Errors: an unknown kind or a body that is too long.
+pub fn take_frame(received: &mut BytesMut) -> io::Result<Option<(FrameKind, BytesMut)>> {
+    let Some((length, rest)) = received.split_first_chunk() else { return Ok(None) };
     let Some(&kind) = rest.first() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
-    let kind = Kind::of(kind).filter(|_| length <= BODY_BYTES_MAX).ok_or_else(malformed)?;
-    if arrived.len() < HEADER_BYTES + length {
+    let kind = FrameKind::from_byte(kind).filter(|_| length <= BODY_BYTES_MAX).ok_or_else(unknown_frame)?;
+    if received.len() < HEADER_BYTES + length {
         return Ok(None);
     }
-    arrived.advance(HEADER_BYTES);
-    Ok(Some((kind, arrived.split_to(length))))
+    received.advance(HEADER_BYTES);
+    Ok(Some((kind, received.split_to(length))))
 }
 
-pub fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the other process says what this one does not understand")
+pub fn unknown_frame() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the peer process sent a frame that this process does not understand")
 }
 
-/// What a passed socket is for.
+/// What a passed socket listens for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Role {
+pub enum SocketRole {
     Clients(Address),
     Admin,
     Grpc,
 }
 
-impl Role {
-    pub fn write(&self) -> String {
+impl SocketRole {
+    pub fn to_text(&self) -> String {
         match self {
             Self::Clients(Address::Tcp(at)) => format!("tcp {at}"),
             Self::Clients(Address::Unix(path)) => format!("unix {}", path.display()),
@@ -95,7 +95,7 @@ impl Role {
         }
     }
 
-    pub fn read(text: &str) -> Option<Self> {
+    pub fn from_text(text: &str) -> Option<Self> {
         let (role, at) = text.split_once(' ')?;
         Some(match role {
             "tcp" => Self::Clients(Address::Tcp(at.parse().ok()?)),
@@ -109,8 +109,8 @@ impl Role {
 }
 
 /// Sends at most `DESCRIPTORS_MAX` sockets of one role.
-pub async fn send_sockets(to: &tokio::net::UnixStream, role: &Role, sockets: &[OwnedFd]) -> io::Result<()> {
-    let frame = frame(Kind::Sockets, role.write().as_bytes());
+pub async fn send_sockets(to: &tokio::net::UnixStream, role: &SocketRole, sockets: &[OwnedFd]) -> io::Result<()> {
+    let frame = encode_frame(FrameKind::ListenSockets, role.to_text().as_bytes());
     let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
     let sent = to
         .async_io(Interest::WRITABLE, || {
@@ -120,48 +120,59 @@ pub async fn send_sockets(to: &tokio::net::UnixStream, role: &Role, sockets: &[O
             Ok(rustix::net::sendmsg(to, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?)
         })
         .await?;
-    // So small a frame goes whole or not at all.
+    // The kernel takes a frame of this size whole or not at all.
     if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// The receiving end while descriptors may come. It blocks, within the stream's timeout.
-pub struct Receiver {
+/// Returns the id of the process at the other end. Errors: it runs neither as this process's user nor as root.
+pub fn check_peer_user(stream: impl AsFd) -> io::Result<i32> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?;
+    if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
+        let what = format!("the peer process runs as another user (uid {})", peer.uid.as_raw());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(peer.pid.as_raw_nonzero().get())
+}
+
+/// Receives frames that may carry descriptors. A read blocks, at most for the stream's read timeout.
+pub struct FrameReceiver {
     pub stream: UnixStream,
-    pub arrived: BytesMut,
+    /// Bytes behind the last frame that was returned.
+    pub received: BytesMut,
     descriptors: VecDeque<OwnedFd>,
 }
 
-impl Receiver {
+impl FrameReceiver {
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, arrived: BytesMut::new(), descriptors: VecDeque::new() }
+        Self { stream, received: BytesMut::new(), descriptors: VecDeque::new() }
     }
 
-    /// The next frame, with the descriptors that came up to now and were not taken.
-    pub fn next(&mut self) -> io::Result<(Kind, BytesMut, Vec<OwnedFd>)> {
+    /// The next frame, with the descriptors that arrived since the frame before it.
+    pub fn receive(&mut self) -> io::Result<(FrameKind, BytesMut, Vec<OwnedFd>)> {
         loop {
-            if let Some((kind, body)) = next(&mut self.arrived)? {
+            if let Some((kind, body)) = take_frame(&mut self.received)? {
                 return Ok((kind, body, self.descriptors.drain(..).collect()));
             }
-            self.receive()?;
+            self.read_once()?;
         }
     }
 
-    /// One read, which never goes past a frame that has descriptors: the kernel does not join those.
-    fn receive(&mut self) -> io::Result<()> {
+    /// One read. It never goes past a frame with descriptors, since the kernel does not merge those.
+    fn read_once(&mut self) -> io::Result<()> {
         let mut bytes = [0; READ_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffers = &mut [IoSliceMut::new(&mut bytes)];
-        let got = rustix::net::recvmsg(&self.stream, buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let read = rustix::net::recvmsg(&self.stream, buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 self.descriptors.extend(descriptors);
             }
         }
-        if got.bytes == 0 {
+        if read.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.arrived.extend_from_slice(&bytes[..got.bytes]);
+        self.received.extend_from_slice(&bytes[..read.bytes]);
         Ok(())
     }
 }
@@ -171,35 +182,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_come_out_whole_split_at_every_byte_and_followed_by_the_next() {
-        let first = frame(Kind::Publication, b"one");
-        let bytes = [first.clone(), frame(Kind::Go, b"")].concat();
+    fn frames_decode_when_they_are_split_at_any_byte() {
+        let first = encode_frame(FrameKind::Publication, b"one");
+        let bytes = [first.clone(), encode_frame(FrameKind::Go, b"")].concat();
         for split in 0..=bytes.len() {
-            let mut arrived = BytesMut::new();
+            let mut received = BytesMut::new();
             let mut seen = Vec::new();
             for part in [&bytes[..split], &bytes[split..]] {
-                arrived.extend_from_slice(part);
-                while let Some((kind, body)) = next(&mut arrived).expect("frames of ours") {
+                received.extend_from_slice(part);
+                while let Some((kind, body)) = take_frame(&mut received).expect("valid frames") {
                     seen.push((kind, body.to_vec()));
                 }
             }
-            assert_eq!(seen, [(Kind::Publication, b"one".to_vec()), (Kind::Go, Vec::new())], "{split}");
+            assert_eq!(seen, [(FrameKind::Publication, b"one".to_vec()), (FrameKind::Go, Vec::new())], "{split}");
         }
     }
 
     #[test]
-    fn what_is_no_frame_is_refused_before_it_is_waited_for() {
-        for bytes in [[0, 0, 0, 0, 99], [0xff, 0xff, 0xff, 0xff, Kind::Call as u8]] {
-            assert!(next(&mut BytesMut::from(&bytes[..])).is_err());
+    fn an_invalid_header_is_rejected_before_the_body_arrives() {
+        for bytes in [[0, 0, 0, 0, 99], [0xff, 0xff, 0xff, 0xff, FrameKind::Call as u8]] {
+            assert!(take_frame(&mut BytesMut::from(&bytes[..])).is_err());
         }
     }
 
     #[test]
-    fn roles_read_as_they_were_written() {
+    fn socket_roles_survive_a_round_trip() {
         let clients = [Address::Tcp(([0, 0, 0, 0], 8000).into()), Address::Unix("/a b".into()), Address::Inherited(3)];
-        for role in clients.into_iter().map(Role::Clients).chain([Role::Admin, Role::Grpc]) {
-            assert_eq!(Role::read(&role.write()), Some(role));
+        for role in clients.into_iter().map(SocketRole::Clients).chain([SocketRole::Admin, SocketRole::Grpc]) {
+            assert_eq!(SocketRole::from_text(&role.to_text()), Some(role));
         }
-        assert_eq!(Role::read("tcp nowhere"), None);
+        assert_eq!(SocketRole::from_text("tcp nowhere"), None);
     }
 }

@@ -127,7 +127,8 @@ pub enum ApiReply {
     Presence(Vec<MemberInfo>),
     PresenceStats(PresenceStats),
     History(HistoryPage),
-    HistoryRemove,
+    /// For a call without a result.
+    Done,
     /// Channels by name, with the number of their subscribers.
     Channels(BTreeMap<Box<str>, u32>),
     /// The distinct users that are connected.

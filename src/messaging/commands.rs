@@ -8,7 +8,7 @@
 use super::session::Phase;
 use super::{Mail, Messaging};
 use crate::engine::stats::Bound;
-use crate::engine::token_bucket::Rate;
+use crate::engine::token_bucket::{Rate, TokenBucket};
 use crate::engine::{Context, Flow, Message};
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, Disconnect, Encoding, ErrorCode};
@@ -80,7 +80,7 @@ impl Messaging {
     fn within_rate(&mut self, cx: &mut Context<Mail>, conn: ConnId, rate: Rate) -> bool {
         let index = conn.index();
         if self.command_rates.len() <= index {
-            self.command_rates.resize(index + 1, 0);
+            self.command_rates.resize(index + 1, TokenBucket::FULL);
         }
         if rate.take(&mut self.command_rates[index], 1, cx.now()) {
             return true;

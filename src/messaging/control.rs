@@ -78,7 +78,7 @@ impl Messaging {
             ApiCall::History { channel, query } => self.history_asked(cx, &channel, &query).map(ApiReply::History),
             ApiCall::HistoryRemove { channel } => self.with_history(&channel).map(|()| {
                 self.home.history_remove(&channel);
-                ApiReply::HistoryRemove
+                ApiReply::Done
             }),
             ApiCall::Presence { channel } => match self.with_presence(&channel) {
                 Ok(()) => {

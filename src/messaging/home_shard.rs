@@ -50,7 +50,7 @@ impl Messaging {
         let outcome = self.home.publish(&publication, &options, now, |interest, delivery: &Delivery<'_>| {
             // What one turn gathered says nothing about the receiver: slow is who has no room for it when it is sent.
             if !has_room(cx, interest.shard) {
-                cx.hand_out();
+                cx.dispatch_mail();
                 if !has_room(cx, interest.shard) {
                     return false;
                 }
@@ -69,7 +69,7 @@ impl Messaging {
         let frames = &mut self.scratch;
         self.home.resend(|step| {
             let (ResendStep::Publication { to, .. } | ResendStep::Lost { to, .. }) = step;
-            if cx.mail.waiting_bytes(to.shard) >= cx.limits.mail_bytes_max.div_ceil(2) {
+            if cx.mail.waiting_bytes(to.shard) >= cx.config.mail_bytes_max.div_ceil(2) {
                 return false;
             }
             match step {
@@ -158,5 +158,5 @@ impl Messaging {
 
 /// Publications, unlike obligations, are taken only while there is room for them.
 pub(crate) fn has_room(cx: &Context<Mail>, shard: ShardId) -> bool {
-    cx.mail.waiting_bytes(shard) < cx.limits.mail_bytes_max
+    cx.mail.waiting_bytes(shard) < cx.config.mail_bytes_max
 }

@@ -95,7 +95,7 @@ pub struct Messaging {
     scratch: crate::messaging::encodings::Frames,
     keys: settings::Keys,
     /// By slot, as far as commands are limited: of those that each may send.
-    command_rates: Vec<crate::engine::token_bucket::Full>,
+    command_rates: Vec<crate::engine::token_bucket::TokenBucket>,
     /// Set while another server takes over from this one, or this one from another.
     twin: Option<Arc<dyn HandoverPeer>>,
     /// Load balancers may send clients.

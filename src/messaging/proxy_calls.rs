@@ -83,7 +83,7 @@ impl Messaging {
     }
 
     pub(crate) fn rpc(&mut self, cx: &mut Context<Mail>, conn: ConnId, id: u32, method: &str, data: &[u8]) -> Done {
-        match self.settings.rpc.proxy(method) {
+        match self.settings.rpc.proxy_for(method) {
             Ok(proxy) => {
                 let question = Question::Rpc { method: method.to_owned(), data: data.to_vec() };
                 self.call(cx, conn, proxy, question, Waits { id, raw: Box::default(), reason: Reason::Rpc })

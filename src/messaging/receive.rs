@@ -94,7 +94,7 @@ impl Messaging {
                 let count = lost.count();
                 // Counted here, where the subscribers are; a positioned one is told to come again.
                 cx.counters.publications_lost += count * u64::from(subscribers);
-                cx.note(LogRecord::Gap { count, subscribers });
+                cx.log(LogRecord::Gap { count, subscribers });
                 for sub in if lost.with_offset > 0 { self.feeds.of_group(feed) } else { Vec::new() } {
                     self.insufficient_state(cx, sub);
                 }

@@ -170,7 +170,7 @@ impl Messaging {
             }
         }
         if let Some(full) = self.command_rates.get_mut(conn.index()) {
-            *full = 0;
+            *full = crate::engine::token_bucket::TokenBucket::FULL;
         }
         let stale_at = cx.now() + millis(self.settings.client.stale_close_delay);
         cx.set_timer(conn, stale_at);

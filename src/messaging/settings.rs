@@ -86,7 +86,7 @@ impl Settings {
             rpc: config.rpc.clone(),
             proxied_headers: names(|proxy| &proxy.http_headers),
             emulated_headers: names(|proxy| &proxy.emulated_headers),
-            history_bytes_max: config.history_bytes_max,
+            history_bytes_max: config.engine.history_bytes_max,
             began_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             backend,
             shared,

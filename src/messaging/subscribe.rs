@@ -161,7 +161,7 @@ impl Messaging {
 
     /// Requests to a home are bounded, so that it can always answer.
     pub(crate) fn has_credit(&self, cx: &Context<Mail>, channel: &str) -> bool {
-        self.requests[self.home_of(channel).index()] < cx.limits.subscribe_requests_max
+        self.requests[self.home_of(channel).index()] < cx.config.subscribe_requests_max
     }
 
     /// The connection's subscription to a channel.

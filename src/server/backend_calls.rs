@@ -1,10 +1,10 @@
-//! The way to the operator's backends: shards put calls into one bounded queue, the control thread carries them out, answers
-//! go to the shard that asked. Key sets are fetched here too, and told to every shard.
+//! How the shards call the operator's backends: they put calls into one bounded queue, the control thread carries them out,
+//! and each answer goes back to the shard that asked. Key sets are fetched here too, and sent to every shard.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
 
@@ -12,151 +12,154 @@ use super::shard_client::ShardClient;
 use crate::auth::KeySet;
 use crate::backend;
 use crate::backend::call::{Answer, Call};
-use crate::backend::jwks::{KeyDesk, KeySettings, key_set};
-use crate::backend::{Backend, BreakerSettings, ProxySettings, SetupError, StatusAnswer};
+use crate::backend::jwks::{KeySetFetcher, KeySettings, key_set};
+use crate::backend::{Backend, BreakerSettings, EmptyConnect, ProxySettings, SetupError, StatusAnswer};
 use crate::config::{self, Config, StatusToCode};
 
-/// Calls that wait for the control thread; one more fails at once.
+/// Calls that may wait for the control thread; one more fails at once.
 const CALLS_MAX: usize = 4096;
 
-/// A call, and the backend of the settings that it was asked under: the numbers of proxies are those of its settings.
-type Asked = (Arc<Backend>, Call);
+/// A call, with the backend of the settings under which it was made: it names a proxy by its number in those settings.
+type QueuedCall = (Arc<Backend>, Call);
 
-/// Made before the shards are, run once they are there.
-pub struct Backends {
-    calls: Receiver<Asked>,
-    pub desk: Desk,
+/// The queue of calls. It is made before the shards, and runs once they exist.
+pub struct BackendQueue {
+    calls: Receiver<QueuedCall>,
+    pub access: BackendAccess,
 }
 
-/// What of the backends changes when the settings are read again.
-pub struct Desk {
-    sender: Sender<Asked>,
+/// The part of the backends that a reload replaces.
+pub struct BackendAccess {
+    shared: Shared,
     backend: Arc<Backend>,
-    /// Of connections, and of subscriptions.
-    keys: [Option<Arc<Keeper>>; 2],
+    /// By `KeysOf`.
+    key_tasks: [Option<Arc<KeyTask>>; 2],
+}
+
+/// The part that outlives every reload.
+#[derive(Clone)]
+struct Shared {
+    queue: Sender<QueuedCall>,
+    /// Set once the shards exist.
     shards: Arc<OnceLock<ShardClient>>,
+    runtime: Handle,
 }
 
-/// One key set and the task that fetches it, which ends with the last settings that name it.
-struct Keeper {
+/// A key set and the task that fetches it. The task ends with the last settings that name the endpoint.
+struct KeyTask {
     endpoint: Arc<str>,
-    desk: KeyDesk,
-    fetches: Mutex<Fetches>,
+    keys: KeySetFetcher,
+    /// Starts the first fetch.
+    start: Arc<Notify>,
+    task: AbortHandle,
 }
 
-enum Fetches {
-    Waiting(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Running(AbortHandle),
-    /// Only for the moment between the two.
-    Neither,
-}
-
-impl Keeper {
-    /// Fetches from now on, if it does not yet.
-    fn begin(&self) {
-        let mut fetches = self.fetches.lock().expect("nobody panics with it");
-        *fetches = match std::mem::replace(&mut *fetches, Fetches::Neither) {
-            Fetches::Waiting(task) => Fetches::Running(tokio::spawn(task).abort_handle()),
-            other => other,
-        };
-    }
-}
-
-impl Drop for Keeper {
+impl Drop for KeyTask {
     fn drop(&mut self) {
-        if let Ok(Fetches::Running(task)) = self.fetches.get_mut() {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 
-impl Backends {
-    /// Errors: an endpoint that cannot be one.
-    pub fn open(config: &Config) -> Result<Self, SetupError> {
-        let (sender, calls) = channel(CALLS_MAX);
-        Ok(Self { calls, desk: Desk::new(config, sender, Arc::default(), None)? })
+impl BackendQueue {
+    /// `runtime` runs the tasks that fetch keys. Errors: an endpoint that is not valid.
+    pub fn open(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
+        let (queue, calls) = channel(CALLS_MAX);
+        let access =
+            BackendAccess::new(config, Shared { queue, shards: Arc::default(), runtime: runtime.clone() }, None)?;
+        Ok(Self { calls, access })
     }
 
-    /// Its calls, for `Desk::begin` to be called when the shards know the settings.
-    pub fn split(self) -> (Desk, impl Future<Output = ()>) {
-        let told = Arc::clone(&self.desk.shards);
+    /// The access, and the future that carries out the calls.
+    pub fn split(self) -> (BackendAccess, impl Future<Output = ()>) {
+        let shards = Arc::clone(&self.access.shared.shards);
         let deliver = move |shard, conn, serial, answer: Answer| {
-            if let Some(shards) = told.get() {
-                shards.tell_answer(shard, conn, serial, answer);
+            if let Some(shards) = shards.get() {
+                shards.send_backend_answer(shard, conn, serial, answer);
             }
         };
-        (self.desk, backend::run(self.calls, deliver))
+        (self.access, backend::run(self.calls, deliver))
     }
 }
 
-impl Desk {
-    fn new(
-        config: &Config,
-        sender: Sender<Asked>,
-        shards: Arc<OnceLock<ShardClient>>,
-        before: Option<&Self>,
-    ) -> Result<Self, SetupError> {
+impl BackendAccess {
+    fn new(config: &Config, shared: Shared, previous: Option<&Self>) -> Result<Self, SetupError> {
         let client = &config.client;
         let anonymous = client.insecure || client.allow_anonymous_connect_without_token;
         let proxies = config.proxies.iter().map(|proxy| settings(proxy, anonymous)).collect();
-        let keys = |subscription: bool, endpoint: &str| {
-            let same = before.and_then(|desk| desk.keys[usize::from(subscription)].as_ref());
-            match same.filter(|keeper| *keeper.endpoint == *endpoint) {
-                Some(keeper) => Ok(Some(Arc::clone(keeper))),
-                None => keeper(subscription, endpoint, &shards),
+        let fetcher = |of: KeysOf, endpoint: &str| {
+            let same = previous.and_then(|access| access.key_tasks[of as usize].as_ref());
+            match same.filter(|fetcher| *fetcher.endpoint == *endpoint) {
+                Some(fetcher) => Ok(Some(Arc::clone(fetcher))),
+                None if endpoint.is_empty() => Ok(None),
+                None => KeyTask::new(of, endpoint, &shared).map(|fetcher| Some(Arc::new(fetcher))),
             }
         };
-        let connection = keys(false, &client.token.jwks_public_endpoint)?;
-        let own = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
-        let keys = [connection, keys(true, own)?];
-        let [connection, subscription] = keys.each_ref().map(|keeper| keeper.as_ref().map(|one| one.desk.clone()));
-        let backend = Backend::after(before.map(|desk| &*desk.backend), proxies)?.with_keys(connection, subscription);
-        Ok(Self { sender, backend: Arc::new(backend), keys, shards })
+        let subscription_endpoint = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
+        let key_tasks = [
+            fetcher(KeysOf::Connections, &client.token.jwks_public_endpoint)?,
+            fetcher(KeysOf::Subscriptions, subscription_endpoint)?,
+        ];
+        let [connection, subscription] =
+            key_tasks.each_ref().map(|fetcher| fetcher.as_ref().map(|fetcher| fetcher.keys.clone()));
+        let previous = previous.map(|access| &*access.backend);
+        let backend = Backend::reloaded(previous, proxies)?.with_keys(connection, subscription);
+        Ok(Self { shared, backend: Arc::new(backend), key_tasks })
     }
 
-    /// For other settings: what is the same in both goes on. Errors: an endpoint that cannot be one.
-    pub fn renewed(&self, config: &Config) -> Result<Self, SetupError> {
-        Self::new(config, self.sender.clone(), Arc::clone(&self.shards), Some(self))
+    /// For reloaded settings. Proxies and key sets whose settings are the same go on. Errors: an endpoint that is not valid.
+    pub fn reloaded(&self, config: &Config) -> Result<Self, SetupError> {
+        Self::new(config, self.shared.clone(), Some(self))
     }
 
-    /// Where shards with these settings put their calls; false where there is no room.
-    pub fn entrance(&self) -> impl Fn(Call) -> bool + Send + Sync + 'static {
-        let (sender, backend) = (self.sender.clone(), Arc::clone(&self.backend));
-        move |call| sender.try_send((Arc::clone(&backend), call)).is_ok()
+    /// Where shards with these settings put their calls. It returns false if the queue is full.
+    pub fn sender(&self) -> impl Fn(Call) -> bool + Send + Sync + 'static {
+        let (queue, backend) = (self.shared.queue.clone(), Arc::clone(&self.backend));
+        move |call| queue.try_send((Arc::clone(&backend), call)).is_ok()
     }
 
-    /// Who carries the calls out, for its numbers.
-    pub fn caller(&self) -> Arc<Backend> {
+    /// For its numbers.
+    pub fn backend(&self) -> Arc<Backend> {
         Arc::clone(&self.backend)
     }
 
-    /// Key sets are fetched from here on: the shards know the settings.
-    pub fn begin(&self, shards: &ShardClient) {
-        self.shards.get_or_init(|| shards.clone());
-        self.keys.iter().flatten().for_each(|keeper| keeper.begin());
+    /// Starts the first fetch of each key set. Call it when the shards have the settings that name the endpoints.
+    pub fn start_key_fetches(&self, shards: &ShardClient) {
+        self.shared.shards.get_or_init(|| shards.clone());
+        self.key_tasks.iter().flatten().for_each(|fetcher| fetcher.start.notify_one());
     }
 }
 
-fn keeper(
-    subscription: bool,
-    endpoint: &str,
-    shards: &Arc<OnceLock<ShardClient>>,
-) -> Result<Option<Arc<Keeper>>, SetupError> {
-    if endpoint.is_empty() {
-        return Ok(None);
+/// Whose tokens a key set verifies.
+#[derive(Clone, Copy)]
+enum KeysOf {
+    Connections,
+    Subscriptions,
+}
+
+impl KeyTask {
+    fn new(of: KeysOf, endpoint: &str, shared: &Shared) -> Result<Self, SetupError> {
+        let section = match of {
+            KeysOf::Connections => "client.token",
+            KeysOf::Subscriptions => "client.subscription_token",
+        };
+        let name = format!("{section}.jwks_public_endpoint");
+        let settings = KeySettings { name, endpoint: endpoint.to_owned(), ..KeySettings::default() };
+        let endpoint: Arc<str> = endpoint.into();
+        let (shards, source) = (Arc::clone(&shared.shards), Arc::clone(&endpoint));
+        let deliver = move |keys: KeySet| {
+            if let Some(shards) = shards.get() {
+                shards.send_keys(matches!(of, KeysOf::Subscriptions), &source, &Arc::new(keys));
+            }
+        };
+        let (keys, fetches) = key_set(settings, KeySet::parse, deliver)?;
+        let start = Arc::new(Notify::new());
+        let started = Arc::clone(&start);
+        let task = shared.runtime.spawn(async move {
+            started.notified().await;
+            fetches.await;
+        });
+        Ok(Self { endpoint, keys, start, task: task.abort_handle() })
     }
-    let section = if subscription { "client.subscription_token" } else { "client.token" };
-    let name = format!("{section}.jwks_public_endpoint");
-    let settings = KeySettings { name, endpoint: endpoint.to_owned(), ..KeySettings::default() };
-    let endpoint: Arc<str> = endpoint.into();
-    let (shards, from) = (Arc::clone(shards), Arc::clone(&endpoint));
-    let deliver = move |keys: KeySet| {
-        if let Some(shards) = shards.get() {
-            shards.tell_keys(subscription, &from, &Arc::new(keys));
-        }
-    };
-    let (desk, task) = key_set(settings, KeySet::parse, deliver)?;
-    Ok(Some(Arc::new(Keeper { endpoint, desk, fetches: Mutex::new(Fetches::Waiting(Box::pin(task))) })))
 }
 
 fn settings(proxy: &config::Proxy, anonymous: bool) -> ProxySettings {
@@ -170,7 +173,7 @@ fn settings(proxy: &config::Proxy, anonymous: bool) -> ProxySettings {
         include_connection_meta: proxy.include_connection_meta,
         binary_encoding: proxy.binary_encoding,
         status_answers: proxy.status_to_code.iter().map(status_answer).collect(),
-        anonymous_without_result: anonymous,
+        empty_connect: if anonymous { EmptyConnect::Anonymous } else { EmptyConnect::Reject },
         retries_max: proxy.retries_max,
         retry_backoff: backend::Backoff {
             min: proxy.retry_backoff,

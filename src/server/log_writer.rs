@@ -1,5 +1,6 @@
-//! Shards' log records, written here so that no shard ever waits for a log.
+//! Writes the shards' log records, so that no shard ever waits for a log.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,75 +11,78 @@ use crate::ids::ShardId;
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Writes what comes, for ever.
-pub async fn write(journals: Vec<Receiver<(ShardId, LogRecord)>>) {
+/// Writes records as they come and never returns.
+pub async fn run(rings: Vec<Receiver<(ShardId, LogRecord)>>) {
     loop {
-        write_waiting(&journals);
+        write_waiting(&rings);
         tokio::time::sleep(WRITE_INTERVAL).await;
     }
 }
 
-pub fn write_waiting(journals: &[Receiver<(ShardId, LogRecord)>]) {
-    for (shard, note) in journals.iter().flat_map(Receiver::try_iter) {
-        write_one(shard, note);
+pub fn write_waiting(rings: &[Receiver<(ShardId, LogRecord)>]) {
+    for (shard, record) in rings.iter().flat_map(Receiver::try_iter) {
+        write(shard, record);
     }
 }
 
-/// Who it was, where that is known.
-fn from(address: Option<IpAddr>) -> String {
-    address.map_or(String::new(), |address| format!(" from {address}"))
+/// With the word before it; empty if the address is not known.
+fn with_address(before: &str, address: Option<IpAddr>) -> String {
+    address.map_or(String::new(), |address| format!("{before} {address}"))
 }
 
-fn write_one(shard: ShardId, note: LogRecord) {
-    match note {
-        LogRecord::Started { core: Some(core), .. } => log::debug!("shard {shard}: runs on core {core}"),
+fn write(shard: ShardId, record: LogRecord) {
+    match record {
+        LogRecord::Started { core: Some(core), .. } => log::debug!("shard {shard}: pinned to core {core}"),
         LogRecord::Started { core: None, wanted: Some(core) } => {
-            log::warn!("shard {shard}: the kernel did not let it on core {core}; it runs wherever there is room");
+            log::warn!("shard {shard}: the kernel rejected pinning it to core {core}; it runs on any core");
         }
-        LogRecord::Started { core: None, wanted: None } => log::debug!("shard {shard}: runs wherever there is room"),
+        LogRecord::Started { core: None, wanted: None } => log::debug!("shard {shard}: runs on any core"),
         LogRecord::NoHugePages { errno } => {
-            let error = std::io::Error::from_raw_os_error(errno);
-            log::warn!("shard {shard}: no huge pages, machine.huge_pages: {error}");
+            let error = io::Error::from_raw_os_error(errno);
+            log::warn!("shard {shard}: no huge pages (machine.huge_pages): {error}; its tables use small pages");
         }
         LogRecord::AcceptFailed { errno } => {
-            let error = std::io::Error::from_raw_os_error(errno);
-            log::warn!("shard {shard}: cannot accept: {error}; those who are here are served, and it is tried again");
-        }
-        LogRecord::SlowClosed { slot, backlog_bytes, address } => {
-            let from = from(address);
-            log::info!("shard {shard}: connection {slot}{from} closed as slow with {backlog_bytes} bytes waiting");
-        }
-        LogRecord::Reached { bound, count, address } => {
-            let (name, from) = (bound.name(), from(address));
-            log::warn!("shard {shard}: {name}: {count} times past the limit since this was last said, last{from}");
-        }
-        LogRecord::TlsFailed { count, why } => {
-            log::info!(
-                "shard {shard}: {count} TLS sessions failed since this was last said, the last one: {}",
-                why.name()
+            let error = io::Error::from_raw_os_error(errno);
+            log::warn!(
+                "shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms"
             );
         }
-        LogRecord::Lagging { lag_us, shut: true } => log::warn!(
-            "shard {shard}: sockets wait {} ms for their turn (limits.lag_max): nobody new is let in until it is half of that",
+        LogRecord::SlowClosed { slot, backlog_bytes, address } => {
+            let from = with_address(" from", address);
+            log::info!(
+                "shard {shard}: closed connection {slot}{from} as a slow consumer: {backlog_bytes} bytes waited for it"
+            );
+        }
+        LogRecord::Reached { bound, count, address } => {
+            let (limit, by) = (bound.name(), with_address(", most recently by", address));
+            log::warn!("shard {shard}: limit {limit} reached {count} times since the last such line{by}");
+        }
+        LogRecord::TlsFailed { count, why } => log::info!(
+            "shard {shard}: {count} TLS sessions failed and were closed since the last such line, most recently: {}",
+            why.name()
+        ),
+        LogRecord::Lagging { lag_us, shedding: true } => log::warn!(
+            "shard {shard}: event-loop lag ({} ms) exceeds limits.lag_max: rejecting new connections until it drops below \
+             half of that",
             lag_us / 1000
         ),
-        LogRecord::Lagging { lag_us, shut: false } => {
+        LogRecord::Lagging { lag_us, shedding: false } => {
             log::warn!(
-                "shard {shard}: sockets wait {} ms for their turn: new connections are let in again",
+                "shard {shard}: event-loop lag dropped to {} ms: accepting new connections again",
                 lag_us / 1000
             );
         }
         LogRecord::Dropped { oldest, all_but_latest, subscriptions_cut } => log::info!(
-            "shard {shard}: for clients that do not read {oldest} publications were dropped as the oldest and \
-             {all_but_latest} for a newer one; {subscriptions_cut} subscriptions were told to come again"
+            "shard {shard}: dropped publications for clients that do not read: {oldest} as the oldest, {all_but_latest} for \
+             a newer one; {subscriptions_cut} subscriptions must recover"
         ),
         LogRecord::Crowded { kept_bytes, connections } => log::warn!(
-            "shard {shard}: {connections} clients that do not read keep {kept_bytes} bytes alive: those with most waiting \
-             are closed (engine.backlog_bytes_max)"
+            "shard {shard}: backlogs of {connections} slow connections hold {kept_bytes} bytes, more than \
+             engine.backlog_bytes_max: closing those with the largest backlogs"
         ),
         LogRecord::Gap { count, subscribers } => log::warn!(
-            "shard {shard}: {count} publications of a channel were lost to {subscribers} subscribers: the shard did not \
-             keep up (engine.mail_bytes_max)"
+            "shard {shard}: {count} publications of a channel were lost for {subscribers} subscribers, since the shard fell \
+             behind (engine.mail_bytes_max); subscriptions with a position must recover"
         ),
     }
 }

@@ -1,15 +1,24 @@
-//! Wiring: config → engine → control thread; signals; the orderly end.
+//! Wiring: configuration → engine → control thread; signals; the orderly shutdown.
 //!
-//! Everything that can fail fails here, before the first client is let in, with the setting to change. Threads are one per
-//! shard; the caller's own becomes the control thread.
+//! Everything that can fail fails here, before the first client is accepted, with the setting to change. There is one
+//! thread per shard; the calling thread becomes the control thread.
+//!
+//! - `start`           checks before the start, and the control thread's listeners · `startup_log` what the log then says
+//! - `control_thread`  what the control thread runs · `successor` the next process · `shutdown` the end
+//! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
+//! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
+//! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
+pub(crate) mod control_thread;
 pub(crate) mod log_writer;
 pub(crate) mod memory_watch;
 pub(crate) mod reload;
 pub(crate) mod shard_client;
 pub(crate) mod shutdown;
 pub(crate) mod start;
+pub(crate) mod startup_log;
+pub(crate) mod successor;
 pub(crate) mod systemd;
 pub(crate) mod tls_files;
 pub(crate) mod wall_clock;
@@ -22,98 +31,92 @@ pub use start::StartError;
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, Handover, Listen, Place};
+use crate::config::{Config, engine_config};
+use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
-use crate::engine::net::listener::{Address, ListenOptions};
-use crate::engine::threads::{self, Beside, Plan};
-use crate::handover::Taken;
+use crate::engine::threads::{self, Plan, Surroundings};
+use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
 use crate::site::Site;
+use backend_calls::BackendQueue;
+use control_thread::{ControlArgs, ControlRuntime};
+use memory_watch::MemoryWatch;
 use reload::Running;
-use shutdown::{Charge, Succession};
+use start::ControlListeners;
+use successor::Handover;
+use tls_files::Tls;
 
-/// Runs the server until it is told to end by SIGTERM or SIGINT. `load` reads the configuration again, at SIGHUP.
+/// Runs the server until SIGTERM or SIGINT ends it. `load` reads the configuration again at SIGHUP.
 pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
-    // Before anything else: a signal that comes while it starts ends it in order as soon as it has.
-    let ears = crate::server::shutdown::Ears::open()?;
-    let files = start::raise_file_limit()?;
+    // First of all: a signal that arrives during the start shuts the server down in order as soon as it runs.
+    let runtime = ControlRuntime::new()?;
+    let file_limit = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
-    if !config.engine.machine.own_file_tables {
-        start::grow_file_table(files);
+    if !config.machine.own_file_tables {
+        start::grow_file_table(file_limit);
     }
-    let life = Arc::new(ProcessStats::default());
-    let mut taken = take_over(&config, &life)?;
-    let mut doors = start::Doors::open(&config, taken.as_mut())?;
-    let backends = crate::server::backend_calls::Backends::open(&config).map_err(StartError::Backend)?;
-    let mut limits = config.engine.clone();
-    limits.bytes_dry_run = config.client.rate_limit_dry_run;
-    // No shard can have more connections than there are descriptors: what is reserved for them follows.
-    limits.connections_max = limits.connections_max.min(u32::try_from(files).unwrap_or(u32::MAX));
-    let plan = Plan {
-        listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        manners: config.listeners.iter().map(manner).collect(),
-        tls: doors.tls.as_ref().map(crate::server::tls_files::Tls::clients),
-        cores: cores.clone(),
-        limits: limits.clone(),
-        join: config.join,
-    };
-    let homes = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
-    let link = taken.as_ref().map(|taken| Arc::clone(&taken.link));
-    let twin = link.clone().map(|link| link as Arc<dyn HandoverPeer>);
-    let settings = Settings { twin, ..Settings::new(&config, backends.desk.entrance()) };
-    let (node, echo) = (Arc::new(settings), config.echo);
+    let stats = Arc::new(ProcessStats::default());
+    let mut inherited = start::request_inherited(&config, &stats)?;
+    let listeners = ControlListeners::open(&config, inherited.as_mut())?;
+    let tls = Tls::open(&config.tls).map_err(StartError::Tls)?;
+    let backends = BackendQueue::open(&config, runtime.handle()).map_err(StartError::Backend)?;
+    let limits = engine_limits(&config, file_limit);
+    let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
+    let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
+    let settings = Arc::new(Settings {
+        twin: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
+        ..Settings::new(&config, backends.access.sender())
+    });
     let make = {
-        let (homes, shards, settings) = (homes.clone(), cores.len(), Arc::clone(&node));
-        move |_| Site::new(Messaging::new(Arc::clone(&settings), homes.clone(), shards), echo)
+        let (placement, shards, settings, echo) =
+            (placement.clone(), cores.len(), Arc::clone(&settings), config.echo.enabled);
+        move |_| Site::new(Messaging::new(Arc::clone(&settings), placement.clone(), shards), echo)
     };
-    let mut beside = Beside {
-        passed: taken.as_mut().map(|taken| std::mem::take(&mut taken.clients)).unwrap_or_default(),
+    let plan = plan(&config, &cores, &limits, tls.as_ref());
+    let mut beside = Surroundings {
+        passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
         keep: !config.handover.socket.is_empty(),
-        private: doors.descriptors().chain(taken.iter().map(Taken::descriptor)).collect(),
+        private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
     };
     let mut engine = threads::start_with(&plan, &mut beside, make)?;
-    engine.missed.iter().for_each(|missed| log::warn!("{missed}"));
-    for (at, _) in beside.passed {
-        log::warn!("nobody listens on {at} any more: the process before this one did, and `listen` does not name it");
-    }
     if let Some(cores) = &config.control_cores {
         affinity::pin_to(cores).map_err(StartError::ControlCores)?;
     }
-    start::greet(&config, &engine.bound, &doors, &cores, files);
-    let shards = ShardClient::new(std::mem::take(&mut engine.ports), homes, link);
-    let memory = crate::server::memory_watch::Watch::new(&config, Arc::clone(&engine.door));
-    ears.watch(memory.clone());
-    let succession = Succession { taken, sockets: std::mem::take(&mut engine.sockets), life };
-    let (desk, calls) = backends.split();
-    let (started, limits, tls) = (config.clone(), Arc::new(limits), doors.tls.take());
-    let running = Running { config, started, desk, node, limits, tls };
-    let ended = crate::server::shutdown::control(
-        ears,
-        Charge { running, load, shards, doors, calls, memory, succession },
-        &engine,
-    );
+    startup_log::log_unused(&engine.missed, beside.passed);
+    startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
+    let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
+    let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
+    let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
+    let (access, calls) = backends.split();
+    let running = Running {
+        started: config.clone(),
+        config,
+        backends: access,
+        messaging: settings,
+        limits: Arc::new(limits),
+        tls,
+    };
+    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
+    let ended = runtime.run(args, &engine);
     engine.join();
     Ok(ended)
 }
 
-/// The sockets of the process before this one, where that is asked for and there is one.
-fn take_over(config: &Config, life: &Arc<ProcessStats>) -> Result<Option<Taken>, StartError> {
-    let Handover { socket, take, bytes_max } = &config.handover;
-    if !take {
-        return Ok(None);
-    }
-    crate::handover::take(socket, *bytes_max, life).map_err(StartError::Handover)
+fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
+    let mut limits = engine_config(config);
+    // Every connection is a descriptor, so that a shard never needs memory for more connections than that.
+    limits.connections_max = limits.connections_max.min(u32::try_from(file_limit).unwrap_or(u32::MAX));
+    limits
 }
 
-fn manner(listen: &Listen) -> ListenOptions {
-    ListenOptions { tls: listen.tls, proxied: listen.proxied }
-}
-
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Tcp(address) => Address::Tcp(*address),
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Inherited(number) => Address::Inherited(*number),
+fn plan(config: &Config, cores: &[Option<usize>], limits: &EngineConfig, tls: Option<&Tls>) -> Plan {
+    Plan {
+        listen: config.listeners.iter().map(|listen| listen.address.clone()).collect(),
+        options: config.listeners.iter().map(|listen| listen.options).collect(),
+        tls: tls.map(Tls::clients),
+        cores: cores.to_vec(),
+        config: limits.clone(),
+        join: config.join,
     }
 }

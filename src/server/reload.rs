@@ -1,8 +1,8 @@
-//! SIGHUP: the settings are read again from where they came from, and what is different holds from then on.
+//! SIGHUP: the settings are read again from their sources, and changes apply from then on.
 //!
-//! All or nothing: where anything is wrong, in the settings or in a file that they name, everything stays as it was. Whoever
-//! is connected keeps what he was granted; the next command, publication or connection is judged by what is new. What only
-//! a start can change is named in the log.
+//! A reload applies everything or nothing: if anything is wrong, in the settings or in a file that they name, nothing
+//! changes. Connections keep what they were granted; the next command, publication or connection gets the new settings.
+//! The log names the changes that need a restart.
 
 use std::cell::{Ref, RefCell};
 use std::fmt::Display;
@@ -13,133 +13,142 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::backend_calls::Desk;
-use super::memory_watch::Watch;
+use super::backend_calls::BackendAccess;
+use super::memory_watch::MemoryWatch;
 use super::shard_client::ShardClient;
 use super::systemd;
 use super::tls_files::Tls;
 use crate::admin;
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{self, Changes, Config, Faults};
+use crate::config::{self, Changes, Config, ConfigErrors};
 use crate::engine::Admission;
 use crate::engine::config::EngineConfig;
 use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
-pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Faults>>;
+pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), ConfigErrors>>;
 
-/// What a reload replaces, and whom it tells.
+/// What a reload reads and what it updates.
 pub struct Reload {
     pub load: Load,
     pub shards: ShardClient,
-    pub life: Arc<ProcessStats>,
+    pub stats: Arc<ProcessStats>,
     pub running: RefCell<Running>,
     pub control: watch::Sender<Arc<admin::Settings>>,
-    pub door: Arc<Admission>,
-    pub memory: Watch,
+    pub admission: Arc<Admission>,
+    pub memory: MemoryWatch,
 }
 
-/// What holds now.
+/// The settings in force.
 pub struct Running {
     pub config: Config,
-    /// Of the start: what needs a restart is said as long as it is different from this.
+    /// Those of the start. The log names a change that needs a restart as long as it differs from these.
     pub started: Config,
-    pub desk: Desk,
-    pub node: Arc<Settings>,
+    pub backends: BackendAccess,
+    pub messaging: Arc<Settings>,
     pub limits: Arc<EngineConfig>,
     pub tls: Option<Tls>,
 }
 
+/// Whether a reload has read certificates and keys again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TlsFiles {
+    ReadAgain,
+    NotInUse,
+}
+
 impl Reload {
-    /// Reloads at each signal, for ever. Signals that come while one is handled are one.
-    pub async fn run(&self, mut hup: Signal) {
-        self.life.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
-        while hup.recv().await.is_some() {
+    /// Reloads at each signal and never returns. Signals that arrive during a reload count as one.
+    pub async fn run(&self, mut hangup: Signal) {
+        self.stats.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
+        while hangup.recv().await.is_some() {
             systemd::reloading();
             match self.reload().await {
                 Ok(()) => {
-                    self.life.reloads_applied.fetch_add(1, Ordering::Relaxed);
-                    self.life.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
-                    self.life.reload_failed.store(false, Ordering::Relaxed);
+                    self.stats.reloads_applied.fetch_add(1, Ordering::Relaxed);
+                    self.stats.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
+                    self.stats.reload_failed.store(false, Ordering::Relaxed);
                 }
                 Err(why) => {
-                    self.life.reloads_refused.fetch_add(1, Ordering::Relaxed);
-                    self.life.reload_failed.store(true, Ordering::Relaxed);
+                    self.stats.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                    self.stats.reload_failed.store(true, Ordering::Relaxed);
                     why.lines().for_each(|line| log::error!("{line}"));
-                    log::error!("SIGHUP: nothing was changed: the settings have faults");
+                    log::error!("SIGHUP: reload rejected for the errors above; the server keeps its settings");
                 }
             }
             systemd::ready();
         }
-        // There is no such signal any more; the others are waited for elsewhere.
+        // The signal handler is gone, and with it the source of reloads.
         std::future::pending().await
     }
 
-    /// What holds now.
     pub fn config(&self) -> Ref<'_, Config> {
         Ref::map(self.running.borrow(), |running| &running.config)
     }
 
     /// Errors: why nothing was changed, a line for each reason.
     async fn reload(&self) -> Result<(), String> {
-        let (mut wanted, remarks) = (self.load)().map_err(text)?;
-        let changes = self.judge(&mut wanted)?;
-        // What can fail comes first, and the certificates last of that, so that all is changed or nothing.
-        let desk = self.running.borrow().desk.renewed(&wanted).map_err(text)?;
-        let tls = match (&mut self.running.borrow_mut().tls, wanted.tls.cert_pem_file.is_empty()) {
-            (Some(tls), false) => Some(tls.reload(&wanted.tls).map_err(text)?),
+        let (mut config, remarks) = (self.load)().map_err(text)?;
+        let changes = self.compare(&mut config)?;
+        // What can fail comes first, the certificates last of it, so that the reload applies everything or nothing.
+        let backends = self.running.borrow().backends.reloaded(&config).map_err(text)?;
+        let tls = match (&mut self.running.borrow_mut().tls, config.tls.cert_pem_file.is_empty()) {
+            (Some(tls), false) => Some(tls.reload(&config.tls).map_err(text)?),
             _ => None,
         };
-        let limits = EngineConfig { bytes_dry_run: wanted.client.rate_limit_dry_run, ..wanted.engine.clone() };
-        let limits = Arc::new(self.running.borrow().limits.renewed(&limits));
-        let node = Arc::new(self.running.borrow().node.renewed(&wanted, desk.entrance()));
+        let limits = config::engine_config(&config);
+        let limits = Arc::new(self.running.borrow().limits.reloaded(&limits));
+        let messaging = Arc::new(self.running.borrow().messaging.renewed(&config, backends.sender()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
-        self.door.limit_addresses(&limits);
-        self.memory.set(&wanted);
-        self.shards.tell_settings(&node, &limits).await;
+        self.admission.limit_addresses(&limits);
+        self.memory.set(&config);
+        self.shards.send_settings(&messaging, &limits).await;
         if let Some(tls) = &tls {
-            self.shards.tell_tls(tls);
+            self.shards.send_tls(tls);
         }
-        let renewed = self.control.borrow().renewed(&wanted, desk.caller());
-        self.control.send_replace(Arc::new(renewed));
-        // The shards know by now of which endpoints they are to expect keys.
-        desk.begin(&self.shards);
-        say(&changes, tls.is_some());
+        let control = self.control.borrow().reloaded(&config, backends.backend());
+        self.control.send_replace(Arc::new(control));
+        // Only now: the shards drop keys of an endpoint that their settings do not name.
+        backends.start_key_fetches(&self.shards);
+        log_changes(&changes, if tls.is_some() { TlsFiles::ReadAgain } else { TlsFiles::NotInUse });
         let mut running = self.running.borrow_mut();
-        (running.config, running.node, running.limits, running.desk) = (wanted, node, limits, desk);
+        (running.config, running.messaging, running.limits, running.backends) = (config, messaging, limits, backends);
         Ok(())
     }
 
-    /// What is different. Errors: why it cannot be taken over at all.
-    fn judge(&self, wanted: &mut Config) -> Result<Changes, String> {
-        let Running { config, started, .. } = &*self.running.borrow();
-        // Defaults hang on it, among them who is let in.
-        if config.dev != wanted.dev {
-            return Err(format!("dev ({} -> {}) needs a restart", config.dev, wanted.dev));
+    /// The differences to the settings in force. Errors: a reload cannot apply these settings at all.
+    fn compare(&self, config: &mut Config) -> Result<Changes, String> {
+        let Running { config: current, started, .. } = &*self.running.borrow();
+        // Defaults depend on it, among them who may connect.
+        if current.dev != config.dev {
+            return Err(format!("dev ({} -> {}) needs a restart", current.dev, config.dev));
         }
-        if config.api_key_generated && wanted.api_key_generated {
-            wanted.api_key.clone_from(&config.api_key);
+        if current.http_api.key_generated && config.http_api.key_generated {
+            config.http_api.key.clone_from(&current.http_api.key);
         }
-        let live = config::changes(config, wanted).live;
-        Ok(Changes { live, at_start: config::changes(started, wanted).at_start })
+        let live = config::changes(current, config).live;
+        Ok(Changes { live, at_start: config::changes(started, config).at_start })
     }
 }
 
-/// An error with its mend, of which each has a line.
+/// An error with its fix, each on a line of its own.
 fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-/// Names alone where the value is a secret.
-fn say(changes: &Changes, certificates: bool) {
+/// The names of the changed settings, with their values unless those are secret.
+fn log_changes(changes: &Changes, tls_files: TlsFiles) {
     let Changes { live, at_start } = changes;
-    let files = if certificates { ", and certificates and keys were read again" } else { "" };
+    let tls_files = match tls_files {
+        TlsFiles::ReadAgain => "; certificates and keys were read again",
+        TlsFiles::NotInUse => "",
+    };
     match live.is_empty() {
-        true => log::info!("SIGHUP: no setting that can be changed now is different{files}"),
-        false => log::info!("SIGHUP: these hold from now on{files}: {}", live.join(", ")),
+        true => log::info!("SIGHUP: no setting that a reload can change has changed{tls_files}"),
+        false => log::info!("SIGHUP: applied {}{tls_files}", live.join(", ")),
     }
     if !at_start.is_empty() {
-        log::warn!("SIGHUP: these need a restart, and are as before until then: {}", at_start.join(", "));
+        log::warn!("SIGHUP: not applied, since these need a restart: {}", at_start.join(", "));
     }
 }
 

@@ -1,27 +1,27 @@
-//! What the service manager is told (sd_notify(3)), where one listens: `Type=notify` in the unit.
+//! Notifies the service manager (sd_notify(3)) if there is one: `Type=notify` in the unit.
 
 use sd_notify::NotifyState; // a datagram in a dozen lines, kept and permissive: no library of the system is linked
 
-/// Clients are let in. After a handover the process that was told of before is another.
+/// Clients are accepted. After a handover the main process is another one, so its id is sent too.
 pub fn ready() {
-    tell(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
+    notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
 }
 
-/// The settings are read again; `ready` says that it is done.
+/// A reload has begun; `ready` ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
-/// No new clients.
+/// The shutdown has begun.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::warn!("the service manager cannot be told: {error}");
+        log::warn!("cannot notify the service manager: {error}; the server goes on");
     }
 }

@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// How an `epoll_wait` looks into the network devices' queues itself, before it sleeps.
+/// How `epoll_wait` polls the queues of the network devices before it sleeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BusyPoll {
-    /// Microseconds for which it looks.
+    /// Microseconds for which it polls.
     pub us: u32,
-    /// Packets taken at a time; past the kernel's own 64 it wants CAP_NET_ADMIN.
+    /// Packets taken at a time; more than 64 need CAP_NET_ADMIN.
     pub budget: u16,
-    /// The devices' interrupts stay off while it looks often enough (with napi_defer_hard_irqs set).
+    /// The interrupts of the devices stay off while it polls often enough (with napi_defer_hard_irqs set).
     pub prefer: bool,
 }
 
@@ -26,7 +26,7 @@ struct Params {
 /// `_IOW(0x8A, 0x01, struct epoll_params)`: direction 1 (write), 8 bytes.
 const EPIOCSPARAMS: libc::Ioctl = (1 << 30 | 8 << 16 | 0x8A << 8 | 0x01) as libc::Ioctl;
 
-/// Sets it. Errors: EINVAL or ENOTTY where the kernel is older, EPERM for a budget above 64 without CAP_NET_ADMIN.
+/// Sets busy polling. Errors: EINVAL or ENOTTY on an older kernel, EPERM for a budget above 64 without CAP_NET_ADMIN.
 pub fn set_busy_poll(epoll: &impl AsRawFd, wanted: BusyPoll) -> io::Result<()> {
     let params = Params {
         busy_poll_usecs: wanted.us,
@@ -34,8 +34,8 @@ pub fn set_busy_poll(epoll: &impl AsRawFd, wanted: BusyPoll) -> io::Result<()> {
         prefer_busy_poll: u8::from(wanted.prefer),
         pad: 0,
     };
-    // SAFETY: the request reads the eight bytes of `params`, which live until it returns, and writes nothing; of a
-    // descriptor that is no epoll it asks nothing.
+    // SAFETY: the request reads the eight bytes of `params`, which live until it returns, and writes nothing. On a
+    // descriptor that is not an epoll instance it fails without reading.
     let done = unsafe { libc::ioctl(epoll.as_raw_fd(), EPIOCSPARAMS, &raw const params) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -45,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_epoll_is_refused() {
-        let file = std::fs::File::open("/dev/null").expect("it is there");
+    fn a_descriptor_that_is_not_an_epoll_instance_is_refused() {
+        let file = std::fs::File::open("/dev/null").expect("/dev/null exists");
         let wanted = BusyPoll { us: 50, budget: 8, prefer: false };
         assert!(set_busy_poll(&file, wanted).is_err());
     }

@@ -1,31 +1,35 @@
 //! A file table for each shard (unshare(2), CLONE_FILES).
 //!
-//! Threads of a process share one table of descriptors, and with it one lock, one limit, and a reference count at every call.
-//! A thread that leaves it gets a copy: what was open stays open in both under the same number, and what either opens or
-//! closes from then on the other does not see. So whoever uses this must not pass descriptors between threads afterwards.
+//! The threads of a process share one table of descriptors, and with it one lock, one limit, and a reference count at every
+//! call. A thread that leaves the table gets a copy: what was open stays open in both under the same number, and what either
+//! opens or closes from then on does not exist for the other.
 
 use std::io;
 use std::os::fd::RawFd;
 
-/// For the thread of a shard, before it opens anything of its own: the calling thread has its own file table from now on.
+/// Gives the calling thread a file table of its own, a copy of the common one.
 ///
-/// Contract: descriptors that the thread owns and those that it uses of others (wakers) are open now; no owned descriptor
-/// crosses between it and another thread later. The engine keeps it: all polls, wakers and listeners are made before the
-/// threads are, and a shard's sockets never leave its thread.
-pub fn own_file_table() -> io::Result<()> {
-    // SAFETY: no memory is touched. That a number means the same file in all threads holds for those that were open before,
-    // as the copy keeps the numbers; the contract above excludes others.
+/// # Safety
+///
+/// From now on a descriptor's number means the same file in two tables only if it was open before the call. So no value that
+/// owns or borrows a descriptor opened later (`OwnedFd`, `File`, a socket, `BorrowedFd`) may cross between this thread and
+/// threads with other tables, in either direction, for the rest of the process. What was open before may be used on both sides.
+pub unsafe fn own_file_table() -> io::Result<()> {
+    // SAFETY: the call touches no memory. Descriptors keep their numbers in the copy, and by the contract no other one crosses
+    // between the tables.
     let done = unsafe { libc::unshare(libc::CLONE_FILES) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// For whoever has a file table of its own: closes its copy of a descriptor that another thread owns, so that the file ends
-/// when that one closes it. A number that is not open is none's.
+/// Closes this table's copy of a descriptor, so that the file ends when the thread that owns it closes its own copy. A number
+/// that is not open is ignored.
 ///
-/// Contract: nobody in this thread's table owns the number.
-pub fn close_copy(number: RawFd) {
-    // SAFETY: no memory is touched. By the contract the number is owned by a thread with another table, which this call does
-    // not reach.
+/// # Safety
+///
+/// The calling thread's file table is not that of the thread that owns the descriptor (`own_file_table` has separated them),
+/// and no value in a thread with the caller's table owns, borrows or will use the number.
+pub unsafe fn close_copy(number: RawFd) {
+    // SAFETY: the call touches no memory, and by the contract no owner or borrower of the number sees this table.
     unsafe { libc::close(number) };
 }
 
@@ -37,13 +41,15 @@ mod tests {
 
     #[test]
     fn what_one_table_closes_stays_open_in_the_other() {
-        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let file = std::fs::File::open("/dev/null").expect("/dev/null exists");
         let number = file.as_raw_fd();
         let (done, seen) = channel();
         let thread = std::thread::spawn(move || {
-            own_file_table()?;
-            close_copy(number);
-            done.send(()).expect("somebody listens");
+            // SAFETY: the thread opens nothing and hands nothing over.
+            unsafe { own_file_table() }?;
+            // SAFETY: `file` belongs to the other thread, whose table is another one now.
+            unsafe { close_copy(number) };
+            done.send(()).expect("the receiver waits");
             io::Result::Ok(())
         });
         seen.recv().expect("it has a table of its own");

@@ -1,7 +1,8 @@
-//! Every `unsafe` of the project, each with its argument: calls of the kernel that no safe crate offers, and instructions
-//! that only some processors have. What is outside of this module is checked by the compiler alone.
+//! The `unsafe` of the project: calls of the kernel that no safe crate offers, and instructions that only some processors have.
 //!
-//! All functions here are safe to call from anywhere, except where their first line says for whom they are.
+//! A safe function of this module is sound from anywhere. An `unsafe fn` names its contract under `# Safety`; the only callers
+//! are in `engine::net::fd_table`, which argues at each call why the contract holds. `tests/house_rules.rs` checks that no
+//! other file contains `unsafe` code.
 
 #![allow(unsafe_code)]
 

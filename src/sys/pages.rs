@@ -2,11 +2,11 @@
 
 use std::io;
 
-/// Bytes of a huge page where this runs.
+/// Bytes of a huge page on the platforms that are supported.
 const HUGE: usize = 2 << 20;
 
-/// Asks for huge pages under `count` items that begin with `first`, as far as whole pages fit. Returns their bytes; 0 where
-/// none does. Errors: EINVAL where the kernel has none, ENOMEM where not all of it is mapped.
+/// Asks for huge pages under `count` items that begin with `first`, as far as whole pages fit. Returns their bytes, 0 if
+/// none fits. Errors: EINVAL if the kernel has no huge pages, ENOMEM if a part of the range is not mapped.
 pub fn advise_huge<T>(first: *const T, count: usize) -> io::Result<usize> {
     let end = (first as usize).saturating_add(count.saturating_mul(size_of::<T>()));
     let (from, to) = ((first as usize).next_multiple_of(HUGE), end / HUGE * HUGE);
@@ -14,7 +14,7 @@ pub fn advise_huge<T>(first: *const T, count: usize) -> io::Result<usize> {
         return Ok(0);
     }
     // SAFETY: the advice changes how pages are backed, never what they hold or whether they are mapped; so it is sound for any
-    // range, whoever owns it.
+    // range.
     let done = unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_HUGEPAGE) };
     if done == 0 { Ok(to - from) } else { Err(io::Error::last_os_error()) }
 }

@@ -4,17 +4,17 @@
 /// Bytes that are handled at a time: two wide vectors.
 pub const BLOCK: usize = 64;
 
-/// Below so many blocks the look at what the processor has costs more than it saves.
+/// Below so many blocks the check for the processor's features costs more than wide vectors save.
 #[cfg(target_arch = "x86_64")]
 const WIDE_BLOCKS_MIN: usize = 4;
 
 /// Xors `key` over whole blocks, all of `bytes` but the first `by`, and moves them towards the front by that much, over what
-/// was there; returns all resulting bytes or-ed together, eight abreast.
+/// was there. Returns all resulting bytes or-ed together, eight at a time.
 #[inline]
 pub fn xor_blocks(bytes: &mut [u8], by: usize, key: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() - by >= WIDE_BLOCKS_MIN * BLOCK && std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the function asks for nothing but AVX2, which this processor was just seen to have.
+        // SAFETY: the function needs nothing but AVX2, which was detected on this processor just now.
         return unsafe { xor_blocks_avx2(bytes, by, key) };
     }
     plain(bytes, by, key)
@@ -26,8 +26,8 @@ fn xor_blocks_avx2(bytes: &mut [u8], by: usize, key: u64) -> u64 {
     plain(bytes, by, key)
 }
 
-/// Written byte by byte over arrays of fixed length: what compilers turn into vectors most surely. A block is read whole before
-/// it is written, and only over bytes that were read.
+/// Written byte by byte over arrays of fixed length, which compilers turn into vectors most reliably. A block is read whole
+/// before it is written, and only over bytes that were read.
 #[inline(always)]
 fn plain(bytes: &mut [u8], by: usize, key: u64) -> u64 {
     let mut keys = [0; BLOCK];
@@ -39,7 +39,7 @@ fn plain(bytes: &mut [u8], by: usize, key: u64) -> u64 {
             block[at] ^= keys[at];
             seen[at] |= block[at];
         }
-        let (done, more) = rest.split_first_chunk_mut::<BLOCK>().expect("there is more behind it");
+        let (done, more) = rest.split_first_chunk_mut::<BLOCK>().expect("the block lies behind it");
         *done = block;
         rest = more;
     }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_and_plain_do_the_same() {
+    fn wide_and_plain_give_the_same_bytes() {
         for blocks in 0..20 {
             for by in [0, 1, 4, 63, 64, 200] {
                 let mut wide: Vec<u8> = (0..by + blocks * BLOCK).map(|at| (at * 7 + at / 64) as u8).collect();

@@ -138,7 +138,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let mut noise = vec![0; 40_000];
         random.fill(&mut noise);
-        let text = br#"{"user":"somebody","text":"hello hello hello"}"#.repeat(900);
+        let text = br#"{"user":"user0001","text":"hello hello hello"}"#.repeat(900);
         for bits in 9..=15 {
             for fresh in [true, false] {
                 let (mut deflater, mut inflater) = (Deflater::new(1, bits), Inflater::new(bits));

@@ -108,7 +108,7 @@ pub fn frame_with(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec
     }
     let mut bytes = [0; SERVER_HEADER_BYTES_MAX];
     let header_bytes = header(payload_bytes, opcode, &mut bytes);
-    out.extend_from_slice(&bytes[..header_bytes - SHORT]); // room, whatever stands in it
+    out.extend_from_slice(&bytes[..header_bytes - SHORT]); // reserves room for the header
     out.copy_within(start + SHORT..start + SHORT + payload_bytes, start + header_bytes);
     out[start..start + header_bytes].copy_from_slice(&bytes[..header_bytes]);
 }

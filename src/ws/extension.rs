@@ -47,10 +47,10 @@ pub fn agree<'a>(values: impl Iterator<Item = &'a [u8]>, allowed: &Allowed) -> O
     values
         .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| split(value, b','))
-        .find_map(|offer| settle(&Offer::parse(offer)?, allowed))
+        .find_map(|offer| accept(&Offer::parse(offer)?, allowed))
 }
 
-fn settle(offer: &Offer, allowed: &Allowed) -> Option<Agreed> {
+fn accept(offer: &Offer, allowed: &Allowed) -> Option<Agreed> {
     let bits = offer.server_bits.unwrap_or(15).min(allowed.window_bits);
     // None for 8: the compressor has no window of 256 bytes.
     let window = WINDOWS.iter().position(|&window| window <= bits)?;

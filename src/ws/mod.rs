@@ -16,15 +16,15 @@
 //! | `extension` | negotiates permessage-deflate (RFC 7692)                                       |
 //! | `deflate`   | compresses and inflates messages                                               |
 
-pub mod close;
-pub mod decode;
+mod close;
+mod decode;
 pub mod deflate;
 pub mod encode;
 pub mod extension;
-pub mod frame;
+mod frame;
 mod http_token;
-pub mod mask;
-pub mod response;
+mod mask;
+mod response;
 pub mod upgrade;
 mod utf8;
 mod violation;

@@ -10,7 +10,7 @@ use corecast::config::SlowConsumer;
 use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
-use corecast::engine::{App, Readiness, Shard, Wait};
+use corecast::engine::{App, Readiness, Shard, Upgrades, Wait};
 use corecast::ids::ConnId;
 use corecast::messaging::{Ask, Messaging, Settings};
 use corecast::pubsub::Placement;
@@ -161,7 +161,7 @@ impl Cluster {
     /// Orderly end: every client is told at once.
     pub fn begin_drain(&mut self) {
         for place in &mut self.places {
-            place.shard.begin_drain(0, false);
+            place.shard.begin_drain(0, Upgrades::Refuse);
             place.bell.store(true, Ordering::SeqCst);
         }
     }

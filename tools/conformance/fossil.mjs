@@ -1,4 +1,4 @@
-// Applies a Fossil delta: enough to see what a delta stands for, whoever made it and however.
+// Applies a Fossil delta: enough to see what a delta means, whichever server made it.
 // The format: the length of the result, a line end, then commands (`n@offset,` copies from the base, `n:` inserts the n
 // bytes that follow), and last the checksum of the result with `;`. Numbers are base 64 of their own kind.
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~'

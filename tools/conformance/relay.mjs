@@ -1,5 +1,5 @@
-// A TCP relay between a client and the server, so that a test can cut the cable: neither end is told, the sockets just
-// end. While the relay is down it takes connections and drops them, as a network does that is away.
+// A TCP relay between a client and the server, so that a test can cut the connection: the sockets just end, without a close.
+// While the relay is down it accepts connections and drops them.
 import { connect, createServer } from 'node:net'
 import { once } from 'node:events'
 

@@ -1,11 +1,11 @@
 // Starts and ends the server under test.
 //
 // One server per call, on ports that were free a moment before, with a configuration of its own, its log in `out/`.
-// It is ended by its process id, and a server that ends by itself fails whoever waits for it. CORECAST_BIN names the
-// program: anything that understands these flags can stand in, which is how the tests themselves are tested.
+// It is ended by its process id, and a server that ends by itself fails the test that waits for it. CORECAST_BIN names the
+// program: anything that understands these flags can replace it, which is how the tests themselves are tested.
 //
 // SERVER=original starts Centrifugo instead, at ORIGINAL_BIN, with the same configuration: one JSON object serves both,
-// and only the addresses, which ours takes as flags, are added to it. What passes there is what we are held to.
+// and only the addresses, which ours takes as flags, are added to it. A test must pass there too.
 import { spawn } from 'node:child_process'
 import { connect, createServer } from 'node:net'
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
@@ -38,7 +38,7 @@ export async function until(ms, what, probe) {
   }
 }
 
-async function freePorts(count) {
+export async function freePorts(count) {
   const held = await Promise.all(Array.from({ length: count }, async () => {
     const listener = createServer().listen(0, '127.0.0.1')
     await once(listener, 'listening')
@@ -61,7 +61,7 @@ function completed(config, key, ports) {
 }
 
 /** What to start: the program, its arguments, and its configuration written to where they say. */
-function command({ config, settings, key, ports, shards, name, tls }) {
+function command({ config, settings, toml, key, ports, shards, name, prefix }) {
   const program = ORIGINAL ? process.env.ORIGINAL_BIN : process.env.CORECAST_BIN
   if (!program) throw new Error(`${ORIGINAL ? 'ORIGINAL_BIN' : 'CORECAST_BIN'} is not set: start the tests through tools/conformance/run`)
   if (config) writeFileSync(`${name}.json`, JSON.stringify(completed(config, key, ports), null, 2))
@@ -69,8 +69,12 @@ function command({ config, settings, key, ports, shards, name, tls }) {
     if (!config) throw new Error('the original takes a configuration and no settings of ours')
     return [program, ['-c', `${name}.json`]]
   }
-  const flags = ['--listen', `${tls ? 'tls:' : ''}127.0.0.1:${ports[0]}`, '--admin', `127.0.0.1:${ports[1]}`, '--shards', String(shards), '--oversubscribe']
+  const flags = ['--listen', `${prefix}127.0.0.1:${ports[0]}`, '--admin', `127.0.0.1:${ports[1]}`, '--shards', String(shards), '--oversubscribe']
   if (config) return [program, ['serve', '--config', `${name}.json`, ...flags]]
+  if (toml) {
+    writeFileSync(`${name}.toml`, toml)
+    return [program, ['serve', '--config', `${name}.toml`, ...flags]]
+  }
   writeFileSync(`${name}.toml`, `${settings}\n[http_api]\nkey = "${key}"\n`)
   return [program, ['serve', '--dev', '--config', `${name}.toml`, ...flags]]
 }
@@ -83,14 +87,17 @@ const accepts = (port) => new Promise((resolve) => {
 
 /**
  * `config` is a configuration in Centrifugo's form, for either program; `settings` is TOML text for ours alone, which
- * then runs with `--dev`. `tls`: clients speak TLS, for which the settings name a certificate. `ports` lets a server come back where another one stood.
+ * then runs with `--dev`; `toml` is a whole file of ours, whose API key is `key`. `tls`: clients speak TLS, for which the
+ * settings name a certificate. `proxied`: only proxies connect, with the PROXY protocol. `ports` lets a server come back
+ * at the addresses of another one.
  */
-export async function startServer({ config, settings = '', shards = 2, ports, tls = false } = {}) {
+export async function startServer({ config, settings = '', toml, shards = 2, ports, tls = false, proxied = false, key } = {}) {
   ports ??= await freePorts(2)
-  const key = config?.http_api?.key ?? 'conformance'
+  key ??= config?.http_api?.key ?? 'conformance'
+  const prefix = tls ? 'tls:' : proxied ? 'proxy:' : ''
   mkdirSync(OUT, { recursive: true })
   const name = join(OUT, `server-${process.pid}-${++started}`)
-  const [program, flags] = command({ config, settings, key, ports, shards, name, tls })
+  const [program, flags] = command({ config, settings, toml, key, ports, shards, name, prefix })
   const log = openSync(`${name}.log`, 'w')
   const child = spawn(program, flags, { stdio: ['ignore', log, log] })
   closeSync(log)
@@ -98,7 +105,7 @@ export async function startServer({ config, settings = '', shards = 2, ports, tl
     child.once('exit', (code, signal) => resolve({ code, signal }))
     child.once('error', reject)
   })
-  ended.catch(() => {}) // told to whoever waits below
+  ended.catch(() => {}) // reported by the waits below
   const server = {
     ports, key, pid: child.pid, ended,
     client: `ws://127.0.0.1:${ports[0]}/connection/websocket`,
@@ -128,7 +135,7 @@ export async function startServer({ config, settings = '', shards = 2, ports, tl
   try {
     await until(START_MS, 'an answer on /health', async () => {
       if (!server.alive()) throw new Error('the server ended at its start')
-      return (await (ORIGINAL || tls ? accepts : health)(ports[0])) && (await health(ports[1]))
+      return (await (ORIGINAL || prefix ? accepts : health)(ports[0])) && (await health(ports[1]))
     })
   } catch (error) {
     if (server.alive()) child.kill('SIGKILL')

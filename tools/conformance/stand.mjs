@@ -1,5 +1,5 @@
-// A server on a stand for a program in another language: starts it with a backend and a relay that the program can
-// cut by HTTP, tells the program by its environment where they are, and ends with the program's status.
+// A test bench for a program in another language: starts a server with a backend and a relay that the program can cut by
+// HTTP, passes their addresses in the environment, and ends with the program's status.
 import { spawn } from 'node:child_process'
 import { createServer } from 'node:http'
 import { once } from 'node:events'

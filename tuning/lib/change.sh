@@ -1,20 +1,20 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# Looks, changes, remembers, takes back: every part of tuning/tune says what it wants, and whether that is only compared,
-# shown or done is decided here. Sourced by tuning/tune, which sets mode, yes, root and state.
+# Reads, changes, records and restores values. Each part of tuning/tune says what it wants; this file only compares it, shows it
+# or applies it. Sourced by tuning/tune, which sets mode, yes, root and state.
 #
-# The journal has a line for each change, made before it: boot, part, kind, target, old, new, apart by tabs. Kinds:
-#   value       a file of /proc or /sys that holds one value; gone with the boot
-#   choice      one whose choice stands in brackets; gone with the boot
-#   list, mask  one that holds a set of cores; gone with the boot
-#   channels    queues of a network card (ethtool -L); gone with the boot
-#   controller  a word of cgroup.subtree_control; gone with the boot
+# The journal has a line for each change, written before it: boot, part, kind, target, old, new, separated by tabs. Kinds:
+#   value       a file of /proc or /sys with one value; lost at the next boot
+#   choice      a file with the chosen word in brackets; lost at the next boot
+#   list, mask  a file with a set of cores; lost at the next boot
+#   channels    queues of a network interface (ethtool -L); lost at the next boot
+#   controller  a word of cgroup.subtree_control; lost at the next boot
 #   file        a file on disk; old is its copy in $state/saved, new its checksum
 
 tab=$(printf '\t')
 empty='@empty'
 fine=0
 changes=0
-unseen=0
+unknown=0
 soft=no
 run_begins=0
 
@@ -22,10 +22,10 @@ say() { printf '%-8s %s\n' "$1" "$2"; }
 
 note() { say note "$1"; }
 
-# begin: for whatever changes something. One run at a time.
+# begin: called before any change. One run at a time.
 begin() {
     mkdir -p "$state/saved" || die "cannot write to $state: run as root, or set CORECAST_TUNING_STATE"
-    mkdir "$state/lock" 2>/dev/null || die "another run is under way ($state/lock); if none is, remove that folder"
+    mkdir "$state/lock" 2>/dev/null || die "another run is in progress ($state/lock); if not, remove that folder"
     locked=yes
     trap 'interrupted' HUP INT TERM
     [ -f "$state/journal" ] || : >"$state/journal" || die "cannot write to $state"
@@ -47,7 +47,7 @@ die() {
 
 boot() { cat "$root/proc/sys/kernel/random/boot_id" 2>/dev/null || echo unknown; }
 
-# What a boot has undone need not be taken back, and numbers of interrupts may mean others now.
+# A boot has already undone these, and the numbers of interrupts may have changed.
 forget_other_boots() {
     awk -F "$tab" -v boot="$(boot)" '$3 == "file" || $1 == boot' "$state/journal" >"$state/journal.new" && mv "$state/journal.new" "$state/journal"
 }
@@ -57,16 +57,16 @@ remember() {
     if awk -F "$tab" -v kind="$1" -v target="$2" '$3 == kind && $4 == target { found = 1 } END { exit !found }' "$state/journal"; then
         awk -F "$tab" -v OFS="$tab" -v kind="$1" -v target="$2" -v new="${4:-$empty}" \
             '$3 == kind && $4 == target { $6 = new } 1' "$state/journal" >"$state/journal.new" && mv "$state/journal.new" "$state/journal"
-        # Taken back to what it was when this run began, and not further.
+        # Restored to the value at the begin of this run, not to an earlier one.
         again="$again$1$tab$2$tab${3:-$empty}$tab${4:-$empty}
 "
     else
         printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$(boot)" "$part" "$1" "$2" "${3:-$empty}" "${4:-$empty}" >>"$state/journal"
-    fi || die "cannot write $state/journal; nothing was changed without being in it"
+    fi || die "cannot write $state/journal; no change was made without a record"
 }
 again=''
 
-# now_is KIND TARGET: what is there.
+# now_is KIND TARGET: the current value.
 now_is() {
     case $1 in
         value | list | mask) squeezed "$root$2" ;;
@@ -77,7 +77,7 @@ now_is() {
     esac
 }
 
-# same KIND A B: written in two ways, it is one value.
+# same KIND A B: whether both are the same value in different notations.
 same() {
     case $1 in
         list) [ "$(words_of "$2")" = "$(words_of "$3")" ] ;;
@@ -88,7 +88,7 @@ same() {
 
 bare() { printf '%s\n' "$1" | sed 's/,//g; s/^0*//'; }
 
-# put KIND TARGET VALUE: writes it. What went wrong goes to stdout.
+# put KIND TARGET VALUE: writes it. The error goes to stdout.
 put() {
     put_value=$3
     [ "$put_value" != "$empty" ] || put_value=''
@@ -98,11 +98,11 @@ put() {
     esac
 }
 
-# want KIND TARGET VALUE [RULE]: RULE says what is good enough; without it, the value itself.
+# want KIND TARGET VALUE [RULE]: RULE accepts other values too; without it, only the value itself.
 want() {
     if ! want_is=$(now_is "$1" "$2"); then
-        unseen=$((unseen + 1))
-        say unseen "$2: cannot be read here"
+        unknown=$((unknown + 1))
+        say unknown "$2: cannot be read here"
         return 0
     fi
     if if [ -n "${4-}" ]; then holds "$want_is" "$4"; else same "$1" "$want_is" "$3"; fi; then
@@ -112,7 +112,7 @@ want() {
     fi
     changes=$((changes + 1))
     case $mode$yes in
-        check*) say DIFFERS "$2: is ${want_is:-empty}, should be ${4:-$3}" ;;
+        check*) say DIFFERS "$2: is ${want_is:-empty}, expected ${4:-$3}" ;;
         applyno) say would "$2: ${want_is:-empty} -> $3" ;;
         applyyes) change "$1" "$2" "$want_is" "$3" "${4-}" ;;
     esac
@@ -129,17 +129,17 @@ change() {
     if same "$1" "$change_is" "$4"; then
         say set "$2: ${3:-empty} -> $4"
     else
-        refused "$1" "$2" "$4" "$3" "the kernel made $change_is of it"
+        refused "$1" "$2" "$4" "$3" "the kernel changed it to $change_is"
     fi
 }
 
-# refused KIND TARGET NEW OLD WHY: while soft is yes it is said and left, else all of this run is taken back.
+# refused KIND TARGET NEW OLD WHY: if soft is yes the failure is only reported, otherwise every change of this run is undone.
 refused() {
     if [ "$soft" = yes ]; then
         put "$1" "$2" "${4:-$empty}" >/dev/null
         awk -F "$tab" -v kind="$1" -v target="$2" '!($3 == kind && $4 == target)' "$state/journal" >"$state/journal.new" && mv "$state/journal.new" "$state/journal"
         changes=$((changes - 1))
-        note "$2: left at ${4:-empty}, it cannot be $3 ($5)"
+        note "$2: stays ${4:-empty}, it cannot be set to $3 ($5)"
         return 0
     fi
     say FAILED "$2: cannot be set to $3: $5"
@@ -156,11 +156,11 @@ interrupted() {
     exit 130
 }
 
-# want_file SOURCE TARGET: a copy of it on disk.
+# want_file SOURCE TARGET: TARGET should be a copy of SOURCE.
 want_file() {
     if cmp -s "$1" "$root$2"; then
         fine=$((fine + 1))
-        say ok "$2: as here"
+        say ok "$2: the same"
         return 0
     fi
     changes=$((changes + 1))
@@ -184,7 +184,7 @@ want_file() {
     esac
 }
 
-# give_back KIND TARGET OLD: as it was. What was never changed need not be written.
+# give_back KIND TARGET OLD: restores OLD. A value that never changed is not written.
 give_back() {
     if [ "$1" != controller ] && [ "$1" != file ] && give_back_is=$(now_is "$1" "$2") && same "$1" "${give_back_is:-$empty}" "$3"; then
         return 0
@@ -223,15 +223,15 @@ $again
 EOF
     { head -n "$run_begins" "$state/journal" && printf '%s' "$back_kept"; } >"$state/journal.new" && mv "$state/journal.new" "$state/journal"
     if [ -z "$back_kept" ]; then
-        echo "All that this run had changed is as it was."
+        echo "Every change of this run was undone."
     else
-        echo "What could not be taken back is named above and kept in $state/journal: tuning/tune undo --yes tries again."
+        echo "The changes above that could not be undone are kept in $state/journal: tuning/tune undo --yes tries again."
     fi
 }
 
 shown() { if [ "$1" = "$empty" ]; then echo empty; else printf '%s\n' "$1"; fi; }
 
-# undo PART...: the changes of these parts, or of all; the latest first.
+# undo PART...: undoes the changes of these parts, or of all; the latest first.
 undo() {
     undo_parts=" $* "
     undo_lines=$(backwards <"$state/journal")
@@ -259,7 +259,7 @@ undo_one() {
     [ "$undo_kind" != controller ] || undo_to='no cpuset'
     undo_is=$(now_is "$undo_kind" "$undo_target") || undo_is=''
     if [ "$undo_kind" != controller ] && ! same "$undo_kind" "${undo_is:-$empty}" "$undo_new"; then
-        say note "$undo_target: somebody has changed it since; it stays ${undo_is:-empty} and is no longer remembered"
+        say note "$undo_target: was changed since; it stays ${undo_is:-empty} and is no longer recorded"
     elif [ "$yes" = no ]; then
         say would "$undo_target: back to $undo_to"
     elif undo_error=$(give_back "$undo_kind" "$undo_target" "$undo_old"); then

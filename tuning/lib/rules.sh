@@ -1,10 +1,9 @@
 # shellcheck shell=sh
-# Values and the rules that they are judged by: sourced by tuning/check and tuning/tune.
+# Values and their rules: sourced by tuning/check and tuning/tune.
 #
-# How a value is judged stands in its file, in the line "# check:" above it; "# cost:" is for the doctor; the other comment
-# lines are its reason.
+# The line "# check:" above a value is its rule; "# cost:" is for the doctor; the other comment lines are its reason.
 
-# at_least A B: whether A >= B, also where the numbers are beyond the shell's.
+# at_least A B: whether A >= B, also for numbers that the shell cannot hold.
 at_least() {
     case $1 in
         unlimited | infinity) return 0 ;;
@@ -48,30 +47,30 @@ holds() {
     done
 }
 
-# each_knob FILE FUNCTION: calls FUNCTION KEY VALUE RULE WHY for every "key = value" of the file whose key has a dot. A key
-# keeps its leading "-", which says that the kernel need not have it.
-each_knob() {
-    knob_why=''
-    knob_rule=''
-    while IFS= read -r knob_line <&3 || [ -n "$knob_line" ]; do
-        case $knob_line in
+# each_rule FILE FUNCTION: calls FUNCTION KEY VALUE RULE WHY for every "key = value" of the file whose key has a dot. A key
+# keeps its leading "-", which means that the kernel may lack it.
+each_rule() {
+    line_why=''
+    line_rule=''
+    while IFS= read -r line_text <&3 || [ -n "$line_text" ]; do
+        case $line_text in
             '')
-                knob_why=''
-                knob_rule=''
+                line_why=''
+                line_rule=''
                 ;;
-            '# check: '*) knob_rule=${knob_line#'# check: '} ;;
+            '# check: '*) line_rule=${line_text#'# check: '} ;;
             '# cost: '*) ;;
-            '#'*) knob_why="$knob_why${knob_why:+ }$(printf '%s' "${knob_line#'#'}" | sed 's/^ //')" ;;
+            '#'*) line_why="$line_why${line_why:+ }$(printf '%s' "${line_text#'#'}" | sed 's/^ //')" ;;
             *.*=*)
-                knob_key=$(printf '%s' "${knob_line%%=*}" | tr -d ' ')
-                knob_value=$(printf '%s' "${knob_line#*=}" | sed 's/^ *//; s/ *$//')
-                "$2" "$knob_key" "$knob_value" "${knob_rule:-exactly $knob_value}" "$knob_why"
+                line_key=$(printf '%s' "${line_text%%=*}" | tr -d ' ')
+                line_value=$(printf '%s' "${line_text#*=}" | sed 's/^ *//; s/ *$//')
+                "$2" "$line_key" "$line_value" "${line_rule:-exactly $line_value}" "$line_why"
                 ;;
         esac
     done 3<"$1"
 }
 
-# squeezed FILE: its text on one line, fields apart by one space. Fails where it cannot be read.
+# squeezed FILE: its text on one line, with one space between fields. Fails if it cannot be read.
 squeezed() {
     squeezed_text=$(cat "$1" 2>/dev/null) || return 1
     printf '%s\n' "$squeezed_text" | awk '{ $1 = $1; line = line (NR > 1 ? " " : "") $0 } END { print line }'

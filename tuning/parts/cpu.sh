@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# The shards' cores: clock, idle states, and everything else kept away from them. Until the next boot.
+# The shards' cores: frequency, idle states, and isolation from other programs. Until the next boot.
 
 plan_cpu() {
     governor
@@ -17,7 +17,7 @@ governor() {
         any=yes
         want value "$path" "$wanted"
     done
-    [ "$any" = yes ] || note "the clock is not decided here: firmware does, or the host below"
+    [ "$any" = yes ] || note "the firmware or the hypervisor sets the frequency"
 }
 
 idle_states() {
@@ -33,7 +33,7 @@ idle_states() {
 
 isolate() {
     if [ -z "$rest" ]; then
-        note "no core is left for everything else: name the shards' cores with --cores"
+        note "no core is left for other programs: list the shards' cores with --cores"
         return 0
     fi
     # shellcheck disable=SC2086 # words
@@ -44,13 +44,13 @@ isolate() {
     want mask /proc/irq/default_smp_affinity "$others_mask"
     other_interrupts
     groups
-    note "for good, on the kernel's command line (not done here): isolcpus=managed_irq,domain,$cores rcu_nocbs=$cores"
+    note "permanently, on the kernel command line (not done here): isolcpus=managed_irq,domain,$cores rcu_nocbs=$cores"
 }
 
-# Some of them the kernel keeps where they are.
+# The kernel does not move some of them.
 other_interrupts() {
-    card=${interface:-$(default_interface)}
-    card_path=/sys/class/net/$card
+    nic=${interface:-$(default_interface)}
+    nic_path=/sys/class/net/$nic
     spared=" $(queue_irqs | cut -d: -f1 | tr '\n' ' ')"
     soft=yes
     for folder in "$root"/proc/irq/[0-9]*; do
@@ -66,7 +66,7 @@ other_interrupts() {
 groups() {
     top=/sys/fs/cgroup
     if [ ! -e "$root$top/cgroup.controllers" ]; then
-        note "no control groups of version 2: other programs are kept away by isolcpus= alone"
+        note "no control groups of version 2: only isolcpus= keeps other programs away"
         return 0
     fi
     controller "$top/cgroup.subtree_control"
@@ -75,7 +75,7 @@ groups() {
         case ${folder##*/} in
             corecast*.service) continue ;;
         esac
-        # In a dry run it comes into being with the controller.
+        # In a dry run it does not exist before the controller.
         [ ! -d "$folder" ] || [ ! -e "$folder/cpuset.cpus" ] || want list "${folder#"$root"}/cpuset.cpus" "$others"
     done
 }

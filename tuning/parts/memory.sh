@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables of tuning/tune
-# Huge pages for those who ask for them. Until the next boot.
+# Huge pages for programs that ask for them. Until the next boot.
 
 plan_memory() {
     pages=/sys/kernel/mm/transparent_hugepage
@@ -18,6 +18,6 @@ plan_memory() {
         want choice "$pages/defrag" madvise
     fi
     if [ "$(profile_says swap)" = off ] && [ "$(wc -l <"$root/proc/swaps" 2>/dev/null || echo 0)" -gt 1 ]; then
-        note "there is swap; it is left on. For the service alone: MemorySwapMax=0 in its unit"
+        note "swap is on and stays on. For the service alone, set MemorySwapMax=0 in its unit"
     fi
 }

@@ -8,6 +8,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use tungstenite::protocol::frame::FrameHeader;
+pub use tungstenite::protocol::frame::coding::Data;
+use tungstenite::protocol::frame::coding::OpCode;
 
 /// Bytes of the one receive buffer.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
@@ -24,8 +27,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Pins this thread, raises the limit of open files, and says where the server listens.
-    pub fn settle(&self, addr: SocketAddr) {
+    /// Pins this thread, raises the limit of open files, and prints the address.
+    pub fn prepare_and_announce(&self, addr: SocketAddr) {
         if let Some(core) = self.core
             && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
         {
@@ -42,16 +45,16 @@ impl Place {
 /// The token of a server's listener; all others are places in its slab.
 pub const LISTENER: Token = Token(usize::MAX);
 
-/// A poll that knows the listener, on the core that was named; says where it listens.
+/// A poll with the listener registered, on the chosen core; prints the address.
 pub fn open(place: &Place) -> io::Result<(Poll, TcpListener)> {
     let poll = Poll::new()?;
     let mut listener = TcpListener::bind(place.listen)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    place.settle(listener.local_addr()?);
+    place.prepare_and_announce(listener.local_addr()?);
     Ok((poll, listener))
 }
 
-/// Waits for events. One who looks on (a tracer that attaches, say) interrupts the wait and ends nothing.
+/// Waits for events. A tracer that attaches interrupts the wait, which then continues.
 pub fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
     match poll.poll(events, None) {
         Err(e) if e.kind() == ErrorKind::Interrupted => {
@@ -92,30 +95,23 @@ pub fn answer(request: &[u8]) -> Option<(String, String)> {
     Some((path, answer))
 }
 
-/// The header of an unmasked (server) or masked (client) frame with `len` bytes, the masking key not included.
-pub fn header(first: u8, len: usize, masked: bool) -> Vec<u8> {
-    let flag = if masked { 0x80 } else { 0 };
-    let mut out = vec![first];
-    match len {
-        0..=125 => out.push(flag | len as u8),
-        126..=0xffff => {
-            out.push(flag | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(flag | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
+fn data_header(data: Data, mask: Option<[u8; 4]>) -> FrameHeader {
+    FrameHeader { opcode: OpCode::Data(data), mask, ..FrameHeader::default() }
+}
+
+/// The header of a server frame with `len` bytes.
+pub fn header(data: Data, len: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    data_header(data, None).format(len as u64, &mut out).expect("a vector takes all bytes");
     out
 }
 
 /// Bytes of a masked frame with a payload of `size` bytes.
 pub fn masked_bytes(size: usize) -> usize {
-    header(0, size, true).len() + 4 + size
+    data_header(Data::Binary, Some([0; 4])).len(size as u64) + size
 }
 
-/// What stands around a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
+/// What surrounds a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
 /// protocol in shape and, padded, in length.
 pub fn around(frame_bytes: usize, size: usize) -> (String, String) {
     let before = r#"{"push":{"channel":"load","pub":{"data":""#;
@@ -153,7 +149,7 @@ mod tests {
         for frame_bytes in [64, 66, 70, 107, 110, 127, 128, 131, 180, 300] {
             let (before, after) = around(frame_bytes, 62);
             let len = before.len() + 62 + after.len();
-            let got = header(0x81, len, false).len() + len;
+            let got = header(Data::Text, len).len() + len;
             // One header length is impossible between the two forms; anything else is exact.
             assert!(got == frame_bytes || (128..130).contains(&frame_bytes), "{frame_bytes}: {got}");
         }

@@ -1,5 +1,5 @@
-// A chat over the server itself, and the shards' numbers: what the client says is shown in the chat, what /stats says
-// once a second in the table. Text from others enters the page by textContent only.
+// The page of the admin address: a chat through the server itself, and a table of the shards from /stats, updated every
+// second. Text of other users enters the page only as textContent.
 
 import { Client } from "/client.js";
 
@@ -28,7 +28,7 @@ const store = (key, value) => {
   try {
     sessionStorage.setItem(key, value);
   } catch {
-    // A browser without storage forgets the name, and that is all.
+    // Without storage the name is not remembered.
   }
 };
 
@@ -55,8 +55,8 @@ function showState(state, facts = {}) {
   markShard();
   const words = {
     connecting: "Connecting",
-    waiting: delay > 1500 ? `${why}. Next try in ${Math.ceil(delay / 1000)} s` : `${why}. Trying again`,
-    refused: `Refused: ${why}`,
+    waiting: delay > 1500 ? `${why}. Reconnecting in ${Math.ceil(delay / 1000)} s` : `${why}. Reconnecting`,
+    refused: `Rejected: ${why}`,
   };
   if (state !== "open") {
     $("present").textContent = "";
@@ -89,7 +89,7 @@ function line(number, className, ...content) {
 }
 
 /** A publication as a line of the log. */
-function said({ data, info, offset }, className = "") {
+function publicationLine({ data, info, offset }, className = "") {
   chat.count += 1;
   const text = typeof data?.text === "string" ? data.text : undefined;
   const named = text !== undefined && typeof data.name === "string";
@@ -100,16 +100,16 @@ function said({ data, info, offset }, className = "") {
 function showPublication(publication) {
   const id = publication.data?.id;
   const began = chat.sent.get(id);
-  append(said(publication, began ? "mine" : ""));
+  append(publicationLine(publication, began ? "mine" : ""));
   if (began) {
     chat.sent.delete(id);
-    note(`There and back in ${(performance.now() - began).toFixed(1)} ms`);
+    note(`Round trip: ${(performance.now() - began).toFixed(1)} ms`);
   }
 }
 
-/** What was said before this tab came: when is not known. */
+/** Messages from before this tab joined; their time is not known. */
 function showPast(publications) {
-  const lines = publications.map((publication) => said(publication, "past"));
+  const lines = publications.map((publication) => publicationLine(publication, "past"));
   for (const old of lines) old.querySelector("time").remove();
   chat.joined?.before(...lines);
   $("log").scrollTop = $("log").scrollHeight;
@@ -122,8 +122,8 @@ function showPresent(clients) {
 function showSubscribed(channel, { error, again, gap }) {
   $("present").textContent = "";
   if (error) return note(`Cannot join ${channel}: ${error.message} (${error.code})`, true);
-  const missed = gap ? ", and may have missed something" : "";
-  chat.joined = line("", "event", again ? `back in ${channel}${missed}` : `joined ${channel}`);
+  const missed = gap ? "; messages may be missing" : "";
+  chat.joined = line("", "event", again ? `rejoined ${channel}${missed}` : `joined ${channel}`);
   append(chat.joined);
 }
 
@@ -133,14 +133,14 @@ function join() {
   $("second").href = `/#${encodeURIComponent(channel)}`;
   document.title = `${channel} · Corecast`;
   const body = JSON.stringify({ channel, data: { name: "shell", text: "hello" } }).replaceAll("'", "'\\''");
-  $("curl").textContent = `curl -H 'X-API-Key: the key that the server printed' \\\n  -d '${body}' \\\n  ${location.origin}/api/publish`;
+  $("curl").textContent = `curl -H 'X-API-Key: the API key that the server printed' \\\n  -d '${body}' \\\n  ${location.origin}/api/publish`;
   chat.client?.join(channel);
 }
 
 function start({ scheme, host, port, path, anonymous }) {
   if (!anonymous) {
     $("dot").dataset.state = "refused";
-    $("state").textContent = "Chat is off: client.insecure is false, so nobody connects without a token";
+    $("state").textContent = "Chat is off: clients need a token (client.insecure is false)";
     return;
   }
   const on = {
@@ -162,7 +162,7 @@ $("composer").addEventListener("submit", (event) => {
   const text = $("text").value.trim();
   if (text === "") return;
   if (!chat.client?.open) {
-    note("Not connected, so nothing was sent", true);
+    note("Not sent: not connected", true);
     return;
   }
   const id = Math.random().toString(36).slice(2);
@@ -188,7 +188,7 @@ const ratio = (writes, deliveries) => (deliveries > 0 ? (writes / deliveries).to
 const microseconds = (us) => (us >= 1000 ? `${us / 1000} ms` : `${us} µs`);
 const sum = (rows, field) => rows.reduce((total, row) => total + row[field], 0);
 
-/** The upper end of the bucket in which the share of the turns is reached. */
+/** The upper bound of the histogram bucket that contains the quantile. */
 function quantile(counts, bounds, share) {
   const total = counts.reduce((a, b) => a + b, 0);
   if (total === 0) return "–";
@@ -197,7 +197,7 @@ function quantile(counts, bounds, share) {
   return index < bounds.length ? microseconds(bounds[index]) : `> ${microseconds(bounds.at(-1))}`;
 }
 
-/** What happened between two answers, per shard; rates in the server's own time. */
+/** The difference between two responses, for each shard; rates use the server's time. */
 function between(before, now) {
   const seconds = before ? (now.at_ms - before.at_ms) / 1000 : 0;
   return now.shards.map((shard) => {
@@ -286,16 +286,16 @@ async function poll() {
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const now = await answer.json();
     draw(now);
-    $("age").textContent = now.draining ? "the server is ending" : "once a second";
+    $("age").textContent = now.draining ? "the server is shutting down" : "updated every second";
     if (!stats.started) {
       stats.started = true;
       if (now.client) start(now.client);
       else $("state").textContent = "Chat is off: the server has no TCP address for clients";
     }
   } catch (error) {
-    $("age").textContent = `no numbers: ${error.message}`;
+    $("age").textContent = `not updated: ${error.message}`;
     stats.before = undefined;
-    if (!stats.started) $("state").textContent = "The admin address does not answer";
+    if (!stats.started) $("state").textContent = "The admin address does not respond";
   } finally {
     setTimeout(poll, POLL_MS);
   }

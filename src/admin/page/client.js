@@ -1,21 +1,20 @@
-// A small client of the JSON protocol on the browser's own WebSocket. It knows no page: it calls back with what happens.
+// A small client of the JSON protocol on the browser's WebSocket. It is independent of the page, which passes callbacks.
 //
-// States: connecting → open → waiting → connecting …, or refused, which only `connect()` ends.
+// States: connecting → open → waiting → connecting …, or refused, which ends only with `connect()`.
 
 const BACKOFF_MS_MIN = 500;
 const BACKOFF_MS_MAX = 20_000;
-// How much later than announced a ping may come before the connection counts as dead.
+// How long after its announced interval a ping may arrive before the connection is closed.
 const PING_GRACE_MS = 10_000;
-// Publications that a newcomer is shown of what was said before.
+// Earlier publications that are shown after joining.
 const PAST_MAX = 50;
-// Between two questions how many are here, however many come and go.
+// Shortest time between two requests for the number of clients.
 const COUNT_GAP_MS = 1000;
 
-// Codes after which the server wants nobody back.
+// Close codes after which a client must not reconnect.
 const isFinal = (code) => code === 1009 || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
 
-/** One connection that is made again when it breaks, subscribed to one channel, and recovered there where the server allows
-    it. Calls back with what happens. */
+/** A connection that reconnects when it breaks, with a subscription to one channel that recovers if the server allows it. */
 export class Client {
   constructor(url, channel, on) {
     Object.assign(this, { url, channel, on, id: 0, failures: 0, calls: new Map(), open: false });
@@ -31,7 +30,7 @@ export class Client {
     socket.onmessage = (event) => this.receive(event.data);
     socket.onclose = (event) => this.closed(event.code, event.reason);
     socket.onopen = () => {
-      // Both in one frame: the server takes commands in order.
+      // Both commands in one frame: the server handles them in order.
       const connect = this.command({ connect: { name: "page" } }, (reply) => this.connected(reply));
       socket.send(`${connect}\n${this.subscription()}`);
     };
@@ -55,27 +54,27 @@ export class Client {
     this.on.state("open", { client, shard: data?.shard });
   }
 
-  // With a place in the channel's history the server sends what came after it.
+  // With a position in the channel's history the server sends what was published after it.
   subscription() {
-    const { channel, place } = this;
-    const since = place ? { recover: true, ...place } : {};
+    const { channel, position } = this;
+    const since = position ? { recover: true, ...position } : {};
     const subscribe = { channel, recoverable: true, join_leave: true, ...since };
     return this.command({ subscribe }, (reply) => channel === this.channel && this.subscribed(reply));
   }
 
   subscribed({ error, subscribe = {} }) {
     const { recoverable, epoch, offset = 0, publications = [], was_recovering: again = false, recovered } = subscribe;
-    this.place = recoverable ? { offset, epoch } : undefined;
+    this.position = recoverable ? { offset, epoch } : undefined;
     this.on.subscribed(this.channel, { error, again, gap: again && !recovered });
     for (const publication of publications) this.published(publication);
     if (error) return;
-    if (this.place && !again && offset > 0) this.askPast();
+    if (this.position && !again && offset > 0) this.askPast();
     this.askCount();
   }
 
-  // Nobody need be allowed to ask: then there is nothing to show.
+  // The server may not allow it: then nothing is shown.
   askPast() {
-    const { channel, place: { offset, epoch } } = this;
+    const { channel, position: { offset, epoch } } = this;
     const history = { channel, limit: PAST_MAX, reverse: true, since: { offset: offset + 1, epoch } };
     this.socket.send(this.command({ history }, ({ history: past }) => {
       if (past?.publications && channel === this.channel) this.on.past(past.publications.reverse());
@@ -91,7 +90,7 @@ export class Client {
     }));
   }
 
-  // Any frame is a sign of life; silence longer than the announced ping ends the connection.
+  // Any frame counts as a ping. The connection is closed if none arrives in time.
   alive() {
     clearTimeout(this.silence);
     if (this.ping > 0) {
@@ -121,13 +120,13 @@ export class Client {
     if (pub) this.published(pub);
     if (join || leave) this.counting ??= setTimeout(() => this.askCount(), COUNT_GAP_MS);
     if (!unsubscribe) return;
-    // From 2500 on the server asks us to subscribe anew.
+    // Codes from 2500 ask the client to subscribe again.
     if (unsubscribe.code >= 2500) this.subscribe();
     else this.on.subscribed(channel, { error: { code: unsubscribe.code, message: unsubscribe.reason } });
   }
 
   published(publication) {
-    if (this.place && publication.offset) this.place.offset = publication.offset;
+    if (this.position && publication.offset) this.position.offset = publication.offset;
     this.on.publication(publication);
   }
 
@@ -139,7 +138,7 @@ export class Client {
     if (channel === this.channel) return;
     const left = this.channel;
     this.channel = channel;
-    this.place = undefined;
+    this.position = undefined;
     if (!this.open) return;
     this.socket.send(this.command({ unsubscribe: { channel: left } }, () => {}));
     this.subscribe();
@@ -161,7 +160,7 @@ export class Client {
     } else if (isFinal(code)) {
       this.on.state("refused", { code, reason });
     } else {
-      // Full jitter, so that many clients of one failed server do not come back together.
+      // Full jitter, so that the clients of a failed server do not reconnect at the same time.
       const span = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.failures);
       const delay = Math.max(100, Math.random() * span);
       this.failures += 1;

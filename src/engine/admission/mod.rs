@@ -1,6 +1,7 @@
-//! Which connections are admitted: limits per address, overload, the address behind a proxy.
+//! Which connections are admitted: limits per address, overload, the client's address behind a proxy.
 
 pub mod address_table;
+pub mod client_address;
 pub(crate) mod overload;
-pub(crate) mod peer;
+pub mod peers;
 pub mod proxy_protocol;

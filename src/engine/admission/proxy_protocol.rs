@@ -1,14 +1,14 @@
-//! The PROXY protocol's header, versions 1 and 2 (HAProxy's specification of 2020-03-05): who a connection that came
-//! through a proxy is from.
+//! The PROXY protocol's header, versions 1 and 2 (HAProxy's specification of 2020-03-05): the client of a connection
+//! that came through a proxy.
 //!
-//! A pure function over the first bytes. Only listeners that are marked for it look for a header, and there one must
-//! come: the specification forbids to guess. Addresses only; what else a header carries (TLVs) is skipped.
+//! A pure function over the first bytes. Only listeners that are marked for it expect a header, and there it must
+//! come: the specification forbids guessing. Only addresses are read; TLVs are skipped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest line of version 1, its CRLF included (section 2.1).
 const LINE_BYTES_MAX: usize = 107;
-/// Bytes of a header of version 2 that are taken: addresses, and room for TLVs, which nobody needs more of.
+/// Bytes of a header of version 2 that are taken: addresses, and ample room for TLVs.
 pub const HEADER_BYTES_MAX: usize = 2048;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
@@ -19,15 +19,15 @@ const FIXED_BYTES: usize = 16;
 pub struct Header {
     /// Bytes of it; what follows is the client's.
     pub bytes: usize,
-    /// None: the proxy speaks for itself (LOCAL), or does not know, or the client came over a unix socket.
+    /// None: the proxy itself is the client (LOCAL), or does not know it, or the client came over a unix socket.
     pub client: Option<IpAddr>,
 }
 
-/// It is no header, and will be none whatever follows.
+/// The bytes are not a header, whatever follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
 
-/// The header at the start of `bytes`; `Ok(None)`: all right so far, and not whole.
+/// The header at the start of `bytes`. `Ok(None)`: valid so far, and not whole.
 pub fn decode(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     match bytes.first() {
         None => Ok(None),
@@ -84,7 +84,7 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if bytes[..seen] != SIGNATURE[..seen] {
         return Err(Malformed);
     }
-    // Each byte is judged when it is there: a peer that will not become right is not waited for.
+    // Each byte is judged when it is there: there is no wait for the rest of an invalid header.
     let command = match bytes.get(12) {
         Some(0x20) => Some(false),
         Some(0x21) => Some(true),
@@ -109,7 +109,7 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         (2, 1) => Some(IpAddr::from(*body.get(..36).and_then(|a| a.first_chunk::<16>()).ok_or(Malformed)?)),
         // AF_UNIX: two paths of 108 bytes.
         (3, 1) if length >= 216 => None,
-        // AF_UNSPEC: a proxy that does not know.
+        // AF_UNSPEC: the proxy does not know the client.
         (0, 0) => None,
         _ => return Err(Malformed),
     };

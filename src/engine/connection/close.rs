@@ -1,104 +1,126 @@
 //! Every way a connection ends (RFC 6455, section 7), so that what we sent arrives: after our last byte comes our FIN, what
-//! the peer still sends is read and dropped within a bound, and only then is the socket closed. A bare close with bytes
-//! unread would send a reset, which eats the close frame.
+//! the peer still sends is read and dropped within a bound, and only then is the socket closed. To close a socket with
+//! unread bytes would send a reset, which may destroy the close frame on its way.
 
 use std::borrow::Cow;
 use std::mem;
 
-use super::state::{Edges, Phase, gate};
-use crate::engine::app::EngineClose;
+use super::state::{ConnFlags, Phase, WriteFlags};
+use super::write::AfterWrite;
+use crate::engine::app::{App, EngineClose};
+use crate::engine::context::CloseRequest;
 use crate::engine::log_ring::LogRecord;
 use crate::engine::net::source::Source;
-use crate::engine::outbound::NO_QUEUE;
+use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed};
-use crate::engine::{App, Millis, Shard};
-use crate::ws::{self, Opcode};
+use crate::engine::timer_wheel::Millis;
+use crate::ws::{self, Opcode, Refusal};
 
 /// Bytes read and dropped from a peer after our close, before its socket is reset.
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 impl<A: App, S: Source> Shard<A, S> {
-    /// The peer broke the protocol: close frame, FIN, no wait for its close (RFC 6455, section 7.1.7).
+    /// The peer violated the protocol: close frame, FIN, no wait for its close (RFC 6455, section 7.1.7).
     pub(crate) fn fail(&mut self, slot: u32, code: u16, reason: &'static str) {
         if self.conn(slot).phase == Phase::Open {
-            ws::close_frame(&mut self.cx.burst, code, reason);
+            ws::close_frame(&mut self.cx.reply_buffer, code, reason);
             self.leave_open(slot, Closed::Protocol);
         }
-        self.finish_after_burst(slot);
+        self.finish_after_replies(slot);
     }
 
-    /// The peer's close frame: echoed where it was first, then the end (RFC 6455, section 5.5.1).
+    /// The peer's close frame: echoed if it was first, then the end (RFC 6455, section 5.5.1).
     pub(crate) fn peer_closed(&mut self, slot: u32, code: Option<u16>) {
         if self.conn(slot).phase == Phase::Open {
             match code {
-                Some(code) => ws::close_frame(&mut self.cx.burst, code, ""),
-                None => ws::frame(&mut self.cx.burst, Opcode::Close, &[]),
+                Some(code) => ws::close_frame(&mut self.cx.reply_buffer, code, ""),
+                None => ws::frame(&mut self.cx.reply_buffer, Opcode::Close, &[]),
             }
             self.leave_open(slot, Closed::ByPeer);
         }
-        self.finish_after_burst(slot);
+        self.finish_after_replies(slot);
     }
 
     /// Nothing more is parsed. The FIN follows when what is queued has left.
-    pub(crate) fn finish_after_burst(&mut self, slot: u32) {
+    pub(crate) fn finish_after_replies(&mut self, slot: u32) {
         self.conn(slot).phase = Phase::Finishing;
-        self.cx.gates[slot as usize] |= gate::DEAF;
+        self.cx.connections.set(slot, WriteFlags::NOT_OPEN);
         self.forget_input(slot);
-        self.arm(slot, self.cx.limits.close_timeout.as_millis() as Millis);
+        self.set_deadline(slot, self.cx.config.close_timeout.as_millis() as Millis);
     }
 
     /// All that was queued has left: our FIN.
     pub(crate) fn finish(&mut self, slot: u32) {
-        let Some(source) = &mut self.sources[slot as usize] else { return };
+        let Some(source) = self.sockets.get_mut(slot) else { return };
         source.shutdown_write();
-        if self.conn(slot).edges.has(Edges::ENDED) {
-            return self.die(slot, Closed::ByPeer);
+        if self.conn(slot).flags.contains(ConnFlags::READ_ENDED) {
+            return self.close_socket(slot, Closed::ByPeer);
         }
         self.conn(slot).phase = Phase::Lingering;
-        self.arm(slot, self.cx.limits.linger_timeout.as_millis() as Millis);
+        self.set_deadline(slot, self.cx.config.linger_timeout.as_millis() as Millis);
+    }
+
+    /// Does what a write asks for.
+    #[inline]
+    pub(crate) fn after_write(&mut self, slot: u32, after: AfterWrite) {
+        match after {
+            AfterWrite::Nothing => {}
+            AfterWrite::SendFin => self.finish(slot),
+            AfterWrite::Close => self.close_socket(slot, Closed::Reset),
+        }
     }
 
     /// Zero was read.
-    pub(crate) fn ended(&mut self, slot: u32) {
-        self.conn(slot).edges.set(Edges::ENDED);
-        // The rest of what is queued still leaves, then our FIN.
-        if self.conn(slot).phase != Phase::Finishing || self.has_sent_all(slot) {
-            self.die(slot, Closed::Vanished);
+    pub(crate) fn read_ended(&mut self, slot: u32) {
+        self.conn(slot).flags.insert(ConnFlags::READ_ENDED);
+        // If the connection is finishing, the rest of what is queued still leaves, then our FIN.
+        if self.conn(slot).phase != Phase::Finishing || self.sockets.has_sent_all(&self.cx, slot) {
+            self.close_socket(slot, Closed::Vanished);
         }
     }
 
-    /// What lies below the bytes is broken, as the peer has been told: our FIN, and an end of which it can read why.
+    /// Bytes that came after our close are dropped, within a bound.
+    pub(crate) fn drop_received(&mut self, slot: u32, n: usize) {
+        let conn = self.conn(slot);
+        conn.lingered = conn.lingered.saturating_add(n as u32);
+        if conn.lingered as usize > LINGER_BYTES_MAX {
+            self.close_socket(slot, Closed::Reset);
+        }
+    }
+
+    /// What lies below the bytes (TLS) failed, and the peer has been told: our FIN, and an end from which the peer can
+    /// read why.
     pub(crate) fn refused_below(&mut self, slot: u32) {
         self.leave_open(slot, Closed::Protocol);
-        self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
+        self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
         self.cx.release_queue(slot);
-        self.finish_after_burst(slot);
-        if self.has_sent_all(slot) {
+        self.finish_after_replies(slot);
+        if self.sockets.has_sent_all(&self.cx, slot) {
             self.finish(slot);
         }
     }
 
-    /// The socket is closed now. The slot waits until the app has forgotten it and no flush names it.
-    pub(crate) fn die(&mut self, slot: u32, why: Closed) {
-        if self.conn(slot).phase == Phase::Dead {
+    /// Closes the socket now. The slot waits until the app has forgotten it and no flush names it.
+    pub(crate) fn close_socket(&mut self, slot: u32, why: Closed) {
+        if self.conn(slot).phase == Phase::Closed {
             return;
         }
         self.leave_open(slot, why);
-        self.conn(slot).phase = Phase::Dead;
-        self.unseat(slot);
-        self.sources[slot as usize] = None;
+        self.conn(slot).phase = Phase::Closed;
+        self.peers.release(slot);
+        self.sockets.close(slot);
         self.forget_input(slot);
-        let deflate = std::mem::take(&mut self.conn(slot).deflate);
-        self.cx.squeeze.forget(slot, deflate);
+        let compression = mem::take(&mut self.conn(slot).compression);
+        self.cx.compressors.forget(slot, compression);
         self.cx.release_queue(slot);
         self.cx.wheel.cancel(slot);
-        self.cx.gates[slot as usize] |= gate::DEAF | gate::DEAD;
-        if self.conn(slot).edges.has(Edges::LEFT) {
-            self.graves.push(slot);
+        self.cx.connections.set(slot, WriteFlags::NOT_OPEN | WriteFlags::CLOSED);
+        if self.conn(slot).flags.contains(ConnFlags::FORGOTTEN) {
+            self.closed_slots.push(slot);
         }
     }
 
-    /// From open to anything else: the app is told, once.
+    /// From open to any other phase: the app is told, once.
     fn leave_open(&mut self, slot: u32, why: Closed) {
         if self.conn(slot).phase != Phase::Open {
             return;
@@ -106,63 +128,65 @@ impl<A: App, S: Source> Shard<A, S> {
         // What must not be read behind a gap must not leave before the close frame either.
         self.tell_dropped();
         self.cx.counters.closed[why as usize] += 1;
-        self.cx.open -= 1;
-        // It stands while the app says its last, which may be too much for the peer's backlog: the close is asked for once.
-        self.conn(slot).edges.set(Edges::CLOSE_ASKED);
-        let id = self.id(slot);
+        self.cx.connections.open -= 1;
+        // Set while the app may still reply, which may be too much for the peer's backlog: one close is enough.
+        self.conn(slot).flags.insert(ConnFlags::CLOSE_REQUESTED);
+        let id = self.cx.connections.id(slot);
         self.app.closed(&mut self.cx, id, why);
-        self.conn(slot).edges.clear(Edges::CLOSE_ASKED);
-        let gate = &mut self.cx.gates[slot as usize];
-        *gate = (*gate | gate::DEAF) & !gate::HELD;
+        self.conn(slot).flags.remove(ConnFlags::CLOSE_REQUESTED);
+        self.cx.connections.set(slot, WriteFlags::NOT_OPEN);
+        self.cx.connections.clear(slot, WriteFlags::HELD);
         self.leaving.push_back(id);
     }
 
-    fn arm(&mut self, slot: u32, after: Millis) {
+    fn set_deadline(&mut self, slot: u32, after: Millis) {
         let at = self.cx.now + after;
         self.cx.wheel.set(slot, at);
     }
 
-    /// Carries out the closes that were asked for. Who stands in an open flush first takes his share.
-    pub(crate) fn close_asked(&mut self) {
-        for asked in mem::take(&mut self.cx.asked) {
-            let slot = asked.conn.slot;
-            if self.cx.conn_at(slot) != Some(asked.conn) || self.conn(slot).phase != Phase::Open {
+    /// Carries out the closes that were requested. A connection in an open flush first gets its broadcasts.
+    pub(crate) fn close_requested(&mut self) {
+        for request in mem::take(&mut self.cx.close_requests) {
+            let slot = request.conn.slot;
+            if !self.cx.connections.takes_more(request.conn) {
                 continue;
             }
-            if self.cx.gates[slot as usize] & gate::TOUCHED != 0 && asked.why != Closed::Slow {
-                self.cx.asked.push(asked);
+            if self.cx.connections.has(slot, WriteFlags::IN_FLUSH) && request.why != Closed::Slow {
+                self.cx.close_requests.push(request);
                 continue;
             }
-            let (code, reason) = match asked.why {
+            let CloseRequest { code, reason, why, .. } = request;
+            let (code, reason) = match why {
                 Closed::Slow => {
-                    let (code, reason) = self.cut_slow(slot);
+                    let (code, reason) = self.drop_backlog(slot);
                     (code, Cow::Borrowed(reason))
                 }
-                _ => (asked.code, asked.reason),
+                _ => (code, reason),
             };
-            self.leave_open(slot, asked.why);
+            self.leave_open(slot, why);
             self.conn(slot).phase = Phase::Closing;
             self.cx.queue(slot, |out| ws::close_frame(out, code, &reason));
-            self.arm(slot, self.cx.limits.close_timeout.as_millis() as Millis);
-            self.revisit_spill(slot);
-            self.stand_ready(slot);
+            self.set_deadline(slot, self.cx.config.close_timeout.as_millis() as Millis);
+            self.handle_spill(slot);
+            self.read_next_turn(slot);
         }
     }
 
-    /// What waits for a peer that does not read is dropped, up to the frame it has half of.
-    fn cut_slow(&mut self, slot: u32) -> (u16, &'static str) {
-        // Nor does it get what an open flush still has for it: that would come behind a gap.
-        self.cx.gates[slot as usize] &= !(gate::TOUCHED | gate::MULTI);
-        let id = self.id(slot);
-        self.cx.forget_gaps(id);
-        let (index, bytes_max) = (self.conn(slot).queue, self.cx.limits.outbound_bytes_max);
-        if index != NO_QUEUE {
-            let backlog_bytes = self.cx.queues.get(index).bytes();
-            self.cx.queues.get_mut(index).drop_unsent();
+    /// Drops what waits for a peer that does not read, up to the frame of which it has a part. Returns the close code and
+    /// reason.
+    fn drop_backlog(&mut self, slot: u32) -> (u16, &'static str) {
+        // What an open flush still has for the peer would come behind a gap, so it is not sent either.
+        self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
+        let id = self.cx.connections.id(slot);
+        self.cx.slow.forget(id);
+        if let Some(key) = self.conn(slot).queue.get() {
+            let backlog_bytes = self.cx.queues.get(key).bytes();
+            self.cx.queues.get_mut(key).drop_unsent();
             let address = self.address_of(slot);
-            let bound = if backlog_bytes > bytes_max { Bound::Backlog } else { Bound::Backlogs };
+            let is_own = backlog_bytes > self.cx.config.outbound_bytes_max;
+            let bound = if is_own { Bound::Backlog } else { Bound::Backlogs };
             self.cx.counters.reached[bound as usize] += 1;
-            self.cx.note(LogRecord::SlowClosed { slot, backlog_bytes, address });
+            self.cx.log(LogRecord::SlowClosed { slot, backlog_bytes, address });
         }
         self.app.close_reason(id, EngineClose::Slow)
     }
@@ -170,44 +194,63 @@ impl<A: App, S: Source> Shard<A, S> {
     /// A deadline has come.
     pub(crate) fn deadline(&mut self, slot: u32) {
         match self.conn(slot).phase {
-            Phase::Proxied => self.refuse_proxy(slot),
+            Phase::ProxyHeader => self.refuse_proxy(slot),
             Phase::Upgrading => {
-                // No deadline on a peer's bytes is judged while we are the ones not reading.
-                if self.conn(slot).edges.has(Edges::IN_READY) {
-                    return self.arm(slot, 1);
+                // No deadline on a peer's bytes is judged while they wait for us.
+                if self.conn(slot).flags.contains(ConnFlags::IN_READY) {
+                    return self.set_deadline(slot, 1);
                 }
-                let id = self.id(slot);
+                let id = self.cx.connections.id(slot);
                 self.cx.reached(Bound::UpgradeTimeout, id);
-                self.turn_away(slot, ws::Refusal::Timeout);
+                self.refuse_now(slot, Refusal::Timeout);
             }
             Phase::Open => {
-                let id = self.id(slot);
+                let id = self.cx.connections.id(slot);
                 self.cx.current = Some(slot);
                 self.app.timer(&mut self.cx, id);
                 self.cx.current = None;
-                self.send_burst(slot);
+                self.send_replies(slot);
             }
-            Phase::Closing | Phase::Finishing | Phase::Lingering => self.die(slot, Closed::Vanished),
-            Phase::Dead => {}
+            Phase::Closing | Phase::Finishing | Phase::Lingering => self.close_socket(slot, Closed::Vanished),
+            Phase::Closed => {}
         }
     }
 
-    /// Has the app forget those who are no longer open, and frees the slots that nobody names any more.
-    pub(crate) fn bury(&mut self) {
-        let mut budget = self.cx.limits.mail_per_turn;
+    /// Closes an open connection because the shard ends. True where it was open and no close was requested.
+    pub(crate) fn close_for_shutdown(&mut self, slot: u32) -> bool {
+        let Some(id) = self.cx.connections.id_at(slot).filter(|&id| self.cx.connections.is_open(id)) else {
+            return false;
+        };
+        let (code, reason) = self.app.close_reason(id, EngineClose::Shutdown);
+        self.cx.request_close(id, code, reason.into(), Closed::Shutdown);
+        true
+    }
+
+    /// Ends an upgrade under way because the shard ends.
+    pub(crate) fn refuse_for_shutdown(&mut self, slot: u32) {
+        match self.cx.connections.in_slot(slot).map(|conn| conn.phase) {
+            Some(Phase::ProxyHeader) => self.close_socket(slot, Closed::Shutdown),
+            Some(Phase::Upgrading) => self.refuse_now(slot, Refusal::Unavailable { retry_after_s: 1 }),
+            _ => {}
+        }
+    }
+
+    /// Has the app forget the connections that are no longer open, and frees the slots that nothing names any more.
+    pub(crate) fn free_slots(&mut self) {
+        let mut budget = self.cx.config.mail_per_turn;
         while let Some(&id) = self.leaving.front() {
             if budget == 0 || !self.app.leave(&mut self.cx, id, &mut budget) {
                 break;
             }
             self.leaving.pop_front();
-            self.conn(id.slot).edges.set(Edges::LEFT);
-            if self.conn(id.slot).phase == Phase::Dead {
-                self.graves.push(id.slot);
+            self.conn(id.slot).flags.insert(ConnFlags::FORGOTTEN);
+            if self.conn(id.slot).phase == Phase::Closed {
+                self.closed_slots.push(id.slot);
             }
         }
-        if !self.flush.open {
-            for slot in self.graves.drain(..) {
-                self.cx.conns.remove(slot as usize);
+        if !self.flush.is_open() {
+            for slot in self.closed_slots.drain(..) {
+                self.cx.connections.free_slot(slot);
             }
         }
     }

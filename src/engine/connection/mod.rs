@@ -1,7 +1,11 @@
-//! One connection: its state table, reading, the upgrade and its frames, closing, slow consumers.
+//! One connection: its states, reading, the upgrade, frames, writing, closing, and what waits for it.
 
+pub(crate) mod backlog;
 pub(crate) mod close;
+pub(crate) mod frames;
 pub(crate) mod read;
-pub(crate) mod receive;
 pub(crate) mod slow_consumer;
 pub(crate) mod state;
+pub(crate) mod table;
+pub(crate) mod upgrade;
+pub(crate) mod write;

@@ -1,24 +1,26 @@
-//! Bytes in: one read per readiness into the shard's one buffer, all frames of it handled in place (`handle`).
+//! Bytes in: one read per readiness into the shard's one buffer, all frames of it handled in place (`frames`).
 //!
 //! What cannot be used yet is spilled into a buffer of the connection's own, which is freed on completion. A short spill is
-//! copied in front of the next read; a long frame is read straight into its spill. Whoever's app could not take a message
-//! whole is not read: the rest is spilled, and offered again.
+//! copied in front of the next read; a long frame is read straight into its spill. While the app cannot take a message whole,
+//! the socket is not read: the rest of the message is spilled, and offered again.
 
 use std::mem;
 
 use rustix::io::Errno;
 
-use super::state::{Edges, Phase, Spill};
+use super::frames::{Handled, Lies};
+use super::state::{ConnFlags, Phase, Spill, WriteFlags};
+use crate::engine::app::App;
 use crate::engine::net::source::Source;
+use crate::engine::shard::Shard;
 use crate::engine::stats::Closed;
-use crate::engine::{App, Shard};
 use crate::ids::ConnId;
 use crate::ws::Decoder;
 
 /// Spills up to this are copied in front of the next read; longer ones are read into.
 const SPILL_COPY_BYTES_MAX: usize = 4 * 1024;
 
-/// What one read said.
+/// The result of one read.
 enum Got {
     Bytes {
         n: usize,
@@ -26,7 +28,7 @@ enum Got {
     },
     End,
     Nothing,
-    /// The peer broke what lies below the bytes, and was told.
+    /// The peer violated the protocol below the bytes (TLS), and was told.
     Refused,
     Broken,
 }
@@ -34,56 +36,67 @@ enum Got {
 impl<A: App, S: Source> Shard<A, S> {
     /// Reads a connection until it is drained, stalled, ended, or its budget is spent.
     pub(crate) fn read(&mut self, slot: u32) {
-        if self.conn(slot).phase == Phase::Proxied && !self.take_proxy_header(slot) {
+        if self.conn(slot).phase == Phase::ProxyHeader && !self.take_proxy_header(slot) {
             return;
         }
-        let mut budget = self.cx.limits.read_bytes_per_turn;
+        let mut budget = self.cx.config.read_bytes_per_turn;
         loop {
-            let conn = &self.cx.conns[slot as usize];
-            if !conn.edges.has(Edges::READABLE | Edges::READ_CLOSED)
-                || conn.edges.has(Edges::STALLED | Edges::RESTING | Edges::ENDED | Edges::CLOSE_ASKED)
-                || conn.phase == Phase::Dead
+            const STOPS: ConnFlags = ConnFlags::STALLED
+                .union(ConnFlags::RATE_LIMITED)
+                .union(ConnFlags::READ_ENDED)
+                .union(ConnFlags::CLOSE_REQUESTED);
+            let conn = &self.cx.connections[slot];
+            if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
+                || conn.flags.intersects(STOPS)
+                || conn.phase == Phase::Closed
             {
                 return;
             }
             let got = self.read_once(slot);
-            self.mind_inside(slot);
-            let conn = &mut self.cx.conns[slot as usize];
+            self.want_push(slot);
+            let conn = &mut self.cx.connections[slot];
             match got {
                 Got::Bytes { n, short } => {
-                    let rests = self.rest_after(slot, n);
-                    let conn = &mut self.cx.conns[slot as usize];
-                    let inside = self.sources[slot as usize].as_ref().is_some_and(Source::more_inside);
-                    if short && !conn.edges.has(Edges::READ_CLOSED) && !inside {
-                        conn.edges.clear(Edges::READABLE);
+                    let is_open = conn.phase == Phase::Open;
+                    let must_rest = is_open && self.peers.exceeds_byte_rate(&mut self.cx, slot, n);
+                    let conn = &mut self.cx.connections[slot];
+                    let inside = self.sockets.has_more_inside(slot);
+                    if short && !conn.flags.contains(ConnFlags::READ_CLOSED) && !inside {
+                        conn.flags.remove(ConnFlags::READABLE);
                         return;
                     }
-                    if rests {
+                    if must_rest {
                         return;
                     }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
-                        return self.stand_ready(slot);
+                        return self.read_next_turn(slot);
                     }
                 }
-                Got::Nothing if self.sources[slot as usize].as_ref().is_some_and(Source::more_inside) => {
-                    return self.stand_ready(slot);
-                }
-                Got::Nothing => return conn.edges.clear(Edges::READABLE),
-                Got::End => return self.ended(slot),
+                Got::Nothing if self.sockets.has_more_inside(slot) => return self.read_next_turn(slot),
+                Got::Nothing => return conn.flags.remove(ConnFlags::READABLE),
+                Got::End => return self.read_ended(slot),
                 Got::Refused => return self.refused_below(slot),
-                Got::Broken => return self.die(slot, Closed::Reset),
+                Got::Broken => return self.close_socket(slot, Closed::Reset),
             }
         }
     }
 
-    /// Puts the connection where the next turn looks at it.
-    pub(crate) fn stand_ready(&mut self, slot: u32) {
-        let id = self.id(slot);
-        let edges = &mut self.conn(slot).edges;
-        if !edges.has(Edges::IN_READY) {
-            edges.set(Edges::IN_READY);
+    /// Puts the connection into the ready list, which the next turn reads.
+    pub(crate) fn read_next_turn(&mut self, slot: u32) {
+        let id = self.cx.connections.id(slot);
+        let flags = &mut self.conn(slot).flags;
+        if !flags.contains(ConnFlags::IN_READY) {
+            flags.insert(ConnFlags::IN_READY);
             self.ready.push_back(id);
+        }
+    }
+
+    /// A read may have left answers of the source's own behind (TLS). Whether the kernel takes them is seen when they are
+    /// pushed: an edge that said so may have come already.
+    fn want_push(&mut self, slot: u32) {
+        if self.sockets.wants_write(slot) && !self.cx.connections.has(slot, WriteFlags::BLOCKED) {
+            self.cx.want_write(slot);
         }
     }
 
@@ -106,8 +119,8 @@ impl<A: App, S: Source> Shard<A, S> {
             receive[..before].copy_from_slice(&spill.bytes);
         }
         let room = receive.len() - before;
-        let got = self.sources[slot as usize].as_mut().map_or(Err(Errno::BADF), |s| s.read(&mut receive[before..]));
-        let got = self.got(got, room);
+        let read = self.sockets.get_mut(slot).map_or(Err(Errno::BADF), |source| source.read(&mut receive[before..]));
+        let got = self.got(read, room);
         if let Got::Bytes { n, .. } = got {
             drop(spill);
             self.take_bytes(slot, &mut receive[..before + n]);
@@ -126,17 +139,17 @@ impl<A: App, S: Source> Shard<A, S> {
             spill.bytes.reserve_exact(more);
         }
         let room = spill.bytes.capacity() - have;
-        let got = self.sources[slot as usize].as_mut().map_or(Err(Errno::BADF), |s| s.read_spare(&mut spill.bytes));
-        let got = self.got(got, room);
+        let read = self.sockets.get_mut(slot).map_or(Err(Errno::BADF), |source| source.read_spare(&mut spill.bytes));
+        let got = self.got(read, room);
         if let Got::Bytes { .. } = got {
             let mut bytes = spill.bytes;
             let length = bytes.len();
-            let (consumed, need) = self.handle(slot, &mut bytes);
-            if consumed == 0 {
-                self.keep_rest(slot, bytes, need);
-            } else if consumed < length {
-                bytes.drain(..consumed);
-                self.keep_rest(slot, bytes, need);
+            let Handled { used, frame_bytes } = self.handle_bytes(slot, &mut bytes);
+            if used == 0 {
+                self.keep_rest(slot, bytes, frame_bytes);
+            } else if used < length {
+                bytes.drain(..used);
+                self.keep_rest(slot, bytes, frame_bytes);
             }
         } else {
             self.put_spill(slot, spill);
@@ -157,11 +170,11 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Handles what is in the shared buffer, and keeps the rest.
+    /// Handles bytes of a buffer that is not the connection's, and spills the rest.
     fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
-        let (consumed, need) = self.handle(slot, bytes);
-        if consumed < bytes.len() {
-            self.keep_rest(slot, bytes[consumed..].to_vec(), need);
+        let Handled { used, frame_bytes } = self.handle_bytes(slot, bytes);
+        if used < bytes.len() {
+            self.keep_rest(slot, bytes[used..].to_vec(), frame_bytes);
         }
     }
 
@@ -179,67 +192,77 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    pub(crate) fn take_spill(&mut self, slot: u32) -> Option<Box<Spill>> {
+    fn take_spill(&mut self, slot: u32) -> Option<Box<Spill>> {
         let spill = self.conn(slot).spill.take()?;
         self.cx.spill_bytes -= spill.bytes.capacity();
         Some(spill)
     }
 
-    pub(crate) fn put_spill(&mut self, slot: u32, spill: Spill) {
+    fn put_spill(&mut self, slot: u32, spill: Spill) {
         self.cx.spill_bytes += spill.bytes.capacity();
         self.conn(slot).spill = Some(Box::new(spill));
     }
 
-    /// The rest of a message that its app could not take now.
+    /// Keeps the rest of a message that the app could not take now.
     pub(crate) fn stall(&mut self, id: ConnId, text: bool, rest: &[u8]) {
         self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text });
-        self.conn(id.slot).edges.set(Edges::STALLED);
+        self.conn(id.slot).flags.insert(ConnFlags::STALLED);
     }
 
     /// Offers stalled connections the rest of their message again, and goes on with what was behind it.
     pub(crate) fn resume_stalled(&mut self) {
         self.stalled.append(&mut self.cx.resumed);
         for id in mem::take(&mut self.stalled) {
-            if self.cx.conn_at(id.slot) == Some(id) && self.conn(id.slot).edges.has(Edges::STALLED) {
-                self.resume(id.slot);
+            if self.cx.connections.get(id).is_some_and(|conn| conn.flags.contains(ConnFlags::STALLED)) {
+                self.resume(id);
             }
         }
     }
 
-    fn resume(&mut self, slot: u32) {
-        self.conn(slot).edges.clear(Edges::STALLED);
+    fn resume(&mut self, id: ConnId) {
+        let slot = id.slot;
+        self.conn(slot).flags.remove(ConnFlags::STALLED);
         let Some(spill) = self.take_spill(slot) else { return };
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
         let (message, raw) = bytes.split_at_mut(rest);
         if self.conn(slot).phase == Phase::Open && !message.is_empty() {
-            let id = self.id(slot);
-            self.message(id, text, message, false);
+            self.deliver_message(id, text, message, Lies::Elsewhere);
         }
         self.cx.current = None;
-        self.send_burst(slot);
-        if self.conn(slot).edges.has(Edges::STALLED | Edges::CLOSE_ASKED) {
+        self.send_replies(slot);
+        if self.conn(slot).flags.intersects(ConnFlags::STALLED | ConnFlags::CLOSE_REQUESTED) {
             let raw = raw.to_vec();
             return self.keep_rest(slot, raw, 0);
         }
-        if !raw.is_empty() && self.conn(slot).phase != Phase::Dead {
+        if !raw.is_empty() && self.conn(slot).phase != Phase::Closed {
             self.take_bytes(slot, raw);
         }
-        if !self.conn(slot).edges.has(Edges::STALLED) {
+        if !self.conn(slot).flags.contains(ConnFlags::STALLED) {
             self.read(slot);
         }
     }
 
+    /// Reads the connections again that exceeded the byte rate and have waited.
+    pub(crate) fn resume_rate_limited(&mut self) {
+        while let Some(conn) = self.peers.next_rested(self.cx.now) {
+            if let Some(known) = self.cx.connections.get_mut(conn) {
+                known.flags.remove(ConnFlags::RATE_LIMITED);
+                self.read(conn.slot);
+            }
+        }
+    }
+
     /// Handles what was spilled before a close of ours: the peer's own close may be in it.
-    pub(crate) fn revisit_spill(&mut self, slot: u32) {
-        self.conn(slot).edges.clear(Edges::STALLED);
+    pub(crate) fn handle_spill(&mut self, slot: u32) {
+        self.conn(slot).flags.remove(ConnFlags::STALLED);
         if let Some(mut spill) = self.take_spill(slot) {
             let rest = spill.rest;
             self.take_bytes(slot, &mut spill.bytes[rest..]);
         }
     }
 
-    /// The decoder of a connection that is gone is dropped with what it held.
+    /// Frees the spill of a connection that is not parsed any more, and what its decoder holds.
     pub(crate) fn forget_input(&mut self, slot: u32) {
         drop(self.take_spill(slot));
         self.conn(slot).decoder = Decoder::new();

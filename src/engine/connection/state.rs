@@ -1,135 +1,131 @@
-//! A connection as its shard knows it: plain data that owns no buffer while idle.
+//! The state of one connection: plain data, without a buffer while the connection is idle.
 //!
 //! ```text
-//! Proxied ──the proxy's header──► Upgrading (both end alike)
+//! ProxyHeader ──the proxy's header──► Upgrading (both end alike)
 //! Upgrading ──101──► Open ──our close──► Closing ──the peer's close──► Finishing
 //!     │                └──the peer's close, a violation──────────────► Finishing
-//!     └──refused, a plain answer─────────────────────────────────────► Finishing
-//! Finishing ──queue empty, FIN sent──► Lingering ──the peer's FIN──► Dead ──slot released──► gone
-//! any ──error, reset, deadline──► Dead
+//!     └──a refusal, a plain response─────────────────────────────────► Finishing
+//! Finishing ──queue empty, FIN sent──► Lingering ──the peer's FIN──► Closed ──slot freed──► gone
+//! any ──error, reset, deadline──► Closed
 //! ```
 
-use crate::engine::deflate::Deflate;
+use bitflags::bitflags;
+
+use crate::engine::deflate::ConnCompression;
+use crate::engine::outbound::QueueKey;
+use crate::ids::OptionU32;
 use crate::ws::Decoder;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
-    /// The listener is for proxies, and the header of one is not complete. Deadline: the upgrade's.
-    Proxied,
-    /// The request head is not complete. Deadline: the upgrade's.
+    /// The listener is for proxies, and the PROXY header is not complete. Deadline: that of the upgrade.
+    ProxyHeader,
+    /// The request head is not complete. Deadline: that of the upgrade.
     Upgrading,
-    /// The app's. Deadline: the app's.
+    /// The app handles the messages. Deadline: that of the app.
     Open,
-    /// Our close frame is queued or sent; the peer's is awaited, its messages are dropped.
+    /// Our close frame is queued or sent, the peer's is awaited. Its messages are dropped.
     Closing,
-    /// Nothing more is parsed; what is queued leaves, then our FIN.
+    /// Nothing more is parsed. What is queued leaves, then our FIN.
     Finishing,
-    /// Our FIN is sent; bytes are dropped until the peer's, so that no reset eats what we sent.
+    /// Our FIN is sent. Bytes are dropped until the peer's FIN, so that no reset destroys what we sent.
     Lingering,
-    /// The socket is closed; the slot waits until nothing names it any more.
-    Dead,
+    /// The socket is closed. The slot waits until the app has forgotten it and no flush names it.
+    Closed,
 }
 
-/// What the kernel said and what we want; a connection runs where they meet.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Edges(u16);
-
-impl Edges {
-    /// A connection that the app does not know yet.
-    pub fn fresh() -> Self {
-        Self(Self::LEFT)
+bitflags! {
+    /// What the kernel reported about a connection, and what the shard has to do with it.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) struct ConnFlags: u16 {
+        /// Bytes may be there: no new edge will come until we have read to the end.
+        const READABLE = 1;
+        /// The peer sends no more: read until zero.
+        const READ_CLOSED = 2;
+        /// The app could not take a message whole: its rest is spilled, and the socket is not read.
+        const STALLED = 4;
+        /// The connection is in the ready list.
+        const IN_READY = 8;
+        /// The connection is in the list of queues to write.
+        const IN_TO_WRITE = 16;
+        /// A close was requested and waits for a safe moment: nothing more is parsed or queued by the app.
+        const CLOSE_REQUESTED = 32;
+        /// Zero was read.
+        const READ_ENDED = 64;
+        /// The app has forgotten the connection, or never knew it.
+        const FORGOTTEN = 128;
+        /// It sent more than `bytes_per_second`: not read until its time has come.
+        const RATE_LIMITED = 256;
     }
+}
 
-    /// Bytes may be there: no new edge will come until we have read to the end.
-    pub const READABLE: u16 = 1;
-    /// The peer sends no more: read until zero.
-    pub const READ_CLOSED: u16 = 2;
-    /// The app could not take a message whole: its rest is spilled, and the socket is not read.
-    pub const STALLED: u16 = 4;
-    /// Stands in the ready list.
-    pub const IN_READY: u16 = 8;
-    /// Stands in the list of queues to write.
-    pub const IN_WANTS: u16 = 16;
-    /// A close was asked for and waits for a safe moment: nothing more is parsed or queued by the app.
-    pub const CLOSE_ASKED: u16 = 32;
-    /// Zero was read.
-    pub const ENDED: u16 = 64;
-    /// The app has forgotten the connection, or never knew it.
-    pub const LEFT: u16 = 128;
-    /// Sent more than it may: not read until it has rested.
-    pub const RESTING: u16 = 256;
-
-    pub fn has(self, bits: u16) -> bool {
-        self.0 & bits != 0
-    }
-
-    pub fn set(&mut self, bits: u16) {
-        self.0 |= bits;
-    }
-
-    pub fn clear(&mut self, bits: u16) {
-        self.0 &= !bits;
+bitflags! {
+    /// What the delivery loop looks at: one byte for each slot, dense. Empty is idle; `IN_FLUSH` alone is the fast path.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) struct WriteFlags: u8 {
+        /// A broadcast of the open flush has yet to reach this slot.
+        const IN_FLUSH = 1;
+        /// More than one has.
+        const IN_FLUSH_MULTIPLE = 2;
+        /// A queue exists.
+        const QUEUED = 4;
+        /// The socket took less than it was given. An edge will come.
+        const BLOCKED = 8;
+        /// Not open, or no longer: no new broadcast may reach it.
+        const NOT_OPEN = 16;
+        /// The socket is closed.
+        const CLOSED = 32;
+        /// The app holds what is queued until it releases it behind its first message.
+        const HELD = 64;
+        /// Nothing may be written now.
+        const BLOCKED_OR_HELD = Self::BLOCKED.bits() | Self::HELD.bits();
     }
 }
 
 /// Bytes that were read and could not be used yet.
 pub(crate) struct Spill {
-    /// The rest of a message that the app began (`rest` bytes), then raw bytes from a frame's start on.
+    /// The rest of a message that the app took in part (`rest` bytes), then raw bytes that begin at a frame.
     pub bytes: Vec<u8>,
     /// Bytes of the whole frame that the raw bytes begin, where its header is known; else 0.
     pub frame_bytes: usize,
-    /// Leading bytes that are message, decoded already. 0 unless the connection is stalled.
+    /// Leading bytes that are a decoded message. 0 unless the connection is stalled.
     pub rest: usize,
-    /// The stalled message is text.
+    /// The type of the stalled message.
     pub text: bool,
 }
 
 pub(crate) struct Conn {
     pub generation: u32,
-    /// Index of what waits for the peer, or `NO_QUEUE`.
-    pub queue: u32,
+    /// What waits for the peer.
+    pub queue: OptionU32<QueueKey>,
     pub spill: Option<Box<Spill>>,
     pub decoder: Decoder,
     /// Bytes dropped since our close, at most `LINGER_BYTES_MAX`.
     pub lingered: u32,
     pub phase: Phase,
-    pub edges: Edges,
-    pub deflate: Deflate,
+    pub flags: ConnFlags,
+    pub compression: ConnCompression,
 }
 
 impl Conn {
-    pub fn fresh(generation: u32, phase: Phase) -> Self {
+    /// A connection that the app does not know yet.
+    pub fn new(generation: u32, phase: Phase) -> Self {
         Self {
             generation,
-            queue: crate::engine::outbound::NO_QUEUE,
+            queue: OptionU32::NONE,
             spill: None,
             decoder: Decoder::new(),
             lingered: 0,
             phase,
-            edges: Edges::fresh(),
-            deflate: Deflate::default(),
+            flags: ConnFlags::FORGOTTEN,
+            compression: ConnCompression::default(),
         }
+    }
+
+    /// Open, and no close is requested.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open && !self.flags.contains(ConnFlags::CLOSE_REQUESTED)
     }
 }
 
 const _: () = assert!(size_of::<Conn>() <= 64, "a connection fits a cache line");
-
-/// The gate of a slot: what the delivery loop looks at, one byte, dense. 0 is idle, `TOUCHED` alone the fast path.
-pub(crate) mod gate {
-    /// A cast of the open flush is on its way to this slot.
-    pub const TOUCHED: u8 = 1;
-    /// More than one is.
-    pub const MULTI: u8 = 2;
-    /// A queue exists.
-    pub const QUEUED: u8 = 4;
-    /// The socket took less than it was given; an edge will come.
-    pub const BLOCKED: u8 = 8;
-    /// No longer open: no new cast may touch it.
-    pub const DEAF: u8 = 16;
-    /// The socket is gone.
-    pub const DEAD: u8 = 32;
-    /// The app holds back what is queued until it releases it with what comes first.
-    pub const HELD: u8 = 64;
-    /// Nothing may be written now.
-    pub const SHUT: u8 = BLOCKED | HELD;
-}

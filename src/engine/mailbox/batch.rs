@@ -1,11 +1,11 @@
 //! A batch: many small messages for one shard, and one arena with whatever of them has no fixed size.
 //!
-//! A message costs no allocation: it is a value in `ops`, and names places in the arena by `Span`. The memory of a
-//! batch goes round: maker → receiver → back to the maker with a later batch, so that the allocator never
+//! A message costs no allocation: it is a value in `ops`, and refers to the arena by `Span`. The memory of a
+//! batch circulates: maker → receiver → back to the maker with a later batch, so that the allocator never
 //! sees a block freed by another thread than the one that asked for it.
 //!
-//! Invariants: a span is used only with the batch it was put into; `returns` holds empty storages that the receiver
-//! of this batch once made, and theirs hold none.
+//! Invariants: a span is used only with the batch that it was put into; `returns` holds empty storages that the receiver of
+//! this batch once made, and their own `returns` are empty.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,7 @@ pub const RETURNS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 const _: () = assert!(BATCH_BYTES_MAX < u32::MAX as usize);
 
-/// A place in a batch's arena.
+/// A range of the arena of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Span {
     start: u32,
@@ -55,7 +55,7 @@ impl<M> Default for Storage<M> {
 }
 
 impl<M> Storage<M> {
-    /// True where it owns no memory yet.
+    /// True if it owns no memory yet.
     pub fn is_bare(&self) -> bool {
         self.ops.capacity() == 0 && self.arena.capacity() == 0
     }
@@ -97,7 +97,7 @@ pub(crate) fn keep<M>(kept: &mut Vec<Storage<M>>, mut storage: Storage<M>, count
     }
 }
 
-/// A batch as its receiver sees it: an iterator over its messages, oldest first, that may be left and taken up again.
+/// A batch as its receiver sees it: an iterator over its messages, oldest first, that may be stopped and continued.
 pub struct Batch<M> {
     pub(crate) from: ShardId,
     pub(crate) storage: Storage<M>,
@@ -109,7 +109,7 @@ impl<M> Batch<M> {
         self.from
     }
 
-    /// What the sender put there. Panics on a span of another batch that does not fit this one.
+    /// The bytes of a span. Panics if the span is of another batch and does not fit this one.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
         &self.storage.arena[span.start as usize..][..span.len as usize]

@@ -1,4 +1,4 @@
-//! A shard's side of the mesh: what it has for others, what others have for it.
+//! The side of one shard: what it has for others, what others have for it.
 //!
 //! Sending has three places per destination: the open batch, batches that were closed because they grew large, and the
 //! receiver's mailbox. Closed ones leave before the open one. An open batch that found the mailbox full stays
@@ -20,7 +20,7 @@ use crate::ids::ShardId;
 /// Shards of one process: fits the id, and the bitmask of starved senders.
 pub const SHARDS_MAX: usize = 256;
 
-/// What an operator may set.
+/// The settings of the mailboxes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Batches in a mailbox; past it senders keep theirs. At least 1.
@@ -32,13 +32,13 @@ pub struct Bounds {
 pub struct Dispatch {
     /// Batches moved into mailboxes, the own one included.
     pub pushes: u32,
-    /// Destinations whose mailbox became full to us in this call.
+    /// Destinations whose mailbox was found full in this call and not in the last one.
     pub overflows: u32,
     /// Shards woken since the last call, those included that waited for room in our mailbox.
     pub wakes: u32,
 }
 
-/// Both ends of one mailbox's channel: neither side ever finds the other gone.
+/// Both ends of the channel of one mailbox: neither side ever finds the other gone.
 struct Ring<M> {
     tx: Sender<Batch<M>>,
     rx: Receiver<Batch<M>>,
@@ -186,7 +186,7 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         self.outboxes.len()
     }
 
-    /// Our own waker: what others knock with. For whoever else must wake this shard, such as the control thread.
+    /// What wakes this shard: for threads that are not shards, such as the control thread.
     pub fn waker(&self) -> &W {
         self.mailboxes[self.me.index()].waker()
     }
@@ -208,7 +208,7 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         span
     }
 
-    /// Appends a message to the open batch for `to`. False where this closed the batch: spans put so far are used up.
+    /// Appends a message to the open batch for `to`. False if this closed the batch: spans put so far are used up.
     #[inline]
     pub fn post(&mut self, to: ShardId, message: M) -> bool {
         let outbox = open(&mut self.outboxes, &mut self.free, to);
@@ -227,13 +227,13 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         self.outboxes[to.index()].bytes
     }
 
-    /// True where a mailbox had no room for all at the last `dispatch`. No reason to stay awake: room wakes us.
+    /// True if a mailbox had no room for all at the last `dispatch`. The shard may still sleep: room wakes it.
     pub fn has_overflow(&self) -> bool {
         self.outboxes.iter().any(|outbox| outbox.overflow)
     }
 
     /// Moves everything posted into the mailboxes, as far as there is room. At most one wake per destination, none
-    /// where it is awake. Never blocks. Cost: per destination with mail, one push and one fence.
+    /// if it is awake. Never blocks. Cost: per destination with mail, one push and one fence.
     pub fn dispatch(&mut self) -> Dispatch {
         let mut done = Dispatch { wakes: std::mem::take(&mut self.wakes), ..Dispatch::default() };
         for index in self.active.iter() {
@@ -258,7 +258,7 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         done
     }
 
-    /// The next batch, from the own shard and from the others by turns. Wakes senders that waited for the room. Give it
+    /// The next batch, from the own shard and from the others alternately. Wakes senders that waited for the room. Give it
     /// back by `recycle` when it is consumed.
     pub fn receive(&mut self) -> Option<Batch<M>> {
         self.own_first = !self.own_first;
@@ -278,7 +278,7 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
 
     fn receive_mail(&mut self) -> Option<Batch<M>> {
         let Self { me, mailboxes, wakes, .. } = self;
-        let room = |sender: usize| *wakes += u32::from(mailboxes[sender].knock());
+        let room = |sender: usize| *wakes += u32::from(mailboxes[sender].notify());
         let mut batch = mailboxes[me.index()].take(room)?;
         self.take_back(&mut batch);
         Some(batch)
@@ -308,8 +308,8 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         }
     }
 
-    /// Announces that this shard is about to wait. False, and nothing is announced, where there is mail, or
-    /// something posted could leave. A half-consumed batch is the caller's to know.
+    /// Announces that this shard is about to wait. False, and nothing is announced, if there is mail or
+    /// if something posted could leave. A half-consumed batch does not count here.
     pub fn may_sleep(&mut self) -> bool {
         let me = self.me.index();
         let mut blocked = self.active;
@@ -336,7 +336,7 @@ impl<M> Outbox<M> {
     }
 }
 
-/// The outbox for `to`, its open batch with reused memory where there is some.
+/// The outbox for `to`, its open batch with reused memory if there is some.
 #[inline]
 fn open<'a, M>(outboxes: &'a mut [Outbox<M>], free: &mut Vec<Storage<M>>, to: ShardId) -> &'a mut Outbox<M> {
     let outbox = &mut outboxes[to.index()];
@@ -348,7 +348,7 @@ fn open<'a, M>(outboxes: &'a mut [Outbox<M>], free: &mut Vec<Storage<M>>, to: Sh
     outbox
 }
 
-/// `Mailbox::send` for the own shard: the same bound, no fence. True where something is left.
+/// `Mailbox::send` for the own shard: the same bound, no fence. True if something is left.
 fn deliver_own<M>(outbox: &mut Outbox<M>, own: &mut VecDeque<Batch<M>>, batches_max: usize, pushes: &mut u32) -> bool {
     while own.len() < batches_max {
         let Some(batch) = outbox.take() else { return false };

@@ -1,24 +1,25 @@
-//! Nobody sleeps on work: the hand-shake around one shard's mailbox.
+//! No shard sleeps while it has mail: the protocol of sleep and wake around the mailbox of one shard.
 //!
-//! The receiver: set `sleeping`, fence, look at the mailbox again, wait. The sender: push, fence, look at
-//! `sleeping`, and whoever swaps it away wakes. Between the two fences one comes first, so either the receiver sees
-//! the push or the sender sees the sleep.
+//! The receiver: set `sleeping`, fence, check the mailbox again, wait. The sender: push, fence, read `sleeping`, and if its
+//! swap clears the flag, wake. One of the two fences comes first, so either the receiver sees the push or the sender sees the
+//! flag.
 //!
 //! A full mailbox is the same the other way round. The sender: mark itself starved, fence, look for room again. The
-//! receiver: take, fence, look at the marks, and knock at every sender whose mark it swapped away. A mark may be taken
+//! receiver: take, fence, read the marks, and notify every sender whose mark its swap cleared. A mark may be cleared
 //! while its sender is awake and the room may go to another sender, so a sender that announced its sleep marks itself again.
 //!
-//! The receiver, too, changes `sleeping` by swaps. Stores would do, since no swap can come between what another one read and
-//! wrote, but then only that argument keeps a late knock from covering the next sleep, and the model does not make it.
+//! The receiver, too, changes `sleeping` by swaps. Stores would be enough, since no swap can come between the read and the
+//! write of another one. But then only that argument keeps a late notification from clearing the next sleep, and the model
+//! checker does not make it.
 //!
-//! All of it is generic over the atomics and the queue, so that `tests/loom_mailbox.rs` checks this very code.
+//! All of it is generic over the atomics and the queue, so that the model checker (loom) checks this very code.
 //!
-//! Invariants: `sleeping` is set by its own shard only; whoever clears it from outside wakes exactly once; a shard
-//! sleeps only if its mailbox was seen empty, and every mailbox it has overflow for was seen full, after it was set.
+//! Invariants: `sleeping` is set by its own shard only; another shard that clears it wakes exactly once; a shard sleeps
+//! only if, after the flag was set, its mailbox was empty and every mailbox that it has overflow for was full.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// What is behind a shard's eventfd: `mio::Waker` in production, a counter in tests and simulation.
+/// What wakes a shard: `mio::Waker` (an eventfd) in production, a counter in tests and simulation.
 pub trait Wake: Send + Sync + 'static {
     /// Ends the wait of the shard, or its next one. Must not block. Cost: one `write` to an eventfd.
     fn wake(&self);
@@ -68,17 +69,17 @@ impl Word for AtomicU64 {
 
 /// A bounded queue with many senders and one receiver. Its operations need no order beyond what hands an item over.
 pub trait Queue<T> {
-    /// Gives the item back where there is no room.
+    /// Gives the item back if there is no room.
     fn try_push(&self, item: T) -> Result<(), T>;
     fn try_pop(&self) -> Option<T>;
     fn is_empty(&self) -> bool;
     fn is_full(&self) -> bool;
 }
 
-/// Where a sender's items come from, and go back to when the mailbox is full.
+/// Where the items of a sender come from, and go back to when the mailbox is full.
 pub trait Outgoing<T> {
     fn take(&mut self) -> Option<T>;
-    /// The item `take` gave last: it stands first again.
+    /// The item that `take` returned last: it is the first again.
     fn put_back(&mut self, item: T);
 }
 
@@ -91,8 +92,8 @@ pub struct Sent {
     pub full: bool,
 }
 
-/// A shard's queue, whether it sleeps, and who waits for room in it. Aligned so that two shards' flags never share
-/// a cache line, nor the pair of lines that the hardware fetches together.
+/// The queue of a shard, whether the shard sleeps, and which senders wait for room. Aligned so that the flags of two shards
+/// never share a cache line, nor the pair of lines that the hardware fetches together.
 #[repr(align(128))]
 pub struct Mailbox<Q, A, W> {
     queue: Q,
@@ -123,7 +124,7 @@ impl<Q, A: Word, W: Wake> Mailbox<Q, A, W> {
             A::fence(Ordering::SeqCst);
             sent.full = !self.push_while_room(items, &mut sent.pushes);
         }
-        sent.woke = sent.pushes > 0 && self.knock();
+        sent.woke = sent.pushes > 0 && self.notify();
         sent
     }
 
@@ -145,15 +146,15 @@ impl<Q, A: Word, W: Wake> Mailbox<Q, A, W> {
         self.starved[sender / 64].fetch_or(1 << (sender % 64), Ordering::Release);
     }
 
-    /// Sender: nothing of its waits any more. Only saves it a needless wake.
+    /// Sender: nothing of it waits any more. This only saves a needless wake.
     pub fn unmark_starved(&self, sender: usize) {
         self.starved[sender / 64].fetch_and(!(1 << (sender % 64)), Ordering::Relaxed);
     }
 
-    /// Whoever changed something that this shard may sleep on calls it afterwards. True where it had to be woken.
-    pub fn knock(&self) -> bool {
+    /// To call after a change that this shard may be waiting for. True if it had to be woken.
+    pub fn notify(&self) -> bool {
         A::fence(Ordering::SeqCst);
-        // The plain look first: while the shard is awake, senders only read its line.
+        // A plain load first: while the shard is awake, senders only read its cache line.
         let woke = self.sleeping.load(Ordering::Relaxed) != 0 && self.sleeping.swap(0, Ordering::AcqRel) != 0;
         if woke {
             self.waker.wake();
@@ -161,7 +162,7 @@ impl<Q, A: Word, W: Wake> Mailbox<Q, A, W> {
         woke
     }
 
-    /// Receiver: the oldest item. `room` is called with each sender that waits for the room this made; it must knock there.
+    /// Receiver: the oldest item. `room` is called with each sender that waits for the room that this made, and must notify it.
     pub fn take<T>(&self, mut room: impl FnMut(usize)) -> Option<T>
     where
         Q: Queue<T>,
@@ -181,14 +182,14 @@ impl<Q, A: Word, W: Wake> Mailbox<Q, A, W> {
         Some(item)
     }
 
-    /// Receiver: announces that shard `me` is about to wait. False, and nothing is announced, where its mailbox holds
-    /// something or one of the `blocked` ones, for which it has overflow, has room.
+    /// Receiver: announces that shard `me` is about to wait. False, and nothing is announced, if its mailbox holds
+    /// something or if one of the `blocked` ones, for which it has overflow, has room.
     pub fn may_sleep<'a, T>(&'a self, me: usize, blocked: impl Iterator<Item = &'a Self> + Clone) -> bool
     where
         Q: Queue<T>,
     {
         self.sleeping.swap(1, Ordering::AcqRel);
-        // Behind the announcement, not before: a receiver that takes the mark must find us asleep.
+        // After the announcement, not before: a receiver that clears the mark must find us asleep.
         for other in blocked.clone() {
             other.mark_starved(me);
         }

@@ -1,8 +1,16 @@
-//! A file table for each shard (`Machine::own_file_tables`).
+//! A file table for each shard (`Machine::own_file_tables`). The only callers of the `unsafe` functions of `sys`.
 //!
 //! A table begins as a copy of the process's. So that a descriptor ends when its owner closes it, each shard closes its copies
-//! of what is not its own (other shards' polls and listeners, what only the control thread uses), and when all have parted
-//! the process's table gives up its copies of what is theirs. Wakers stay open in all of them: everybody wakes everybody.
+//! of what is not its own (the polls and listeners of other shards, what only the control thread uses), and when all have
+//! unshared, the process's table gives up its copies of what is theirs. Wakers stay open in all tables: every shard wakes
+//! every other.
+//!
+//! Why this is sound: `threads::start` makes every poll, waker and listener before it starts the threads. A shard accepts its
+//! own sockets and keeps them in its `Shard`, which never leaves the thread. What crosses between shards later is mail, and
+//! what crosses from the control thread are commands: the app's own types, for which `Machine::own_file_tables` demands that
+//! they carry no descriptors.
+
+#![allow(unsafe_code)]
 
 use std::collections::HashSet;
 use std::io;
@@ -12,34 +20,39 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use mio::Poll;
 
-use super::listener::{Listeners, Sockets};
+use super::listener::{ListenSockets, ShardListeners};
 use crate::sys::{close_copy, own_file_table};
 
-/// A shard, and what the kernel said.
-type Parted = (usize, io::Result<()>);
+/// A shard, and what the kernel answered.
+type Unshared = (usize, io::Result<()>);
 
-/// What the thread that starts the shards knows.
-pub(crate) struct Tables {
+/// What the thread that starts the shards knows of the descriptors.
+pub(crate) struct FdTables {
     /// By shard: its poll and its listeners.
     owned: Arc<[Vec<RawFd>]>,
     /// Of no shard.
     private: Arc<[RawFd]>,
-    told: (Sender<Parted>, Receiver<Parted>),
+    results: (Sender<Unshared>, Receiver<Unshared>),
 }
 
 /// What one shard needs to leave the common table.
-pub(crate) struct Parting {
+pub(crate) struct Unshare {
     shard: usize,
     owned: Arc<[Vec<RawFd>]>,
     private: Arc<[RawFd]>,
-    told: Sender<Parted>,
+    result: Sender<Unshared>,
 }
 
-impl Tables {
+impl FdTables {
     /// `kept` and `private` stay the control thread's alone.
-    pub fn new(polls: &[(Poll, Arc<mio::Waker>)], listeners: &[Listeners], kept: &Sockets, private: &[RawFd]) -> Self {
+    pub fn new(
+        polls: &[(Poll, Arc<mio::Waker>)],
+        listeners: &[ShardListeners],
+        kept: &ListenSockets,
+        private: &[RawFd],
+    ) -> Self {
         let number = |socket: &OwnedFd| socket.as_raw_fd();
-        let of_shard = |((poll, _), listeners): (&(Poll, _), &Listeners)| {
+        let of_shard = |((poll, _), listeners): (&(Poll, _), &ShardListeners)| {
             let listeners = listeners.iter().map(|(socket, _)| number(socket));
             listeners.chain([poll.as_raw_fd()]).collect()
         };
@@ -47,39 +60,49 @@ impl Tables {
         Self {
             owned: polls.iter().zip(listeners).map(of_shard).collect(),
             private: kept.chain(private.iter().copied()).collect(),
-            told: channel(),
+            results: channel(),
         }
     }
 
-    pub fn parting(&self, shard: usize) -> Parting {
+    pub fn unshare(&self, shard: usize) -> Unshare {
         let (owned, private) = (Arc::clone(&self.owned), Arc::clone(&self.private));
-        Parting { shard, owned, private, told: self.told.0.clone() }
+        Unshare { shard, owned, private, result: self.results.0.clone() }
     }
 
-    /// Waits until all shards have tables of their own, and gives up the copies of what is theirs. What the operator must know:
-    /// a shard that the kernel refused a table stays in the common one, with its descriptors.
-    pub fn part(self, shards: usize) -> Option<String> {
+    /// Waits until all shards have tables of their own, and gives up the copies of what is theirs. Returns what the operator
+    /// must know: a shard that the kernel refused a table stays in the common one, with its descriptors.
+    pub fn close_shard_copies(self, shards: usize) -> Option<String> {
         let mut refused = None;
-        for (shard, parted) in self.told.1.iter().take(shards) {
-            match parted {
-                Ok(()) => self.owned[shard].iter().for_each(|&number| close_copy(number)),
+        for (shard, result) in self.results.1.iter().take(shards) {
+            match result {
+                Ok(()) => self.owned[shard].iter().for_each(|&number| {
+                    // SAFETY: the shard has moved its poll and listeners into its thread, which has a table of its own now.
+                    // The thread that starts the shards has given them away and knows only their numbers.
+                    unsafe { close_copy(number) }
+                }),
                 Err(error) => refused = Some(error),
             }
         }
-        refused.map(|error| format!("no file table for each shard, machine.own_file_tables: {error}"))
+        refused.map(|error| format!("machine.own_file_tables: the kernel refused a file table for each shard: {error}"))
     }
 }
 
-impl Parting {
+impl Unshare {
     /// For the shard's thread, before it opens anything.
-    pub fn part(self) {
-        let parted = own_file_table();
-        if parted.is_ok() {
+    pub fn run(self) {
+        // SAFETY: the thread has opened nothing yet. What it owns (poll, listeners) and what it uses of others (wakers) was
+        // opened before the thread began, and no descriptor crosses later: see the head of this file.
+        let result = unsafe { own_file_table() };
+        if result.is_ok() {
             let mine: HashSet<RawFd> = self.owned[self.shard].iter().copied().collect();
             let all = self.owned.iter().flatten().chain(&*self.private);
-            all.filter(|number| !mine.contains(number)).for_each(|&number| close_copy(number));
+            all.filter(|number| !mine.contains(number)).for_each(|&number| {
+                // SAFETY: this table is separate since the call above. The number belongs to another shard, or to the control
+                // thread, and nothing that this thread was given contains it.
+                unsafe { close_copy(number) }
+            });
         }
-        // Whoever started us waits; is he gone, so is the process.
-        let _ = self.told.send((self.shard, parted));
+        // The thread that starts the shards waits for it. If that thread has ended, so does the process.
+        let _ = self.result.send((self.shard, result));
     }
 }

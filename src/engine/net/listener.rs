@@ -1,9 +1,9 @@
 //! Listeners: all made by one thread, in shard order, before the shards start. Options are set once on the listener, and
-//! what it accepts inherits them.
+//! accepted sockets inherit them.
 //!
 //! TCP addresses get one SO_REUSEPORT socket per shard, among which the kernel spreads connections. Unix sockets and
 //! inherited descriptors are one socket that all shards accept from. Before the first SO_REUSEPORT bind the port is
-//! probed without it: a second server by mistake would silently take half of the clients.
+//! probed without it: a second server, started by mistake, would silently take half of the clients.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use listenfd::ListenFd; // safe hand-over of descriptors by LISTEN_FDS (sd_listen_fds(3)); Apache-2.0, small, kept
+use listenfd::ListenFd; // LISTEN_FDS (sd_listen_fds(3)) without `unsafe`
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::engine::config::Machine;
@@ -32,6 +32,18 @@ pub enum Address {
     Inherited(i32),
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<PathBuf> for Address {
+    fn from(path: PathBuf) -> Self {
+        Self::Unix(path)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -42,12 +54,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// What clients say at a listener before they ask for the upgrade.
+/// What comes at a listener before the request head.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ListenOptions {
-    /// They speak TLS.
+    /// A TLS handshake.
     pub tls: bool,
-    /// They are proxies, and say first whose the connection is (PROXY protocol).
+    /// A PROXY header: the peers are proxies, and name the client first.
     pub proxied: bool,
 }
 
@@ -65,7 +77,7 @@ impl fmt::Display for ListenError {
             (io::ErrorKind::AddrInUse, Address::Tcp(a)) => write!(
                 f,
                 "\n  Another process has port {p}; `ss -ltnp 'sport = :{p}'` names it. Stop it, choose another --listen, or \
-                 give --join if it is a server of ours that this one shall share the port with.",
+                 give --join if it is a corecast server that should share the port with this one.",
                 p = a.port()
             ),
             (io::ErrorKind::AddrInUse, _) => {
@@ -75,7 +87,7 @@ impl fmt::Display for ListenError {
                 write!(f, "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.")
             }
             (io::ErrorKind::AddrNotAvailable, _) => {
-                write!(f, "\n  No interface of this host has that address; `ip addr` shows which there are.")
+                write!(f, "\n  No interface of this host has that address; `ip addr` lists the addresses.")
             }
             (io::ErrorKind::NotFound, Address::Inherited(_)) => write!(
                 f,
@@ -88,23 +100,23 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// One shard's listeners, each with the index of its address.
-pub type Listeners = Vec<(OwnedFd, usize)>;
+/// The listeners of one shard, each with the index of its address.
+pub type ShardListeners = Vec<(OwnedFd, usize)>;
 
-/// Listening sockets by their addresses, each socket once: what one process passes on to the next.
-pub type Sockets = Vec<(Address, Vec<OwnedFd>)>;
+/// Listening sockets by their addresses, each socket once: what one process passes to the next.
+pub type ListenSockets = Vec<(Address, Vec<OwnedFd>)>;
 
 /// What was opened.
 pub struct Opened {
     /// `per_shard[shard]` are that shard's.
-    pub per_shard: Vec<Listeners>,
+    pub per_shard: Vec<ShardListeners>,
     /// The addresses as bound: port 0 is replaced by the kernel's choice.
     pub bound: Vec<Address>,
-    /// All of them again, where somebody may want them one day.
-    pub kept: Sockets,
+    /// Duplicates of all of them, if they may be passed on one day.
+    pub kept: ListenSockets,
 }
 
-/// What shall be opened, for whom and how.
+/// What to open, for which shards and how.
 pub struct Wanted<'a> {
     pub addresses: &'a [Address],
     /// One entry for each shard.
@@ -116,18 +128,18 @@ pub struct Wanted<'a> {
     pub machine: &'a Machine,
 }
 
-/// Opens all addresses for all shards. What another process has passed is taken from `passed` and not opened anew: all of
-/// its sockets, however many shards there are, since connections wait in each.
-pub fn open(wanted: &Wanted<'_>, passed: &mut Sockets) -> Result<Opened, ListenError> {
+/// Opens all addresses for all shards. The sockets that another process has passed (`passed`) are used and not opened again:
+/// all of them, however many shards there are, since connections wait in each.
+pub fn open(wanted: &Wanted<'_>, passed: &mut ListenSockets) -> Result<Opened, ListenError> {
     let &Wanted { addresses, cores, join, keep, machine } = wanted;
     let shards = cores.len();
     let mut opened =
         Opened { per_shard: (0..shards).map(|_| Vec::new()).collect(), bound: Vec::new(), kept: Vec::new() };
     let mut inherited = ListenFd::from_env();
-    for (place, address) in addresses.iter().enumerate() {
+    for (index, address) in addresses.iter().enumerate() {
         let fail = |error| ListenError { address: address.clone(), error };
         let (sockets, at) = match (take_passed(passed, address), address) {
-            (Some((at, sockets)), _) => more(&at, sockets, shards, machine).map(|s| (s, at)),
+            (Some((at, sockets)), _) => complete(&at, sockets, shards, machine).map(|s| (s, at)),
             (None, Address::Tcp(at)) => open_tcp(*at, shards, join, machine).map(|(s, at)| (s, Address::Tcp(at))),
             (None, Address::Unix(path)) => open_unix(path).map(|s| (vec![s], address.clone())),
             (None, Address::Inherited(number)) => {
@@ -140,16 +152,16 @@ pub fn open(wanted: &Wanted<'_>, passed: &mut Sockets) -> Result<Opened, ListenE
             let kept = sockets.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
             opened.kept.push((at.clone(), kept.collect::<io::Result<_>>().map_err(fail)?));
         }
-        for (index, socket) in copies(sockets, shards).map_err(fail)?.into_iter().enumerate() {
-            opened.per_shard[index % shards].push((socket.into(), place));
+        for (nth, socket) in copies(sockets, shards).map_err(fail)?.into_iter().enumerate() {
+            opened.per_shard[nth % shards].push((socket.into(), index));
         }
         opened.bound.push(at);
     }
     Ok(opened)
 }
 
-/// Those of this address. Port 0 is any port of the address.
-fn take_passed(passed: &mut Sockets, address: &Address) -> Option<(Address, Vec<OwnedFd>)> {
+/// The passed sockets of this address. Port 0 is any port of the address.
+fn take_passed(passed: &mut ListenSockets, address: &Address) -> Option<(Address, Vec<OwnedFd>)> {
     let fits = |one: &Address| match (one, address) {
         (Address::Tcp(one), Address::Tcp(wanted)) if wanted.port() == 0 => one.ip() == wanted.ip(),
         _ => one == address,
@@ -158,8 +170,8 @@ fn take_passed(passed: &mut Sockets, address: &Address) -> Option<(Address, Vec<
     Some(passed.remove(index))
 }
 
-/// Passed sockets, and for TCP as many more as there are more shards than that.
-fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machine) -> io::Result<Vec<Socket>> {
+/// The passed sockets, and for TCP more of them until each shard has one.
+fn complete(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machine) -> io::Result<Vec<Socket>> {
     let mut sockets: Vec<_> = sockets.into_iter().map(Socket::from).collect();
     if let (Address::Tcp(at), true) = (at, sockets[0].reuse_port()?) {
         while sockets.len() < shards {
@@ -171,7 +183,7 @@ fn more(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machine) -
     Ok(sockets)
 }
 
-/// Has the kernel prefer, among a port's sockets, the one whose shard's core a connection's packets arrive on.
+/// Has the kernel prefer, among the sockets of a port, the one of the shard on whose core the packets of a connection arrive.
 fn steer(sockets: &[Socket], wanted: &Wanted<'_>) -> io::Result<()> {
     if !wanted.machine.incoming_cpu || !sockets[0].reuse_port().unwrap_or(false) {
         return Ok(());
@@ -224,7 +236,7 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool, machine: &Machine) -> io::R
 }
 
 fn open_unix(path: &Path) -> io::Result<Socket> {
-    // A socket file that nobody answers on is left over from a process that was killed.
+    // A socket file that refuses connections is left over from a process that was killed.
     if path.exists() && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
         std::fs::remove_file(path)?;
     }
@@ -248,7 +260,7 @@ fn take_inherited(inherited: &mut ListenFd, number: i32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// At least one for each shard: the same again where there are fewer.
+/// At least one for each shard: duplicates if there are fewer.
 fn copies(mut sockets: Vec<Socket>, shards: usize) -> io::Result<Vec<Socket>> {
     for index in 0..shards.saturating_sub(sockets.len()) {
         sockets.push(sockets[index].try_clone()?);
@@ -265,7 +277,12 @@ mod tests {
         Address::Tcp("127.0.0.1:0".parse().expect("an address"))
     }
 
-    fn taking(addresses: &[Address], shards: usize, join: bool, passed: &mut Sockets) -> Result<Opened, ListenError> {
+    fn taking(
+        addresses: &[Address],
+        shards: usize,
+        join: bool,
+        passed: &mut ListenSockets,
+    ) -> Result<Opened, ListenError> {
         let cores = vec![None; shards];
         let wanted = Wanted { addresses, cores: &cores, join, keep: true, machine: &Machine::default() };
         open(&wanted, passed)
@@ -283,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_of_a_listener_are_those_that_were_set() {
+    fn a_listener_has_the_options_that_were_set() {
         let machine = Machine {
             incoming_cpu: true,
             defer_accept: Duration::from_secs(5),
@@ -303,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_has_is_refused_unless_joined() {
+    fn a_port_in_use_is_refused_unless_joined() {
         let held = fresh(&[any()], 1, false).expect("a port is free");
         let refused = fresh(&held.bound, 1, false).map(|_| ()).expect_err("the port is taken");
         assert!(refused.to_string().contains("--join"), "{refused}");
@@ -315,27 +332,27 @@ mod tests {
         for (before, after, sockets) in [(3, 2, 3), (2, 5, 5), (2, 2, 2)] {
             let first = fresh(&[any()], before, false).expect("a port is free");
             let mut passed = first.kept;
-            let next = taking(&[any()], after, false, &mut passed).expect("they were passed");
+            let next = taking(&[any()], after, false, &mut passed).expect("the sockets were passed");
             assert!(passed.is_empty() && next.bound == first.bound);
             assert_eq!(next.per_shard.iter().map(Vec::len).sum::<usize>(), sockets);
             assert!(next.per_shard.iter().all(|listeners| !listeners.is_empty()));
-            assert_eq!(next.kept[0].1.len(), sockets, "the next but one gets all of them too");
+            assert_eq!(next.kept[0].1.len(), sockets, "the process after the next gets all of them too");
         }
     }
 
     #[test]
-    fn a_socket_file_left_behind_is_replaced_and_a_live_one_is_not() {
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let path = std::env::temp_dir().join(format!("corecast-test-{}.sock", std::process::id()));
         let address = [Address::Unix(path.clone())];
         let first = fresh(&address, 2, false).expect("the path is free");
         assert!(fresh(&address, 1, false).is_err());
         drop(first);
-        fresh(&address, 1, false).expect("nobody answers there any more");
+        fresh(&address, 1, false).expect("the socket file is stale");
         std::fs::remove_file(path).expect("it was made");
     }
 
     #[test]
-    fn a_descriptor_that_nobody_passed_is_named() {
+    fn a_missing_inherited_descriptor_is_named() {
         let refused = fresh(&[Address::Inherited(3)], 1, false).map(|_| ()).expect_err("nothing was passed");
         assert!(refused.to_string().contains("LISTEN_FDS"), "{refused}");
     }

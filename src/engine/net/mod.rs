@@ -4,4 +4,5 @@ pub mod affinity;
 pub(crate) mod fd_table;
 pub mod listener;
 pub mod source;
+pub mod stream;
 pub mod tls;

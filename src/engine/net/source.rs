@@ -1,6 +1,6 @@
-//! The byte source below the codec: what a shard asks of a socket, plain or TLS. All above know only this.
+//! The byte source below the codec: what a shard asks of a socket, plain or TLS. All code above knows only this trait.
 //!
-//! Everything shaped like a system call on a connection stands here. Calls never block: "would block" is `Errno::AGAIN`.
+//! Every system call on a connection is in this file. Calls never block: "would block" is `Errno::AGAIN`.
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -9,13 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-use super::tls::Tls;
-
 /// A non-blocking stream of bytes in both directions.
 ///
-/// Two errors mean more than in the kernel. `Errno::INPROGRESS` of a write: all was taken, and part of it waits inside until
-/// `push` has had it leave. `Errno::PROTO` of a read: the peer broke what lies below the bytes and has been told so; nothing
-/// is left to do but to end our direction.
+/// Two errors have a meaning of their own. `Errno::INPROGRESS` of a write: all was taken, and part of it waits inside until
+/// `push` sends it. `Errno::PROTO` of a read: the peer violated the protocol below the bytes (TLS) and was told; what is left
+/// to do is to end our direction.
 pub trait Source {
     /// Bytes read, 0 at the end of the stream.
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno>;
@@ -23,22 +21,22 @@ pub trait Source {
     /// Reads into the spare capacity of `into`, which is not empty.
     fn read_spare(&mut self, into: &mut Vec<u8>) -> Result<usize, Errno>;
 
-    /// Bytes taken, at least one where `bytes` is not empty.
+    /// Bytes taken, at least one if `bytes` is not empty.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
 
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
 
-    /// As `read`, and leaves the bytes there. Of the stream below any encryption.
+    /// As `read`, and leaves the bytes in place. From the stream below any encryption.
     fn peek(&mut self, _into: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::OPNOTSUPP)
     }
 
-    /// Takes bytes that were peeked at, as many as `into` has room for. Of the same stream.
+    /// Takes bytes that were peeked at, as many as `into` has room for. From the same stream.
     fn take_peeked(&mut self, _into: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::OPNOTSUPP)
     }
 
-    /// Who is at the other end. None where that has no address.
+    /// The address of the other end, if it has one.
     fn peer(&self) -> Option<IpAddr> {
         None
     }
@@ -46,17 +44,17 @@ pub trait Source {
     /// Ends our direction: the peer reads an end of stream behind what was written.
     fn shutdown_write(&mut self);
 
-    /// Bytes wait inside the source to be read, or may, for which the kernel will report no edge.
+    /// Bytes may wait inside the source to be read, for which the kernel will report no edge.
     fn more_inside(&self) -> bool {
         false
     }
 
-    /// Bytes wait inside the source for the kernel to say writable.
+    /// Bytes wait inside the source until the kernel reports writable.
     fn wants_write(&self) -> bool {
         false
     }
 
-    /// Has them leave. Errors: `AGAIN` where some still wait.
+    /// Sends them. Errors: `AGAIN` if some still wait.
     fn push(&mut self) -> Result<(), Errno> {
         Ok(())
     }
@@ -101,91 +99,6 @@ impl Source for Plain {
     fn shutdown_write(&mut self) {
         // A socket that the peer has reset cannot be shut down, and need not be.
         let _ = rustix::net::shutdown(self.0.as_fd(), Shutdown::Write);
-    }
-}
-
-/// Whatever a listener of ours lets in. All above the trait is one path for every sort.
-pub enum Stream {
-    Plain(Plain),
-    Tls(Box<Tls>),
-}
-
-impl Source for Stream {
-    #[inline]
-    fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Plain(plain) => plain.read(into),
-            Self::Tls(tls) => tls.read(into),
-        }
-    }
-
-    #[inline]
-    fn read_spare(&mut self, into: &mut Vec<u8>) -> Result<usize, Errno> {
-        match self {
-            Self::Plain(plain) => plain.read_spare(into),
-            Self::Tls(tls) => tls.read_spare(into),
-        }
-    }
-
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Plain(plain) => plain.write(bytes),
-            Self::Tls(tls) => tls.write(bytes),
-        }
-    }
-
-    #[inline]
-    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        match self {
-            Self::Plain(plain) => plain.write_slices(slices),
-            Self::Tls(tls) => tls.write_slices(slices),
-        }
-    }
-
-    fn peek(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Plain(plain) => plain.peek(into),
-            Self::Tls(tls) => tls.peek(into),
-        }
-    }
-
-    fn take_peeked(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Plain(plain) => plain.take_peeked(into),
-            Self::Tls(tls) => tls.take_peeked(into),
-        }
-    }
-
-    fn peer(&self) -> Option<IpAddr> {
-        match self {
-            Self::Plain(plain) => plain.peer(),
-            Self::Tls(tls) => tls.peer(),
-        }
-    }
-
-    fn shutdown_write(&mut self) {
-        match self {
-            Self::Plain(plain) => plain.shutdown_write(),
-            Self::Tls(tls) => tls.shutdown_write(),
-        }
-    }
-
-    #[inline]
-    fn more_inside(&self) -> bool {
-        matches!(self, Self::Tls(tls) if tls.more_inside())
-    }
-
-    #[inline]
-    fn wants_write(&self) -> bool {
-        matches!(self, Self::Tls(tls) if tls.wants_write())
-    }
-
-    fn push(&mut self) -> Result<(), Errno> {
-        match self {
-            Self::Plain(_) => Ok(()),
-            Self::Tls(tls) => tls.push(),
-        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::tests::{cast_of, left};
+use super::tests::{broadcast_of, left};
 use super::*;
+use crate::slow_policy::SlowConsumerPolicy;
 
 const STEPS: usize = 400;
 const ROUNDS: u64 = 300;
@@ -18,12 +19,12 @@ struct Frame {
 #[derive(Default)]
 struct Model {
     frames: Vec<Frame>,
-    /// Bytes of the first frame that are written: it stays, whatever comes.
+    /// Bytes of the first frame that are written: it is never dropped.
     written: usize,
-    /// Frames before the cast that is under way.
+    /// Frames before the broadcast that is under way.
     mark: Option<usize>,
-    fates: Vec<(u64, Fate)>,
-    lost: BTreeMap<u64, u64>,
+    in_flight: Vec<(u64, InFlight)>,
+    dropped: BTreeMap<u64, u64>,
 }
 
 impl Model {
@@ -53,19 +54,19 @@ impl Model {
         self.frames.remove(at)
     }
 
-    /// Places of an owner's frames that are whole.
+    /// The indices of the whole frames of an owner.
     fn of(&self, id: u64) -> Vec<usize> {
         let first = usize::from(self.written > 0);
         let is = |&at: &usize| self.frames[at].owner.is_some_and(|owner| owner.id == id);
         (first..self.frames.len()).filter(is).collect()
     }
 
-    fn lose(&mut self, at: usize) {
+    fn drop_frame(&mut self, at: usize) {
         let frame = self.remove(at);
-        *self.lost.entry(frame.owner.expect("a ward").id).or_default() += 1;
+        *self.dropped.entry(frame.owner.expect("a frame with a policy").id).or_default() += 1;
     }
 
-    fn thin(&mut self, owners: &[Owner], bytes_max: usize) {
+    fn apply_policies(&mut self, owners: &[Owner], bytes_max: usize) {
         for owner in owners {
             match owner.policy {
                 SlowConsumerPolicy::Close => {}
@@ -77,14 +78,14 @@ impl Model {
                         if bytes <= most || of.len() < 2 {
                             break;
                         }
-                        self.lose(of[0]);
+                        self.drop_frame(of[0]);
                         most = (bytes_max - bytes_max / 8) as usize;
                     }
                 }
                 SlowConsumerPolicy::KeepLatest => {
                     let of = self.of(owner.id);
                     let kept = of.iter().copied().rfind(|&at| self.frames[at].publication);
-                    of.into_iter().rev().filter(|&at| Some(at) != kept).for_each(|at| self.lose(at));
+                    of.into_iter().rev().filter(|&at| Some(at) != kept).for_each(|at| self.drop_frame(at));
                 }
             }
         }
@@ -94,7 +95,7 @@ impl Model {
             let owner =
                 self.frames[at].owner.filter(|owner| matches!(owner.policy, SlowConsumerPolicy::DropOldest { .. }));
             if owner.is_some_and(|owner| self.of(owner.id).last() != Some(&at)) {
-                self.lose(at);
+                self.drop_frame(at);
             } else {
                 at += 1;
             }
@@ -164,21 +165,21 @@ fn step(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model) {
             model.frames.extend(new);
         }
         6..10 => broadcast(random, queue, model, owner),
-        // Nothing is written while a cast is on its way.
+        // Nothing is written while a broadcast is under way.
         10..14 if model.mark.is_none() => {
             let n = random.usize(..=queue.bytes().min(40));
             queue.advance(n);
             model.advance(n);
         }
         14 if model.mark.is_none() => {
-            queue.mark_cast();
+            queue.mark_broadcast();
             model.mark = Some(model.frames.len());
         }
         15 => {
             assert_eq!(queue.purge(owner.id), model.purge(owner.id));
             if model.mark.is_some() {
-                queue.decide(owner.id, Fate::Refused);
-                model.fates.push((owner.id, Fate::Refused));
+                queue.decide(owner.id, InFlight::Refused);
+                model.in_flight.push((owner.id, InFlight::Refused));
             }
         }
         16 => {
@@ -186,22 +187,22 @@ fn step(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model) {
             let of = |frame: &&mut Frame| frame.owner.is_some_and(|other| other.id == owner.id);
             model.frames.iter_mut().filter(of).for_each(|frame| frame.owner = None);
             if model.mark.is_some() {
-                queue.decide(owner.id, Fate::Left);
-                model.fates.push((owner.id, Fate::Left));
+                queue.decide(owner.id, InFlight::Disowned);
+                model.in_flight.push((owner.id, InFlight::Disowned));
             }
         }
         17 if random.u8(..20) == 0 => {
             let whole = model.frames.len() - usize::from(model.written > 0);
             assert_eq!(queue.drop_unsent(), whole as u64);
             model.frames.truncate(model.frames.len() - whole);
-            (model.mark, model.fates) = (None, Vec::new());
+            (model.mark, model.in_flight) = (None, Vec::new());
         }
         _ => {
             let bytes_max = random.usize(20..200);
-            let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
-            queue.thin(bytes_max, |gone| *lost.entry(gone.owner.id).or_default() += gone.messages);
-            model.thin(&owners, bytes_max);
-            assert_eq!(lost, std::mem::take(&mut model.lost));
+            let mut dropped: BTreeMap<u64, u64> = BTreeMap::new();
+            queue.apply_policies(bytes_max, |drop| *dropped.entry(drop.owner.id).or_default() += drop.messages);
+            model.apply_policies(&owners, bytes_max);
+            assert_eq!(dropped, std::mem::take(&mut model.dropped));
         }
     }
 }
@@ -209,10 +210,10 @@ fn step(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model) {
 fn broadcast(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model, owner: Owner) {
     let mut new = frames(random, owner);
     let (bytes, latest) = joined(&new);
-    let refused = queue.insert_broadcast(&cast_of(bytes, owner, latest), 0);
-    let fate = model.fates.iter().find(|(id, _)| *id == owner.id).map(|(_, fate)| *fate);
-    assert_eq!(refused > 0, fate == Some(Fate::Refused));
-    if fate == Some(Fate::Left) {
+    let refused = queue.insert_broadcast(&broadcast_of(bytes, owner, latest), 0);
+    let in_flight = model.in_flight.iter().find(|(id, _)| *id == owner.id).map(|(_, decided)| *decided);
+    assert_eq!(refused > 0, in_flight == Some(InFlight::Refused));
+    if in_flight == Some(InFlight::Disowned) {
         new.iter_mut().for_each(|frame| frame.owner = None);
     }
     let at = model.mark.unwrap_or(model.frames.len());
@@ -221,13 +222,13 @@ fn broadcast(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model, o
         model.frames.splice(at..at, new);
     }
     if random.bool() {
-        queue.unmark_cast();
-        (model.mark, model.fates) = (None, Vec::new());
+        queue.unmark_broadcast();
+        (model.mark, model.in_flight) = (None, Vec::new());
     }
 }
 
 #[test]
-fn a_queue_under_policies_is_what_its_frames_say_one_by_one() {
+fn a_queue_under_policies_behaves_like_its_frames_one_by_one() {
     let mut dropped = 0;
     for seed in 0..ROUNDS {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -239,8 +240,8 @@ fn a_queue_under_policies_is_what_its_frames_say_one_by_one() {
             assert_eq!(left(&queue), model.left(), "{place}");
             assert_eq!(queue.bytes(), model.bytes(), "{place}");
             assert_eq!(queue.own, queue.items.iter().map(|item| item.chunk.own_bytes()).sum::<usize>(), "{place}");
-            let tagged = queue.items.iter().filter(|item| item.owner != NO_OWNER).count();
-            assert_eq!(queue.wards_items(), tagged, "{place}");
+            let tagged = queue.items.iter().filter(|item| item.owner.is_some()).count();
+            assert_eq!(queue.owned_items(), tagged, "{place}");
             dropped += u64::from(queue.bytes() < before);
         }
     }

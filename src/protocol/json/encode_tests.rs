@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::reply::SubscribePush;
 
-fn told(id: u32, what: &Reply) -> String {
+fn reply_text(id: u32, what: &Reply) -> String {
     let mut out = Vec::new();
     reply(&mut out, id, what);
     checked(out)
@@ -24,27 +24,27 @@ fn published(channel: &str, data: &[u8], info: Option<ClientInfo>, offset: u64) 
 
 #[test]
 fn replies_without_a_result_are_empty_objects() {
-    assert_eq!(told(2, &Reply::Subscribe(SubscribeResult::default())), r#"{"id":2,"subscribe":{}}"#);
-    assert_eq!(told(3, &Reply::Publish), r#"{"id":3,"publish":{}}"#);
-    assert_eq!(told(u32::MAX, &Reply::Unsubscribe), r#"{"id":4294967295,"unsubscribe":{}}"#);
-    assert_eq!(told(8, &Reply::Rpc { data: b"" }), r#"{"id":8,"rpc":{}}"#);
-    assert_eq!(told(7, &Reply::Rpc { data: b"{\"q\":1}" }), r#"{"id":7,"rpc":{"data":{"q":1}}}"#);
+    assert_eq!(reply_text(2, &Reply::Subscribe(SubscribeResult::default())), r#"{"id":2,"subscribe":{}}"#);
+    assert_eq!(reply_text(3, &Reply::Publish), r#"{"id":3,"publish":{}}"#);
+    assert_eq!(reply_text(u32::MAX, &Reply::Unsubscribe), r#"{"id":4294967295,"unsubscribe":{}}"#);
+    assert_eq!(reply_text(8, &Reply::Rpc { data: b"" }), r#"{"id":8,"rpc":{}}"#);
+    assert_eq!(reply_text(7, &Reply::Rpc { data: b"{\"q\":1}" }), r#"{"id":7,"rpc":{"data":{"q":1}}}"#);
 }
 
 #[test]
 fn errors_say_whether_they_are_temporary() {
     let temporary = r#"{"id":6,"error":{"code":100,"message":"internal server error","temporary":true}}"#;
-    assert_eq!(told(6, &ErrorCode::Internal.into()), temporary);
+    assert_eq!(reply_text(6, &ErrorCode::Internal.into()), temporary);
     let lasting = r#"{"id":4,"error":{"code":105,"message":"already subscribed"}}"#;
-    assert_eq!(told(4, &ErrorCode::AlreadySubscribed.into()), lasting);
+    assert_eq!(reply_text(4, &ErrorCode::AlreadySubscribed.into()), lasting);
     let own = Reply::Error { code: 1000, message: "no \"way\"", temporary: true };
-    assert_eq!(told(4, &own), r#"{"id":4,"error":{"code":1000,"message":"no \"way\"","temporary":true}}"#);
+    assert_eq!(reply_text(4, &own), r#"{"id":4,"error":{"code":1000,"message":"no \"way\"","temporary":true}}"#);
 }
 
 #[test]
 fn connect_results_are_written() {
     let plain = ConnectResult { client: "3a66", ping_s: 25, pong: true, ..Default::default() };
-    assert_eq!(told(1, &Reply::Connect(plain)), r#"{"id":1,"connect":{"client":"3a66","ping":25,"pong":true}}"#);
+    assert_eq!(reply_text(1, &Reply::Connect(plain)), r#"{"id":1,"connect":{"client":"3a66","ping":25,"pong":true}}"#);
     let sub = SubscribeResult { epoch: "e", positioned: true, ..Default::default() };
     let full = ConnectResult {
         client: "3a66",
@@ -59,7 +59,7 @@ fn connect_results_are_written() {
         time_ms: 1_700_000_000_000,
     };
     let text = r#"{"id":1,"connect":{"client":"3a66","version":"0.1","expires":true,"ttl":600,"data":{ },"subs":{"a\"":{"epoch":"e","positioned":true},"b":{}},"session":"s","node":"n","time":1700000000000}}"#;
-    assert_eq!(told(1, &Reply::Connect(full)), text);
+    assert_eq!(reply_text(1, &Reply::Connect(full)), text);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn subscribe_results_are_written() {
     let positioned =
         SubscribeResult { recoverable: true, epoch: "MFAA", offset: 1, positioned: true, ..Default::default() };
     let text = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"MFAA","offset":1,"positioned":true}}"#;
-    assert_eq!(told(2, &Reply::Subscribe(positioned.clone())), text);
+    assert_eq!(reply_text(2, &Reply::Subscribe(positioned.clone())), text);
     let publications = [
         WirePublication { data: b"1", offset: 4, ..Default::default() },
         WirePublication { data: b"[2]", offset: 5, ..Default::default() },
@@ -82,33 +82,36 @@ fn subscribe_results_are_written() {
         ..positioned
     };
     let text = r#"{"id":2,"subscribe":{"expires":true,"recoverable":true,"epoch":"MFAA","publications":[{"data":1,"offset":4},{"data":[2],"offset":5}],"recovered":true,"offset":1,"positioned":true,"data":{},"was_recovering":true,"delta":true}}"#;
-    assert_eq!(told(2, &Reply::Subscribe(recovered)), text);
+    assert_eq!(reply_text(2, &Reply::Subscribe(recovered)), text);
 }
 
 #[test]
 fn results_with_required_fields_write_them_when_empty() {
-    let empty = told(10, &Reply::History(HistoryResult::default()));
+    let empty = reply_text(10, &Reply::History(HistoryResult::default()));
     assert_eq!(empty, r#"{"id":10,"history":{"publications":[],"epoch":"","offset":0}}"#);
     let info = Some(ClientInfo { user: "u1", client: "bb37", ..Default::default() });
     let publications = [WirePublication { data: b"{}", info, offset: 1, ..Default::default() }];
     let text = r#"{"id":10,"history":{"publications":[{"data":{},"info":{"user":"u1","client":"bb37"},"offset":1}],"epoch":"MFAA","offset":1}}"#;
     assert_eq!(
-        told(10, &Reply::History(HistoryResult { publications: &publications, epoch: "MFAA", offset: 1 })),
+        reply_text(10, &Reply::History(HistoryResult { publications: &publications, epoch: "MFAA", offset: 1 })),
         text
     );
     let stats = Reply::PresenceStats { num_clients: 0, num_users: 0 };
-    assert_eq!(told(9, &stats), r#"{"id":9,"presence_stats":{"num_clients":0,"num_users":0}}"#);
-    assert_eq!(told(9, &Reply::Presence(&[])), r#"{"id":9,"presence":{"presence":{}}}"#);
+    assert_eq!(reply_text(9, &stats), r#"{"id":9,"presence_stats":{"num_clients":0,"num_users":0}}"#);
+    assert_eq!(reply_text(9, &Reply::Presence(&[])), r#"{"id":9,"presence":{"presence":{}}}"#);
     let client = ClientInfo { user: "", client: "bb37", conn_info: b"{}", chan_info: b"1" };
     let text = r#"{"id":9,"presence":{"presence":{"bb37":{"user":"","client":"bb37","conn_info":{},"chan_info":1}}}}"#;
-    assert_eq!(told(9, &Reply::Presence(&[client])), text);
+    assert_eq!(reply_text(9, &Reply::Presence(&[client])), text);
 }
 
 #[test]
 fn refresh_results_are_written() {
     let refresh = Reply::Refresh { client: "3a66", version: "0.1", expiry: Expiry(Some(60)) };
-    assert_eq!(told(1, &refresh), r#"{"id":1,"refresh":{"client":"3a66","version":"0.1","expires":true,"ttl":60}}"#);
-    assert_eq!(told(1, &Reply::SubRefresh(Expiry(None))), r#"{"id":1,"sub_refresh":{}}"#);
+    assert_eq!(
+        reply_text(1, &refresh),
+        r#"{"id":1,"refresh":{"client":"3a66","version":"0.1","expires":true,"ttl":60}}"#
+    );
+    assert_eq!(reply_text(1, &Reply::SubRefresh(Expiry(None))), r#"{"id":1,"sub_refresh":{}}"#);
 }
 
 #[test]
@@ -220,6 +223,6 @@ fn presence_reply_in_slices_equals_the_reply_in_one() {
         presence_head(&mut out, 9);
         out.extend_from_slice(&entries);
         out.extend_from_slice(PRESENCE_TAIL);
-        assert_eq!(checked(out), told(9, &Reply::Presence(&infos[..count])));
+        assert_eq!(checked(out), reply_text(9, &Reply::Presence(&infos[..count])));
     }
 }

@@ -16,7 +16,7 @@ fn read(out: &[u8]) -> peer::Reply {
     reply
 }
 
-fn told(id: u32, what: &Reply) -> peer::Reply {
+fn read_reply(id: u32, what: &Reply) -> peer::Reply {
     let mut out = Vec::new();
     reply(&mut out, id, what);
     let reply = read(&out);
@@ -72,20 +72,20 @@ fn full_sub_read(publications: Vec<peer::Publication>) -> peer::SubscribeResult 
 #[test]
 fn replies_with_few_fields_are_written() {
     let empty = peer::Reply::default;
-    assert_eq!(told(1, &Reply::Unsubscribe), peer::Reply { unsubscribe: Some(peer::Nothing {}), ..empty() });
-    assert_eq!(told(u32::MAX, &Reply::Publish), peer::Reply { publish: Some(peer::Nothing {}), ..empty() });
+    assert_eq!(read_reply(1, &Reply::Unsubscribe), peer::Reply { unsubscribe: Some(peer::Nothing {}), ..empty() });
+    assert_eq!(read_reply(u32::MAX, &Reply::Publish), peer::Reply { publish: Some(peer::Nothing {}), ..empty() });
     let rpc = Some(peer::Data { data: b"\0".into() });
-    assert_eq!(told(2, &Reply::Rpc { data: b"\0" }), peer::Reply { rpc, ..empty() });
+    assert_eq!(read_reply(2, &Reply::Rpc { data: b"\0" }), peer::Reply { rpc, ..empty() });
     let error = Some(peer::Error { code: 100, message: "internal server error".into(), temporary: true });
-    assert_eq!(told(3, &ErrorCode::Internal.into()), peer::Reply { error, ..empty() });
+    assert_eq!(read_reply(3, &ErrorCode::Internal.into()), peer::Reply { error, ..empty() });
     let refresh = Some(peer::RefreshResult { client: "c".into(), version: "v".into(), expires: true, ttl: 60 });
     let ours = Reply::Refresh { client: "c", version: "v", expiry: Expiry(Some(60)) };
-    assert_eq!(told(4, &ours), peer::Reply { refresh, ..empty() });
+    assert_eq!(read_reply(4, &ours), peer::Reply { refresh, ..empty() });
     let sub_refresh = Some(peer::Expiry { expires: true, ttl: 0 });
-    assert_eq!(told(5, &Reply::SubRefresh(Expiry(Some(0)))), peer::Reply { sub_refresh, ..empty() });
+    assert_eq!(read_reply(5, &Reply::SubRefresh(Expiry(Some(0)))), peer::Reply { sub_refresh, ..empty() });
     let presence_stats = Some(peer::PresenceStatsResult { num_clients: 3, num_users: 0 });
     let ours = Reply::PresenceStats { num_clients: 3, num_users: 0 };
-    assert_eq!(told(6, &ours), peer::Reply { presence_stats, ..empty() });
+    assert_eq!(read_reply(6, &ours), peer::Reply { presence_stats, ..empty() });
 }
 
 #[test]
@@ -99,10 +99,10 @@ fn results_with_nested_messages_are_written() {
         peer::Publication { data: long.clone(), offset: 7, info: Some(info()), ..Default::default() },
         peer::Publication { data: b"2".into(), ..Default::default() },
     ];
-    let sub = told(2, &Reply::Subscribe(full_sub(&publications))).subscribe;
+    let sub = read_reply(2, &Reply::Subscribe(full_sub(&publications))).subscribe;
     assert_eq!(sub, Some(full_sub_read(read.clone())));
     let history =
-        told(3, &Reply::History(HistoryResult { publications: &publications, epoch: "e", offset: 9 })).history;
+        read_reply(3, &Reply::History(HistoryResult { publications: &publications, epoch: "e", offset: 9 })).history;
     assert_eq!(history, Some(peer::HistoryResult { publications: read, epoch: "e".into(), offset: 9 }));
     let subs = [("a", full_sub(&[])), ("b", SubscribeResult { delta: true, ..Default::default() })];
     let connect = ConnectResult {
@@ -129,8 +129,8 @@ fn results_with_nested_messages_are_written() {
     assert_eq!(pushed("", &Push::Connect(connect.clone())).connect.as_ref(), Some(&read));
     let peer::Connect { client, version, expires, ttl, data, subs, ping, pong, session, node, time } = read;
     let read = peer::ConnectResult { client, version, expires, ttl, data, subs, ping, pong, session, node, time };
-    assert_eq!(told(1, &Reply::Connect(connect)).connect, Some(read));
-    assert_eq!(told(1, &Reply::Connect(ConnectResult::default())).connect, Some(peer::ConnectResult::default()));
+    assert_eq!(read_reply(1, &Reply::Connect(connect)).connect, Some(read));
+    assert_eq!(read_reply(1, &Reply::Connect(ConnectResult::default())).connect, Some(peer::ConnectResult::default()));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn presence_reply_in_slices_equals_the_reply_in_one() {
         presence_head(&mut out, 9, entries.len());
         out.extend_from_slice(&entries);
         let read = read(&out);
-        assert_eq!(peer::Reply { id: 0, ..read.clone() }, told(9, &Reply::Presence(&infos[..count])));
+        assert_eq!(peer::Reply { id: 0, ..read.clone() }, read_reply(9, &Reply::Presence(&infos[..count])));
         assert_eq!((read.id, read.presence.expect("there").presence.len()), (9, count));
     }
 }

@@ -1,92 +1,100 @@
-//! Chains and keys from their files, and which of them a client gets.
+//! Certificate chains and keys from their files, and the choice of a certificate for a client.
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use webpki::{EndEntityCert, KeyUsage};
 
-use super::TlsError;
+use super::tls_error::TlsError;
 use crate::config;
 
-/// A remark comes so many days before a certificate expires.
-const EXPIRES_SOON_DAYS: i64 = 7;
+/// A certificate that expires sooner is warned about.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The certificates, by the names in them.
 #[derive(Debug)]
 pub struct Certificates {
-    /// For whoever asks for no name, or for one that nobody has.
-    first: Arc<CertifiedKey>,
+    /// For a client that names no server, or one that no certificate is for.
+    default: Arc<CertifiedKey>,
     by_name: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+}
+
+/// A file, and the setting that names it.
+#[derive(Clone, Copy)]
+struct File<'a> {
+    setting: &'static str,
+    path: &'a str,
 }
 
 impl Certificates {
     pub fn read(config: &config::Tls, provider: &CryptoProvider) -> Result<Self, TlsError> {
-        let key_file = match config.key_pem_file.as_str() {
-            "" => ("tls.cert_pem_file", config.cert_pem_file.as_str()),
-            file => ("tls.key_pem_file", file),
+        let chain = File { setting: "tls.cert_pem_file", path: &config.cert_pem_file };
+        let key = match config.key_pem_file.as_str() {
+            "" => chain,
+            path => File { setting: "tls.key_pem_file", path },
         };
         let mut by_name = HashMap::new();
-        let chain = ("tls.cert_pem_file", config.cert_pem_file.as_str());
-        let first = read_pair(chain, key_file, provider, &mut by_name)?;
-        for file in &config.more_certificates {
-            let both = ("tls.more_certificates", file.as_str());
-            read_pair(both, both, provider, &mut by_name)?;
+        let default = read_pair(chain, key, provider, &mut by_name)?;
+        for path in &config.more_certificates {
+            let file = File { setting: "tls.more_certificates", path };
+            read_pair(file, file, provider, &mut by_name)?;
         }
-        Ok(Self { first, by_name })
+        Ok(Self { default, by_name })
     }
 
-    /// Those with the name, or with a `*` in the place of its first label.
-    fn named(&self, name: &str) -> &[Arc<CertifiedKey>] {
+    /// The certificates for a server name, or for the name with `*` as its first label.
+    fn for_name(&self, name: &str) -> &[Arc<CertifiedKey>] {
         let exact = self.by_name.get(name);
-        let wild = || self.by_name.get(format!("*.{}", name.split_once('.')?.1).as_str());
-        exact.or_else(wild).map_or(&[], Vec::as_slice)
+        let wildcard = || self.by_name.get(format!("*.{}", name.split_once('.')?.1).as_str());
+        exact.or_else(wildcard).map_or(&[], Vec::as_slice)
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase).unwrap_or_default();
-        let understood = |one: &&Arc<CertifiedKey>| one.key.choose_scheme(hello.signature_schemes()).is_some();
-        Some(Arc::clone(self.named(&name).iter().find(understood).unwrap_or(&self.first)))
+        let is_supported = |one: &&Arc<CertifiedKey>| one.key.choose_scheme(hello.signature_schemes()).is_some();
+        Some(Arc::clone(self.for_name(&name).iter().find(is_supported).unwrap_or(&self.default)))
     }
 }
 
-/// A chain and its key, entered under the names in its first certificate.
+/// Reads a chain and its key, and enters them under the names of the chain's first certificate.
 fn read_pair(
-    (chain_setting, chain_file): (&'static str, &str),
-    (key_setting, key_file): (&'static str, &str),
+    chain_file: File<'_>,
+    key_file: File<'_>,
     provider: &CryptoProvider,
     by_name: &mut HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let of_chain = |what: String| TlsError {
-        setting: chain_setting,
-        file: chain_file.to_owned(),
+    let chain_error = |what: String| TlsError {
+        setting: chain_file.setting,
+        file: chain_file.path.to_owned(),
         what,
-        mend: "It must hold a certificate in PEM, then those between it and its authority, as ACME clients write \
-               fullchain.pem.",
+        fix: "It must hold the certificate in PEM, followed by the intermediate certificates, as ACME clients write \
+              fullchain.pem.",
     };
-    let of_key = |what: String| TlsError {
-        setting: key_setting,
-        file: key_file.to_owned(),
+    let key_error = |what: String| TlsError {
+        setting: key_file.setting,
+        file: key_file.path.to_owned(),
         what,
-        mend: "It must hold the certificate's private key in PEM, unencrypted, readable by this user.",
+        fix: "It must hold the certificate's private key in PEM, unencrypted and readable by this user.",
     };
-    let chain = chain(chain_file).map_err(of_chain)?;
-    let names = look_at(chain_file, &chain[0]).map_err(of_chain)?;
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| of_key(told(&error, "private key")))?;
-    warn_of_readers(key_setting, key_file);
+    let chain = read_chain(chain_file.path).map_err(chain_error)?;
+    let names = log_certificate(chain_file.path, &chain[0]).map_err(chain_error)?;
+    let key =
+        PrivateKeyDer::from_pem_file(key_file.path).map_err(|error| key_error(pem_error(&error, "private key")))?;
+    warn_if_world_readable(key_file.setting, key_file.path);
     let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            of_key(format!("the key is not the one of the certificate in {chain_file}"))
+            key_error(format!("the key does not belong to the certificate in {}", chain_file.path))
         }
-        error => of_key(format!("the key cannot be used: {error}")),
+        error => key_error(format!("the key cannot be used: {error}")),
     })?;
     let pair = Arc::new(pair);
     for name in names {
@@ -96,57 +104,94 @@ fn read_pair(
 }
 
 /// The certificates of a file, at least one.
-pub fn chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| told(&error, "certificate"))?;
-    let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| told(&error, "certificate"))?;
-    if chain.is_empty() { Err("there is no certificate in it".into()) } else { Ok(chain) }
+pub fn read_chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| pem_error(&error, "certificate"))?;
+    let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| pem_error(&error, "certificate"))?;
+    if chain.is_empty() { Err("it holds no certificate".into()) } else { Ok(chain) }
 }
 
-/// A certificate's names. Says where its time is over, or nearly.
-fn look_at(file: &str, certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, String> {
-    let (_, certificate) = X509Certificate::from_der(certificate)
-        .map_err(|error| format!("its first certificate cannot be read: {error}"))?;
-    match certificate.validity().time_to_expiration() {
-        None if certificate.validity().is_valid() => {}
-        None => log::warn!("{file}: the certificate is not valid now: {}", valid(&certificate)),
-        Some(left) if left.whole_days() < EXPIRES_SOON_DAYS => {
-            log::warn!("{file}: the certificate expires soon: {}", valid(&certificate));
-        }
-        Some(_) => {}
+/// Logs a certificate's names and validity, with a warning if it has expired or soon will. Returns the names.
+fn log_certificate(file: &str, certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, String> {
+    let invalid = |error: webpki::Error| format!("its first certificate cannot be read: {error}");
+    let certificate = EndEntityCert::try_from(certificate).map_err(invalid)?;
+    let names: Vec<Box<str>> = certificate.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
+    let (not_before, not_after) = validity(&certificate).map_err(invalid)?;
+    let date = |seconds| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+    let valid = format!("valid from {} to {}", date(not_before), date(not_after));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if now < not_before || now > not_after {
+        log::warn!("{file}: the certificate is not valid now ({valid}): clients will reject it");
+    } else if not_after - now < EXPIRES_SOON.as_secs() {
+        log::warn!("{file}: the certificate expires soon ({valid}): renew it and send SIGHUP");
     }
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-    let names: Vec<Box<str>> = names
-        .iter()
-        .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(name) } else { None })
-        .map(|name| name.to_ascii_lowercase().into())
-        .collect();
-    log::info!(
-        "{file}: certificate for {}, {}",
-        if names.is_empty() { "no name".into() } else { names.join(", ") },
-        valid(&certificate)
-    );
+    let named = if names.is_empty() { "without a DNS name".into() } else { format!("for {}", names.join(", ")) };
+    log::info!("{file}: read a certificate {named}, {valid}");
     Ok(names)
 }
 
-fn valid(certificate: &X509Certificate<'_>) -> String {
-    let validity = certificate.validity();
-    format!("valid from {} to {}", validity.not_before, validity.not_after)
+/// The first and the last second in which a certificate is valid, since 1970. `webpki` tells them only in the errors of a
+/// check at another time; it makes that check before it looks for the issuer, so that no trust anchor is needed.
+fn validity(certificate: &EndEntityCert<'_>) -> Result<(u64, u64), webpki::Error> {
+    let check_at = |seconds| {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        certificate.verify_for_usage(&[], &[], &[], time, KeyUsage::server_auth(), None, None).err()
+    };
+    let not_before = match check_at(0) {
+        Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before.as_secs(),
+        Some(error @ (webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::InvalidCertValidity)) => {
+            return Err(error);
+        }
+        _ => 0,
+    };
+    let not_after = match check_at(u64::MAX) {
+        Some(webpki::Error::CertExpired { not_after, .. }) => not_after.as_secs(),
+        Some(error) => return Err(error),
+        None => u64::MAX,
+    };
+    Ok((not_before, not_after))
 }
 
-fn told(error: &rustls::pki_types::pem::Error, wanted: &str) -> String {
+fn pem_error(error: &rustls::pki_types::pem::Error, wanted: &str) -> String {
     match error {
         rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        rustls::pki_types::pem::Error::NoItemsFound => format!("there is no {wanted} in it"),
+        rustls::pki_types::pem::Error::NoItemsFound => format!("it holds no {wanted}"),
         error => format!("it is not PEM: {error:?}"),
     }
 }
 
-/// A secret that every user of the host can read is none.
-pub fn warn_of_readers(setting: &str, file: &str) {
+/// A secret that every user of the host can read is not secret.
+pub fn warn_if_world_readable(setting: &str, file: &str) {
     if std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o004 != 0) {
         log::warn!(
-            "{setting}: {file} can be read by every user of this host: chmod 640, and the group of this process"
+            "{setting}: every user of this host can read {file}: run chmod 640 and give it this process's group"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_validity_of_a_certificate_are_read() {
+        let mut params = rcgen::CertificateParams::new(["A.example".to_owned(), "*.b.example".into()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 9, 9);
+        params.not_after = rcgen::date_time_ymd(2033, 5, 18);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().clone();
+        let certificate = EndEntityCert::try_from(&der).unwrap();
+        assert_eq!(validity(&certificate), Ok((999_993_600, 1_999_987_200)));
+        let names = log_certificate("file", &der).unwrap();
+        assert_eq!(names, ["a.example".into(), "*.b.example".into()]);
+    }
+
+    #[test]
+    fn the_longest_validity_has_a_date() {
+        let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().clone();
+        assert_eq!(log_certificate("file", &der).unwrap(), ["a.example".into()]);
+        assert!(log_certificate("file", &CertificateDer::from(vec![0x30, 0])).is_err());
     }
 }

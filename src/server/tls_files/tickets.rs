@@ -1,8 +1,8 @@
-//! Session tickets that the server need not remember (RFC 5077; RFC 8446, section 4.6.1): sealed with a key that all
-//! shards share, and all hosts that have the same file.
+//! Stateless session tickets (RFC 5077; RFC 8446, section 4.6.1), encrypted with keys that all shards share, and all hosts
+//! with the same key file.
 //!
-//! A ticket is the key's name (16 bytes), a nonce (12), and the session sealed by AES-256-GCM with the name as its
-//! associated data. Nonces are random, so a key is good for 2^32 tickets: it is replaced long before.
+//! A ticket is the key's name (16 bytes), a nonce (12), and the session encrypted by AES-256-GCM with the name as associated
+//! data. Nonces are random, so that a key may encrypt 2^32 tickets; it is replaced long before.
 
 use std::sync::RwLock;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use data_encoding::BASE64;
 use rustls::server::ProducesTickets;
 
-use super::TlsError;
-use super::certificates::warn_of_readers;
+use super::certificates::warn_if_world_readable;
+use super::tls_error::TlsError;
 
 const NAME_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
-/// Random bytes that a key of the file has at least.
+/// Bytes of a secret in the file, at least.
 const SECRET_BYTES_MIN: usize = 32;
 const SETTING: &str = "tls.ticket_keys_file";
 
-/// What is derived from a secret, by this text.
+/// Labels of what is derived from a secret.
 const NAME_INFO: &[u8] = b"corecast ticket name";
 const KEY_INFO: &[u8] = b"corecast ticket key";
 
@@ -35,17 +35,20 @@ impl Key {
         let root = Salt::new(HKDF_SHA256, &[]).extract(secret);
         let fill = |info: &[u8], out: &mut [u8]| {
             let length = Length(out.len());
-            root.expand(&[info], length).and_then(|okm| okm.fill(out)).expect("HKDF gives as much as this");
+            root.expand(&[info], length).and_then(|okm| okm.fill(out)).expect("HKDF-SHA256 derives up to 8160 bytes");
         };
         let (mut name, mut key) = ([0; NAME_BYTES], [0; KEY_BYTES]);
         fill(NAME_INFO, &mut name);
         fill(KEY_INFO, &mut key);
-        Self { name, sealer: RandomizedNonceKey::new(&AES_256_GCM, &key).expect("the key has the cipher's length") }
+        Self {
+            name,
+            sealer: RandomizedNonceKey::new(&AES_256_GCM, &key).expect("KEY_BYTES is the cipher's key length"),
+        }
     }
 
     fn random() -> Self {
         let mut secret = [0; SECRET_BYTES_MIN];
-        aws_lc_rs::rand::fill(&mut secret).expect("the kernel has randomness");
+        aws_lc_rs::rand::fill(&mut secret).expect("the kernel provides random bytes");
         Self::derive(&secret)
     }
 
@@ -74,9 +77,9 @@ impl aws_lc_rs::hkdf::KeyType for Length {
 }
 
 struct Keys {
-    /// The first makes tickets. Never empty.
+    /// The first encrypts new tickets. Never empty.
     keys: Vec<Key>,
-    /// When the first was made here; none where it is an operator's.
+    /// When the first key was generated; `None` if it is from the key file.
     made: Option<Instant>,
 }
 
@@ -86,7 +89,7 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// An empty `file`: keys are made here.
+    /// An empty `file`: keys are generated.
     pub fn new(file: &str, lifetime: Duration) -> Result<Self, TlsError> {
         let keys = match file {
             "" => Keys { keys: vec![Key::random()], made: Some(Instant::now()) },
@@ -95,16 +98,16 @@ impl Tickets {
         Ok(Self { keys: RwLock::new(keys), lifetime })
     }
 
-    /// Tickets of keys that are not among these are not understood any more.
+    /// Tickets of keys that are not among these are rejected from now on.
     pub fn replace(&self, keys: Vec<Key>) {
-        *self.keys.write().expect("nobody panics with it") = Keys { keys, made: None };
+        *self.keys.write().expect("never poisoned: no code panics while holding the lock") = Keys { keys, made: None };
     }
 
-    /// A key made here is replaced after a lifetime, and understood for one more.
+    /// A generated key is replaced after a lifetime, and accepted for one more.
     fn rotate(&self, now: Instant) {
         let due = |keys: &Keys| keys.made.is_some_and(|made| now.duration_since(made) >= self.lifetime);
-        if due(&self.keys.read().expect("nobody panics with it")) {
-            let mut keys = self.keys.write().expect("nobody panics with it");
+        if due(&self.keys.read().expect("never poisoned: no code panics while holding the lock")) {
+            let mut keys = self.keys.write().expect("never poisoned: no code panics while holding the lock");
             if due(&keys) {
                 keys.keys.insert(0, Key::random());
                 keys.keys.truncate(2);
@@ -141,32 +144,32 @@ impl ProducesTickets for Tickets {
     }
 }
 
-/// The keys of a file: one a line in base64, lines with `#` and empty ones aside.
+/// The keys of a file: one a line in base64. Empty lines and lines that start with `#` are skipped.
 pub fn read(file: &str) -> Result<Vec<Key>, TlsError> {
-    let wrong = |what: String| TlsError {
+    let error = |what: String| TlsError {
         setting: SETTING,
         file: file.to_owned(),
         what,
-        mend: "Each line is a key: `openssl rand -base64 32` makes one.",
+        fix: "Each line is a key: generate one with `openssl rand -base64 32`.",
     };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    warn_of_readers(SETTING, file);
+    let text = std::fs::read_to_string(file).map_err(|io_error| error(io_error.to_string()))?;
+    warn_if_world_readable(SETTING, file);
     let mut keys = Vec::new();
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // The line is a secret: where it is, not what it says.
-        let secret = BASE64.decode(line.as_bytes()).map_err(|_| wrong(format!("line {number} is not base64")))?;
+        // The line is a secret: the error names its number, never its content.
+        let secret = BASE64.decode(line.as_bytes()).map_err(|_| error(format!("line {number} is not base64")))?;
         if secret.len() < SECRET_BYTES_MIN {
-            return Err(wrong(format!(
-                "line {number} holds {} bytes, and {SECRET_BYTES_MIN} are needed",
+            return Err(error(format!(
+                "line {number} holds {} bytes; at least {SECRET_BYTES_MIN} are needed",
                 secret.len()
             )));
         }
         keys.push(Key::derive(&secret));
     }
-    if keys.is_empty() { Err(wrong("there is no key in it".into())) } else { Ok(keys) }
+    if keys.is_empty() { Err(error("it holds no key".into())) } else { Ok(keys) }
 }
 
 #[cfg(test)]
@@ -181,26 +184,26 @@ mod tests {
     }
 
     #[test]
-    fn hosts_with_the_same_key_understand_each_other_and_others_nothing() {
+    fn a_ticket_is_accepted_by_hosts_with_the_same_key_only() {
         let ticket = tickets(&[1]).encrypt(b"session").unwrap();
         assert_eq!(tickets(&[2, 1]).decrypt(&ticket).unwrap(), b"session");
         assert_eq!(tickets(&[2]).decrypt(&ticket), None);
-        assert_ne!(tickets(&[1]).encrypt(b"session").unwrap(), ticket, "each has a nonce of its own");
+        assert_ne!(tickets(&[1]).encrypt(b"session").unwrap(), ticket, "each ticket has its own nonce");
     }
 
     #[test]
-    fn a_ticket_that_was_touched_is_none() {
+    fn a_modified_ticket_is_rejected() {
         let (tickets, ticket) = (tickets(&[1]), tickets(&[1]).encrypt(b"session").unwrap());
         for index in 0..ticket.len() {
-            let mut touched = ticket.clone();
-            touched[index] ^= 1;
-            assert_eq!(tickets.decrypt(&touched), None, "{index}");
+            let mut modified = ticket.clone();
+            modified[index] ^= 1;
+            assert_eq!(tickets.decrypt(&modified), None, "{index}");
             assert_eq!(tickets.decrypt(&ticket[..index]), None, "{index}");
         }
     }
 
     #[test]
-    fn keys_made_here_are_understood_for_one_lifetime_more() {
+    fn generated_keys_are_accepted_for_one_lifetime_more() {
         let tickets = Tickets::new("", DAY).unwrap();
         let now = Instant::now();
         let ticket = tickets.encrypt(b"session").unwrap();
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_keys_says_which_line_is_wrong_and_not_what_it_says() {
+    fn a_key_file_error_names_the_line_and_not_its_content() {
         let path = std::env::temp_dir().join(format!("corecast-tickets-{}", std::process::id()));
         let read_text = |text: &str| {
             std::fs::write(&path, text).unwrap();

@@ -137,9 +137,9 @@ func subscribeAndPublish(k *kit) {
 }
 
 func presence(k *kit) {
-	guest := k.as("guest")
+	visitor := k.as("visitor")
 	s := k.subscribed(k.as(k.user), "room:"+k.tag, noSubscription)
-	k.subscribed(guest, "room:"+k.tag, noSubscription)
+	k.subscribed(visitor, "room:"+k.tag, noSubscription)
 	s.seen.wait("join", 2)
 	stats, err := s.PresenceStats(soon())
 	must(err)
@@ -151,9 +151,9 @@ func presence(k *kit) {
 		users = append(users, info.User)
 	}
 	sort.Strings(users)
-	equal(users, []string{"guest", k.user})
-	must(guest.Disconnect())
-	equal(s.seen.wait("leave", 1), "guest")
+	equal(users, []string{k.user, "visitor"})
+	must(visitor.Disconnect())
+	equal(s.seen.wait("leave", 1), "visitor")
 }
 
 func history(k *kit) {

@@ -1,4 +1,4 @@
-// The stand: where the server is, how to call its API and how to cut the cable to it; and the scaffold of a scenario.
+// The test bench: where the server is, how to call its API, how to cut the connection to it; and the frame of a scenario.
 package main
 
 import (

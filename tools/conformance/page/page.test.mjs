@@ -1,6 +1,6 @@
 // The page at the admin address, in a real browser: two tabs on different shards chat with each other.
 //
-// The page is reached only through what stands in PARTS; whoever renames a part of it changes this one table.
+// The page is reached only through PARTS: a renamed part of it changes this one table.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { mkdirSync } from 'node:fs'
@@ -80,12 +80,12 @@ test('two tabs on different shards chat, see their shard and see the counters mo
   assert.match(await two.page.locator(PARTS.messages).innerText(), /Ada/, 'the name travels with the message')
   await until(WAIT_MS, 'the counters moving', async () => (await one.page.locator(PARTS.shards).innerText()) !== before)
 
-  // Who comes later reads what was said, in order, and is counted.
+  // A tab that opens later shows the earlier messages in order, and is counted.
   const three = await openTab(context)
   await reads(three.page, 'and back <b>&amp;</b> "quoted"')
   assert.match(await three.page.locator(PARTS.messages).innerText(), /hello from[^]*and back[^]*joined lobby/)
   for (const { page } of [one, two, three]) {
-    await until(WAIT_MS, 'three who are here', async () => (await page.locator(PARTS.present).innerText()) === '3 here')
+    await until(WAIT_MS, 'three clients present', async () => (await page.locator(PARTS.present).innerText()) === '3 here')
   }
   await three.page.screenshot({ path: join(shots, 'tab-three.png'), fullPage: true })
 

@@ -221,16 +221,16 @@ async def a_subscription_token(kit):
 @scenario
 async def presence_joins_and_leaves(kit):
     channel = f"room:{kit.tag}"
-    watcher, guest = await kit.connected(token=jwt(sub=kit.user)), await kit.connected(token=jwt(sub="guest"))
+    watcher, visitor = await kit.connected(token=jwt(sub=kit.user)), await kit.connected(token=jwt(sub="visitor"))
     subscription, events = await kit.subscribed(watcher, channel)
-    await kit.subscribed(guest, channel)
-    await until("the join", lambda: [ctx for ctx in events.all("join") if ctx.info.user == "guest"])
+    await kit.subscribed(visitor, channel)
+    await until("the join", lambda: [ctx for ctx in events.all("join") if ctx.info.user == "visitor"])
     stats = await subscription.presence_stats()
     assert (stats.num_clients, stats.num_users) == (2, 2), stats
-    assert sorted(info.user for info in (await subscription.presence()).clients.values()) == sorted(["guest", kit.user])
-    await guest.disconnect()
+    assert sorted(info.user for info in (await subscription.presence()).clients.values()) == sorted(["visitor", kit.user])
+    await visitor.disconnect()
     ctx = await events.first("leave")
-    assert ctx.info.user == "guest"
+    assert ctx.info.user == "visitor"
 
 
 @scenario

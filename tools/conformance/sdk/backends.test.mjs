@@ -1,4 +1,4 @@
-// An application behind the server: it is asked who connects, subscribes, publishes and calls, over HTTP.
+// A backend behind the server: it decides over HTTP about connects, subscribes, publications and calls.
 import assert from 'node:assert/strict'
 import { startBackend } from '../backend.mjs'
 import { until } from '../server.mjs'
@@ -30,7 +30,7 @@ scenarios('backends', {
   const calls = (kit, path) => site.backend.calls.filter((call) => call.path === path && call.body.user === kit.user)
   const connect = (kit, more = {}) => ({ data: kit.pack({ reply: { result: { user: kit.user, info: { name: 'Ann' }, ...more } } }) })
 
-  both('connect: the application says who it is and what it gets', async (kit) => {
+  both('connect: the backend names the user and what it gets', async (kit) => {
     const client = kit.client({ ...connect(kit, { data: { welcome: kit.tag }, channels: [`mail-${kit.tag}`] }), name: 'suite', version: '7' })
     const [subscribed, connected] = [event(client, 'subscribed'), event(client, 'connected')]
     client.connect()

@@ -1,4 +1,4 @@
-// What a connection may do in a channel: subscribe, publish, ask for presence and history, and what it is told.
+// What a connection may do in a channel: subscribe, publish, ask for presence and history, and what it receives.
 import assert from 'node:assert/strict'
 import { until } from '../server.mjs'
 import { SECRET, ending, jwt, now } from '../tokens.mjs'
@@ -84,7 +84,7 @@ scenarios('subscribing', { config }, (both, site) => {
 
   const mismatched = {
     'another channel': (kit, channel) => jwt({ sub: kit.user, channel: `${channel}x` }),
-    'another user': (kit, channel) => jwt({ sub: 'somebody', channel }),
+    'another user': (kit, channel) => jwt({ sub: 'another', channel }),
     'another client': (kit, channel) => jwt({ sub: kit.user, channel, client: 'not me' }),
   }
   for (const [what, token] of Object.entries(mismatched)) {
@@ -155,7 +155,7 @@ scenarios('subscribing', { config }, (both, site) => {
     bare.send({ id: 2, subscribe: { channel, token: subToken(kit, channel, { exp: now() + 100 }) } })
     const { subscribe } = await bare.reply(2)
     assert.equal(subscribe.expires, true)
-    bare.send({ id: 3, sub_refresh: { channel, token: jwt({ sub: 'somebody', channel }) } })
+    bare.send({ id: 3, sub_refresh: { channel, token: jwt({ sub: 'another', channel }) } })
     assert.deepEqual(await bare.closing(), { code: 3500, reason: 'invalid token' })
   })
 
@@ -171,7 +171,7 @@ scenarios('subscribing', { config }, (both, site) => {
 scenarios('publishing, presence and history', { config }, (both, site) => {
   const connectedUser = (kit, user = kit.user) => kit.connected({ token: jwt({ sub: user, info: { of: user } }) })
 
-  both('a publication of a client tells who it was', async (kit) => {
+  both('a publication of a client names its publisher', async (kit) => {
     const [listener, speaker] = [await connectedUser(kit), await connectedUser(kit, 'speaker')]
     const { got, publications } = await kit.subscribed(listener, `open:${kit.tag}`)
     await speaker.publish(`open:${kit.tag}`, kit.pack({ text: 'ünïcode "quoted"', list: [1, null, { a: [] }] }))
@@ -182,7 +182,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.equal(offset ?? 0, 0, 'no history, no offset')
   })
 
-  both('a publication of the server tells nobody, and carries tags', async (kit) => {
+  both('a publication of the server names no publisher, and carries tags', async (kit) => {
     const { got, publications } = await kit.subscribed(await connectedUser(kit), `open:${kit.tag}`)
     await site.server.call('publish', { channel: `open:${kit.tag}`, data: 'text', tags: { kind: 'note' } })
     await until(WAIT_MS, 'the publication', () => got.length)
@@ -191,7 +191,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.deepEqual({ ...publications[0].tags }, { kind: 'note' })
   })
 
-  both('who may publish', async (kit) => {
+  both('permission to publish', async (kit) => {
     const [user, anonymous] = [await connectedUser(kit), await kit.connected()]
     await user.publish(`open:${kit.tag}`, kit.pack(1))
     assert.deepEqual(await refusal(anonymous.publish(`open:${kit.tag}`, kit.pack(1))), DENIED)
@@ -227,7 +227,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.deepEqual(presence[third.context.client], { client: third.context.client, user: `other-${kit.tag}`, conn_info: { of: `other-${kit.tag}` } })
   })
 
-  both('who may ask for presence', async (kit) => {
+  both('permission for presence', async (kit) => {
     const [user, other] = [await connectedUser(kit), await connectedUser(kit, 'other')]
     await kit.subscribed(user, `seen:${kit.tag}`)
     for (const call of ['presence', 'presenceStats']) {
@@ -239,29 +239,29 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     }
   })
 
-  both('joins and leaves, where they are pushed to everyone', async (kit) => {
+  both('joins and leaves, if they are pushed to every subscriber', async (kit) => {
     const channel = `seen:${kit.tag}`
-    const [watcher, guest] = [await connectedUser(kit), await connectedUser(kit, `guest-${kit.tag}`)]
+    const [watcher, visitor] = [await connectedUser(kit), await connectedUser(kit, `visitor-${kit.tag}`)]
     const { joins, leaves } = await kit.subscribed(watcher, channel)
-    const { subscription } = await kit.subscribed(guest, channel)
+    const { subscription } = await kit.subscribed(visitor, channel)
     await until(WAIT_MS, 'both joins', () => joins.length === 2)
     subscription.unsubscribe()
     await until(WAIT_MS, 'the leave', () => leaves.length === 1)
     subscription.subscribe()
     await until(WAIT_MS, 'the third join', () => joins.length === 3)
-    guest.disconnect()
+    visitor.disconnect()
     await until(WAIT_MS, 'the second leave', () => leaves.length === 2)
-    assert.deepEqual(joins.map(({ client }) => client), [watcher, guest, guest].map((client) => client.context?.client))
-    assert.deepEqual(leaves.map(({ user, connInfo }) => [user, kit.unpack(connInfo)]), [0, 1].map(() => [`guest-${kit.tag}`, { of: `guest-${kit.tag}` }]))
+    assert.deepEqual(joins.map(({ client }) => client), [watcher, visitor, visitor].map((client) => client.context?.client))
+    assert.deepEqual(leaves.map(({ user, connInfo }) => [user, kit.unpack(connInfo)]), [0, 1].map(() => [`visitor-${kit.tag}`, { of: `visitor-${kit.tag}` }]))
   })
 
-  both('joins and leaves, where they are for those who ask and may', async (kit) => {
-    const guest = await connectedUser(kit, 'guest')
+  both('joins and leaves for subscribers that ask and may', async (kit) => {
+    const visitor = await connectedUser(kit, 'visitor')
     const watchers = { asks: [`asked:${kit.tag}`, true], silent: [`asked:${kit.tag}`, false], mayNot: [`unseen:${kit.tag}`, true] }
     for (const [name, [channel, joinLeave]] of Object.entries(watchers)) watchers[name] = await kit.subscribed(await connectedUser(kit), channel, { joinLeave })
-    for (const channel of [`unseen:${kit.tag}`, `asked:${kit.tag}`]) await kit.subscribed(guest, channel)
-    await until(WAIT_MS, 'the join', () => watchers.asks.joins.some(({ user }) => user === 'guest'))
-    guest.disconnect()
+    for (const channel of [`unseen:${kit.tag}`, `asked:${kit.tag}`]) await kit.subscribed(visitor, channel)
+    await until(WAIT_MS, 'the join', () => watchers.asks.joins.some(({ user }) => user === 'visitor'))
+    visitor.disconnect()
     await until(WAIT_MS, 'the leave', () => watchers.asks.leaves.length)
     assert.deepEqual([watchers.silent.joins, watchers.silent.leaves, watchers.mayNot.joins, watchers.mayNot.leaves], [[], [], [], []])
   })
@@ -290,7 +290,7 @@ scenarios('publishing, presence and history', { config }, (both, site) => {
     assert.equal(info.user, kit.user)
   })
 
-  both('who may ask for history', async (kit) => {
+  both('permission for history', async (kit) => {
     const user = await connectedUser(kit)
     assert.deepEqual(await refusal(user.history(`past:${kit.tag}`)), DENIED, 'not a subscriber')
     await user.history(`archive:${kit.tag}`)

@@ -21,7 +21,7 @@ after(async () => {
   await server?.stop()
 })
 
-test('connections land on two shards, and everyone gets everything in one order per channel', async () => {
+test('connections land on two shards, and every subscriber gets every publication in one order per channel', async () => {
   const { clients, byShard } = await acrossShards(server.client, SHARDS)
   clients.forEach(keep)
   const members = [...byShard.values()]
@@ -66,7 +66,7 @@ test('unsubscribe stops the channel and leaves the others alone', async () => {
   const gone = event(left.subscription, 'unsubscribed')
   left.subscription.unsubscribe()
   await gone
-  // A call with a reply stands behind the unsubscribe on the same connection, so the server has handled both.
+  // A call with a reply follows the unsubscribe on the same connection, so the server has handled both.
   await listener.publish('kept', 'after the unsubscribe')
   await speaker.publish('left', 2)
   await speaker.publish('kept', 'last')
@@ -129,7 +129,7 @@ test('commands batched into the first frame are all answered', async () => {
   assert.equal(first.length, 4, 'the SDK sent connect and three subscribes as one frame')
 })
 
-test('a client reconnects by itself and has its subscription back after the server went and came', async () => {
+test('a client reconnects and has its subscription back after a restart of the server', async () => {
   const first = await startServer({ settings, shards: SHARDS })
   const client = keep(await connected(first.client))
   const { subscription, got } = await subscribed(client, 'phoenix')

@@ -1,5 +1,5 @@
 // Every code that can be provoked from outside, on a bare socket: what an SDK would never send, and what a connection is
-// told when a limit or a clock ends it. Codes and reasons exactly.
+// sent when a limit or a clock ends it. Codes and reasons exactly.
 import assert from 'node:assert/strict'
 import { ORIGINAL, until } from '../server.mjs'
 import { SECRET, ending, jwt, now } from '../tokens.mjs'
@@ -31,7 +31,7 @@ scenarios('rules of the protocol', {
     ['subscribe to a private channel', 103, 'permission denied', { subscribe: { channel: '$x' } }],
     ['subscribe to a long name', 107, 'bad request', { subscribe: { channel: 'x'.repeat(101) } }],
     ['subscribe to a name outside ASCII', 107, 'bad request', { subscribe: { channel: 'ä' } }],
-    ['subscribe with a filter where there are none', 107, 'bad request', { subscribe: { channel: 'x', tf: { key: 'a', cmp: 'ex' } } }],
+    ['subscribe with a filter in a namespace without filters', 107, 'bad request', { subscribe: { channel: 'x', tf: { key: 'a', cmp: 'ex' } } }],
     ['subscribe with a broken filter', 107, 'bad request', { subscribe: { channel: 'tags:x', tf: { key: 'a', cmp: 'is' } } }],
     ['subscribe past the limit', 106, 'limit exceeded', ...Array.from({ length: 6 }, (_, at) => ({ subscribe: { channel: `x${at}` } }))],
     ['subscribe with an expired token', 109, 'token expired', () => ({ subscribe: { channel: 'x', token: ending(-9, { sub: '', channel: 'x' }) } })],
@@ -39,9 +39,9 @@ scenarios('rules of the protocol', {
     ['publish without permission', 103, 'permission denied', { publish: { channel: 'shut:x', data: 1 } }],
     ['publish to an unknown namespace', 102, 'unknown channel', { publish: { channel: 'nowhere:x', data: 1 } }],
     ['publish nothing', 107, 'bad request', { publish: { channel: 'x' } }],
-    ['presence where there is none', 108, 'not available', { presence: { channel: 'x' } }],
-    ['presence_stats where there are none', 108, 'not available', { presence_stats: { channel: 'x' } }],
-    ['history where there is none', 108, 'not available', { history: { channel: 'x' } }],
+    ['presence in a namespace without presence', 108, 'not available', { presence: { channel: 'x' } }],
+    ['presence_stats in a namespace without presence', 108, 'not available', { presence_stats: { channel: 'x' } }],
+    ['history in a namespace without history', 108, 'not available', { history: { channel: 'x' } }],
     ['history of another epoch', 112, 'unrecoverable position', { history: { channel: 'log:x', limit: 1, since: { offset: 1, epoch: 'z' } } }],
     ['history backwards from nothing', 107, 'bad request', { history: { channel: 'log:x', limit: 1, since: { offset: 0, epoch: '' }, reverse: true } }],
     ['rpc without a backend', 108, 'not available', { rpc: { method: 'm', data: 1 } }],
@@ -69,14 +69,14 @@ scenarios('rules of the protocol', {
     ['a second connect', true, (bare) => bare.send({ id: 2, connect: {} }), BAD_REQUEST],
     ['a command with nothing in it', true, (bare) => bare.send({ id: 2 }), BAD_REQUEST],
     ['a command without an id', true, (bare) => bare.send({ subscribe: { channel: 'x' } }), BAD_REQUEST],
-    ['a pong that nobody asked for', true, (bare) => bare.send({}), BAD_REQUEST],
+    ['a pong without a ping', true, (bare) => bare.send({}), BAD_REQUEST],
     ['the ping command', true, (bare) => bare.send({ id: 2, ping: {} }), BAD_REQUEST],
     ['an empty frame', true, (bare, kit) => bare.send(frame(kit, '', '')), BAD_REQUEST],
-    ['a frame that is none', true, (bare, kit) => bare.send(frame(kit, '{"id":2,', '05')), BAD_REQUEST],
+    ['a malformed frame', true, (bare, kit) => bare.send(frame(kit, '{"id":2,', '05')), BAD_REQUEST],
     ['a refresh without a token', true, (bare) => bare.send({ id: 2, refresh: {} }), BAD_REQUEST],
     ['a broken refresh token', true, (bare) => bare.send({ id: 2, refresh: { token: 'x' } }), { code: 3500, reason: 'invalid token' }],
     ['a subscription token of another user', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'x', token: jwt({ sub: 'bob', channel: 'x' }) } }), { code: 3500, reason: 'invalid token' }],
-    ['a delta of a kind nobody knows', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'diff:x', delta: 'zip' } }), BAD_REQUEST],
+    ['a delta of an unknown kind', true, (bare) => bare.send({ id: 2, subscribe: { channel: 'diff:x', delta: 'zip' } }), BAD_REQUEST],
     ['an empty channel: subscribe', true, (bare) => bare.send({ id: 2, subscribe: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: unsubscribe', true, (bare) => bare.send({ id: 2, unsubscribe: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: publish', true, (bare) => bare.send({ id: 2, publish: { channel: '', data: 1 } }), BAD_REQUEST],
@@ -84,7 +84,7 @@ scenarios('rules of the protocol', {
     ['an empty channel: presence_stats', true, (bare) => bare.send({ id: 2, presence_stats: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: history', true, (bare) => bare.send({ id: 2, history: { channel: '' } }), BAD_REQUEST],
     ['an empty channel: sub_refresh', true, (bare) => bare.send({ id: 2, sub_refresh: { channel: '', token: 'x' } }), BAD_REQUEST],
-    ['a send, which nobody takes', true, (bare) => bare.send({ send: { data: 1 } }), { code: 3508, reason: 'not available' }],
+    ['a send, which is not served', true, (bare) => bare.send({ send: { data: 1 } }), { code: 3508, reason: 'not available' }],
   ]
   for (const [what, connectsFirst, act, expected] of closes) {
     both(`close ${expected.code}: ${what}`, async (kit) => {
@@ -97,7 +97,7 @@ scenarios('rules of the protocol', {
   both('close 1009: a message past the limit', async (kit) => {
     const bare = await kit.bareConnected()
     bare.send({ id: 2, publish: { channel: 'x', data: 'x'.repeat(66_000) } })
-    // The code is WebSocket's own, and so is the text to whoever closes with it.
+    // The code is WebSocket's own; the text is chosen by the side that closes.
     assert.equal((await bare.closing()).code, 1009)
   })
 
@@ -133,7 +133,7 @@ scenarios('rules of the protocol', {
     binary.send(Buffer.concat([Buffer.from([command.length]), command]))
     assert.ok((await binary.reply(2)).publish)
     if (!ORIGINAL) {
-      // Ours gives it to them as text, where the original closes with 3506 whoever happens to listen.
+      // Ours gives it to them as text, where the original closes every such subscriber with 3506.
       const { push } = await bare.line((line) => line.push?.pub, 'the publication')
       assert.equal(push.pub.data, Buffer.from([0xff, 0xfe]).toString('base64'))
       return
@@ -259,7 +259,7 @@ scenarios('a limit of all connections', { config: { client: { ...anonymous, conn
 })
 
 scenarios('slow peers', { config: { client: { ...anonymous, queue_max_size: 65_536 }, channel: { without_namespace: open } } }, (both) => {
-  both('who does not read is cut off, and the others notice nothing', async (kit) => {
+  both('a client that does not read is closed, and the others notice nothing', async (kit) => {
     const [slow, quick] = [await kit.bareConnected(), await kit.bareConnected()]
     for (const bare of [slow, quick]) { bare.send({ id: 2, subscribe: { channel: kit.tag } }); await bare.reply(2) }
     slow.socket.pause()
@@ -289,7 +289,7 @@ scenarios('state that is lost', {
     await until(WAIT_MS, 'the stream being forgotten', () => Date.now() > published + 2_500)
     const again = await kit.server.call('publish', { channel, data: 2 })
     if (again.epoch === epoch) {
-      // Nobody has to forget a stream that has subscribers; then nobody may miss anything either.
+      // A server need not forget a stream that has subscribers; then no subscriber may miss anything either.
       for (const one of [bare, other]) await one.line((line) => line.push?.pub?.offset === 2, 'the second publication')
       return
     }

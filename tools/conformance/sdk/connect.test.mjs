@@ -20,7 +20,7 @@ scenarios('connections', {
     channel: { without_namespace: OPEN_ROOM },
   },
 }, (both, site) => {
-  /** What the server knows of a connection, told by a channel's presence. */
+  /** What the server knows of a connection, from a channel's presence. */
   async function known(kit, client) {
     const { subscription } = await kit.subscribed(client, `who-${kit.tag}`)
     return (await subscription.presence()).clients[client.context.client]
@@ -103,7 +103,7 @@ scenarios('connections', {
     assert.deepEqual([asked, lost], [1, []])
   })
 
-  both('a token nobody refreshes ends the connection with 3005', async (kit) => {
+  both('a token without a refresh ends the connection with 3005', async (kit) => {
     const bare = await kit.bareConnected({ connect: { token: ending(2, { sub: kit.user }) } })
     assert.deepEqual(await bare.closing(), { code: 3005, reason: 'connection expired' })
   })
@@ -120,7 +120,7 @@ scenarios('connections', {
     await client.ready(WAIT_MS)
   })
 
-  both('expire_at stands above exp', async (kit) => {
+  both('expire_at overrides exp', async (kit) => {
     const forever = await kit.bareConnected({ connect: { token: ending(100, { sub: kit.user, expire_at: 0 }) } })
     const { connect } = await forever.reply(1)
     assert.deepEqual([connect.expires, connect.ttl], [undefined, undefined])
@@ -129,7 +129,7 @@ scenarios('connections', {
     assert.ok(ttl > 490 && ttl <= 500, `ttl ${ttl}`)
   })
 
-  for (const [what, token] of [['another user', () => ending(100, { sub: 'somebody else' })], ['a wrong signature', () => jwt({ sub: 'x' }, 'wrong')]]) {
+  for (const [what, token] of [['another user', () => ending(100, { sub: 'another user' })], ['a wrong signature', () => jwt({ sub: 'x' }, 'wrong')]]) {
     both(`a refresh with ${what} closes with 3500`, async (kit) => {
       const bare = await kit.bareConnected({ connect: { token: ending(100, { sub: kit.user }) } })
       bare.send({ id: 2, refresh: { token: token() } })
@@ -168,7 +168,7 @@ scenarios('connections that need a token', {
   both('audience and issuer as configured', async (kit) => { await kit.connected({ token: jwt(claims) }) })
   both('an audience among several', async (kit) => { await kit.connected({ token: jwt({ ...claims, aud: ['mail', 'chat'] }) }) })
   both('another audience', async (kit) => assert.deepEqual(await kit.refused({ token: jwt({ ...claims, aud: 'mail' }) }), INVALID))
-  both('another issuer', async (kit) => assert.deepEqual(await kit.refused({ token: jwt({ ...claims, iss: 'nobody' }) }), INVALID))
+  both('another issuer', async (kit) => assert.deepEqual(await kit.refused({ token: jwt({ ...claims, iss: 'another' }) }), INVALID))
   both('a token without a user where that is not allowed', async (kit) => assert.deepEqual(await kit.refused({ token: jwt({ ...claims, uid: '' }) }), { code: 3507, reason: 'permission denied' }))
 })
 

@@ -22,7 +22,7 @@ class Kit {
     this.encoding = encoding
     this.site = site
     this.server = site.server
-    /** Nobody else's: put it into names of channels and users. */
+    /** Unique: put it into names of channels and users. */
     this.tag = `${encoding}${++serial}`
     this.user = `user-${this.tag}`
   }
@@ -65,7 +65,7 @@ class Kit {
     return client
   }
 
-  /** Connects a client that has to fail for good; what it was told. */
+  /** Connects a client that has to fail for good: code and reason. */
   async refused(options) {
     const client = this.client(options)
     const gone = event(client, 'disconnected', 'the refusal')
@@ -95,7 +95,7 @@ class Kit {
     return seat
   }
 
-  /** Subscribes where it has to fail for good; what the subscription was told. */
+  /** Subscribes where that has to fail for good: code and reason. */
   async deniedSubscription(client, channel, options = {}) {
     const { subscription } = this.seat(client, channel, options)
     const gone = event(subscription, 'unsubscribed', `${channel} refused`)

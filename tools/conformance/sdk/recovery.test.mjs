@@ -1,4 +1,4 @@
-// Connections that break and come back: what was missed arrives once and in order, or the client is told that it is lost.
+// Connections that break and reconnect: what was missed arrives once and in order, or the client learns that it is lost.
 // And what rides on history besides: the newest value only, deltas, filters.
 import assert from 'node:assert/strict'
 import { until } from '../server.mjs'
@@ -33,7 +33,7 @@ scenarios('recovery', { config }, (both, site) => {
     const client = await kit.connected({ token: jwt({ sub: kit.user }) }, relay.client)
     return { relay, client, ...(await kit.subscribed(client, channel, options)) }
   }
-  /** Cuts the cable, lets `meanwhile` happen, and mends it: what the subscription was told when it came back. */
+  /** Cuts the connection, lets `meanwhile` happen, and restores it: what the subscription received then. */
   async function severed({ relay, client, subscription }, meanwhile) {
     const lost = event(client, 'connecting', 'the loss')
     relay.down()
@@ -149,7 +149,7 @@ scenarios('recovery', { config }, (both, site) => {
     assert.equal((await severed(seat)).recovered, true)
     await publish(channel, 5)
     await until(WAIT_MS, 'what comes after', () => seat.got.includes(5))
-    assert.deepEqual(seat.got, [1, 4, 5], 'the newest is not given again to who has it')
+    assert.deepEqual(seat.got, [1, 4, 5], 'a client that has the newest does not get it again')
     const newcomer = await kit.connected({ token: jwt({ sub: kit.user }) })
     const { got } = await kit.subscribed(newcomer, channel, { since: { offset: 0, epoch: '' } })
     await until(WAIT_MS, 'the newest for the newcomer', () => got.length)

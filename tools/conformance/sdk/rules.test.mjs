@@ -67,7 +67,7 @@ test('a first command that is not connect closes with 3501', async () => {
 
 test('a second connect closes with 3501', () => closesWith(3501, { id: 2, connect: {} }))
 test('an unknown command closes with 3501', () => closesWith(3501, { id: 2, fly: {} }))
-test('a pong that nobody asked for closes with 3501', () => closesWith(3501, '{}'))
+test('a pong without a ping closes with 3501', () => closesWith(3501, '{}'))
 test('a frame that is not JSON closes with 3501', () => closesWith(3501, '{"id":2,'))
 test('an empty frame closes with 3501', () => closesWith(3501, ''))
 test('a send, which no handler takes, closes with 3508', () => closesWith(3508, { send: { data: 1 } }))
@@ -87,7 +87,7 @@ test('SIGTERM closes every connection with 3001 and the server exits with 0', as
   const ending = await startServer({ settings: '' })
   const bares = await Promise.all(Array.from({ length: 20 }, () => Bare.connected(ending.client)))
   const client = await connected(ending.client)
-  const told = event(client, 'connecting', 'the SDK being told')
+  const told = event(client, 'connecting', 'the close in the SDK')
   const end = ending.stop()
   for (const bare of bares) assert.equal((await bare.closing()).code, 3001)
   assert.equal((await told).code, 3001)

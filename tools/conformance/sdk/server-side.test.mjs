@@ -83,10 +83,10 @@ scenarios('server-side subscriptions', { config: { ...base, channel: { namespace
   both('joins and leaves of server-side subscriptions', async (kit) => {
     const channel = `room:${kit.tag}`
     const watcher = await watched(kit, { channels: [channel] })
-    const guest = await watched(kit, { sub: `guest-${kit.tag}`, channels: [channel] })
-    await has(watcher, 'join', channel, `guest-${kit.tag}`)
-    guest.disconnect()
-    await has(watcher, 'leave', channel, `guest-${kit.tag}`)
+    const visitor = await watched(kit, { sub: `visitor-${kit.tag}`, channels: [channel] })
+    await has(watcher, 'join', channel, `visitor-${kit.tag}`)
+    visitor.disconnect()
+    await has(watcher, 'leave', channel, `visitor-${kit.tag}`)
   })
 
   both('a client cannot subscribe to what the server subscribed', async (kit) => {
@@ -132,7 +132,7 @@ scenarios('personal channels', {
     await site.server.call('publish', { channel, data: 'for you' })
     await has(client, 'publication', channel, 'for you')
   })
-  both('the newest connection of a user stands, the one before is told 3504', async (kit) => {
+  both('the newest connection of a user stays, the one before closes with 3504', async (kit) => {
     const first = await watched(kit)
     const told = event(first, 'disconnected')
     const second = await watched(kit)

@@ -1,4 +1,4 @@
-// The unidirectional WebSocket, as an application without an SDK uses it: what it asks for stands in the URL or in the
+// The unidirectional WebSocket, as an application without an SDK uses it: what it asks for is in the URL or in the
 // first frame, and from then on it only listens.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
@@ -54,7 +54,7 @@ describe('the unidirectional WebSocket', { concurrency: 4 }, () => {
     assert.deepEqual(await bare.closing(), { code: 3503, reason: 'force disconnect' })
   })
 
-  test('is pinged in both ways, and need not answer but for what its WebSocket does by itself', async () => {
+  test('is pinged in both ways, and answers only with the pong of its WebSocket', async () => {
     const bare = await connecting({})
     let native = 0
     bare.socket.on('ping', () => native++)
@@ -62,11 +62,11 @@ describe('the unidirectional WebSocket', { concurrency: 4 }, () => {
     assert.equal(bare.socket.readyState, 1)
   })
 
-  test('who says nothing is stale', async () => {
+  test('a silent connection is stale', async () => {
     assert.equal((await (await listen()).closing()).code, 3502)
   })
 
-  test('a connect request that is none is refused', async () => {
+  test('a malformed connect request is refused', async () => {
     await assert.rejects(listen('?cf_connect=%7B'), /400/)
     const bare = await listen()
     bare.send('{')

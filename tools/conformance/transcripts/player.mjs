@@ -14,7 +14,7 @@
 //   { on: 'a', asked: 'refresh' }         waits until the application was asked there
 //   { on: 'a', leave: true }             closes the socket from our side
 //   { api: 'publish', body, headers, query, key, raw }   a call of the server API
-// Values: '$client.a', '$epoch.channel' and '$now+60' stand for what they say, { $token: claims } for a signed token.
+// Values: '$client.a', '$epoch.channel' and '$now+60' are replaced by their values, { $token: claims } for a signed token.
 import { isDeepStrictEqual } from 'node:util'
 import { ORIGINAL, until, within } from '../server.mjs'
 import { jwt, now } from '../tokens.mjs'
@@ -165,7 +165,7 @@ const sorted = (object) => Object.fromEntries(Object.entries(object).toSorted(([
 /** The channel of a push; none for a reply, and for a push of the connection itself the empty one. */
 const channelOf = (line) => (line.id ? undefined : (line.push ?? line).channel ?? '')
 
-/** Publications of channels with deltas by what they stand for: two servers may find different deltas for the same. */
+/** Publications of channels with deltas by their full data: two servers may make different deltas for the same. */
 function undelta(bare) {
   for (const { id, subscribe } of bare.asked.values()) {
     const reply = subscribe && bare.lines.find((line) => line.id === id)?.subscribe

@@ -30,7 +30,7 @@ pub fn upgrade(data: &[u8]) {
     }
 }
 
-/// The header of a proxy: a verdict stands whatever follows, the header stays within its bound, and the client's bytes
+/// The header of a proxy: a verdict does not depend on what follows, the header stays within its bound, and the client's bytes
 /// behind it are left alone.
 pub fn proxied(data: &[u8]) {
     let whole = proxy::decode(data);
@@ -50,7 +50,7 @@ pub fn proxied(data: &[u8]) {
     assert_eq!(seen, whole);
 }
 
-/// Whom a chain of proxies names: one of the addresses in it, and none that stands left of one that is not trusted.
+/// The client that a chain of proxies names: one of its addresses, and none to the left of one that is not trusted.
 pub fn client_of(data: &[u8]) {
     let Some((first, text)) = data.split_first() else { return };
     let fields: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
@@ -62,7 +62,7 @@ pub fn client_of(data: &[u8]) {
     // In one field or in several it is the same chain.
     let joined = fields.join(&b","[..]);
     assert_eq!(named, named_by([&joined[..]].into_iter(), trusted));
-    // Whatever a client puts before the last address does not change what that says, where it is not trusted.
+    // Text of a client before the last address does not change the result, if that address is not trusted.
     if let Some(named) = named.filter(|&address| !trusted(address)) {
         let forged = [b"192.0.2.66, ", &joined[..]].concat();
         assert_eq!(named_by([&forged[..]].into_iter(), trusted), Some(named));

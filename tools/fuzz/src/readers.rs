@@ -1,5 +1,5 @@
 //! Two readers of a client's frames: our decoder, and tungstenite in the server's role. The fuzzer and a test of the
-//! workspace (`tests/codec_agrees_with_tungstenite.rs`) hold them against each other.
+//! workspace (`tests/it/ws_codec_against_tungstenite.rs`) hold them against each other.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,4 @@
-//! The dialect's commands, configurations, tokens and differences.
+//! Commands of the client protocol, configurations, tokens and deltas.
 
 use std::sync::LazyLock;
 
@@ -38,7 +38,7 @@ pub fn config(data: &[u8]) {
     let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.toml" };
     let Ok(given) = config::file(name, text) else { return };
     match config::assemble(&given) {
-        Ok(config) => _ = config.remarks(),
+        Ok(config) => _ = config.warnings(),
         Err(faults) => assert!(!faults.0.is_empty() && !faults.to_string().is_empty()),
     }
 }
@@ -59,7 +59,7 @@ static VERIFIERS: LazyLock<Verifiers> = LazyLock::new(|| {
     }
 });
 
-/// Nobody without the secret makes a token that passes.
+/// A token that passes cannot be made without the secret.
 pub fn token(data: &[u8]) {
     let _ = KeySet::parse(data);
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -1,5 +1,5 @@
 // The event-loop variant of gin-gorilla: the same routes on Gin, served by nbio, whose one poller reads into one buffer,
-// parses, and runs the handlers where it stands. No connection has a goroutine or a buffer of its own while it is idle.
+// parses, and runs the handlers on the poller. No connection has a goroutine or a buffer of its own while it is idle.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 // More than any run opens; the library's own bound is 10,000.
 const connectionsMax = 1_000_000
 
-// room is everyone who hears what is published. The poller and a closing connection may meet here.
+// room holds every subscriber. The poller and a closing connection may meet here.
 type room struct {
 	mutex sync.Mutex
 	all   map[*websocket.Conn]struct{}
@@ -49,7 +49,7 @@ func (r *room) publish(message []byte) {
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "ADDRESS:PORT")
 	flag.Parse()
-	everyone := &room{all: make(map[*websocket.Conn]struct{})}
+	subscribers := &room{all: make(map[*websocket.Conn]struct{})}
 	router := gin.New()
 	router.Use(gin.Recovery())
 	router.GET("/echo", upgraded(func(u *websocket.Upgrader) {
@@ -58,11 +58,11 @@ func main() {
 		})
 	}))
 	router.GET("/sub", upgraded(func(u *websocket.Upgrader) {
-		u.OnOpen(everyone.enter)
-		u.OnClose(func(socket *websocket.Conn, _ error) { everyone.leave(socket) })
+		u.OnOpen(subscribers.enter)
+		u.OnClose(func(socket *websocket.Conn, _ error) { subscribers.leave(socket) })
 	}))
 	router.GET("/pub", upgraded(func(u *websocket.Upgrader) {
-		u.OnMessage(func(_ *websocket.Conn, _ websocket.MessageType, message []byte) { everyone.publish(message) })
+		u.OnMessage(func(_ *websocket.Conn, _ websocket.MessageType, message []byte) { subscribers.publish(message) })
 	}))
 	engine := nbhttp.NewEngine(nbhttp.Config{
 		Network: "tcp",
@@ -73,7 +73,7 @@ func main() {
 		// Handlers run in the poller: without this each event goes through a pool of goroutines.
 		ServerExecutor:          func(work func()) { work() },
 		ReleaseWebsocketPayload: true,
-		// A message is one frame, as with the servers beside this one.
+		// A message is one frame, as with the other servers.
 		MaxWebsocketFramePayloadSize: 1 << 20,
 	})
 	if err := engine.Start(); err != nil {

@@ -1,4 +1,4 @@
-//! fastwebsockets on one core: an echo server at /echo, a broadcast of what /pub sends to everyone else.
+//! fastwebsockets on one core: an echo server at /echo, a broadcast of what /pub sends to every other connection.
 //!
 //! Written as its users write it: the upgrade by hyper, one task per connection, a broadcast channel between them. The library
 //! writes each frame by itself, so a burst leaves in as many writes as it has messages.
@@ -78,7 +78,7 @@ async fn publish(upgraded: UpgradeFut, bus: Bus) -> Result<(), WebSocketError> {
         let frame = socket.read_frame().await?;
         match frame.opcode {
             OpCode::Close => return Ok(()),
-            // Nobody to hear it is no error.
+            // Without a subscriber this is not an error.
             OpCode::Text => drop(bus.send(Bytes::copy_from_slice(&frame.payload))),
             _ => {}
         }

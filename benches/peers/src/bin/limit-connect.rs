@@ -1,7 +1,7 @@
-//! The least a server can do for those who come and go: accept, read once, write a prepared answer, wait for the end, close.
+//! The least a server can do for short connections: accept, read once, write a prepared answer, wait for the end, close.
 //!
-//! The first request's answer is worked out and then given to all, so it fits a generator whose every request has one key.
-//! Nothing is parsed and nothing is kept of a connection but its socket; the client ends it, as with the servers beside this one.
+//! The answer to the first request is computed and sent to all, so it fits a generator that uses one key for every request.
+//! Nothing is parsed and nothing is kept of a connection but its socket; the client closes it, as with the other servers.
 
 use clap::Parser;
 use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, answer, open, wait};

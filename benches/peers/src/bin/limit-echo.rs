@@ -4,7 +4,7 @@
 //! frames go out. A write that the socket does not take whole is remembered as a number of bytes, since all of them are known.
 
 use clap::Parser;
-use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, header, masked_bytes, open, upgrade, wait};
+use corecast_peers::{Data, LISTENER, Place, RECEIVE_BYTES, header, masked_bytes, open, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -26,7 +26,7 @@ struct Args {
 struct Conn {
     socket: TcpStream,
     open: bool,
-    /// Bytes that came of a frame that is not whole.
+    /// Received bytes of an incomplete frame.
     partial: usize,
     /// Bytes of prepared frames that are still to be written.
     owed: usize,
@@ -44,7 +44,7 @@ struct Server {
 fn main() -> io::Result<()> {
     let args = Args::parse();
     let (mut poll, listener) = open(&args.place)?;
-    let mut one = header(if args.text { 0x81 } else { 0x82 }, args.size, false);
+    let mut one = header(if args.text { Data::Text } else { Data::Binary }, args.size);
     one.resize(one.len() + args.size, b'e');
     let frame_in = masked_bytes(args.size);
     let mut server = Server {

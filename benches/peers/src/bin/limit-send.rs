@@ -1,11 +1,11 @@
 //! The least a fan-out can do: one bare send of the same bytes per delivery, or per socket and turn.
 //!
-//! Whoever asks for /pub is a publisher and sends frames of one size; everyone else is a subscriber and says nothing. A
+//! A client of /pub is a publisher and sends frames of one size; every other client is a subscriber and sends nothing. A
 //! publication is unmasked and put between prepared bytes once; then a loop sends it. What a socket does not take waits in a
 //! buffer of its own, in order.
 
 use clap::{Parser, ValueEnum};
-use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, around, header, masked_bytes, open, upgrade, wait};
+use corecast_peers::{Data, LISTENER, Place, RECEIVE_BYTES, around, header, masked_bytes, open, upgrade, wait};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -67,7 +67,7 @@ fn main() -> io::Result<()> {
     let (mut poll, listener) = open(&args.place)?;
     let (before, after) = around(args.frame_bytes, args.size);
     let len = before.len() + args.size + after.len();
-    let mut start = header(0x81, len, false);
+    let mut start = header(Data::Text, len);
     start.extend_from_slice(before.as_bytes());
     let mut server = Server {
         conns: Slab::new(),

@@ -1,4 +1,4 @@
-//! tokio-tungstenite on one core: an echo server at /echo, a broadcast of what /pub sends to everyone else.
+//! tokio-tungstenite on one core: an echo server at /echo, a broadcast of what /pub sends to every other connection.
 //!
 //! Written as its users write it: one task per connection, a broadcast channel between them. A subscriber's task takes all
 //! that waits before it flushes, so that a burst leaves in few writes.
@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
 
 async fn serve(args: Args) -> io::Result<()> {
     let listener = TcpListener::bind(args.place.listen).await?;
-    args.place.settle(listener.local_addr()?);
+    args.place.prepare_and_announce(listener.local_addr()?);
     let (bus, _) = broadcast::channel(BEHIND_MAX);
     let around = Arc::new(around(args.frame_bytes, args.size));
     loop {
@@ -86,7 +86,7 @@ async fn echo(mut socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
 async fn publish(mut socket: WebSocketStream<TcpStream>, bus: Bus, around: &(String, String)) -> Result<(), Error> {
     while let Some(message) = socket.next().await {
         if let Message::Text(text) = message? {
-            // Nobody to hear it is no error.
+            // Without a subscriber this is not an error.
             let _ = bus.send(Utf8Bytes::from(format!("{}{text}{}", around.0, around.1)));
         }
     }

@@ -1,4 +1,4 @@
-//! rustls' state machine turned until it stands still: ciphertext in, plaintext and its answers out. Nothing of a socket here.
+//! Drives the state machine of rustls until it needs more input: ciphertext in, plaintext and answers out. No sockets here.
 
 use rustix::io::Errno;
 use rustls::Error;
@@ -7,18 +7,18 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
 
-/// What came of ciphertext.
+/// The result of handling ciphertext.
 pub struct Pumped {
-    /// Bytes that are not needed any more.
+    /// Bytes that are used up.
     pub used: usize,
     /// The peer sends no more.
     pub closed: bool,
-    /// The session is beyond repair; the alert is in what was to be said.
+    /// The session has failed. The alert is in `out`.
     pub error: Option<Error>,
 }
 
-/// Handles all whole records in `cipher`. Plaintext goes to `take`, early data marked as such; what is to be said is
-/// appended to `out`.
+/// Handles all whole records in `cipher`. Plaintext goes to `take`, early data marked as such; what has to be
+/// sent is appended to `out`.
 pub fn pump(
     session: &mut UnbufferedServerConnection,
     cipher: &mut [u8],
@@ -59,19 +59,19 @@ pub fn pump(
             Err(error) => pumped.error = Some(error),
         }
         if pumped.error.is_some() {
-            last_words(session, &mut cipher[pumped.used..], out);
+            encode_alert(session, &mut cipher[pumped.used..], out);
             return pumped;
         }
     }
 }
 
-/// What was to be said before an error, and the alert that goes with it. The same bytes are offered again, since the session
-/// has noted places in them; it is not asked once more than it has words, or it would judge them again.
-fn last_words(session: &mut UnbufferedServerConnection, cipher: &mut [u8], out: &mut Vec<u8>) {
+/// Appends what has to be sent before an error, and its alert. The same bytes are offered again, since the session refers to
+/// positions in them. It is not called more often than it has something to send: it would judge the bytes again.
+fn encode_alert(session: &mut UnbufferedServerConnection, cipher: &mut [u8], out: &mut Vec<u8>) {
     while session.wants_write()
-        && let Ok(ConnectionState::EncodeTlsData(mut words)) = session.process_tls_records(cipher).state
+        && let Ok(ConnectionState::EncodeTlsData(mut alert)) = session.process_tls_records(cipher).state
     {
-        encode(&mut words, out);
+        encode(&mut alert, out);
     }
 }
 
@@ -83,10 +83,10 @@ fn encode(answer: &mut EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8
     }
 }
 
-/// The beginning of a record whose rest is missing: the session has noted places in it, so it is offered with every call.
+/// The beginning of an incomplete record. The session refers to positions in it, so it is offered with every call.
 pub struct Partial<'a>(pub &'a mut Vec<u8>);
 
-/// Appends `bytes` to `out` as records, each as full as there are bytes. False: the hand-shake has not come so far.
+/// Appends `bytes` to `out` as records, each as full as there are bytes. False: the handshake does not allow it yet.
 pub fn encrypt(
     session: &mut UnbufferedServerConnection,
     partial: Partial<'_>,
@@ -102,7 +102,7 @@ pub fn encrypt(
             out.resize(at + required_size, 0);
             result = traffic.encrypt(bytes, &mut out[at..]).map(|n| out.truncate(at + n)).map_err(|_| Errno::PIPE);
         } else {
-            // No key is left that may encrypt (RFC 8446, section 5.5).
+            // No key may encrypt any more (RFC 8446, section 5.5).
             result = Err(Errno::PIPE);
         }
     };
@@ -110,7 +110,7 @@ pub fn encrypt(
     result.map(|()| ready)
 }
 
-/// Appends close_notify to `out`, where the session has come so far.
+/// Appends close_notify to `out`, if the session allows it yet.
 pub fn close(session: &mut UnbufferedServerConnection, partial: Partial<'_>, out: &mut Vec<u8>) {
     when_ready(session, partial, out, &mut |mut traffic, out| {
         let at = out.len();
@@ -124,7 +124,7 @@ pub fn close(session: &mut UnbufferedServerConnection, partial: Partial<'_>, out
     });
 }
 
-/// Calls `act` where the session may write, behind what it has to say itself. False where it may not.
+/// Calls `act` if the session may write, after what the session itself has to send. False if it may not.
 fn when_ready(
     session: &mut UnbufferedServerConnection,
     Partial(partial): Partial<'_>,

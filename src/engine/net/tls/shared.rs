@@ -1,48 +1,58 @@
-//! What the TLS connections of a shard have in common: the configuration, the buffers, the budget of hand-shakes, the counts.
+//! What the TLS connections of a shard share: the configuration, the buffers, the budget of handshakes, the counts.
 
 use std::mem;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use crate::engine::Millis;
 use crate::engine::log_ring::LogRecord;
 use crate::engine::stats::{TlsCounts, TlsFailed};
+use crate::engine::timer_wheel::Millis;
 
 /// Bytes of the buffer that ciphertext is received into.
 pub const CIPHER_BYTES: usize = 128 * 1024;
-/// How often failed hand-shakes of a shard are told to the log, at most.
-const NOTE_INTERVAL: Millis = 1000;
+/// How often a shard logs failed handshakes, at most.
+const LOG_INTERVAL: Millis = 1000;
 
+/// Whether a connection asks for its handshake for the first time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tries {
+    First,
+    Again,
+}
+
+/// What the TLS connections of a shard share.
 #[derive(Default)]
-pub struct Desk {
+pub struct TlsShared {
     config: Option<Arc<ServerConfig>>,
     /// Made with the first connection; empty while lent.
     cipher: Box<[u8]>,
-    /// What is about to be sent.
+    /// Ciphertext that is about to be sent.
     pub(crate) out: Vec<u8>,
-    /// Slices on their way into records.
+    /// Plaintext slices on their way into records.
     pub(crate) gathered: Vec<u8>,
-    /// Hand-shakes that may still begin in this turn; how many connections were put off in the last turn and have not been
-    /// looked at since, and how many in this one.
+    /// Handshakes that may still begin in this turn.
     left: u32,
+    /// Connections that were deferred in the last turn and have not tried again since.
     owed: u32,
-    put_off: u32,
+    /// Connections that were deferred in this turn.
+    deferred: u32,
     pub(crate) counts: TlsCounts,
-    /// Bytes that connections keep for want of a rest, of room, or of a peer that reads.
+    /// Bytes that connections keep: incomplete records, and what readers or peers did not take.
     pub(crate) held_bytes: usize,
-    /// Failures since the last note, the last one's reason, and when the next note may be.
+    /// Failures since the last log record, and the reason of the last one.
     failures: u32,
-    failed_by: Option<TlsFailed>,
-    note_at: Millis,
+    last_failure: Option<TlsFailed>,
+    /// When the next record may be written.
+    log_at: Millis,
 }
 
-impl Desk {
+impl TlsShared {
     pub fn new(config: Option<Arc<ServerConfig>>) -> Self {
         Self { config, ..Self::default() }
     }
 
-    /// Who connects from now on gets these certificates, tickets and rules.
+    /// New connections get these certificates, tickets and rules.
     pub fn set_config(&mut self, config: Arc<ServerConfig>) {
         self.config = Some(config);
     }
@@ -51,24 +61,27 @@ impl Desk {
         self.config.clone()
     }
 
+    /// So many handshakes may begin in this turn.
     pub fn begin_turn(&mut self, handshakes: u32) {
         self.left = handshakes;
-        self.owed = mem::take(&mut self.put_off);
+        self.owed = mem::take(&mut self.deferred);
     }
 
-    /// Whether a connection may have its hand-shake in this turn. Who was put off before goes before who comes.
-    pub(crate) fn may_begin(&mut self, again: bool) -> bool {
+    /// Whether a connection may have its handshake in this turn. Deferred ones go before new ones.
+    pub(crate) fn may_begin(&mut self, tries: Tries) -> bool {
+        let again = tries == Tries::Again;
         self.owed -= u32::from(again && self.owed > 0);
         let may = self.left > if again { 0 } else { self.owed };
         if may {
             self.left -= 1;
         } else {
-            self.put_off += 1;
+            self.deferred += 1;
             self.counts.put_off += u64::from(!again);
         }
         may
     }
 
+    /// The buffer for ciphertext, until `give_back`.
     pub(crate) fn lend(&mut self) -> Box<[u8]> {
         match self.cipher.is_empty() {
             true => vec![0; CIPHER_BYTES].into_boxed_slice(),
@@ -80,17 +93,18 @@ impl Desk {
         self.cipher = cipher;
     }
 
+    /// A handshake or a session failed.
     pub(crate) fn failed(&mut self, why: TlsFailed) {
         self.counts.failed[why as usize] += 1;
         self.failures += 1;
-        self.failed_by = Some(why);
+        self.last_failure = Some(why);
     }
 
-    /// What the log should know of failures: never more often than `NOTE_INTERVAL`.
-    pub fn note(&mut self, now: Millis) -> Option<LogRecord> {
-        let why = self.failed_by.filter(|_| now >= self.note_at)?;
-        self.note_at = now + NOTE_INTERVAL;
-        self.failed_by = None;
+    /// The log record of failures, not more often than `LOG_INTERVAL`.
+    pub fn log_record(&mut self, now: Millis) -> Option<LogRecord> {
+        let why = self.last_failure.filter(|_| now >= self.log_at)?;
+        self.log_at = now + LOG_INTERVAL;
+        self.last_failure = None;
         Some(LogRecord::TlsFailed { count: mem::take(&mut self.failures), why })
     }
 
@@ -100,15 +114,13 @@ impl Desk {
     }
 }
 
-pub mod grow {
-    /// What a shard's buffer may keep between two uses.
-    const KEPT_BYTES_MAX: usize = 128 * 1024;
+/// The capacity that a shared buffer may keep between two uses.
+const KEPT_BYTES_MAX: usize = 128 * 1024;
 
-    /// What one long chain of certificates needed is not kept for ever.
-    pub fn back(buffer: &mut Vec<u8>) {
-        if buffer.capacity() > KEPT_BYTES_MAX {
-            *buffer = Vec::new();
-        }
+/// Frees what one long certificate chain needed.
+pub fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEPT_BYTES_MAX {
+        *buffer = Vec::new();
     }
 }
 
@@ -117,28 +129,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_put_off_goes_first_and_nobody_waits_for_the_dead() {
-        let mut desk = Desk::default();
-        desk.begin_turn(2);
-        assert_eq!([false; 4].map(|again| desk.may_begin(again)), [true, true, false, false]);
-        desk.begin_turn(2);
-        assert!(!desk.may_begin(false), "both places are owed");
-        assert!(desk.may_begin(true) && desk.may_begin(true) && !desk.may_begin(true));
-        desk.begin_turn(3);
-        assert!(desk.may_begin(false), "two are owed, one is free");
-        // Both that were put off have died: the next turn owes nothing.
-        desk.begin_turn(1);
-        assert!(desk.may_begin(false));
+    fn deferred_handshakes_go_first_and_closed_ones_are_not_waited_for() {
+        let mut shared = TlsShared::default();
+        shared.begin_turn(2);
+        assert_eq!([Tries::First; 4].map(|tries| shared.may_begin(tries)), [true, true, false, false]);
+        shared.begin_turn(2);
+        assert!(!shared.may_begin(Tries::First), "both places are owed");
+        assert!(shared.may_begin(Tries::Again) && shared.may_begin(Tries::Again) && !shared.may_begin(Tries::Again));
+        shared.begin_turn(3);
+        assert!(shared.may_begin(Tries::First), "two are owed, one is free");
+        // Both deferred connections have closed: the next turn owes nothing.
+        shared.begin_turn(1);
+        assert!(shared.may_begin(Tries::First));
     }
 
     #[test]
-    fn failures_are_noted_together() {
-        let mut desk = Desk::default();
-        assert!(desk.note(0).is_none());
-        desk.failed(TlsFailed::Malformed);
-        assert!(matches!(desk.note(0), Some(LogRecord::TlsFailed { count: 1, why: TlsFailed::Malformed })));
-        (0..3).for_each(|_| desk.failed(TlsFailed::NotTls));
-        assert!(desk.note(NOTE_INTERVAL - 1).is_none());
-        assert!(matches!(desk.note(NOTE_INTERVAL), Some(LogRecord::TlsFailed { count: 3, why: TlsFailed::NotTls })));
+    fn failures_are_logged_together() {
+        let mut shared = TlsShared::default();
+        assert!(shared.log_record(0).is_none());
+        shared.failed(TlsFailed::Malformed);
+        assert!(matches!(shared.log_record(0), Some(LogRecord::TlsFailed { count: 1, why: TlsFailed::Malformed })));
+        (0..3).for_each(|_| shared.failed(TlsFailed::NotTls));
+        assert!(shared.log_record(LOG_INTERVAL - 1).is_none());
+        assert!(matches!(
+            shared.log_record(LOG_INTERVAL),
+            Some(LogRecord::TlsFailed { count: 3, why: TlsFailed::NotTls })
+        ));
     }
 }

@@ -1,5 +1,5 @@
 // Calls to the application's backend: what it is asked, and what its answers do. The application of these scripts says
-// what it is told to: the data of a command, or what it once gave as meta, holds the reply.
+// what the test asks for: the data of a command, or an earlier meta, holds the reply.
 export const backend = (path, { data, meta, channel }) => data?.reply ?? meta?.[path] ?? (channel?.endsWith('?500') ? 500 : { result: {} })
 
 const history = { history_size: 10, history_ttl: '60s' }
@@ -40,14 +40,14 @@ export const transcripts = [
   connects('an empty result', { result: {} }),
   connects('no result at all', {}, closes),
   connects('an error', error), connects('a temporary error', temporary), connects('a disconnect', disconnect, closes),
-  connects('a status', 500), connects('an answer that is none', 'text'),
+  connects('a status', 500), connects('a malformed reply', 'text'),
   connects('channels', { result: { user: 'ann', channels: ['open:1', 'rec:1'] } }),
   connects('a channel of no namespace', { result: { user: 'ann', channels: ['nowhere:1'] } }),
   connects('subscriptions', { result: { user: 'ann', subs: { 'open:2': { data: { d: 1 }, info: { i: 1 } }, 'rec:2': { override: { force_recovery: { value: false } } } } } }, { api: 'presence', body: { channel: 'open:2' } }),
   connects('base64', { result: { user: 'ann', b64info: 'eyJpIjoxfQ==', b64data: 'eyJkIjoxfQ==' } }),
   connects('an end', { result: { user: 'ann', expire_at: '$now+100' } }),
   connects('an end that has been', { result: { user: 'ann', expire_at: 1 } }),
-  { name: 'connect: what the application is told', steps: [{ open: 'a', headers: { cookie: 'k=v', 'x-trace': 't', 'x-other': 'o' } }, connect(user, { name: 'js', version: '1', headers: { 'x-device': 'd', 'x-more': 'm' }, subs: { 'open:x': {} } }), asks(rpc(2, 'm', { result: { data: 1 } }))] },
+  { name: 'connect: what the backend receives', steps: [{ open: 'a', headers: { cookie: 'k=v', 'x-trace': 't', 'x-other': 'o' } }, connect(user, { name: 'js', version: '1', headers: { 'x-device': 'd', 'x-more': 'm' }, subs: { 'open:x': {} } }), asks(rpc(2, 'm', { result: { data: 1 } }))] },
   { name: 'connect: a token goes past the application', steps: [{ on: 'a', send: [{ id: 1, connect: { token: 'x' } }] }, closes] },
 
   { name: 'refresh: a client must not', steps: [connect({ result: { user: 'ann', expire_at: '$now+100' } }), asks({ id: 2, refresh: { token: 'x' } }), closes] },
@@ -60,7 +60,7 @@ export const transcripts = [
   { name: 'subscribe: a disconnect', steps: [connect(), asks(subscribe(2, 'px:1', disconnect)), closes] },
   { name: 'subscribe: overrides', steps: [connect(), asks(subscribe(2, 'px:1', { result: { override: { presence: { value: false }, join_leave: { value: true }, force_push_join_leave: { value: true }, force_positioning: { value: true } } } })), { on: 'a', pushes: 1, channel: 'px:1' }, { api: 'presence', body: { channel: 'px:1' } }] },
   { name: 'subscribe: an end, which the application prolongs', steps: [connect(), asks(subscribe(2, 'px:1', { result: { expire_at: '$now+100' } }), { id: 3, sub_refresh: { channel: 'px:1', token: 'x' } }), closes] },
-  { name: 'subscribe: an end, which nobody prolongs', steps: [connect(), asks(subscribe(2, 'log:1', { result: { expire_at: '$now+100' } })), settled] },
+  { name: 'subscribe: an expiry without a refresh', steps: [connect(), asks(subscribe(2, 'log:1', { result: { expire_at: '$now+100' } })), settled] },
   { name: 'subscribe: a private channel', steps: [connect(), asks(subscribe(2, '$px:1')), settled] },
   { name: 'subscribe: recovery', steps: [connect(), { api: 'publish', body: { channel: 'log:r', data: 1 } }, asks(subscribe(2, 'log:r', { result: {} }, { recover: true, offset: 0, epoch: '' }))] },
 

@@ -20,7 +20,7 @@ const token = (claims) => ({ id: 1, connect: { token: { $token: claims } } })
 export const transcripts = [
   { name: 'an anonymous connection', steps: [{ on: 'a', send: [anonymous] }] },
   { name: 'a name, a version and data are taken', steps: [{ on: 'a', send: [{ id: 7, connect: { name: 'js', version: '1.0', data: { any: 'thing' } } }] }] },
-  { name: 'fields nobody knows are ignored', only: 'json', steps: [{ on: 'a', raw: { json: '{"id":1,"unknown":true,"connect":{"other":{"x":1}}}' }, replies: [1] }] },
+  { name: 'unknown fields are ignored', only: 'json', steps: [{ on: 'a', raw: { json: '{"id":1,"unknown":true,"connect":{"other":{"x":1}}}' }, replies: [1] }] },
   { name: 'a token that expires', steps: [{ on: 'a', send: [token({ sub: 'ann', exp: '$now+100' })] }] },
   { name: 'a token that has expired', steps: [{ on: 'a', send: [token({ sub: 'ann', exp: '$now-100' })] }] },
   { name: 'commands behind a connect that fails', endIsFree: true, steps: [{ on: 'a', send: [token({ sub: 'ann', exp: '$now-100' }), { id: 2, subscribe: { channel: 'x' } }], wait: [1] }] },
@@ -34,7 +34,7 @@ export const transcripts = [
     { api: 'presence', body: { channel: 'safe:subs' } },
     { api: 'presence', body: { channel: 'over' } },
   ] },
-  { name: 'subs stand above channels in a token', steps: [{ on: 'a', send: [token({ sub: 'ann', channels: ['one'], subs: { two: {} } })] }] },
+  { name: 'subs override channels in a token', steps: [{ on: 'a', send: [token({ sub: 'ann', channels: ['one'], subs: { two: {} } })] }] },
   { name: 'a token with a channel of no namespace', steps: [{ on: 'a', send: [token({ sub: 'ann', channels: ['nowhere:x'] })] }] },
   { name: 'channels that the client asks for', steps: [{ on: 'a', send: [{ id: 1, connect: { token: { $token: { sub: 'ann' } }, subs: { plain: {}, 'mine:x#ann': {}, 'mine:x#bob': {}, 'shut:x': {}, $priv: {} } } }] }] },
   { name: 'a channel of no namespace that the client asks for', steps: [{ on: 'a', send: [{ id: 1, connect: { subs: { 'nowhere:x': {} } } }] }, { on: 'a', closes: true }] },

@@ -19,7 +19,7 @@ export const transcripts = [
   { name: 'the same id twice', steps: [connect, { on: 'a', send: [{ id: 5, presence: { channel: 'x' } }, { id: 5, history: { channel: 'x' } }] }, { on: 'a', count: 3 }] },
   { name: 'a command with two requests', only: 'json', steps: [connect, { on: 'a', send: [{ id: 5, history: { channel: 'x' }, publish: { channel: 'x', data: 1 } }] }] },
   { name: 'a command with an id and nothing else', steps: [connect, { on: 'a', send: [{ id: 2 }] }, closes] },
-  { name: 'a pong that nobody asked for', steps: [connect, { on: 'a', send: [{}], wait: [] }, closes] },
+  { name: 'a pong without a ping', steps: [connect, { on: 'a', send: [{}], wait: [] }, closes] },
   { name: 'a command without an id', steps: [connect, { on: 'a', send: [{ subscribe: { channel: 'x' } }], wait: [] }, closes] },
   { name: 'a send', steps: [connect, { on: 'a', send: [{ send: { data: 1 } }], wait: [] }, closes] },
   { name: 'the ping command', steps: [connect, { on: 'a', send: [{ id: 2, ping: {} }] }, closes] },
@@ -45,7 +45,7 @@ export const transcripts = [
   jsonFrame('escapes in a name', '{"id":2,"subscribe":{"channel":"\\u0061\\u002db\\/c\\"d"}}', [2]),
   protobufFrame('an empty frame', '', closes),
   protobufFrame('a length without a message', '05', closes),
-  protobufFrame('a message that is none', '02ffff', closes),
+  protobufFrame('a malformed message', '02ffff', closes),
   protobufFrame('a length past the frame', '0a0802', closes),
   // id 2, and field 77 with the text "x"
   protobufFrame('an unknown command', '060802ea040178', closes),

@@ -34,7 +34,7 @@ const tagged = (channel, ...tags) => tags.map((kind, at) => ({ api: 'publish', b
 const since = (channel, offset, epoch = `$epoch.${channel}`) => ({ since: { offset, epoch } })
 
 export const transcripts = [
-  { name: 'history of a channel nobody published to', steps: [connect('a'), asks('a', history_(2, 'log:new', { limit: 10 }), history_(3, 'log:new'))] },
+  { name: 'history of a channel without publications', steps: [connect('a'), asks('a', history_(2, 'log:new', { limit: 10 }), history_(3, 'log:new'))] },
   { name: 'history with limits', steps: [connect('a'), ...publishes('log:l', 7), asks('a', history_(2, 'log:l'), history_(3, 'log:l', { limit: 2 }), history_(4, 'log:l', { limit: -1 }), history_(5, 'log:l', { limit: 100 }), history_(6, 'log:l', { limit: 2, reverse: true }))] },
   { name: 'history from a position', steps: [connect('a'), ...publishes('log:s', 7), asks('a', ...[0, 2, 3, 6, 7, 9].map((offset, at) => history_(2 + at, 'log:s', { limit: 2, ...since('log:s', offset) })))] },
   { name: 'history from a position backwards', steps: [connect('a'), ...publishes('log:r', 7), asks('a', ...[0, 3, 4, 7, 8, 9].map((offset, at) => history_(2 + at, 'log:r', { limit: 2, reverse: true, ...since('log:r', offset) })))] },
@@ -55,7 +55,7 @@ export const transcripts = [
   { name: 'recovery of more than the limit', steps: [connect('a'), ...publishes('long:1', 6), asks('a', recover(2, 'long:1', 1))] },
   { name: 'recovery of just the limit', steps: [connect('a'), ...publishes('long:2', 6), asks('a', recover(2, 'long:2', 2))] },
   { name: 'recovery where the namespace allows and the client does not ask to be recoverable', steps: [connect('a'), ...publishes('log:8', 2), asks('a', recover(2, 'log:8', 1)), connect('b'), asks('b', recover(2, 'log:8', 1, { recoverable: true }))] },
-  { name: 'recovery where there is none', steps: [connect('a'), asks('a', subscribe(2, 'off:1', { recover: true, offset: 1, epoch: 'x' }))] },
+  { name: 'recovery without history', steps: [connect('a'), asks('a', subscribe(2, 'off:1', { recover: true, offset: 1, epoch: 'x' }))] },
   { name: 'an unrecovered position refused, if the client wants that', steps: [connect('a'), ...publishes('rec:9', 3), asks('a', recover(2, 'rec:9', 1, { epoch: 'other', flag: 2 }), recover(3, 'rec:9', 1, { flag: 2 }))] },
   { name: 'recovery after history was removed', steps: [connect('a'), ...publishes('rec:10', 3), { api: 'history_remove', body: { channel: 'rec:10' } }, asks('a', recover(2, 'rec:10', 3)), connect('b'), asks('b', recover(2, 'rec:10', 1))] },
   { name: 'recovery with a publication that was not kept', steps: [connect('a'), ...publishes('rec:11', 2), { api: 'publish', body: { channel: 'rec:11', data: 'passing', skip_history: true } }, asks('a', recover(2, 'rec:11', 1))] },
@@ -71,7 +71,7 @@ export const transcripts = [
 
   { name: 'deltas of live publications', steps: [connect('a'), connect('b'), asks('a', subscribe(2, 'diff:1', { delta: 'fossil' })), asks('b', subscribe(2, 'diff:1')), ...publishesText('diff:1', 1, 2, 3), { on: 'a', pushes: 3, channel: 'diff:1' }, { on: 'b', pushes: 3, channel: 'diff:1' }] },
   { name: 'deltas without history', steps: [connect('a'), asks('a', subscribe(2, 'live:1', { delta: 'fossil' })), ...publishesText('live:1', 1, 2), { on: 'a', pushes: 2, channel: 'live:1' }] },
-  { name: 'deltas for who comes later', steps: [connect('a'), ...publishesText('diff:2', 1, 2), asks('a', subscribe(2, 'diff:2', { delta: 'fossil' })), ...publishesText('diff:2', 3, 4), { on: 'a', pushes: 2, channel: 'diff:2' }] },
+  { name: 'deltas for a later subscriber', steps: [connect('a'), ...publishesText('diff:2', 1, 2), asks('a', subscribe(2, 'diff:2', { delta: 'fossil' })), ...publishesText('diff:2', 3, 4), { on: 'a', pushes: 2, channel: 'diff:2' }] },
   { name: 'deltas of recovered publications', steps: [connect('a'), ...publishesText('diff:3', 1, 2, 3), asks('a', recover(2, 'diff:3', 1, { delta: 'fossil' })), ...publishesText('diff:3', 4), { on: 'a', pushes: 1, channel: 'diff:3' }] },
   { name: 'a delta that is longer than the data', steps: [connect('a'), asks('a', subscribe(2, 'diff:4', { delta: 'fossil' })), { api: 'publish', body: { channel: 'diff:4', data: 1 } }, { api: 'publish', body: { channel: 'diff:4', data: 'entirely else' } }, { api: 'publish', body: { channel: 'diff:4', data: 'entirely else' } }, { on: 'a', pushes: 3, channel: 'diff:4' }] },
   { name: 'deltas asked for by the publisher only', steps: [connect('a'), asks('a', subscribe(2, 'diff:5', { delta: 'fossil' })), { api: 'publish', body: { channel: 'diff:5', data: text(1), delta: true } }, { api: 'publish', body: { channel: 'diff:5', data: text(2), delta: true } }, { on: 'a', pushes: 2, channel: 'diff:5' }] },

@@ -30,7 +30,7 @@ export const transcripts = [
   transcript('frames after the first are not looked at', asked({}), pushed(1), { on: 'u', raw: { json: '{' } }, { on: 'u', raw: { json: '{"id":1,"subscribe":{"channel":"plain"}}' } }, api('publish', { channel: 'plain', data: 1 })),
   transcript('a token with channels', asked({ token: { $token: { sub: 'u1', channels: ['plain', 'rec:1'], exp: '$now+100' } } }), pushed(1), api('publish', { channel: 'rec:1', data: 1 }), pushed(1, 'rec:1')),
   transcript('a token that has expired', asked({ token: { $token: { sub: 'u2', exp: '$now-10' } } }), closes),
-  transcript('a token that is none', asked({ token: 'x' }), closes),
+  transcript('a malformed token', asked({ token: 'x' }), closes),
   transcript('recovery', api('publish', { channel: 'rec:2', data: 1 }), api('publish', { channel: 'rec:2', data: 2 }), asked({ subs: { 'rec:2': { recover: true, offset: 1, epoch: '$epoch.rec:2' } }, token: { $token: { sub: 'u3' } } }), pushed(1)),
   transcript('the newest', api('publish', { channel: 'auto:1', data: 1 }), asked({ token: { $token: { sub: 'u4', channels: ['auto:1'] } } }), pushed(1)),
   transcript('joins, leaves, subscribe and unsubscribe', asked({ token: { $token: { sub: 'u5' } } }), pushed(1), api('subscribe', { user: 'u5', channel: 'room:1', data: { hello: 1 } }), pushed(2, 'room:1'), api('unsubscribe', { user: 'u5', channel: 'room:1' }), pushed(3, 'room:1')),

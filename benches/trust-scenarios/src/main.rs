@@ -1,0 +1,42 @@
+//! corecast-trust: loads that test how this server behaves under attack and at its end. `benches/trust` runs it.
+//!
+//! The workers, the connections and the report are those of the load tool; the scenarios here are of no use against other servers.
+
+mod abuse;
+mod drain;
+mod reconnecting_subscriber;
+mod restart;
+mod restart_publisher;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "corecast-trust",
+    version,
+    about = "Tests the server under attack, during a drain and during a restart"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A fan-out beside clients that never finish their handshake or never read
+    Abuse(Box<abuse::Args>),
+    /// A server that is told to end (SIGTERM) while it holds connections: when and how each is closed
+    Drain(Box<drain::Args>),
+    /// A server that is replaced: new connections at a rate, subscribers that check every number, publications at both APIs
+    Restart(Box<restart::Args>),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Abuse(args) => abuse::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Restart(args) => restart::run(&args),
+    };
+    corecast_load::exit_code("corecast-trust", result)
+}

@@ -1,0 +1,163 @@
+//! Queueing: how frames come to wait for a connection, and what happens when too much waits.
+
+use std::borrow::Cow;
+
+use super::state::{ConnFlags, Phase, WriteFlags};
+use crate::engine::context::Context;
+use crate::engine::log_ring::LogRecord;
+use crate::engine::outbound::QueueKey;
+use crate::engine::stats::{Bound, Closed};
+use crate::ids::OptionU32;
+use crate::ws::{self, Opcode};
+
+impl<M: Send> Context<M> {
+    /// Appends frames to what is written to a slot: to the reply buffer of the read under way, or to its queue.
+    pub(crate) fn queue(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.current == Some(slot) {
+            return write(&mut self.reply_buffer);
+        }
+        let key = self.queue_for(slot);
+        let queue = self.queues.get_mut(key);
+        let waited = queue.bytes();
+        queue.reply(write);
+        self.after_queueing(slot, waited);
+    }
+
+    /// As `queue`, for one message.
+    pub(crate) fn queue_message(&mut self, slot: u32, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        let compression = self.connections[slot].compression;
+        if !compression.is_on() {
+            return self.queue(slot, |out| ws::frame_with(out, opcode, write));
+        }
+        let frame = self.compressors.frame(slot, compression, opcode, write, &mut self.counters);
+        self.queue(slot, |out| out.extend_from_slice(&frame));
+        self.compressors.keep_frame(frame);
+    }
+
+    /// Queues frames of which `written` bytes have left already, which is possible only where nothing waits. The reply
+    /// buffer is passed by: they come before what is in it.
+    pub(crate) fn queue_rest(&mut self, slot: u32, frames: &[u8], written: usize) {
+        if self.connections[slot].phase == Phase::Closed {
+            return;
+        }
+        let current = self.current.take();
+        self.queue(slot, |out| out.extend_from_slice(frames));
+        self.current = current;
+        if let (1.., Some(key)) = (written, self.connections[slot].queue.get()) {
+            self.queues.get_mut(key).advance(written);
+        }
+    }
+
+    /// The queue of a slot, made if there is none, marked if a broadcast is under way to the slot.
+    pub(crate) fn queue_for(&mut self, slot: u32) -> QueueKey {
+        let key = match self.connections[slot].queue.get() {
+            Some(key) => key,
+            None => {
+                let key = self.queues.take(slot);
+                self.connections[slot].queue = OptionU32::some(key);
+                self.connections.set(slot, WriteFlags::QUEUED);
+                key
+            }
+        };
+        if self.connections.has(slot, WriteFlags::IN_FLUSH) {
+            self.queues.get_mut(key).mark_broadcast();
+        }
+        key
+    }
+
+    /// After something was queued: has it written, or, if the peer does not read and too much waited already, has the
+    /// connection closed. The bound is checked against what waited before (`waited`): an empty queue takes any one item.
+    pub(crate) fn after_queueing(&mut self, slot: u32, waited: usize) {
+        if !self.connections.has(slot, WriteFlags::BLOCKED_OR_HELD) {
+            return self.want_write(slot);
+        }
+        self.apply_policies(slot);
+        let Some(key) = self.connections[slot].queue.get() else { return };
+        self.queues.keep(key);
+        if waited.min(self.queues.get(key).bytes()) > self.config.outbound_bytes_max {
+            let conn = self.connections.id(slot);
+            self.request_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
+        }
+    }
+
+    /// Has the queue of a slot written at the end of the turn.
+    pub(crate) fn want_write(&mut self, slot: u32) {
+        let flags = &mut self.connections[slot].flags;
+        if !flags.contains(ConnFlags::IN_TO_WRITE) {
+            flags.insert(ConnFlags::IN_TO_WRITE);
+            self.to_write.push_back(slot);
+        }
+    }
+
+    /// Gives the queue of a slot back to the pool, with what waits in it.
+    pub(crate) fn release_queue(&mut self, slot: u32) {
+        if let Some(key) = self.connections[slot].queue.take() {
+            self.queues.give_back(key);
+            self.connections.clear(slot, WriteFlags::QUEUED);
+        }
+    }
+
+    /// The socket took less than it was given: what is left waits for the peer.
+    pub(crate) fn block(&mut self, slot: u32) {
+        self.counters.writes_short += 1;
+        self.connections.set(slot, WriteFlags::BLOCKED);
+        if self.connections[slot].queue.is_some() {
+            self.apply_policies(slot);
+        }
+        if let Some(key) = self.connections[slot].queue.get() {
+            self.queues.hold_all_of(key);
+            self.queues.keep(key);
+        }
+    }
+
+    /// Applies the policies to what waits for a peer that does not read. A connection that the app holds is not slow, and
+    /// for one that is no longer open nothing is dropped: the app could not be told of the gap.
+    pub(crate) fn apply_policies(&mut self, slot: u32) {
+        let conn = self.connections.id(slot);
+        let Self { connections, queues, counters, slow, config, .. } = self;
+        let blocked = connections.write_flags[slot as usize] & WriteFlags::BLOCKED_OR_HELD == WriteFlags::BLOCKED;
+        let Some(key) = connections[slot].queue.get() else { return };
+        if !blocked || connections[slot].phase != Phase::Open || !queues.get(key).has_owners() {
+            return;
+        }
+        let queue = queues.get_mut(key);
+        queue.apply_policies(config.outbound_bytes_max, |dropped| slow.add(conn, dropped, counters));
+        if queue.is_empty() && !connections.has(slot, WriteFlags::IN_FLUSH) {
+            self.release_queue(slot);
+        }
+    }
+
+    /// Once a turn: if all backlogs together keep too much memory alive, the connections with the longest are closed. And
+    /// the log record of what was dropped, now and then.
+    #[inline]
+    pub(crate) fn judge_backlogs(&mut self) {
+        if !self.queues.keeps_nothing() {
+            let excess = self.queues.excess(self.config.backlog_bytes_max / self.mail.shards().max(1));
+            if excess > 0 {
+                self.close_longest_backlogs(excess);
+            }
+        }
+        if let Some(record) = self.slow.log_record(self.now, &self.counters) {
+            self.log(record);
+        }
+    }
+
+    fn close_longest_backlogs(&mut self, excess: usize) {
+        let connections = &self.connections;
+        let may_close = |slot: u32| {
+            connections.has(slot, WriteFlags::BLOCKED_OR_HELD)
+                && connections.id_at(slot).is_some_and(|conn| connections.is_open(conn))
+        };
+        let longest = self.queues.longest(excess, may_close);
+        let kept_bytes = self.queues.kept_bytes();
+        for slot in longest {
+            if self.log.throttle(Bound::Backlogs, self.now).is_some() {
+                let connections = self.queues.len();
+                self.log(LogRecord::Crowded { kept_bytes, connections });
+            }
+            if let Some(conn) = self.connections.id_at(slot) {
+                self.request_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
+            }
+        }
+    }
+}

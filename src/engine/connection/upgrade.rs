@@ -1,0 +1,216 @@
+//! From accept to an open WebSocket: admission, the PROXY header, the request head, and every refusal on the way.
+
+use std::mem;
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use super::state::{ConnFlags, Phase, WriteFlags};
+use crate::engine::admission::address_table::AddressSlot;
+use crate::engine::admission::peers::Peer;
+use crate::engine::admission::proxy_protocol::{self, HEADER_BYTES_MAX};
+use crate::engine::app::{App, Route};
+use crate::engine::net::source::Source;
+use crate::engine::shard::Shard;
+use crate::engine::stats::{Bound, Closed, Refused};
+use crate::engine::timer_wheel::Millis;
+use crate::ids::ConnId;
+use crate::ws::{self, Refusal};
+
+/// What a refusal counts as. `draining`: the shard is closing its connections.
+fn refused(refusal: Refusal, draining: bool) -> Refused {
+    match refusal {
+        Refusal::BadRequest(_) => Refused::BadRequest,
+        Refusal::NotFound => Refused::NotFound,
+        Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
+        Refusal::Timeout => Refused::Timeout,
+        Refusal::TargetTooLong => Refused::TargetTooLong,
+        Refusal::UpgradeRequired => Refused::UpgradeRequired,
+        Refusal::HeadTooLarge => Refused::HeadTooLarge,
+        Refusal::Unavailable { .. } if draining => Refused::Draining,
+        Refusal::Unavailable { .. } => Refused::Full,
+        Refusal::TooManyNow { .. } => Refused::ConnectionRate,
+        Refusal::Overloaded { .. } => Refused::Overloaded,
+        Refusal::AddressFull { .. } => Refused::Address,
+        Refusal::AddressTooFast { .. } => Refused::AddressRate,
+    }
+}
+
+impl<A: App, S: Source> Shard<A, S> {
+    /// Takes over a new connection, or gives it back with the response that it should get.
+    pub fn admit(&mut self, source: S, peer: Peer) -> Result<ConnId, (S, Refusal)> {
+        let refused_with = match self.peers.judge(&mut self.cx, peer) {
+            Ok(address_slot) => {
+                let phase = if peer.proxied { Phase::ProxyHeader } else { Phase::Upgrading };
+                match self.insert(source, address_slot, phase) {
+                    Ok(conn) => return Ok(conn),
+                    Err(source) => {
+                        self.peers.release_unused(address_slot);
+                        self.cx.reached_by(Bound::ShardConnections, peer.address);
+                        (source, Refusal::Unavailable { retry_after_s: self.peers.retry_after(&self.cx, 1) })
+                    }
+                }
+            }
+            Err(refusal) => (source, refusal),
+        };
+        self.cx.counters.refused[refused(refused_with.1, false) as usize] += 1;
+        Err(refused_with)
+    }
+
+    /// Takes over a new connection that is not judged, or gives it back if the shard is full.
+    pub fn adopt(&mut self, source: S) -> Result<ConnId, S> {
+        self.insert(source, AddressSlot::NONE, Phase::Upgrading)
+    }
+
+    fn insert(&mut self, source: S, address_slot: AddressSlot, phase: Phase) -> Result<ConnId, S> {
+        if self.cx.connections.len() >= self.cx.config.connections_max as usize {
+            return Err(source);
+        }
+        let conn = self.cx.connections.insert(phase);
+        self.sockets.insert(conn.slot, source);
+        self.cx.counters.accepted += 1;
+        self.peers.insert(conn.slot, address_slot);
+        self.cx.wheel.set(conn.slot, self.cx.now + self.cx.config.upgrade_timeout.as_millis() as Millis);
+        Ok(conn)
+    }
+
+    /// Looks for the PROXY header, in the socket itself, so that what follows it is read as usual. False if it is not whole
+    /// yet, or never will be.
+    pub(crate) fn take_proxy_header(&mut self, slot: u32) -> bool {
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        let Some(source) = self.sockets.get_mut(slot) else { return false };
+        let seen = match source.peek(&mut bytes) {
+            Ok(seen) => seen,
+            Err(Errno::AGAIN) => 0,
+            Err(_) => {
+                self.close_socket(slot, Closed::Reset);
+                return false;
+            }
+        };
+        let header = match proxy_protocol::decode(&bytes[..seen]) {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                self.conn(slot).flags.remove(ConnFlags::READABLE);
+                if self.conn(slot).flags.contains(ConnFlags::READ_CLOSED) {
+                    self.refuse_proxy(slot);
+                }
+                return false;
+            }
+            Err(proxy_protocol::Malformed) => {
+                self.refuse_proxy(slot);
+                return false;
+            }
+        };
+        // What was peeked at is there to be read.
+        if source.take_peeked(&mut bytes[..header.bytes]) != Ok(header.bytes) {
+            self.close_socket(slot, Closed::Reset);
+            return false;
+        }
+        self.conn(slot).phase = Phase::Upgrading;
+        // A proxy that sends LOCAL is the client itself.
+        let address = header.client.or_else(|| self.address_of(slot));
+        match address.map_or(Ok(()), |address| self.peers.set_client_address(&mut self.cx, slot, address)) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.refuse_now(slot, refusal);
+                false
+            }
+        }
+    }
+
+    /// Closes without a response: the peer does not speak the protocol that the listener is for.
+    pub(crate) fn refuse_proxy(&mut self, slot: u32) {
+        let address = self.address_of(slot);
+        self.cx.counters.refused[Refused::ProxyHeader as usize] += 1;
+        self.cx.reached_by(Bound::ProxyHeader, address);
+        self.close_socket(slot, Closed::Protocol);
+    }
+
+    /// The address of the client: as a proxy said, or as the socket says.
+    pub(crate) fn address_of(&self, slot: u32) -> Option<IpAddr> {
+        self.peers.client_address(slot).or_else(|| self.sockets.get(slot).and_then(Source::peer))
+    }
+
+    /// Answers the request head when it is complete. Returns the bytes that it took.
+    pub(crate) fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let (route, head_bytes, key, compression) = match ws::parse_request(bytes) {
+            Ok(None) => return 0,
+            Ok(Some(request)) => {
+                let proxy = self.address_of_trusted_proxy(slot);
+                let judged =
+                    proxy.map_or(Ok(()), |proxy| self.peers.judge_forwarded(&mut self.cx, slot, proxy, &request));
+                let route = match judged {
+                    _ if self.refuses_upgrades() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
+                    Err(refusal) => Route::Refuse(refusal),
+                    Ok(()) => self.app.route(&mut self.cx, &request),
+                };
+                let compression = self.cx.compressors.agree(request.values("sec-websocket-extensions"));
+                (route, request.head_bytes, request.upgrade.as_ref().map(|upgrade| *upgrade.key), compression)
+            }
+            Err(refusal) => (Route::Refuse(refusal), bytes.len(), None, None),
+        };
+        match (route, key) {
+            (Route::Upgrade { protocol, route }, Some(key)) => {
+                ws::accept(&mut self.cx.reply_buffer, &key, protocol, compression.as_ref());
+                if let Some(agreed) = compression {
+                    self.cx.counters.deflate_agreed += 1;
+                    self.conn(slot).compression = self.cx.compressors.begin(slot, &agreed);
+                }
+                self.open(slot, route);
+            }
+            (Route::Upgrade { .. }, None) => self.refuse(slot, Refusal::UpgradeRequired),
+            (Route::Refuse(refusal), _) => self.refuse(slot, refusal),
+            (Route::Respond { status, content_type, body }, _) => {
+                ws::http_response(&mut self.cx.reply_buffer, status, content_type, body);
+                self.finish_after_replies(slot);
+            }
+        }
+        head_bytes
+    }
+
+    /// The address that the socket or the PROXY header says, if it is that of a trusted proxy, which may name its client in
+    /// the request head.
+    fn address_of_trusted_proxy(&self, slot: u32) -> Option<IpAddr> {
+        let config = &self.cx.config;
+        if config.trusted_proxies.is_empty() {
+            return None;
+        }
+        self.address_of(slot).filter(|&address| config.trusts(address))
+    }
+
+    fn open(&mut self, slot: u32, route: u8) {
+        let conn = self.conn(slot);
+        conn.phase = Phase::Open;
+        conn.flags.remove(ConnFlags::FORGOTTEN);
+        self.cx.connections.clear(slot, WriteFlags::NOT_OPEN);
+        self.cx.wheel.cancel(slot);
+        self.cx.connections.open += 1;
+        let id = self.cx.connections.id(slot);
+        self.app.open(&mut self.cx, id, route);
+    }
+
+    /// Refuses a connection of our own accord, not in response to its bytes.
+    pub(crate) fn refuse_now(&mut self, slot: u32, refusal: Refusal) {
+        self.refuse(slot, refusal);
+        self.send_response(slot);
+        self.send_replies(slot);
+    }
+
+    fn refuse(&mut self, slot: u32, refusal: Refusal) {
+        let why = refused(refusal, self.is_draining());
+        self.cx.counters.refused[why as usize] += 1;
+        refusal.write(&mut self.cx.reply_buffer);
+        self.finish_after_replies(slot);
+    }
+
+    /// Sends the HTTP response that is in the reply buffer.
+    pub(crate) fn send_response(&mut self, slot: u32) {
+        let mut response = mem::take(&mut self.cx.reply_buffer);
+        if !response.is_empty() {
+            let after = self.sockets.send_response(&mut self.cx, slot, &response);
+            self.after_write(slot, after);
+        }
+        response.clear();
+        self.cx.reply_buffer = response;
+    }
+}

@@ -1,0 +1,128 @@
+//! The new process's side of a handover: it asks the old process for its listening sockets, and tells it when it serves.
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::link::{Connection, FrameQueue, Link, LocalShards};
+use super::wire::{self, FrameKind, FrameReceiver, SocketRole};
+use crate::admin::process_stats::ProcessStats;
+use crate::engine::net::listener::ListenSockets;
+
+/// How long to wait for each frame of the old process while it passes the sockets.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a handover that was asked for failed.
+#[derive(Debug)]
+pub struct HandoverError {
+    pub socket: String,
+    pub error: io::Error,
+}
+
+impl fmt::Display for HandoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "handover.socket: {}: cannot take over from the process there: {}\n  That process keeps serving. See its \
+             log; both processes must run as the same user. Without --takeover this process starts beside it, on other \
+             ports.",
+            self.socket, self.error
+        )
+    }
+}
+
+/// The listening sockets that the old process has passed, and the link to it.
+pub struct Inherited {
+    stream: UnixStream,
+    /// Bytes behind the last socket: read already, not handled.
+    received: BytesMut,
+    frames: FrameQueue,
+    pub link: Arc<Link>,
+    pub clients: ListenSockets,
+    pub admin: Option<TcpListener>,
+    pub grpc: Option<TcpListener>,
+}
+
+impl Inherited {
+    /// Asks the process at `socket` for its listening sockets. `None`: no process listens there.
+    pub fn request(socket: &str, bytes_max: usize, stats: &Arc<ProcessStats>) -> Result<Option<Self>, HandoverError> {
+        let fail = |error| HandoverError { socket: socket.into(), error };
+        let stream = match UnixStream::connect(socket) {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                log::info!("handover: no process listens on handover.socket {socket}; starting as the first process");
+                return Ok(None);
+            }
+            Err(error) => return Err(fail(error)),
+        };
+        let inherited = Self::receive(stream, bytes_max, stats).map_err(fail)?;
+        let count = inherited.clients.iter().map(|(_, sockets)| sockets.len()).sum::<usize>();
+        log::info!("handover: received {count} client listening sockets from the process at {socket}");
+        Ok(Some(inherited))
+    }
+
+    fn receive(stream: UnixStream, bytes_max: usize, stats: &Arc<ProcessStats>) -> io::Result<Self> {
+        wire::check_peer_user(&stream)?;
+        stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        let mut hello = vec![wire::VERSION];
+        hello.extend_from_slice(&std::process::id().to_le_bytes());
+        io::Write::write_all(&mut &stream, &wire::encode_frame(FrameKind::Hello, &hello))?;
+        let (mut clients, mut admin, mut grpc) = (ListenSockets::new(), None, None);
+        let mut receiver = FrameReceiver::new(stream);
+        loop {
+            let (kind, body, sockets) = receiver.receive()?;
+            let text = String::from_utf8_lossy(&body);
+            match kind {
+                FrameKind::Go => break,
+                FrameKind::Refused => return Err(io::Error::other(text.into_owned())),
+                FrameKind::ListenSockets => match SocketRole::from_text(&text).ok_or_else(wire::unknown_frame)? {
+                    SocketRole::Admin => admin = sockets.into_iter().next().map(TcpListener::from),
+                    SocketRole::Grpc => grpc = sockets.into_iter().next().map(TcpListener::from),
+                    SocketRole::Clients(at) => match clients.iter_mut().find(|(known, _)| *known == at) {
+                        Some((_, known)) => known.extend(sockets),
+                        None => clients.push((at, sockets)),
+                    },
+                },
+                FrameKind::Hello | FrameKind::Ready | FrameKind::Publication | FrameKind::Call => {
+                    return Err(wire::unknown_frame());
+                }
+            }
+        }
+        let FrameReceiver { stream, received, .. } = receiver;
+        stream.set_nonblocking(true)?;
+        let (link, frames) = Link::new(bytes_max, Arc::clone(stats));
+        Ok(Self { stream, received, frames, link, clients, admin, grpc })
+    }
+
+    /// The descriptor of the connection to the old process.
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+
+    /// Tells the old process that this one serves clients, and runs the link until the old process ends.
+    pub async fn report_ready(self, shards: impl LocalShards) {
+        let Self { stream, received, frames, link, .. } = self;
+        let stream = match tokio::net::UnixStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                return log::error!(
+                    "handover: cannot use the connection to the old process: {error}; it keeps serving, and \
+                     publications do not pass between the two"
+                );
+            }
+        };
+        link.send_frame(FrameKind::Ready, &[]);
+        match (Connection { stream, received, link, frames }).run(&shards, || {}).await {
+            Ok(()) => log::info!("handover: complete, the old process has ended"),
+            Err(error) => log::error!(
+                "handover: the link to the old process failed: {error}; publications no longer pass between the two"
+            ),
+        }
+    }
+}

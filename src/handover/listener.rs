@@ -1,0 +1,201 @@
+//! The old process's side of a handover: it listens on `handover.socket` for the process that takes over, and passes it the
+//! listening sockets.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::link::{Connection, Link, LocalShards};
+use super::wire::{self, FrameKind, SocketRole};
+use crate::admin::process_stats::ProcessStats;
+use crate::engine::net::listener::ListenSockets;
+
+/// How long a process that connects may take to send its hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the new process may take to be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Only the user that runs both processes may connect.
+const SOCKET_MODE: u32 = 0o600;
+
+/// The listening sockets that the next process gets.
+pub struct PassedSockets<'a> {
+    pub clients: ListenSockets,
+    pub admin: Option<&'a TcpListener>,
+    pub grpc: Option<&'a TcpListener>,
+}
+
+/// Listens for the process that takes over.
+pub struct HandoverListener {
+    path: PathBuf,
+    listener: UnixListener,
+    sockets: Vec<(SocketRole, Vec<OwnedFd>)>,
+    bytes_max: usize,
+    stats: Arc<ProcessStats>,
+}
+
+impl HandoverListener {
+    /// Must run within a tokio runtime. Replaces the socket file of any process that had the path before.
+    pub fn open(
+        path: &str,
+        passed: PassedSockets<'_>,
+        bytes_max: usize,
+        stats: &Arc<ProcessStats>,
+    ) -> io::Result<Self> {
+        let PassedSockets { clients, admin, grpc } = passed;
+        let mut sockets: Vec<_> = clients.into_iter().map(|(at, sockets)| (SocketRole::Clients(at), sockets)).collect();
+        for (role, listener) in [(SocketRole::Admin, admin), (SocketRole::Grpc, grpc)] {
+            if let Some(listener) = listener {
+                sockets.push((role, vec![listener.try_clone()?.into()]));
+            }
+        }
+        // Renamed into place, so that the path is never missing and never has another mode.
+        let temporary = format!("{path}.{}", std::process::id());
+        let _ = std::fs::remove_file(&temporary);
+        let listener = UnixListener::bind(&temporary)?;
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        std::fs::rename(&temporary, path)?;
+        Ok(Self { path: path.into(), listener, sockets, bytes_max, stats: Arc::clone(stats) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Serves handovers until one succeeds and its process has ended. `on_ready` gets the link when the new process
+    /// serves clients.
+    pub async fn run(mut self, shards: impl LocalShards, mut on_ready: impl FnMut(Arc<Link>)) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => match self.hand_over(stream, &shards, &mut on_ready).await {
+                    Ok(HandoverEnd::Completed) => return,
+                    Ok(HandoverEnd::NeverReady) => {
+                        log::warn!("handover: the new process ended before it was ready; this process goes on serving");
+                    }
+                    Err(error) => log::warn!("handover: failed: {error}; this process goes on serving"),
+                },
+                Err(error) => {
+                    log::warn!(
+                        "handover: accept on {} failed: {error}; retrying in {ACCEPT_PAUSE:?}",
+                        self.path.display()
+                    );
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn hand_over(
+        &mut self,
+        mut stream: UnixStream,
+        shards: &impl LocalShards,
+        on_ready: &mut impl FnMut(Arc<Link>),
+    ) -> io::Result<HandoverEnd> {
+        let pid = wire::check_peer_user(&stream)?;
+        let mut received = BytesMut::new();
+        expect_hello(&mut stream, &mut received).await?;
+        log::info!("handover: process {pid} takes over; passing it the listening sockets");
+        let (link, frames) = Link::new(self.bytes_max, Arc::clone(&self.stats));
+        // Every home shard forwards before the new process has its first client.
+        shards.set_peer(Some(Arc::clone(&link))).await;
+        if let Err(error) = self.pass_sockets(&mut stream).await {
+            shards.set_peer(None).await;
+            return Err(error);
+        }
+        let mut is_ready = false;
+        let (notify, ready) = oneshot::channel();
+        let mut notify = Some(notify);
+        let sockets = &mut self.sockets;
+        let connection = Connection { stream, received, link: Arc::clone(&link), frames };
+        let run = connection.run(shards, || {
+            is_ready = true;
+            log::info!("handover: process {pid} is ready; this process accepts no new clients and shuts down");
+            sockets.clear();
+            _ = notify.take().map(|notify| notify.send(()));
+            on_ready(Arc::clone(&link));
+        });
+        let result = run_if_ready_in_time(run, ready).await;
+        if !is_ready {
+            shards.set_peer(None).await;
+            return result.map(|()| HandoverEnd::NeverReady);
+        }
+        if let Err(error) = result {
+            log::error!(
+                "handover: the link to process {pid} failed: {error}; publications no longer pass between the two"
+            );
+        }
+        Ok(HandoverEnd::Completed)
+    }
+
+    async fn pass_sockets(&self, stream: &mut UnixStream) -> io::Result<()> {
+        for (role, sockets) in &self.sockets {
+            for chunk in sockets.chunks(wire::DESCRIPTORS_MAX) {
+                wire::send_sockets(stream, role, chunk).await?;
+            }
+        }
+        stream.write_all(&wire::encode_frame(FrameKind::Go, &[])).await
+    }
+}
+
+/// How a handover without an error came out.
+enum HandoverEnd {
+    /// The new process was ready, and the link to it has ended since.
+    Completed,
+    /// The new process ended before it was ready.
+    NeverReady,
+}
+
+/// Runs the link; ends it with an error if the new process is not ready in time.
+async fn run_if_ready_in_time(
+    run: impl Future<Output = io::Result<()>>,
+    ready: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let mut run = std::pin::pin!(run);
+    let late =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("the new process was not ready within {READY_TIMEOUT:?}"));
+    tokio::select! {
+        result = &mut run => return result,
+        in_time = timeout(READY_TIMEOUT, ready) => drop(in_time.map_err(|_| late())?),
+    }
+    run.await
+}
+
+/// Reads the hello of the new process. An unknown version is answered with `Refused`.
+async fn expect_hello(stream: &mut UnixStream, received: &mut BytesMut) -> io::Result<()> {
+    let hello = async {
+        loop {
+            if let Some(frame) = wire::take_frame(received)? {
+                return Ok::<_, io::Error>(frame);
+            }
+            if stream.read_buf(received).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    };
+    let late = |_| {
+        let what = format!("the process that connected to handover.socket sent no hello within {HELLO_TIMEOUT:?}");
+        io::Error::new(io::ErrorKind::TimedOut, what)
+    };
+    let (kind, body) = timeout(HELLO_TIMEOUT, hello).await.map_err(late)??;
+    if kind == FrameKind::Hello && body.first() == Some(&wire::VERSION) {
+        return Ok(());
+    }
+    let what = format!(
+        "the two processes use different handover versions (the old process has {}); stop the old process and start \
+         the new one without --takeover",
+        wire::VERSION
+    );
+    stream.write_all(&wire::encode_frame(FrameKind::Refused, what.as_bytes())).await?;
+    Err(io::Error::new(io::ErrorKind::InvalidData, what))
+}

@@ -1,0 +1,141 @@
+//! What the control thread runs: the admin address, the gRPC API, the calls to backends, the log of the shards, reloads,
+//! and at last the shutdown.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use tokio::runtime::{Handle, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::log_writer;
+use super::memory_watch::MemoryWatch;
+use super::reload::{Load, Reload, Running};
+use super::shard_client::ShardClient;
+use super::shutdown::{self, Ended, StopSignals};
+use super::start::{ControlListeners, StartError};
+use super::startup_log::first_tcp_listener;
+use super::successor::Handover;
+use super::systemd;
+use super::tls_files::Tls;
+use super::wall_clock;
+use crate::admin::{self, Current, Settings};
+use crate::engine::threads::Engine;
+use crate::messaging::Ask;
+
+/// The runtime of the control thread, with its signal handlers. It is made before the first client is accepted, so that a
+/// signal never ends the process without closing its clients.
+pub struct ControlRuntime {
+    runtime: Runtime,
+    stop: StopSignals,
+    hangup: Signal,
+}
+
+/// What the control thread works with.
+pub struct ControlArgs<C> {
+    pub running: Running,
+    pub load: Load,
+    pub shards: ShardClient,
+    pub listeners: ControlListeners,
+    /// Carries out the shards' calls to backends.
+    pub calls: C,
+    pub memory: MemoryWatch,
+    pub handover: Handover,
+}
+
+impl ControlRuntime {
+    pub fn new() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Kernel)?;
+        let entered = runtime.enter();
+        let handler = |kind| signal(kind).map_err(StartError::Kernel);
+        let stop = StopSignals { term: handler(SignalKind::terminate())?, int: handler(SignalKind::interrupt())? };
+        let hangup = handler(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self { runtime, stop, hangup })
+    }
+
+    /// Where tasks can be spawned before `run`.
+    pub fn handle(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    /// Returns when every shard was told to stop, with how the server ended.
+    pub fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<Ask>) -> Ended {
+        let Self { runtime, stop, hangup } = self;
+        let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
+        runtime.block_on(async {
+            tokio::spawn(memory.clone().run());
+            tokio::spawn(log_writer::run(engine.log_records.clone()));
+            tokio::spawn(wall_clock::watch(shards.clone()));
+            let stats = Arc::clone(&handover.stats);
+            let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
+            let (control, settings) = watch::channel(Arc::new(settings));
+            let successor = handover.start(&running.config.handover, &shards, &listeners);
+            let servers = serve(listeners, &shards, &settings, running.config.admin.address);
+            running.backends.start_key_fetches(&shards);
+            let reload = Reload {
+                load,
+                shards: shards.clone(),
+                stats,
+                running: running.into(),
+                control,
+                admission: Arc::clone(&engine.admission),
+                memory,
+            };
+            systemd::ready();
+            let ended = tokio::select! {
+                // Neither returns before the shutdown.
+                () = calls => Ended::InOrder,
+                () = reload.run(hangup) => Ended::InOrder,
+                ended = shutdown::run(&reload, &shards, stop, successor, servers) => ended,
+            };
+            shards.stop();
+            log_writer::write_waiting(&engine.log_records);
+            ended
+        })
+    }
+}
+
+fn admin_settings(running: &Running, engine: &Engine<Ask>) -> Settings {
+    let config = &running.config;
+    let client = first_tcp_listener(&engine.bound);
+    Settings {
+        client_tls: client.is_some_and(|(index, _)| config.listeners[index].options.tls),
+        tls: running.tls.as_ref().and_then(Tls::admin),
+        backend: Some(running.backends.backend()),
+        ..Settings::new(config, client.map(|(_, at)| at))
+    }
+}
+
+/// Starts the tasks that accept at the control thread's listeners.
+fn serve(
+    listeners: ControlListeners,
+    shards: &ShardClient,
+    settings: &Current,
+    admin: Option<SocketAddr>,
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    #[cfg(feature = "grpc")]
+    if let Some(listener) = listeners.grpc {
+        tasks.push(tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone())));
+    }
+    if let Some(listener) = listeners.admin {
+        tasks.push(tokio::spawn(serve_admin(listener, shards.clone(), settings.clone(), admin)));
+    }
+    tasks
+}
+
+async fn serve_admin(listener: TcpListener, shards: ShardClient, settings: Current, address: Option<SocketAddr>) {
+    if let Err(error) = admin::serve(listener, shards, settings).await {
+        let address = address.map_or(String::new(), |address| format!(" {address}"));
+        log::error!("the admin address{address} is not served: {error}; clients are served without it");
+    }
+}
+
+#[cfg(feature = "grpc")]
+async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: Current) {
+    if let Err(error) = crate::api::grpc::service::serve(listener, shards, admin::api_settings(&settings)).await {
+        log::error!("the gRPC API is not served: {error}; clients are served without it");
+    }
+}

@@ -1,0 +1,281 @@
+//! Backends that are gone, slow, full or mad: each call ends in time with `Failed`, is repeated only where that is safe,
+//! and a dead one is left alone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::backend::{
+    PATIENCE, Server, backend, bare, call, connecting, counts, failures, nobody, publishing, rpc, subscribing, until,
+};
+use corecast::auth::grant::{Publish, SubscribeGrant};
+use corecast::backend::call::{Answer, Question};
+use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
+use hyper::StatusCode;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn hasty() -> ProxySettings {
+    let quick = Duration::from_millis(1);
+    ProxySettings { retry_backoff: Backoff { min: quick, max: quick, jitter: 1.0 }, ..ProxySettings::default() }
+}
+
+fn breaker(failures_to_open: u32, open_for: Duration) -> ProxySettings {
+    let breaker = BreakerSettings { failures_to_open, open_for };
+    ProxySettings { retries_max: 0, breaker, ..hasty() }
+}
+
+fn granted() -> Answer {
+    Answer::Subscribe(SubscribeGrant::default())
+}
+
+/// Says this, whatever it is asked, and hangs up.
+fn saying(body: &'static [u8]) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static {
+    move |mut stream| {
+        Box::pin(async move {
+            let _ = stream.write_all(body).await;
+            let _ = stream.shutdown().await;
+        })
+    }
+}
+
+#[tokio::test]
+async fn unreachable_backend_is_retried_for_every_call() {
+    let backend = backend(&nobody().await, hasty());
+    for (index, call) in [connecting(), publishing(), rpc()].into_iter().enumerate() {
+        assert_eq!(backend.ask(call).await, Answer::Failed);
+        assert_eq!(counts(&backend).retries, 2 * (index as u64 + 1), "nothing was sent, so all are safe to repeat");
+    }
+    assert_eq!(failures(&backend), [("unreachable", 3)]);
+}
+
+#[tokio::test]
+async fn connection_closed_before_the_reply_is_retried_only_if_safe() {
+    let (url, connections) = bare(|stream| async move { drop(stream) }).await;
+    let backend = backend(&url, hasty());
+    assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
+    assert_eq!(connections.load(Ordering::Relaxed), 3);
+    assert_eq!(backend.ask(publishing()).await, Answer::Failed);
+    assert_eq!(backend.ask(rpc()).await, Answer::Failed);
+    assert_eq!(connections.load(Ordering::Relaxed), 5, "it may have acted on those");
+    assert_eq!(failures(&backend), [("broken", 3)]);
+}
+
+#[tokio::test]
+async fn backend_that_recovers_within_the_timeout_succeeds() {
+    let server = Server::start(|_, before| async move {
+        let gone = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY];
+        (*gone.get(before).unwrap_or(&StatusCode::OK), "{}")
+    })
+    .await;
+    let backend = backend(&server.url, hasty());
+    assert_eq!(backend.ask(subscribing()).await, granted());
+    assert_eq!((server.seen().len(), counts(&backend).retries, failures(&backend)), (3, 2, vec![]));
+}
+
+#[tokio::test]
+async fn status_is_retried_only_if_the_request_was_not_processed() {
+    let server = Server::start(|seen, _| async move {
+        let method = seen.json()["channel"].as_str().unwrap_or("503").parse::<u16>().unwrap();
+        (StatusCode::from_u16(method).unwrap(), "{}")
+    })
+    .await;
+    let backend = backend(&server.url, hasty());
+    for (status, tries) in [(500, 1), (404, 1), (201, 1), (204, 1), (503, 3), (504, 3)] {
+        let subscribe = Question::Subscribe { channel: status.to_string(), token: String::new(), data: vec![] };
+        assert_eq!(backend.ask(call(subscribe)).await, Answer::Failed);
+        assert_eq!(server.seen().len(), tries, "{status}");
+    }
+    let publish = Question::Publish { channel: "503".into(), data: vec![] };
+    assert_eq!(backend.ask(call(publish)).await, Answer::Failed);
+    assert_eq!((server.seen().len(), failures(&backend)), (1, vec![("status", 7)]));
+}
+
+#[tokio::test]
+async fn backend_that_never_replies_costs_its_timeout() {
+    let (url, _) = bare(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let backend = backend(&url, ProxySettings { timeout: SHORT, ..hasty() });
+    let began = Instant::now();
+    assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
+    assert!(began.elapsed() >= SHORT && began.elapsed() < PATIENCE);
+    assert_eq!((failures(&backend), counts(&backend).retries), (vec![("timeout", 1)], 0));
+}
+
+#[tokio::test]
+async fn slow_reply_does_not_extend_the_timeout() {
+    let (url, _) = bare(|mut stream| async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        let mut said = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
+        while said.is_ok() {
+            ticks.tick().await;
+            said = stream.write_all(b" ").await;
+        }
+    })
+    .await;
+    let backend = backend(&url, ProxySettings { timeout: SHORT, ..hasty() });
+    assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
+    assert_eq!(failures(&backend), [("timeout", 1)]);
+}
+
+#[tokio::test]
+async fn malformed_replies_are_errors_and_keep_the_circuit_closed() {
+    for (body, reason) in [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>".as_slice(), "malformed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "malformed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "malformed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{", "too_long"),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", "status"),
+    ] {
+        let (url, _) = bare(saying(body)).await;
+        let backend = backend(&url, breaker(1, PATIENCE));
+        assert_eq!(backend.ask(rpc()).await, Answer::Failed);
+        assert_eq!(failures(&backend), [(reason, 1)], "{}", body.escape_ascii());
+        assert!(!counts(&backend).open, "what one client's payload provokes cuts off nobody else");
+    }
+}
+
+#[tokio::test]
+async fn backend_that_does_not_speak_http_is_a_connection_failure() {
+    for body in [
+        b"220 mail ready\r\n".as_slice(),
+        b"\x00\xff\x00\xff",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        let (url, _) = bare(saying(body)).await;
+        let backend = backend(&url, breaker(1, PATIENCE));
+        assert_eq!(backend.ask(rpc()).await, Answer::Failed);
+        assert_eq!((failures(&backend), counts(&backend).open), (vec![("broken", 1)], true), "{}", body.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn a_reply_without_end_is_cut_at_its_bound() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let (url, _) = bare(move |mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+            let mut said = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            while said.is_ok() {
+                said = stream.write_all(&chunk).await;
+                count.fetch_add(0x10000, Ordering::Relaxed);
+            }
+        }
+    })
+    .await;
+    let backend = backend(&url, hasty());
+    assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
+    assert_eq!(failures(&backend), [("too_long", 1)]);
+    assert!(sent.load(Ordering::Relaxed) < 32 * REPLY_BYTES_MAX, "the kernel's buffers and no more");
+}
+
+#[tokio::test]
+async fn concurrent_and_queued_calls_are_bounded() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = (Arc::clone(&gate), Arc::clone(&at_once), Arc::clone(&most));
+    let server = Server::start(move |_, _| {
+        let (gate, at_once, most) = seen.clone();
+        async move {
+            most.fetch_max(at_once.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            gate.acquire().await.unwrap().forget();
+            at_once.fetch_sub(1, Ordering::Relaxed);
+            "{}"
+        }
+    })
+    .await;
+    let backend = Arc::new(backend(&server.url, ProxySettings { concurrency_max: 2, queue_max: 3, ..hasty() }));
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let backend = Arc::clone(&backend);
+            tokio::spawn(async move { backend.ask(publishing()).await })
+        })
+        .collect();
+    until("two are there", || at_once.load(Ordering::Relaxed) == 2).await;
+    assert_eq!(counts(&backend).in_flight, 5);
+    assert_eq!(backend.ask(publishing()).await, Answer::Failed, "at once: the gate is closed");
+    assert_eq!(failures(&backend), [("busy", 1)]);
+    gate.add_permits(5);
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Answer::Publish(Publish::default()));
+    }
+    assert_eq!((most.load(Ordering::Relaxed), counts(&backend).in_flight), (2, 0));
+}
+
+#[tokio::test]
+async fn queue_time_counts_towards_the_timeout_and_not_as_a_backend_failure() {
+    let (url, _) = bare(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let settings = ProxySettings { timeout: SHORT, concurrency_max: 1, ..breaker(2, PATIENCE) };
+    let backend = backend(&url, settings);
+    assert_eq!(tokio::join!(backend.ask(rpc()), backend.ask(rpc())), (Answer::Failed, Answer::Failed));
+    assert_eq!(failures(&backend), [("timeout", 2)]);
+    assert!(!counts(&backend).open, "one of them had no time to be answered");
+}
+
+#[tokio::test]
+async fn open_circuit_closes_after_a_successful_probe() {
+    let alive = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&alive);
+    let server = Server::start(move |_, _| {
+        let alive = flag.load(Ordering::Relaxed);
+        async move { (if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, "{}") }
+    })
+    .await;
+    let backend = backend(&server.url, breaker(3, Duration::from_millis(50)));
+    for _ in 0..3 {
+        assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
+    }
+    assert_eq!((counts(&backend).open, counts(&backend).opened), (true, 1));
+    alive.store(true, Ordering::Relaxed);
+    let mut answer = backend.ask(subscribing()).await;
+    let deadline = Instant::now() + PATIENCE;
+    while answer == Answer::Failed && Instant::now() < deadline {
+        tokio::task::yield_now().await;
+        answer = backend.ask(subscribing()).await;
+    }
+    assert_eq!((answer, counts(&backend).open), (granted(), false));
+    assert_eq!(server.seen().len(), 4, "three before, one to see");
+}
+
+#[tokio::test]
+async fn open_circuit_makes_no_calls() {
+    let server = Server::start(|_, _| async { StatusCode::SERVICE_UNAVAILABLE }).await;
+    let backend = backend(&server.url, breaker(2, PATIENCE));
+    for _ in 0..1000 {
+        assert_eq!(backend.ask(rpc()).await, Answer::Failed);
+    }
+    assert_eq!(server.seen().len(), 2);
+    assert_eq!(failures(&backend), [("circuit_open", 998), ("status", 2)]);
+    assert_eq!(counts(&backend).durations.iter().sum::<u64>(), 2, "only what was asked took time");
+}
+
+#[tokio::test]
+async fn dropped_call_frees_its_slot() {
+    let (url, connections) = bare(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let backend = backend(&url, ProxySettings { concurrency_max: 1, queue_max: 0, ..hasty() });
+    for round in 1..=3 {
+        tokio::select! {
+            _ = backend.ask(rpc()) => unreachable!("it never answers"),
+            () = until("asked", || connections.load(Ordering::Relaxed) == round) => {}
+        }
+        assert_eq!(counts(&backend).in_flight, 0);
+    }
+}

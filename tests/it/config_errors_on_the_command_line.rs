@@ -1,0 +1,83 @@
+//! The program as a shell sees it: exit codes, results on stdout, errors on stderr.
+
+use std::process::{Command, Output};
+
+fn corecast(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
+    command.args(args).env_clear();
+    command.output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// A file of settings that is gone when the test ends.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, text: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("corecast-{}-{name}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("the temporary directory can be written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn the_printed_configuration_passes_its_own_check() {
+    let printed = corecast(&["config"]);
+    assert_eq!(printed.status.code(), Some(0));
+    let file = File::new("sample", &printed.stdout);
+    let checked = corecast(&["check-config", file.path()]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    assert!(text(&checked.stdout).contains("no errors"));
+}
+
+#[test]
+fn invalid_file_lists_each_error_on_stderr() {
+    let file = File::new("bad", b"[client]\nping_intervall = \"1s\"\npong_timeout = 8\n");
+    let checked = corecast(&["check-config", file.path()]);
+    assert_eq!(checked.status.code(), Some(2));
+    assert!(checked.stdout.is_empty());
+    let lines: Vec<&str> = text(&checked.stderr).lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].contains(":2: client.ping_intervall: ") && lines[0].contains("did you mean client.ping_interval?")
+    );
+    assert!(lines[1].contains(":3: client.pong_timeout: ") && lines[1].contains("\"8s\""));
+}
+
+#[test]
+fn bad_flags_and_bad_arguments_exit_with_2() {
+    for (args, part) in [
+        (&["serve", "--cores", "5-2"][..], "--cores: cores: the range 5-2 runs backwards"),
+        (&["serve", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
+        (&["serve", "--nonsense"], "--nonsense"),
+        (&["check-config"], "FILE"),
+        (&[], "Usage"),
+    ] {
+        let output = corecast(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(part), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn help_names_each_flag_with_the_reason_of_its_setting() {
+    let help = corecast(&["serve", "--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    let help = text(&help.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    for setting in corecast::config::SETTINGS.iter().filter(|setting| setting.flag.is_some()) {
+        assert!(help.contains(setting.reason), "{}", setting.name);
+    }
+}

@@ -1,0 +1,239 @@
+//! Peers that say nothing, say it in pieces, break off, flood or never listen. Meanwhile honest clients are served; afterwards
+//! sockets, slots and memory are back.
+
+use crate::common::raw::upgrade_request;
+use crate::common::{
+    BINARY, CLOSE, CONTINUATION, Client, Frame, PING, PONG, Raw, Server, TEXT, frame, frame_part, until,
+};
+use serde_json::json;
+
+/// Not a channel or client of the test is left, and somebody new is served.
+fn assert_nothing_left(server: &Server, descriptors: usize) {
+    for gauge in ["connections", "subscriptions", "channels", "backlog_bytes", "spill_bytes"] {
+        server.wait_for_metric(&format!("corecast_{gauge}"), "", |n| n == 0);
+    }
+    // One more may be that of the admin address, on its way out.
+    until(
+        || format!("{} descriptors are open, {descriptors} were", server.descriptors()),
+        || (server.descriptors() <= descriptors + 1).then_some(()),
+    );
+    assert_honest_is_served(server);
+}
+
+fn assert_honest_is_served(server: &Server) {
+    let mut raw = Raw::open(server, "/echo");
+    raw.send(&frame(TEXT, b"honest"));
+    assert_eq!(raw.frame(), Frame::new(TEXT, "honest"));
+    raw.send(&frame(CLOSE, &1000u16.to_be_bytes()));
+    assert!(raw.frame().is_close(1000));
+    raw.expect_end();
+}
+
+fn plain(more: &[(&str, &str)]) -> Server {
+    Server::with(&[&crate::common::PLAIN[..], more].concat())
+}
+
+#[test]
+fn half_open_handshakes_by_the_thousand() {
+    let server = plain(&[("engine.upgrade_timeout", "2s"), ("engine.linger_timeout", "100ms")]);
+    let descriptors = server.descriptors();
+    let head = upgrade_request("/echo");
+    let mut half: Vec<Raw> = Vec::new();
+    for n in 0..1_500 {
+        let mut raw = Raw::connect(&server);
+        raw.send(&head.as_bytes()[..[0, 1, head.len() / 2][n % 3]]);
+        half.push(raw);
+        if n % 100 == 0 {
+            assert_honest_is_served(&server);
+        }
+    }
+    server.wait_for_metric("corecast_connections_refused_total", "reason=\"timeout\"", |n| n == 1_500);
+    let answered = half.iter_mut().filter_map(|raw| raw.rest().ok()).filter(|rest| rest.starts_with(b"HTTP/1.1 408 "));
+    assert_eq!(answered.count(), 1_500, "each is told");
+    drop(half);
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
+fn everything_in_single_bytes_from_many_at_once() {
+    let server = plain(&[]);
+    let descriptors = server.descriptors();
+    let close = frame(CLOSE, &1000u16.to_be_bytes());
+    let said = [upgrade_request("/echo").into_bytes(), frame(TEXT, "grüße".as_bytes()), close].concat();
+    let mut many: Vec<Raw> = (0..100).map(|_| Raw::connect(&server)).collect();
+    for byte in said.chunks(1) {
+        many.iter_mut().for_each(|raw| raw.send(byte));
+    }
+    for raw in &mut many {
+        raw.take_upgrade();
+        assert_eq!(raw.frame(), Frame::new(TEXT, "grüße"));
+        assert!(raw.frame().is_close(1000));
+        raw.expect_end();
+    }
+    drop(many);
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
+fn resets_in_the_middle_of_everything() {
+    let server = plain(&[("client.queue_max_size", "64KiB")]);
+    let descriptors = server.descriptors();
+    let head = upgrade_request("/echo");
+    let mut listener = Client::connect(&server);
+    listener.subscribe("news");
+    for round in 0..100 {
+        let mut upgrading = Raw::connect(&server);
+        upgrading.send(&head.as_bytes()[..head.len() - 1 - round]);
+        upgrading.reset();
+        let mut framing = Raw::open(&server, "/echo");
+        framing.send(&frame(BINARY, &[7; 40_000])[..1 + 390 * round]);
+        framing.reset();
+        // With echoes unread.
+        let mut unread = Raw::open(&server, "/echo");
+        unread.send(&frame(BINARY, &[7; 60_000]));
+        unread.reset();
+        // In the middle of a fan-out.
+        let mut subscriber = Raw::open(&server, "/connection/websocket");
+        subscriber.send(&frame(TEXT, b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}"));
+        server.api("publish", &json!({"channel": "news", "data": round}));
+        subscriber.reset();
+        assert_eq!(listener.publication().1, json!(round));
+    }
+    drop(listener);
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
+fn floods_of_control_frames_and_empty_fragments() {
+    let server = plain(&[]);
+    let descriptors = server.descriptors();
+    // Whoever pings must take the answers: they are read here when all is sent, as much as the bound lets wait.
+    let mut pings = Raw::open(&server, "/echo");
+    for _ in 0..20 {
+        pings.send(&frame(PING, b"p").repeat(1_000));
+        for _ in 0..1_000 {
+            assert_eq!(pings.frame(), Frame::new(PONG, "p"));
+        }
+    }
+    let mut pongs = Raw::open(&server, "/echo");
+    pongs.send(&frame(PONG, &[b'p'; 125]).repeat(20_000));
+    pongs.send(&frame(TEXT, b"still here"));
+    assert_eq!(pongs.frame(), Frame::new(TEXT, "still here"));
+    let mut fragments = Raw::open(&server, "/echo");
+    fragments.send(&frame_part(TEXT, false, b"a", [0; 4]));
+    fragments.send(&frame_part(CONTINUATION, false, b"", [0; 4]).repeat(65_536));
+    fragments.send(&frame_part(CONTINUATION, true, b"b", [0; 4]));
+    assert_eq!(fragments.frame(), Frame::new(TEXT, "ab"));
+    // One that never ends, up to its bound.
+    let mut endless = Raw::open(&server, "/echo");
+    endless.send(&frame_part(BINARY, false, b"", [0; 4]));
+    endless.send(&frame_part(CONTINUATION, false, &[0; 1024], [0; 4]).repeat(65));
+    assert!(endless.frame().is_close(1009));
+    drop((pings, pongs, fragments, endless));
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
+fn subscribers_that_never_read_under_fan_out() {
+    const HONEST: usize = 40;
+    const MUTE: usize = 40;
+    const BOUND: u64 = 64 * 1024;
+    let bounds = [("client.queue_max_size", "64KiB"), ("engine.close_timeout", "1s"), ("engine.linger_timeout", "1s")];
+    let server = plain(&bounds);
+    let descriptors = server.descriptors();
+    let mute: Vec<Raw> = (0..MUTE)
+        .map(|_| {
+            let mut raw = Raw::open(&server, "/connection/websocket");
+            raw.send(&frame(TEXT, b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}"));
+            raw
+        })
+        .collect();
+    let mut honest: Vec<Client> = (0..HONEST).map(|_| Client::connect(&server)).collect();
+    honest.iter_mut().for_each(|client| client.subscribe("news"));
+    server.wait_for_metric("corecast_subscriptions", "", |n| n == (HONEST + MUTE) as u64);
+    let text = "x".repeat(32 * 1024);
+    let mut most = 0;
+    for n in 0..400 {
+        server.api("publish", &json!({"channel": "news", "data": {"n": n, "text": text}}));
+        for client in &mut honest {
+            assert_eq!(client.publication().1["n"], json!(n));
+        }
+        if n % 20 == 0 {
+            most = most.max(server.metric("corecast_backlog_bytes", ""));
+        }
+    }
+    // A queue takes one item beyond its bound.
+    assert!(most <= MUTE as u64 * (BOUND + 2 * 33 * 1024), "{most} bytes waited");
+    server.wait_for_metric("corecast_connections_closed_total", "reason=\"slow\"", |n| n == MUTE as u64);
+    drop((mute, honest));
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
+fn ten_thousand_connects_and_disconnects() {
+    let server = plain(&[]);
+    let descriptors = server.descriptors();
+    let mut channel = 0;
+    let mut come_and_go = |rounds: usize| {
+        for _ in 0..rounds {
+            // A crowd that comes together and leaves together, each with a channel of its own and the common one.
+            let mut crowd: Vec<Raw> = (0..50).map(|_| Raw::open(&server, "/connection/websocket")).collect();
+            for raw in &mut crowd {
+                channel += 1;
+                let commands = format!(
+                    "{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"own{channel}\"}}}}\n\
+                     {{\"id\":3,\"subscribe\":{{\"channel\":\"all\"}}}}\n{{\"id\":4,\"unsubscribe\":{{\"channel\":\"all\"}}}}"
+                );
+                raw.send(&frame(TEXT, commands.as_bytes()));
+            }
+            for raw in &mut crowd {
+                while !String::from_utf8_lossy(&raw.frame().payload).contains("\"id\":4") {}
+            }
+        }
+        server.wait_for_metric("corecast_connections", "", |n| n == 0);
+        server.memory_bytes()
+    };
+    let warm = come_and_go(20);
+    let after = come_and_go(180);
+    // Ten times as many pass through the memory that the first thousand needed.
+    assert!(after < warm + 4 * 1024 * 1024, "{warm} bytes, then {after}");
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
+fn floods_of_publications_from_shard_to_shard() {
+    let server = plain(&[
+        ("engine.mailbox_batches_max", "2"),
+        ("engine.mail_bytes_max", "64KiB"),
+        ("engine.turn_bytes_max", "64KiB"),
+        // What finds no room on its way to the other shard is sent later, from here.
+        ("channel.without_namespace.history_size", "100"),
+        ("channel.without_namespace.history_ttl", "10s"),
+        ("channel.without_namespace.history_meta_ttl", "10s"),
+    ]);
+    let mut honest = Client::pair(&server);
+    honest[1].subscribe("honest");
+    let (descriptors, memory) = (server.descriptors(), server.memory_bytes());
+    let mut floods: Vec<Raw> = (0..30).map(|_| Raw::open(&server, "/connection/websocket")).collect();
+    std::thread::scope(|scope| {
+        for (n, raw) in floods.iter_mut().enumerate() {
+            scope.spawn(move || {
+                raw.send(&frame(TEXT, b"{\"id\":1,\"connect\":{}}"));
+                for i in 0..200 {
+                    // Channels of both homes: half of what comes to a shard is for the other.
+                    let data = json!({"channel": format!("flood{}", (n + i) % 16), "data": "f".repeat(6_000)});
+                    raw.send(&frame(TEXT, json!({"id": i + 2, "publish": data}).to_string().as_bytes()));
+                }
+            });
+        }
+        for n in 0..50 {
+            let reply = honest[0].ask(json!({"publish": {"channel": "honest", "data": n}}));
+            assert!(reply["publish"].is_object(), "{reply}");
+            assert_eq!(honest[1].publication().1, n);
+            assert!(server.memory_bytes() <= memory + (32 << 20), "{} bytes, {memory} before", server.memory_bytes());
+        }
+    });
+    server.wait_for_metric("corecast_publications_total", "", |n| n >= 30 * 200 + 50);
+    drop((floods, honest));
+    assert_nothing_left(&server, descriptors);
+}

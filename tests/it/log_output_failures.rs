@@ -1,0 +1,77 @@
+//! A log that cannot be written costs lines and nothing else: on a full disk, into a closed pipe, into one that nobody reads.
+
+use std::fs::OpenOptions;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+
+use crate::common::{PATIENCE, SocketPath, command, until, wait_for_exit};
+use rustix::process::{Pid, Signal, kill_process};
+use tungstenite::{Message, WebSocket};
+
+/// Lines of a trace for one connection are some hundred bytes, and a pipe holds 64 KiB.
+const CONNECTIONS: usize = 500;
+
+/// A server whose log nobody can follow, found by its path.
+struct Mute {
+    child: Child,
+    path: SocketPath,
+}
+
+impl Mute {
+    fn start(name: &str, stderr: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Self {
+        let path = SocketPath::new(name);
+        let mut command =
+            command(&["--listen", &path.listen(), "--admin", "127.0.0.1:0", "--shards", "2", "--oversubscribe"]);
+        command.env("CORECAST_LOG", "trace");
+        let child = command.stderr(stderr).stdout(stdout).spawn().expect("the program runs");
+        let mute = Self { child, path };
+        until(|| "nobody listens".into(), || UnixStream::connect(&mute.path.0).ok());
+        mute
+    }
+
+    fn serves(&self) {
+        for n in 0..CONNECTIONS {
+            let socket = UnixStream::connect(&self.path.0).expect("the server listens");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let mut ws: WebSocket<UnixStream> = tungstenite::client("ws://t/echo", socket).expect("an upgrade").0;
+            let message = Message::text(format!("message {n}"));
+            ws.send(message.clone()).unwrap();
+            assert_eq!(ws.read().unwrap(), message);
+        }
+    }
+
+    fn ends(mut self) {
+        kill_process(Pid::from_raw(self.child.id() as i32).expect("a pid"), Signal::TERM).expect("it runs");
+        assert!(wait_for_exit(&mut self.child).success());
+    }
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn full_log_disk_does_not_stop_the_server() {
+    let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mute = Mute::start("full", full(), full());
+    mute.serves();
+    mute.ends();
+}
+
+#[test]
+fn closed_log_pipe_does_not_stop_the_server() {
+    let mut mute = Mute::start("closed", Stdio::piped(), Stdio::piped());
+    drop((mute.child.stderr.take(), mute.child.stdout.take()));
+    mute.serves();
+    mute.ends();
+}
+
+#[test]
+fn unread_log_pipe_does_not_stop_the_server() {
+    let mute = Mute::start("unread", Stdio::piped(), Stdio::null());
+    mute.serves();
+    mute.ends();
+}

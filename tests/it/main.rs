@@ -1,0 +1,62 @@
+//! Behavior over real sockets and through the built program, in one binary: one link instead of fifty.
+//!
+//! `common` starts the server and is its client, `fake` plays the shards to the server API, `tree` makes a host's /proc and
+//! /sys. A module is named for its subject; run one with `cargo test --test it compression::`.
+
+mod common;
+mod fake;
+mod tree;
+
+mod accept_without_descriptors;
+mod admin_abuse;
+#[cfg(feature = "grpc")]
+mod api_grpc;
+mod api_methods;
+mod api_publish;
+mod api_publish_and_metrics;
+#[cfg(feature = "grpc")]
+mod api_settings;
+mod backend_failures;
+#[cfg(feature = "grpc")]
+mod backend_grpc_calls;
+mod backend_http_calls;
+mod backend_jwks;
+mod backend_killed;
+mod channels_across_shards;
+mod compression;
+mod config_errors_on_the_command_line;
+mod config_of_centrifugo;
+mod config_sources;
+mod config_validation;
+mod connection_close;
+mod doctor_findings;
+mod documents;
+mod echo;
+mod fuzz_corpus;
+mod heartbeats_after_sigstop;
+mod hostile_peers;
+mod limits_per_address;
+mod log_output_failures;
+mod log_secrets;
+mod machine_settings;
+mod overload_admission;
+mod presence_of_large_channel;
+mod protocol_errors;
+mod publisher_backpressure;
+mod rate_limits_per_client;
+mod reload_by_sighup;
+mod shard_panic;
+mod shutdown_by_sigterm;
+mod slow_consumer_disconnect;
+mod slow_consumer_policies;
+mod source_partial_transfers;
+mod start_errors;
+mod takeover;
+mod tls_connections;
+mod tls_resumption;
+mod token_command;
+mod token_requirements;
+mod tuning_scripts;
+mod unix_sockets;
+mod upgrade_rejections;
+mod ws_codec_against_tungstenite;

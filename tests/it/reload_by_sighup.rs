@@ -1,0 +1,302 @@
+//! SIGHUP: what is different in the file holds from then on, for whoever comes; whoever is here stays; a bad file changes
+//! nothing.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::common::raw::upgrade_request;
+use crate::common::tls::{Authority, handshake};
+use crate::common::{Client, KEY, PATIENCE, Raw, Server, SocketPath, http, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// A file of settings, and the server that reads it again.
+struct Reloaded {
+    server: Server,
+    path: PathBuf,
+    reloads: u64,
+}
+
+impl Reloaded {
+    fn start(test: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corecast-{}-{test}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("the folder takes files");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corecast"));
+        command.args(["serve", "--config", path.to_str().expect("a path of text"), "--shards", "2"]).env_clear();
+        command.env("CORECAST_OVERSUBSCRIBE", "true");
+        Self { server: Server::spawn(command, &[]), path, reloads: 0 }
+    }
+
+    /// Reads the file with this text; `applied` or not.
+    fn reload(&mut self, text: &str, result: &str) {
+        std::fs::write(&self.path, text).expect("the folder takes files");
+        self.server.signal(Signal::HUP);
+        self.reloads += 1;
+        let all = self.reloads;
+        self.server.wait_for_metric("corecast_config_reloads_total", "", |n| n == all);
+        self.server
+            .wait_for_metric("corecast_config_last_reload_successful", "", |n| (n == 1) == (result == "applied"));
+    }
+}
+
+impl Drop for Reloaded {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Of this key, with more settings.
+fn settings(secret: char, more: &str) -> String {
+    let secret = secret.to_string().repeat(32);
+    format!(
+        "listen = [\"127.0.0.1:0\"]\nadmin.address = \"127.0.0.1:0\"\nhttp_api.key = \"{KEY}\"\n\
+         client.token.hmac_secret_key = \"{secret}\"\nclient.allowed_origins = []\n{more}"
+    )
+}
+
+/// A token for somebody, of a key that is this character.
+fn token(secret: char) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corecast"));
+    command.args(["token", "connect", "--user", "42", "--secret-env", "SECRET"]).env_clear();
+    command.env("SECRET", secret.to_string().repeat(32));
+    let output = command.output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// Connects by a token, or is closed with this code.
+fn connect(server: &Server, token: &str) -> Result<Client, u16> {
+    let mut client = Client::fresh(server);
+    client.send(json!({"connect": {"token": token}}));
+    match client.ws.read() {
+        Ok(tungstenite::Message::Text(text)) if text.contains("\"connect\"") => Ok(client),
+        Ok(tungstenite::Message::Close(Some(close))) => Err(close.code.into()),
+        other => panic!("{other:?}"),
+    }
+}
+
+const INVALID_TOKEN: u16 = 3500;
+const NO_TOKEN: u16 = 3501;
+const UNKNOWN_CHANNEL: u64 = 102;
+
+#[test]
+fn keys_namespaces_and_limits_are_reloaded_without_closing_connections() {
+    let open =
+        "[[channel.namespaces]]\nname = \"old\"\nallow_subscribe_for_client = true\nallow_publish_for_client = true\n";
+    let mut running = Reloaded::start("live", &settings('a', open));
+    let (of_a, of_b) = (token('a'), token('b'));
+    let mut here = connect(&running.server, &of_a).expect("the key is a");
+    here.subscribe("old:room");
+    assert_eq!(connect(&running.server, &of_b).err(), Some(INVALID_TOKEN));
+    assert_eq!(here.refused(json!({"subscribe": {"channel": "new:room"}})), UNKNOWN_CHANNEL);
+
+    let new = open.replace("old", "new");
+    running.reload(&settings('b', &format!("client.channel_limit = 1\nshutdown.window = \"1s\"\n{new}")), "applied");
+    let said = running.server.wait_for_log("SIGHUP: applied ");
+    for name in ["client.token.hmac_secret_key", "channel.namespaces: new is new", "client.channel_limit"] {
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(!said.contains("bbbb"), "{said}");
+    assert_eq!(connect(&running.server, &of_a).err(), Some(INVALID_TOKEN));
+    let mut next = connect(&running.server, &of_b).expect("the key is b");
+    next.subscribe("new:room");
+    assert_eq!(next.refused(json!({"subscribe": {"channel": "new:other"}})), 106, "one channel for each");
+    // Who was here is served on, where what he does is still allowed.
+    assert_eq!(here.refused(json!({"publish": {"channel": "old:room", "data": 1}})), UNKNOWN_CHANNEL);
+    here.ask(json!({"unsubscribe": {"channel": "old:room"}}));
+    here.subscribe("new:room");
+    next.send(json!({"publish": {"channel": "new:room", "data": {"n": 1}}}));
+    assert_eq!(here.publication().1, json!({"n": 1}));
+}
+
+#[test]
+fn the_key_of_the_api_is_replaced() {
+    let mut running = Reloaded::start("key", &settings('a', ""));
+    let info = |server: &Server, key: &str| http(server.admin, "POST", "/api/info", &[("X-API-Key", key)], "{}").0;
+    assert_eq!(info(&running.server, KEY), 200);
+    running.reload(&settings('a', "").replace(KEY, "another-key-of-the-api"), "applied");
+    assert_eq!((info(&running.server, KEY), info(&running.server, "another-key-of-the-api")), (401, 200));
+    running.server.wait_for_log("http_api.key");
+}
+
+#[test]
+fn invalid_file_changes_nothing_and_is_logged() {
+    let mut running = Reloaded::start("bad", &settings('a', ""));
+    let of_a = token('a');
+    running.reload("client.ping_intervall = \"1s\"\nengine.accepts_per_turn = 0\n", "refused");
+    running.server.wait_for_log("did you mean client.ping_interval?");
+    running.server.wait_for_log("SIGHUP: reload rejected");
+    connect(&running.server, &of_a).expect("the key is as it was");
+    std::fs::remove_file(&running.path).expect("it is there");
+    running.server.signal(Signal::HUP);
+    running.server.wait_for_metric("corecast_config_reloads_total", "refused", |n| n == 2);
+    running.reloads += 1;
+    // The same again is fine, and says that nothing is different.
+    running.reload(&settings('a', ""), "applied");
+    running.server.wait_for_log("no setting that a reload can change has changed");
+    connect(&running.server, &of_a).expect("the key is as it was");
+}
+
+#[test]
+fn settings_that_need_a_restart_are_logged_with_both_values() {
+    let mut running = Reloaded::start("restart", &settings('a', ""));
+    running.reload(&settings('a', "engine.mail_bytes_max = \"9MiB\"\necho.enabled = true\n"), "applied");
+    let said = running.server.wait_for_log("these need a restart");
+    assert!(said.contains("echo.enabled (false -> true)") && said.contains("engine.mail_bytes_max ("), "{said}");
+}
+
+/// A backend that gives this answer to every call.
+fn backend(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // A call is small, and comes at once.
+            let _ = stream.read(&mut [0; 8192]);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let body = format!("{{\"result\":{{\"data\":\"{answer}\"}}}}");
+            let _ = stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn backends_are_added_changed_and_removed() {
+    let (first, second) = (backend("first"), backend("second"));
+    let one = |url: &str| format!("[rpc.proxy]\nendpoint = \"{url}\"\n[rpc.without_namespace]\nproxy_enabled = true\n");
+    let named = |url: &str| {
+        format!(
+            "[[proxies]]\nname = \"main\"\nendpoint = \"{url}\"\n[[rpc.namespaces]]\nname = \"users\"\n\
+             proxy_enabled = true\nproxy_name = \"main\"\n"
+        )
+    };
+    let mut running = Reloaded::start("backends", &settings('a', &one(&first)));
+    let mut here = connect(&running.server, &token('a')).expect("the key is a");
+    let call = |method: &str| json!({"rpc": {"method": method, "data": {}}});
+    assert_eq!(here.ask(call("x"))["rpc"]["data"], "first");
+    assert_eq!(here.refused(call("users:get")), 104);
+    running.reload(&settings('a', &format!("{}{}", named(&first), one(&second))), "applied");
+    assert_eq!(here.ask(call("x"))["rpc"]["data"], "second");
+    assert_eq!(here.ask(call("users:get"))["rpc"]["data"], "first");
+    running.reload(&settings('a', &named(&first)), "applied");
+    assert_eq!(here.refused(call("x")), 108);
+    assert_eq!(here.ask(call("users:get"))["rpc"]["data"], "first");
+    // What is the same in both goes on with its numbers.
+    assert_eq!(running.server.metric("corecast_backend_calls_total", "proxy=\"main\""), 2);
+}
+
+/// What is answered to one who wants to come in.
+fn knock(server: &Server) -> (String, Raw) {
+    let mut raw = Raw::connect(server);
+    raw.send(upgrade_request("/connection/websocket").as_bytes());
+    let status = raw.head().split(' ').nth(1).expect("a status").to_owned();
+    (status, raw)
+}
+
+#[test]
+fn address_and_memory_limits_apply_after_reload() {
+    let mut running = Reloaded::start("door", &settings('a', ""));
+    // Whoever came before the first such limit is not counted.
+    let before: Vec<_> = (0..4).map(|_| knock(&running.server)).collect();
+    running.reload(&settings('a', "limits.exempt = []\nlimits.connections_per_address = 2\n"), "applied");
+    let after: Vec<_> = (0..3).map(|_| knock(&running.server)).collect();
+    assert_eq!(after.iter().map(|(status, _)| status.as_str()).collect::<Vec<_>>(), ["101", "101", "429"]);
+    running.reload(&settings('a', ""), "applied");
+    assert_eq!(knock(&running.server).0, "101");
+    running.reload(&settings('a', "limits.memory_bytes_max = \"1MiB\"\n"), "applied");
+    until(|| "the door stays open".into(), || (knock(&running.server).0 == "503").then_some(()));
+    running.reload(&settings('a', ""), "applied");
+    until(|| "the door stays shut".into(), || (knock(&running.server).0 == "101").then_some(()));
+    drop((before, after));
+}
+
+#[test]
+fn values_sent_to_clients_stay_after_reload() {
+    let mut running = Reloaded::start("told", &settings('a', ""));
+    running.reload(&settings('a', "client.ping_interval = \"60s\"\n"), "applied");
+    let mut client = Client::fresh(&running.server);
+    assert_eq!(client.ask(json!({"connect": {"token": token('a')}}))["connect"]["ping"], 25);
+    // It is said as long as it is so.
+    running.reload(&settings('a', "client.ping_interval = \"60s\"\nclient.channel_limit = 9\n"), "applied");
+    running.reload(&settings('a', "dev = true\n"), "refused");
+    running.server.wait_for_log("dev (false -> true) needs a restart");
+    let said = running.server.log();
+    let said = said.iter().filter(|line| line.contains("client.ping_interval (\"25s\" -> \"60s\")"));
+    assert_eq!(said.count(), 2);
+    assert_eq!(connect(&running.server, "").err(), Some(NO_TOKEN), "nobody is let in by dev");
+}
+
+#[test]
+fn generated_api_key_stays_after_reload() {
+    let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+    let path = std::env::temp_dir().join(format!("corecast-{}-stdout", std::process::id()));
+    command.env_remove("CORECAST_HTTP_API_KEY");
+    let server = Server::spawn_told(command, &[], std::fs::File::create(&path).expect("a file").into());
+    let key = until(
+        || "no key is told".into(),
+        || {
+            let text = std::fs::read_to_string(&path).expect("it is there");
+            Some(text.split_once("X-API-Key: ")?.1.split_once('\'')?.0.to_owned())
+        },
+    );
+    std::fs::remove_file(&path).expect("it is there");
+    (0..3).for_each(|_| server.signal(Signal::HUP));
+    server.wait_for_metric("corecast_config_reloads_total", "applied", |n| n > 0);
+    assert_eq!(http(server.admin, "POST", "/api/info", &[("X-API-Key", &key)], "{}").0, 200);
+}
+
+#[test]
+fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejected() {
+    let authority = Authority::new("renewed");
+    let bundle = |name: &str| authority.bundle("server.pem", &[name]);
+    let file = bundle("old.test");
+    let server = crate::common::tls::serve(&[("tls.cert_pem_file", &file)]);
+    let config = Arc::new(authority.client(rustls::ALL_VERSIONS));
+    let old = handshake(server.client, &config, "old.test").expect("the name is old");
+    let mut here = crate::common::tls::upgrade(old, "/echo");
+    let reload = |n: u64| {
+        server.signal(Signal::HUP);
+        server.wait_for_metric("corecast_config_reloads_total", "", |all| all == n);
+    };
+    bundle("new.test");
+    reload(1);
+    handshake(server.client, &config, "new.test").expect("the name is new");
+    // Who never was here: the others take up sessions, which need no certificate.
+    let stranger = Arc::new(authority.client(rustls::ALL_VERSIONS));
+    handshake(server.client, &stranger, "old.test").expect_err("the name is new");
+    here.send(tungstenite::Message::text("still here")).expect("it is taken");
+    assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
+    // Half a file, as it is while somebody writes it.
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    std::fs::write(&file, &text[..text.len() / 2]).expect("the folder takes files");
+    reload(2);
+    assert_eq!(server.metric("corecast_config_reloads_total", "refused"), 1);
+    handshake(server.client, &config, "new.test").expect("it is as it was");
+}
+
+#[test]
+fn service_manager_is_notified_of_start_reload_and_stop() {
+    let path = SocketPath::new("notify");
+    let manager = UnixDatagram::bind(&path.0).expect("the path is free");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let hear = || {
+        let mut text = [0; 512];
+        let n = manager.recv(&mut text).expect("something is said");
+        String::from_utf8(text[..n].to_vec()).expect("text")
+    };
+    let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+    command.env("NOTIFY_SOCKET", &path.0);
+    let mut server = Server::spawn(command, &[]);
+    let said = hear();
+    assert!(said.contains("READY=1") && said.contains("MAINPID="), "{said}");
+    server.signal(Signal::HUP);
+    let said = hear();
+    assert!(said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC="), "{said}");
+    assert!(hear().contains("READY=1"));
+    server.signal(Signal::TERM);
+    assert!(hear().contains("STOPPING=1"));
+    assert!(server.wait_for_exit().success());
+}

@@ -1,0 +1,173 @@
+//! The end of a server: everybody gets a close frame with the code of what he speaks, nobody new is let in, and the exit
+//! code is 0.
+
+use std::io::Read;
+use std::net::TcpStream;
+
+use crate::common::{CLOSE, Client, Raw, Server, TEXT, frame};
+use rustix::process::Signal;
+use serde_json::json;
+use tungstenite::Message;
+
+const PROTOCOL_CLIENTS: usize = 200;
+const ECHO_CLIENTS: usize = 50;
+
+#[test]
+fn clients_get_3001_and_echo_clients_1001_and_the_exit_code_is_0() {
+    let mut server = Server::with(&[("shutdown.timeout", "3s")]);
+    let mut clients: Vec<_> = (0..PROTOCOL_CLIENTS).map(|_| Client::connect(&server)).collect();
+    clients.iter_mut().for_each(|client| client.subscribe("lobby"));
+    let mut echoes: Vec<_> = (0..ECHO_CLIENTS).map(|_| crate::common::ws(&server, "/echo")).collect();
+    server.signal(Signal::TERM);
+    let closing = std::thread::spawn(move || {
+        for echo in &mut echoes {
+            let Message::Close(Some(close)) = echo.read().expect("a message") else { panic!("a close was due") };
+            assert_eq!((u16::from(close.code), close.reason.as_str()), (1001, "shutdown"));
+            assert!(matches!(echo.read(), Err(tungstenite::Error::ConnectionClosed)));
+        }
+    });
+    let others = clients.split_off(PROTOCOL_CLIENTS / 2);
+    let halves = [clients, others].map(|half| {
+        std::thread::spawn(move || {
+            for mut client in half {
+                assert_eq!(client.closed(), (3001, "shutdown".into()));
+                assert!(matches!(client.ws.read(), Err(tungstenite::Error::ConnectionClosed)));
+            }
+        })
+    });
+    halves.into_iter().for_each(|half| half.join().expect("every client was closed"));
+    closing.join().expect("every echo client was closed");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    server.wait_for_log("shutdown complete: every connection was closed in order");
+}
+
+#[test]
+fn sigint_ends_as_sigterm_does() {
+    let mut server = Server::with(&[("shutdown.timeout", "3s")]);
+    let mut client = Client::connect(&server);
+    server.signal(Signal::INT);
+    assert_eq!(client.closed().0, 3001);
+    drop(client);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_server_without_clients_ends_by_itself() {
+    let mut server = Server::start();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn shutdown_rejects_new_connections_and_health_is_red() {
+    // One client never answers its close: the server waits for it until the deadline for that, long enough to look.
+    let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.close_timeout", "1h")]);
+    let mut holder = Raw::open(&server, "/echo");
+    server.signal(Signal::TERM);
+    assert!(holder.frame().is_close(1001));
+    crate::common::until(
+        || "the client port still takes clients".into(),
+        || match TcpStream::connect(server.client) {
+            Err(_) => Some(()),
+            // A connection that the kernel took before the listener closed ends unserved.
+            Ok(mut late) => (!matches!(late.read(&mut [0; 16]), Ok(1..))).then_some(()),
+        },
+    );
+    assert_eq!(server.http("GET", "/health", &[], "").0, 503);
+    holder.send(&frame(CLOSE, &1001u16.to_be_bytes()));
+    holder.expect_end();
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn shutdown_serves_connections_until_they_close() {
+    let mut server = Server::with(&[("shutdown.timeout", "6s")]);
+    let mut clients: Vec<_> = (0..40).map(|_| Client::connect(&server)).collect();
+    clients.iter_mut().for_each(|client| client.subscribe("last-words"));
+    server.signal(Signal::TERM);
+    server.wait_for_log("shutting down: no new clients");
+    // The API still answers, and what it publishes reaches those who are still open, before their close frame.
+    let answer = server.api("publish", &json!({"channel": "last-words", "data": "bye"}));
+    assert!(answer["result"].is_object(), "{answer}");
+    let mut heard = 0;
+    for client in &mut clients {
+        loop {
+            match client.ws.read().expect("an orderly end") {
+                Message::Text(text) => heard += usize::from(text.contains("bye")),
+                Message::Close(close) => break assert_eq!(close.map(|close| u16::from(close.code)), Some(3001)),
+                _ => {}
+            }
+        }
+    }
+    assert!(heard > 0, "the wave closes some at once, not all");
+    drop(clients);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn clients_that_never_answer_are_cut_at_the_deadline() {
+    let mut server = Server::with(&[("shutdown.timeout", "1s"), ("engine.close_timeout", "1h")]);
+    let mut deaf = Raw::open(&server, "/echo");
+    server.signal(Signal::TERM);
+    assert!(deaf.frame().is_close(1001));
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    server.wait_for_log("shutdown.timeout (1s) is over: ");
+}
+
+#[test]
+fn second_signal_exits_immediately() {
+    let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.close_timeout", "1h")]);
+    let mut deaf = Raw::open(&server, "/echo");
+    deaf.send(&frame(TEXT, b"here"));
+    deaf.frame();
+    server.signal(Signal::TERM);
+    assert!(deaf.frame().is_close(1001));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(3));
+    server.wait_for_log("second signal");
+}
+
+#[test]
+fn health_is_red_for_a_while_before_the_listeners_close() {
+    let mut server = Server::with(&[("shutdown.delay", "1h")]);
+    server.signal(Signal::TERM);
+    server.wait_for_log("shutting down in ");
+    for at in [server.client, server.admin] {
+        crate::common::until(
+            || format!("/health at {at} stays green"),
+            || (crate::common::http(at, "GET", "/health", &[], "").0 == 503).then_some(()),
+        );
+    }
+    // Load balancers still send clients, and they are served.
+    let mut client = Client::connect(&server);
+    client.subscribe("late");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(3));
+}
+
+#[test]
+fn rate_max_extends_the_window_and_progress_is_logged() {
+    // Ten a second: thirty are not all closed before the log has something to say.
+    let settings = [("shutdown.timeout", "1h"), ("shutdown.window", "100ms"), ("shutdown.rate_max", "10")];
+    let mut server = Server::with(&settings);
+    let mut clients: Vec<_> = (0..30).map(|_| Client::connect(&server)).collect();
+    server.signal(Signal::TERM);
+    server.wait_for_log("closing 30 connections within 3s");
+    server.wait_for_log("of 30 connections are still open");
+    assert!(clients.iter_mut().all(|client| client.closed().0 == 3001));
+    drop(clients);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn upgrade_during_shutdown_gets_503_with_retry_after() {
+    let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.upgrade_timeout", "1h")]);
+    let mut half = crate::common::connect(server.client);
+    std::io::Write::write_all(&mut half, b"GET /echo HTTP/1.1\r\n").expect("it is taken");
+    server.wait_for_metric("corecast_connections_accepted_total", "", |accepted| accepted >= 1);
+    server.signal(Signal::TERM);
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}

@@ -1,0 +1,495 @@
+//! All workers of a run, and the coordinator's view of them.
+//!
+//! `Workers::start` runs one thread per worker, or leads worker processes. The coordinator permits connections, sets the phase,
+//! reads the counters and shows the progress; `finish` returns the scenarios and what was measured. `Control` is what coordinator
+//! and workers share: the phase, and one slot per worker.
+
+use crate::args::options::Common;
+use crate::distributed::remote_workers::{ProcessStats, RemoteWorkers};
+use crate::engine::clock::{SECOND, now};
+use crate::engine::connection::{ConnectionStats, Io};
+use crate::engine::counters::{Counters, SharedCounters};
+use crate::engine::{EventLoop, Opening, Scenario};
+use crate::measure::latency_series::{Seconds, merge};
+use crate::measure::results::Results;
+use crate::measure::server::Watch;
+use crate::measure::timeline::{Observer, Timeline};
+use crate::net;
+use crate::report::live::{Mode, Progress, State};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+/// The phase of all workers. It only moves forward, except that a search goes from `Pause` back to `Warmup`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug, Serialize, Deserialize)]
+pub enum Phase {
+    Open,
+    /// Traffic without measurement.
+    Warmup,
+    Measure,
+    /// Nothing new is sent; messages in flight may arrive.
+    Drain,
+    /// Nothing is in flight, and results are handed over.
+    Pause,
+    Stop,
+}
+
+const PHASES: [Phase; 6] = [Phase::Open, Phase::Warmup, Phase::Measure, Phase::Drain, Phase::Pause, Phase::Stop];
+
+/// What a worker hands to the coordinator.
+#[derive(Debug, Default)]
+struct Handover {
+    /// Results up to the last pause.
+    results: Option<Results>,
+    seconds: Seconds,
+    errors: BTreeMap<String, u64>,
+    /// Only of another process: nanoseconds on a processor per worker.
+    cpu: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    counters: SharedCounters,
+    /// How many connections the worker may begin.
+    allowed: AtomicUsize,
+    waker: OnceLock<mio::Waker>,
+    tid: AtomicU32,
+    /// The phase of the last turn whose counters are visible.
+    seen: AtomicU8,
+    handover: Mutex<Handover>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Handover> {
+        self.handover.lock().expect("never poisoned: no code panics while holding the lock")
+    }
+}
+
+/// What coordinator and workers share.
+#[derive(Debug)]
+pub struct Control {
+    /// The moment from which seconds are counted.
+    origin: u64,
+    phase: AtomicU8,
+    /// When the measured time began; 0: not yet.
+    measured_from: AtomicU64,
+    /// The bits of the rate per second over all workers, if it changes from one measurement to the next.
+    rate: AtomicU64,
+    slots: Vec<Slot>,
+    /// A worker ended by an error of its own.
+    broken: AtomicBool,
+}
+
+impl Control {
+    /// Seconds are counted from `origin`, or from now.
+    pub fn new(workers: usize, origin: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            origin: origin.unwrap_or_else(now),
+            phase: AtomicU8::new(Phase::Open as u8),
+            measured_from: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
+            slots: (0..workers).map(|_| Slot::default()).collect(),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    pub fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    pub fn phase(&self) -> Phase {
+        PHASES[usize::from(self.phase.load(Acquire))]
+    }
+
+    pub fn measured_from(&self) -> u64 {
+        self.measured_from.load(Relaxed)
+    }
+
+    /// Messages per second over all workers, instead of the rate of the scenarios; 0: the rate of the scenarios.
+    pub fn rate(&self) -> f64 {
+        f64::from_bits(self.rate.load(Relaxed))
+    }
+
+    /// A worker cannot go on.
+    pub fn set_broken(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
+    pub fn hand_over(&self, worker: usize, results: Results) {
+        self.slots[worker].lock().results = Some(results);
+    }
+
+    pub fn allowed(&self, worker: usize) -> usize {
+        self.slots[worker].allowed.load(Relaxed)
+    }
+
+    /// Makes the counters of a worker visible, its finished seconds, and its errors if there are new ones.
+    pub fn publish(&self, worker: usize, io: &mut Io) {
+        let slot = &self.slots[worker];
+        if !io.seconds.done.is_empty() {
+            merge(&mut slot.lock().seconds, std::mem::take(&mut io.seconds.done));
+        }
+        if io.counters.failed + io.counters.closed > io.errors_reported {
+            io.errors_reported = io.counters.failed + io.counters.closed;
+            slot.lock().errors.clone_from(&io.stats.errors);
+        }
+        slot.counters.store(&io.counters);
+    }
+
+    /// The same for a worker in another process.
+    pub fn publish_remote(&self, worker: usize, counters: &Counters, cpu: Vec<u64>, seconds: Seconds) {
+        let mut handover = self.slots[worker].lock();
+        handover.cpu = cpu;
+        merge(&mut handover.seconds, seconds);
+        self.slots[worker].counters.store(counters);
+    }
+
+    /// The seconds that finished since the last call.
+    pub fn take_seconds(&self) -> Seconds {
+        let mut sum = Seconds::new();
+        self.slots.iter().for_each(|slot| merge(&mut sum, std::mem::take(&mut slot.lock().seconds)));
+        sum
+    }
+
+    fn errors(&self) -> BTreeMap<String, u64> {
+        let mut sum = BTreeMap::new();
+        for slot in &self.slots {
+            slot.lock().errors.iter().for_each(|(reason, n)| *sum.entry(reason.clone()).or_default() += n);
+        }
+        sum
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.slots.iter().fold(Counters::default(), |sum, slot| sum.plus(&slot.counters.load()))
+    }
+
+    /// Nanoseconds on a processor, per worker.
+    pub fn cpu(&self) -> Vec<u64> {
+        let run_time = |slot: &Slot| match slot.tid.load(Relaxed) {
+            0 => slot.lock().cpu.clone(),
+            tid => vec![crate::measure::server::run_time(&format!("/proc/self/task/{tid}/schedstat"))],
+        };
+        self.slots.iter().flat_map(run_time).collect()
+    }
+
+    /// The last turn of a worker was in that phase, and its counters are visible.
+    pub fn saw(&self, worker: usize, phase: Phase) {
+        self.slots[worker].seen.store(phase as u8, Release);
+    }
+
+    /// Whether the counters of every worker are those of a turn in the current phase.
+    pub fn all_saw_phase(&self) -> bool {
+        let phase = self.phase.load(Relaxed);
+        self.slots.iter().all(|slot| slot.seen.load(Acquire) == phase)
+    }
+
+    pub fn set_waker(&self, worker: usize, waker: mio::Waker) {
+        let _ = self.slots[worker].waker.set(waker);
+    }
+
+    pub fn wake(&self, worker: usize) {
+        if let Some(waker) = self.slots[worker].waker.get() {
+            let _ = waker.wake();
+        }
+    }
+}
+
+/// The counters of all workers at one moment.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    pub at: u64,
+    pub counters: Counters,
+    /// Nanoseconds on a processor, per worker.
+    pub cpu: Vec<u64>,
+}
+
+/// What remains when all workers have stopped.
+#[derive(Debug, Default)]
+pub struct Finished<S> {
+    pub scenarios: Vec<S>,
+    /// What all workers measured since the last pause.
+    pub results: Results,
+    pub connections: ConnectionStats,
+    /// The whole run, second by second. Only observed workers have observations.
+    pub timeline: Timeline,
+    /// Only with several processes.
+    pub processes: ProcessStats,
+    /// The server address of the first connection.
+    pub peer: Option<SocketAddr>,
+}
+
+/// How workers run.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerOptions {
+    /// Cores to pin the workers to, in turn.
+    pub cores: Vec<usize>,
+    pub spin: bool,
+    pub progress: Mode,
+    /// The server that is observed every second, if the run is about these workers.
+    pub watch: Option<Watch>,
+}
+
+impl WorkerOptions {
+    /// Workers of a background load: the server is not observed for them.
+    pub fn background(common: &Common) -> Self {
+        let cores = common.cores.as_ref().map_or_else(Vec::new, |list| list.0.clone());
+        Self { cores, spin: common.spin, progress: Mode::choose(common.quiet, common.live), watch: None }
+    }
+
+    /// The workers that the run is about. Fails if a report file cannot be written.
+    pub fn observed(common: &Common) -> Result<Self, String> {
+        common.files.check()?;
+        // Each fetch of the counters costs the server something; only a full report is worth that.
+        let metrics = common.server_metrics.clone().filter(|_| common.files.any());
+        let watch = common.share.is_whole().then_some(Watch { pid: common.server_pid, metrics });
+        Ok(Self { watch, ..Self::background(common) })
+    }
+}
+
+enum Hands<S> {
+    Threads(Vec<JoinHandle<io::Result<(S, Io)>>>),
+    Processes(RemoteWorkers),
+}
+
+pub struct Workers<S> {
+    pub control: Arc<Control>,
+    hands: Hands<S>,
+    progress: Progress,
+    seconds: Seconds,
+    phases: Vec<(&'static str, u64)>,
+    observer: Option<Observer>,
+    peer: Option<SocketAddr>,
+}
+
+/// Workers, and the number of connections of each.
+pub type Staffed<S> = (Workers<S>, Vec<usize>);
+
+impl<S: Scenario + 'static> Workers<S> {
+    /// Starts one worker thread per scenario. None begins a connection before `allow`.
+    pub fn start(
+        control: Arc<Control>,
+        scenarios: Vec<(S, Opening)>,
+        options: &WorkerOptions,
+    ) -> Result<Self, crate::RunError> {
+        let peer = scenarios.iter().find(|(_, opening)| opening.total > 0).map(|(one, _)| one.target(0).0.addr);
+        let mut threads = Vec::new();
+        for (worker, (mut scenario, opening)) in scenarios.into_iter().enumerate() {
+            let event_loop = EventLoop::new(control.clone(), worker, opening, options.spin)?;
+            let control = control.clone();
+            let core = (!options.cores.is_empty()).then(|| options.cores[worker % options.cores.len()]);
+            let body = move || {
+                if let Some(Err(error)) = core.map(net::pin) {
+                    eprintln!("corecast-load: worker {worker} was not pinned to its core: {error}");
+                }
+                control.slots[worker].tid.store(rustix::thread::gettid().as_raw_nonzero().get() as u32, Relaxed);
+                let result = event_loop.run(&mut scenario);
+                control.broken.fetch_or(result.is_err(), Relaxed);
+                result.map(|io| (scenario, io))
+            };
+            threads.push(std::thread::Builder::new().name(format!("load-{worker}")).spawn(body)?);
+        }
+        Ok(Self { peer, ..Self::new(control, Hands::Threads(threads), options)? })
+    }
+
+    /// Leads worker processes; each counts as one worker.
+    pub fn lead(
+        control: Arc<Control>,
+        processes: RemoteWorkers,
+        options: &WorkerOptions,
+    ) -> Result<Self, crate::RunError> {
+        Ok(Self::new(control, Hands::Processes(processes), options)?)
+    }
+
+    fn new(control: Arc<Control>, hands: Hands<S>, options: &WorkerOptions) -> io::Result<Self> {
+        let observer = options.watch.clone().map(|watch| Observer::start(control.clone(), watch)).transpose()?;
+        let (progress, phases) = (Progress::new(options.progress), vec![("opening", control.origin())]);
+        Ok(Self { control, hands, progress, seconds: Seconds::new(), phases, observer, peer: None })
+    }
+
+    pub fn count(&self) -> usize {
+        self.control.slots.len()
+    }
+
+    /// Lets a worker begin connections until it has `total`.
+    pub fn allow(&mut self, worker: usize, total: usize) {
+        match &mut self.hands {
+            Hands::Processes(processes) => processes.allow(worker, total),
+            Hands::Threads(_) => {
+                self.control.slots[worker].allowed.store(total, Relaxed);
+                self.control.wake(worker);
+            }
+        }
+    }
+
+    /// Lets all workers begin their connections and waits for them; true if all are ready.
+    pub fn open(&mut self, totals: &[usize], timeout: f64, what: &'static str) -> bool {
+        let all = totals.iter().sum::<usize>();
+        totals.iter().enumerate().for_each(|(worker, &total)| self.allow(worker, total));
+        self.wait(timeout, what, |counters| counters.settled() >= all);
+        self.counters().ready as usize == all
+    }
+
+    pub fn set_phase(&mut self, phase: Phase) {
+        let rate = self.control.rate();
+        let at = match &mut self.hands {
+            Hands::Processes(processes) => processes.set_phase(phase, rate),
+            Hands::Threads(_) => now(),
+        };
+        self.enter_phase(phase, at, rate);
+        if let Hands::Processes(processes) = &mut self.hands {
+            processes.refresh(&self.control);
+            (0..self.count()).for_each(|worker| self.control.saw(worker, phase));
+        }
+    }
+
+    /// Sets the rate over all workers, instead of that of the scenarios, from the next phase on.
+    pub fn set_rate(&self, rate: f64) {
+        self.control.rate.store(rate.to_bits(), Relaxed);
+    }
+
+    /// The measured time will begin at `at`. Deliveries that are due from then on may arrive before this process wakes for it.
+    pub fn announce_measurement(&self, at: u64) {
+        self.control.measured_from.store(at, Relaxed);
+    }
+
+    /// A phase began at `at`, with a rate.
+    pub fn enter_phase(&self, phase: Phase, at: u64, rate: f64) {
+        self.set_rate(rate);
+        match phase {
+            Phase::Warmup => self.control.measured_from.store(0, Relaxed),
+            Phase::Measure => self.control.measured_from.store(at, Relaxed),
+            _ => {}
+        }
+        self.control.phase.store(phase as u8, Release);
+        (0..self.count()).for_each(|worker| self.control.wake(worker));
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.control.counters()
+    }
+
+    /// What all workers measured up to this pause; less if they do not hand it over in time.
+    pub fn results(&mut self, timeout: f64) -> Results {
+        let control = self.control.clone();
+        self.wait(timeout, "pause", |_| control.slots.iter().all(|slot| slot.lock().results.is_some()));
+        let mut sum = Results::default();
+        control.slots.iter().filter_map(|slot| slot.lock().results.take()).for_each(|one| sum.merge(one));
+        sum
+    }
+
+    pub fn totals(&mut self) -> Totals {
+        if let Hands::Processes(processes) = &mut self.hands {
+            processes.refresh(&self.control);
+        }
+        Totals { at: now(), cpu: self.control.cpu(), counters: self.counters() }
+    }
+
+    /// Nanoseconds on a processor, of all workers.
+    pub fn cpu(&self) -> u64 {
+        self.control.cpu().iter().sum()
+    }
+
+    /// Waits until `done` returns true or the time is over, showing the progress; returns whether it is done.
+    pub fn wait(&mut self, seconds: f64, what: &'static str, mut done: impl FnMut(&Counters) -> bool) -> bool {
+        let begin = now();
+        let end = begin.saturating_add((seconds * SECOND as f64) as u64);
+        if self.phases.last().is_some_and(|(name, _)| *name != what) {
+            self.phases.push((what, begin));
+        }
+        self.progress.begin_phase(what);
+        let is_done = loop {
+            let counters = self.counters();
+            if done(&counters) {
+                break true;
+            }
+            if now() >= end || self.control.is_broken() {
+                break false;
+            }
+            self.show_progress(&counters, begin, end);
+            sleep(Duration::from_nanos((end - now().min(end)).min(SECOND / 50)));
+        };
+        self.progress.end_phase(&self.counters());
+        is_done
+    }
+
+    /// Waits until nothing is in flight (unless `ignore_in_flight`), or nothing was received for a second; ten seconds at most.
+    pub fn wait_for_silence(&mut self, what: &'static str, ignore_in_flight: bool) {
+        let (mut received, mut at) = (u64::MAX, now());
+        self.wait(10.0, what, |counters| {
+            if counters.received != received {
+                (received, at) = (counters.received, now());
+            }
+            (counters.in_flight == 0 && !ignore_in_flight) || now() - at > SECOND
+        });
+    }
+
+    /// Lets messages in flight arrive. What a worker sends in the turn in which the phase changes is in flight too.
+    pub fn drain(&mut self) {
+        let control = self.control.clone();
+        self.wait(10.0, "draining", |_| control.all_saw_phase());
+        self.wait_for_silence("draining", false);
+    }
+
+    fn show_progress(&mut self, counters: &Counters, begin: u64, end: u64) {
+        let at = now();
+        if !self.progress.is_due(at) {
+            return;
+        }
+        merge(&mut self.seconds, self.control.take_seconds());
+        // The last second that is over for all workers.
+        let last = ((at - self.control.origin) / SECOND).checked_sub(1).and_then(|index| self.seconds.get(&index));
+        let wanted: usize = self.control.slots.iter().map(|slot| slot.allowed.load(Relaxed)).sum();
+        let share = |done: u64, of: u64| Some(done as f64 / of.max(1) as f64);
+        let done = match self.control.phase() {
+            Phase::Drain | Phase::Stop => None,
+            _ if counters.settled() < wanted => share(counters.settled() as u64, wanted as u64),
+            _ if end == u64::MAX => None,
+            _ => share(at - begin, end - begin),
+        };
+        let latency = last.map(|second| &second.latency);
+        self.progress.show(&State { at, counters, done, latency, errors: &self.control.errors() });
+    }
+
+    /// Stops all workers and returns what they hold.
+    pub fn finish(mut self) -> Result<Finished<S>, crate::RunError> {
+        let observed = self.observer.take().map(Observer::finish);
+        let mut scenarios = Vec::new();
+        let (mut results, mut connections) = (Results::default(), ConnectionStats::default());
+        let mut processes = ProcessStats::default();
+        if let Hands::Threads(_) = &self.hands {
+            self.set_phase(Phase::Stop);
+        }
+        match self.hands {
+            Hands::Processes(remote) => {
+                let (rest, stats) = remote.finish();
+                (results, connections, processes) = (rest.results, rest.connections, stats);
+                merge(&mut self.seconds, rest.seconds);
+            }
+            Hands::Threads(threads) => {
+                for thread in threads {
+                    let (mut scenario, io) =
+                        thread.join().map_err(|_| crate::RunError("a worker panicked".into()))??;
+                    results.merge(scenario.take_results());
+                    scenarios.push(scenario);
+                    connections.merge(io.stats);
+                }
+            }
+        }
+        merge(&mut self.seconds, self.control.take_seconds());
+        let (start, observations) = observed.unwrap_or_default();
+        let (origin, phases, seconds) = (self.control.origin, self.phases, self.seconds);
+        let timeline = Timeline { start, origin, phases, observations, seconds };
+        Ok(Finished { scenarios, results, connections, timeline, processes, peer: self.peer })
+    }
+}
