@@ -10,7 +10,7 @@ use corecast::config::SlowConsumer;
 use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
-use corecast::engine::{App, Readiness, Shard, Wait};
+use corecast::engine::{App, Readiness, Shard, Upgrades, Wait};
 use corecast::ids::ConnId;
 use corecast::messaging::{ControlRequest, Messaging, Settings};
 use corecast::pubsub::Placement;
@@ -161,7 +161,7 @@ impl Cluster {
     /// Starts the orderly shutdown: every client is closed at once.
     pub fn begin_drain(&mut self) {
         for sim in &mut self.shards {
-            sim.shard.begin_drain(0, false);
+            sim.shard.begin_drain(0, Upgrades::Refuse);
             sim.flag.store(true, Ordering::SeqCst);
         }
     }
