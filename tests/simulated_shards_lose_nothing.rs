@@ -301,7 +301,7 @@ fn keep_latest_delivers_the_newest_to_a_slow_client() {
     assert!(counts.gaps > 0 && counts.gaps <= counts.dropped, "{} missing, {} counted", counts.gaps, counts.dropped);
 }
 
-/// Clients with positions in channels that drop frames: a client accepts no gap that it is not told of.
+/// Clients with positions in channels that drop frames: a client accepts no gap without an unsubscribe or close.
 fn positions_under(kind: u64, policy: SlowConsumer) -> Counts {
     run_reconnects(kind, 360, |random| {
         let bounds = dropping(random, policy);

@@ -13,7 +13,7 @@ use super::receive;
 use super::refresh;
 use super::session::{Phase, Session, millis};
 use super::state::{Messaging, owner};
-use super::subscription;
+use super::subscription_end;
 use crate::engine::mailbox::Batch;
 use crate::engine::outbound::{Broadcast, Owner};
 use crate::engine::stats::{Closed, Snapshot};
@@ -92,11 +92,11 @@ impl App for Messaging {
         if matches!(why, Closed::ByApp | Closed::Shutdown) && phase == Phase::Connected {
             let subs = self.subscriptions_of(conn);
             for &sub in &subs {
-                subscription::deliver_turn(self, cx, conn, sub);
+                subscription_end::deliver_turn(self, cx, conn, sub);
             }
             // The frames of one subscription may have pushed out those of another, which `dropped` does not report any more.
             for &sub in &subs {
-                subscription::purge_behind_gap(self, cx, conn, sub);
+                subscription_end::purge_behind_gap(self, cx, conn, sub);
             }
         }
     }
@@ -107,7 +107,7 @@ impl App for Messaging {
                 return false;
             }
             *budget -= 1;
-            subscription::end(self, cx, conn, sub);
+            subscription_end::end(self, cx, conn, sub);
         }
         self.pending.remove(conn);
         if let Some(identity) = self.users.remove(&mut self.sessions, conn)
@@ -183,7 +183,7 @@ impl App for Messaging {
     }
 
     fn dropped(&mut self, cx: &mut Context<Mail>, conn: ConnId, owner: Owner, _messages: u64) {
-        subscription::frames_dropped(self, cx, conn, owner);
+        subscription_end::frames_dropped(self, cx, conn, owner);
     }
 
     fn close_reason(&self, conn: ConnId, why: EngineClose) -> (u16, &'static str) {

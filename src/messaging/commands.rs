@@ -16,7 +16,7 @@ use super::refresh;
 use super::session::Phase;
 use super::state::{CommandContext, Messaging, Progress};
 use super::subscribe;
-use super::subscription;
+use super::subscription_end;
 use crate::backend::call::{Answer, Question};
 use crate::config::NoRpc;
 use crate::engine::stats::Bound;
@@ -119,7 +119,7 @@ fn execute(cx: &mut CommandContext<'_>, body: Body<'_>) -> Progress {
     }
     match body {
         Body::Subscribe(request) => subscribe::subscribe(cx, &request),
-        Body::Unsubscribe { channel } => subscription::unsubscribe(cx, &channel),
+        Body::Unsubscribe { channel } => subscription_end::unsubscribe(cx, &channel),
         Body::Publish { channel, data, .. } => publish::publish(cx, &channel, data),
         Body::Pong if keepalive::pong_received(cx.state, cx.engine, cx.conn) => Progress::Done,
         Body::Pong | Body::Unknown | Body::Connect(_) => cx.end(Disconnect::BadRequest),

@@ -1,4 +1,4 @@
-//! The connect command: who the client is, what its connection begins with, and its first subscriptions.
+//! The connect command: the client's identity, what its connection begins with, and its first subscriptions.
 //!
 //! A connect that waits (for a home shard, the backend, a key, the user's home shard) is a barrier: what follows it in its
 //! frame is not read, and neither is the socket. Deliveries to subscriptions that are live before the others are held
@@ -155,7 +155,7 @@ fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
     })
 }
 
-/// It is known who the client is.
+/// The connect is granted: what remains are its subscriptions.
 fn grant_connect(
     cx: &mut CommandContext<'_>,
     request: &ConnectRequest<'_>,
@@ -188,7 +188,7 @@ fn grant_connect(
     if ask_user_home(cx) { Progress::Pending } else { begin_subscriptions(cx) }
 }
 
-/// Keeps who the client is, unless nothing is known.
+/// Keeps the client's identity, unless nothing is known of it.
 fn set_identity(cx: &mut CommandContext<'_>, identity: Identity) {
     let Identity { user, info, meta, headers, expire_at, .. } = &identity;
     let uni = cx.session().is_uni();

@@ -15,6 +15,7 @@ use super::presence_snapshots::member_info;
 use super::refresh;
 use super::state::Messaging;
 use super::subscription::{self, SubscriptionRequest};
+use super::subscription_end;
 use crate::auth::grant::{Publish, SubscribeGrant};
 use crate::engine::Context;
 use crate::engine::stats::Bound;
@@ -227,7 +228,7 @@ fn unsubscribe(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, chan
     };
     subs.retain(|&sub| !state.subscribers.get(sub).is_pending());
     for sub in subs {
-        subscription::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Server);
+        subscription_end::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Server);
     }
 }
 

@@ -7,7 +7,7 @@ use super::session::Session;
 use super::subscribe_reply::SubscribeReply;
 use crate::ids::{ShardId, SubscriptionKey};
 
-/// What a subscription was made for, which says how its client is told that it is live.
+/// What requested a subscription, which says how its client learns that it is live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Requester {
     /// A command with this id: by a reply.

@@ -7,7 +7,7 @@
 //! - `users` the connections of each user · `pending` what connections wait for
 //!
 //! Channels:
-//! - `subscription` from the request to the end · `home_requests` what home shards owe · `subscribe_reply`
+//! - `subscription` from the request to live, `subscription_end` · `home_requests` what home shards owe · `subscribe_reply`
 //! - `home_shard`, `home_queries`, `presence_snapshots` the home shard's side · `encodings` a publication's frames
 //!
 //! Between threads and processes:
@@ -50,6 +50,7 @@ mod state;
 mod subscribe;
 mod subscribe_reply;
 mod subscription;
+mod subscription_end;
 mod token_checks;
 mod tokens;
 mod users;

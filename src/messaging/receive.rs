@@ -8,6 +8,7 @@ use super::home_shard;
 use super::mail::{Mail, ReplyTo};
 use super::state::{Messaging, owner};
 use super::subscription::{self, Recovery};
+use super::subscription_end;
 use crate::engine::Context;
 use crate::engine::log_ring::LogRecord;
 use crate::engine::mailbox::Batch;
@@ -115,7 +116,7 @@ fn deliveries_lost(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId
     cx.counters.publications_lost += count * u64::from(subscribers);
     cx.log(LogRecord::Gap { count, subscribers });
     for sub in if lost.with_offset > 0 { state.subscribers.of_group(group) } else { Vec::new() } {
-        subscription::insufficient_state(state, cx, sub);
+        subscription_end::insufficient_state(state, cx, sub);
     }
 }
 

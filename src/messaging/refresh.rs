@@ -10,7 +10,7 @@ use super::keepalive;
 use super::mail::Mail;
 use super::settings::TokenKind;
 use super::state::{CommandContext, Messaging, Progress};
-use super::subscription;
+use super::subscription_end;
 use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token, verify_token};
 use crate::auth::Verifier;
 use crate::auth::grant::{ConnectGrant, RefreshGrant};
@@ -25,7 +25,7 @@ pub(crate) const LIFETIME_S_MAX: u64 = 365 * 24 * 3600;
 /// If the backend gives no answer to a refresh, the connection stays and the backend is asked again after this.
 const RETRY_S: u64 = 60;
 
-/// Who refreshes, and so who is told.
+/// What refreshes, which says how the client learns of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RefreshedBy {
     /// A command: the client gets a reply.
@@ -109,7 +109,7 @@ fn end_expired_subscriptions(state: &mut Messaging, cx: &mut Context<Mail>, conn
         } else if is_server_side(state, sub) {
             return state.close(cx, conn, Disconnect::SubscriptionExpired);
         } else {
-            subscription::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Expired);
+            subscription_end::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Expired);
         }
     }
     if let Some(identity) = &mut state.sessions[conn].identity {
@@ -273,11 +273,11 @@ fn subscription_expired(cx: &mut CommandContext<'_>, sub: SubscriptionKey) -> Pr
     if is_server_side(cx.state, sub) {
         return cx.end(Disconnect::SubscriptionExpired);
     }
-    subscription::unsubscribe_by_server(cx.state, cx.engine, cx.conn, sub, Unsubscribed::Expired);
+    subscription_end::unsubscribe_by_server(cx.state, cx.engine, cx.conn, sub, Unsubscribed::Expired);
     Progress::Done
 }
 
-/// The server API refreshes a connection: the client is told by a push.
+/// The server API refreshes a connection: the client gets a push.
 pub(crate) fn refresh_by_api(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
     let mut command = own_question(state, cx, conn, b"");
     if refresh_connection(&mut command, RefreshedBy::Server, renewal) != Progress::Done {

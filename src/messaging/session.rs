@@ -50,7 +50,7 @@ pub(crate) struct Session {
 
 const _: () = assert!(size_of::<Session>() <= 48);
 
-/// Who a connection belongs to.
+/// The user of a connection, and what is known of it.
 #[derive(Default)]
 pub(crate) struct Identity {
     pub user: Rc<str>,

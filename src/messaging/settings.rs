@@ -64,7 +64,7 @@ impl Settings {
         Self::of(config, Arc::new(backend), Arc::default())
     }
 
-    /// After a reload. The ping interval stays, since connected clients were told it and close without a ping; so does what
+    /// After a reload. The ping interval stays, since connected clients know it and close without a ping; so does what
     /// only a restart changes.
     pub fn reloaded(&self, config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
         let config::Client { ping_interval, pong_timeout, .. } = self.client;

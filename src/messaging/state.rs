@@ -204,7 +204,7 @@ impl Messaging {
         self.close_with(cx, conn, disconnect.code(), disconnect.reason().into());
     }
 
-    /// Closes a connection. A unidirectional client is told the code in a push too, since it may not see the close frame.
+    /// Closes a connection. A unidirectional client gets the code in a push too, since it may not see the close frame.
     pub(super) fn close_with(&mut self, cx: &mut Context<Mail>, conn: ConnId, code: u16, reason: Cow<'static, str>) {
         let session = &self.sessions[conn];
         let pushes = !self.settings.uni_websocket.disable_disconnect_push;

@@ -8,7 +8,7 @@ use crate::protocol::fossil;
 use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, Tags, WirePublication};
 use crate::pubsub::{EpochText, Position, SubscriptionFlags};
 
-/// What the client is told, whether by a reply, the connect reply or a push.
+/// What the client learns of its new subscription, by a reply, the connect reply or a push.
 #[derive(Default)]
 pub(crate) struct SubscribeReply {
     pub flags: SubscriptionFlags,
@@ -19,7 +19,7 @@ pub(crate) struct SubscribeReply {
     pub was_recovering: bool,
     pub recovered: bool,
     pub position: Position,
-    /// The offset that the client is told: its own, if the reply brings what came after it.
+    /// The offset that the client gets: its own, if the reply brings what came after it.
     pub offset: u64,
     /// The recovered publications, packed.
     pub records: Box<[u8]>,

@@ -1,5 +1,5 @@
 //! The model that the server is compared with: which publication has which offset, what the history of a home shard held
-//! after each turn, and so what a client may be told. It learns from replies of the server API, from queries to home shards
+//! after each turn, and so what a client may receive. It learns from replies of the server API, from queries to home shards
 //! between turns and from what clients receive; a later contradiction is a failure.
 
 use std::collections::HashMap;

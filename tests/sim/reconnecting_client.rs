@@ -464,7 +464,7 @@ impl Subscription {
         self.base = None;
     }
 
-    /// It was told that it misses something, which must be true.
+    /// The server says that it misses something, which must be true.
     pub fn assert_lost(&self, channel: usize, model: &Model) {
         let (epoch, offset) = self.position.as_ref().expect("a position");
         assert!(model.is_lost(channel, epoch, *offset), "c{channel}: the history has all behind {offset}");
