@@ -14,10 +14,9 @@ use corecast::config::{self, Argument, Config, RawSetting, SETTINGS, Setting};
 #[derive(Parser, Debug)]
 #[command(
     version,
-    about,
     after_help = "\
 Examples:
-  corecast serve --dev                 run a server that only this machine can reach and that needs no tokens
+  corecast serve --dev                 run a server for this machine only, without tokens
   corecast config > corecast.toml      write every setting with its default and its reason
   corecast check-config corecast.toml  list the errors of a settings file, each with its fix
   corecast doctor                      check whether this host is ready for many clients
@@ -25,8 +24,9 @@ Examples:
   corecast token --help                make and check tokens
 
 Exit codes: 0 success, 1 an error while starting or running, 2 wrong arguments or settings,
-3 a second signal ended the server at once. `doctor` and `token check` have their own: see their --help.
-Results go to stdout, logs and errors to stderr. CORECAST_LOG sets the log level (error, warn, info, debug)."
+3 a second signal ended the server at once. `doctor` and `token check` describe their own in --help.
+Results go to stdout, logs and errors to stderr. CORECAST_LOG sets the log level: error, warn, info
+or debug."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -49,8 +49,8 @@ Flags override the environment, which overrides the file. Every setting has an e
 Signals: SIGTERM or SIGINT closes every connection in order, a second one ends the server at once,
 SIGHUP reads the settings and certificates again.
 
-Exit codes: 0 shut down in order, 1 an error while starting or running, 2 wrong arguments or settings,
-3 ended at once by a second signal.")]
+Exit codes: 0 shut down in order, 1 an error while starting or running,
+2 wrong arguments or settings, 3 ended at once by a second signal.")]
     Serve {
         /// File with the settings: TOML, or JSON if its name ends in .json [env: CORECAST_CONFIG]
         #[arg(long, value_name = "FILE", env = "CORECAST_CONFIG", hide_env = true)]

@@ -95,7 +95,7 @@ fn keys_namespaces_and_limits_are_reloaded_without_closing_connections() {
     let new = open.replace("old", "new");
     running.reload(&settings('b', &format!("client.channel_limit = 1\nshutdown.window = \"1s\"\n{new}")), "applied");
     let said = running.server.wait_for_log("SIGHUP: applied ");
-    for name in ["client.token.hmac_secret_key", "channel.namespaces: new is new", "client.channel_limit"] {
+    for name in ["client.token.hmac_secret_key", "channel.namespaces: new was added", "client.channel_limit"] {
         assert!(said.contains(name), "{said}");
     }
     assert!(!said.contains("bbbb"), "{said}");
