@@ -39,7 +39,7 @@ fn port_of_another_corecast_is_rejected_without_join() {
     let (code, said) = refused(&["--listen", &first.client.to_string(), "--admin", "127.0.0.1:0"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("--join"), "{said}");
-    // The first one lost nobody to the probe.
+    // The probe cost the first server no connection.
     for _ in 0..20 {
         let mut raw = Raw::open(&first, "/echo");
         raw.send(&frame(TEXT, b"x"));
