@@ -7,6 +7,7 @@
 //!
 //! The tag is the entry's kind: the compiler rejects a connection's id where a subscription's is expected.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -220,6 +221,18 @@ impl<Tag> PartialEq for Key<Tag> {
 }
 
 impl<Tag> Eq for Key<Tag> {}
+
+impl<Tag> PartialOrd for Key<Tag> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<Tag> Ord for Key<Tag> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
 
 impl<Tag> Hash for Key<Tag> {
     fn hash<H: Hasher>(&self, state: &mut H) {

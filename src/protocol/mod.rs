@@ -26,8 +26,8 @@ pub use command::{Body, Command, ConnectRequest, HistoryRequest, Malformed, Stre
 pub use filter::{Filter, FilterError, RawFilter};
 pub use maps::{Headers, Subs};
 pub use reply::{
-    ClientInfo, ConnectResult, Expiry, HistoryResult, Publication, Push, Quoted, Reply, SubscribePush, SubscribeResult,
-    delta_fits_json,
+    ClientInfo, ConnectResult, Expiry, HistoryResult, Push, Quoted, Reply, SubscribePush, SubscribeResult,
+    WirePublication, delta_fits_json,
 };
 pub use tags::Tags;
 
@@ -85,7 +85,7 @@ impl Encoding {
     }
 
     /// Appends a publication.
-    pub fn publication(self, out: &mut Vec<u8>, channel: &str, publication: &Publication) {
+    pub fn publication(self, out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
         match self {
             Self::Json => json::publication::<false>(out, channel, publication),
             Self::Protobuf => protobuf::publication(out, channel, publication),
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(written(|out| uni.reply(out, 1, &connected)), text);
         assert_eq!(written(|out| uni.reply(out, 1, &Reply::Publish)), "");
         assert_eq!(uni.commands(b"{}", 0).count(), 0);
-        let publication = Publication { data: b"1", offset: 1, epoch: "e", ..Default::default() };
+        let publication = WirePublication { data: b"1", offset: 1, epoch: "e", ..Default::default() };
         let text = r#"{"channel":"a","pub":{"data":1,"offset":1,"epoch":"e"}}"#;
         assert_eq!(written(|out| uni.publication(out, "a", &publication)), text);
     }

@@ -104,7 +104,7 @@ pub struct SubscribeResult<'a> {
     pub expiry: Expiry,
     pub recoverable: bool,
     pub epoch: &'a str,
-    pub publications: &'a [Publication<'a>],
+    pub publications: &'a [WirePublication<'a>],
     pub recovered: bool,
     pub offset: u64,
     pub positioned: bool,
@@ -115,14 +115,14 @@ pub struct SubscribeResult<'a> {
 
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct HistoryResult<'a> {
-    pub publications: &'a [Publication<'a>],
+    pub publications: &'a [WirePublication<'a>],
     pub epoch: &'a str,
     pub offset: u64,
 }
 
 /// One message of a channel.
 #[derive(Clone, Default, PartialEq, Debug)]
-pub struct Publication<'a> {
+pub struct WirePublication<'a> {
     pub data: &'a [u8],
     /// How `data` stands in JSON.
     pub quoted: Quoted,

@@ -5,7 +5,7 @@
 //! always written here too. Cost of a publication: its bytes copied, one scan of the payload for line breaks.
 
 use crate::protocol::reply::{
-    ClientInfo, ConnectResult, Expiry, HistoryResult, Publication, Push, Quoted, Reply, SubscribeResult,
+    ClientInfo, ConnectResult, Expiry, HistoryResult, Push, Quoted, Reply, SubscribeResult, WirePublication,
 };
 use crate::protocol::tags::Tags;
 
@@ -54,7 +54,7 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
 
 /// Appends a publication of `channel`. `BARE`: without the reply around it.
 #[inline]
-pub fn publication<const BARE: bool>(out: &mut Vec<u8>, channel: &str, publication: &Publication) {
+pub fn publication<const BARE: bool>(out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
     out.extend_from_slice(if BARE { b"{\"channel\":" } else { b"{\"push\":{\"channel\":" });
     string(out, channel);
     body(out, "pub", |fields| publication_fields(fields, publication));
@@ -185,7 +185,7 @@ pub fn presence_head(out: &mut Vec<u8>, id: u32) {
     out.extend_from_slice(b",\"presence\":{\"presence\":{");
 }
 
-fn publications(out: &mut Vec<u8>, publications: &[Publication]) {
+fn publications(out: &mut Vec<u8>, publications: &[WirePublication]) {
     out.push(b'[');
     for (index, publication) in publications.iter().enumerate() {
         if index > 0 {
@@ -197,7 +197,7 @@ fn publications(out: &mut Vec<u8>, publications: &[Publication]) {
 }
 
 #[inline]
-fn publication_fields(fields: &mut Fields, publication: &Publication) {
+fn publication_fields(fields: &mut Fields, publication: &WirePublication) {
     match publication.quoted {
         Quoted::No => fields.raw("data", publication.data),
         Quoted::Text => bytes_as_text(fields.key("data"), publication.data),

@@ -18,7 +18,7 @@ fn checked(out: Vec<u8>) -> String {
 
 fn published(channel: &str, data: &[u8], info: Option<ClientInfo>, offset: u64) -> String {
     let mut out = Vec::new();
-    publication::<false>(&mut out, channel, &Publication { data, info, offset, ..Default::default() });
+    publication::<false>(&mut out, channel, &WirePublication { data, info, offset, ..Default::default() });
     checked(out)
 }
 
@@ -69,8 +69,8 @@ fn subscribe_results() {
     let text = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"MFAA","offset":1,"positioned":true}}"#;
     assert_eq!(told(2, &Reply::Subscribe(positioned.clone())), text);
     let publications = [
-        Publication { data: b"1", offset: 4, ..Default::default() },
-        Publication { data: b"[2]", offset: 5, ..Default::default() },
+        WirePublication { data: b"1", offset: 4, ..Default::default() },
+        WirePublication { data: b"[2]", offset: 5, ..Default::default() },
     ];
     let recovered = SubscribeResult {
         expiry: Expiry(Some(0)),
@@ -90,7 +90,7 @@ fn results_whose_fields_are_always_there() {
     let empty = told(10, &Reply::History(HistoryResult::default()));
     assert_eq!(empty, r#"{"id":10,"history":{"publications":[],"epoch":"","offset":0}}"#);
     let info = Some(ClientInfo { user: "u1", client: "bb37", ..Default::default() });
-    let publications = [Publication { data: b"{}", info, offset: 1, ..Default::default() }];
+    let publications = [WirePublication { data: b"{}", info, offset: 1, ..Default::default() }];
     let text = r#"{"id":10,"history":{"publications":[{"data":{},"info":{"user":"u1","client":"bb37"},"offset":1}],"epoch":"MFAA","offset":1}}"#;
     assert_eq!(
         told(10, &Reply::History(HistoryResult { publications: &publications, epoch: "MFAA", offset: 1 })),
@@ -140,7 +140,7 @@ fn publications_with_all_they_can_have() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("k\"", "v"), ("price", "12.5")]);
     let tags = Tags::from_bytes(&tags);
-    let full = Publication {
+    let full = WirePublication {
         data: b"\"a\"\xff\xff\xe2\x82,\n",
         quoted: Quoted::Text,
         offset: 3,
@@ -163,7 +163,7 @@ fn publications_with_all_they_can_have() {
         (b"", Quoted::Base64, r#""""#),
     ] {
         let mut out = Vec::new();
-        publication::<false>(&mut out, "c", &Publication { data, quoted, ..Default::default() });
+        publication::<false>(&mut out, "c", &WirePublication { data, quoted, ..Default::default() });
         assert_eq!(checked(out), format!(r#"{{"push":{{"channel":"c","pub":{{"data":{expected}}}}}}}"#));
     }
 }

@@ -4,7 +4,7 @@
 
 use super::sink::{Message, Sink, append};
 use crate::protocol::reply::{
-    ClientInfo, ConnectResult, Expiry, HistoryResult, Publication, Push, Reply, SubscribePush, SubscribeResult,
+    ClientInfo, ConnectResult, Expiry, HistoryResult, Push, Reply, SubscribePush, SubscribeResult, WirePublication,
 };
 use crate::protocol::tags::Tags;
 
@@ -17,7 +17,7 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
 }
 
 /// Appends a publication of `channel`.
-pub fn publication(out: &mut Vec<u8>, channel: &str, publication: &Publication) {
+pub fn publication(out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
     append(out, &Pushed(Channelled { channel, body: Published(publication) }));
 }
 
@@ -87,7 +87,7 @@ impl<M: Message> Message for Channelled<'_, M> {
     }
 }
 
-struct Published<'a>(&'a Publication<'a>);
+struct Published<'a>(&'a WirePublication<'a>);
 
 impl Message for Published<'_> {
     #[inline]
@@ -191,7 +191,7 @@ impl Message for HistoryResult<'_> {
     }
 }
 
-impl Message for Publication<'_> {
+impl Message for WirePublication<'_> {
     #[inline]
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.bytes(4, self.data);

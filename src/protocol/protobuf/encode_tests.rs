@@ -38,7 +38,7 @@ fn info() -> peer::ClientInfo {
     peer::ClientInfo { user: "u".into(), client: "bb37".into(), conn_info: b"\xff".into(), chan_info: b"2".into() }
 }
 
-fn full_sub<'a>(publications: &'a [Publication<'a>]) -> SubscribeResult<'a> {
+fn full_sub<'a>(publications: &'a [WirePublication<'a>]) -> SubscribeResult<'a> {
     SubscribeResult {
         expiry: Expiry(Some(300)),
         recoverable: true,
@@ -92,8 +92,8 @@ fn small_replies() {
 fn results_with_messages_in_messages() {
     let long = vec![b'x'; 70_000];
     let publications = [
-        Publication { data: &long, offset: 7, info: Some(INFO), ..Default::default() },
-        Publication { data: b"2", ..Default::default() },
+        WirePublication { data: &long, offset: 7, info: Some(INFO), ..Default::default() },
+        WirePublication { data: b"2", ..Default::default() },
     ];
     let read = vec![
         peer::Publication { data: long.clone(), offset: 7, info: Some(info()), ..Default::default() },
@@ -164,7 +164,7 @@ fn publications_of_every_size_stand_behind_their_lengths() {
     for size in sizes {
         let data = vec![0xff; size];
         // Bytes are bytes here, however they would stand in JSON.
-        let ours = Publication {
+        let ours = WirePublication {
             data: &data,
             quoted: Quoted::Text,
             info: Some(INFO),
@@ -199,7 +199,7 @@ fn publications_of_every_size_stand_behind_their_lengths() {
     }
     assert!(rest.is_empty());
     let mut out = Vec::new();
-    publication(&mut out, "", &Publication::default());
+    publication(&mut out, "", &WirePublication::default());
     assert_eq!(out, [4, 0x22, 2, 0x22, 0]);
 }
 
@@ -208,7 +208,7 @@ fn tags_have_both_fields_also_where_one_is_empty() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("a", "")]);
     let mut out = Vec::new();
-    publication(&mut out, "", &Publication { tags: Tags::from_bytes(&tags), ..Default::default() });
+    publication(&mut out, "", &WirePublication { tags: Tags::from_bytes(&tags), ..Default::default() });
     assert_eq!(out, [11, 0x22, 9, 0x22, 7, 0x3a, 5, 0x0a, 1, b'a', 0x12, 0]);
 }
 
