@@ -87,21 +87,21 @@ impl BackendAccess {
         let client = &config.client;
         let anonymous = client.insecure || client.allow_anonymous_connect_without_token;
         let proxies = config.proxies.iter().map(|proxy| settings(proxy, anonymous)).collect();
-        let fetcher = |of: TokenKind, endpoint: &str| {
+        let key_task = |of: TokenKind, endpoint: &str| {
             let same = previous.and_then(|access| access.key_tasks[of as usize].as_ref());
-            match same.filter(|fetcher| *fetcher.endpoint == *endpoint) {
-                Some(fetcher) => Ok(Some(Arc::clone(fetcher))),
+            match same.filter(|task| *task.endpoint == *endpoint) {
+                Some(task) => Ok(Some(Arc::clone(task))),
                 None if endpoint.is_empty() => Ok(None),
-                None => KeyTask::new(of, endpoint, &shared).map(|fetcher| Some(Arc::new(fetcher))),
+                None => KeyTask::new(of, endpoint, &shared).map(|task| Some(Arc::new(task))),
             }
         };
         let subscription_endpoint = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
         let key_tasks = [
-            fetcher(TokenKind::Connection, &client.token.jwks_public_endpoint)?,
-            fetcher(TokenKind::Subscription, subscription_endpoint)?,
+            key_task(TokenKind::Connection, &client.token.jwks_public_endpoint)?,
+            key_task(TokenKind::Subscription, subscription_endpoint)?,
         ];
         let [connection, subscription] =
-            key_tasks.each_ref().map(|fetcher| fetcher.as_ref().map(|fetcher| fetcher.keys.clone()));
+            key_tasks.each_ref().map(|task| task.as_ref().map(|task| task.keys.clone()));
         let previous = previous.map(|access| &*access.backend);
         let backend = Backend::reloaded(previous, proxies)?.with_keys(connection, subscription);
         Ok(Self { shared, backend: Arc::new(backend), key_tasks })
@@ -126,7 +126,7 @@ impl BackendAccess {
     /// Starts the first fetch of each key set. Call it when the shards have the settings that name the endpoints.
     pub fn start_key_fetches(&self, shards: &ShardClient) {
         self.shared.shards.get_or_init(|| shards.clone());
-        self.key_tasks.iter().flatten().for_each(|fetcher| fetcher.start.notify_one());
+        self.key_tasks.iter().flatten().for_each(|task| task.start.notify_one());
     }
 }
 

@@ -87,10 +87,10 @@ fn errors_are_statuses_if_set() {
 
 #[test]
 fn backend_metrics_are_labelled_with_its_name() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = Server::with(&[
         ("client.proxy.connect.enabled", "true"),
-        ("client.proxy.connect.endpoint", &format!("http://{nobody}/connect")),
+        ("client.proxy.connect.endpoint", &format!("http://{unused}/connect")),
     ]);
     let proxy = "proxy=\"client.proxy.connect\"";
     assert_eq!(server.metric("corecast_backend_calls_total", proxy), 0);

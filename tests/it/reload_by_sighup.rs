@@ -1,5 +1,4 @@
-//! SIGHUP: what is different in the file holds from then on, for whoever comes; whoever is here stays; a bad file changes
-//! nothing.
+//! SIGHUP: changed settings apply to new connections; open connections stay; a file with faults changes nothing.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
@@ -56,7 +55,7 @@ fn settings(secret: char, more: &str) -> String {
     )
 }
 
-/// A token for somebody, of a key that is this character.
+/// A token of user 42, signed with a key of this character repeated.
 fn token(secret: char) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corecast"));
     command.args(["token", "connect", "--user", "42", "--secret-env", "SECRET"]).env_clear();
@@ -184,12 +183,12 @@ fn backends_are_added_changed_and_removed() {
     running.reload(&settings('a', &named(&first)), "applied");
     assert_eq!(here.refused(call("x")), 108);
     assert_eq!(here.ask(call("users:get"))["rpc"]["data"], "first");
-    // What is the same in both goes on with its numbers.
+    // A proxy whose settings are the same keeps its numbers.
     assert_eq!(running.server.metric("corecast_backend_calls_total", "proxy=\"main\""), 2);
 }
 
-/// What is answered to one who wants to come in.
-fn knock(server: &Server) -> (String, Raw) {
+/// The status that an upgrade request gets, and its connection.
+fn upgrade(server: &Server) -> (String, Raw) {
     let mut raw = Raw::connect(server);
     raw.send(upgrade_request("/connection/websocket").as_bytes());
     let status = raw.head().split(' ').nth(1).expect("a status").to_owned();
@@ -199,17 +198,17 @@ fn knock(server: &Server) -> (String, Raw) {
 #[test]
 fn address_and_memory_limits_apply_after_reload() {
     let mut running = Reloaded::start("door", &settings('a', ""));
-    // Whoever came before the first such limit is not counted.
-    let before: Vec<_> = (0..4).map(|_| knock(&running.server)).collect();
+    // Connections from before the first such limit are not counted.
+    let before: Vec<_> = (0..4).map(|_| upgrade(&running.server)).collect();
     running.reload(&settings('a', "limits.exempt = []\nlimits.connections_per_address = 2\n"), "applied");
-    let after: Vec<_> = (0..3).map(|_| knock(&running.server)).collect();
+    let after: Vec<_> = (0..3).map(|_| upgrade(&running.server)).collect();
     assert_eq!(after.iter().map(|(status, _)| status.as_str()).collect::<Vec<_>>(), ["101", "101", "429"]);
     running.reload(&settings('a', ""), "applied");
-    assert_eq!(knock(&running.server).0, "101");
+    assert_eq!(upgrade(&running.server).0, "101");
     running.reload(&settings('a', "limits.memory_bytes_max = \"1MiB\"\n"), "applied");
-    until(|| "the door stays open".into(), || (knock(&running.server).0 == "503").then_some(()));
+    until(|| "new connections are still accepted".into(), || (upgrade(&running.server).0 == "503").then_some(()));
     running.reload(&settings('a', ""), "applied");
-    until(|| "the door stays shut".into(), || (knock(&running.server).0 == "101").then_some(()));
+    until(|| "new connections are still rejected".into(), || (upgrade(&running.server).0 == "101").then_some(()));
     drop((before, after));
 }
 
@@ -219,14 +218,14 @@ fn values_sent_to_clients_stay_after_reload() {
     running.reload(&settings('a', "client.ping_interval = \"60s\"\n"), "applied");
     let mut client = Client::fresh(&running.server);
     assert_eq!(client.ask(json!({"connect": {"token": token('a')}}))["connect"]["ping"], 25);
-    // It is said as long as it is so.
+    // The log repeats it as long as it differs.
     running.reload(&settings('a', "client.ping_interval = \"60s\"\nclient.channel_limit = 9\n"), "applied");
     running.reload(&settings('a', "dev = true\n"), "refused");
     running.server.wait_for_log("dev (false -> true) needs a restart");
     let said = running.server.log();
     let said = said.iter().filter(|line| line.contains("client.ping_interval (\"25s\" -> \"60s\")"));
     assert_eq!(said.count(), 2);
-    assert_eq!(connect(&running.server, "").err(), Some(NO_TOKEN), "nobody is let in by dev");
+    assert_eq!(connect(&running.server, "").err(), Some(NO_TOKEN), "dev stays off");
 }
 
 #[test]
@@ -269,7 +268,7 @@ fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejecte
     handshake(server.client, &stranger, "old.test").expect_err("the name is new");
     here.send(tungstenite::Message::text("still here")).expect("it is taken");
     assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
-    // Half a file, as it is while somebody writes it.
+    // Half a file, as it is while it is being written.
     let text = std::fs::read_to_string(&file).expect("it is there");
     std::fs::write(&file, &text[..text.len() / 2]).expect("the folder takes files");
     reload(2);
@@ -284,7 +283,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
     manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let hear = || {
         let mut text = [0; 512];
-        let n = manager.recv(&mut text).expect("something is said");
+        let n = manager.recv(&mut text).expect("a notification");
         String::from_utf8(text[..n].to_vec()).expect("text")
     };
     let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);

@@ -1,5 +1,4 @@
-//! The end of a server: everybody gets a close frame with the code of what he speaks, nobody new is let in, and the exit
-//! code is 0.
+//! SIGTERM: every client gets a close frame with the code of its protocol, new clients are rejected, and the exit code is 0.
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -51,10 +51,10 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     assert_eq!(new.client, old.client);
     old.wait_for_log("is ready; this process accepts no new clients");
     old.wait_for_log("shutting down: no new clients");
-    // Whoever is left at the old process talks.
+    // The clients that the old process still serves publish.
     // The shards hear of the end a moment after the log: who comes before that is still let in by the old process.
     let mut fresh = crate::common::until(
-        || "nobody comes to the new one".into(),
+        || "no client reaches the new process".into(),
         || Some(Client::connect(&new)).filter(|_| new.metric("corecast_connections", "") > 0),
     );
     fresh.subscribe("news");
@@ -79,7 +79,7 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     Client::connect(&last).subscribe("news");
     last.signal(Signal::TERM);
     assert_eq!(last.wait_for_exit().code(), Some(0));
-    assert!(!socket.0.exists(), "whoever has it last takes it away");
+    assert!(!socket.0.exists(), "the last process removes the socket file");
 }
 
 /// The data of the next publication, other messages passed over.
@@ -131,7 +131,7 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
     let old = start(&socket, "2", None, &[]);
     let mut client = Client::connect(&old);
     client.subscribe("news");
-    // Whoever speaks and goes away was not ready.
+    // A process that sends its hello and closes was not ready.
     let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old one waits there");
     std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("it is taken");
     old.wait_for_log("takes over; passing it the listening sockets");

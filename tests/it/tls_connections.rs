@@ -190,7 +190,7 @@ fn plain_bytes_on_a_tls_listener_get_an_alert_and_are_counted() {
     handshake(server.client, &Arc::new(stranger.client(&[&TLS13])), "localhost").expect_err("he does not trust us");
     server.wait_for_metric("corecast_tls_failures_total", "alert", |n| n == 1);
 
-    // Half a hand-shake is closed at its deadline without a word.
+    // Half a handshake is closed at its deadline without a response.
     let mut half = connect(server.client);
     half.write_all(&[22, 3, 1, 2, 0, 1]).expect("it is taken");
     assert!(rest(&mut half).is_empty());
@@ -269,11 +269,11 @@ fn start_errors_name_the_file_and_the_fix() {
     for (settings, words) in [
         (&[][..], "needs a certificate"),
         (&[("tls.cert_pem_file", "/nowhere.pem")], "/nowhere.pem: No such file"),
-        (&[("tls.cert_pem_file", &authority.file("key.pem", &key))], "there is no certificate in it"),
-        (&[("tls.cert_pem_file", &chain)], "there is no private key in it"),
+        (&[("tls.cert_pem_file", &authority.file("key.pem", &key))], "it holds no certificate"),
+        (&[("tls.cert_pem_file", &chain)], "it holds no private key"),
         (
             &[("tls.cert_pem_file", &chain), ("tls.key_pem_file", &authority.file("other.pem", &other))],
-            "is not the one of the certificate",
+            "the key does not belong to the certificate",
         ),
         (
             &[("tls.cert_pem_file", &authority.bundle("a.pem", &["a"])), ("tls.ticket_keys_file", &chain)],

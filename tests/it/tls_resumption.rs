@@ -30,12 +30,12 @@ fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
     for name in ["localhost", "example.org", "any.example.org", "ONE.example.org", "both.example"] {
         assert!(serves(&server, &config, name), "{name}");
     }
-    // What nobody has gets the first, which does not fit it; a star is one label.
+    // A name without a certificate gets the first one, which does not match; `*` stands for one label.
     for name in ["other.test", "a.b.example.org"] {
         assert!(!serves(&server, &config, name), "{name}");
     }
     let chain = |name: &str| {
-        let stream = handshake(server.client, &config, name).expect("a hand-shake");
+        let stream = handshake(server.client, &config, name).expect("a handshake");
         stream.conn.peer_certificates().expect("it was shown").to_vec()
     };
     assert_ne!(chain("one.example.org"), chain("two.example.org"), "the exact name goes before the star");
@@ -74,7 +74,7 @@ fn early(server: &crate::common::Server, config: &Arc<ClientConfig>, early: &[u8
     assert!(taken.is_none_or(|n| n == early.len()));
     let mut stream = StreamOwned::new(session, connect(server.client));
     while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock).expect("a hand-shake");
+        stream.conn.complete_io(&mut stream.sock).expect("a handshake");
     }
     let accepted = stream.conn.is_early_data_accepted();
     if !accepted {
@@ -106,7 +106,7 @@ fn early_data_is_opt_in_and_only_opens_a_connection() {
 
     let server = authority.serve(&[]);
     kind(&server, &config);
-    assert!(!early(&server, &config, &request, &message).0, "nobody chose it");
+    assert!(!early(&server, &config, &request, &message).0, "early data is off by default");
     drop(server);
 
     let server = authority.serve(&[("tls.early_data", "true")]);
@@ -115,11 +115,11 @@ fn early_data_is_opt_in_and_only_opens_a_connection() {
     let (accepted, answer) = early(&server, &config, &request, &message);
     assert!(accepted && answer.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(server.metric("corecast_tls_early_requests_total", ""), 1);
-    // A message behind the head waits for the hand-shake, and is not lost.
+    // A message behind the head waits for the handshake, and is not lost.
     kind(&server, &config);
     let both = [request.as_slice(), &message].concat();
     assert!(early(&server, &config, &both, b"").0);
-    // So does a request with a query, which could say more than that somebody connects.
+    // So does a request with a query, which could carry more than the wish to connect.
     kind(&server, &config);
     let query = raw::upgrade_request("/echo?x=1").into_bytes();
     assert!(early(&server, &config, &query, &message).0);
@@ -145,11 +145,11 @@ fn admin_address_requires_a_client_certificate_if_set() {
 
     let own = authority.own();
     let server = serve(&[settings[0], settings[1], ("tls.admin_client_ca_pem_file", &own)]);
-    let known = authority.client_with(&authority.pair(&["somebody"]));
+    let known = authority.client_with(&authority.pair(&["client"]));
     assert!(ask(&server, known).expect("he is known").starts_with("HTTP/1.1 200 "));
     ask(&server, authority.client(rustls::ALL_VERSIONS)).expect_err("a certificate is asked for");
     let stranger = Authority::new("admin-stranger");
-    let other = stranger.pair(&["somebody"]);
+    let other = stranger.pair(&["client"]);
     ask(&server, authority.client_with(&other)).expect_err("one of another authority");
     // Clients of the clients' address need none.
     let _ = wss(&server, &Arc::new(authority.client(rustls::ALL_VERSIONS)), "/echo");
