@@ -60,13 +60,13 @@ fn write(queue: &Receiver<Entry>, lost: &AtomicU64, mut out: impl Write) {
     }
 }
 
-/// A line: `[2026-11-28T20:00:34Z INFO  corecast::server] text`.
+/// A line: `[2026-11-28T20:00:34Z INFO  corecast::server] text`. Further lines of the text are indented.
 fn format(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (level, brackets) = (out.default_level_style(record.level()), AnsiColor::BrightBlack.on_default());
     write!(out, "{brackets}[{brackets:#}{} ", date(now).unwrap_or_default())?;
     write!(out, "{level}{:<5}{level:#} {}{brackets}]{brackets:#} ", record.level(), record.target())?;
-    writeln!(out, "{}", record.args())
+    writeln!(out, "{}", record.args().to_string().replace('\n', "\n    "))
 }
 
 /// The running log; `CORECAST_LOG` sets its level.
