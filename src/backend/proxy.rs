@@ -38,7 +38,7 @@ pub struct Proxy {
 #[derive(Debug)]
 enum Transport {
     Http {
-        client: HttpClient,
+        client: Box<HttpClient>,
         endpoint: Endpoint,
     },
     #[cfg(feature = "grpc")]
@@ -180,7 +180,7 @@ impl Transport {
             Some(authority) => Ok(Self::Grpc(Box::new(Grpc::new(name, authority)?))),
             #[cfg(not(feature = "grpc"))]
             Some(_) => Err(SetupError::NoGrpc { name: name.clone() }),
-            None => Ok(Self::Http { client, endpoint: Endpoint::parse(name, &settings.endpoint)? }),
+            None => Ok(Self::Http { client: client.into(), endpoint: Endpoint::parse(name, &settings.endpoint)? }),
         }
     }
 }

@@ -5,9 +5,14 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use env_logger::fmt::Formatter;
+use env_logger::fmt::style::AnsiColor;
 use env_logger::{Builder, Env, Target, WriteStyle};
+use log::Record;
+
+use super::date::date;
 
 /// Lines that may wait for stderr.
 const LINES_MAX: usize = 4096;
@@ -55,6 +60,15 @@ fn write(queue: &Receiver<Entry>, lost: &AtomicU64, mut out: impl Write) {
     }
 }
 
+/// A line: `[2026-11-28T20:00:34Z INFO  corecast::server] text`. Further lines of the text are indented.
+fn format(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (level, brackets) = (out.default_level_style(record.level()), AnsiColor::BrightBlack.on_default());
+    write!(out, "{brackets}[{brackets:#}{} ", date(now).unwrap_or_default())?;
+    write!(out, "{level}{:<5}{level:#} {}{brackets}]{brackets:#} ", record.level(), record.target())?;
+    writeln!(out, "{}", record.args().to_string().replace('\n', "\n    "))
+}
+
 /// The running log; `CORECAST_LOG` sets its level.
 pub struct Log {
     queue: SyncSender<Entry>,
@@ -74,6 +88,7 @@ impl Log {
             builder.write_style(if plain { WriteStyle::Never } else { WriteStyle::Always });
             builder.target(Target::Pipe(Box::new(Lines { queue: queue.clone(), lost })));
         }
+        builder.format(format);
         builder.init();
         Self { queue }
     }

@@ -1,5 +1,6 @@
 //! The command line. The flags of `serve` come from the registry of settings, so each is declared once.
 
+pub(crate) mod date;
 pub mod doctor;
 pub mod environment;
 pub mod log;

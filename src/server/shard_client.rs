@@ -157,8 +157,7 @@ impl ShardApi for ShardClient {
     }
 
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send {
-        let pending: Vec<_> =
-            self.ports.iter().map(|port| PendingReply::new(port, |answer| ControlCommand::Snapshot(answer))).collect();
+        let pending: Vec<_> = self.ports.iter().map(|port| PendingReply::new(port, ControlCommand::Snapshot)).collect();
         async {
             let mut snapshots = Vec::with_capacity(pending.len());
             for reply in pending {
