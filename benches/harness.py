@@ -37,8 +37,8 @@ def free_port():
             return port
 
 
-def prepare_process(cores):
-    """In a server's process before it starts: sets its cores and raises its limit of open files."""
+def prepare_child(cores):
+    """In a server's process before it starts: its cores, and as many open files as there may be."""
     os.sched_setaffinity(0, set(cores))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -60,7 +60,7 @@ class Server:
             stdout=self.log,
             stderr=subprocess.STDOUT,
             env=self.env,
-            preexec_fn=lambda: prepare_process(cores),
+            preexec_fn=lambda: prepare_child(cores),
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:

@@ -7,6 +7,7 @@
 //!
 //! The tag is the entry's kind: the compiler rejects a connection's id where a subscription's is expected.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -221,6 +222,18 @@ impl<Tag> PartialEq for Key<Tag> {
 
 impl<Tag> Eq for Key<Tag> {}
 
+impl<Tag> PartialOrd for Key<Tag> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<Tag> Ord for Key<Tag> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
 impl<Tag> Hash for Key<Tag> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
@@ -238,14 +251,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_carries_slot_and_generation() {
+    fn slot_id_round_trips_through_one_word() {
         for id in [ConnId::new(0, 0), ConnId::new(u32::MAX - 1, u32::MAX)] {
             assert_eq!(ConnId::unpack(id.pack()), id);
         }
     }
 
     #[test]
-    fn an_option_in_four_bytes_is_an_option() {
+    fn option_u32_is_an_option() {
         for value in [None, Some(0), Some(7), Some(u32::MAX - 1)] {
             let mut option = OptionU32::from(value);
             assert_eq!((option.get(), option.is_none(), option.is_some()), (value, value.is_none(), value.is_some()));

@@ -1,31 +1,33 @@
-//! Arguments → checked config → `server::run`. Exit codes: 0 done, 1 failed while starting or running, 2 usage, 3 ended at
-//! once by a second signal.
+//! Arguments → checked settings → `server::run`. The exit codes are documented in `--help`.
 
 mod cli;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use cli::doctor::Doctor;
-use cli::log::{Log, say};
-use cli::token::{self, Outcome};
+use cli::environment;
+use cli::log::{Log, report};
+use cli::token::{self, Outcome, TokenTask};
 use cli::{Cli, Flags, Task};
-use corecast::config::{self, Faults};
+use corecast::config;
 use corecast::server::Ended;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
-const AT_ONCE: u8 = 3;
+const ENDED_AT_ONCE: u8 = 3;
 
 fn main() -> ExitCode {
     let log = Log::start();
     let code = match Cli::parse().command {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
-        Task::CheckConfig { file } => check(&file),
-        Task::Doctor(task) => doctor(task),
-        Task::Token(task) => tokens(*task),
+        Task::CheckConfig { file } => check_config(&file),
+        Task::Doctor(doctor) => examine(doctor),
+        Task::Token(task) => run_token(*task),
     };
     log.end();
     code
@@ -33,82 +35,67 @@ fn main() -> ExitCode {
 
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     let file = file.map(Path::to_owned);
-    let load = move || config::load(file.as_deref(), environment(), flags.0.clone());
-    let (config, remarks) = match load() {
+    let load = move || config::load(file.as_deref(), environment::variables(), flags.0.clone());
+    let (config, warnings) = match load() {
         Ok(loaded) => loaded,
-        Err(faults) => return usage(&faults),
+        Err(errors) => return fail(USAGE, errors),
     };
-    for remark in remarks {
-        log::warn!("{remark}");
+    for warning in warnings {
+        log::warn!("{warning}");
     }
     match corecast::server::run(config, Box::new(load)) {
         Ok(Ended::InOrder) => ExitCode::SUCCESS,
-        Ok(Ended::AtOnce) => ExitCode::from(AT_ONCE),
-        Err(error) => {
-            say(format_args!("corecast: {error}"));
-            ExitCode::from(FAILED)
-        }
+        Ok(Ended::AtOnce) => ExitCode::from(ENDED_AT_ONCE),
+        Err(error) => fail(FAILED, format_args!("corecast: {error}")),
     }
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check_config(file: &Path) -> ExitCode {
     match config::load(Some(file), std::iter::empty(), Vec::new()) {
-        Ok((_, remarks)) => {
-            let remarks: String = remarks.iter().map(|remark| format!("  note: {remark}\n")).collect();
-            print(&format!("{}: no faults\n{remarks}", file.display()))
+        Ok((_, warnings)) => {
+            let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
+            print(&format!("{}: no errors\n{warnings}", file.display()))
         }
-        Err(faults) => usage(&faults),
+        Err(errors) => fail(USAGE, errors),
     }
 }
 
-fn doctor(task: Doctor) -> ExitCode {
-    let config = match config::load(task.config.as_deref(), environment(), Vec::new()) {
-        Ok((config, _)) => config,
-        Err(faults) => return usage(&faults),
-    };
-    let (text, code) = task.run(&config);
-    let printed = print(&text);
-    if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
+fn examine(doctor: Doctor) -> ExitCode {
+    match config::load(doctor.config.as_deref(), environment::variables(), Vec::new()) {
+        Ok((config, _)) => {
+            let (text, code) = doctor.run(&config);
+            let printed = print(&text);
+            if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
+        }
+        Err(errors) => fail(USAGE, errors),
+    }
 }
 
-fn tokens(task: token::TokenTask) -> ExitCode {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    match token::run(task, now) {
+fn run_token(task: TokenTask) -> ExitCode {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match token::run(task, now_s) {
         Outcome::Done(text) => print(&text),
-        Outcome::Refused { report, why } => {
+        Outcome::Rejected { report, why } => {
             print(&report);
-            say(format_args!("refused: {why}"));
-            ExitCode::from(FAILED)
+            fail(FAILED, format_args!("rejected: {why}"))
         }
-        Outcome::Usage(text) => {
-            say(text);
-            ExitCode::from(USAGE)
-        }
-        Outcome::Failed(text) => {
-            say(format_args!("corecast: {text}"));
-            ExitCode::from(FAILED)
-        }
+        Outcome::Usage(text) => fail(USAGE, text),
+        Outcome::Failed(text) => fail(FAILED, format_args!("corecast: {text}")),
     }
 }
 
-fn usage(faults: &Faults) -> ExitCode {
-    say(faults);
-    ExitCode::from(USAGE)
+/// Errors go to stderr.
+fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
+    report(error);
+    ExitCode::from(code)
 }
 
-/// Results go to stdout; a reader that left early (`| head`) is no failure.
+/// Results go to stdout. A reader that stops early (`| head`) is not an error.
 fn print(text: &str) -> ExitCode {
-    use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            say(format_args!("corecast: cannot write to stdout: {error}"));
-            ExitCode::from(FAILED)
+            fail(FAILED, format_args!("corecast: cannot write to stdout: {error}"))
         }
         _ => ExitCode::SUCCESS,
     }
-}
-
-/// The environment, less what is not UTF-8: no setting of ours could be.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -44,12 +44,12 @@ impl Default for Settings {
 impl Settings {
     /// `client` is the address of the first TCP listener as it was bound (the configuration may name port 0).
     pub fn new(config: &Config, client: Option<SocketAddr>) -> Self {
-        let name = if config.node_name.is_empty() { default_name(client) } else { config.node_name.clone() };
+        let name = if config.node.name.is_empty() { default_name(client) } else { config.node.name.clone() };
         let uid = uuid::Uuid::new_v4().to_string();
         Self {
             api: Arc::new(ApiSettings::new(config, uid, name)),
-            connections_max: config.admin_connections_max,
-            request_timeout: config.admin_request_timeout,
+            connections_max: config.admin.connections_max,
+            request_timeout: config.admin.request_timeout,
             client,
             client_tls: false,
             tls: None,

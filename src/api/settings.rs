@@ -45,10 +45,10 @@ impl Settings {
     pub fn new(config: &Config, uid: String, name: String) -> Self {
         let Config { engine, http_api, grpc_api, .. } = config;
         Self {
-            key: config.api_key.clone(),
+            key: config.http_api.key.clone(),
             disabled: http_api.disabled,
             transport_errors: http_api.transport_errors,
-            request_timeout: config.admin_request_timeout,
+            request_timeout: config.admin.request_timeout,
             grpc: GrpcSettings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
             uid,
             name,

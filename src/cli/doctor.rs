@@ -1,4 +1,4 @@
-//! `corecast doctor`: its arguments, and the report as a person or a program reads it.
+//! `corecast doctor`: its arguments, and the report as text or JSON.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,36 +10,36 @@ use corecast::doctor::{self, Finding, PROFILES, Profile, Question, Report, Sever
 
 /// Columns of a line.
 const WIDTH: usize = 110;
-/// Before what is said below a finding.
-const INDENT: usize = 15;
+/// Columns before the details of a finding.
+const INDENT: usize = 16;
 
 #[derive(Args, Debug)]
 pub struct Doctor {
-    /// File with the settings, as for `serve`: cores, listeners and bounds come from it [env: CORECAST_CONFIG]
+    /// File with the settings, as for `serve`: the cores, listeners and limits to check against [env: CORECAST_CONFIG]
     #[arg(long, value_name = "FILE", env = "CORECAST_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
-    /// What the host is wanted for
+    /// What the host is used for
     #[arg(long, default_value = PROFILES[0].0, value_parser = PossibleValuesParser::new(PROFILES.iter().map(|(name, _)| *name)))]
     profile: String,
-    /// Connections at once [default: client.connection_limit, else the profile's]
+    /// Concurrent connections to expect [default: client.connection_limit, else the profile's number]
     #[arg(long, value_name = "N")]
     connections: Option<u64>,
-    /// The interface that clients come through [default: that of the default route]
+    /// The network interface of the clients [default: that of the default route]
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
-    /// Look at the limits and groups of this process, as of a server that runs, and not at the doctor's own
+    /// Check the limits and control groups of this process, such as a running server, instead of the doctor's own
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Judge the settings of a machine that generates load too
+    /// Also check the settings for a machine that generates load
     #[arg(long)]
     load: bool,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Show only what is not fine
+    /// Show only problems and what could not be read
     #[arg(long, short)]
     quiet: bool,
-    /// Look below this folder for proc and sys, such as a copy from another host
+    /// The folder with proc and sys, such as a copy from another host
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }
@@ -51,33 +51,34 @@ Examples:
   corecast doctor --pid \"$(pidof corecast)\" --quiet
   corecast doctor --json | jq '.findings[] | select(.severity == \"fail\")'
 
-It changes nothing; tuning/tune does, and undoes it. Each line is
-  ok      as it should be
-  note    worth knowing; nothing needs to be done
-  unseen  could not be looked at: in a container, or without the rights
-  warn    slower or less certain than this host could be
-  FAIL    the expected load does not fit, or the server will not start
+The doctor changes nothing; tuning/tune applies and undoes the fixes. Each line begins with
+  ok       as expected
+  note     worth knowing; nothing needs to be done
+  unknown  could not be read: in a container, or without permission
+  warn     slower or less reliable than this host could be
+  FAIL     the expected load does not fit, or the server will not start
 
-Exit codes: 0 all fine, 1 something should be mended (warn or FAIL), 2 nothing is wrong with what
-was seen but something could not be seen, or wrong arguments or settings.";
+Exit codes: 0 no problems, 1 problems (warn or FAIL), 2 no problems found but something could not be
+read, or wrong arguments or settings.";
 
 impl Doctor {
-    /// What goes to stdout, and the exit code.
+    /// The text for stdout, and the exit code.
     pub fn run(self, config: &Config) -> (String, u8) {
-        let profile = Profile::named(&self.profile).expect("one of the names that clap allows, and a test reads each");
+        let profile =
+            Profile::named(&self.profile).expect("clap allows only known names, and a test reads each profile");
         let Self { root, pid, interface, connections, load, .. } = self;
         let report = doctor::examine(&Question { root, process: pid, profile, interface, connections, load }, config);
         let code = match report.verdict {
             Verdict::Fine => 0,
-            Verdict::Mend => 1,
-            Verdict::Unseen => 2,
+            Verdict::Problems => 1,
+            Verdict::Unknown => 2,
         };
         (if self.json { json(&report) } else { text(&report, self.quiet) }, code)
     }
 }
 
 fn json(report: &Report) -> String {
-    let mut text = serde_json::to_string_pretty(report).expect("texts and numbers");
+    let mut text = serde_json::to_string_pretty(report).expect("texts and numbers can always be written");
     text.push('\n');
     text
 }
@@ -94,41 +95,41 @@ fn text(report: &Report, quiet: bool) -> String {
             area = finding.area;
             let _ = writeln!(out, "\n{area}");
         }
-        say(&mut out, finding);
+        write_finding(&mut out, finding);
     }
     let count = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     let _ = writeln!(
         out,
-        "\n{} fine, {} noted, {} to mend ({} of them for the expected load to fit), {} not seen. Nothing was changed.",
+        "\n{} ok, {} notes, {} problems ({} of them must be fixed for the expected load), {} unknown. Nothing was changed.",
         count(Severity::Ok),
         count(Severity::Note),
         count(Severity::Warn) + count(Severity::Fail),
         count(Severity::Fail),
-        count(Severity::Unseen)
+        count(Severity::Unknown)
     );
     out
 }
 
-fn say(out: &mut String, finding: &Finding) {
+fn write_finding(out: &mut String, finding: &Finding) {
     let word = match finding.severity {
         Severity::Ok => "ok",
         Severity::Note => "note",
-        Severity::Unseen => "unseen",
+        Severity::Unknown => "unknown",
         Severity::Warn => "warn",
         Severity::Fail => "FAIL",
     };
-    fold(out, &format!("  {word:<6} "), &format!("{}: {}", finding.name, finding.is));
+    fold(out, &format!("  {word:<7} "), &format!("{}: {}", finding.name, finding.actual));
     if finding.severity == Severity::Ok {
         return;
     }
-    let said =
-        [("should be", &finding.should), ("why", &finding.why), ("costs", &finding.cost), ("mend", &finding.mend)];
-    for (label, text) in said.into_iter().filter(|(_, text)| !text.is_empty()) {
+    let details =
+        [("expected", &finding.expected), ("why", &finding.why), ("cost", &finding.cost), ("fix", &finding.fix)];
+    for (label, text) in details.into_iter().filter(|(_, text)| !text.is_empty()) {
         fold(out, &format!("{:>width$}  ", label, width = INDENT + 4), text);
     }
 }
 
-/// The text behind its head, broken between words, later lines below its first word.
+/// The head and the text, broken between words; further lines begin below the first word of the text.
 fn fold(out: &mut String, head: &str, text: &str) {
     let indent = head.chars().count();
     out.push_str(head);

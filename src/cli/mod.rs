@@ -1,32 +1,32 @@
-//! The command line. The flags of `serve` are made from the table of settings, so that each stands once.
+//! The command line. The flags of `serve` come from the registry of settings, so each is declared once.
 
 pub mod doctor;
+pub mod environment;
 pub mod log;
-mod report;
 pub mod token;
 
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
-use corecast::config::{self, Config, Given, SETTINGS, Setting, Unit};
+use corecast::config::{self, Argument, Config, RawSetting, SETTINGS, Setting};
 
-/// A WebSocket message server, one pinned thread per core.
+/// A WebSocket message server with one pinned thread per core.
 #[derive(Parser, Debug)]
 #[command(
     version,
     about,
     after_help = "\
-Try it:
-  corecast serve --dev                 a server for this machine only, open to all, with a page to look at
-  corecast config > corecast.toml      the settings, each with its reason
-  corecast check-config corecast.toml  what is wrong with a file, and the mend
-  corecast doctor                      what this host lacks for many clients, and the mend
-  corecast token secret                random keys for tokens and for the server API, as settings
-  corecast token --help                tokens for clients, and why one is refused
+Examples:
+  corecast serve --dev                 run a server that only this machine can reach and that needs no tokens
+  corecast config > corecast.toml      write every setting with its default and its reason
+  corecast check-config corecast.toml  list the errors of a settings file, each with its fix
+  corecast doctor                      check whether this host is ready for many clients
+  corecast token secret                make random secrets for tokens and for the server API
+  corecast token --help                make and check tokens
 
-Exit codes: 0 done, 1 failed while starting or running, 2 wrong arguments or settings,
-3 ended at once by a second signal.
-Logs go to stderr; CORECAST_LOG chooses what (error, warn, info, debug)."
+Exit codes: 0 success, 1 an error while starting or running, 2 wrong arguments or settings,
+3 a second signal ended the server at once. `doctor` and `token check` have their own: see their --help.
+Results go to stdout, logs and errors to stderr. CORECAST_LOG sets the log level (error, warn, info, debug)."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -43,38 +43,45 @@ Examples:
   corecast serve --config corecast.toml --listen 0.0.0.0:8000 --listen '[::]:8000' --cores 0,2-5
   CORECAST_CLIENT_PING_INTERVAL=60s corecast serve --config corecast.toml
 
-Flags override the environment, which overrides the file. Every setting can stand in the environment:
-`client.ping_interval` is CORECAST_CLIENT_PING_INTERVAL. `corecast config` prints all of them.")]
+Flags override the environment, which overrides the file. Every setting has an environment variable:
+`client.ping_interval` is CORECAST_CLIENT_PING_INTERVAL. `corecast config` prints every setting.
+
+Signals: SIGTERM or SIGINT closes every connection in order, a second one ends the server at once,
+SIGHUP reads the settings and certificates again.
+
+Exit codes: 0 shut down in order, 1 an error while starting or running, 2 wrong arguments or settings,
+3 ended at once by a second signal.")]
     Serve {
-        /// File with the settings: TOML, or JSON where its name ends in .json [env: CORECAST_CONFIG]
+        /// File with the settings: TOML, or JSON if its name ends in .json [env: CORECAST_CONFIG]
         #[arg(long, value_name = "FILE", env = "CORECAST_CONFIG", hide_env = true)]
         config: Option<PathBuf>,
         #[command(flatten)]
         flags: Flags,
     },
-    /// Print every setting with its default and its reason, as a TOML file to start from
+    /// Print every setting with its default and its reason, as a TOML file
     Config {
         /// Print a Markdown table instead
         #[arg(long)]
         markdown: bool,
     },
-    /// Say what is wrong with a file of settings, and the mend; the environment is not looked at
+    /// List the errors of a settings file, each with its fix; the environment is ignored
+    #[command(after_help = "Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
     CheckConfig {
-        /// TOML, or JSON where its name ends in .json
+        /// TOML, or JSON if its name ends in .json
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Look at this host as the server needs it: what is, what should be, why, what it costs, how to mend
+    /// Check whether this host is ready: actual and expected values, reasons, costs and fixes
     #[command(after_help = doctor::HELP)]
     Doctor(doctor::Doctor),
-    /// Make tokens and secrets, and say what is wrong with a token
+    /// Make tokens and secrets, and check tokens
     #[command(subcommand)]
     Token(Box<token::TokenTask>),
 }
 
-/// What was typed as flags of `serve`.
+/// The flags of `serve` that were given.
 #[derive(Debug, Default)]
-pub struct Flags(pub Vec<Given>);
+pub struct Flags(pub Vec<RawSetting>);
 
 impl Flags {
     fn settings() -> impl Iterator<Item = (&'static str, &'static Setting)> {
@@ -87,14 +94,12 @@ impl Args for Flags {
         let default = Config::default();
         Self::settings().fold(command, |command, (flag, setting)| {
             let arg = Arg::new(flag).long(flag);
-            let arg = match setting.unit {
-                Unit::Switch => arg.action(ArgAction::SetTrue),
-                Unit::Listeners => arg.action(ArgAction::Append).value_name("ADDR:PORT"),
-                Unit::Address => arg.value_name("ADDR:PORT"),
-                Unit::Cores => arg.value_name("LIST"),
-                _ => arg.value_name("N"),
+            let arg = match setting.argument {
+                Argument::None => arg.action(ArgAction::SetTrue),
+                Argument::One(name) => arg.value_name(name),
+                Argument::Many(name) => arg.action(ArgAction::Append).value_name(name),
             };
-            let shown = setting.show(&default).filter(|_| setting.unit != Unit::Switch);
+            let shown = setting.show(&default).filter(|_| setting.argument != Argument::None);
             let shown =
                 shown.map_or(String::new(), |value| format!(" [default: {}]", value.replace(['"', '[', ']'], "")));
             command.arg(arg.help(format!("{}{shown}", setting.reason)))
@@ -115,13 +120,13 @@ impl FromArgMatches for Flags {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for (flag, setting) in Self::settings() {
-            let typed: Vec<String> = match setting.unit {
-                Unit::Switch if matches.get_flag(flag) => vec!["true".into()],
-                Unit::Switch => Vec::new(),
+            let values: Vec<String> = match setting.argument {
+                Argument::None if matches.get_flag(flag) => vec!["true".into()],
+                Argument::None => Vec::new(),
                 _ => matches.get_many::<String>(flag).into_iter().flatten().cloned().collect(),
             };
-            if !typed.is_empty() {
-                self.0.push(config::flag(&setting.name, flag, typed));
+            if !values.is_empty() {
+                self.0.push(config::flag(&setting.name, flag, values));
             }
         }
         Ok(())
@@ -134,7 +139,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -142,7 +147,7 @@ mod tests {
     fn flags_become_named_values() {
         let line = ["corecast", "serve", "--dev", "--listen", "127.0.0.1:1", "--listen", "[::1]:1", "--shards", "2"];
         let Task::Serve { flags, .. } = Cli::parse_from(line).command else { panic!("serve was asked for") };
-        let names: Vec<&str> = flags.0.iter().map(|given| given.name.as_str()).collect();
+        let names: Vec<&str> = flags.0.iter().map(|setting| setting.name.as_str()).collect();
         assert_eq!(names, ["dev", "listen", "shards"]);
         let config = config::assemble(&flags.0).unwrap();
         assert_eq!((config.listeners.len(), config.shards, config.dev), (2, Some(2), true));

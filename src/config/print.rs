@@ -1,23 +1,25 @@
-//! The settings in words: the annotated sample file and the table for the README, both from the table of settings.
+//! The settings as text: the annotated sample file and the reference table, both from the registry of settings.
 
 use std::fmt::Write;
 
-use super::settings::{PROXY, SETTINGS, Setting};
-use super::{Config, ENVIRONMENT_PREFIX, Proxy};
+use super::schema::config::Config;
+use super::schema::proxy::Proxy;
+use super::schema::registry::{ENVIRONMENT_PREFIX, SETTINGS, Setting};
+use super::schema::section::{Item, Section};
 
-/// Column at which a comment is broken.
+/// The widest line of a comment.
 const WIDTH: usize = 100;
 
-/// The default configuration as a TOML file that explains itself. What is unset stands there as a comment.
+/// The default configuration as a TOML file with a comment for each setting. Unset settings are comments.
 pub fn sample() -> String {
     let (default, dev) = (Config::default(), Config::dev());
     let mut out = String::new();
     comment(
         &mut out,
         &format!(
-            "Corecast's settings with their defaults: an empty file means the same. The environment overrides the \
-             file (client.ping_interval is {ENVIRONMENT_PREFIX}CLIENT_PING_INTERVAL), flags override both. SIGHUP has the \
-             file read again: what is different holds from then on, unless it says that a change needs a restart."
+            "The settings of Corecast with their defaults; an empty file means the same. The environment overrides the file \
+             (client.ping_interval is {ENVIRONMENT_PREFIX}CLIENT_PING_INTERVAL), and flags override both. After SIGHUP the \
+             server reads the file again and applies what changed, except settings with the note \"A change needs a restart\"."
         ),
     );
     let mut section = "";
@@ -40,13 +42,13 @@ pub fn sample() -> String {
     out
 }
 
-/// One namespace and one backend, as comments that are TOML without their marks.
+/// One namespace and one backend, as comments that are valid TOML without the comment signs.
 fn lists(out: &mut String) {
     out.push('\n');
     comment(
         out,
-        "A namespace: the channels whose names begin with its own, such as chat:lobby. Each has a table of its own, \
-         which takes every setting of channel.without_namespace and nothing from there.",
+        "A namespace contains the channels whose names begin with its name, such as chat:lobby. Each namespace is one table \
+         with the settings of channel.without_namespace; it does not inherit their values.",
     );
     out.push_str(
         "\n# [[channel.namespaces]]\n# name = \"chat\"\n# presence = true\n# join_leave = true\n# history_size = 100\n\
@@ -56,20 +58,20 @@ fn lists(out: &mut String) {
     );
     comment(
         out,
-        "A backend, which namespaces name. Each has a table of its own. Its settings less the name are those of the \
-         sections client.proxy.connect, client.proxy.refresh, channel.proxy.subscribe, channel.proxy.publish, \
-         channel.proxy.sub_refresh and rpc.proxy too.",
+        "A backend that namespaces can use by its name. Each backend is one table. The sections client.proxy.connect, \
+         client.proxy.refresh, channel.proxy.subscribe, channel.proxy.publish, channel.proxy.sub_refresh and rpc.proxy \
+         have the same settings, without the name.",
     );
     out.push_str("\n# [[proxies]]\n# name = \"main\"\n");
-    let mut proxy = Proxy::default();
-    for item in PROXY {
-        let value = (item.at)(&mut proxy).show(item.unit).unwrap_or_else(|| item.example.to_owned());
+    let proxy = Proxy::default();
+    for item in backend_settings() {
+        let value = (item.show)(&proxy).unwrap_or_else(|| item.example.to_owned());
         out.push('\n');
-        comment(out, &format!("{} ({})", item.reason, item.unit.form()));
+        comment(out, &format!("{} ({})", item.reason, item.form));
         let _ = writeln!(out, "# {} = {value}", item.name);
     }
     out.push('\n');
-    comment(out, "RPC whose methods begin with a name, such as users:get.");
+    comment(out, "RPC methods that begin with a name, such as users:get.");
     out.push_str("\n# [[rpc.namespaces]]\n# name = \"users\"\n# proxy_enabled = true\n# proxy_name = \"main\"\n");
 }
 
@@ -91,22 +93,28 @@ pub fn markdown() -> String {
     }
     let every = "A list of tables, each with a name and the settings of channel.without_namespace.";
     row("channel.namespaces", Some("[]".into()), None, every);
-    let every = "A list of tables, each with proxy_enabled and proxy_name for the methods that begin with its name.";
+    let every =
+        "A list of tables, each with a name, and proxy_enabled and proxy_name for the methods that begin with it.";
     row("rpc.namespaces", Some("[]".into()), None, every);
     let every = "A list of tables, each with a name and the settings that follow. The sections client.proxy.connect, \
                  client.proxy.refresh, channel.proxy.subscribe, channel.proxy.publish, channel.proxy.sub_refresh and \
-                 rpc.proxy have those settings too.";
+                 rpc.proxy have these settings too.";
     row("proxies", Some("[]".into()), None, every);
-    let mut proxy = Proxy::default();
-    for item in PROXY {
-        let value = (item.at)(&mut proxy).show(item.unit);
+    let proxy = Proxy::default();
+    for item in backend_settings() {
+        let value = (item.show)(&proxy);
         row(&format!("proxies[].{}", item.name), value, None, item.reason);
     }
     out
 }
 
+/// The settings that every backend has, with a name or without.
+fn backend_settings() -> impl Iterator<Item = &'static Item<Proxy>> {
+    Proxy::SETTINGS.iter().filter(|item| !item.in_list)
+}
+
 fn about(setting: &Setting, default: &Config, dev: &Config) -> String {
-    let mut text = format!("{} ({})", setting.reason, setting.unit.form());
+    let mut text = format!("{} ({})", setting.reason, setting.form);
     let shown =
         setting.show(dev).filter(|shown| setting.name != "dev" && setting.show(default).as_ref() != Some(shown));
     if let Some(shown) = shown {
@@ -115,7 +123,7 @@ fn about(setting: &Setting, default: &Config, dev: &Config) -> String {
     if let Some(flag) = setting.flag {
         let _ = write!(text, " Flag: --{flag}.");
     }
-    if super::needs_restart(&setting.name) {
+    if setting.restart {
         text.push_str(" A change needs a restart.");
     }
     text

@@ -1,37 +1,37 @@
-//! Control groups, as containers and services have them: processor time and memory, by version 2 or 1.
+//! Control groups of containers and services, version 2 or 1: limits on CPU time and memory.
 
 use super::finding::Finding;
 use super::host::Host;
 use super::plan::Plan;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// Version 1 says "no limit" as a number that no machine has.
+/// Version 1 writes "no limit" as a number larger than any machine's memory.
 const BYTES_MAX: u64 = 1 << 50;
 
-pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     if host.text(&format!("/proc/{}/cgroup", plan.process)).is_err() {
-        return vec![Finding::unseen("control group", &format!("/proc/{}/cgroup", plan.process))];
+        return vec![Finding::unknown("control group", &format!("/proc/{}/cgroup", plan.process))];
     }
     let mut found = vec![cores(host, plan)];
-    let (file, place) = throttled(host, plan);
-    if let Some(times) = file.filter(|&times| times > 0) {
+    let (count, file) = throttled(host, plan);
+    if let Some(times) = count.filter(|&times| times > 0) {
         found.push(
-            Finding::warn("processor time, so far", format!("stopped {times} times ({place})"))
-                .should("never")
-                .why("A group that has used up its time stands still until the next period, up to 100 ms, with all its shards.")
-                .cost("as the bound below")
-                .mend("raise or remove the bound on processor time"),
+            Finding::warn("CPU throttling", format!("{times} times ({file})"))
+                .expected("never")
+                .why("A group that has used its CPU time is stopped until the next period, up to 100 ms, with all its shards.")
+                .cost("the container may use more CPU time")
+                .fix("raise or remove the limit on CPU time"),
         );
     }
     let limit = memory(host, &plan.process);
     found.push(Finding::ok(
         "memory",
-        limit.map_or("not bounded".into(), |(most, used)| format!("{} MiB of {} MiB used", used >> 20, most >> 20)),
+        limit.map_or("no limit".into(), |(most, used)| format!("{} MiB of {} MiB used", used >> 20, most >> 20)),
     ));
     found
 }
 
-/// The groups from the process's own up to the root, as folders of a version 1 controller or, with "", of version 2.
+/// The groups from the process up to the root: folders of a version 1 controller or, with "", of version 2.
 fn groups(host: &Host, process: &str, controller: &str) -> Vec<String> {
     let text = host.text(&format!("/proc/{process}/cgroup")).unwrap_or_default();
     let path = text.lines().find_map(|line| {
@@ -51,7 +51,7 @@ fn groups(host: &Host, process: &str, controller: &str) -> Vec<String> {
     }
 }
 
-/// The least that is allowed, in bytes, and what of it is used. None: not bounded, or not to be seen.
+/// The tightest limit in bytes and the bytes in use. None: no limit, or it cannot be read.
 pub fn memory(host: &Host, process: &str) -> Option<(u64, u64)> {
     let of = |controller: &str, most: &str, used: &str| -> Vec<(u64, u64)> {
         let folders = groups(host, process, controller);
@@ -66,7 +66,7 @@ pub fn memory(host: &Host, process: &str) -> Option<(u64, u64)> {
     bounds.into_iter().flatten().min_by_key(|(most, used)| most.saturating_sub(*used))
 }
 
-/// Cores' worth of time in a period.
+/// The limit on CPU time, in cores.
 fn quota(host: &Host, plan: &Plan) -> Option<f64> {
     let new = groups(host, &plan.process, "").into_iter().filter_map(|folder| {
         let text = host.text(&format!("{folder}/cpu.max")).ok()?;
@@ -92,17 +92,17 @@ fn throttled(host: &Host, plan: &Plan) -> (Option<u64>, String) {
 }
 
 fn cores(host: &Host, plan: &Plan) -> Finding {
-    let name = "processor time";
-    let Some(quota) = quota(host, plan) else { return Finding::ok(name, "not bounded") };
-    let is = format!("{quota:.2} cores' worth for {} shards", plan.shards);
-    // Whole cores or more for each shard: the control thread's share is small.
+    let name = "CPU time";
+    let Some(quota) = quota(host, plan) else { return Finding::ok(name, "no limit") };
+    let actual = format!("{quota:.2} cores for {} shards", plan.shards);
+    // One core per shard is enough: the control thread needs little.
     if quota >= plan.shards as f64 {
-        return Finding::ok(name, is);
+        return Finding::ok(name, actual);
     }
     let whole = (quota.floor() as usize).max(1);
-    Finding::fail(name, is)
-        .should(format!("not bounded, or {} and more", plan.shards))
-        .why("Busy shards use the period's time up in its first part, and then all of them stand still to its end, up to 100 ms.")
-        .cost("the container takes whole cores")
-        .mend(format!("give it cores instead of time (--cpuset-cpus, a whole number of cpus with the static policy), or shards = {whole}"))
+    Finding::fail(name, actual)
+        .expected(format!("no limit, or at least {}", plan.shards))
+        .why("Busy shards use the CPU time of a period in its first part, and all of them are stopped until its end, up to 100 ms.")
+        .cost("the container uses whole cores")
+        .fix(format!("assign cores instead of CPU time (--cpuset-cpus, or a whole number of CPUs with the static policy), or set shards = {whole}"))
 }

@@ -1,13 +1,13 @@
-//! The shards' cores: whether they are to be had, whose units and caches they share, what else runs there.
+//! The shards' cores: whether the process may use them, what they share, and what else runs on them.
 
 use super::cpus::Cpus;
 use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
 
-pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     if plan.usable.is_empty() {
-        return vec![Finding::unseen("shards", "/proc/self/status")];
+        return vec![Finding::unknown("shards", "/proc/self/status")];
     }
     let mut found = vec![shards(plan)];
     if !plan.cores.is_empty() {
@@ -23,18 +23,18 @@ fn shards(plan: &Plan) -> Finding {
     let name = "shards";
     if !plan.missing.is_empty() {
         let missing: Cpus = plan.missing.iter().copied().collect();
-        return Finding::fail(name, format!("cores {missing} are not ones that the process may use ({})", plan.usable))
-            .should("cores out of those")
+        return Finding::fail(name, format!("the process may not use the cores {missing}, only {}", plan.usable))
+            .expected("cores that the process may use")
             .why("The server does not start.")
             .cost("nothing")
-            .mend("name others in `cores`, or let it have them: CPUAffinity= and AllowedCPUs= of the unit, --cpuset-cpus of the container");
+            .fix("list other cores in `cores`, or allow these: CPUAffinity= and AllowedCPUs= in the unit, --cpuset-cpus for the container");
     }
     if plan.oversubscribed {
         return Finding::warn(name, format!("{} on {} cores", plan.shards, plan.usable.len()))
-            .should("at most one for each core")
-            .why("Shards take turns, and waits of one show in the other. Without oversubscribe = true the server does not start.")
+            .expected("at most one per core")
+            .why("Shards on one core delay each other. Without oversubscribe = true the server does not start.")
             .cost("nothing")
-            .mend("lower `shards`, or leave it out");
+            .fix("lower `shards`, or remove it");
     }
     Finding::ok(name, format!("{} on cores {}", plan.shards, plan.cores))
 }
@@ -43,21 +43,21 @@ fn shards(plan: &Plan) -> Finding {
 fn siblings(host: &Host, plan: &Plan) -> Finding {
     let name = "physical cores (SMT)";
     let mut shared = Vec::new();
-    let mut seen = false;
+    let mut readable = false;
     for core in plan.cores.iter() {
         let path = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
         let Some(threads) = host.text(&path).ok().and_then(|text| Cpus::list(&text)) else { continue };
-        seen = true;
+        readable = true;
         let ours: Cpus = threads.iter().filter(|&thread| plan.cores.has(thread)).collect();
         if ours.len() > 1 && ours.iter().next() == Some(core) {
             shared.push(ours);
         }
     }
-    if !seen {
-        return Finding::unseen(name, "/sys/devices/system/cpu/cpu*/topology");
+    if !readable {
+        return Finding::unknown(name, "/sys/devices/system/cpu/cpu*/topology");
     }
     if shared.is_empty() {
-        return Finding::ok(name, "no two shards share one");
+        return Finding::ok(name, "no two shards share a core");
     }
     let firsts: Cpus = plan
         .cores
@@ -67,14 +67,14 @@ fn siblings(host: &Host, plan: &Plan) -> Finding {
     let shown: Vec<String> = shared.iter().take(8).map(|pair| format!("{{{pair}}}")).collect();
     let more = if shared.len() > 8 { " …" } else { "" };
     let severity = if plan.profile.smt_apart { Severity::Warn } else { Severity::Note };
-    Finding::new(severity, name, format!("{} are shared by two shards: {}{more}", shared.len(), shown.join(" ")))
-        .should("one shard for each, where short waits count more than the sum")
-        .why("Two threads of one core share its units and first caches: together they do more than one alone, each alone does less, and one waits for the other.")
-        .cost("less in all: a second thread is worth a part of a core")
-        .mend(format!("cores = \"{firsts}\" in the configuration"))
+    Finding::new(severity, name, format!("{} are shared by two or more shards: {}{more}", shared.len(), shown.join(" ")))
+        .expected("one shard per physical core, if low latency is more important than total throughput")
+        .why("Two threads of a core share its execution units and caches. Together they do more than one alone, but each is slower and delays the other.")
+        .cost("less total throughput: a second thread adds a part of a core")
+        .fix(format!("cores = \"{firsts}\" in the configuration"))
 }
 
-/// Memory nodes with the cores of each.
+/// The memory nodes, each with its cores.
 pub fn nodes(host: &Host) -> Vec<(usize, Cpus)> {
     let folder = "/sys/devices/system/node";
     let names = host.names(folder).unwrap_or_default();
@@ -96,10 +96,10 @@ fn spread(host: &Host, plan: &Plan) -> Option<Finding> {
     }
     Some(
         Finding::note(name, format!("shards on nodes {}", used.join(", ")))
-            .should("those of one node, or one server for each")
-            .why("What one shard hands to another, every publication, crosses the link between the nodes where they are apart.")
+            .expected("cores of one node, or one server per node")
+            .why("A publication that one shard sends to another crosses the link between their nodes.")
             .cost("fewer cores for one server")
-            .mend(format!("cores = \"{}\" in the configuration, and a second server on the others", nodes[0].1)),
+            .fix(format!("cores = \"{}\" in the configuration, and a second server on the others", nodes[0].1)),
     )
 }
 
@@ -109,7 +109,7 @@ fn set(host: &Host, file: &str) -> Cpus {
 }
 
 fn isolation(host: &Host, plan: &Plan) -> Option<Finding> {
-    let name = "cores kept from everything else";
+    let name = "isolated cores";
     let isolated = set(host, "isolated");
     let open = plan.cores.less(&isolated);
     if open.is_empty() {
@@ -117,25 +117,25 @@ fn isolation(host: &Host, plan: &Plan) -> Option<Finding> {
     }
     if !isolated.is_empty() && !isolated.meets(&plan.cores) {
         return Some(
-            Finding::warn(name, format!("{isolated}, and no shard is there"))
-                .should("the shards' cores")
-                .why("Nobody uses cores that the scheduler leaves alone unless he is told to.")
+            Finding::warn(name, format!("{isolated}, and no shard runs there"))
+                .expected("the shards' cores")
+                .why("The scheduler does not use isolated cores, so they are idle unless a program is placed there.")
                 .cost("nothing")
-                .mend(format!("cores = \"{isolated}\" in the configuration")),
+                .fix(format!("cores = \"{isolated}\" in the configuration")),
         );
     }
     if !plan.profile.isolate {
         return None;
     }
-    let is = if isolated.is_empty() { "none".into() } else { isolated.to_string() };
+    let actual = if isolated.is_empty() { "none".into() } else { isolated.to_string() };
     Some(
-        Finding::warn(name, is)
-            .should(format!("the shards' cores {}", plan.cores))
-            .why("Another program on a shard's core takes it for milliseconds at a time, and all clients of the shard wait.")
-            .cost("those cores do nothing else, busy or idle; some must be left for the rest")
-            .mend(format!(
-                "until the next boot: tuning/tune apply cpu --cores {0} --profile {1} --yes; for good: isolcpus=managed_irq,domain,{0} rcu_nocbs={0} \
-                 on the kernel's command line",
+        Finding::warn(name, actual)
+            .expected(format!("the shards' cores {}", plan.cores))
+            .why("Another program can occupy a shard's core for milliseconds, and all clients of the shard wait.")
+            .cost("other programs cannot use those cores, even if they are idle; some cores must remain for them")
+            .fix(format!(
+                "until the next boot: tuning/tune apply cpu --cores {0} --profile {1} --yes; permanently: \
+                 isolcpus=managed_irq,domain,{0} rcu_nocbs={0} on the kernel command line",
                 plan.cores, plan.profile.name
             )),
     )
@@ -144,10 +144,10 @@ fn isolation(host: &Host, plan: &Plan) -> Option<Finding> {
 fn tickless(host: &Host, plan: &Plan) -> Option<Finding> {
     let cores = set(host, "nohz_full");
     cores.meets(&plan.cores).then(|| {
-        Finding::warn("cores without a tick (nohz_full)", cores.to_string())
-            .should("none of the shards'")
-            .why("On such a core every system call also keeps account of time; this server makes one for every write.")
-            .cost("the tick again, once in some milliseconds")
-            .mend("take nohz_full= off the kernel's command line")
+        Finding::warn("tickless cores (nohz_full)", cores.to_string())
+            .expected("no core of a shard")
+            .why("On such a core every system call also accounts for CPU time, and this server makes a system call for every write.")
+            .cost("a timer tick every few milliseconds")
+            .fix("remove nohz_full= from the kernel command line")
     })
 }

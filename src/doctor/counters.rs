@@ -1,54 +1,54 @@
-//! What has gone wrong since the host was started, as the kernel counted it.
+//! Failures that the kernel counted since the host was started.
 
 use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
 
-pub fn look(host: &Host, _: &Plan) -> Vec<Finding> {
+pub fn check(host: &Host, _: &Plan) -> Vec<Finding> {
     let counters = host.text("/proc/net/netstat").map(|text| TcpExt::of(&text));
-    let Ok(counters) = counters else { return vec![Finding::unseen("counters", "/proc/net/netstat")] };
+    let Ok(counters) = counters else { return vec![Finding::unknown("counters", "/proc/net/netstat")] };
     let count = |name: &str| counters.number(name);
     let mut found = vec![
-        judge(
-            "connections that found no room in a listener's queue",
+        counter(
+            "listen queue overflows",
             count("ListenOverflows"),
-            "Each tried again a second later or more, or gave up.",
-            "raise net.core.somaxconn: tuning/tune apply sysctl --yes; clients that come back all at once need jitter",
+            "Each of these clients tried again after a second or more, or gave up.",
+            "raise net.core.somaxconn: tuning/tune apply sysctl --yes; clients should reconnect with jitter",
         ),
-        judge(
-            "TCP came under memory pressure",
+        counter(
+            "TCP memory pressure",
             count("TCPMemoryPressures"),
-            "Buffers shrank for everybody, and past the last mark packets were dropped.",
-            "raise net.ipv4.tcp_mem, see above",
+            "Buffers of all connections shrank, and past the limit packets were dropped.",
+            "raise net.ipv4.tcp_mem (see kernel settings)",
         ),
-        judge(
-            "connections aborted for want of memory",
+        counter(
+            "connections aborted for lack of memory",
             count("TCPAbortOnMemory"),
-            "Clients were cut by the kernel.",
-            "raise net.ipv4.tcp_mem, or net.ipv4.tcp_max_orphans where they were closed already",
+            "The kernel closed connections of clients.",
+            "raise net.ipv4.tcp_mem, or net.ipv4.tcp_max_orphans if the connections were already closed",
         ),
     ];
     found.push(match host.text("/proc/net/softnet_stat") {
-        Ok(text) => judge(
-            "packets dropped before the stack",
+        Ok(text) => counter(
+            "packets dropped before TCP",
             dropped(&text),
-            "They were sent again after a pause of 200 ms or more.",
-            "raise net.core.netdev_max_backlog: tuning/tune apply sysctl --yes; spread the load: see the network card",
+            "The sender repeated them after 200 ms or more.",
+            "raise net.core.netdev_max_backlog: tuning/tune apply sysctl --yes; spread the load (see network interface)",
         ),
-        Err(_) => Finding::unseen("packets dropped before the stack", "/proc/net/softnet_stat"),
+        Err(_) => Finding::unknown("packets dropped before TCP", "/proc/net/softnet_stat"),
     });
     found
 }
 
-fn judge(name: &str, count: Option<u64>, why: &str, mend: &str) -> Finding {
-    let Some(count) = count else { return Finding::unseen(name, "the line of /proc/net/netstat") };
-    // It says what was, perhaps under other settings.
+fn counter(name: &str, count: Option<u64>, why: &str, fix: &str) -> Finding {
+    let Some(count) = count else { return Finding::unknown(name, "this line of /proc/net/netstat") };
+    // The settings may have changed since.
     let severity = if count == 0 { Severity::Ok } else { Severity::Note };
-    let is = if count == 0 { "never".into() } else { format!("{count} times") };
-    Finding::new(severity, name, is).should("never").why(why).mend(mend)
+    let actual = if count == 0 { "never".into() } else { format!("{count} times") };
+    Finding::new(severity, name, actual).expected("never").why(why).fix(fix)
 }
 
-/// The second column of each line, one line for each core, in hexadecimal.
+/// The sum of the second column, in hexadecimal; there is one line per core.
 fn dropped(softnet: &str) -> Option<u64> {
     softnet.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()).sum()
 }

@@ -1,4 +1,4 @@
-//! Sets of cores in the kernel's two ways of writing: `0-3,8` and `ff,0000000f`.
+//! Sets of cores in the two notations of the kernel: `0-3,8` and `ff,0000000f`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::fmt;
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Cpus(BTreeSet<usize>);
 
-/// More than any machine has: a range that is wider was misread.
+/// More than any machine has: a wider range is a reading error.
 const CPU_MAX: usize = 1 << 16;
 
 impl Cpus {
-    /// `0-3,8`; the empty text is the empty set.
+    /// `0-3,8`; an empty text is the empty set.
     pub fn list(text: &str) -> Option<Self> {
         let mut cpus = BTreeSet::new();
         for part in text.trim().split(',').filter(|part| !part.is_empty()) {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_of_writing_are_read_and_one_is_written() {
+    fn both_notations_are_read_and_one_is_written() {
         let shown = |cpus: Option<Cpus>| cpus.map(|cpus| cpus.to_string());
         assert_eq!(shown(Cpus::list("0-3,8,10-11")).as_deref(), Some("0-3,8,10,11"));
         assert_eq!(shown(Cpus::mask("3,8000000f")).as_deref(), Some("0-3,31-33"));

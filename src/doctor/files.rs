@@ -1,32 +1,32 @@
-//! Descriptors: what the process may open, and what is open on the host.
+//! Descriptors: the limit of the process, and the open files of the host.
 
 use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
 
-const MEND: &str = "as a service: LimitNOFILE= in the unit (tuning/systemd/corecast.service); from a shell: tuning/tune apply \
-                    limits --yes and log in again; in a container: --ulimit nofile=";
+const FIX: &str = "as a service: LimitNOFILE= in the unit (tuning/systemd/corecast.service); from a shell: tuning/tune apply \
+                    limits --yes and log in again; for a container: --ulimit nofile=";
 
-pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     vec![limit(host, plan), open(host, plan)]
 }
 
-/// The server raises the soft limit itself, so the hard one counts.
+/// The hard limit, since the server raises the soft one itself.
 fn limit(host: &Host, plan: &Plan) -> Finding {
     let place = format!("/proc/{}/limits", plan.process);
     let name = "descriptors of the process, hard limit";
     let needed = plan.descriptors();
     let Some((soft, hard)) = host.text(&place).ok().and_then(|text| parse(&text)) else {
-        return Finding::unseen(name, &place).should(format!("at least {needed}"));
+        return Finding::unknown(name, &place).expected(format!("at least {needed}"));
     };
     let shown = |limit: u64| if limit == u64::MAX { "unlimited".into() } else { limit.to_string() };
-    let is = format!("{} (soft {}, which the server raises itself)", shown(hard), shown(soft));
+    let actual = format!("{} (soft limit {}, which the server raises itself)", shown(hard), shown(soft));
     let severity = if hard < needed { Severity::Fail } else { Severity::Ok };
-    Finding::new(severity, name, is)
-        .should(format!("at least {needed}"))
-        .why("One for each connection, counted for each shard where machine.own_file_tables is set. Past it whoever comes waits in the kernel's queue until somebody leaves.")
-        .cost("nothing until they are open")
-        .mend(format!("{MEND}{}", needed.max(1 << 20)))
+    Finding::new(severity, name, actual)
+        .expected(format!("at least {needed}"))
+        .why("Each connection needs one, and with machine.own_file_tables the limit applies to each shard. Past it new connections wait in the kernel's queue until another one closes.")
+        .cost("nothing until they are used")
+        .fix(format!("{FIX}{}", needed.max(1 << 20)))
 }
 
 fn parse(limits: &str) -> Option<(u64, u64)> {
@@ -43,14 +43,14 @@ fn open(host: &Host, plan: &Plan) -> Finding {
     let (name, place) = ("open files of the whole host", "fs.file-nr");
     let numbers = host.sysctl(place).unwrap_or_default();
     let numbers: Vec<u64> = numbers.split(' ').filter_map(|number| number.parse().ok()).collect();
-    let [open, _, most] = numbers[..] else { return Finding::unseen(name, "/proc/sys/fs/file-nr") };
-    let room = most.saturating_sub(open);
-    let severity = if room < plan.files() { Severity::Fail } else { Severity::Ok };
+    let [open, _, most] = numbers[..] else { return Finding::unknown(name, "/proc/sys/fs/file-nr") };
+    let free = most.saturating_sub(open);
+    let severity = if free < plan.files() { Severity::Fail } else { Severity::Ok };
     Finding::new(severity, name, format!("{open} of {most}"))
-        .should(format!("room for {} more", plan.files()))
-        .why("Past it accept fails with ENFILE, for every process of the host.")
-        .cost("nothing until they are open")
-        .mend("raise fs.file-max: tuning/tune apply sysctl --yes; or look for who has them: ls /proc/*/fd | wc -l")
+        .expected(format!("space for {} more", plan.files()))
+        .why("Past it accept fails with ENFILE for every process of the host.")
+        .cost("nothing until they are used")
+        .fix("raise fs.file-max: tuning/tune apply sysctl --yes; or find the process that holds them: ls /proc/*/fd | wc -l")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the doctor says of one thing: what is, what should be, why, what the mend costs, how to mend.
+//! One result of a check: the actual and the expected value, why it matters, how to fix it, and what the fix costs.
 
 use serde::Serialize;
 
@@ -8,60 +8,60 @@ pub enum Severity {
     Ok,
     /// Worth knowing; nothing needs to be done.
     Note,
-    /// It could not be looked at.
-    Unseen,
-    /// Slower, or less certain, than this host could be.
+    /// It could not be read.
+    Unknown,
+    /// Slower or less reliable than this host could be.
     Warn,
-    /// The expected load will not fit, or the server will not start.
+    /// The expected load does not fit, or the server does not start.
     Fail,
 }
 
 #[derive(Clone, Serialize, Debug)]
 pub struct Finding {
-    /// The group it is shown in.
+    /// The group in which it is shown.
     pub area: &'static str,
     pub name: String,
     pub severity: Severity,
-    pub is: String,
-    /// The others are empty where there is nothing to say.
-    pub should: String,
+    pub actual: String,
+    /// This and the following are empty if there is nothing to report.
+    pub expected: String,
     pub why: String,
-    /// What the mended state costs.
+    /// What the fix costs.
     pub cost: String,
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Finding {
-    pub fn new(severity: Severity, name: impl Into<String>, is: impl Into<String>) -> Self {
+    pub fn new(severity: Severity, name: impl Into<String>, actual: impl Into<String>) -> Self {
         let empty = String::new;
-        let (name, is) = (name.into(), is.into());
-        Self { area: "", name, severity, is, should: empty(), why: empty(), cost: empty(), mend: empty() }
+        let (name, actual) = (name.into(), actual.into());
+        Self { area: "", name, severity, actual, expected: empty(), why: empty(), cost: empty(), fix: empty() }
     }
 
-    pub fn ok(name: impl Into<String>, is: impl Into<String>) -> Self {
-        Self::new(Severity::Ok, name, is)
+    pub fn ok(name: impl Into<String>, actual: impl Into<String>) -> Self {
+        Self::new(Severity::Ok, name, actual)
     }
 
-    pub fn note(name: impl Into<String>, is: impl Into<String>) -> Self {
-        Self::new(Severity::Note, name, is)
+    pub fn note(name: impl Into<String>, actual: impl Into<String>) -> Self {
+        Self::new(Severity::Note, name, actual)
     }
 
-    pub fn warn(name: impl Into<String>, is: impl Into<String>) -> Self {
-        Self::new(Severity::Warn, name, is)
+    pub fn warn(name: impl Into<String>, actual: impl Into<String>) -> Self {
+        Self::new(Severity::Warn, name, actual)
     }
 
-    pub fn fail(name: impl Into<String>, is: impl Into<String>) -> Self {
-        Self::new(Severity::Fail, name, is)
+    pub fn fail(name: impl Into<String>, actual: impl Into<String>) -> Self {
+        Self::new(Severity::Fail, name, actual)
     }
 
-    /// `place` is what would have been read.
-    pub fn unseen(name: impl Into<String>, place: &str) -> Self {
-        Self::new(Severity::Unseen, name, format!("{place} cannot be read here"))
-            .mend("run the doctor on the host itself, outside of the container, as root")
+    /// `source` could not be read.
+    pub fn unknown(name: impl Into<String>, source: &str) -> Self {
+        Self::new(Severity::Unknown, name, format!("{source} cannot be read here"))
+            .fix("run the doctor on the host itself, outside the container, as root")
     }
 
-    pub fn should(mut self, text: impl Into<String>) -> Self {
-        self.should = text.into();
+    pub fn expected(mut self, text: impl Into<String>) -> Self {
+        self.expected = text.into();
         self
     }
 
@@ -75,8 +75,8 @@ impl Finding {
         self
     }
 
-    pub fn mend(mut self, text: impl Into<String>) -> Self {
-        self.mend = text.into();
+    pub fn fix(mut self, text: impl Into<String>) -> Self {
+        self.fix = text.into();
         self
     }
 }

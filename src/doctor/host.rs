@@ -1,19 +1,19 @@
-//! The one reader: every file that the doctor looks at is read here, below a root that is `/` in life and a made tree in
-//! tests. Nothing is ever written.
+//! Reads the files of the host, below a root that is `/` in use and a made tree in tests. All reads of the doctor are here, and
+//! nothing is ever written.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file told nothing.
+/// Why a file has no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Blind {
-    /// It does not exist: this kernel, module or device has no such thing, or a container hides it.
+pub enum Unreadable {
+    /// It does not exist: this kernel, module or device lacks it, or a container hides it.
     Absent,
-    /// It is there and may not be read, or says what cannot be understood.
-    Hidden,
+    /// It exists but must not be read, or its content is not understood.
+    Denied,
 }
 
-pub type Seen<T> = Result<T, Blind>;
+pub type Reading<T> = Result<T, Unreadable>;
 
 pub struct Host {
     root: PathBuf,
@@ -28,20 +28,20 @@ impl Host {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// The file without the space around it.
-    pub fn text(&self, path: &str) -> Seen<String> {
-        let bytes = std::fs::read(self.path(path)).map_err(blind)?;
+    /// The text of the file without the surrounding space.
+    pub fn text(&self, path: &str) -> Reading<String> {
+        let bytes = std::fs::read(self.path(path)).map_err(unreadable)?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
-    /// A file of one number.
-    pub fn number(&self, path: &str) -> Seen<u64> {
-        self.text(path)?.parse().map_err(|_| Blind::Hidden)
+    /// A file with one number.
+    pub fn number(&self, path: &str) -> Reading<u64> {
+        self.text(path)?.parse().map_err(|_| Unreadable::Denied)
     }
 
-    /// What stands in a folder: `rx-2` before `rx-10`.
-    pub fn names(&self, folder: &str) -> Seen<Vec<String>> {
-        let entries = std::fs::read_dir(self.path(folder)).map_err(blind)?;
+    /// The entries of a folder: `rx-2` before `rx-10`.
+    pub fn names(&self, folder: &str) -> Reading<Vec<String>> {
+        let entries = std::fs::read_dir(self.path(folder)).map_err(unreadable)?;
         let mut names: Vec<String> =
             entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
@@ -58,13 +58,13 @@ impl Host {
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
-    /// A setting of `/proc/sys` by its dotted name, its fields apart by one space.
-    pub fn sysctl(&self, key: &str) -> Seen<String> {
+    /// A setting of `/proc/sys` by its dotted name, with one space between its fields.
+    pub fn sysctl(&self, key: &str) -> Reading<String> {
         let text = self.text(&format!("/proc/sys/{}", key.replace('.', "/")))?;
         Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// Whether a process of that name runs. Where processes of others are hidden, none is seen.
+    /// Whether a process with this name runs. False if the processes of other users are hidden.
     pub fn runs(&self, name: &str) -> bool {
         let processes = self.names("/proc").unwrap_or_default();
         let mut numbers = processes.iter().filter(|entry| entry.bytes().all(|byte| byte.is_ascii_digit()));
@@ -72,11 +72,11 @@ impl Host {
     }
 }
 
-/// Devices answer questions that do not apply to them with errors of their own; only a refusal is one.
-fn blind(error: io::Error) -> Blind {
+/// Devices return errors of their own for files that do not apply to them; only a denied permission counts as an error.
+fn unreadable(error: io::Error) -> Unreadable {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Blind::Hidden,
-        _ => Blind::Absent,
+        io::ErrorKind::PermissionDenied => Unreadable::Denied,
+        _ => Unreadable::Absent,
     }
 }
 
@@ -85,16 +85,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_root_is_where_everything_is_read() {
+    fn every_file_is_read_below_the_root() {
         let root = std::env::temp_dir().join(format!("corecast-host-{}", std::process::id()));
         let folder = root.join("proc/sys/net/ipv4");
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("tcp_rmem"), "4096\t131072\t6291456\n").expect("a file");
         let host = Host::new(&root);
         assert_eq!(host.sysctl("net.ipv4.tcp_rmem").as_deref(), Ok("4096 131072 6291456"));
-        assert_eq!(host.number("/proc/sys/net/ipv4/tcp_rmem"), Err(Blind::Hidden));
-        assert_eq!(host.text("/proc/version"), Err(Blind::Absent));
+        assert_eq!(host.number("/proc/sys/net/ipv4/tcp_rmem"), Err(Unreadable::Denied));
+        assert_eq!(host.text("/proc/version"), Err(Unreadable::Absent));
         assert_eq!(host.names("/proc/sys"), Ok(vec!["net".into()]));
-        std::fs::remove_dir_all(root).expect("it was made");
+        std::fs::remove_dir_all(root).expect("the folder exists");
     }
 }

@@ -1,34 +1,34 @@
-//! The kernel's version, and what it can do that this server or its operator may want.
+//! The version of the kernel, and features of it that help this server.
 
 use super::finding::Finding;
 use super::host::Host;
 use super::plan::Plan;
 
-pub fn look(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let Ok(release) = host.sysctl("kernel.osrelease") else {
-        return vec![Finding::unseen("version", "/proc/sys/kernel/osrelease")];
+        return vec![Finding::unknown("version", "/proc/sys/kernel/osrelease")];
     };
     let Some(version) = version(&release) else {
-        return vec![Finding::note("version", release).should("a number, by which the rest could be judged")];
+        return vec![Finding::note("version", release).expected("a version number")];
     };
     let mut found = vec![Finding::ok("version", release)];
     found.push(feature(
         "tcp_migrate_req",
         host.exists("/proc/sys/net/ipv4/tcp_migrate_req"),
         (5, 14),
-        "connections that wait on a listener that closes go over to another of the same port: --join resets none",
+        "connections that wait on a closing listener move to another listener of the same port, so --join resets none",
     ));
     found.push(feature(
         "SO_INCOMING_CPU in reuseport groups",
         version >= (6, 2),
         (6, 2),
-        "a connection can go to the shard on whose core its packets come in",
+        "a connection can be accepted on the shard whose core receives its packets",
     ));
     found.push(feature(
-        "busy poll for each epoll (EPIOCSPARAMS)",
+        "busy polling per epoll (EPIOCSPARAMS)",
         has_epoll_params(host),
         (6, 9),
-        "a shard can look at the card's queue itself; before, net.core.busy_poll does it for the whole host",
+        "a shard can poll the queue of the network interface itself; without it, net.core.busy_poll does so for the whole host",
     ));
     found.push(ktls(host, plan));
     found
@@ -45,28 +45,28 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn feature(name: &str, is_there: bool, since: (u32, u32), what: &str) -> Finding {
+fn feature(name: &str, is_available: bool, since: (u32, u32), benefit: &str) -> Finding {
     let (major, minor) = since;
-    match is_there {
-        true => Finding::ok(name, "there").why(format!("{what}.")),
-        false => Finding::note(name, format!("not there: Linux {major}.{minor} and newer have it"))
-            .why(format!("With it {what}."))
+    match is_available {
+        true => Finding::ok(name, "available").why(format!("With it, {benefit}.")),
+        false => Finding::note(name, format!("not available: it needs Linux {major}.{minor} or newer"))
+            .why(format!("With it, {benefit}."))
             .cost("a restart of the host")
-            .mend("upgrade the kernel"),
+            .fix("upgrade the kernel"),
     }
 }
 
 fn ktls(host: &Host, plan: &Plan) -> Finding {
     let known = host.sysctl("net.ipv4.tcp_available_ulp").unwrap_or_default();
-    let is = match known.split(' ').any(|name| name == "tls") {
-        true => "there",
+    let actual = match known.split(' ').any(|name| name == "tls") {
+        true => "available",
         false => "not loaded (modprobe tls)",
     };
     let why = match plan.tls {
-        true => "The server encrypts by itself and does not use it; nothing is lost.",
-        false => "Only for TLS, which no listener speaks here.",
+        true => "The server encrypts by itself and does not use it.",
+        false => "No listener uses TLS.",
     };
-    Finding::ok("TLS in the kernel (kTLS)", is).why(why)
+    Finding::ok("TLS in the kernel (kTLS)", actual).why(why)
 }
 
 #[cfg(test)]

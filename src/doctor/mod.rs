@@ -1,13 +1,14 @@
-//! Looks at a host as this server needs it, changes nothing, and says what is, what should be, why, what it costs and how to
-//! mend it.
+//! Checks whether a host suits this server, without changing it. Each finding has the actual and the expected value, why it
+//! matters, how to fix it, and what the fix costs.
 //!
-//! Plan: `host` is the one reader, below a root that tests choose; `profile` and `knob` read the files of `tuning/`, where
-//! values stand once; `plan` is what the host is measured against. Each other file looks at one area: `files`, `sysctl`,
-//! `conntrack`, `ports`, `network` (whose facts are in `card`), `cores`, `power`, `machine`, `memory`, `container`, `kernel`, `counters`.
+//! - `host` reads all files, below a root that tests choose
+//! - `profile` and `sysctl_rule` read the files of `tuning/`, the only place with the expected values
+//! - `plan` is what the host is checked against
+//! - each other file checks one area: `files`, `sysctl`, `conntrack`, `ports`, `network` (with the facts of `nic`), `cores`,
+//!   `power`, `machine`, `memory`, `container`, `kernel`, `counters`
 //!
-//! Invariant: whatever a file holds, or where it is missing, every area says something and nothing panics.
+//! Invariant: whatever a file contains, and if it is missing, every area has a finding and nothing panics.
 
-pub(crate) mod card;
 pub(crate) mod conntrack;
 pub(crate) mod container;
 pub(crate) mod cores;
@@ -17,17 +18,16 @@ pub(crate) mod files;
 pub(crate) mod finding;
 pub(crate) mod host;
 pub(crate) mod kernel;
-pub(crate) mod knob;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod network;
+pub(crate) mod nic;
 pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod power;
 pub(crate) mod profile;
 pub(crate) mod sysctl;
-
-use std::path::PathBuf;
+pub(crate) mod sysctl_rule;
 
 use serde::Serialize;
 
@@ -35,33 +35,18 @@ use crate::config::Config;
 pub use finding::{Finding, Severity};
 use host::Host;
 use plan::Plan;
+pub use plan::Question;
 pub use profile::{PROFILES, Profile};
 
-/// What is asked of the doctor.
-#[derive(Debug)]
-pub struct Question {
-    /// Where `proc` and `sys` are; `/` in life.
-    pub root: PathBuf,
-    /// The process whose limits and groups count. None: the doctor's own, which a server started from the same place has too.
-    pub process: Option<u32>,
-    pub profile: Profile,
-    /// None: that of the default route.
-    pub interface: Option<String>,
-    /// None: as configured, else the profile's.
-    pub connections: Option<u64>,
-    /// Also the settings of a machine that generates load.
-    pub load: bool,
-}
-
-/// What a script does next.
+/// The result of all checks, and the exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Fine,
-    /// At least one thing should be mended.
-    Mend,
-    /// Nothing is wrong with what was seen, and something was not.
-    Unseen,
+    /// At least one finding has a fix to apply.
+    Problems,
+    /// No problem was found, but something could not be read.
+    Unknown,
 }
 
 #[derive(Serialize, Debug)]
@@ -69,7 +54,7 @@ pub struct Report {
     pub verdict: Verdict,
     pub profile: &'static str,
     pub shards: usize,
-    /// As `0-3,8`; "none" where they are not pinned.
+    /// Such as `0-3,8`; "none" if they are not pinned.
     pub cores: String,
     pub connections: u64,
     pub interfaces: Vec<String>,
@@ -77,37 +62,37 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-type Look = fn(&Host, &Plan) -> Vec<Finding>;
+type Check = fn(&Host, &Plan) -> Vec<Finding>;
 
-/// In the order in which they are shown.
-const AREAS: &[(&str, Look)] = &[
-    ("descriptors", files::look),
-    ("kernel settings", sysctl::look),
-    ("connection tracking", conntrack::look),
-    ("ports", ports::look),
-    ("network card", network::look),
-    ("cores", cores::look),
-    ("clock and power", power::look),
-    ("settings for this machine", machine::look),
-    ("memory", memory::look),
-    ("control group", container::look),
-    ("kernel", kernel::look),
-    ("since the start of the host", counters::look),
+/// In the order of the report.
+const AREAS: &[(&str, Check)] = &[
+    ("descriptors", files::check),
+    ("kernel settings", sysctl::check),
+    ("connection tracking", conntrack::check),
+    ("ports", ports::check),
+    ("network interface", network::check),
+    ("cores", cores::check),
+    ("frequency, clock and power", power::check),
+    ("machine settings", machine::check),
+    ("memory", memory::check),
+    ("control group", container::check),
+    ("kernel", kernel::check),
+    ("counters since boot", counters::check),
 ];
 
-/// Reads the host. Costs some hundred small files.
+/// Checks the host. Reads a few hundred small files.
 pub fn examine(question: &Question, config: &Config) -> Report {
     let host = Host::new(&question.root);
     let plan = Plan::new(&host, question, config);
-    let tagged = |(area, look): &(&'static str, Look)| {
-        let (area, found) = (*area, look(&host, &plan));
+    let tagged = |(area, check): &(&'static str, Check)| {
+        let (area, found) = (*area, check(&host, &plan));
         found.into_iter().map(move |finding| Finding { area, ..finding }).collect::<Vec<_>>()
     };
     let findings: Vec<Finding> = AREAS.iter().flat_map(tagged).collect();
     let any = |severity| findings.iter().any(|finding| finding.severity == severity);
     let verdict = match () {
-        _ if any(Severity::Fail) || any(Severity::Warn) => Verdict::Mend,
-        _ if any(Severity::Unseen) => Verdict::Unseen,
+        _ if any(Severity::Fail) || any(Severity::Warn) => Verdict::Problems,
+        _ if any(Severity::Unknown) => Verdict::Unknown,
         _ => Verdict::Fine,
     };
     Report {
@@ -116,7 +101,7 @@ pub fn examine(question: &Question, config: &Config) -> Report {
         shards: plan.shards,
         cores: plan.cores.to_string(),
         connections: plan.connections,
-        interfaces: plan.cards.iter().map(|card| card.name.clone()).collect(),
+        interfaces: plan.nics.iter().map(|nic| nic.name.clone()).collect(),
         findings,
     }
 }

@@ -1,24 +1,42 @@
-//! What the host is measured against: shards and their cores, connections, memory, ports, from the configuration, the
-//! profile and what the process may use.
+//! What the host is checked against: shards and their cores, connections, memory and ports, from the configuration, the
+//! profile and the limits of the process.
 
-use super::Question;
-use super::card::{self, Card};
+use std::path::PathBuf;
+
 use super::cpus::Cpus;
 use super::host::Host;
+use super::nic::{self, Nic};
 use super::profile::Profile;
-use crate::config::{Config, Place};
-use crate::engine::config::Machine;
+use crate::config::{Config, Machine};
+use crate::engine::net::listener::Address;
 
+/// What to check.
+#[derive(Debug)]
+pub struct Question {
+    /// The folder with `proc` and `sys`; `/` in use.
+    pub root: PathBuf,
+    /// The process whose limits and groups are checked. None: the doctor itself; a server started the same way has the same.
+    pub process: Option<u32>,
+    pub profile: Profile,
+    /// None: the interface of the default route.
+    pub interface: Option<String>,
+    /// None: the configured limit, or else the profile's number.
+    pub connections: Option<u64>,
+    /// Also check the settings of a machine that generates load.
+    pub load: bool,
+}
+
+/// What the host needs.
 pub struct Plan {
     pub profile: Profile,
     /// The process under `/proc`: `self`, or a number.
     pub process: String,
-    /// Cores that it may use; empty where that cannot be seen.
+    /// Cores that the process may use; empty if this cannot be read.
     pub usable: Cpus,
     pub shards: usize,
-    /// One for each shard; empty where they are not pinned.
+    /// One per shard; empty if they are not pinned.
     pub cores: Cpus,
-    /// Named in `cores` and not to be had.
+    /// Listed in `cores`, but the process may not use them.
     pub missing: Vec<usize>,
     pub oversubscribed: bool,
     pub connections: u64,
@@ -26,16 +44,16 @@ pub struct Plan {
     pub tls: bool,
     pub history_bytes: u64,
     pub backlog_bytes: u64,
-    /// `limits.memory_bytes_max`; 0: as the control group says.
+    /// `limits.memory_bytes_max`; 0: from the control group.
     pub memory_bytes_max: u64,
     /// TCP ports that the server listens on.
     pub ports: Vec<u16>,
-    /// All clients come from this machine.
+    /// All clients are on this machine.
     pub loopback: bool,
-    pub cards: Vec<Card>,
-    /// `--interface` names one that is not there.
+    pub nics: Vec<Nic>,
+    /// `--interface` names an interface that does not exist.
     pub no_such_interface: Option<String>,
-    /// Also as a machine that generates load.
+    /// Also check as a machine that generates load.
     pub load: bool,
 }
 
@@ -50,41 +68,41 @@ impl Plan {
         let cores = if oversubscribed { Cpus::default() } else { chosen.into_iter().take(shards).collect() };
         let limit = Some(u64::from(config.client.connection_limit)).filter(|&limit| limit > 0);
         let tcp = || {
-            config.listeners.iter().filter_map(|listen| match listen.place {
-                Place::Tcp(at) => Some(at),
+            config.listeners.iter().filter_map(|listen| match listen.address {
+                Address::Tcp(at) => Some(at),
                 _ => None,
             })
         };
         let loopback = tcp().all(|at| at.ip().is_loopback());
-        let interfaces = card::interfaces(host, question.interface.as_deref());
+        let interfaces = nic::interfaces(host, question.interface.as_deref());
         let named = question.interface.clone();
         Self {
             connections: question.connections.or(limit).unwrap_or(question.profile.connections),
             profile: question.profile.clone(),
             no_such_interface: named.filter(|name| !host.exists(&format!("/sys/class/net/{name}"))),
-            machine: config.engine.machine.clone(),
+            machine: config.machine.clone(),
             process,
             usable,
             shards,
             cores,
             missing,
             oversubscribed,
-            tls: config.listeners.iter().any(|listen| listen.tls),
-            history_bytes: config.history_bytes_max as u64,
+            tls: config.listeners.iter().any(|listen| listen.options.tls),
+            history_bytes: config.engine.history_bytes_max as u64,
             backlog_bytes: config.engine.backlog_bytes_max as u64,
-            memory_bytes_max: config.memory_bytes_max as u64,
-            ports: tcp().chain(config.admin).chain(config.grpc_api.address).map(|at| at.port()).collect(),
+            memory_bytes_max: config.limits.memory_bytes_max as u64,
+            ports: tcp().chain(config.admin.address).chain(config.grpc_api.listen).map(|at| at.port()).collect(),
             loopback: loopback && question.interface.is_none(),
-            cards: interfaces.iter().map(|name| Card::read(host, name)).collect(),
+            nics: interfaces.iter().map(|name| Nic::read(host, name)).collect(),
             load: question.load,
         }
     }
 
-    /// Descriptors that a table needs: one for each connection, some for each shard, some for all.
+    /// Descriptors that one table needs: one per connection, some per shard, and some for the process.
     pub fn descriptors(&self) -> u64 {
         let shards = self.shards as u64;
         let tables = if self.machine.own_file_tables { shards } else { 1 };
-        // Connections are spread by hash, not evenly: a tenth more for each table of its own.
+        // Connections are spread by hash, not evenly: a tenth more per table.
         let spare = if tables > 1 { self.connections / tables / 10 } else { 0 };
         (self.connections / tables).saturating_add(spare + 256 + 8 * shards)
     }
@@ -94,12 +112,12 @@ impl Plan {
         self.connections.saturating_add(256 + 8 * self.shards as u64)
     }
 
-    /// Where shards run: unpinned ones anywhere.
+    /// The cores where shards run: without pinning, every usable core.
     pub fn places(&self) -> &Cpus {
         if self.cores.is_empty() { &self.usable } else { &self.cores }
     }
 
-    /// Below it no setting of the kernel is in the way.
+    /// So few connections that no kernel setting limits them.
     pub fn is_small(&self) -> bool {
         self.connections < 10_000
     }

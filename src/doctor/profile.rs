@@ -1,8 +1,8 @@
-//! What a host is wanted for: the files of `tuning/profiles`, which `tuning/tune` reads too.
+//! What a host is used for: the files of `tuning/profiles`, which `tuning/tune` reads too.
 
 use std::collections::BTreeMap;
 
-use super::knob::{Knob, knobs};
+use super::sysctl_rule::{SysctlRule, parse_rules};
 
 /// The names and their files; the first is the default.
 pub const PROFILES: &[(&str, &str)] = &[
@@ -12,12 +12,12 @@ pub const PROFILES: &[(&str, &str)] = &[
     ("small-vm", include_str!("../../tuning/profiles/small-vm.conf")),
 ];
 
-/// Where the network card's interrupts belong.
+/// The cores that should handle the interrupts of the network interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Irqs {
-    /// Evenly on the shards' cores.
+    /// The shards' cores, evenly.
     Shards,
-    /// On the cores without shards.
+    /// Cores without shards.
     Apart,
     Any,
 }
@@ -30,28 +30,29 @@ pub struct Profile {
     pub governor: Option<String>,
     /// Microseconds; 0: any idle state.
     pub cstate_exit_us_max: u64,
-    /// Two shards shall not share a physical core.
+    /// Two shards must not share a physical core.
     pub smt_apart: bool,
     pub isolate: bool,
     pub irqs: Irqs,
-    /// Packets are spread by software where the card has fewer queues than there are shards.
+    /// RPS is on if the network interface has fewer queues than there are shards.
     pub rps: bool,
     pub busy_poll_us: u64,
     pub thp: String,
     pub swap_off: bool,
-    /// Percent of memory that TCP's buffers may take; 0: as the kernel has it.
+    /// Percent of the memory for TCP buffers; 0: the kernel's default.
     pub tcp_mem_percent: u64,
-    /// Kernel settings that it wants otherwise, or more.
-    pub knobs: Vec<Knob>,
+    /// Further kernel settings, or other values for them.
+    pub sysctl_rules: Vec<SysctlRule>,
 }
 
 impl Profile {
-    /// Panics never: a test reads every file.
+    /// None: there is no such profile. A test reads every file.
     pub fn named(name: &str) -> Option<Self> {
         let (name, text) = PROFILES.iter().find(|(known, _)| *known == name)?;
-        let (settings, own): (Vec<Knob>, Vec<Knob>) = knobs(text).into_iter().partition(|knob| !knob.key.contains('.'));
+        let (settings, own): (Vec<SysctlRule>, Vec<SysctlRule>) =
+            parse_rules(text).into_iter().partition(|rule| !rule.key.contains('.'));
         let words: BTreeMap<&str, &str> =
-            settings.iter().map(|knob| (knob.key.as_str(), knob.value.as_str())).collect();
+            settings.iter().map(|rule| (rule.key.as_str(), rule.value.as_str())).collect();
         let word = |key: &str| words.get(key).copied();
         let number = |key: &str| word(key)?.parse::<u64>().ok();
         Some(Self {
@@ -71,7 +72,7 @@ impl Profile {
             thp: word("thp")?.to_owned(),
             swap_off: word("swap")? == "off",
             tcp_mem_percent: number("tcp_mem_percent")?,
-            knobs: own,
+            sysctl_rules: own,
         })
     }
 }
@@ -81,16 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_profile_is_read_and_says_the_same_keys() {
+    fn every_profile_is_read_and_has_the_same_keys() {
         let keys = |text: &str| -> Vec<String> {
-            knobs(text).into_iter().map(|knob| knob.key).filter(|key| !key.contains('.')).collect()
+            parse_rules(text).into_iter().map(|rule| rule.key).filter(|key| !key.contains('.')).collect()
         };
         for (name, text) in PROFILES {
             assert_eq!(keys(text), keys(PROFILES[0].1), "{name}");
             let profile = Profile::named(name).unwrap_or_else(|| panic!("{name} cannot be read"));
             assert!(profile.connections > 0 && profile.tcp_mem_percent < 100);
-            for knob in &profile.knobs {
-                assert!(knob.holds(&knob.value), "{name}: {}", knob.key);
+            for rule in &profile.sysctl_rules {
+                assert!(rule.holds(&rule.value), "{name}: {}", rule.key);
             }
         }
         assert!(Profile::named("other").is_none());

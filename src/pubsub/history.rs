@@ -1,190 +1,180 @@
-//! What a channel keeps of its past: its last publications, and for longer than those its position.
+//! What a channel keeps of its past: its last publications and, for longer than those, its position.
 //!
-//! Who read up to a position is owed what came behind it, all of it or none: a reader is never told that he has recovered
-//! what he has not.
+//! A reader that asks for everything after a position gets all of it or nothing: a recovery is never reported as complete if
+//! publications are missing.
 //!
 //! Invariants: offsets of the records grow by one and end at the channel's top; their sequence numbers grow; `bytes` is
-//! the sum of what they cost.
+//! the sum of their costs.
 
 use std::collections::vec_deque::{self, VecDeque};
 
-use bytes::Bytes;
+use super::position::{EpochText, Position};
+use super::publication::PublicationRecord;
+use super::retention::{ListKind, ListLinks};
 
-use super::retention::Place;
-use super::{EpochText, Position};
-
-/// What a channel keeps. It keeps a history where `size` and `ttl` both are above 0, and no position without one.
+/// What a channel keeps. A channel has a history if `size` and `ttl_ms` are above 0; without one it keeps no position.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct StreamOptions {
+pub(crate) struct HistoryOptions {
     /// Publications.
-    pub size: u32,
-    /// Milliseconds from the last publication to the end of all of them.
-    pub ttl: u64,
-    /// Milliseconds from the last use to the end of the position; 0 for never.
-    pub meta_ttl: u64,
+    pub(crate) size: u32,
+    /// All publications expire this long after the last one.
+    pub(crate) ttl_ms: u64,
+    /// The position expires this long after its last use; 0 for never.
+    pub(crate) meta_ttl_ms: u64,
 }
 
-impl StreamOptions {
-    pub const NONE: Self = Self { size: 0, ttl: 0, meta_ttl: 0 };
+impl HistoryOptions {
+    #[cfg(test)]
+    pub(super) const NONE: Self = Self { size: 0, ttl_ms: 0, meta_ttl_ms: 0 };
 
-    pub fn keeps(&self) -> bool {
-        self.size > 0 && self.ttl > 0
+    pub(super) fn has_history(&self) -> bool {
+        self.size > 0 && self.ttl_ms > 0
     }
 }
 
-/// A publication as history keeps it: what every form is encoded from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
-    pub offset: u64,
-    /// The payload. Shared by whoever is still to be sent it.
-    pub data: Bytes,
-    /// The publishing client as others see it, packed by the caller.
-    pub who: Option<Bytes>,
-    /// The payload is JSON.
-    pub json: bool,
-    /// Packed by the caller; empty for none.
-    pub tags: Bytes,
-    /// As the publisher counts; 0 for none.
-    pub version: u64,
-    /// When it was stamped, milliseconds.
-    pub time: u64,
-    /// Its place among all deliveries of the channel, those without an offset included.
-    pub(crate) seq: u64,
-}
-
-impl Record {
-    /// What it takes of the memory that histories may have.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.data.len() + self.who.as_ref().map_or(0, Bytes::len) + self.tags.len()
-    }
-}
-
-/// Up to where a reader has read.
+/// The position up to which a reader has read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Since {
-    /// `None` takes whatever epoch the channel has.
+    /// `None` matches any epoch.
     pub epoch: Option<u32>,
     pub offset: u64,
 }
 
 impl Since {
-    /// As peers say it: the empty epoch takes any, and what no epoch is written as is one that no channel has.
-    pub fn new(epoch: &str, offset: u64) -> Self {
+    /// From the wire: an empty epoch matches any, and a text that is not an epoch matches none.
+    pub(crate) fn new(epoch: &str, offset: u64) -> Self {
         let epoch = (!epoch.is_empty()).then(|| EpochText::parse(epoch).unwrap_or(0));
         Self { epoch, offset }
     }
 
-    fn fits(&self, top: Position) -> bool {
+    fn is_of_epoch(&self, top: Position) -> bool {
         self.epoch.is_none_or(|epoch| epoch == top.epoch)
     }
 }
 
-/// What a history is asked for.
+/// Which part of a history to read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Query {
-    /// Begins behind it, or before it where `reverse`.
-    pub since: Option<Since>,
-    /// 0 asks for the position alone; below 0 for all there is.
-    pub limit: i32,
+pub(crate) struct HistoryFilter {
+    /// The part begins after this position, or before it if `reverse`.
+    pub(crate) since: Option<Since>,
+    /// 0 reads only the position; a negative limit reads everything.
+    pub(crate) limit: i32,
     /// Newest first.
-    pub reverse: bool,
+    pub(crate) reverse: bool,
 }
 
+/// A part of a history.
 #[derive(Clone, Debug)]
-pub struct History<'a> {
-    pub publications: Records<'a>,
-    pub top: Position,
+pub(crate) struct HistorySlice<'a> {
+    pub(crate) publications: RecordIter<'a>,
+    pub(crate) top: Position,
 }
 
-/// The position asked from belongs to another life of the channel.
+/// The epoch of `HistoryFilter::since` is not the channel's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unrecoverable {
-    pub top: Position,
+pub(crate) struct Unrecoverable {
+    pub(crate) top: Position,
+}
+
+/// What a reader lacks, and how much of it the reply may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct RecoveryRequest<'a> {
+    pub(crate) since: Since,
+    /// Publications, at most.
+    pub(crate) limit: usize,
+    pub(crate) mode: RecoveryMode<'a>,
 }
 
 /// What counts as recovered.
 #[derive(Clone, Copy)]
-pub enum RecoveryMode<'a> {
-    /// All that was missed.
+pub(crate) enum RecoveryMode<'a> {
+    /// All publications after the position.
     Stream,
-    /// The latest publication alone, of those that the reader wants: a filter looks at no more than the limit.
-    Cache { wanted: Option<&'a dyn Fn(&Record) -> bool> },
+    /// The latest publication that the filter accepts. The filter looks at no more publications than the limit.
+    Cache { filter: Option<&'a dyn Fn(&PublicationRecord) -> bool> },
 }
 
 #[derive(Clone, Debug)]
-pub struct Recovery<'a> {
-    pub recovered: bool,
-    /// What was missed, oldest first; nothing where it was not recovered.
-    pub publications: Records<'a>,
-    pub top: Position,
+pub(crate) struct Recovery<'a> {
+    pub(crate) recovered: bool,
+    /// The missed publications, oldest first; empty if `recovered` is false.
+    pub(crate) publications: RecordIter<'a>,
+    pub(crate) top: Position,
 }
 
-/// A run of a history.
+/// Iterates over a part of a history.
 #[derive(Clone, Default, Debug)]
-pub struct Records<'a> {
-    run: vec_deque::Iter<'a, Record>,
+pub(crate) struct RecordIter<'a> {
+    records: vec_deque::Iter<'a, PublicationRecord>,
     reverse: bool,
 }
 
-impl<'a> Iterator for Records<'a> {
-    type Item = &'a Record;
+impl<'a> Iterator for RecordIter<'a> {
+    type Item = &'a PublicationRecord;
 
-    fn next(&mut self) -> Option<&'a Record> {
-        if self.reverse { self.run.next_back() } else { self.run.next() }
+    fn next(&mut self) -> Option<&'a PublicationRecord> {
+        if self.reverse { self.records.next_back() } else { self.records.next() }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.run.size_hint()
+        self.records.size_hint()
     }
 }
 
-impl ExactSizeIterator for Records<'_> {}
+impl ExactSizeIterator for RecordIter<'_> {}
 
-/// The version that a publisher's own state has.
+/// The publisher's version of the last publication.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Version {
-    pub number: u64,
-    pub epoch: Box<str>,
+struct LastVersion {
+    number: u64,
+    epoch: Box<str>,
 }
 
-/// Behind a pointer: most channels have none.
+/// A channel's history. Boxed in its channel, since most channels have none.
 #[derive(Default)]
-pub(crate) struct Stream {
-    records: VecDeque<Record>,
+pub(super) struct ChannelHistory {
+    records: VecDeque<PublicationRecord>,
     bytes: usize,
-    /// Of the last publication, where it had one.
-    pub version: Option<Box<Version>>,
-    /// Where the channel stands in the lanes of each kind.
-    pub places: [Place; 2],
-    pub meta_ttl: u64,
+    /// None if the last publication had no version.
+    last_version: Option<Box<LastVersion>>,
+    /// The channel's links in the expiry lists of each kind.
+    pub(super) links: [ListLinks; ListKind::COUNT],
+    pub(super) meta_ttl_ms: u64,
 }
 
-impl Stream {
-    pub fn bytes(&self) -> usize {
+impl ChannelHistory {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.records.len()
     }
 
-    pub fn last(&self) -> Option<&Record> {
+    pub(super) fn last(&self) -> Option<&PublicationRecord> {
         self.records.back()
     }
 
-    /// The record with this sequence number, or the next there is.
-    pub fn records_at(&self, seq: u64) -> Records<'_> {
+    /// The records from this sequence number on.
+    pub(super) fn records_from(&self, seq: u64) -> RecordIter<'_> {
         let from = self.records.partition_point(|record| record.seq < seq);
-        Records { run: self.records.range(from..), reverse: false }
+        RecordIter { records: self.records.range(from..), reverse: false }
     }
 
-    /// Whether a publication with this version changes nothing any more.
-    pub fn has_version(&self, version: u64, epoch: &str) -> bool {
-        let has = |last: &Version| (epoch.is_empty() || *epoch == *last.epoch) && version <= last.number;
-        version > 0 && self.version.as_deref().is_some_and(has)
+    /// True if a publication with this version is not above the last one.
+    pub(super) fn is_stale(&self, version: u64, epoch: &str) -> bool {
+        let covers = |last: &LastVersion| (epoch.is_empty() || *epoch == *last.epoch) && version <= last.number;
+        version > 0 && self.last_version.as_deref().is_some_and(covers)
     }
 
-    pub fn push(&mut self, record: Record, size: u32) {
+    /// A version of 0 forgets the last one.
+    pub(super) fn set_version(&mut self, version: u64, epoch: &str) {
+        let last = || Box::new(LastVersion { number: version, epoch: epoch.into() });
+        self.last_version = (version > 0).then(last);
+    }
+
+    /// Appends the record and drops the oldest ones beyond `size`.
+    pub(super) fn push(&mut self, record: PublicationRecord, size: u32) {
         self.bytes += record.bytes();
         self.records.push_back(record);
         while self.records.len() > size as usize {
@@ -192,8 +182,8 @@ impl Stream {
         }
     }
 
-    /// Gives the memory back too.
-    pub fn clear(&mut self) {
+    /// Drops the records and frees their memory.
+    pub(super) fn clear(&mut self) {
         self.records = VecDeque::new();
         self.bytes = 0;
     }
@@ -203,74 +193,78 @@ impl Stream {
         usize::try_from(offset.checked_sub(first)?).ok().filter(|&at| at < self.records.len())
     }
 
-    /// The index of the first record behind the offset; the number of records where there is none.
-    fn behind(&self, offset: u64) -> usize {
+    /// The index of the first record after the offset; the number of records if there is none.
+    fn index_after(&self, offset: u64) -> usize {
         let first = self.records.front().map_or(0, |record| record.offset);
         usize::try_from(offset.saturating_add(1).saturating_sub(first)).map_or(self.len(), |i| i.min(self.len()))
     }
 }
 
-/// A channel's past as readers see it: `None` stands for a channel that keeps nothing.
-pub(crate) fn history(stream: Option<&Stream>, top: Position, query: Query) -> Result<History<'_>, Unrecoverable> {
-    if query.since.is_some_and(|since| !since.fits(top)) {
+/// Reads a part of a history; `None` is a channel without one.
+pub(super) fn read(
+    history: Option<&ChannelHistory>,
+    top: Position,
+    filter: HistoryFilter,
+) -> Result<HistorySlice<'_>, Unrecoverable> {
+    if filter.since.is_some_and(|since| !since.is_of_epoch(top)) {
         return Err(Unrecoverable { top });
     }
-    let Some(stream) = stream else { return Ok(History { publications: Records::default(), top }) };
-    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let records = &stream.records;
-    let run = match query.since {
-        _ if !query.reverse => {
-            let from = query.since.map_or(0, |since| stream.behind(since.offset));
+    let Some(history) = history else { return Ok(HistorySlice { publications: RecordIter::default(), top }) };
+    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    let records = &history.records;
+    let part = match filter.since {
+        _ if !filter.reverse => {
+            let from = filter.since.map_or(0, |since| history.index_after(since.offset));
             records.range(from..from.saturating_add(limit).min(records.len()))
         }
         None => records.range(records.len().saturating_sub(limit)..),
-        // Backwards from a publication that is not kept there is nothing: what lies before it is not kept either.
+        // If the publication before `since` is not kept, no older one is.
         Some(since) => {
-            let to = since.offset.checked_sub(1).and_then(|last| stream.index_of(last)).map_or(0, |last| last + 1);
+            let to = since.offset.checked_sub(1).and_then(|last| history.index_of(last)).map_or(0, |last| last + 1);
             records.range(to.saturating_sub(limit)..to)
         }
     };
-    Ok(History { publications: Records { run, reverse: query.reverse }, top })
+    Ok(HistorySlice { publications: RecordIter { records: part, reverse: filter.reverse }, top })
 }
 
-/// What a reader gets who read up to `since`. `limit` is the most that he may be owed.
-pub(crate) fn recover<'a>(
-    stream: Option<&'a Stream>,
+/// Reads what a reader lacks; `None` is a channel without a history.
+pub(super) fn recover<'a>(
+    history: Option<&'a ChannelHistory>,
     top: Position,
-    since: Since,
-    limit: usize,
-    mode: RecoveryMode<'_>,
+    request: RecoveryRequest<'_>,
 ) -> Recovery<'a> {
-    let none = |recovered| Recovery { recovered, publications: Records::default(), top };
-    let RecoveryMode::Cache { wanted } = mode else {
-        if !since.fits(top) || since.offset > top.offset {
+    let RecoveryRequest { since, limit, mode } = request;
+    let none = |recovered| Recovery { recovered, publications: RecordIter::default(), top };
+    let RecoveryMode::Cache { filter } = mode else {
+        if !since.is_of_epoch(top) || since.offset > top.offset {
             return none(false);
         }
         let missed = top.offset - since.offset;
-        let Some(stream) = stream.filter(|_| missed > 0) else { return none(missed == 0) };
-        // The records end at the top, so that they hold what was missed where there are that many.
-        if missed > limit as u64 || missed > stream.len() as u64 {
+        let Some(history) = history.filter(|_| missed > 0) else { return none(missed == 0) };
+        // The records end at the top: if there are at least `missed` of them, the last ones are the missed ones.
+        if missed > limit as u64 || missed > history.len() as u64 {
             return none(false);
         }
-        let run = stream.records.range(stream.len() - missed as usize..);
-        return Recovery { recovered: true, publications: Records { run, reverse: false }, top };
+        let records = history.records.range(history.len() - missed as usize..);
+        return Recovery { recovered: true, publications: RecordIter { records, reverse: false }, top };
     };
-    // Here an empty epoch is the client's own business: it knows nothing.
-    let has_it = since.offset > 0 && since.offset == top.offset && since.epoch == Some(top.epoch);
-    let records = stream.map(|stream| &stream.records).filter(|records| !records.is_empty());
-    let Some(records) = records else { return none(has_it) };
-    let found = match wanted {
+    // Unlike above, an empty epoch matches none here: such a client has nothing yet.
+    let has_latest = since.offset > 0 && since.offset == top.offset && since.epoch == Some(top.epoch);
+    let records = history.map(|history| &history.records).filter(|records| !records.is_empty());
+    let Some(records) = records else { return none(has_latest) };
+    let found = match filter {
         None => Some(records.len() - 1),
-        Some(wanted) => {
-            let reach = records.len().saturating_sub(limit);
-            (reach..records.len()).rev().find(|&at| wanted(&records[at]))
+        Some(accepts) => {
+            let first = records.len().saturating_sub(limit);
+            (first..records.len()).rev().find(|&at| accepts(&records[at]))
         }
     };
     match found {
-        None => none(has_it),
-        Some(_) if has_it => none(true),
+        None => none(has_latest),
+        Some(_) if has_latest => none(true),
         Some(at) => {
-            Recovery { recovered: true, publications: Records { run: records.range(at..=at), reverse: false }, top }
+            let publications = RecordIter { records: records.range(at..=at), reverse: false };
+            Recovery { recovered: true, publications, top }
         }
     }
 }

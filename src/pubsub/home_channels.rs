@@ -1,376 +1,226 @@
-//! What a channel's home shard knows: its order, who wants it, who is in it, and what it keeps.
+//! What a home shard knows of its channels: their order, the shards with subscribers, their presence and their history.
 //!
-//! Interests are shards in a wire form, not subscribers: a million subscribers on eight shards are eight interests. A shard
-//! that does not keep up is skipped, and repaired when there is room (`repair`).
+//! A channel lists shards in a wire format, not subscribers: a million subscribers on eight shards are eight entries. A
+//! shard without room for a delivery is skipped, and gets the missed ones when it has room again (`resend`).
 //!
-//! Every delivery has a sequence number, so that a receiver knows a gap. Those of channels with a history have an offset
-//! too, which is what subscribers see; a publication that history shall not have goes without one.
+//! Every delivery has a sequence number, by which a receiver notices a gap. A delivery that the history stores also has an
+//! offset, which is what clients see.
 //!
-//! Invariants: sequence numbers of a channel grow by one; an interest lags exactly while it stands in `lagging`; a channel
-//! with no interest, no member and no stream does not exist; one without interests and members stands in the idle lanes;
-//! one with records stands in the history lanes; `bytes` is what records and idle channels cost.
+//! - here: subscribers, positions and reading
+//! - `publish`: stamps a publication, delivers it and stores it
+//! - `resend`: what lagging shards missed
+//! - `lifecycle`: when a channel is created, kept and removed
+//!
+//! Invariants: sequence numbers of a channel grow by one; a shard of a channel is `lagging` exactly while it is in
+//! `HomeChannels::lagging`; a channel without shards, members and history does not exist; one without shards and members
+//! is in `idle`; one with records is in `with_records`; `memory` is the sum of what records, idle channels and members
+//! cost.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
-use bytes::Bytes;
 use slab::Slab;
-use smallvec::SmallVec;
 
-use super::history::{self, Record, Stream, Version};
-use super::idempotency::Once;
-use super::name_index::Names;
-use super::presence::Presence;
-use super::resend::Lag;
-use super::retention::{Kind, Lanes};
-use super::{History, Position, Query, Recovery, RecoveryMode, Since, StreamOptions, Unrecoverable, WireFormat};
-use crate::ids::{GroupId, ShardId};
+use super::channel::{Channel, InterestedShard, LaggingShard};
+use super::history::{self, HistoryFilter, HistoryOptions, HistorySlice, Recovery, RecoveryRequest, Unrecoverable};
+use super::idempotency::IdempotencyKeys;
+use super::name_index::NameIndex;
+use super::position::{ChannelTop, Position};
+use super::presence::{Presence, PresenceEntry};
+use super::retention::{ExpiryLists, ListKind};
+use crate::ids::{ChannelKey, GroupId, ShardId, kind};
 
-/// One shard that wants a channel in one form, under the shard's own name for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct InterestedShard {
-    pub shard: ShardId,
-    pub feed: GroupId,
-    pub form: WireFormat,
-    /// It was skipped, and gets nothing before it was repaired.
-    pub(crate) lagging: bool,
-}
-
-const _: () = assert!(size_of::<InterestedShard>() <= 16);
-
-pub(crate) struct Channel {
-    pub name: Rc<str>,
-    pub top: Position,
-    /// The last delivery.
-    pub seq: u64,
-    /// Most channels have one shard that wants them.
-    pub interests: SmallVec<[InterestedShard; 1]>,
-    pub stream: Option<Box<Stream>>,
-    pub presence: Option<Box<Presence>>,
-}
-
-/// A channel with one interest takes this and its name.
-const _: () = assert!(size_of::<Channel>() <= 88);
-impl Channel {
-    pub fn is_idle(&self) -> bool {
-        self.interests.is_empty() && self.presence.is_none()
-    }
-}
-
-/// A publication on its way in.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Draft<'a> {
-    pub data: &'a [u8],
-    /// The publishing client as others see it, packed by the caller.
-    pub who: Option<&'a [u8]>,
-    /// The data is JSON: the caller's word, kept with it.
-    pub json: bool,
-    /// Packed by the caller; empty for none.
-    pub tags: &'a [u8],
-    /// History shall not have it, so that it has no offset.
-    pub skip_history: bool,
-    /// A second one with the same key within five minutes is none. Empty: no key.
-    pub idempotency_key: &'a str,
-    /// Where not 0: it is dropped unless above the last one's, in the same `version_epoch` (the empty one means any).
-    pub version: u64,
-    pub version_epoch: &'a str,
-    /// Deliveries name the publication before.
-    pub use_delta: bool,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    Stamped(Position),
-    /// Handed to whoever is there; the history has nothing of it.
-    Passed,
-    /// Nobody is there, and the history has nothing of it.
-    Unwanted,
-    /// The first with this key got this position, if it got one.
-    Duplicate(Option<Position>),
-    /// Its version is not above the last one's.
-    Stale(Position),
-}
-
-impl Outcome {
-    /// What the publisher is told.
-    pub fn position(self) -> Option<Position> {
-        match self {
-            Self::Stamped(position) | Self::Stale(position) => Some(position),
-            Self::Duplicate(position) => position,
-            Self::Passed | Self::Unwanted => None,
-        }
-    }
-}
-
-/// A publication on its way to an interest.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery<'a> {
-    /// One above that of the delivery before.
-    pub seq: u64,
-    /// 0 for none.
-    pub offset: u64,
-    pub epoch: u32,
-    /// What the delivery before brought, where deltas are wanted and history has it.
-    pub previous: Option<&'a Record>,
-}
-
-/// Where a channel's deliveries begin for a new interest: behind this.
+/// Approximate bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Top {
-    pub position: Position,
-    pub seq: u64,
+pub(crate) struct MemoryUse {
+    /// Records, and channels that are kept only for their position. `bytes_max` limits this.
+    pub(crate) history: usize,
+    pub(crate) presence: usize,
 }
 
-/// Bytes, about.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Memory {
-    /// Records, and channels kept for their position alone. This is what `bytes_max` bounds.
-    pub history: usize,
-    pub presence: usize,
-}
-
-/// All channels of which this shard is home.
-pub struct HomeChannels {
-    pub(crate) names: Names,
-    pub(crate) channels: Slab<Channel>,
-    pub(crate) epochs: u32,
-    /// Interests that were skipped. Looked at when there is room.
-    pub(crate) lagging: VecDeque<Lag>,
-    pub(crate) once: Once,
-    pub(crate) histories: Lanes,
-    pub(crate) idle: Lanes,
-    pub(crate) memory: Memory,
-    pub(crate) bytes_max: usize,
-    pub(crate) evictions: u64,
+/// All channels whose home is this shard.
+pub(crate) struct HomeChannels {
+    pub(super) name_index: NameIndex<kind::Channel>,
+    pub(super) channels: Slab<Channel>,
+    pub(super) last_epoch: u32,
+    /// Shards that were skipped. They are looked at when there is room.
+    pub(super) lagging: VecDeque<LaggingShard>,
+    pub(super) idempotency_keys: IdempotencyKeys,
+    pub(super) with_records: ExpiryLists,
+    pub(super) idle: ExpiryLists,
+    pub(super) memory: MemoryUse,
+    pub(super) bytes_max: usize,
+    pub(super) evictions: u64,
 }
 
 impl HomeChannels {
-    /// `epoch` is where this home's epochs begin: unlike an earlier process's. Histories and idle channels may take
-    /// `bytes_max`; past it what was used least recently goes.
-    pub fn new(epoch: u32, bytes_max: usize) -> Self {
+    /// Epochs are counted from `first_epoch`, which differs from that of earlier processes. Histories and idle channels may
+    /// take `bytes_max`; past it the least recently used are evicted.
+    pub(crate) fn new(first_epoch: u32, bytes_max: usize) -> Self {
         Self {
-            names: Names::default(),
+            name_index: NameIndex::default(),
             channels: Slab::new(),
-            epochs: epoch,
+            last_epoch: first_epoch,
             lagging: VecDeque::new(),
-            once: Once::new(),
-            histories: Lanes::new(Kind::History),
-            idle: Lanes::new(Kind::Idle),
-            memory: Memory::default(),
+            idempotency_keys: IdempotencyKeys::new(),
+            with_records: ExpiryLists::new(ListKind::History),
+            idle: ExpiryLists::new(ListKind::Idle),
+            memory: MemoryUse::default(),
             bytes_max,
             evictions: 0,
         }
     }
 
-    pub fn channels(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.channels.len()
     }
 
-    pub fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> MemoryUse {
         self.memory
     }
 
-    /// Histories and positions that went because all together took too much.
-    pub fn evictions(&self) -> u64 {
+    /// Histories and positions that were dropped to stay within `bytes_max`.
+    pub(crate) fn evictions(&self) -> u64 {
         self.evictions
     }
 
-    pub fn interests(&self, name: &str) -> &[InterestedShard] {
-        self.key(name).map_or(&[], |key| &self.channels[key as usize].interests)
+    /// The shards with subscribers for the channel.
+    pub(crate) fn interested_shards(&self, name: &str) -> &[InterestedShard] {
+        self.find(name).map_or(&[], |key| &self.channels[key.index()].shards)
     }
 
-    pub(crate) fn key(&self, name: &str) -> Option<u32> {
-        self.names.find(name, |key| &self.channels[key as usize].name)
+    pub(super) fn find(&self, name: &str) -> Option<ChannelKey> {
+        self.name_index.find(name, |key| &self.channels[key.index()].name)
     }
 
-    /// A shard wants the channel. Returns behind what its deliveries begin.
-    pub fn subscribe(
+    /// A shard gets the channel's deliveries from now on: those after the returned position.
+    pub(crate) fn subscribe(
         &mut self,
         name: &str,
-        shard: ShardId,
-        feed: GroupId,
-        form: WireFormat,
-        options: &StreamOptions,
+        shard: InterestedShard,
+        options: &HistoryOptions,
         now: u64,
-    ) -> Top {
-        let key = self.open(name);
-        self.channels[key as usize].interests.push(InterestedShard { shard, feed, form, lagging: false });
-        self.settle(key, now);
-        if options.keeps() {
-            self.touch(key, options, now);
+    ) -> ChannelTop {
+        let key = self.find_or_create(name);
+        self.channels[key.index()].shards.push(shard);
+        self.keep_or_remove(key, now);
+        if options.has_history() {
+            self.touch_history(key, options, now);
         }
-        let channel = &self.channels[key as usize];
-        Top { position: channel.top, seq: channel.seq }
+        let channel = &self.channels[key.index()];
+        ChannelTop { position: channel.top, seq: channel.seq }
     }
 
-    /// Ends what `subscribe` with the same shard and feed began. One follows every subscribe.
-    pub fn unsubscribe(&mut self, name: &str, shard: ShardId, feed: GroupId, now: u64) {
-        let Some(key) = self.key(name) else { return };
-        let channel = &mut self.channels[key as usize];
-        let Some(at) = channel.interests.iter().position(|i| i.shard == shard && i.feed == feed) else { return };
-        if channel.interests.swap_remove(at).lagging {
-            self.lagging.retain(|lag| (lag.shard, lag.feed) != (shard, feed));
+    /// Ends what `subscribe` with the same shard and group began. Exactly one call follows each `subscribe`.
+    pub(crate) fn unsubscribe(&mut self, name: &str, shard: ShardId, group: GroupId, now: u64) {
+        let Some(key) = self.find(name) else { return };
+        let shards = &mut self.channels[key.index()].shards;
+        let Some(at) = shards.iter().position(|s| s.shard == shard && s.group == group) else { return };
+        if shards.swap_remove(at).lagging {
+            self.lagging.retain(|lagging| (lagging.shard, lagging.group) != (shard, group));
         }
-        self.settle(key, now);
-        self.shed();
+        self.keep_or_remove(key, now);
+        self.evict();
     }
 
-    /// Stamps a publication and keeps it, as the options say. `deliver` queues it for an interest, or says false: there is no
-    /// room, and the shard is skipped.
-    pub fn publish(
+    /// The channel's position. If the channel has a history, this is a use of it and fixes its epoch.
+    #[cfg(test)]
+    pub(super) fn position(&mut self, name: &str, options: &HistoryOptions, now: u64) -> Position {
+        self.find_used(name, options, now).map_or(Position::default(), |channel| channel.top)
+    }
+
+    /// Reads what a reader lacks. A use of the history.
+    pub(crate) fn recover(
         &mut self,
         name: &str,
-        draft: Draft<'_>,
-        options: &StreamOptions,
-        now: u64,
-        deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool,
-    ) -> Outcome {
-        let once = (!draft.idempotency_key.is_empty()).then(|| self.once.key(name, draft.idempotency_key));
-        if let Some(answer) = once.and_then(|key| self.once.answered(key, now)) {
-            return Outcome::Duplicate(answer);
-        }
-        let outcome = match options.keeps() && !draft.skip_history {
-            true => self.publish_kept(name, &draft, options, now, deliver),
-            false => self.publish_passing(name, deliver),
-        };
-        if let Some(key) = once
-            && !matches!(outcome, Outcome::Stale(_))
-        {
-            self.once.remember(key, outcome.position(), now);
-        }
-        outcome
-    }
-
-    fn publish_passing(&mut self, name: &str, deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool) -> Outcome {
-        let Some(key) = self.key(name) else { return Outcome::Unwanted };
-        let channel = &mut self.channels[key as usize];
-        if channel.interests.is_empty() {
-            return Outcome::Unwanted;
-        }
-        channel.seq += 1;
-        let delivery = Delivery { seq: channel.seq, offset: 0, epoch: channel.top.epoch, previous: None };
-        let before = channel.top.offset;
-        hand_out(&mut channel.interests, &mut self.lagging, key, &delivery, before, deliver);
-        Outcome::Passed
-    }
-
-    fn publish_kept(
-        &mut self,
-        name: &str,
-        draft: &Draft<'_>,
-        options: &StreamOptions,
-        now: u64,
-        deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool,
-    ) -> Outcome {
-        let key = self.open(name);
-        self.touch(key, options, now);
-        let channel = &mut self.channels[key as usize];
-        let stream = channel.stream.as_mut().expect("a touched channel has a stream");
-        if stream.has_version(draft.version, draft.version_epoch) {
-            let top = channel.top;
-            if stream.len() > 0 {
-                self.histories.touch(&mut self.channels, key, options.ttl, now);
-            }
-            return Outcome::Stale(top);
-        }
-        let before = channel.top.offset;
-        // A delivery that history does not have came between, for whoever got it.
-        let previous = stream.last().filter(|last| draft.use_delta && last.seq == channel.seq);
-        channel.seq += 1;
-        channel.top.offset += 1;
-        let Position { epoch, offset } = channel.top;
-        let delivery = Delivery { seq: channel.seq, offset, epoch, previous };
-        hand_out(&mut channel.interests, &mut self.lagging, key, &delivery, before, deliver);
-        let version = || Box::new(Version { number: draft.version, epoch: draft.version_epoch.into() });
-        stream.version = (draft.version > 0).then(version);
-        let bytes = stream.bytes();
-        let record = Record {
-            offset: channel.top.offset,
-            data: Bytes::copy_from_slice(draft.data),
-            who: draft.who.map(Bytes::copy_from_slice),
-            json: draft.json,
-            tags: Bytes::copy_from_slice(draft.tags),
-            version: draft.version,
-            time: now,
-            seq: channel.seq,
-        };
-        stream.push(record, options.size);
-        self.memory.history = self.memory.history + stream.bytes() - bytes;
-        let top = channel.top;
-        self.histories.touch(&mut self.channels, key, options.ttl, now);
-        self.shed();
-        Outcome::Stamped(top)
-    }
-
-    /// Where the channel stands. Where it keeps a stream, asking is a use of it, and fixes its epoch.
-    pub fn position(&mut self, name: &str, options: &StreamOptions, now: u64) -> Position {
-        self.look(name, options, now).map_or(Position::default(), |channel| channel.top)
-    }
-
-    /// What a reader gets who read up to `since`. `limit` is the most that he may be owed. A use of the stream.
-    pub fn recover(
-        &mut self,
-        name: &str,
-        since: Since,
-        limit: usize,
-        mode: RecoveryMode<'_>,
-        options: &StreamOptions,
+        request: RecoveryRequest<'_>,
+        options: &HistoryOptions,
         now: u64,
     ) -> Recovery<'_> {
-        let channel = self.look(name, options, now);
+        let channel = self.find_used(name, options, now);
         let top = channel.map_or(Position::default(), |channel| channel.top);
-        history::recover(channel.and_then(|channel| channel.stream.as_deref()), top, since, limit, mode)
+        history::recover(channel.and_then(|channel| channel.history.as_deref()), top, request)
     }
 
-    /// A part of the history. A use of the stream.
-    pub fn history(
+    /// Reads a part of the history. A use of the history.
+    pub(crate) fn history(
         &mut self,
         name: &str,
-        query: Query,
-        options: &StreamOptions,
+        filter: HistoryFilter,
+        options: &HistoryOptions,
         now: u64,
-    ) -> Result<History<'_>, Unrecoverable> {
-        let channel = self.look(name, options, now);
+    ) -> Result<HistorySlice<'_>, Unrecoverable> {
+        let channel = self.find_used(name, options, now);
         let top = channel.map_or(Position::default(), |channel| channel.top);
-        history::history(channel.and_then(|channel| channel.stream.as_deref()), top, query)
+        history::read(channel.and_then(|channel| channel.history.as_deref()), top, filter)
     }
 
-    /// The publications go, the position stays.
-    pub fn history_remove(&mut self, name: &str) {
-        if let Some(key) = self.key(name) {
-            self.drop_history(key);
+    /// Drops the publications and keeps the position.
+    pub(crate) fn history_remove(&mut self, name: &str) {
+        if let Some(key) = self.find(name) {
+            self.clear_history(key);
         }
     }
 
-    fn look(&mut self, name: &str, options: &StreamOptions, now: u64) -> Option<&Channel> {
-        let key = match options.keeps() {
+    /// The channel for a reader. A channel with a history is created if it does not exist.
+    fn find_used(&mut self, name: &str, options: &HistoryOptions, now: u64) -> Option<&Channel> {
+        let key = match options.has_history() {
             true => {
-                self.shed();
-                let key = self.open(name);
-                self.touch(key, options, now);
+                self.evict();
+                let key = self.find_or_create(name);
+                self.touch_history(key, options, now);
                 key
             }
-            false => self.key(name)?,
+            false => self.find(name)?,
         };
-        Some(&self.channels[key as usize])
+        Some(&self.channels[key.index()])
     }
-}
 
-/// To every interest that does not lag. `before` is the channel's offset before this delivery.
-fn hand_out(
-    interests: &mut [InterestedShard],
-    lagging: &mut VecDeque<Lag>,
-    key: u32,
-    delivery: &Delivery<'_>,
-    before: u64,
-    mut deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool,
-) {
-    for interest in interests {
-        if !interest.lagging && !deliver(*interest, delivery) {
-            interest.lagging = true;
-            let InterestedShard { shard, feed, .. } = *interest;
-            lagging.push_back(Lag { key, shard, feed, next: delivery.seq, offset: before });
+    /// Adds a client to the presence. Returns true if it is new; the entry of a known client is replaced.
+    pub(crate) fn presence_add(&mut self, name: &str, client: [u8; 16], user: &str, client_info: &[u8]) -> bool {
+        let key = self.find_or_create(name);
+        let presence = self.channels[key.index()].presence.get_or_insert_default();
+        let bytes = presence.bytes();
+        let new = presence.add(client, user, client_info);
+        self.memory.presence = self.memory.presence + presence.bytes() - bytes;
+        self.unlist_idle(key);
+        new
+    }
+
+    /// Removes a client from the presence. Returns its client info, or `None` if it was not there.
+    pub(crate) fn presence_remove(&mut self, name: &str, client: [u8; 16], now: u64) -> Option<Box<[u8]>> {
+        let key = self.find(name)?;
+        let entry = &mut self.channels[key.index()].presence;
+        let presence = entry.as_mut()?;
+        let bytes = presence.bytes();
+        let client_info = presence.remove(client)?;
+        self.memory.presence -= bytes - presence.bytes();
+        if presence.is_empty() {
+            *entry = None;
+            self.keep_or_remove(key, now);
+            self.evict();
         }
+        Some(client_info)
+    }
+
+    /// The number of clients in the channel, and of distinct users.
+    pub(crate) fn presence_stats(&self, name: &str) -> (u32, u32) {
+        self.presence(name).map_or((0, 0), |presence| (presence.clients(), presence.users()))
+    }
+
+    /// The entries of up to `max` slots from slot `from` on, and where the next slice begins: `None` after the last slice. A
+    /// client that stays in the channel from the first slice to the last is in exactly one of them.
+    pub(crate) fn presence_slice(
+        &self,
+        name: &str,
+        from: u32,
+        max: u32,
+    ) -> (impl Iterator<Item = &PresenceEntry>, Option<u32>) {
+        let slice = self.presence(name).map(|presence| presence.slice(from, max));
+        let (entries, next) = slice.map_or((None, None), |(entries, next)| (Some(entries), next));
+        (entries.into_iter().flatten(), next)
+    }
+
+    fn presence(&self, name: &str) -> Option<&Presence> {
+        self.channels[self.find(name)?.index()].presence.as_deref()
     }
 }

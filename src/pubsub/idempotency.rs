@@ -1,60 +1,60 @@
-//! Publications that were made before: a second one with the same key is told what the first was told.
+//! Idempotency keys: a second publication with a key gets the answer of the first and is not made.
 //!
-//! A key is remembered as 128 bits of a keyed hash that nobody outside knows, so that what a publisher writes costs the same
-//! however long it is.
+//! A key is stored as 128 bits of a keyed hash, so that each costs the same memory whatever its length. The hash keys are
+//! random in each process: no publisher can choose keys that collide.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use super::Position;
+use super::position::Position;
 
-/// Milliseconds that a key is remembered.
-pub(crate) const KEY_TTL: u64 = 5 * 60 * 1000;
-/// Keys remembered by one shard: about 870 a second. Past it the oldest is forgotten before its time.
+/// A key is remembered for so many milliseconds.
+pub(super) const KEY_TTL: u64 = 5 * 60 * 1000;
+/// Keys that one shard remembers: about 870 a second. Past it the oldest is forgotten early.
 const KEYS_MAX: usize = 1 << 18;
 
-type Key = (u64, u64);
+type KeyHash = (u64, u64);
 
-pub(crate) struct Once {
+pub(super) struct IdempotencyKeys {
     hashers: (RandomState, RandomState),
-    /// Until when, and what the first was told: its position, if it has one.
-    answers: HashMap<Key, (u64, Option<Position>)>,
-    /// By age. Every key of the map stands here with the same time.
-    keys: VecDeque<(u64, Key)>,
+    /// The expiry of each key, and what the first publication was answered: its position, if it has one.
+    answers: HashMap<KeyHash, (u64, Option<Position>)>,
+    /// All keys of the map with their expiry, by age.
+    by_age: VecDeque<(u64, KeyHash)>,
 }
 
-impl Once {
-    pub fn new() -> Self {
+impl IdempotencyKeys {
+    pub(super) fn new() -> Self {
         let hashers = (RandomState::new(), RandomState::new());
-        Self { hashers, answers: HashMap::new(), keys: VecDeque::new() }
+        Self { hashers, answers: HashMap::new(), by_age: VecDeque::new() }
     }
 
-    pub fn key(&self, channel: &str, key: &str) -> Key {
+    pub(super) fn hash(&self, channel: &str, key: &str) -> KeyHash {
         (self.hashers.0.hash_one((channel, key)), self.hashers.1.hash_one((channel, key)))
     }
 
-    /// What was answered to the first with this key, if there was one.
-    pub fn answered(&self, key: Key, now: u64) -> Option<Option<Position>> {
-        self.answers.get(&key).filter(|(due, _)| *due > now).map(|&(_, answer)| answer)
+    /// The answer to the first publication with this key; `None` if there was none or it expired.
+    pub(super) fn find(&self, key: KeyHash, now: u64) -> Option<Option<Position>> {
+        self.answers.get(&key).filter(|(expiry, _)| *expiry > now).map(|&(_, answer)| answer)
     }
 
-    pub fn remember(&mut self, key: Key, answer: Option<Position>, now: u64) {
-        if self.keys.len() == KEYS_MAX {
-            self.forget_oldest();
+    pub(super) fn insert(&mut self, key: KeyHash, answer: Option<Position>, now: u64) {
+        if self.by_age.len() == KEYS_MAX {
+            self.remove_oldest();
         }
-        let due = now.saturating_add(KEY_TTL);
-        self.answers.insert(key, (due, answer));
-        self.keys.push_back((due, key));
+        let expiry = now.saturating_add(KEY_TTL);
+        self.answers.insert(key, (expiry, answer));
+        self.by_age.push_back((expiry, key));
     }
 
-    pub fn next_due(&self) -> Option<u64> {
-        self.keys.front().map(|&(due, _)| due)
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        self.by_age.front().map(|&(expiry, _)| expiry)
     }
 
-    pub fn forget_oldest(&mut self) {
-        // A key that came again after its time stands here twice until then.
-        if let Some((due, key)) = self.keys.pop_front()
-            && self.answers.get(&key).is_some_and(|(until, _)| *until == due)
+    pub(super) fn remove_oldest(&mut self) {
+        // A key that was inserted again after its expiry is in the queue twice, and in the map with the later expiry.
+        if let Some((expiry, key)) = self.by_age.pop_front()
+            && self.answers.get(&key).is_some_and(|(until, _)| *until == expiry)
         {
             self.answers.remove(&key);
         }
@@ -66,30 +66,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_remembered_for_its_time_and_for_its_channel() {
-        let mut once = Once::new();
-        let (key, other) = (once.key("news", "a"), once.key("newsa", ""));
+    fn idempotency_key_is_remembered_for_its_time_and_for_its_channel() {
+        let mut keys = IdempotencyKeys::new();
+        let (key, other) = (keys.hash("news", "a"), keys.hash("newsa", ""));
         assert_ne!(key, other);
-        assert_eq!(once.answered(key, 0), None);
-        once.remember(key, Some(Position { epoch: 1, offset: 2 }), 10);
-        assert_eq!(once.answered(key, 9 + KEY_TTL), Some(Some(Position { epoch: 1, offset: 2 })));
-        assert_eq!(once.answered(other, 9 + KEY_TTL), None);
-        assert_eq!(once.answered(key, 10 + KEY_TTL), None);
-        once.remember(key, None, 10 + KEY_TTL);
-        once.forget_oldest();
-        assert_eq!(once.answered(key, 11 + KEY_TTL), Some(None), "the second time outlives the first");
-        once.forget_oldest();
-        assert_eq!((once.answers.len(), once.keys.len()), (0, 0));
+        assert_eq!(keys.find(key, 0), None);
+        keys.insert(key, Some(Position { epoch: 1, offset: 2 }), 10);
+        assert_eq!(keys.find(key, 9 + KEY_TTL), Some(Some(Position { epoch: 1, offset: 2 })));
+        assert_eq!(keys.find(other, 9 + KEY_TTL), None);
+        assert_eq!(keys.find(key, 10 + KEY_TTL), None);
+        keys.insert(key, None, 10 + KEY_TTL);
+        keys.remove_oldest();
+        assert_eq!(keys.find(key, 11 + KEY_TTL), Some(None), "the second time outlives the first");
+        keys.remove_oldest();
+        assert_eq!((keys.answers.len(), keys.by_age.len()), (0, 0));
     }
 
     #[test]
-    fn too_many_keys_push_the_oldest_out() {
-        let mut once = Once::new();
+    fn idempotency_keys_past_the_limit_push_the_oldest_out() {
+        let mut keys = IdempotencyKeys::new();
         for i in 0..=KEYS_MAX as u64 {
-            once.remember((i, i), None, i);
+            keys.insert((i, i), None, i);
         }
-        assert_eq!(once.answered((0, 0), 1), None);
-        assert_eq!(once.answered((1, 1), 1), Some(None));
-        assert_eq!((once.answers.len(), once.keys.len()), (KEYS_MAX, KEYS_MAX));
+        assert_eq!(keys.find((0, 0), 1), None);
+        assert_eq!(keys.find((1, 1), 1), Some(None));
+        assert_eq!((keys.answers.len(), keys.by_age.len()), (KEYS_MAX, KEYS_MAX));
     }
 }

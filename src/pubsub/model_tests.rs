@@ -1,20 +1,26 @@
-//! The home against a model that keeps everything in plain lists and looks at all of it.
+//! `HomeChannels` against a model that keeps everything in plain lists and scans all of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use fastrand::Rng;
 
+use super::channel::{IDLE_BYTES, InterestedShard};
+use super::history::{HistoryFilter, HistoryOptions, RecoveryMode, RecoveryRequest, Since, Unrecoverable};
+use super::home_channels::HomeChannels;
 use super::idempotency::KEY_TTL;
-use super::lifecycle::IDLE_BYTES;
-use super::*;
+use super::position::{ChannelTop, Position};
+use super::publication::{Publication, PublicationRecord, PublishOptions};
+use super::publish::PublishOutcome;
+use super::resend::ResendStep;
+use super::wire_format::WireFormat;
 use crate::ids::{GroupId, ShardId};
 
 const NAMES: [&str; 4] = ["a", "bb", "ccc", "dddd"];
-const OPTIONS: [StreamOptions; 4] = [
-    StreamOptions::NONE,
-    StreamOptions { size: 3, ttl: 40, meta_ttl: 150 },
-    StreamOptions { size: 8, ttl: 90, meta_ttl: 60 },
-    StreamOptions { size: 2, ttl: 40, meta_ttl: 0 },
+const OPTIONS: [HistoryOptions; 4] = [
+    HistoryOptions::NONE,
+    HistoryOptions { size: 3, ttl_ms: 40, meta_ttl_ms: 150 },
+    HistoryOptions { size: 8, ttl_ms: 90, meta_ttl_ms: 60 },
+    HistoryOptions { size: 2, ttl_ms: 40, meta_ttl_ms: 0 },
 ];
 const BYTES_MAX: usize = 1_500;
 const STEPS: usize = 20_000;
@@ -22,36 +28,36 @@ const STEPS: usize = 20_000;
 #[derive(Default)]
 struct Channel {
     top: Position,
-    /// All deliveries: the offset (0 for none) and what it brought.
+    /// All deliveries: the offset (0 for none) and the data.
     made: Vec<(u64, Vec<u8>)>,
-    /// Of those made, the ones that are kept.
+    /// The indices of the deliveries that the history keeps.
     kept: Vec<usize>,
     published: u64,
     ttl: u64,
-    /// Whether it keeps a position, for how long, and since when nobody used it.
+    /// Whether the channel keeps a position, for how long, and when it was last used.
     keeps: bool,
     meta_ttl: u64,
     used: u64,
     version: u64,
-    inside: BTreeMap<ShardId, Inside>,
+    shards: BTreeMap<ShardId, Subscribed>,
     members: BTreeSet<u8>,
 }
 
-/// What an interest knows of.
-struct Inside {
-    feed: GroupId,
-    /// Deliveries it was given or told to be lost.
+/// A shard that subscribed.
+struct Subscribed {
+    group: GroupId,
+    /// The number of deliveries that it got or that were reported as lost.
     known: usize,
     lagging: bool,
 }
 
 impl Channel {
     fn is_idle(&self) -> bool {
-        self.inside.is_empty() && self.members.is_empty()
+        self.shards.is_empty() && self.members.is_empty()
     }
 
     fn bytes(&self, name: &str) -> usize {
-        let records: usize = self.kept.iter().map(|&at| size_of::<Record>() + self.made[at].1.len()).sum();
+        let records: usize = self.kept.iter().map(|&at| size_of::<PublicationRecord>() + self.made[at].1.len()).sum();
         records + if self.keeps && self.is_idle() { IDLE_BYTES + name.len() } else { 0 }
     }
 
@@ -65,14 +71,14 @@ struct Pair {
     now: u64,
     home: HomeChannels,
     channels: BTreeMap<&'static str, Channel>,
-    /// Epochs there were.
+    /// All epochs so far.
     epochs: HashSet<u32>,
-    /// Until when, of which channel, with what answer.
+    /// Expiry, channel, key and answer.
     keys: Vec<(u64, &'static str, u8, Option<Position>)>,
 }
 
 #[test]
-fn the_home_does_what_the_model_does() {
+fn home_channels_do_what_the_model_does() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut pair = Pair {
@@ -84,14 +90,14 @@ fn the_home_does_what_the_model_does() {
         keys: Vec::new(),
     };
     for _ in 0..STEPS {
-        // Never twice the same, so that what is oldest is never two.
+        // Never twice the same time, so that exactly one entry is the oldest.
         pair.now += 1 + pair.random.u64(..8);
         let name = NAMES[pair.random.usize(..NAMES.len())];
         match pair.random.u8(..20) {
             0..6 => pair.publish(name),
             6..8 => pair.subscribe(name),
             8..10 => pair.unsubscribe(name),
-            10 => pair.repair(),
+            10 => pair.resend(),
             11..13 => pair.recover(name),
             13..15 => pair.history(name),
             15..17 => pair.presence(name),
@@ -104,15 +110,15 @@ fn the_home_does_what_the_model_does() {
         }
         pair.compare();
     }
-    assert!(pair.home.evictions() > 100, "there was need of room");
+    assert!(pair.home.evictions() > 100, "the limit was reached");
 }
 
 impl Pair {
-    fn options(&mut self) -> StreamOptions {
+    fn options(&mut self) -> HistoryOptions {
         OPTIONS[self.random.usize(..OPTIONS.len())]
     }
 
-    /// The channel in the model; its epoch is the home's affair, as long as it is new.
+    /// The channel in the model. The home chooses the epoch; it must be new.
     fn open(&mut self, name: &'static str, position: Position) -> &mut Channel {
         let epochs = &mut self.epochs;
         self.channels.entry(name).or_insert_with(|| {
@@ -121,32 +127,32 @@ impl Pair {
         })
     }
 
-    fn touch(&mut self, name: &'static str, position: Position, options: &StreamOptions) {
+    fn touch(&mut self, name: &'static str, position: Position, options: &HistoryOptions) {
         let now = self.now;
         let channel = self.open(name, position);
-        (channel.keeps, channel.meta_ttl, channel.used) = (true, options.meta_ttl, now);
+        (channel.keeps, channel.meta_ttl, channel.used) = (true, options.meta_ttl_ms, now);
     }
 
     fn left(&mut self, name: &str) {
-        let channel = self.channels.get_mut(name).expect("it was there");
+        let channel = self.channels.get_mut(name).expect("the channel exists");
         if channel.is_idle() {
             channel.used = self.now;
             if !channel.keeps {
                 self.channels.remove(name);
             }
         }
-        self.shed();
+        self.evict();
     }
 
     fn bytes(&self) -> usize {
         self.channels.iter().map(|(name, channel)| channel.bytes(name)).sum()
     }
 
-    fn shed(&mut self) {
+    fn evict(&mut self) {
         while self.bytes() > BYTES_MAX {
             let published = self.channels.iter().filter(|(_, c)| !c.kept.is_empty()).map(|(n, c)| (c.published, 0, *n));
             let idle = self.channels.iter().filter(|(_, c)| c.keeps && c.is_idle()).map(|(n, c)| (c.used, 1, *n));
-            let (_, _, name) = published.chain(idle).min().expect("something takes the room");
+            let (_, _, name) = published.chain(idle).min().expect("something uses the memory");
             let channel = self.channels.get_mut(name).expect("it is there");
             channel.kept.clear();
             if channel.is_idle() {
@@ -159,140 +165,160 @@ impl Pair {
         let options = self.options();
         let data = vec![7; self.random.usize(..200)];
         let key = if self.random.u8(..4) == 0 { self.random.u8(1..6) } else { 0 };
-        let draft = Draft {
-            data: &data,
+        let publish_options = PublishOptions {
             skip_history: self.random.u8(..5) == 0,
             idempotency_key: &"k".repeat(usize::from(key)),
+            ..PublishOptions::default()
+        };
+        let publication = Publication {
+            channel: name,
+            data: &data,
             version: if self.random.u8(..3) == 0 { self.random.u64(..20) } else { 0 },
-            ..Draft::default()
+            options: publish_options,
+            ..Publication::default()
         };
         let (mut given, random) = (Vec::new(), &mut self.random);
-        let outcome = self.home.publish(name, draft, &options, self.now, |interest, delivery| {
+        let outcome = self.home.publish(&publication, &options, self.now, |to, delivery| {
             let room = random.u8(..4) > 0;
-            given.push((interest.shard, delivery.seq, delivery.offset, room));
+            given.push((to.shard, delivery.at.seq, delivery.at.offset, room));
             room
         });
         let known = self.keys.iter().rev().find(|&&(due, n, k, _)| due > self.now && (n, k) == (name, key));
         if let Some(&(_, _, _, answer)) = known {
-            assert_eq!(outcome, Outcome::Duplicate(answer));
+            assert_eq!(outcome, PublishOutcome::Duplicate(answer));
             return;
         }
-        if options.keeps() && !draft.skip_history {
-            self.kept(name, &draft, &options, outcome);
+        if options.has_history() && !publish_options.skip_history {
+            self.stored(&publication, name, &options, outcome);
         } else {
-            let somebody = self.channels.get(name).is_some_and(|channel| !channel.inside.is_empty());
-            assert_eq!(outcome, if somebody { Outcome::Passed } else { Outcome::Unwanted });
-            _ = self.channels.get_mut(name).filter(|_| somebody).map(|channel| channel.made.push((0, data.clone())));
+            let subscribed = self.channels.get(name).is_some_and(|channel| !channel.shards.is_empty());
+            let expected = if subscribed { PublishOutcome::NotStored } else { PublishOutcome::NoSubscribers };
+            assert_eq!(outcome, expected);
+            _ = self.channels.get_mut(name).filter(|_| subscribed).map(|channel| channel.made.push((0, data.clone())));
         }
-        if !matches!(outcome, Outcome::Stale(_)) {
+        if !matches!(outcome, PublishOutcome::StaleVersion(_)) {
             _ = (key > 0).then(|| self.keys.push((self.now + KEY_TTL, name, key, outcome.position())));
-            self.given(name, &given);
+            self.delivered(name, &given);
         }
-        self.shed_after(outcome);
+        self.evict_after(outcome);
     }
 
-    fn shed_after(&mut self, outcome: Outcome) {
-        if matches!(outcome, Outcome::Stamped(_)) {
-            self.shed();
+    fn evict_after(&mut self, outcome: PublishOutcome) {
+        if matches!(outcome, PublishOutcome::Stored(_)) {
+            self.evict();
         }
     }
 
-    fn kept(&mut self, name: &'static str, draft: &Draft<'_>, options: &StreamOptions, outcome: Outcome) {
+    fn stored(
+        &mut self,
+        publication: &Publication<'_>,
+        name: &'static str,
+        options: &HistoryOptions,
+        outcome: PublishOutcome,
+    ) {
         let position = outcome.position().expect("a history has positions");
         let now = self.now;
         self.touch(name, position, options);
-        let channel = self.channels.get_mut(name).expect("it was touched");
-        (channel.published, channel.ttl) = (now, options.ttl);
-        if draft.version > 0 && draft.version <= channel.version {
-            assert_eq!(outcome, Outcome::Stale(channel.top));
+        let channel = self.channels.get_mut(name).expect("touch has created the channel");
+        (channel.published, channel.ttl) = (now, options.ttl_ms);
+        if publication.version > 0 && publication.version <= channel.version {
+            assert_eq!(outcome, PublishOutcome::StaleVersion(channel.top));
             return;
         }
-        channel.version = draft.version;
+        channel.version = publication.version;
         channel.top.offset += 1;
-        assert_eq!(outcome, Outcome::Stamped(channel.top));
+        assert_eq!(outcome, PublishOutcome::Stored(channel.top));
         channel.kept.push(channel.made.len());
-        channel.made.push((channel.top.offset, draft.data.to_vec()));
+        channel.made.push((channel.top.offset, publication.data.to_vec()));
         let excess = channel.kept.len().saturating_sub(options.size as usize);
         channel.kept.drain(..excess);
     }
 
-    /// Whoever did not lag was given the delivery, once.
-    fn given(&mut self, name: &str, given: &[(ShardId, u64, u64, bool)]) {
+    /// Every shard that did not lag got the delivery, once.
+    fn delivered(&mut self, name: &str, given: &[(ShardId, u64, u64, bool)]) {
         let Some(channel) = self.channels.get_mut(name) else { return assert!(given.is_empty()) };
         let mut rest = given.to_vec();
-        for (shard, inside) in channel.inside.iter_mut().filter(|(_, inside)| !inside.lagging) {
-            let at = rest.iter().position(|(to, ..)| to == shard).expect("it was given");
+        for (shard, subscribed) in channel.shards.iter_mut().filter(|(_, subscribed)| !subscribed.lagging) {
+            let at = rest.iter().position(|(to, ..)| to == shard).expect("the shard got the delivery");
             let (_, seq, offset, room) = rest.swap_remove(at);
-            assert_eq!((seq, offset), (channel.made.len() as u64, channel.made.last().expect("it was made").0));
-            (inside.lagging, inside.known) = (!room, if room { channel.made.len() } else { inside.known });
+            assert_eq!((seq, offset), (channel.made.len() as u64, channel.made.last().expect("a delivery was made").0));
+            (subscribed.lagging, subscribed.known) = (!room, if room { channel.made.len() } else { subscribed.known });
         }
         assert!(rest.is_empty());
     }
 
     fn subscribe(&mut self, name: &'static str) {
         let (shard, options) = (ShardId(self.random.u16(..3)), self.options());
-        if self.channels.get(name).is_some_and(|channel| channel.inside.contains_key(&shard)) {
+        if self.channels.get(name).is_some_and(|channel| channel.shards.contains_key(&shard)) {
             return;
         }
-        let feed = GroupId::new(self.random.u32(..), 1);
-        let top = self.home.subscribe(name, shard, feed, WireFormat::plain(0), &options, self.now);
+        let group = GroupId::new(self.random.u32(..), 1);
+        let interested = InterestedShard::new(shard, group, WireFormat::plain(0));
+        let top = self.home.subscribe(name, interested, &options, self.now);
         let channel = self.open(name, top.position);
         let known = channel.made.len();
-        assert_eq!(top, Top { position: channel.top, seq: known as u64 });
-        channel.inside.insert(shard, Inside { feed, known, lagging: false });
-        if options.keeps() {
+        assert_eq!(top, ChannelTop { position: channel.top, seq: known as u64 });
+        channel.shards.insert(shard, Subscribed { group, known, lagging: false });
+        if options.has_history() {
             self.touch(name, top.position, &options);
         }
     }
 
     fn unsubscribe(&mut self, name: &'static str) {
         let shard = ShardId(self.random.u16(..3));
-        let Some(inside) = self.channels.get_mut(name).and_then(|channel| channel.inside.remove(&shard)) else {
+        let Some(subscribed) = self.channels.get_mut(name).and_then(|channel| channel.shards.remove(&shard)) else {
             return;
         };
-        self.home.unsubscribe(name, shard, inside.feed, self.now);
+        self.home.unsubscribe(name, shard, subscribed.group, self.now);
         self.left(name);
     }
 
-    fn repair(&mut self) {
+    fn resend(&mut self) {
         let (channels, mut room) = (&mut self.channels, self.random.u32(..8));
-        self.home.repair(|step| {
-            let (Repair::Send { channel: name, interest, .. } | Repair::Lost { channel: name, interest, .. }) = step;
+        self.home.resend(|step| {
+            let (ResendStep::Publication { to, .. } | ResendStep::Lost { to, .. }) = step;
             let Some(left) = room.checked_sub(1) else { return false };
             room = left;
-            let Channel { made, kept, inside, .. } = channels.get_mut(name).expect("somebody is in it");
-            let inside = inside.get_mut(&interest.shard).expect("it is in it");
-            assert!(inside.lagging && inside.feed == interest.feed);
-            let from = inside.known;
+            let mut of_group = channels.iter_mut().filter_map(|(name, channel)| {
+                let Channel { made, kept, shards, .. } = channel;
+                let subscribed = shards.get_mut(&to.shard).filter(|subscribed| subscribed.group == to.group)?;
+                Some((*name, made, kept, subscribed))
+            });
+            let (name, made, kept, subscribed) = of_group.next().expect("the shard is subscribed");
+            assert!(subscribed.lagging);
+            let from = subscribed.known;
             match step {
-                Repair::Send { seq, record, .. } => {
-                    assert!(kept.contains(&from) && seq == from as u64 + 1);
-                    assert_eq!((record.offset, &record.data[..]), (made[from].0, &made[from].1[..]));
-                    inside.known = seq as usize;
+                ResendStep::Publication { delivery, .. } => {
+                    let (at, publication) = (delivery.at, delivery.publication);
+                    assert!(kept.contains(&from) && at.seq == from as u64 + 1 && publication.channel == name);
+                    assert_eq!((at.offset, publication.data), (made[from].0, &made[from].1[..]));
+                    subscribed.known = at.seq as usize;
                 }
-                Repair::Lost { first, last, stamped, offset, .. } => {
-                    let lost = from..last as usize;
-                    assert!(first == from as u64 + 1 && !lost.is_empty() && !kept.iter().any(|at| lost.contains(at)));
-                    assert_eq!(stamped, made[lost.clone()].iter().filter(|(offset, _)| *offset > 0).count() as u64);
-                    assert_eq!(offset, made[..lost.end].iter().map(|(offset, _)| *offset).max().unwrap_or(0));
-                    inside.known = lost.end;
+                ResendStep::Lost { lost, .. } => {
+                    let range = from..lost.last_seq as usize;
+                    assert!(lost.first_seq == from as u64 + 1 && !range.is_empty());
+                    assert!(!kept.iter().any(|at| range.contains(at)));
+                    let offsets = made[range.clone()].iter().filter(|(offset, _)| *offset > 0).count();
+                    assert_eq!(lost.with_offset, offsets as u64);
+                    assert_eq!(lost.offset, made[..range.end].iter().map(|(offset, _)| *offset).max().unwrap_or(0));
+                    subscribed.known = range.end;
                 }
             }
-            inside.lagging = inside.known < made.len();
+            subscribed.lagging = subscribed.known < made.len();
             true
         });
     }
 
-    /// What a reader says he has read, near the truth more often than not.
+    /// The position that a reader claims, near the true one more often than not.
     fn since(&mut self, name: &str) -> Since {
         let top = self.channels.get(name).map_or(Position::default(), |channel| channel.top);
         let epoch = [None, Some(top.epoch), Some(top.epoch), Some(top.epoch), Some(u32::MAX)];
         Since { epoch: epoch[self.random.usize(..5)], offset: (top.offset + 3).saturating_sub(self.random.u64(..12)) }
     }
 
-    /// The use of a stream that every question about it is.
-    fn asked(&mut self, name: &'static str, options: &StreamOptions, top: Position) {
-        if options.keeps() {
+    /// Every read is a use of the history.
+    fn asked(&mut self, name: &'static str, options: &HistoryOptions, top: Position) {
+        if options.has_history() {
             self.touch(name, top, options);
         }
         assert_eq!(top, self.channels.get(name).map_or(Position::default(), |channel| channel.top));
@@ -301,11 +327,11 @@ impl Pair {
     fn recover(&mut self, name: &'static str) {
         let (options, since, limit) = (self.options(), self.since(name), self.random.usize(1..6));
         let cache = self.random.u8(..3) == 0;
-        if options.keeps() {
-            self.shed();
+        if options.has_history() {
+            self.evict();
         }
-        let mode = if cache { RecoveryMode::Cache { wanted: None } } else { RecoveryMode::Stream };
-        let recovery = self.home.recover(name, since, limit, mode, &options, self.now);
+        let mode = if cache { RecoveryMode::Cache { filter: None } } else { RecoveryMode::Stream };
+        let recovery = self.home.recover(name, RecoveryRequest { since, limit, mode }, &options, self.now);
         let (recovered, top) = (recovery.recovered, recovery.top);
         let offsets: Vec<_> = recovery.publications.map(|record| record.offset).collect();
         self.asked(name, &options, top);
@@ -329,10 +355,10 @@ impl Pair {
     fn history(&mut self, name: &'static str) {
         let (options, reverse, limit) = (self.options(), self.random.bool(), self.random.i32(-1..4));
         let since = self.random.bool().then(|| self.since(name));
-        if options.keeps() {
-            self.shed();
+        if options.has_history() {
+            self.evict();
         }
-        let found = self.home.history(name, Query { since, limit, reverse }, &options, self.now);
+        let found = self.home.history(name, HistoryFilter { since, limit, reverse }, &options, self.now);
         let found =
             found.map(|history| (history.publications.map(|record| record.offset).collect::<Vec<_>>(), history.top));
         let top = found.as_ref().map_or_else(|lost| lost.top, |(_, top)| *top);
@@ -342,7 +368,7 @@ impl Pair {
             if since.epoch.is_some_and(|epoch| epoch != top.epoch) {
                 return assert_eq!(found, Err(Unrecoverable { top }));
             }
-            // Backwards it begins at a publication that must be kept.
+            // Backwards, the publication before `since` must be kept.
             let begins = !reverse || since.offset > 0 && run.contains(&(since.offset - 1));
             run.retain(|&offset| begins && if reverse { offset < since.offset } else { offset > since.offset });
         }
@@ -357,7 +383,7 @@ impl Pair {
         let client = self.random.u8(..6);
         if self.random.bool() {
             let new = self.home.presence_add(name, [client; 16], &(client / 2).to_string(), &[client]);
-            let position = self.home.position(name, &StreamOptions::NONE, self.now);
+            let position = self.home.position(name, &HistoryOptions::NONE, self.now);
             assert_eq!(new, self.open(name, position).members.insert(client));
         } else {
             let was = self.channels.get_mut(name).is_some_and(|channel| channel.members.remove(&client));
@@ -389,9 +415,12 @@ impl Pair {
     }
 
     fn compare(&self) {
-        assert_eq!(self.home.channels(), self.channels.len());
+        assert_eq!(self.home.len(), self.channels.len());
         assert_eq!(self.home.memory().history, self.bytes());
-        assert_eq!(self.home.is_lagging(), self.channels.values().any(|c| c.inside.values().any(|i| i.lagging)));
+        assert_eq!(
+            self.home.has_lagging_shards(),
+            self.channels.values().any(|c| c.shards.values().any(|i| i.lagging))
+        );
         let channels = self.channels.values();
         let histories = channels.clone().filter(|c| !c.kept.is_empty()).map(|c| c.published + c.ttl);
         let idle = channels.filter(|c| c.keeps && c.is_idle() && c.meta_ttl > 0).map(|c| c.used + c.meta_ttl);

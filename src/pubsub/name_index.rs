@@ -1,45 +1,56 @@
-//! Names of things that stand in a slab and know their names themselves: a hash table of their keys alone, five bytes for each
-//! place, where a map would hold every name a second time.
+//! An index by name over entries of a slab that hold their names themselves. It stores only their keys, five bytes for
+//! each place of the table; a map would store every name a second time.
 
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-#[derive(Default)]
-pub(crate) struct Names {
-    keys: HashTable<u32>,
-    /// Seeded anew in each process, so that nobody can choose names that fall together.
+use crate::ids::Key;
+
+pub(super) struct NameIndex<Tag> {
+    keys: HashTable<Key<Tag>>,
+    /// Seeded at random in each process, so that no client can choose names that collide.
     hasher: RandomState,
 }
 
-impl Names {
-    /// `of` gives the name of a key that is in the table.
-    pub fn find<'a>(&self, name: &str, of: impl Fn(u32) -> &'a str) -> Option<u32> {
-        self.keys.find(self.hasher.hash_one(name), |&key| of(key) == name).copied()
+impl<Tag> Default for NameIndex<Tag> {
+    fn default() -> Self {
+        Self { keys: HashTable::new(), hasher: RandomState::new() }
+    }
+}
+
+impl<Tag> NameIndex<Tag> {
+    /// `name_of` returns the name of a key in the index.
+    pub(super) fn find<'a>(&self, name: &str, name_of: impl Fn(Key<Tag>) -> &'a str) -> Option<Key<Tag>> {
+        self.keys.find(self.hasher.hash_one(name), |&key| name_of(key) == name).copied()
     }
 
-    /// Of a name that is not there.
-    pub fn insert<'a>(&mut self, name: &str, key: u32, of: impl Fn(u32) -> &'a str) {
+    /// The name is not in the index yet.
+    pub(super) fn insert<'a>(&mut self, name: &str, key: Key<Tag>, name_of: impl Fn(Key<Tag>) -> &'a str) {
         let Self { keys, hasher } = self;
-        keys.insert_unique(hasher.hash_one(name), key, |&key| hasher.hash_one(of(key)));
+        keys.insert_unique(hasher.hash_one(name), key, |&key| hasher.hash_one(name_of(key)));
     }
 
-    /// Takes the name out, or gives it another key.
-    pub fn replace(&mut self, name: &str, key: u32, with: Option<u32>) {
-        if let Ok(mut entry) = self.keys.find_entry(self.hasher.hash_one(name), |&other| other == key) {
-            match with {
-                Some(with) => *entry.get_mut() = with,
-                None => _ = entry.remove(),
-            }
+    /// Does nothing if the name has another key or none.
+    pub(super) fn remove(&mut self, name: &str, key: Key<Tag>) {
+        if let Ok(entry) = self.keys.find_entry(self.hasher.hash_one(name), |&other| other == key) {
+            entry.remove();
         }
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = u32> + '_ {
+    /// Gives the name another key. Does nothing if its key is not `key`.
+    pub(super) fn replace(&mut self, name: &str, key: Key<Tag>, with: Key<Tag>) {
+        if let Some(entry) = self.keys.find_mut(self.hasher.hash_one(name), |&other| other == key) {
+            *entry = with;
+        }
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key<Tag>> + '_ {
         self.keys.iter().copied()
     }
 
-    /// Gives the memory back of a table that is empty.
-    pub fn shrink(&mut self) {
+    /// Frees the memory of an empty index.
+    pub(super) fn shrink(&mut self) {
         if self.keys.is_empty() {
             self.keys = HashTable::new();
         }
@@ -49,23 +60,24 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ChannelKey;
 
     #[test]
-    fn names_are_found_until_they_are_taken_out() {
+    fn names_are_found_until_they_are_removed() {
         let all: Vec<String> = (0..1000).map(|n| format!("name-{n}")).collect();
-        let of = |key: u32| all[key as usize].as_str();
-        let mut names = Names::default();
+        let name_of = |key: ChannelKey| all[key.index()].as_str();
+        let mut names = NameIndex::default();
         for (key, name) in all.iter().enumerate() {
-            assert_eq!(names.find(name, of), None);
-            names.insert(name, key as u32, of);
+            assert_eq!(names.find(name, name_of), None);
+            names.insert(name, ChannelKey::new(key), name_of);
         }
         for (key, name) in all.iter().enumerate() {
-            assert_eq!(names.find(name, of), Some(key as u32));
+            assert_eq!(names.find(name, name_of), Some(ChannelKey::new(key)));
         }
-        names.replace("name-7", 7, None);
-        names.replace("name-8", 9, None);
-        assert_eq!(names.find("name-7", of), None);
-        assert_eq!(names.find("name-8", of), Some(8), "another key's name is not taken out");
+        names.remove("name-7", ChannelKey::new(7));
+        names.remove("name-8", ChannelKey::new(9));
+        assert_eq!(names.find("name-7", name_of), None);
+        assert_eq!(names.find("name-8", name_of), Some(ChannelKey::new(8)), "another key's name is not removed");
         assert_eq!(names.keys().count(), 999);
     }
 }

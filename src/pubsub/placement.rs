@@ -1,7 +1,7 @@
-//! Which shard is a channel's home: keyed hash of the name → one of 4,096 slots → shard.
+//! The home shard of a channel: keyed hash of the name → one of 4,096 slots → shard.
 //!
-//! The key is the process's own, so that nobody outside can aim at one shard. Slots stand between so that they can be
-//! moved one day without moving everything.
+//! The hash key is random in each process, so that no client can aim many channels at one shard. The slots allow moving a
+//! part of the channels to another shard without moving all.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -20,16 +20,17 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// `key` is secret, and the same on all shards.
+    /// `shards` is above 0. `key` is secret, and the same for all shards of the process.
     pub fn new(shards: usize, key: [u8; 16]) -> Self {
-        assert!(shards > 0, "a channel needs a home");
+        assert!(shards > 0, "a channel needs a home shard");
         let slots = (0..SLOTS).map(|slot| ShardId((slot % shards) as u16)).collect();
         Self { key, slots }
     }
 
-    pub fn of(&self, channel: &str) -> ShardId {
+    /// The home shard of a channel or of a user.
+    pub fn shard_of(&self, name: &str) -> ShardId {
         let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(channel.as_bytes());
+        hasher.write(name.as_bytes());
         self.slots[hasher.finish() as usize % SLOTS]
     }
 }
@@ -39,13 +40,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_spread_over_the_shards_and_stay_where_they_are() {
-        let homes = Placement::new(3, [7; 16]);
+    fn placement_spreads_names_over_the_shards_and_is_stable() {
+        let placement = Placement::new(3, [7; 16]);
         let mut counts = [0; 3];
         for i in 0..3_000 {
             let name = format!("channel-{i}");
-            counts[homes.of(&name).index()] += 1;
-            assert_eq!(homes.clone().of(&name), homes.of(&name));
+            counts[placement.shard_of(&name).index()] += 1;
+            assert_eq!(placement.clone().shard_of(&name), placement.shard_of(&name));
         }
         assert!(counts.iter().all(|&count| count > 700), "{counts:?}");
     }

@@ -1,212 +1,168 @@
-//! The clients in a channel: who is there, how many, of how many users.
+//! The presence of a channel: its clients, and the number of clients and users.
 //!
-//! Members stand in slots that do not move, so that a crowd can be copied out in slices over many turns: who is there all
-//! the while is in it once.
+//! Entries stay in their slots, so that a large presence can be copied in slices over many turns: a client that stays is
+//! in exactly one slice.
 //!
-//! Invariants: where there are tables, `slots[index[client]]` holds that client's member, every member is in the index, and
-//! `users` counts the members of each user; `free` holds the slots without one; `bytes` is the sum of what members cost.
+//! Invariants: if there is an index, `slots[index.clients[client]]` is that client's entry, every entry is in it, and
+//! `index.users` counts the entries of each user; `free` holds the empty slots; `bytes` is the sum of the entries' costs.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::home_channels::HomeChannels;
-
 /// A client in a channel.
 #[derive(Debug)]
-pub struct Member {
-    pub client: [u8; 16],
+pub(crate) struct PresenceEntry {
+    pub(super) client: [u8; 16],
     /// One copy for all clients of the user in the channel.
-    pub user: Rc<str>,
-    /// The client as others see it, packed by the caller.
-    pub who: Box<[u8]>,
+    user: Rc<str>,
+    /// Packed by the caller.
+    pub(crate) client_info: Box<[u8]>,
 }
 
-impl Member {
-    /// About what it takes, with its places in the tables.
+impl PresenceEntry {
+    /// Its approximate memory, places in the index included.
     fn bytes(&self) -> usize {
         size_of::<Self>()
             + size_of::<([u8; 16], u32)>()
             + size_of::<(Rc<str>, u32)>()
             + self.user.len()
-            + self.who.len()
+            + self.client_info.len()
     }
 }
 
 #[derive(Default)]
-pub(crate) struct Presence {
-    slots: Vec<Option<Member>>,
+pub(super) struct Presence {
+    slots: Vec<Option<PresenceEntry>>,
     free: Vec<u32>,
     clients: u32,
     bytes: usize,
-    /// Once there are more than `FEW`: most channels have a few members, and look through them.
-    tables: Option<Box<Tables>>,
+    /// Created past `SCANNED_MAX` entries: most channels have few, and scanning those is faster.
+    index: Option<Box<Index>>,
 }
 
 #[derive(Default)]
-struct Tables {
-    index: HashMap<[u8; 16], u32>,
+struct Index {
+    /// The slot of each client.
+    clients: HashMap<[u8; 16], u32>,
+    /// The number of entries of each user.
     users: HashMap<Rc<str>, u32>,
 }
 
-/// Members up to which nothing but the slots is kept.
-const FEW: usize = 8;
+/// A presence of up to so many slots has no index.
+const SCANNED_MAX: usize = 8;
 
 impl Presence {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.clients == 0
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn clients(&self) -> u32 {
+    pub(super) fn clients(&self) -> u32 {
         self.clients
     }
 
-    pub fn users(&self) -> u32 {
-        match &self.tables {
-            Some(tables) => tables.users.len() as u32,
+    pub(super) fn users(&self) -> u32 {
+        match &self.index {
+            Some(index) => index.users.len() as u32,
             None => {
-                let members = || self.slots.iter().flatten();
-                let first = |(at, member): &(usize, &Member)| members().take(*at).all(|one| one.user != member.user);
-                members().enumerate().filter(first).count() as u32
+                let entries = || self.slots.iter().flatten();
+                let is_first =
+                    |(at, entry): &(usize, &PresenceEntry)| entries().take(*at).all(|other| other.user != entry.user);
+                entries().enumerate().filter(is_first).count() as u32
             }
         }
     }
 
     fn find(&self, client: [u8; 16]) -> Option<u32> {
-        match &self.tables {
-            Some(tables) => tables.index.get(&client).copied(),
+        match &self.index {
+            Some(index) => index.clients.get(&client).copied(),
             None => {
-                let is = |slot: &Option<Member>| slot.as_ref().is_some_and(|member| member.client == client);
-                self.slots.iter().position(is).map(|slot| slot as u32)
+                let is_it = |slot: &Option<PresenceEntry>| slot.as_ref().is_some_and(|entry| entry.client == client);
+                self.slots.iter().position(is_it).map(|slot| slot as u32)
             }
         }
     }
 
-    /// Whether the client is new; what is known of one that is not is replaced.
-    pub fn add(&mut self, client: [u8; 16], user: &str, who: &[u8]) -> bool {
+    /// Returns true if the client is new; the entry of a known client is replaced.
+    pub(super) fn add(&mut self, client: [u8; 16], user: &str, client_info: &[u8]) -> bool {
         let known = self.find(client);
         if let Some(slot) = known {
             self.take(slot);
         }
-        let user = self.enter(user);
-        let member = Member { client, user, who: who.into() };
-        self.bytes += member.bytes();
+        let user = self.count_user(user);
+        let entry = PresenceEntry { client, user, client_info: client_info.into() };
+        self.bytes += entry.bytes();
         let slot = known.or_else(|| self.free.pop()).unwrap_or_else(|| {
-            if self.slots.len() < FEW {
+            if self.slots.len() < SCANNED_MAX {
                 self.slots.reserve_exact(1);
             }
             self.slots.push(None);
             self.slots.len() as u32 - 1
         });
-        self.slots[slot as usize] = Some(member);
+        self.slots[slot as usize] = Some(entry);
         self.clients += 1;
-        if let Some(tables) = &mut self.tables {
-            tables.index.insert(client, slot);
-        } else if self.slots.len() > FEW {
-            self.make_tables();
+        if let Some(index) = &mut self.index {
+            index.clients.insert(client, slot);
+        } else if self.slots.len() > SCANNED_MAX {
+            self.create_index();
         }
         known.is_none()
     }
 
-    fn make_tables(&mut self) {
-        let mut tables = Box::<Tables>::default();
-        for (slot, member) in self.slots.iter().enumerate().filter_map(|(slot, member)| Some((slot, member.as_ref()?)))
-        {
-            tables.index.insert(member.client, slot as u32);
-            *tables.users.entry(Rc::clone(&member.user)).or_default() += 1;
+    fn create_index(&mut self) {
+        let mut index = Box::<Index>::default();
+        let entries = self.slots.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)));
+        for (slot, entry) in entries {
+            index.clients.insert(entry.client, slot as u32);
+            *index.users.entry(Rc::clone(&entry.user)).or_default() += 1;
         }
-        self.tables = Some(tables);
+        self.index = Some(index);
     }
 
-    pub fn remove(&mut self, client: [u8; 16]) -> Option<Box<[u8]>> {
+    /// Returns the client info, or `None` if the client was not there.
+    pub(super) fn remove(&mut self, client: [u8; 16]) -> Option<Box<[u8]>> {
         let slot = self.find(client)?;
-        if let Some(tables) = &mut self.tables {
-            tables.index.remove(&client);
+        if let Some(index) = &mut self.index {
+            index.clients.remove(&client);
         }
         self.free.push(slot);
-        Some(self.take(slot).who)
+        Some(self.take(slot).client_info)
     }
 
-    /// One more client of the user.
-    fn enter(&mut self, user: &str) -> Rc<str> {
-        let Some(tables) = &mut self.tables else {
-            let same = self.slots.iter().flatten().find(|member| *member.user == *user);
-            return same.map_or_else(|| Rc::from(user), |member| Rc::clone(&member.user));
+    /// Counts one more client of the user; returns the shared copy of the user's id.
+    fn count_user(&mut self, user: &str) -> Rc<str> {
+        let Some(index) = &mut self.index else {
+            let same = self.slots.iter().flatten().find(|entry| *entry.user == *user);
+            return same.map_or_else(|| Rc::from(user), |entry| Rc::clone(&entry.user));
         };
-        let name = tables.users.get_key_value(user).map_or_else(|| Rc::from(user), |(name, _)| Rc::clone(name));
-        *tables.users.entry(Rc::clone(&name)).or_default() += 1;
+        let name = index.users.get_key_value(user).map_or_else(|| Rc::from(user), |(name, _)| Rc::clone(name));
+        *index.users.entry(Rc::clone(&name)).or_default() += 1;
         name
     }
 
-    /// Out of its slot and out of the user's count.
-    fn take(&mut self, slot: u32) -> Member {
-        let member = self.slots[slot as usize].take().expect("a slot that was found has a member");
-        self.bytes -= member.bytes();
+    /// Takes an entry out of its slot and out of its user's count.
+    fn take(&mut self, slot: u32) -> PresenceEntry {
+        let entry = self.slots[slot as usize].take().expect("find returns slots with an entry");
+        self.bytes -= entry.bytes();
         self.clients -= 1;
-        if let Some(tables) = &mut self.tables {
-            let count = tables.users.get_mut(&member.user).expect("a member's user is counted");
+        if let Some(index) = &mut self.index {
+            let count = index.users.get_mut(&entry.user).expect("the index counts the user of every entry");
             *count -= 1;
             if *count == 0 {
-                tables.users.remove(&member.user);
+                index.users.remove(&entry.user);
             }
         }
-        member
+        entry
     }
 
-    /// The members in up to `max` slots from this one on, and where the next slice begins.
-    pub fn slice(&self, from: u32, max: u32) -> (impl Iterator<Item = &Member>, Option<u32>) {
+    /// The entries of up to `max` slots from slot `from` on, and where the next slice begins.
+    pub(super) fn slice(&self, from: u32, max: u32) -> (impl Iterator<Item = &PresenceEntry>, Option<u32>) {
         let from = (from as usize).min(self.slots.len());
         let to = from.saturating_add(max.max(1) as usize).min(self.slots.len());
         (self.slots[from..to].iter().flatten(), (to < self.slots.len()).then_some(to as u32))
-    }
-}
-
-impl HomeChannels {
-    /// A client is in the channel: whether it is new there. What is known of one that is not is replaced.
-    pub fn presence_add(&mut self, name: &str, client: [u8; 16], user: &str, who: &[u8]) -> bool {
-        let key = self.open(name);
-        let presence = self.channels[key as usize].presence.get_or_insert_default();
-        let bytes = presence.bytes();
-        let new = presence.add(client, user, who);
-        self.memory.presence = self.memory.presence + presence.bytes() - bytes;
-        self.leave_idle(key);
-        new
-    }
-
-    /// A client left the channel: what others saw of it, if it was in.
-    pub fn presence_remove(&mut self, name: &str, client: [u8; 16], now: u64) -> Option<Box<[u8]>> {
-        let key = self.key(name)?;
-        let place = &mut self.channels[key as usize].presence;
-        let presence = place.as_mut()?;
-        let bytes = presence.bytes();
-        let who = presence.remove(client)?;
-        self.memory.presence -= bytes - presence.bytes();
-        if presence.is_empty() {
-            *place = None;
-            self.settle(key, now);
-            self.shed();
-        }
-        Some(who)
-    }
-
-    /// Clients in the channel, and distinct users.
-    pub fn presence_stats(&self, name: &str) -> (u32, u32) {
-        self.presence(name).map_or((0, 0), |presence| (presence.clients(), presence.users()))
-    }
-
-    /// The members in up to `max` slots from this one on, and where the next slice begins: none for the last. Who is in the
-    /// channel from the first slice to the last is in exactly one of them.
-    pub fn presence_slice(&self, name: &str, from: u32, max: u32) -> (impl Iterator<Item = &Member>, Option<u32>) {
-        let slice = self.presence(name).map(|presence| presence.slice(from, max));
-        let (members, next) = slice.map_or((None, None), |(members, next)| (Some(members), next));
-        (members.into_iter().flatten(), next)
-    }
-
-    fn presence(&self, name: &str) -> Option<&Presence> {
-        self.channels[self.key(name)? as usize].presence.as_deref()
     }
 }
 
@@ -215,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_and_users_are_counted_and_what_is_known_is_replaced() {
+    fn presence_counts_clients_and_users_and_replaces_known_clients() {
         let mut presence = Presence::default();
         assert!(presence.add([1; 16], "ann", b"a"));
         assert!(presence.add([2; 16], "ann", b"b"));
@@ -232,15 +188,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_there_all_the_while_is_in_the_slices_once() {
+    fn presence_client_that_stays_is_in_exactly_one_slice() {
         let mut presence = Presence::default();
         let id = |i: u8| [i; 16];
         (0..100).for_each(|i| _ = presence.add(id(i), "", b""));
         let (mut seen, mut from) = (Vec::new(), Some(0));
         for step in 0.. {
             let Some(at) = from else { break };
-            let (members, next) = presence.slice(at, 7);
-            seen.extend(members.map(|member| member.client));
+            let (entries, next) = presence.slice(at, 7);
+            seen.extend(entries.map(|entry| entry.client));
             from = next;
             presence.remove(id(step * 2));
             presence.add(id(200 + step), "", b"");

@@ -1,73 +1,67 @@
-//! Shards that did not keep up: home remembers where each stopped, and when there is room sends what history still has, and
-//! says what it has not. What is published meanwhile extends the range, so the order holds.
+//! Resending to shards that were skipped. Home keeps where each of them stopped; when there is room it sends what the
+//! history still has and reports the rest as lost. Publications made meanwhile extend the range, so the order holds.
 
-use super::history::Record;
-use super::home_channels::{HomeChannels, InterestedShard};
+use super::channel::InterestedShard;
+use super::home_channels::HomeChannels;
+use super::position::{DeliveryPosition, LostDeliveries};
+use super::publication::Delivery;
 use crate::ids::{GroupId, ShardId};
 
-/// Where a skipped interest stopped. What it misses ends at the channel's last delivery.
-pub(crate) struct Lag {
-    pub key: u32,
-    pub shard: ShardId,
-    pub feed: GroupId,
-    /// The first delivery that was not queued for it.
-    pub next: u64,
-    /// The last offset before that.
-    pub offset: u64,
-}
-
 /// One step of bringing a lagging shard up to date.
-pub enum Repair<'a> {
-    /// Send this publication, whole: the one before may not have arrived.
-    Send { channel: &'a str, interest: InterestedShard, seq: u64, epoch: u32, record: &'a Record },
-    /// The deliveries `first..=last` are gone. `stamped` of them had offsets, which now stand at `offset`.
-    Lost { channel: &'a str, interest: InterestedShard, first: u64, last: u64, stamped: u64, offset: u64 },
+pub(crate) enum ResendStep<'a> {
+    /// Send this publication, without a delta: the one before may not have arrived.
+    Publication { to: InterestedShard, delivery: Delivery<'a> },
+    /// The history does not have these deliveries any more.
+    Lost { to: InterestedShard, lost: LostDeliveries },
 }
 
 impl HomeChannels {
-    pub fn is_lagging(&self) -> bool {
+    pub(crate) fn has_lagging_shards(&self) -> bool {
         !self.lagging.is_empty()
     }
 
-    /// Whether this feed was skipped and is not repaired yet.
-    pub fn lags(&self, name: &str, shard: ShardId, feed: GroupId) -> bool {
-        self.lagging
-            .iter()
-            .any(|lag| (lag.shard, lag.feed) == (shard, feed) && *self.channels[lag.key as usize].name == *name)
+    /// True if deliveries for this group were skipped and not yet resent.
+    pub(crate) fn is_lagging(&self, name: &str, shard: ShardId, group: GroupId) -> bool {
+        self.lagging.iter().any(|lagging| {
+            (lagging.shard, lagging.group) == (shard, group) && *self.channels[lagging.channel.index()].name == *name
+        })
     }
 
-    /// Brings skipped shards up to date, as far as there is room (`each` says false where there is none): each gets what it
-    /// missed, in order, and is told what is lost at the place where it was.
-    pub fn repair(&mut self, mut each: impl FnMut(Repair<'_>) -> bool) {
+    /// Brings lagging shards up to date: each gets what it missed in order, and losses at the place where they were. `each`
+    /// returns false if there is no room for the step.
+    pub(crate) fn resend(&mut self, mut each: impl FnMut(ResendStep<'_>) -> bool) {
         for _ in 0..self.lagging.len() {
-            let Some(mut lag) = self.lagging.pop_front() else { return };
-            let channel = &mut self.channels[lag.key as usize];
-            let found = channel.interests.iter_mut().find(|i| i.shard == lag.shard && i.feed == lag.feed);
-            let interest = found.expect("an interest that ends leaves the list");
+            let Some(mut lagging) = self.lagging.pop_front() else { return };
+            let channel = &mut self.channels[lagging.channel.index()];
+            let found = channel.shards.iter_mut().find(|s| s.shard == lagging.shard && s.group == lagging.group);
+            let to = found.expect("unsubscribe removes a shard from both lists");
             let (name, top, end) = (&*channel.name, channel.top, channel.seq);
-            let kept = channel.stream.as_ref().map(|stream| stream.records_at(lag.next));
+            let kept = channel.history.as_ref().map(|history| history.records_from(lagging.next_seq));
             let mut records = kept.unwrap_or_default().peekable();
-            while lag.next <= end {
+            while lagging.next_seq <= end {
                 let record = records.peek().copied();
-                let (last, offset) = record.map_or((end, top.offset), |record| (record.seq - 1, record.offset - 1));
-                if lag.next <= last {
-                    let (first, stamped) = (lag.next, offset - lag.offset);
-                    if !each(Repair::Lost { channel: name, interest: *interest, first, last, stamped, offset }) {
+                let (last_seq, offset) = record.map_or((end, top.offset), |record| (record.seq - 1, record.offset - 1));
+                if lagging.next_seq <= last_seq {
+                    let (first_seq, with_offset) = (lagging.next_seq, offset - lagging.offset);
+                    let lost = LostDeliveries { first_seq, last_seq, with_offset, offset };
+                    if !each(ResendStep::Lost { to: *to, lost }) {
                         break;
                     }
-                    (lag.next, lag.offset) = (last + 1, offset);
+                    (lagging.next_seq, lagging.offset) = (last_seq + 1, offset);
                     continue;
                 }
                 let Some(record) = records.next() else { break };
-                let (seq, epoch) = (record.seq, top.epoch);
-                if !each(Repair::Send { channel: name, interest: *interest, seq, epoch, record }) {
+                let publication = record.publication(name);
+                let at = DeliveryPosition { seq: record.seq, offset: record.offset };
+                let delivery = Delivery { publication: &publication, at, epoch: top.epoch, previous: None };
+                if !each(ResendStep::Publication { to: *to, delivery }) {
                     break;
                 }
-                (lag.next, lag.offset) = (record.seq + 1, record.offset);
+                (lagging.next_seq, lagging.offset) = (record.seq + 1, record.offset);
             }
-            interest.lagging = lag.next <= end;
-            if interest.lagging {
-                self.lagging.push_back(lag);
+            to.lagging = lagging.next_seq <= end;
+            if to.lagging {
+                self.lagging.push_back(lagging);
             }
         }
     }

@@ -1,134 +1,137 @@
-//! How long channels keep what they keep: a lane per span of time, in each the channels by when they were last used.
+//! Which channel expires next, and which was used least recently.
 //!
-//! Whoever is used goes to the end of its lane, so that the front of a lane is both the next to expire and the one used
-//! least recently: nothing is scanned. The lanes thread the channels' own places and own no memory per channel.
+//! [`ExpiryLists`] has one list for each time span in use; a list orders its channels by their last use. A channel that is
+//! used moves to the back of its list, so that the front is both the next to expire and the least recently used: nothing
+//! is scanned. The lists link the channels through [`ListLinks`] in the channels themselves and own no memory for them.
 //!
-//! Invariants: a lane's times never fall from front to back; a lane without channels may be given another span.
+//! Invariants: the times of a list do not fall from front to back; only an empty list changes its span.
 
 use slab::Slab;
 
-use super::home_channels::Channel;
+use crate::ids::{ChannelKey, OptionU32};
 
-/// Stands for no lane and no neighbour.
-const NONE: u32 = u32::MAX;
-const KEPT: &str = "who stands in a lane keeps a stream";
-
-/// Where a channel stands in lanes of one kind.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    lane: u32,
-    before: u32,
-    behind: u32,
-    /// When it was last used, milliseconds.
-    used: u64,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self { lane: NONE, before: NONE, behind: NONE, used: 0 }
-    }
-}
-
-impl Place {
-    pub fn is_taken(&self) -> bool {
-        self.lane != NONE
-    }
-}
-
-/// What lanes are for, and which of a channel's places is theirs.
+/// What a group of lists is for.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
-    /// Channels with publications, by the last one.
+pub(super) enum ListKind {
+    /// Channels with publications, by the time of the last one.
     History = 0,
-    /// Channels that nobody is in, by their last use.
+    /// Channels without subscribers and members that keep a position, by their last use.
     Idle = 1,
 }
 
-struct Lane {
-    /// Milliseconds from the last use to the end; `u64::MAX` for never.
+impl ListKind {
+    pub(super) const COUNT: usize = 2;
+}
+
+/// A channel's place in the lists of one kind.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct ListLinks {
+    /// The index of the list.
+    list: OptionU32<u32>,
+    before: OptionU32<ChannelKey>,
+    after: OptionU32<ChannelKey>,
+    /// The last use, in milliseconds.
+    used: u64,
+}
+
+impl ListLinks {
+    pub(super) fn is_linked(&self) -> bool {
+        self.list.is_some()
+    }
+}
+
+/// What the lists can link. A channel that is in a list has links.
+pub(super) trait Linked {
+    fn links(&self, kind: ListKind) -> &ListLinks;
+    fn links_mut(&mut self, kind: ListKind) -> &mut ListLinks;
+}
+
+/// Channels with the same time span, the least recently used first.
+struct LruList {
+    /// Milliseconds from the last use to the expiry; `u64::MAX` for never.
     span: u64,
-    front: u32,
-    back: u32,
+    front: OptionU32<ChannelKey>,
+    back: OptionU32<ChannelKey>,
 }
 
-pub(crate) struct Lanes {
-    kind: Kind,
-    /// As many as there are different spans: few.
-    lanes: Vec<Lane>,
+/// The lists of one kind: one for each time span, and those are few.
+pub(super) struct ExpiryLists {
+    kind: ListKind,
+    lists: Vec<LruList>,
 }
 
-impl Lanes {
-    pub fn new(kind: Kind) -> Self {
-        Self { kind, lanes: Vec::new() }
+impl ExpiryLists {
+    pub(super) fn new(kind: ListKind) -> Self {
+        Self { kind, lists: Vec::new() }
     }
 
-    fn place<'a>(&self, all: &'a Slab<Channel>, key: u32) -> &'a Place {
-        &all[key as usize].stream.as_ref().expect(KEPT).places[self.kind as usize]
+    fn links<'a, T: Linked>(&self, channels: &'a Slab<T>, key: ChannelKey) -> &'a ListLinks {
+        channels[key.index()].links(self.kind)
     }
 
-    fn place_mut<'a>(&self, all: &'a mut Slab<Channel>, key: u32) -> &'a mut Place {
-        &mut all[key as usize].stream.as_mut().expect(KEPT).places[self.kind as usize]
+    fn links_mut<'a, T: Linked>(&self, channels: &'a mut Slab<T>, key: ChannelKey) -> &'a mut ListLinks {
+        channels[key.index()].links_mut(self.kind)
     }
 
-    /// Used now: to the end of the lane of this span.
-    pub fn touch(&mut self, all: &mut Slab<Channel>, key: u32, span: u64, now: u64) {
-        let place = self.place_mut(all, key);
-        place.used = now;
-        if let Some(lane) = self.lanes.get(place.lane as usize)
-            && lane.span == span
-            && lane.back == key
+    /// The channel is used now: it moves to the back of the list with this span.
+    pub(super) fn touch<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey, span: u64, now: u64) {
+        let links = self.links_mut(channels, key);
+        links.used = now;
+        if let Some(list) = links.list.get().and_then(|at| self.lists.get(at as usize))
+            && list.span == span
+            && list.back == OptionU32::some(key)
         {
             return;
         }
-        self.leave(all, key);
-        let at = self.lane(span);
-        let back = std::mem::replace(&mut self.lanes[at].back, key);
-        *self.place_mut(all, key) = Place { lane: at as u32, before: back, behind: NONE, used: now };
-        match back {
-            NONE => self.lanes[at].front = key,
-            _ => self.place_mut(all, back).behind = key,
+        self.remove(channels, key);
+        let at = self.list_of(span);
+        let back = std::mem::replace(&mut self.lists[at].back, OptionU32::some(key));
+        let list = OptionU32::some(at as u32);
+        *self.links_mut(channels, key) = ListLinks { list, before: back, after: OptionU32::NONE, used: now };
+        match back.get() {
+            None => self.lists[at].front = OptionU32::some(key),
+            Some(back) => self.links_mut(channels, back).after = OptionU32::some(key),
         }
     }
 
-    pub fn leave(&mut self, all: &mut Slab<Channel>, key: u32) {
-        let place = self.place_mut(all, key);
-        if !place.is_taken() {
-            return;
+    /// Does nothing if the channel is in no list of this kind.
+    pub(super) fn remove<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey) {
+        let ListLinks { list, before, after, .. } = std::mem::take(self.links_mut(channels, key));
+        let Some(list) = list.get() else { return };
+        match before.get() {
+            None => self.lists[list as usize].front = after,
+            Some(before) => self.links_mut(channels, before).after = after,
         }
-        let Place { lane, before, behind, .. } = std::mem::take(place);
-        match before {
-            NONE => self.lanes[lane as usize].front = behind,
-            _ => self.place_mut(all, before).behind = behind,
-        }
-        match behind {
-            NONE => self.lanes[lane as usize].back = before,
-            _ => self.place_mut(all, behind).before = before,
+        match after.get() {
+            None => self.lists[list as usize].back = before,
+            Some(after) => self.links_mut(channels, after).before = before,
         }
     }
 
-    /// The lane of this span: its own, an empty one, or a new one.
-    fn lane(&mut self, span: u64) -> usize {
-        if let Some(at) = self.lanes.iter().position(|lane| lane.span == span) {
+    /// The index of the list with this span: an existing one, an empty one or a new one.
+    fn list_of(&mut self, span: u64) -> usize {
+        if let Some(at) = self.lists.iter().position(|list| list.span == span) {
             return at;
         }
-        let free = self.lanes.iter().position(|lane| lane.front == NONE);
-        let at = free.unwrap_or_else(|| {
-            self.lanes.push(Lane { span, front: NONE, back: NONE });
-            self.lanes.len() - 1
+        let empty = self.lists.iter().position(|list| list.front.is_none());
+        let at = empty.unwrap_or_else(|| {
+            self.lists.push(LruList { span, front: OptionU32::NONE, back: OptionU32::NONE });
+            self.lists.len() - 1
         });
-        self.lanes[at].span = span;
+        self.lists[at].span = span;
         at
     }
 
-    /// Who expires next, and when.
-    pub fn next_due(&self, all: &Slab<Channel>) -> Option<(u64, u32)> {
-        let fronts = self.lanes.iter().filter(|lane| lane.front != NONE && lane.span != u64::MAX);
-        fronts.map(|lane| (self.place(all, lane.front).used.saturating_add(lane.span), lane.front)).min()
+    /// The next channel to expire, and when.
+    pub(super) fn next_expiry<T: Linked>(&self, channels: &Slab<T>) -> Option<(u64, ChannelKey)> {
+        let lists = self.lists.iter().filter(|list| list.span != u64::MAX);
+        let fronts = lists.filter_map(|list| Some((list.front.get()?, list.span)));
+        fronts.map(|(key, span)| (self.links(channels, key).used.saturating_add(span), key)).min()
     }
 
-    /// Who was used least recently.
-    pub fn oldest(&self, all: &Slab<Channel>) -> Option<(u64, u32)> {
-        let fronts = self.lanes.iter().filter(|lane| lane.front != NONE);
-        fronts.map(|lane| (self.place(all, lane.front).used, lane.front)).min()
+    /// The channel that was used least recently, and when.
+    pub(super) fn least_recent<T: Linked>(&self, channels: &Slab<T>) -> Option<(u64, ChannelKey)> {
+        let fronts = self.lists.iter().filter_map(|list| list.front.get());
+        fronts.map(|key| (self.links(channels, key).used, key)).min()
     }
 }

@@ -22,7 +22,7 @@ use super::tls_files::Tls;
 use super::wall_clock;
 use crate::admin::{self, Current, Settings};
 use crate::engine::threads::Engine;
-use crate::messaging::Ask;
+use crate::messaging::ControlRequest;
 
 /// The runtime of the control thread, with its signal handlers. It is made before the first client is accepted, so that a
 /// signal never ends the process without closing its clients.
@@ -61,7 +61,7 @@ impl ControlRuntime {
     }
 
     /// Returns when every shard was told to stop, with how the server ended.
-    pub fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<Ask>) -> Ended {
+    pub fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
         let Self { runtime, stop, hangup } = self;
         let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
         runtime.block_on(async {
@@ -72,7 +72,7 @@ impl ControlRuntime {
             let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
             let (control, settings) = watch::channel(Arc::new(settings));
             let successor = handover.start(&running.config.handover, &shards, &listeners);
-            let servers = serve(listeners, &shards, &settings, running.config.admin);
+            let servers = serve(listeners, &shards, &settings, running.config.admin.address);
             running.backends.start_key_fetches(&shards);
             let reload = Reload {
                 load,
@@ -97,11 +97,11 @@ impl ControlRuntime {
     }
 }
 
-fn admin_settings(running: &Running, engine: &Engine<Ask>) -> Settings {
+fn admin_settings(running: &Running, engine: &Engine<ControlRequest>) -> Settings {
     let config = &running.config;
     let client = first_tcp_listener(&engine.bound);
     Settings {
-        client_tls: client.is_some_and(|(index, _)| config.listeners[index].tls),
+        client_tls: client.is_some_and(|(index, _)| config.listeners[index].options.tls),
         tls: running.tls.as_ref().and_then(Tls::admin),
         backend: Some(running.backends.backend()),
         ..Settings::new(config, client.map(|(_, at)| at))
@@ -135,7 +135,7 @@ async fn serve_admin(listener: TcpListener, shards: ShardClient, settings: Curre
 
 #[cfg(feature = "grpc")]
 async fn serve_grpc(listener: TcpListener, shards: ShardClient, settings: Current) {
-    if let Err(error) = crate::api::grpc::serve(listener, shards, admin::api_settings(&settings)).await {
+    if let Err(error) = crate::api::grpc::service::serve(listener, shards, admin::api_settings(&settings)).await {
         log::error!("the gRPC API is not served: {error}; clients are served without it");
     }
 }

@@ -74,7 +74,7 @@ fn write(shard: ShardId, record: LogRecord) {
         }
         LogRecord::Dropped { oldest, all_but_latest, subscriptions_cut } => log::info!(
             "shard {shard}: dropped publications for clients that do not read: {oldest} as the oldest, {all_but_latest} for \
-             a newer one; {subscriptions_cut} subscriptions were told to recover"
+             a newer one; {subscriptions_cut} subscriptions must recover"
         ),
         LogRecord::Crowded { kept_bytes, connections } => log::warn!(
             "shard {shard}: backlogs of {connections} slow connections hold {kept_bytes} bytes, more than \
@@ -82,7 +82,7 @@ fn write(shard: ShardId, record: LogRecord) {
         ),
         LogRecord::Gap { count, subscribers } => log::warn!(
             "shard {shard}: {count} publications of a channel were lost for {subscribers} subscribers, since the shard fell \
-             behind (engine.mail_bytes_max); subscriptions with a position are told to recover"
+             behind (engine.mail_bytes_max); subscriptions with a position must recover"
         ),
     }
 }

@@ -30,7 +30,7 @@ impl MemoryWatch {
 
     /// Sets the limit: the setting, or else nine tenths of the control group's limit.
     pub fn set(&self, config: &Config) {
-        let set = Some(config.memory_bytes_max as u64).filter(|&bytes| bytes > 0);
+        let set = Some(config.limits.memory_bytes_max as u64).filter(|&bytes| bytes > 0);
         let bytes_max = set.or_else(|| Some(procfs::memory_limit()? / 10 * 9)).unwrap_or(NO_LIMIT);
         if self.bytes_max.swap(bytes_max, Ordering::Relaxed) != bytes_max && bytes_max != NO_LIMIT {
             log::info!("limits.memory_bytes_max: rejecting new connections past {} MiB of memory", bytes_max >> 20);
@@ -80,14 +80,16 @@ mod tests {
 
     #[test]
     fn admission_stops_at_the_limit_and_resumes_below_it() {
-        let config = Config { memory_bytes_max: 1000, ..Config::default() };
-        let admission = Arc::new(Admission::new(&config.engine, 1));
+        let mut config = Config::default();
+        config.limits.memory_bytes_max = 1000;
+        let admission = Arc::new(Admission::new(&crate::config::engine_config(&config), 1));
         let watch = MemoryWatch::new(&config, Arc::clone(&admission));
         for (resident, full) in [(999, false), (1000, true), (960, true), (949, false), (999, false)] {
             watch.check(resident);
             assert_eq!(admission.is_memory_full(), full, "{resident}");
         }
-        watch.set(&Config { memory_bytes_max: 500, ..config });
+        config.limits.memory_bytes_max = 500;
+        watch.set(&config);
         watch.check(600);
         assert!(admission.is_memory_full(), "the new limit is in force");
     }

@@ -31,15 +31,13 @@ pub use start::StartError;
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, Listen, Place};
+use crate::config::{Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
-use crate::engine::net::listener::{Address, ListenOptions};
 use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
-use crate::site::Site;
 use backend_calls::BackendQueue;
 use control_thread::{ControlArgs, ControlRuntime};
 use memory_watch::MemoryWatch;
@@ -54,7 +52,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let runtime = ControlRuntime::new()?;
     let file_limit = start::raise_file_limit()?;
     let cores = start::choose_cores(&config)?;
-    if !config.engine.machine.own_file_tables {
+    if !config.machine.own_file_tables {
         start::grow_file_table(file_limit);
     }
     let stats = Arc::new(ProcessStats::default());
@@ -66,12 +64,12 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
     let settings = Arc::new(Settings {
-        twin: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
+        handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
         ..Settings::new(&config, backends.access.sender())
     });
     let make = {
-        let (placement, shards, settings, echo) = (placement.clone(), cores.len(), Arc::clone(&settings), config.echo);
-        move |_| Site::new(Messaging::new(Arc::clone(&settings), placement.clone(), shards), echo)
+        let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
+        move |_| Messaging::new(Arc::clone(&settings), placement.clone(), shards)
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
     let mut beside = Surroundings {
@@ -104,8 +102,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
 }
 
 fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
-    let mut limits = config.engine.clone();
-    limits.bytes_dry_run = config.client.rate_limit_dry_run;
+    let mut limits = engine_config(config);
     // Every connection is a descriptor, so that a shard never needs memory for more connections than that.
     limits.connections_max = limits.connections_max.min(u32::try_from(file_limit).unwrap_or(u32::MAX));
     limits
@@ -113,23 +110,11 @@ fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
 
 fn plan(config: &Config, cores: &[Option<usize>], limits: &EngineConfig, tls: Option<&Tls>) -> Plan {
     Plan {
-        listen: config.listeners.iter().map(|listen| address(&listen.place)).collect(),
-        options: config.listeners.iter().map(listen_options).collect(),
+        listen: config.listeners.iter().map(|listen| listen.address.clone()).collect(),
+        options: config.listeners.iter().map(|listen| listen.options).collect(),
         tls: tls.map(Tls::clients),
         cores: cores.to_vec(),
         config: limits.clone(),
         join: config.join,
-    }
-}
-
-fn listen_options(listen: &Listen) -> ListenOptions {
-    ListenOptions { tls: listen.tls, proxied: listen.proxied }
-}
-
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Tcp(address) => Address::Tcp(*address),
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Inherited(number) => Address::Inherited(*number),
     }
 }

@@ -20,13 +20,13 @@ use super::systemd;
 use super::tls_files::Tls;
 use crate::admin;
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{self, Changes, Config, Faults};
+use crate::config::{self, Changes, Config, ConfigErrors};
 use crate::engine::Admission;
 use crate::engine::config::EngineConfig;
 use crate::messaging::Settings;
 
 /// Reads the settings from their sources, as at the start.
-pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), Faults>>;
+pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), ConfigErrors>>;
 
 /// What a reload reads and what it updates.
 pub struct Reload {
@@ -96,9 +96,9 @@ impl Reload {
             (Some(tls), false) => Some(tls.reload(&config.tls).map_err(text)?),
             _ => None,
         };
-        let limits = EngineConfig { bytes_dry_run: config.client.rate_limit_dry_run, ..config.engine.clone() };
+        let limits = config::engine_config(&config);
         let limits = Arc::new(self.running.borrow().limits.reloaded(&limits));
-        let messaging = Arc::new(self.running.borrow().messaging.renewed(&config, backends.sender()));
+        let messaging = Arc::new(self.running.borrow().messaging.reloaded(&config, backends.sender()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
         self.admission.limit_addresses(&limits);
         self.memory.set(&config);
@@ -123,8 +123,8 @@ impl Reload {
         if current.dev != config.dev {
             return Err(format!("dev ({} -> {}) needs a restart", current.dev, config.dev));
         }
-        if current.api_key_generated && config.api_key_generated {
-            config.api_key.clone_from(&current.api_key);
+        if current.http_api.key_generated && config.http_api.key_generated {
+            config.http_api.key.clone_from(&current.http_api.key);
         }
         let live = config::changes(current, config).live;
         Ok(Changes { live, at_start: config::changes(started, config).at_start })

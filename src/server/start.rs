@@ -150,14 +150,14 @@ pub struct ControlListeners {
 impl ControlListeners {
     /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others.
     pub fn open(config: &Config, mut inherited: Option<&mut Inherited>) -> Result<Self, StartError> {
-        let grpc_address = config.grpc_api.address;
+        let grpc_address = config.grpc_api.listen;
         if grpc_address.is_some() && !cfg!(feature = "grpc") {
             return Err(StartError::GrpcNotBuilt);
         }
         let (passed_admin, passed_grpc) =
             inherited.as_mut().map_or((None, None), |inherited| (inherited.admin.take(), inherited.grpc.take()));
         Ok(Self {
-            admin: listen(config.admin, passed_admin, |address, error| StartError::Admin { address, error })?,
+            admin: listen(config.admin.address, passed_admin, |address, error| StartError::Admin { address, error })?,
             grpc: listen(grpc_address, passed_grpc, |address, error| StartError::Grpc { address, error })?,
         })
     }

@@ -33,7 +33,7 @@ pub fn log_startup(
         true => log::warn!("{} shards run unpinned and share cores (oversubscribe is set)", cores.len()),
         false => log::info!("{} shards run pinned to cores {pinned:?}", pinned.len()),
     }
-    let tables = if config.engine.machine.own_file_tables { cores.len() as u64 } else { 1 };
+    let tables = if config.machine.own_file_tables { cores.len() as u64 } else { 1 };
     let scope = if tables > 1 { "each shard" } else { "this process" };
     let connections = file_limit.saturating_sub(FILES_MIN) * tables;
     log::info!("{scope} may open {file_limit} files: room for about {connections} connections");
@@ -50,14 +50,14 @@ pub fn log_startup(
     }
     log::info!("clients are authenticated by {}", authentication(config));
     if let (true, Some((index, client)), Some(admin)) = (config.dev, first_tcp_listener(bound), admin) {
-        print_dev_help(config, config.listeners[index].tls, client, admin);
+        print_dev_help(config, config.listeners[index].options.tls, client, admin);
     }
 }
 
 fn print_dev_help(config: &Config, client_tls: bool, client: SocketAddr, admin: SocketAddr) {
     let ws = if client_tls { "wss" } else { "ws" };
     let http = if config.tls.admin { "https" } else { "http" };
-    let key = config.api_key.as_deref().unwrap_or_default();
+    let key = config.http_api.key.as_deref().unwrap_or_default();
     // A closed stdout must not end the server.
     let _ = writeln!(
         std::io::stdout(),
@@ -72,7 +72,7 @@ fn print_dev_help(config: &Config, client_tls: bool, client: SocketAddr, admin: 
 }
 
 fn describe(listen: &Listen, at: &Address) -> String {
-    format!("{}{at}", if listen.tls { Listen::TLS } else { "" })
+    format!("{}{at}", if listen.options.tls { Listen::TLS } else { "" })
 }
 
 /// How a client is authenticated. `config` warns about settings that let no client in.

@@ -25,19 +25,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("auth", &["ids"]),
     // The engine: knows bytes, frames and mail; no protocol, no channels.
     ("engine", &["ids", "slow_policy", "sys", "ws"]),
-    ("echo", &["ids", "ws", "engine"]),
-    // The settings: reads the bounds and the defaults of the engine, which declares them beside their use.
+    // The settings, which become the engine's own configuration.
     ("config", &["ids", "slow_policy", "auth", "engine"]),
-    // Looks at the host for the command line alone, before a server is started or beside it.
+    // Examines the host for the command line.
     ("doctor", &["config", "engine"]),
     // Calls to the application's backend.
     ("backend", &["ids", "ws", "auth", "config", "protocol"]),
     // The one joint of engine, protocol and pubsub.
     ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine"]),
-    (
-        "site",
-        &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine", "echo", "messaging"],
-    ),
     // Around it.
     ("api", &["*"]),
     ("admin", &["*"]),

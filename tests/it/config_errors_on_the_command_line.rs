@@ -1,4 +1,4 @@
-//! The program as a shell sees it: exit codes, results on stdout, faults on stderr.
+//! The program as a shell sees it: exit codes, results on stdout, errors on stderr.
 
 use std::process::{Command, Output};
 
@@ -40,7 +40,7 @@ fn the_printed_configuration_passes_its_own_check() {
     let file = File::new("sample", &printed.stdout);
     let checked = corecast(&["check-config", file.path()]);
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
-    assert!(text(&checked.stdout).contains("no faults"));
+    assert!(text(&checked.stdout).contains("no errors"));
 }
 
 #[test]

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use corecast::config::{self, Config, DataFormat, Faults, Listen, Place, Proxy, RecoveryMode};
+use corecast::config::{self, Config, ConfigErrors, DataFormat, Listen, Proxy, RecoveryMode};
+use corecast::engine::net::listener::Address;
 
 const REALISTIC: &str = include_str!("../data/centrifugo.json");
 
-fn json(text: &str) -> Result<Config, Faults> {
+fn json(text: &str) -> Result<Config, ConfigErrors> {
     config::file("centrifugo.json", text).and_then(|given| config::assemble(&given))
 }
 
-fn toml(text: &str) -> Result<Config, Faults> {
+fn toml(text: &str) -> Result<Config, ConfigErrors> {
     config::file("corecast.toml", text).and_then(|given| config::assemble(&given))
 }
 
-fn messages(result: Result<Config, Faults>) -> Vec<String> {
+fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
     result.expect_err("the configuration should be refused").0.iter().map(ToString::to_string).collect()
 }
 
@@ -25,13 +26,16 @@ fn proxy(config: &Config, number: Option<u16>) -> &Proxy {
 #[test]
 fn addresses_and_keys_are_taken_over() {
     let config = json(REALISTIC).unwrap();
-    assert_eq!(config.listeners, [Listen::plain(Place::Tcp("127.0.0.1:8000".parse().unwrap()))]);
-    assert_eq!(config.admin, Some("127.0.0.1:9000".parse().unwrap()));
-    assert_eq!(config.grpc_api.address, Some("127.0.0.1:10001".parse().unwrap()));
-    assert_eq!((config.api_key.as_deref(), config.grpc_api.key.as_deref()), (Some("api-secret"), Some("grpc-secret")));
+    assert_eq!(config.listeners, [Listen::plain(Address::Tcp("127.0.0.1:8000".parse().unwrap()))]);
+    assert_eq!(config.admin.address, Some("127.0.0.1:9000".parse().unwrap()));
+    assert_eq!(config.grpc_api.listen, Some("127.0.0.1:10001".parse().unwrap()));
+    assert_eq!(
+        (config.http_api.key.as_deref(), config.grpc_api.key.as_deref()),
+        (Some("api-secret"), Some("grpc-secret"))
+    );
     assert!(config.http_api.transport_errors && !config.grpc_api.transport_errors);
     assert!(config.uni_websocket.enabled);
-    assert_eq!((config.engine.message_bytes_max, config.engine.outbound_bytes_max), (131_072, 4 << 20));
+    assert_eq!((config.websocket.message_size_limit, config.client.queue_max_size), (131_072, 4 << 20));
     assert_eq!(config.shutdown.timeout, Duration::from_secs(15));
 }
 
@@ -98,16 +102,16 @@ fn proxies_are_resolved_by_name() {
     assert_eq!((backend.name.as_str(), backend.binary_encoding), ("chat-backend", true));
     assert_eq!(backend.static_headers, [("Authorization".to_owned(), "Bearer hush".to_owned())]);
     assert_eq!(chat.sub_refresh_proxy, None);
-    assert_eq!(proxy(&config, config.rpc.proxy("anything").ok()).name, "rpc.proxy");
-    assert_eq!(proxy(&config, config.rpc.proxy("chat:send").ok()).name, "chat-backend");
-    assert!(config.rpc.proxy("other:x").is_err());
-    assert!(config.engine.compression.enabled);
+    assert_eq!(proxy(&config, config.rpc.proxy_for("anything").ok()).name, "rpc.proxy");
+    assert_eq!(proxy(&config, config.rpc.proxy_for("chat:send").ok()).name, "chat-backend");
+    assert!(config.rpc.proxy_for("other:x").is_err());
+    assert!(config.websocket.compression);
 }
 
 #[test]
 fn keys_without_effect_are_listed_with_their_lines_and_no_secret() {
-    let remarks = json(REALISTIC).unwrap().remarks();
-    let named = |path: &str| remarks.iter().filter(|text| text.contains(&format!(" {path} does nothing"))).count();
+    let warnings = json(REALISTIC).unwrap().warnings();
+    let named = |path: &str| warnings.iter().filter(|text| text.contains(&format!(" {path} has no effect"))).count();
     for path in [
         "log.level",
         "client.presence_update_interval",
@@ -118,15 +122,15 @@ fn keys_without_effect_are_listed_with_their_lines_and_no_secret() {
         "prometheus.enabled",
         "health.enabled",
     ] {
-        assert_eq!(named(path), 1, "{path}: {remarks:#?}");
+        assert_eq!(named(path), 1, "{path}: {warnings:#?}");
     }
     // Redis is not chosen, and uni_sse is off.
     assert_eq!((named("engine.redis.address"), named("uni_sse.max_request_body_size")), (0, 0));
     // Nothing else is said but that its three secrets are short.
-    let short = remarks.iter().filter(|text| text.contains("is shorter than")).count();
-    assert_eq!((short, remarks.len()), (3, 8 + 3), "{remarks:#?}");
-    assert!(remarks.iter().any(|text| text.starts_with("centrifugo.json:8: log.level ")), "{remarks:#?}");
-    assert!(!remarks.iter().any(|text| text.contains("-secret")));
+    let short = warnings.iter().filter(|text| text.contains("is shorter than")).count();
+    assert_eq!((short, warnings.len()), (3, 8 + 3), "{warnings:#?}");
+    assert!(warnings.iter().any(|text| text.starts_with("centrifugo.json:8: log.level ")), "{warnings:#?}");
+    assert!(!warnings.iter().any(|text| text.contains("-secret")));
 }
 
 #[test]
@@ -193,15 +197,19 @@ fn keys_that_change_authorization_and_are_unsupported_are_rejected() {
 fn unknown_keys_are_warnings_in_json_and_errors_in_toml() {
     let config =
         json(r#"{"client": {"ping_intervall": "1s"}, "bells": {"and": {"whistles": 3}}, "some": {}}"#).unwrap();
-    let remarks = config.remarks();
-    let said = |part: &str| remarks.iter().any(|text| text.contains(part));
-    assert!(said("client.ping_intervall does nothing: no setting has this name; did you mean client.ping_interval?"));
-    assert!(said("bells.and.whistles does nothing: no setting has this name") && said(" some does nothing"));
-    assert!(messages(toml("bells.and.whistles = 3"))[0].contains("no setting has this name"));
+    let warnings = config.warnings();
+    let said = |part: &str| warnings.iter().any(|text| text.contains(part));
+    assert!(said(
+        "client.ping_intervall has no effect: there is no setting with this name; did you mean client.ping_interval?"
+    ));
+    assert!(
+        said("bells.and.whistles has no effect: there is no setting with this name") && said(" some has no effect")
+    );
+    assert!(messages(toml("bells.and.whistles = 3"))[0].contains("there is no setting with this name"));
     // The original's own keys are known in TOML too.
     let config = toml("swagger.enabled = true\nclient.concurrency = 8").unwrap();
-    assert_eq!(config.remarks().iter().filter(|text| text.starts_with("corecast.toml:")).count(), 2);
-    assert!(messages(toml("http_api.insecure = true"))[0].contains("always asks for a key"));
+    assert_eq!(config.warnings().iter().filter(|text| text.starts_with("corecast.toml:")).count(), 2);
+    assert!(messages(toml("http_api.insecure = true"))[0].contains("always requires a key"));
 }
 
 #[test]
@@ -214,8 +222,8 @@ fn empty_null_and_disabled_keys_are_ignored() {
             "broker": {"enabled": false, "type": "nats"}, "consumers": [{"name": "queue", "enabled": false}]}"#,
     )
     .unwrap();
-    assert_eq!((config.api_key.as_deref(), config.admin), (None, None));
-    assert!(!config.remarks().iter().any(|text| text.contains("does nothing")), "{:#?}", config.remarks());
+    assert_eq!((config.http_api.key.as_deref(), config.admin.address), (None, None));
+    assert!(!config.warnings().iter().any(|text| text.contains("has no effect")), "{:#?}", config.warnings());
 }
 
 #[test]
@@ -228,7 +236,7 @@ fn invalid_json_is_rejected_with_its_line() {
             "{\"client\": {\"channel_limit\": 1.5}}",
             "client.channel_limit: a value of the kind number that is not whole",
         ),
-        ("{\"client\": {\"ping_interval\": 25}}", "say the unit: \"25s\""),
+        ("{\"client\": {\"ping_interval\": 25}}", "add the unit: \"25s\""),
         ("{\"proxies\": [3]}", "proxies[0]: proxies is a list of tables"),
         (
             "{\"channel\": {\"namespaces\": {\"chat\": {\"presence\": true}}}}",
@@ -241,17 +249,17 @@ fn invalid_json_is_rejected_with_its_line() {
         assert!(messages[0].contains(part), "{text}: {messages:#?}");
     }
     let deep = format!("{}{}", "{\"a\":".repeat(100), "1".to_owned() + &"}".repeat(100));
-    assert!(messages(json(&deep))[0].contains("within each other"));
+    assert!(messages(json(&deep))[0].contains("nested"));
 }
 
 #[test]
 fn environment_variables_of_centrifugo_are_reported() {
     let variables = [("CENTRIFUGO_CLIENT_INSECURE", "true"), ("CENTRIFUGO_LOG_LEVEL", "info"), ("CENTRIFUG", "x")];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (given, remarks) = config::environment(variables);
+    let (given, warnings) = config::environment(variables);
     assert!(given.is_empty());
-    assert_eq!(remarks.len(), 1);
+    assert_eq!(warnings.len(), 1);
     assert!(
-        remarks[0].contains("CENTRIFUGO_CLIENT_INSECURE, CENTRIFUGO_LOG_LEVEL") && remarks[0].contains("CORECAST_")
+        warnings[0].contains("CENTRIFUGO_CLIENT_INSECURE, CENTRIFUGO_LOG_LEVEL") && warnings[0].contains("CORECAST_")
     );
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use corecast::config::{self, Config, Faults, Given, Listen, NoRpc, Place, Raw, SETTINGS};
+use corecast::config::{self, Config, ConfigErrors, Listen, NoRpc, Raw, RawSetting, SETTINGS};
+use corecast::engine::net::listener::Address;
 
-fn file(text: &str) -> Result<Config, Faults> {
+fn file(text: &str) -> Result<Config, ConfigErrors> {
     config::file("corecast.toml", text).and_then(|given| config::assemble(&given))
 }
 
-fn env(pairs: &[(&str, &str)]) -> Vec<Given> {
+fn env(pairs: &[(&str, &str)]) -> Vec<RawSetting> {
     config::environment(pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()))).0
 }
 
-fn messages(result: Result<Config, Faults>) -> Vec<String> {
+fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
     result.expect_err("the configuration should be refused").0.iter().map(ToString::to_string).collect()
 }
 
@@ -51,12 +52,12 @@ fn the_commented_examples_of_the_sample_read_too() {
     let config = file(&text).unwrap();
     assert!(config.client.token.rsa_public_key.contains("-----\nMI"));
     assert_eq!(config.cores, Some(vec![0, 2, 3, 4, 5]));
-    assert_eq!(config.admin, Some("127.0.0.1:9000".parse().unwrap()));
-    assert!(config.api_key.is_some() && config.shards.is_some() && config.control_cores.is_some());
+    assert_eq!(config.admin.address, Some("127.0.0.1:9000".parse().unwrap()));
+    assert!(config.http_api.key.is_some() && config.shards.is_some() && config.control_cores.is_some());
     let (_, chat) = config.channel.find("chat:lobby").unwrap();
     assert!(chat.presence && chat.allow_recovery && chat.history_size == 100);
     assert_eq!(config.proxies[usize::from(chat.publish_proxy.unwrap())].name, "main");
-    assert_eq!((config.rpc.proxy("users:get"), config.rpc.proxy("get")), (Ok(0), Err(NoRpc::NotAvailable)));
+    assert_eq!((config.rpc.proxy_for("users:get"), config.rpc.proxy_for("get")), (Ok(0), Err(NoRpc::NotAvailable)));
 }
 
 #[test]
@@ -97,14 +98,14 @@ fn the_environment_can_set_every_kind_of_setting() {
     assert_eq!(
         config.listeners,
         [
-            Listen::plain(Place::Tcp("127.0.0.1:8001".parse().unwrap())),
-            Listen::plain(Place::Unix("/run/c.sock".into()))
+            Listen::plain(Address::Tcp("127.0.0.1:8001".parse().unwrap())),
+            Listen::plain(Address::Unix("/run/c.sock".into()))
         ]
     );
-    assert_eq!(config.admin, Some("[::1]:9000".parse().unwrap()));
-    assert_eq!(config.api_key.as_deref(), Some("secret"));
+    assert_eq!(config.admin.address, Some("[::1]:9000".parse().unwrap()));
+    assert_eq!(config.http_api.key.as_deref(), Some("secret"));
     assert!(config.client.insecure && config.channel.without_namespace.allow_publish_for_client);
-    assert_eq!(config.engine.outbound_bytes_max, 2 << 20);
+    assert_eq!(config.client.queue_max_size, 2 << 20);
     assert_eq!(config.client.allowed_origins.len(), 2);
     assert_eq!(config.cores, Some(vec![1, 0]));
 }
@@ -114,39 +115,39 @@ fn unknown_variable_with_the_prefix_is_a_warning() {
     let variables =
         [("CORECAST_CLIENT_PING_INTERVALL", "1s"), ("CORECAST_SERVICE_HOST", "10.0.0.1"), ("CORECAST_LOG", "debug")];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (given, remarks) = config::environment(variables);
+    let (given, warnings) = config::environment(variables);
     assert!(given.is_empty());
-    assert_eq!(remarks.len(), 2);
-    assert!(remarks[0].contains("did you mean CORECAST_CLIENT_PING_INTERVAL?"), "{remarks:?}");
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].contains("did you mean CORECAST_CLIENT_PING_INTERVAL?"), "{warnings:?}");
 }
 
 #[test]
 fn without_dev_nothing_is_open() {
     let config = file("").unwrap();
-    assert!(!config.client.insecure && !config.echo && !config.dev);
+    assert!(!config.client.insecure && !config.echo.enabled && !config.dev);
     assert!(config.client.allowed_origins.is_empty());
     assert!(!config.channel.without_namespace.allow_subscribe_for_client);
     assert!(!config.channel.without_namespace.allow_publish_for_client);
-    assert_eq!((config.admin, config.api_key), (None, None));
+    assert_eq!((config.admin.address, config.http_api.key), (None, None));
 }
 
 #[test]
 fn dev_opens_everything_on_loopback_and_explicit_settings_win() {
     let config = file("dev = true").unwrap();
-    assert_eq!(config.listeners, [Listen::plain(Place::Tcp("127.0.0.1:8000".parse().unwrap()))]);
-    assert_eq!(config.admin, Some("127.0.0.1:9000".parse().unwrap()));
-    assert!(config.client.insecure && config.echo && config.api_key_generated);
+    assert_eq!(config.listeners, [Listen::plain(Address::Tcp("127.0.0.1:8000".parse().unwrap()))]);
+    assert_eq!(config.admin.address, Some("127.0.0.1:9000".parse().unwrap()));
+    assert!(config.client.insecure && config.echo.enabled && config.http_api.key_generated);
     assert!(config.channel.without_namespace.allow_subscribe_for_client);
     assert!(config.channel.without_namespace.allow_publish_for_client);
     let other = file("dev = true").unwrap();
-    assert!(config.api_key.as_ref().is_some_and(|key| key.len() >= 32));
-    assert_ne!(config.api_key, other.api_key);
+    assert!(config.http_api.key.as_ref().is_some_and(|key| key.len() >= 32));
+    assert_ne!(config.http_api.key, other.http_api.key);
 
     let config =
         file("dev = true\necho.enabled = false\nhttp_api.key = \"mine\"\nadmin.address = \"127.0.0.1:1\"").unwrap();
-    assert!(!config.echo && !config.api_key_generated);
-    assert_eq!(config.api_key.as_deref(), Some("mine"));
-    assert_eq!(config.admin, Some("127.0.0.1:1".parse().unwrap()));
+    assert!(!config.echo.enabled && !config.http_api.key_generated);
+    assert_eq!(config.http_api.key.as_deref(), Some("mine"));
+    assert_eq!(config.admin.address, Some("127.0.0.1:1".parse().unwrap()));
 }
 
 #[test]
@@ -156,9 +157,9 @@ fn an_unknown_key_is_refused_with_the_nearest_name_and_its_line() {
     assert_eq!(
         messages,
         [
-            "corecast.toml:3: client.ping_intervall: no setting has this name; did you mean client.ping_interval?",
-            "corecast.toml:5: websocket.channel_limit: no setting has this name; did you mean client.channel_limit?",
-            "corecast.toml:7: nothing.like_it: no setting has this name; remove it, or see `corecast config` for the settings there are",
+            "corecast.toml:3: client.ping_intervall: there is no setting with this name; did you mean client.ping_interval?",
+            "corecast.toml:5: websocket.channel_limit: there is no setting with this name; did you mean client.channel_limit?",
+            "corecast.toml:7: nothing.like_it: there is no setting with this name; remove it; `corecast config` prints every setting",
         ]
     );
 }
@@ -170,7 +171,7 @@ fn every_fault_of_every_source_is_reported() {
     given.push(config::flag("cores", "cores", vec!["5-2".into()]));
     let messages = messages(config::assemble(&given));
     assert_eq!(messages.len(), 4, "{messages:#?}");
-    assert!(messages[0].starts_with("c.toml:1: client.ping_interval: 25 is not a time; say the unit: \"25s\""));
+    assert!(messages[0].starts_with("c.toml:1: client.ping_interval: 25 is not a time; add the unit: \"25s\""));
     assert!(messages[1].starts_with("c.toml:2: listen: ") && messages[1].contains("\"127.0.0.1:8000\""));
     assert!(messages[2].starts_with("environment CORECAST_SHARDS: shards: "));
     assert!(messages[3].starts_with("--cores: cores: the range 5-2 runs backwards; write"));
@@ -182,13 +183,13 @@ fn settings_that_contradict_each_other_are_refused() {
         ("client.pong_timeout = \"25s\"", "client.pong_timeout", "not shorter than client.ping_interval"),
         ("client.ping_interval = \"1500ms\"", "client.ping_interval", "whole seconds"),
         ("client.ping_interval = \"0s\"", "client.ping_interval", "whole seconds"),
-        ("client.stale_close_delay = \"1ms\"", "client.stale_close_delay", "step of the timers"),
+        ("client.stale_close_delay = \"1ms\"", "client.stale_close_delay", "timer tick"),
         ("shutdown.timeout = \"2h\"", "shutdown.timeout", "more than an hour"),
         ("shards = 0", "shards", "not within 1"),
         ("shards = 3\ncores = \"0,1\"", "shards", "do not fit"),
         ("listen = [\"0.0.0.0:80\", \"0.0.0.0:80\"]", "listen", "twice"),
         ("listen = []", "listen", "no address"),
-        ("listen = [\"0.0.0.0:8000\"]\nadmin.address = \"127.0.0.1:8000\"", "admin.address", "meets"),
+        ("listen = [\"0.0.0.0:8000\"]\nadmin.address = \"127.0.0.1:8000\"", "admin.address", "conflicts"),
         (
             "engine.mail_bytes_max = \"64KiB\"\nwebsocket.message_size_limit = \"1MiB\"",
             "engine.mail_bytes_max",
@@ -197,12 +198,12 @@ fn settings_that_contradict_each_other_are_refused() {
         ("channel.max_length = 0", "channel.max_length", "too small"),
         ("client.allowed_origins = [\"https://a.example/\"]", "client.allowed_origins", "path"),
         ("http_api.key = \"\"", "http_api.key", "empty"),
-        ("dev = \"yes\"", "dev", "not a switch"),
-        ("client = 3", "client", "no setting"),
+        ("dev = \"yes\"", "dev", "not a boolean"),
+        ("client = 3", "client", "there is no setting"),
     ] {
         let messages = messages(file(text));
         assert!(messages.iter().any(|m| m.contains(&format!(" {name}: ")) && m.contains(part)), "{text}: {messages:?}");
-        assert!(messages.iter().all(|message| message.contains("; ")), "a mend is missing: {messages:?}");
+        assert!(messages.iter().all(|message| message.contains("; ")), "a fix is missing: {messages:?}");
     }
     let cores = "shards = 3\ncores = \"0,1\"\noversubscribe = true";
     assert_eq!(file(cores).unwrap().shards, Some(3));
@@ -224,7 +225,8 @@ fn what_is_not_toml_is_refused_with_its_line() {
 
 #[test]
 fn a_secret_is_not_repeated_in_a_message() {
-    let given = [Given { name: "http_api.key".into(), raw: Raw::Integer(123_456), origin: config::Origin::Default }];
+    let given =
+        [RawSetting { name: "http_api.key".into(), raw: Raw::Integer(123_456), origin: config::Origin::Default }];
     assert!(!messages(config::assemble(&given))[0].contains("123456"));
 }
 

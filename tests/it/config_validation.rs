@@ -1,24 +1,24 @@
-//! Namespaces, backends and tokens that contradict themselves: each is refused by name, with the mend.
+//! Namespaces, backends and tokens that contradict themselves: each is rejected by name, with the fix.
 
 use std::time::Duration;
 
-use corecast::config::{self, Config, DataFormat, Faults};
+use corecast::config::{self, Config, ConfigErrors, DataFormat};
 
-fn file(text: &str) -> Result<Config, Faults> {
+fn file(text: &str) -> Result<Config, ConfigErrors> {
     config::file("corecast.toml", text).and_then(|given| config::assemble(&given))
 }
 
-fn messages(result: Result<Config, Faults>) -> Vec<String> {
+fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
     result.expect_err("the configuration should be refused").0.iter().map(ToString::to_string).collect()
 }
 
-/// Each text is refused once, at the setting, with the mend.
+/// Each text is rejected once, at the setting, with the fix.
 fn refused(cases: &[(&str, &str, &str)]) {
-    for (text, setting, mend) in cases {
+    for (text, setting, fix) in cases {
         let messages = messages(file(text));
         assert_eq!(messages.len(), 1, "{text}: {messages:#?}");
         assert!(messages[0].contains(&format!(": {setting}: ")), "{text}: {messages:#?}");
-        assert!(messages[0].contains(mend), "{text}: {messages:#?}");
+        assert!(messages[0].contains(fix), "{text}: {messages:#?}");
     }
 }
 
@@ -30,7 +30,7 @@ fn a_namespace_that_contradicts_itself_is_refused() {
         (
             "[[channel.namespaces]]\nname = \"ab\"\n[[channel.namespaces]]\nname = \"ab\"",
             "channel.namespaces[1].name",
-            "its own",
+            "its own name",
         ),
         (
             "channel.namespace_boundary = \"-\"\n[[channel.namespaces]]\nname = \"a-b\"",
@@ -81,7 +81,7 @@ fn a_namespace_that_contradicts_itself_is_refused() {
         (
             "[[channel.namespaces]]\nname = \"ab\"\nchannel_regex = \"(\"",
             "channel.namespaces[0].channel_regex",
-            "mend it",
+            "correct it",
         ),
         ("[[channel.namespaces]]\nname = \"ab\"\npresense = true", "channel.namespaces[0].presense", "[0].presence?"),
     ]);
@@ -133,7 +133,11 @@ fn backend_without_a_usable_endpoint_is_rejected() {
             "rpc.without_namespace.proxy_name",
         ),
         ("[[rpc.namespaces]]\nname = \"ab\"\nproxy_name = \"no\"", "rpc.namespaces[0].proxy_name", "rpc.proxy"),
-        ("[[rpc.namespaces]]\nname = \"ab\"\n[[rpc.namespaces]]\nname = \"ab\"", "rpc.namespaces[1].name", "its own"),
+        (
+            "[[rpc.namespaces]]\nname = \"ab\"\n[[rpc.namespaces]]\nname = \"ab\"",
+            "rpc.namespaces[1].name",
+            "its own name",
+        ),
     ]);
 }
 
@@ -145,7 +149,7 @@ fn tokens_and_personal_channels_need_what_they_refer_to() {
             "client.token.audience_regex",
             "one of the two",
         ),
-        ("client.token.issuer_regex = \"(\"", "client.token.issuer_regex", "mend it"),
+        ("client.token.issuer_regex = \"(\"", "client.token.issuer_regex", "correct it"),
         ("client.token.user_id_claim = \"user-id\"", "client.token.user_id_claim", "first level"),
         ("client.token.jwks_public_endpoint = \"id.example.com\"", "client.token.jwks_public_endpoint", "http://"),
         ("client.token.hmac_previous_secret_key = \"x\"", "client.token.hmac_previous_secret_key", "hmac_secret_key"),
@@ -170,7 +174,7 @@ fn keys_that_cannot_be_used_are_refused_before_the_start() {
     let short = include_str!("../../src/auth/tests/fixtures/rsa_1024_bits.pem");
     for section in ["client.token", "client.subscription_token"] {
         let set = |key: &str, value: &str| format!("{section}.{key} = \"\"\"{value}\"\"\"");
-        for (text, key, mend) in [
+        for (text, key, fix) in [
             (set("rsa_public_key", "not a key"), "rsa_public_key", "BEGIN PUBLIC KEY"),
             (set("rsa_public_key", private), "rsa_public_key", "make a new pair"),
             (set("rsa_public_key", short), "rsa_public_key", "2048 bits"),
@@ -182,7 +186,7 @@ fn keys_that_cannot_be_used_are_refused_before_the_start() {
                 "the URL of one key set",
             ),
         ] {
-            refused(&[(&text, &format!("{section}.{key}"), mend)]);
+            refused(&[(&text, &format!("{section}.{key}"), fix)]);
         }
     }
     // One fault does not hide another.
@@ -222,7 +226,7 @@ fn no_message_repeats_a_secret() {
 fn a_namespace_inherits_what_the_section_says() {
     let config = file(
         "[channel]\nhistory_meta_ttl = \"10h\"\npublication_data_format = \"json\"\n[[channel.namespaces]]\nname = \"own\"\n\
-         history_meta_ttl = \"20h\"\npublication_data_format = \"binary\"\n[[channel.namespaces]]\nname = \"heir\"",
+         history_meta_ttl = \"20h\"\npublication_data_format = \"binary\"\n[[channel.namespaces]]\nname = \"other\"",
     )
     .unwrap();
     let of = |channel| {
@@ -230,26 +234,26 @@ fn a_namespace_inherits_what_the_section_says() {
         (namespace.history_meta_ttl, namespace.publication_data_format)
     };
     assert_eq!(of("own:x"), (Duration::from_secs(20 * 3600), DataFormat::Binary));
-    assert_eq!(of("heir:x"), (Duration::from_secs(10 * 3600), DataFormat::Json));
+    assert_eq!(of("other:x"), (Duration::from_secs(10 * 3600), DataFormat::Json));
     assert_eq!(of("x"), (Duration::from_secs(10 * 3600), DataFormat::Json));
     assert!(config.channel.namespaces.is_sorted_by(|a, b| a.name < b.name));
 }
 
 #[test]
 fn surprising_settings_are_warnings() {
-    let remarks = |text: &str| file(text).unwrap().remarks();
-    let said = |text: &str, part: &str| remarks(text).iter().any(|remark| remark.contains(part));
-    assert!(said("", "nobody can connect"));
+    let warnings = |text: &str| file(text).unwrap().warnings();
+    let said = |text: &str, part: &str| warnings(text).iter().any(|warning| warning.contains(part));
+    assert!(said("", "no client can connect"));
     for way in [
         "client.token.hmac_secret_key = \"x\"",
         "client.allow_anonymous_connect_without_token = true",
         "client.proxy.connect = { enabled = true, endpoint = \"http://a\" }",
     ] {
-        assert!(!said(way, "nobody can connect"), "{way}");
+        assert!(!said(way, "no client can connect"), "{way}");
     }
-    assert!(said("client.insecure = true", "asks nobody for a token"));
+    assert!(said("client.insecure = true", "accepts clients without a token"));
     assert!(said("client.subscription_token.enabled = true", "has no key"));
-    assert!(said("grpc_api.enabled = true", "grpc_api asks for no key"));
+    assert!(said("grpc_api.enabled = true", "grpc_api needs no key"));
     let long = "0123456789abcdef0123456789abcdef";
     assert!(said("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));
     assert!(!said(&format!("client.token.hmac_secret_key = \"{long}\""), "shorter"));
@@ -259,29 +263,29 @@ fn surprising_settings_are_warnings() {
     assert!(said("client.token.jwks_public_endpoint = \"http://a\"", "client.token.jwks_public_endpoint is fetched"));
     let namespace = |options: &str| format!("[[channel.namespaces]]\nname = \"chat\"\n{options} = true");
     for (option, part) in [
-        ("allow_recovery", "nothing is recovered"),
+        ("allow_recovery", "no publication is recovered"),
         ("force_positioning", "not filled"),
-        ("delta_publish", "makes differences"),
+        ("delta_publish", "makes deltas"),
         ("allow_presence_for_client", "error 108"),
         ("allow_history_for_subscriber", "error 108"),
-        ("force_push_join_leave", "nothing is told"),
+        ("force_push_join_leave", "no events are sent"),
         ("allow_publish_for_anonymous", "only together"),
     ] {
-        let remarks = remarks(&namespace(option));
-        let found = remarks.iter().any(|text| text.starts_with("the namespace \"chat\" ") && text.contains(part));
-        assert!(found, "{option}: {remarks:#?}");
+        let warnings = warnings(&namespace(option));
+        let found = warnings.iter().any(|text| text.starts_with("the namespace \"chat\" ") && text.contains(part));
+        assert!(found, "{option}: {warnings:#?}");
     }
     let latest = |options: &str| format!("channel.without_namespace.slow_consumer = \"keep_latest\"\n{options}");
     let recovers = "channel.without_namespace.force_recovery = true\nchannel.without_namespace.history_size = 1\n\
                     channel.without_namespace.history_ttl = \"1m\"\nchannel.without_namespace.force_recovery_mode = ";
     assert!(said(
         &latest("channel.without_namespace.allowed_delta_types = [\"fossil\"]"),
-        "differences: nobody gets any"
+        "deltas: no subscriber gets deltas"
     ));
-    assert!(said(&latest(&format!("{recovers}\"stream\"")), "told to come again (2500)"));
-    assert!(!said(&latest(&format!("{recovers}\"cache\"")), "told to come again (2500)"));
+    assert!(said(&latest(&format!("{recovers}\"stream\"")), "unsubscribed with 2500"));
+    assert!(!said(&latest(&format!("{recovers}\"cache\"")), "unsubscribed with 2500"));
     assert!(said(&latest("channel.without_namespace.slow_consumer_bytes_max = \"1KiB\""), "only with slow_consumer"));
-    assert_eq!(remarks("dev = true"), Vec::<String>::new());
+    assert_eq!(warnings("dev = true"), Vec::<String>::new());
 }
 
 #[test]
@@ -298,5 +302,5 @@ fn dev_opens_what_an_sdk_can_try() {
 #[test]
 fn a_disabled_api_has_no_key() {
     let config = file("dev = true\nhttp_api.disabled = true").unwrap();
-    assert_eq!((config.api_key, config.api_key_generated), (None, false));
+    assert_eq!((config.http_api.key, config.http_api.key_generated), (None, false));
 }

@@ -1,4 +1,4 @@
-//! `corecast doctor` on hosts that are made up: a tuned one, a small virtual machine, a container, and a hopeless one.
+//! `corecast doctor` on simulated hosts: a tuned one, a small virtual machine, a container, and one with every problem.
 
 use std::process::{Command, Output};
 
@@ -32,7 +32,7 @@ impl Report {
     fn said(&self, name: &str) -> (&str, &str) {
         let found: Vec<&Value> = self.findings().iter().filter(|finding| finding["name"] == name).collect();
         assert_eq!(found.len(), 1, "{name}: {:#}", self.json);
-        (found[0]["severity"].as_str().expect("a word"), found[0]["is"].as_str().expect("a text"))
+        (found[0]["severity"].as_str().expect("a word"), found[0]["actual"].as_str().expect("a text"))
     }
 
     fn severity(&self, name: &str) -> &str {
@@ -48,7 +48,7 @@ impl Report {
 #[test]
 fn tuned_host_has_no_findings() {
     let report = examine(&bare_metal(), &[]);
-    assert_eq!((report.with("fail"), report.with("warn"), report.with("unseen")), (vec![], vec![], vec![]));
+    assert_eq!((report.with("fail"), report.with("warn"), report.with("unknown")), (vec![], vec![], vec![]));
     assert_eq!((report.code, &report.json["verdict"]), (0, &Value::from("fine")));
     assert_eq!(report.json["interfaces"], serde_json::json!(["ens1"]));
     assert_eq!(
@@ -57,7 +57,7 @@ fn tuned_host_has_no_findings() {
     );
     assert_eq!(report.severity("physical cores (SMT)"), "note");
     assert_eq!(report.said("machine.incoming_cpu").0, "note", "the queues would allow it");
-    assert_eq!(report.said("ens1: memory node").1, "0; shards on cores 4-7,12-15 are far from it");
+    assert_eq!(report.said("ens1: memory node").1, "0; the shards on cores 4-7,12-15 are on another node");
 }
 
 #[test]
@@ -68,11 +68,11 @@ fn finding_has_a_reason_and_a_fix() {
         let all =
             report.findings().iter().filter(|finding| finding["severity"] == "fail" || finding["severity"] == "warn");
         for finding in all {
-            for part in ["area", "is", "should", "mend"] {
+            for part in ["area", "actual", "expected", "fix"] {
                 assert!(!finding[part].as_str().expect("a text").is_empty(), "{part} is missing: {finding:#}");
             }
         }
-        assert_eq!((report.code, &report.json["verdict"]), (1, &Value::from("mend")));
+        assert_eq!((report.code, &report.json["verdict"]), (1, &Value::from("problems")));
     }
 }
 
@@ -81,7 +81,7 @@ fn profile_selects_its_checks() {
     let tree = bare_metal();
     let latency = examine(&tree, &["--profile", "latency"]);
     assert_eq!(latency.code, 1);
-    for name in ["idle states", "cores kept from everything else", "physical cores (SMT)", "net.core.busy_poll"] {
+    for name in ["idle states", "isolated cores", "physical cores (SMT)", "net.core.busy_poll"] {
         assert_eq!(latency.severity(name), "warn", "{name}");
     }
     let million = examine(&tree, &["--profile", "million-connections"]);
@@ -96,12 +96,12 @@ fn profile_selects_its_checks() {
 fn small_vm_profile_requires_only_what_the_machine_has() {
     let report = examine(&small_vm(), &["--profile", "small-vm"]);
     assert_eq!((report.with("fail"), report.with("warn")), (vec![], vec![]), "{:#}", report.json);
-    assert_eq!(report.code, 0, "{:?}", report.with("unseen"));
+    assert_eq!(report.code, 0, "{:?}", report.with("unknown"));
     assert_eq!(report.severity("eth0: queues"), "note");
     let tree = small_vm();
     tree.put("sys/class/net/eth0/queues/rx-0/rps_cpus", "0").sysctl("net.core.somaxconn", "128");
     let report = examine(&tree, &["--profile", "small-vm"]);
-    assert_eq!(report.severity("eth0: packets spread by software (RPS)"), "warn");
+    assert_eq!(report.severity("eth0: receive packet steering (RPS)"), "warn");
     assert_eq!(report.severity("net.core.somaxconn"), "note", "few connections do not need it");
 }
 
@@ -110,10 +110,10 @@ fn container_reports_unreadable_values_and_cgroup_limits() {
     let tree = container();
     let report = examine(&tree, &["--connections", "100000"]);
     assert_eq!(report.code, 1);
-    assert_eq!(report.said("processor time"), ("fail", "2.00 cores' worth for 4 shards"));
-    assert_eq!(report.severity("processor time, so far"), "warn");
-    assert_eq!(report.severity("fs.nr_open"), "unseen");
-    assert_eq!(report.severity("clock source"), "unseen");
+    assert_eq!(report.said("CPU time"), ("fail", "2.00 cores for 4 shards"));
+    assert_eq!(report.severity("CPU throttling"), "warn");
+    assert_eq!(report.severity("fs.nr_open"), "unknown");
+    assert_eq!(report.severity("clock source"), "unknown");
     assert_eq!(report.severity("limits.memory_bytes_max"), "ok");
     // 924 MiB are left, and the clients alone take 592 with the shards' 128.
     assert_eq!(report.severity("eth0"), "note");
@@ -125,7 +125,7 @@ fn container_reports_unreadable_values_and_cgroup_limits() {
         .sysctl("net.core.somaxconn", "32768");
     let report = examine(&tree, &[]);
     assert_eq!((report.with("fail"), report.with("warn")), (vec![], vec![]));
-    assert_eq!((report.code, &report.json["verdict"]), (2, &Value::from("unseen")));
+    assert_eq!((report.code, &report.json["verdict"]), (2, &Value::from("unknown")));
 }
 
 /// Everything that may be wrong, is.
@@ -172,18 +172,16 @@ fn untuned_host_gets_every_finding() {
         "net.ipv4.tcp_mem",
         "ports that the server listens on",
         "ens1: interrupts",
-        "ens1: send queues by core (XPS)",
+        "ens1: transmit packet steering (XPS)",
         "ens1: irqbalance",
-        "cores without a tick (nohz_full)",
-        "clock (governor)",
+        "tickless cores (nohz_full)",
+        "frequency governor",
         "clock source",
         "transparent huge pages",
     ] {
         assert_eq!(report.severity(name), "warn", "{name}");
     }
-    for name in
-        ["swap", "busy poll for each epoll (EPIOCSPARAMS)", "connections that found no room in a listener's queue"]
-    {
+    for name in ["swap", "busy polling per epoll (EPIOCSPARAMS)", "listen queue overflows"] {
         assert_eq!(report.severity(name), "note", "{name}");
     }
 }
@@ -224,10 +222,10 @@ fn text_output_lists_findings_and_quiet_hides_passed_checks() {
     let whole = text(&[]);
     assert!(whole.starts_with("profile throughput: 100000 connections on 16 shards, cores 0-15, ens1\n"), "{whole}");
     for part in [
-        "  FAIL   descriptors",
-        "  ok     net.core.somaxconn: 32768",
-        "          should be  ",
-        "mend  ",
+        "  FAIL    descriptors",
+        "  ok      net.core.somaxconn: 32768",
+        "            expected  ",
+        "fix  ",
         "Nothing was changed.",
     ] {
         assert!(whole.contains(part), "{part}: {whole}");

@@ -38,7 +38,7 @@ pub struct Error {
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }
-/// What came of a command: an error, or the field of its method.
+/// The result of a command: an error, or the field of its method.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
     #[prost(message, optional, tag = "2")]
@@ -181,10 +181,10 @@ pub struct SubscribeRequest {
     pub r#override: ::core::option::Option<SubscribeOptionOverride>,
     #[prost(string, tag = "11")]
     pub session: ::prost::alloc::string::String,
-    /// Here and below: a message elsewhere, and refused here.
+    /// Here and below: a message in other servers. This server rejects a call that sets it.
     #[prost(bytes = "bytes", optional, tag = "12")]
     pub label_filter: ::core::option::Option<::prost::bytes::Bytes>,
-    /// Here and below: refused here.
+    /// Here and below: this server rejects a call that sets it.
     #[prost(bool, tag = "13")]
     pub all_users: bool,
 }

@@ -10,9 +10,6 @@
 #[allow(clippy::all)]
 #[rustfmt::skip]
 pub mod api;
-pub(crate) mod service;
-pub(crate) mod status;
+pub mod service;
+pub mod status;
 pub(crate) mod translate;
-
-pub use service::serve;
-pub use status::{Detail, Details};

@@ -1,203 +1,216 @@
-//! What home sends for a feed, and what the end of a turn hands out of it.
+//! Deliveries from the home shard, and what the end of a turn sends.
 //!
-//! Most of it is cast: gathered in the feed's turn buffer, written by the flush. What differs from subscriber to subscriber
-//! (filters, the first publication of a delta) is handed out at once, one by one.
+//! Most publications are broadcast: they gather in the group's turn buffer and the flush writes them. What differs from
+//! subscription to subscription (filters, the base of a delta) goes to each at once.
 
 use std::mem;
 use std::rc::Rc;
 
 use thin_vec::ThinVec;
 
-use super::{At, NO_LATEST, Out, PendingBroadcast, Share, State, SubscriberGroup, Subscribers};
-use crate::ids::{ConnId, GroupId};
+use super::table::Subscribers;
+use super::types::{DeltaBase, PendingBroadcast, PendingUnicast, State, SubscriberGroup, TurnOutput, TurnShare};
+use crate::ids::{ConnId, GroupId, GroupKey, OptionU32};
+use crate::pubsub::position::{DeliveryPosition, LostDeliveries};
 
-/// Turn buffers above this are given back to the allocator, and so are those beyond this many.
-const KEPT_BYTES_MAX: usize = 256 * 1024;
-const KEPT_BUFFERS_MAX: usize = 64;
+/// Turn buffers above this size are freed, and so are spare ones beyond this number.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+const SPARE_BUFFERS_MAX: usize = 64;
 
-impl SubscriberGroup {
-    fn latest(&self) -> Option<usize> {
-        (self.turn_latest != NO_LATEST).then_some(self.turn_latest as usize)
-    }
+/// What a frame holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FrameKind {
+    Publication,
+    /// A join or a leave: no publication, and never the newest one.
+    JoinLeave,
 }
 
 impl<D> Subscribers<D> {
-    /// A publication for all live subscriptions of a feed. False where the feed is gone.
-    pub fn deliver(&mut self, id: GroupId, at: At, frame: &[u8]) -> bool {
-        let there = self.advance(id, at).is_some();
-        if there {
-            self.gather(id, frame, true);
+    /// A publication for all live subscriptions of a group. False if the group is gone.
+    pub(crate) fn deliver(&mut self, id: GroupId, at: DeliveryPosition, frame: &[u8]) -> bool {
+        let exists = self.advance(id, at).is_some();
+        if exists {
+            self.gather(id, frame, FrameKind::Publication);
         }
-        there
+        exists
     }
 
-    /// What is no publication (a join, a leave) for all live subscriptions of a feed. `each` gets those of a filtered feed.
-    pub fn notice(&mut self, id: GroupId, frame: &[u8], mut each: impl FnMut(ConnId, &[u8])) {
-        let Some(feed) = self.feed(id) else { return };
-        if feed.form.filtered {
-            for sub in self.of_feed(id) {
-                each(self.subs[sub as usize].conn, frame);
+    /// A join or a leave for all live subscriptions of a group. `each` gets it for those that no broadcast reaches.
+    pub(crate) fn deliver_join_leave(&mut self, id: GroupId, frame: &[u8], mut each: impl FnMut(ConnId, &[u8])) {
+        let Some(group) = self.group_mut(id) else { return };
+        if group.wire_format.filtered {
+            for key in self.of_group(id) {
+                each(self.subscriptions[key.index()].conn, frame);
             }
             return;
         }
-        for sub in feed.fresh.clone() {
-            each(self.subs[sub as usize].conn, frame);
+        for key in group.awaiting_base.clone() {
+            each(self.subscriptions[key.index()].conn, frame);
         }
-        self.gather(id, frame, false);
+        self.gather(id, frame, FrameKind::JoinLeave);
     }
 
-    /// A publication of a delta feed, as a difference to the one before it and whole. `each` gets those who have nothing
-    /// yet that a difference could be applied to.
-    pub fn deliver_delta(
+    /// A publication for a group with deltas, as a delta to the one before (empty for none) and whole. `each` gets it whole
+    /// for subscriptions that have no base yet.
+    pub(crate) fn deliver_delta(
         &mut self,
         id: GroupId,
-        at: At,
+        at: DeliveryPosition,
         whole: &[u8],
         delta: &[u8],
         mut each: impl FnMut(ConnId, &[u8]),
     ) {
-        let Some(feed) = self.advance(id, at) else { return };
-        let frame = if mem::take(&mut feed.base_lost) || delta.is_empty() { whole } else { delta };
-        let fresh = mem::take(&mut feed.fresh);
-        if !feed.members.is_empty() || !feed.newcomers.is_empty() {
-            self.gather(id, frame, true);
+        let Some(group) = self.advance(id, at) else { return };
+        let frame = if mem::take(&mut group.base_lost) || delta.is_empty() { whole } else { delta };
+        let awaiting_base = mem::take(&mut group.awaiting_base);
+        if !group.members.is_empty() || !group.joining.is_empty() {
+            self.gather(id, frame, FrameKind::Publication);
         }
-        for sub in fresh {
-            each(self.subs[sub as usize].conn, whole);
-            self.enter(sub, true);
+        for key in awaiting_base {
+            each(self.subscriptions[key.index()].conn, whole);
+            self.start_delivery(key, DeltaBase::Known);
         }
     }
 
-    /// A publication of a filtered feed: `each` decides who gets it.
-    pub fn deliver_each(&mut self, id: GroupId, at: At, mut each: impl FnMut(ConnId, Option<&D>)) {
+    /// A publication for a filtered group: `each` decides for each subscription.
+    pub(crate) fn deliver_filtered(
+        &mut self,
+        id: GroupId,
+        at: DeliveryPosition,
+        mut each: impl FnMut(ConnId, Option<&D>),
+    ) {
         if self.advance(id, at).is_none() {
             return;
         }
-        for sub in self.of_feed(id) {
-            let sub = &self.subs[sub as usize];
-            each(sub.conn, sub.detail.as_deref());
+        for key in self.of_group(id) {
+            let subscription = &self.subscriptions[key.index()];
+            each(subscription.conn, subscription.detail.as_deref());
         }
     }
 
-    /// Deliveries up to `last` that home could not keep for us, the last offset among them. Returns how many subscriptions
-    /// miss them.
-    pub fn lost(&mut self, id: GroupId, last: u64, offset: u64) -> Option<u32> {
-        let feed = self.feed(id)?;
-        debug_assert!(last > feed.seq);
-        (feed.seq, feed.position.offset) = (last, offset);
-        feed.base_lost = true;
-        Some(feed.count)
+    /// Home could not keep these deliveries for us. Returns how many subscriptions miss them; `None` if the group is gone.
+    pub(crate) fn skip_lost(&mut self, id: GroupId, lost: LostDeliveries) -> Option<u32> {
+        let group = self.group_mut(id)?;
+        debug_assert!(lost.last_seq > group.seq);
+        (group.seq, group.position.offset) = (lost.last_seq, lost.offset);
+        group.base_lost = true;
+        Some(group.count)
     }
 
-    fn gather(&mut self, id: GroupId, frame: &[u8], publication: bool) {
-        let feed = &mut self.feeds[id.index()];
-        if feed.turn.capacity() == 0
-            && let Some(buffer) = self.buffers.pop()
+    /// Moves the group to the position of a delivery. `None` if the group is gone.
+    fn advance(&mut self, id: GroupId, at: DeliveryPosition) -> Option<&mut SubscriberGroup> {
+        let group = self.group_mut(id)?;
+        debug_assert!(group.is_live && at.seq == group.seq + 1, "mail from home comes in order and without gaps");
+        group.seq = at.seq;
+        if at.offset > 0 {
+            group.position.offset = at.offset;
+        }
+        Some(group)
+    }
+
+    fn gather(&mut self, id: GroupId, frame: &[u8], kind: FrameKind) {
+        let group = &mut self.groups[id.index()];
+        if group.turn.capacity() == 0
+            && let Some(buffer) = self.spare_buffers.pop()
         {
-            feed.turn = buffer;
+            group.turn = buffer;
         }
-        if publication {
-            feed.turn_latest = feed.turn.len() as u32;
+        if kind == FrameKind::Publication {
+            group.turn_latest = OptionU32::some(group.turn.len() as u32);
         }
-        feed.turn.extend_from_slice(frame);
-        feed.turn_messages += 1;
+        group.turn.extend_from_slice(frame);
+        group.turn_messages += 1;
         self.turn_bytes += frame.len();
-        self.touch(id.slot);
+        self.touch(id.key());
     }
 
-    /// No cast is under way: hands out what the turn gathered. Newcomers first get their own part, behind which they are
-    /// members like the others.
-    pub fn end_turn(&mut self, mut out: impl FnMut(Out<'_>)) {
-        // Whom `let_in` has wait is touched anew, for the next turn.
+    /// Sends what the turn gathered. No broadcast is under way. Joining subscriptions first get their own part, and are
+    /// members after it.
+    pub(crate) fn end_turn(&mut self, mut send: impl FnMut(TurnOutput<'_>)) {
+        // `admit_joining` may touch a group again, for the next turn.
         let touched = self.touched.len();
         for at in 0..touched {
             let key = self.touched[at];
-            self.feeds[key as usize].touched = false;
-            for sub in mem::take(&mut self.feeds[key as usize].leavers) {
-                self.remove_member(sub);
+            self.groups[key.index()].is_touched = false;
+            for subscription in mem::take(&mut self.groups[key.index()].leaving) {
+                self.remove_member(subscription);
             }
-            self.let_in(key, &mut out);
-            let feed = &mut self.feeds[key as usize];
-            if feed.turn.is_empty() {
+            self.admit_joining(key, &mut send);
+            let group = &mut self.groups[key.index()];
+            if group.turn.is_empty() {
                 continue;
             }
-            self.turn_bytes -= feed.turn.len();
-            let frames = Rc::new(mem::take(&mut feed.turn));
-            self.frozen.push(Rc::clone(&frames));
-            let (messages, latest) = (mem::take(&mut feed.turn_messages), feed.latest());
-            feed.turn_latest = NO_LATEST;
-            let (id, members) = (GroupId::new(key, feed.generation), Rc::clone(&feed.members));
-            out(Out::All(PendingBroadcast { feed: id, slow: feed.slow, members, frames, latest, messages }));
+            self.turn_bytes -= group.turn.len();
+            let frames = Rc::new(mem::take(&mut group.turn));
+            self.in_flush.push(Rc::clone(&frames));
+            let latest = group.latest();
+            group.turn_latest = OptionU32::NONE;
+            send(TurnOutput::Broadcast(PendingBroadcast {
+                group: key.with(group.generation),
+                slow_policy: group.slow_policy,
+                member_slots: Rc::clone(&group.member_slots),
+                frames,
+                latest,
+                messages: mem::take(&mut group.turn_messages),
+            }));
         }
         self.touched.drain(..touched);
     }
 
-    /// Newcomers to whom the whole of this turn belongs become members; the others get their part, and wait.
-    fn let_in(&mut self, key: u32, out: &mut impl FnMut(Out<'_>)) {
-        let feed = &mut self.feeds[key as usize];
-        if feed.newcomers.is_empty() {
+    /// Joining subscriptions that get the whole turn become members; the others get their part now and wait for the next
+    /// turn.
+    fn admit_joining(&mut self, key: GroupKey, send: &mut impl FnMut(TurnOutput<'_>)) {
+        let group = &mut self.groups[key.index()];
+        if group.joining.is_empty() {
             return;
         }
-        let newest = feed.latest();
-        let members = Rc::get_mut(&mut feed.members).expect("no cast shares the members now");
+        let newest = group.latest();
+        let slots = Rc::get_mut(&mut group.member_slots).expect("no broadcast is under way at the end of a turn");
         let mut waiting = ThinVec::new();
-        for sub in mem::take(&mut feed.newcomers) {
-            let entry = &mut self.subs[sub as usize];
-            if entry.state == State::Left {
-                self.subs.remove(sub as usize);
-            } else if entry.place == 0 {
-                entry.place = members.len() as u32;
-                entry.state = State::Member;
-                members.push(entry.conn.slot);
-                feed.subs.push(sub);
+        for joining in mem::take(&mut group.joining) {
+            let subscription = &mut self.subscriptions[joining.index()];
+            if subscription.state == State::Left {
+                self.subscriptions.remove(joining.index());
+            } else if subscription.index == 0 {
+                subscription.index = slots.len() as u32;
+                subscription.state = State::Member;
+                slots.push(subscription.conn.slot);
+                group.members.push(joining);
             } else {
-                let frames = &feed.turn[entry.place as usize..];
+                let frames = &group.turn[subscription.index as usize..];
                 if !frames.is_empty() {
-                    let latest = newest.and_then(|at| at.checked_sub(entry.place as usize));
-                    let id = GroupId::new(key, feed.generation);
-                    out(Out::One(Share { conn: entry.conn, feed: id, slow: feed.slow, frames, latest }));
+                    let latest = newest.and_then(|at| at.checked_sub(subscription.index as usize));
+                    send(TurnOutput::Unicast(PendingUnicast {
+                        conn: subscription.conn,
+                        group: key.with(group.generation),
+                        slow_policy: group.slow_policy,
+                        share: TurnShare { frames, latest },
+                    }));
                 }
-                entry.place = 0;
-                waiting.push(sub);
+                subscription.index = 0;
+                waiting.push(joining);
             }
         }
         if !waiting.is_empty() {
-            feed.newcomers = waiting;
+            group.joining = waiting;
             self.touch(key);
         }
     }
 
-    /// The flush has ended: buffers that nobody holds any more serve again.
-    pub fn end_flush(&mut self) {
-        while let Some(frames) = self.frozen.pop() {
+    /// The flush has ended: buffers that no backlog holds are used again.
+    pub(crate) fn end_flush(&mut self) {
+        while let Some(frames) = self.in_flush.pop() {
             if let Ok(buffer) = Rc::try_unwrap(frames) {
-                self.keep_buffer(buffer);
+                self.recycle(buffer);
             }
         }
     }
 
-    pub(crate) fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= KEPT_BYTES_MAX && self.buffers.len() < KEPT_BUFFERS_MAX {
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        let is_small = buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX;
+        if is_small && self.spare_buffers.len() < SPARE_BUFFERS_MAX {
             buffer.clear();
-            self.buffers.push(buffer);
+            self.spare_buffers.push(buffer);
         }
-    }
-
-    /// What the turn has for a subscription that ends by our decision: it takes its share first.
-    pub fn share(&self, sub: u32) -> &[u8] {
-        let sub = &self.subs[sub as usize];
-        let turn = &self.feeds[sub.feed as usize].turn;
-        match sub.state {
-            State::Member => turn,
-            State::Newcomer => &turn[sub.place as usize..],
-            State::Pending | State::Fresh | State::Left => &[],
-        }
-    }
-
-    /// Where the newest publication begins in its share.
-    pub fn latest_of_share(&self, sub: u32) -> Option<usize> {
-        let sub = &self.subs[sub as usize];
-        let latest = self.feeds[sub.feed as usize].latest()?;
-        if sub.state == State::Newcomer { latest.checked_sub(sub.place as usize) } else { Some(latest) }
     }
 }

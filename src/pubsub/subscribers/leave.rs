@@ -1,145 +1,137 @@
-//! Who goes: at once where nothing names the subscription, marked and taken out later where something does.
+//! Ending a subscription. It is freed at once if no vector or list names it; otherwise it is marked and freed later.
 
 use std::rc::Rc;
 
-use super::{NO_FEED, NO_SUB, State, Sub, Subscribers, flag};
-use crate::ids::GroupId;
-
-/// The last one left: home must be told.
-#[derive(PartialEq, Eq, Debug)]
-pub struct Left {
-    pub feed: GroupId,
-    pub name: Rc<str>,
-}
+use super::table::Subscribers;
+use super::types::{ClosedGroup, State, Subscription, SubscriptionFlags, SubscriptionList};
+use crate::ids::{GroupKey, OptionU32, SubscriptionKey};
 
 impl<D> Subscribers<D> {
-    /// Ends a subscription and takes it out of its connection's list. Of what the turn has it gets nothing more.
-    pub fn unsubscribe(&mut self, sub: u32, first: &mut u32) -> Option<Left> {
-        let next = self.subs[sub as usize].next;
-        if *first == sub {
-            *first = next;
+    /// Ends a subscription and takes it out of its connection's list. It gets nothing more of the turn. Returns the group if
+    /// the subscription was its last.
+    pub(crate) fn unsubscribe(&mut self, key: SubscriptionKey, list: &mut SubscriptionList) -> Option<ClosedGroup> {
+        let next = self.subscriptions[key.index()].next;
+        if list.first == OptionU32::some(key) {
+            list.first = next;
         } else {
-            let before = self.of_conn(*first).find(|&s| self.subs[s as usize].next == sub);
-            let before = before.expect("a subscription stands in its connection's list");
-            self.subs[before as usize].next = next;
+            let is_before = |one: &SubscriptionKey| self.subscriptions[one.index()].next == OptionU32::some(key);
+            let before = self.of_connection(*list).find(is_before);
+            let before = before.expect("a subscription is in its connection's list");
+            self.subscriptions[before.index()].next = next;
         }
-        self.leave(sub)
+        self.leave_group(key)
     }
 
-    fn leave(&mut self, sub: u32) -> Option<Left> {
-        self.subscriptions -= 1;
-        let Sub { feed: key, state, flags, place, .. } = self.subs[sub as usize];
-        let feed = &mut self.feeds[key as usize];
-        feed.count -= 1;
-        // Who waits for an answer of its own stands in no list, and a fresh one knows its place there.
-        let unnamed = state == State::Pending && flags & flag::OWN_ANSWER != 0 || state == State::Fresh;
-        if state == State::Fresh {
-            feed.fresh.swap_remove(place as usize);
-            if let Some(&moved) = feed.fresh.get(place as usize) {
-                self.subs[moved as usize].place = place;
+    fn leave_group(&mut self, key: SubscriptionKey) -> Option<ClosedGroup> {
+        self.count -= 1;
+        let Subscription { group: group_key, state, index, .. } = self.subscriptions[key.index()];
+        let group = &mut self.groups[group_key.index()];
+        group.count -= 1;
+        if state == State::AwaitingBase {
+            group.awaiting_base.swap_remove(index as usize);
+            if let Some(moved) = group.awaiting_base.get(index as usize) {
+                self.subscriptions[moved.index()].index = index;
             }
         }
-        if unnamed {
-            self.subs.remove(sub as usize);
+        let is_unnamed = matches!(state, State::Recovering | State::AwaitingBase);
+        if is_unnamed {
+            self.subscriptions.remove(key.index());
         }
-        if feed.count == 0 {
-            return Some(self.close(key));
+        if group.count == 0 {
+            return Some(self.close_group(group_key));
         }
         match state {
-            _ if unnamed => {}
-            State::Member if Rc::get_mut(&mut feed.members).is_some() => self.remove_member(sub),
+            State::Recovering | State::AwaitingBase => {}
+            State::Member if Rc::get_mut(&mut group.member_slots).is_some() => self.remove_member(key),
             State::Member => {
-                self.subs[sub as usize].state = State::Left;
-                feed.leavers.push(sub);
-                self.touch(key);
+                self.subscriptions[key.index()].state = State::Left;
+                group.leaving.push(key);
+                self.touch(group_key);
             }
-            // The list that names it finds it left.
-            _ => self.subs[sub as usize].state = State::Left,
+            // The list that names it frees it.
+            State::Pending | State::Joining | State::Left => self.subscriptions[key.index()].state = State::Left,
         }
         None
     }
 
-    /// Something was dropped of what a subscription of a delta feed had: the next publication comes to it whole. What the
-    /// turn has for it is lost too.
-    pub fn refresh(&mut self, sub: u32) {
-        let Sub { conn, feed: key, state, place, serial, .. } = self.subs[sub as usize];
-        let feed = &mut self.feeds[key as usize];
+    /// The connection dropped something of a subscription with deltas: it gets the next publication whole. What the turn has
+    /// for it is dropped too.
+    pub(crate) fn reset_delta_base(&mut self, key: SubscriptionKey) {
+        let Subscription { conn, group: group_key, state, index, generation, .. } = self.subscriptions[key.index()];
+        let group = &mut self.groups[group_key.index()];
         match state {
-            State::Pending | State::Fresh | State::Left => return,
-            State::Newcomer => feed.newcomers.retain(|&other| other != sub),
-            State::Member => match Rc::get_mut(&mut feed.members) {
-                Some(_) => self.take_member(key, place),
-                // A cast is under way: one that has left stands in its place until that has passed.
+            State::Pending | State::Recovering | State::AwaitingBase | State::Left => return,
+            State::Joining => group.joining.retain(|&other| other != key),
+            State::Member => match Rc::get_mut(&mut group.member_slots) {
+                Some(_) => self.detach_member(group_key, index),
+                // A broadcast is under way: a subscription that has left takes the place until it has passed.
                 None => {
-                    let left = Sub {
-                        conn,
-                        feed: key,
-                        place,
-                        next: NO_SUB,
-                        serial,
-                        state: State::Left,
-                        flags: 0,
-                        detail: None,
-                    };
-                    let left = self.subs.insert(left) as u32;
-                    feed.subs[place as usize] = left;
-                    feed.leavers.push(left);
-                    self.touch(key);
+                    let (next, flags) = (OptionU32::NONE, SubscriptionFlags::empty());
+                    let (state, group_ref) = (State::Left, group_key);
+                    let left =
+                        Subscription { conn, group: group_ref, index, next, generation, state, flags, detail: None };
+                    let left = SubscriptionKey::new(self.subscriptions.insert(left));
+                    group.members[index as usize] = left;
+                    group.leaving.push(left);
+                    self.touch(group_key);
                 }
             },
         }
-        let feed = &mut self.feeds[key as usize];
-        let entry = &mut self.subs[sub as usize];
-        (entry.state, entry.place) = (State::Fresh, feed.fresh.len() as u32);
-        feed.fresh.push(sub);
+        let group = &mut self.groups[group_key.index()];
+        let subscription = &mut self.subscriptions[key.index()];
+        (subscription.state, subscription.index) = (State::AwaitingBase, group.awaiting_base.len() as u32);
+        group.awaiting_base.push(key);
     }
 
-    pub(crate) fn remove_member(&mut self, sub: u32) {
-        let Sub { feed, place, .. } = self.subs.remove(sub as usize);
-        self.take_member(feed, place);
+    pub(super) fn remove_member(&mut self, key: SubscriptionKey) {
+        let Subscription { group, index, .. } = self.subscriptions.remove(key.index());
+        self.detach_member(group, index);
     }
 
-    fn take_member(&mut self, key: u32, place: u32) {
-        let feed = &mut self.feeds[key as usize];
-        let members = Rc::get_mut(&mut feed.members).expect("no cast shares the members now");
-        members.swap_remove(place as usize);
-        feed.subs.swap_remove(place as usize);
-        if let Some(&moved) = feed.subs.get(place as usize) {
-            self.subs[moved as usize].place = place;
+    /// Takes a member out of the group's vectors. No broadcast is under way.
+    fn detach_member(&mut self, key: GroupKey, index: u32) {
+        let group = &mut self.groups[key.index()];
+        let slots = Rc::get_mut(&mut group.member_slots).expect("no broadcast shares the members");
+        slots.swap_remove(index as usize);
+        group.members.swap_remove(index as usize);
+        if let Some(moved) = group.members.get(index as usize) {
+            self.subscriptions[moved.index()].index = index;
         }
     }
 
-    /// Nobody is left: the feed and all that it names are gone. A cast under way holds its own references.
-    fn close(&mut self, key: u32) -> Left {
-        let name = &self.feeds[key as usize].name;
-        let before = self.of_name(name).find(|&other| self.feeds[other as usize].sibling == key);
-        let feed = self.feeds.remove(key as usize);
-        // A leaver is still in `subs`: every entry is named once.
-        for sub in feed.subs.into_iter().chain(feed.pending).chain(feed.newcomers).chain(feed.fresh) {
-            self.subs.remove(sub as usize);
+    /// Frees a group without subscriptions and all that it names. A broadcast under way holds its own references.
+    fn close_group(&mut self, key: GroupKey) -> ClosedGroup {
+        let channel = &self.groups[key.index()].channel;
+        let is_before = |other: &GroupKey| self.groups[other.index()].next_of_channel == OptionU32::some(key);
+        let before = self.groups_of_channel(channel).find(is_before);
+        let group = self.groups.remove(key.index());
+        // Leaving members are still in `members`, so that every subscription is named once.
+        for one in group.members.into_iter().chain(group.pending).chain(group.joining).chain(group.awaiting_base) {
+            self.subscriptions.remove(one.index());
         }
-        self.turn_bytes -= feed.turn.len();
-        self.keep_buffer(feed.turn);
-        if feed.touched {
-            self.touched.retain(|&k| k != key);
+        self.turn_bytes -= group.turn.len();
+        self.recycle(group.turn);
+        if group.is_touched {
+            self.touched.retain(|&other| other != key);
         }
-        match before {
-            Some(before) => self.feeds[before as usize].sibling = feed.sibling,
-            None => self.names.replace(&feed.name, key, (feed.sibling != NO_FEED).then_some(feed.sibling)),
+        match (before, group.next_of_channel.get()) {
+            (Some(before), _) => self.groups[before.index()].next_of_channel = group.next_of_channel,
+            (None, Some(next)) => self.name_index.replace(&group.channel, key, next),
+            (None, None) => self.name_index.remove(&group.channel, key),
         }
         self.shrink();
-        Left { feed: GroupId::new(key, feed.generation), name: feed.name }
+        ClosedGroup { id: key.with(group.generation), channel: group.channel }
     }
 
-    /// Gives memory back where a great crowd has left.
+    /// Frees memory after many subscriptions have ended.
     fn shrink(&mut self) {
-        const WORTH_KEEPING: usize = 1024;
-        if self.subs.is_empty() && self.subs.capacity() > WORTH_KEEPING {
-            self.subs.shrink_to_fit();
+        const KEPT_ENTRIES: usize = 1024;
+        if self.subscriptions.is_empty() && self.subscriptions.capacity() > KEPT_ENTRIES {
+            self.subscriptions.shrink_to_fit();
         }
-        if self.feeds.is_empty() && self.feeds.capacity() > WORTH_KEEPING {
-            self.feeds.shrink_to_fit();
-            self.names.shrink();
+        if self.groups.is_empty() && self.groups.capacity() > KEPT_ENTRIES {
+            self.groups.shrink_to_fit();
+            self.name_index.shrink();
         }
     }
 }

@@ -1,222 +1,252 @@
-//! The feeds' own tests: who gets which part of a turn.
+//! Which subscription gets which part of a turn.
 
-use super::*;
+use std::rc::Rc;
+
+use super::table::Subscribers;
+use super::types::{
+    Activation, AddedSubscription, ClosedGroup, DeltaBase, NewSubscription, PendingBroadcast, SubscriptionFlags,
+    SubscriptionList, TurnOutput,
+};
+use crate::ids::{ConnId, GroupId, SubscriptionKey};
+use crate::pubsub::position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
+use crate::pubsub::wire_format::WireFormat;
+use crate::slow_policy::SlowConsumerPolicy;
 
 fn conn(slot: u32) -> ConnId {
     ConnId::new(slot, slot + 100)
 }
 
-const FORM: WireFormat = WireFormat::plain(0);
+const PLAIN: WireFormat = WireFormat::plain(0);
 
-fn wanted(slot: u32, name: &str, form: WireFormat) -> Wanted<'_, u8> {
-    Wanted { conn: conn(slot), name, form, slow: SlowConsumerPolicy::Close, flags: 0, detail: None, own_answer: false }
+fn new(slot: u32, channel: &str, wire_format: WireFormat) -> NewSubscription<'_, u8> {
+    NewSubscription {
+        conn: conn(slot),
+        channel,
+        wire_format,
+        slow_policy: SlowConsumerPolicy::Close,
+        flags: SubscriptionFlags::empty(),
+        detail: None,
+        activation: Activation::WithGroup,
+    }
 }
 
-fn join(feeds: &mut Subscribers<u8>, slot: u32) -> (Joined, u32) {
-    let mut first = NO_SUB;
-    (feeds.subscribe(&mut first, wanted(slot, "news", FORM)), first)
+fn join(subscribers: &mut Subscribers<u8>, slot: u32) -> (AddedSubscription, SubscriptionList) {
+    let mut list = SubscriptionList::default();
+    (subscribers.subscribe(&mut list, new(slot, "news", PLAIN)), list)
 }
 
-fn at(seq: u64) -> At {
-    At { seq, offset: seq }
+fn at(seq: u64) -> DeliveryPosition {
+    DeliveryPosition { seq, offset: seq }
 }
 
-/// Opens the feed with one live member in slot 0.
-fn live(feeds: &mut Subscribers<u8>) -> (GroupId, u32) {
-    let (Joined { sub, feed, first, .. }, _) = join(feeds, 0);
-    assert!(first, "the first subscriber opens the feed");
-    assert_eq!(feeds.answer(feed, Top::default()), Some(vec![sub.slot]));
-    (feed, sub.slot)
+/// Opens the group with one live member in slot 0.
+fn live(subscribers: &mut Subscribers<u8>) -> (GroupId, SubscriptionKey) {
+    let (AddedSubscription { id, group, opened_group, .. }, _) = join(subscribers, 0);
+    assert!(opened_group, "the first subscription opens the group");
+    assert_eq!(subscribers.activate_group(group, ChannelTop::default()), Some(vec![id.key()]));
+    (group, id.key())
 }
 
-/// Ends the turn; returns shares by slot, and the casts.
-fn end(feeds: &mut Subscribers<u8>) -> (Vec<(u32, Vec<u8>)>, Vec<PendingBroadcast>) {
+/// Ends the turn; returns the unicasts by slot, and the broadcasts.
+fn end(subscribers: &mut Subscribers<u8>) -> (Vec<(u32, Vec<u8>)>, Vec<PendingBroadcast>) {
     let (mut shares, mut turns) = (Vec::new(), Vec::new());
-    feeds.end_turn(|out| match out {
-        Out::One(share) => shares.push((share.conn.slot, share.frames.to_vec())),
-        Out::All(turn) => turns.push(turn),
+    subscribers.end_turn(|out| match out {
+        TurnOutput::Unicast(one) => shares.push((one.conn.slot, one.share.frames.to_vec())),
+        TurnOutput::Broadcast(turn) => turns.push(turn),
     });
     (shares, turns)
 }
 
 #[test]
-fn who_waits_for_home_goes_live_with_its_answer_and_not_before() {
-    let mut feeds = Subscribers::default();
-    let (Joined { sub: first, feed: id, .. }, _) = join(&mut feeds, 0);
-    let (Joined { sub: second, live: None, first: false, .. }, _) = join(&mut feeds, 1) else { panic!() };
-    let top = Top { position: Position { epoch: 1, offset: 9 }, seq: 9 };
-    assert_eq!(feeds.answer(id, top), Some(vec![first.slot, second.slot]));
-    assert!(feeds.deliver(id, at(10), b"x"));
-    let (_, turns) = end(&mut feeds);
-    assert_eq!(**turns[0].members, [0, 1]);
-    assert_eq!(join(&mut feeds, 2).0.live, Some(Position { epoch: 1, offset: 10 }));
+fn subscription_goes_live_with_the_answer_of_home_and_not_before() {
+    let mut subscribers = Subscribers::default();
+    let (AddedSubscription { id: first, group: id, .. }, _) = join(&mut subscribers, 0);
+    let (second, _) = join(&mut subscribers, 1);
+    assert_eq!((second.live_at, second.opened_group), (None, false));
+    let top = ChannelTop { position: Position { epoch: 1, offset: 9 }, seq: 9 };
+    assert_eq!(subscribers.activate_group(id, top), Some(vec![first.key(), second.id.key()]));
+    assert!(subscribers.deliver(id, at(10), b"x"));
+    let (_, turns) = end(&mut subscribers);
+    assert_eq!(**turns[0].member_slots, [0, 1]);
+    assert_eq!(join(&mut subscribers, 2).0.live_at, Some(Position { epoch: 1, offset: 10 }));
 }
 
 #[test]
-fn a_newcomer_gets_the_turn_from_its_own_place_on() {
-    let mut feeds = Subscribers::default();
-    let (id, _) = live(&mut feeds);
-    feeds.deliver(id, at(1), b"old");
-    join(&mut feeds, 1);
-    feeds.deliver(id, at(2), b"new");
-    let (shares, turns) = end(&mut feeds);
+fn joining_subscription_gets_the_turn_from_its_own_place_on() {
+    let mut subscribers = Subscribers::default();
+    let (id, _) = live(&mut subscribers);
+    subscribers.deliver(id, at(1), b"old");
+    join(&mut subscribers, 1);
+    subscribers.deliver(id, at(2), b"new");
+    let (shares, turns) = end(&mut subscribers);
     assert_eq!(shares, [(1, b"new".to_vec())]);
-    assert_eq!((&turns[0].members[..], &turns[0].frames[..]), (&[0][..], &b"oldnew"[..]));
-    // While that cast is under way more comes; after it the newcomer is a member like the others.
-    feeds.deliver(id, at(3), b"next");
+    assert_eq!((&turns[0].member_slots[..], &turns[0].frames[..]), (&[0][..], &b"oldnew"[..]));
+    // More comes while that broadcast is under way; after it the subscription is a member like the others.
+    subscribers.deliver(id, at(3), b"next");
     drop(turns);
-    let (shares, turns) = end(&mut feeds);
+    let (shares, turns) = end(&mut subscribers);
     assert!(shares.is_empty());
-    assert_eq!((&turns[0].members[..], &turns[0].frames[..]), (&[0, 1][..], &b"next"[..]));
+    assert_eq!((&turns[0].member_slots[..], &turns[0].frames[..]), (&[0, 1][..], &b"next"[..]));
 }
 
 #[test]
-fn membership_stands_still_while_a_cast_is_under_way() {
-    let mut feeds = Subscribers::default();
-    let (id, _) = live(&mut feeds);
-    let (Joined { sub: SubscriptionId { slot: second, .. }, .. }, mut first) = join(&mut feeds, 1);
-    feeds.deliver(id, at(1), b"a");
-    let (_, turns) = end(&mut feeds);
-    assert_eq!(feeds.unsubscribe(second, &mut first), None);
-    join(&mut feeds, 2);
-    assert_eq!(**turns[0].members, [0, 1], "frozen");
+fn members_do_not_change_while_a_broadcast_is_under_way() {
+    let mut subscribers = Subscribers::default();
+    let (id, _) = live(&mut subscribers);
+    let (AddedSubscription { id: second, .. }, mut list) = join(&mut subscribers, 1);
+    subscribers.deliver(id, at(1), b"a");
+    let (_, turns) = end(&mut subscribers);
+    assert_eq!(subscribers.unsubscribe(second.key(), &mut list), None);
+    join(&mut subscribers, 2);
+    assert_eq!(**turns[0].member_slots, [0, 1], "shared with the flush");
     drop(turns);
-    feeds.deliver(id, at(2), b"b");
-    let (_, turns) = end(&mut feeds);
-    assert_eq!(**turns[0].members, [0, 2]);
+    subscribers.deliver(id, at(2), b"b");
+    let (_, turns) = end(&mut subscribers);
+    assert_eq!(**turns[0].member_slots, [0, 2]);
 }
 
 #[test]
-fn the_last_to_leave_closes_the_feed_and_a_late_answer_finds_nobody() {
-    let mut feeds = Subscribers::default();
-    let (Joined { sub: SubscriptionId { slot: sub, .. }, feed: id, .. }, mut first) = join(&mut feeds, 0);
-    let left = feeds.unsubscribe(sub, &mut first);
-    assert_eq!(left, Some(Left { feed: id, name: "news".into() }));
-    assert_eq!(feeds.answer(id, Top::default()), None);
-    assert!(!feeds.deliver(id, at(1), b"late"));
-    let (Joined { feed: again, .. }, _) = join(&mut feeds, 0);
+fn group_closes_with_its_last_subscription_and_ignores_a_late_answer() {
+    let mut subscribers = Subscribers::default();
+    let (AddedSubscription { id: subscription, group: id, .. }, mut list) = join(&mut subscribers, 0);
+    let closed = subscribers.unsubscribe(subscription.key(), &mut list);
+    assert_eq!(closed, Some(ClosedGroup { id, channel: "news".into() }));
+    assert_eq!(subscribers.activate_group(id, ChannelTop::default()), None);
+    assert!(!subscribers.deliver(id, at(1), b"late"));
+    let (AddedSubscription { group: again, .. }, _) = join(&mut subscribers, 0);
     assert_ne!(again, id);
 }
 
 #[test]
-fn leaving_while_pending_takes_nothing_from_the_others() {
-    let mut feeds = Subscribers::default();
-    let (Joined { sub: SubscriptionId { slot: sub, .. }, feed: id, .. }, mut first) = join(&mut feeds, 0);
-    let (Joined { sub: SubscriptionId { slot: other, .. }, .. }, _) = join(&mut feeds, 1);
-    assert_eq!(feeds.unsubscribe(sub, &mut first), None);
-    assert_eq!(feeds.answer(id, Top::default()), Some(vec![other]));
-    assert_eq!(feeds.subscriptions(), 1);
+fn pending_subscription_that_leaves_takes_nothing_from_the_others() {
+    let mut subscribers = Subscribers::default();
+    let (AddedSubscription { id: subscription, group: id, .. }, mut list) = join(&mut subscribers, 0);
+    let (AddedSubscription { id: other, .. }, _) = join(&mut subscribers, 1);
+    assert_eq!(subscribers.unsubscribe(subscription.key(), &mut list), None);
+    assert_eq!(subscribers.activate_group(id, ChannelTop::default()), Some(vec![other.key()]));
+    assert_eq!(subscribers.len(), 1);
 }
 
 #[test]
-fn who_leaves_by_our_decision_finds_its_share() {
-    let mut feeds = Subscribers::default();
-    let (id, member) = live(&mut feeds);
-    feeds.deliver(id, at(1), b"one");
-    let (Joined { sub: SubscriptionId { slot: newcomer, .. }, .. }, _) = join(&mut feeds, 1);
-    feeds.deliver(id, at(2), b"two");
-    assert_eq!((feeds.share(member), feeds.share(newcomer)), (&b"onetwo"[..], &b"two"[..]));
+fn turn_share_is_what_the_turn_has_for_the_subscription() {
+    let mut subscribers = Subscribers::default();
+    let (id, member) = live(&mut subscribers);
+    subscribers.deliver(id, at(1), b"one");
+    let (AddedSubscription { id: joining, .. }, _) = join(&mut subscribers, 1);
+    subscribers.deliver(id, at(2), b"two");
+    let share = |key| subscribers.get(key).turn_share();
+    assert_eq!((share(member).frames, share(joining.key()).frames), (&b"onetwo"[..], &b"two"[..]));
+    assert_eq!((share(member).latest, share(joining.key()).latest), (Some(3), Some(0)));
 }
 
 #[test]
-fn a_turn_buffer_serves_again_unless_a_slow_peer_holds_it() {
-    let mut feeds = Subscribers::default();
-    let (id, _) = live(&mut feeds);
+fn turn_buffer_is_used_again_unless_a_backlog_holds_it() {
+    let mut subscribers = Subscribers::default();
+    let (id, _) = live(&mut subscribers);
     for (offset, held) in [(1, true), (2, false)] {
-        feeds.deliver(id, at(offset), b"frame");
-        let (_, turns) = end(&mut feeds);
+        subscribers.deliver(id, at(offset), b"frame");
+        let (_, turns) = end(&mut subscribers);
         let backlog = held.then(|| Rc::clone(&turns[0].frames));
         drop(turns);
-        feeds.end_flush();
-        assert_eq!(feeds.buffers.len(), usize::from(!held));
+        subscribers.end_flush();
+        assert_eq!(subscribers.spare_buffers.len(), usize::from(!held));
         drop(backlog);
     }
-    assert_eq!(feeds.turn_bytes(), 0);
+    assert_eq!(subscribers.turn_bytes(), 0);
 }
 
 #[test]
-fn a_connection_finds_its_subscriptions_by_name() {
-    let mut feeds = Subscribers::default();
-    let mut first = NO_SUB;
+fn connection_finds_its_subscriptions_by_channel() {
+    let mut subscribers = Subscribers::default();
+    let mut list = SubscriptionList::default();
     for name in ["a", "b", "c"] {
-        feeds.subscribe(&mut first, wanted(5, name, FORM));
+        subscribers.subscribe(&mut list, new(5, name, PLAIN));
     }
-    let b = feeds.find(first, "b").expect("subscribed");
-    assert!(feeds.is_pending(b));
-    feeds.unsubscribe(b, &mut first);
-    assert_eq!(feeds.find(first, "b"), None);
-    assert_eq!(feeds.of_conn(first).count(), 2);
-    while first != NO_SUB {
-        assert!(feeds.unsubscribe(first, &mut first).is_some(), "each was its channel's only one");
+    let b = subscribers.find(list, "b").expect("subscribed");
+    assert!(subscribers.get(b).is_pending());
+    subscribers.unsubscribe(b, &mut list);
+    assert_eq!(subscribers.find(list, "b"), None);
+    assert_eq!(subscribers.of_connection(list).count(), 2);
+    while let Some(key) = list.first() {
+        assert!(subscribers.unsubscribe(key, &mut list).is_some(), "each is the only one of its channel");
     }
-    assert!(feeds.feeds.is_empty() && feeds.subs.is_empty() && feeds.names.keys().next().is_none());
+    assert!(
+        subscribers.groups.is_empty()
+            && subscribers.subscriptions.is_empty()
+            && subscribers.name_index.keys().next().is_none()
+    );
 }
 
 #[test]
-fn who_recovers_goes_live_by_its_own_answer_alone() {
-    let mut feeds = Subscribers::default();
-    let (id, _) = live(&mut feeds);
-    let mut first = NO_SUB;
-    let joined = feeds.subscribe(&mut first, Wanted { own_answer: true, ..wanted(1, "news", FORM) });
-    assert_eq!((joined.live, joined.first), (None, false));
-    feeds.deliver(id, at(1), b"missed");
-    assert!(feeds.go_live(joined.sub, true));
-    assert!(!feeds.go_live(joined.sub, true), "once");
-    feeds.deliver(id, at(2), b"live");
-    let (shares, _) = end(&mut feeds);
+fn recovering_subscription_goes_live_only_by_its_own_answer() {
+    let mut subscribers = Subscribers::default();
+    let (id, _) = live(&mut subscribers);
+    let mut list = SubscriptionList::default();
+    let joined = subscribers
+        .subscribe(&mut list, NewSubscription { activation: Activation::ByRecovery, ..new(1, "news", PLAIN) });
+    assert_eq!((joined.live_at, joined.opened_group), (None, false));
+    subscribers.deliver(id, at(1), b"missed");
+    assert!(subscribers.activate_recovered(joined.id, DeltaBase::Known));
+    assert!(!subscribers.activate_recovered(joined.id, DeltaBase::Known), "once");
+    subscribers.deliver(id, at(2), b"live");
+    let (shares, _) = end(&mut subscribers);
     assert_eq!(shares, [(1, b"live".to_vec())]);
-    let again = feeds.subscribe(&mut first, Wanted { own_answer: true, ..wanted(1, "news", FORM) });
-    assert_eq!(feeds.unsubscribe(again.sub.slot, &mut first), None);
-    assert!(!feeds.go_live(again.sub, true), "gone before its answer came");
+    let again = subscribers
+        .subscribe(&mut list, NewSubscription { activation: Activation::ByRecovery, ..new(1, "news", PLAIN) });
+    assert_eq!(subscribers.unsubscribe(again.id.key(), &mut list), None);
+    assert!(!subscribers.activate_recovered(again.id, DeltaBase::Known), "gone before its answer came");
 }
 
 #[test]
-fn the_first_publication_of_a_delta_is_whole() {
-    let form = WireFormat { delta: true, ..FORM };
-    let mut feeds = Subscribers::default();
-    let mut first = NO_SUB;
-    let joined = feeds.subscribe(&mut first, wanted(0, "news", form));
-    feeds.answer(joined.feed, Top::default());
+fn delta_subscription_gets_its_first_publication_whole() {
+    let wire_format = WireFormat { delta: true, ..PLAIN };
+    let mut subscribers = Subscribers::default();
+    let mut list = SubscriptionList::default();
+    let joined = subscribers.subscribe(&mut list, new(0, "news", wire_format));
+    subscribers.activate_group(joined.group, ChannelTop::default());
     let mut each = Vec::new();
-    feeds.deliver_delta(joined.feed, at(1), b"whole1", b"d1", |conn, frame| each.push((conn.slot, frame.to_vec())));
+    subscribers
+        .deliver_delta(joined.group, at(1), b"whole1", b"d1", |conn, frame| each.push((conn.slot, frame.to_vec())));
     assert_eq!(each, [(0, b"whole1".to_vec())]);
-    let mut other = NO_SUB;
-    feeds.subscribe(&mut other, wanted(1, "news", form));
-    feeds.deliver_delta(joined.feed, at(2), b"whole2", b"d2", |conn, frame| each.push((conn.slot, frame.to_vec())));
+    let mut other = SubscriptionList::default();
+    subscribers.subscribe(&mut other, new(1, "news", wire_format));
+    subscribers
+        .deliver_delta(joined.group, at(2), b"whole2", b"d2", |conn, frame| each.push((conn.slot, frame.to_vec())));
     assert_eq!(each[1..], [(1, b"whole2".to_vec())]);
-    let (_, turns) = end(&mut feeds);
-    assert_eq!((&turns[0].members[..], &turns[0].frames[..]), (&[0][..], &b"d2"[..]));
+    let (_, turns) = end(&mut subscribers);
+    assert_eq!((&turns[0].member_slots[..], &turns[0].frames[..]), (&[0][..], &b"d2"[..]));
     drop(turns);
-    feeds.lost(joined.feed, 5, 5);
-    feeds.deliver_delta(joined.feed, at(6), b"whole6", b"d6", |_, _| panic!("nobody is fresh"));
-    let (_, turns) = end(&mut feeds);
+    subscribers.skip_lost(joined.group, LostDeliveries { first_seq: 3, last_seq: 5, with_offset: 3, offset: 5 });
+    subscribers.deliver_delta(joined.group, at(6), b"whole6", b"d6", |_, _| panic!("none awaits its base"));
+    let (_, turns) = end(&mut subscribers);
     assert_eq!(&turns[0].frames[..], b"whole6");
 }
 
 #[test]
-fn a_fresh_one_that_leaves_leaves_nothing_behind() {
-    let form = WireFormat { delta: true, ..FORM };
-    let mut feeds = Subscribers::default();
-    let mut lists = [NO_SUB; 3];
+fn subscription_awaiting_its_base_leaves_nothing_behind() {
+    let wire_format = WireFormat { delta: true, ..PLAIN };
+    let mut subscribers = Subscribers::default();
+    let mut lists = [SubscriptionList::default(); 3];
     for (slot, first) in (0..).zip(&mut lists) {
-        let joined = feeds.subscribe(first, wanted(slot, "news", form));
-        feeds.answer(joined.feed, Top::default());
+        let joined = subscribers.subscribe(first, new(slot, "news", wire_format));
+        subscribers.activate_group(joined.group, ChannelTop::default());
     }
     for first in &mut lists {
-        feeds.unsubscribe(*first, first);
+        subscribers.unsubscribe(first.first().expect("subscribed"), first);
     }
-    assert!(feeds.feeds.is_empty() && feeds.subs.is_empty());
+    assert!(subscribers.groups.is_empty() && subscribers.subscriptions.is_empty());
 }
 
 #[test]
-fn a_filtered_feed_asks_for_each() {
-    let form = WireFormat { filtered: true, ..FORM };
-    let mut feeds = Subscribers::default();
-    let mut first = NO_SUB;
-    let joined = feeds.subscribe(&mut first, Wanted { detail: Some(Box::new(7)), ..wanted(0, "news", form) });
-    feeds.answer(joined.feed, Top::default());
+fn filtered_group_asks_for_each_subscription() {
+    let wire_format = WireFormat { filtered: true, ..PLAIN };
+    let mut subscribers = Subscribers::default();
+    let mut list = SubscriptionList::default();
+    let joined =
+        subscribers.subscribe(&mut list, NewSubscription { detail: Some(Box::new(7)), ..new(0, "news", wire_format) });
+    subscribers.activate_group(joined.group, ChannelTop::default());
     let mut asked = Vec::new();
-    feeds.deliver_each(joined.feed, at(1), |conn, detail| asked.push((conn.slot, detail.copied())));
+    subscribers.deliver_filtered(joined.group, at(1), |conn, detail| asked.push((conn.slot, detail.copied())));
     assert_eq!(asked, [(0, Some(7))]);
-    assert!(end(&mut feeds).1.is_empty());
+    assert!(end(&mut subscribers).1.is_empty());
 }

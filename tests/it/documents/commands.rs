@@ -179,13 +179,11 @@ fn cargo_faults(words: &[String]) -> Vec<String> {
         let name = &pair[1];
         let there = |places: &[String]| places.iter().any(|place| root().join(place).exists());
         let found = match pair[0].as_str() {
-            "--bench" => there(&[format!("benches/{name}.rs")]),
+            "--bench" => there(&[format!("benches/{name}.rs"), format!("benches/parts/{name}.rs")]),
             "--test" => there(&[format!("tests/{name}.rs"), format!("tests/{name}/main.rs")]),
             "--example" => there(&[format!("examples/{name}.rs")]),
             "--bin" => name == "corecast" || name == "corecast-load",
-            "-p" | "--package" => {
-                there(&[format!("tools/{}", name.trim_start_matches("corecast-"))]) || name == "corecast"
-            }
+            "-p" | "--package" => is_package(name),
             _ => true,
         };
         if !found {
@@ -197,6 +195,17 @@ fn cargo_faults(words: &[String]) -> Vec<String> {
         faults.extend(program_faults("corecast", behind));
     }
     faults
+}
+
+/// A package of the workspace: the root, or in a folder of `tools` or `benches`.
+fn is_package(name: &str) -> bool {
+    let mut manifests = vec![root().join("Cargo.toml")];
+    for folder in ["tools", "benches"] {
+        let members = fs::read_dir(root().join(folder)).into_iter().flatten().flatten();
+        manifests.extend(members.map(|member| member.path().join("Cargo.toml")));
+    }
+    let wanted = format!("name = \"{name}\"");
+    manifests.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == wanted)))
 }
 
 /// A script of the tree: it exists, and its text has the flags and plain words of the call.

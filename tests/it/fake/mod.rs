@@ -158,7 +158,11 @@ impl Server {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let settings = tokio::sync::watch::channel(Arc::new(settings)).1;
-            runtime.spawn(corecast::api::grpc::serve(grpc_listener, grpc_shards, admin::api_settings(&settings)));
+            runtime.spawn(corecast::api::grpc::service::serve(
+                grpc_listener,
+                grpc_shards,
+                admin::api_settings(&settings),
+            ));
             runtime.block_on(admin::serve(listener, shards, settings)).unwrap();
         });
         Self { address, grpc, fake }

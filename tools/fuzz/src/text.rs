@@ -38,7 +38,7 @@ pub fn config(data: &[u8]) {
     let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.toml" };
     let Ok(given) = config::file(name, text) else { return };
     match config::assemble(&given) {
-        Ok(config) => _ = config.remarks(),
+        Ok(config) => _ = config.warnings(),
         Err(faults) => assert!(!faults.0.is_empty() && !faults.to_string().is_empty()),
     }
 }

@@ -1,0 +1,134 @@
+//! Compatibility with the original's configuration: what happens to its keys that are not settings here.
+//!
+//! A key about who may do what is an error: ignoring it would silently open or close access. Any other key gives a warning, unless
+//! its value is what applies here anyway: its default there, nothing, or a section that is off.
+
+pub(crate) mod keys;
+
+use super::error::ConfigError;
+use super::parse::scalar::duration;
+use super::parse::value::{Invalid, Raw};
+use super::schema::registry::{LISTS, split_list_name};
+use super::sources::raw_setting::RawSetting;
+use keys::{FOREIGN, ForeignKey, SAME_KEYS, SWITCHED, Verdict};
+
+/// Parts of unknown keys that are probably about who may do what.
+const ACCESS_WORDS: &[&str] =
+    &["allow", "insecure", "token", "tls", "auth", "secret", "password", "proxy_enabled", "permission"];
+
+/// What to report about a value that is not a setting.
+pub enum Judgment {
+    Ignored,
+    Warning(String),
+    Error(ConfigError),
+}
+
+/// `all` are the values of every source, since another key may switch the section of `value` off.
+pub fn judge(value: &RawSetting, all: &[RawSetting]) -> Judgment {
+    let path = canonical(&without_numbers(&value.name));
+    let matches = |foreign: &&ForeignKey| match foreign.path.ends_with('.') {
+        true => path.starts_with(foreign.path) || path == foreign.path.trim_end_matches('.'),
+        false => path == foreign.path,
+    };
+    let Some(foreign) = FOREIGN.iter().filter(matches).max_by_key(|foreign| foreign.path.len()) else {
+        return unknown(value, &path);
+    };
+    if is_nothing(&value.raw) || equals(&value.raw, foreign.default) || is_switched_off(&path, all) {
+        return Judgment::Ignored;
+    }
+    match foreign.verdict {
+        // An unknown permission in a section that has no effect otherwise.
+        Verdict::Idle(_) if path.rsplit('.').next().is_some_and(|key| key.starts_with("allow_")) => {
+            let what = "it would allow something that cannot be allowed here";
+            Judgment::Error(value.error(Invalid::new(what, "set it to false, or remove it")))
+        }
+        Verdict::Idle(why) => Judgment::Warning(format!("{}: {} has no effect: {why}", value.origin, value.name)),
+        Verdict::Refused(what, fix) => Judgment::Error(value.error(Invalid::new(what, fix))),
+    }
+}
+
+fn unknown(value: &RawSetting, path: &str) -> Judgment {
+    let mut error = value.unknown();
+    // The name as written: sections with the same keys are not lists.
+    let written = without_numbers(&value.name);
+    let list = LISTS
+        .iter()
+        .find(|list| written.strip_prefix(**list).is_some_and(|rest| matches!(rest.get(..1), None | Some("[" | "."))));
+    if let Some(list) = list.filter(|_| split_list_name(&value.name).is_none()) {
+        // Ignoring the list would change who may do what.
+        let what = format!("{list} is a list of tables");
+        return Judgment::Error(value.error(Invalid::new(what, format!("write [[{list}]] or, in JSON, [{{...}}]"))));
+    }
+    if !value.is_foreign() {
+        return Judgment::Error(error);
+    }
+    if ACCESS_WORDS.iter().any(|word| path.contains(word)) {
+        error.what.push_str(", and it may be about who may do what");
+        return Judgment::Error(error);
+    }
+    let hint = if error.fix.starts_with("did you mean") { format!("; {}", error.fix) } else { String::new() };
+    let (origin, setting) = (&error.origin, &error.setting);
+    Judgment::Warning(format!("{origin}: {setting} has no effect: there is no setting with this name{hint}"))
+}
+
+/// Unset in the original.
+fn is_nothing(raw: &Raw) -> bool {
+    match raw {
+        Raw::Bool(on) => !on,
+        Raw::Integer(number) => *number == 0,
+        Raw::Text(text) => matches!(text.as_str(), "" | "0s" | "0" | "false"),
+        Raw::List(items) => items.is_empty(),
+        Raw::Table(row) => row.is_empty(),
+        // Lists such as `consumers`, whose elements can be off.
+        Raw::Rows(rows) => rows.iter().all(|row| row.contains(&("enabled".to_owned(), Raw::Bool(false)))),
+        Raw::Other(_) => false,
+    }
+}
+
+fn equals(raw: &Raw, default: &str) -> bool {
+    !default.is_empty()
+        && match raw {
+            Raw::Text(text) => text == default || duration(text).is_some_and(|span| duration(default) == Some(span)),
+            Raw::Integer(number) => number.to_string() == default,
+            Raw::Bool(on) => on.to_string() == default,
+            _ => false,
+        }
+}
+
+fn is_switched_off(path: &str, all: &[RawSetting]) -> bool {
+    let inside = |section: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+    SWITCHED.iter().filter(|(section, switch, _)| inside(section) && path != *switch).any(|(_, switch, on)| {
+        let last = all.iter().rfind(|value| value.name == *switch);
+        last.is_none_or(|value| !equals(&value.raw, on))
+    })
+}
+
+/// The path with the section that the table contains.
+fn canonical(path: &str) -> String {
+    let found = SAME_KEYS.iter().find_map(|(one, all)| path.strip_prefix(one).map(|rest| format!("{all}{rest}")));
+    found.unwrap_or_else(|| path.to_owned())
+}
+
+/// `proxies[3].x` becomes `proxies[].x`.
+fn without_numbers(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut inside = false;
+    for c in name.chars() {
+        inside = (inside || c == '[') && c != ']';
+        if !inside || c == '[' {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_list_elements_are_removed() {
+        assert_eq!(without_numbers("channel.namespaces[12].map.mode"), "channel.namespaces[].map.mode");
+        assert_eq!(without_numbers("pid_file"), "pid_file");
+    }
+}

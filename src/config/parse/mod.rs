@@ -1,0 +1,7 @@
+//! From the text of one value to its type, and back: one unit for each way of writing a value.
+
+pub(crate) mod enums;
+pub(crate) mod http;
+pub(crate) mod net;
+pub(crate) mod scalar;
+pub(crate) mod value;

@@ -1,0 +1,33 @@
+//! Settings against their bounds and against each other, after every value was read.
+
+pub(crate) mod backends;
+pub(crate) mod channels;
+pub(crate) mod checks;
+pub(crate) mod engine;
+pub(crate) mod network;
+pub(crate) mod times;
+pub(crate) mod warnings;
+
+use super::schema::config::Config;
+use crate::auth::Origins;
+pub use checks::Checks;
+
+/// Adds everything that is wrong to `checks`.
+pub fn check(config: &Config, checks: &mut Checks) {
+    network::cores(config, checks);
+    network::listeners(config, checks);
+    network::tls(config, checks);
+    times::times(config, checks);
+    engine::bounds(config, checks);
+    origins(config, checks);
+    channels::channels(config, checks);
+    backends::backends(config, checks);
+    backends::tokens(config, checks);
+}
+
+fn origins(config: &Config, checks: &mut Checks) {
+    if let Err(bad) = Origins::new(&config.client.allowed_origins) {
+        let fix = "close the bracket, or write \\ before a character that has no special meaning";
+        checks.require(false, "client.allowed_origins", bad.to_string(), fix);
+    }
+}
