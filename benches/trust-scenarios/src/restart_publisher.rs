@@ -18,7 +18,7 @@ use std::time::Duration;
 /// The timeout for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The delay before an address that does not answer is tried again.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
+const RETRY_DELAY: u64 = 50_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -66,9 +66,9 @@ impl RestartPublisher {
         let (mut log, mut connection, mut schedule) = (Log::new(), None, self.schedule());
         while !self.stop.load(Relaxed) {
             let due = schedule.due(now());
-            sleep(Duration::from_nanos(due.saturating_sub(now()).min(SECOND)));
+            wait_until(due.min(now() + SECOND));
             let Some(socket) = connection.take().filter(is_open).or_else(|| self.connect()) else {
-                sleep(RETRY_DELAY);
+                wait_until(now() + RETRY_DELAY);
                 // What fell due in the meantime is dropped.
                 schedule = self.schedule();
                 continue;
@@ -101,6 +101,11 @@ impl RestartPublisher {
         log.push(Sent { at, answered: now(), outcome });
         response.map(|_| socket)
     }
+}
+
+/// Pauses until a time of the clock.
+fn wait_until(time: u64) {
+    sleep(Duration::from_nanos(time.saturating_sub(now())));
 }
 
 /// Whether the server has not closed an idle connection: a request on a closed one would be in doubt for no reason.

@@ -3,10 +3,9 @@
 #[path = "../../../tools/load/tests/it/server.rs"]
 mod server;
 
-use serde_json::{Value, json};
-use server::{Server, faults, open_to_all};
+use serde_json::json;
+use server::{Server, faults, open_to_all, secure};
 use std::net::TcpListener;
-use std::path::Path;
 
 /// The program under test.
 const TOOL: &str = env!("CARGO_BIN_EXE_corecast-trust");
@@ -77,27 +76,15 @@ fn restart_under_load_loses_no_acknowledged_publication() {
     assert!(result["publications_2"]["acknowledged"].as_u64().unwrap() > 0, "{result}");
 }
 
-/// A server with TLS, and the options with which the tool trusts it.
-fn secure(name: &str, more: Value) -> (Server, String, [String; 2]) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let folder_name = folder.to_str().unwrap().into();
-    corecast_load::runs::certificate::run(&corecast_load::args::Certificate { folder: folder_name }).unwrap();
-    let file = |name: &str| folder.join(name).to_str().unwrap().to_string();
-    let mut more = more;
-    more["tls"] = json!({"cert_pem_file": file("cert.pem"), "key_pem_file": file("key.pem")});
-    more["listen"] = json!(["tls:127.0.0.1:0"]);
-    let server = Server::start_with(name, &more, &[]);
-    let url = format!("wss://{}/connection/websocket", server.client);
-    (server, url, ["--tls-ca".into(), file("cert.pem")])
-}
-
 #[test]
-fn abusive_clients_over_tls_are_renewed_too() {
-    let (server, url, trust) = secure("abuse-tls", open_to_all());
+fn scenarios_work_over_tls() {
+    let (server, url, trust) = secure("trust-tls", open_to_all());
+    let trust = [trust[0].as_str(), &trust[1]];
     let usual = ["abuse", &url, "-n", "20", "--window", "4", "--duration", "0.3", "--warmup", "0.1"];
     let abusers = ["--half-open", "10", "--never-read", "2"];
-    let (_, result) = server.load(&[&usual[..], &[&trust[0], &trust[1]], &abusers].concat());
+    let (_, result) = server.load(&[&usual[..], &trust, &abusers].concat());
     assert_eq!(faults(&result), [""; 0], "{result}");
     assert!(result["run_deliveries"].as_u64().unwrap() > 0);
+    let (code, result) = server.load(&[&["drain", &url, "-c", "20"][..], &trust].concat());
+    assert_eq!((code, &result["without_frame"]), (0, &json!(0)), "{result}");
 }

@@ -12,7 +12,7 @@ use crate::distributed::agent;
 use crate::distributed::coordinator_protocol::{Command, Job, MESSAGE_BYTES_MAX, Report, Rest, receive, send};
 use crate::engine::Scenario;
 use crate::engine::clock::{SECOND, now};
-use crate::engine::workers::{Control, Phase, Staffed, WorkerOptions, Workers};
+use crate::engine::workers::{Control, Phase, StartedWorkers, WorkerOptions, Workers};
 use crate::measure::latency_series::merge;
 use crate::report::{self, human};
 use crate::runs::shares;
@@ -177,7 +177,7 @@ impl RemoteWorkers {
         let args: Vec<String> = std::env::args().skip(1).collect();
         for (part, worker) in workers.iter_mut().enumerate() {
             let (version, args) = (env!("CARGO_PKG_VERSION").into(), args.clone());
-            let (ahead, origin) = (worker.ahead() - first, control.origin().saturating_add_signed(worker.ahead()));
+            let (ahead, origin) = (worker.ahead() - first, control.origin.saturating_add_signed(worker.ahead()));
             worker.send(&Command::Start(Job { version, args, part, of, ahead, origin }))?;
         }
         for worker in &workers {
@@ -258,7 +258,7 @@ pub fn lead<S: Scenario + 'static>(
     common: &Common,
     total: usize,
     extra: usize,
-) -> Result<Option<Staffed<S>>, RunError> {
+) -> Result<Option<StartedWorkers<S>>, RunError> {
     if !common.share.is_whole() || !common.processes.is_on() {
         return Ok(None);
     }

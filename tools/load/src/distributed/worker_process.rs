@@ -9,7 +9,7 @@ use crate::args::{Cli, Command as Subcommand};
 use crate::distributed::coordinator_protocol::{Command, Job, MESSAGE_BYTES_MAX, Report, Rest, receive, send};
 use crate::engine::Scenario;
 use crate::engine::clock::now;
-use crate::engine::workers::{Phase, Staffed, Workers};
+use crate::engine::workers::{Phase, StartedWorkers, Workers};
 use crate::runs::search::Searched;
 use crate::runs::{echo_runs, fanout_runs, idle_runs, shares};
 use clap::Parser;
@@ -163,7 +163,10 @@ fn restrict(common: &mut Common, share: Share) {
 }
 
 /// Carries out commands until the run ends; the workers come with the number of connections of each.
-fn serve<S: Scenario + 'static>(exchange: &mut Exchange, (mut workers, totals): Staffed<S>) -> Result<(), RunError> {
+fn serve<S: Scenario + 'static>(
+    exchange: &mut Exchange,
+    (mut workers, totals): StartedWorkers<S>,
+) -> Result<(), RunError> {
     exchange.report(&Report::Ready)?;
     loop {
         match exchange.commands.recv_timeout(REPORT_INTERVAL) {

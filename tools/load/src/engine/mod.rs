@@ -98,7 +98,7 @@ impl EventLoop {
 
     /// Runs until the coordinator stops the workers, then returns what was counted.
     pub fn run<S: Scenario>(mut self, scenario: &mut S) -> io::Result<Io> {
-        let mut io = Io::new(self.opening.total, self.control.origin(), now());
+        let mut io = Io::new(self.opening.total, self.control.origin, now());
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut due = Some(io.now);
         loop {

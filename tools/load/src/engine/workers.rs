@@ -76,7 +76,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Control {
     /// The moment from which seconds are counted.
-    origin: u64,
+    pub origin: u64,
     phase: AtomicU8,
     /// When the measured time began; 0: not yet.
     measured_from: AtomicU64,
@@ -98,10 +98,6 @@ impl Control {
             slots: (0..workers).map(|_| Slot::default()).collect(),
             broken: AtomicBool::new(false),
         })
-    }
-
-    pub fn origin(&self) -> u64 {
-        self.origin
     }
 
     pub fn phase(&self) -> Phase {
@@ -257,14 +253,15 @@ impl WorkerOptions {
     }
 }
 
-enum Hands<S> {
+/// Where the workers run.
+enum Executors<S> {
     Threads(Vec<JoinHandle<io::Result<(S, Io)>>>),
     Processes(RemoteWorkers),
 }
 
 pub struct Workers<S> {
     pub control: Arc<Control>,
-    hands: Hands<S>,
+    executors: Executors<S>,
     progress: Progress,
     seconds: Seconds,
     phases: Vec<(&'static str, u64)>,
@@ -273,7 +270,7 @@ pub struct Workers<S> {
 }
 
 /// Workers, and the number of connections of each.
-pub type Staffed<S> = (Workers<S>, Vec<usize>);
+pub type StartedWorkers<S> = (Workers<S>, Vec<usize>);
 
 impl<S: Scenario + 'static> Workers<S> {
     /// Starts one worker thread per scenario. None begins a connection before `allow`.
@@ -299,7 +296,7 @@ impl<S: Scenario + 'static> Workers<S> {
             };
             threads.push(std::thread::Builder::new().name(format!("load-{worker}")).spawn(body)?);
         }
-        Ok(Self { peer, ..Self::new(control, Hands::Threads(threads), options)? })
+        Ok(Self { peer, ..Self::new(control, Executors::Threads(threads), options)? })
     }
 
     /// Leads worker processes; each counts as one worker.
@@ -308,13 +305,13 @@ impl<S: Scenario + 'static> Workers<S> {
         processes: RemoteWorkers,
         options: &WorkerOptions,
     ) -> Result<Self, crate::RunError> {
-        Ok(Self::new(control, Hands::Processes(processes), options)?)
+        Ok(Self::new(control, Executors::Processes(processes), options)?)
     }
 
-    fn new(control: Arc<Control>, hands: Hands<S>, options: &WorkerOptions) -> io::Result<Self> {
+    fn new(control: Arc<Control>, executors: Executors<S>, options: &WorkerOptions) -> io::Result<Self> {
         let observer = options.watch.clone().map(|watch| Observer::start(control.clone(), watch)).transpose()?;
-        let (progress, phases) = (Progress::new(options.progress), vec![("opening", control.origin())]);
-        Ok(Self { control, hands, progress, seconds: Seconds::new(), phases, observer, peer: None })
+        let (progress, phases) = (Progress::new(options.progress), vec![("opening", control.origin)]);
+        Ok(Self { control, executors, progress, seconds: Seconds::new(), phases, observer, peer: None })
     }
 
     pub fn count(&self) -> usize {
@@ -323,9 +320,9 @@ impl<S: Scenario + 'static> Workers<S> {
 
     /// Lets a worker begin connections until it has `total`.
     pub fn allow(&mut self, worker: usize, total: usize) {
-        match &mut self.hands {
-            Hands::Processes(processes) => processes.allow(worker, total),
-            Hands::Threads(_) => {
+        match &mut self.executors {
+            Executors::Processes(processes) => processes.allow(worker, total),
+            Executors::Threads(_) => {
                 self.control.slots[worker].allowed.store(total, Relaxed);
                 self.control.wake(worker);
             }
@@ -342,12 +339,12 @@ impl<S: Scenario + 'static> Workers<S> {
 
     pub fn set_phase(&mut self, phase: Phase) {
         let rate = self.control.rate();
-        let at = match &mut self.hands {
-            Hands::Processes(processes) => processes.set_phase(phase, rate),
-            Hands::Threads(_) => now(),
+        let at = match &mut self.executors {
+            Executors::Processes(processes) => processes.set_phase(phase, rate),
+            Executors::Threads(_) => now(),
         };
         self.enter_phase(phase, at, rate);
-        if let Hands::Processes(processes) = &mut self.hands {
+        if let Executors::Processes(processes) = &mut self.executors {
             processes.refresh(&self.control);
             (0..self.count()).for_each(|worker| self.control.saw(worker, phase));
         }
@@ -389,7 +386,7 @@ impl<S: Scenario + 'static> Workers<S> {
     }
 
     pub fn totals(&mut self) -> Totals {
-        if let Hands::Processes(processes) = &mut self.hands {
+        if let Executors::Processes(processes) = &mut self.executors {
             processes.refresh(&self.control);
         }
         Totals { at: now(), cpu: self.control.cpu(), counters: self.counters() }
@@ -467,16 +464,16 @@ impl<S: Scenario + 'static> Workers<S> {
         let mut scenarios = Vec::new();
         let (mut results, mut connections) = (Results::default(), ConnectionStats::default());
         let mut processes = ProcessStats::default();
-        if let Hands::Threads(_) = &self.hands {
+        if let Executors::Threads(_) = &self.executors {
             self.set_phase(Phase::Stop);
         }
-        match self.hands {
-            Hands::Processes(remote) => {
+        match self.executors {
+            Executors::Processes(remote) => {
                 let (rest, stats) = remote.finish();
                 (results, connections, processes) = (rest.results, rest.connections, stats);
                 merge(&mut self.seconds, rest.seconds);
             }
-            Hands::Threads(threads) => {
+            Executors::Threads(threads) => {
                 for thread in threads {
                     let (mut scenario, io) =
                         thread.join().map_err(|_| crate::RunError("a worker panicked".into()))??;

@@ -53,7 +53,7 @@ impl Observer {
             };
             let mut observations = vec![observe()];
             loop {
-                let rest = SECOND - now().saturating_sub(control.origin()) % SECOND;
+                let rest = SECOND - now().saturating_sub(control.origin) % SECOND;
                 match stopped.recv_timeout(Duration::from_nanos(rest)) {
                     Err(RecvTimeoutError::Timeout) => observations.push(observe()),
                     _ => break,

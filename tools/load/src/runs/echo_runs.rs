@@ -5,7 +5,7 @@ use crate::RunError;
 use crate::args;
 use crate::distributed::remote_workers::{lead, report_processes};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, Staffed, WorkerOptions, Workers};
+use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
 use crate::net::{Target, frame};
 use crate::protocols::Protocol;
 use crate::report::Report;
@@ -21,7 +21,7 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, RunError> {
 }
 
 /// The workers of this process, or those that carry the run.
-pub fn workers(args: &args::Echo) -> Result<Staffed<Echo>, RunError> {
+pub fn workers(args: &args::Echo) -> Result<StartedWorkers<Echo>, RunError> {
     if let Some(remote) = lead(&args.common, args.connections, 0)? {
         return Ok(remote);
     }

@@ -6,7 +6,7 @@ use crate::RunError;
 use crate::args::{self, Load};
 use crate::distributed::remote_workers::{lead, report_processes};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, Staffed, WorkerOptions, Workers};
+use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate};
 use crate::measure::server;
 use crate::net::Target;
@@ -194,7 +194,7 @@ impl<'a> FanoutRun<'a> {
     }
 
     /// The workers of this process, or those that carry the run.
-    fn workers(&self, plan: &Arc<Plan>) -> Result<Staffed<Fanout>, RunError> {
+    fn workers(&self, plan: &Arc<Plan>) -> Result<StartedWorkers<Fanout>, RunError> {
         let common = &self.load.common;
         if let Some(remote) = lead(common, self.subscribers, plan.publishers)? {
             return Ok(remote);
@@ -320,7 +320,7 @@ fn shares_with_talkers(total: usize, workers: usize, talkers: usize) -> Vec<(usi
 }
 
 /// The workers of this process for its part of a fan-out, or those that carry it.
-pub fn workers(args: &args::Fanout) -> Result<Staffed<Fanout>, RunError> {
+pub fn workers(args: &args::Fanout) -> Result<StartedWorkers<Fanout>, RunError> {
     let run = FanoutRun::fanout(args, "fanout", 0);
     run.check()?;
     run.workers(&Arc::new(run.plan()?))

@@ -5,7 +5,7 @@ use crate::distributed::remote_workers::{lead, report_processes};
 use crate::distributed::start_barrier;
 use crate::engine::Opening;
 use crate::engine::connection::NO_CLOSE_FRAME;
-use crate::engine::workers::{Control, Staffed, WorkerOptions, Workers};
+use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate, Schedule};
 use crate::measure::server::{Memory, memory, spent};
 use crate::net::Target;
@@ -34,7 +34,7 @@ pub fn start(
     common: &args::options::Common,
     total: usize,
     arrivals: Arrivals,
-) -> Result<Staffed<Idle>, RunError> {
+) -> Result<StartedWorkers<Idle>, RunError> {
     let (share, workers) = (common.share, usize::from(common.threads));
     let split = common.split(total);
     let scenario = |(worker, &(first, count)): (usize, &(usize, usize))| {
@@ -76,7 +76,7 @@ fn open_in_steps(args: &args::Idle, workers: &mut Workers<Idle>) -> Vec<(usize, 
 }
 
 /// The workers of this process for its part of an idle run, or those that carry it.
-pub fn idle_workers(args: &args::Idle) -> Result<Staffed<Idle>, RunError> {
+pub fn idle_workers(args: &args::Idle) -> Result<StartedWorkers<Idle>, RunError> {
     if let Some(remote) = lead(&args.common, args.connections, 0)? {
         return Ok(remote);
     }
@@ -175,7 +175,7 @@ fn connect_total(args: &args::Connect) -> usize {
 }
 
 /// The workers of this process for its part of a `connect` run, or those that carry it.
-pub fn connect_workers(args: &args::Connect) -> Result<Staffed<Idle>, RunError> {
+pub fn connect_workers(args: &args::Connect) -> Result<StartedWorkers<Idle>, RunError> {
     let total = connect_total(args);
     if let Some(remote) = lead(&args.common, total, 0)? {
         return Ok(remote);

@@ -11,7 +11,7 @@ use crate::args::options::{Common, Timing};
 use crate::args::{Echo, Fanout};
 use crate::distributed::remote_workers::report_processes;
 use crate::engine::Scenario;
-use crate::engine::workers::{Phase, Staffed, Workers};
+use crate::engine::workers::{Phase, StartedWorkers, Workers};
 use crate::measure::rate::{Rate, seconds};
 use crate::measure::results::Results;
 use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, human};
@@ -347,7 +347,7 @@ pub fn run(args: Search) -> Result<u8, RunError> {
 
 fn run_search<S: Scenario + 'static>(
     bounds: &Bounds,
-    (mut workers, totals): Staffed<S>,
+    (mut workers, totals): StartedWorkers<S>,
     common: &Common,
     timing: &Timing,
     scenario: &str,

@@ -124,3 +124,18 @@ pub fn faults(result: &Value) -> Vec<&str> {
 pub fn open_to_all() -> Value {
     json!({"client": {"allow_anonymous_connect_without_token": true}})
 }
+
+/// A server with TLS, and the options with which the tool trusts it.
+pub fn secure(name: &str, more: Value) -> (Server, String, [String; 2]) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let folder_name = folder.to_str().unwrap().into();
+    corecast_load::runs::certificate::run(&corecast_load::args::Certificate { folder: folder_name }).unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let mut more = more;
+    more["tls"] = json!({"cert_pem_file": file("cert.pem"), "key_pem_file": file("key.pem")});
+    more["listen"] = json!(["tls:127.0.0.1:0"]);
+    let server = Server::start_with(name, &more, &[]);
+    let url = format!("wss://{}/connection/websocket", server.client);
+    (server, url, ["--tls-ca".into(), file("cert.pem")])
+}
