@@ -37,7 +37,7 @@ fn rfc_example_of_hs256_verifies() {
     assert!(!secret.verifies(Hash::S512, parts.signed.as_bytes(), parts.signature()));
     let claims = Claims::read(parts.claims()).unwrap();
     assert_eq!(claims.issuer(), "joe");
-    assert!(claims.is_valid_at(1_300_819_379) && !claims.holds_at(1_300_819_380));
+    assert!(claims.is_valid_at(1_300_819_379) && !claims.is_valid_at(1_300_819_380));
 }
 
 #[test]
