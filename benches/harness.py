@@ -19,7 +19,7 @@ OUT = os.path.join(ROOT, "benches", "out")
 BIN = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
 START_SECONDS = 15
 STOP_SECONDS = 15
-# Where programs of others are installed.
+# The folder for programs of other projects.
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "corecast")
 
 
@@ -27,7 +27,7 @@ GIVEN = set()
 
 
 def free_port():
-    """One that the kernel has free; never the same again, so that two of one server differ."""
+    """A free port. Never returns the same port twice, so that the ports of one server differ."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -37,7 +37,7 @@ def free_port():
             return port
 
 
-def settle(cores):
+def prepare_child(cores):
     """In a server's process before it starts: its cores, and as many open files as there may be."""
     os.sched_setaffinity(0, set(cores))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -45,7 +45,7 @@ def settle(cores):
 
 
 class Server:
-    """A server under load: the command that starts it, and the port that answers once it is there."""
+    """A server under load: the command that starts it, and the port that accepts connections once it runs."""
 
     def __init__(self, name, command, port, admin=None, env=None):
         self.name, self.command, self.port, self.admin = name, command, port, admin
@@ -60,7 +60,7 @@ class Server:
             stdout=self.log,
             stderr=subprocess.STDOUT,
             env=self.env,
-            preexec_fn=lambda: settle(cores),
+            preexec_fn=lambda: prepare_child(cores),
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -82,13 +82,13 @@ class Server:
                 self.process.wait()
 
     def watched(self):
-        """The load tool's arguments for looking at it."""
+        """The load tool's arguments for observing it."""
         words = ["--server-pid", str(self.process.pid)]
         return words + (["--server-metrics", f"http://127.0.0.1:{self.admin}/metrics"] if self.admin else [])
 
 
 def load(arguments, core, tool=None, env=None):
-    """Runs the load tool on a core, or a worker on each of several; its findings."""
+    """Runs the load tool on a core, or with a worker on each of several cores; returns its result."""
     tool = tool or os.path.join(BIN, "corecast-load")
     own = [core] if isinstance(core, int) else list(core)
     more = ["--threads", str(len(own))] if len(own) > 1 else []
@@ -111,7 +111,7 @@ def build(packages):
 
 
 def go_install(module):
-    """The path of a program of the Go world, which `go` builds if it is not there yet."""
+    """The path of a Go program, which is built if it does not exist yet."""
     folder = os.path.join(CACHE, "bin")
     program = os.path.join(folder, re.sub(r"/v\d+$", "", module).rsplit("/", 1)[-1])
     if not os.path.exists(program):
@@ -125,7 +125,7 @@ def go_install(module):
 
 
 def go_version(program, module):
-    """As its build says: the binary of a module knows its version only there."""
+    """The version of a Go program, from its build information."""
     done = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True) if shutil.which("go") else None
     for line in done.stdout.splitlines() if done else []:
         words = line.split()
@@ -140,7 +140,7 @@ def commit():
 
 
 def look(found, path):
-    """A number of a run's findings, by keys."""
+    """A number in a result, by keys."""
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, (int, float)) and not isinstance(found, bool) else None
@@ -171,12 +171,12 @@ def save(name, what):
 
 
 def descriptors():
-    """The hard limit of open files, to which both sides raise themselves."""
+    """The hard limit of open files, which server and load tool raise theirs to."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def host():
-    """What a figure of this machine is to be read with."""
+    """The facts about this machine that a reader of figures needs."""
     model = "unknown processor"
     with open("/proc/cpuinfo") as file:
         names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
@@ -191,7 +191,7 @@ def host():
 
 
 def main(run):
-    """Runs a script's body; what it cannot do ends in one line. Who ends the script ends its servers too."""
+    """Runs a script; an error is printed in one line. If the script is terminated, its servers end too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     try:
         sys.exit(run())

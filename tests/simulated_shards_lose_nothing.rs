@@ -1,187 +1,166 @@
-//! Several shards in one thread, over sockets of memory, in a schedule made of a seed: the very code that runs in
-//! production, mailboxes and sleep included, under tiny bounds. Checked: per-channel order, no loss, no duplicate, every
-//! command answered once, nobody asleep on work, nothing left behind. Then, with readers who are cut and come back to any
-//! shard in any encoding: what is recovered is all that was missed, and what is refused is what home forgot; deltas make
-//! the bytes that were published; presence, joins and leaves tell who is there.
+//! Several shards in one thread over sockets in memory, in a schedule made from a seed: the code that runs in production,
+//! mailboxes and sleep included, under small limits. Checked: order per channel, no loss, no duplicate, one reply per
+//! command, no shard asleep with work left, no state left behind. Then, with clients that are cut and reconnect to any shard
+//! in any encoding: a recovery brings all that was missed, and fails only if the history has expired; deltas make the
+//! published bytes; presence, joins and leaves agree with the subscriptions.
 //!
-//! `CORECAST_SEED=n cargo test --test simulated_shards_lose_nothing` repeats one world, `CORECAST_WORLDS=n` runs more.
+//! `CORECAST_SEED=n cargo test --test simulated_shards_lose_nothing` repeats one simulation, `CORECAST_WORLDS=n` runs more.
 
-#[path = "sim/client.rs"]
-mod client;
-#[path = "sim/cluster.rs"]
-mod cluster;
-#[path = "sim/dialect.rs"]
-mod dialect;
-#[path = "sim/end.rs"]
-mod end;
-#[path = "sim/lives.rs"]
-mod lives;
-/// The protocol's messages as another library knows them.
-#[path = "../src/protocol/protobuf/peer_tests.rs"]
-#[allow(dead_code)]
-mod pb;
-#[path = "sim/reader.rs"]
-mod reader;
-#[path = "sim/seen.rs"]
-mod seen;
-#[path = "sim/socket.rs"]
-mod socket;
-#[path = "sim/truth.rs"]
-mod truth;
-#[path = "sim/world.rs"]
-mod world;
+mod sim;
 
-use cluster::Bounds;
 use corecast::config::SlowConsumer;
-use lives::{Lives, Story};
-use truth::Keeps;
-use world::{Seen, World};
+use sim::cluster::Bounds;
+use sim::counts::Counts;
+use sim::model::HistoryLimits;
+use sim::publish_simulation::{PublishCounts, PublishSimulation};
+use sim::reconnect_simulation::{ReconnectSimulation, Scenario};
 
-const WORLDS: u64 = 150;
+/// Simulations of one kind.
+const SIMULATIONS: u64 = 150;
 const STEPS: usize = 3_000;
-/// How often a world with readers comes to rest and is looked at.
-const RESTS: usize = 8;
+/// How often a simulation of reconnecting clients becomes idle and is checked.
+const CHECKS: usize = 8;
 
-/// Whoever lags waits or is cut.
+/// Frames for a slow client wait, or it is closed.
 const NEVER_DROP: (SlowConsumer, usize) = (SlowConsumer::Close, 0);
-/// A bound of all backlogs that they reach.
+/// A bound of all backlogs together that they reach.
 const BACKLOGS_BYTES: usize = 6_000;
-/// More than a world holds.
+/// More than a simulation needs.
 const PLENTY: usize = 1 << 30;
 
-/// The worlds of one kind.
-fn seeds(kind: u64, worlds: u64) -> std::ops::Range<u64> {
+/// The seeds of one kind of simulation.
+fn seeds(kind: u64, simulations: u64) -> std::ops::Range<u64> {
     let given = std::env::var("CORECAST_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let worlds = std::env::var("CORECAST_WORLDS").map_or(worlds, |worlds| worlds.parse().expect("a number"));
-    given.map_or(kind * 1_000_000..kind * 1_000_000 + worlds, |seed: u64| seed..seed + 1)
+    let count = std::env::var("CORECAST_WORLDS").map_or(simulations, |count| count.parse().expect("a number"));
+    given.map_or(kind * 1_000_000..kind * 1_000_000 + count, |seed: u64| seed..seed + 1)
 }
 
-/// Runs worlds of one kind and adds up what happened in them.
-fn run(kind: u64, history: usize, bounds: impl Fn(&mut fastrand::Rng) -> Bounds) -> Seen {
-    let mut seen = Seen::default();
-    for seed in seeds(kind, WORLDS) {
+/// Runs simulations of one kind and adds up what happened in them.
+fn run(kind: u64, history: usize, bounds: impl Fn(&mut fastrand::Rng) -> Bounds) -> PublishCounts {
+    let mut counts = PublishCounts::default();
+    for seed in seeds(kind, SIMULATIONS) {
         eprintln!("CORECAST_SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         let bounds = bounds(&mut random);
-        let mut world = World::new(&bounds, history, random);
-        (0..STEPS).for_each(|_| world.step());
-        world.settle();
-        world.check();
-        world.end();
-        seen.add(&world.seen());
+        let mut simulation = PublishSimulation::new(&bounds, history, random);
+        (0..STEPS).for_each(|_| simulation.step());
+        simulation.run_until_idle();
+        simulation.check();
+        simulation.end();
+        counts.add(&simulation.take_counts());
     }
-    seen
+    counts
 }
 
 #[test]
-fn tiny_bounds_cost_time_but_no_publication() {
-    let seen = run(1, 1 << 20, |random| Bounds {
+fn tiny_mailboxes_lose_no_publication() {
+    let counts = run(1, 1 << 20, |random| Bounds {
         shards: random.usize(2..5),
         mailbox_batches: 2,
         mail_bytes: random.usize(200..900),
         slice: 3,
         backlog_bytes: 1 << 20,
         backlogs_bytes: PLENTY,
-        slow: NEVER_DROP,
+        slow_consumer: NEVER_DROP,
     });
-    eprintln!("{seen:?}");
-    assert_eq!(seen.lost, 0);
-    assert_eq!(seen.gaps, 0);
+    eprintln!("{counts:?}");
+    assert_eq!(counts.lost, 0);
+    assert_eq!(counts.gaps, 0);
     happened(&[
-        ("overflow", seen.overflows),
-        ("skip and repair", seen.repaired),
-        ("cut flush", seen.flushes_cut),
-        ("slot reuse", seen.slots_reused),
-        ("late answer", seen.late_answers),
-        ("close during a flush", seen.closes_in_flush),
-        ("blocked socket", seen.writes_short),
-        ("drain", seen.drained),
+        ("overflow", counts.overflows),
+        ("skip and repair", counts.repaired),
+        ("cut flush", counts.flushes_cut),
+        ("slot reuse", counts.slots_reused),
+        ("late answer", counts.late_answers),
+        ("close during a flush", counts.closes_in_flush),
+        ("blocked socket", counts.writes_short),
+        ("drain", counts.drained),
     ]);
 }
 
 #[test]
-fn a_backlog_of_one_byte_cuts_the_slow_and_only_them() {
-    let seen = run(2, 1 << 20, |random| Bounds {
+fn a_backlog_of_one_byte_closes_slow_clients_only() {
+    let counts = run(2, 1 << 20, |random| Bounds {
         shards: random.usize(1..4),
         mailbox_batches: 2,
         mail_bytes: 1 << 20,
         slice: 3,
         backlog_bytes: 1,
         backlogs_bytes: PLENTY,
-        slow: NEVER_DROP,
+        slow_consumer: NEVER_DROP,
     });
-    eprintln!("{seen:?}");
-    assert_eq!((seen.lost, seen.gaps), (0, 0), "who was cut missed nothing before");
-    assert!(seen.cut_as_slow > 0, "nobody was slow");
+    eprintln!("{counts:?}");
+    assert_eq!((counts.lost, counts.gaps), (0, 0), "closed clients missed nothing before");
+    assert!(counts.cut_as_slow > 0, "no client was slow");
 }
 
 #[test]
-fn all_backlogs_together_are_bounded_by_cutting_the_longest() {
-    let seen = run(11, 1 << 20, |random| Bounds {
+fn the_longest_backlogs_are_cut_at_the_bound_of_all_backlogs() {
+    let counts = run(11, 1 << 20, |random| Bounds {
         shards: random.usize(1..4),
         mailbox_batches: 2,
         mail_bytes: 1 << 20,
         slice: 3,
         backlog_bytes: 1 << 20,
         backlogs_bytes: BACKLOGS_BYTES,
-        slow: [NEVER_DROP, (SlowConsumer::DropOldest, 0), (SlowConsumer::KeepLatest, 0)][random.usize(..3)],
+        slow_consumer: [NEVER_DROP, (SlowConsumer::DropOldest, 0), (SlowConsumer::KeepLatest, 0)][random.usize(..3)],
     });
-    eprintln!("{seen:?}");
-    assert!(seen.cut_as_slow > 0, "nobody was slow");
-    assert!(seen.kept_max > BACKLOGS_BYTES as u64 / 2, "they never had much: {}", seen.kept_max);
-    // Of those who were cut the close frames remain, and of a frame that is half on the wire the rest.
-    assert!(seen.kept_max < BACKLOGS_BYTES as u64 + 4_000, "{} bytes are too many", seen.kept_max);
+    eprintln!("{counts:?}");
+    assert!(counts.cut_as_slow > 0, "no client was slow");
+    assert!(counts.kept_max > BACKLOGS_BYTES as u64 / 2, "the backlogs stayed small: {}", counts.kept_max);
+    // Clients that were cut keep their close frame, and the rest of a frame that is partly sent.
+    assert!(counts.kept_max < BACKLOGS_BYTES as u64 + 4_000, "{} bytes are too many", counts.kept_max);
 }
 
 #[test]
-fn what_history_no_longer_has_is_counted_and_nothing_is_missing_silently() {
-    let seen = run(3, 1, |random| Bounds {
+fn publications_that_the_history_has_dropped_are_counted_as_lost() {
+    let counts = run(3, 1, |random| Bounds {
         shards: random.usize(2..4),
         mailbox_batches: 1,
         mail_bytes: random.usize(150..300),
         slice: 3,
         backlog_bytes: 1 << 20,
         backlogs_bytes: PLENTY,
-        slow: NEVER_DROP,
+        slow_consumer: NEVER_DROP,
     });
-    eprintln!("{seen:?}");
-    assert!(seen.lost > 0, "nothing was lost");
-    assert!(seen.gaps <= seen.lost, "{} missing, {} counted", seen.gaps, seen.lost);
+    eprintln!("{counts:?}");
+    assert!(counts.lost > 0, "nothing was lost");
+    assert!(counts.gaps <= counts.lost, "{} missing, {} counted", counts.gaps, counts.lost);
 }
 
-/// What a kind of world is made for must be seen in it.
+/// A kind of simulation must contain the events that it is made for.
 fn happened(what: &[(&str, u64)]) {
-    // One world alone need not have it all.
+    // A single simulation need not have them all.
     for (what, times) in what.iter().filter(|_| std::env::var("CORECAST_SEED").is_err()) {
         assert!(*times > 0, "{what} never happened");
     }
 }
 
-/// As `run`, with readers who come back.
-fn run_lives(kind: u64, worlds: u64, story: impl Fn(&mut fastrand::Rng) -> (Bounds, Story)) -> seen::Seen {
-    let mut seen = seen::Seen::default();
-    for seed in seeds(kind, worlds) {
+/// As `run`, with clients that reconnect.
+fn run_reconnects(kind: u64, simulations: u64, scenario: impl Fn(&mut fastrand::Rng) -> (Bounds, Scenario)) -> Counts {
+    let mut counts = Counts::default();
+    for seed in seeds(kind, simulations) {
         eprintln!("CORECAST_SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        let (bounds, story) = story(&mut random);
-        let mut world = Lives::new(&bounds, story, random);
-        for _ in 0..RESTS {
-            (0..STEPS / RESTS).for_each(|_| world.step());
-            world.settle();
-            world.check();
+        let (bounds, scenario) = scenario(&mut random);
+        let mut simulation = ReconnectSimulation::new(&bounds, scenario, random);
+        for _ in 0..CHECKS {
+            (0..STEPS / CHECKS).for_each(|_| simulation.step());
+            simulation.run_until_idle();
+            simulation.check();
         }
-        world.gather();
-        world.check();
-        seen.add(&world.end());
+        simulation.reconnect_all();
+        simulation.check();
+        counts.add(&simulation.end());
     }
-    seen
+    counts
 }
 
 const HOUR: u64 = 3_600_000;
 
 #[test]
-fn who_comes_back_gets_each_publication_once() {
-    let seen = run_lives(4, 100, |random| {
+fn a_reconnecting_client_gets_each_publication_once() {
+    let counts = run_reconnects(4, 100, |random| {
         let bounds = Bounds {
             shards: random.usize(2..5),
             mailbox_batches: 2,
@@ -189,41 +168,41 @@ fn who_comes_back_gets_each_publication_once() {
             slice: 3,
             backlog_bytes: 1 << 20,
             backlogs_bytes: PLENTY,
-            slow: NEVER_DROP,
+            slow_consumer: NEVER_DROP,
         };
-        let keeps = Keeps { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
-        let (forced, deltas) = (random.bool(), random.bool());
-        (bounds, Story { readers: 16, keeps, leap: 50, forced, deltas, roomy: false })
+        let history = HistoryLimits { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
+        let (force_recovery, deltas) = (random.bool(), random.bool());
+        (bounds, Scenario { clients: 16, history, clock_step_max: 50, force_recovery, deltas, has_room: false })
     });
-    eprintln!("{seen:?}");
-    assert_eq!((seen.unrecovered, seen.rejected, seen.insufficient, seen.closed_for_loss), (0, 0, 0, 0));
+    eprintln!("{counts:?}");
+    assert_eq!((counts.unrecovered, counts.rejected, counts.insufficient, counts.closed_for_loss), (0, 0, 0, 0));
     happened(&[
-        ("JSON", seen.texts),
-        ("Protobuf", seen.binaries),
-        ("recovery", seen.recovered),
-        ("recovery of nothing", seen.nothing_missed),
-        ("connect with subscriptions", seen.with_connect),
-        ("connect and subscribe in one frame", seen.one_frames),
-        ("subscribe by the server", seen.by_server),
-        ("unsubscribe by the server", seen.unsubscribed),
-        ("subscribe that crosses the server's", seen.already),
-        ("disconnect by the server", seen.disconnected),
-        ("delta", seen.deltas),
-        ("filter", seen.withheld),
-        ("publication without an offset", seen.passing),
-        ("reset", seen.resets),
-        ("end of a stream", seen.ends),
-        ("overflow", seen.overflows),
-        ("skip and repair", seen.repaired),
-        ("cut flush", seen.flushes_cut),
-        ("blocked socket", seen.writes_short),
-        ("slot reuse", seen.slots_reused),
+        ("JSON", counts.texts),
+        ("Protobuf", counts.binaries),
+        ("recovery", counts.recovered),
+        ("recovery of nothing", counts.nothing_missed),
+        ("connect with subscriptions", counts.with_connect),
+        ("connect and subscribe in one frame", counts.one_frames),
+        ("subscribe by the server", counts.by_server),
+        ("unsubscribe by the server", counts.unsubscribed),
+        ("subscribe that crosses the server's", counts.already),
+        ("disconnect by the server", counts.disconnected),
+        ("delta", counts.deltas),
+        ("filter", counts.withheld),
+        ("publication without an offset", counts.not_stored),
+        ("reset", counts.resets),
+        ("end of a socket", counts.ends),
+        ("overflow", counts.overflows),
+        ("skip and repair", counts.repaired),
+        ("cut flush", counts.flushes_cut),
+        ("blocked socket", counts.writes_short),
+        ("slot reuse", counts.slots_reused),
     ]);
 }
 
 #[test]
-fn what_home_forgot_is_not_recovered_and_nothing_else_is_refused() {
-    let seen = run_lives(5, 150, |random| {
+fn recovery_fails_only_if_the_history_has_expired() {
+    let counts = run_reconnects(5, 150, |random| {
         let bounds = Bounds {
             shards: random.usize(1..5),
             mailbox_batches: 2,
@@ -231,34 +210,34 @@ fn what_home_forgot_is_not_recovered_and_nothing_else_is_refused() {
             slice: 3,
             backlog_bytes: random.usize(500..3_000),
             backlogs_bytes: PLENTY,
-            slow: NEVER_DROP,
+            slow_consumer: NEVER_DROP,
         };
         let (size, ttl, recovered_max) = (random.u64(1..20), random.u64(50..1_000), random.u64(3..20));
-        let keeps = Keeps { size, ttl, meta_ttl: HOUR, recovered_max, exact: true };
-        let (forced, deltas) = (random.bool(), random.bool());
-        (bounds, Story { readers: 16, keeps, leap: 100, forced, deltas, roomy: false })
+        let history = HistoryLimits { size, ttl, meta_ttl: HOUR, recovered_max, exact: true };
+        let (force_recovery, deltas) = (random.bool(), random.bool());
+        (bounds, Scenario { clients: 16, history, clock_step_max: 100, force_recovery, deltas, has_room: false })
     });
-    eprintln!("{seen:?}");
+    eprintln!("{counts:?}");
     happened(&[
-        ("recovery", seen.recovered),
-        ("recovery of nothing", seen.nothing_missed),
-        ("failed recovery", seen.unrecovered),
-        ("error 112", seen.rejected),
-        ("unsubscribe 2500", seen.insufficient),
-        ("close 3010", seen.closed_for_loss),
-        ("close 3008", seen.closed_as_slow),
-        ("history that had its time", seen.expired),
-        ("history that was removed", seen.removed),
-        ("skip and repair", seen.repaired),
-        ("loss", seen.lost),
-        ("delta", seen.deltas),
-        ("filter", seen.withheld),
+        ("recovery", counts.recovered),
+        ("recovery of nothing", counts.nothing_missed),
+        ("failed recovery", counts.unrecovered),
+        ("error 112", counts.rejected),
+        ("unsubscribe 2500", counts.insufficient),
+        ("close 3010", counts.closed_for_loss),
+        ("close 3008", counts.closed_as_slow),
+        ("history that expired", counts.expired),
+        ("history that was removed", counts.removed),
+        ("skip and repair", counts.repaired),
+        ("loss", counts.lost),
+        ("delta", counts.deltas),
+        ("filter", counts.withheld),
     ]);
 }
 
 #[test]
-fn who_is_there_is_known_and_told_to_the_others_once() {
-    let seen = run_lives(6, 100, |random| {
+fn presence_and_join_pushes_agree_with_the_subscriptions() {
+    let counts = run_reconnects(6, 100, |random| {
         let bounds = Bounds {
             shards: random.usize(1..5),
             mailbox_batches: 2,
@@ -266,29 +245,29 @@ fn who_is_there_is_known_and_told_to_the_others_once() {
             slice: 3,
             backlog_bytes: 1 << 20,
             backlogs_bytes: PLENTY,
-            slow: NEVER_DROP,
+            slow_consumer: NEVER_DROP,
         };
         let (size, ttl) = (random.u64(1..20), random.u64(50..500));
-        let keeps = Keeps { size, ttl, meta_ttl: ttl, recovered_max: 300, exact: false };
-        let (readers, forced, deltas) = (random.usize(2..16), random.bool(), random.bool());
-        (bounds, Story { readers, keeps, leap: 500, forced, deltas, roomy: true })
+        let history = HistoryLimits { size, ttl, meta_ttl: ttl, recovered_max: 300, exact: false };
+        let (clients, force_recovery, deltas) = (random.usize(2..16), random.bool(), random.bool());
+        (bounds, Scenario { clients, history, clock_step_max: 500, force_recovery, deltas, has_room: true })
     });
-    eprintln!("{seen:?}");
-    assert_eq!((seen.lost, seen.insufficient, seen.closed_for_loss), (0, 0, 0));
+    eprintln!("{counts:?}");
+    assert_eq!((counts.lost, counts.insufficient, counts.closed_for_loss), (0, 0, 0));
     happened(&[
-        ("join", seen.joins),
-        ("leave", seen.leaves),
-        ("presence", seen.presences),
-        ("second life of a channel", seen.other_epochs),
-        ("failed recovery", seen.unrecovered),
-        ("recovery", seen.recovered),
-        ("error 112", seen.rejected),
-        ("unsubscribe by the server", seen.unsubscribed),
-        ("overflow", seen.overflows),
+        ("join", counts.joins),
+        ("leave", counts.leaves),
+        ("presence", counts.presences),
+        ("second epoch of a channel", counts.other_epochs),
+        ("failed recovery", counts.unrecovered),
+        ("recovery", counts.recovered),
+        ("error 112", counts.rejected),
+        ("unsubscribe by the server", counts.unsubscribed),
+        ("overflow", counts.overflows),
     ]);
 }
 
-/// A cluster in which channels drop for readers who lag.
+/// A cluster whose channels drop frames for slow clients.
 fn dropping(random: &mut fastrand::Rng, policy: SlowConsumer) -> Bounds {
     Bounds {
         shards: random.usize(1..5),
@@ -297,62 +276,62 @@ fn dropping(random: &mut fastrand::Rng, policy: SlowConsumer) -> Bounds {
         slice: 3,
         backlog_bytes: random.usize(600..3_000),
         backlogs_bytes: PLENTY,
-        slow: (policy, [0, random.usize(100..600)][random.usize(..2)]),
+        slow_consumer: (policy, [0, random.usize(100..600)][random.usize(..2)]),
     }
 }
 
 #[test]
-fn the_oldest_are_dropped_for_who_lags_and_counted_and_the_newest_arrives() {
-    let seen = run(7, 1 << 20, |random| dropping(random, SlowConsumer::DropOldest));
-    eprintln!("{seen:?}");
-    assert_eq!(seen.lost, 0);
-    assert!(seen.gaps > 0 && seen.gaps <= seen.dropped, "{} missing, {} counted", seen.gaps, seen.dropped);
+fn drop_oldest_counts_what_a_slow_client_misses() {
+    let counts = run(7, 1 << 20, |random| dropping(random, SlowConsumer::DropOldest));
+    eprintln!("{counts:?}");
+    assert_eq!(counts.lost, 0);
+    assert!(counts.gaps > 0 && counts.gaps <= counts.dropped, "{} missing, {} counted", counts.gaps, counts.dropped);
     happened(&[
-        ("cut flush", seen.flushes_cut),
-        ("blocked socket", seen.writes_short),
-        ("slot reuse", seen.slots_reused),
+        ("cut flush", counts.flushes_cut),
+        ("blocked socket", counts.writes_short),
+        ("slot reuse", counts.slots_reused),
     ]);
 }
 
 #[test]
-fn only_the_newest_waits_for_who_lags_and_it_arrives() {
-    let seen = run(8, 1 << 20, |random| dropping(random, SlowConsumer::KeepLatest));
-    eprintln!("{seen:?}");
-    assert_eq!(seen.lost, 0);
-    assert!(seen.gaps > 0 && seen.gaps <= seen.dropped, "{} missing, {} counted", seen.gaps, seen.dropped);
+fn keep_latest_delivers_the_newest_to_a_slow_client() {
+    let counts = run(8, 1 << 20, |random| dropping(random, SlowConsumer::KeepLatest));
+    eprintln!("{counts:?}");
+    assert_eq!(counts.lost, 0);
+    assert!(counts.gaps > 0 && counts.gaps <= counts.dropped, "{} missing, {} counted", counts.gaps, counts.dropped);
 }
 
-/// Readers with positions, in channels that drop: a reader's judge lets no gap pass that is not told.
-fn positions_under(kind: u64, policy: SlowConsumer) -> seen::Seen {
-    run_lives(kind, 360, |random| {
+/// Clients with positions in channels that drop frames: a client accepts no gap that it is not told of.
+fn positions_under(kind: u64, policy: SlowConsumer) -> Counts {
+    run_reconnects(kind, 360, |random| {
         let bounds = dropping(random, policy);
-        let keeps = Keeps { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
-        let (forced, deltas) = (random.bool(), random.bool());
-        (bounds, Story { readers: 16, keeps, leap: 50, forced, deltas, roomy: false })
+        let history = HistoryLimits { size: 1 << 20, ttl: HOUR, meta_ttl: HOUR, recovered_max: 1 << 20, exact: true };
+        let (force_recovery, deltas) = (random.bool(), random.bool());
+        (bounds, Scenario { clients: 16, history, clock_step_max: 50, force_recovery, deltas, has_room: false })
     })
 }
 
 #[test]
-fn who_has_a_position_and_lags_is_told_to_come_again_and_misses_nothing() {
-    let seen = positions_under(9, SlowConsumer::DropOldest);
-    eprintln!("{seen:?}");
-    assert_eq!((seen.unrecovered, seen.rejected), (0, 0));
+fn a_slow_client_with_a_position_must_subscribe_again_and_misses_nothing() {
+    let counts = positions_under(9, SlowConsumer::DropOldest);
+    eprintln!("{counts:?}");
+    assert_eq!((counts.unrecovered, counts.rejected), (0, 0));
     happened(&[
-        ("drop", seen.dropped),
-        ("unsubscribe 2500", seen.insufficient),
-        ("close 3010", seen.closed_for_loss),
-        ("recovery", seen.recovered),
-        ("delta", seen.deltas),
-        ("filter", seen.withheld),
-        ("cut flush", seen.flushes_cut),
+        ("drop", counts.dropped),
+        ("unsubscribe 2500", counts.insufficient),
+        ("close 3010", counts.closed_for_loss),
+        ("recovery", counts.recovered),
+        ("delta", counts.deltas),
+        ("filter", counts.withheld),
+        ("cut flush", counts.flushes_cut),
     ]);
-    let seen = positions_under(10, SlowConsumer::KeepLatest);
-    eprintln!("{seen:?}");
-    assert_eq!((seen.unrecovered, seen.rejected, seen.deltas), (0, 0, 0));
+    let counts = positions_under(10, SlowConsumer::KeepLatest);
+    eprintln!("{counts:?}");
+    assert_eq!((counts.unrecovered, counts.rejected, counts.deltas), (0, 0, 0));
     happened(&[
-        ("drop", seen.dropped),
-        ("unsubscribe 2500", seen.insufficient),
-        ("close 3010", seen.closed_for_loss),
-        ("recovery", seen.recovered),
+        ("drop", counts.dropped),
+        ("unsubscribe 2500", counts.insufficient),
+        ("close 3010", counts.closed_for_loss),
+        ("recovery", counts.recovered),
     ]);
 }

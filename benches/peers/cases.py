@@ -116,12 +116,12 @@ def cases(options):
 
 
 def cost(run):
-    """The server's processor time for one message or connection, in ns."""
+    """The server's processor time per message or connection, in ns."""
     return run.get("server_ns_per_message") or run.get("server_ns_per_connection")
 
 
 def full(run):
-    """Whether its rate was the most that the server could do."""
+    """Whether the rate is a throughput: the maximum of the server."""
     return not any(reason.startswith("as a throughput") for reason in run["void"])
 
 
@@ -150,7 +150,7 @@ def middle(runs, *path):
     return statistics.median(values) if values else None
 
 
-# ---- what is to be shown -----------------------------------------------------------------------------------------------------
+# ---- targets ------------------------------------------------------------------------------------------------------------------
 
 
 class Bars:
@@ -161,7 +161,7 @@ class Bars:
         self.found = []
 
     def say(self, number, what, value, wanted, reached, form=None):
-        # Near a bar of 0.97 the third digit counts.
+        # Near a target of 0.97 the third digit matters.
         form = form or ("{:.3f}" if value and value < 2 else "{:.1f}")
         text = "-" if value is None else form.format(value)
         good = bool(value is not None and reached)

@@ -1,4 +1,4 @@
-"""Who is measured: each server with how it is had, started and spoken to.
+"""The measured servers: how each is installed, started and loaded.
 
 Plan: a Peer says what it is (`what`, `how`: both are printed), installs itself by package name, gives a command that listens on a
 port, and the load tool's words for each kind of load that it bears. One that cannot be had raises Missing: the run goes on
@@ -24,20 +24,20 @@ SOCKUDO = "5.2.0"
 UNKNOWN = "of unknown version"
 SECRET = "a-secret-of-the-benches"
 CHANNEL = "load"
-# Pusher: only private channels take messages of clients.
+# Pusher: clients may publish to private channels only.
 PUSHER_KEY, PUSHER_SECRET, PUSHER_CHANNEL = "app-key", "app-secret", "private-load"
 
-# A delivery of the message protocol in shape; what is behind it makes a plain peer's frame as long as ours.
+# The shape of a delivery of the message protocol; padding makes the frame of a plain peer as long.
 BEFORE, AFTER = '{"push":{"channel":"load","pub":{"data":"', '"}}}'
 PAYLOAD_BYTES = 62  # with its quotes the 64 bytes that the message protocol carries
 
 
 class Missing(Exception):
-    """Why a peer cannot be had here."""
+    """Why a peer is not available here."""
 
 
 def payload_bytes(frame_bytes):
-    """Bytes of a server's frame behind its header."""
+    """Bytes of the payload of a server's frame."""
     return frame_bytes - (2 if frame_bytes < 128 else 4)
 
 
@@ -63,7 +63,7 @@ def said(command):
 
 
 def locked(path, name):
-    """A crate's version, by a lock file."""
+    """The version of a crate in a lock file."""
     with open(path) as file:
         found = re.search(rf'name = "{name}"\nversion = "([^"]+)"', file.read())
     return found[1] if found else "?"
@@ -77,7 +77,7 @@ class Peer:
     shared = False
 
     def install(self, options):
-        """Makes it ready to start; Missing says why it cannot be."""
+        """Prepares the server; raises Missing if it is not available."""
 
     def version(self, options):
         return ""
@@ -88,7 +88,7 @@ class Peer:
         return harness.Server(self.name, self.command(port, case, options, state), port, env=self.env)
 
     def words(self, case, address, state):
-        """The load tool's words up to the case's own; None where it cannot bear the load."""
+        """The load tool's arguments for this server; None if it does not support the load."""
         urls = {"echo": ["/echo"], "connect": ["/sub"], "idle": ["/sub", "--plain"]}
         if case.kind == "fanout":
             words = [f"ws://{address}/sub", "--publish-url", f"ws://{address}/pub", "--protocol", "plain"]
@@ -125,7 +125,7 @@ class Ours(Peer):
 
 class Binary(Ours):
     name = BINARY
-    what = "the same with binary messages, to compare text with"
+    what = "the same with binary messages, for comparison with text"
 
 
 class Two(Ours):
@@ -136,7 +136,7 @@ class Two(Ours):
 
 
 def config(name, more):
-    """The one configuration of both servers that speak the message protocol."""
+    """The configuration of both servers of the message protocol."""
     os.makedirs(harness.OUT, exist_ok=True)
     path = os.path.join(harness.OUT, f"peers-{name}.json")
     channel = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
@@ -147,7 +147,7 @@ def config(name, more):
 
 
 def centrifuge(case, address):
-    """Words for the message protocol, where the load is one of its own."""
+    """The load tool's arguments for the message protocol."""
     url = f"ws://{address}/connection/websocket"
     if case.kind == "fanout":
         return ["fanout", url, "--channel", CHANNEL, "--size", "64"]
@@ -159,7 +159,7 @@ def centrifuge(case, address):
 
 
 class Limit(Peer):
-    """The least that a server can do; `binary` is one of this crate's."""
+    """A limit: the least that a server can do; `binary` is a program of this crate."""
 
     def __init__(self, name, binary, what, words):
         self.name, self.binary, self.what, self.words_of = name, binary, what, words
@@ -227,7 +227,7 @@ class Fastwebsockets(Peer):
 
 
 class Script(Peer):
-    """A JavaScript server; both runtimes' packages come from npm."""
+    """A JavaScript server; both runtimes are npm packages."""
 
     env = {"NODE_ENV": "production"}
     folder = os.path.join(CACHE, "peers", "js")
@@ -240,13 +240,13 @@ class Script(Peer):
         shell(["npm", "install", "--no-audit", "--no-fund", "--silent"], cwd=self.folder)
 
     def runtime(self):
-        """Bun's own program: an install script may or may not have moved it to where npm links to."""
+        """The path of Bun, which its install script may have moved."""
         modules = os.path.join(self.folder, "node_modules")
         places = ["node"] if self.name == "ws" else [f"{modules}/.bin/bun", *glob.glob(f"{modules}/@oven/*/bin/bun")]
         for place in places:
             if shutil.which(place) and said([place, "--version"]) != UNKNOWN:
                 return place
-        raise Missing("its runtime is not there")
+        raise Missing("its runtime is not installed")
 
     def version(self, options):
         runtime = said([self.runtime(), "--version"])
@@ -305,7 +305,7 @@ class Sockudo(Peer):
 
     def install(self, options):
         if "pusher" not in said([os.path.join(options.bin, "corecast-load"), "fanout", "--help"]):
-            raise Missing("this corecast-load does not speak the Pusher protocol")
+            raise Missing("this corecast-load does not support the Pusher protocol")
         if os.path.exists(self.program):
             return
         if not shutil.which("protoc"):
@@ -332,7 +332,7 @@ class Sockudo(Peer):
 
 
 def all_peers():
-    """Ours first, then the limits, then the others."""
+    """This server first, then the limits, then the others."""
     echo = Limit("limit-echo", "limit-echo", "an epoll echo that never parses", ["--size", "SIZE"])
     bare = ["--size", "PAYLOAD", "--frame-bytes", "FRAME", "--mode"]
     one = Limit("limit-send", "limit-send", "a loop of bare sends, one for each delivery", [*bare, "per-delivery"])
@@ -350,7 +350,7 @@ def all_peers():
     return {peer.name: peer for peer in (Ours(), Binary(), Two(), echo, one, many, connect, *rest)}
 
 
-# What is known and cannot be installed by a package's name.
+# Known servers that cannot be installed as a package.
 UNHAD = {
     "uWebSockets.js": "not in the npm registry under its name; Bun, which contains uWebSockets, represents it",
     "soketi": "depends on uWebSockets.js by a repository's address; sockudo represents servers of the Pusher protocol",

@@ -10,16 +10,16 @@ from harness import ROOT, figure
 from lineup import AGAIN, OURS
 
 HERE = os.path.join(ROOT, "benches", "peers")
-# What may be chosen, and how it is described; a command that is printed names what was chosen otherwise.
+# Options with their defaults and help; a printed command names the options that differ from their default.
 DEFAULTS = {
     "rounds": (3, "rounds of every server"),
-    "pairs": (5, "rounds of ours and the limit; 11 where a ratio is near 1"),
+    "pairs": (5, "rounds of this server and the limit; use 11 for ratios near 1"),
     "duration": (2.0, "seconds measured per run"),
-    "warmup": (0.5, "seconds of load before that"),
+    "warmup": (0.5, "seconds of load before the measurement"),
     "idle": (19_000, "idle connections; fewer if files are limited"),
     "hold": (52.0, "seconds for which idle connections are held that are pinged every 25"),
     "settle": (3.0, "seconds of silence before memory is read"),
-    "churn": (50_000, "connections that come and go in a run"),
+    "churn": (50_000, "connections that are opened and closed in a run"),
 }
 QUICK = {"rounds": 1, "pairs": 1, "duration": 1.0, "warmup": 0.3, "idle": 6000, "hold": 27.0, "settle": 1.0, "churn": 20_000}
 BEGIN, END = "<!-- written by benches/peers/run --publish -->", "<!-- end -->"
@@ -47,7 +47,7 @@ BRIEF = [
 
 
 def short(found):
-    """A run in a line."""
+    """One run as a line."""
     reasons = "; ".join(found["void"])
     if found.get("pss_per_connection") is not None:
         return f"{found['pss_per_connection']:>12,.0f} bytes  {found.get('server_busy', 0):.2%} busy  {reasons}"
@@ -55,7 +55,7 @@ def short(found):
 
 
 def lost(runs):
-    """Why some of the runs count for nothing."""
+    """The reasons of void runs."""
     reasons = sorted({reason for run in runs for reason in run["void"] if not reason.startswith("as a throughput")})
     return "".join(f"VOID: {reason}. " for reason in reasons)
 
@@ -107,7 +107,7 @@ def markdown(head, cells):
 
 
 def detail(case):
-    """For the terminal: columns as wide as they must be."""
+    """The table for the terminal."""
     head, cells = rows(case)
     wide = [max(len(str(row[at])) for row in [head, *cells]) for at in range(len(head))]
     lines = [f"\n{case['case']}: {case['title']}  {' '.join(case['more'])}".rstrip()]
@@ -147,7 +147,7 @@ def matrix(kept):
 
 
 def command(kept):
-    """How it was run, but for what is this machine's own."""
+    """The command, without what is specific to this machine."""
     options = kept["options"]
     words = ["benches/peers/run"]
     usual = {name: value for name, (value, _) in DEFAULTS.items()}
@@ -229,7 +229,7 @@ def brief(kept):
 
 
 def write(kept, out, publish):
-    """The pages, in `out` or where they are published; gives their paths."""
+    """Writes the pages, in `out` or where they are published; returns their paths."""
     os.makedirs(out, exist_ok=True)
     folder = HERE if publish else out
     paths = [os.path.join(folder, "RESULTS.md" if publish else "peers.md"), os.path.join(folder, "results.svg")]

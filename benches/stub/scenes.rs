@@ -1,5 +1,6 @@
 //! What the benches do with a shard: a room that is published to, clients that come back, an echo.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use super::{BROKEN, Bench, READABLE};
 use corecast::auth::Hash;
 use corecast::auth::sign::SigningKey;
 use corecast::config::{Config, Namespace};
-use corecast::echo::{self, Echo};
+use corecast::engine::{App, Context, Flow, Message};
 use corecast::ids::ConnId;
 use corecast::messaging::{self, Messaging, Settings};
 use corecast::pubsub::Placement;
@@ -121,10 +122,22 @@ impl Storm {
     }
 }
 
+/// Sends every message back as it came.
+pub struct Echo;
+
+impl App for Echo {
+    type Mail = Infallible;
+    type Request = Infallible;
+
+    fn message(&mut self, _: &mut Context<Infallible>, _: ConnId, _: Message<'_>) -> Flow {
+        Flow::Reflect
+    }
+}
+
 /// Echo: `clients`, each of which says `depth` messages of `payload_bytes` when it speaks.
 pub fn echo(clients: usize, payload_bytes: usize, depth: usize) -> Bench<Echo> {
-    let mut bench = Bench::new(Echo::default(), clients);
-    let request = upgrade(echo::PATH);
+    let mut bench = Bench::new(Echo, clients);
+    let request = upgrade(messaging::ECHO_PATH);
     (0..clients).for_each(|_| bench.enter(&request));
     let train = text(&"x".repeat(payload_bytes), depth);
     (0..clients).for_each(|conn| bench.says(conn, &train));

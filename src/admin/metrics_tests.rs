@@ -42,8 +42,8 @@ fn text(format: Format) -> String {
     encode(format, &Report { shards, backends, process, started_at: 1.5 })
 }
 
-/// Reads the text as strictly as its grammar is: every sample stands under its family's HELP and TYPE, its name
-/// carries the suffix of the kind, no family is torn or comes twice, no series comes twice.
+/// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,
+/// no family is split or repeated, no series is repeated. Returns the samples by series.
 fn check(text: &str, openmetrics: bool) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
     let mut families = BTreeSet::new();
@@ -54,7 +54,7 @@ fn check(text: &str, openmetrics: bool) -> BTreeMap<String, f64> {
             assert!(openmetrics && lines.peek().is_none());
         } else if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, words) = rest.split_once(' ').expect("HELP has words");
-            assert!(!words.is_empty() && families.insert(name.to_owned()), "{name} comes twice");
+            assert!(!words.is_empty() && families.insert(name.to_owned()), "{name} is repeated");
             let kind =
                 lines.next().and_then(|line| line.strip_prefix("# TYPE ")).and_then(|line| line.strip_prefix(name));
             let kind = kind.expect("TYPE follows HELP").trim();
@@ -72,21 +72,21 @@ fn check(text: &str, openmetrics: bool) -> BTreeMap<String, f64> {
             assert!(suffixes.contains(&rest), "{name}");
             assert!(family.1 != "counter" || name.ends_with("_total"), "{name}");
             let value: f64 = value.parse().expect("a number");
-            assert!(samples.insert(series.to_owned(), value).is_none(), "{series} comes twice");
+            assert!(samples.insert(series.to_owned(), value).is_none(), "{series} is repeated");
         }
     }
     samples
 }
 
 #[test]
-fn both_formats_are_well_formed_and_say_the_same() {
+fn formats_are_well_formed_and_have_equal_samples() {
     let text = text(Format::OpenMetrics);
     assert!(text.ends_with("# EOF\n"));
     let samples = check(&text, true);
     let other = check(&super::tests::text(Format::Prometheus), false);
     assert!(other.keys().eq(samples.keys()));
-    let of_the_moment = |series: &str| series.starts_with("process_");
-    assert!(samples.iter().all(|(series, value)| of_the_moment(series) || other[series] == *value));
+    let is_volatile = |series: &str| series.starts_with("process_");
+    assert!(samples.iter().all(|(series, value)| is_volatile(series) || other[series] == *value));
     for (series, value) in [
         ("corecast_connections{shard=\"1\"}", 8.0),
         ("corecast_socket_writes_total{shard=\"0\"}", 5.0),
@@ -124,7 +124,7 @@ fn both_formats_are_well_formed_and_say_the_same() {
 }
 
 #[test]
-fn the_histogram_is_cumulative_and_ends_in_its_count() {
+fn histogram_is_cumulative_and_ends_with_its_count() {
     let samples = check(&text(Format::OpenMetrics), true);
     let bucket = |le: &str| samples[&format!("corecast_loop_turn_seconds_bucket{{le=\"{le}\",shard=\"0\"}}")];
     assert_eq!(bucket("0.00001"), 2.0);
@@ -136,7 +136,7 @@ fn the_histogram_is_cumulative_and_ends_in_its_count() {
 }
 
 #[test]
-fn without_shards_that_answer_the_text_is_still_well_formed() {
+fn text_without_shards_is_well_formed() {
     let report =
         Report { shards: &[], backends: &Backends::default(), process: &ProcessStats::default(), started_at: 0.0 };
     check(&encode(Format::OpenMetrics, &report), true);

@@ -394,7 +394,7 @@ pub mod centrifugo_proxy_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Who is it, and what does it get?
+        /// Who is the client, and what is it subscribed to?
         pub async fn connect(
             &mut self,
             request: impl tonic::IntoRequest<super::ConnectRequest>,
@@ -424,7 +424,7 @@ pub mod centrifugo_proxy_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// May a connection stay?
+        /// May a connection continue after its expiration?
         pub async fn refresh(
             &mut self,
             request: impl tonic::IntoRequest<super::RefreshRequest>,
@@ -454,7 +454,7 @@ pub mod centrifugo_proxy_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// May it have this channel?
+        /// May the client subscribe to this channel?
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoRequest<super::SubscribeRequest>,
@@ -484,7 +484,7 @@ pub mod centrifugo_proxy_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// May it publish this?
+        /// May the client publish this?
         pub async fn publish(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishRequest>,
@@ -514,7 +514,7 @@ pub mod centrifugo_proxy_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// A call of the client's own.
+        /// A call that the application defines.
         pub async fn rpc(
             &mut self,
             request: impl tonic::IntoRequest<super::RpcRequest>,
@@ -541,7 +541,7 @@ pub mod centrifugo_proxy_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// May a subscription stay?
+        /// May a subscription continue after its expiration?
         pub async fn sub_refresh(
             &mut self,
             request: impl tonic::IntoRequest<super::SubRefreshRequest>,
@@ -586,17 +586,17 @@ pub mod centrifugo_proxy_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CentrifugoProxyServer.
     #[async_trait]
     pub trait CentrifugoProxy: std::marker::Send + std::marker::Sync + 'static {
-        /// Who is it, and what does it get?
+        /// Who is the client, and what is it subscribed to?
         async fn connect(
             &self,
             request: tonic::Request<super::ConnectRequest>,
         ) -> std::result::Result<tonic::Response<super::ConnectResponse>, tonic::Status>;
-        /// May a connection stay?
+        /// May a connection continue after its expiration?
         async fn refresh(
             &self,
             request: tonic::Request<super::RefreshRequest>,
         ) -> std::result::Result<tonic::Response<super::RefreshResponse>, tonic::Status>;
-        /// May it have this channel?
+        /// May the client subscribe to this channel?
         async fn subscribe(
             &self,
             request: tonic::Request<super::SubscribeRequest>,
@@ -604,17 +604,17 @@ pub mod centrifugo_proxy_server {
             tonic::Response<super::SubscribeResponse>,
             tonic::Status,
         >;
-        /// May it publish this?
+        /// May the client publish this?
         async fn publish(
             &self,
             request: tonic::Request<super::PublishRequest>,
         ) -> std::result::Result<tonic::Response<super::PublishResponse>, tonic::Status>;
-        /// A call of the client's own.
+        /// A call that the application defines.
         async fn rpc(
             &self,
             request: tonic::Request<super::RpcRequest>,
         ) -> std::result::Result<tonic::Response<super::RpcResponse>, tonic::Status>;
-        /// May a subscription stay?
+        /// May a subscription continue after its expiration?
         async fn sub_refresh(
             &self,
             request: tonic::Request<super::SubRefreshRequest>,

@@ -114,7 +114,14 @@ pub enum Route {
         route: u8,
     },
     /// A plain HTTP response, then the connection ends.
-    Respond { status: u16, content_type: &'static str, body: &'static [u8] },
+    Respond {
+        /// The status code.
+        status: u16,
+        /// The value of `Content-Type`.
+        content_type: &'static str,
+        /// The whole body.
+        body: &'static [u8],
+    },
     /// An HTTP error, then the connection ends.
     Refuse(Refusal),
 }
@@ -136,7 +143,13 @@ pub enum Flow {
     Reflect,
     /// Only `consumed` bytes could be taken now. The rest is kept and offered again (`message` with the rest), and the
     /// socket is not read meanwhile: TCP slows the peer down.
-    Stall { consumed: usize },
+    Stall {
+        /// Bytes taken, from the front.
+        consumed: usize,
+    },
     /// As `Stall`, but the rest is offered when the app says so (`Context::resume`) and not before.
-    Wait { consumed: usize },
+    Wait {
+        /// Bytes taken, from the front.
+        consumed: usize,
+    },
 }

@@ -18,6 +18,7 @@ use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
 
+/// A shard's end of the mailboxes.
 pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
 
 /// A close that waits for a safe moment.

@@ -31,7 +31,7 @@ impl ConnCompression {
     const OWN_DEFLATER: u8 = 0x04;
     const OWN_INFLATER: u8 = 0x08;
 
-    pub fn is_on(self) -> bool {
+    pub(crate) fn is_on(self) -> bool {
         self.0 != 0
     }
 
@@ -62,7 +62,7 @@ pub(crate) struct Compressors {
 }
 
 impl Compressors {
-    pub fn new(settings: CompressionConfig) -> Self {
+    pub(crate) fn new(settings: CompressionConfig) -> Self {
         Self {
             settings,
             shared: Default::default(),
@@ -77,7 +77,7 @@ impl Compressors {
     }
 
     /// Answers the offers of an upgrade. `None`: no compression.
-    pub fn agree<'a>(&self, offers: impl Iterator<Item = &'a [u8]>) -> Option<Agreed> {
+    pub(crate) fn agree<'a>(&self, offers: impl Iterator<Item = &'a [u8]>) -> Option<Agreed> {
         let CompressionConfig { server_takeover, client_takeover, window_bits, contexts_max, .. } = self.settings;
         let room = self.own.len() < contexts_max as usize;
         let allowed = Allowed {
@@ -89,7 +89,7 @@ impl Compressors {
     }
 
     /// A connection is open that agreed to this.
-    pub fn begin(&mut self, slot: u32, agreed: &Agreed) -> ConnCompression {
+    pub(crate) fn begin(&mut self, slot: u32, agreed: &Agreed) -> ConnCompression {
         let mut compression = ConnCompression(agreed.window + 1);
         let mut own = OwnContexts::default();
         if agreed.server_takeover {
@@ -107,28 +107,28 @@ impl Compressors {
     }
 
     /// The connection is closed.
-    pub fn forget(&mut self, slot: u32, compression: ConnCompression) {
+    pub(crate) fn forget(&mut self, slot: u32, compression: ConnCompression) {
         if compression.0 & (ConnCompression::OWN_DEFLATER | ConnCompression::OWN_INFLATER) != 0 {
             self.own.remove(&slot);
         }
     }
 
     /// Connections with contexts of their own.
-    pub fn contexts(&self) -> u64 {
+    pub(crate) fn contexts(&self) -> u64 {
         self.own.len() as u64
     }
 
-    pub fn begin_turn(&mut self) {
+    pub(crate) fn begin_turn(&mut self) {
         self.left = INFLATED_BYTES_PER_TURN;
     }
 
     /// Nothing more may be inflated in this turn.
-    pub fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.left == 0
     }
 
     /// The class in which a connection gets broadcasts. From now on nothing that is sent to it refers to a context.
-    pub fn class(&mut self, slot: u32, compression: &mut ConnCompression) -> u8 {
+    pub(crate) fn class(&mut self, slot: u32, compression: &mut ConnCompression) -> u8 {
         if compression.0 & ConnCompression::OWN_DEFLATER != 0 {
             compression.0 &= !ConnCompression::OWN_DEFLATER;
             match self.own.get_mut(&slot) {
@@ -140,7 +140,7 @@ impl Compressors {
     }
 
     /// A message of ours as a whole frame, compressed if it is long enough. Give it back by `keep_frame`.
-    pub fn frame(
+    pub(crate) fn frame(
         &mut self,
         slot: u32,
         compression: ConnCompression,
@@ -171,13 +171,13 @@ impl Compressors {
         packed
     }
 
-    pub fn keep_frame(&mut self, frame: Vec<u8>) {
+    pub(crate) fn keep_frame(&mut self, frame: Vec<u8>) {
         self.packed = frame;
         shrink(&mut self.packed);
     }
 
     /// Appends the compressed copy of a whole frame, or the frame itself if that is not longer.
-    pub fn compressed_copy(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
+    pub(crate) fn compressed_copy(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
         match plain_payload(frame) {
             Some((opcode, payload)) if payload.len() >= self.settings.min_bytes => {
                 self.pack(class, opcode, payload, out, counters);
@@ -201,7 +201,7 @@ impl Compressors {
     }
 
     /// Inflates a compressed message of the peer. Give the result back by `keep_inflated`.
-    pub fn inflate(
+    pub(crate) fn inflate(
         &mut self,
         slot: u32,
         compression: ConnCompression,
@@ -226,7 +226,7 @@ impl Compressors {
         }
     }
 
-    pub fn keep_inflated(&mut self, inflated: Vec<u8>) {
+    pub(crate) fn keep_inflated(&mut self, inflated: Vec<u8>) {
         self.inflated = inflated;
         shrink(&mut self.inflated);
     }

@@ -38,13 +38,13 @@ pub(crate) struct Wave {
 }
 
 impl Drain {
-    pub fn new(now: Millis, window: Millis, upgrades: Upgrades) -> Self {
+    pub(crate) fn new(now: Millis, window: Millis, upgrades: Upgrades) -> Self {
         Self { next_slot: 0, until: now + window, owed_millionths: 0, wave_at: now, upgrades, waves: 0 }
     }
 
     /// The next wave if it is due. `open` counts the open connections, not those that answer their close: each wave closes an
     /// even share of what is left. A part of one is kept for the next wave, so that few are spread as many are.
-    pub fn wave(&mut self, now: Millis, open: u64) -> Option<Wave> {
+    pub(crate) fn wave(&mut self, now: Millis, open: u64) -> Option<Wave> {
         if now < self.wave_at {
             return None;
         }
@@ -60,7 +60,7 @@ impl Drain {
 
     /// The wave looked at the slots before `next`, of `slots`. The round after the last slot finds those that were not open
     /// yet, or took a freed slot.
-    pub fn looked_up_to(&mut self, next: u32, slots: u32) {
+    pub(crate) fn looked_up_to(&mut self, next: u32, slots: u32) {
         self.next_slot = if next == slots { 0 } else { next };
     }
 }

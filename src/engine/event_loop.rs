@@ -40,7 +40,7 @@ const ACCEPT_REST: Millis = 100;
 const WAKER: Token = Token(usize::MAX);
 
 /// The eventfd of a shard, as the mailboxes know it.
-pub struct Eventfd(pub Arc<mio::Waker>);
+pub(crate) struct Eventfd(pub Arc<mio::Waker>);
 
 impl Wake for Eventfd {
     fn wake(&self) {
@@ -96,7 +96,7 @@ pub(crate) fn poll() -> io::Result<(Poll, Arc<mio::Waker>)> {
 }
 
 impl<A: App> EventLoop<A> {
-    pub fn new(mut shard: Shard<A, Stream>, parts: LoopParts<A::Request>) -> io::Result<Self> {
+    pub(crate) fn new(mut shard: Shard<A, Stream>, parts: LoopParts<A::Request>) -> io::Result<Self> {
         let LoopParts { poll, listeners: sockets, tls, inbox, began, core } = parts;
         shard.cx.counters.epoll_ctls = 1; // the waker's
         let mut listeners = Vec::new();
@@ -123,7 +123,7 @@ impl<A: App> EventLoop<A> {
     }
 
     /// Runs on the calling thread until a command stops it.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut wait = Wait::No;
         loop {

@@ -45,7 +45,7 @@ pub(crate) struct Flush {
 }
 
 impl Flush {
-    pub fn new(deliveries_per_slice: u32) -> Self {
+    pub(crate) fn new(deliveries_per_slice: u32) -> Self {
         Self {
             open: false,
             broadcasts: Vec::new(),
@@ -58,20 +58,20 @@ impl Flush {
         }
     }
 
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open
     }
 
-    pub fn slice_deliveries(&self) -> usize {
+    pub(crate) fn slice_deliveries(&self) -> usize {
         self.slice as usize
     }
 
-    pub fn set_slice(&mut self, deliveries_per_slice: u32) {
+    pub(crate) fn set_slice(&mut self, deliveries_per_slice: u32) {
         self.slice = deliveries_per_slice;
     }
 
     /// A turn took so long: the next slice is sized by it. No clock is read for this.
-    pub fn resize_slice(&mut self, turn_us: u32, deliveries_per_slice: u32) {
+    pub(crate) fn resize_slice(&mut self, turn_us: u32, deliveries_per_slice: u32) {
         if self.open {
             let fitting = u64::from(self.slice) * u64::from(FLUSH_SLICE_US) / u64::from(turn_us.max(1));
             let smoothed = (3 * u64::from(self.slice) + fitting) / 4;
@@ -81,7 +81,7 @@ impl Flush {
     }
 
     /// Opens a flush of what was broadcast, and marks the slots that it reaches.
-    pub fn begin<M: Send>(&mut self, cx: &mut Context<M>) {
+    pub(crate) fn begin<M: Send>(&mut self, cx: &mut Context<M>) {
         mem::swap(&mut self.broadcasts, &mut cx.broadcasts);
         (self.broadcast, self.member, self.multiple_done) = (0, 0, 0);
         (self.open, self.cut) = (true, false);
@@ -110,7 +110,7 @@ impl Flush {
 
     /// Goes on with the open flush until `budget` deliveries are made or all is written (`None`), or until the shard has
     /// something to do for a slot.
-    pub fn write<M: Send, S: Source>(
+    pub(crate) fn write<M: Send, S: Source>(
         &mut self,
         cx: &mut Context<M>,
         sockets: &mut Sockets<S>,
@@ -137,18 +137,18 @@ impl Flush {
     }
 
     /// All deliveries of the open flush are made.
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.broadcast == self.broadcasts.len() && self.multiple_done == self.multiple.len()
     }
 
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.open = false;
         self.broadcasts.clear();
         self.multiple.clear();
     }
 
     /// The flush goes on in a later turn. True for the first time.
-    pub fn is_first_cut(&mut self) -> bool {
+    pub(crate) fn is_first_cut(&mut self) -> bool {
         !mem::replace(&mut self.cut, true)
     }
 

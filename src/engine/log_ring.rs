@@ -79,7 +79,7 @@ pub(crate) struct LogThrottle {
 
 impl LogThrottle {
     /// A limit was reached. Returns how often it was since the last record, if it may be logged now.
-    pub fn reached(&mut self, bound: Bound, now: Millis) -> Option<u64> {
+    pub(crate) fn reached(&mut self, bound: Bound, now: Millis) -> Option<u64> {
         let (next, count) = &mut self.limits[bound as usize];
         *count += 1;
         if now < *next {
@@ -119,28 +119,28 @@ pub(crate) struct LimitLog {
 }
 
 impl LimitLog {
-    pub fn new(ring: LogRing) -> Self {
+    pub(crate) fn new(ring: LogRing) -> Self {
         Self { ring, throttle: LogThrottle::default(), pending: Vec::new() }
     }
 
     /// False if the record is lost.
-    pub fn push(&self, record: LogRecord) -> bool {
+    pub(crate) fn push(&self, record: LogRecord) -> bool {
         self.ring.push(record)
     }
 
     /// As `LogThrottle::reached`.
-    pub fn throttle(&mut self, bound: Bound, now: Millis) -> Option<u64> {
+    pub(crate) fn throttle(&mut self, bound: Bound, now: Millis) -> Option<u64> {
         self.throttle.reached(bound, now)
     }
 
     /// A connection has reached a limit.
-    pub fn reached_by_connection(&mut self, bound: Bound, conn: ConnId, now: Millis) {
+    pub(crate) fn reached_by_connection(&mut self, bound: Bound, conn: ConnId, now: Millis) {
         if let Some(count) = self.throttle.reached(bound, now) {
             self.pending.push((bound, count, conn));
         }
     }
 
-    pub fn pending(&mut self) -> Option<(Bound, u64, ConnId)> {
+    pub(crate) fn pending(&mut self) -> Option<(Bound, u64, ConnId)> {
         self.pending.pop()
     }
 }

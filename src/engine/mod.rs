@@ -12,6 +12,8 @@
 //! As a library it needs few names: an [`App`], the [`Context`] that it acts on, and [`Server::builder`]. Modules that are
 //! hidden in the documentation serve the message server, its tests and its benches; they may change at any time.
 
+#![warn(missing_docs, unreachable_pub)]
+
 #[doc(hidden)]
 pub mod admission;
 pub(crate) mod app;

@@ -24,7 +24,9 @@ use crate::ids::ConnId;
 
 /// One shard: an app, its connections, and where they are in a turn.
 pub struct Shard<A: App, S: Source> {
+    /// The app of this shard.
     pub app: A,
+    /// What the app acts on.
     pub cx: Context<A::Mail>,
     pub(super) sockets: Sockets<S>,
     pub(super) peers: Peers,
@@ -49,6 +51,7 @@ pub struct Shard<A: App, S: Source> {
 }
 
 impl<A: App, S: Source> Shard<A, S> {
+    /// A shard without connections. `now` is the time of its clock.
     pub fn new(app: A, mail: Mailbox<A::Mail>, config: Arc<EngineConfig>, log_ring: LogRing, now: Millis) -> Self {
         let connections_max = config.connections_max as usize;
         Self {
@@ -115,6 +118,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.drain.as_ref().is_some_and(|drain| drain.upgrades == Upgrades::Refuse)
     }
 
+    /// `begin_drain` was called.
     pub fn is_draining(&self) -> bool {
         self.drain.is_some()
     }

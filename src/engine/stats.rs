@@ -166,13 +166,15 @@ impl TlsFailed {
 /// What a shard counts of TLS.
 #[derive(Clone, Default, Debug)]
 pub struct TlsCounts {
-    /// Handshakes with a signature, and those that resumed a session.
+    /// Handshakes with a signature.
     pub full: u64,
+    /// Handshakes that resumed a session.
     pub resumed: u64,
     /// Of the latter, those whose request came as early data.
     pub early: u64,
     /// Handshakes that waited for a later turn.
     pub put_off: u64,
+    /// Failures, by `TlsFailed`.
     pub failed: [u64; TlsFailed::ALL.len()],
 }
 
@@ -190,8 +192,11 @@ pub const TURN_BUCKETS_US: [u32; 12] = [10, 25, 50, 100, 250, 500, 1_000, 2_500,
 /// The counters of one shard since its start.
 #[derive(Clone, Default, Debug)]
 pub struct Counters {
+    /// Connections taken from the listeners.
     pub accepted: u64,
+    /// Connections refused before they became WebSockets, by `Refused`.
     pub refused: [u64; Refused::ALL.len()],
+    /// WebSockets that ended, by `Closed`.
     pub closed: [u64; Closed::ALL.len()],
     /// How often each limit was reached.
     pub reached: [u64; Bound::ALL.len()],
@@ -201,16 +206,23 @@ pub struct Counters {
     pub replies: u64,
     /// Publications times their subscribers.
     pub deliveries: u64,
+    /// Reads of sockets.
     pub reads: u64,
+    /// Writes to sockets.
     pub writes: u64,
+    /// Bytes read.
     pub bytes_in: u64,
+    /// Bytes written.
     pub bytes_out: u64,
     /// Writes that the socket took in part or not at all.
     pub writes_short: u64,
+    /// Turns of the event loop.
     pub turns: u64,
+    /// Waits for events.
     pub epoll_waits: u64,
     /// Of them, those that were allowed to block.
     pub epoll_waits_blocking: u64,
+    /// Registrations with epoll.
     pub epoll_ctls: u64,
     /// Batches put into other shards' mailboxes.
     pub mail_pushes: u64,
@@ -226,20 +238,25 @@ pub struct Counters {
     pub publications_repaired: u64,
     /// Deliveries that home did not queue for a slow shard and could not send later.
     pub publications_lost: u64,
-    /// Subscriptions that got all they had missed, and those that could not.
+    /// Subscriptions that got all that they had missed.
     pub recoveries: u64,
+    /// Subscriptions that could not.
     pub recoveries_failed: u64,
     /// Tokens that were rejected; expired ones not counted.
     pub tokens_refused: u64,
-    /// Calls to the backend, and those that failed.
+    /// Calls to the backend.
     pub backend_calls: u64,
+    /// Calls to the backend that failed.
     pub backend_failures: u64,
-    /// Messages that went through a compressor, their bytes before and after.
+    /// Messages that went through a compressor.
     pub deflates: u64,
+    /// Their bytes before compression.
     pub deflate_bytes_in: u64,
+    /// Their bytes after compression.
     pub deflate_bytes_out: u64,
-    /// Compressed messages of clients, and their inflated bytes.
+    /// Compressed messages of clients.
     pub inflates: u64,
+    /// Their inflated bytes.
     pub inflate_bytes_out: u64,
     /// Connections that agreed to compression.
     pub deflate_agreed: u64,
@@ -255,14 +272,18 @@ pub struct Counters {
     pub log_lost: u64,
     /// Turns by how long they worked, waiting not counted; `TURN_BUCKETS_US` and one above.
     pub turn_us: [u64; TURN_BUCKETS_US.len() + 1],
+    /// Microseconds of work in all turns.
     pub turn_us_sum: u64,
 }
 
 /// The counters of a shard at one moment, and its gauges.
 #[derive(Clone, Default, Debug)]
 pub struct Snapshot {
+    /// The shard.
     pub shard: u16,
+    /// The core that its thread is pinned to.
     pub core: Option<usize>,
+    /// The counters since the start.
     pub counters: Counters,
     /// Open WebSockets.
     pub connections: u64,
@@ -278,13 +299,15 @@ pub struct Snapshot {
     pub channels: u64,
     /// Users with a connection here, anonymous ones not counted.
     pub users: u64,
-    /// Bytes of the histories that this shard keeps, and how many were evicted because all together took too much.
+    /// Bytes of the histories that this shard keeps.
     pub history_bytes: u64,
+    /// Histories that were evicted because all together took too much.
     pub history_evicted: u64,
     /// Bytes that wait for slow peers; shared ones count for each.
     pub backlog_bytes: u64,
-    /// Bytes that are kept alive for them, each counted once; and the number of such peers.
+    /// Bytes that are kept alive for slow peers; shared ones count once.
     pub backlog_kept_bytes: u64,
+    /// Connections that something waits for.
     pub backlog_connections: u64,
     /// Bytes held in partly received messages.
     pub spill_bytes: u64,
@@ -294,6 +317,7 @@ pub struct Snapshot {
     pub lag_us: u64,
     /// No new connection is admitted, because of the lag or the memory.
     pub shedding: bool,
+    /// The counters of TLS.
     pub tls: TlsCounts,
     /// Bytes that TLS connections keep: partial records, and what their peers do not take.
     pub tls_held_bytes: u64,

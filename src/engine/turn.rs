@@ -19,7 +19,9 @@ const OWN_MAIL_ROUNDS: usize = 4;
 /// What the kernel reported about a socket.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Readiness {
+    /// Bytes may be there.
     pub readable: bool,
+    /// The socket takes more.
     pub writable: bool,
     /// The peer sends no more.
     pub read_closed: bool,

@@ -4,7 +4,7 @@
 //! ```text
 //!  new process                                  old process
 //!   │ Hello ──────────────────────────────────►  │ its home shards forward publications from now on
-//!   │ ◄──────────────── ListenSockets …, Go            │
+//!   │ ◄──────────────── ListenSockets …, Go      │
 //!   │ its shards listen, and forward as well     │
 //!   │ Ready ──────────────────────────────────►  │ closes its listening sockets, drains, ends
 //!   │ ◄───── Publication, Call, both ways ────►  │

@@ -1,27 +1,25 @@
-//! Who may do what in a channel: the order of the questions is the original's, and so is each answer (PROTOCOL: a private
-//! prefix needs a token; a token decides alone; then the user in the name, the backend, the namespace).
+//! What a client may do in a channel. The order of the checks is Centrifugo's, and so are the errors: a private prefix
+//! requires a token; a token decides alone; then the user in the channel's name, the backend, the namespace.
 
-use super::Messaging;
-use super::session::Session;
+use super::session::{Session, millis};
+use super::settings::Settings;
 use crate::auth::grant::{Overrides, SubscribeGrant};
 use crate::config::{Namespace, RecoveryMode, SlowConsumer};
 use crate::protocol::ErrorCode;
 use crate::pubsub::{HistoryOptions, SubscriptionFlags};
 use crate::slow_policy::SlowConsumerPolicy;
 
-use super::session::millis;
-
-/// What a subscription will be: the namespace's word, with what was granted and asked for.
+/// The options of one subscription: those of the namespace, with what was granted and requested.
 #[derive(Clone, Default)]
-pub(crate) struct Options {
+pub(crate) struct SubscriptionOptions {
     pub flags: SubscriptionFlags,
-    /// Joins and leaves of others are told to it.
+    /// It gets join and leave pushes.
     pub join_leave: bool,
     pub cache: bool,
-    /// The latest publication comes without being asked for.
+    /// It gets the latest publication without requesting recovery.
     pub auto_cache: bool,
     pub allow_delta: bool,
-    pub slow: SlowConsumerPolicy,
+    pub slow_policy: SlowConsumerPolicy,
     pub allow_filter: bool,
     pub chan_info: Vec<u8>,
     pub data: Vec<u8>,
@@ -29,30 +27,26 @@ pub(crate) struct Options {
     pub expire_at: u64,
 }
 
-impl Options {
+impl SubscriptionOptions {
     pub fn new(namespace: &Namespace, overrides: Overrides) -> Self {
         let or = |own: Option<bool>, default| own.unwrap_or(default);
         let recovery = or(overrides.force_recovery, namespace.force_recovery);
         let positioning = or(overrides.force_positioning, namespace.force_positioning);
         let cache = namespace.force_recovery_mode == RecoveryMode::Cache;
         let mut flags = SubscriptionFlags::empty();
-        for (set, bit) in [
-            (or(overrides.presence, namespace.presence), SubscriptionFlags::PRESENCE),
-            (or(overrides.join_leave, namespace.join_leave), SubscriptionFlags::JOIN_LEAVE),
-            (positioning || recovery, SubscriptionFlags::POSITIONED),
-            (recovery, SubscriptionFlags::RECOVERABLE),
-            (cache, SubscriptionFlags::CACHE),
-        ] {
-            flags.set(bit, set);
-        }
+        flags.set(SubscriptionFlags::PRESENCE, or(overrides.presence, namespace.presence));
+        flags.set(SubscriptionFlags::JOIN_LEAVE, or(overrides.join_leave, namespace.join_leave));
+        flags.set(SubscriptionFlags::POSITIONED, positioning || recovery);
+        flags.set(SubscriptionFlags::RECOVERABLE, recovery);
+        flags.set(SubscriptionFlags::CACHE, cache);
         Self {
             flags,
             join_leave: or(overrides.force_push_join_leave, namespace.force_push_join_leave),
             cache,
             auto_cache: cache && namespace.auto_cache_recover,
-            // What stays must be readable without what went.
+            // This policy drops publications that a delta would be applied to.
             allow_delta: namespace.allow_delta && namespace.slow_consumer != SlowConsumer::KeepLatest,
-            slow: namespace.slow_policy(),
+            slow_policy: namespace.slow_policy(),
             allow_filter: namespace.allow_tags_filter,
             ..Self::default()
         }
@@ -64,106 +58,112 @@ impl Options {
     }
 }
 
-/// Who decides about a subscribe.
-pub(crate) enum Verdict {
-    Allowed,
-    /// The backend of this proxy.
-    Ask(u16),
+/// What a subscribe command still needs.
+pub(crate) enum SubscribePermission {
+    Granted,
+    /// The answer of this proxy's backend.
+    Backend(u16),
+    /// A valid token.
     Token,
 }
 
-impl Messaging {
-    /// The options of a channel's namespace, or why there are none.
+impl Settings {
+    /// The namespace of a channel. An error if there is none.
     pub(crate) fn namespace_of(&self, channel: &str) -> Result<&Namespace, ErrorCode> {
-        self.settings.namespace(channel).map(|(_, namespace)| namespace).ok_or(ErrorCode::UnknownChannel)
+        self.namespace(channel).map(|(_, namespace)| namespace).ok_or(ErrorCode::UnknownChannel)
     }
 
-    /// A name that may be one of ours, and its namespace.
-    pub(crate) fn checked(&self, channel: &str) -> Result<&Namespace, ErrorCode> {
-        if channel.len() > self.settings.channel.max_length {
+    /// The namespace of a channel whose name is valid.
+    pub(crate) fn checked_namespace(&self, channel: &str) -> Result<&Namespace, ErrorCode> {
+        if channel.len() > self.channel.max_length {
             return Err(ErrorCode::BadRequest);
         }
         let namespace = self.namespace_of(channel)?;
-        if self.settings.channel.name_fits(channel, namespace) { Ok(namespace) } else { Err(ErrorCode::BadRequest) }
+        if self.channel.name_fits(channel, namespace) { Ok(namespace) } else { Err(ErrorCode::BadRequest) }
     }
 
-    pub(crate) fn may_subscribe(&self, session: &Session, channel: &str, token: &str) -> Result<Verdict, ErrorCode> {
-        let namespace = self.checked(channel)?;
+    pub(crate) fn may_subscribe(
+        &self,
+        session: &Session,
+        channel: &str,
+        token: &str,
+    ) -> Result<SubscribePermission, ErrorCode> {
+        let namespace = self.checked_namespace(channel)?;
         let user = session.user();
-        let private = self.settings.channel.is_private(channel);
+        let private = self.channel.is_private(channel);
         if private && token.is_empty() {
             return Err(ErrorCode::PermissionDenied);
         }
         if !token.is_empty() {
-            return Ok(Verdict::Token);
+            return Ok(SubscribePermission::Token);
         }
-        // Only where the namespace knows users in names are they looked at.
-        let limited = namespace.allow_user_limited_channels.then(|| self.settings.channel.user_allowed(channel, user));
+        // The name is only searched for users if the namespace says so.
+        let limited = namespace.allow_user_limited_channels.then(|| self.channel.user_allowed(channel, user));
         match limited.flatten() {
-            Some(true) => return Ok(Verdict::Allowed),
+            Some(true) => return Ok(SubscribePermission::Granted),
             Some(false) => {}
             None => {
                 if let Some(proxy) = namespace.subscribe_proxy {
-                    return Ok(Verdict::Ask(proxy));
+                    return Ok(SubscribePermission::Backend(proxy));
                 }
-                if namespace.allow_subscribe_for_client && known(user, namespace.allow_subscribe_for_anonymous) {
-                    return Ok(Verdict::Allowed);
+                if namespace.allow_subscribe_for_client && user_counts(user, namespace.allow_subscribe_for_anonymous) {
+                    return Ok(SubscribePermission::Granted);
                 }
             }
         }
-        if self.settings.client.insecure { Ok(Verdict::Allowed) } else { Err(ErrorCode::PermissionDenied) }
+        if self.client.insecure { Ok(SubscribePermission::Granted) } else { Err(ErrorCode::PermissionDenied) }
     }
 
-    /// What a client may ask for at its connect, as a server-side subscription.
-    pub(crate) fn may_join_at_connect(&self, user: &str, channel: &str) -> bool {
-        let Ok(namespace) = self.checked(channel) else { return false };
-        if self.settings.channel.is_private(channel) || namespace.subscribe_proxy.is_some() {
+    /// Whether the connect command may request this channel as a server-side subscription.
+    pub(crate) fn may_subscribe_at_connect(&self, user: &str, channel: &str) -> bool {
+        let Ok(namespace) = self.checked_namespace(channel) else { return false };
+        if self.channel.is_private(channel) || namespace.subscribe_proxy.is_some() {
             return false;
         }
-        let limited = namespace.allow_user_limited_channels.then(|| self.settings.channel.user_allowed(channel, user));
+        let limited = namespace.allow_user_limited_channels.then(|| self.channel.user_allowed(channel, user));
         match limited.flatten() {
             Some(true) if !user.is_empty() => true,
             None if namespace.allow_subscribe_for_client => {
-                known(user, namespace.allow_subscribe_for_anonymous) || self.settings.client.insecure
+                user_counts(user, namespace.allow_subscribe_for_anonymous) || self.client.insecure
             }
-            _ => self.settings.client.insecure,
+            _ => self.client.insecure,
         }
     }
 
     pub(crate) fn may_publish(&self, session: &Session, namespace: &Namespace, subscribed: bool) -> bool {
-        let known = known(session.user(), namespace.allow_publish_for_anonymous);
-        namespace.allow_publish_for_client && known
-            || namespace.allow_publish_for_subscriber && subscribed && known
-            || self.settings.client.insecure
+        let counts = user_counts(session.user(), namespace.allow_publish_for_anonymous);
+        namespace.allow_publish_for_client && counts
+            || namespace.allow_publish_for_subscriber && subscribed && counts
+            || self.client.insecure
     }
 
     pub(crate) fn may_see_presence(&self, session: &Session, namespace: &Namespace, subscribed: bool) -> bool {
-        let known = known(session.user(), namespace.allow_presence_for_anonymous);
-        namespace.allow_presence_for_client && known
-            || namespace.allow_presence_for_subscriber && subscribed && known
-            || self.settings.client.insecure
+        let counts = user_counts(session.user(), namespace.allow_presence_for_anonymous);
+        namespace.allow_presence_for_client && counts
+            || namespace.allow_presence_for_subscriber && subscribed && counts
+            || self.client.insecure
     }
 
     pub(crate) fn may_see_history(&self, session: &Session, namespace: &Namespace, subscribed: bool) -> bool {
-        let known = known(session.user(), namespace.allow_history_for_anonymous);
-        namespace.allow_history_for_client && known
-            || namespace.allow_history_for_subscriber && subscribed && known
-            || self.settings.client.insecure
+        let counts = user_counts(session.user(), namespace.allow_history_for_anonymous);
+        namespace.allow_history_for_client && counts
+            || namespace.allow_history_for_subscriber && subscribed && counts
+            || self.client.insecure
     }
 
-    /// How the stream of a channel is kept.
-    pub(crate) fn stream_options(&self, channel: &str) -> HistoryOptions {
-        let Some((_, namespace)) = self.settings.namespace(channel) else { return HistoryOptions::default() };
+    /// How the stream of a channel is retained.
+    pub(crate) fn history_options(&self, channel: &str) -> HistoryOptions {
+        let Some((_, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };
         let meta = namespace.history_meta_ttl;
         HistoryOptions {
             size: namespace.history_size,
             ttl_ms: millis(namespace.history_ttl),
-            meta_ttl_ms: millis(if meta.is_zero() { self.settings.channel.history_meta_ttl } else { meta }),
+            meta_ttl_ms: millis(if meta.is_zero() { self.channel.history_meta_ttl } else { meta }),
         }
     }
 }
 
-/// An anonymous user counts only where the namespace says so.
-fn known(user: &str, anonymous: bool) -> bool {
+/// An anonymous user has the permission only if the namespace says so.
+fn user_counts(user: &str, anonymous: bool) -> bool {
     !user.is_empty() || anonymous
 }

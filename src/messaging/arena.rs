@@ -1,14 +1,12 @@
-//! What travels in a batch's arena, or rests at home, as one piece of bytes: who a client is, a kept publication, how a
-//! publication is to be made. Written and read here alone, so that hub and mail need not look inside.
+//! Packed forms: what travels in a mail batch's arena, or is stored at the home shard, as one piece of bytes. They are written
+//! and read here alone, so that `pubsub` and the mail treat them as bytes.
 //!
-//! Lengths are four bytes, low first. Only our own bytes are read: a piece that is too short is a programmer's error.
-
-use std::borrow::Cow;
+//! Lengths are four bytes, little endian. Only bytes that this process packed are read: one that is too short is a bug.
 
 use crate::auth::grant::Publish;
 use crate::protocol::ClientInfo;
 use crate::protocol::Tags;
-use crate::pubsub::PublicationRecord;
+use crate::pubsub::{Publication, PublicationRecord, PublishOptions};
 use uuid::Uuid;
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -27,7 +25,7 @@ impl<'a> Pieces<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> [u8; N] {
-        self.take(N).try_into().expect("taken by its length")
+        self.take(N).try_into().expect("`take` returns exactly that many bytes")
     }
 
     fn bytes(&mut self) -> &'a [u8] {
@@ -36,20 +34,20 @@ impl<'a> Pieces<'a> {
     }
 
     fn text(&mut self) -> &'a str {
-        std::str::from_utf8(self.bytes()).expect("was text when it was put there")
+        std::str::from_utf8(self.bytes()).expect("packed from a str")
     }
 }
 
-/// Who a client is, for other clients.
+/// A client as other clients see it, with its id as bytes.
 #[derive(Clone, Copy)]
-pub struct Who<'a> {
+pub struct RawClientInfo<'a> {
     pub client: [u8; 16],
     pub user: &'a str,
     pub conn_info: &'a [u8],
     pub chan_info: &'a [u8],
 }
 
-impl<'a> Who<'a> {
+impl<'a> RawClientInfo<'a> {
     pub fn pack(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client);
         put(out, self.user.as_bytes());
@@ -65,8 +63,8 @@ impl<'a> Who<'a> {
         Self { client, user, conn_info, chan_info: pieces.0 }
     }
 
-    /// As the dialect has it; `text` holds the client's id.
-    pub fn info<'t>(&self, text: &'t mut IdText) -> ClientInfo<'t>
+    /// The protocol's form, with the id as text in `text`.
+    pub fn text<'t>(&self, text: &'t mut IdText) -> ClientInfo<'t>
     where
         'a: 't,
     {
@@ -79,47 +77,38 @@ impl<'a> Who<'a> {
     }
 }
 
-/// Room for a client's id as it is written.
+/// Room for a client id as text.
 pub type IdText = [u8; uuid::fmt::Urn::LENGTH];
 
-/// A client's id as it is written.
+/// A client id as text.
 pub fn client_text(client: [u8; 16], text: &mut IdText) -> &str {
     Uuid::from_bytes(client).hyphenated().encode_lower(text)
 }
 
-/// A publication as it is sent to one who recovers.
+/// A publication of a channel's history.
 #[derive(Clone, Copy)]
-pub struct Kept<'a> {
+pub struct HistoryEntry<'a> {
     pub offset: u64,
-    pub json: bool,
-    pub version: u64,
-    pub who: Option<&'a [u8]>,
-    pub tags: Tags<'a>,
-    pub data: &'a [u8],
+    pub publication: Publication<'a>,
 }
 
-impl<'a> Kept<'a> {
-    pub fn of(record: &'a PublicationRecord) -> Self {
-        Self {
-            offset: record.offset,
-            json: record.is_json,
-            version: record.version,
-            who: record.client_info.as_deref(),
-            tags: Tags::from_bytes(&record.tags),
-            data: &record.data,
-        }
+impl<'a> HistoryEntry<'a> {
+    pub fn of(record: &'a PublicationRecord, channel: &'a str) -> Self {
+        Self { offset: record.offset, publication: record.publication(channel) }
     }
 
+    /// Without the channel, which the receiver knows.
     pub fn pack(&self, out: &mut Vec<u8>) {
+        let Publication { data, is_json, client_info, tags, version, .. } = self.publication;
         out.extend_from_slice(&self.offset.to_le_bytes());
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.push(u8::from(self.json) | u8::from(self.who.is_some()) << 1);
-        put(out, self.who.unwrap_or_default());
-        put(out, self.tags.as_bytes());
-        put(out, self.data);
+        out.extend_from_slice(&version.to_le_bytes());
+        out.push(u8::from(is_json) | u8::from(client_info.is_some()) << 1);
+        put(out, client_info.unwrap_or_default());
+        put(out, tags);
+        put(out, data);
     }
 
-    /// All that were packed one after the other.
+    /// Those that were packed one behind the other, all of one channel.
     pub fn unpack_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut pieces = Pieces(bytes);
         std::iter::from_fn(move || {
@@ -129,64 +118,75 @@ impl<'a> Kept<'a> {
             let offset = u64::from_le_bytes(pieces.array());
             let version = u64::from_le_bytes(pieces.array());
             let [bits] = pieces.array();
-            let who = pieces.bytes();
-            let tags = Tags::from_bytes(pieces.bytes());
-            let data = pieces.bytes();
-            Some(Self { offset, version, json: bits & 1 != 0, who: (bits & 2 != 0).then_some(who), tags, data })
+            let client_info = pieces.bytes();
+            let publication = Publication {
+                version,
+                is_json: bits & 1 != 0,
+                client_info: (bits & 2 != 0).then_some(client_info),
+                tags: pieces.bytes(),
+                data: pieces.bytes(),
+                ..Publication::default()
+            };
+            Some(Self { offset, publication })
         })
     }
 }
 
-/// How a publication is to be made, beside its data: nothing where it is an ordinary one.
-#[derive(Clone, Default)]
-pub struct Terms<'a> {
-    pub tags: Cow<'a, [u8]>,
-    pub skip_history: bool,
-    pub delta: bool,
-    pub idempotency_key: &'a str,
-    pub version: u64,
-    pub version_epoch: &'a str,
+/// A publication as the backend or the server API has made it. `tags` holds them packed.
+pub fn granted<'a>(channel: &'a str, publish: &'a Publish, tags: &'a mut Vec<u8>) -> Publication<'a> {
+    Tags::write(tags, publish.tags.iter().map(|(key, value)| (key, value)));
+    Publication {
+        channel,
+        data: &publish.data,
+        tags,
+        version: publish.version,
+        options: PublishOptions {
+            skip_history: publish.skip_history,
+            use_delta: publish.delta,
+            idempotency_key: &publish.idempotency_key,
+            version_epoch: &publish.version_epoch,
+        },
+        ..Publication::default()
+    }
 }
 
-impl<'a> Terms<'a> {
-    pub fn of(publish: &'a Publish) -> Self {
-        let mut tags = Vec::new();
-        Tags::write(&mut tags, publish.tags.iter().map(|(key, value)| (key, value)));
-        Self {
-            tags: Cow::Owned(tags),
-            skip_history: publish.skip_history,
-            delta: publish.delta,
-            idempotency_key: &publish.idempotency_key,
-            version: publish.version,
-            version_epoch: &publish.version_epoch,
-        }
-    }
+/// Whether a publication says anything besides its data. Most do not, and have no bytes of options.
+pub fn has_options(publication: &Publication<'_>) -> bool {
+    let PublishOptions { skip_history, use_delta, idempotency_key, version_epoch } = publication.options;
+    !publication.tags.is_empty()
+        || publication.version != 0
+        || skip_history
+        || use_delta
+        || !idempotency_key.is_empty()
+        || !version_epoch.is_empty()
+}
 
-    pub fn pack(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.skip_history) | u8::from(self.delta) << 1);
-        out.extend_from_slice(&self.version.to_le_bytes());
-        put(out, &self.tags);
-        put(out, self.idempotency_key.as_bytes());
-        put(out, self.version_epoch.as_bytes());
-    }
+/// What a publication says besides its data: tags, version and options.
+pub fn pack_options(publication: &Publication<'_>, out: &mut Vec<u8>) {
+    let PublishOptions { skip_history, use_delta, idempotency_key, version_epoch } = publication.options;
+    out.push(u8::from(skip_history) | u8::from(use_delta) << 1);
+    out.extend_from_slice(&publication.version.to_le_bytes());
+    put(out, publication.tags);
+    put(out, idempotency_key.as_bytes());
+    put(out, version_epoch.as_bytes());
+}
 
-    /// No bytes are the ordinary terms.
-    pub fn unpack(bytes: &'a [u8]) -> Self {
-        if bytes.is_empty() {
-            return Self::default();
-        }
-        let mut pieces = Pieces(bytes);
-        let [bits] = pieces.array();
-        let version = u64::from_le_bytes(pieces.array());
-        Self {
-            tags: Cow::Borrowed(pieces.bytes()),
-            skip_history: bits & 1 != 0,
-            delta: bits & 2 != 0,
-            idempotency_key: pieces.text(),
-            version,
-            version_epoch: pieces.text(),
-        }
+/// Adds packed options to a publication; no bytes are none.
+pub fn unpack_options<'a>(bytes: &'a [u8], publication: Publication<'a>) -> Publication<'a> {
+    if bytes.is_empty() {
+        return publication;
     }
+    let mut pieces = Pieces(bytes);
+    let [bits] = pieces.array();
+    let version = u64::from_le_bytes(pieces.array());
+    let tags = pieces.bytes();
+    let options = PublishOptions {
+        skip_history: bits & 1 != 0,
+        use_delta: bits & 2 != 0,
+        idempotency_key: pieces.text(),
+        version_epoch: pieces.text(),
+    };
+    Publication { version, tags, options, ..publication }
 }
 
 #[cfg(test)]
@@ -194,44 +194,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_packed_comes_out_again() {
-        let who = Who { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };
+    fn client_info_unpacks_to_the_same() {
+        let info = RawClientInfo { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };
         let mut bytes = Vec::new();
-        who.pack(&mut bytes);
-        let again = Who::unpack(&bytes);
+        info.pack(&mut bytes);
+        let again = RawClientInfo::unpack(&bytes);
         assert_eq!(
             (again.client, again.user, again.conn_info, again.chan_info),
             ([7; 16], "ann", &b"{}"[..], &b"[1]"[..])
         );
-        let mut kept = Vec::new();
-        for offset in 1..4 {
-            Kept {
-                offset,
-                version: 7,
-                json: offset > 1,
-                who: (offset == 2).then_some(&bytes),
-                tags: Tags::default(),
-                data: b"x",
-            }
-            .pack(&mut kept);
-        }
-        let seen: Vec<_> = Kept::unpack_all(&kept).map(|k| (k.offset, k.json, k.who.is_some(), k.data.len())).collect();
-        assert_eq!(seen, [(1, false, false, 1), (2, true, true, 1), (3, true, false, 1)]);
     }
 
     #[test]
-    fn ordinary_terms_are_no_bytes() {
-        assert!(Terms::unpack(b"").tags.is_empty());
+    fn history_entries_unpack_to_the_same() {
+        let mut packed = Vec::new();
+        for offset in 1..4 {
+            let publication = Publication {
+                version: 7,
+                is_json: offset > 1,
+                client_info: (offset == 2).then_some(b"info"),
+                data: b"x",
+                ..Publication::default()
+            };
+            HistoryEntry { offset, publication }.pack(&mut packed);
+        }
+        let unpacked = HistoryEntry::unpack_all(&packed).map(|HistoryEntry { offset, publication }| {
+            (offset, publication.is_json, publication.client_info.is_some(), publication.data.len())
+        });
+        assert_eq!(unpacked.collect::<Vec<_>>(), [(1, false, false, 1), (2, true, true, 1), (3, true, false, 1)]);
+    }
+
+    #[test]
+    fn options_are_packed_only_if_there_are_some() {
+        let ordinary = Publication { data: b"x", ..Publication::default() };
+        assert!(!has_options(&ordinary) && !has_options(&unpack_options(b"", ordinary)));
         let publish = Publish {
             tags: vec![("a".into(), "b".into())],
             version: 9,
             version_epoch: "e".into(),
             ..Publish::default()
         };
-        let mut bytes = Vec::new();
-        Terms::of(&publish).pack(&mut bytes);
-        let terms = Terms::unpack(&bytes);
-        assert_eq!((terms.version, terms.version_epoch), (9, "e"));
-        assert_eq!(Tags::from_bytes(&terms.tags).get("a"), Some("b"));
+        let (mut tags, mut bytes) = (Vec::new(), Vec::new());
+        let publication = granted("news", &publish, &mut tags);
+        assert!(has_options(&publication));
+        pack_options(&publication, &mut bytes);
+        let again = unpack_options(&bytes, ordinary);
+        assert_eq!((again.version, again.options.version_epoch, again.data), (9, "e", &b"x"[..]));
+        assert_eq!(Tags::from_bytes(again.tags).get("a"), Some("b"));
     }
 }

@@ -1,275 +1,236 @@
-//! What the control thread asks, and what becomes of it here.
+//! What the control thread asks of a shard, and the calls of the server API among it.
 
-use super::access::Options;
-use super::api_call::{ApiCall, ApiReply, PresenceStats};
-use super::arena::{self, Terms};
-use super::control_request::{Answer, Ask, History, HistoryQuery, Kept, Member, Place, Who};
-use super::queries::ROLL_SLICE;
-use super::subscription::{Purpose, Request};
-use super::{Mail, Messaging};
+use super::access::SubscriptionOptions;
+use super::api_call::{
+    ApiCall, ApiReply, ConnectionSelector, HistoryPage, HistoryPublication, HistoryQuery, PresenceStats, StreamPosition,
+};
+use super::arena::{client_text, granted};
+use super::backend_calls;
+use super::control_request::{Answer, ControlRequest};
+use super::data_format::fits;
+use super::home_requests::Requester;
+use super::home_shard;
+use super::mail::Mail;
+use super::presence_snapshots::member_info;
+use super::refresh;
+use super::state::Messaging;
+use super::subscription::{self, SubscriptionRequest};
 use crate::auth::grant::{Publish, SubscribeGrant};
 use crate::engine::Context;
 use crate::engine::stats::Bound;
-use crate::ids::SubscriptionKey;
-use crate::protocol::{Disconnect, ErrorCode, Unsubscribed};
-use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Position, Since, SubscriptionFlags};
+use crate::ids::ConnId;
+use crate::protocol::{Disconnect, ErrorCode, Tags, Unsubscribed};
+use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Position, PublicationRecord, Since, SubscriptionFlags};
 
-/// A presence that the control thread asked for, as far as it is copied.
-pub(crate) struct AskedRoll {
-    channel: Box<str>,
-    /// Where the next slice begins.
-    at: u32,
-    members: Vec<Member>,
-    answer: Answer<Result<Vec<Member>, ErrorCode>>,
-}
-
-impl Messaging {
-    pub(crate) fn asked(&mut self, cx: &mut Context<Mail>, ask: Ask) {
-        match ask {
-            Ask::Api { call, answer } => self.api_call(cx, call, answer),
-            Ask::Publish { channel, publish, answer } => answer(self.publish_asked(cx, &channel, &publish)),
-            Ask::History { channel, query, answer } => answer(self.history_asked(cx, &channel, &query)),
-            Ask::HistoryRemove { channel, answer } => {
-                answer(self.with_history(&channel).map(|()| self.home.history_remove(&channel)));
-            }
-            Ask::Presence { channel, answer } => match self.with_presence(&channel) {
-                Ok(()) => self.asked_rolls.push_back(AskedRoll { channel, at: 0, members: Vec::new(), answer }),
-                Err(error) => answer(Err(error)),
-            },
-            Ask::PresenceStats { channel, answer } => {
-                answer(self.with_presence(&channel).map(|()| self.home.presence_stats(&channel)));
-            }
-            Ask::Channels { pattern, answer } => answer(self.channels_asked(&pattern)),
-            Ask::Users { answer } => answer(self.users.names().map(Box::from).collect()),
-            Ask::Subscribe { who, channel, grant, since, answer } => {
-                answer(self.subscribe_asked(cx, &who, &channel, &grant, since.as_ref()));
-            }
-            Ask::Unsubscribe { who, channel, answer } => answer(self.unsubscribe_asked(cx, &who, &channel)),
-            Ask::Disconnect { who, spared, code, reason, answer } => {
-                answer(self.disconnect_asked(cx, &who, &spared, code, &reason));
-            }
-            Ask::Refresh { who, renewal, answer } => {
-                let meant = self.meant(cx, &who);
-                for &conn in &meant {
-                    self.renewed_by_server(cx, conn, renewal.clone());
-                }
-                answer(meant.len() as u32);
-            }
-            Ask::Backend { conn, serial, answer } => self.backend_answered(cx, conn, serial, answer),
-            Ask::Settings { settings } => self.decided_anew(settings),
-            Ask::Clock { began_unix_ms } => self.began_unix_ms = began_unix_ms,
-            Ask::HandoverPeer { twin, answer } => {
-                self.twin = twin;
-                answer(());
-            }
-            Ask::Forwarded { publication } => self.publish_forwarded(cx, &publication),
-            Ask::Health { ready } => self.ready = ready,
-            Ask::Keys { subscription, endpoint, keys } => {
-                if *self.settings.key_endpoint(subscription) == *endpoint {
-                    *(if subscription { &mut self.keys.subscription } else { &mut self.keys.connection }) = Some(keys);
-                }
+pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: ControlRequest) {
+    match request {
+        ControlRequest::Api { call, answer } => api_call(state, cx, call, answer),
+        ControlRequest::Forwarded { publication } => home_shard::publish_forwarded(state, cx, &publication),
+        ControlRequest::BackendAnswer { conn, serial, answer } => {
+            backend_calls::answer_received(state, cx, conn, serial, answer);
+        }
+        ControlRequest::Keys { kind, endpoint, keys } => {
+            if *state.settings.key_endpoint(kind) == *endpoint {
+                state.token_checks.set_keys(kind, Some(keys));
             }
         }
+        ControlRequest::Settings { settings } => {
+            state.token_checks.drop_outdated_keys(&state.settings, &settings);
+            state.settings = settings;
+        }
+        ControlRequest::Clock { clock_zero_unix_ms } => state.clock_zero_unix_ms = clock_zero_unix_ms,
+        ControlRequest::HandoverPeer { peer, answer } => {
+            state.handover_peer = peer;
+            answer(());
+        }
+        ControlRequest::Health { is_ready } => state.is_ready = is_ready,
     }
+}
 
-    fn api_call(&mut self, cx: &mut Context<Mail>, call: ApiCall, answer: Answer<Result<ApiReply, ErrorCode>>) {
-        let reply = match call {
-            ApiCall::Publish { channel, publish } => self.publish_asked(cx, &channel, &publish).map(ApiReply::Publish),
-            ApiCall::History { channel, query } => self.history_asked(cx, &channel, &query).map(ApiReply::History),
-            ApiCall::HistoryRemove { channel } => self.with_history(&channel).map(|()| {
-                self.home.history_remove(&channel);
-                ApiReply::Done
-            }),
-            ApiCall::Presence { channel } => match self.with_presence(&channel) {
-                Ok(()) => {
-                    let answer = Box::new(move |members: Result<_, _>| answer(members.map(ApiReply::Presence)));
-                    self.asked_rolls.push_back(AskedRoll { channel, at: 0, members: Vec::new(), answer });
-                    return;
-                }
-                Err(error) => Err(error),
-            },
-            ApiCall::PresenceStats { channel } => self.with_presence(&channel).map(|()| {
-                let (clients, users) = self.home.presence_stats(&channel);
-                ApiReply::PresenceStats(PresenceStats { clients, users })
-            }),
-            ApiCall::Channels { pattern } => {
-                Ok(ApiReply::Channels(self.channels_asked(&pattern).into_iter().collect()))
+fn api_call(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall, answer: Answer<Result<ApiReply, ErrorCode>>) {
+    // The one call that is not answered at once: a large presence is copied over many turns.
+    if let ApiCall::Presence { channel } = call {
+        return match check_presence(state, &channel) {
+            Ok(()) => {
+                let answer = Box::new(move |members: Result<_, _>| answer(members.map(ApiReply::Presence)));
+                state.presence_snapshots.begin_for_api(channel, answer);
             }
-            ApiCall::Info => Ok(ApiReply::Info { users: self.users.names().map(Box::from).collect() }),
-            ApiCall::Subscribe { connections, channel, grant, since } => {
-                let selected = self.subscribe_asked(cx, &connections, &channel, &grant, since.as_ref());
-                selected.map(ApiReply::Connections)
-            }
-            ApiCall::Unsubscribe { connections, channel } => {
-                self.unsubscribe_asked(cx, &connections, &channel).map(ApiReply::Connections)
-            }
-            ApiCall::Disconnect { connections, except_clients, code, reason } => {
-                Ok(ApiReply::Connections(self.disconnect_asked(cx, &connections, &except_clients, code, &reason)))
-            }
-            ApiCall::Refresh { connections, renewal } => {
-                let selected = self.meant(cx, &connections);
-                for &conn in &selected {
-                    self.renewed_by_server(cx, conn, renewal.clone());
-                }
-                Ok(ApiReply::Connections(selected.len() as u32))
-            }
-            // A shard gets the single publications of it (`CallScope::Split`).
-            ApiCall::Broadcast { .. } => Err(ErrorCode::BadRequest),
+            Err(error) => answer(Err(error)),
         };
-        answer(reply);
     }
-
-    fn publish_asked(
-        &mut self,
-        cx: &mut Context<Mail>,
-        channel: &str,
-        publish: &Publish,
-    ) -> Result<Option<Place>, ErrorCode> {
-        let namespace = self.namespace_of(channel)?;
-        if !super::publish::fits(&publish.data, namespace.publication_data_format, false) {
-            return Err(ErrorCode::BadRequest);
-        }
-        if self.twin_is_full() {
-            return Err(ErrorCode::TooManyRequests);
-        }
-        let mut terms = Terms::of(publish);
-        terms.delta |= namespace.delta_publish;
-        Ok(self.publish_at_home(cx, channel, &publish.data, None, &terms, false).position().map(place))
-    }
-
-    fn history_asked(
-        &mut self,
-        cx: &mut Context<Mail>,
-        channel: &str,
-        query: &HistoryQuery,
-    ) -> Result<History, ErrorCode> {
-        self.with_history(channel)?;
-        if query.reverse && query.since.as_ref().is_some_and(|since| since.offset == 0) {
-            return Err(ErrorCode::BadRequest);
-        }
-        let options = self.stream_options(channel);
-        let since = query.since.as_ref().map(|place| Since::new(&place.epoch, place.offset));
-        let asked = HistoryFilter { since, limit: query.limit, reverse: query.reverse };
-        let found = self.home.history(channel, asked, &options, cx.now());
-        let HistorySlice { publications: records, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
-        let publications = records.map(|record| Kept {
-            offset: record.offset,
-            data: record.data.clone(),
-            info: record.client_info.as_deref().map(member),
-            tags: arena::Kept::of(record).tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-        });
-        let publications = publications.collect();
-        Ok(History { publications, top: place(top) })
-    }
-
-    fn with_history(&self, channel: &str) -> Result<(), ErrorCode> {
-        if self.namespace_of(channel)?.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
-    }
-
-    fn with_presence(&self, channel: &str) -> Result<(), ErrorCode> {
-        if self.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
-    }
-
-    /// A slice of each presence that the control thread asked for.
-    pub(crate) fn call_asked_rolls(&mut self) {
-        for _ in 0..self.asked_rolls.len() {
-            let Some(AskedRoll { channel, at, mut members, answer }) = self.asked_rolls.pop_front() else { return };
-            let (slice, next) = self.home.presence_slice(&channel, at, ROLL_SLICE);
-            members.extend(slice.map(|one| member(&one.client_info)));
-            match next {
-                Some(at) => self.asked_rolls.push_back(AskedRoll { channel, at, members, answer }),
-                None => answer(Ok(members)),
-            }
-        }
-    }
-
-    fn channels_asked(&self, pattern: &str) -> Vec<(Box<str>, u32)> {
-        let glob = crate::auth::glob(pattern);
-        let fits = |name: &str| pattern.is_empty() || glob.as_ref().is_some_and(|glob| glob.is_match(name));
-        self.feeds.channels().filter(|(name, _)| fits(name)).map(|(name, count)| (name.into(), count)).collect()
-    }
-
-    fn subscribe_asked(
-        &mut self,
-        cx: &mut Context<Mail>,
-        who: &Who,
-        channel: &str,
-        grant: &SubscribeGrant,
-        since: Option<&Place>,
-    ) -> Result<u32, ErrorCode> {
-        self.namespace_of(channel)?;
-        let meant = self.meant(cx, who);
-        for &conn in &meant {
-            if self.subscription(conn, channel).is_some() {
-                continue;
-            }
-            if usize::from(self.session(conn).channels) >= self.settings.client.channel_limit {
-                cx.reached(Bound::Channels, conn);
-                self.close(cx, conn, Disconnect::ChannelLimit);
-                continue;
-            }
-            let mut options = Options::granted(self.namespace_of(channel)?, grant.clone());
-            options.flags |= SubscriptionFlags::SERVER_SIDE;
-            let since = since.map(|place| Since::new(&place.epoch, place.offset));
-            let request = Request { since, ..Request::new(Purpose::Push) };
-            if let Some(outcome) = self.join(cx, conn, channel, options, request)? {
-                self.push_subscribed(cx, conn, channel, &outcome);
-            }
-        }
-        Ok(meant.len() as u32)
-    }
-
-    fn unsubscribe_asked(&mut self, cx: &mut Context<Mail>, who: &Who, channel: &str) -> Result<u32, ErrorCode> {
-        if !channel.is_empty() {
-            self.namespace_of(channel)?;
-        }
-        let meant = self.meant(cx, who);
-        for &conn in &meant {
-            let first = self.session(conn).first_sub;
-            let subs: Vec<SubscriptionKey> = match channel {
-                "" => self.feeds.of_connection(first).collect(),
-                _ => self.feeds.find(first, channel).into_iter().collect(),
-            };
-            // One that is not there yet is not ended: its command will be answered.
-            for sub in subs.into_iter().filter(|&sub| !self.feeds.get(sub).is_pending()).collect::<Vec<_>>() {
-                self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Server);
-            }
-        }
-        Ok(meant.len() as u32)
-    }
-
-    fn disconnect_asked(
-        &mut self,
-        cx: &mut Context<Mail>,
-        who: &Who,
-        spared: &[Box<str>],
-        code: u16,
-        reason: &str,
-    ) -> u32 {
-        let mut meant = self.meant(cx, who);
-        meant.retain(|&conn| {
-            let mut text = uuid::Uuid::encode_buffer();
-            let client = arena::client_text(self.session(conn).client, &mut text);
-            !spared.iter().any(|one| **one == *client)
-        });
-        for &conn in &meant {
-            self.close_with(cx, conn, code, reason.to_owned().into());
-        }
-        meant.len() as u32
-    }
+    answer(api_reply(state, cx, call));
 }
 
-fn place(at: Position) -> Place {
-    Place { offset: at.offset, epoch: EpochText::of(at.epoch).as_str().into() }
+fn api_reply(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall) -> Result<ApiReply, ErrorCode> {
+    Ok(match call {
+        ApiCall::Publish { channel, publish } => ApiReply::Publish(self::publish(state, cx, &channel, &publish)?),
+        ApiCall::History { channel, query } => ApiReply::History(history(state, cx, &channel, &query)?),
+        ApiCall::HistoryRemove { channel } => {
+            check_history(state, &channel)?;
+            state.home_channels.history_remove(&channel);
+            ApiReply::Done
+        }
+        ApiCall::PresenceStats { channel } => {
+            check_presence(state, &channel)?;
+            let (clients, users) = state.home_channels.presence_stats(&channel);
+            ApiReply::PresenceStats(PresenceStats { clients, users })
+        }
+        ApiCall::Channels { pattern } => channels(state, &pattern),
+        ApiCall::Info => ApiReply::Info { users: state.users.names().map(Box::from).collect() },
+        ApiCall::Subscribe { connections, channel, grant, since } => {
+            state.settings.namespace_of(&channel)?;
+            let selected = select(state, cx, &connections);
+            for &conn in &selected {
+                subscribe(state, cx, conn, &channel, &grant, since.as_ref())?;
+            }
+            counted(&selected)
+        }
+        ApiCall::Unsubscribe { connections, channel } => {
+            if !channel.is_empty() {
+                state.settings.namespace_of(&channel)?;
+            }
+            let selected = select(state, cx, &connections);
+            selected.iter().for_each(|&conn| unsubscribe(state, cx, conn, &channel));
+            counted(&selected)
+        }
+        ApiCall::Disconnect { connections, except_clients, code, reason } => {
+            let mut selected = select(state, cx, &connections);
+            selected.retain(|&conn| !is_one_of(state, conn, &except_clients));
+            for &conn in &selected {
+                state.close_with(cx, conn, code, reason.clone().into_string().into());
+            }
+            counted(&selected)
+        }
+        ApiCall::Refresh { connections, renewal } => {
+            let selected = select(state, cx, &connections);
+            for &conn in &selected {
+                refresh::refresh_by_api(state, cx, conn, renewal.clone());
+            }
+            counted(&selected)
+        }
+        // `Broadcast` is split before the shards get it, and `api_call` answers `Presence`.
+        ApiCall::Broadcast { .. } | ApiCall::Presence { .. } => return Err(ErrorCode::BadRequest),
+    })
 }
 
-fn member(who: &[u8]) -> Member {
-    let who = arena::Who::unpack(who);
+fn select(state: &Messaging, cx: &Context<Mail>, connections: &ConnectionSelector) -> Vec<ConnId> {
+    state.users.select(&state.sessions, cx, connections)
+}
+
+fn counted(selected: &[ConnId]) -> ApiReply {
+    ApiReply::Connections(selected.len() as u32)
+}
+
+fn is_one_of(state: &Messaging, conn: ConnId, clients: &[Box<str>]) -> bool {
     let mut text = uuid::Uuid::encode_buffer();
-    Member {
-        client: arena::client_text(who.client, &mut text).to_owned(),
-        user: who.user.to_owned(),
-        conn_info: who.conn_info.to_vec().into(),
-        chan_info: who.chan_info.to_vec().into(),
+    let client = client_text(state.sessions[conn].client, &mut text);
+    clients.iter().any(|one| **one == *client)
+}
+
+fn publish(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    publish: &Publish,
+) -> Result<Option<StreamPosition>, ErrorCode> {
+    let namespace = state.settings.namespace_of(channel)?;
+    let mut tags = Vec::new();
+    let mut publication = granted(channel, publish, &mut tags);
+    if !fits(publication.data, namespace.publication_data_format, publication.is_json) {
+        return Err(ErrorCode::BadRequest);
     }
+    if state.is_handover_peer_full() {
+        return Err(ErrorCode::TooManyRequests);
+    }
+    publication.options.use_delta |= namespace.delta_publish;
+    Ok(home_shard::publish(state, cx, &publication).position().map(stream_position))
+}
+
+fn history(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    query: &HistoryQuery,
+) -> Result<HistoryPage, ErrorCode> {
+    check_history(state, channel)?;
+    let HistoryQuery { limit, since, reverse } = query;
+    // There is nothing before the first publication.
+    if *reverse && since.as_ref().is_some_and(|since| since.offset == 0) {
+        return Err(ErrorCode::BadRequest);
+    }
+    let options = state.settings.history_options(channel);
+    let since = since.as_ref().map(|position| Since::new(&position.epoch, position.offset));
+    let filter = HistoryFilter { since, limit: *limit, reverse: *reverse };
+    let found = state.home_channels.history(channel, filter, &options, cx.now());
+    let HistorySlice { publications, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
+    Ok(HistoryPage { publications: publications.map(history_publication).collect(), top: stream_position(top) })
+}
+
+fn history_publication(record: &PublicationRecord) -> HistoryPublication {
+    let tags = Tags::from_bytes(&record.tags).iter();
+    HistoryPublication {
+        offset: record.offset,
+        data: record.data.clone(),
+        info: record.client_info.as_deref().map(member_info),
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    }
+}
+
+fn check_history(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
+    if state.settings.namespace_of(channel)?.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+}
+
+fn check_presence(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
+    if state.settings.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+}
+
+fn channels(state: &Messaging, pattern: &str) -> ApiReply {
+    let glob = crate::auth::glob(pattern);
+    let matches = |name: &str| pattern.is_empty() || glob.as_ref().is_some_and(|glob| glob.is_match(name));
+    let channels = state.subscribers.channels().filter(|(name, _)| matches(name));
+    ApiReply::Channels(channels.map(|(name, count)| (name.into(), count)).collect())
+}
+
+/// Subscribes one connection, unless it is subscribed.
+fn subscribe(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    channel: &str,
+    grant: &SubscribeGrant,
+    since: Option<&StreamPosition>,
+) -> Result<(), ErrorCode> {
+    if state.subscription(conn, channel).is_some() {
+        return Ok(());
+    }
+    if usize::from(state.sessions[conn].channels) >= state.settings.client.channel_limit {
+        cx.reached(Bound::Channels, conn);
+        state.close(cx, conn, Disconnect::ChannelLimit);
+        return Ok(());
+    }
+    let mut options = SubscriptionOptions::granted(state.settings.namespace_of(channel)?, grant.clone());
+    options.flags |= SubscriptionFlags::SERVER_SIDE;
+    let since = since.map(|position| Since::new(&position.epoch, position.offset));
+    let request = SubscriptionRequest { since, ..SubscriptionRequest::new(Requester::Server) };
+    if let Some(reply) = subscription::begin(state, cx, conn, channel, options, request)? {
+        subscription::send_push(state, cx, conn, channel, &reply);
+    }
+    Ok(())
+}
+
+/// Ends the subscription of one connection to a channel, or all of them if the channel is empty. A pending one stays: its
+/// command will be answered.
+fn unsubscribe(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, channel: &str) {
+    let mut subs = match channel {
+        "" => state.subscriptions_of(conn),
+        _ => state.subscription(conn, channel).into_iter().collect(),
+    };
+    subs.retain(|&sub| !state.subscribers.get(sub).is_pending());
+    for sub in subs {
+        subscription::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Server);
+    }
+}
+
+fn stream_position(position: Position) -> StreamPosition {
+    StreamPosition { offset: position.offset, epoch: EpochText::of(position.epoch).as_str().into() }
 }

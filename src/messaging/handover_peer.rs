@@ -1,60 +1,72 @@
-//! The other server on this host while one takes over from the other: every publication that a home stamps goes to it too,
-//! where it gets an offset of its own, so that subscribers of both get what reaches either.
+//! The peer process on this host while one server takes over from another. Every publication that a home shard stamps goes
+//! to it too and gets an offset of its own there, so that subscribers of both processes get what reaches either.
 //!
-//! A publication travels as one piece of bytes, all lengths checked on arrival: fields are a length (u32, little endian) and
-//! so many bytes. Order: bits · version (u64) · client (16 bytes) · channel · data · user · connection info · channel info ·
-//! tags · idempotency key · epoch of the version.
+//! A publication travels as one piece of bytes, and all lengths are checked when it is read. A field is its length (u32,
+//! little endian) and its bytes. The order: bits, version (u64), client id (16 bytes), channel, data, user, connection info,
+//! channel info, tags, idempotency key, version epoch.
 
-use std::borrow::Cow;
-
-use super::arena::{Terms, Who};
-use super::{Mail, Messaging};
-use crate::engine::Context;
-use crate::pubsub::PublishOutcome;
+use super::arena::RawClientInfo;
+use crate::pubsub::{Publication, PublishOptions, PublishOutcome};
 
 const JSON: u8 = 1;
-const WHO: u8 = 2;
+const HAS_CLIENT: u8 = 2;
 const SKIP_HISTORY: u8 = 4;
 const DELTA: u8 = 8;
 
-/// The way to the other server.
+/// The link to the peer process.
 pub trait HandoverPeer: Send + Sync {
-    /// Takes an encoded publication, in any case: it is stamped already. Of one channel they arrive in this order.
+    /// Queues a packed publication, whatever waits: it is stamped already. Those of one channel arrive in this order.
     fn send(&self, publication: Vec<u8>);
 
-    /// So much waits that publishers shall wait too.
+    /// So much waits that publishers are to wait too.
     fn is_full(&self) -> bool;
 }
 
-/// A publication of the other server.
+/// Sends a publication that was stamped here to the peer.
+pub(crate) fn forward(peer: &dyn HandoverPeer, publication: &Publication<'_>, outcome: PublishOutcome) {
+    match outcome {
+        // The peer may have subscribers though this process has none.
+        PublishOutcome::Stored(_) | PublishOutcome::NotStored | PublishOutcome::NoSubscribers => {
+            let client = publication.client_info.map(RawClientInfo::unpack);
+            peer.send(Forwarded { channel: publication.channel, publication: *publication, client }.pack());
+        }
+        PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_) => {}
+    }
+}
+
+/// A publication on its way between the two processes.
 pub struct Forwarded<'a> {
     pub channel: &'a str,
-    data: &'a [u8],
-    json: bool,
-    who: Option<Who<'a>>,
-    terms: Terms<'a>,
+    pub(crate) publication: Publication<'a>,
+    /// The publishing client, which `publication` does not hold here.
+    pub(crate) client: Option<RawClientInfo<'a>>,
 }
 
 impl<'a> Forwarded<'a> {
     fn pack(&self) -> Vec<u8> {
-        let nobody = Who { client: [0; 16], user: "", conn_info: &[], chan_info: &[] };
-        let (who, terms) = (self.who.as_ref().unwrap_or(&nobody), &self.terms);
+        let none = RawClientInfo { client: [0; 16], user: "", conn_info: &[], chan_info: &[] };
+        let client = self.client.as_ref().unwrap_or(&none);
+        let Publication { data, is_json, tags, version, options, .. } = self.publication;
         let fields = [
             self.channel.as_bytes(),
-            self.data,
-            who.user.as_bytes(),
-            who.conn_info,
-            who.chan_info,
-            &terms.tags,
-            terms.idempotency_key.as_bytes(),
-            terms.version_epoch.as_bytes(),
+            data,
+            client.user.as_bytes(),
+            client.conn_info,
+            client.chan_info,
+            tags,
+            options.idempotency_key.as_bytes(),
+            options.version_epoch.as_bytes(),
         ];
         let mut out = Vec::with_capacity(25 + fields.iter().map(|field| 4 + field.len()).sum::<usize>());
-        let bits =
-            [(self.json, JSON), (self.who.is_some(), WHO), (terms.skip_history, SKIP_HISTORY), (terms.delta, DELTA)];
-        out.push(bits.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit));
-        out.extend_from_slice(&terms.version.to_le_bytes());
-        out.extend_from_slice(&who.client);
+        let bits = [
+            (is_json, JSON),
+            (self.client.is_some(), HAS_CLIENT),
+            (options.skip_history, SKIP_HISTORY),
+            (options.use_delta, DELTA),
+        ];
+        out.push(bits.iter().filter(|(is_set, _)| *is_set).fold(0, |bits, (_, bit)| bits | bit));
+        out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&client.client);
         for field in fields {
             out.extend_from_slice(&(field.len() as u32).to_le_bytes());
             out.extend_from_slice(field);
@@ -62,24 +74,26 @@ impl<'a> Forwarded<'a> {
         out
     }
 
-    /// `None`: this is none.
+    /// `None` if the bytes are not a packed publication.
     pub fn unpack(mut bytes: &'a [u8]) -> Option<Self> {
         let [bits] = *array(&mut bytes)?;
         let version = u64::from_le_bytes(*array(&mut bytes)?);
         let client = *array(&mut bytes)?;
         let channel = text(&mut bytes)?;
         let data = field(&mut bytes)?;
-        let who = Who { client, user: text(&mut bytes)?, conn_info: field(&mut bytes)?, chan_info: field(&mut bytes)? };
-        let terms = Terms {
-            tags: Cow::Borrowed(field(&mut bytes)?),
+        let (user, conn_info, chan_info) = (text(&mut bytes)?, field(&mut bytes)?, field(&mut bytes)?);
+        let client = RawClientInfo { client, user, conn_info, chan_info };
+        let tags = field(&mut bytes)?;
+        let options = PublishOptions {
             skip_history: bits & SKIP_HISTORY != 0,
-            delta: bits & DELTA != 0,
+            use_delta: bits & DELTA != 0,
             idempotency_key: text(&mut bytes)?,
-            version,
             version_epoch: text(&mut bytes)?,
         };
-        let who = (bits & WHO != 0).then_some(who);
-        bytes.is_empty().then_some(Self { channel, data, json: bits & JSON != 0, who, terms })
+        let is_json = bits & JSON != 0;
+        let publication = Publication { channel, data, is_json, client_info: None, tags, version, options };
+        let client = (bits & HAS_CLIENT != 0).then_some(client);
+        bytes.is_empty().then_some(Self { channel, publication, client })
     }
 }
 
@@ -100,72 +114,45 @@ fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(field(bytes)?).ok()
 }
 
-impl Messaging {
-    /// A publication that was stamped here, to the other server if there is one.
-    pub(crate) fn tell_twin(
-        &self,
-        outcome: PublishOutcome,
-        channel: &str,
-        data: &[u8],
-        who: Option<&[u8]>,
-        terms: &Terms<'_>,
-        json: bool,
-    ) {
-        let Some(twin) = &self.twin else { return };
-        // The other process may have subscribers where this one has none.
-        if matches!(outcome, PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_)) {
-            return;
-        }
-        let who = who.map(Who::unpack);
-        let terms = Terms { tags: Cow::Borrowed(&*terms.tags), ..*terms };
-        twin.send(Forwarded { channel, data, json, who, terms }.pack());
-    }
-
-    /// Publishers wait, so that the way to the other server stays within its bound.
-    pub(crate) fn twin_is_full(&self) -> bool {
-        self.twin.as_ref().is_some_and(|twin| twin.is_full())
-    }
-
-    /// A publication of the other server becomes one of ours, and does not go back.
-    pub(crate) fn publish_forwarded(&mut self, cx: &mut Context<Mail>, publication: &[u8]) {
-        let Some(Forwarded { channel, data, json, who, terms }) = Forwarded::unpack(publication) else { return };
-        let mut packed = Vec::new();
-        let who = who.map(|who| {
-            who.pack(&mut packed);
-            &*packed
-        });
-        let twin = self.twin.take();
-        self.publish_at_home(cx, channel, data, who, &terms, json);
-        self.twin = twin;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Tags;
 
-    fn publication() -> Vec<u8> {
-        let who = Who { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };
-        let tags = Cow::Borrowed(&b"\x01a\x01b"[..]);
-        let terms =
-            Terms { tags, skip_history: true, delta: false, idempotency_key: "key", version: 9, version_epoch: "e" };
-        Forwarded { channel: "news:1", data: b"{\"n\":1}", json: true, who: Some(who), terms }.pack()
+    fn packed() -> Vec<u8> {
+        let client = RawClientInfo { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };
+        let publication = Publication {
+            channel: "news:1",
+            data: b"{\"n\":1}",
+            is_json: true,
+            tags: b"\x01a\x01b",
+            version: 9,
+            options: PublishOptions {
+                skip_history: true,
+                use_delta: false,
+                idempotency_key: "key",
+                version_epoch: "e",
+            },
+            ..Publication::default()
+        };
+        Forwarded { channel: "news:1", publication, client: Some(client) }.pack()
     }
 
     #[test]
-    fn what_was_packed_comes_out_again() {
-        let bytes = publication();
-        let again = Forwarded::unpack(&bytes).expect("it was packed");
-        assert_eq!((again.channel, again.data, again.json), ("news:1", &b"{\"n\":1}"[..], true));
-        let who = again.who.as_ref().expect("a client published it");
-        assert_eq!((who.client, who.user, who.chan_info), ([7; 16], "ann", &b"[1]"[..]));
-        assert_eq!((again.terms.version, again.terms.idempotency_key, again.terms.skip_history), (9, "key", true));
+    fn a_forwarded_publication_unpacks_to_the_same() {
+        let bytes = packed();
+        let again = Forwarded::unpack(&bytes).expect("packed above");
+        let Publication { data, is_json, version, options, .. } = again.publication;
+        assert_eq!((again.channel, data, is_json), ("news:1", &b"{\"n\":1}"[..], true));
+        let client = again.client.as_ref().expect("a client published it");
+        assert_eq!((client.client, client.user, client.chan_info), ([7; 16], "ann", &b"[1]"[..]));
+        assert_eq!((version, options.idempotency_key, options.skip_history), (9, "key", true));
         assert_eq!(again.pack(), bytes);
     }
 
     #[test]
-    fn cut_anywhere_or_longer_than_it_says_it_is_none() {
-        let mut bytes = publication();
+    fn a_forwarded_publication_of_the_wrong_length_is_rejected() {
+        let mut bytes = packed();
         for length in 0..bytes.len() {
             assert!(Forwarded::unpack(&bytes[..length]).is_none(), "{length}");
         }
@@ -174,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_it_makes_it_panic() {
-        let bytes = publication();
+    fn a_forwarded_publication_with_any_wrong_byte_does_not_panic() {
+        let bytes = packed();
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut broken = bytes.clone();
                 broken[at] = value;
                 if let Some(read) = Forwarded::unpack(&broken) {
-                    _ = crate::protocol::Tags::from_bytes(&read.terms.tags).iter().count();
+                    _ = Tags::from_bytes(read.publication.tags).iter().count();
                 }
             }
         }

@@ -1,62 +1,62 @@
-//! What shards tell each other about channels and users. Requests go to a channel's or a user's home, answers and deliveries
-//! come from it; names, payloads and frames stand in the batch's arena.
+//! The messages between shards about channels and users. Requests go to the home shard of a channel or user; answers and
+//! deliveries come from it. Names, payloads and frames are in the batch's arena (`arena`).
 
+use crate::engine::Context;
 use crate::engine::mailbox::Span;
-use crate::ids::{ConnId, GroupId, SubscriptionId};
+use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
 use crate::protocol::Filter;
 use crate::pubsub::{ChannelTop, DeliveryPosition, LostDeliveries, Position, Since, WireFormat};
 
 pub enum Mail {
-    /// To home: the sender wants the channel. Exactly one `Unsubscribe` follows.
+    /// To home: the sending shard wants the channel's publications. Exactly one `Unsubscribe` follows.
     Subscribe {
         channel: Span,
-        feed: GroupId,
-        form: WireFormat,
+        group: GroupId,
+        wire_format: WireFormat,
     },
     Unsubscribe {
         channel: Span,
-        feed: GroupId,
+        group: GroupId,
     },
-    /// To home, behind its feed's `Subscribe`: what a subscription missed since a position.
+    /// To home, behind the `Subscribe` of its group: what did a subscription miss since a position?
     Recover {
         channel: Span,
-        missed: Missed,
+        request: RecoverRequest,
     },
-    /// To home: a client is there now, a client has left (`who` is packed).
-    Enter {
+    /// To home: a client has subscribed or unsubscribed; `client_info` is packed.
+    Join {
         channel: Span,
-        who: Span,
-        presence: bool,
-        tell: bool,
+        client_info: Span,
+        options: JoinOptions,
     },
-    Exit {
+    Leave {
         channel: Span,
-        who: Span,
-        presence: bool,
-        tell: bool,
+        client_info: Span,
+        options: JoinOptions,
     },
-    /// To home: a client's publication. `terms` is empty for an ordinary one.
+    /// To home: a client's publication. `options` is packed, and empty for an ordinary one. `is_json`: the data is
+    /// known to be JSON.
     Publish {
         channel: Span,
         data: Span,
-        who: Span,
-        terms: Span,
+        client_info: Span,
+        options: Span,
         reply_to: ReplyTo,
-        json: bool,
+        is_json: bool,
     },
-    /// To home: a question whose answer home encodes.
+    /// To home: a query whose reply home encodes (`wire` is the index of the encoding).
     Query {
         channel: Span,
         query: Query,
         reply_to: ReplyTo,
         wire: u8,
     },
-    /// From home: the feed is live, behind this position.
+    /// From home: the group is live, behind this position.
     Subscribed {
-        feed: GroupId,
+        group: GroupId,
         top: ChannelTop,
     },
-    /// From home: packed publications, or none where it could not be recovered.
+    /// From home: the missed publications, packed; none if they cannot be recovered.
     Recovered {
         sub: SubscriptionId,
         position: Position,
@@ -67,56 +67,56 @@ pub enum Mail {
     Published {
         reply_to: ReplyTo,
     },
-    /// From home: a whole frame for one client.
-    Answer {
+    /// From home: the reply to a query, as a whole frame for one client.
+    Reply {
         conn: ConnId,
         frame: Span,
     },
-    /// From home: a whole frame for the feed's subscribers.
+    /// From home: a publication as a whole frame, the same for all subscribers of the group.
     Deliver {
-        feed: GroupId,
+        group: GroupId,
         at: DeliveryPosition,
         frame: Span,
     },
-    /// The same in both forms that a delta feed needs.
+    /// The same in both forms that a group with deltas needs.
     DeliverDelta {
-        feed: GroupId,
+        group: GroupId,
         at: DeliveryPosition,
         whole: Span,
         delta: Span,
     },
-    /// The same for a feed of filters.
+    /// The same for a group whose subscribers have tag filters.
     DeliverTagged {
-        feed: GroupId,
+        group: GroupId,
         at: DeliveryPosition,
         frame: Span,
         tags: Span,
     },
-    /// From home: a join or a leave, as a whole frame.
-    Notice {
-        feed: GroupId,
+    /// From home: a join or leave push, as a whole frame.
+    JoinLeavePush {
+        group: GroupId,
         frame: Span,
     },
-    /// From home: these deliveries were skipped and are not kept.
+    /// From home: these deliveries were skipped and cannot be sent again.
     Lost {
-        feed: GroupId,
+        group: GroupId,
         lost: LostDeliveries,
     },
-    /// To a user's home: a connection of the user wants to be let in; it is one, or it is gone.
-    UserEnter {
+    /// To a user's home: a connection of the user asks to be admitted, or has closed.
+    UserConnect {
         user: Span,
         conn: ConnId,
     },
-    UserLeave {
+    UserDisconnect {
         user: Span,
         conn: ConnId,
     },
-    /// From a user's home.
-    UserAnswer {
+    /// From a user's home: the answer to `UserConnect`.
+    UserAdmission {
         conn: ConnId,
         admitted: bool,
     },
-    /// From a user's home: another connection of the user took the place.
+    /// From a user's home: another connection of the user has replaced this one.
     Replaced {
         conn: ConnId,
     },
@@ -124,17 +124,26 @@ pub enum Mail {
 
 const _: () = assert!(size_of::<Mail>() <= 56);
 
+/// What a joining or leaving client changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JoinOptions {
+    /// It is part of the channel's presence.
+    pub presence: bool,
+    /// Subscribers that want join and leave pushes get one.
+    pub push: bool,
+}
+
 /// What a subscription may have missed.
-pub struct Missed {
+pub struct RecoverRequest {
     pub sub: SubscriptionId,
-    pub feed: GroupId,
+    pub group: GroupId,
     pub since: Since,
-    /// Only the latest is wanted, of those that pass the filter.
+    /// Only the latest publication that passes the filter is wanted.
     pub cache: bool,
     pub filter: Option<Box<Filter>>,
 }
 
-/// The command that waits for an answer.
+/// The command that a reply is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplyTo {
     pub conn: ConnId,
@@ -146,4 +155,10 @@ pub enum Query {
     History { limit: i32, reverse: bool, since: Option<Since> },
     Presence,
     PresenceStats,
+}
+
+/// Whether publications for a shard fit into its mailbox. Unlike replies and unsubscribes, they are only queued while there
+/// is room.
+pub(crate) fn has_room(cx: &Context<Mail>, shard: ShardId) -> bool {
+    cx.mail.waiting_bytes(shard) < cx.config.mail_bytes_max
 }

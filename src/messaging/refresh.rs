@@ -1,284 +1,289 @@
-//! What ends by time, and how it is renewed: connections and subscriptions, by the client's token or by the backend.
+//! What expires, and how it is refreshed: connections and subscriptions, by a token of the client, by the backend or by the
+//! server API.
 //!
-//! Who is renewed by his own token has a grace behind the end; whom the backend renews is asked about at the end.
+//! A client that refreshes with its own token has a grace period behind the end; the backend is asked at the end.
 
-use super::commands::Done;
-use super::connect::LIFETIME_S_MAX;
-use super::proxy_calls::{Reason, Waits};
-use super::session::Identity;
-use super::subscribe::TokenFault;
-use super::{Mail, Messaging};
-use crate::auth::TokenError;
+use std::rc::Rc;
+
+use super::backend_calls::call;
+use super::keepalive;
+use super::mail::Mail;
+use super::settings::TokenKind;
+use super::state::{CommandContext, Messaging, Progress};
+use super::subscription;
+use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token, verify_token};
+use crate::auth::Verifier;
 use crate::auth::grant::{ConnectGrant, RefreshGrant};
-use crate::backend::call::Question;
+use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
 use crate::ids::{ConnId, SubscriptionKey};
-use crate::protocol::{Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed};
+use crate::protocol::{Body, Command, Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed};
 use crate::pubsub::SubscriptionFlags;
 
-impl Messaging {
-    /// When the connection's end must be looked at, in seconds since 1970.
-    pub(crate) fn connection_ends(&self, identity: &Identity) -> Option<u64> {
-        (identity.expire_at > 0).then(|| identity.expire_at + self.grace_s())
-    }
+/// A longer lifetime is cut to this.
+pub(crate) const LIFETIME_S_MAX: u64 = 365 * 24 * 3600;
+/// If the backend gives no answer to a refresh, the connection stays and the backend is asked again after this.
+const RETRY_S: u64 = 60;
 
-    fn grace_s(&self) -> u64 {
-        match self.settings.refresh_proxy {
-            None => self.settings.client.expired_close_delay.as_secs(),
-            Some(_) => 0,
+/// Who refreshes, and so who is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RefreshedBy {
+    /// A command: the client gets a reply.
+    Client,
+    /// The backend or the server API.
+    Server,
+}
+
+/// Ends what has expired. False if the connection closes.
+pub(crate) fn check_expiry(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) -> bool {
+    let now = state.unix_s(cx);
+    let Some(identity) = &state.sessions[conn].identity else { return true };
+    let is_due = |end: Option<u64>| end.is_some_and(|end| end <= now);
+    let connection_due = is_due(keepalive::connection_end(&state.settings, identity));
+    let subscription_due = is_due(keepalive::subscription_end(identity));
+    if connection_due && !connection_expired(state, cx, conn) {
+        return false;
+    }
+    if subscription_due {
+        end_expired_subscriptions(state, cx, conn, now);
+    }
+    cx.is_open(conn)
+}
+
+/// A question that the server asks on its own, about `subject`.
+fn own_question<'a>(
+    state: &'a mut Messaging,
+    engine: &'a mut Context<Mail>,
+    conn: ConnId,
+    subject: &'a [u8],
+) -> CommandContext<'a> {
+    CommandContext { state, engine, conn, id: 0, raw: subject, retry: false }
+}
+
+/// False if the connection closes; true if the backend is asked.
+fn connection_expired(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) -> bool {
+    let Some(proxy) = state.settings.refresh_proxy else {
+        state.close(cx, conn, Disconnect::ConnectionExpired);
+        return false;
+    };
+    // The answer sets the next end: until then the backend is not asked again.
+    if let Some(identity) = &mut state.sessions[conn].identity {
+        identity.expire_at = 0;
+    }
+    let mut cx = own_question(state, cx, conn, b"");
+    call(&mut cx, proxy, Question::Refresh, connection_refreshed) != Progress::Ended
+}
+
+/// The backend's answer to `Question::Refresh`.
+fn connection_refreshed(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
+    if let Answer::Refresh(renewal) = answer {
+        return refresh_connection(cx, RefreshedBy::Server, renewal);
+    }
+    let at = cx.unix_s() + RETRY_S;
+    if let Some(identity) = &mut cx.session().identity {
+        identity.expire_at = at;
+    }
+    keepalive::arm(cx.state, cx.engine, cx.conn);
+    Progress::Done
+}
+
+fn end_expired_subscriptions(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, now: u64) {
+    let grace = state.settings.client.expired_sub_close_delay.as_secs();
+    let mut next = 0;
+    for sub in state.subscriptions_of(conn) {
+        let expire_at = state.subscribers.get(sub).detail().map_or(0, |detail| detail.expire_at);
+        if expire_at == 0 {
+            continue;
         }
-    }
-
-    pub(crate) fn subscription_ends(&self, identity: &Identity) -> Option<u64> {
-        (identity.subs_expire_at > 0).then_some(identity.subs_expire_at)
-    }
-
-    /// A subscription's end is to be watched.
-    pub(crate) fn watch_subscription(&mut self, cx: &mut Context<Mail>, conn: ConnId, expire_at: u64) {
-        let end = expire_at + self.settings.client.expired_sub_close_delay.as_secs();
-        let identity = self.session(conn).identity.get_or_insert_default();
-        if identity.subs_expire_at == 0 || end < identity.subs_expire_at {
-            identity.subs_expire_at = end;
-            if self.session(conn).phase == super::Phase::Connected {
-                self.arm(cx, conn);
+        let end = expire_at + grace;
+        if end > now {
+            next = if next == 0 { end } else { end.min(next) };
+        } else if let Some(proxy) = sub_refresh_proxy(state, sub) {
+            let channel = Rc::clone(state.subscribers.get(sub).channel());
+            if let Some(detail) = state.subscribers.detail_mut(sub) {
+                detail.expire_at = 0;
             }
+            let question = Question::SubRefresh { channel: channel.to_string() };
+            let mut cx = own_question(state, cx, conn, channel.as_bytes());
+            call(&mut cx, proxy, question, subscription_refreshed);
+        } else if is_server_side(state, sub) {
+            return state.close(cx, conn, Disconnect::SubscriptionExpired);
+        } else {
+            subscription::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Expired);
         }
     }
-
-    /// Ends what is over. False where that is the connection.
-    pub(crate) fn check_expiry(&mut self, cx: &mut Context<Mail>, conn: ConnId) -> bool {
-        let now = self.unix_s(cx);
-        let Some(identity) = &self.session(conn).identity else { return true };
-        let (expire_at, subs_expire_at) = (identity.expire_at, identity.subs_expire_at);
-        if expire_at > 0 && expire_at + self.grace_s() <= now && !self.connection_over(cx, conn) {
-            return false;
-        }
-        if subs_expire_at > 0 && subs_expire_at <= now {
-            self.end_expired_subscriptions(cx, conn, now);
-        }
-        cx.is_open(conn)
+    if let Some(identity) = &mut state.sessions[conn].identity {
+        identity.subs_expire_at = next;
     }
+}
 
-    /// False where the connection closes; true where the backend is asked.
-    fn connection_over(&mut self, cx: &mut Context<Mail>, conn: ConnId) -> bool {
-        let Some(proxy) = self.settings.refresh_proxy else {
-            self.close(cx, conn, Disconnect::ConnectionExpired);
-            return false;
+/// The backend that refreshes a subscription, if the client does not.
+fn sub_refresh_proxy(state: &Messaging, sub: SubscriptionKey) -> Option<u16> {
+    let subscription = state.subscribers.get(sub);
+    if subscription.flags().contains(SubscriptionFlags::CLIENT_REFRESH) {
+        return None;
+    }
+    state.settings.namespace_of(subscription.channel()).ok()?.sub_refresh_proxy
+}
+
+/// If such a subscription ends by the server, its connection closes.
+fn is_server_side(state: &Messaging, sub: SubscriptionKey) -> bool {
+    state.subscribers.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE)
+}
+
+/// The backend's answer to `Question::SubRefresh`; `cx.raw` is the channel.
+fn subscription_refreshed(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
+    let channel = std::str::from_utf8(cx.raw).expect("`raw` was made from a channel's name");
+    let Some(sub) = cx.state.subscription(cx.conn, channel) else { return Progress::Done };
+    match answer {
+        Answer::SubRefresh(renewal) => refresh_subscription(cx, sub, RefreshedBy::Server, renewal),
+        _ => subscription_expired(cx, sub),
+    }
+}
+
+/// The refresh command: a new token for the connection.
+pub(crate) fn refresh(cx: &mut CommandContext<'_>, token: &str) -> Progress {
+    if token.is_empty() || cx.state.settings.refresh_proxy.is_some() {
+        return cx.end(Disconnect::BadRequest);
+    }
+    match verify_token(cx, TokenKind::Connection, token, Verifier::connect, refresh_with_keys) {
+        Ok(grant) if grant.user != cx.session().user() => cx.end(Disconnect::InvalidToken),
+        Ok(grant) if channels_changed(cx, &grant) => cx.end(Disconnect::InsufficientState),
+        Ok(ConnectGrant { expire_at, info, meta, .. }) => {
+            refresh_connection(cx, RefreshedBy::Client, RefreshGrant { expired: false, expire_at, info, meta })
+        }
+        Err(TokenFailure::Expired) => cx.end(Disconnect::ConnectionExpired),
+        Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
+        Err(TokenFailure::Undecided(progress)) => progress,
+    }
+}
+
+fn refresh_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
+    match cx.decode() {
+        Some(Command { body: Body::Refresh { token }, .. }) => refresh(cx, &token),
+        _ => Progress::Ended,
+    }
+}
+
+/// Whether the token names other channels than those that the connection has from its token. Then it must connect again.
+fn channels_changed(cx: &CommandContext<'_>, grant: &ConnectGrant) -> bool {
+    let CommandContext { state, conn, .. } = cx;
+    let (subscribers, list) = (&state.subscribers, state.sessions[*conn].subscriptions);
+    let is_missing = grant.subs.iter().any(|(channel, _)| subscribers.find(list, channel).is_none());
+    is_missing
+        || subscribers.of_connection(list).any(|sub| {
+            let subscription = subscribers.get(sub);
+            let is_named = |name: &str| grant.subs.iter().any(|(channel, _)| *channel == *name);
+            subscription.flags().contains(SubscriptionFlags::FROM_TOKEN) && !is_named(subscription.channel())
+        })
+}
+
+/// Extends a connection, or ends it.
+pub(crate) fn refresh_connection(cx: &mut CommandContext<'_>, by: RefreshedBy, renewal: RefreshGrant) -> Progress {
+    if renewal.expired {
+        return cx.end(Disconnect::ConnectionExpired);
+    }
+    let now = cx.unix_s();
+    let expire_at = renewal.expire_at.map_or(0, |at| at.min(now + LIFETIME_S_MAX));
+    if expire_at > 0 && expire_at <= now {
+        return match by {
+            RefreshedBy::Client => cx.reject(ErrorCode::Expired),
+            RefreshedBy::Server => cx.end(Disconnect::ConnectionExpired),
         };
-        // Not asked again before this question is answered: the answer sets the next end.
-        if let Some(identity) = &mut self.session(conn).identity {
-            identity.expire_at = 0;
-        }
-        let waits = Waits { id: 0, raw: Box::default(), reason: Reason::ServerRefresh };
-        self.call(cx, conn, proxy, Question::Refresh, waits) != Done::Ended
     }
-
-    fn end_expired_subscriptions(&mut self, cx: &mut Context<Mail>, conn: ConnId, now: u64) {
-        let grace = self.settings.client.expired_sub_close_delay.as_secs();
-        let subs: Vec<SubscriptionKey> = self.feeds.of_connection(self.sessions[conn.index()].first_sub).collect();
-        let mut next = 0;
-        for sub in subs {
-            let Some(end) = self.feeds.get(sub).detail().map(|d| d.expire_at).filter(|&at| at > 0).map(|at| at + grace)
-            else {
-                continue;
-            };
-            if end > now {
-                next = if next == 0 { end } else { end.min(next) };
-            } else if let Some(proxy) = self.sub_refresh_proxy(sub) {
-                let channel = self.feeds.get(sub).channel().clone();
-                if let Some(detail) = self.feeds.detail_mut(sub) {
-                    detail.expire_at = 0;
-                }
-                let reason = Reason::ServerSubRefresh { channel: channel.as_ref().into() };
-                let waits = Waits { id: 0, raw: Box::default(), reason };
-                self.call(cx, conn, proxy, Question::SubRefresh { channel: channel.to_string() }, waits);
-            } else if self.feeds.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE) {
-                return self.close(cx, conn, Disconnect::SubscriptionExpired);
-            } else {
-                self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);
-            }
-        }
-        if let Some(identity) = &mut self.session(conn).identity {
-            identity.subs_expire_at = next;
-        }
+    let identity = cx.session().identity.get_or_insert_default();
+    identity.expire_at = expire_at;
+    if !renewal.info.is_empty() {
+        identity.info = renewal.info.into();
     }
-
-    /// The backend that renews a subscription, where the client does not.
-    fn sub_refresh_proxy(&self, sub: SubscriptionKey) -> Option<u16> {
-        if self.feeds.get(sub).flags().contains(SubscriptionFlags::CLIENT_REFRESH) {
-            return None;
-        }
-        self.namespace_of(self.feeds.get(sub).channel()).ok()?.sub_refresh_proxy
+    if !renewal.meta.is_empty() {
+        identity.meta = renewal.meta.into();
     }
-
-    /// A client brings a new token for its connection.
-    pub(crate) fn refresh(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: u32,
-        token: &str,
-        raw: &[u8],
-        again: bool,
-    ) -> Done {
-        if token.is_empty() || self.settings.refresh_proxy.is_some() {
-            return self.end(cx, conn, Disconnect::BadRequest);
-        }
-        if !again && !self.may_check(token, false) {
-            return Done::NoRoom;
-        }
-        match self.settings.connect_token(token, &self.keys, self.unix_s(cx)) {
-            Ok(grant) if grant.user != self.session(conn).user() => self.end(cx, conn, Disconnect::InvalidToken),
-            Ok(grant) if self.channels_changed(conn, &grant) => self.end(cx, conn, Disconnect::InsufficientState),
-            Ok(ConnectGrant { expire_at, info, meta, .. }) => {
-                let renewal = RefreshGrant { expired: false, expire_at, info, meta };
-                self.renewed(cx, conn, Some(id), renewal)
-            }
-            Err(TokenError::Expired) => self.end(cx, conn, Disconnect::ConnectionExpired),
-            Err(TokenError::UnknownKey { kid }) if !again => {
-                let waits = Waits { id, raw: raw.into(), reason: Reason::RefreshKey };
-                self.call(cx, conn, 0, Question::Keys { subscription: false, kid }, waits)
-            }
-            Err(_) => {
-                cx.counters.tokens_refused += 1;
-                self.end(cx, conn, Disconnect::InvalidToken)
-            }
-        }
-    }
-
-    /// Whether the token names other channels than those that the connection has from its token: then it begins anew.
-    fn channels_changed(&self, conn: ConnId, grant: &ConnectGrant) -> bool {
-        let first = self.sessions[conn.index()].first_sub;
-        let missing = grant.subs.iter().any(|(channel, _)| self.feeds.find(first, channel).is_none());
-        missing
-            || self.feeds.of_connection(first).any(|sub| {
-                let subscription = self.feeds.get(sub);
-                subscription.flags().contains(SubscriptionFlags::FROM_TOKEN)
-                    && grant.subs.iter().all(|(channel, _)| **channel != **subscription.channel())
-            })
-    }
-
-    /// A connection is renewed, or ends. `id`: the command that asked, if one did.
-    pub(crate) fn renewed(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: Option<u32>,
-        renewal: RefreshGrant,
-    ) -> Done {
-        if renewal.expired {
-            return self.end(cx, conn, Disconnect::ConnectionExpired);
-        }
-        let now = self.unix_s(cx);
-        let expire_at = renewal.expire_at.map_or(0, |at| at.min(now + LIFETIME_S_MAX));
-        if expire_at > 0 && expire_at <= now {
-            return match id {
-                Some(id) => self.refuse(cx, conn, id, ErrorCode::Expired),
-                None => self.end(cx, conn, Disconnect::ConnectionExpired),
-            };
-        }
-        let identity = self.session(conn).identity.get_or_insert_default();
-        identity.expire_at = expire_at;
-        if !renewal.info.is_empty() {
-            identity.info = renewal.info.into();
-        }
-        if !renewal.meta.is_empty() {
-            identity.meta = renewal.meta.into();
-        }
-        self.arm(cx, conn);
-        if let Some(id) = id {
+    keepalive::arm(cx.state, cx.engine, cx.conn);
+    match by {
+        RefreshedBy::Client => {
             let expiry = Expiry::at(expire_at, now);
-            self.reply(cx, conn, id, &Reply::Refresh { client: "", version: "", expiry });
+            cx.reply(&Reply::Refresh { client: "", version: "", expiry })
         }
-        Done::Yes
+        RefreshedBy::Server => Progress::Done,
     }
+}
 
-    /// A client brings a new token for one subscription.
-    #[allow(clippy::too_many_arguments)] // one command, spread out
-    pub(crate) fn sub_refresh(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: u32,
-        channel: &str,
-        token: &str,
-        raw: &[u8],
-        again: bool,
-    ) -> Done {
-        let Some(sub) = self.subscription(conn, channel) else {
-            return self.refuse(cx, conn, id, ErrorCode::PermissionDenied);
+/// The sub_refresh command: a new token for one subscription.
+pub(crate) fn sub_refresh(cx: &mut CommandContext<'_>, channel: &str, token: &str) -> Progress {
+    let Some(sub) = cx.state.subscription(cx.conn, channel) else {
+        return cx.reject(ErrorCode::PermissionDenied);
+    };
+    if !cx.state.subscribers.get(sub).flags().contains(SubscriptionFlags::CLIENT_REFRESH) {
+        return cx.end(Disconnect::BadRequest);
+    }
+    if token.is_empty() {
+        return cx.reject(ErrorCode::BadRequest);
+    }
+    match subscription_token(cx, channel, token, sub_refresh_with_keys) {
+        Ok(grant) => {
+            let renewal = RefreshGrant { expire_at: grant.expire_at, info: grant.info, ..RefreshGrant::default() };
+            refresh_subscription(cx, sub, RefreshedBy::Client, renewal)
+        }
+        // Centrifugo accepts an expired token here, and the subscription never expires again: that is not followed.
+        Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => cx.reject(ErrorCode::TokenExpired),
+        Err(SubscriptionTokenError::Token(TokenFailure::Undecided(progress))) => progress,
+        Err(_) => cx.end(Disconnect::InvalidToken),
+    }
+}
+
+fn sub_refresh_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
+    match cx.decode() {
+        Some(Command { body: Body::SubRefresh { channel, token, .. }, .. }) => sub_refresh(cx, &channel, &token),
+        _ => Progress::Ended,
+    }
+}
+
+/// Extends a subscription, or ends it.
+fn refresh_subscription(
+    cx: &mut CommandContext<'_>,
+    sub: SubscriptionKey,
+    by: RefreshedBy,
+    renewal: RefreshGrant,
+) -> Progress {
+    let now = cx.unix_s();
+    let expire_at = renewal.expire_at.unwrap_or(0);
+    if renewal.expired || expire_at > 0 && expire_at <= now {
+        return match by {
+            RefreshedBy::Client => cx.reject(ErrorCode::Expired),
+            RefreshedBy::Server => subscription_expired(cx, sub),
         };
-        if !self.feeds.get(sub).flags().contains(SubscriptionFlags::CLIENT_REFRESH) {
-            return self.end(cx, conn, Disconnect::BadRequest);
-        }
-        if token.is_empty() {
-            return self.refuse(cx, conn, id, ErrorCode::BadRequest);
-        }
-        if !again && !self.may_check(token, true) {
-            return Done::NoRoom;
-        }
-        match self.subscription_token(cx, conn, channel, token) {
-            Ok(grant) => {
-                let renewal = RefreshGrant { expire_at: grant.expire_at, info: grant.info, ..RefreshGrant::default() };
-                self.sub_renewed(cx, conn, sub, Some(id), renewal)
-            }
-            // The original takes it, and the subscription never expires again: that is not followed.
-            Err(TokenFault::Expired) => self.refuse(cx, conn, id, ErrorCode::TokenExpired),
-            Err(TokenFault::Key { kid }) if !again => {
-                let waits = Waits { id, raw: raw.into(), reason: Reason::SubRefreshKey };
-                self.call(cx, conn, 0, Question::Keys { subscription: true, kid }, waits)
-            }
-            Err(_) => self.end(cx, conn, Disconnect::InvalidToken),
-        }
     }
+    let detail = cx.state.subscribers.detail_mut(sub).get_or_insert_default();
+    detail.expire_at = expire_at;
+    if !renewal.info.is_empty() {
+        detail.info = renewal.info.into();
+    }
+    if expire_at > 0 {
+        keepalive::watch_subscription(cx.state, cx.engine, cx.conn, expire_at);
+    }
+    match by {
+        RefreshedBy::Client => cx.reply(&Reply::SubRefresh(Expiry::at(expire_at, now))),
+        RefreshedBy::Server => Progress::Done,
+    }
+}
 
-    pub(crate) fn sub_renewed(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        sub: SubscriptionKey,
-        id: Option<u32>,
-        renewal: RefreshGrant,
-    ) -> Done {
-        let now = self.unix_s(cx);
-        let expire_at = renewal.expire_at.unwrap_or(0);
-        if renewal.expired || expire_at > 0 && expire_at <= now {
-            return match id {
-                Some(id) => self.refuse(cx, conn, id, ErrorCode::Expired),
-                None => self.subscription_over(cx, conn, sub),
-            };
-        }
-        let detail = self.feeds.detail_mut(sub).get_or_insert_default();
-        detail.expire_at = expire_at;
-        if !renewal.info.is_empty() {
-            detail.info = renewal.info.into();
-        }
-        if expire_at > 0 {
-            self.watch_subscription(cx, conn, expire_at);
-        }
-        if let Some(id) = id {
-            self.reply(cx, conn, id, &Reply::SubRefresh(Expiry::at(expire_at, now)));
-        }
-        Done::Yes
+/// A subscription that was not refreshed ends; if the server made it, its connection ends.
+fn subscription_expired(cx: &mut CommandContext<'_>, sub: SubscriptionKey) -> Progress {
+    if is_server_side(cx.state, sub) {
+        return cx.end(Disconnect::SubscriptionExpired);
     }
+    subscription::unsubscribe_by_server(cx.state, cx.engine, cx.conn, sub, Unsubscribed::Expired);
+    Progress::Done
+}
 
-    /// A subscription that was not renewed ends, and with one of the server's own the connection.
-    pub(crate) fn subscription_over(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) -> Done {
-        if self.feeds.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE) {
-            return self.end(cx, conn, Disconnect::SubscriptionExpired);
-        }
-        self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::Expired);
-        Done::Yes
+/// The server API refreshes a connection: the client is told by a push.
+pub(crate) fn refresh_by_api(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
+    let mut command = own_question(state, cx, conn, b"");
+    if refresh_connection(&mut command, RefreshedBy::Server, renewal) != Progress::Done {
+        return;
     }
-
-    /// The server API renews a connection: the client is told in a push.
-    pub(crate) fn renewed_by_server(&mut self, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
-        if self.renewed(cx, conn, None, renewal) != Done::Yes {
-            return;
-        }
-        let now = self.unix_s(cx);
-        let expire_at = self.session(conn).identity.as_ref().map_or(0, |identity| identity.expire_at);
-        let expiry = Expiry::at(expire_at, now);
-        self.push(cx, conn, |encoding, out| encoding.push(out, "", &Push::Refresh(expiry)));
-    }
+    let expire_at = state.sessions[conn].identity.as_ref().map_or(0, |identity| identity.expire_at);
+    let expiry = Expiry::at(expire_at, state.unix_s(cx));
+    state.push(cx, conn, |encoding, out| encoding.push(out, "", &Push::Refresh(expiry)));
 }

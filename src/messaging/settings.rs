@@ -1,11 +1,11 @@
-//! What the operator decided about the message protocol, as shards use it; and the two numbers that all shards share.
+//! The settings of messaging, in the form in which shards use them: one copy for all shards, replaced at a reload. And the
+//! connection counts, which all shards share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::auth::grant::ConnectGrant;
-use crate::auth::{KeySet, Origins, TokenError, Verifier};
+use crate::auth::{Origins, Verifier};
 use crate::backend::call::Call;
 use crate::config;
 use crate::engine::stats::Bound;
@@ -13,11 +13,18 @@ use crate::engine::token_bucket::Rate;
 use crate::protocol;
 use crate::ws::Request;
 
+use super::handover_peer::HandoverPeer;
 use super::session::Headers;
-use super::{HandoverPeer, Messaging};
 
-/// Bytes of the headers that one connection may keep for the backend; what is beyond is left out.
-const KEPT_HEADERS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of header fields that one connection keeps for the backend; fields past it are left out.
+const HEADERS_BYTES_MAX: usize = 4 * 1024;
+
+/// Connections and subscriptions have tokens, which may have keys of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TokenKind {
+    Connection,
+    Subscription,
+}
 
 /// One copy for all shards.
 pub struct Settings {
@@ -25,11 +32,13 @@ pub struct Settings {
     pub channel: config::Channel,
     pub origins: Origins,
     pub tokens: Verifier,
-    /// Of subscriptions, where they have keys of their own.
+    /// If subscription tokens have keys of their own.
     pub subscription_tokens: Option<Verifier>,
     pub uni_websocket: config::UniWebsocket,
-    /// The connect reply tells the shard.
-    pub tell_shard: bool,
+    /// The connect reply names the shard.
+    pub shows_shard: bool,
+    /// The endpoint `/echo` sends messages back.
+    pub echo: bool,
     pub connect_proxy: Option<u16>,
     pub refresh_proxy: Option<u16>,
     pub rpc: config::Rpc,
@@ -38,35 +47,38 @@ pub struct Settings {
     pub emulated_headers: Vec<String>,
     /// Bytes of history in all shards together.
     pub history_bytes_max: usize,
-    /// The zero of the shards' clock, by the wall clock at start.
-    pub began_unix_ms: u64,
-    /// Where calls to the backend go; false where there is no room.
+    /// The zero of the shards' clock in wall-clock time, in milliseconds since 1970.
+    pub clock_zero_unix_ms: u64,
+    /// Queues a call to the backend; false if there is no room.
     pub backend: Arc<dyn Fn(Call) -> bool + Send + Sync>,
-    pub shared: Arc<Shared>,
-    /// Of the commands of one connection.
+    pub connection_counts: Arc<ConnectionCounts>,
+    /// For the commands of one connection.
     pub command_rate: Option<Rate>,
-    /// What a node begins with: the server that this one takes over from.
-    pub twin: Option<Arc<dyn HandoverPeer>>,
+    /// At start: the process that this one takes over from.
+    pub handover_peer: Option<Arc<dyn HandoverPeer>>,
 }
 
 impl Settings {
-    /// Of a checked configuration. `backend` takes the shards' calls, or says that there is no room.
+    /// From a checked configuration. `backend` queues a shard's call, or returns false if there is no room.
     pub fn new(config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
         Self::of(config, Arc::new(backend), Arc::default())
     }
 
-    /// Those of another configuration and its backends, for a server that runs. Clients were told when pings come, and
-    /// wait for them no longer than that.
-    pub fn renewed(&self, config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
+    /// After a reload. The ping interval stays, since connected clients were told it and close without a ping; so does what
+    /// only a restart changes.
+    pub fn reloaded(&self, config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
         let config::Client { ping_interval, pong_timeout, .. } = self.client;
-        let new = Self::of(config, Arc::new(backend), Arc::clone(&self.shared));
-        Self { client: config::Client { ping_interval, pong_timeout, ..new.client }, ..new }
+        let new = Self::of(config, Arc::new(backend), Arc::clone(&self.connection_counts));
+        Self { client: config::Client { ping_interval, pong_timeout, ..new.client }, echo: self.echo, ..new }
     }
 
-    fn of(config: &config::Config, backend: Arc<dyn Fn(Call) -> bool + Send + Sync>, shared: Arc<Shared>) -> Self {
+    fn of(
+        config: &config::Config,
+        backend: Arc<dyn Fn(Call) -> bool + Send + Sync>,
+        connection_counts: Arc<ConnectionCounts>,
+    ) -> Self {
         let client = &config.client;
-        // Keys and origins passed the same checks when the settings were read.
-        let verifier = |settings| Verifier::new(settings).expect("the settings were checked");
+        let verifier = |settings| Verifier::new(settings).expect("config validation builds the same verifier");
         let names = |of: fn(&config::Proxy) -> &Vec<String>| {
             let mut names: Vec<String> = config.proxies.iter().flat_map(|proxy| of(proxy).iter().cloned()).collect();
             names.sort_unstable();
@@ -76,38 +88,41 @@ impl Settings {
         Settings {
             client: client.clone(),
             channel: config.channel.clone(),
-            origins: Origins::new(&client.allowed_origins).expect("the settings were checked"),
+            origins: Origins::new(&client.allowed_origins).expect("config validation builds the same origins"),
             tokens: verifier(&client.token),
             subscription_tokens: client.subscription_token().map(verifier),
             uni_websocket: config.uni_websocket.clone(),
-            tell_shard: config.dev,
+            shows_shard: config.dev,
+            echo: config.echo.enabled,
             connect_proxy: config.connect_proxy,
             refresh_proxy: config.refresh_proxy,
             rpc: config.rpc.clone(),
             proxied_headers: names(|proxy| &proxy.http_headers),
             emulated_headers: names(|proxy| &proxy.emulated_headers),
             history_bytes_max: config.engine.history_bytes_max,
-            began_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            clock_zero_unix_ms: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
             backend,
-            shared,
+            connection_counts,
             command_rate: Rate::new(client.command_rate_limit.into(), client.command_rate_burst.into()),
-            twin: None,
+            handover_peer: None,
         }
     }
 
-    /// The namespace of a channel, by its place and its options.
+    /// The namespace of a channel: its index and its options.
     pub fn namespace(&self, channel: &str) -> Option<(usize, &config::Namespace)> {
         self.channel.find(channel)
     }
 
-    /// The fields of an upgrade request that some proxy is to see.
+    /// The header fields of an upgrade request that some proxy is to see.
     pub(crate) fn keep_headers(&self, request: &Request<'_>) -> Headers {
         let mut bytes = 0;
         let mut kept = Vec::new();
         for name in &self.proxied_headers {
             for value in request.values(name).filter_map(|value| std::str::from_utf8(value).ok()) {
                 bytes += name.len() + value.len();
-                if bytes <= KEPT_HEADERS_BYTES_MAX {
+                if bytes <= HEADERS_BYTES_MAX {
                     kept.push((name.clone(), value.to_owned()));
                 }
             }
@@ -115,7 +130,7 @@ impl Settings {
         (!kept.is_empty()).then(|| kept.into_boxed_slice())
     }
 
-    /// To the headers of the upgrade come those of the connect command that some proxy is to see. False: they are malformed.
+    /// Adds the header fields of the connect command that some proxy is to see. False if they are malformed.
     pub(crate) fn keep_emulated(&self, kept: &mut Headers, emulated: protocol::Headers<'_>) -> bool {
         let mut all = kept.take().map(Vec::from).unwrap_or_default();
         let mut bytes = 0;
@@ -123,7 +138,7 @@ impl Settings {
             let Ok((name, value)) = header else { return false };
             let name = name.to_ascii_lowercase();
             bytes += name.len() + value.len();
-            if bytes <= KEPT_HEADERS_BYTES_MAX && self.emulated_headers.contains(&name) {
+            if bytes <= HEADERS_BYTES_MAX && self.emulated_headers.contains(&name) {
                 all.push((name, value.into_owned()));
             }
         }
@@ -131,81 +146,44 @@ impl Settings {
         true
     }
 
-    /// Where keys for the tokens of connections, or of subscriptions, are fetched; empty for nowhere.
-    pub fn key_endpoint(&self, subscription: bool) -> &str {
-        let own = self.client.subscription_token().filter(|_| subscription);
-        match (subscription, own) {
-            (true, None) => "",
-            (true, Some(own)) => &own.jwks_public_endpoint,
-            (false, _) => &self.client.token.jwks_public_endpoint,
+    /// Where the key set of these tokens is fetched; empty if it is not.
+    pub fn key_endpoint(&self, kind: TokenKind) -> &str {
+        match kind {
+            TokenKind::Connection => &self.client.token.jwks_public_endpoint,
+            TokenKind::Subscription => self.client.subscription_token().map_or("", |own| &own.jwks_public_endpoint),
         }
-    }
-
-    pub fn connect_token(&self, token: &str, keys: &Keys, now_s: u64) -> Result<ConnectGrant, TokenError> {
-        self.tokens.connect(token, keys.connection.as_deref(), now_s)
     }
 }
 
-impl Messaging {
-    /// Other settings hold for whatever is asked from now on. Fetched keys of an endpoint that is not asked any more go.
-    pub(crate) fn decided_anew(&mut self, settings: Arc<Settings>) {
-        for (subscription, keys) in [(false, &mut self.keys.connection), (true, &mut self.keys.subscription)] {
-            if settings.key_endpoint(subscription) != self.settings.key_endpoint(subscription) {
-                *keys = None;
-            }
-        }
-        self.settings = settings;
-    }
-
-    /// Whether a token may be checked in this turn: signatures of public keys are many times as costly as the others.
-    pub(crate) fn may_check(&mut self, token: &str, subscription: bool) -> bool {
-        let own = self.settings.subscription_tokens.as_ref().filter(|_| subscription);
-        if !own.unwrap_or(&self.settings.tokens).is_costly(token) {
-            return true;
-        }
-        let may = self.costly_left > 0;
-        self.costly_waits |= !may;
-        self.costly_left = self.costly_left.saturating_sub(1);
-        may
-    }
-}
-
-/// The key sets that were fetched.
-#[derive(Clone, Default)]
-pub struct Keys {
-    pub connection: Option<Arc<KeySet>>,
-    pub subscription: Option<Arc<KeySet>>,
-}
-
-/// Touched when a connection comes and goes, and only then: the one exception to "nothing shared".
-pub struct Shared {
+/// Connections of all shards, touched only when one opens and closes: an exception to "shards share nothing".
+pub struct ConnectionCounts {
     open: AtomicU64,
-    began: Instant,
-    /// The current second and the connections that came in it, in one word.
-    arrivals: AtomicU64,
+    started: Instant,
+    /// The current second and the connections that opened in it, in one word.
+    this_second: AtomicU64,
 }
 
-impl Default for Shared {
+impl Default for ConnectionCounts {
     fn default() -> Self {
-        Self { open: AtomicU64::new(0), began: Instant::now(), arrivals: AtomicU64::new(0) }
+        Self { open: AtomicU64::new(0), started: Instant::now(), this_second: AtomicU64::new(0) }
     }
 }
 
-impl Shared {
-    /// Says where the limit of connections, or of new ones in a second, is reached.
-    pub(crate) fn may_enter(&self, client: &config::Client) -> Result<(), Bound> {
+impl ConnectionCounts {
+    /// Err: the limit of connections, or of new ones per second, is reached.
+    pub(crate) fn admit(&self, client: &config::Client) -> Result<(), Bound> {
         if client.connection_limit > 0 && self.open.load(Ordering::Relaxed) >= client.connection_limit as u64 {
             return Err(Bound::Connections);
         }
         let rate = client.connection_rate_limit;
-        match rate == 0 || self.arrive(self.began.elapsed().as_secs(), rate as u64) {
+        match rate == 0 || self.count_in_second(self.started.elapsed().as_secs(), rate as u64) {
             true => Ok(()),
             false => Err(Bound::ConnectionRate),
         }
     }
 
-    fn arrive(&self, second: u64, limit: u64) -> bool {
-        let counted = self.arrivals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+    fn count_in_second(&self, second: u64, limit: u64) -> bool {
+        let counted = self.this_second.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let (then, count) = (word >> 32, word & 0xffff_ffff);
             let count = if then == second & 0xffff_ffff { count } else { 0 };
             (count < limit).then_some((second & 0xffff_ffff) << 32 | (count + 1))
@@ -213,11 +191,11 @@ impl Shared {
         counted.is_ok()
     }
 
-    pub(crate) fn entered(&self) {
+    pub(crate) fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn left(&self) {
+    pub(crate) fn closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -227,9 +205,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_lets_so_many_in_and_the_next_as_many_again() {
-        let shared = Shared::default();
-        assert_eq!((0..5).filter(|_| shared.arrive(7, 3)).count(), 3);
-        assert_eq!((0..5).filter(|_| shared.arrive(8, 3)).count(), 3);
+    fn connections_per_second_are_limited_in_each_second() {
+        let counts = ConnectionCounts::default();
+        assert_eq!((0..5).filter(|_| counts.count_in_second(7, 3)).count(), 3);
+        assert_eq!((0..5).filter(|_| counts.count_in_second(8, 3)).count(), 3);
     }
 }

@@ -1,203 +1,145 @@
-//! Who may subscribe: a client's command, judged by its token, the backend or the namespace. What follows is `live`.
+//! The subscribe command: its permission comes from a token, the backend or the namespace. `subscription` does the rest.
 
-use super::access::{Options, Verdict};
-use super::commands::Done;
-use super::proxy_calls::{Reason, Waits};
-use super::subscription::{Purpose, Request};
-use super::{Mail, Messaging};
-use crate::auth::TokenError;
-use crate::backend::call::Question;
-use crate::engine::Context;
+use super::access::{SubscribePermission, SubscriptionOptions};
+use super::backend_calls::{self, reject_without_room};
+use super::home_requests::Requester;
+use super::state::{CommandContext, Messaging, Progress};
+use super::subscription::{self, SubscriptionRequest};
+use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token};
+use crate::backend::call::{Answer, Question};
 use crate::engine::stats::Bound;
-use crate::ids::{ConnId, SubscriptionKey};
-use crate::protocol::{Body, Disconnect, ErrorCode, FilterError, SubscribeRequest};
+use crate::ids::ConnId;
+use crate::protocol::{Body, Command, Disconnect, ErrorCode, FilterError, SubscribeRequest};
 use crate::pubsub::{Since, SubscriptionFlags};
 
-/// Refuse a subscribe whose position cannot be recovered.
+/// A bit of the command's flags: reject the subscribe if its position cannot be recovered.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
 
-impl Messaging {
-    /// A client's subscribe. `raw` is the command as it came.
-    pub(crate) fn subscribe(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: u32,
-        request: &SubscribeRequest<'_>,
-        raw: &[u8],
-        again: bool,
-    ) -> Done {
-        let channel = &*request.channel;
-        let session = &self.sessions[conn.index()];
-        if self.subscription(conn, channel).is_some() {
-            return self.refuse(cx, conn, id, ErrorCode::AlreadySubscribed);
-        }
-        if usize::from(session.channels) >= self.settings.client.channel_limit {
-            cx.reached(Bound::Channels, conn);
-            return self.refuse(cx, conn, id, ErrorCode::LimitExceeded);
-        }
-        if !request.delta.is_empty() && request.delta != "fossil" {
-            return self.end(cx, conn, Disconnect::BadRequest);
-        }
-        if request.kind != 0 {
-            return self.refuse(cx, conn, id, ErrorCode::PermissionDenied);
-        }
-        match self.may_subscribe(session, channel, &request.token) {
-            Err(error) => self.refuse(cx, conn, id, error),
-            Ok(Verdict::Ask(proxy)) => {
-                let (channel, token) = (channel.to_owned(), request.token.to_string());
-                let question = Question::Subscribe { channel, token, data: request.data.to_vec() };
-                self.call(cx, conn, proxy, question, Waits { id, raw: raw.into(), reason: Reason::Subscribe })
-            }
-            Ok(Verdict::Allowed) => {
-                let Ok(namespace) = self.namespace_of(channel) else { return Done::Ended };
-                let options = Options::new(namespace, Default::default());
-                self.subscribe_with(cx, conn, id, request, options)
-            }
-            Ok(Verdict::Token) => self.subscribe_by_token(cx, conn, id, request, raw, again),
-        }
+pub(crate) fn subscribe(cx: &mut CommandContext<'_>, request: &SubscribeRequest<'_>) -> Progress {
+    let channel = &*request.channel;
+    let state = &*cx.state;
+    let session = &state.sessions[cx.conn];
+    if state.subscription(cx.conn, channel).is_some() {
+        return cx.reject(ErrorCode::AlreadySubscribed);
     }
-
-    fn subscribe_by_token(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: u32,
-        request: &SubscribeRequest<'_>,
-        raw: &[u8],
-        again: bool,
-    ) -> Done {
-        if !again && !self.may_check(&request.token, true) {
-            return Done::NoRoom;
-        }
-        let token = match self.subscription_token(cx, conn, &request.channel, &request.token) {
-            Ok(token) => token,
-            Err(TokenFault::Expired) => return self.refuse(cx, conn, id, ErrorCode::TokenExpired),
-            Err(TokenFault::Key { kid }) if !again => {
-                let waits = Waits { id, raw: raw.into(), reason: Reason::SubscribeKey };
-                return self.call(cx, conn, 0, Question::Keys { subscription: true, kid }, waits);
-            }
-            Err(TokenFault::Invalid | TokenFault::Key { .. }) => {
-                return self.refuse(cx, conn, id, ErrorCode::PermissionDenied);
-            }
-            Err(TokenFault::Foreign) => return self.end(cx, conn, Disconnect::InvalidToken),
-        };
-        let Ok(namespace) = self.namespace_of(&request.channel) else { return Done::Ended };
-        self.subscribe_with(cx, conn, id, request, Options::granted(namespace, token))
+    if usize::from(session.channels) >= state.settings.client.channel_limit {
+        cx.engine.reached(Bound::Channels, cx.conn);
+        return cx.reject(ErrorCode::LimitExceeded);
     }
-
-    /// What a subscription token grants to this connection for this channel.
-    pub(crate) fn subscription_token(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        channel: &str,
-        token: &str,
-    ) -> Result<crate::auth::grant::SubscribeGrant, TokenFault> {
-        let own = self.settings.subscription_tokens.as_ref();
-        let keys = if own.is_some() { &self.keys.subscription } else { &self.keys.connection };
-        let verifier = own.unwrap_or(&self.settings.tokens);
-        let token = verifier.subscribe(token, keys.as_deref(), self.unix_s(cx)).map_err(|error| match error {
-            TokenError::Expired => TokenFault::Expired,
-            TokenError::UnknownKey { kid } => TokenFault::Key { kid },
-            TokenError::Invalid(_) => {
-                cx.counters.tokens_refused += 1;
-                TokenFault::Invalid
-            }
-        })?;
-        let session = &self.sessions[conn.index()];
-        let mut text = uuid::Uuid::encode_buffer();
-        let client = super::arena::client_text(session.client, &mut text);
-        let foreign = token.channel != channel
-            || token.user != session.user()
-            || token.client.as_deref().is_some_and(|named| !named.is_empty() && named != client);
-        if foreign { Err(TokenFault::Foreign) } else { Ok(token.grant) }
+    if !request.delta.is_empty() && request.delta != "fossil" {
+        return cx.end(Disconnect::BadRequest);
     }
-
-    /// It may: what the client asked for beside, then the subscription itself.
-    pub(crate) fn subscribe_with(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: u32,
-        request: &SubscribeRequest<'_>,
-        mut options: Options,
-    ) -> Done {
-        let Ok(namespace) = self.namespace_of(&request.channel) else { return Done::Ended };
-        let session = &self.sessions[conn.index()];
-        let history = self.may_see_history(session, namespace, true);
-        if request.positioned && (namespace.allow_positioning || history) {
-            options.flags |= SubscriptionFlags::POSITIONED;
-        }
-        if request.recoverable && (namespace.allow_recovery || history) {
-            options.flags |= SubscriptionFlags::RECOVERABLE | SubscriptionFlags::POSITIONED;
-            options.auto_cache = options.cache && namespace.auto_cache_recover;
-        }
-        if request.join_leave && namespace.join_leave && self.may_see_presence(session, namespace, true) {
-            options.join_leave = true;
-        }
-        if namespace.sub_refresh_proxy.is_none() {
-            options.flags |= SubscriptionFlags::CLIENT_REFRESH;
-        }
-        let mut asked = Request::new(Purpose::Command(id));
-        match request.tf.filter() {
-            Ok(filter) if filter.is_none() || options.allow_filter => asked.filter = filter,
-            Err(FilterError::Malformed) => return self.end(cx, conn, Disconnect::BadRequest),
-            _ => return self.refuse(cx, conn, id, ErrorCode::BadRequest),
-        }
-        asked.delta = request.delta == "fossil";
-        asked.since = request.recover.then(|| Since::new(&request.epoch, request.offset));
-        asked.reject_unrecovered = request.flag & FLAG_REJECT_UNRECOVERED != 0;
-        if !self.has_credit(cx, &request.channel) {
-            return Done::NoRoom;
-        }
-        match self.join(cx, conn, &request.channel, options, asked) {
-            Ok(Some(outcome)) => self.answer_subscribe(cx, conn, id, &outcome),
-            Ok(None) => {}
-            Err(error) => return self.refuse(cx, conn, id, error),
-        }
-        Done::Yes
+    if request.kind != 0 {
+        return cx.reject(ErrorCode::PermissionDenied);
     }
-
-    /// Requests to a home are bounded, so that it can always answer.
-    pub(crate) fn has_credit(&self, cx: &Context<Mail>, channel: &str) -> bool {
-        self.requests[self.home_of(channel).index()] < cx.config.subscribe_requests_max
-    }
-
-    /// The connection's subscription to a channel.
-    pub(crate) fn subscription(&self, conn: ConnId, channel: &str) -> Option<SubscriptionKey> {
-        let first = self.sessions[conn.index()].first_sub;
-        if first.is_empty() { None } else { self.feeds.find(first, channel) }
-    }
-
-    /// True where the command must wait for the answer to a subscribe of the same channel. A publication need not, unless the
-    /// subscription is what allows it: it reaches home behind the subscribe.
-    pub(crate) fn waits_behind_subscribe(&mut self, conn: ConnId, channel: &str, body: &Body<'_>) -> bool {
-        if self.sessions[conn.index()].pending == 0 {
-            return false;
+    match state.settings.may_subscribe(session, channel, &request.token) {
+        Err(error) => cx.reject(error),
+        Ok(SubscribePermission::Backend(proxy)) => {
+            let (channel, token) = (channel.to_owned(), request.token.to_string());
+            let question = Question::Subscribe { channel, token, data: request.data.to_vec() };
+            backend_calls::call(cx, proxy, question, subscribe_granted)
         }
-        let Some(sub) = self.subscription(conn, channel).filter(|&sub| self.feeds.get(sub).is_pending()) else {
-            return false;
-        };
-        if let Body::Publish { .. } = body
-            && !self.namespace_of(channel).is_ok_and(|namespace| namespace.allow_publish_for_subscriber)
-        {
-            return false;
+        Ok(SubscribePermission::Granted) => {
+            let Ok(namespace) = state.settings.namespace_of(channel) else { return Progress::Ended };
+            let options = SubscriptionOptions::new(namespace, Default::default());
+            subscribe_with(cx, request, options)
         }
-        if let Some(waiting) = self.waiting.get_mut(&sub) {
-            waiting.holds = true;
-        }
-        true
+        Ok(SubscribePermission::Token) => subscribe_with_token(cx, request),
     }
 }
 
-/// Why a subscription token is of no use.
-pub(crate) enum TokenFault {
-    Expired,
-    Invalid,
-    /// It is good, and for another channel, user or client.
-    Foreign,
-    Key {
-        kid: String,
-    },
+fn subscribe_with_token(cx: &mut CommandContext<'_>, request: &SubscribeRequest<'_>) -> Progress {
+    let grant = match subscription_token(cx, &request.channel, &request.token, subscribe_with_keys) {
+        Ok(grant) => grant,
+        Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => return cx.reject(ErrorCode::TokenExpired),
+        Err(SubscriptionTokenError::Token(TokenFailure::Invalid)) => return cx.reject(ErrorCode::PermissionDenied),
+        Err(SubscriptionTokenError::Token(TokenFailure::Undecided(progress))) => return progress,
+        Err(SubscriptionTokenError::Mismatch) => return cx.end(Disconnect::InvalidToken),
+    };
+    let Ok(namespace) = cx.state.settings.namespace_of(&request.channel) else { return Progress::Ended };
+    let options = SubscriptionOptions::granted(namespace, grant);
+    subscribe_with(cx, request, options)
+}
+
+fn subscribe_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
+    let Some(Command { body: Body::Subscribe(request), .. }) = cx.decode() else { return Progress::Ended };
+    let progress = subscribe(cx, &request);
+    reject_without_room(cx, progress)
+}
+
+/// The backend's answer to `Question::Subscribe`.
+fn subscribe_granted(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
+    let Answer::Subscribe(grant) = answer else { return backend_calls::reject(cx, answer) };
+    let Some(Command { body: Body::Subscribe(request), .. }) = cx.decode() else { return Progress::Ended };
+    // During the call the server API may have made the same subscription.
+    if cx.state.subscription(cx.conn, &request.channel).is_some() {
+        return cx.reject(ErrorCode::AlreadySubscribed);
+    }
+    let options = match cx.state.settings.namespace_of(&request.channel) {
+        Ok(namespace) => SubscriptionOptions::granted(namespace, grant),
+        Err(error) => return cx.reject(error),
+    };
+    let progress = subscribe_with(cx, &request, options);
+    reject_without_room(cx, progress)
+}
+
+/// The subscribe is permitted: adds what the client requests, as far as it may, and begins the subscription.
+fn subscribe_with(
+    cx: &mut CommandContext<'_>,
+    request: &SubscribeRequest<'_>,
+    mut options: SubscriptionOptions,
+) -> Progress {
+    let settings = &cx.state.settings;
+    let Ok(namespace) = settings.namespace_of(&request.channel) else { return Progress::Ended };
+    let session = &cx.state.sessions[cx.conn];
+    let sees_history = settings.may_see_history(session, namespace, true);
+    if request.positioned && (namespace.allow_positioning || sees_history) {
+        options.flags |= SubscriptionFlags::POSITIONED;
+    }
+    if request.recoverable && (namespace.allow_recovery || sees_history) {
+        options.flags |= SubscriptionFlags::RECOVERABLE | SubscriptionFlags::POSITIONED;
+        options.auto_cache = options.cache && namespace.auto_cache_recover;
+    }
+    if request.join_leave && namespace.join_leave && settings.may_see_presence(session, namespace, true) {
+        options.join_leave = true;
+    }
+    if namespace.sub_refresh_proxy.is_none() {
+        options.flags |= SubscriptionFlags::CLIENT_REFRESH;
+    }
+    let mut wanted = SubscriptionRequest::new(Requester::Command(cx.id));
+    match request.tf.filter() {
+        Ok(filter) if filter.is_none() || options.allow_filter => wanted.filter = filter,
+        Err(FilterError::Malformed) => return cx.end(Disconnect::BadRequest),
+        _ => return cx.reject(ErrorCode::BadRequest),
+    }
+    wanted.delta = request.delta == "fossil";
+    wanted.since = request.recover.then(|| Since::new(&request.epoch, request.offset));
+    wanted.reject_unrecovered = request.flag & FLAG_REJECT_UNRECOVERED != 0;
+    if !cx.state.has_credit(cx.engine, &request.channel) {
+        return Progress::NoRoom;
+    }
+    match subscription::begin(cx.state, cx.engine, cx.conn, &request.channel, options, wanted) {
+        Ok(Some(reply)) => subscription::send_reply(cx.state, cx.engine, cx.conn, cx.id, &reply),
+        Ok(None) => {}
+        Err(error) => return cx.reject(error),
+    }
+    Progress::Done
+}
+
+/// Whether a command must wait for the reply to a subscribe of the same channel. A publish need not, unless the subscription
+/// is what permits it: it reaches the home shard behind the subscribe.
+pub(crate) fn waits_for_subscribe(state: &mut Messaging, conn: ConnId, channel: &str, body: &Body<'_>) -> bool {
+    if state.sessions[conn].pending_subscribes == 0 {
+        return false;
+    }
+    let Some(sub) = state.subscription(conn, channel).filter(|&sub| state.subscribers.get(sub).is_pending()) else {
+        return false;
+    };
+    if let Body::Publish { .. } = body
+        && !state.settings.namespace_of(channel).is_ok_and(|namespace| namespace.allow_publish_for_subscriber)
+    {
+        return false;
+    }
+    state.home_requests.block_reading(sub);
+    true
 }

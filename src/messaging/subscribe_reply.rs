@@ -1,15 +1,16 @@
-//! What the answer to a subscribe says, and how it is written: the publications that were recovered among it.
+//! The reply to a subscribe, with the recovered publications, and how it is encoded.
 
 use std::borrow::Cow;
 
-use super::arena::{Kept, Who, client_text};
+use super::arena::{HistoryEntry, RawClientInfo, client_text};
 use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
-use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, WirePublication};
+use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, Tags, WirePublication};
 use crate::pubsub::{EpochText, Position, SubscriptionFlags};
 
+/// What the client is told, whether by a reply, the connect reply or a push.
 #[derive(Default)]
-pub(crate) struct Outcome {
+pub(crate) struct SubscribeReply {
     pub flags: SubscriptionFlags,
     /// Seconds since 1970; 0 is never.
     pub expire_at: u64,
@@ -18,116 +19,122 @@ pub(crate) struct Outcome {
     pub was_recovering: bool,
     pub recovered: bool,
     pub position: Position,
-    /// The offset as the client is told it: its own, where it was recovered from there.
+    /// The offset that the client is told: its own, if the reply brings what came after it.
     pub offset: u64,
-    /// Packed publications.
+    /// The recovered publications, packed.
     pub records: Box<[u8]>,
-    /// Which of them the client wants.
+    /// Which of them the client gets.
     pub filter: Option<Filter>,
 }
 
-/// An outcome with its parts in the form that a reply borrows.
-pub(crate) struct Texts<'a> {
-    outcome: &'a Outcome,
+/// A reply with its parts in the form that the encoder borrows.
+pub(crate) struct SubscribeReplyParts<'a> {
+    reply: &'a SubscribeReply,
     epoch: EpochText,
-    kept: Vec<KeptText<'a>>,
+    publications: Vec<PublicationParts<'a>>,
 }
 
-/// A publication as one who recovers gets it.
-pub(crate) struct KeptText<'a> {
-    kept: Kept<'a>,
+/// A publication of the history in the form that the encoder borrows.
+pub(crate) struct PublicationParts<'a> {
+    entry: HistoryEntry<'a>,
     data: Cow<'a, [u8]>,
     json_form: JsonForm,
     delta: bool,
     client: String,
-    /// Of the channel, told with the first publication of all.
+    /// The channel's epoch, which only its first publication carries.
     epoch: Option<EpochText>,
 }
 
-impl<'a> KeptText<'a> {
-    pub fn plain(kept: Kept<'a>, epoch: u32, encoding: Encoding) -> Self {
-        let json = encoding != Encoding::Protobuf;
-        let json_form = if json && !kept.json { JsonForm::Base64 } else { JsonForm::Value };
-        let epoch = (kept.offset == 1).then(|| EpochText::of(epoch));
-        Self { kept, data: Cow::Borrowed(kept.data), json_form, delta: false, client: client(&kept), epoch }
+impl<'a> PublicationParts<'a> {
+    pub fn plain(entry: HistoryEntry<'a>, epoch: u32, encoding: Encoding) -> Self {
+        let is_base64 = encoding != Encoding::Protobuf && !entry.publication.is_json;
+        let json_form = if is_base64 { JsonForm::Base64 } else { JsonForm::Value };
+        let epoch = (entry.offset == 1).then(|| EpochText::of(epoch));
+        let data = Cow::Borrowed(entry.publication.data);
+        Self { entry, data, json_form, delta: false, client: publisher(&entry), epoch }
     }
 
-    /// For a subscriber with deltas: the difference to `before`, where there is one and it is shorter.
-    fn delta(kept: Kept<'a>, before: Option<&[u8]>, encoding: Encoding) -> Self {
+    /// For a subscriber with deltas: the difference to `previous` if there is one and it is shorter.
+    fn delta(entry: HistoryEntry<'a>, previous: Option<&[u8]>, encoding: Encoding) -> Self {
         let json = encoding != Encoding::Protobuf;
         let json_form = if json { JsonForm::Text } else { JsonForm::Value };
+        let whole = entry.publication.data;
         let mut difference = Vec::new();
-        let made = before.is_some_and(|before| fossil::create(before, kept.data, &mut difference));
-        let shorter = Some(difference).filter(|difference| made && (!json || delta_fits_json(difference)));
-        let delta = shorter.is_some();
-        let data = shorter.map_or(Cow::Borrowed(kept.data), Cow::Owned);
-        Self { kept, data, json_form, delta, client: client(&kept), epoch: None }
+        let is_shorter = previous.is_some_and(|previous| fossil::create(previous, whole, &mut difference));
+        let delta = is_shorter && (!json || delta_fits_json(&difference));
+        let data = if delta { Cow::Owned(difference) } else { Cow::Borrowed(whole) };
+        Self { entry, data, json_form, delta, client: publisher(&entry), epoch: None }
     }
 
     pub fn publication(&self) -> WirePublication<'_> {
-        let info = self.kept.who.map(Who::unpack).map(|who| ClientInfo {
-            user: who.user,
+        let info = self.entry.publication.client_info.map(RawClientInfo::unpack).map(|info| ClientInfo {
+            user: info.user,
             client: &self.client,
-            conn_info: who.conn_info,
-            chan_info: who.chan_info,
+            conn_info: info.conn_info,
+            chan_info: info.chan_info,
         });
         WirePublication {
             data: &self.data,
             json_form: self.json_form,
             info,
-            offset: self.kept.offset,
-            tags: self.kept.tags,
+            offset: self.entry.offset,
+            tags: Tags::from_bytes(self.entry.publication.tags),
             delta: self.delta,
-            version: self.kept.version,
+            version: self.entry.publication.version,
             epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
             ..WirePublication::default()
         }
     }
 }
 
-fn client(kept: &Kept<'_>) -> String {
+/// The id of the client that published it; empty if the server API did.
+fn publisher(entry: &HistoryEntry<'_>) -> String {
     let mut text = uuid::Uuid::encode_buffer();
-    kept.who.map(|who| client_text(Who::unpack(who).client, &mut text).to_owned()).unwrap_or_default()
+    let info = entry.publication.client_info.map(RawClientInfo::unpack);
+    info.map(|info| client_text(info.client, &mut text).to_owned()).unwrap_or_default()
 }
 
-impl Outcome {
-    pub fn texts(&self, encoding: Encoding) -> Texts<'_> {
-        let mut texts = Texts { outcome: self, epoch: EpochText::of(self.position.epoch), kept: Vec::new() };
-        // Deltas are made against what came before, whether it was wanted or not.
+impl SubscribeReply {
+    pub fn parts(&self, encoding: Encoding) -> SubscribeReplyParts<'_> {
+        // A delta applies to the publication before it, whether that passes the filter or not.
         let all = self.delta || self.filter.is_none();
-        let wanted = |kept: &Kept<'_>| all || self.filter.as_ref().is_some_and(|filter| filter.matches(kept.tags));
-        let mut before: Option<&[u8]> = None;
-        for kept in Kept::unpack_all(&self.records).filter(wanted) {
-            texts.kept.push(match self.delta {
-                true => KeptText::delta(kept, before, encoding),
-                false => KeptText::plain(kept, self.position.epoch, encoding),
+        let wanted = |entry: &HistoryEntry<'_>| {
+            let tags = Tags::from_bytes(entry.publication.tags);
+            all || self.filter.as_ref().is_some_and(|filter| filter.matches(tags))
+        };
+        let mut publications = Vec::new();
+        let mut previous: Option<&[u8]> = None;
+        for entry in HistoryEntry::unpack_all(&self.records).filter(wanted) {
+            publications.push(match self.delta {
+                true => PublicationParts::delta(entry, previous, encoding),
+                false => PublicationParts::plain(entry, self.position.epoch, encoding),
             });
-            before = Some(kept.data);
+            previous = Some(entry.publication.data);
         }
-        texts
+        SubscribeReplyParts { reply: self, epoch: EpochText::of(self.position.epoch), publications }
     }
 }
 
-impl Texts<'_> {
+impl SubscribeReplyParts<'_> {
     pub fn publications(&self) -> Vec<WirePublication<'_>> {
-        self.kept.iter().map(KeptText::publication).collect()
+        self.publications.iter().map(PublicationParts::publication).collect()
     }
 
     pub fn result<'s>(&'s self, now_s: u64, publications: &'s [WirePublication<'s>]) -> SubscribeResult<'s> {
-        let outcome = self.outcome;
-        let has = |flags| outcome.flags.intersects(flags);
-        let ends_at = if has(SubscriptionFlags::CLIENT_REFRESH) { outcome.expire_at } else { 0 };
+        let reply = self.reply;
+        let has = |flag| reply.flags.contains(flag);
+        let ends_at = if has(SubscriptionFlags::CLIENT_REFRESH) { reply.expire_at } else { 0 };
         SubscribeResult {
             expiry: Expiry::at(ends_at, now_s),
             recoverable: has(SubscriptionFlags::RECOVERABLE),
             epoch: if has(SubscriptionFlags::POSITIONED) { self.epoch.as_str() } else { "" },
             publications,
-            recovered: outcome.recovered,
-            offset: if has(SubscriptionFlags::POSITIONED) { outcome.offset } else { 0 },
+            recovered: reply.recovered,
+            offset: if has(SubscriptionFlags::POSITIONED) { reply.offset } else { 0 },
             positioned: has(SubscriptionFlags::POSITIONED),
-            data: &outcome.data,
-            was_recovering: outcome.was_recovering,
-            delta: outcome.delta,
+            data: &reply.data,
+            was_recovering: reply.was_recovering,
+            delta: reply.delta,
         }
     }
 }

@@ -1,414 +1,468 @@
-//! One subscription, whoever asked for it (a command, a connect, the server API), from the question to its end.
+//! One subscription, whatever it was made for (a command, a connect, the server API), from the request to its end.
 //!
 //! ```text
-//! join ──feed is live, nothing missed──► live
-//!   └──home is asked──► waiting ──Subscribed or Recovered──► live ──unsubscribe, expiry, loss──► ended
+//! begin ──the group is live and nothing was missed──► live
+//!   └──home shard is asked──► pending ──Subscribed or Recovered──► live ──unsubscribe, expiry, loss──► ended
 //! ```
 //!
-//! The answer to whoever asked is written at the moment at which the subscription goes live: what is delivered follows it.
+//! Why nothing is lost and nothing comes twice: the home shard stamps, delivers and answers in one order, and a mailbox keeps
+//! it. A subscription becomes live at the moment at which the answer is handled, and its reply is written at that moment.
+//! Publications before the answer are in the reply, or before its position; publications behind it follow the reply.
+//!
+//! The state of a pending subscribe: `Subscribers` (pubsub) holds its place in the group, `HomeRequests` what to tell the
+//! client, and at the home shard `delayed_recoveries` a recovery that must wait.
 
 use std::rc::Rc;
 
-use super::access::Options;
-use super::arena::Who;
-use super::commands::Done;
-use super::encodings::Wire;
-use super::mail::Missed;
+use super::access::SubscriptionOptions;
+use super::arena::RawClientInfo;
+use super::connect_reply;
+use super::encodings::FrameEncoding;
+use super::home_requests::{PendingSubscribe, Requester};
+use super::keepalive;
+use super::mail::{JoinOptions, Mail, RecoverRequest};
 use super::session::Phase;
-use super::subscribe_reply::Outcome;
-use super::{Mail, Messaging, owner};
+use super::state::{CommandContext, Messaging, Progress, SubscriptionDetail, owner};
+use super::subscribe_reply::SubscribeReply;
 use crate::engine::Context;
 use crate::engine::outbound::{Owner, frames_in};
 use crate::engine::stats::dropped_index;
-use crate::ids::{ConnId, GroupId, SubscriptionId, SubscriptionKey};
+use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId, SubscriptionKey};
 use crate::protocol::{Disconnect, ErrorCode, Filter, Push, Reply, SubscribePush, Unsubscribed};
 use crate::pubsub::{
-    Activation, AddedSubscription, DeltaBase, EpochText, NewSubscription, Position, Since, SubscriptionFlags,
-    WireFormat,
+    Activation, AddedSubscription, ChannelTop, DeltaBase, EpochText, NewSubscription, Position, Since,
+    SubscriptionFlags, WireFormat,
 };
 
-/// What is kept with a subscription that is more than ordinary.
-#[derive(Default)]
-pub(crate) struct Detail {
-    pub info: Box<[u8]>,
-    pub expire_at: u64,
-    pub filter: Option<Filter>,
-}
-
-/// Who gets the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Purpose {
-    Command(u32),
-    Connect,
-    /// The server's own wish: the client is told in a push.
-    Push,
-}
-
-/// What was asked for, beside the options.
-pub(crate) struct Request {
-    pub purpose: Purpose,
+/// What is requested besides the options.
+pub(crate) struct SubscriptionRequest {
+    pub requester: Requester,
     pub since: Option<Since>,
     pub delta: bool,
     pub filter: Option<Filter>,
     pub reject_unrecovered: bool,
 }
 
-impl Request {
-    pub fn new(purpose: Purpose) -> Self {
-        Self { purpose, since: None, delta: false, filter: None, reject_unrecovered: false }
+impl SubscriptionRequest {
+    pub fn new(requester: Requester) -> Self {
+        Self { requester, since: None, delta: false, filter: None, reject_unrecovered: false }
     }
 }
 
-/// A subscription that waits for home's answer.
-pub(crate) struct Waiting {
-    purpose: Purpose,
-    outcome: Outcome,
-    reject_unrecovered: bool,
-    since: u64,
-    /// A command behind it waits for the answer.
-    pub holds: bool,
-    channel: Rc<str>,
+/// Where a subscription begins.
+struct Start {
+    wire_format: WireFormat,
+    /// The position to recover from; `None` if nothing is to be recovered.
+    since: Option<Since>,
+    /// This shard knows that nothing came after `since`.
+    is_up_to_date: bool,
 }
 
-impl Messaging {
-    /// Adds the subscription. `None`: its home is asked, and `go_live` follows.
-    pub(crate) fn join(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        channel: &str,
-        options: Options,
-        request: Request,
-    ) -> Result<Option<Outcome>, ErrorCode> {
-        let now = self.unix_s(cx);
-        if options.expire_at > 0 && options.expire_at <= now {
-            return Err(ErrorCode::Expired);
-        }
-        let delta = request.delta && options.allow_delta;
-        let filtered = request.filter.is_some() && !delta;
-        let wire = Wire { encoding: self.session(conn).encoding, class: cx.compression_class(conn) }.pack();
-        let form = WireFormat { wire, delta, filtered, join_leave: options.join_leave };
-        let recoverable = options.flags.contains(SubscriptionFlags::RECOVERABLE);
-        let since = request.since.or(options.auto_cache.then_some(Since { offset: 0, epoch: None }));
-        let since = since.filter(|_| recoverable);
-        let missed_nothing = since.is_some_and(|since| {
-            self.feeds.live_position(channel, form).is_some_and(|at| {
-                let epoch = since.epoch.map_or(!options.cache, |epoch| epoch == at.epoch);
-                epoch && since.offset == at.offset && (at.offset > 0 || !options.cache)
-            })
-        });
-        let own_answer = since.is_some() && !missed_nothing;
-        let mut outcome = Outcome {
-            flags: options.flags,
-            expire_at: options.expire_at,
-            data: options.data.into(),
-            delta,
-            was_recovering: request.since.is_some() || since.is_some(),
-            recovered: missed_nothing,
-            ..Outcome::default()
-        };
-        let detail = !options.chan_info.is_empty() || options.expire_at > 0 || filtered;
-        let detail = detail.then(|| {
-            let filter = if filtered { request.filter.clone() } else { None };
-            Box::new(Detail { info: options.chan_info.into(), expire_at: options.expire_at, filter })
-        });
-        outcome.filter = request.filter;
-        let session = &mut self.sessions[conn.index()];
-        session.channels += 1;
-        let new = NewSubscription {
-            conn,
-            channel,
-            wire_format: form,
-            slow_policy: options.slow,
-            flags: options.flags,
-            detail,
-            activation: if own_answer { Activation::ByRecovery } else { Activation::WithGroup },
-        };
-        let joined = self.feeds.subscribe(&mut session.first_sub, new);
-        let missed = since.filter(|_| own_answer).map(|since| {
-            let filter = if options.cache { outcome.filter.clone().map(Box::new) } else { None };
-            Missed { sub: joined.id, feed: joined.group, since, cache: options.cache, filter }
-        });
-        self.ask_home(cx, channel, form, &joined, missed);
-        // Behind the question, so that its coming is told before whatever it does next.
-        if options.flags.intersects(SubscriptionFlags::PRESENCE | SubscriptionFlags::JOIN_LEAVE) {
-            self.tell_home(cx, conn, joined.id.key(), true);
-        }
-        if let Some(position) = joined.live_at {
-            outcome.position = position;
-            outcome.offset = position.offset;
-            if missed_nothing {
-                cx.counters.recoveries += 1;
-            }
-            self.went_live(cx, conn, joined.id.key());
-            return Ok(Some(outcome));
-        }
-        self.session(conn).pending += 1;
-        self.waiting.insert(
-            joined.id.key(),
-            Waiting {
-                purpose: request.purpose,
-                outcome,
-                reject_unrecovered: request.reject_unrecovered,
-                since: since.map_or(0, |since| since.offset),
-                holds: false,
-                channel: self.feeds.get(joined.id.key()).channel().clone(),
-            },
-        );
-        Ok(None)
+impl Start {
+    /// The home shard must say what came after this position.
+    fn recover_since(&self) -> Option<Since> {
+        self.since.filter(|_| !self.is_up_to_date)
     }
+}
 
-    fn ask_home(
-        &mut self,
-        cx: &mut Context<Mail>,
-        channel: &str,
-        form: WireFormat,
-        joined: &AddedSubscription,
-        missed: Option<Missed>,
-    ) {
-        let home = self.home_of(channel);
-        if joined.opened_group {
-            self.requests[home.index()] += 1;
-            let channel = cx.mail.put(home, channel.as_bytes());
-            cx.mail.post(home, Mail::Subscribe { channel, feed: joined.group, form });
-        }
-        if let Some(missed) = missed {
-            self.requests[home.index()] += 1;
-            let channel = cx.mail.put(home, channel.as_bytes());
-            cx.mail.post(home, Mail::Recover { channel, missed });
-        }
+fn start(
+    state: &Messaging,
+    channel: &str,
+    wire: u8,
+    options: &SubscriptionOptions,
+    request: &SubscriptionRequest,
+) -> Start {
+    let delta = request.delta && options.allow_delta;
+    let filtered = request.filter.is_some() && !delta;
+    let wire_format = WireFormat { wire, delta, filtered, join_leave: options.join_leave };
+    let is_recoverable = options.flags.contains(SubscriptionFlags::RECOVERABLE);
+    let since = request.since.or(options.auto_cache.then_some(Since { offset: 0, epoch: None }));
+    let since = since.filter(|_| is_recoverable);
+    let is_up_to_date = since.is_some_and(|since| {
+        state.subscribers.live_position(channel, wire_format).is_some_and(|at| {
+            let same_epoch = since.epoch.map_or(!options.cache, |epoch| epoch == at.epoch);
+            same_epoch && since.offset == at.offset && (at.offset > 0 || !options.cache)
+        })
+    });
+    Start { wire_format, since, is_up_to_date }
+}
+
+/// Adds a subscription. Returns the reply if it is live at once. With `None` its home shard is asked, and `go_live` follows.
+pub(crate) fn begin(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    channel: &str,
+    options: SubscriptionOptions,
+    request: SubscriptionRequest,
+) -> Result<Option<SubscribeReply>, ErrorCode> {
+    if options.expire_at > 0 && options.expire_at <= state.unix_s(cx) {
+        return Err(ErrorCode::Expired);
     }
-
-    /// The subscription is live: whoever asked is told, and what waited behind it goes on.
-    pub(crate) fn go_live(
-        &mut self,
-        cx: &mut Context<Mail>,
-        sub: SubscriptionKey,
-        position: Position,
-        recovery: Option<(bool, &[u8])>,
-    ) {
-        let Some(waiting) = self.waiting.remove(&sub) else { return };
-        let Waiting { purpose, mut outcome, reject_unrecovered, since, holds, channel } = waiting;
-        let conn = self.feeds.get(sub).conn();
-        self.session(conn).pending -= 1;
-        outcome.position = position;
-        outcome.offset = position.offset;
-        if let Some((recovered, records)) = recovery {
-            outcome.recovered = recovered;
-            cx.counters.recoveries += u64::from(recovered);
-            cx.counters.recoveries_failed += u64::from(!recovered);
-            if recovered {
-                outcome.records = records.into();
-                outcome.offset = since;
-            }
-        }
-        if reject_unrecovered && outcome.was_recovering && !outcome.recovered {
-            self.end_subscription(cx, conn, sub);
-            if let Purpose::Command(id) = purpose {
-                self.reply(cx, conn, id, &ErrorCode::UnrecoverablePosition.into());
-            }
-        } else {
-            match purpose {
-                Purpose::Command(id) => self.answer_subscribe(cx, conn, id, &outcome),
-                Purpose::Connect => self.joined_at_connect(cx, conn, Rc::clone(&channel), outcome),
-                Purpose::Push => self.push_subscribed(cx, conn, &channel, &outcome),
-            }
-            self.went_live(cx, conn, sub);
-        }
-        if holds {
-            cx.resume(conn);
-        }
-        self.settle(cx, conn);
+    let encoding = state.sessions[conn].encoding;
+    let wire = FrameEncoding { encoding, compression_class: cx.compression_class(conn) }.pack();
+    let start = start(state, channel, wire, &options, &request);
+    let SubscriptionOptions { flags, cache, slow_policy, chan_info, data, expire_at, .. } = options;
+    let mut reply = SubscribeReply {
+        flags,
+        expire_at,
+        data: data.into(),
+        delta: start.wire_format.delta,
+        was_recovering: request.since.is_some() || start.since.is_some(),
+        recovered: start.is_up_to_date,
+        ..SubscribeReply::default()
+    };
+    let has_detail = !chan_info.is_empty() || expire_at > 0 || start.wire_format.filtered;
+    let detail = has_detail.then(|| {
+        let filter = if start.wire_format.filtered { request.filter.clone() } else { None };
+        Box::new(SubscriptionDetail { info: chan_info.into(), expire_at, filter })
+    });
+    reply.filter = request.filter;
+    let session = &mut state.sessions[conn];
+    session.channels += 1;
+    let wire_format = start.wire_format;
+    let recover_since = start.recover_since();
+    let activation = if recover_since.is_some() { Activation::ByRecovery } else { Activation::WithGroup };
+    let new = NewSubscription { conn, channel, wire_format, slow_policy, flags, detail, activation };
+    let added = state.subscribers.subscribe(&mut session.subscriptions, new);
+    let sub = added.id.key();
+    let recovery = recover_since.map(|since| {
+        let filter = if cache { reply.filter.clone().map(Box::new) } else { None };
+        RecoverRequest { sub: added.id, group: added.group, since, cache, filter }
+    });
+    ask_home(state, cx, channel, wire_format, &added, recovery);
+    // Behind the request, so that the home shard knows of the client before whatever it does next.
+    if flags.intersects(SubscriptionFlags::PRESENCE | SubscriptionFlags::JOIN_LEAVE) {
+        post_join_or_leave(state, cx, conn, sub, Presence::Joins);
     }
-
-    pub(crate) fn answer_subscribe(&self, cx: &mut Context<Mail>, conn: ConnId, id: u32, outcome: &Outcome) {
-        let texts = outcome.texts(self.sessions[conn.index()].encoding);
-        let publications = texts.publications();
-        self.reply(cx, conn, id, &Reply::Subscribe(texts.result(self.unix_s(cx), &publications)));
+    if let Some(position) = added.live_at {
+        reply.position = position;
+        reply.offset = position.offset;
+        if start.is_up_to_date {
+            cx.counters.recoveries += 1;
+        }
+        watch_end(state, cx, conn, sub);
+        return Ok(Some(reply));
     }
+    let pending = PendingSubscribe {
+        requester: request.requester,
+        reply,
+        reject_unrecovered: request.reject_unrecovered,
+        since_offset: start.since.map_or(0, |since| since.offset),
+        blocks_reading: false,
+        channel: Rc::clone(state.subscribers.get(sub).channel()),
+    };
+    state.home_requests.begin_subscribe(&mut state.sessions[conn], sub, pending);
+    Ok(None)
+}
 
-    pub(crate) fn push_subscribed(&self, cx: &mut Context<Mail>, conn: ConnId, channel: &str, outcome: &Outcome) {
-        let positioned = outcome.flags.contains(SubscriptionFlags::POSITIONED);
-        let epoch = EpochText::of(outcome.position.epoch);
-        let push = SubscribePush {
-            recoverable: outcome.flags.contains(SubscriptionFlags::RECOVERABLE),
-            epoch: if positioned { epoch.as_str() } else { "" },
-            offset: if positioned { outcome.offset } else { 0 },
-            positioned,
-            data: &outcome.data,
-        };
-        self.push(cx, conn, |encoding, out| encoding.push(out, channel, &Push::Subscribe(push)));
-        // A push has no place for publications: what was recovered follows it.
-        let texts = outcome.texts(self.sessions[conn.index()].encoding);
-        for publication in &texts.publications() {
-            self.push(cx, conn, |encoding, out| encoding.publication(out, channel, publication));
-        }
+fn ask_home(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    wire_format: WireFormat,
+    added: &AddedSubscription,
+    recovery: Option<RecoverRequest>,
+) {
+    let home = state.home_of(channel);
+    if added.opened_group {
+        state.home_requests.sent(home);
+        let channel = cx.mail.put(home, channel.as_bytes());
+        cx.mail.post(home, Mail::Subscribe { channel, group: added.group, wire_format });
     }
-
-    /// Its end is watched.
-    fn went_live(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
-        let expire_at = self.feeds.get(sub).detail().map_or(0, |detail| detail.expire_at);
-        if expire_at > 0 {
-            self.watch_subscription(cx, conn, expire_at);
-        }
+    if let Some(request) = recovery {
+        state.home_requests.sent(home);
+        let channel = cx.mail.put(home, channel.as_bytes());
+        cx.mail.post(home, Mail::Recover { channel, request });
     }
+}
 
-    /// That the subscriber has come, or goes.
-    pub(crate) fn tell_home(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey, comes: bool) {
-        let subscription = self.feeds.get(sub);
-        let (name, flags) = (subscription.channel(), subscription.flags());
-        let home = self.home_of(name);
-        let session = &self.sessions[conn.index()];
-        let who = Who {
-            client: session.client,
-            user: session.user(),
-            conn_info: session.identity.as_ref().map_or(&[], |identity| &identity.info),
-            chan_info: subscription.detail().map_or(&[], |detail| &detail.info),
-        };
-        let channel = cx.mail.put(home, name.as_bytes());
-        let who = cx.mail.put_with(home, |out| who.pack(out));
-        let (presence, tell) =
-            (flags.contains(SubscriptionFlags::PRESENCE), flags.contains(SubscriptionFlags::JOIN_LEAVE));
-        cx.mail.post(
-            home,
-            match comes {
-                true => Mail::Enter { channel, who, presence, tell },
-                false => Mail::Exit { channel, who, presence, tell },
-            },
-        );
+/// The home shard has answered for a group: its pending subscriptions are live, unless they wait for an answer of their own.
+pub(crate) fn group_subscribed(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    home: ShardId,
+    group: GroupId,
+    top: ChannelTop,
+) {
+    state.home_requests.answered(home);
+    for sub in state.subscribers.activate_group(group, top).unwrap_or_default() {
+        go_live(state, cx, sub, top.position, Recovery::NotRequested);
     }
+}
 
-    /// Ends a subscription, in whatever state it is. Nothing is said to the client here.
-    pub(crate) fn end_subscription(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
-        let waiting = self.waiting.remove(&sub);
-        if waiting.as_ref().is_some_and(|waiting| waiting.holds) {
-            cx.resume(conn);
+/// What the home shard says about the publications that a subscription missed.
+#[derive(Clone, Copy)]
+pub(crate) enum Recovery<'a> {
+    NotRequested,
+    Failed,
+    /// The missed publications, packed.
+    Complete(&'a [u8]),
+}
+
+/// The home shard has answered the recovery of one subscription.
+pub(crate) fn recovered(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    sub: SubscriptionId,
+    position: Position,
+    recovery: Recovery<'_>,
+) {
+    let base = match recovery {
+        Recovery::Complete(records) if !records.is_empty() => DeltaBase::Known,
+        _ => DeltaBase::Missing,
+    };
+    if state.subscribers.activate_recovered(sub, base) {
+        go_live(state, cx, sub.key(), position, recovery);
+    }
+}
+
+/// A subscription is live: its client is told, and what waits behind it goes on.
+fn go_live(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    sub: SubscriptionKey,
+    position: Position,
+    recovery: Recovery<'_>,
+) {
+    let conn = state.subscribers.get(sub).conn();
+    let Some(pending) = state.home_requests.end_subscribe(&mut state.sessions[conn], sub) else { return };
+    let PendingSubscribe { requester, mut reply, reject_unrecovered, since_offset, blocks_reading, channel } = pending;
+    reply.position = position;
+    reply.offset = position.offset;
+    match recovery {
+        Recovery::NotRequested => {}
+        Recovery::Failed => {
+            reply.recovered = false;
+            cx.counters.recoveries_failed += 1;
         }
-        let waited = waiting.is_some();
-        let subscription = self.feeds.get(sub);
-        let owner = owner(subscription.group_id(), subscription.slow_policy());
-        if subscription.flags().intersects(SubscriptionFlags::PRESENCE | SubscriptionFlags::JOIN_LEAVE) {
-            self.tell_home(cx, conn, sub, false);
-        }
-        self.cut_behind_a_gap(cx, conn, sub);
-        cx.disown(conn, owner);
-        let session = &mut self.sessions[conn.index()];
-        session.channels -= 1;
-        session.pending -= u16::from(waited);
-        if let Some(left) = self.feeds.unsubscribe(sub, &mut session.first_sub) {
-            let home = self.homes.shard_of(&left.channel);
-            let channel = cx.mail.put(home, left.channel.as_bytes());
-            cx.mail.post(home, Mail::Unsubscribe { channel, feed: left.id });
-        }
-        if waited {
-            self.settle(cx, conn);
+        Recovery::Complete(records) => {
+            reply.recovered = true;
+            reply.records = records.into();
+            reply.offset = since_offset;
+            cx.counters.recoveries += 1;
         }
     }
-
-    pub(crate) fn unsubscribe(&mut self, cx: &mut Context<Mail>, conn: ConnId, id: u32, channel: &str) -> Done {
-        if let Some(sub) = self.subscription(conn, channel) {
-            self.end_subscription(cx, conn, sub);
+    if reject_unrecovered && reply.was_recovering && !reply.recovered {
+        end(state, cx, conn, sub);
+        if let Requester::Command(id) = requester {
+            state.reply(cx, conn, id, &ErrorCode::UnrecoverablePosition.into());
         }
-        self.reply(cx, conn, id, &Reply::Unsubscribe);
-        Done::Yes
-    }
-
-    /// The server ends a subscription: the client gets its share, then is told.
-    pub(crate) fn unsubscribe_by_server(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        sub: SubscriptionKey,
-        why: Unsubscribed,
-    ) {
-        self.give_share(cx, conn, sub);
-        self.end_and_tell(cx, conn, sub, why);
-    }
-
-    /// What the turn has for it, as its frames: a gap that this makes is before them.
-    pub(crate) fn give_share(&self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
-        let subscription = self.feeds.get(sub);
-        let (owner, share) = (owner(subscription.group_id(), subscription.slow_policy()), subscription.turn_share());
-        cx.deliver(conn, owner, share.frames, share.latest);
-    }
-
-    fn end_and_tell(&mut self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey, why: Unsubscribed) {
-        let name = self.feeds.get(sub).channel().clone();
-        self.end_subscription(cx, conn, sub);
-        if self.session(conn).phase == Phase::Connected {
-            let push = Push::Unsubscribe { code: why.code(), reason: why.reason() };
-            self.push(cx, conn, |encoding, out| encoding.push(out, &name, &push));
+    } else {
+        match requester {
+            Requester::Command(id) => send_reply(state, cx, conn, id, &reply),
+            Requester::Connect => connect_reply::subscription_live(state, cx, conn, channel, reply),
+            Requester::Server => send_push(state, cx, conn, &channel, &reply),
         }
+        watch_end(state, cx, conn, sub);
     }
-
-    /// What a subscriber missed is not kept: a positioned one must come again.
-    pub(crate) fn insufficient_state(&mut self, cx: &mut Context<Mail>, sub: SubscriptionKey) {
-        let (conn, flags) = (self.feeds.get(sub).conn(), self.feeds.get(sub).flags());
-        if !flags.contains(SubscriptionFlags::POSITIONED) {
-            return;
-        }
-        if flags.contains(SubscriptionFlags::SERVER_SIDE) {
-            // It ends here, so that nothing from behind the gap precedes the close.
-            self.give_share(cx, conn, sub);
-            self.end_subscription(cx, conn, sub);
-            return self.close(cx, conn, Disconnect::InsufficientState);
-        }
-        self.unsubscribe_by_server(cx, conn, sub, Unsubscribed::InsufficientState);
+    if blocks_reading {
+        cx.resume(conn);
     }
+    state.close_if_settled(cx, conn);
+}
 
-    /// A policy dropped what a subscriber had waiting, and not the newest. Of a position nothing may be read behind the gap: it
-    /// must come again, and recovers, unless that would bring it no more than the newest. A delta cannot be read behind the
-    /// gap: all go, and the next comes whole. For all others it is a loss, and counted.
-    pub(crate) fn fell_behind(&mut self, cx: &mut Context<Mail>, conn: ConnId, owner: Owner) {
-        let first = self.sessions[conn.index()].first_sub;
-        let Some(sub) = self.feeds.find_live(first, GroupId::unpack(owner.id)) else { return };
-        let flags = self.feeds.get(sub).flags();
-        if !self.minds_gaps(sub) {
-            return;
-        }
+pub(crate) fn send_reply(state: &Messaging, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &SubscribeReply) {
+    let parts = reply.parts(state.sessions[conn].encoding);
+    let publications = parts.publications();
+    state.reply(cx, conn, id, &Reply::Subscribe(parts.result(state.unix_s(cx), &publications)));
+}
+
+pub(crate) fn send_push(
+    state: &Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    channel: &str,
+    reply: &SubscribeReply,
+) {
+    let positioned = reply.flags.contains(SubscriptionFlags::POSITIONED);
+    let epoch = EpochText::of(reply.position.epoch);
+    let push = SubscribePush {
+        recoverable: reply.flags.contains(SubscriptionFlags::RECOVERABLE),
+        epoch: if positioned { epoch.as_str() } else { "" },
+        offset: if positioned { reply.offset } else { 0 },
+        positioned,
+        data: &reply.data,
+    };
+    state.push(cx, conn, |encoding, out| encoding.push(out, channel, &Push::Subscribe(push)));
+    // A subscribe push has no field for publications: the recovered ones follow it.
+    let parts = reply.parts(state.sessions[conn].encoding);
+    for publication in &parts.publications() {
+        state.push(cx, conn, |encoding, out| encoding.publication(out, channel, publication));
+    }
+}
+
+fn watch_end(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+    let expire_at = state.subscribers.get(sub).detail().map_or(0, |detail| detail.expire_at);
+    if expire_at > 0 {
+        keepalive::watch_subscription(state, cx, conn, expire_at);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Presence {
+    Joins,
+    Leaves,
+}
+
+/// Tells the home shard that the subscriber joins or leaves.
+fn post_join_or_leave(
+    state: &Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    sub: SubscriptionKey,
+    presence: Presence,
+) {
+    let subscription = state.subscribers.get(sub);
+    let (channel, flags) = (subscription.channel(), subscription.flags());
+    let home = state.home_of(channel);
+    let session = &state.sessions[conn];
+    let info = RawClientInfo {
+        client: session.client,
+        user: session.user(),
+        conn_info: session.info(),
+        chan_info: subscription.detail().map_or(&[], |detail| &detail.info),
+    };
+    let channel = cx.mail.put(home, channel.as_bytes());
+    let client_info = cx.mail.put_with(home, |out| info.pack(out));
+    let options = JoinOptions {
+        presence: flags.contains(SubscriptionFlags::PRESENCE),
+        push: flags.contains(SubscriptionFlags::JOIN_LEAVE),
+    };
+    cx.mail.post(
+        home,
+        match presence {
+            Presence::Joins => Mail::Join { channel, client_info, options },
+            Presence::Leaves => Mail::Leave { channel, client_info, options },
+        },
+    );
+}
+
+/// Ends a subscription in any state. The client is not told here.
+pub(crate) fn end(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+    let pending = state.home_requests.end_subscribe(&mut state.sessions[conn], sub);
+    if pending.as_ref().is_some_and(|pending| pending.blocks_reading) {
+        cx.resume(conn);
+    }
+    let flags = state.subscribers.get(sub).flags();
+    if flags.intersects(SubscriptionFlags::PRESENCE | SubscriptionFlags::JOIN_LEAVE) {
+        post_join_or_leave(state, cx, conn, sub, Presence::Leaves);
+    }
+    purge_behind_gap(state, cx, conn, sub);
+    cx.disown(conn, owner_of(state, sub));
+    let session = &mut state.sessions[conn];
+    session.channels -= 1;
+    if let Some(closed) = state.subscribers.unsubscribe(sub, &mut session.subscriptions) {
+        let home = state.home_of(&closed.channel);
+        let channel = cx.mail.put(home, closed.channel.as_bytes());
+        cx.mail.post(home, Mail::Unsubscribe { channel, group: closed.id });
+    }
+    if pending.is_some() {
+        state.close_if_settled(cx, conn);
+    }
+}
+
+/// The unsubscribe command.
+pub(crate) fn unsubscribe(cx: &mut CommandContext<'_>, channel: &str) -> Progress {
+    if let Some(sub) = cx.state.subscription(cx.conn, channel) {
+        end(cx.state, cx.engine, cx.conn, sub);
+    }
+    cx.reply(&Reply::Unsubscribe)
+}
+
+/// The server ends a subscription: the client gets what this turn has gathered for it, then the push.
+pub(crate) fn unsubscribe_by_server(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    sub: SubscriptionKey,
+    reason: Unsubscribed,
+) {
+    deliver_turn(state, cx, conn, sub);
+    end_with_push(state, cx, conn, sub, reason);
+}
+
+/// Delivers what this turn has gathered for a subscription, as frames of its group. If that makes a gap, the gap is before
+/// them.
+pub(crate) fn deliver_turn(state: &Messaging, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+    let share = state.subscribers.get(sub).turn_share();
+    cx.deliver(conn, owner_of(state, sub), share.frames, share.latest);
+}
+
+fn end_with_push(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    sub: SubscriptionKey,
+    reason: Unsubscribed,
+) {
+    let channel = Rc::clone(state.subscribers.get(sub).channel());
+    end(state, cx, conn, sub);
+    if state.sessions[conn].phase == Phase::Connected {
+        let push = Push::Unsubscribe { code: reason.code(), reason: reason.reason() };
+        state.push(cx, conn, |encoding, out| encoding.push(out, &channel, &push));
+    }
+}
+
+/// What a subscriber missed cannot be sent again: a positioned one must subscribe again.
+pub(crate) fn insufficient_state(state: &mut Messaging, cx: &mut Context<Mail>, sub: SubscriptionKey) {
+    let subscription = state.subscribers.get(sub);
+    let (conn, flags) = (subscription.conn(), subscription.flags());
+    if !flags.contains(SubscriptionFlags::POSITIONED) {
+        return;
+    }
+    if flags.contains(SubscriptionFlags::SERVER_SIDE) {
+        // The subscription ends first, so that nothing from behind the gap precedes the close.
+        deliver_turn(state, cx, conn, sub);
+        end(state, cx, conn, sub);
+        return state.close(cx, conn, Disconnect::InsufficientState);
+    }
+    unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::InsufficientState);
+}
+
+/// The slow-consumer policy dropped frames of a subscriber, and not the newest ones. A positioned subscriber must not read
+/// past the gap: it subscribes again and recovers, unless that would bring it only the newest. A delta cannot be applied
+/// behind the gap: the waiting frames go, and the next publication comes whole. For others it is a loss, and counted.
+pub(crate) fn frames_dropped(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, owner: Owner) {
+    let list = state.sessions[conn].subscriptions;
+    let Some(sub) = state.subscribers.find_live(list, GroupId::unpack(owner.id)) else { return };
+    let flags = state.subscribers.get(sub).flags();
+    if !forbids_gaps(state, sub) {
+        return;
+    }
+    cx.purge(conn, owner);
+    if !flags.contains(SubscriptionFlags::POSITIONED) {
+        let share = state.subscribers.get(sub).turn_share();
+        cx.counters.dropped[dropped_index(owner.policy)] += frames_in(share.frames);
+        return state.subscribers.reset_delta_base(sub);
+    }
+    cx.counters.subscriptions_cut += 1;
+    if flags.contains(SubscriptionFlags::SERVER_SIDE) {
+        end(state, cx, conn, sub);
+        return state.close(cx, conn, Disconnect::InsufficientState);
+    }
+    end_with_push(state, cx, conn, sub, Unsubscribed::InsufficientState);
+}
+
+/// Whether nothing behind a gap may be read: because of the position, unless subscribing again would bring only the newest
+/// publication; or because it is a difference to what is missing.
+fn forbids_gaps(state: &Messaging, sub: SubscriptionKey) -> bool {
+    let subscription = state.subscribers.get(sub);
+    let flags = subscription.flags();
+    let recovers_latest = flags.contains(SubscriptionFlags::CACHE | SubscriptionFlags::RECOVERABLE);
+    subscription.is_delta() || flags.contains(SubscriptionFlags::POSITIONED) && !recovers_latest
+}
+
+/// If a policy dropped frames and `frames_dropped` was not called yet, what is behind the gap goes too where it must not be
+/// read.
+pub(crate) fn purge_behind_gap(state: &Messaging, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
+    let owner = owner_of(state, sub);
+    if cx.has_gap(conn, owner) && forbids_gaps(state, sub) {
         cx.purge(conn, owner);
-        if !flags.contains(SubscriptionFlags::POSITIONED) {
-            cx.counters.dropped[dropped_index(owner.policy)] += frames_in(self.feeds.get(sub).turn_share().frames);
-            return self.feeds.reset_delta_base(sub);
-        }
-        cx.counters.subscriptions_cut += 1;
-        if flags.contains(SubscriptionFlags::SERVER_SIDE) {
-            self.end_subscription(cx, conn, sub);
-            return self.close(cx, conn, Disconnect::InsufficientState);
-        }
-        self.end_and_tell(cx, conn, sub, Unsubscribed::InsufficientState);
     }
+}
 
-    /// Nothing from behind a gap may be read: for the position's sake, unless to come again would bring no more than the
-    /// newest, or since it is a difference to what is missing.
-    fn minds_gaps(&self, sub: SubscriptionKey) -> bool {
-        let subscription = self.feeds.get(sub);
-        let by_cache = subscription.flags().contains(SubscriptionFlags::CACHE | SubscriptionFlags::RECOVERABLE);
-        subscription.is_delta() || subscription.flags().contains(SubscriptionFlags::POSITIONED) && !by_cache
-    }
-
-    /// What a policy dropped and `fell_behind` was not told of yet comes to nobody: what is behind it goes too, where it must
-    /// not be read.
-    pub(crate) fn cut_behind_a_gap(&self, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
-        let subscription = self.feeds.get(sub);
-        let owner = owner(subscription.group_id(), subscription.slow_policy());
-        if cx.has_gap(conn, owner) && self.minds_gaps(sub) {
-            cx.purge(conn, owner);
-        }
-    }
-
-    /// The answer of one subscription's own question.
-    pub(crate) fn recovered(
-        &mut self,
-        cx: &mut Context<Mail>,
-        sub: SubscriptionId,
-        position: Position,
-        recovered: bool,
-        records: &[u8],
-    ) {
-        let base = if recovered && !records.is_empty() { DeltaBase::Known } else { DeltaBase::Missing };
-        if self.feeds.activate_recovered(sub, base) {
-            self.go_live(cx, sub.key(), position, Some((recovered, records)));
-        }
-    }
+fn owner_of(state: &Messaging, sub: SubscriptionKey) -> Owner {
+    let subscription = state.subscribers.get(sub);
+    owner(subscription.group_id(), subscription.slow_policy())
 }

@@ -1,23 +1,20 @@
-//! Whose connections these are. A shard knows its own by user, for whoever speaks of users (the server API). Limits per user
-//! are judged at the user's home, by the same hash as channels have, and only where there are any.
+//! Which connections belong to which user: on this shard, for the server API, and at the user's home shard, which judges
+//! limits per user. Users have a home shard by the same hash as channels.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::commands::Done;
-use super::control_request::Who;
-use super::session::Phase;
-use super::{Mail, Messaging};
+use super::api_call::ConnectionSelector;
+use super::arena::client_text;
+use super::session::{Identity, Phase, Sessions};
 use crate::engine::Context;
-use crate::engine::stats::Bound;
 use crate::ids::{ConnId, ShardId};
-use crate::protocol::Disconnect;
 
 #[derive(Default)]
 pub(crate) struct Users {
-    /// The first of the user's connections here; the others are linked behind.
+    /// The first of the user's connections on this shard; the others are linked behind it.
     first: HashMap<Rc<str>, u32>,
-    /// Users whose home this is, with all their connections.
+    /// Users whose home shard this is, with all their connections.
     at_home: HashMap<Box<str>, Vec<(ShardId, ConnId)>>,
 }
 
@@ -29,142 +26,119 @@ impl Users {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.first.keys().map(|user| &**user)
     }
-}
 
-impl Messaging {
-    /// The connection's user is known.
-    pub(crate) fn enter_user(&mut self, conn: ConnId) {
-        let Some(identity) = &self.session(conn).identity else { return };
-        if identity.user.is_empty() {
+    /// Links a connection whose user is known.
+    pub fn insert(&mut self, sessions: &mut Sessions, conn: ConnId) {
+        let Some(identity) = sessions.identity_at(conn.slot).filter(|identity| !identity.user.is_empty()) else {
             return;
-        }
-        let mut user = Rc::clone(&identity.user);
-        let after = match self.users.first.get_key_value(&user) {
-            Some((shared, &first)) => {
-                // One copy of a name for all its connections.
-                user = Rc::clone(shared);
-                Some(first)
-            }
-            None => None,
         };
-        self.users.first.insert(Rc::clone(&user), conn.slot);
-        if let Some(after) = after {
-            self.identity_at(after, |identity| identity.before = Some(conn.slot));
+        let known = self.first.get_key_value(&identity.user).map(|(user, &first)| (Rc::clone(user), first));
+        let after = known.as_ref().map(|&(_, first)| first);
+        // One copy of a name for all its connections.
+        let user = known.map_or_else(|| Rc::clone(&identity.user), |(user, _)| user);
+        identity.user = Rc::clone(&user);
+        identity.after = after;
+        self.first.insert(user, conn.slot);
+        if let Some(next) = after.and_then(|after| sessions.identity_at(after)) {
+            next.before = Some(conn.slot);
         }
-        self.identity_at(conn.slot, |identity| {
-            identity.user = user;
-            identity.after = after;
-        });
     }
 
-    fn identity_at<T>(&mut self, slot: u32, f: impl FnOnce(&mut super::session::Identity) -> T) -> Option<T> {
-        self.sessions[slot as usize].identity.as_deref_mut().map(f)
-    }
-
-    /// The connection is gone.
-    pub(crate) fn forget_user(&mut self, cx: &mut Context<Mail>, conn: ConnId) {
-        let Some(identity) = self.session(conn).identity.take() else { return };
+    /// Unlinks a connection. Returns its identity, which goes with it.
+    pub fn remove(&mut self, sessions: &mut Sessions, conn: ConnId) -> Option<Box<Identity>> {
+        let identity = sessions[conn].identity.take()?;
         if identity.user.is_empty() {
-            return;
+            return Some(identity);
         }
-        match identity.before {
-            Some(before) => _ = self.identity_at(before, |other| other.after = identity.after),
-            None => match identity.after {
-                Some(after) => _ = self.users.first.insert(Rc::clone(&identity.user), after),
-                None => _ = self.users.first.remove(&identity.user),
-            },
+        match (identity.before, identity.after) {
+            (None, None) => _ = self.first.remove(&identity.user),
+            (None, Some(after)) => _ = self.first.insert(Rc::clone(&identity.user), after),
+            (Some(before), _) => {
+                if let Some(previous) = sessions.identity_at(before) {
+                    previous.after = identity.after;
+                }
+            }
         }
-        if let Some(after) = identity.after {
-            self.identity_at(after, |other| other.before = identity.before);
+        if let Some(next) = identity.after.and_then(|after| sessions.identity_at(after)) {
+            next.before = identity.before;
         }
-        if identity.counted {
-            let home = self.home_of(&identity.user);
-            let user = cx.mail.put(home, identity.user.as_bytes());
-            cx.mail.post(home, Mail::UserLeave { user, conn });
-        }
+        Some(identity)
     }
 
-    /// Connections of this shard that are meant, connected ones alone.
-    pub(crate) fn meant(&self, cx: &Context<Mail>, who: &Who) -> Vec<ConnId> {
-        let fits = |slot: u32| {
-            let session = &self.sessions[slot as usize];
+    /// The connections of this shard that a selector means, only connected ones.
+    pub fn select<M: Send>(&self, sessions: &Sessions, cx: &Context<M>, selector: &ConnectionSelector) -> Vec<ConnId> {
+        let ConnectionSelector { user, client, session } = selector;
+        let matches = |&slot: &u32| {
+            let candidate = sessions.at(slot);
             let mut text = uuid::Uuid::encode_buffer();
-            session.phase == Phase::Connected
-                && (who.client.is_empty() || *who.client == *super::arena::client_text(session.client, &mut text))
-                && (who.session.is_empty() || session.identity.as_ref().is_some_and(|i| i.session == who.session))
+            candidate.phase == Phase::Connected
+                && (client.is_empty() || **client == *client_text(candidate.client, &mut text))
+                && (session.is_empty() || candidate.identity.as_ref().is_some_and(|known| known.session == *session))
         };
         let open = |slot: u32| cx.conn_at(slot).filter(|&conn| cx.is_open(conn));
-        if who.user.is_empty() {
-            // Nobody is meant by nothing.
-            if who.client.is_empty() && who.session.is_empty() {
-                return Vec::new();
-            }
-            let anonymous = |&slot: &u32| self.sessions[slot as usize].user().is_empty();
-            let slots = 0..self.sessions.len() as u32;
-            return slots.filter(anonymous).filter(|&slot| fits(slot)).filter_map(open).collect();
+        if !user.is_empty() {
+            let after = |&slot: &u32| sessions.at(slot).identity.as_ref()?.after;
+            let first = self.first.get(&**user).copied();
+            return std::iter::successors(first, after).filter(matches).filter_map(open).collect();
         }
-        let after = |&slot: &u32| self.sessions[slot as usize].identity.as_ref()?.after;
-        let first = self.users.first.get(&*who.user).copied();
-        std::iter::successors(first, after).filter(|&slot| fits(slot)).filter_map(open).collect()
+        if client.is_empty() && session.is_empty() {
+            return Vec::new();
+        }
+        let is_anonymous = |&slot: &u32| sessions.at(slot).user().is_empty();
+        (0..sessions.slots()).filter(is_anonymous).filter(matches).filter_map(open).collect()
     }
 
-    /// True where the user's home must let the connection in first.
-    pub(crate) fn ask_user_home(&mut self, cx: &mut Context<Mail>, conn: ConnId) -> bool {
-        let client = &self.settings.client;
-        let personal = &client.subscribe_to_user_personal_channel;
-        let judged = client.user_connection_limit > 0 || personal.enabled && personal.single_connection;
-        let user: Rc<str> = self.session(conn).user().into();
-        if !judged || user.is_empty() {
-            return false;
-        }
-        self.identity_at(conn.slot, |identity| identity.counted = true);
-        let home = self.home_of(&user);
-        let user = cx.mail.put(home, user.as_bytes());
-        cx.mail.post(home, Mail::UserEnter { user, conn });
-        true
+    /// At the user's home shard: the connections of the user, to which one is to be added.
+    pub fn at_home(&mut self, user: &str) -> &mut Vec<(ShardId, ConnId)> {
+        self.at_home.entry(user.into()).or_default()
     }
 
-    /// Home's side.
-    pub(crate) fn user_enters(&mut self, cx: &mut Context<Mail>, from: ShardId, user: &str, conn: ConnId) {
-        let client = &self.settings.client;
-        let personal = &client.subscribe_to_user_personal_channel;
-        let here = self.users.at_home.entry(user.into()).or_default();
-        if personal.enabled && personal.single_connection {
-            for (shard, other) in here.drain(..) {
-                cx.mail.post(shard, Mail::Replaced { conn: other });
-            }
-        }
-        let admitted = client.user_connection_limit == 0 || here.len() < client.user_connection_limit as usize;
-        // One that is refused leaves like the others.
-        here.push((from, conn));
-        cx.mail.post(from, Mail::UserAnswer { conn, admitted });
-    }
-
-    pub(crate) fn user_leaves(&mut self, from: ShardId, user: &str, conn: ConnId) {
-        if let Some(here) = self.users.at_home.get_mut(user) {
-            here.retain(|&one| one != (from, conn));
-            if here.is_empty() {
-                self.users.at_home.remove(user);
-            }
+    /// At the user's home shard: a connection has ended, or was not admitted.
+    pub fn remove_at_home(&mut self, user: &str, shard: ShardId, conn: ConnId) {
+        let Some(connections) = self.at_home.get_mut(user) else { return };
+        connections.retain(|&one| one != (shard, conn));
+        if connections.is_empty() {
+            self.at_home.remove(user);
         }
     }
+}
 
-    pub(crate) fn user_answered(&mut self, cx: &mut Context<Mail>, conn: ConnId, admitted: bool) {
-        if !cx.is_open(conn) || self.session(conn).phase != Phase::Connecting {
-            return;
-        }
-        if !admitted {
-            cx.reached(Bound::UserConnections, conn);
-            return self.close(cx, conn, Disconnect::ConnectionLimit);
-        }
-        if self.admitted(cx, conn) != Done::Wait {
-            cx.resume(conn);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messaging::session::Session;
+    use crate::protocol::Encoding;
+
+    fn linked(users: &Users, sessions: &Sessions, user: &str) -> Vec<u32> {
+        let after = |&slot: &u32| sessions.at(slot).identity.as_ref()?.after;
+        std::iter::successors(users.first.get(user).copied(), after).collect()
     }
 
-    pub(crate) fn replaced(&mut self, cx: &mut Context<Mail>, conn: ConnId) {
-        if cx.is_open(conn) {
-            self.close(cx, conn, Disconnect::ConnectionLimit);
+    #[test]
+    fn connections_of_a_user_are_linked_and_any_may_go() {
+        let (mut users, mut sessions) = (Users::default(), Sessions::default());
+        let conns: Vec<_> = (0..3).map(|slot| ConnId::new(slot, 0)).collect();
+        for &conn in &conns {
+            sessions.insert(conn, Session::new(Encoding::Json, Phase::Connected, false));
+            sessions[conn].identity = Some(Box::new(Identity { user: "ann".into(), ..Identity::default() }));
+            users.insert(&mut sessions, conn);
         }
+        assert_eq!(linked(&users, &sessions, "ann"), [2, 1, 0]);
+        users.remove(&mut sessions, conns[1]);
+        assert_eq!(linked(&users, &sessions, "ann"), [2, 0]);
+        users.remove(&mut sessions, conns[2]);
+        assert_eq!(linked(&users, &sessions, "ann"), [0]);
+        users.remove(&mut sessions, conns[0]);
+        assert_eq!((users.len(), users.names().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_home_forgets_a_user_with_its_last_connection() {
+        let (mut users, conn) = (Users::default(), ConnId::new(1, 1));
+        users.at_home("ann").push((ShardId(0), conn));
+        users.remove_at_home("ann", ShardId(1), conn);
+        assert_eq!(users.at_home.len(), 1);
+        users.remove_at_home("ann", ShardId(0), conn);
+        assert!(users.at_home.is_empty());
     }
 }

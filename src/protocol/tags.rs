@@ -13,10 +13,6 @@ impl<'a> Tags<'a> {
         Self(bytes)
     }
 
-    pub(crate) const fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
     pub(crate) const fn is_empty(self) -> bool {
         self.0.is_empty()
     }

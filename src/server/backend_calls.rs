@@ -15,6 +15,7 @@ use crate::backend::call::{Answer, Call};
 use crate::backend::jwks::{KeySetFetcher, KeySettings, key_set};
 use crate::backend::{Backend, BreakerSettings, EmptyConnect, ProxySettings, SetupError, StatusAnswer};
 use crate::config::{self, Config, StatusToCode};
+use crate::messaging::TokenKind;
 
 /// Calls that may wait for the control thread; one more fails at once.
 const CALLS_MAX: usize = 4096;
@@ -32,7 +33,7 @@ pub struct BackendQueue {
 pub struct BackendAccess {
     shared: Shared,
     backend: Arc<Backend>,
-    /// By `KeysOf`.
+    /// By `TokenKind`.
     key_tasks: [Option<Arc<KeyTask>>; 2],
 }
 
@@ -86,7 +87,7 @@ impl BackendAccess {
         let client = &config.client;
         let anonymous = client.insecure || client.allow_anonymous_connect_without_token;
         let proxies = config.proxies.iter().map(|proxy| settings(proxy, anonymous)).collect();
-        let fetcher = |of: KeysOf, endpoint: &str| {
+        let fetcher = |of: TokenKind, endpoint: &str| {
             let same = previous.and_then(|access| access.key_tasks[of as usize].as_ref());
             match same.filter(|fetcher| *fetcher.endpoint == *endpoint) {
                 Some(fetcher) => Ok(Some(Arc::clone(fetcher))),
@@ -96,8 +97,8 @@ impl BackendAccess {
         };
         let subscription_endpoint = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
         let key_tasks = [
-            fetcher(KeysOf::Connections, &client.token.jwks_public_endpoint)?,
-            fetcher(KeysOf::Subscriptions, subscription_endpoint)?,
+            fetcher(TokenKind::Connection, &client.token.jwks_public_endpoint)?,
+            fetcher(TokenKind::Subscription, subscription_endpoint)?,
         ];
         let [connection, subscription] =
             key_tasks.each_ref().map(|fetcher| fetcher.as_ref().map(|fetcher| fetcher.keys.clone()));
@@ -129,18 +130,11 @@ impl BackendAccess {
     }
 }
 
-/// Whose tokens a key set verifies.
-#[derive(Clone, Copy)]
-enum KeysOf {
-    Connections,
-    Subscriptions,
-}
-
 impl KeyTask {
-    fn new(of: KeysOf, endpoint: &str, shared: &Shared) -> Result<Self, SetupError> {
+    fn new(of: TokenKind, endpoint: &str, shared: &Shared) -> Result<Self, SetupError> {
         let section = match of {
-            KeysOf::Connections => "client.token",
-            KeysOf::Subscriptions => "client.subscription_token",
+            TokenKind::Connection => "client.token",
+            TokenKind::Subscription => "client.subscription_token",
         };
         let name = format!("{section}.jwks_public_endpoint");
         let settings = KeySettings { name, endpoint: endpoint.to_owned(), ..KeySettings::default() };
@@ -148,7 +142,7 @@ impl KeyTask {
         let (shards, source) = (Arc::clone(&shared.shards), Arc::clone(&endpoint));
         let deliver = move |keys: KeySet| {
             if let Some(shards) = shards.get() {
-                shards.send_keys(matches!(of, KeysOf::Subscriptions), &source, &Arc::new(keys));
+                shards.send_keys(of, &source, &Arc::new(keys));
             }
         };
         let (keys, fetches) = key_set(settings, KeySet::parse, deliver)?;

@@ -22,7 +22,7 @@ use super::tls_files::Tls;
 use super::wall_clock;
 use crate::admin::{self, Current, Settings};
 use crate::engine::threads::Engine;
-use crate::messaging::Ask;
+use crate::messaging::ControlRequest;
 
 /// The runtime of the control thread, with its signal handlers. It is made before the first client is accepted, so that a
 /// signal never ends the process without closing its clients.
@@ -61,7 +61,7 @@ impl ControlRuntime {
     }
 
     /// Returns when every shard was told to stop, with how the server ended.
-    pub fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<Ask>) -> Ended {
+    pub fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
         let Self { runtime, stop, hangup } = self;
         let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
         runtime.block_on(async {
@@ -97,7 +97,7 @@ impl ControlRuntime {
     }
 }
 
-fn admin_settings(running: &Running, engine: &Engine<Ask>) -> Settings {
+fn admin_settings(running: &Running, engine: &Engine<ControlRequest>) -> Settings {
     let config = &running.config;
     let client = first_tcp_listener(&engine.bound);
     Settings {

@@ -38,7 +38,6 @@ use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Messaging, Settings};
 use crate::pubsub::Placement;
-use crate::site::Site;
 use backend_calls::BackendQueue;
 use control_thread::{ControlArgs, ControlRuntime};
 use memory_watch::MemoryWatch;
@@ -65,13 +64,12 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
     let settings = Arc::new(Settings {
-        twin: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
+        handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
         ..Settings::new(&config, backends.access.sender())
     });
     let make = {
-        let (placement, shards, settings, echo) =
-            (placement.clone(), cores.len(), Arc::clone(&settings), config.echo.enabled);
-        move |_| Site::new(Messaging::new(Arc::clone(&settings), placement.clone(), shards), echo)
+        let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
+        move |_| Messaging::new(Arc::clone(&settings), placement.clone(), shards)
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
     let mut beside = Surroundings {

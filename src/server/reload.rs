@@ -98,7 +98,7 @@ impl Reload {
         };
         let limits = config::engine_config(&config);
         let limits = Arc::new(self.running.borrow().limits.reloaded(&limits));
-        let messaging = Arc::new(self.running.borrow().messaging.renewed(&config, backends.sender()));
+        let messaging = Arc::new(self.running.borrow().messaging.reloaded(&config, backends.sender()));
         remarks.iter().for_each(|remark| log::warn!("{remark}"));
         self.admission.limit_addresses(&limits);
         self.memory.set(&config);

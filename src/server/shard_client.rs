@@ -18,7 +18,7 @@ use crate::engine::stats::Snapshot;
 use crate::handover::link::{Link, LocalShards};
 use crate::ids::{ConnId, ShardId};
 use crate::messaging::api_call::{ApiCall, ApiReply, CallScope};
-use crate::messaging::{Ask, HandoverPeer, Settings};
+use crate::messaging::{ControlRequest, HandoverPeer, Settings, TokenKind};
 use crate::protocol::ErrorCode;
 use crate::pubsub::Placement;
 
@@ -33,7 +33,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 #[derive(Clone)]
 pub struct ShardClient {
-    ports: Arc<[ControlPort<Ask>]>,
+    ports: Arc<[ControlPort<ControlRequest>]>,
     placement: Placement,
     is_draining: Arc<AtomicBool>,
     /// The link to the peer process of a handover. Locked for the length of a clone.
@@ -42,14 +42,14 @@ pub struct ShardClient {
 
 impl ShardClient {
     /// `peer`: the process that this one takes over from, which the shards know already.
-    pub fn new(ports: Vec<ControlPort<Ask>>, placement: Placement, peer: Option<Arc<Link>>) -> Self {
+    pub fn new(ports: Vec<ControlPort<ControlRequest>>, placement: Placement, peer: Option<Arc<Link>>) -> Self {
         Self { ports: ports.into(), placement, is_draining: Arc::default(), peer: Arc::new(Mutex::new(peer)) }
     }
 
     /// Turns readiness red. Every connection is served as before, and new ones are accepted.
     pub fn report_not_ready(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
-        self.send_to_all(|| ControlCommand::App(Ask::Health { ready: false }));
+        self.send_to_all(|| ControlCommand::App(ControlRequest::Health { is_ready: false }));
     }
 
     /// Turns readiness red, stops accepting, and closes the connections evenly over `window`.
@@ -64,7 +64,7 @@ impl ShardClient {
     }
 
     /// Sends an order to every shard, and blocks up to a second for each full mailbox.
-    fn send_to_all(&self, order: impl Fn() -> ControlCommand<Ask>) {
+    fn send_to_all(&self, order: impl Fn() -> ControlCommand<ControlRequest>) {
         for (index, port) in self.ports.iter().enumerate() {
             let is_sent = (0..SEND_TRIES_MAX).any(|try_| {
                 if try_ > 0 {
@@ -80,19 +80,19 @@ impl ShardClient {
 
     /// A backend's answer, for the shard that asked. It must arrive: a full mailbox is retried until it has room.
     pub fn send_backend_answer(&self, shard: ShardId, conn: ConnId, serial: u32, answer: call::Answer) {
-        self.send_or_retry(shard.index(), ControlCommand::App(Ask::Backend { conn, serial, answer }));
+        self.send_or_retry(shard.index(), ControlCommand::App(ControlRequest::BackendAnswer { conn, serial, answer }));
     }
 
     /// A key set, for every shard.
-    pub fn send_keys(&self, subscription: bool, endpoint: &Arc<str>, keys: &Arc<KeySet>) {
+    pub fn send_keys(&self, kind: TokenKind, endpoint: &Arc<str>, keys: &Arc<KeySet>) {
         self.send_to_all_or_retry(|| {
-            ControlCommand::App(Ask::Keys { subscription, endpoint: Arc::clone(endpoint), keys: Arc::clone(keys) })
+            ControlCommand::App(ControlRequest::Keys { kind, endpoint: Arc::clone(endpoint), keys: Arc::clone(keys) })
         });
     }
 
     /// The start of the shards' clock by the wall clock, for every shard.
-    pub fn send_clock(&self, began_unix_ms: u64) {
-        self.send_to_all_or_retry(|| ControlCommand::App(Ask::Clock { began_unix_ms }));
+    pub fn send_clock(&self, clock_zero_unix_ms: u64) {
+        self.send_to_all_or_retry(|| ControlCommand::App(ControlRequest::Clock { clock_zero_unix_ms }));
     }
 
     /// Reloaded settings, for every shard. Returns when each has them in its mailbox.
@@ -100,7 +100,7 @@ impl ShardClient {
         for port in self.ports.iter() {
             let settings = Arc::clone(settings);
             send_when_there_is_room(port.clone(), ControlCommand::Config(Arc::clone(limits))).await;
-            send_when_there_is_room(port.clone(), ControlCommand::App(Ask::Settings { settings })).await;
+            send_when_there_is_room(port.clone(), ControlCommand::App(ControlRequest::Settings { settings })).await;
         }
     }
 
@@ -109,11 +109,11 @@ impl ShardClient {
         self.send_to_all_or_retry(|| ControlCommand::Tls(Arc::clone(tls)));
     }
 
-    fn send_to_all_or_retry(&self, order: impl Fn() -> ControlCommand<Ask>) {
+    fn send_to_all_or_retry(&self, order: impl Fn() -> ControlCommand<ControlRequest>) {
         (0..self.ports.len()).for_each(|index| self.send_or_retry(index, order()));
     }
 
-    fn send_or_retry(&self, index: usize, order: ControlCommand<Ask>) {
+    fn send_or_retry(&self, index: usize, order: ControlCommand<ControlRequest>) {
         if let Err(order) = self.ports[index].send(order) {
             tokio::spawn(send_when_there_is_room(self.ports[index].clone(), order));
         }
@@ -178,9 +178,9 @@ impl LocalShards for ShardClient {
         *self.peer.lock().expect("never poisoned: no code panics while holding the lock") = peer.clone();
         for port in self.ports.iter() {
             let (confirm, confirmed) = oneshot::channel();
-            let twin = peer.clone().map(|link| link as Arc<dyn HandoverPeer>);
-            let ask = Ask::HandoverPeer { twin, answer: Box::new(move |()| _ = confirm.send(())) };
-            send_when_there_is_room(port.clone(), ControlCommand::App(ask)).await;
+            let peer = peer.clone().map(|link| link as Arc<dyn HandoverPeer>);
+            let request = ControlRequest::HandoverPeer { peer, answer: Box::new(move |()| _ = confirm.send(())) };
+            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
             // Fails if the shard has stopped: it forwards nothing then.
             let _ = confirmed.await;
         }
@@ -188,7 +188,7 @@ impl LocalShards for ShardClient {
 
     async fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) {
         let home = self.ports[self.placement.shard_of(channel).index()].clone();
-        send_when_there_is_room(home, ControlCommand::App(Ask::Forwarded { publication })).await;
+        send_when_there_is_room(home, ControlCommand::App(ControlRequest::Forwarded { publication })).await;
     }
 
     fn call_forwarded(&self, call: ApiCall) {
@@ -196,7 +196,7 @@ impl LocalShards for ShardClient {
     }
 }
 
-async fn send_when_there_is_room(port: ControlPort<Ask>, mut order: ControlCommand<Ask>) {
+async fn send_when_there_is_room(port: ControlPort<ControlRequest>, mut order: ControlCommand<ControlRequest>) {
     while let Err(rejected) = port.send(order) {
         order = rejected;
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -229,7 +229,10 @@ struct PendingReply<T> {
 
 impl<T: Send + 'static> PendingReply<T> {
     /// Queues the order that `order` makes of the closure that takes the reply.
-    fn new(port: &ControlPort<Ask>, order: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> ControlCommand<Ask>) -> Self {
+    fn new(
+        port: &ControlPort<ControlRequest>,
+        order: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> ControlCommand<ControlRequest>,
+    ) -> Self {
         let (sender, receiver) = oneshot::channel();
         let sent = port.send(order(Box::new(move |reply| drop(sender.send(reply)))));
         Self { reply: sent.is_ok().then_some(receiver), deadline: Instant::now() + REPLY_TIMEOUT }
@@ -246,7 +249,7 @@ impl<T: Send + 'static> PendingReply<T> {
 }
 
 impl PendingReply<Result<ApiReply, ErrorCode>> {
-    fn ask(port: &ControlPort<Ask>, call: ApiCall) -> Self {
-        Self::new(port, |answer| ControlCommand::App(Ask::Api { call, answer }))
+    fn ask(port: &ControlPort<ControlRequest>, call: ApiCall) -> Self {
+        Self::new(port, |answer| ControlCommand::App(ControlRequest::Api { call, answer }))
     }
 }

@@ -25,7 +25,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("auth", &["ids"]),
     // The engine: knows bytes, frames and mail; no protocol, no channels.
     ("engine", &["ids", "slow_policy", "sys", "ws"]),
-    ("echo", &["ids", "ws", "engine"]),
     // The settings, which become the engine's own configuration.
     ("config", &["ids", "slow_policy", "auth", "engine"]),
     // Examines the host for the command line.
@@ -34,10 +33,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["ids", "ws", "auth", "config", "protocol"]),
     // The one joint of engine, protocol and pubsub.
     ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine"]),
-    (
-        "site",
-        &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine", "echo", "messaging"],
-    ),
     // Around it.
     ("api", &["*"]),
     ("admin", &["*"]),

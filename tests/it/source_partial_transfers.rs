@@ -11,17 +11,28 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corecast::echo::Echo;
 use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
 use corecast::engine::net::source::Source;
-use corecast::engine::{Readiness, Shard, Wait};
+use corecast::engine::{App, Context, Flow, Message, Readiness, Shard, Wait};
 use corecast::ids::ConnId;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
 use rustix::io::Errno;
-use socket::{Socket, Wire};
+use socket::{Pipe, Socket};
+
+/// Sends every message back as it came.
+struct Echo;
+
+impl App for Echo {
+    type Mail = Infallible;
+    type Request = Infallible;
+
+    fn message(&mut self, _: &mut Context<Infallible>, _: ConnId, _: Message<'_>) -> Flow {
+        Flow::Reflect
+    }
+}
 
 /// Limits what one call gives or takes.
 struct Narrow {
@@ -44,7 +55,7 @@ impl Source for Narrow {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        if self.link.0.borrow().keeps {
+        if self.link.0.borrow().buffers {
             self.link.0.borrow_mut().room = self.write_max;
             return self.link.write(bytes);
         }
@@ -54,7 +65,7 @@ impl Source for Narrow {
     }
 
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        if self.link.0.borrow().keeps {
+        if self.link.0.borrow().buffers {
             return self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>());
         }
         let all = slices.iter().flat_map(|slice| slice.iter().copied());
@@ -125,7 +136,7 @@ fn turns(shard: &mut Shard<Echo, Narrow>, conn: ConnId, readiness: Readiness) {
 }
 
 /// What the client got, and whether the server let go of everything.
-fn talk(read_max: usize, write_max: usize, keeps: bool) -> Vec<u8> {
+fn talk(read_max: usize, write_max: usize, buffers: bool) -> Vec<u8> {
     let mail = mailbox::mesh::<Infallible, _>(
         vec![Box::new(Silent) as Box<dyn Wake>],
         mailbox::Bounds { mailbox_batches_max: 4 },
@@ -138,25 +149,25 @@ fn talk(read_max: usize, write_max: usize, keeps: bool) -> Vec<u8> {
     };
     let (journal, _) = LogRing::new(mail[0].me());
     let mail = mail.into_iter().next().expect("one endpoint");
-    let mut shard = Shard::new(Echo::default(), mail, Arc::new(limits), journal, 0);
-    let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, keeps, ..Wire::default() }));
-    let whole = Narrow { link: Socket(Rc::clone(&wire)), read_max, write_max: usize::MAX };
+    let mut shard = Shard::new(Echo, mail, Arc::new(limits), journal, 0);
+    let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, buffers, ..Pipe::default() }));
+    let whole = Narrow { link: Socket(Rc::clone(&pipe)), read_max, write_max: usize::MAX };
     let Ok(conn) = shard.adopt(whole) else { panic!("there is room") };
-    wire.borrow_mut().to_server.extend(UPGRADE);
+    pipe.borrow_mut().to_server.extend(UPGRADE);
     turns(&mut shard, conn, Readiness { readable: true, ..Readiness::default() });
     shard.source(conn).expect("open").write_max = write_max;
-    wire.borrow_mut().to_server.extend(conversation());
+    pipe.borrow_mut().to_server.extend(conversation());
     turns(&mut shard, conn, Readiness { readable: true, ..Readiness::default() });
-    while std::mem::take(&mut wire.borrow_mut().blocked) {
+    while std::mem::take(&mut pipe.borrow_mut().blocked) {
         turns(&mut shard, conn, Readiness { writable: true, ..Readiness::default() });
     }
-    assert!(wire.borrow().server_ended, "the closing hand-shake is over");
-    wire.borrow_mut().client_ended = true;
+    assert!(pipe.borrow().server_ended, "the closing handshake is over");
+    pipe.borrow_mut().client_ended = true;
     turns(&mut shard, conn, Readiness { readable: true, read_closed: true, ..Readiness::default() });
     assert_eq!(shard.occupied(), 0);
     let snapshot = shard.snapshot();
     assert_eq!((snapshot.backlog_bytes, snapshot.spill_bytes), (0, 0));
-    wire.take().to_client
+    pipe.take().to_client
 }
 
 #[test]
@@ -164,10 +175,13 @@ fn source_that_transfers_single_bytes_carries_the_same_session() {
     let whole = talk(usize::MAX, usize::MAX, false);
     assert!(whole.ends_with(&[0x88, 2, 0x03, 0xe8]), "it ends with the echo of the close");
     for (read_max, write_max) in [(1, usize::MAX), (usize::MAX, 7), (1, 7), (13, 1_000)] {
-        for keeps in [false, true] {
-            let narrow = talk(read_max, write_max, keeps);
+        for buffers in [false, true] {
+            let narrow = talk(read_max, write_max, buffers);
             let (got, wanted) = (narrow.len(), whole.len());
-            assert!(narrow == whole, "read {read_max}, write {write_max}, keeps {keeps}: {got} bytes, not {wanted}");
+            assert!(
+                narrow == whole,
+                "read {read_max}, write {write_max}, buffers {buffers}: {got} bytes, not {wanted}"
+            );
         }
     }
 }

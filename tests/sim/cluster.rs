@@ -1,4 +1,4 @@
-//! The shards of a world, a kernel of memory below them and a clock: who takes a turn, who sleeps, who is woken.
+//! The shards of a simulation with a simulated kernel and clock: which shard takes a turn, sleeps or is woken.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -12,48 +12,48 @@ use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
 use corecast::engine::{App, Readiness, Shard, Upgrades, Wait};
 use corecast::ids::ConnId;
-use corecast::messaging::{Ask, Messaging, Settings};
+use corecast::messaging::{ControlRequest, Messaging, Settings};
 use corecast::pubsub::Placement;
 
-use super::socket::{Socket, Wire};
+use super::socket::{Pipe, Socket};
 
-/// The engine's bounds, as tiny as a world wants them.
+/// The engine's limits and the channels' policy.
 pub struct Bounds {
     pub shards: usize,
     pub mailbox_batches: usize,
     pub mail_bytes: usize,
     pub slice: u32,
     pub backlog_bytes: usize,
-    /// Of a shard's backlogs together.
+    /// All backlogs of a shard together.
     pub backlogs_bytes: usize,
-    /// What becomes of readers who lag: the channels' policy, and its bytes.
-    pub slow: (SlowConsumer, usize),
+    /// The channels' slow-consumer policy, and its bytes.
+    pub slow_consumer: (SlowConsumer, usize),
 }
 
-struct Bell(Arc<AtomicBool>);
+struct WakeFlag(Arc<AtomicBool>);
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 }
 
-/// A shard and its place in a kernel of memory.
-pub struct Place {
+/// A shard, its simulated waker and its pending events.
+pub struct SimShard {
     pub shard: Shard<Messaging, Socket>,
-    bell: Arc<AtomicBool>,
+    flag: Arc<AtomicBool>,
     events: Vec<(ConnId, Readiness)>,
-    asks: Vec<Ask>,
-    asleep: bool,
-    /// When its sleep ends by itself.
+    requests: Vec<ControlRequest>,
+    is_asleep: bool,
+    /// When its wait times out.
     wakes_at: Option<u64>,
 }
 
 pub struct Cluster {
-    pub places: Vec<Place>,
-    pub homes: Placement,
+    pub shards: Vec<SimShard>,
+    pub placement: Placement,
     pub now: u64,
-    /// Turns that shards took, all together.
+    /// Turns of all shards together.
     pub turns: u64,
     pub slots_reused: u64,
     slots: HashSet<(usize, u32)>,
@@ -61,7 +61,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(bounds: &Bounds, settings: Settings, random: &mut fastrand::Rng) -> Self {
-        let limits = Arc::new(EngineConfig {
+        let config = Arc::new(EngineConfig {
             connections_max: 1_000,
             outbound_bytes_max: bounds.backlog_bytes,
             backlog_bytes_max: bounds.backlogs_bytes * bounds.shards,
@@ -74,103 +74,103 @@ impl Cluster {
             turn_bytes_max: 500,
             ..EngineConfig::default()
         });
-        let bells: Vec<_> = (0..bounds.shards).map(|_| Arc::new(AtomicBool::new(false))).collect();
-        let wakers = bells.iter().map(|bell| Box::new(Bell(Arc::clone(bell))) as Box<dyn Wake>).collect();
+        let flags: Vec<_> = (0..bounds.shards).map(|_| Arc::new(AtomicBool::new(false))).collect();
+        let wakers = flags.iter().map(|flag| Box::new(WakeFlag(Arc::clone(flag))) as Box<dyn Wake>).collect();
         let mesh = mailbox::mesh(wakers, mailbox::Bounds { mailbox_batches_max: bounds.mailbox_batches });
-        let homes = Placement::new(bounds.shards, random.u128(..).to_be_bytes());
+        let placement = Placement::new(bounds.shards, random.u128(..).to_be_bytes());
         let settings = Arc::new(settings);
-        let place = |(mail, bell): (corecast::engine::Mailbox<_>, Arc<AtomicBool>)| {
-            let node = Messaging::new(Arc::clone(&settings), homes.clone(), bounds.shards);
-            let (journal, _) = LogRing::new(mail.me());
-            let shard = Shard::new(node, mail, Arc::clone(&limits), journal, 0);
-            Place { shard, bell, events: Vec::new(), asks: Vec::new(), asleep: false, wakes_at: None }
+        let make = |(mail, flag): (corecast::engine::Mailbox<_>, Arc<AtomicBool>)| {
+            let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), bounds.shards);
+            let (log_ring, _) = LogRing::new(mail.me());
+            let shard = Shard::new(messaging, mail, Arc::clone(&config), log_ring, 0);
+            SimShard { shard, flag, events: Vec::new(), requests: Vec::new(), is_asleep: false, wakes_at: None }
         };
-        let places = mesh.into_iter().zip(bells).map(place).collect();
-        Self { places, homes, now: 0, turns: 0, slots_reused: 0, slots: HashSet::new() }
+        let shards = mesh.into_iter().zip(flags).map(make).collect();
+        Self { shards, placement, now: 0, turns: 0, slots_reused: 0, slots: HashSet::new() }
     }
 
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.shards.len()
     }
 
     pub fn home_of(&self, channel: &str) -> usize {
-        self.homes.shard_of(channel).index()
+        self.placement.shard_of(channel).index()
     }
 
-    /// A turn as the loop over the kernel takes it. Asleep, a shard is left alone until a bell, an event or its time.
+    /// A turn as the event loop takes it. False if the shard sleeps and no wake, event or timeout ends that.
     pub fn turn(&mut self, index: usize) -> bool {
-        let place = &mut self.places[index];
-        if place.asleep {
-            let due = place.wakes_at.is_some_and(|at| at <= self.now);
-            if !place.bell.swap(false, Ordering::SeqCst) && place.events.is_empty() && !due {
+        let sim = &mut self.shards[index];
+        if sim.is_asleep {
+            let due = sim.wakes_at.is_some_and(|at| at <= self.now);
+            if !sim.flag.swap(false, Ordering::SeqCst) && sim.events.is_empty() && !due {
                 return false;
             }
-            place.asleep = false;
-            place.shard.cx.mail.awake();
+            sim.is_asleep = false;
+            sim.shard.cx.mail.awake();
         }
         self.turns += 1;
-        let Place { shard, .. } = place;
+        let SimShard { shard, .. } = sim;
         shard.begin(self.now);
-        for (conn, readiness) in std::mem::take(&mut place.events) {
+        for (conn, readiness) in std::mem::take(&mut sim.events) {
             shard.event(conn, readiness);
         }
-        for ask in std::mem::take(&mut place.asks) {
-            shard.app.request(&mut shard.cx, ask);
+        for request in std::mem::take(&mut sim.requests) {
+            shard.app.request(&mut shard.cx, request);
         }
         let wait = shard.end();
-        place.asleep = wait != Wait::No && shard.cx.mail.may_sleep();
-        place.wakes_at = if let Wait::For(ms) = wait { Some(self.now + ms) } else { None };
+        sim.is_asleep = wait != Wait::No && shard.cx.mail.may_sleep();
+        sim.wakes_at = if let Wait::For(ms) = wait { Some(self.now + ms) } else { None };
         true
     }
 
-    /// From here on no time wakes anybody who sleeps now: no deadline may be what saves us.
-    pub fn stop_the_clock(&mut self) {
-        self.places.iter_mut().for_each(|place| place.wakes_at = None);
+    /// From now on no timeout wakes a sleeping shard: a missing wake-up must not be hidden by one.
+    pub fn stop_clock(&mut self) {
+        self.shards.iter_mut().for_each(|sim| sim.wakes_at = None);
     }
 
-    /// A fresh connection to a shard, which has not been told of anything to read yet.
-    pub fn connect(&mut self, shard: usize, room: usize) -> (ConnId, Rc<RefCell<Wire>>) {
-        // Every third comes over a source that keeps what does not leave.
-        let keeps = self.slots.len() % 3 == 2;
-        let wire = Rc::new(RefCell::new(Wire { room, keeps, ..Wire::default() }));
-        let Ok(conn) = self.places[shard].shard.adopt(Socket(Rc::clone(&wire))) else { panic!("there is room") };
+    /// A new connection to a shard, which has no readable event for it yet.
+    pub fn connect(&mut self, shard: usize, room: usize) -> (ConnId, Rc<RefCell<Pipe>>) {
+        // Every third one has a source that buffers.
+        let buffers = self.slots.len() % 3 == 2;
+        let pipe = Rc::new(RefCell::new(Pipe { room, buffers, ..Pipe::default() }));
+        let Ok(conn) = self.shards[shard].shard.adopt(Socket(Rc::clone(&pipe))) else { panic!("there is room") };
         self.slots_reused += u64::from(!self.slots.insert((shard, conn.slot)));
-        (conn, wire)
+        (conn, pipe)
     }
 
     pub fn edge(&mut self, shard: usize, conn: ConnId, readiness: Readiness) {
-        self.places[shard].events.push((conn, readiness));
+        self.shards[shard].events.push((conn, readiness));
     }
 
     pub fn readable(&mut self, shard: usize, conn: ConnId) {
         self.edge(shard, conn, Readiness { readable: true, ..Readiness::default() });
     }
 
-    /// The control thread asks: answered in the shard's next turn.
-    pub fn ask(&mut self, shard: usize, ask: Ask) {
-        self.places[shard].asks.push(ask);
-        self.places[shard].bell.store(true, Ordering::SeqCst);
+    /// A request of the control thread, answered in the shard's next turn.
+    pub fn request(&mut self, shard: usize, request: ControlRequest) {
+        self.shards[shard].requests.push(request);
+        self.shards[shard].flag.store(true, Ordering::SeqCst);
     }
 
-    /// Asks between two turns, where nothing of the order is touched.
-    pub fn look(&mut self, shard: usize, ask: Ask) {
-        let Place { shard, .. } = &mut self.places[shard];
-        shard.app.request(&mut shard.cx, ask);
+    /// A request between two turns, which does not change the schedule.
+    pub fn request_now(&mut self, shard: usize, request: ControlRequest) {
+        let SimShard { shard, .. } = &mut self.shards[shard];
+        shard.app.request(&mut shard.cx, request);
     }
 
-    /// Orderly end: every client is told at once.
+    /// Starts the orderly shutdown: every client is closed at once.
     pub fn begin_drain(&mut self) {
-        for place in &mut self.places {
-            place.shard.begin_drain(0, Upgrades::Refuse);
-            place.bell.store(true, Ordering::SeqCst);
+        for sim in &mut self.shards {
+            sim.shard.begin_drain(0, Upgrades::Refuse);
+            sim.flag.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Nobody is connected any more and nothing of anybody is left.
+    /// No connection is left, and no state of one.
     pub fn assert_empty(&self) {
-        for place in &self.places {
-            let snapshot = place.shard.snapshot();
-            assert!(place.shard.is_idle(), "something was left behind: {snapshot:?}");
+        for SimShard { shard, .. } in &self.shards {
+            let snapshot = shard.snapshot();
+            assert!(shard.is_idle(), "state was left behind: {snapshot:?}");
             let left = (snapshot.subscriptions, snapshot.backlog_bytes, snapshot.spill_bytes, snapshot.users);
             assert_eq!(left, (0, 0, 0, 0));
             assert_eq!((snapshot.backlog_kept_bytes, snapshot.backlog_connections), (0, 0));

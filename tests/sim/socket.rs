@@ -1,4 +1,4 @@
-//! A socket that exists in memory only: the client's end is the test's, the server's end is a `Source`.
+//! A connection in memory: a `Pipe` between the test's client and the server's `Socket`, which is a `Source`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,18 +9,18 @@ use corecast::engine::net::source::Source;
 use rustix::io::Errno;
 
 #[derive(Default)]
-pub struct Wire {
+pub struct Pipe {
     /// What the client sent and the server has not read.
     pub to_server: VecDeque<u8>,
     /// What the server wrote and the client has not read.
     pub to_client: Vec<u8>,
     /// Bytes that the server may still write before it would block.
     pub room: usize,
-    /// The server was told "would block", or took less than it wanted: an edge is owed.
+    /// The server got "would block" or a short write: the next room is a writable edge.
     pub blocked: bool,
-    /// The source takes all that it is given, as TLS does with a record, and keeps what does not leave.
-    pub keeps: bool,
-    pub inside: Vec<u8>,
+    /// The source takes every write whole, as TLS does with a record, and buffers what the pipe has no room for.
+    pub buffers: bool,
+    pub buffer: Vec<u8>,
     /// The client sends no more.
     pub client_ended: bool,
     /// The connection was reset: every call fails.
@@ -31,20 +31,20 @@ pub struct Wire {
 }
 
 /// The server's end.
-pub struct Socket(pub Rc<RefCell<Wire>>);
+pub struct Socket(pub Rc<RefCell<Pipe>>);
 
-impl Wire {
-    /// What is kept leaves as far as there is room.
-    fn let_go(&mut self) -> Result<(), Errno> {
+impl Pipe {
+    /// Moves buffered bytes into the pipe as far as there is room.
+    fn flush(&mut self) -> Result<(), Errno> {
         if self.reset {
             return Err(Errno::PIPE);
         }
-        let n = self.inside.len().min(self.room);
+        let n = self.buffer.len().min(self.room);
         self.room -= n;
-        let gone: Vec<u8> = self.inside.drain(..n).collect();
-        self.to_client.extend(gone);
-        self.blocked |= !self.inside.is_empty();
-        if self.inside.is_empty() { Ok(()) } else { Err(Errno::AGAIN) }
+        let sent: Vec<u8> = self.buffer.drain(..n).collect();
+        self.to_client.extend(sent);
+        self.blocked |= !self.buffer.is_empty();
+        if self.buffer.is_empty() { Ok(()) } else { Err(Errno::AGAIN) }
     }
 }
 
@@ -56,15 +56,15 @@ impl Drop for Socket {
 
 impl Socket {
     fn take(&mut self, max: usize) -> Result<Vec<u8>, Errno> {
-        let mut wire = self.0.borrow_mut();
-        if wire.reset {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.reset {
             return Err(Errno::CONNRESET);
         }
-        let n = max.min(wire.to_server.len());
+        let n = max.min(pipe.to_server.len());
         match n {
-            0 if wire.client_ended => Ok(Vec::new()),
+            0 if pipe.client_ended => Ok(Vec::new()),
             0 => Err(Errno::AGAIN),
-            _ => Ok(wire.to_server.drain(..n).collect()),
+            _ => Ok(pipe.to_server.drain(..n).collect()),
         }
     }
 }
@@ -83,26 +83,26 @@ impl Source for Socket {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        let mut wire = self.0.borrow_mut();
-        assert!(!wire.server_ended, "nothing is written behind our FIN");
-        if wire.reset {
+        let mut pipe = self.0.borrow_mut();
+        assert!(!pipe.server_ended, "nothing is written behind the FIN");
+        if pipe.reset {
             return Err(Errno::PIPE);
         }
-        if wire.keeps {
-            wire.let_go()?;
-            wire.inside.extend_from_slice(bytes);
-            let _ = wire.let_go();
-            return if wire.inside.is_empty() { Ok(bytes.len()) } else { Err(Errno::INPROGRESS) };
+        if pipe.buffers {
+            pipe.flush()?;
+            pipe.buffer.extend_from_slice(bytes);
+            let _ = pipe.flush();
+            return if pipe.buffer.is_empty() { Ok(bytes.len()) } else { Err(Errno::INPROGRESS) };
         }
-        let n = bytes.len().min(wire.room);
-        wire.room -= n;
-        wire.to_client.extend_from_slice(&bytes[..n]);
-        wire.blocked |= n < bytes.len();
+        let n = bytes.len().min(pipe.room);
+        pipe.room -= n;
+        pipe.to_client.extend_from_slice(&bytes[..n]);
+        pipe.blocked |= n < bytes.len();
         if n == 0 && !bytes.is_empty() { Err(Errno::AGAIN) } else { Ok(n) }
     }
 
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        if self.0.borrow().keeps {
+        if self.0.borrow().buffers {
             return self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>());
         }
         let mut written = 0;
@@ -118,16 +118,16 @@ impl Source for Socket {
     }
 
     fn shutdown_write(&mut self) {
-        let mut wire = self.0.borrow_mut();
-        assert!(wire.inside.is_empty() || wire.reset, "what was taken leaves before our FIN");
-        wire.server_ended = true;
+        let mut pipe = self.0.borrow_mut();
+        assert!(pipe.buffer.is_empty() || pipe.reset, "buffered bytes are sent before the FIN");
+        pipe.server_ended = true;
     }
 
     fn wants_write(&self) -> bool {
-        !self.0.borrow().inside.is_empty()
+        !self.0.borrow().buffer.is_empty()
     }
 
     fn push(&mut self) -> Result<(), Errno> {
-        self.0.borrow_mut().let_go()
+        self.0.borrow_mut().flush()
     }
 }

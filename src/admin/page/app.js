@@ -149,9 +149,9 @@ function start({ scheme, host, port, path, anonymous }) {
   chat.client = new Client(`${scheme}://${host ?? location.hostname}:${port}${path}`, channelOfAddress(), on);
 }
 
-$("name").value = stored("name", `guest-${Math.floor(Math.random() * 900 + 100)}`);
+$("name").value = stored("name", `user-${Math.floor(Math.random() * 900 + 100)}`);
 $("name").addEventListener("change", () => store("name", $("name").value));
-$("who").addEventListener("submit", (event) => {
+$("identity").addEventListener("submit", (event) => {
   event.preventDefault();
   store("name", $("name").value);
   location.hash = encodeURIComponent($("channel").value.trim());
@@ -167,7 +167,7 @@ $("composer").addEventListener("submit", (event) => {
   }
   const id = Math.random().toString(36).slice(2);
   chat.sent.set(id, performance.now());
-  chat.client.publish({ name: $("name").value || "guest", text, id }, ({ error }) => {
+  chat.client.publish({ name: $("name").value || "user", text, id }, ({ error }) => {
     if (!error) return;
     chat.sent.delete(id);
     note(`Not sent: ${error.message} (${error.code})`, true);

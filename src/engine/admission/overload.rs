@@ -86,13 +86,13 @@ pub(crate) struct Lag {
 
 impl Lag {
     /// A turn took so long.
-    pub fn turn(&mut self, us: u32) {
+    pub(crate) fn turn(&mut self, us: u32) {
         self.squares = self.squares.saturating_add(u64::from(us) * u64::from(us));
     }
 
     /// Measures the lag if the window is over. True if that started or ended the shedding, which ends at half the mark, so
     /// that it does not swing. `max_us` 0: never shed.
-    pub fn update(&mut self, now: Millis, max_us: u64) -> bool {
+    pub(crate) fn update(&mut self, now: Millis, max_us: u64) -> bool {
         let window = now.saturating_sub(self.window_began);
         if window < LAG_WINDOW {
             return false;

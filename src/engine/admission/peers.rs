@@ -56,7 +56,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub fn new(config: &EngineConfig) -> Self {
+    pub(crate) fn new(config: &EngineConfig) -> Self {
         Self {
             admission: Arc::new(Admission::new(config, config.connections_max as usize)),
             lag: Lag::default(),
@@ -68,18 +68,18 @@ impl Peers {
         }
     }
 
-    pub fn set_config(&mut self, config: &EngineConfig) {
+    pub(crate) fn set_config(&mut self, config: &EngineConfig) {
         self.byte_rate = Rate::new(config.bytes_per_second, config.bytes_burst);
     }
 
     /// From now on this shard counts addresses together with others.
-    pub fn share(&mut self, admission: Arc<Admission>) {
+    pub(crate) fn share(&mut self, admission: Arc<Admission>) {
         self.admission = admission;
     }
 
     /// Judges a new connection before it costs anything. If it is admitted its address slot must be given to `insert`, or to
     /// `release_unused`.
-    pub fn judge<M: Send>(&mut self, cx: &mut Context<M>, peer: Peer) -> Result<AddressSlot, Refusal> {
+    pub(crate) fn judge<M: Send>(&mut self, cx: &mut Context<M>, peer: Peer) -> Result<AddressSlot, Refusal> {
         self.update_lag(cx);
         if self.is_shedding() {
             return Err(Refusal::Overloaded { retry_after_s: self.retry_after(cx, OVERLOADED_RETRY_S) });
@@ -91,16 +91,16 @@ impl Peers {
     }
 
     /// No new connection is admitted now.
-    pub fn is_shedding(&self) -> bool {
+    pub(crate) fn is_shedding(&self) -> bool {
         self.lag.shedding || self.admission.is_memory_full()
     }
 
-    pub fn lag_us(&self) -> u64 {
+    pub(crate) fn lag_us(&self) -> u64 {
         self.lag.lag_us
     }
 
     /// A turn took so long.
-    pub fn turn_took<M: Send>(&mut self, cx: &mut Context<M>, us: u32) {
+    pub(crate) fn turn_took<M: Send>(&mut self, cx: &mut Context<M>, us: u32) {
         self.lag.turn(us);
         self.update_lag(cx);
     }
@@ -115,7 +115,7 @@ impl Peers {
     }
 
     /// Seconds after which a refused peer may come again, at least `least` and spread.
-    pub fn retry_after<M: Send>(&self, cx: &Context<M>, least: u32) -> u32 {
+    pub(crate) fn retry_after<M: Send>(&self, cx: &Context<M>, least: u32) -> u32 {
         let nth = u64::from(cx.connections.generations()) + cx.counters.refused.iter().sum::<u64>();
         retry_after(least, nth)
     }
@@ -140,7 +140,7 @@ impl Peers {
     }
 
     /// A connection has taken a slot.
-    pub fn insert(&mut self, slot: u32, address_slot: AddressSlot) {
+    pub(crate) fn insert(&mut self, slot: u32, address_slot: AddressSlot) {
         self.set_address_slot(slot, address_slot);
         if let Some(bucket) = self.byte_buckets.get_mut(slot as usize) {
             *bucket = TokenBucket::FULL;
@@ -157,7 +157,7 @@ impl Peers {
     }
 
     /// The connection is gone, or turns out to be from another address.
-    pub fn release(&mut self, slot: u32) {
+    pub(crate) fn release(&mut self, slot: u32) {
         if let Some(address_slot) = self.address_slots.get_mut(slot as usize) {
             self.admission.leave(mem::replace(address_slot, AddressSlot::NONE));
         }
@@ -165,12 +165,12 @@ impl Peers {
     }
 
     /// An admitted connection did not take a slot.
-    pub fn release_unused(&self, address_slot: AddressSlot) {
+    pub(crate) fn release_unused(&self, address_slot: AddressSlot) {
         self.admission.leave(address_slot);
     }
 
     /// A proxy has named the client.
-    pub fn set_client_address<M: Send>(
+    pub(crate) fn set_client_address<M: Send>(
         &mut self,
         cx: &mut Context<M>,
         slot: u32,
@@ -186,13 +186,13 @@ impl Peers {
     }
 
     /// The address that a proxy has named.
-    pub fn client_address(&self, slot: u32) -> Option<IpAddr> {
+    pub(crate) fn client_address(&self, slot: u32) -> Option<IpAddr> {
         self.addresses.get(&slot).copied()
     }
 
     /// Judges the request head that a trusted proxy has sent: the client that it names, or the proxy itself, which is not
     /// counted until now.
-    pub fn judge_forwarded<M: Send>(
+    pub(crate) fn judge_forwarded<M: Send>(
         &mut self,
         cx: &mut Context<M>,
         slot: u32,
@@ -211,8 +211,12 @@ impl Peers {
 
     /// So many bytes were read of an open connection. True if it has sent more than it may: it is not read for a while, and
     /// TCP slows the peer down.
-    pub fn exceeds_byte_rate<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, n: usize) -> bool {
-        let Some(rate) = self.byte_rate else { return false };
+    #[inline]
+    pub(crate) fn exceeds_byte_rate<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, n: usize) -> bool {
+        self.byte_rate.is_some_and(|rate| self.takes_too_much(cx, slot, rate, n))
+    }
+
+    fn takes_too_much<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, rate: Rate, n: usize) -> bool {
         let buckets = &mut self.byte_buckets;
         if buckets.len() <= slot as usize {
             buckets.resize(slot as usize + 1, TokenBucket::FULL);
@@ -234,7 +238,7 @@ impl Peers {
     }
 
     /// A connection that may be read again. It may be gone meanwhile.
-    pub fn next_rested(&mut self, now: Millis) -> Option<ConnId> {
+    pub(crate) fn next_rested(&mut self, now: Millis) -> Option<ConnId> {
         let Reverse((at, slot, generation)) = *self.resting.peek()?;
         if at > now {
             return None;
@@ -244,7 +248,7 @@ impl Peers {
     }
 
     /// Milliseconds until a connection may be read again.
-    pub fn next_rested_in(&self, now: Millis) -> Option<Millis> {
+    pub(crate) fn next_rested_in(&self, now: Millis) -> Option<Millis> {
         self.resting.peek().map(|Reverse((at, ..))| at.saturating_sub(now))
     }
 }

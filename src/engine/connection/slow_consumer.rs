@@ -32,7 +32,7 @@ pub(crate) struct SlowConsumers {
 
 impl SlowConsumers {
     /// A policy has dropped messages.
-    pub fn add(&mut self, conn: ConnId, dropped: Dropped, counters: &mut Counters) {
+    pub(crate) fn add(&mut self, conn: ConnId, dropped: Dropped, counters: &mut Counters) {
         let Dropped { owner, messages } = dropped;
         self.has_news = true;
         counters.dropped[dropped_index(owner.policy)] += messages;
@@ -43,27 +43,27 @@ impl SlowConsumers {
     }
 
     /// A gap that the app does not know of.
-    pub fn take_gap(&mut self) -> Option<Gap> {
+    pub(crate) fn take_gap(&mut self) -> Option<Gap> {
         self.gaps.pop()
     }
 
-    pub fn has_gap(&self, conn: ConnId, owner: Owner) -> bool {
+    pub(crate) fn has_gap(&self, conn: ConnId, owner: Owner) -> bool {
         self.gaps.iter().any(|gap| gap.conn == conn && gap.owner.id == owner.id)
     }
 
     /// The app is not told of the gaps of one owner any more.
-    pub fn forget_owner(&mut self, conn: ConnId, owner: Owner) {
+    pub(crate) fn forget_owner(&mut self, conn: ConnId, owner: Owner) {
         self.gaps.retain(|gap| gap.conn != conn || gap.owner.id != owner.id);
     }
 
     /// The connection ends, and its client recovers from where it has read.
-    pub fn forget(&mut self, conn: ConnId) {
+    pub(crate) fn forget(&mut self, conn: ConnId) {
         self.gaps.retain(|gap| gap.conn != conn);
     }
 
     /// The record of what was dropped since the last one, where it is time for it.
     #[inline]
-    pub fn log_record(&mut self, now: Millis, counters: &Counters) -> Option<LogRecord> {
+    pub(crate) fn log_record(&mut self, now: Millis, counters: &Counters) -> Option<LogRecord> {
         if !self.has_news || now < self.log_at {
             return None;
         }

@@ -109,7 +109,7 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A connection that the app does not know yet.
-    pub fn new(generation: u32, phase: Phase) -> Self {
+    pub(crate) fn new(generation: u32, phase: Phase) -> Self {
         Self {
             generation,
             queue: OptionU32::NONE,
@@ -123,7 +123,7 @@ impl Conn {
     }
 
     /// Open, and no close is requested.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open && !self.flags.contains(ConnFlags::CLOSE_REQUESTED)
     }
 }

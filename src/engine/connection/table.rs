@@ -23,12 +23,12 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Memory is reserved, not touched: pages come with the connections, and the slab never moves.
-    pub fn new(connections_max: usize) -> Self {
+    pub(crate) fn new(connections_max: usize) -> Self {
         Self { slab: Slab::with_capacity(connections_max), write_flags: Vec::new(), generations: 0, open: 0 }
     }
 
     /// A new connection, in a free slot or at the end.
-    pub fn insert(&mut self, phase: Phase) -> ConnId {
+    pub(crate) fn insert(&mut self, phase: Phase) -> ConnId {
         self.generations = self.generations.wrapping_add(1);
         let slot = self.slab.insert(Conn::new(self.generations, phase));
         if slot == self.write_flags.len() {
@@ -39,84 +39,84 @@ impl Connections {
         ConnId::new(slot as u32, self.generations)
     }
 
-    pub fn free_slot(&mut self, slot: u32) {
+    pub(crate) fn free_slot(&mut self, slot: u32) {
         self.slab.remove(slot as usize);
     }
 
     /// Taken slots, in any phase.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
     /// Connections since the start, modulo 2^32.
-    pub fn generations(&self) -> u32 {
+    pub(crate) fn generations(&self) -> u32 {
         self.generations
     }
 
     /// None where the connection is gone, also when another one has its slot.
     #[inline]
-    pub fn get(&self, conn: ConnId) -> Option<&Conn> {
+    pub(crate) fn get(&self, conn: ConnId) -> Option<&Conn> {
         self.slab.get(conn.index()).filter(|known| known.generation == conn.generation)
     }
 
     /// As `get`.
     #[inline]
-    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Conn> {
+    pub(crate) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Conn> {
         self.slab.get_mut(conn.index()).filter(|known| known.generation == conn.generation)
     }
 
     /// The connection in a slot, if the slot is taken.
     #[inline]
-    pub fn in_slot(&mut self, slot: u32) -> Option<&mut Conn> {
+    pub(crate) fn in_slot(&mut self, slot: u32) -> Option<&mut Conn> {
         self.slab.get_mut(slot as usize)
     }
 
     /// The id of the connection in a slot, if the slot is taken.
     #[inline]
-    pub fn id_at(&self, slot: u32) -> Option<ConnId> {
+    pub(crate) fn id_at(&self, slot: u32) -> Option<ConnId> {
         self.slab.get(slot as usize).map(|known| ConnId::new(slot, known.generation))
     }
 
     /// The id of the connection in a slot that is taken.
     #[inline]
-    pub fn id(&self, slot: u32) -> ConnId {
+    pub(crate) fn id(&self, slot: u32) -> ConnId {
         ConnId::new(slot, self[slot].generation)
     }
 
     /// Open, and no close is requested.
     #[inline]
-    pub fn is_open(&self, conn: ConnId) -> bool {
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(Conn::is_open)
     }
 
     /// Our close frame is not queued yet: replies and broadcasts still go out.
     #[inline]
-    pub fn takes_more(&self, conn: ConnId) -> bool {
+    pub(crate) fn takes_more(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(|known| known.phase == Phase::Open)
     }
 
     #[inline]
-    pub fn set(&mut self, slot: u32, flags: WriteFlags) {
+    pub(crate) fn set(&mut self, slot: u32, flags: WriteFlags) {
         self.write_flags[slot as usize].insert(flags);
     }
 
     #[inline]
-    pub fn clear(&mut self, slot: u32, flags: WriteFlags) {
+    pub(crate) fn clear(&mut self, slot: u32, flags: WriteFlags) {
         self.write_flags[slot as usize].remove(flags);
     }
 
     /// True if one of `flags` is set.
     #[inline]
-    pub fn has(&self, slot: u32, flags: WriteFlags) -> bool {
+    pub(crate) fn has(&self, slot: u32, flags: WriteFlags) -> bool {
         self.write_flags[slot as usize].intersects(flags)
     }
 
     /// Asks for huge pages under the memory of all connections that the shard may have.
-    pub fn advise_huge_pages(&mut self, connections_max: usize) -> io::Result<()> {
+    pub(crate) fn advise_huge_pages(&mut self, connections_max: usize) -> io::Result<()> {
         self.write_flags.reserve(connections_max);
         // A slab shows its memory only by an entry.
         let key = self.slab.insert(Conn::new(0, Phase::Closed));

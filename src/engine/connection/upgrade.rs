@@ -17,8 +17,8 @@ use crate::engine::timer_wheel::Millis;
 use crate::ids::ConnId;
 use crate::ws::{self, Refusal};
 
-/// What a refusal counts as. `draining`: the shard is closing its connections.
-fn refused(refusal: Refusal, draining: bool) -> Refused {
+/// What a refusal counts as.
+fn refused(refusal: Refusal) -> Refused {
     match refusal {
         Refusal::BadRequest(_) => Refused::BadRequest,
         Refusal::NotFound => Refused::NotFound,
@@ -27,7 +27,6 @@ fn refused(refusal: Refusal, draining: bool) -> Refused {
         Refusal::TargetTooLong => Refused::TargetTooLong,
         Refusal::UpgradeRequired => Refused::UpgradeRequired,
         Refusal::HeadTooLarge => Refused::HeadTooLarge,
-        Refusal::Unavailable { .. } if draining => Refused::Draining,
         Refusal::Unavailable { .. } => Refused::Full,
         Refusal::TooManyNow { .. } => Refused::ConnectionRate,
         Refusal::Overloaded { .. } => Refused::Overloaded,
@@ -53,7 +52,7 @@ impl<A: App, S: Source> Shard<A, S> {
             }
             Err(refusal) => (source, refusal),
         };
-        self.cx.counters.refused[refused(refused_with.1, false) as usize] += 1;
+        self.cx.counters.refused[refused(refused_with.1) as usize] += 1;
         Err(refused_with)
     }
 
@@ -197,7 +196,10 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     fn refuse(&mut self, slot: u32, refusal: Refusal) {
-        let why = refused(refusal, self.is_draining());
+        let why = match refused(refusal) {
+            Refused::Full if self.is_draining() => Refused::Draining,
+            why => why,
+        };
         self.cx.counters.refused[why as usize] += 1;
         refusal.write(&mut self.cx.reply_buffer);
         self.finish_after_replies(slot);

@@ -36,11 +36,11 @@ pub(crate) struct Sockets<S> {
 }
 
 impl<S: Source> Sockets<S> {
-    pub fn new(connections_max: usize) -> Self {
+    pub(crate) fn new(connections_max: usize) -> Self {
         Self { sources: Vec::with_capacity(connections_max), scratch: Vec::new() }
     }
 
-    pub fn insert(&mut self, slot: u32, source: S) {
+    pub(crate) fn insert(&mut self, slot: u32, source: S) {
         if slot as usize == self.sources.len() {
             self.sources.push(Some(source));
         } else {
@@ -49,43 +49,43 @@ impl<S: Source> Sockets<S> {
     }
 
     #[inline]
-    pub fn get(&self, slot: u32) -> Option<&S> {
+    pub(crate) fn get(&self, slot: u32) -> Option<&S> {
         self.sources[slot as usize].as_ref()
     }
 
     #[inline]
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut S> {
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut S> {
         self.sources[slot as usize].as_mut()
     }
 
     /// Closes the socket.
-    pub fn close(&mut self, slot: u32) {
+    pub(crate) fn close(&mut self, slot: u32) {
         self.sources[slot as usize] = None;
     }
 
     /// Slots that were ever used.
-    pub fn slots(&self) -> u32 {
+    pub(crate) fn slots(&self) -> u32 {
         self.sources.len() as u32
     }
 
     /// The source holds bytes that the kernel will report no edge for.
-    pub fn has_more_inside(&self, slot: u32) -> bool {
+    pub(crate) fn has_more_inside(&self, slot: u32) -> bool {
         self.get(slot).is_some_and(Source::more_inside)
     }
 
     /// The source holds bytes of its own to send.
-    pub fn wants_write(&self, slot: u32) -> bool {
+    pub(crate) fn wants_write(&self, slot: u32) -> bool {
         self.get(slot).is_some_and(Source::wants_write)
     }
 
     /// Nothing of ours waits, neither in the queue nor in the source.
-    pub fn has_sent_all<M: Send>(&self, cx: &Context<M>, slot: u32) -> bool {
+    pub(crate) fn has_sent_all<M: Send>(&self, cx: &Context<M>, slot: u32) -> bool {
         let waits = self.wants_write(slot);
         cx.connections[slot].queue.is_none() && !waits
     }
 
     /// Sends whole frames: at once, or behind what waits.
-    pub fn send<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, bytes: &[u8]) -> AfterWrite {
+    pub(crate) fn send<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, bytes: &[u8]) -> AfterWrite {
         if !Self::may_write(cx, slot) {
             cx.queue_rest(slot, bytes, 0);
             return AfterWrite::Nothing;
@@ -109,7 +109,7 @@ impl<S: Source> Sockets<S> {
 
     /// Sends an HTTP response: by itself and whole, so that queues hold nothing but frames. A new socket that does not take a
     /// few hundred bytes is closed.
-    pub fn send_response<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, response: &[u8]) -> AfterWrite {
+    pub(crate) fn send_response<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, response: &[u8]) -> AfterWrite {
         let Some(source) = &mut self.sources[slot as usize] else { return AfterWrite::Nothing };
         cx.counters.writes += 1;
         match source.write(response) {
@@ -124,7 +124,7 @@ impl<S: Source> Sockets<S> {
     }
 
     /// Has the bytes that the source holds leave, where nothing is queued that would take them along.
-    pub fn push_inside<M: Send>(&mut self, cx: &mut Context<M>, slot: u32) -> AfterWrite {
+    pub(crate) fn push_inside<M: Send>(&mut self, cx: &mut Context<M>, slot: u32) -> AfterWrite {
         let Some(source) = self.sources[slot as usize].as_mut().filter(|source| source.wants_write()) else {
             return AfterWrite::Nothing;
         };
@@ -141,7 +141,7 @@ impl<S: Source> Sockets<S> {
     }
 
     /// Writes what waits for a slot, in one write. The queue goes back to the pool when nothing is left.
-    pub fn write_queue<M: Send>(&mut self, cx: &mut Context<M>, slot: u32) -> AfterWrite {
+    pub(crate) fn write_queue<M: Send>(&mut self, cx: &mut Context<M>, slot: u32) -> AfterWrite {
         let Some(key) = cx.connections[slot].queue.get() else { return AfterWrite::Nothing };
         let queue = cx.queues.get(key);
         let Some(source) = &mut self.sources[slot as usize] else { return AfterWrite::Nothing };
@@ -187,7 +187,7 @@ impl<S: Source> Sockets<S> {
     }
 
     /// Asks for huge pages under the sockets of all connections that the shard may have.
-    pub fn advise_huge_pages(&self, connections_max: usize) -> io::Result<()> {
+    pub(crate) fn advise_huge_pages(&self, connections_max: usize) -> io::Result<()> {
         advise_huge(self.sources.as_ptr(), connections_max).map(|_| ())
     }
 }

@@ -16,11 +16,11 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Messages past which an open batch is closed and a new one begun.
 pub const BATCH_OPS_MAX: usize = 65_536;
 /// Bytes of empty storages kept for reuse, at most, by their maker; what is more is freed by it.
-pub const FREE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const FREE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Empty storages kept until a batch goes to their maker; what is more is freed where it is.
-pub const RETURNS_MAX: usize = 8;
+pub(crate) const RETURNS_MAX: usize = 8;
 /// Bytes of the same.
-pub const RETURNS_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(crate) const RETURNS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 const _: () = assert!(BATCH_BYTES_MAX < u32::MAX as usize);
 
@@ -56,21 +56,21 @@ impl<M> Default for Storage<M> {
 
 impl<M> Storage<M> {
     /// True if it owns no memory yet.
-    pub fn is_bare(&self) -> bool {
+    pub(crate) fn is_bare(&self) -> bool {
         self.ops.capacity() == 0 && self.arena.capacity() == 0
     }
 
     /// Bytes that wait in it.
-    pub fn waiting_bytes(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.arena.len() + self.ops.len() * size_of::<M>()
     }
 
     /// Bytes that it owns.
-    pub fn owned_bytes(&self) -> usize {
+    pub(crate) fn owned_bytes(&self) -> usize {
         self.arena.capacity() + self.ops.capacity() * size_of::<M>()
     }
 
-    pub fn put_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+    pub(crate) fn put_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
         let start = self.arena.len();
         write(&mut self.arena);
         let len = self.arena.len().checked_sub(start).expect("a writer only appends");
@@ -78,7 +78,7 @@ impl<M> Storage<M> {
         Span { start: end - len as u32, len: len as u32 }
     }
 
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.arena.len() >= BATCH_BYTES_MAX || self.ops.len() >= BATCH_OPS_MAX
     }
 

@@ -253,7 +253,7 @@ fn a_starved_sender_sleeps_and_is_woken_by_room() {
     assert_eq!(a.dispatch(), Dispatch { pushes: 1, overflows: 0, wakes: 0 });
     assert!(a.may_sleep());
     assert_eq!(drain(&mut b), [2, 3]);
-    assert_eq!(bells[0].rung(), 0, "nobody is starved any more");
+    assert_eq!(bells[0].rung(), 0, "no sender waits for room any more");
 }
 
 #[test]

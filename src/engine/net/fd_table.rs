@@ -45,7 +45,7 @@ pub(crate) struct Unshare {
 
 impl FdTables {
     /// `kept` and `private` stay the control thread's alone.
-    pub fn new(
+    pub(crate) fn new(
         polls: &[(Poll, Arc<mio::Waker>)],
         listeners: &[ShardListeners],
         kept: &ListenSockets,
@@ -64,14 +64,14 @@ impl FdTables {
         }
     }
 
-    pub fn unshare(&self, shard: usize) -> Unshare {
+    pub(crate) fn unshare(&self, shard: usize) -> Unshare {
         let (owned, private) = (Arc::clone(&self.owned), Arc::clone(&self.private));
         Unshare { shard, owned, private, result: self.results.0.clone() }
     }
 
     /// Waits until all shards have tables of their own, and gives up the copies of what is theirs. Returns what the operator
     /// must know: a shard that the kernel refused a table stays in the common one, with its descriptors.
-    pub fn close_shard_copies(self, shards: usize) -> Option<String> {
+    pub(crate) fn close_shard_copies(self, shards: usize) -> Option<String> {
         let mut refused = None;
         for (shard, result) in self.results.1.iter().take(shards) {
             match result {
@@ -89,7 +89,7 @@ impl FdTables {
 
 impl Unshare {
     /// For the shard's thread, before it opens anything.
-    pub fn run(self) {
+    pub(crate) fn run(self) {
         // SAFETY: the thread has opened nothing yet. What it owns (poll, listeners) and what it uses of others (wakers) was
         // opened before the thread began, and no descriptor crosses later: see the head of this file.
         let result = unsafe { own_file_table() };

@@ -175,7 +175,7 @@ fn complete(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machin
     let mut sockets: Vec<_> = sockets.into_iter().map(Socket::from).collect();
     if let (Address::Tcp(at), true) = (at, sockets[0].reuse_port()?) {
         while sockets.len() < shards {
-            let socket = tcp_socket(*at, true, machine)?;
+            let socket = tcp_socket(*at, Port::Shared, machine)?;
             socket.listen(BACKLOG)?;
             sockets.push(socket);
         }
@@ -201,13 +201,14 @@ fn open_tcp(
     machine: &Machine,
 ) -> io::Result<(Vec<Socket>, SocketAddr)> {
     if !join && address.port() != 0 {
-        tcp_socket(address, false, machine)?;
+        // The probe: it fails if another process has the port.
+        tcp_socket(address, Port::Exclusive, machine)?;
     }
-    let first = tcp_socket(address, true, machine)?;
+    let first = tcp_socket(address, Port::Shared, machine)?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     for _ in 1..shards {
-        sockets.push(tcp_socket(bound, true, machine)?);
+        sockets.push(tcp_socket(bound, Port::Shared, machine)?);
     }
     // Listening begins when all are bound: the kernel numbers the group's sockets in this order.
     for socket in &sockets {
@@ -216,10 +217,17 @@ fn open_tcp(
     Ok((sockets, bound))
 }
 
-fn tcp_socket(address: SocketAddr, reuse_port: bool, machine: &Machine) -> io::Result<Socket> {
+/// Whether other sockets may be bound to the same port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Exclusive,
+    Shared,
+}
+
+fn tcp_socket(address: SocketAddr, port: Port, machine: &Machine) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse_port)?;
+    socket.set_reuse_port(port == Port::Shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

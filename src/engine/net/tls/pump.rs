@@ -8,7 +8,7 @@ use rustls::unbuffered::{
 };
 
 /// The result of handling ciphertext.
-pub struct Pumped {
+pub(crate) struct Pumped {
     /// Bytes that are used up.
     pub used: usize,
     /// The peer sends no more.
@@ -19,7 +19,7 @@ pub struct Pumped {
 
 /// Handles all whole records in `cipher`. Plaintext goes to `take`, early data marked as such; what has to be
 /// sent is appended to `out`.
-pub fn pump(
+pub(crate) fn pump(
     session: &mut UnbufferedServerConnection,
     cipher: &mut [u8],
     take: &mut dyn FnMut(&[u8], bool),
@@ -84,10 +84,10 @@ fn encode(answer: &mut EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8
 }
 
 /// The beginning of an incomplete record. The session refers to positions in it, so it is offered with every call.
-pub struct Partial<'a>(pub &'a mut Vec<u8>);
+pub(crate) struct Partial<'a>(pub &'a mut Vec<u8>);
 
 /// Appends `bytes` to `out` as records, each as full as there are bytes. False: the handshake does not allow it yet.
-pub fn encrypt(
+pub(crate) fn encrypt(
     session: &mut UnbufferedServerConnection,
     partial: Partial<'_>,
     bytes: &[u8],
@@ -111,7 +111,7 @@ pub fn encrypt(
 }
 
 /// Appends close_notify to `out`, if the session allows it yet.
-pub fn close(session: &mut UnbufferedServerConnection, partial: Partial<'_>, out: &mut Vec<u8>) {
+pub(crate) fn close(session: &mut UnbufferedServerConnection, partial: Partial<'_>, out: &mut Vec<u8>) {
     when_ready(session, partial, out, &mut |mut traffic, out| {
         let at = out.len();
         if let Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) =

@@ -10,7 +10,7 @@ use crate::engine::stats::{TlsCounts, TlsFailed};
 use crate::engine::timer_wheel::Millis;
 
 /// Bytes of the buffer that ciphertext is received into.
-pub const CIPHER_BYTES: usize = 128 * 1024;
+pub(crate) const CIPHER_BYTES: usize = 128 * 1024;
 /// How often a shard logs failed handshakes, at most.
 const LOG_INTERVAL: Millis = 1000;
 
@@ -118,7 +118,7 @@ impl TlsShared {
 const KEPT_BYTES_MAX: usize = 128 * 1024;
 
 /// Frees what one long certificate chain needed.
-pub fn shrink(buffer: &mut Vec<u8>) {
+pub(crate) fn shrink(buffer: &mut Vec<u8>) {
     if buffer.capacity() > KEPT_BYTES_MAX {
         *buffer = Vec::new();
     }

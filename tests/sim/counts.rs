@@ -1,11 +1,11 @@
-//! How often each rare thing happened to those who come and go.
+//! How often each event happened in a simulation of reconnecting clients.
 
 macro_rules! counts {
     ($($name:ident,)*) => {
         #[derive(Default, Debug)]
-        pub struct Seen { $(pub $name: u64,)* }
+        pub struct Counts { $(pub $name: u64,)* }
 
-        impl Seen {
+        impl Counts {
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
             }
@@ -14,12 +14,12 @@ macro_rules! counts {
 }
 
 counts! {
-    // What clients saw.
+    // What clients received.
     texts, binaries, live, recovered, recovered_publications, nothing_missed, unrecovered, other_epochs, rejected,
-    insufficient, closed_for_loss, closed_as_slow, deltas, withheld, passing, joins, leaves, with_connect, one_frames,
+    insufficient, closed_for_loss, closed_as_slow, deltas, withheld, not_stored, joins, leaves, with_connect, one_frames,
     already, by_server, unsubscribed, disconnected, presences,
-    // What was done to them.
+    // What the simulation did.
     resets, ends, expired, removed,
     // What shards counted.
-    dropped, cut, overflows, repaired, lost, flushes_cut, writes_short, slots_reused, lives,
+    dropped, cut, overflows, repaired, lost, flushes_cut, writes_short, slots_reused, epochs,
 }

@@ -1,4 +1,4 @@
-//! The client's end of a fake socket: the upgrade, frames out, frames in.
+//! The client's side of a simulated connection: the upgrade request, frames out, frames in.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,10 +7,10 @@ use corecast::ids::ConnId;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
 
-use super::socket::Wire;
+use super::socket::Pipe;
 
-pub struct End {
-    pub wire: Rc<RefCell<Wire>>,
+pub struct ClientSocket {
+    pub pipe: Rc<RefCell<Pipe>>,
     pub shard: usize,
     pub conn: ConnId,
     pub close_code: Option<u16>,
@@ -21,35 +21,35 @@ pub struct End {
 const HEAD: &str = "GET /connection/websocket HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-impl End {
-    /// Asks for the upgrade, with a subprotocol where one is named.
-    pub fn new(wire: Rc<RefCell<Wire>>, shard: usize, conn: ConnId, subprotocol: &str) -> Self {
+impl ClientSocket {
+    /// Sends the upgrade request, with a subprotocol if one is named.
+    pub fn new(pipe: Rc<RefCell<Pipe>>, shard: usize, conn: ConnId, subprotocol: &str) -> Self {
         let protocol = match subprotocol {
             "" => String::new(),
             name => format!("Sec-WebSocket-Protocol: {name}\r\n"),
         };
-        wire.borrow_mut().to_server.extend(format!("{HEAD}{protocol}\r\n").bytes());
-        Self { wire, shard, conn, close_code: None, upgraded: false, unread: Vec::new() }
+        pipe.borrow_mut().to_server.extend(format!("{HEAD}{protocol}\r\n").bytes());
+        Self { pipe, shard, conn, close_code: None, upgraded: false, unread: Vec::new() }
     }
 
     pub fn send(&mut self, opcode: Opcode, payload: &[u8]) {
         let mut frame = Vec::new();
         client_frame(&mut frame, opcode, payload, [1, 2, 3, 4]);
-        self.wire.borrow_mut().to_server.extend(frame);
+        self.pipe.borrow_mut().to_server.extend(frame);
     }
 
-    pub fn gone(&self) -> bool {
-        self.close_code.is_some() || self.wire.borrow().server_closed || self.wire.borrow().reset
+    pub fn is_gone(&self) -> bool {
+        self.close_code.is_some() || self.pipe.borrow().server_closed || self.pipe.borrow().reset
     }
 
-    /// Reads what is there and gives the server room for `room` bytes. True where that is an edge for it.
-    pub fn pull(&mut self, room: usize) -> bool {
-        let mut wire = self.wire.borrow_mut();
-        let bytes = std::mem::take(&mut wire.to_client);
+    /// Reads what was sent and gives the server room for `room` bytes. True if that is a writable edge for it.
+    pub fn read(&mut self, room: usize) -> bool {
+        let mut pipe = self.pipe.borrow_mut();
+        let bytes = std::mem::take(&mut pipe.to_client);
         self.unread.extend(bytes);
-        wire.room = wire.room.max(room);
-        let edge = room > 0 && std::mem::take(&mut wire.blocked);
-        drop(wire);
+        pipe.room = pipe.room.max(room);
+        let edge = room > 0 && std::mem::take(&mut pipe.blocked);
+        drop(pipe);
         if !self.upgraded
             && let Some(end) = self.unread.windows(4).position(|w| w == b"\r\n\r\n")
         {
@@ -60,7 +60,7 @@ impl End {
         edge
     }
 
-    /// The next data message of what was read. A close frame is remembered; nothing may follow it.
+    /// The next data message of what was read. Keeps the code of a close frame; nothing may follow it.
     pub fn message(&mut self) -> Option<Vec<u8>> {
         if !self.upgraded {
             return None;

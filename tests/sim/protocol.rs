@@ -1,4 +1,4 @@
-//! Commands and replies in one form, whatever the encoding: JSON is put into the messages that Protobuf has.
+//! Commands and replies in one form for both encodings: JSON is converted to and from the Protobuf messages.
 
 use std::collections::BTreeMap;
 
@@ -75,11 +75,11 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-fn is(value: &Value) -> bool {
+fn boolean(value: &Value) -> bool {
     value.as_bool().unwrap_or_default()
 }
 
-fn there<T>(value: &Value, of: impl FnOnce(&Value) -> T) -> Option<T> {
+fn optional<T>(value: &Value, of: impl FnOnce(&Value) -> T) -> Option<T> {
     (!value.is_null()).then(|| of(value))
 }
 
@@ -90,24 +90,24 @@ fn map<T>(value: &Value, of: impl Fn(&Value) -> T) -> BTreeMap<String, T> {
 fn reply_of(value: &Value) -> pb::Reply {
     pb::Reply {
         id: number(&value["id"]) as u32,
-        error: there(&value["error"], |error| pb::Error {
+        error: optional(&value["error"], |error| pb::Error {
             code: number(&error["code"]) as u32,
             message: text(&error["message"]),
-            temporary: is(&error["temporary"]),
+            temporary: boolean(&error["temporary"]),
         }),
-        push: there(&value["push"], push_of),
-        connect: there(&value["connect"], |connect| pb::ConnectResult {
+        push: optional(&value["push"], push_of),
+        connect: optional(&value["connect"], |connect| pb::ConnectResult {
             client: text(&connect["client"]),
             subs: map(&connect["subs"], subscribed),
             ..Default::default()
         }),
-        subscribe: there(&value["subscribe"], subscribed),
-        unsubscribe: there(&value["unsubscribe"], |_| pb::Nothing {}),
-        publish: there(&value["publish"], |_| pb::Nothing {}),
-        presence: there(&value["presence"], |presence| pb::PresenceResult {
+        subscribe: optional(&value["subscribe"], subscribed),
+        unsubscribe: optional(&value["unsubscribe"], |_| pb::Nothing {}),
+        publish: optional(&value["publish"], |_| pb::Nothing {}),
+        presence: optional(&value["presence"], |presence| pb::PresenceResult {
             presence: map(&presence["presence"], info),
         }),
-        history: there(&value["history"], |history| pb::HistoryResult {
+        history: optional(&value["history"], |history| pb::HistoryResult {
             publications: publications(&history["publications"]),
             epoch: text(&history["epoch"]),
             offset: number(&history["offset"]),
@@ -117,21 +117,21 @@ fn reply_of(value: &Value) -> pb::Reply {
 }
 
 fn push_of(push: &Value) -> pb::Push {
-    let who = |value: &Value| pb::Who { info: there(&value["info"], info) };
+    let client = |value: &Value| pb::Who { info: optional(&value["info"], info) };
     pb::Push {
         channel: text(&push["channel"]),
-        publication: there(&push["pub"], publication),
-        join: there(&push["join"], who),
-        leave: there(&push["leave"], who),
-        unsubscribe: there(&push["unsubscribe"], |end| pb::Unsubscribe {
+        publication: optional(&push["pub"], publication),
+        join: optional(&push["join"], client),
+        leave: optional(&push["leave"], client),
+        unsubscribe: optional(&push["unsubscribe"], |end| pb::Unsubscribe {
             code: number(&end["code"]) as u32,
             reason: text(&end["reason"]),
         }),
-        subscribe: there(&push["subscribe"], |sub| pb::Subscribe {
-            recoverable: is(&sub["recoverable"]),
+        subscribe: optional(&push["subscribe"], |sub| pb::Subscribe {
+            recoverable: boolean(&sub["recoverable"]),
             epoch: text(&sub["epoch"]),
             offset: number(&sub["offset"]),
-            positioned: is(&sub["positioned"]),
+            positioned: boolean(&sub["positioned"]),
             ..Default::default()
         }),
         ..Default::default()
@@ -140,14 +140,14 @@ fn push_of(push: &Value) -> pb::Push {
 
 fn subscribed(result: &Value) -> pb::SubscribeResult {
     pb::SubscribeResult {
-        recoverable: is(&result["recoverable"]),
+        recoverable: boolean(&result["recoverable"]),
         epoch: text(&result["epoch"]),
         publications: publications(&result["publications"]),
-        recovered: is(&result["recovered"]),
+        recovered: boolean(&result["recovered"]),
         offset: number(&result["offset"]),
-        positioned: is(&result["positioned"]),
-        was_recovering: is(&result["was_recovering"]),
-        delta: is(&result["delta"]),
+        positioned: boolean(&result["positioned"]),
+        was_recovering: boolean(&result["was_recovering"]),
+        delta: boolean(&result["delta"]),
         ..Default::default()
     }
 }
@@ -156,7 +156,7 @@ fn publications(value: &Value) -> Vec<pb::Publication> {
     value.as_array().into_iter().flatten().map(publication).collect()
 }
 
-/// Payloads here are objects: a string is what a delta subscriber gets, the payload or a delta as text.
+/// Payloads are objects: a string is for a subscriber with deltas, and holds the payload or a delta as text.
 fn publication(value: &Value) -> pb::Publication {
     let data = match &value["data"] {
         Value::String(text) => text.clone(),
@@ -164,10 +164,10 @@ fn publication(value: &Value) -> pb::Publication {
     };
     pb::Publication {
         data: data.into_bytes(),
-        info: there(&value["info"], info),
+        info: optional(&value["info"], info),
         offset: number(&value["offset"]),
         tags: map(&value["tags"], text),
-        delta: is(&value["delta"]),
+        delta: boolean(&value["delta"]),
         epoch: text(&value["epoch"]),
         ..Default::default()
     }

@@ -1,4 +1,4 @@
-//! The world of the simulation: shards, clients, a clock, and whoever moves next.
+//! A simulation of clients that subscribe, publish and leave: in each step one shard or one client acts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use corecast::config::{Config, SlowConsumer};
 use corecast::engine::Readiness;
 use corecast::messaging::Settings;
 
-use super::client::{Asked, Client, Truth};
 use super::cluster::{Bounds, Cluster};
+use super::publishing_client::{Client, Command, Payloads};
 
 const CHANNELS: usize = 4;
 const CLIENTS_MAX: usize = 24;
-/// Turns in which a world without input must come to rest.
+/// A simulation without input must be idle after so many turns.
 pub const TURNS_MAX: usize = 200_000;
 
-/// How often each rare thing happened.
+/// How often each event happened.
 #[derive(Default, Debug)]
-pub struct Seen {
+pub struct PublishCounts {
     pub overflows: u64,
     pub repaired: u64,
     pub lost: u64,
@@ -31,11 +31,11 @@ pub struct Seen {
     pub drained: u64,
     pub gaps: u64,
     pub received: u64,
-    /// The most that slow clients of a shard kept alive behind its turn.
+    /// The most bytes that slow clients of a shard kept allocated after a turn.
     pub kept_max: u64,
 }
 
-impl Seen {
+impl PublishCounts {
     pub fn add(&mut self, other: &Self) {
         self.overflows += other.overflows;
         self.repaired += other.repaired;
@@ -54,36 +54,37 @@ impl Seen {
     }
 }
 
-pub struct World {
+pub struct PublishSimulation {
     cluster: Cluster,
     clients: Vec<Client>,
     random: fastrand::Rng,
-    truth: Truth,
+    payloads: Payloads,
     published: u64,
-    seen: Seen,
+    counts: PublishCounts,
 }
 
-impl World {
-    /// `history`: publications that a channel keeps.
+impl PublishSimulation {
+    /// `history`: publications that a channel stores.
     pub fn new(bounds: &Bounds, history: usize, mut random: fastrand::Rng) -> Self {
         Self {
-            cluster: Cluster::new(bounds, settings(history, bounds.slow), &mut random),
+            cluster: Cluster::new(bounds, settings(history, bounds.slow_consumer), &mut random),
             clients: Vec::new(),
             random,
-            truth: Truth::new(),
+            payloads: Payloads::new(),
             published: 0,
-            seen: Seen::default(),
+            counts: PublishCounts::default(),
         }
     }
 
-    /// One thing happens: a shard takes a turn, or a client does something.
+    /// One step: a shard takes a turn, or a client acts.
     pub fn step(&mut self) {
         if self.random.u8(..100) < 60 {
             let index = self.random.usize(..self.cluster.len());
             self.cluster.turn(index);
-            self.seen.kept_max = self.seen.kept_max.max(self.cluster.places[index].shard.snapshot().backlog_kept_bytes);
+            self.counts.kept_max =
+                self.counts.kept_max.max(self.cluster.shards[index].shard.snapshot().backlog_kept_bytes);
         } else if self.clients.len() < CLIENTS_MAX && self.random.u8(..100) < 15 {
-            self.arrive();
+            self.add_client();
         } else if !self.clients.is_empty() {
             let index = self.random.usize(..self.clients.len());
             self.act(index);
@@ -93,26 +94,26 @@ impl World {
         }
     }
 
-    fn arrive(&mut self) {
+    fn add_client(&mut self) {
         let shard = self.random.usize(..self.cluster.len());
-        let (conn, wire) = self.cluster.connect(shard, self.random.usize(200..2_000));
-        self.clients.push(Client::new(wire, shard, conn));
+        let (conn, pipe) = self.cluster.connect(shard, self.random.usize(200..2_000));
+        self.clients.push(Client::new(pipe, shard, conn));
         self.cluster.readable(shard, conn);
     }
 
     fn edge(&mut self, client: usize, readiness: Readiness) {
-        let end = &self.clients[client].end;
-        self.cluster.edge(end.shard, end.conn, readiness);
+        let socket = &self.clients[client].socket;
+        self.cluster.edge(socket.shard, socket.conn, readiness);
     }
 
     fn act(&mut self, index: usize) {
         let channel = self.random.usize(..CHANNELS);
         match self.random.u8(..100) {
-            0..25 => self.ask(index, Asked::Subscribe(channel)),
-            25..33 => self.ask(index, Asked::Unsubscribe(channel)),
+            0..25 => self.send(index, Command::Subscribe(channel)),
+            25..33 => self.send(index, Command::Unsubscribe(channel)),
             33..65 => {
                 for _ in 0..self.random.usize(1..6) {
-                    self.ask(index, Asked::Publish(channel));
+                    self.send(index, Command::Publish(channel));
                 }
             }
             65..95 => {
@@ -123,51 +124,52 @@ impl World {
         }
     }
 
-    fn ask(&mut self, index: usize, asked: Asked) {
-        if self.clients[index].end.gone() {
+    fn send(&mut self, index: usize, command: Command) {
+        if self.clients[index].socket.is_gone() {
             return;
         }
-        self.published += u64::from(matches!(asked, Asked::Publish(_)));
-        self.clients[index].ask(asked, self.published);
+        self.published += u64::from(matches!(command, Command::Publish(_)));
+        self.clients[index].send(command, self.published);
         self.edge(index, Readiness { readable: true, ..Readiness::default() });
     }
 
     fn read(&mut self, index: usize, room: usize) {
         let client = &mut self.clients[index];
-        if client.read(room, &mut self.truth) {
+        if client.read(room, &mut self.payloads) {
             self.edge(index, Readiness { writable: true, ..Readiness::default() });
         }
-        let end = &self.clients[index].end;
-        if end.close_code.is_some() && !end.wire.borrow().client_ended {
-            // A client's part of the closing hand-shake, less the courtesy of a close frame.
-            end.wire.borrow_mut().client_ended = true;
+        let socket = &self.clients[index].socket;
+        if socket.close_code.is_some() && !socket.pipe.borrow().client_ended {
+            // The client's part of the closing handshake, without a close frame of its own.
+            socket.pipe.borrow_mut().client_ended = true;
             self.edge(index, Readiness { readable: true, read_closed: true, ..Readiness::default() });
         }
     }
 
-    /// A client goes, by reset or by an end of its stream.
+    /// A client leaves, by a reset or by the end of its stream.
     fn leave(&mut self, index: usize) {
         let reset = self.random.bool();
         let client = &self.clients[index];
-        let shard = client.end.shard;
-        self.seen.late_answers += u64::from(client.open.values().any(|asked| matches!(asked, Asked::Subscribe(_))));
-        self.seen.closes_in_flush += u64::from(self.cluster.places[shard].shard.is_flushing());
-        client.end.wire.borrow_mut().reset |= reset;
-        client.end.wire.borrow_mut().client_ended = true;
+        let shard = client.socket.shard;
+        self.counts.late_answers +=
+            u64::from(client.open.values().any(|command| matches!(command, Command::Subscribe(_))));
+        self.counts.closes_in_flush += u64::from(self.cluster.shards[shard].shard.is_flushing());
+        client.socket.pipe.borrow_mut().reset |= reset;
+        client.socket.pipe.borrow_mut().client_ended = true;
         self.edge(index, Readiness { readable: true, read_closed: true, error: reset, ..Readiness::default() });
         let client = self.clients.swap_remove(index);
-        self.remember(&client);
+        self.count_client(&client);
     }
 
-    fn remember(&mut self, client: &Client) {
-        self.seen.gaps += client.gaps;
-        self.seen.received += client.received;
-        self.seen.cut_as_slow += u64::from(client.end.close_code == Some(3008));
+    fn count_client(&mut self, client: &Client) {
+        self.counts.gaps += client.gaps;
+        self.counts.received += client.received;
+        self.counts.cut_as_slow += u64::from(client.socket.close_code == Some(3008));
     }
 
-    /// Everybody reads all there is, until every shard sleeps. The clock stands: no deadline may be what saves us.
-    pub fn settle(&mut self) {
-        self.cluster.stop_the_clock();
+    /// All clients read everything until every shard sleeps. The clock stands, so that no timeout hides a missing wake-up.
+    pub fn run_until_idle(&mut self) {
+        self.cluster.stop_clock();
         for _ in 0..TURNS_MAX {
             for index in 0..self.clients.len() {
                 self.read(index, usize::MAX / 2);
@@ -176,62 +178,62 @@ impl World {
             for index in 0..self.cluster.len() {
                 moved |= self.cluster.turn(index);
             }
-            let unread = self.clients.iter().any(|client| !client.end.wire.borrow().to_client.is_empty());
+            let unread = self.clients.iter().any(|client| !client.socket.pipe.borrow().to_client.is_empty());
             if !moved && !unread {
                 return;
             }
         }
-        panic!("the world does not come to rest");
+        panic!("the shards do not become idle");
     }
 
-    /// At rest: every command of a living client is answered, and every subscriber is at its channel's top.
+    /// When idle: every command of an open client is answered, and every subscriber has its channel's last publication.
     pub fn check(&mut self) {
         let mut tops: HashMap<usize, u64> = HashMap::new();
-        for &(channel, offset) in self.truth.keys() {
+        for &(channel, offset) in self.payloads.keys() {
             let top = tops.entry(channel).or_default();
             *top = (*top).max(offset);
         }
-        for client in self.clients.iter().filter(|client| !client.end.gone()) {
+        for client in self.clients.iter().filter(|client| !client.socket.is_gone()) {
             assert!(client.open.is_empty(), "never answered: {:?}", client.open);
             for (channel, last) in &client.live {
                 if let Some(last) = last {
-                    assert_eq!(last, &tops[channel], "c{channel}: asleep before the last publication");
+                    assert_eq!(last, &tops[channel], "c{channel}: idle before the last publication");
                 }
             }
         }
     }
 
-    /// Orderly end: everybody is told, and nothing is left.
+    /// Orderly shutdown: every client is closed, and no state is left.
     pub fn end(&mut self) {
         self.cluster.begin_drain();
-        let connected = self.clients.iter().filter(|client| !client.end.gone()).count() as u64;
-        self.settle();
+        let connected = self.clients.iter().filter(|client| !client.socket.is_gone()).count() as u64;
+        self.run_until_idle();
         for client in std::mem::take(&mut self.clients) {
-            assert!(client.end.gone(), "a client was forgotten");
-            self.seen.drained += u64::from(client.end.close_code == Some(3001));
-            self.remember(&client);
+            assert!(client.socket.is_gone(), "a client was not closed");
+            self.counts.drained += u64::from(client.socket.close_code == Some(3001));
+            self.count_client(&client);
         }
-        assert!(self.seen.drained >= connected);
+        assert!(self.counts.drained >= connected);
         self.cluster.assert_empty();
     }
 
-    pub fn seen(&mut self) -> Seen {
-        let mut seen = std::mem::take(&mut self.seen);
-        seen.slots_reused = self.cluster.slots_reused;
-        for place in &self.cluster.places {
-            let counters = &place.shard.cx.counters;
-            seen.overflows += counters.mail_overflows;
-            seen.repaired += counters.publications_repaired;
-            seen.lost += counters.publications_lost;
-            seen.dropped += counters.dropped.iter().sum::<u64>();
-            seen.flushes_cut += counters.flushes_cut;
-            seen.writes_short += counters.writes_short;
+    pub fn take_counts(&mut self) -> PublishCounts {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.slots_reused = self.cluster.slots_reused;
+        for sim in &self.cluster.shards {
+            let counters = &sim.shard.cx.counters;
+            counts.overflows += counters.mail_overflows;
+            counts.repaired += counters.publications_repaired;
+            counts.lost += counters.publications_lost;
+            counts.dropped += counters.dropped.iter().sum::<u64>();
+            counts.flushes_cut += counters.flushes_cut;
+            counts.writes_short += counters.writes_short;
         }
-        seen
+        counts
     }
 }
 
-fn settings(history: usize, slow: (SlowConsumer, usize)) -> Settings {
+fn settings(history: usize, slow_consumer: (SlowConsumer, usize)) -> Settings {
     let mut config = Config { dev: false, ..Config::dev() };
     config.client.allowed_origins = Vec::new();
     config.client.ping_interval = Duration::from_secs(100_000);
@@ -240,7 +242,8 @@ fn settings(history: usize, slow: (SlowConsumer, usize)) -> Settings {
     config.client.channel_limit = CHANNELS;
     config.channel.without_namespace.history_size = history as u32;
     config.channel.without_namespace.history_ttl = Duration::from_secs(100_000);
-    (config.channel.without_namespace.slow_consumer, config.channel.without_namespace.slow_consumer_bytes_max) = slow;
+    (config.channel.without_namespace.slow_consumer, config.channel.without_namespace.slow_consumer_bytes_max) =
+        slow_consumer;
     config.channel.without_namespace.presence = false;
     config.channel.without_namespace.join_leave = false;
     Settings::new(&config, |_| false)

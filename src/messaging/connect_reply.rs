@@ -1,0 +1,80 @@
+//! The reply to a connect, which is written once every subscription that the connect brings is live.
+
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use super::arena::client_text;
+use super::keepalive;
+use super::mail::Mail;
+use super::pending::PendingConnect;
+use super::session::Phase;
+use super::state::Messaging;
+use super::subscribe_reply::SubscribeReply;
+use crate::engine::Context;
+use crate::ids::ConnId;
+use crate::protocol::{ConnectResult, Expiry, Reply};
+
+/// The server's version in the connect reply.
+const VERSION: &str = concat!("corecast ", env!("CARGO_PKG_VERSION"));
+
+/// Adds a live subscription to the reply.
+pub(crate) fn add(state: &mut Messaging, conn: ConnId, channel: Rc<str>, reply: SubscribeReply) {
+    if let Some(connect) = state.pending.connect_mut(conn) {
+        connect.live.push((channel, reply));
+        connect.waiting -= 1;
+    }
+}
+
+/// A subscription of a connect is live after a wait. With the last one the reply is sent, and the connection is read again.
+pub(crate) fn subscription_live(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    conn: ConnId,
+    channel: Rc<str>,
+    reply: SubscribeReply,
+) {
+    add(state, conn, channel, reply);
+    if is_complete(state, conn) {
+        send(state, cx, conn);
+        cx.resume(conn);
+    }
+}
+
+pub(crate) fn is_complete(state: &mut Messaging, conn: ConnId) -> bool {
+    let connect = state.pending.connect_mut(conn);
+    connect.is_some_and(|connect| connect.waiting == 0 && connect.requested.is_empty())
+}
+
+/// Sends the reply: the connection is connected.
+pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
+    let Some(PendingConnect { id, data, live, .. }) = state.pending.take_connect(conn) else { return };
+    let now = state.unix_s(cx);
+    let client_refreshes = state.settings.refresh_proxy.is_none();
+    let session = &mut state.sessions[conn];
+    session.phase = Phase::Connected;
+    let (uni, encoding, opcode) = (session.is_uni(), session.encoding, session.opcode());
+    let client = &state.settings.client;
+    let interval_s = client.ping_interval.as_secs() as u32;
+    let ping_s = if session.frame_pings { 0 } else { interval_s };
+    let ends_at = session.identity.as_ref().map_or(0, |identity| identity.expire_at);
+    let mut text = Uuid::encode_buffer();
+    let subs: Vec<_> = live.iter().map(|(channel, reply)| (channel, reply.parts(encoding))).collect();
+    let publications: Vec<_> = subs.iter().map(|(_, parts)| parts.publications()).collect();
+    let results = subs.iter().zip(&publications);
+    let results: Vec<_> = results.map(|((channel, parts), own)| (&***channel, parts.result(now, own))).collect();
+    let result = ConnectResult {
+        client: client_text(session.client, &mut text),
+        version: VERSION,
+        expiry: Expiry::at(if client_refreshes { ends_at } else { 0 }, now),
+        data: &data,
+        subs: &results,
+        ping_s,
+        pong: ping_s > 0 && !uni && !client.pong_timeout.is_zero(),
+        session: session.identity.as_ref().map_or("", |identity| &identity.session),
+        node: "",
+        time_ms: if client.connect_include_server_time { state.clock_zero_unix_ms + cx.now() } else { 0 },
+    };
+    cx.release_with(conn, opcode, |out| encoding.reply(out, id, &Reply::Connect(result)));
+    keepalive::begin_pings(state, cx, conn);
+}

@@ -1,0 +1,131 @@
+//! The upgrade request of a client: which endpoint and encoding it gets, or why it is rejected.
+
+use super::mail::Mail;
+use super::pending::HandshakeData;
+use super::session::Phase;
+use super::state::Messaging;
+use crate::engine::stats::Bound;
+use crate::engine::{Context, Route};
+use crate::protocol::Encoding;
+use crate::ws::{Refusal, Request};
+
+/// The endpoint of the bidirectional protocol.
+pub const PATH: &str = "/connection/websocket";
+/// The endpoint of the unidirectional protocol.
+pub const UNI_PATH: &str = "/connection/uni_websocket";
+/// The endpoint that sends messages back, for measuring networks and hosts.
+pub const ECHO_PATH: &str = "/echo";
+
+/// `Route::Upgrade::route` is the index of an encoding, with these bits.
+const FRAME_PINGS: u8 = 0x10;
+const ECHO: u8 = 0x20;
+
+pub(crate) fn route(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request<'_>) -> Route {
+    match request.path {
+        PATH => route_client(state, cx, request),
+        UNI_PATH if state.settings.uni_websocket.enabled => route_uni_client(state, cx, request),
+        ECHO_PATH if state.settings.echo => Route::Upgrade { protocol: None, route: ECHO },
+        "/health" => {
+            let status = if state.is_ready { 200 } else { 503 };
+            Route::Respond { status, content_type: "application/json", body: b"{}" }
+        }
+        _ => Route::Refuse(Refusal::NotFound),
+    }
+}
+
+/// What a route means: the encoding, the first phase, and whether pings are frames.
+pub(crate) fn session_of(route: u8) -> (Encoding, Phase, bool) {
+    let encoding = Encoding::from_index(route & !(FRAME_PINGS | ECHO)).unwrap_or(Encoding::Json);
+    let phase = if route & ECHO == 0 { Phase::New } else { Phase::Echo };
+    (encoding, phase, route & FRAME_PINGS != 0)
+}
+
+/// Checks the origin and the connection limits. Keeps what the connect command needs of the request.
+fn admit(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request<'_>) -> Result<(), Route> {
+    let settings = &state.settings;
+    if !settings.origins.allows(request.origin) {
+        return Err(reject(403, b"this origin is not among client.allowed_origins\n"));
+    }
+    if let Err(bound) = settings.connection_counts.admit(&settings.client) {
+        cx.reached_now(bound);
+        return Err(Route::Refuse(match bound {
+            Bound::ConnectionRate => Refusal::TooManyNow { retry_after_s: 1 },
+            _ => Refusal::Unavailable { retry_after_s: 1 },
+        }));
+    }
+    state.pending.handshake = HandshakeData { headers: settings.keep_headers(request), connect: None };
+    Ok(())
+}
+
+fn route_uni_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request<'_>) -> Route {
+    if let Err(rejected) = admit(state, cx, request) {
+        return rejected;
+    }
+    let connect = query(request.query, "cf_connect").map(decoded);
+    if connect.as_deref().is_some_and(|bytes| Encoding::connect_request(bytes).is_err()) {
+        return reject(400, b"cf_connect is no connect request\n");
+    }
+    state.pending.handshake.connect = connect;
+    Route::Upgrade { protocol: None, route: Encoding::UniJson.index() }
+}
+
+fn route_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request<'_>) -> Route {
+    if let Err(rejected) = admit(state, cx, request) {
+        return rejected;
+    }
+    let mut offered = request.upgrade.iter().flat_map(|upgrade| upgrade.protocols()).peekable();
+    let offers = offered.peek().is_some();
+    let known = [("centrifuge-json", Encoding::Json), ("centrifuge-protobuf", Encoding::Protobuf)];
+    let chosen = offered.find_map(|name| known.iter().find(|(known, _)| *known == name));
+    let requested = query(request.query, "cf_protocol").or_else(|| query(request.query, "format"));
+    let encoding = match (chosen, requested) {
+        (Some((_, encoding)), _) => *encoding,
+        (None, _) if offers => {
+            return reject(400, b"the subprotocols are centrifuge-json and centrifuge-protobuf\n");
+        }
+        (None, Some("protobuf")) => Encoding::Protobuf,
+        (None, _) => Encoding::Json,
+    };
+    let frame_pings = query(request.query, "cf_ws_frame_ping_pong") == Some("true");
+    let route = encoding.index() | if frame_pings { FRAME_PINGS } else { 0 };
+    Route::Upgrade { protocol: chosen.map(|(name, _)| *name), route }
+}
+
+fn reject(status: u16, body: &'static [u8]) -> Route {
+    Route::Respond { status, content_type: "text/plain; charset=utf-8", body }
+}
+
+/// The value of a query parameter, still encoded.
+fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Decodes percent-encoding (RFC 3986, section 2.1), and `+` as in HTML forms.
+fn decoded(value: &str) -> Box<[u8]> {
+    let value: Vec<u8> = value.bytes().map(|byte| if byte == b'+' { b' ' } else { byte }).collect();
+    percent_encoding::percent_decode(&value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_parameter_is_found_by_its_whole_name() {
+        assert_eq!(query("a=1&cf_protocol=protobuf", "cf_protocol"), Some("protobuf"));
+        assert_eq!(query("xcf_protocol=protobuf", "cf_protocol"), None);
+        assert_eq!(query("", "a"), None);
+    }
+
+    #[test]
+    fn a_connect_request_in_the_url_is_decoded() {
+        assert_eq!(&*decoded("%7B%22token%22:+%22a%22%7D"), br#"{"token": "a"}"#);
+    }
+
+    #[test]
+    fn a_route_carries_encoding_pings_and_endpoint() {
+        let pings = Encoding::Protobuf.index() | FRAME_PINGS;
+        assert_eq!(session_of(pings), (Encoding::Protobuf, Phase::New, true));
+        assert_eq!(session_of(ECHO), (Encoding::Json, Phase::Echo, false));
+    }
+}

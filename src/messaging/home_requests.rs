@@ -1,0 +1,110 @@
+//! What this shard has asked of home shards and not been answered: the credit of each home, and the subscribes that wait.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::session::Session;
+use super::subscribe_reply::SubscribeReply;
+use crate::ids::{ShardId, SubscriptionKey};
+
+/// What a subscription was made for, which says how its client is told that it is live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Requester {
+    /// A command with this id: by a reply.
+    Command(u32),
+    /// The connect command: in its reply.
+    Connect,
+    /// The server: by a push.
+    Server,
+}
+
+/// A subscription whose home shard has not answered.
+pub(crate) struct PendingSubscribe {
+    pub requester: Requester,
+    pub reply: SubscribeReply,
+    pub reject_unrecovered: bool,
+    /// The offset from which it recovers.
+    pub since_offset: u64,
+    /// A command of the connection waits behind it, and the connection is not read.
+    pub blocks_reading: bool,
+    pub channel: Rc<str>,
+}
+
+pub(crate) struct HomeRequests {
+    /// By home shard.
+    unanswered: Vec<u32>,
+    subscribes: HashMap<SubscriptionKey, PendingSubscribe>,
+}
+
+impl HomeRequests {
+    pub fn new(shards: usize) -> Self {
+        Self { unanswered: vec![0; shards], subscribes: HashMap::new() }
+    }
+
+    /// Requests to one home are bounded, so that it can always queue the answers.
+    pub fn has_credit(&self, home: ShardId, max: u32) -> bool {
+        self.unanswered[home.index()] < max
+    }
+
+    pub fn sent(&mut self, home: ShardId) {
+        self.unanswered[home.index()] += 1;
+    }
+
+    pub fn answered(&mut self, home: ShardId) {
+        self.unanswered[home.index()] -= 1;
+    }
+
+    pub fn begin_subscribe(&mut self, session: &mut Session, sub: SubscriptionKey, pending: PendingSubscribe) {
+        session.pending_subscribes += 1;
+        self.subscribes.insert(sub, pending);
+    }
+
+    /// Ends the wait, whether by the answer or by the end of the subscription.
+    pub fn end_subscribe(&mut self, session: &mut Session, sub: SubscriptionKey) -> Option<PendingSubscribe> {
+        let pending = self.subscribes.remove(&sub)?;
+        session.pending_subscribes -= 1;
+        Some(pending)
+    }
+
+    /// The connection is not read until this subscribe is answered.
+    pub fn block_reading(&mut self, sub: SubscriptionKey) {
+        if let Some(pending) = self.subscribes.get_mut(&sub) {
+            pending.blocks_reading = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messaging::session::Phase;
+    use crate::protocol::Encoding;
+
+    #[test]
+    fn a_home_has_credit_until_too_much_is_unanswered() {
+        let mut requests = HomeRequests::new(2);
+        requests.sent(ShardId(1));
+        assert!(!requests.has_credit(ShardId(1), 1) && requests.has_credit(ShardId(0), 1));
+        requests.answered(ShardId(1));
+        assert!(requests.has_credit(ShardId(1), 1));
+    }
+
+    #[test]
+    fn the_session_counts_its_pending_subscribes() {
+        let mut session = Session::new(Encoding::Json, Phase::Connected, false);
+        let (mut requests, sub) = (HomeRequests::new(1), SubscriptionKey::new(9));
+        let pending = PendingSubscribe {
+            requester: Requester::Command(1),
+            reply: SubscribeReply::default(),
+            reject_unrecovered: false,
+            since_offset: 0,
+            blocks_reading: false,
+            channel: "a".into(),
+        };
+        requests.begin_subscribe(&mut session, sub, pending);
+        requests.block_reading(sub);
+        assert!(!session.is_settled());
+        assert!(requests.end_subscribe(&mut session, sub).expect("it waits").blocks_reading);
+        assert!(session.is_settled() && requests.end_subscribe(&mut session, sub).is_none());
+    }
+}

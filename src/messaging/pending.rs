@@ -1,0 +1,139 @@
+//! What connections wait for, in one table by the slot of the connection: an entry exists only while there is something.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::session::Headers;
+use super::subscribe_reply::SubscribeReply;
+use crate::auth::grant::SubscribeGrant;
+use crate::ids::ConnId;
+use crate::protocol::Disconnect;
+use crate::pubsub::{Since, SubscriptionFlags};
+
+/// What an upgrade request leaves for the connect command.
+#[derive(Default)]
+pub(crate) struct HandshakeData {
+    pub headers: Headers,
+    /// A connect request in the URL, decoded.
+    pub connect: Option<Box<[u8]>>,
+}
+
+/// A granted connect that waits for its subscriptions, or for the user's home shard.
+pub(crate) struct PendingConnect {
+    pub id: u32,
+    pub data: Vec<u8>,
+    /// Live subscriptions, in the order in which they became live.
+    pub live: Vec<(Rc<str>, SubscribeReply)>,
+    /// How many are not live yet.
+    pub waiting: usize,
+    /// What is to be subscribed once the user's home shard has admitted the connection.
+    pub requested: Vec<ConnectSubscription>,
+}
+
+/// A subscription that the connect brings.
+pub(crate) struct ConnectSubscription {
+    pub channel: String,
+    pub grant: SubscribeGrant,
+    pub flags: SubscriptionFlags,
+    pub since: Option<Since>,
+    pub delta: bool,
+}
+
+#[derive(Default)]
+struct PendingConnection {
+    /// From `open` to the grant of the connect.
+    headers: Headers,
+    connect: Option<PendingConnect>,
+    /// It closes with this as soon as the commands before the fatal one are answered.
+    close: Option<Disconnect>,
+}
+
+impl PendingConnection {
+    fn is_empty(&self) -> bool {
+        self.headers.is_none() && self.connect.is_none() && self.close.is_none()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct PendingConnections {
+    /// Of the upgrade that is being answered: `open` follows at once.
+    pub handshake: HandshakeData,
+    by_slot: HashMap<u32, PendingConnection>,
+}
+
+impl PendingConnections {
+    pub fn remove(&mut self, conn: ConnId) {
+        self.by_slot.remove(&conn.slot);
+    }
+
+    pub fn headers(&self, conn: ConnId) -> Option<&[(String, String)]> {
+        self.by_slot.get(&conn.slot)?.headers.as_deref()
+    }
+
+    pub fn take_headers(&mut self, conn: ConnId) -> Headers {
+        self.take(conn, |pending| pending.headers.take())
+    }
+
+    pub fn set_headers(&mut self, conn: ConnId, headers: Headers) {
+        if headers.is_some() {
+            self.by_slot.entry(conn.slot).or_default().headers = headers;
+        }
+    }
+
+    pub fn begin_connect(&mut self, conn: ConnId, connect: PendingConnect) {
+        self.by_slot.entry(conn.slot).or_default().connect = Some(connect);
+    }
+
+    pub fn connect_mut(&mut self, conn: ConnId) -> Option<&mut PendingConnect> {
+        self.by_slot.get_mut(&conn.slot)?.connect.as_mut()
+    }
+
+    pub fn take_connect(&mut self, conn: ConnId) -> Option<PendingConnect> {
+        self.take(conn, |pending| pending.connect.take())
+    }
+
+    pub fn close_later(&mut self, conn: ConnId, disconnect: Disconnect) {
+        self.by_slot.entry(conn.slot).or_default().close = Some(disconnect);
+    }
+
+    pub fn is_closing(&self, conn: ConnId) -> bool {
+        self.by_slot.get(&conn.slot).is_some_and(|pending| pending.close.is_some())
+    }
+
+    pub fn take_close(&mut self, conn: ConnId) -> Option<Disconnect> {
+        self.take(conn, |pending| pending.close.take())
+    }
+
+    /// Takes one part; the entry goes with its last part.
+    fn take<T>(&mut self, conn: ConnId, part: impl FnOnce(&mut PendingConnection) -> Option<T>) -> Option<T> {
+        // Once per answered command: mostly there is no entry at all, and no hash to compute.
+        if self.by_slot.is_empty() {
+            return None;
+        }
+        let pending = self.by_slot.get_mut(&conn.slot)?;
+        let taken = part(pending);
+        if pending.is_empty() {
+            self.by_slot.remove(&conn.slot);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_goes_with_its_last_part() {
+        let conn = ConnId::new(5, 0);
+        let mut pending = PendingConnections::default();
+        pending.set_headers(conn, None);
+        assert!(pending.by_slot.is_empty());
+        pending.set_headers(conn, Some([("a".to_owned(), "b".to_owned())].into()));
+        pending.close_later(conn, Disconnect::Stale);
+        assert!(pending.is_closing(conn) && pending.headers(conn).is_some());
+        assert!(pending.take_headers(conn).is_some() && pending.take_connect(conn).is_none());
+        assert_eq!(pending.take_close(conn), Some(Disconnect::Stale));
+        assert!(pending.by_slot.is_empty());
+    }
+}

@@ -1,0 +1,246 @@
+//! The state of messaging on one shard, and what every part of it needs: lookups, replies and closes.
+//!
+//! `Messaging` is made of components with their own state and tests; the functions of the other files connect them. A
+//! function for one client command takes a `CommandContext`, the others take `&mut Messaging` and the engine's `Context`.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::encodings::EncodedFrames;
+use super::handover_peer::HandoverPeer;
+use super::home_requests::HomeRequests;
+use super::mail::{Mail, RecoverRequest};
+use super::pending::PendingConnections;
+use super::presence_snapshots::PresenceSnapshots;
+use super::proxy_calls::ProxyCalls;
+use super::session::{Phase, Session, Sessions};
+use super::settings::Settings;
+use super::token_checks::TokenChecks;
+use super::users::Users;
+use crate::backend::call::Answer;
+use crate::engine::Context;
+use crate::engine::outbound::Owner;
+use crate::ids::{ConnId, GroupId, ShardId, SubscriptionKey};
+use crate::protocol::{Command, Disconnect, Encoding, ErrorCode, Filter, Push, Reply};
+use crate::pubsub::{HomeChannels, Placement, Subscribers};
+use crate::slow_policy::SlowConsumerPolicy;
+
+/// What is kept for a subscription that is more than ordinary.
+#[derive(Default)]
+pub(crate) struct SubscriptionDetail {
+    /// The client's info in this channel.
+    pub info: Box<[u8]>,
+    /// Seconds since 1970; 0 is never.
+    pub expire_at: u64,
+    pub filter: Option<Filter>,
+}
+
+/// Messaging on one shard.
+pub struct Messaging {
+    pub(super) settings: Arc<Settings>,
+    /// The zero of the shard's clock in wall-clock time, which may be set while the server runs.
+    pub(super) clock_zero_unix_ms: u64,
+    pub(super) placement: Placement,
+    /// The channels whose home is this shard.
+    pub(super) home_channels: HomeChannels,
+    /// The subscriptions of this shard's connections.
+    pub(super) subscribers: Subscribers<SubscriptionDetail>,
+    pub(super) sessions: Sessions,
+    pub(super) pending: PendingConnections,
+    pub(super) proxy_calls: ProxyCalls<OnAnswer>,
+    pub(super) home_requests: HomeRequests,
+    pub(super) token_checks: TokenChecks,
+    pub(super) users: Users,
+    /// At home: recoveries for shards to which skipped publications must be sent again first.
+    pub(super) delayed_recoveries: VecDeque<(ShardId, Box<str>, RecoverRequest)>,
+    pub(super) presence_snapshots: PresenceSnapshots,
+    /// Buffers for the publication that is being delivered.
+    pub(super) frames: EncodedFrames,
+    /// The other process while one takes over from the other.
+    pub(super) handover_peer: Option<Arc<dyn HandoverPeer>>,
+    /// `/health` at the clients' address: load balancers may send clients.
+    pub(super) is_ready: bool,
+}
+
+/// How far a command got, which says what happens to the commands behind it.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// It is answered, or its reply is on the way and nothing needs to wait for it.
+    Done,
+    /// There is no room for it now: it is not taken, and offered again.
+    NoRoom,
+    /// It is taken, and nothing behind it is read until it is answered.
+    Pending,
+    /// It is not taken: it is offered again when the subscribe before it is answered.
+    Deferred,
+    /// The connection ends: commands behind it are ignored.
+    Ended,
+}
+
+/// What to do with the backend's answer to a command.
+pub(crate) type OnAnswer = fn(&mut CommandContext<'_>, Answer) -> Progress;
+
+/// One command of one connection, with all that it works on.
+pub(crate) struct CommandContext<'a> {
+    pub state: &'a mut Messaging,
+    pub engine: &'a mut Context<Mail>,
+    pub conn: ConnId,
+    /// The command's id; 0 where the client expects no reply, or the server asks on its own.
+    pub id: u32,
+    /// The command as it was received; for a question of the server, what it is about.
+    pub raw: &'a [u8],
+    /// The key sets were fetched for this command: its token is checked for the last time.
+    pub retry: bool,
+}
+
+impl<'a> CommandContext<'a> {
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.state.sessions[self.conn]
+    }
+
+    pub fn unix_s(&self) -> u64 {
+        self.state.unix_s(self.engine)
+    }
+
+    pub fn reply(&mut self, reply: &Reply<'_>) -> Progress {
+        self.state.reply(self.engine, self.conn, self.id, reply);
+        Progress::Done
+    }
+
+    pub fn reject(&mut self, error: ErrorCode) -> Progress {
+        self.reply(&error.into())
+    }
+
+    /// Ends the connection, behind the replies to the commands before this one.
+    pub fn end(&mut self, disconnect: Disconnect) -> Progress {
+        self.state.end(self.engine, self.conn, disconnect);
+        Progress::Ended
+    }
+
+    /// Decodes the command again after a wait. A unidirectional client's message is a connect request by itself.
+    pub fn decode(&self) -> Option<Command<'a>> {
+        let (encoding, raw) = (self.state.sessions[self.conn].encoding, self.raw);
+        if encoding == Encoding::UniJson {
+            let body = crate::protocol::Body::Connect(Encoding::connect_request(raw).ok()?);
+            return Some(Command { id: 0, body });
+        }
+        encoding.commands(raw, 0).next()?.ok().map(|(command, _)| command)
+    }
+}
+
+/// A group as the owner of frames that wait for a peer.
+pub(crate) fn owner(group: GroupId, policy: SlowConsumerPolicy) -> Owner {
+    Owner { id: group.pack(), policy }
+}
+
+impl Messaging {
+    pub fn new(settings: Arc<Settings>, placement: Placement, shards: usize) -> Self {
+        let epoch = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
+        Self {
+            handover_peer: settings.handover_peer.clone(),
+            home_channels: HomeChannels::new(epoch, settings.history_bytes_max / shards.max(1)),
+            clock_zero_unix_ms: settings.clock_zero_unix_ms,
+            settings,
+            placement,
+            subscribers: Subscribers::default(),
+            sessions: Sessions::default(),
+            pending: PendingConnections::default(),
+            proxy_calls: ProxyCalls::default(),
+            home_requests: HomeRequests::new(shards),
+            token_checks: TokenChecks::default(),
+            users: Users::default(),
+            delayed_recoveries: VecDeque::new(),
+            presence_snapshots: PresenceSnapshots::default(),
+            frames: EncodedFrames::default(),
+            is_ready: true,
+        }
+    }
+
+    /// The home shard of a channel or a user.
+    pub(super) fn home_of(&self, name: &str) -> ShardId {
+        self.placement.shard_of(name)
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn unix_s(&self, cx: &Context<Mail>) -> u64 {
+        (self.clock_zero_unix_ms + cx.now()) / 1000
+    }
+
+    /// The connection's subscription to a channel.
+    pub(super) fn subscription(&self, conn: ConnId, channel: &str) -> Option<SubscriptionKey> {
+        let list = self.sessions[conn].subscriptions;
+        if list.is_empty() { None } else { self.subscribers.find(list, channel) }
+    }
+
+    /// The connection's subscriptions.
+    pub(super) fn subscriptions_of(&self, conn: ConnId) -> Vec<SubscriptionKey> {
+        self.subscribers.of_connection(self.sessions[conn].subscriptions).collect()
+    }
+
+    pub(super) fn has_credit(&self, cx: &Context<Mail>, channel: &str) -> bool {
+        self.home_requests.has_credit(self.home_of(channel), cx.config.subscribe_requests_max)
+    }
+
+    /// Publishers wait while this is true, so that the link to the peer process stays within its bound.
+    pub(super) fn is_handover_peer_full(&self) -> bool {
+        self.handover_peer.as_ref().is_some_and(|peer| peer.is_full())
+    }
+
+    pub(super) fn reply(&self, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &Reply<'_>) {
+        let session = &self.sessions[conn];
+        let encoding = session.encoding;
+        if encoding != Encoding::UniJson {
+            cx.reply_with(conn, session.opcode(), |out| encoding.reply(out, id, reply));
+        }
+    }
+
+    pub(super) fn push(&self, cx: &mut Context<Mail>, conn: ConnId, write: impl FnOnce(Encoding, &mut Vec<u8>)) {
+        let session = &self.sessions[conn];
+        cx.reply_with(conn, session.opcode(), |out| write(session.encoding, out));
+    }
+
+    pub(super) fn close(&mut self, cx: &mut Context<Mail>, conn: ConnId, disconnect: Disconnect) {
+        self.close_with(cx, conn, disconnect.code(), disconnect.reason().into());
+    }
+
+    /// Closes a connection. A unidirectional client is told the code in a push too, since it may not see the close frame.
+    pub(super) fn close_with(&mut self, cx: &mut Context<Mail>, conn: ConnId, code: u16, reason: Cow<'static, str>) {
+        let session = &self.sessions[conn];
+        let pushes = !self.settings.uni_websocket.disable_disconnect_push;
+        if pushes && session.encoding == Encoding::UniJson && session.phase != Phase::New {
+            // The code says whether to reconnect, as in a close frame.
+            let push = Push::Disconnect { code: u32::from(code), reason: &reason, reconnect: false };
+            self.push(cx, conn, |encoding, out| encoding.push(out, "", &push));
+        }
+        cx.close(conn, code, reason);
+    }
+
+    /// Closes a connection once home shards have answered the commands before.
+    pub(super) fn end(&mut self, cx: &mut Context<Mail>, conn: ConnId, disconnect: Disconnect) {
+        let session = &self.sessions[conn];
+        if session.phase == Phase::Connected && !session.is_settled() {
+            self.pending.close_later(conn, disconnect);
+        } else {
+            self.close(cx, conn, disconnect);
+        }
+    }
+
+    /// After a reply: closes the connection if it was the last one that `end` waits for.
+    pub(super) fn close_if_settled(&mut self, cx: &mut Context<Mail>, conn: ConnId) {
+        if self.sessions[conn].is_settled()
+            && cx.is_open(conn)
+            && let Some(disconnect) = self.pending.take_close(conn)
+        {
+            self.close(cx, conn, disconnect);
+        }
+    }
+
+    /// A home shard has answered a command of the connection.
+    pub(super) fn reply_received(&mut self, cx: &mut Context<Mail>, conn: ConnId) {
+        if cx.is_open(conn) {
+            self.sessions[conn].replies_owed -= 1;
+            self.close_if_settled(cx, conn);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The simulation: shards over sockets in memory, in one thread, in a schedule made from a seed.
+//!
+//! - `cluster` the shards, their mailboxes and the clock · `socket`, `client_socket` the two ends of a connection
+//! - `publish_simulation` clients that publish and subscribe (`publishing_client`) under small limits
+//! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`
+//! - `protocol` commands and replies of both encodings · `counts` what happened
+
+pub mod client_socket;
+pub mod cluster;
+pub mod counts;
+pub mod model;
+/// The protocol's messages as another library reads them.
+#[path = "../../src/protocol/protobuf/peer_tests.rs"]
+#[allow(dead_code)]
+pub mod pb;
+pub mod protocol;
+pub mod publish_simulation;
+pub mod publishing_client;
+pub mod reconnect_simulation;
+pub mod reconnecting_client;
+pub mod socket;
