@@ -28,7 +28,7 @@ impl CloseCode {
 
 /// True if a peer may send `code` in a close frame. 1004 is reserved; 1005, 1006 and 1015 are for local use and
 /// "MUST NOT be set as a status code in a Close control frame" (section 7.4.1); 1012-1014 were registered since.
-pub fn valid_from_peer(code: u16) -> bool {
+pub(crate) fn valid_from_peer(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 

@@ -6,7 +6,7 @@
 use super::violation::Violation;
 
 /// Payload bytes of a control frame (RFC 6455, section 5.5).
-pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+pub(crate) const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 /// Bytes of a close reason: the control payload less the two of the code.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 /// The longest header that a client may send: 2 bytes, an 8-byte length, a 4-byte masking key.

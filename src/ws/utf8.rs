@@ -17,13 +17,13 @@ pub(super) struct Invalid;
 impl Utf8 {
     /// True if the text so far ends between two characters.
     #[inline]
-    pub fn is_whole(self) -> bool {
+    pub(crate) fn is_whole(self) -> bool {
         self.length == 0
     }
 
     /// Takes the next piece. `ascii` is true only if the caller knows that every byte of `piece` is ASCII.
     #[inline]
-    pub fn feed(&mut self, piece: &[u8], ascii: bool) -> Result<(), Invalid> {
+    pub(crate) fn feed(&mut self, piece: &[u8], ascii: bool) -> Result<(), Invalid> {
         if self.length == 0 && ascii {
             return Ok(());
         }

@@ -14,6 +14,7 @@ use crate::protocol::command::{Body, Command, ConnectRequest};
 use crate::protocol::error::Malformed;
 
 /// The command in the line at the beginning of these bytes, and the length of the line with its line break.
+#[inline]
 pub(crate) fn command(bytes: &[u8]) -> Result<(Command<'_>, usize), Malformed> {
     let (line, end) = match memchr::memchr(b'\n', bytes) {
         Some(at) => (&bytes[..at], at + 1),

@@ -13,6 +13,7 @@ use crate::protocol::error::Malformed;
 use crate::protocol::maps::{Headers, Subs};
 
 /// The command in the message at the beginning of these bytes, and the length of the message with its length prefix.
+#[inline]
 pub(crate) fn command(bytes: &[u8]) -> Result<(Command<'_>, usize), Malformed> {
     let mut rest = bytes;
     let message = delimited(&mut rest).ok_or(Malformed)?;
