@@ -1,6 +1,5 @@
 //! A server of one app: the library's way to start the engine.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -96,11 +95,11 @@ impl ServerBuilder {
 
     /// So many shards, none of them pinned to a core. Zero is one.
     pub fn shards(mut self, shards: usize) -> Self {
-        self.cores = Some(vec![None; NonZeroUsize::new(shards).map_or(1, NonZeroUsize::get)]);
+        self.cores = Some(vec![None; shards.max(1)]);
         self
     }
 
-    /// One shard for each of these cores, pinned to it.
+    /// One shard for each of these cores, pinned to it. An empty list is every core that the process may use.
     pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.cores = Some(cores.into_iter().map(Some).collect());
         self
@@ -130,7 +129,7 @@ impl ServerBuilder {
             listen: self.listen,
             options: self.options,
             tls: self.tls,
-            cores: self.cores.unwrap_or_else(every_core),
+            cores: self.cores.filter(|cores| !cores.is_empty()).unwrap_or_else(every_core),
             config: self.config,
             join: false,
         };

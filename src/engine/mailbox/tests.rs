@@ -96,7 +96,7 @@ fn order_holds_through_overflow() {
 }
 
 #[test]
-fn a_batch_is_left_and_taken_up_again_while_others_arrive() {
+fn a_batch_is_stopped_and_continued_while_others_arrive() {
     let ([mut a, mut b, mut c], _) = ring(8);
     (0..3).for_each(|number| {
         post(&mut a, 2, number);
