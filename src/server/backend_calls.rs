@@ -100,8 +100,7 @@ impl BackendAccess {
             key_task(TokenKind::Connection, &client.token.jwks_public_endpoint)?,
             key_task(TokenKind::Subscription, subscription_endpoint)?,
         ];
-        let [connection, subscription] =
-            key_tasks.each_ref().map(|task| task.as_ref().map(|task| task.keys.clone()));
+        let [connection, subscription] = key_tasks.each_ref().map(|task| task.as_ref().map(|task| task.keys.clone()));
         let previous = previous.map(|access| &*access.backend);
         let backend = Backend::reloaded(previous, proxies)?.with_keys(connection, subscription);
         Ok(Self { shared, backend: Arc::new(backend), key_tasks })
