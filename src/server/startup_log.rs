@@ -48,7 +48,7 @@ pub fn log_startup(
     if let Some(grpc) = local_address(&listeners.grpc) {
         log::info!("gRPC API: {grpc}");
     }
-    log::info!("clients are authenticated by {}", authentication(config));
+    log::info!("client authentication: {}", authentication(config));
     if let (true, Some((index, client)), Some(admin)) = (config.dev, first_tcp_listener(bound), admin) {
         print_dev_help(config, config.listeners[index].options.tls, client, admin);
     }
@@ -79,7 +79,7 @@ fn describe(listen: &Listen, at: &Address) -> String {
 fn authentication(config: &Config) -> String {
     let client = &config.client;
     if client.insecure {
-        return "nothing: client.insecure accepts every client".into();
+        return "none, client.insecure accepts every client".into();
     }
     let token = match client.token.jwks_public_endpoint.is_empty() {
         true => "a token (client.token)",
@@ -91,7 +91,7 @@ fn authentication(config: &Config) -> String {
         (client.allow_anonymous_connect_without_token, "no token, as the anonymous user"),
     ];
     let ways: Vec<&str> = ways.iter().filter(|(is_on, _)| *is_on).map(|(_, way)| *way).collect();
-    if ways.is_empty() { "no configured way: every client is rejected".into() } else { ways.join(", or ") }
+    if ways.is_empty() { "none is configured, every client is rejected".into() } else { ways.join(", or ") }
 }
 
 #[cfg(test)]
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn the_startup_log_names_every_way_of_authentication() {
         let mut config = Config::default();
-        assert_eq!(authentication(&config), "no configured way: every client is rejected");
+        assert_eq!(authentication(&config), "none is configured, every client is rejected");
         config.client.token.hmac_secret_key = "x".into();
         config.client.allow_anonymous_connect_without_token = true;
         assert_eq!(authentication(&config), "a token (client.token), or no token, as the anonymous user");
         config.client.insecure = true;
-        assert!(authentication(&config).starts_with("nothing: client.insecure"));
+        assert!(authentication(&config).starts_with("none, client.insecure"));
     }
 }

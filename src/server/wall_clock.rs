@@ -34,8 +34,10 @@ pub async fn watch(shards: ShardClient) {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         if let Some(step) = start.update(unix_ms(), began.elapsed().as_millis() as u64) {
+            let direction = if step > 0 { "forward" } else { "back" };
             log::warn!(
-                "the wall clock was set {step} ms ahead (behind if negative): token expiry follows the new time"
+                "the wall clock was set {direction} by {} ms: token expiry follows the new time",
+                step.unsigned_abs()
             );
             shards.send_clock(start.unix_ms);
         }
