@@ -206,13 +206,15 @@ fn ask_user_home(cx: &mut CommandContext<'_>) -> bool {
     let client = &state.settings.client;
     let personal = &client.subscribe_to_user_personal_channel;
     let is_limited = client.user_connection_limit > 0 || personal.enabled && personal.single_connection;
-    let home = state.home_of(state.sessions[*conn].user());
-    let Some(identity) = &mut state.sessions[*conn].identity else { return false };
-    if !is_limited || identity.user.is_empty() {
+    let user = state.sessions[*conn].user();
+    if !is_limited || user.is_empty() {
         return false;
     }
-    identity.is_counted = true;
-    let user = engine.mail.put(home, identity.user.as_bytes());
+    let home = state.home_of(user);
+    let user = engine.mail.put(home, user.as_bytes());
+    if let Some(identity) = state.sessions.identity_at(conn.slot) {
+        identity.is_counted = true;
+    }
     engine.mail.post(home, Mail::UserConnect { user, conn: *conn });
     true
 }

@@ -129,7 +129,7 @@ fn post_push(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, push:
     let frames = &mut state.frames;
     frames.clear();
     for to in state.home_channels.interested_shards(channel).iter().filter(|to| to.wire_format.join_leave) {
-        // Unlike a publication, a join or leave push may be left out where there is no room.
+        // Unlike a reply, a join or leave push is left out if there is no room.
         if !has_room(cx, to.shard) {
             continue;
         }

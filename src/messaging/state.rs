@@ -86,7 +86,7 @@ pub(crate) struct CommandContext<'a> {
     pub state: &'a mut Messaging,
     pub engine: &'a mut Context<Mail>,
     pub conn: ConnId,
-    /// The command's id; 0 where the client expects no reply, or the server asks on its own.
+    /// The command's id; 0 if the client expects no reply, or the server asks on its own.
     pub id: u32,
     /// The command as it was received; for a question of the server, what it is about.
     pub raw: &'a [u8],

@@ -167,7 +167,7 @@ fn forbids_gaps(state: &Messaging, sub: SubscriptionKey) -> bool {
     subscription.is_delta() || flags.contains(SubscriptionFlags::POSITIONED) && !recovers_latest
 }
 
-/// If a policy dropped frames and `frames_dropped` was not called yet, what is behind the gap goes too where it must not be
+/// If a policy dropped frames and `frames_dropped` was not called yet, what is behind the gap goes too if it must not be
 /// read.
 pub(crate) fn purge_behind_gap(state: &Messaging, cx: &mut Context<Mail>, conn: ConnId, sub: SubscriptionKey) {
     let owner = owner_of(state, sub);

@@ -249,7 +249,7 @@ impl ReconnectingClient {
 
     fn check(&mut self, reply: pb::Reply, turn: u64, model: &mut Model, counts: &mut Counts) {
         if let Some(push) = reply.push {
-            let channel = push.channel[1..].parse().expect("a channel of ours");
+            let channel = push.channel[1..].parse().expect("the simulation names its channels c0 to c3");
             return self.pushed(channel, push, model, counts);
         }
         let connection = self.connection.as_mut().expect("a reply has a connection");
@@ -260,7 +260,7 @@ impl ReconnectingClient {
                 let connect = reply.connect.expect("no connect is rejected");
                 connection.client = connect.client;
                 for (channel, result) in connect.subs {
-                    let channel: usize = channel[1..].parse().expect("a channel of ours");
+                    let channel: usize = channel[1..].parse().expect("the simulation names its channels c0 to c3");
                     counts.with_connect += 1;
                     self.subscriptions[channel].by_server = true;
                     self.subscribed(channel, result, turn, model, counts);
