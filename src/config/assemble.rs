@@ -45,7 +45,7 @@ pub fn assemble(values: &[RawSetting]) -> Result<Config, ConfigErrors> {
 /// The last readable value of `dev`. An unreadable one is reported with the others.
 fn is_dev(values: &[RawSetting]) -> bool {
     let dev = values.iter().filter(|value| value.name == "dev");
-    dev.filter_map(|value| Bool::read(&value.raw).ok()).last().unwrap_or(false)
+    dev.filter_map(|value| Bool::read(&value.raw).ok()).next_back().unwrap_or(false)
 }
 
 fn read(config: &mut Config, values: &[RawSetting]) -> Vec<ConfigError> {
