@@ -19,7 +19,7 @@ pub(crate) fn filter(object: &[u8], budget: &mut Budget) -> Result<Option<Node>,
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
+enum Field {
     Op,
     Key,
     Cmp,
@@ -63,19 +63,19 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         }
         let mut fields = NodeFields::default();
         let mut seen = 0u8;
-        while let Some(key) = map.next_key::<Key>()? {
-            if !matches!(key, Key::Other) && seen & (1 << key as u8) != 0 {
+        while let Some(key) = map.next_key::<Field>()? {
+            if !matches!(key, Field::Other) && seen & (1 << key as u8) != 0 {
                 return Err(A::Error::custom("a repeated field"));
             }
             seen |= 1 << key as u8;
             match key {
-                Key::Op => fields.op = text(&mut map)?,
-                Key::Key => fields.key = text(&mut map)?,
-                Key::Cmp => fields.cmp = text(&mut map)?,
-                Key::Val => fields.val = text(&mut map)?,
-                Key::Vals => map.next_value_seed(List(budget, &mut fields.vals))?,
-                Key::Nodes => map.next_value_seed(List(budget, &mut fields.nodes))?,
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
+                Field::Op => fields.op = text(&mut map)?,
+                Field::Key => fields.key = text(&mut map)?,
+                Field::Cmp => fields.cmp = text(&mut map)?,
+                Field::Val => fields.val = text(&mut map)?,
+                Field::Vals => map.next_value_seed(List(budget, &mut fields.vals))?,
+                Field::Nodes => map.next_value_seed(List(budget, &mut fields.nodes))?,
+                Field::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         budget.leave();
