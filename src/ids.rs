@@ -251,14 +251,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_carries_slot_and_generation() {
+    fn slot_id_round_trips_through_one_word() {
         for id in [ConnId::new(0, 0), ConnId::new(u32::MAX - 1, u32::MAX)] {
             assert_eq!(ConnId::unpack(id.pack()), id);
         }
     }
 
     #[test]
-    fn an_option_in_four_bytes_is_an_option() {
+    fn option_u32_is_an_option() {
         for value in [None, Some(0), Some(7), Some(u32::MAX - 1)] {
             let mut option = OptionU32::from(value);
             assert_eq!((option.get(), option.is_none(), option.is_some()), (value, value.is_none(), value.is_some()));

@@ -9,7 +9,7 @@ use super::fields::{PayloadField, StringField, UnsupportedField};
 use super::request::{self, ApiRequest, BoolValue};
 use super::shard_api::{ApiError, ApiResult};
 use crate::auth;
-use crate::auth::grant::{self, Renewal, SubscribeGrant};
+use crate::auth::grant::{self, RefreshGrant, SubscribeGrant};
 use crate::messaging::api_call::{ApiCall, ConnectionSelector, HistoryQuery, StreamPosition};
 use crate::protocol::{Disconnect, ErrorCode};
 use crate::ws::CLOSE_REASON_BYTES_MAX;
@@ -164,7 +164,7 @@ fn disconnect(fields: &request::Disconnect<'_>) -> ApiResult<ApiCall> {
 
 fn refresh(fields: &request::Refresh<'_>) -> ApiResult<ApiCall> {
     reject_unsupported(fields.label_filter, fields.all_users)?;
-    let renewal = Renewal {
+    let renewal = RefreshGrant {
         expired: fields.expired,
         expire_at: expire_at(fields.expire_at)?,
         info: fields.info.bytes_unless_null().to_vec(),

@@ -1,4 +1,4 @@
-//! The algorithms of RFC 7518, section 3.1 and RFC 8037 that tokens may use. The kind of key is part of the algorithm.
+//! The algorithms of RFC 7518, section 3.1 and RFC 8037 that tokens may use. Each fixes the kind of its key.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ pub enum Hash {
 }
 
 impl Hash {
-    pub fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self as usize
     }
 }
 
-/// How a token is signed. There is no `none`, and no RSASSA-PSS.
+/// How a token is signed. `none` and RSASSA-PSS are not supported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Alg {
     /// HMAC with a shared secret.
@@ -52,7 +52,7 @@ impl Alg {
         NAMES.iter().find(|(_, alg)| *alg == self).map_or("", |(name, _)| name)
     }
 
-    /// True where verifying is a public key's work and not a hash's.
+    /// True if verification takes a public key and not only a hash.
     pub fn is_costly(self) -> bool {
         !matches!(self, Self::Hs(_))
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_go_both_ways_and_none_is_no_algorithm() {
+    fn algorithm_names_parse_back_and_none_is_not_one() {
         for (name, alg) in NAMES {
             assert_eq!((Alg::named(name), alg.name()), (Some(alg), name));
         }

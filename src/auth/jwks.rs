@@ -1,7 +1,7 @@
 //! A JWKS (RFC 7517, section 5) → public keys by key id.
 //!
-//! Entries that cannot verify a token are skipped, so that one of them does not take the others away: unknown kinds of key,
-//! keys too small, keys without an id, and keys whose `use` is not `sig`.
+//! Entries that cannot verify a token are skipped, so that the other keys of the set still work: unknown kinds of key, keys
+//! that are too small, keys without an id, and keys whose `use` is not `sig`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::alg::{Alg, Hash};
+use super::error::InvalidToken;
 use super::keys::PublicKey;
 use super::text::{Text, object};
-use super::verify::Reason;
 
-/// Bytes of a document; past it it is refused unread.
-pub const JWKS_BYTES_MAX: usize = 256 * 1024;
-/// Entries of a document; past it it is refused.
-pub const JWKS_KEYS_MAX: usize = 256;
+/// The size of a document in bytes; a longer one is refused without reading it.
+pub(super) const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// The entries of a document; one with more is refused.
+pub(super) const JWKS_KEYS_MAX: usize = 256;
 
 /// The keys of a document by their ids.
 #[derive(Default)]
@@ -27,32 +27,32 @@ pub struct KeySet {
 }
 
 struct Entry {
-    /// Where the entry names one, no other is verified with it.
+    /// If the entry names an algorithm, the key verifies no other.
     alg: Option<Alg>,
     key: PublicKey,
 }
 
-/// Why a document is no key set.
+/// Why a document is not a key set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Malformed {
+pub enum InvalidKeySet {
     TooLong,
     TooManyKeys,
     NotJwks,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for InvalidKeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "more than {JWKS_BYTES_MAX} bytes"),
             Self::TooManyKeys => write!(f, "more than {JWKS_KEYS_MAX} keys"),
-            Self::NotJwks => f.write_str("no JSON object with a list `keys`"),
+            Self::NotJwks => f.write_str("not a JSON object with a list `keys`"),
         }
     }
 }
 
-impl std::error::Error for Malformed {}
+impl std::error::Error for InvalidKeySet {}
 
-/// Ids only.
+/// Shows only the ids.
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.keys.keys()).finish()
@@ -89,14 +89,14 @@ struct Jwk<'a> {
 }
 
 impl KeySet {
-    /// A set may be empty. Where an id stands twice, the last one counts.
-    pub fn parse(document: &[u8]) -> Result<Self, Malformed> {
+    /// A set may be empty. If an id occurs twice, the last key counts.
+    pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
         if document.len() > JWKS_BYTES_MAX {
-            return Err(Malformed::TooLong);
+            return Err(InvalidKeySet::TooLong);
         }
-        let document: Document<'_> = object(document).ok_or(Malformed::NotJwks)?;
+        let document: Document<'_> = object(document).ok_or(InvalidKeySet::NotJwks)?;
         if document.keys.len() > JWKS_KEYS_MAX {
-            return Err(Malformed::TooManyKeys);
+            return Err(InvalidKeySet::TooManyKeys);
         }
         let keys = document.keys.iter().filter_map(|raw| entry(raw.get())).collect();
         Ok(Self { keys })
@@ -114,11 +114,17 @@ impl KeySet {
         self.keys.contains_key(kid)
     }
 
-    /// `None` where no key has the id. Errors: `KeyKind`, `Signature`.
-    pub(super) fn verify(&self, kid: &str, alg: Alg, message: &[u8], signature: &[u8]) -> Option<Result<(), Reason>> {
+    /// `None` if no key has the id. Errors: `KeyKind`, `Signature`.
+    pub(super) fn verify(
+        &self,
+        kid: &str,
+        alg: Alg,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<Result<(), InvalidToken>> {
         let entry = self.keys.get(kid)?;
         if entry.alg.is_some_and(|own| own != alg) {
-            return Some(Err(Reason::KeyKind));
+            return Some(Err(InvalidToken::KeyKind));
         }
         Some(entry.key.verify(alg, message, signature))
     }
@@ -139,7 +145,7 @@ fn entry(json: &str) -> Option<(Box<str>, Entry)> {
         ("OKP", "Ed25519") => PublicKey::ed25519(&bytes(&jwk.x)?),
         _ => return None,
     };
-    // A key on Ed25519 has one algorithm, which goes by two names (RFC 8037 and RFC 9864).
+    // A key on Ed25519 has one algorithm, which has two names (RFC 8037 and RFC 9864).
     let alg = match &jwk.alg {
         Some(name) if jwk.kty.0 != "OKP" => Some(Alg::named(&name.0)?),
         _ => None,

@@ -1,4 +1,4 @@
-//! Keys made ready to verify with: parsed once, each bound to its kind.
+//! Keys that verify signatures: parsed once, each bound to its kind.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{PublicKey as RsaKey, PublicKeyComponents};
@@ -9,87 +9,87 @@ use aws_lc_rs::signature::{
 use data_encoding::BASE64;
 
 use super::alg::{Alg, Hash};
-use super::verify::Reason;
+use super::error::InvalidToken;
 
-/// Bits of an RSA key, at least (RFC 7518, section 3.3).
-pub const RSA_BITS_MIN: usize = 2048;
-/// Bits of an RSA key, at most: a check's cost grows with the square.
-pub const RSA_BITS_MAX: usize = 8192;
+/// The size of an RSA key in bits, at least (RFC 7518, section 3.3).
+pub(super) const RSA_BITS_MIN: usize = 2048;
+/// The size of an RSA key in bits, at most: the cost of a check grows with its square.
+pub(super) const RSA_BITS_MAX: usize = 8192;
 
-/// A shared secret for all three hashes.
+/// A shared secret, prepared for all three hashes.
 #[derive(Clone)]
-pub struct Secret(Box<[hmac::Key; 3]>);
+pub(super) struct Secret(Box<[hmac::Key; 3]>);
 
 impl Secret {
-    pub fn new(secret: &[u8]) -> Self {
+    pub(super) fn new(secret: &[u8]) -> Self {
         let algs = [hmac::HMAC_SHA256, hmac::HMAC_SHA384, hmac::HMAC_SHA512];
         Self(Box::new(algs.map(|alg| hmac::Key::new(alg, secret))))
     }
 
     /// In constant time.
-    pub fn verifies(&self, hash: Hash, message: &[u8], tag: &[u8]) -> bool {
+    pub(super) fn verifies(&self, hash: Hash, message: &[u8], tag: &[u8]) -> bool {
         hmac::verify(&self.0[hash.index()], message, tag).is_ok()
     }
 
-    pub fn sign(&self, hash: Hash, message: &[u8]) -> hmac::Tag {
+    pub(super) fn sign(&self, hash: Hash, message: &[u8]) -> hmac::Tag {
         hmac::sign(&self.0[hash.index()], message)
     }
 }
 
 /// A public key of one kind.
-pub enum PublicKey {
-    /// The one key, ready for each hash.
+pub(super) enum PublicKey {
+    /// One key, prepared for each hash.
     Rsa(Box<[ParsedPublicKey; 3]>),
-    /// On the curve that goes with the hash.
+    /// The hash fixes the curve.
     Ec(Hash, ParsedPublicKey),
     Ed25519(ParsedPublicKey),
 }
 
-/// Why bytes are no key of the kind asked for.
+/// Why bytes are not a key of the expected kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unusable {
+pub(super) enum UnusableKey {
     NotPem,
-    /// PEM of a private key: it does not belong on this server.
+    /// A private key, which does not belong on this server.
     Private,
-    /// No public key, or one of another kind.
+    /// Not a public key, or one of another kind.
     Kind,
-    /// An RSA key of so many bits.
+    /// An RSA key with this number of bits.
     Size(usize),
 }
 
 impl PublicKey {
     /// From `PUBLIC KEY` (RFC 5280), `RSA PUBLIC KEY` (RFC 8017) or `CERTIFICATE`.
-    pub fn rsa_pem(pem: &str) -> Result<Self, Unusable> {
+    pub(super) fn rsa_pem(pem: &str) -> Result<Self, UnusableKey> {
         Self::rsa_der(&public_der(pem)?)
     }
 
     /// From `PUBLIC KEY` or `CERTIFICATE`: P-256, P-384 or P-521.
-    pub fn ec_pem(pem: &str) -> Result<Self, Unusable> {
+    pub(super) fn ec_pem(pem: &str) -> Result<Self, UnusableKey> {
         let der = public_der(pem)?;
         let hashes = [Hash::S256, Hash::S384, Hash::S512];
         let parse = |hash| Some(Self::Ec(hash, ParsedPublicKey::new(curve(hash), &der).ok()?));
-        hashes.into_iter().find_map(parse).ok_or(Unusable::Kind)
+        hashes.into_iter().find_map(parse).ok_or(UnusableKey::Kind)
     }
 
-    fn rsa_der(der: &[u8]) -> Result<Self, Unusable> {
-        let key = RsaKey::from_der(der).map_err(|_| Unusable::Kind)?;
+    fn rsa_der(der: &[u8]) -> Result<Self, UnusableKey> {
+        let key = RsaKey::from_der(der).map_err(|_| UnusableKey::Kind)?;
         // RFC 8017, appendix A.1.1: a sequence that begins with the modulus.
-        let modulus = element(key.as_ref()).and_then(|numbers| element(numbers.content)).ok_or(Unusable::Kind)?;
+        let modulus = element(key.as_ref()).and_then(|numbers| element(numbers.content)).ok_or(UnusableKey::Kind)?;
         size(modulus.content)?;
-        let parse = |hash| ParsedPublicKey::new(rsa(hash), der).map_err(|_| Unusable::Kind);
+        let parse = |hash| ParsedPublicKey::new(rsa(hash), der).map_err(|_| UnusableKey::Kind);
         Ok(Self::Rsa(Box::new([parse(Hash::S256)?, parse(Hash::S384)?, parse(Hash::S512)?])))
     }
 
     /// From modulus and exponent, big-endian (RFC 7518, section 6.3.1).
-    pub fn rsa_numbers(n: &[u8], e: &[u8]) -> Result<Self, Unusable> {
+    pub(super) fn rsa_numbers(n: &[u8], e: &[u8]) -> Result<Self, UnusableKey> {
         size(n)?;
         let numbers = PublicKeyComponents { n: significant(n), e: significant(e) };
-        let parse = |hash| numbers.to_parsed_public_key(rsa(hash)).map_err(|_| Unusable::Kind);
+        let parse = |hash| numbers.to_parsed_public_key(rsa(hash)).map_err(|_| UnusableKey::Kind);
         Ok(Self::Rsa(Box::new([parse(Hash::S256)?, parse(Hash::S384)?, parse(Hash::S512)?])))
     }
 
-    /// From coordinates, big-endian (RFC 7518, section 6.2.1); ones that lost their leading zeros are taken too.
-    pub fn ec_point(hash: Hash, x: &[u8], y: &[u8]) -> Result<Self, Unusable> {
+    /// From coordinates, big-endian (RFC 7518, section 6.2.1). Coordinates without their leading zeros are accepted.
+    pub(super) fn ec_point(hash: Hash, x: &[u8], y: &[u8]) -> Result<Self, UnusableKey> {
         let width = match hash {
             Hash::S256 => 32,
             Hash::S384 => 48,
@@ -99,41 +99,41 @@ impl PublicKey {
         let mut point = vec![0; 1 + 2 * width];
         point[0] = 4;
         for (end, number) in [(1 + width, x), (1 + 2 * width, y)] {
-            let start = (number.len() <= width).then(|| end - number.len()).ok_or(Unusable::Kind)?;
+            let start = (number.len() <= width).then(|| end - number.len()).ok_or(UnusableKey::Kind)?;
             point[start..end].copy_from_slice(number);
         }
-        Ok(Self::Ec(hash, ParsedPublicKey::new(curve(hash), &point).map_err(|_| Unusable::Kind)?))
+        Ok(Self::Ec(hash, ParsedPublicKey::new(curve(hash), &point).map_err(|_| UnusableKey::Kind)?))
     }
 
     /// From its 32 bytes (RFC 8037, section 2).
-    pub fn ed25519(x: &[u8]) -> Result<Self, Unusable> {
+    pub(super) fn ed25519(x: &[u8]) -> Result<Self, UnusableKey> {
         if x.len() != 32 {
-            return Err(Unusable::Kind);
+            return Err(UnusableKey::Kind);
         }
-        Ok(Self::Ed25519(ParsedPublicKey::new(&ED25519, x).map_err(|_| Unusable::Kind)?))
+        Ok(Self::Ed25519(ParsedPublicKey::new(&ED25519, x).map_err(|_| UnusableKey::Kind)?))
     }
 
-    /// Errors: `KeyKind` where `alg` asks for another kind of key, `Signature`.
-    pub fn verify(&self, alg: Alg, message: &[u8], signature: &[u8]) -> Result<(), Reason> {
+    /// Errors: `KeyKind` if `alg` needs another kind of key, `Signature`.
+    pub(super) fn verify(&self, alg: Alg, message: &[u8], signature: &[u8]) -> Result<(), InvalidToken> {
         let key = match (self, alg) {
             (Self::Rsa(keys), Alg::Rs(hash)) => &keys[hash.index()],
             (Self::Ec(own, key), Alg::Es(hash)) if *own == hash => key,
             (Self::Ed25519(key), Alg::EdDsa) => key,
-            _ => return Err(Reason::KeyKind),
+            _ => return Err(InvalidToken::KeyKind),
         };
-        key.verify_sig(message, signature).map_err(|_| Reason::Signature)
+        key.verify_sig(message, signature).map_err(|_| InvalidToken::Signature)
     }
 }
 
-/// A big-endian number less its leading zeros.
+/// A big-endian number without its leading zeros.
 fn significant(number: &[u8]) -> &[u8] {
     &number[number.iter().take_while(|&&byte| byte == 0).count()..]
 }
 
-fn size(modulus: &[u8]) -> Result<(), Unusable> {
+fn size(modulus: &[u8]) -> Result<(), UnusableKey> {
     let modulus = significant(modulus);
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
-    if (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) { Ok(()) } else { Err(Unusable::Size(bits)) }
+    if (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) { Ok(()) } else { Err(UnusableKey::Size(bits)) }
 }
 
 fn rsa(hash: Hash) -> &'static RsaParameters {
@@ -152,9 +152,9 @@ fn curve(hash: Hash) -> &'static EcdsaVerificationAlgorithm {
     }
 }
 
-/// The first block of PEM (RFC 7468) and its label. A text in which line ends became `\n` by two characters, as happens in
-/// environment variables, is read too.
-pub fn pem(text: &str) -> Option<(String, Vec<u8>)> {
+/// The label and the bytes of the first PEM block (RFC 7468). The two characters `\n` are read as a line end: environment
+/// variables often contain them.
+pub(super) fn pem(text: &str) -> Option<(String, Vec<u8>)> {
     let text = text.replace("\\n", "\n");
     let (label, rest) = text.split_once("-----BEGIN ")?.1.split_once("-----")?;
     let body = rest.split_once(&format!("-----END {label}-----"))?.0;
@@ -162,17 +162,17 @@ pub fn pem(text: &str) -> Option<(String, Vec<u8>)> {
     Some((label.to_owned(), BASE64.decode(body.as_bytes()).ok()?))
 }
 
-fn public_der(text: &str) -> Result<Vec<u8>, Unusable> {
-    let (label, der) = pem(text).ok_or(Unusable::NotPem)?;
+fn public_der(text: &str) -> Result<Vec<u8>, UnusableKey> {
+    let (label, der) = pem(text).ok_or(UnusableKey::NotPem)?;
     match label.as_str() {
-        "CERTIFICATE" => Ok(key_of_certificate(&der).ok_or(Unusable::Kind)?.to_vec()),
-        label if label.ends_with("PRIVATE KEY") => Err(Unusable::Private),
+        "CERTIFICATE" => Ok(key_of_certificate(&der).ok_or(UnusableKey::Kind)?.to_vec()),
+        label if label.ends_with("PRIVATE KEY") => Err(UnusableKey::Private),
         _ => Ok(der),
     }
 }
 
-/// The `subjectPublicKeyInfo` of a certificate (RFC 5280, section 4.1). Who issued it and whether it holds is not looked
-/// at: the operator named it.
+/// The `subjectPublicKeyInfo` of a certificate (RFC 5280, section 4.1). Issuer and validity are not checked: the operator
+/// chose the certificate.
 fn key_of_certificate(der: &[u8]) -> Option<&[u8]> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
@@ -188,7 +188,7 @@ fn key_of_certificate(der: &[u8]) -> Option<&[u8]> {
     Some(element(rest)?.whole)
 }
 
-/// An element of DER.
+/// A DER element.
 struct Element<'a> {
     tag: u8,
     content: &'a [u8],
@@ -197,7 +197,7 @@ struct Element<'a> {
     after: &'a [u8],
 }
 
-/// The first element. Lengths of up to three bytes.
+/// The first element. Its length takes at most three bytes.
 fn element(der: &[u8]) -> Option<Element<'_>> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

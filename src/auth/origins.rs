@@ -1,41 +1,42 @@
-//! Which web pages may connect: `client.allowed_origins`, patterns of whole origins.
+//! Which browser pages may connect: `client.allowed_origins`, patterns that match whole origins.
 //!
-//! In a pattern `*` stands for any text, also for none, `?` for one character, `[abc]`, `[a-z]` and `[!abc]` for one of a
-//! class, `{one,two}` for one of a list; `\` takes the meaning from the next character. ASCII letters' case is ignored.
-//! A request without an Origin comes from no browser and passes; there is no rule for a page of the same host.
+//! In a pattern, `*` matches any text, also an empty one; `?` matches one character; `[abc]`, `[a-z]` and `[!abc]` match one
+//! character of a class; `{one,two}` matches one of a list; `\` makes the next character literal. The case of ASCII letters
+//! is ignored. A request without an `Origin` header is not from a browser and is accepted. Pages of the server's own host
+//! need a pattern like all others.
 
 use std::fmt;
 
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-/// Bytes that the patterns may take once they are made ready, together.
+/// The memory of all compiled patterns together, at most.
 const PATTERNS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The patterns made ready: one pass over the origin, whatever they are.
+/// The compiled patterns: matching takes one pass over the origin.
 #[derive(Clone, Debug)]
 pub struct Origins {
-    /// Everything passes.
+    /// Every origin is accepted.
     any: bool,
     patterns: RegexSet,
 }
 
-/// A pattern that cannot be used.
+/// A pattern that is invalid.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BadOrigin {
-    pub pattern: String,
+pub(crate) struct InvalidPattern {
+    pub(crate) pattern: String,
 }
 
-impl fmt::Display for BadOrigin {
+impl fmt::Display for InvalidPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no pattern: a bracket or brace stays open, a class is empty, or it is too large",
+            "{:?} is not a pattern: a bracket or brace is not closed, a class is empty, or it is too large",
             self.pattern
         )
     }
 }
 
-impl std::error::Error for BadOrigin {}
+impl std::error::Error for InvalidPattern {}
 
 impl Default for Origins {
     fn default() -> Self {
@@ -44,22 +45,22 @@ impl Default for Origins {
 }
 
 impl Origins {
-    /// No patterns: only requests without an Origin pass. Errors: the first pattern that cannot be used.
-    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, BadOrigin> {
+    /// Without patterns, only requests without an `Origin` are accepted. Errors: the first invalid pattern.
+    pub(crate) fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, InvalidPattern> {
         let mut all = Vec::with_capacity(patterns.len());
         for pattern in patterns {
             let pattern = pattern.as_ref();
-            let bad = || BadOrigin { pattern: pattern.to_owned() };
+            let bad = || InvalidPattern { pattern: pattern.to_owned() };
             let translated = translate(&pattern.to_ascii_lowercase()).ok_or_else(bad)?;
             set(std::slice::from_ref(&translated)).ok_or_else(bad)?;
             all.push(translated);
         }
         let any = patterns.iter().any(|pattern| matches!(pattern.as_ref(), "*" | "**"));
-        let together = || BadOrigin { pattern: format!("all {} patterns together", patterns.len()) };
+        let together = || InvalidPattern { pattern: format!("all {} patterns together", patterns.len()) };
         Ok(Self { any, patterns: set(&all).ok_or_else(together)? })
     }
 
-    pub fn allows(&self, origin: Option<&str>) -> bool {
+    pub(crate) fn allows(&self, origin: Option<&str>) -> bool {
         match origin {
             None | Some("") => true,
             Some(_) if self.any => true,
@@ -68,8 +69,8 @@ impl Origins {
     }
 }
 
-/// One such pattern by itself, for other texts than origins. `None` where it cannot be used.
-pub fn glob(pattern: &str) -> Option<Regex> {
+/// Compiles one such pattern for other texts than origins. `None` if it is invalid.
+pub(crate) fn glob(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(&translate(pattern)?).dot_matches_new_line(true).size_limit(PATTERNS_BYTES_MAX).build().ok()
 }
 
@@ -77,7 +78,7 @@ fn set(patterns: &[String]) -> Option<RegexSet> {
     RegexSetBuilder::new(patterns).dot_matches_new_line(true).size_limit(PATTERNS_BYTES_MAX).build().ok()
 }
 
-/// The pattern as a regular expression. `None` where something stays open.
+/// The pattern as a regular expression. `None` if a bracket or brace is not closed.
 fn translate(pattern: &str) -> Option<String> {
     let mut out = String::from("^");
     let mut braces = 0u32;
@@ -104,7 +105,7 @@ fn translate(pattern: &str) -> Option<String> {
     (braces == 0).then_some(out)
 }
 
-/// From after `[` to after `]`.
+/// Reads a class, from after `[` to after `]`.
 fn class(chars: &mut std::str::Chars<'_>, out: &mut String) -> Option<()> {
     out.push('[');
     let mut empty = true;
@@ -126,7 +127,7 @@ fn class(chars: &mut std::str::Chars<'_>, out: &mut String) -> Option<()> {
     (!empty).then_some(())
 }
 
-/// The character as itself.
+/// Appends the character as a literal.
 fn escaped(c: char, out: &mut String) {
     out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
 }
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_without_an_origin_pass_and_without_patterns_no_others_do() {
+    fn origins_without_patterns_accept_only_requests_without_an_origin() {
         let none = Origins::new::<&str>(&[]).unwrap();
         assert!(none.allows(None) && none.allows(Some("")));
         assert!(!none.allows(Some("https://a.example")) && !none.allows(Some("null")));
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_stay_open_are_refused() {
+    fn origin_patterns_that_are_not_closed_are_refused() {
         for pattern in ["[", "[a", "[!", "[]", "[!]", "{a", "{{a}", "\\", "[z-a]", &"{a,b}*".repeat(100_000)] {
             assert!(Origins::new(&["*", pattern]).is_err(), "{}", &pattern[..pattern.len().min(20)]);
         }

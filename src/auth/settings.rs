@@ -1,39 +1,40 @@
-//! The settings of `client.token`, which `client.subscription_token` has too, and what can be wrong with them.
+//! The settings of `client.token` and of `client.subscription_token`.
 
 use std::fmt;
 
-/// How tokens are verified. An empty text or a zero is a setting that was not made.
+/// How tokens are verified. An empty text or a zero is an unset setting.
 ///
-/// Where `jwks_public_endpoint` is set, keys come from there alone and the ones named here are not looked at.
+/// If `jwks_public_endpoint` is set, keys come only from there, and the keys here are ignored.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct TokenSettings {
     /// For HS256, HS384 and HS512.
     pub hmac_secret_key: String,
-    /// Holds beside `hmac_secret_key` while keys are changed.
+    /// Valid in addition to `hmac_secret_key` during a change of keys.
     pub hmac_previous_secret_key: String,
-    /// Seconds since 1970, after which the previous key holds no more; 0 for no end.
+    /// The end of the previous key, in seconds since 1970; 0 for no end.
     pub hmac_previous_secret_key_valid_until: u64,
     /// PEM, for RS256, RS384 and RS512.
     pub rsa_public_key: String,
-    /// PEM, for the one of ES256, ES384 and ES512 that goes with its curve.
+    /// PEM, for ES256, ES384 or ES512, whichever fits its curve.
     pub ecdsa_public_key: String,
-    /// URL of a JWKS (RFC 7517, section 5), http or https. `{{name}}` stands for the group of that name in a pattern below.
+    /// The http or https URL of a JWKS (RFC 7517, section 5). `{{name}}` is replaced by the capture group of that name in a
+    /// pattern below.
     pub jwks_public_endpoint: String,
-    /// What `aud` must be or hold.
+    /// `aud` must be or contain this.
     pub audience: String,
     pub audience_regex: String,
-    /// What `iss` must be.
+    /// `iss` must be this.
     pub issuer: String,
     pub issuer_regex: String,
-    /// The claim with the user's id, where it is not `sub`: ASCII letters and `_`.
+    /// The claim with the user's id, if it is not `sub`: ASCII letters and `_`.
     pub user_id_claim: String,
 }
 
-/// Bytes of a shared secret below which it is remarked: RFC 7518, section 3.2 asks for as many as the hash has.
-pub const SECRET_BYTES_MIN: usize = 32;
+/// A shared secret with fewer bytes gets a remark: RFC 7518, section 3.2 requires as many bytes as the hash has.
+const SECRET_BYTES_MIN: usize = 32;
 
 impl TokenSettings {
-    /// True where no setting lets any token pass.
+    /// True if no token can be valid with these settings.
     pub fn is_empty(&self) -> bool {
         let keys = [
             &self.hmac_secret_key,
@@ -45,7 +46,7 @@ impl TokenSettings {
         keys.iter().all(|key| key.is_empty())
     }
 
-    /// Things that may be meant but surprise: a setting and a sentence about it.
+    /// Settings that are valid but probably not intended, each with a remark.
     pub fn remarks(&self) -> Vec<(&'static str, &'static str)> {
         let mut remarks = Vec::new();
         let mut remark = |holds: bool, setting, text| {
@@ -69,18 +70,18 @@ impl TokenSettings {
         remark(
             !self.jwks_public_endpoint.is_empty() && others.iter().any(|key| !key.is_empty()),
             "jwks_public_endpoint",
-            "is set, so that the keys set beside it are not used",
+            "is set, so the other keys are not used",
         );
         remark(
             self.jwks_public_endpoint.starts_with("http://"),
             "jwks_public_endpoint",
-            "is fetched without TLS: whoever stands between can make tokens",
+            "is fetched without TLS: an attacker on the network can replace the keys and forge tokens",
         );
         remarks
     }
 }
 
-/// Says which secrets are set and not what they are.
+/// Shows which secrets are set, but not the secrets.
 impl fmt::Debug for TokenSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = |secret: &str| if secret.is_empty() { "unset" } else { "hidden" };
@@ -99,20 +100,3 @@ impl fmt::Debug for TokenSettings {
             .finish()
     }
 }
-
-/// A setting that cannot be used. Its name is without its section, such as `rsa_public_key`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeyFault {
-    pub setting: &'static str,
-    /// What is wrong; never holds a secret.
-    pub what: String,
-    pub mend: &'static str,
-}
-
-impl fmt::Display for KeyFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.setting, self.what, self.mend)
-    }
-}
-
-impl std::error::Error for KeyFault {}

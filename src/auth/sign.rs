@@ -1,4 +1,4 @@
-//! Tokens made: for the command line, and for tests. The server itself makes none.
+//! Makes tokens, for the command line and for tests. The server makes no tokens.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -10,7 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use super::alg::{Alg, Hash};
 use super::keys::{self, Secret};
 
-/// A key to sign with, and the algorithm it signs by.
+/// A signing key with its algorithm.
 pub struct SigningKey {
     alg: Alg,
     key: Key,
@@ -23,7 +23,7 @@ enum Key {
     Ed25519(Box<Ed25519KeyPair>),
 }
 
-/// The key is none for the algorithm, or could not be used.
+/// The key does not fit the algorithm, or signing failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CannotSign;
 
@@ -63,7 +63,7 @@ impl SigningKey {
         self.alg
     }
 
-    /// A token with these claims, which are JSON as they stand. `kid`: which key of a set this is.
+    /// A token with these claims, which are JSON. `kid` names this key in a key set.
     pub fn sign(&self, claims: &str, kid: Option<&str>) -> Result<String, CannotSign> {
         let mut header = serde_json::json!({ "alg": self.alg.name(), "typ": "JWT" });
         if let Some(kid) = kid {
@@ -72,7 +72,7 @@ impl SigningKey {
         self.sign_as(&header.to_string(), claims)
     }
 
-    /// As `sign`, with a header that need not be true.
+    /// Like `sign`, with any header.
     pub fn sign_as(&self, header: &str, claims: &str) -> Result<String, CannotSign> {
         let encode = |part: &[u8]| BASE64URL_NOPAD.encode(part);
         let signed = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
@@ -99,7 +99,7 @@ impl SigningKey {
     }
 }
 
-/// A random secret of 256 bits, as text that needs no quoting anywhere.
+/// A random secret of 256 bits, in base64url.
 pub fn random_secret() -> Result<String, CannotSign> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| CannotSign)?;

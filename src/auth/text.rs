@@ -1,19 +1,19 @@
-//! What serde needs to read claims without copying them: text that is borrowed where it has no escapes, and numbers of
-//! seconds in the forms that tokens have them in.
+//! Types by which serde reads claims in place: text that is borrowed if it has no escapes, and times in the notations that
+//! tokens use.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-/// A JSON object and nothing else: what serde derives for a struct takes a list too.
-pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+/// Reads a JSON object. A derived `Deserialize` accepts a list too; this function does not.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     (json.trim_ascii_start().first() == Some(&b'{')).then(|| serde_json::from_slice(json).ok())?
 }
 
 /// A JSON string. Serde's own `Cow` is always owned inside an `Option` or a list.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Text<'a>(pub Cow<'a, str>);
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -37,10 +37,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Seconds since 1970 (RFC 7519, section 2, "NumericDate"), fractions cut off, times before 1970 being 0. Digits in a
-/// string count too: some libraries write them.
+/// Seconds since 1970 (RFC 7519, section 2, "NumericDate"). Fractions are dropped, and times before 1970 are 0. A string of
+/// digits is accepted too: some libraries write one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Seconds(pub u64);
+pub(super) struct Seconds(pub(super) u64);
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Seconds {
             fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
                 match text.parse::<f64>() {
                     Ok(number) if number.is_finite() => self.visit_f64(number),
-                    _ => Err(E::custom("a string that is no number of seconds")),
+                    _ => Err(E::custom("a string that is not a number of seconds")),
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::reply::{
     SubscribeResult, one_line,
 };
 use super::settings::EmptyConnect;
-use crate::auth::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, Overrides, Publish, RefreshGrant, SubscribeGrant};
 use crate::ws::CLOSE_REASON_BYTES_MAX;
 
 /// Codes that a close frame may carry: the protocol's and the application's (RFC 6455, section 7.4.2).
@@ -31,11 +31,11 @@ pub fn refusal(call: &Call, refusal: Answer) -> Answer {
     }
 }
 
-const EXPIRED: Renewal = Renewal { expired: true, expire_at: None, info: Vec::new(), meta: Vec::new() };
+const EXPIRED: RefreshGrant = RefreshGrant { expired: true, expire_at: None, info: Vec::new(), meta: Vec::new() };
 
-fn renewed(call: &Call, renewal: Renewal) -> Answer {
+fn renewed(call: &Call, renewal: RefreshGrant) -> Answer {
     match &call.question {
-        Question::SubRefresh { .. } => Answer::SubRefresh(Renewal { meta: Vec::new(), ..renewal }),
+        Question::SubRefresh { .. } => Answer::SubRefresh(RefreshGrant { meta: Vec::new(), ..renewal }),
         _ => Answer::Refresh(renewal),
     }
 }
@@ -142,11 +142,11 @@ fn subscribe_grant(result: SubscribeResult, binary: bool) -> Result<SubscribeGra
     })
 }
 
-fn renewal(result: RefreshResult) -> Result<Renewal, Malformed> {
+fn renewal(result: RefreshResult) -> Result<RefreshGrant, Malformed> {
     if result.expired {
         return Ok(EXPIRED);
     }
-    Ok(Renewal {
+    Ok(RefreshGrant {
         expired: false,
         expire_at: expiry(result.expire_at),
         info: bytes("info", result.info, &result.b64info)?,

@@ -92,14 +92,14 @@ fn response_without_result_allows_a_command_and_ends_what_was_to_be_refreshed() 
     let sub_refresh = call(Question::SubRefresh { channel: "a".into() });
     for body in ["{}", r#"{"error":{"code":100}}"#, r#"{"disconnect":{"code":4000}}"#, r#"{"result":{"expired":true}}"#]
     {
-        let expired = Renewal { expired: true, ..Renewal::default() };
+        let expired = RefreshGrant { expired: true, ..RefreshGrant::default() };
         assert_eq!(answer(&call(Question::Refresh), body), Answer::Refresh(expired.clone()));
         assert_eq!(answer(&sub_refresh, body), Answer::SubRefresh(expired));
     }
     let renewed = r#"{"result":{"expire_at":9,"b64info":"AP8=","meta":{}}}"#;
-    let renewal = Renewal { expired: false, expire_at: Some(9), info: vec![0, 255], meta: b"{}".into() };
+    let renewal = RefreshGrant { expired: false, expire_at: Some(9), info: vec![0, 255], meta: b"{}".into() };
     assert_eq!(answer(&call(Question::Refresh), renewed), Answer::Refresh(renewal.clone()));
-    assert_eq!(answer(&sub_refresh, renewed), Answer::SubRefresh(Renewal { meta: vec![], ..renewal }));
+    assert_eq!(answer(&sub_refresh, renewed), Answer::SubRefresh(RefreshGrant { meta: vec![], ..renewal }));
 }
 
 #[test]

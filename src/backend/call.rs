@@ -1,7 +1,7 @@
 //! What a shard asks the application's backend, and the answer. The shard makes a `Call`, the control thread carries it out
 //! and sends the `Answer` to the same shard.
 
-use crate::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{ConnectGrant, Publish, RefreshGrant, SubscribeGrant};
 use crate::ids::{ConnId, ShardId};
 
 /// A question to the backend on behalf of one connection, which waits for the answer.
@@ -70,11 +70,11 @@ pub enum Question {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
     Connect(ConnectGrant),
-    Refresh(Renewal),
+    Refresh(RefreshGrant),
     Subscribe(SubscribeGrant),
     /// Published instead of what the client sent; empty data keeps that.
     Publish(Publish),
-    SubRefresh(Renewal),
+    SubRefresh(RefreshGrant),
     Rpc {
         data: Vec<u8>,
     },

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::grant::{Publish, Renewal, SubscribeGrant};
+use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 
 /// A checked call. Channel names are ASCII, not empty unless stated, and within the limit.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub enum ApiCall {
     Refresh {
         #[serde(rename = "who")]
         connections: ConnectionSelector,
-        renewal: Renewal,
+        renewal: RefreshGrant,
     },
     Presence {
         channel: Box<str>,

@@ -5,7 +5,7 @@
 
 use crate::auth::grant::Publish;
 use crate::protocol::ClientInfo;
-use crate::protocol::tags::Tags;
+use crate::protocol::Tags;
 use crate::pubsub::{Publication, PublicationRecord, PublishOptions};
 use uuid::Uuid;
 

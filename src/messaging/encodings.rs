@@ -4,9 +4,9 @@ use super::arena::RawClientInfo;
 use super::mail::Mail;
 use super::session::opcode;
 use crate::engine::Context;
+use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
-use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{Encoding, Quoted, Tags, WirePublication};
+use crate::protocol::{Encoding, JsonForm, Tags, WirePublication};
 use crate::pubsub::{self, Delivery, EpochText, InterestedShard};
 use crate::ws;
 
@@ -129,27 +129,27 @@ impl EncodedFrames {
         if frame.is_empty() {
             self.encodings += 1;
             let is_json = delivery.publication.is_json;
-            let quoted = if encoding.is_text() && !is_json { Quoted::Base64 } else { Quoted::No };
-            encode(frame, encoding, delivery, Payload { data: delivery.publication.data, quoted, is_delta: false });
+            let json_form = if encoding.is_text() && !is_json { JsonForm::Base64 } else { JsonForm::Value };
+            encode(frame, encoding, delivery, Payload { data: delivery.publication.data, json_form, is_delta: false });
         }
     }
 
     /// For subscribers with deltas: the whole data and, if that is shorter, the difference to the previous publication.
     fn encode_delta(&mut self, encoding: Encoding, delivery: &Delivery<'_>) {
         let index = usize::from(encoding.index());
-        let quoted = if encoding.is_text() { Quoted::Text } else { Quoted::No };
+        let json_form = if encoding.is_text() { JsonForm::Text } else { JsonForm::Value };
         if !self.whole[index].is_empty() {
             return;
         }
         self.encodings += 1;
         let data = delivery.publication.data;
-        encode(&mut self.whole[index], encoding, delivery, Payload { data, quoted, is_delta: false });
+        encode(&mut self.whole[index], encoding, delivery, Payload { data, json_form, is_delta: false });
         let Some(previous) = delivery.previous else { return };
         // `delta_fits_json` rejects a difference that is not UTF-8, which a JSON string cannot hold.
         let is_shorter = !self.difference.is_empty() || fossil::create(&previous.data, data, &mut self.difference);
         if is_shorter && (!encoding.is_text() || delta_fits_json(&self.difference)) {
             self.encodings += 1;
-            let payload = Payload { data: &self.difference, quoted, is_delta: true };
+            let payload = Payload { data: &self.difference, json_form, is_delta: true };
             encode(&mut self.delta[index], encoding, delivery, payload);
         }
     }
@@ -158,22 +158,22 @@ impl EncodedFrames {
 /// What a frame carries of the publication's data.
 struct Payload<'a> {
     data: &'a [u8],
-    quoted: Quoted,
+    json_form: JsonForm,
     is_delta: bool,
 }
 
 /// Writes the whole WebSocket frame of a publication.
 fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payload: Payload<'_>) {
-    let Payload { data, quoted, is_delta } = payload;
+    let Payload { data, json_form, is_delta } = payload;
     let pubsub::Publication { channel, client_info, tags, version, .. } = *delivery.publication;
     let mut text = uuid::Uuid::encode_buffer();
     let info = client_info.map(|info| RawClientInfo::unpack(info).text(&mut text));
     let offset = delivery.at.offset;
     let epoch = EpochText::of(delivery.epoch);
     // Subscribers of an empty channel learn the epoch from its first publication, as with Centrifugo.
-    let epoch = if offset == 1 && quoted != Quoted::Text { epoch.as_str() } else { "" };
+    let epoch = if offset == 1 && json_form != JsonForm::Text { epoch.as_str() } else { "" };
     let (tags, delta) = (Tags::from_bytes(tags), is_delta);
     let publication =
-        WirePublication { data, quoted, info, offset, tags, delta, epoch, version, ..WirePublication::default() };
+        WirePublication { data, json_form, info, offset, tags, delta, epoch, version, ..WirePublication::default() };
     ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, channel, &publication));
 }

@@ -13,7 +13,7 @@ use super::state::{CommandContext, Messaging, Progress};
 use super::subscription;
 use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token, verify_token};
 use crate::auth::Verifier;
-use crate::auth::grant::{ConnectGrant, Renewal};
+use crate::auth::grant::{ConnectGrant, RefreshGrant};
 use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
 use crate::ids::{ConnId, SubscriptionKey};
@@ -150,7 +150,7 @@ pub(crate) fn refresh(cx: &mut CommandContext<'_>, token: &str) -> Progress {
         Ok(grant) if grant.user != cx.session().user() => cx.end(Disconnect::InvalidToken),
         Ok(grant) if channels_changed(cx, &grant) => cx.end(Disconnect::InsufficientState),
         Ok(ConnectGrant { expire_at, info, meta, .. }) => {
-            refresh_connection(cx, RefreshedBy::Client, Renewal { expired: false, expire_at, info, meta })
+            refresh_connection(cx, RefreshedBy::Client, RefreshGrant { expired: false, expire_at, info, meta })
         }
         Err(TokenFailure::Expired) => cx.end(Disconnect::ConnectionExpired),
         Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
@@ -179,7 +179,7 @@ fn channels_changed(cx: &CommandContext<'_>, grant: &ConnectGrant) -> bool {
 }
 
 /// Extends a connection, or ends it.
-pub(crate) fn refresh_connection(cx: &mut CommandContext<'_>, by: RefreshedBy, renewal: Renewal) -> Progress {
+pub(crate) fn refresh_connection(cx: &mut CommandContext<'_>, by: RefreshedBy, renewal: RefreshGrant) -> Progress {
     if renewal.expired {
         return cx.end(Disconnect::ConnectionExpired);
     }
@@ -222,7 +222,7 @@ pub(crate) fn sub_refresh(cx: &mut CommandContext<'_>, channel: &str, token: &st
     }
     match subscription_token(cx, channel, token, sub_refresh_with_keys) {
         Ok(grant) => {
-            let renewal = Renewal { expire_at: grant.expire_at, info: grant.info, ..Renewal::default() };
+            let renewal = RefreshGrant { expire_at: grant.expire_at, info: grant.info, ..RefreshGrant::default() };
             refresh_subscription(cx, sub, RefreshedBy::Client, renewal)
         }
         // Centrifugo accepts an expired token here, and the subscription never expires again: that is not followed.
@@ -244,7 +244,7 @@ fn refresh_subscription(
     cx: &mut CommandContext<'_>,
     sub: SubscriptionKey,
     by: RefreshedBy,
-    renewal: Renewal,
+    renewal: RefreshGrant,
 ) -> Progress {
     let now = cx.unix_s();
     let expire_at = renewal.expire_at.unwrap_or(0);
@@ -278,7 +278,7 @@ fn subscription_expired(cx: &mut CommandContext<'_>, sub: SubscriptionKey) -> Pr
 }
 
 /// The server API refreshes a connection: the client is told by a push.
-pub(crate) fn refresh_by_api(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, renewal: Renewal) {
+pub(crate) fn refresh_by_api(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
     let mut command = own_question(state, cx, conn, b"");
     if refresh_connection(&mut command, RefreshedBy::Server, renewal) != Progress::Done {
         return;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::arena::{HistoryEntry, RawClientInfo, client_text};
+use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
-use crate::protocol::reply::delta_fits_json;
-use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, Quoted, SubscribeResult, Tags, WirePublication};
+use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, Tags, WirePublication};
 use crate::pubsub::{EpochText, Position, SubscriptionFlags};
 
 /// What the client is told, whether by a reply, the connect reply or a push.
@@ -38,7 +38,7 @@ pub(crate) struct SubscribeReplyParts<'a> {
 pub(crate) struct PublicationParts<'a> {
     entry: HistoryEntry<'a>,
     data: Cow<'a, [u8]>,
-    quoted: Quoted,
+    json_form: JsonForm,
     delta: bool,
     client: String,
     /// The channel's epoch, which only its first publication carries.
@@ -48,22 +48,22 @@ pub(crate) struct PublicationParts<'a> {
 impl<'a> PublicationParts<'a> {
     pub fn plain(entry: HistoryEntry<'a>, epoch: u32, encoding: Encoding) -> Self {
         let is_base64 = encoding != Encoding::Protobuf && !entry.publication.is_json;
-        let quoted = if is_base64 { Quoted::Base64 } else { Quoted::No };
+        let json_form = if is_base64 { JsonForm::Base64 } else { JsonForm::Value };
         let epoch = (entry.offset == 1).then(|| EpochText::of(epoch));
         let data = Cow::Borrowed(entry.publication.data);
-        Self { entry, data, quoted, delta: false, client: publisher(&entry), epoch }
+        Self { entry, data, json_form, delta: false, client: publisher(&entry), epoch }
     }
 
     /// For a subscriber with deltas: the difference to `previous` if there is one and it is shorter.
     fn delta(entry: HistoryEntry<'a>, previous: Option<&[u8]>, encoding: Encoding) -> Self {
         let json = encoding != Encoding::Protobuf;
-        let quoted = if json { Quoted::Text } else { Quoted::No };
+        let json_form = if json { JsonForm::Text } else { JsonForm::Value };
         let whole = entry.publication.data;
         let mut difference = Vec::new();
         let is_shorter = previous.is_some_and(|previous| fossil::create(previous, whole, &mut difference));
         let delta = is_shorter && (!json || delta_fits_json(&difference));
         let data = if delta { Cow::Owned(difference) } else { Cow::Borrowed(whole) };
-        Self { entry, data, quoted, delta, client: publisher(&entry), epoch: None }
+        Self { entry, data, json_form, delta, client: publisher(&entry), epoch: None }
     }
 
     pub fn publication(&self) -> WirePublication<'_> {
@@ -75,7 +75,7 @@ impl<'a> PublicationParts<'a> {
         });
         WirePublication {
             data: &self.data,
-            quoted: self.quoted,
+            json_form: self.json_form,
             info,
             offset: self.entry.offset,
             tags: Tags::from_bytes(self.entry.publication.tags),

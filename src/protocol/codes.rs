@@ -1,8 +1,8 @@
-//! The protocol's numbers: errors in replies, ended subscriptions in pushes, closed connections in close frames.
+//! The codes of the protocol: errors in replies, ended subscriptions in pushes, closed connections in close frames.
 //!
-//! Clients act on the numbers and show the words, so both are as the other servers of this protocol have them.
+//! Clients act on the codes and show the texts, so both are those of Centrifugo.
 
-/// Why a command was refused. Sent in its reply; the connection goes on.
+/// Why a command is refused. The code is sent in the reply; the connection stays open.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum ErrorCode {
@@ -46,13 +46,13 @@ impl ErrorCode {
         }
     }
 
-    /// True where the same command may succeed later: clients try again by themselves.
+    /// True if the same command may succeed later: SDKs retry.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination)
     }
 }
 
-/// Why the server ended a subscription. From 2500 on the client subscribes anew.
+/// Why the server ended a subscription. From 2500 on, SDKs subscribe again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum Unsubscribed {
@@ -138,7 +138,7 @@ impl Disconnect {
         }
     }
 
-    /// True where clients do not connect again.
+    /// True if SDKs do not reconnect.
     pub fn is_terminal(self) -> bool {
         (3500..4000).contains(&self.code())
     }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_for_what_clients_do() {
+    fn codes_have_the_ranges_that_sdks_act_on() {
         assert_eq!((ErrorCode::Internal.code(), ErrorCode::Internal.is_temporary()), (100, true));
         assert_eq!((ErrorCode::ConcurrentPagination.code(), ErrorCode::NotAvailable.code()), (113, 108));
         assert!(!ErrorCode::TokenExpired.is_temporary());

@@ -1,23 +1,23 @@
-//! Decimal numbers as text, compared by value and exactly: no rounding, no exponent, no copy.
+//! Decimal numbers as text, compared by value: no rounding, no exponent, no copy.
 
 use std::cmp::Ordering;
 
-/// Bytes of a number; a longer one is none.
+/// A longer text is not a number.
 const BYTES_MAX: usize = 200;
-/// Digits behind the point; with more it is none.
+/// A text with more digits after the point is not a number.
 const FRACTION_DIGITS_MAX: usize = 19;
 
-/// A sign, digits, and behind a point up to 19 more digits. Without the zeros that do not count, so that equal numbers are
-/// equal in all their parts.
+/// A sign, digits, and up to 19 digits after a point. Leading and trailing zeros are removed, so that equal numbers have
+/// equal parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Decimal<'a> {
+pub(crate) struct Decimal<'a> {
     negative: bool,
     whole: &'a [u8],
     fraction: &'a [u8],
 }
 
 impl<'a> Decimal<'a> {
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         if text.len() > BYTES_MAX {
             return None;
         }
@@ -44,7 +44,7 @@ impl<'a> Decimal<'a> {
 
 impl Ord for Decimal<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        // More digits without zeros in front are more; digits behind the point compare as text, since the ends are no zeros.
+        // Without leading zeros, the number with more digits is larger. Fractions compare as text: they end in no zero.
         let size = |number: &Self| (number.whole.len(), number.whole, number.fraction);
         match (self.negative, other.negative) {
             (false, true) => Ordering::Greater,
@@ -66,11 +66,11 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Decimal<'_> {
-        Decimal::parse(text).unwrap_or_else(|| panic!("no number: {text}"))
+        Decimal::parse(text).unwrap_or_else(|| panic!("not a number: {text}"))
     }
 
     #[test]
-    fn numbers_stand_in_their_order() {
+    fn decimals_compare_by_value() {
         let big = "9".repeat(150);
         let rising = [
             &format!("-{big}")[..],
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_that_do_not_count_make_no_difference() {
+    fn decimals_ignore_leading_and_trailing_zeros() {
         for (a, b) in [("1", "1.0"), ("+1", "1"), ("007", "7.000"), ("-0", "0"), ("-0.00", "+0"), ("0.50", "00.5")] {
             assert_eq!(parsed(a), parsed(b));
             assert_eq!(parsed(a).cmp(&parsed(b)), Ordering::Equal);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number() {
+    fn decimals_reject_other_texts() {
         let long = "1".repeat(201);
         let fine = format!("1.{}", "1".repeat(19));
         assert!(Decimal::parse(&fine).is_some() && Decimal::parse(&long[1..]).is_some());

@@ -1,33 +1,32 @@
 //! Tag filters: which publications of a channel a subscriber wants, by their tags.
 //!
-//! A filter is a tree: leaves compare one tag, the nodes above combine them with `and`, `or` and `not`. It comes with a
-//! subscribe command, which keeps it unread (`RawFilter`); whoever allows filters makes a `Filter` of it, checked and bounded,
-//! and asks that one for every publication. Cost of a match: for every leaf that is asked a walk over the tags.
+//! A filter is a tree: leaves compare one tag, the nodes above combine them with `and`, `or` and `not`. A subscribe command
+//! carries it unparsed (`RawFilter`); `parse_filter` makes a `Filter` of it, checked and bounded. Cost of a match: each leaf
+//! that is evaluated reads the tags once.
 //!
-//! A part of a node that its operation does not use is read over: a leaf's nodes, the values of an `and`.
+//! Fields that an operation does not use are ignored: the nodes of a leaf, the values of an `and`.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::decimal::Decimal;
 use super::tags::Tags;
-use super::{json, protobuf};
 
-/// Bytes of a filter in its command. Like the three below: past it the filter is invalid.
-pub const FILTER_BYTES_MAX: usize = 16 * 1024;
-/// Nodes above one another: what a match may take of the stack.
-pub const FILTER_DEPTH_MAX: u32 = 32;
-/// Nodes, leaves among them: what a match may take of the time.
-pub const FILTER_NODES_MAX: u32 = 256;
-/// Values to be one of, in all leaves together.
-pub const FILTER_VALUES_MAX: u32 = 1024;
+/// The size of a filter in its command, in bytes. A filter past this limit, or past one of the three below, is invalid.
+pub(super) const FILTER_BYTES_MAX: usize = 16 * 1024;
+/// The depth of the tree: bounds the stack that a match needs.
+pub(super) const FILTER_DEPTH_MAX: u32 = 32;
+/// Nodes, including leaves: bounds the time of a match.
+pub(super) const FILTER_NODES_MAX: u32 = 256;
+/// The values of all `in` and `nin` leaves together.
+pub(super) const FILTER_VALUES_MAX: u32 = 1024;
 
-/// A filter as a subscribe command carries it: not looked into yet, empty where there is none.
+/// A filter as a subscribe command carries it: not parsed yet, empty for none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RawFilter<'a> {
     /// A JSON object.
     Json(&'a [u8]),
-    /// The fields of a message, which may be none.
+    /// The fields of a message, which may be empty.
     Protobuf(&'a [u8]),
 }
 
@@ -37,106 +36,80 @@ impl Default for RawFilter<'_> {
     }
 }
 
-/// What is wrong with a filter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FilterError {
-    /// A field is not of its type: the command is malformed, and the connection closes.
-    Malformed,
-    /// It means nothing, or it is too large: refused with `ErrorCode::BadRequest`.
-    Invalid,
-}
-
 impl RawFilter<'_> {
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         matches!(self, Self::Json(b""))
     }
-
-    /// The filter, checked; `None` where there is none.
-    pub fn filter(&self) -> Result<Option<Filter>, FilterError> {
-        let (Self::Json(bytes) | Self::Protobuf(bytes)) = *self;
-        if self.is_none() {
-            return Ok(None);
-        }
-        if bytes.len() > FILTER_BYTES_MAX {
-            return Err(FilterError::Invalid);
-        }
-        let mut budget = Budget::default();
-        let root = match self {
-            Self::Json(_) => json::filter(bytes, &mut budget)?,
-            Self::Protobuf(_) => protobuf::filter(bytes, &mut budget)?,
-        };
-        root.map(|root| Some(Filter(root))).ok_or(FilterError::Invalid)
-    }
 }
 
-/// A filter that is well-formed. Equal ones match the same publications.
+/// A valid filter. Equal filters match the same publications.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Filter(Node);
+pub struct Filter(pub(super) Node);
 
 impl Filter {
-    pub fn matches(&self, tags: Tags<'_>) -> bool {
+    pub(crate) fn matches(&self, tags: Tags<'_>) -> bool {
         self.0.matches(tags)
     }
 }
 
-/// What a filter may still have. Depth is given back.
+/// What a filter may still use. Leaving a node gives its depth back.
 pub(super) struct Budget {
     depth: u32,
     nodes: u32,
     values: u32,
-    /// True once something was refused.
-    pub spent: bool,
+    /// True after a limit was reached.
+    pub(super) is_spent: bool,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { depth: FILTER_DEPTH_MAX, nodes: FILTER_NODES_MAX, values: FILTER_VALUES_MAX, spent: false }
+        Self { depth: FILTER_DEPTH_MAX, nodes: FILTER_NODES_MAX, values: FILTER_VALUES_MAX, is_spent: false }
     }
 }
 
 impl Budget {
-    /// Begins a node. False if there may be none.
-    pub fn enter(&mut self) -> bool {
+    /// Begins a node. False if a limit is reached.
+    pub(super) fn enter(&mut self) -> bool {
         let depth = self.depth.checked_sub(1);
         let nodes = self.nodes.checked_sub(1);
-        self.spent |= depth.is_none() || nodes.is_none();
+        self.is_spent |= depth.is_none() || nodes.is_none();
         (self.depth, self.nodes) = (depth.unwrap_or(0), nodes.unwrap_or(0));
-        !self.spent
+        !self.is_spent
     }
 
-    /// Ends the node that was begun last.
-    pub fn leave(&mut self) {
+    /// Ends the node that began last.
+    pub(super) fn leave(&mut self) {
         self.depth += 1;
     }
 
-    /// Takes a value. False if there may be none.
-    pub fn value(&mut self) -> bool {
+    /// Takes a value. False if the limit is reached.
+    pub(super) fn value(&mut self) -> bool {
         let values = self.values.checked_sub(1);
-        self.spent |= values.is_none();
+        self.is_spent |= values.is_none();
         self.values = values.unwrap_or(0);
-        !self.spent
+        !self.is_spent
     }
 }
 
-/// A node's fields as they came.
+/// The fields of a node as decoded.
 #[derive(Default)]
-pub(super) struct Draft<'a> {
-    pub op: Cow<'a, str>,
-    pub key: Cow<'a, str>,
-    pub cmp: Cow<'a, str>,
-    pub val: Cow<'a, str>,
-    pub vals: Vec<Box<str>>,
-    /// `None` for those that mean nothing.
-    pub nodes: Vec<Option<Node>>,
+pub(super) struct NodeFields<'a> {
+    pub(super) op: Cow<'a, str>,
+    pub(super) key: Cow<'a, str>,
+    pub(super) cmp: Cow<'a, str>,
+    pub(super) val: Cow<'a, str>,
+    pub(super) vals: Vec<Box<str>>,
+    /// `None` for invalid nodes.
+    pub(super) nodes: Vec<Option<Node>>,
 }
 
-impl Draft<'_> {
-    /// What the fields mean, if anything.
-    pub fn node(self) -> Option<Node> {
+impl NodeFields<'_> {
+    /// The node; `None` if the fields are invalid.
+    pub(super) fn node(self) -> Option<Node> {
         match &*self.op {
             "" => self.leaf(),
-            "and" => Some(Node::All(some(self.nodes)?)),
-            "or" => Some(Node::Any(some(self.nodes)?)),
+            "and" => Some(Node::All(valid(self.nodes)?)),
+            "or" => Some(Node::Any(valid(self.nodes)?)),
             "not" => match <[_; 1]>::try_from(self.nodes) {
                 Ok([Some(node)]) => Some(Node::Not(Box::new(node))),
                 _ => None,
@@ -157,8 +130,8 @@ impl Draft<'_> {
             "neq" => Test::NotEqual(val()?),
             "in" => Test::OneOf(vals(self.vals)?),
             "nin" => Test::NoneOf(vals(self.vals)?),
-            "ex" if plain => Test::There,
-            "nex" if plain => Test::NotThere,
+            "ex" if plain => Test::Exists,
+            "nex" if plain => Test::NotExists,
             "sw" => Test::StartsWith(val()?),
             "ew" => Test::EndsWith(val()?),
             "ct" => Test::Contains(val()?),
@@ -168,14 +141,14 @@ impl Draft<'_> {
             "gte" => number(Order::GreaterOrEqual)?,
             _ => return None,
         };
-        // A key without letters can be asked for, but not compared.
-        let named = !self.key.is_empty() || matches!(test, Test::There | Test::NotThere);
-        named.then(|| Node::Leaf { key: Box::from(&*self.key), test })
+        // An empty key can be tested for existence, but not compared.
+        let is_valid = !self.key.is_empty() || matches!(test, Test::Exists | Test::NotExists);
+        is_valid.then(|| Node::Leaf { key: Box::from(&*self.key), test })
     }
 }
 
-/// Nodes that all mean something, and at least one.
-fn some(nodes: Vec<Option<Node>>) -> Option<Box<[Node]>> {
+/// The nodes, if there is at least one and all are valid.
+fn valid(nodes: Vec<Option<Node>>) -> Option<Box<[Node]>> {
     let nodes: Box<[Node]> = nodes.into_iter().collect::<Option<_>>()?;
     (!nodes.is_empty()).then_some(nodes)
 }
@@ -188,19 +161,19 @@ pub(super) enum Node {
     Not(Box<Node>),
 }
 
-/// What is asked of a tag. Only the negations hold where it is missing, and a list that has the empty string.
+/// A test of one tag. If the tag is missing, only the negations hold, and a list that contains the empty string.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Test {
     Equal(Box<str>),
     NotEqual(Box<str>),
     OneOf(Box<[Box<str>]>),
     NoneOf(Box<[Box<str>]>),
-    There,
-    NotThere,
+    Exists,
+    NotExists,
     StartsWith(Box<str>),
     EndsWith(Box<str>),
     Contains(Box<str>),
-    /// By value, exactly; where one of the two is no number, nothing holds.
+    /// Compares by value. False if one of the two is not a number.
     Number(Order, Box<str>),
 }
 
@@ -242,8 +215,8 @@ impl Test {
             Self::NotEqual(val) => found != Some(val),
             Self::OneOf(vals) => listed(vals),
             Self::NoneOf(vals) => !listed(vals),
-            Self::There => found.is_some(),
-            Self::NotThere => found.is_none(),
+            Self::Exists => found.is_some(),
+            Self::NotExists => found.is_none(),
             Self::StartsWith(val) => found.is_some_and(|found| found.starts_with(&**val)),
             Self::EndsWith(val) => found.is_some_and(|found| found.ends_with(&**val)),
             Self::Contains(val) => found.is_some_and(|found| found.contains(&**val)),
@@ -254,7 +227,3 @@ impl Test {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "filter_tests.rs"]
-mod tests;

@@ -1,5 +1,7 @@
-//! What filters mean, what is refused, and that both encodings say the same.
+//! What filters match, which filters are refused, and that both encodings agree.
 
+use super::super::filter::*;
+use super::super::tags::Tags;
 use super::*;
 
 /// The same filter in Protobuf.
@@ -41,8 +43,8 @@ fn matches(filter: &str, tags: &[(&str, &str)]) -> bool {
 }
 
 #[test]
-fn leaves_ask_one_tag() {
-    // A filter; values of the tag with which it matches; values with which it does not. None is a tag that is missing.
+fn filter_leaves_test_one_tag() {
+    // A filter, values of the tag that match, and values that do not. `None` is a missing tag.
     type Case = (&'static str, &'static [Option<&'static str>], &'static [Option<&'static str>]);
     let cases: &[Case] = &[
         (r#"{"key":"k","cmp":"eq","val":"a"}"#, &[Some("a")], &[Some("A"), Some(""), None]),
@@ -82,7 +84,7 @@ fn leaves_ask_one_tag() {
 }
 
 #[test]
-fn nodes_combine() {
+fn filter_nodes_combine() {
     let a = r#"{"key":"a","cmp":"ex"}"#;
     let b = r#"{"key":"b","cmp":"eq","val":"1"}"#;
     let and = format!(r#"{{"op":"and","nodes":[{a},{b}]}}"#);
@@ -102,7 +104,7 @@ fn nodes_combine() {
 }
 
 #[test]
-fn what_a_node_does_not_use_is_read_over() {
+fn filter_fields_that_a_node_does_not_use_are_ignored() {
     for filter in [
         r#"{"key":"a","cmp":"ex","nodes":[{"op":"bad"}]}"#,
         r#"{"op":"and","key":"x","cmp":"zzz","val":"v","vals":["1"],"nodes":[{"key":"a","cmp":"ex"}]}"#,
@@ -115,7 +117,7 @@ fn what_a_node_does_not_use_is_read_over() {
 }
 
 #[test]
-fn filters_that_mean_nothing_are_invalid() {
+fn filters_without_a_meaning_are_invalid() {
     for fault in [
         r#"{}"#,
         r#"{"key":"k"}"#,
@@ -144,12 +146,16 @@ fn filters_that_mean_nothing_are_invalid() {
         assert_eq!(parsed(fault), Err(FilterError::Invalid), "{fault}");
     }
     assert_eq!(RawFilter::Json(br#"{"op":"and","nodes":[null]}"#).filter(), Err(FilterError::Invalid));
-    assert_eq!(RawFilter::Protobuf(b"").filter(), Err(FilterError::Invalid), "a message without fields is one");
+    assert_eq!(
+        RawFilter::Protobuf(b"").filter(),
+        Err(FilterError::Invalid),
+        "a message without fields is a filter, and invalid"
+    );
     assert_eq!(RawFilter::default().filter(), Ok(None));
 }
 
 #[test]
-fn fields_of_other_types_are_malformed() {
+fn filter_fields_of_other_types_are_malformed() {
     for fault in [
         r#"[]"#,
         r#"{"op":1}"#,
@@ -170,7 +176,7 @@ fn fields_of_other_types_are_malformed() {
 }
 
 #[test]
-fn bounds_hold_and_what_is_past_them_is_invalid() {
+fn filters_past_a_limit_are_invalid() {
     let leaf = r#"{"key":"k","cmp":"ex"}"#;
     let nested =
         |depth: u32| (1..depth).fold(leaf.to_owned(), |inner, _| format!(r#"{{"op":"not","nodes":[{inner}]}}"#));
@@ -197,7 +203,7 @@ fn bounds_hold_and_what_is_past_them_is_invalid() {
 }
 
 #[test]
-fn filters_cut_at_any_byte_or_damaged_are_no_danger() {
+fn filters_that_are_cut_or_damaged_do_not_panic() {
     let text = r#"{"op":"and","nodes":[{"key":"k","cmp":"in","vals":["a","b"]},{"op":"not","nodes":[{"key":"k","cmp":"lt","val":"é"}]}]}"#;
     assert!(parsed(text).is_ok());
     for end in 1..text.len() {

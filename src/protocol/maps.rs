@@ -1,18 +1,15 @@
-//! The maps of a connect request, read when and if somebody asks: `Subs` and `Headers`.
+//! The maps of a connect request, `Subs` and `Headers`: iterators that read the bytes only when they are used.
 //!
-//! Both are iterators over the bytes as they came. Nothing comes after an error, which closes the connection as any malformed
-//! command does.
+//! No item follows an error. An error closes the connection, as for any malformed command.
 
 use std::borrow::Cow;
 
-use super::command::{Malformed, SubscribeRequest};
+use super::error::Entry;
 use super::json::Members;
 use super::protobuf::Entries;
+use super::request::SubscribeRequest;
 
-/// A key and its value.
-pub(super) type Entry<'a, T> = Result<(Cow<'a, str>, T), Malformed>;
-
-/// What a map is read from.
+/// The bytes that a map is read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source<'a> {
     Json(Members<'a>),
@@ -25,7 +22,7 @@ impl Default for Source<'_> {
     }
 }
 
-/// Subscriptions by channel. The `channel` inside a request is not the map's key; the key counts.
+/// Subscriptions by channel. The key is the channel; the field `channel` of a request is ignored.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Subs<'a>(Source<'a>);
 
@@ -34,7 +31,7 @@ impl<'a> Subs<'a> {
         Self(Source::Json(Members::of(object)))
     }
 
-    /// `request`: the connect request around the map.
+    /// `request` is the whole connect request.
     pub(super) fn protobuf(request: &'a [u8]) -> Self {
         Self(Source::Protobuf(Entries::subs(request)))
     }
@@ -51,7 +48,7 @@ impl<'a> Iterator for Subs<'a> {
     }
 }
 
-/// Header values by name, as the client spelled it.
+/// Header values by name, in the client's spelling.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Headers<'a>(Source<'a>);
 
@@ -60,7 +57,7 @@ impl<'a> Headers<'a> {
         Self(Source::Json(Members::of(object)))
     }
 
-    /// `request`: the connect request around the map.
+    /// `request` is the whole connect request.
     pub(super) fn protobuf(request: &'a [u8]) -> Self {
         Self(Source::Protobuf(Entries::headers(request)))
     }

@@ -1,16 +1,17 @@
-//! What clients are told, the same in every encoding. Payloads are whole values of the client's encoding; empty means none.
+//! Replies and pushes, the same in every encoding. Payloads are whole values of the client's encoding; empty means none.
 
 use super::codes::ErrorCode;
 use super::tags::Tags;
 
-/// The answer to one command.
+/// The reply to one command.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Reply<'a> {
+pub(crate) enum Reply<'a> {
     Connect(ConnectResult<'a>),
     Subscribe(SubscribeResult<'a>),
     Unsubscribe,
     Publish,
-    /// Clients of the channel by their id.
+    /// The clients of the channel by their ids.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sent in slices; tests compare the slices with this reply"))]
     Presence(&'a [ClientInfo<'a>]),
     PresenceStats {
         num_clients: u32,
@@ -26,7 +27,7 @@ pub enum Reply<'a> {
         expiry: Expiry,
     },
     SubRefresh(Expiry),
-    /// The command was refused: with a code of ours (`ErrorCode` converts into this), or with a backend's own.
+    /// The command is refused, with a code of the server (`ErrorCode` converts into this) or of the backend.
     Error {
         code: u32,
         message: &'a str,
@@ -40,9 +41,9 @@ impl From<ErrorCode> for Reply<'_> {
     }
 }
 
-/// What clients are told without having asked. Those about the connection itself have no channel.
+/// What the server sends without a command. Pushes about the connection have no channel.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Push<'a> {
+pub(crate) enum Push<'a> {
     Join(ClientInfo<'a>),
     Leave(ClientInfo<'a>),
     /// The server ended a subscription.
@@ -50,7 +51,8 @@ pub enum Push<'a> {
         code: u32,
         reason: &'a str,
     },
-    /// For this connection alone.
+    /// For this connection only.
+    #[cfg_attr(not(test), expect(dead_code, reason = "part of the protocol that no API call of this server uses"))]
     Message {
         data: &'a [u8],
     },
@@ -58,7 +60,7 @@ pub enum Push<'a> {
     Subscribe(SubscribePush<'a>),
     /// A unidirectional connection is established.
     Connect(ConnectResult<'a>),
-    /// The connection ends. `reconnect`: the client shall come back.
+    /// The connection ends. `reconnect`: the client reconnects.
     Disconnect {
         code: u32,
         reason: &'a str,
@@ -67,116 +69,115 @@ pub enum Push<'a> {
     Refresh(Expiry),
 }
 
-/// When a connection or subscription must be renewed: the seconds left, or never.
+/// When a connection or subscription expires unless it is refreshed: in so many seconds, or never.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Expiry(pub Option<u32>);
+pub(crate) struct Expiry(pub Option<u32>);
 
 impl Expiry {
-    /// Both are seconds since 1970; 0 is never.
-    pub fn at(expire_at: u64, now: u64) -> Self {
+    /// Both are in seconds since 1970; an `expire_at` of 0 is never.
+    pub(crate) fn at(expire_at: u64, now: u64) -> Self {
         Self((expire_at > 0).then(|| expire_at.saturating_sub(now) as u32))
     }
 }
 
 #[derive(Clone, Default, PartialEq, Debug)]
-pub struct ConnectResult<'a> {
-    /// The connection's public id.
-    pub client: &'a str,
-    pub version: &'a str,
-    pub expiry: Expiry,
-    pub data: &'a [u8],
-    /// Subscriptions that the server made, by channel.
-    pub subs: &'a [(&'a str, SubscribeResult<'a>)],
-    /// Seconds between two pings of the server; 0 where it sends none.
-    pub ping_s: u32,
-    /// True where pings must be answered.
-    pub pong: bool,
-    /// What a unidirectional client names itself by to the server API; empty for others.
-    pub session: &'a str,
-    /// Which server this is; empty unless clients must know.
-    pub node: &'a str,
-    /// The server's clock in milliseconds since 1970; 0 leaves it out.
-    pub time_ms: u64,
+pub(crate) struct ConnectResult<'a> {
+    /// The public id of the client.
+    pub(crate) client: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) expiry: Expiry,
+    pub(crate) data: &'a [u8],
+    /// Server-side subscriptions, by channel.
+    pub(crate) subs: &'a [(&'a str, SubscribeResult<'a>)],
+    /// Seconds between two pings of the server; 0 if it sends none.
+    pub(crate) ping_s: u32,
+    /// True if the client must answer pings.
+    pub(crate) pong: bool,
+    /// Names a unidirectional client in server API calls; empty for others.
+    pub(crate) session: &'a str,
+    /// The server's name; empty leaves it out.
+    pub(crate) node: &'a str,
+    /// The server's clock, in milliseconds since 1970; 0 leaves it out.
+    pub(crate) time_ms: u64,
 }
 
 #[derive(Clone, Default, PartialEq, Debug)]
-pub struct SubscribeResult<'a> {
-    pub expiry: Expiry,
-    pub recoverable: bool,
-    pub epoch: &'a str,
-    pub publications: &'a [WirePublication<'a>],
-    pub recovered: bool,
-    pub offset: u64,
-    pub positioned: bool,
-    pub data: &'a [u8],
-    pub was_recovering: bool,
-    pub delta: bool,
+pub(crate) struct SubscribeResult<'a> {
+    pub(crate) expiry: Expiry,
+    pub(crate) recoverable: bool,
+    pub(crate) epoch: &'a str,
+    pub(crate) publications: &'a [WirePublication<'a>],
+    pub(crate) recovered: bool,
+    pub(crate) offset: u64,
+    pub(crate) positioned: bool,
+    pub(crate) data: &'a [u8],
+    pub(crate) was_recovering: bool,
+    pub(crate) delta: bool,
 }
 
 #[derive(Clone, Default, PartialEq, Debug)]
-pub struct HistoryResult<'a> {
-    pub publications: &'a [WirePublication<'a>],
-    pub epoch: &'a str,
-    pub offset: u64,
+pub(crate) struct HistoryResult<'a> {
+    pub(crate) publications: &'a [WirePublication<'a>],
+    pub(crate) epoch: &'a str,
+    pub(crate) offset: u64,
 }
 
-/// One message of a channel.
+/// A publication as clients get it.
 #[derive(Clone, Default, PartialEq, Debug)]
-pub struct WirePublication<'a> {
-    pub data: &'a [u8],
-    /// How `data` stands in JSON.
-    pub quoted: Quoted,
-    /// Set where a client published it.
-    pub info: Option<ClientInfo<'a>>,
-    /// Its place in the channel's stream; 0 where the channel has none.
-    pub offset: u64,
-    pub tags: Tags<'a>,
-    /// True where `data` is the difference to the publication before.
-    pub delta: bool,
-    /// When it was published, in milliseconds since 1970; 0 leaves it out.
-    pub time_ms: u64,
-    /// The epoch of the stream. The original sends it with offset 1 alone, the first of a stream, where it is no delta
-    /// subscriber's; empty leaves it out.
-    pub epoch: &'a str,
-    /// Of the state that it brings, as its publisher counts; 0 leaves it out.
-    pub version: u64,
+pub(crate) struct WirePublication<'a> {
+    pub(crate) data: &'a [u8],
+    /// How JSON represents `data`.
+    pub(crate) json_form: JsonForm,
+    /// Set if a client published it.
+    pub(crate) info: Option<ClientInfo<'a>>,
+    /// Its offset in the channel's history; 0 if the history does not store it.
+    pub(crate) offset: u64,
+    pub(crate) tags: Tags<'a>,
+    /// True if `data` is a delta to the publication before.
+    pub(crate) delta: bool,
+    /// The time of publishing, in milliseconds since 1970; 0 leaves it out.
+    pub(crate) time_ms: u64,
+    /// The epoch of the history; empty leaves it out. Centrifugo sends it only with offset 1, the first publication of an
+    /// epoch, and not to subscribers with deltas.
+    pub(crate) epoch: &'a str,
+    /// The publisher's version of the state that `data` describes; 0 leaves it out.
+    pub(crate) version: u64,
 }
 
-/// How JSON has a payload. Protobuf has the bytes as they are, whatever this says.
+/// How JSON represents a payload. Protobuf always has the bytes themselves.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
-pub enum Quoted {
-    /// A JSON value in place.
+pub(crate) enum JsonForm {
+    /// The payload is embedded as a JSON value.
     #[default]
-    No,
-    /// A string of the bytes, as subscribers with deltas get all their payloads. Bytes that are no UTF-8 become U+FFFD each, as
-    /// the original has it: a delta that cuts a character cannot be applied by its receiver, so that whoever makes deltas
-    /// checks them (`delta_fits_json`).
+    Value,
+    /// A string of the bytes: subscribers with deltas get all payloads so. Each byte that is not UTF-8 becomes U+FFFD, as in
+    /// Centrifugo. A delta that is not UTF-8 would be damaged by this; `delta_fits_json` tells.
     Text,
-    /// A string of the bytes in base64: for those that are no JSON.
+    /// A string of the bytes in base64: for payloads that are not JSON.
     Base64,
 }
 
-/// True where JSON can carry the bytes as a string and give the same bytes back.
-pub fn delta_fits_json(delta: &[u8]) -> bool {
+/// True if a JSON string can carry the bytes unchanged.
+pub(crate) fn delta_fits_json(delta: &[u8]) -> bool {
     simdutf8::basic::from_utf8(delta).is_ok()
 }
 
-/// A subscription that the server made on a connection which is already there.
+/// A subscription that the server added to an existing connection.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct SubscribePush<'a> {
-    pub recoverable: bool,
-    pub epoch: &'a str,
-    pub offset: u64,
-    pub positioned: bool,
-    pub data: &'a [u8],
+pub(crate) struct SubscribePush<'a> {
+    pub(crate) recoverable: bool,
+    pub(crate) epoch: &'a str,
+    pub(crate) offset: u64,
+    pub(crate) positioned: bool,
+    pub(crate) data: &'a [u8],
 }
 
-/// Who a client is, for other clients.
+/// A client, as other clients see it.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub struct ClientInfo<'a> {
-    /// Empty for an anonymous one.
-    pub user: &'a str,
-    pub client: &'a str,
-    pub conn_info: &'a [u8],
-    pub chan_info: &'a [u8],
+pub(crate) struct ClientInfo<'a> {
+    /// Empty for an anonymous user.
+    pub(crate) user: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) conn_info: &'a [u8],
+    pub(crate) chan_info: &'a [u8],
 }

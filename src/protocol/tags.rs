@@ -1,29 +1,24 @@
-//! A publication's tags in one piece: for each its key, then its value, each behind its length.
+//! A publication's tags packed into bytes: for each tag its key, then its value, each after its length.
 //!
-//! We write the bytes and read them again; between the two the hub and the mail carry them without looking in. Lengths are
-//! base-128, low bits first, as in Protobuf. Bytes that are not ours are no danger: the first thing that cannot be read ends
-//! the tags.
+//! The bytes are written and read only here; the layers between carry them as they are. Lengths are varints as in Protobuf.
+//! Foreign bytes do no harm: the tags end at the first byte that cannot be read.
 
-/// Borrowed tags. Keys come in the order in which they were written; where one comes twice, the first counts.
+/// Borrowed tags. Keys come in the order in which they were written; if a key is repeated, the first one counts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
-pub struct Tags<'a>(&'a [u8]);
+pub(crate) struct Tags<'a>(&'a [u8]);
 
 impl<'a> Tags<'a> {
-    /// What `write` once wrote; no bytes are no tags.
-    pub const fn from_bytes(bytes: &'a [u8]) -> Self {
+    /// From the bytes that `write` wrote; no bytes are no tags.
+    pub(crate) const fn from_bytes(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub const fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
     /// Appends the bytes of these tags.
-    pub fn write<K: AsRef<str>, V: AsRef<str>>(out: &mut Vec<u8>, tags: impl IntoIterator<Item = (K, V)>) {
+    pub(crate) fn write<K: AsRef<str>, V: AsRef<str>>(out: &mut Vec<u8>, tags: impl IntoIterator<Item = (K, V)>) {
         for (key, value) in tags {
             for text in [key.as_ref(), value.as_ref()] {
                 length(out, text.len());
@@ -33,13 +28,13 @@ impl<'a> Tags<'a> {
     }
 
     /// Keys and values.
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
         let text = |bytes| std::str::from_utf8(bytes).ok();
         Pieces(self.0).map_while(move |(key, value)| text(key).zip(text(value)))
     }
 
-    /// The value of a key. Cost: a walk over the tags before it.
-    pub fn get(self, key: &str) -> Option<&'a str> {
+    /// The value of a key. Cost: reads all tags before it.
+    pub(crate) fn get(self, key: &str) -> Option<&'a str> {
         let (_, value) = Pieces(self.0).find(|(found, _)| *found == key.as_bytes())?;
         std::str::from_utf8(value).ok()
     }
@@ -86,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_come_back_as_they_were_written() {
+    fn tags_are_read_as_written() {
         let long = "x".repeat(70_000);
         let pairs = [("", ""), ("é", "1"), ("long", long.as_str()), ("k\0\n", "\"")];
         let mut bytes = Vec::new();
@@ -99,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_others_end_the_tags_and_nothing_else() {
+    fn tags_end_at_foreign_bytes() {
         let mut bytes = Vec::new();
         Tags::write(&mut bytes, [("key", "value"), ("other", "x")]);
         for end in 0..bytes.len() {

@@ -1,7 +1,7 @@
 //! What a channel keeps of its past: its last publications and, for longer than those, its position.
 //!
-//! A reader that asks for everything after a position gets all of it or nothing: it is never told that it recovered
-//! publications that it did not get.
+//! A reader that asks for everything after a position gets all of it or nothing: a recovery is never reported as complete if
+//! publications are missing.
 //!
 //! Invariants: offsets of the records grow by one and end at the channel's top; their sequence numbers grow; `bytes` is
 //! the sum of their costs.

@@ -46,7 +46,7 @@ struct Channel {
 /// A shard that subscribed.
 struct Subscribed {
     group: GroupId,
-    /// The number of deliveries that it got or was told to be lost.
+    /// The number of deliveries that it got or that were reported as lost.
     known: usize,
     lagging: bool,
 }

@@ -1,135 +1,72 @@
-//! Frames to events, in the receive buffer itself: unmasked there, handed on as slices of it.
+//! Decodes frames into events, in the receive buffer itself: payloads are unmasked there and returned as slices of it.
 //!
-//! The plan. The caller keeps the bytes; the decoder keeps only how far it has looked. `decode` reads the header (again,
-//! if the frame came in parts: it is 6 to 14 bytes), unmasks and checks what is new of the payload, and either names the
-//! event and where its frame ended, or asks for more. So bytes are unmasked once however often they are shown, text
-//! fails at its first hopeless byte, and a message too big fails on the header that says so. A frame that is there whole is
-//! moved as it is unmasked, over bytes that are spent, but for room for the header of an echo: what goes back as it came then
-//! lies behind what goes back before it, and leaves with it in one write, without a copy of its own.
+//! The caller keeps the bytes; the decoder keeps only how far it has read. `decode` reads the header (again, if the frame
+//! came in parts: it has 6 to 14 bytes), unmasks and checks the new part of the payload, and returns either the event and the
+//! end of its frame, or a request for more bytes. So each byte is unmasked once, text fails at the first byte after which it
+//! cannot be valid, and a message that is too big fails at its header. A whole frame is moved while it is unmasked, over
+//! bytes that are spent, and leaves room for the header of an echo: a reply with the same payload then directly follows the
+//! reply before it, and both leave in one write without a copy.
 //!
 //! | state           | text, binary, FIN   | text, binary        | continuation        | continuation, FIN      | control |
 //! |-----------------|---------------------|---------------------|---------------------|------------------------|---------|
 //! | no message open | Message             | opens one           | violation           | violation              | event   |
 //! | message open    | violation           | violation           | appended            | Assembled, none open   | event   |
 //!
-//! Invariants: memory is held only while a fragmented message is open, and at most `message_bytes_max` of it; a message
-//! that leaves as text is valid UTF-8. After a violation the decoder is spent.
+//! Invariants: the decoder holds memory only while a fragmented message is open, at most `message_bytes_max`; a text message
+//! is valid UTF-8. After a violation the decoder must not be used again.
 
 use super::close;
 use super::encode::header_bytes;
 use super::frame::{CLIENT_HEADER_BYTES_MAX, FIN, Header, LENGTH_16, MASKED, Opcode, first_byte, parse_extended};
 use super::mask::unmask_to;
-use super::utf8::{self, Invalid, Utf8};
+use super::utf8::{self, Utf8};
+use super::violation::Violation;
 use std::borrow::Cow;
 
-/// What a peer did that ends its connection. Grouped by the close code it earns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Violation {
-    // 1002
-    Unmasked,
-    ReservedBit,
-    ReservedOpcode,
-    FragmentedControl,
-    LongControl,
-    LengthNotMinimal,
-    LengthTopBit,
-    /// A continuation while no message is open.
-    NothingToContinue,
-    /// A text or binary frame while a message is open.
-    MessageInsideMessage,
-    /// A close payload of one byte.
-    CloseOfOneByte,
-    /// A close code that section 7.4 does not let a peer send.
-    CloseCode,
-    // 1007
-    InvalidUtf8,
-    /// A compressed message that is no DEFLATE data; found by whoever inflates it.
-    InvalidDeflate,
-    // 1009
-    MessageTooBig,
-}
-
-impl Violation {
-    /// The code for our close frame.
-    pub fn close_code(self) -> u16 {
-        match self {
-            Self::InvalidUtf8 | Self::InvalidDeflate => close::CloseCode::InvalidPayload.code(),
-            Self::MessageTooBig => close::CloseCode::MessageTooBig.code(),
-            _ => close::CloseCode::ProtocolError.code(),
-        }
-    }
-
-    /// The reason for our close frame.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Unmasked => "frame is not masked",
-            Self::ReservedBit => "reserved bit set",
-            Self::ReservedOpcode => "reserved opcode",
-            Self::FragmentedControl => "control frame is fragmented",
-            Self::LongControl => "control frame over 125 bytes",
-            Self::LengthNotMinimal => "length is not in its shortest form",
-            Self::LengthTopBit => "length has its top bit set",
-            Self::NothingToContinue => "continuation of no message",
-            Self::MessageInsideMessage => "new message inside a fragmented one",
-            Self::CloseOfOneByte => "close payload of one byte",
-            Self::CloseCode => "invalid close code",
-            Self::InvalidUtf8 => "text is not UTF-8",
-            Self::InvalidDeflate => "compressed message is not valid",
-            Self::MessageTooBig => "message too big",
-        }
-    }
-}
-
-impl From<Invalid> for Violation {
-    fn from(_: Invalid) -> Self {
-        Self::InvalidUtf8
-    }
-}
-
-/// What a frame brought.
+/// The content of a frame.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A message of one frame. `payload` begins at `offset` of the `bytes` given to `decode`, behind room for the header of an
-    /// echo: just so much, unless the frame came in parts.
+    /// A message of one frame. `payload` begins at `offset` of the `bytes` given to `decode`, after room for the header of an
+    /// echo: exactly so much, unless the frame came in parts.
     Message {
         text: bool,
         payload: &'a mut [u8],
         offset: usize,
     },
-    /// A message of several frames, complete now. The decoder has let go of it.
+    /// A message of several frames, now complete. The decoder holds no part of it any more.
     Assembled {
         text: bool,
         payload: Vec<u8>,
     },
-    /// A message in one frame or several that is compressed (RFC 7692): to be inflated, and, where it is text, checked.
+    /// A compressed message (RFC 7692) in one frame or several. The caller inflates it and, if it is text, checks it.
     Compressed {
         text: bool,
         payload: Cow<'a, [u8]>,
     },
-    /// To be answered with the same payload; it ends where its frame ended.
+    /// The caller answers it with the same payload, which ends where its frame ends.
     Ping(&'a mut [u8]),
     Pong(&'a [u8]),
-    /// The code and reason, if any. Whatever follows is to be discarded.
+    /// The code and reason, if any. The caller discards all bytes after it.
     Close(Option<(u16, &'a str)>),
 }
 
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// One frame ended `consumed` bytes from the start of `bytes`. No event: a fragment, and not the last.
+    /// One frame ended `consumed` bytes from the start of `bytes`. No event: a fragment that is not the last.
     Frame { consumed: usize, event: Option<Event<'a>> },
-    /// The bytes are not a whole frame. What is there was unmasked and checked as far as it goes: the caller keeps it as
-    /// it is now and calls again with more behind it. `frame_bytes`, once the header is whole: how many there will be.
+    /// The bytes are not a whole frame. They are unmasked and checked as far as possible: the caller keeps them as they are
+    /// now and calls again with more bytes after them. `frame_bytes` is the size of the frame, once the header is whole.
     Partial { frame_bytes: Option<usize> },
 }
 
-/// Per connection.
+/// The state of one connection.
 #[derive(Default)]
 pub struct Decoder {
     /// The open message of several frames.
     assembly: Option<Box<Assembly>>,
-    /// Bytes of the current frame that were looked at: the header, and payload unmasked and checked. 0: none begun.
+    /// Bytes of the current frame that are done: the header, and the payload that is unmasked and checked. 0: no frame begun.
     seen: u32,
-    /// The open end of the current text message.
+    /// The incomplete character at the end of the current text message.
     utf8: Utf8,
 }
 
@@ -141,7 +78,7 @@ struct Assembly {
 
 const _: () = assert!(size_of::<Decoder>() <= 16);
 
-/// Payloads beyond this are too big whatever the caller allows: `seen` counts in 32 bits.
+/// A larger payload is too big whatever the caller allows: `seen` counts in 32 bits.
 const PAYLOAD_BYTES_MAX: usize = u32::MAX as usize - CLIENT_HEADER_BYTES_MAX;
 
 impl Decoder {
@@ -149,27 +86,26 @@ impl Decoder {
         Self::default()
     }
 
-    /// Whether the stream stands between two messages: no frame begun, none open. Holds no memory then.
+    /// True between two messages: no frame is begun and no message is open. The decoder then holds no memory.
     #[inline]
     pub fn idle(&self) -> bool {
         self.seen == 0 && self.assembly.is_none()
     }
 
-    /// Memory held by an open message of several frames.
+    /// The memory of an open message of several frames.
     pub fn assembly_bytes(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| size_of::<Assembly>() + assembly.bytes.capacity())
     }
 
-    /// Looks at `bytes`, which begin where the last frame ended, and if they are not a whole frame, with what the last
-    /// call was shown, left as it was then. At most one frame per call. `message_bytes_max` bounds a message, all its
-    /// fragments together.
+    /// Decodes at most one frame. `bytes` begin where the last frame ended; after a partial frame they begin with the bytes of
+    /// the last call, unchanged. `message_bytes_max` bounds a message with all its fragments.
     #[inline]
     pub fn decode<'a>(&mut self, bytes: &'a mut [u8], message_bytes_max: usize) -> Result<Step<'a>, Violation> {
         self.decode_behind(0, bytes, message_bytes_max, false)
     }
 
-    /// The same, where the first `spent` bytes come before all that, and may be written over. `deflate`: permessage-deflate
-    /// was agreed on. `message_bytes_max` bounds what is compressed as it came.
+    /// Like `decode`, with `spent` bytes before the frame that may be overwritten. `deflate`: permessage-deflate was
+    /// negotiated; `message_bytes_max` then bounds the compressed size of a compressed message.
     #[inline]
     pub fn decode_behind<'a>(
         &mut self,
@@ -186,7 +122,7 @@ impl Decoder {
         self.decode_any(spent, bytes, message_bytes_max, deflate)
     }
 
-    /// `decode_behind` for whatever comes.
+    /// `decode_behind` for any frame.
     fn decode_any<'a>(
         &mut self,
         spent: usize,
@@ -226,7 +162,7 @@ impl Decoder {
         Ok(Step::Frame { consumed: frame_bytes, event })
     }
 
-    /// The header is not whole. Its first byte is enough to see a frame that may not come now.
+    /// The header is not whole. Its first byte is enough to detect a frame that is not allowed now.
     #[cold]
     fn header_begun(&mut self, bytes: &[u8], deflate: bool) -> Result<Step<'static>, Violation> {
         if let Some(first) = bytes.first() {
@@ -237,7 +173,7 @@ impl Decoder {
         Ok(Step::Partial { frame_bytes: None })
     }
 
-    /// Section 5.4: what may come now. Returns whether the frame's payload is text.
+    /// Section 5.4: checks that the frame is allowed now. Returns true if its payload is text.
     #[inline]
     fn in_sequence(&self, opcode: Opcode) -> Result<bool, Violation> {
         match (opcode, &self.assembly) {
@@ -262,7 +198,7 @@ impl Decoder {
         if header.payload_bytes > room as u64 { Err(Violation::MessageTooBig) } else { Ok(()) }
     }
 
-    /// The event of a whole frame with its payload unmasked and checked.
+    /// The event of a whole frame whose payload is unmasked and checked.
     #[inline]
     fn event<'a>(
         &mut self,
@@ -303,7 +239,7 @@ impl Decoder {
 }
 
 impl Assembly {
-    /// Grows by doubling, but never past `message_bytes_max`, within which the fragment is known to fit.
+    /// Grows by doubling, up to `message_bytes_max`. The caller has checked that the fragment fits.
     fn append(&mut self, fragment: &[u8], message_bytes_max: usize) {
         let needed = self.bytes.len() + fragment.len();
         if needed > self.bytes.capacity() {
@@ -314,8 +250,8 @@ impl Assembly {
     }
 }
 
-/// The commonest frames, found with few questions: a whole message of text or binary in one frame of less than 64 KiB,
-/// all there, and valid as far as its header goes. Whether it is text, where its payload begins and ends.
+/// Recognizes the most common frames with few tests: a whole text or binary message in one frame of less than 64 KiB with a
+/// valid header. Returns whether it is text, and where its payload begins and ends.
 #[inline]
 fn short_message(bytes: &[u8], message_bytes_max: usize) -> Option<(bool, usize, usize)> {
     let [first @ (TEXT | BINARY), length, ..] = bytes else { return None };
@@ -334,11 +270,11 @@ fn short_message(bytes: &[u8], message_bytes_max: usize) -> Option<(bool, usize,
 const TEXT: u8 = FIN | Opcode::Text as u8;
 const BINARY: u8 = FIN | Opcode::Binary as u8;
 
-/// Unmasks and checks the frame that `bytes` end with, behind the `spent` ones.
+/// Unmasks and checks the frame after the `spent` bytes, which ends with `bytes`.
 #[inline]
 fn whole_message(text: bool, spent: usize, offset: usize, bytes: &mut [u8]) -> Result<Step<'_>, Violation> {
     let (consumed, from) = (bytes.len() - spent, spent + offset);
-    let mask = *bytes[..from].last_chunk::<4>().expect("a header of 6 or 8 bytes");
+    let mask = *bytes[..from].last_chunk::<4>().expect("the caller has found a header of 6 or 8 bytes");
     let payload_bytes = consumed - offset;
     let offset = header_bytes(payload_bytes);
     let ascii = unmask_to(bytes, from..from + payload_bytes, offset, mask, 0);

@@ -1,4 +1,4 @@
-//! Every stream here is decoded whole, cut at every byte, byte by byte, and followed by a next frame.
+//! Every stream is decoded whole, cut at every byte, byte by byte, and followed by another frame.
 
 use super::super::encode::client_frame;
 use super::*;
@@ -15,8 +15,8 @@ enum Seen {
     Close(Option<(u16, String)>),
 }
 
-/// A connection as the event loop has it: a buffer that is appended to and cut where frames end, but for what is left before
-/// the next frame to be written over: `spent` bytes at most.
+/// A connection as the event loop handles it: received bytes are appended to a buffer, and decoded frames are removed from it,
+/// except up to `spent` bytes before the next frame, which the decoder may overwrite.
 struct Reader {
     decoder: Decoder,
     buffer: Vec<u8>,
@@ -55,7 +55,7 @@ impl Reader {
         }
     }
 
-    /// Reads `stream` in the given pieces; the violation, and how many bytes had been read when it was seen.
+    /// Reads `stream` in the given pieces. Returns the violation, and how many bytes were read when it was found.
     fn read_all<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<(usize, Violation)> {
         let mut read = 0;
         for piece in pieces {
@@ -104,7 +104,7 @@ fn cuts(stream: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     halves.chain([vec![stream], stream.chunks(1).collect()])
 }
 
-/// `stream` gives `expected` and leaves the decoder idle, however it is cut, and so does the frame behind it.
+/// However it is cut, `stream` gives `expected` and leaves the decoder idle, and so does the frame after it.
 fn gives(stream: &[u8], expected: &[Seen]) {
     let next = frame(0x81, "nächste".as_bytes());
     let followed = [stream, &next].concat();
@@ -118,12 +118,12 @@ fn gives(stream: &[u8], expected: &[Seen]) {
     }
 }
 
-/// `stream` fails with `violation` as soon as `bytes` of it are there, after `before`, however it is cut.
+/// However it is cut, `stream` fails with `violation` as soon as `bytes` of it have arrived, after `before`.
 fn fails(stream: &[u8], bytes: usize, violation: Violation, before: &[Seen]) {
     let followed = [stream, &frame(0x81, b"next")].concat();
     for stream in [stream, &followed] {
         for pieces in cuts(stream) {
-            // The end of the first piece that holds the telling byte.
+            // The end of the first piece with the byte that decides.
             let ends = pieces.iter().scan(0, |end, piece| {
                 *end += piece.len();
                 Some(*end)
@@ -137,7 +137,7 @@ fn fails(stream: &[u8], bytes: usize, violation: Violation, before: &[Seen]) {
 }
 
 #[test]
-fn messages_of_one_frame_in_every_length_form() {
+fn message_of_one_frame_in_every_length_form() {
     for length in [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 125, 126, 127, 300, MAX] {
         let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
         gives(&frame(0x82, &payload), &[Seen::Binary(payload)]);
@@ -147,7 +147,7 @@ fn messages_of_one_frame_in_every_length_form() {
 }
 
 #[test]
-fn a_64_bit_length_is_read() {
+fn length_of_64_bits_is_read() {
     let payload = vec![0xa5; 70_000];
     let stream = frame(0x82, &payload);
     for pieces in [vec![&stream[..]], stream.chunks(999).collect(), vec![&stream[..13], &stream[13..]]] {
@@ -158,14 +158,14 @@ fn a_64_bit_length_is_read() {
 }
 
 #[test]
-fn a_mask_of_zero_is_a_mask() {
+fn mask_of_zero_is_a_mask() {
     gives(b"\x81\x85\0\0\0\0hello", &[text("hello")]);
     gives(b"\x81\x82\0\0\0\0\xc3\xa9", &[text("é")]);
     fails(b"\x81\x82\0\0\0\0\xff\xa9", 7, Violation::InvalidUtf8, &[]);
 }
 
 #[test]
-fn control_frames_stand_between_fragments() {
+fn control_frames_are_read_between_fragments() {
     let stream = [
         frame(0x01, "fr\u{e4}".as_bytes()),
         frame(0x89, b"ping"),
@@ -184,7 +184,7 @@ fn control_frames_stand_between_fragments() {
 }
 
 #[test]
-fn faults_of_sequence_show_in_the_first_byte() {
+fn sequence_faults_fail_at_the_first_byte() {
     fails(&frame(0x80, b"x"), 1, Violation::NothingToContinue, &[]);
     fails(&frame(0x00, b"x"), 1, Violation::NothingToContinue, &[]);
     let open = frame(0x01, b"open");
@@ -197,7 +197,7 @@ fn faults_of_sequence_show_in_the_first_byte() {
 }
 
 #[test]
-fn faults_of_headers_come_through() {
+fn header_faults_are_reported() {
     fails(&frame(0xc1, b"x"), 1, Violation::ReservedBit, &[]);
     fails(&frame(0x83, b"x"), 1, Violation::ReservedOpcode, &[]);
     fails(&frame(0x09, b"x"), 1, Violation::FragmentedControl, &[]);
@@ -207,7 +207,7 @@ fn faults_of_headers_come_through() {
 }
 
 #[test]
-fn a_message_too_big_fails_on_its_header() {
+fn message_that_is_too_big_fails_at_its_header() {
     let stream = frame(0x82, &[0; MAX + 1]);
     fails(&stream[..8], 8, Violation::MessageTooBig, &[]);
     let huge = [0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 1, 2, 3, 4];
@@ -215,13 +215,13 @@ fn a_message_too_big_fails_on_its_header() {
     let open = frame(0x02, &[0; MAX]);
     gives(&[&open[..], &frame(0x80, b"")].concat(), &[Seen::Binary(vec![0; MAX])]);
     fails(&[&open[..], &frame(0x80, b"x")].concat(), open.len() + 6, Violation::MessageTooBig, &[]);
-    // However much the caller allows, the decoder counts in 32 bits.
+    // The decoder counts in 32 bits, however much the caller allows.
     let mut reader = Reader::new(usize::MAX);
     assert_eq!(reader.read_all([&huge[..]]), Some((14, Violation::MessageTooBig)));
 }
 
 #[test]
-fn text_fails_at_the_first_hopeless_byte() {
+fn text_fails_at_the_first_byte_that_makes_it_invalid() {
     // Autobahn 6.4: an octet beyond U+10FFFF in the second fragment, and in the middle of a frame.
     let good = "κόσμε".as_bytes();
     let bad = [good, &[0xf4, 0x90, 0x80, 0x80], b"edited"].concat();
@@ -235,19 +235,19 @@ fn text_fails_at_the_first_hopeless_byte() {
 }
 
 #[test]
-fn a_character_left_open_fails_at_the_end_of_the_message() {
+fn text_with_an_incomplete_character_fails_at_the_end_of_the_message() {
     let open = frame(0x81, &[b'a', 0xe2, 0x82]);
     fails(&open, open.len(), Violation::InvalidUtf8, &[]);
     let fragments = [frame(0x01, &[0xe2]), frame(0x89, b""), frame(0x80, &[0x82])].concat();
     fails(&fragments, fragments.len(), Violation::InvalidUtf8, &[Seen::Ping(vec![])]);
     let empty_end = [frame(0x01, &[0xe2]), frame(0x80, b"")].concat();
     fails(&empty_end, empty_end.len(), Violation::InvalidUtf8, &[]);
-    // Binary is nobody's text.
+    // Binary messages are not checked as text.
     gives(&frame(0x82, &[0xe2, 0x82]), &[Seen::Binary(vec![0xe2, 0x82])]);
 }
 
 #[test]
-fn closes_are_read_and_judged() {
+fn close_frames_are_read_and_checked() {
     let whole = |payload: &[u8]| frame(0x88, payload);
     gives(&whole(b""), &[Seen::Close(None)]);
     gives(&whole(b"\x03\xe8"), &[Seen::Close(Some((1000, String::new())))]);
@@ -264,7 +264,7 @@ fn closes_are_read_and_judged() {
 }
 
 #[test]
-fn an_open_message_is_counted_bounded_and_let_go() {
+fn fragmented_message_is_counted_bounded_and_released() {
     let mut reader = Reader::new(MAX);
     assert_eq!(reader.read_all([&frame(0x02, &[7; 600])[..], &frame(0x00, &[7; 300])]), None);
     let held = reader.decoder.assembly_bytes();
@@ -276,14 +276,14 @@ fn an_open_message_is_counted_bounded_and_let_go() {
 }
 
 #[test]
-fn violations_earn_the_codes_of_section_7_4() {
+fn violations_have_the_codes_of_section_7_4() {
     assert_eq!(Violation::InvalidUtf8.close_code(), 1007);
     assert_eq!(Violation::MessageTooBig.close_code(), 1009);
     assert_eq!(Violation::Unmasked.close_code(), 1002);
     assert_eq!(Violation::CloseCode.close_code(), 1002);
 }
 
-/// Compressed messages of a stream cut at `cut`, as they came: text or not, whole in one frame or not.
+/// The compressed messages of a stream cut at `cut`: text or binary, in one frame or in several.
 fn compressed(stream: &[u8], cut: usize) -> Result<Vec<(bool, Vec<u8>)>, Violation> {
     let (mut decoder, mut buffer, mut seen) = (Decoder::new(), Vec::new(), Vec::new());
     for piece in [&stream[..cut], &stream[cut..]] {
@@ -299,8 +299,8 @@ fn compressed(stream: &[u8], cut: usize) -> Result<Vec<(bool, Vec<u8>)>, Violati
 }
 
 #[test]
-fn compressed_messages_are_handed_on_unread_wherever_they_are_cut() {
-    // Not UTF-8, which only shows when they are inflated; a plain message between them.
+fn compressed_messages_are_passed_on_wherever_they_are_cut() {
+    // They are not UTF-8, which is found only when they are inflated; an uncompressed message is between them.
     let mut stream = vec![0xc1, 0x82, 0, 0, 0, 0, 0xff, 0xfe];
     stream.extend([0x81, 0x81, 0, 0, 0, 0, b'x']);
     stream.extend([0x42, 0x81, 0, 0, 0, 0, 0xff]);
@@ -313,7 +313,7 @@ fn compressed_messages_are_handed_on_unread_wherever_they_are_cut() {
 }
 
 #[test]
-fn the_first_reserved_bit_stands_at_the_beginning_of_a_message_or_nowhere() {
+fn reserved_bit_1_is_allowed_only_at_the_beginning_of_a_message() {
     for faulty in [
         &[0x42, 0x80, 0, 0, 0, 0, 0xc0, 0x80, 0, 0, 0, 0][..],
         &[0xc9, 0x80, 0, 0, 0, 0],

@@ -1,23 +1,23 @@
-//! Messages compressed and inflated (RFC 7692, section 7.2): bytes in, bytes out, bounded on both sides.
+//! Compresses and inflates messages (RFC 7692, section 7.2): bytes in, bytes out, bounded on both sides.
 //!
-//! Without context takeover a message refers to nothing but itself, so that one `Deflater` serves all who agreed on its
-//! window, and one `Inflater` all who send. With it each direction of a connection has one of its own.
+//! Without context takeover a message refers only to itself, so that one `Deflater` serves all connections with its window,
+//! and one `Inflater` all connections. With context takeover each direction of a connection has its own.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// What a flushed block ends with, and what is left out on the wire (section 7.2.1).
+/// The end of a flushed block, which is not sent (section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-/// Inflated bytes grow in steps of at least this.
+/// The output of the inflater grows in steps of at least this size.
 const STEP_BYTES: usize = 1024;
-/// What a block may refer back to.
+/// The largest distance to which a block refers back.
 const WINDOW_BYTES: usize = 32 * 1024;
 
-/// Why a message cannot be read.
+/// Why a message cannot be inflated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Broken {
-    /// No DEFLATE data.
+    /// The message is not DEFLATE data.
     Invalid,
-    /// More than was allowed; nothing beyond that was inflated.
+    /// The message is larger than allowed; nothing beyond the limit was inflated.
     TooBig,
 }
 
@@ -26,21 +26,21 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// `level` `1..=9`, `window_bits` `9..=15`. Takes 64 to 300 KiB.
+    /// `level` is `1..=9`, `window_bits` `9..=15`. Takes 64 to 300 KiB.
     pub fn new(level: u32, window_bits: u8) -> Self {
         Self { inner: Compress::new_with_window_bits(Compression::new(level), false, window_bits) }
     }
 
-    /// Appends a message, compressed. `fresh`: it refers to no message before it.
+    /// Appends the compressed message. `fresh`: it does not refer to messages before it.
     pub fn compress(&mut self, message: &[u8], fresh: bool, out: &mut Vec<u8>) {
         if fresh {
             self.inner.reset();
         }
-        // A second flush with nothing between makes no bytes. Section 7.2.3.6: one empty block is an empty message.
+        // A second flush without input writes nothing. Section 7.2.3.6: one empty block is an empty message.
         if message.is_empty() {
             return out.push(0);
         }
-        // More than the worst case of any window, so that one call takes all and flushes.
+        // More than the worst case of any window, so that one call takes all input and flushes.
         let start = out.len();
         out.reserve(message.len() + message.len().div_ceil(8) + message.len().div_ceil(64) + 32);
         let done = self.inner.compress_vec(message, out, FlushCompress::Sync);
@@ -55,13 +55,13 @@ pub struct Inflater {
 }
 
 impl Inflater {
-    /// `window_bits` is that of whoever compressed, or more: `9..=15`. Takes up to 40 KiB.
+    /// `window_bits` is at least that of the compressor: `9..=15`. Takes up to 40 KiB.
     pub fn new(window_bits: u8) -> Self {
         Self { inner: Decompress::new_with_window_bits(false, window_bits.max(9)) }
     }
 
-    /// Inflates a message into `out`, which is emptied first; at most `bytes_max`. `fresh` as for `Deflater::compress`.
-    /// After an error it is spent where messages refer to those before.
+    /// Clears `out` and inflates a message into it, up to `bytes_max` bytes. `fresh` as for `Deflater::compress`. After an
+    /// error it must not be used again if messages refer to those before them.
     pub fn inflate(&mut self, message: &[u8], fresh: bool, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Broken> {
         out.clear();
         if fresh {
@@ -74,7 +74,7 @@ impl Inflater {
     fn part(&mut self, mut input: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Broken> {
         loop {
             if out.len() == out.capacity() {
-                // One byte above what is allowed shows that there is more.
+                // One byte more than allowed detects a message that is too large.
                 let room = (bytes_max + 1).saturating_sub(out.len());
                 out.reserve_exact(out.len().max(STEP_BYTES).min(room).max(1));
             }
@@ -88,7 +88,7 @@ impl Inflater {
             if status == Status::StreamEnd {
                 self.go_on(out);
             } else if out.len() < out.capacity() && input.is_empty() {
-                // Room is left, so nothing is held back inside.
+                // Output space is left, so the inflater holds nothing back.
                 return Ok(());
             } else if out.len() < out.capacity() && used == 0 && out.len() == before {
                 return Err(Broken::Invalid);
@@ -96,7 +96,7 @@ impl Inflater {
         }
     }
 
-    /// Section 7.2.3.4: a final block is none here, what follows may refer back beyond it.
+    /// Section 7.2.3.4: a final block does not end the stream; later messages may refer to data before it.
     fn go_on(&mut self, out: &[u8]) {
         self.inner.reset(false);
         let window = &out[out.len().saturating_sub(WINDOW_BYTES)..];
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc_are_read() {
+    fn deflate_reads_the_examples_of_the_rfc() {
         // Section 7.2.3: fixed Huffman codes, no compression, a final block, two blocks.
         let one = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
         let stored = [0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00];
@@ -134,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_comes_back_in_every_window() {
+    fn deflate_round_trips_in_every_window() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut noise = vec![0; 40_000];
         random.fill(&mut noise);
-        let text = br#"{"user":"somebody","text":"hello hello hello"}"#.repeat(900);
+        let text = br#"{"user":"user0001","text":"hello hello hello"}"#.repeat(900);
         for bits in 9..=15 {
             for fresh in [true, false] {
                 let (mut deflater, mut inflater) = (Deflater::new(1, bits), Inflater::new(bits));
@@ -153,19 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_cut_while_it_inflates() {
+    fn inflating_stops_at_the_limit() {
         let mut bomb = Vec::new();
         Deflater::new(9, 15).compress(&vec![0; 50_000_000], true, &mut bomb);
         let (mut inflater, mut out) = (Inflater::new(15), Vec::new());
         assert_eq!(inflater.inflate(&bomb, true, 64 * 1024, &mut out), Err(Broken::TooBig));
         assert!(out.capacity() <= 64 * 1024 + 1);
-        // It serves the next one all the same.
+        // The next message is inflated all the same.
         inflater.inflate(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], true, 5, &mut out).unwrap();
         assert_eq!(out, b"Hello");
     }
 
     #[test]
-    fn garbage_is_refused_and_ends() {
+    fn inflating_garbage_fails() {
         assert_eq!(inflated(&[0xff; 20], 1000), Err(Broken::Invalid));
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..3_000 {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_behind_a_final_one_may_refer_to_what_was_before() {
+    fn inflating_continues_after_a_final_block() {
         let mut first = Compress::new_with_window_bits(Compression::new(9), false, 15);
         let text = b"a sentence that comes again";
         let mut message = Vec::with_capacity(200);
@@ -185,7 +185,7 @@ mod tests {
         second.set_dictionary(text).unwrap();
         let mut again = Vec::with_capacity(200);
         second.compress_vec(text, &mut again, FlushCompress::Sync).unwrap();
-        assert!(again.len() < 15, "it refers back");
+        assert!(again.len() < 15, "it refers to the message before");
         message.extend_from_slice(&again[..again.len() - 4]);
         assert_eq!(inflated(&message, 1000).unwrap(), [&text[..], text].concat());
     }

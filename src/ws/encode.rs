@@ -1,4 +1,4 @@
-//! The frames we send: FIN set, unmasked, the shortest length form. Whole frames are appended to the caller's buffer.
+//! Encodes frames of the server: FIN set, unmasked, the shortest length form. Whole frames are appended to the caller's buffer.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::frame::{
 };
 use super::mask;
 
-/// Bytes of the header of a whole, unmasked frame: 2, 4 or 10.
+/// The size of the header of a whole, unmasked frame: 2, 4 or 10.
 #[inline]
 pub fn header_bytes(payload_bytes: usize) -> usize {
     match payload_bytes {
@@ -37,8 +37,8 @@ pub fn header(payload_bytes: usize, opcode: Opcode, out: &mut [u8; SERVER_HEADER
     }
 }
 
-/// Writes the header of a whole, unmasked frame right before its payload, which lies at `payload` of `bytes` behind room enough
-/// for it; returns where the frame begins. The shorter forms are single stores.
+/// Writes the header of a whole, unmasked frame directly before its payload, which is at `payload` of `bytes` with enough room
+/// before it. Returns where the frame begins. The shorter forms are single stores.
 #[inline]
 pub fn header_before(bytes: &mut [u8], payload: Range<usize>, opcode: Opcode) -> usize {
     let (offset, length) = (payload.start, payload.len());
@@ -78,7 +78,7 @@ pub fn compressed_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out[start] |= RSV1;
 }
 
-/// The opcode and the payload of a whole frame that we made, if it is not compressed.
+/// The opcode and the payload of a whole frame of the server, unless it is compressed.
 pub fn plain_payload(frame: &[u8]) -> Option<(Opcode, &[u8])> {
     let opcode = match frame.first()? ^ FIN {
         1 => Opcode::Text,
@@ -93,8 +93,8 @@ pub fn plain_payload(frame: &[u8]) -> Option<(Opcode, &[u8])> {
     Some((opcode, frame.get(header_bytes..)?))
 }
 
-/// Appends a frame whose payload is whatever `write` appends. Payloads up to 125 bytes stay where they were written;
-/// longer ones are moved by 2 or 8 bytes for their longer header.
+/// Appends a frame with the payload that `write` appends. Payloads up to 125 bytes stay where `write` put them; longer ones
+/// are moved by 2 or 8 bytes to make room for the longer header.
 #[inline]
 pub fn frame_with(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
     const SHORT: usize = 2;
@@ -108,7 +108,7 @@ pub fn frame_with(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec
     }
     let mut bytes = [0; SERVER_HEADER_BYTES_MAX];
     let header_bytes = header(payload_bytes, opcode, &mut bytes);
-    out.extend_from_slice(&bytes[..header_bytes - SHORT]); // room, whatever stands in it
+    out.extend_from_slice(&bytes[..header_bytes - SHORT]); // reserves room for the header
     out.copy_within(start + SHORT..start + SHORT + payload_bytes, start + header_bytes);
     out[start..start + header_bytes].copy_from_slice(&bytes[..header_bytes]);
 }
@@ -125,7 +125,7 @@ pub fn close_frame(out: &mut Vec<u8>, code: u16, reason: &str) {
     out.extend_from_slice(reason);
 }
 
-/// Appends a client's whole, masked frame: for tests and the load tool.
+/// Appends a whole, masked frame of a client. For tests and the load tool.
 pub fn client_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
     let start = out.len();
     let mut bytes = [0; SERVER_HEADER_BYTES_MAX];
@@ -145,7 +145,7 @@ mod tests {
 
     const LENGTHS: [usize; 9] = [0, 1, 2, 125, 126, 127, 65_535, 65_536, 70_000];
 
-    /// The frame as section 5.2 spells it, written the long way.
+    /// The frame as section 5.2 defines it, field by field.
     fn spelled(opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x80 | opcode];
         match payload.len() {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_length_form_follow_what_stood_before() {
+    fn frames_of_every_length_form_are_appended() {
         for length in LENGTHS {
             let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let expected = [b"before".to_vec(), spelled(2, &payload)].concat();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_ours_gives_its_payload_back() {
+    fn server_frame_gives_its_payload_back() {
         for length in LENGTHS {
             let payload = vec![b'x'; length];
             let mut out = Vec::new();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn client_frames_are_read_by_our_own_parser() {
+    fn client_frames_are_read_by_the_parser() {
         for length in LENGTHS {
             let payload = vec![b'x'; length];
             let mut out = b"before".to_vec();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_cut_between_two_characters() {
+    fn close_reason_is_cut_between_two_characters() {
         let mut out = Vec::new();
         close_frame(&mut out, 1009, "too big");
         assert_eq!(out, b"\x88\x09\x03\xf1too big");

@@ -1,9 +1,8 @@
-//! permessage-deflate, offered and agreed on (RFC 7692, section 7.1): a client's offers held against what the operator
-//! allows. An offer with anything malformed, repeated or unknown is passed over, as section 5.1 asks; the first that
-//! fits is taken.
+//! Negotiates permessage-deflate (RFC 7692, section 7.1): takes the first of the client's offers that the operator's settings
+//! allow. An offer with a malformed, repeated or unknown parameter is declined, as section 5.1 requires.
 
-/// Base-2 logarithms of the windows we compress with. Few, so that a publication is compressed few times: a client that
-/// asks for a smaller window gets the next one below (a smaller window is always readable).
+/// Base-2 logarithms of the windows that the server compresses with. They are few, so that a publication is compressed few
+/// times: a client that asks for another window gets the next smaller one, which it can always read.
 pub const WINDOWS: [u8; 3] = [15, 12, 9];
 /// The range of both `max_window_bits` parameters (section 7.1.2).
 const WINDOW_BITS: std::ops::RangeInclusive<u8> = 8..=15;
@@ -12,48 +11,48 @@ const NAME: &str = "permessage-deflate";
 /// What the operator allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
-    /// Our messages may refer back to those before, unless the client forbids it.
+    /// The server's messages may refer to those before them, unless the client declines it.
     pub server_takeover: bool,
-    /// The client's may.
+    /// The client's messages may.
     pub client_takeover: bool,
-    /// `9..=15`: the largest window, in either direction as far as the client lets us choose.
+    /// `9..=15`: the largest window, in each direction in which the server chooses.
     pub window_bits: u8,
 }
 
-/// What both sides do from now on.
+/// The negotiated parameters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Agreed {
-    /// Index into `WINDOWS`: what we compress with.
+    /// Index into `WINDOWS`: the server's window.
     pub window: u8,
     pub server_takeover: bool,
     pub client_takeover: bool,
-    /// Of the client's compressor; what it sends can be inflated with this window.
+    /// The window of the client's compressor, which the server needs for inflating.
     pub client_window_bits: u8,
     tell_server_bits: bool,
     tell_client_bits: bool,
 }
 
-/// One offer's parameters.
+/// The parameters of one offer.
 #[derive(Default)]
 struct Offer {
     server_no_takeover: bool,
     client_no_takeover: bool,
     server_bits: Option<u8>,
-    /// The outer: the parameter was there. The inner: with a value.
+    /// The outer option: the parameter is present. The inner: it has a value.
     client_bits: Option<Option<u8>>,
 }
 
-/// Takes the first offer that fits, of all fields `Sec-WebSocket-Extensions` in their order.
+/// Takes the first acceptable offer of all `Sec-WebSocket-Extensions` fields, in their order.
 pub fn agree<'a>(values: impl Iterator<Item = &'a [u8]>, allowed: &Allowed) -> Option<Agreed> {
     values
         .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| split(value, b','))
-        .find_map(|offer| settle(&Offer::parse(offer)?, allowed))
+        .find_map(|offer| accept(&Offer::parse(offer)?, allowed))
 }
 
-fn settle(offer: &Offer, allowed: &Allowed) -> Option<Agreed> {
+fn accept(offer: &Offer, allowed: &Allowed) -> Option<Agreed> {
     let bits = offer.server_bits.unwrap_or(15).min(allowed.window_bits);
-    // None for 8: our compressor has no window of 256 bytes.
+    // None for 8: the compressor has no window of 256 bytes.
     let window = WINDOWS.iter().position(|&window| window <= bits)?;
     let client_bits = offer.client_bits.map(|bits| bits.unwrap_or(15).min(allowed.window_bits));
     Some(Agreed {
@@ -104,7 +103,7 @@ fn window_bits(value: &str) -> Option<u8> {
     value.parse().ok().filter(|bits| plain && WINDOW_BITS.contains(bits))
 }
 
-/// A token as it is, or what stands in quotes: no parameter of this extension needs an escape.
+/// A token, or the content of a quoted string. No parameter of this extension needs an escape.
 fn unquoted(value: &str) -> Option<&str> {
     match value.strip_prefix('"') {
         Some(quoted) => quoted.strip_suffix('"'),
@@ -112,7 +111,7 @@ fn unquoted(value: &str) -> Option<&str> {
     }
 }
 
-/// The elements between separators that stand outside quotes.
+/// The elements between separators outside of quotes.
 fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let (mut rest, mut done) = (text, false);
     std::iter::from_fn(move || {
@@ -133,13 +132,14 @@ fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
 }
 
 impl Agreed {
-    /// Appends the value of our `Sec-WebSocket-Extensions`. What is not said is taken over, so the refusals are.
+    /// Appends the value of the server's `Sec-WebSocket-Extensions`. A missing parameter means context takeover, so declining
+    /// it is written out.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(NAME.as_bytes());
         if !self.server_takeover {
             out.extend_from_slice(b"; server_no_context_takeover");
         }
-        // Section 7.1.1.2: a server may say so whether or not it was offered, and the client must comply.
+        // Section 7.1.1.2: a server may require this without an offer, and the client must comply.
         if !self.client_takeover {
             out.extend_from_slice(b"; client_no_context_takeover");
         }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn offers_are_answered_as_the_rfc_has_it() {
+    fn extension_offers_are_answered_as_the_rfc_says() {
         let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         for (offer, without, with) in [
             ("permessage-deflate", both.to_owned(), "permessage-deflate".to_owned()),
@@ -194,7 +194,7 @@ mod tests {
                 both.into(),
                 "permessage-deflate; client_no_context_takeover".into(),
             ),
-            // In order of preference: what cannot be had is passed over.
+            // In order of preference: offers that cannot be accepted are skipped.
             (
                 "permessage-bzip2, permessage-deflate; server_max_window_bits=8, permessage-deflate",
                 both.into(),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_repeated_or_unknown_is_no_offer() {
+    fn extension_offers_that_are_malformed_repeated_or_unknown_are_declined() {
         for offer in [
             "",
             ",;=",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_gets_an_answer_and_no_panic() {
+    fn extension_negotiation_never_panics() {
         let mut random = fastrand::Rng::with_seed(7);
         let alphabet: Vec<char> = "permsag-dflt;=,\"\\ 0189client_max_window_bits".chars().collect();
         for _ in 0..2_000 {

@@ -1,9 +1,9 @@
 //! The header of a client's frame (RFC 6455, section 5.2).
 //!
-//! `parse_header` fails as early as the bytes allow: a bad first byte is enough, and so is the second, and so are the
-//! length bytes before the masking key has arrived. "Not enough bytes" is `Ok(None)`.
+//! `parse_header` fails as early as possible: at the first byte, at the second, or at the length bytes before the masking key
+//! has arrived. "Not enough bytes" is `Ok(None)`.
 
-use super::decode::Violation;
+use super::violation::Violation;
 
 /// Payload bytes of a control frame (RFC 6455, section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
@@ -39,7 +39,7 @@ impl Opcode {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     pub fin: bool,
-    /// The message is compressed (RFC 7692, section 6). Only where that was agreed on.
+    /// The message is compressed (RFC 7692, section 6). Only if that was negotiated.
     pub rsv1: bool,
     pub opcode: Opcode,
     pub mask: [u8; 4],
@@ -51,17 +51,17 @@ pub struct Header {
 pub(super) const FIN: u8 = 0x80;
 pub(super) const RSV1: u8 = 0x40;
 pub(super) const MASKED: u8 = 0x80;
-/// The length byte that announces a 16-bit length, and the one that announces 64 bits.
+/// The length bytes that announce a 16-bit and a 64-bit length.
 pub(super) const LENGTH_16: u8 = 126;
 pub(super) const LENGTH_64: u8 = 127;
 
-/// Parses the header at the start of `bytes`. `Ok(None)`: all right so far, but not whole.
+/// Parses the header at the start of `bytes`. `Ok(None)`: valid so far, but not whole.
 #[inline]
 pub fn parse_header(bytes: &[u8]) -> Result<Option<Header>, Violation> {
     parse_extended(bytes, false)
 }
 
-/// The same; `deflate`: permessage-deflate was agreed on.
+/// Like `parse_header`; `deflate`: permessage-deflate was negotiated.
 #[inline]
 pub(super) fn parse_extended(bytes: &[u8], deflate: bool) -> Result<Option<Header>, Violation> {
     let [first, second, rest @ ..] = bytes else {
@@ -95,11 +95,11 @@ pub(super) fn parse_extended(bytes: &[u8], deflate: bool) -> Result<Option<Heade
     Ok(Some(Header { fin, rsv1: first & RSV1 != 0, opcode, mask: *mask, payload_bytes, header_bytes }))
 }
 
-/// FIN and opcode, and whatever is wrong with them whatever follows.
+/// FIN, RSV1 and opcode, if they are valid whatever follows.
 #[inline]
 pub(super) fn first_byte(first: u8, deflate: bool) -> Result<(bool, Opcode), Violation> {
     // Section 5.2: RSV1-3 "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
-    // RFC 7692, section 6: RSV1 stands on the first fragment of a message, and never on a control frame.
+    // RFC 7692, section 6: RSV1 is set on the first fragment of a message, and never on a control frame.
     let begins = matches!(first & 0x0f, 1 | 2);
     if first & 0x70 != 0 && !(deflate && begins && first & 0x70 == RSV1) {
         return Err(Violation::ReservedBit);
@@ -131,12 +131,12 @@ fn length_16(bytes: &[u8]) -> Result<Option<u64>, Violation> {
     }
 }
 
-/// Section 5.2: the most significant bit of a 64-bit length "MUST be 0", and the form is for what 16 bits cannot say.
+/// Section 5.2: the most significant bit of a 64-bit length "MUST be 0", and this form is only for lengths over 16 bits.
 fn length_64(bytes: &[u8]) -> Result<Option<u64>, Violation> {
     if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
         return Err(Violation::LengthTopBit);
     }
-    // Six zero bytes leave 16 bits: no need to see them.
+    // Six zero bytes leave at most 16 bits, whatever the last two bytes are.
     if bytes.first_chunk::<6>() == Some(&[0; 6]) {
         return Err(Violation::LengthNotMinimal);
     }
@@ -149,13 +149,13 @@ mod tests {
 
     const KEY: [u8; 4] = [1, 2, 3, 4];
 
-    /// The prefix of `bytes` at which the verdict falls, and the verdict.
+    /// The length of the prefix of `bytes` that decides, and the result.
     fn fails_at(bytes: &[u8]) -> Option<(usize, Violation)> {
         (0..=bytes.len()).find_map(|end| parse_header(&bytes[..end]).err().map(|violation| (end, violation)))
     }
 
     #[test]
-    fn every_length_form_is_read_whole_and_waits_for_its_last_byte() {
+    fn header_of_every_length_form_waits_for_its_last_byte() {
         let cases: [(&[u8], u64); 8] = [
             (&[0x82, 0x80, 1, 2, 3, 4], 0),
             (&[0x82, 0x81, 1, 2, 3, 4], 1),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_first_byte_is_judged_alone() {
+    fn header_first_byte_decides_alone() {
         for first in 0..=255u8 {
             let violation = match first & 0x0f {
                 _ if first & 0x70 != 0 => Some(Violation::ReservedBit),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_fail_at_the_byte_that_shows_them() {
+    fn header_faults_fail_at_the_byte_that_shows_them() {
         const UNMASKED: &[u8] = &[0x82, 0x05, b'h'];
         const PING_OF_126: &[u8] = &[0x89, 0xfe, 0, 126];
         const CLOSE_OF_64_BIT_LENGTH: &[u8] = &[0x88, 0xff, 0];

@@ -1,9 +1,9 @@
-//! The masking key taken off a payload (RFC 6455, section 5.3), in place or moved towards the front by the same pass.
+//! Unmasks a payload (RFC 6455, section 5.3), in place or moved towards the front in the same pass.
 //!
-//! Blocks of 64 bytes from the start, whatever the alignment (unaligned loads cost nothing where this runs), in the widest
-//! vectors that the processor has (`raw::xor_blocks`); then words of eight; the last eight bytes are read before all others
-//! and written behind them, so that single bytes are left only to what is shorter than a word. The same pass tells whether
-//! all bytes were ASCII, so that text needs no second look in the common case.
+//! Blocks of 64 bytes from the start, whatever the alignment (unaligned loads cost nothing on the supported processors), in
+//! the widest vectors that the processor has (`sys::xor_blocks`); then words of eight bytes. The last eight bytes are read
+//! before all others and written after them, so that single bytes are needed only for payloads shorter than a word. The same
+//! pass detects whether all bytes are ASCII, so that most texts need no second pass.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::sys::{BLOCK, xor_blocks};
 const NOT_ASCII: u64 = 0x8080_8080_8080_8080;
 const WORD: usize = size_of::<u64>();
 
-/// Takes `mask` off `payload`, whose first byte is byte `offset` of the frame's payload. A mask of zero costs nothing.
+/// Unmasks `payload`, whose first byte is byte `offset` of the frame's payload. A mask of zero costs nothing.
 #[inline]
 pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     if mask != [0; 4] {
@@ -20,15 +20,15 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     }
 }
 
-/// Takes `mask` off the bytes `from`, whose first is byte `offset` of the frame's payload, and has them begin at `to`, at or
-/// before where they lie. Whether every byte of the result is ASCII.
+/// Unmasks the bytes `from`, whose first is byte `offset` of the frame's payload, and moves them to `to`, which is not after
+/// their place. Returns true if every byte of the result is ASCII.
 #[inline]
 pub(super) fn unmask_to(bytes: &mut [u8], from: Range<usize>, to: usize, mask: [u8; 4], offset: usize) -> bool {
     let (length, by) = (from.len(), from.start - to);
     xor(&mut bytes[to..from.end], by, length, rotated(mask, offset)) & NOT_ASCII == 0
 }
 
-/// The key as it stands at byte `offset` of the payload; its first byte is the lowest.
+/// The key rotated for byte `offset` of the payload; its first byte is the lowest.
 #[inline]
 fn rotated(mask: [u8; 4], offset: usize) -> u32 {
     u32::from_le_bytes(mask).rotate_right(8 * (offset as u32 & 3))
@@ -39,8 +39,8 @@ fn doubled(key: u32) -> u64 {
     u64::from(key) | u64::from(key) << 32
 }
 
-/// Xors `key` over the last `length` of `bytes` and moves them `by` bytes towards the front, which is all that there is
-/// before them; returns all resulting bytes or-ed together, eight abreast.
+/// Applies `key` to the last `length` of `bytes` and moves them `by` bytes to the front, which is the number of bytes before
+/// them. Returns the bitwise or of all resulting bytes, in eight lanes.
 #[inline]
 fn xor(bytes: &mut [u8], by: usize, length: usize, key: u32) -> u64 {
     let Some(last) = length.checked_sub(WORD) else { return xor_few(bytes, by, length, key) };
@@ -62,7 +62,7 @@ fn xor(bytes: &mut [u8], by: usize, length: usize, key: u32) -> u64 {
 
 #[inline]
 fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(*bytes[at..].first_chunk().expect("eight bytes are there"))
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("callers leave eight bytes after `at`"))
 }
 
 #[inline]
@@ -70,7 +70,7 @@ fn put(bytes: &mut [u8], at: usize, word: u64) {
     bytes[at..at + WORD].copy_from_slice(&word.to_le_bytes());
 }
 
-/// Less than a word.
+/// For payloads shorter than a word.
 #[inline]
 fn xor_few(bytes: &mut [u8], by: usize, length: usize, key: u32) -> u64 {
     let mut seen = 0;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_phase_and_alignment_agrees_with_the_definition() {
+    fn unmasking_agrees_with_the_definition_for_every_length_phase_and_alignment() {
         let source: Vec<u8> = (0..300u32).map(|at| (at * 31 % 251) as u8).collect();
         for mask in [[0x12, 0x84, 0xfe, 0x07], [0, 0, 0, 0], [0xff, 0, 0, 1]] {
             for length in (0..70).chain([127, 128, 255, 256, 257]) {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_that_is_not_ascii_is_seen_wherever_it_stands() {
+    fn unmasking_detects_one_byte_that_is_not_ascii_at_any_place() {
         let mask = [0x55, 0xaa, 0x0f, 0xf0];
         for length in 1..40 {
             for at in 0..length {

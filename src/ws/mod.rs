@@ -1,33 +1,36 @@
-//! RFC 6455, bytes in and bytes out: no sockets, no clocks, no logs, no threads.
+//! The WebSocket protocol (RFC 6455), bytes in and bytes out: no sockets, no clocks, no logs, no threads.
 //!
-//! The map, in the order a connection meets it:
+//! The files, in the order in which a connection uses them:
 //!
-//! | file       | what it does                                                                |
-//! |------------|-----------------------------------------------------------------------------|
-//! | `upgrade`  | the HTTP request that asks for a WebSocket, parsed in place                  |
-//! | `response` | what we answer to it: 101, a plain answer, or a refusal that says why        |
-//! | `frame`    | the header of a client's frame                                               |
-//! | `mask`     | the masking key taken off a payload, at the speed of memory                  |
-//! | `utf8`     | text checked while it arrives, over fragments and partial frames             |
-//! | `decode`   | frames to messages, pings, pongs and closes, in the receive buffer itself    |
-//! | `close`    | which close codes a peer may send, and those we send                         |
-//! | `encode`   | the frames we send                                                           |
-//! | `extension`| permessage-deflate (RFC 7692), offered and agreed on                         |
-//! | `deflate`  | its messages, compressed and inflated                                        |
+//! | file        | what it does                                                                  |
+//! |-------------|-------------------------------------------------------------------------------|
+//! | `upgrade`   | parses the HTTP request for a WebSocket in place; `http_token` is its grammar  |
+//! | `response`  | writes the response: 101, a plain response, or a refusal with its reason       |
+//! | `frame`     | parses the header of a client's frame                                          |
+//! | `mask`      | unmasks payloads at the speed of memory                                        |
+//! | `utf8`      | checks text while it arrives, over fragments and partial frames                |
+//! | `decode`    | frames to messages, pings, pongs and closes, in the receive buffer itself      |
+//! | `violation` | what ends a connection, with its close code                                    |
+//! | `close`     | the close codes that a peer may send, and those of the server                  |
+//! | `encode`    | writes frames of the server                                                    |
+//! | `extension` | negotiates permessage-deflate (RFC 7692)                                       |
+//! | `deflate`   | compresses and inflates messages                                               |
 
-pub mod close;
-pub mod decode;
+mod close;
+mod decode;
 pub mod deflate;
 pub mod encode;
 pub mod extension;
-pub mod frame;
-pub mod mask;
-pub mod response;
+mod frame;
+mod http_token;
+mod mask;
+mod response;
 pub mod upgrade;
 mod utf8;
+mod violation;
 
 pub use close::CloseCode;
-pub use decode::{Decoder, Event, Step, Violation};
+pub use decode::{Decoder, Event, Step};
 pub use encode::{close_frame, compressed_frame, frame, frame_with, header, header_before};
 pub use extension::Agreed;
 pub use frame::{CLOSE_REASON_BYTES_MAX, Header, Opcode, parse_header};
@@ -35,3 +38,4 @@ pub use mask::unmask;
 pub use response::{Refusal, accept, http_response};
 pub use upgrade::{Request, UPGRADE_BYTES_MAX, Upgrade, parse as parse_request};
 pub use utf8::is_valid as is_text;
+pub use violation::Violation;

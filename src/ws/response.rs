@@ -1,42 +1,42 @@
-//! What we answer to a request: the 101 that opens a WebSocket, a small plain answer, or a refusal that says why.
+//! Responses to a request: the 101 that opens a WebSocket, a small plain response, or a refusal with its reason.
 //!
-//! Every answer but the 101 is the last on its connection and says so (`Connection: close`).
+//! Every response but the 101 is the last one of its connection and says so (`Connection: close`).
 
 use super::extension::Agreed;
-use super::upgrade::is_token;
+use super::http_token::is_token;
 use std::io::Write;
 
-/// Why a request is not served. Each has its status and its words.
+/// Why a request is refused. Each refusal has a status and a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// 400, and what was wrong with it.
+    /// 400, with what is wrong.
     BadRequest(&'static str),
     NotFound,
     MethodNotAllowed,
-    /// The head was not whole in time.
+    /// The head did not arrive in time.
     Timeout,
     TargetTooLong,
-    /// The address speaks WebSocket version 13 and was asked for something else.
+    /// The path serves WebSocket version 13, and the request asks for something else.
     UpgradeRequired,
-    /// Too many bytes or too many fields.
+    /// The head has too many bytes or too many fields.
     HeadTooLarge,
-    /// Full, or going down: come back later, elsewhere if possible.
+    /// The server is full or shuts down. The client retries later, on another server if possible.
     Unavailable {
         retry_after_s: u32,
     },
-    /// Too many come at the same time: come back later.
+    /// Too many connections open at the same time. The client retries later.
     TooManyNow {
         retry_after_s: u32,
     },
-    /// The server has more to do than it can: come back later, elsewhere if possible.
+    /// The server is overloaded. The client retries later, on another server if possible.
     Overloaded {
         retry_after_s: u32,
     },
-    /// The address has as many connections as one may.
+    /// The client's address has as many connections as allowed.
     AddressFull {
         retry_after_s: u32,
     },
-    /// The address opens connections faster than one may.
+    /// The client's address opens connections faster than allowed.
     AddressTooFast {
         retry_after_s: u32,
     },
@@ -58,7 +58,7 @@ impl Refusal {
         }
     }
 
-    /// One line that says what was wrong.
+    /// One line that says what is wrong.
     pub fn words(&self) -> &'static str {
         match self {
             Self::BadRequest(words) => words,
@@ -76,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// When to come again, where that is of use.
+    /// When the client may retry, if a retry can succeed.
     fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::Unavailable { retry_after_s }
@@ -100,14 +100,14 @@ impl Refusal {
         begin(out, self.status());
         out.extend_from_slice(extra);
         if let Some(retry_after_s) = self.retry_after_s() {
-            write!(out, "Retry-After: {retry_after_s}\r\n").expect("a Vec takes all");
+            write!(out, "Retry-After: {retry_after_s}\r\n").expect("writing to a Vec does not fail");
         }
         let words = self.words();
         end(out, "text/plain; charset=utf-8", &[words.as_bytes(), b"\n"]);
     }
 }
 
-/// Appends the 101 of section 4.2.2. `protocol` is one of those the client offered, and so is what `deflate` agreed on.
+/// Appends the 101 of section 4.2.2. `protocol` and `deflate` were negotiated from the client's offers.
 pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>, deflate: Option<&Agreed>) {
     const OPENING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
         Upgrade: websocket\r\n\
@@ -127,26 +127,27 @@ pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>, deflate
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// Appends a small whole answer, such as that of `/health`.
+/// Appends a small whole response, such as that of `/health`.
 pub fn http_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     begin(out, status);
     end(out, content_type, &[body]);
 }
 
 fn begin(out: &mut Vec<u8>, status: u16) {
-    // RFC 9110, 7.8: who sends Upgrade must name it in Connection too.
+    // RFC 9110, 7.8: a sender of Upgrade must name it in Connection too.
     let connection = if status == 426 { "close, Upgrade" } else { "close" };
     let phrase = phrase(status);
-    write!(out, "HTTP/1.1 {status} {phrase}\r\nConnection: {connection}\r\n").expect("a Vec takes all");
+    write!(out, "HTTP/1.1 {status} {phrase}\r\nConnection: {connection}\r\n").expect("writing to a Vec does not fail");
 }
 
 fn end(out: &mut Vec<u8>, content_type: &str, body: &[&[u8]]) {
     let body_bytes: usize = body.iter().map(|part| part.len()).sum();
-    write!(out, "Content-Type: {content_type}\r\nContent-Length: {body_bytes}\r\n\r\n").expect("a Vec takes all");
+    write!(out, "Content-Type: {content_type}\r\nContent-Length: {body_bytes}\r\n\r\n")
+        .expect("writing to a Vec does not fail");
     body.iter().for_each(|part| out.extend_from_slice(part));
 }
 
-/// The reason phrases of RFC 9110 for what is sent here; others go without (the phrase may be empty).
+/// The reason phrases of RFC 9110 for the statuses that are sent here; other statuses get an empty phrase.
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_accept_key_is_that_of_the_rfc() {
+    fn accept_key_is_that_of_the_rfc() {
         let response = written(|out| accept(out, b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), None));
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_whole_responses_that_say_why() {
+    fn refusals_are_whole_responses_with_a_reason() {
         let refusals = [
             (Refusal::BadRequest("Host is missing"), 400, "Host is missing\n"),
             (Refusal::NotFound, 404, "nothing is served at this path\n"),
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_answers_carry_their_type_and_length() {
+    fn plain_responses_have_their_type_and_length() {
         let response = written(|out| http_response(out, 200, "application/json", b"{}"));
         let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\n\
             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";

@@ -1,21 +1,22 @@
-//! The HTTP request that asks for a WebSocket (RFC 6455, section 4.2.1; RFC 9112), parsed in place.
+//! Parses the HTTP request for a WebSocket (RFC 6455, section 4.2.1; RFC 9112) in place.
 //!
-//! Two passes. `scan` walks the line ends: it finds the end of the head, and refuses at once what can be seen on an
-//! unfinished head without parsing it: a first line that is no GET, a target or head that is too long, a line that ends
-//! in a bare LF. Only a whole head is given to `httparse`, which is strict about names, values, folding and blanks
-//! before the colon; `judge` then holds it against the RFC.
+//! Two passes. `scan` reads the line ends: it finds the end of the head and refuses early what an incomplete head already
+//! shows: a first line that is not a GET, a target or a head that is too long, a line that ends in a bare LF. Only a whole
+//! head goes to `httparse`, which is strict about names, values, folding and whitespace before the colon; `judge` then checks
+//! it against the RFC.
 //!
-//! Strict where two readers of one request could disagree (Host, body lengths, line ends), and plain HTTP/1.0 GETs
-//! pass, since health checks of load balancers still send them.
+//! Parsing is strict wherever two parsers could read one request differently (Host, body lengths, line ends). Plain HTTP/1.0
+//! GETs are accepted, since health checks of load balancers still send them.
 
+use super::http_token::is_token;
 use super::response::Refusal;
 use std::mem::MaybeUninit;
 
-/// Bytes of a request head; past it the upgrade is refused with 431.
+/// The bytes of a request head; a longer one is refused with 431.
 pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
-/// Header fields of a request; past it the upgrade is refused with 431.
+/// The header fields of a request; a request with more is refused with 431.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
-/// Bytes of a request target; past it the upgrade is refused with 414.
+/// The bytes of a request target; a longer one is refused with 414.
 pub const UPGRADE_TARGET_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
@@ -23,18 +24,18 @@ const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
 /// A GET with a whole, valid head.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The request target as it was sent.
+    /// The request target as sent.
     pub target: &'a str,
     /// The target's path, at least "/".
     pub path: &'a str,
-    /// What follows the target's "?", or "".
+    /// The part of the target after "?", or "".
     pub query: &'a str,
-    /// The authority that was asked: of an absolute target, else the Host field. "" only for a plain HTTP/1.0 request.
+    /// The authority of an absolute target, else the Host field. "" only for a plain HTTP/1.0 request.
     pub host: &'a str,
     pub origin: Option<&'a str>,
     /// `None`: a plain HTTP request, such as one for `/health`.
     pub upgrade: Option<Upgrade<'a>>,
-    /// Bytes of the head; what follows it belongs to the WebSocket.
+    /// The bytes of the head; the bytes after it belong to the WebSocket.
     pub head_bytes: usize,
     fields: Fields<'a>,
 }
@@ -54,7 +55,7 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Upgrade<'a> {
-    /// The subprotocols the client offers, in its order of preference. What is no token is passed over.
+    /// The subprotocols that the client offers, in its order of preference. Elements that are not tokens are skipped.
     pub fn protocols(&self) -> impl Iterator<Item = &'a str> {
         self.fields
             .values("sec-websocket-protocol")
@@ -64,7 +65,7 @@ impl<'a> Upgrade<'a> {
     }
 }
 
-/// The field lines of a head that was found valid.
+/// The field lines of a valid head.
 #[derive(Clone, Copy, Debug)]
 struct Fields<'a>(&'a [u8]);
 
@@ -77,7 +78,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Parses the request at the start of `bytes`; `Ok(None)`: all right so far, but not whole. Does not allocate.
+/// Parses the request at the start of `bytes`; `Ok(None)`: valid so far, but not whole. Does not allocate.
 pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     // RFC 9112, 2.2: a server "SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
     let blank_bytes = match bytes {
@@ -94,7 +95,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
         Err(error) => return Err(refusal(error)),
     }
     let fields = Fields(&head.bytes[head.first_line_bytes..]);
-    let target = request.path.expect("a whole head has a target");
+    let target = request.path.expect("httparse returns a target with every whole head");
     let http_1_1 = request.version == Some(1);
     let judged = Judged::of(request.headers)?;
     let (path, query, authority) = split_target(target)?;
@@ -125,13 +126,13 @@ struct Head<'a> {
     first_line_bytes: usize,
 }
 
-/// Finds the end of the head, and refuses what no further byte can mend.
+/// Finds the end of the head, and refuses heads that no further byte can make valid.
 fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
     let bounded = &bytes[..bytes.len().min(UPGRADE_BYTES_MAX)];
     let mut first_line_bytes = None;
     let mut line_start = 0;
     for at in memchr::memchr_iter(b'\n', bounded) {
-        // RFC 9112, 2.2: a recipient may take a bare LF as a line end; two that differ here can be played off.
+        // RFC 9112, 2.2: a recipient may accept a bare LF as a line end. Two servers that differ in this allow request smuggling.
         if at == line_start || bounded[at - 1] != b'\r' {
             return Err(Refusal::BadRequest("line does not end in CRLF"));
         }
@@ -148,13 +149,13 @@ fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
         line_start = at + 1;
     }
     if first_line_bytes.is_none() {
-        // Its CR may be all that has arrived of its end.
+        // Perhaps only the CR of the line end has arrived.
         judge_first_line(bounded.strip_suffix(b"\r").unwrap_or(bounded), false)?;
     }
     if bytes.len() >= UPGRADE_BYTES_MAX { Err(Refusal::HeadTooLarge) } else { Ok(None) }
 }
 
-/// A request line, `whole` or not: is it a GET with a target of bearable length?
+/// Checks that a request line, `whole` or not, is a GET with a target that is not too long.
 fn judge_first_line(line: &[u8], whole: bool) -> Result<(), Refusal> {
     const GET: &[u8] = b"GET ";
     /// No registered method is longer (UPDATEREDIRECTREF has 17).
@@ -204,7 +205,7 @@ fn split_target(target: &str) -> Result<(&str, &str, Option<&str>), Refusal> {
     Ok((if path.is_empty() { "/" } else { path }, query, authority))
 }
 
-/// The fields that decide, each at most once where the RFCs say so.
+/// The fields that the upgrade needs. Those that the RFCs do not allow to repeat occur at most once.
 #[derive(Default)]
 struct Judged<'a> {
     host: Option<&'a str>,
@@ -250,7 +251,7 @@ impl<'a> Judged<'a> {
         }
     }
 
-    /// The key of a valid request for a WebSocket; `None`: the request asks for none.
+    /// The key of a valid request for a WebSocket; `None` if the request is not for a WebSocket.
     fn upgrade(&self, http_1_1: bool) -> Result<Option<&'a [u8; 24]>, Refusal> {
         if !self.upgrade_websocket {
             return Ok(None);
@@ -262,7 +263,7 @@ impl<'a> Judged<'a> {
         if !self.connection_upgrade {
             return Err(Refusal::BadRequest("Connection does not list Upgrade"));
         }
-        // Section 4.4: refuse other versions with the one that is spoken.
+        // Section 4.4: refuse other versions, and name the supported one.
         if self.version != Some(b"13") {
             return Err(Refusal::UpgradeRequired);
         }
@@ -278,7 +279,7 @@ fn once<T>(place: &mut Option<T>, value: T, otherwise: &'static str) -> Result<(
     if place.replace(value).is_some() { Err(Refusal::BadRequest(otherwise)) } else { Ok(()) }
 }
 
-/// The elements of a comma-separated list; empty ones are passed over (RFC 9110, 5.6.1).
+/// The elements of a comma-separated list; empty ones are skipped (RFC 9110, 5.6.1).
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
@@ -287,17 +288,12 @@ fn lists(value: &[u8], token: &str) -> bool {
     elements(value).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// RFC 9110, 5.6.2.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-}
-
 /// The characters of `uri-host [":" port]` (RFC 9110, 7.2), not its grammar.
 fn is_host(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
 }
 
-/// 24 characters of base64 that stand for 16 bytes: 22 of the alphabet and two of padding.
+/// The base64 of 16 bytes: 22 characters of the alphabet and two of padding.
 fn is_key(key: &[u8; 24]) -> bool {
     let (digits, padding) = key.split_at(22);
     padding == b"==" && digits.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte))

@@ -1,8 +1,8 @@
-//! Requests whole, cut at every byte, and followed by a first frame.
+//! Requests are parsed whole, cut at every byte, and followed by a first frame.
 
 use super::*;
 
-/// The example of RFC 6455, section 1.2, with `lines` instead of those of the same name, or added.
+/// The example of RFC 6455, section 1.2. `lines` replace those with the same name or are added.
 fn head(lines: &[&str]) -> String {
     let name = |line: &str| line.split(':').next().unwrap_or("").to_ascii_lowercase();
     let mut all = vec![
@@ -26,8 +26,8 @@ fn without(names: &[&str]) -> String {
     head(&[]).split_inclusive("\r\n").filter(kept).collect()
 }
 
-/// The verdict, which must be the same however the request is cut: nothing before the last byte unless it is an error
-/// that stays, and untouched by what follows.
+/// The result, which is the same however the request is cut: none before the last byte unless it is an error, which then
+/// stays, and the same whatever follows.
 fn verdict(request: &str) -> Result<Request<'_>, Refusal> {
     let bytes = request.as_bytes();
     let whole = parse(bytes);
@@ -65,7 +65,7 @@ fn first_line(line: &str) -> String {
 }
 
 #[test]
-fn the_request_of_the_rfc_is_read_in_place() {
+fn upgrade_request_of_the_rfc_is_read_in_place() {
     let text = head(&["Cookie: a=1", "Cookie: b=2"]);
     let request = verdict(&text).unwrap();
     assert_eq!((request.target, request.path, request.query), ("/chat?room=1", "/chat", "room=1"));
@@ -79,7 +79,7 @@ fn the_request_of_the_rfc_is_read_in_place() {
 }
 
 #[test]
-fn names_and_tokens_are_read_without_regard_to_case_and_in_lists() {
+fn upgrade_fields_ignore_case_and_may_be_lists() {
     let text = head(&["CONNECTION: keep-alive ,\tuPGRADE", "upgrade: h2c, WebSocket", "hOST: a:8000", "origin: null"]);
     let request = verdict(&text).unwrap();
     assert!(request.upgrade.is_some());
@@ -94,7 +94,7 @@ fn names_and_tokens_are_read_without_regard_to_case_and_in_lists() {
 }
 
 #[test]
-fn targets_come_in_two_forms() {
+fn request_targets_have_two_forms() {
     let parts = |target: &str| {
         let text = first_line(&format!("GET {target} HTTP/1.1"));
         let request = verdict(&text).unwrap();
@@ -114,7 +114,7 @@ fn targets_come_in_two_forms() {
 }
 
 #[test]
-fn a_request_without_an_upgrade_is_plain() {
+fn request_without_an_upgrade_is_plain() {
     assert!(verdict(&without(&["upgrade"])).unwrap().upgrade.is_none());
     assert!(verdict(&head(&["Upgrade: h2c"])).unwrap().upgrade.is_none());
     let health = verdict("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
@@ -126,7 +126,7 @@ fn a_request_without_an_upgrade_is_plain() {
 }
 
 #[test]
-fn faults_of_the_upgrade_are_named() {
+fn upgrade_faults_are_named() {
     assert_eq!(bad(&first_line("GET / HTTP/1.0")), "a WebSocket needs HTTP/1.1");
     assert_eq!(bad(&head(&["Connection: keep-alive"])), "Connection does not list Upgrade");
     assert_eq!(bad(&without(&["sec-websocket-key"])), "Sec-WebSocket-Key is missing");
@@ -146,7 +146,7 @@ fn faults_of_the_upgrade_are_named() {
 }
 
 #[test]
-fn fields_that_decide_come_once() {
+fn upgrade_fields_must_not_repeat() {
     let twice = |line: &str| bad(&head(&[line, line]));
     assert_eq!(twice("Host: a"), "more than one Host");
     assert_eq!(twice("Origin: http://a"), "more than one Origin");
@@ -160,7 +160,7 @@ fn fields_that_decide_come_once() {
 }
 
 #[test]
-fn bodies_are_refused() {
+fn request_bodies_are_refused() {
     for line in ["Content-Length: 5", "Content-Length: 00", "Content-Length: ", "Transfer-Encoding: chunked"] {
         assert_eq!(bad(&head(&[line])), "a body is not taken here", "{line}");
     }
@@ -168,7 +168,7 @@ fn bodies_are_refused() {
 }
 
 #[test]
-fn malformed_heads_are_refused() {
+fn request_heads_that_are_malformed_are_refused() {
     const FOLDED: &str = "X-A: 1\r\n 2";
     const BLANK_BEFORE_COLON: &str = "X-A : 1";
     const NO_COLON: &str = "X-A";
@@ -190,7 +190,7 @@ fn malformed_heads_are_refused() {
 }
 
 #[test]
-fn what_is_no_get_is_known_from_its_first_bytes() {
+fn requests_that_are_not_a_get_are_refused_at_their_first_bytes() {
     for (bytes, refusal) in [
         (&b"POST "[..], Refusal::MethodNotAllowed),
         (b"GETS ", Refusal::MethodNotAllowed),
@@ -206,14 +206,14 @@ fn what_is_no_get_is_known_from_its_first_bytes() {
         let got = parse(bytes).map(|request| assert!(request.is_none()));
         assert_eq!(got, Err(refusal), "{bytes:?}");
     }
-    // Nothing is lost yet, however the bytes are cut.
+    // These beginnings may still become valid, however they are cut.
     for bytes in [&b"POST"[..], b"Gaht\r", b"GET\r", b"GET /\r"] {
         assert!(matches!(parse(bytes), Ok(None)), "{bytes:?}");
     }
 }
 
 #[test]
-fn bounds_hold_also_for_unfinished_heads() {
+fn request_bounds_hold_for_incomplete_heads() {
     let target = format!("/{}", "a".repeat(UPGRADE_TARGET_BYTES_MAX - 1));
     assert_eq!(verdict(&first_line(&format!("GET {target} HTTP/1.1"))).unwrap().path, target);
     assert_eq!(refused(&first_line(&format!("GET {target}a HTTP/1.1"))), Refusal::TargetTooLong);
@@ -235,7 +235,7 @@ fn bounds_hold_also_for_unfinished_heads() {
 }
 
 #[test]
-fn damaged_heads_are_judged_without_a_panic_and_a_refusal_stays() {
+fn request_heads_that_are_damaged_do_not_panic_and_stay_refused() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);

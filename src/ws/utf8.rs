@@ -1,10 +1,9 @@
-//! Text checked while it arrives: at most three bytes are carried from one piece to the next.
+//! Checks UTF-8 while it arrives: at most three bytes are carried from one piece to the next.
 //!
-//! Strict: a piece fails at the first byte after which the text cannot become valid any more (RFC 6455, section 8.1;
-//! Autobahn 6.4). "Cannot become valid" is what `std` calls an error that has a length.
+//! A piece fails at the first byte after which the text cannot become valid any more (RFC 6455, section 8.1; Autobahn 6.4).
+//! `std` reports that as an error with a length.
 
-/// The open end of a text: the bytes of a character whose rest has not arrived. `carry[..length]`, `length <= 3`,
-/// always a prefix of some valid character.
+/// The incomplete character at the end of a text: `carry[..length]`, `length <= 3`, is a prefix of a valid character.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Utf8 {
     carry: [u8; 3],
@@ -16,13 +15,13 @@ pub(super) struct Utf8 {
 pub(super) struct Invalid;
 
 impl Utf8 {
-    /// Whether the text so far ends between two characters.
+    /// True if the text so far ends between two characters.
     #[inline]
     pub fn is_whole(self) -> bool {
         self.length == 0
     }
 
-    /// Takes the next piece. `ascii` is what the caller knows: true only if every byte of `piece` is ASCII.
+    /// Takes the next piece. `ascii` is true only if the caller knows that every byte of `piece` is ASCII.
     #[inline]
     pub fn feed(&mut self, piece: &[u8], ascii: bool) -> Result<(), Invalid> {
         if self.length == 0 && ascii {
@@ -43,7 +42,7 @@ impl Utf8 {
         self.carry_over(end)
     }
 
-    /// Adds bytes of `piece` to the carried character until it is whole; returns what is left of `piece`.
+    /// Adds bytes of `piece` to the carried character until it is whole; returns the rest of `piece`.
     fn complete_carry<'a>(&mut self, piece: &'a [u8]) -> Result<&'a [u8], Invalid> {
         if self.length == 0 {
             return Ok(piece);
@@ -65,7 +64,7 @@ impl Utf8 {
         Ok(&piece[taken..])
     }
 
-    /// Keeps `end`, zero to three bytes, which must be the beginning of some character.
+    /// Carries `end`, zero to three bytes, which must be the beginning of a character.
     fn carry_over(&mut self, end: &[u8]) -> Result<(), Invalid> {
         debug_assert!(end.len() <= 3);
         if let Err(error) = std::str::from_utf8(end)
@@ -79,13 +78,13 @@ impl Utf8 {
     }
 }
 
-/// Whether a whole text is valid.
+/// True if a whole text is valid.
 #[inline]
 pub fn is_valid(text: &[u8]) -> bool {
     simdutf8::basic::from_utf8(text).is_ok()
 }
 
-/// Bytes at the end of `text` that begin a character without ending it, 0 to 3. Says nothing about their validity.
+/// The number of bytes at the end of `text` that begin a character without ending it, 0 to 3. They may be invalid.
 fn open_end(text: &[u8]) -> usize {
     for back in 1..=text.len().min(3) {
         let byte = text[text.len() - back];
@@ -112,7 +111,7 @@ fn character_bytes(first: u8) -> usize {
 mod tests {
     use super::*;
 
-    /// Where a byte-by-byte reader must give up: the shortest prefix that cannot become valid.
+    /// The length of the shortest prefix that cannot become valid.
     fn fails_at(text: &[u8]) -> Option<usize> {
         (1..=text.len()).find(|end| std::str::from_utf8(&text[..*end]).is_err_and(|error| error.error_len().is_some()))
     }
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_fail_at_the_first_hopeless_byte_however_they_are_cut() {
+    fn utf8_fails_at_the_first_invalid_byte_wherever_it_is_cut() {
         let valid = ["", "a", "κόσμε", "\u{7f}\u{80}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}", "naïve 日本 🦀."];
         for text in valid {
             check(text.as_bytes());
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_bytes_is_judged_as_std_judges_it() {
+    fn utf8_agrees_with_std_on_every_pair_of_bytes() {
         for first in 0x7f..=255u8 {
             for second in 0..=255u8 {
                 check(&[first, second]);

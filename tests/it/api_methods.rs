@@ -2,7 +2,7 @@
 //! servers of the protocol expect them.
 
 use crate::fake::{KEY, Server, connections, error, publication, settings_with};
-use corecast::auth::grant::{Overrides, Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{Overrides, Publish, RefreshGrant, SubscribeGrant};
 use corecast::messaging::api_call::{ApiCall, HistoryQuery, StreamPosition};
 use serde_json::{Value, json};
 
@@ -154,10 +154,10 @@ fn unsubscribe_disconnect_and_refresh_reach_connections() {
     assert_eq!(asked, disconnected("s", &[], 4500, "bye"));
 
     let body = json!({"user": "u", "client": "c", "expired": true, "expire_at": 7, "info": {"i": 1}});
-    let renewal = Renewal { expired: true, expire_at: Some(7), info: b"{\"i\":1}".into(), meta: Vec::new() };
+    let renewal = RefreshGrant { expired: true, expire_at: Some(7), info: b"{\"i\":1}".into(), meta: Vec::new() };
     let expected = ApiCall::Refresh { connections: connections("u", "c", ""), renewal };
     assert_eq!(says(&server, "refresh", &body, done), [expected]);
-    let never = [ApiCall::Refresh { connections: connections("", "", ""), renewal: Renewal::default() }];
+    let never = [ApiCall::Refresh { connections: connections("", "", ""), renewal: RefreshGrant::default() }];
     assert_eq!(says(&server, "refresh", &json!({}), done), never);
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::backend::{call, connecting, counts, failures, publishing, rpc, subscribing};
-use corecast::auth::grant::{ConnectGrant, Overrides, Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{ConnectGrant, Overrides, Publish, RefreshGrant, SubscribeGrant};
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::proto;
 use corecast::backend::proto::centrifugo_proxy_server::{CentrifugoProxy, CentrifugoProxyServer};
@@ -129,12 +129,12 @@ async fn each_call_has_its_message_and_its_reply() {
     let publish = Publish { data: b"2".into(), delta: true, tags, ..Default::default() };
     for (question, answer, sent) in [
         (connecting().question, Answer::Connect(connect), "ConnectRequest"),
-        (Question::Refresh, Answer::Refresh(Renewal { expire_at: Some(5), ..Default::default() }), "meta: [49]"),
+        (Question::Refresh, Answer::Refresh(RefreshGrant { expire_at: Some(5), ..Default::default() }), "meta: [49]"),
         (subscribing().question, Answer::Error { code: 103, message: "no".into(), temporary: true }, "channel: \"a\""),
         (publishing().question, Answer::Publish(publish), "data: [49]"),
         (
             Question::SubRefresh { channel: "a".into() },
-            Answer::SubRefresh(Renewal { expired: true, ..Default::default() }),
+            Answer::SubRefresh(RefreshGrant { expired: true, ..Default::default() }),
             "channel: \"a\"",
         ),
         (rpc().question, Answer::Rpc { data: vec![0, 255] }, "method: \"m\""),

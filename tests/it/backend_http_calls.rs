@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::common::backend::{
     Reply, Server, backend, call, connecting, counts, failures, publishing, rpc, subscribing,
 };
-use corecast::auth::grant::{ConnectGrant, Publish, Renewal, SubscribeGrant};
+use corecast::auth::grant::{ConnectGrant, Publish, RefreshGrant, SubscribeGrant};
 use corecast::backend;
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::{Backend, ProxySettings, SetupError, StatusAnswer};
@@ -105,7 +105,7 @@ async fn results_errors_and_disconnects_come_back() {
     let grant = SubscribeGrant { data: b"[1]".into(), expire_at: Some(5), ..Default::default() };
     for (question, answer) in [
         (connecting().question, Answer::Connect(connect)),
-        (Question::Refresh, Answer::Refresh(Renewal { expire_at: Some(5), ..Default::default() })),
+        (Question::Refresh, Answer::Refresh(RefreshGrant { expire_at: Some(5), ..Default::default() })),
         (subscribe("x"), Answer::Subscribe(grant)),
         (subscribe("empty"), Answer::Subscribe(SubscribeGrant::default())),
         (subscribe("error"), error.clone()),

@@ -1,11 +1,12 @@
-//! Key sets: what is taken, what is skipped, what is refused; and endpoints made from claims.
+//! Key sets: entries that are used or skipped, documents that are refused, and URLs that are filled from claims.
 
+use super::super::jwks::{JWKS_BYTES_MAX, JWKS_KEYS_MAX};
 use super::super::sign::SigningKey;
-use super::super::{Hash, JWKS_BYTES_MAX, JWKS_KEYS_MAX, KeySet, Malformed, Reason, TokenError, TokenSettings};
+use super::super::{Hash, InvalidKeySet, InvalidToken, KeySet, TokenError, TokenSettings};
 use super::{NOW_S, SECRET, fixture, verifier};
 
-pub const ED25519_KID: &str = "ed";
-pub const ED25519_SET: &str = r#"{"keys":[{"kid":"ed","use":"sig","kty":"OKP","crv":"Ed25519",
+const ED25519_KID: &str = "ed";
+const ED25519_SET: &str = r#"{"keys":[{"kid":"ed","use":"sig","kty":"OKP","crv":"Ed25519",
     "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 const KEYS: &str = include_str!("fixtures/jwks.json");
 
@@ -14,7 +15,7 @@ fn settings() -> TokenSettings {
 }
 
 #[test]
-fn tokens_of_every_public_algorithm_verify_with_the_key_they_name() {
+fn key_set_verifies_tokens_of_every_public_algorithm() {
     let (verifier, set) = (verifier(&settings()), KeySet::parse(KEYS.as_bytes()).unwrap());
     assert_eq!(set.len(), 5);
     for alg in ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"] {
@@ -23,43 +24,47 @@ fn tokens_of_every_public_algorithm_verify_with_the_key_they_name() {
         assert!(verifier.is_costly(fixture(alg)), "{alg}");
     }
     let refused = verifier.connect(fixture("PS256"), Some(&set), NOW_S);
-    assert_eq!(refused, Err(TokenError::Invalid(Reason::Algorithm)));
+    assert_eq!(refused, Err(TokenError::Invalid(InvalidToken::Algorithm)));
     assert!(!verifier.is_costly(fixture("PS256")));
 }
 
 #[test]
-fn a_key_that_is_not_there_is_asked_for_and_a_token_without_one_is_refused() {
+fn key_set_without_the_key_asks_for_it_and_a_token_without_a_key_id_is_refused() {
     let (verifier, set) = (verifier(&settings()), KeySet::parse(ED25519_SET.as_bytes()).unwrap());
     let unknown = Err(TokenError::UnknownKey { kid: "rsa2048".into() });
     assert_eq!(verifier.connect(fixture("RS256"), None, NOW_S), unknown);
     assert_eq!(verifier.connect(fixture("RS256"), Some(&set), NOW_S), unknown);
     let shared = SigningKey::secret(Hash::S256, SECRET);
     let hmac = shared.sign("{}", Some("ed")).unwrap();
-    assert_eq!(verifier.connect(&hmac, Some(&set), NOW_S), Err(Reason::NoKey.into()), "a JWKS has no shared secrets");
+    assert_eq!(
+        verifier.connect(&hmac, Some(&set), NOW_S),
+        Err(InvalidToken::NoKey.into()),
+        "a JWKS has no shared secrets"
+    );
     let nameless = shared.sign_as(r#"{"alg":"RS256"}"#, "{}").unwrap();
-    assert_eq!(verifier.connect(&nameless, Some(&set), NOW_S), Err(Reason::NoKeyId.into()));
+    assert_eq!(verifier.connect(&nameless, Some(&set), NOW_S), Err(InvalidToken::NoKeyId.into()));
     let wrong = shared.sign_as(r#"{"alg":"RS256","kid":"ed"}"#, "{}").unwrap();
-    assert_eq!(verifier.connect(&wrong, Some(&set), NOW_S), Err(Reason::KeyKind.into()));
+    assert_eq!(verifier.connect(&wrong, Some(&set), NOW_S), Err(InvalidToken::KeyKind.into()));
     let forged = shared.sign_as(r#"{"alg":"EdDSA","kid":"ed"}"#, "{}").unwrap();
-    assert_eq!(verifier.connect(&forged, Some(&set), NOW_S), Err(Reason::Signature.into()));
+    assert_eq!(verifier.connect(&forged, Some(&set), NOW_S), Err(InvalidToken::Signature.into()));
 }
 
 #[test]
-fn keys_beside_a_key_set_are_not_looked_at() {
+fn keys_in_the_settings_are_ignored_with_a_key_set() {
     let verifier = verifier(&TokenSettings { hmac_secret_key: SECRET.into(), ..settings() });
-    assert_eq!(verifier.connect(&super::hs256("{}"), None, NOW_S), Err(Reason::NoKey.into()));
+    assert_eq!(verifier.connect(&super::hs256("{}"), None, NOW_S), Err(InvalidToken::NoKey.into()));
 }
 
 #[test]
-fn an_entry_that_names_its_algorithm_verifies_no_other() {
+fn key_set_entry_that_names_its_algorithm_verifies_no_other() {
     let other = KEYS.replacen(r#""kid": "rsa2048""#, r#""alg": "RS512", "kid": "rsa2048""#, 1);
     let (verifier, set) = (verifier(&settings()), KeySet::parse(other.as_bytes()).unwrap());
-    assert_eq!(verifier.connect(fixture("RS256"), Some(&set), NOW_S), Err(Reason::KeyKind.into()));
+    assert_eq!(verifier.connect(fixture("RS256"), Some(&set), NOW_S), Err(InvalidToken::KeyKind.into()));
     assert!(verifier.connect(fixture("RS512"), Some(&set), NOW_S).is_ok());
 }
 
 #[test]
-fn entries_that_cannot_verify_are_skipped_and_the_others_stay() {
+fn key_set_entries_that_cannot_verify_are_skipped() {
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     for skipped in [
         "null".to_owned(),
@@ -85,13 +90,13 @@ fn entries_that_cannot_verify_are_skipped_and_the_others_stay() {
 }
 
 #[test]
-fn documents_are_bounded_and_must_hold_a_list_of_keys() {
+fn key_set_documents_are_bounded_and_must_have_a_list_of_keys() {
     for document in ["", "{}", "[]", "null", r#"{"keys":{}}"#, r#"{"keys":[}"#, r#"{"keys":null}"#] {
-        assert_eq!(KeySet::parse(document.as_bytes()).unwrap_err(), Malformed::NotJwks, "{document}");
+        assert_eq!(KeySet::parse(document.as_bytes()).unwrap_err(), InvalidKeySet::NotJwks, "{document}");
     }
     let many = format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(JWKS_KEYS_MAX));
-    assert_eq!(KeySet::parse(many.as_bytes()).unwrap_err(), Malformed::TooManyKeys);
-    assert_eq!(KeySet::parse(&vec![b' '; JWKS_BYTES_MAX + 1]).unwrap_err(), Malformed::TooLong);
+    assert_eq!(KeySet::parse(many.as_bytes()).unwrap_err(), InvalidKeySet::TooManyKeys);
+    assert_eq!(KeySet::parse(&vec![b' '; JWKS_BYTES_MAX + 1]).unwrap_err(), InvalidKeySet::TooLong);
     assert!(KeySet::parse(br#"{"keys":[],"more":1}"#).unwrap().is_empty());
     for end in 0..KEYS.trim_end().len() {
         assert!(KeySet::parse(&KEYS.as_bytes()[..end]).is_err());
@@ -99,7 +104,7 @@ fn documents_are_bounded_and_must_hold_a_list_of_keys() {
 }
 
 #[test]
-fn an_endpoint_is_filled_from_claims_that_match() {
+fn key_set_url_is_filled_from_matching_claims() {
     let settings = TokenSettings {
         jwks_public_endpoint: "https://keys.example/{{tenant}}/{{realm}}.json".into(),
         issuer_regex: r"^https://(?P<tenant>one|two\.three)\.example$".into(),
@@ -113,14 +118,14 @@ fn an_endpoint_is_filled_from_claims_that_match() {
         endpoint(r#"{"iss":"https://two.three.example","aud":["x","game_1-app","chat-app"]}"#).unwrap(),
         "https://keys.example/two.three/game_1.json"
     );
-    assert_eq!(endpoint(r#"{"iss":"https://evil.example","aud":"chat-app"}"#), Err(Reason::Issuer.into()));
-    assert_eq!(endpoint(r#"{"iss":"https://one.example"}"#), Err(Reason::Audience.into()));
-    assert_eq!(endpoint(r#"{"iss":"https://one.example","aud":7}"#), Err(Reason::Claims.into()));
-    assert_eq!(verifier.endpoint("x"), Err(Reason::WireFormat.into()));
+    assert_eq!(endpoint(r#"{"iss":"https://evil.example","aud":"chat-app"}"#), Err(InvalidToken::Issuer.into()));
+    assert_eq!(endpoint(r#"{"iss":"https://one.example"}"#), Err(InvalidToken::Audience.into()));
+    assert_eq!(endpoint(r#"{"iss":"https://one.example","aud":7}"#), Err(InvalidToken::Claims.into()));
+    assert_eq!(verifier.endpoint("x"), Err(InvalidToken::Form.into()));
 }
 
 #[test]
-fn an_endpoint_takes_only_groups_of_fixed_values() {
+fn key_set_url_takes_only_groups_of_fixed_values() {
     let fault = |url: &str, issuer: &str, audience: &str| {
         let settings = TokenSettings {
             jwks_public_endpoint: url.into(),

@@ -1,16 +1,16 @@
-//! Tests of the whole layer: known answers, what refuses a token and with which error, key sets, and garbage.
+//! Tests of the whole module: known answers, refused tokens with their errors, key sets, and garbage.
 //!
 //! The fixtures were made by OpenSSL (public keys) and PyJWT (`tokens.txt`, `jwks.json`); their private keys are not kept.
 
 mod garbage;
-pub mod jwks;
+mod jwks;
 mod rfc;
 mod verify;
 
 use super::sign::SigningKey;
 use super::{Hash, TokenSettings, Verifier};
 
-/// A time in all tests: before the `exp` of the fixtures.
+/// The time in all tests, before the `exp` of the fixtures.
 const NOW_S: u64 = 1_800_000_000;
 const SECRET: &str = "a shared secret of more than thirty-two bytes";
 
@@ -25,7 +25,7 @@ fn hmac_settings() -> TokenSettings {
 }
 
 fn verifier(settings: &TokenSettings) -> Verifier {
-    Verifier::new(settings).expect("the settings are right")
+    Verifier::new(settings).expect("the settings are valid")
 }
 
 /// A token with these claims, signed by HS256 with `SECRET`.

@@ -6,7 +6,7 @@ use super::super::alg::{Alg, Hash};
 use super::super::claims::Claims;
 use super::super::keys::Secret;
 use super::super::token::Parts;
-use super::super::{KeySet, Reason};
+use super::super::{InvalidToken, KeySet};
 
 const HS256: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGF\
     tcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -29,7 +29,7 @@ const KEYS: &str = r#"{"keys":[
     {"kid":"EdDSA","use":"sig","kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 #[test]
-fn the_example_of_hs256_verifies() {
+fn rfc_example_of_hs256_verifies() {
     let secret = Secret::new(&BASE64URL_NOPAD.decode(HS256_KEY).unwrap());
     let parts = Parts::of(HS256).unwrap();
     assert_eq!(parts.header().unwrap().alg, Alg::Hs(Hash::S256));
@@ -37,11 +37,11 @@ fn the_example_of_hs256_verifies() {
     assert!(!secret.verifies(Hash::S512, parts.signed.as_bytes(), parts.signature()));
     let claims = Claims::read(parts.claims()).unwrap();
     assert_eq!(claims.issuer(), "joe");
-    assert!(claims.holds_at(1_300_819_379) && !claims.holds_at(1_300_819_380));
+    assert!(claims.is_valid_at(1_300_819_379) && !claims.is_valid_at(1_300_819_380));
 }
 
 #[test]
-fn the_examples_of_public_keys_verify_with_their_own_key_only() {
+fn rfc_examples_of_public_keys_verify_only_with_their_own_key() {
     let set = KeySet::parse(KEYS.as_bytes()).unwrap();
     let examples = [("RS256", RS256), ("ES256", ES256), ("ES512", ES512), ("EdDSA", EDDSA)];
     for (name, token) in examples {
@@ -50,19 +50,23 @@ fn the_examples_of_public_keys_verify_with_their_own_key_only() {
         assert_eq!(alg.name(), name);
         for (kid, _) in examples {
             let verdict = set.verify(kid, alg, parts.signed.as_bytes(), parts.signature());
-            assert_eq!(verdict, Some(if kid == name { Ok(()) } else { Err(Reason::KeyKind) }), "{name} with {kid}");
+            assert_eq!(
+                verdict,
+                Some(if kid == name { Ok(()) } else { Err(InvalidToken::KeyKind) }),
+                "{name} with {kid}"
+            );
         }
         assert_eq!(set.verify("other", alg, parts.signed.as_bytes(), parts.signature()), None);
         let changed = parts.signed.replace("Ijp0", "Ijp1").replace("9hZA", "9hZB").replace("bmc", "bmd");
         let verdict = set.verify(name, alg, changed.as_bytes(), parts.signature());
-        assert_eq!(verdict, Some(Err(Reason::Signature)), "{name}");
+        assert_eq!(verdict, Some(Err(InvalidToken::Signature)), "{name}");
     }
 }
 
 /// RFC 7515, appendix A.5.
 #[test]
-fn the_example_of_a_token_without_signature_names_no_algorithm() {
+fn rfc_example_of_a_token_without_signature_is_refused() {
     let token = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0\
         cnVlfQ.";
-    assert_eq!(Parts::of(token).unwrap().header().unwrap_err(), Reason::Algorithm);
+    assert_eq!(Parts::of(token).unwrap().header().unwrap_err(), InvalidToken::Algorithm);
 }

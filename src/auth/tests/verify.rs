@@ -1,7 +1,8 @@
-//! Settings and tokens: what passes, what is refused and with which error.
+//! Settings and tokens: which are accepted, which are refused, and with which error.
 
 use super::super::sign::SigningKey;
-use super::super::{Alg, Hash, Reason, TOKEN_BYTES_MAX, TokenError, TokenSettings, Verifier};
+use super::super::token::TOKEN_BYTES_MAX;
+use super::super::{Alg, Hash, InvalidToken, TokenError, TokenSettings, Verifier};
 use super::{NOW_S, SECRET, fixture, hmac_settings, hs256, verifier};
 use crate::auth::grant::{ConnectGrant, Overrides, SubscribeGrant};
 
@@ -12,10 +13,10 @@ fn connect(claims: &str) -> Result<ConnectGrant, TokenError> {
     verifier(&hmac_settings()).connect(&hs256(claims), None, NOW_S)
 }
 
-fn reason<T: std::fmt::Debug>(result: Result<T, TokenError>) -> Reason {
+fn reason<T: std::fmt::Debug>(result: Result<T, TokenError>) -> InvalidToken {
     match result {
         Err(TokenError::Invalid(reason)) => reason,
-        other => panic!("{other:?} is no refusal for good"),
+        other => panic!("{other:?} is not a permanent refusal"),
     }
 }
 
@@ -33,8 +34,8 @@ fn tokens_of_another_library_verify() {
         assert_eq!(grant, expected, "{alg}");
         assert_eq!(one.is_costly(fixture(alg)), !alg.starts_with("HS"), "{alg}");
     }
-    assert_eq!(reason(one.connect(fixture("ES384"), None, NOW_S)), Reason::KeyKind);
-    assert_eq!(reason(one.connect(fixture("EdDSA"), None, NOW_S)), Reason::NoKey);
+    assert_eq!(reason(one.connect(fixture("ES384"), None, NOW_S)), InvalidToken::KeyKind);
+    assert_eq!(reason(one.connect(fixture("EdDSA"), None, NOW_S)), InvalidToken::NoKey);
     let forms = [
         (include_str!("fixtures/rsa_pkcs1.pem"), "RS256", include_str!("fixtures/ec_p384.pem"), "ES384"),
         (include_str!("fixtures/rsa_certificate.pem"), "RS512", include_str!("fixtures/ec_p521.pem"), "ES512"),
@@ -49,54 +50,56 @@ fn tokens_of_another_library_verify() {
 }
 
 #[test]
-fn a_public_key_is_never_a_shared_secret() {
-    // The classic confusion: HS256 over the text of the public key, which everybody has.
+fn public_key_is_never_a_shared_secret() {
+    // The classic confusion attack: HS256 with the text of the public key, which is public, as the secret.
     let rsa =
         verifier(&TokenSettings { rsa_public_key: RSA.into(), ecdsa_public_key: P256.into(), ..Default::default() });
     for known in [RSA, P256, RSA.trim_end(), ""] {
         let token = SigningKey::secret(Hash::S256, known).sign("{}", None).unwrap();
-        assert_eq!(reason(rsa.connect(&token, None, NOW_S)), Reason::NoKey);
+        assert_eq!(reason(rsa.connect(&token, None, NOW_S)), InvalidToken::NoKey);
         assert!(!rsa.is_costly(&token));
     }
     let hmac = verifier(&hmac_settings());
     for alg in ["RS256", "ES256", "EdDSA"] {
-        assert_eq!(reason(hmac.connect(fixture(alg), None, NOW_S)), Reason::NoKey);
+        assert_eq!(reason(hmac.connect(fixture(alg), None, NOW_S)), InvalidToken::NoKey);
         assert!(!hmac.is_costly(fixture(alg)));
     }
-    // The header says one thing and the signature is another's.
-    for (alg, expected) in [("HS384", Reason::Signature), ("HS512", Reason::Signature), ("RS256", Reason::NoKey)] {
+    // The header names another algorithm than the signature's.
+    for (alg, expected) in
+        [("HS384", InvalidToken::Signature), ("HS512", InvalidToken::Signature), ("RS256", InvalidToken::NoKey)]
+    {
         let token = SigningKey::secret(Hash::S256, SECRET).sign_as(&format!(r#"{{"alg":"{alg}"}}"#), "{}").unwrap();
         assert_eq!(reason(hmac.connect(&token, None, NOW_S)), expected, "{alg}");
     }
 }
 
 #[test]
-fn no_setting_lets_nothing_pass() {
+fn settings_that_are_empty_accept_no_token() {
     let open = verifier(&TokenSettings::default());
     assert!(TokenSettings::default().is_empty());
     for alg in ["HS256", "RS256", "ES256", "EdDSA"] {
-        assert_eq!(reason(open.connect(fixture(alg), None, NOW_S)), Reason::NoKey);
+        assert_eq!(reason(open.connect(fixture(alg), None, NOW_S)), InvalidToken::NoKey);
     }
 }
 
 #[test]
-fn headers_that_cannot_be_honoured_are_refused() {
+fn token_headers_that_are_not_supported_are_refused() {
     let key = SigningKey::secret(Hash::S256, SECRET);
     let verifier = verifier(&hmac_settings());
     for (header, expected) in [
-        (r#"{"alg":"none"}"#, Reason::Algorithm),
-        (r#"{"alg":"None"}"#, Reason::Algorithm),
-        (r#"{"alg":""}"#, Reason::Algorithm),
-        (r#"{"alg":"hs256"}"#, Reason::Algorithm),
-        (r#"{"alg":"PS256"}"#, Reason::Algorithm),
-        (r#"{"typ":"JWT"}"#, Reason::Header),
-        (r#"{"alg":null}"#, Reason::Header),
-        (r#"{"alg":["HS256"]}"#, Reason::Header),
-        (r#"["HS256"]"#, Reason::Header),
-        (r#"{"alg":"HS256","alg":"HS256"}"#, Reason::Header),
-        (r#"{"alg":"HS256"}{}"#, Reason::Header),
-        ("", Reason::Header),
-        (r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, Reason::Critical),
+        (r#"{"alg":"none"}"#, InvalidToken::Algorithm),
+        (r#"{"alg":"None"}"#, InvalidToken::Algorithm),
+        (r#"{"alg":""}"#, InvalidToken::Algorithm),
+        (r#"{"alg":"hs256"}"#, InvalidToken::Algorithm),
+        (r#"{"alg":"PS256"}"#, InvalidToken::Algorithm),
+        (r#"{"typ":"JWT"}"#, InvalidToken::Header),
+        (r#"{"alg":null}"#, InvalidToken::Header),
+        (r#"{"alg":["HS256"]}"#, InvalidToken::Header),
+        (r#"["HS256"]"#, InvalidToken::Header),
+        (r#"{"alg":"HS256","alg":"HS256"}"#, InvalidToken::Header),
+        (r#"{"alg":"HS256"}{}"#, InvalidToken::Header),
+        ("", InvalidToken::Header),
+        (r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, InvalidToken::Critical),
     ] {
         let token = key.sign_as(header, "{}").unwrap();
         assert_eq!(reason(verifier.connect(&token, None, NOW_S)), expected, "{header}");
@@ -111,7 +114,7 @@ fn headers_that_cannot_be_honoured_are_refused() {
 }
 
 #[test]
-fn times_are_held_to_the_second() {
+fn token_times_are_checked_to_the_second() {
     let at = |claims: &str, now_s| verifier(&hmac_settings()).connect(&hs256(claims), None, now_s).map(|g| g.expire_at);
     assert_eq!(at(r#"{"exp":100}"#, 99), Ok(Some(100)));
     assert_eq!(at(r#"{"exp":100}"#, 100), Err(TokenError::Expired));
@@ -128,23 +131,23 @@ fn times_are_held_to_the_second() {
     assert_eq!(at(r#"{"exp":100,"expire_at":-1}"#, 99), Ok(None));
     assert_eq!(at(r#"{"exp":100,"expire_at":500}"#, 99), Ok(Some(500)));
     assert_eq!(at(r#"{"exp":100,"expire_at":500}"#, 100), Err(TokenError::Expired));
-    assert_eq!(at(r#"{"exp":"soon"}"#, 0), Err(Reason::Claims.into()));
-    assert_eq!(at(r#"{"exp":"NaN"}"#, 0), Err(Reason::Claims.into()));
-    assert_eq!(at(r#"{"exp":true}"#, 0), Err(Reason::Claims.into()));
+    assert_eq!(at(r#"{"exp":"soon"}"#, 0), Err(InvalidToken::Claims.into()));
+    assert_eq!(at(r#"{"exp":"NaN"}"#, 0), Err(InvalidToken::Claims.into()));
+    assert_eq!(at(r#"{"exp":true}"#, 0), Err(InvalidToken::Claims.into()));
 }
 
 #[test]
-fn what_stands_first_decides() {
+fn token_checks_run_in_order_and_the_first_decides() {
     let settings = TokenSettings { audience: "a".into(), ..hmac_settings() };
     let verifier = verifier(&settings);
     let stranger = SigningKey::secret(Hash::S256, "another").sign(r#"{"exp":1}"#, None).unwrap();
-    assert_eq!(reason(verifier.connect(&stranger, None, NOW_S)), Reason::Signature);
-    assert_eq!(reason(verifier.connect(&hs256(r#"{"exp":1}"#), None, NOW_S)), Reason::Audience);
+    assert_eq!(reason(verifier.connect(&stranger, None, NOW_S)), InvalidToken::Signature);
+    assert_eq!(reason(verifier.connect(&hs256(r#"{"exp":1}"#), None, NOW_S)), InvalidToken::Audience);
     assert_eq!(verifier.connect(&hs256(r#"{"exp":1,"aud":"a"}"#), None, NOW_S), Err(TokenError::Expired));
 }
 
 #[test]
-fn a_connection_token_grants_all_it_says() {
+fn connection_token_grants_all_its_claims() {
     let claims = r#"{"sub":"a\"b","info":{"n":1.50, "x":[]},"meta":{"m":true},"channels":["one","two","one"],"iat":1,"jti":"x"}"#;
     let grant = connect(claims).unwrap();
     assert_eq!(grant.user, "a\"b");
@@ -163,12 +166,12 @@ fn a_connection_token_grants_all_it_says() {
         SubscribeGrant { info: br#"{"i":1}"#.to_vec(), data: br#"{"d":2}"#.to_vec(), overrides, ..Default::default() };
     let a = SubscribeGrant { info: vec![1], data: vec![2], ..Default::default() };
     assert_eq!(grant.subs, [("a".to_owned(), a), ("b".to_owned(), b), plain("n")]);
-    assert_eq!(connect("{}").unwrap(), ConnectGrant::default(), "anonymous, for ever");
+    assert_eq!(connect("{}").unwrap(), ConnectGrant::default(), "anonymous, without expiry");
     assert_eq!(connect(r#"{"sub":null,"info":null,"meta":null,"subs":null}"#).unwrap(), ConnectGrant::default());
 }
 
 #[test]
-fn claims_of_the_wrong_shape_are_refused() {
+fn claims_of_the_wrong_type_are_refused() {
     for claims in [
         "",
         "null",
@@ -186,11 +189,11 @@ fn claims_of_the_wrong_shape_are_refused() {
         r#"{"info":{"a":}}"#,
         r#"{"sub":"\ud800"}"#,
     ] {
-        assert_eq!(reason(connect(claims)), Reason::Claims, "{claims}");
+        assert_eq!(reason(connect(claims)), InvalidToken::Claims, "{claims}");
     }
-    assert_eq!(reason(connect(r#"{"b64info":"!"}"#)), Reason::Base64);
-    assert_eq!(reason(connect(r#"{"subs":{"a":{"b64data":"A"}}}"#)), Reason::Base64);
-    assert_eq!(reason(connect(r#"{"channel":"a"}"#)), Reason::ChannelInConnectToken);
+    assert_eq!(reason(connect(r#"{"b64info":"!"}"#)), InvalidToken::Base64);
+    assert_eq!(reason(connect(r#"{"subs":{"a":{"b64data":"A"}}}"#)), InvalidToken::Base64);
+    assert_eq!(reason(connect(r#"{"channel":"a"}"#)), InvalidToken::ChannelInConnectToken);
     assert!(
         connect(r#"{"channel":"","data":1,"client":7,"override":8,"b64data":9}"#).is_ok(),
         "the other kind's claims"
@@ -198,7 +201,7 @@ fn claims_of_the_wrong_shape_are_refused() {
 }
 
 #[test]
-fn a_subscription_token_grants_all_it_says() {
+fn subscription_token_grants_all_its_claims() {
     let subscribe = |claims: &str| verifier(&hmac_settings()).subscribe(&hs256(claims), None, NOW_S);
     let claims = r#"{"sub":"u","channel":"c:1","client":"x","exp":4000000000,"info":{"i":1},"b64data":"AP8=",
         "override":{"force_push_join_leave":{"value":true},"force_positioning":{"value":false}}}"#;
@@ -210,36 +213,36 @@ fn a_subscription_token_grants_all_it_says() {
     assert_eq!(token.grant, SubscribeGrant { info, data: vec![0, 255], expire_at: Some(4_000_000_000), overrides });
     let token = subscribe(r#"{"channel":"c","client":"","subs":7,"channels":8,"meta":9,"data":{}}"#).unwrap();
     assert_eq!((token.client, token.grant.data, token.grant.expire_at), (None, b"{}".to_vec(), None));
-    assert_eq!(reason(subscribe(r#"{"sub":"u"}"#)), Reason::NoChannel);
-    assert_eq!(reason(subscribe(r#"{"channel":""}"#)), Reason::NoChannel);
-    assert_eq!(reason(subscribe(r#"{"channel":"c","client":7}"#)), Reason::Claims);
+    assert_eq!(reason(subscribe(r#"{"sub":"u"}"#)), InvalidToken::NoChannel);
+    assert_eq!(reason(subscribe(r#"{"channel":""}"#)), InvalidToken::NoChannel);
+    assert_eq!(reason(subscribe(r#"{"channel":"c","client":7}"#)), InvalidToken::Claims);
     assert_eq!(subscribe(r#"{"channel":"c","exp":5}"#), Err(TokenError::Expired));
 }
 
 #[test]
-fn audience_and_issuer_are_held() {
+fn audience_and_issuer_are_checked() {
     let with =
         |settings: TokenSettings, claims: &str| verifier(&settings).connect(&hs256(claims), None, NOW_S).map(|_| ());
     let audience = || TokenSettings { audience: "chat".into(), ..hmac_settings() };
     assert_eq!(with(audience(), r#"{"aud":"chat"}"#), Ok(()));
     assert_eq!(with(audience(), r#"{"aud":["x","chat"]}"#), Ok(()));
     for claims in ["{}", r#"{"aud":[]}"#, r#"{"aud":"Chat"}"#, r#"{"aud":["chat2"]}"#, r#"{"aud":null}"#] {
-        assert_eq!(with(audience(), claims), Err(Reason::Audience.into()), "{claims}");
+        assert_eq!(with(audience(), claims), Err(InvalidToken::Audience.into()), "{claims}");
     }
-    assert_eq!(with(audience(), r#"{"aud":[7]}"#), Err(Reason::Claims.into()));
+    assert_eq!(with(audience(), r#"{"aud":[7]}"#), Err(InvalidToken::Claims.into()));
     let pattern = || TokenSettings { audience_regex: "^chat[0-9]$".into(), ..hmac_settings() };
     assert_eq!(with(pattern(), r#"{"aud":["x","chat7"]}"#), Ok(()));
-    assert_eq!(with(pattern(), r#"{"aud":"chat77"}"#), Err(Reason::Audience.into()));
+    assert_eq!(with(pattern(), r#"{"aud":"chat77"}"#), Err(InvalidToken::Audience.into()));
     let issuer = || TokenSettings { issuer: "me".into(), ..hmac_settings() };
     assert_eq!(with(issuer(), r#"{"iss":"me"}"#), Ok(()));
-    assert_eq!(with(issuer(), "{}"), Err(Reason::Issuer.into()));
+    assert_eq!(with(issuer(), "{}"), Err(InvalidToken::Issuer.into()));
     let pattern = || TokenSettings { issuer_regex: "^(me|you)$".into(), ..hmac_settings() };
     assert_eq!(with(pattern(), r#"{"iss":"you"}"#), Ok(()));
-    assert_eq!(with(pattern(), r#"{"iss":"them"}"#), Err(Reason::Issuer.into()));
+    assert_eq!(with(pattern(), r#"{"iss":"them"}"#), Err(InvalidToken::Issuer.into()));
 }
 
 #[test]
-fn the_previous_secret_holds_until_its_end() {
+fn previous_secret_is_valid_until_its_end() {
     let old = SigningKey::secret(Hash::S512, "old").sign("{}", None).unwrap();
     let at = |until, now_s| {
         let settings = TokenSettings {
@@ -248,17 +251,17 @@ fn the_previous_secret_holds_until_its_end() {
             ..hmac_settings()
         };
         let verifier = verifier(&settings);
-        assert!(verifier.connect(&hs256("{}"), None, now_s).is_ok(), "the secret of now holds too");
+        assert!(verifier.connect(&hs256("{}"), None, now_s).is_ok(), "the current secret is valid too");
         verifier.connect(&old, None, now_s).map(|_| ())
     };
     assert_eq!((at(0, NOW_S), at(100, 100)), (Ok(()), Ok(())));
-    assert_eq!(at(100, 101), Err(Reason::Signature.into()));
+    assert_eq!(at(100, 101), Err(InvalidToken::Signature.into()));
     let alone = TokenSettings { hmac_previous_secret_key: "old".into(), ..Default::default() };
     assert!(verifier(&alone).connect(&old, None, NOW_S).is_ok());
 }
 
 #[test]
-fn the_user_may_stand_in_another_claim() {
+fn user_id_can_be_in_another_claim() {
     let user = |claims: &str| {
         let settings = TokenSettings { user_id_claim: "uid".into(), ..hmac_settings() };
         verifier(&settings).connect(&hs256(claims), None, NOW_S).map(|grant| grant.user)
@@ -268,21 +271,21 @@ fn the_user_may_stand_in_another_claim() {
     assert_eq!(user(r#"{"uid":true}"#), Ok("true".into()));
     assert_eq!(user(r#"{"sub":"a","uid":null}"#), Ok(String::new()));
     assert_eq!(user(r#"{"sub":"a"}"#), Ok(String::new()));
-    assert_eq!(user(r#"{"uid":{}}"#), Err(Reason::UserClaim.into()));
-    assert_eq!(user(r#"{"uid":["a"]}"#), Err(Reason::UserClaim.into()));
-    assert_eq!(user(r#"{"uid":"a","uid":"b"}"#), Err(Reason::Claims.into()));
+    assert_eq!(user(r#"{"uid":{}}"#), Err(InvalidToken::UserClaim.into()));
+    assert_eq!(user(r#"{"uid":["a"]}"#), Err(InvalidToken::UserClaim.into()));
+    assert_eq!(user(r#"{"uid":"a","uid":"b"}"#), Err(InvalidToken::Claims.into()));
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_named() {
+fn settings_that_are_invalid_are_named() {
     let base = TokenSettings::default;
     let private = SETTINGS_PRIVATE.join("\n");
     for (settings, name, word) in [
-        (TokenSettings { rsa_public_key: "x".into(), ..base() }, "rsa_public_key", "no PEM"),
-        (TokenSettings { rsa_public_key: P256.into(), ..base() }, "rsa_public_key", "no RSA"),
+        (TokenSettings { rsa_public_key: "x".into(), ..base() }, "rsa_public_key", "not PEM"),
+        (TokenSettings { rsa_public_key: P256.into(), ..base() }, "rsa_public_key", "not an RSA"),
         (TokenSettings { rsa_public_key: private.clone(), ..base() }, "rsa_public_key", "private"),
-        (TokenSettings { ecdsa_public_key: RSA.into(), ..base() }, "ecdsa_public_key", "no public key on"),
-        (TokenSettings { ecdsa_public_key: RSA[..60].into(), ..base() }, "ecdsa_public_key", "no PEM"),
+        (TokenSettings { ecdsa_public_key: RSA.into(), ..base() }, "ecdsa_public_key", "not a public key on"),
+        (TokenSettings { ecdsa_public_key: RSA[..60].into(), ..base() }, "ecdsa_public_key", "not PEM"),
         (
             TokenSettings { rsa_public_key: include_str!("fixtures/rsa_1024_bits.pem").into(), ..base() },
             "rsa_public_key",
@@ -301,16 +304,16 @@ fn settings_that_cannot_be_used_are_named() {
     ] {
         let fault = Verifier::new(&settings).unwrap_err();
         assert_eq!(fault.setting, name, "{fault}");
-        assert!(fault.what.contains(word) && !fault.mend.is_empty(), "{fault}");
+        assert!(fault.what.contains(word) && !fault.fix.is_empty(), "{fault}");
     }
 }
 
-/// A head that tells, and nothing behind it.
+/// The header of a private key, without a key.
 const SETTINGS_PRIVATE: [&str; 3] =
     [concat!("-----BEGIN PRI", "VATE KEY-----"), "AAAA", concat!("-----END PRI", "VATE KEY-----")];
 
 #[test]
-fn nothing_printed_shows_a_secret() {
+fn debug_output_shows_no_secret() {
     let settings = TokenSettings { hmac_previous_secret_key: "older secret".into(), ..hmac_settings() };
     let printed = format!("{settings:?} {:?}", verifier(&settings));
     assert!(!printed.contains(SECRET) && !printed.contains("older secret"), "{printed}");
@@ -318,16 +321,16 @@ fn nothing_printed_shows_a_secret() {
 }
 
 #[test]
-fn a_token_is_bounded() {
+fn token_size_is_bounded() {
     let verifier = verifier(&hmac_settings());
     let long = hs256(&format!(r#"{{"sub":"{}"}}"#, "x".repeat(TOKEN_BYTES_MAX)));
-    assert_eq!(reason(verifier.connect(&long, None, NOW_S)), Reason::TooLong);
+    assert_eq!(reason(verifier.connect(&long, None, NOW_S)), InvalidToken::TooLong);
     assert!(!verifier.is_costly(&long));
     assert!(verifier.connect(&hs256(&format!(r#"{{"x":"{}"}}"#, "x".repeat(20_000))), None, NOW_S).is_ok());
 }
 
 #[test]
-fn what_this_crate_signs_it_verifies() {
+fn signed_tokens_verify() {
     use aws_lc_rs::encoding::AsDer;
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -343,13 +346,13 @@ fn what_this_crate_signs_it_verifies() {
     let key = SigningKey::pem(Alg::Es(Hash::S384), &private).unwrap();
     let token = key.sign(r#"{"sub":"me"}"#, Some("k")).unwrap();
     assert_eq!(verifier(&settings).connect(&token, None, NOW_S).unwrap().user, "me");
-    assert!(SigningKey::pem(Alg::Es(Hash::S256), &private).is_err(), "the hash goes with the curve");
+    assert!(SigningKey::pem(Alg::Es(Hash::S256), &private).is_err(), "the hash fixes the curve");
     assert!(SigningKey::pem(Alg::Rs(Hash::S256), &private).is_err());
     assert!(SigningKey::pem(Alg::Hs(Hash::S256), &private).is_err());
 }
 
 #[test]
-fn shards_may_share_a_verifier_and_a_key_set() {
+fn verifier_and_key_set_can_be_shared() {
     fn shared<T: Send + Sync>() {}
     shared::<Verifier>();
     shared::<super::super::KeySet>();

@@ -1,6 +1,6 @@
 //! What a token contains, as text: its user, when it expires, and why the server would reject it.
 
-use corecast::auth::{self, Reason, TokenError};
+use corecast::auth::{self, InvalidToken, TokenError};
 use serde_json::Value;
 
 /// The content of a token. Nothing of it is verified.
@@ -74,15 +74,15 @@ impl Report {
                 Some(nbf) => format!("it is not valid yet: `nbf` is {}", when(nbf, self.now_s)),
                 None => format!("it expired {}", when(self.time("exp").unwrap_or(0), self.now_s)),
             },
-            TokenError::Invalid(Reason::Signature) => {
+            TokenError::Invalid(InvalidToken::Signature) => {
                 "its signature was not made with the configured key: the key differs, or the token was changed".into()
             }
-            TokenError::Invalid(Reason::NoKey) => {
+            TokenError::Invalid(InvalidToken::NoKey) => {
                 let alg = self.header["alg"].as_str().unwrap_or_default();
                 format!("no key for {alg} is configured; {}", key_setting(alg))
             }
-            TokenError::Invalid(Reason::Audience) => format!("{error}: it is {}", self.claims["aud"]),
-            TokenError::Invalid(Reason::Issuer) => format!("{error}: it is {}", self.claims["iss"]),
+            TokenError::Invalid(InvalidToken::Audience) => format!("{error}: it is {}", self.claims["aud"]),
+            TokenError::Invalid(InvalidToken::Issuer) => format!("{error}: it is {}", self.claims["iss"]),
             other => other.to_string(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::channels::{ProxySetting, name_fits, proxy_exists};
 use super::checks::Checks;
-use crate::auth::{KeyFault, TokenSettings, Verifier};
+use crate::auth::{InvalidSetting, TokenSettings, Verifier};
 use crate::config::parse::scalar::show_duration;
 use crate::config::schema::config::Config;
 use crate::config::schema::proxy::{DEFAULT_PROXY, Proxy};
@@ -107,8 +107,8 @@ fn token(section: &str, token: &TokenSettings, checks: &mut Checks) {
     let fix = "write the URL of one key set; tenants with their own keys need a server each";
     checks.require(!token.jwks_public_endpoint.contains("{{"), &at("jwks_public_endpoint"), what, fix);
     for part in parts(token) {
-        if let Err(KeyFault { setting, what, mend }) = Verifier::new(&part) {
-            checks.require(false, &at(setting), what, mend);
+        if let Err(InvalidSetting { setting, what, fix }) = Verifier::new(&part) {
+            checks.require(false, &at(setting), what, fix);
         }
     }
 }

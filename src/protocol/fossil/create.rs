@@ -1,22 +1,23 @@
-//! Finding what two payloads have in common: what they begin and end with first, which is all of it where one field of a
-//! message changed; the middle by blocks of the source whose hashes are looked for at every place of the target.
+//! Creates deltas: finds what two payloads have in common.
 //!
-//! Linear in source and target together: a place tries few blocks, and what a match reads of the target it covers.
+//! First the common beginning and end, which is everything if one field of a message changed. Then the middle: the source is
+//! divided into blocks, and their hashes are searched at every place of the target. The cost is linear in source and target:
+//! each place tries few blocks, and a match covers the part of the target that it reads.
 
-use super::{checksum, number_len, put_number};
+use super::number::{checksum, number_len, put_number};
+use crate::ids::OptionU32;
 
-/// Bytes of a block, by the source's: what two have in common is found from twice as many bytes on.
+/// Sizes of sources and the block size up to each. A common part is found if it has at least two blocks' bytes.
 const BLOCKS: [(usize, usize); 3] = [(1024, 4), (8 * 1024, 8), (usize::MAX, 16)];
-/// Blocks with the same hash that one place tries.
+/// Blocks with the same hash that are tried at one place.
 const TRIES_MAX: usize = 8;
-/// The rolling hash is a polynomial of the window's bytes in this, modulo 2^32.
+/// The base of the rolling hash, a polynomial of the window's bytes modulo 2^32.
 const BASE: u32 = 0x0100_0193;
-const NONE: u32 = u32::MAX;
 
-/// Appends the delta that makes the target of the source. False where it would not be shorter than the target itself, with
-/// nothing appended: the target is to be sent instead.
+/// Appends the delta from source to target. Returns false, and appends nothing, if the delta would not be shorter than the
+/// target: the caller sends the target instead.
 pub fn create(source: &[u8], target: &[u8], out: &mut Vec<u8>) -> bool {
-    if source.len() >= NONE as usize || target.len() >= NONE as usize {
+    if source.len() >= u32::MAX as usize || target.len() >= u32::MAX as usize {
         return false;
     }
     let began = out.len();
@@ -31,7 +32,7 @@ pub fn create(source: &[u8], target: &[u8], out: &mut Vec<u8>) -> bool {
     if writer.done + block <= end && source.len() >= block {
         Index::new(source, block).search(&mut writer, end);
     }
-    // A match of the middle may reach into the tail.
+    // The last match of the middle may overlap the tail.
     let from = end.max(writer.done);
     writer.copy(source.len() - (target.len() - from), from, target.len() - from);
     writer.insert(target.len());
@@ -53,10 +54,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The target from `to` on is the source from `from` on, for this many bytes: copied if that is shorter than to insert.
+    /// `count` bytes of the target from `to` on equal those of the source from `from` on: writes a copy, if it is shorter than
+    /// an insert. Returns true if it did.
     fn copy(&mut self, mut from: usize, mut to: usize, mut count: usize) -> bool {
         debug_assert!(to >= self.done && self.source[from..from + count] == self.target[to..to + count]);
-        // A character has three bytes behind its first at most: more of them are no text.
+        // A UTF-8 character has at most three continuation bytes; more of them are not text.
         let inside = |at: usize| self.target.get(at).is_some_and(|byte| byte & 0xC0 == 0x80);
         let skip = (0..3).take_while(|skip| inside(to + skip)).count().min(count);
         (from, to, count) = (from + skip, to + skip, count - skip);
@@ -73,7 +75,7 @@ impl Writer<'_> {
         true
     }
 
-    /// What is not written yet, up to there.
+    /// Inserts the bytes of the target that are not written yet, up to `to`.
     fn insert(&mut self, to: usize) {
         if to > self.done {
             put_number(self.out, (to - self.done) as u32);
@@ -84,46 +86,47 @@ impl Writer<'_> {
     }
 }
 
-/// Bytes that a copy takes, with the mark of what is inserted before it.
+/// The bytes of a copy, with the header of the insert before it.
 fn cost(from: usize, inserted: usize, count: usize) -> usize {
     let insert = if inserted > 0 { number_len(inserted) + 1 } else { 0 };
     insert + number_len(count) + number_len(from) + 2
 }
 
-/// The blocks of the source by their hashes.
+/// The blocks of the source, by hash.
 struct Index {
-    /// Bytes of a block.
+    /// The size of a block in bytes.
     block: usize,
-    /// By the upper bits of the hash: the last block with it.
-    last: Vec<u32>,
+    /// The last block for each value of the hash's upper bits.
+    last: Vec<OptionU32<u32>>,
     shift: u32,
-    /// For each block the one before it with the same hash.
-    before: Vec<u32>,
+    /// For each block, the one before it with the same upper bits.
+    before: Vec<OptionU32<u32>>,
 }
 
 impl Index {
     fn new(source: &[u8], block: usize) -> Self {
         let count = source.len() / block;
         let bits = (count * 2).next_power_of_two().trailing_zeros();
-        let mut index = Self { block, last: vec![NONE; 1 << bits], shift: u32::BITS - bits, before: vec![NONE; count] };
+        let (last, before) = (vec![OptionU32::NONE; 1 << bits], vec![OptionU32::NONE; count]);
+        let mut index = Self { block, last, shift: u32::BITS - bits, before };
         let mut previous: &[u8] = &[];
         for (at, bytes) in source.chunks_exact(block).enumerate() {
-            // Of a run of equal blocks the first serves as well as the others.
+            // Of a run of equal blocks, only the first is indexed.
             if bytes != previous {
                 let slot = index.slot(hash(bytes));
-                index.before[at] = std::mem::replace(&mut index.last[slot], at as u32);
+                index.before[at] = std::mem::replace(&mut index.last[slot], OptionU32::some(at as u32));
             }
             previous = bytes;
         }
         index
     }
 
-    /// Mixes, so that the upper bits know all of the hash.
+    /// Mixes the hash, so that its upper bits depend on all bits.
     fn slot(&self, hash: u32) -> usize {
         (hash.wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
 
-    /// Writes the target up to `end` as far as it finds it in the source.
+    /// Writes the parts of the target up to `end` that it finds in the source.
     fn search(&self, writer: &mut Writer<'_>, end: usize) {
         let block = self.block;
         let drop = BASE.wrapping_pow(block as u32 - 1);
@@ -149,18 +152,17 @@ impl Index {
         }
     }
 
-    /// The longest match around this place of the target, among the blocks from this one on: from, to, count.
-    fn best(&self, writer: &Writer<'_>, at: usize, mut next: u32) -> Option<(usize, usize, usize)> {
+    /// The longest match around this place of the target, among the block `next` and those before it with the same hash. Returns
+    /// from, to and count.
+    fn best(&self, writer: &Writer<'_>, at: usize, mut next: OptionU32<u32>) -> Option<(usize, usize, usize)> {
         let Writer { source, target, done, .. } = *writer;
         let mut best: Option<(usize, usize, usize)> = None;
         for _ in 0..TRIES_MAX {
-            if next == NONE {
-                break;
-            }
-            let from = next as usize * self.block;
-            next = self.before[next as usize];
+            let Some(block) = next.get() else { break };
+            let from = block as usize * self.block;
+            next = self.before[block as usize];
             let ahead = common_head(&source[from..], &target[at..]);
-            // A block that only shares the hash is not worth a look behind, where others might look at the same bytes again.
+            // Only the hash is equal: the bytes before it are not compared.
             if ahead < self.block {
                 continue;
             }
@@ -178,14 +180,14 @@ fn hash(window: &[u8]) -> u32 {
     window.iter().fold(0, |hash: u32, &byte| hash.wrapping_mul(BASE).wrapping_add(u32::from(byte)))
 }
 
-/// Bytes that both begin with.
+/// The length of the common beginning.
 fn common_head(a: &[u8], b: &[u8]) -> usize {
     let ((a_words, _), (b_words, _)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let words = a_words.iter().zip(b_words).take_while(|(a, b)| a == b).count() * 8;
     words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
 }
 
-/// Bytes that both end with.
+/// The length of the common end.
 fn common_tail(a: &[u8], b: &[u8]) -> usize {
     let ((_, a_words), (_, b_words)) = (a.as_rchunks::<8>(), b.as_rchunks::<8>());
     let words = a_words.iter().rev().zip(b_words.iter().rev()).take_while(|(a, b)| a == b).count() * 8;

@@ -1,89 +1,92 @@
-//! The difference between two payloads, in Fossil's delta format: what clients that asked for deltas are sent.
+//! Fossil delta: a format for the difference between two payloads, a source and a target. Subscribers that negotiate
+//! `delta: "fossil"` get publications so. The format is that of the Fossil version control system
+//! (<https://fossil-scm.org/home/doc/trunk/www/delta_format.wiki>).
 //!
 //! ```text
 //! delta  = size LF *( copy / insert ) check ";"
-//! copy   = count "@" offset ","        bytes of the source
-//! insert = count ":" bytes             bytes of the delta itself
+//! copy   = count "@" offset ","        copies bytes of the source
+//! insert = count ":" bytes             inserts bytes of the delta
 //! ```
 //!
-//! `size` is the target's, `check` the sum of its big-endian words; numbers are in base 64. A delta of text is text: no copy
-//! begins or ends within a character, so that JSON may carry it in a string.
+//! `size` is the size of the target, `check` the sum of its big-endian 32-bit words; numbers are in base 64. A delta between
+//! texts is text: no copy begins or ends within a character, so that a JSON string can carry it.
 //!
-//! The one crate that has the format (`fossil-delta` 0.2) trusts the delta it is given and has been left alone for years.
+//! The only crate for the format (`fossil-delta` 0.2) does not check the deltas that it applies and is not maintained.
 
-pub(crate) mod create;
+mod create;
+mod number;
 #[cfg(test)]
 mod tests;
 
 pub use create::create;
+use number::checksum;
 
-const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~";
-
-/// Why there is no target.
+/// Why a delta cannot be applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Malformed {
-    /// No number, or one that does not fit 32 bits, where one belongs.
+pub enum InvalidDelta {
+    /// A number is missing or does not fit 32 bits.
     Number,
-    /// Neither copy, insert nor end.
+    /// Not a copy, an insert or the end.
     Command,
-    /// Ends before its end mark, or goes on behind it.
+    /// The delta ends before its end mark or continues after it.
     Length,
-    /// Takes bytes that source or delta does not have.
+    /// The delta uses bytes that the source or the delta does not have.
     Range,
-    /// The target would be longer than it says, or than it may be.
+    /// The target is not of the stated size, or is larger than allowed.
     Size,
-    /// The target is not the one that was meant.
+    /// The checksum of the target is wrong.
     Checksum,
 }
 
-/// The target, of `bytes_max` at most. Takes memory as it is filled, not as the delta says.
-pub fn apply(source: &[u8], delta: &[u8], bytes_max: usize) -> Result<Vec<u8>, Malformed> {
+/// Applies a delta; returns the target, which has at most `bytes_max` bytes. Memory grows with the target, not with the size
+/// that the delta states.
+pub fn apply(source: &[u8], delta: &[u8], bytes_max: usize) -> Result<Vec<u8>, InvalidDelta> {
     let mut rest = delta;
     let size = number(&mut rest)? as usize;
     expect(&mut rest, b'\n')?;
     if size > bytes_max {
-        return Err(Malformed::Size);
+        return Err(InvalidDelta::Size);
     }
     let mut target = Vec::new();
     loop {
         let count = number(&mut rest)?;
-        let command = *rest.split_off_first().ok_or(Malformed::Length)?;
+        let command = *rest.split_off_first().ok_or(InvalidDelta::Length)?;
         let bytes = match command {
             b'@' => {
                 let offset = number(&mut rest)? as usize;
                 expect(&mut rest, b',')?;
-                source.get(offset..).and_then(|from| from.get(..count as usize)).ok_or(Malformed::Range)?
+                source.get(offset..).and_then(|from| from.get(..count as usize)).ok_or(InvalidDelta::Range)?
             }
-            b':' => rest.split_off(..count as usize).ok_or(Malformed::Range)?,
-            b';' if !rest.is_empty() => return Err(Malformed::Length),
-            b';' if target.len() != size => return Err(Malformed::Size),
-            b';' if count != checksum(&target) => return Err(Malformed::Checksum),
+            b':' => rest.split_off(..count as usize).ok_or(InvalidDelta::Range)?,
+            b';' if !rest.is_empty() => return Err(InvalidDelta::Length),
+            b';' if target.len() != size => return Err(InvalidDelta::Size),
+            b';' if count != checksum(&target) => return Err(InvalidDelta::Checksum),
             b';' => return Ok(target),
-            _ => return Err(Malformed::Command),
+            _ => return Err(InvalidDelta::Command),
         };
         if bytes.len() > size - target.len() {
-            return Err(Malformed::Size);
+            return Err(InvalidDelta::Size);
         }
         target.extend_from_slice(bytes);
     }
 }
 
-fn expect(rest: &mut &[u8], byte: u8) -> Result<(), Malformed> {
+fn expect(rest: &mut &[u8], byte: u8) -> Result<(), InvalidDelta> {
     match rest.split_off_first() {
         Some(&first) if first == byte => Ok(()),
-        Some(_) => Err(Malformed::Command),
-        None => Err(Malformed::Length),
+        Some(_) => Err(InvalidDelta::Command),
+        None => Err(InvalidDelta::Length),
     }
 }
 
-fn number(rest: &mut &[u8]) -> Result<u32, Malformed> {
+fn number(rest: &mut &[u8]) -> Result<u32, InvalidDelta> {
     let mut value = None;
     while let Some(digit) = rest.first().and_then(|&byte| digit(byte)) {
         let next = u64::from(value.unwrap_or(0)) << 6 | u64::from(digit);
-        value = Some(u32::try_from(next).map_err(|_| Malformed::Number)?);
+        value = Some(u32::try_from(next).map_err(|_| InvalidDelta::Number)?);
         *rest = &rest[1..];
     }
-    value.ok_or(if rest.is_empty() { Malformed::Length } else { Malformed::Number })
+    value.ok_or(if rest.is_empty() { InvalidDelta::Length } else { InvalidDelta::Number })
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -95,23 +98,4 @@ fn digit(byte: u8) -> Option<u8> {
         b'~' => 63,
         _ => return None,
     })
-}
-
-fn put_number(out: &mut Vec<u8>, value: u32) {
-    for digit in (0..number_len(value as usize) as u32).rev() {
-        out.push(DIGITS[(value >> (6 * digit)) as usize & 63]);
-    }
-}
-
-/// Digits of a number.
-fn number_len(value: usize) -> usize {
-    (usize::BITS - value.leading_zeros()).div_ceil(6).max(1) as usize
-}
-
-/// The sum of the big-endian words, the last one padded with zeros.
-fn checksum(bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).fold(0, |sum, word| sum.wrapping_add(u32::from_be_bytes(*word)))
 }

@@ -1,10 +1,10 @@
-//! Deltas of the library that clients use, what is not a delta, and what holds for all of ours.
+//! Deltas of the JavaScript library that clients use, invalid deltas, and properties of the created deltas.
 
 use super::*;
 
 const MAX: usize = 1 << 20;
 
-/// Source, target, and the delta that the JavaScript library makes of them.
+/// Source, target, and the delta of the JavaScript library.
 const VECTORS: &[(&str, &str, &[u8])] = &[
     ("", "", b"0\n0:0;"),
     ("", "abc", b"3\n3:abc1XObC0;"),
@@ -19,7 +19,7 @@ const VECTORS: &[(&str, &str, &[u8])] = &[
         "and the lazy dog sleeps on; the quick brown fox jumps over the lazy dog",
         b"17\nQ@i,2:; g@0,3lAjBW;",
     ),
-    // It cuts a character in two.
+    // This delta cuts a character in two.
     (
         "\"übermäßige Größe: ein längerer Text mit Umlauten, ä ö ü\"",
         "\"übermäßige Größe: ein längerer Text mit Umlauten, ö ö ü\"",
@@ -38,14 +38,14 @@ fn created(source: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn deltas_of_the_clients_library_are_understood() {
+fn deltas_of_the_javascript_library_are_applied() {
     for (source, target, delta) in VECTORS {
         assert_eq!(apply(source.as_bytes(), delta, MAX).as_deref(), Ok(target.as_bytes()));
     }
 }
 
 #[test]
-fn ours_are_as_short_as_those_of_the_clients_library() {
+fn deltas_are_as_short_as_those_of_the_javascript_library() {
     for (source, target, theirs) in VECTORS {
         let ours = created(source.as_bytes(), target.as_bytes());
         let length = ours.as_ref().map_or(target.len(), Vec::len);
@@ -57,34 +57,34 @@ fn ours_are_as_short_as_those_of_the_clients_library() {
 }
 
 #[test]
-fn what_is_no_delta_is_refused_for_what_it_is() {
+fn deltas_that_are_invalid_are_refused_with_the_reason() {
     let source = b"0123456789";
     for (delta, fault) in [
-        (&b""[..], Malformed::Length),
-        (b"4", Malformed::Length),
-        (b"\n", Malformed::Number),
-        (b"~~~~~~\n", Malformed::Number),
-        (b"4 4@0,", Malformed::Command),
-        (b"4\n4@0,", Malformed::Length),
-        (b"4\n4@0;", Malformed::Command),
-        (b"4\n4!0,", Malformed::Command),
-        (b"4\n@0,", Malformed::Number),
-        (b"B\nB@0,0;", Malformed::Range),
-        (b"4\n4@3~~~~~,0;", Malformed::Range),
-        (b"4\n4:abc", Malformed::Range),
-        (b"4\n5@0,0;", Malformed::Size),
-        (b"4\n3:abc0;", Malformed::Size),
-        (b"3~~~~~\n0;", Malformed::Size),
-        (b"3\n3:abc1XObC1;", Malformed::Checksum),
-        (b"3\n3:abc1XObC0;0;", Malformed::Length),
+        (&b""[..], InvalidDelta::Length),
+        (b"4", InvalidDelta::Length),
+        (b"\n", InvalidDelta::Number),
+        (b"~~~~~~\n", InvalidDelta::Number),
+        (b"4 4@0,", InvalidDelta::Command),
+        (b"4\n4@0,", InvalidDelta::Length),
+        (b"4\n4@0;", InvalidDelta::Command),
+        (b"4\n4!0,", InvalidDelta::Command),
+        (b"4\n@0,", InvalidDelta::Number),
+        (b"B\nB@0,0;", InvalidDelta::Range),
+        (b"4\n4@3~~~~~,0;", InvalidDelta::Range),
+        (b"4\n4:abc", InvalidDelta::Range),
+        (b"4\n5@0,0;", InvalidDelta::Size),
+        (b"4\n3:abc0;", InvalidDelta::Size),
+        (b"3~~~~~\n0;", InvalidDelta::Size),
+        (b"3\n3:abc1XObC1;", InvalidDelta::Checksum),
+        (b"3\n3:abc1XObC0;0;", InvalidDelta::Length),
     ] {
         assert_eq!(apply(source, delta, MAX), Err(fault), "{}", delta.escape_ascii());
     }
-    assert_eq!(apply(b"", b"3\n3:abc1XObC0;", 2), Err(Malformed::Size));
+    assert_eq!(apply(b"", b"3\n3:abc1XObC0;", 2), Err(InvalidDelta::Size));
 }
 
 #[test]
-fn a_delta_cut_anywhere_is_none() {
+fn delta_cut_at_any_byte_is_refused() {
     for (source, _, delta) in VECTORS {
         for end in 0..delta.len() {
             assert!(apply(source.as_bytes(), &delta[..end], MAX).is_err());
@@ -93,7 +93,7 @@ fn a_delta_cut_anywhere_is_none() {
 }
 
 #[test]
-fn whatever_changed_the_target_comes_back() {
+fn delta_reproduces_the_target_after_any_change() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -119,7 +119,7 @@ fn whatever_changed_the_target_comes_back() {
 }
 
 #[test]
-fn a_delta_of_text_is_text() {
+fn delta_between_texts_is_text() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

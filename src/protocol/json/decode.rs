@@ -1,7 +1,7 @@
-//! Frames in, commands out. A frame is split at line breaks, one at its end is allowed; each line is one object.
+//! Decodes commands. A frame has one object per line; a line break at its end is allowed.
 //!
-//! A line is read once, front to back. Unknown fields are checked for their form and read over; a field that comes twice, or
-//! anything behind the object but blanks, is malformed. An empty frame is malformed, since it has one empty line.
+//! A line is read once, from front to back. Unknown fields are checked for their syntax and ignored. A repeated field is
+//! malformed, and so is anything but whitespace after the object. An empty frame is malformed: it has one empty line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,49 +10,26 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::fields::{Object, raw, text, zero};
-use crate::protocol::command::{Body, Command, ConnectRequest, Malformed};
+use crate::protocol::command::{Body, Command, ConnectRequest};
+use crate::protocol::error::Malformed;
 
-/// The commands of a frame.
-pub fn commands(frame: &[u8]) -> Commands<'_> {
-    commands_from(frame, 0)
+/// The command in the line at the beginning of these bytes, and the length of the line with its line break.
+pub(crate) fn command(bytes: &[u8]) -> Result<(Command<'_>, usize), Malformed> {
+    let (line, end) = match memchr::memchr(b'\n', bytes) {
+        Some(at) => (&bytes[..at], at + 1),
+        None => (bytes, bytes.len()),
+    };
+    let Line(command) = serde_json::from_slice(line).map_err(|_| Malformed)?;
+    Ok((command, end))
 }
 
-/// The commands of a frame from `start` on, where one begins: 0, or the end that an item named.
-pub fn commands_from(frame: &[u8], start: usize) -> Commands<'_> {
-    Commands { frame, next: Some(start).filter(|&start| start == 0 || start < frame.len()) }
-}
-
-/// The request of a unidirectional client: an object by itself, or null for one without fields.
-pub fn connect_request(bytes: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
+/// The request of a unidirectional client: an object, or null for a request without fields.
+pub(crate) fn connect_request(bytes: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
     let request: Option<Object<_>> = serde_json::from_slice(bytes).map_err(|_| Malformed)?;
     Ok(request.map(|object| object.0).unwrap_or_default())
 }
 
-/// Each item is a command and where in the frame the next one begins; nothing comes after an error.
-#[derive(Clone, Debug)]
-pub struct Commands<'a> {
-    frame: &'a [u8],
-    /// `None` behind the last line.
-    next: Option<usize>,
-}
-
-impl<'a> Iterator for Commands<'a> {
-    type Item = Result<(Command<'a>, usize), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = self.next.take()?;
-        let rest = &self.frame[start..];
-        let (line, end) = match memchr::memchr(b'\n', rest) {
-            Some(at) => (&rest[..at], start + at + 1),
-            None => (rest, self.frame.len()),
-        };
-        let Ok(Line(command)) = serde_json::from_slice(line) else { return Some(Err(Malformed)) };
-        self.next = Some(end).filter(|&end| end < self.frame.len());
-        Some(Ok((command, end)))
-    }
-}
-
-/// The fields of a command, bodies in the order in which they count.
+/// The fields of a command; bodies in the order of precedence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Key {
@@ -72,10 +49,10 @@ enum Key {
     Other,
 }
 
-/// The fields that the small requests share.
+/// The fields of the requests that name a channel and little else.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Small<'a> {
+struct ChannelFields<'a> {
     #[serde(borrow, deserialize_with = "text")]
     channel: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "raw")]
@@ -86,7 +63,7 @@ struct Small<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Call<'a> {
+struct RpcFields<'a> {
     #[serde(borrow, deserialize_with = "text")]
     method: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "raw")]
@@ -95,7 +72,7 @@ struct Call<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Renewal<'a> {
+struct RefreshFields<'a> {
     #[serde(borrow, deserialize_with = "text")]
     channel: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "text")]
@@ -128,7 +105,7 @@ impl<'de> Visitor<'de> for LineVisitor {
         let mut body = Body::Unknown;
         while let Some(key) = map.next_key::<Key>()? {
             if key != Key::Other && seen & (1 << key as u16) != 0 {
-                return Err(A::Error::custom("a field twice"));
+                return Err(A::Error::custom("a repeated field"));
             }
             seen |= 1 << key as u16;
             if key == Key::Id {
@@ -147,21 +124,21 @@ impl<'de> Visitor<'de> for LineVisitor {
     }
 }
 
-/// The body under a key; nothing where it is null or unknown.
+/// The body under a key; `None` if it is null or unknown.
 fn read_body<'de, A: MapAccess<'de>>(key: Key, map: &mut A) -> Result<Option<Body<'de>>, A::Error> {
     Ok(match key {
         Key::Connect => value(map)?.map(Body::Connect),
         Key::Subscribe => value(map)?.map(Body::Subscribe),
-        Key::Unsubscribe => value(map)?.map(|Small { channel, .. }| Body::Unsubscribe { channel }),
-        Key::Publish => value(map)?.map(|Small { channel, data, kind }| Body::Publish { channel, data, kind }),
-        Key::Presence => value(map)?.map(|Small { channel, .. }| Body::Presence { channel }),
-        Key::PresenceStats => value(map)?.map(|Small { channel, .. }| Body::PresenceStats { channel }),
+        Key::Unsubscribe => value(map)?.map(|ChannelFields { channel, .. }| Body::Unsubscribe { channel }),
+        Key::Publish => value(map)?.map(|ChannelFields { channel, data, kind }| Body::Publish { channel, data, kind }),
+        Key::Presence => value(map)?.map(|ChannelFields { channel, .. }| Body::Presence { channel }),
+        Key::PresenceStats => value(map)?.map(|ChannelFields { channel, .. }| Body::PresenceStats { channel }),
         Key::History => value(map)?.map(Body::History),
-        Key::Rpc => value(map)?.map(|Call { method, data }| Body::Rpc { method, data }),
-        Key::Send => value(map)?.map(|Small { data, .. }| Body::Send { data }),
-        Key::Refresh => value(map)?.map(|Renewal { token, .. }| Body::Refresh { token }),
+        Key::Rpc => value(map)?.map(|RpcFields { method, data }| Body::Rpc { method, data }),
+        Key::Send => value(map)?.map(|ChannelFields { data, .. }| Body::Send { data }),
+        Key::Refresh => value(map)?.map(|RefreshFields { token, .. }| Body::Refresh { token }),
         Key::SubRefresh => {
-            value(map)?.map(|Renewal { channel, token, kind }| Body::SubRefresh { channel, token, kind })
+            value(map)?.map(|RefreshFields { channel, token, kind }| Body::SubRefresh { channel, token, kind })
         }
         Key::Id | Key::Other => {
             map.next_value::<IgnoredAny>()?;

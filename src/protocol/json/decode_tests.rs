@@ -1,9 +1,12 @@
-//! What is a command and what is not. Where the protocol's description leaves it open, the fixtures hold what the
-//! original server library was seen to accept and refuse.
+//! Valid and malformed commands. If the description of the protocol is not precise, the fixtures follow what Centrifugo's
+//! server library accepts and refuses.
 
 use super::*;
-use crate::protocol::command::{HistoryRequest, StreamPosition, SubscribeRequest};
-use crate::protocol::{Headers, RawFilter, Subs};
+use crate::protocol::{Commands, Encoding, Headers, HistoryRequest, RawFilter, StreamPosition, Subs, SubscribeRequest};
+
+fn commands(frame: &[u8]) -> Commands<'_> {
+    Encoding::Json.commands(frame, 0)
+}
 
 fn one(line: &str) -> Result<Command<'_>, Malformed> {
     let mut all = commands(line.as_bytes());
@@ -17,7 +20,7 @@ fn body(line: &str) -> Body<'_> {
 }
 
 #[test]
-fn every_command_with_every_field() {
+fn commands_with_every_field_are_read() {
     let connect = ConnectRequest {
         token: "t".into(),
         data: br#"{"a": [1]}"#,
@@ -85,18 +88,18 @@ fn every_command_with_every_field() {
 }
 
 #[test]
-fn what_has_no_id_and_nothing_to_send_is_a_pong_and_what_has_an_id_alone_is_unknown() {
+fn command_without_an_id_is_a_pong_and_one_with_an_id_alone_is_unknown() {
     for line in ["{}", " {} \r", r#"{"id":0}"#, r#"{"id":null}"#, r#"{"subscribe":{"channel":"x"}}"#, r#"{"foo":1}"#] {
         assert_eq!(one(line), Ok(Command { id: 0, body: Body::Pong }), "{line}");
     }
     for line in [r#"{"id":2}"#, r#"{"id":2,"foo":{}}"#, r#"{"id":2,"ping":{}}"#, r#"{"id":2,"subscribe":null}"#] {
         assert_eq!(one(line), Ok(Command { id: 2, body: Body::Unknown }), "{line}");
     }
-    assert_eq!(body(r#"{"id":2,"SUBSCRIBE":{"channel":"x"}}"#), Body::Unknown, "names are as they are written");
+    assert_eq!(body(r#"{"id":2,"SUBSCRIBE":{"channel":"x"}}"#), Body::Unknown, "names are case-sensitive");
 }
 
 #[test]
-fn malformed_lines_are_refused() {
+fn lines_that_are_malformed_are_refused() {
     let faults = [
         ("empty", ""),
         ("blank", "  "),
@@ -144,7 +147,7 @@ fn malformed_lines_are_refused() {
 }
 
 #[test]
-fn a_command_cut_at_any_byte_is_malformed() {
+fn command_cut_at_any_byte_is_malformed() {
     let line = r#"{"id":3,"publish":{"channel":"r\u00e9","data":{"a":[1,"é\n",null]}}}"#;
     assert!(one(line).is_ok());
     for end in 0..line.len() {
@@ -153,14 +156,14 @@ fn a_command_cut_at_any_byte_is_malformed() {
 }
 
 #[test]
-fn deep_nesting_in_a_payload_is_no_recursion() {
+fn payload_with_deep_nesting_is_read_without_recursion() {
     let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
     let line = format!(r#"{{"id":2,"foo":{deep},"publish":{{"channel":"x","data":{deep}}}}}"#);
     assert!(matches!(body(&line), Body::Publish { data, .. } if data == deep.as_bytes()));
 }
 
 #[test]
-fn where_bodies_compete_the_protocols_order_decides() {
+fn bodies_count_in_the_order_of_the_protocol() {
     let subscribe = Body::Subscribe(SubscribeRequest { channel: "x".into(), ..Default::default() });
     assert_eq!(body(r#"{"id":2,"subscribe":{"channel":"x"},"publish":{"channel":"r","data":1}}"#), subscribe);
     assert_eq!(body(r#"{"id":2,"publish":{"channel":"r","data":1},"subscribe":{"channel":"x"}}"#), subscribe);
@@ -169,7 +172,7 @@ fn where_bodies_compete_the_protocols_order_decides() {
 }
 
 #[test]
-fn names_are_borrowed_unless_they_have_escapes() {
+fn text_is_borrowed_unless_it_has_escapes() {
     let Body::Subscribe(plain) = body(r#"{"id":2,"subscribe":{"channel":"é:#42","epoch":null}}"#) else { panic!() };
     assert!(matches!(plain.channel, Cow::Borrowed("é:#42")));
     assert_eq!(plain.epoch, "");
@@ -187,11 +190,11 @@ fn payloads_are_the_bytes_of_the_frame() {
 }
 
 fn ids(frame: &[u8], start: usize) -> Vec<Result<(u32, usize), Malformed>> {
-    commands_from(frame, start).map(|item| item.map(|(command, end)| (command.id, end))).collect()
+    Encoding::Json.commands(frame, start).map(|item| item.map(|(command, end)| (command.id, end))).collect()
 }
 
 #[test]
-fn a_frame_is_split_at_line_breaks_and_one_may_end_it() {
+fn frame_is_split_at_line_breaks_and_may_end_with_one() {
     assert_eq!(ids(b"{\"id\":1}\n{\"id\":2}", 0), [Ok((1, 9)), Ok((2, 17))]);
     assert_eq!(ids(b"{\"id\":1}\n{\"id\":2}\n", 0), [Ok((1, 9)), Ok((2, 18))]);
     assert_eq!(ids(b"{\"id\":1}\r\n{\"id\":2}\r\n", 0), [Ok((1, 10)), Ok((2, 20))]);
@@ -204,7 +207,7 @@ fn a_frame_is_split_at_line_breaks_and_one_may_end_it() {
 }
 
 #[test]
-fn a_frame_is_left_after_any_command_and_taken_up_again() {
+fn frame_reading_resumes_after_any_command() {
     let frame = b"{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n";
     let whole = ids(frame, 0);
     let mut start = 0;
@@ -218,7 +221,7 @@ fn a_frame_is_left_after_any_command_and_taken_up_again() {
 }
 
 #[test]
-fn maps_are_read_when_somebody_asks() {
+fn maps_are_read_only_when_they_are_used() {
     fn connect(line: &str) -> ConnectRequest<'_> {
         let Body::Connect(request) = body(line) else { panic!("no connect: {line}") };
         request
@@ -252,7 +255,7 @@ fn maps_are_read_when_somebody_asks() {
 }
 
 #[test]
-fn a_unidirectional_client_sends_the_request_alone() {
+fn unidirectional_client_sends_the_connect_request_alone() {
     let request = connect_request(br#"{"token":"t","subs":{"a":{}},"name":"js"}"#).expect("well formed");
     assert_eq!((&*request.token, &*request.name, request.subs.count()), ("t", "js", 1));
     for bytes in [&b"{}"[..], b" {} ", b"null", br#"{"unknown":[1]}"#] {
@@ -266,7 +269,7 @@ fn a_unidirectional_client_sends_the_request_alone() {
 }
 
 #[test]
-fn damaged_lines_are_no_danger() {
+fn lines_that_are_damaged_do_not_panic() {
     let line = r#"{"id":1,"connect":{"token":"t","data":{"a":[1,"\u00e9"]},"subs":{"a":{"recover":true,"offset":7},"b":null},"headers":{"c":"d"}},"subscribe":{"channel":"c","tf":{"op":"and","nodes":[{"key":"k","cmp":"in","vals":["a"]}]}}}"#;
     assert!(one(line).is_ok());
     let seed = fastrand::u64(..);

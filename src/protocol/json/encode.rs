@@ -1,21 +1,25 @@
-//! Replies and pushes out, straight into the buffer they leave from.
+//! Encodes replies and pushes into the buffer from which they are sent.
 //!
-//! Plan: a `Fields` writes an object's fields one by one and leaves zero values out; what other servers of this
-//! protocol always write (a client's `user` and `client`, the three fields of a history, the counts of presence) is
-//! always written here too. Cost of a publication: its bytes copied, one scan of the payload for line breaks.
+//! A `Fields` writes the fields of an object one by one and leaves zero values out. Fields that Centrifugo always writes (a
+//! client's `user` and `client`, the three fields of a history, the counts of presence) are always written here too. Cost of
+//! a publication: its bytes are copied, and the payload is scanned once for line breaks.
 
 use crate::protocol::reply::{
-    ClientInfo, ConnectResult, Expiry, HistoryResult, Push, Quoted, Reply, SubscribeResult, WirePublication,
+    ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribeResult, WirePublication,
 };
 use crate::protocol::tags::Tags;
 
+/// A push without a reply around it, as unidirectional clients get it.
+pub(crate) const BARE: bool = true;
+/// A push as a field of a reply.
+pub(crate) const IN_REPLY: bool = false;
 /// The server's ping, and the client's pong.
-pub const PING: &[u8] = b"{}";
-/// What stands behind the entries of a presence.
-pub const PRESENCE_TAIL: &[u8] = b"}}}";
+pub(crate) const PING: &[u8] = b"{}";
+/// The bytes after the entries of a presence reply.
+pub(crate) const PRESENCE_TAIL: &[u8] = b"}}}";
 
 /// Appends the reply to command `id`.
-pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
+pub(crate) fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
     out.extend_from_slice(b"{\"id\":");
     number(out, u64::from(id));
     match reply {
@@ -52,25 +56,25 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
     out.push(b'}');
 }
 
-/// Appends a publication of `channel`. `BARE`: without the reply around it.
+/// Appends a publication. Generic over `BARE` or `IN_REPLY`.
 #[inline]
-pub fn publication<const BARE: bool>(out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
-    out.extend_from_slice(if BARE { b"{\"channel\":" } else { b"{\"push\":{\"channel\":" });
+pub(crate) fn publication<const IS_BARE: bool>(out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
+    out.extend_from_slice(if IS_BARE { b"{\"channel\":" } else { b"{\"push\":{\"channel\":" });
     string(out, channel);
     body(out, "pub", |fields| publication_fields(fields, publication));
-    out.extend_from_slice(if BARE { b"}" } else { b"}}" });
+    out.extend_from_slice(if IS_BARE { b"}" } else { b"}}" });
 }
 
-/// Appends any other push.
-pub fn push(out: &mut Vec<u8>, bare: bool, channel: &str, push: &Push) {
-    if !bare {
+/// Appends any other push. Generic over `BARE` or `IN_REPLY`.
+pub(crate) fn push<const IS_BARE: bool>(out: &mut Vec<u8>, channel: &str, push: &Push) {
+    if !IS_BARE {
         out.extend_from_slice(b"{\"push\":");
     }
     object(out, |fields| {
         fields.text("channel", channel);
         push_body(fields, push);
     });
-    if !bare {
+    if !IS_BARE {
         out.push(b'}');
     }
 }
@@ -101,7 +105,7 @@ fn push_body(fields: &mut Fields, push: &Push) {
     }
 }
 
-/// A further field of an open object, itself an object.
+/// Appends a further field of an open object; its value is an object.
 #[inline]
 fn body(out: &mut Vec<u8>, name: &str, write: impl FnOnce(&mut Fields)) {
     out.extend_from_slice(b",\"");
@@ -119,7 +123,7 @@ fn connect(fields: &mut Fields, result: &ConnectResult) {
     pings_and_names(fields, result);
 }
 
-/// The push has the same fields as the reply in another order.
+/// The push has the same fields as the reply, in another order.
 fn connect_push(fields: &mut Fields, result: &ConnectResult) {
     fields.text("client", result.client);
     fields.text("version", result.version);
@@ -168,8 +172,8 @@ fn history(fields: &mut Fields, result: &HistoryResult) {
     number(fields.key("offset"), result.offset);
 }
 
-/// Appends a client to the entries of a presence.
-pub fn presence_entry(entries: &mut Vec<u8>, info: &ClientInfo) {
+/// Appends a client to the entries of a presence reply.
+pub(crate) fn presence_entry(entries: &mut Vec<u8>, info: &ClientInfo) {
     if !entries.is_empty() {
         entries.push(b',');
     }
@@ -178,8 +182,8 @@ pub fn presence_entry(entries: &mut Vec<u8>, info: &ClientInfo) {
     client_info(entries, info);
 }
 
-/// Appends what stands before the entries of a presence.
-pub fn presence_head(out: &mut Vec<u8>, id: u32) {
+/// Appends the bytes before the entries of a presence reply.
+pub(crate) fn presence_head(out: &mut Vec<u8>, id: u32) {
     out.extend_from_slice(b"{\"id\":");
     number(out, u64::from(id));
     out.extend_from_slice(b",\"presence\":{\"presence\":{");
@@ -198,10 +202,10 @@ fn publications(out: &mut Vec<u8>, publications: &[WirePublication]) {
 
 #[inline]
 fn publication_fields(fields: &mut Fields, publication: &WirePublication) {
-    match publication.quoted {
-        Quoted::No => fields.raw("data", publication.data),
-        Quoted::Text => bytes_as_text(fields.key("data"), publication.data),
-        Quoted::Base64 => base64(fields.key("data"), publication.data),
+    match publication.json_form {
+        JsonForm::Value => fields.raw("data", publication.data),
+        JsonForm::Text => bytes_as_text(fields.key("data"), publication.data),
+        JsonForm::Base64 => base64(fields.key("data"), publication.data),
     }
     if let Some(info) = &publication.info {
         client_info(fields.key("info"), info);
@@ -304,7 +308,7 @@ impl Fields<'_> {
     }
 }
 
-/// A JSON value as it is. A line break in it is whitespace between tokens (RFC 8259, section 2), so a blank serves as well.
+/// Appends a JSON value. A line break in it is whitespace between tokens (RFC 8259, section 2) and becomes a space.
 #[inline]
 fn raw(out: &mut Vec<u8>, value: &[u8]) {
     let start = out.len();
@@ -316,7 +320,7 @@ fn raw(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// A string with the escapes that RFC 8259, section 7, asks for, and no others.
+/// Appends a string with only the escapes that RFC 8259, section 7 requires.
 #[inline]
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -335,7 +339,7 @@ fn escaped(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
 }
 
-/// A string of bytes that ought to be UTF-8. Each byte that is not becomes U+FFFD, as with the original.
+/// Appends bytes as a string. Each byte that is not UTF-8 becomes U+FFFD, as in Centrifugo.
 #[inline(never)]
 fn bytes_as_text(out: &mut Vec<u8>, bytes: &[u8]) {
     if let Ok(text) = simdutf8::basic::from_utf8(bytes) {

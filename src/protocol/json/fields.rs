@@ -1,4 +1,4 @@
-//! How single fields are read: borrowed where the text allows it, null as the zero value.
+//! Reads single fields: borrowed if the text has no escapes, null as the zero value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,20 +9,19 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::protocol::filter::RawFilter;
-use crate::protocol::maps::{Headers, Subs};
 
-/// A number or a flag.
-pub fn zero<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+/// A number or a boolean; null is zero.
+pub(crate) fn zero<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
-/// A JSON value as it was written, checked for its form. Null is a value here.
-pub fn raw<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<&'a [u8], D::Error> {
+/// The bytes of a JSON value, which is checked for its syntax. Null is a value here.
+pub(crate) fn raw<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<&'a [u8], D::Error> {
     <&'a RawValue>::deserialize(from).map(|value| value.get().as_bytes())
 }
 
-/// A string; a copy only if it has escapes.
-pub fn text<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
+/// A string or null; copied only if it has escapes.
+pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, D::Error> {
     struct Text<'a>(PhantomData<&'a str>);
 
     impl<'de: 'a, 'a> Visitor<'de> for Text<'a> {
@@ -48,8 +47,8 @@ pub fn text<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, str>, 
     from.deserialize_option(Text(PhantomData))
 }
 
-/// A string by itself, where there is no field to read it with.
-pub struct Text<'a>(pub Cow<'a, str>);
+/// A string or null that is not a field of a struct.
+pub(crate) struct Text<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -57,8 +56,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// A message. Derived readers take an array of the fields for it as well, which this protocol does not know.
-pub struct Object<T>(pub T);
+/// An object. A derived `Deserialize` accepts an array of the fields too, which this protocol does not have.
+pub(crate) struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -79,13 +78,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A message or null.
-pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+/// An object or null.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(from)?.map(|object| object.0))
 }
 
-/// An object, checked for its form alone; empty for null.
-fn raw_object<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<&'a [u8], D::Error> {
+/// The bytes of an object, which is checked only for its syntax; empty for null.
+pub(crate) fn raw_object<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<&'a [u8], D::Error> {
     match raw(from)? {
         b"null" => Ok(b""),
         object if object.starts_with(b"{") => Ok(object),
@@ -93,14 +92,6 @@ fn raw_object<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<&'a [u8], D:
     }
 }
 
-pub fn subs<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Subs<'a>, D::Error> {
-    raw_object(from).map(Subs::json)
-}
-
-pub fn headers<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Headers<'a>, D::Error> {
-    raw_object(from).map(Headers::json)
-}
-
-pub fn filter<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<RawFilter<'a>, D::Error> {
+pub(crate) fn filter<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<RawFilter<'a>, D::Error> {
     raw_object(from).map(RawFilter::Json)
 }

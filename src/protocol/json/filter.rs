@@ -1,4 +1,4 @@
-//! A filter's tree, read from its object: with a budget, and never deeper than that allows.
+//! Reads a filter's tree from a JSON object, within a budget.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,18 +7,19 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fields::Text;
-use crate::protocol::filter::{Budget, Draft, FilterError, Node};
+use crate::protocol::error::FilterError;
+use crate::protocol::filter::{Budget, Node, NodeFields};
 
-/// The root; `None` where it means nothing.
-pub fn filter(object: &[u8], budget: &mut Budget) -> Result<Option<Node>, FilterError> {
+/// The root node; `None` if it is invalid.
+pub(crate) fn filter(object: &[u8], budget: &mut Budget) -> Result<Option<Node>, FilterError> {
     let mut from = serde_json::Deserializer::from_slice(object);
     let read = NodeSeed(budget).deserialize(&mut from).and_then(|node| from.end().map(|()| node));
-    read.map_err(|_| if budget.spent { FilterError::Invalid } else { FilterError::Malformed })
+    read.map_err(|_| if budget.is_spent { FilterError::Invalid } else { FilterError::Malformed })
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Part {
+enum Key {
     Op,
     Key,
     Cmp,
@@ -29,7 +30,7 @@ enum Part {
     Other,
 }
 
-/// A node, or null, which means nothing.
+/// A node or null; null is not valid.
 struct NodeSeed<'b>(&'b mut Budget);
 
 impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
@@ -44,7 +45,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     type Value = Option<Node>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a filter's node")
+        f.write_str("a node of a filter")
     }
 
     fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
@@ -60,25 +61,25 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         if !budget.enter() {
             return Err(A::Error::custom("too many nodes"));
         }
-        let mut draft = Draft::default();
+        let mut fields = NodeFields::default();
         let mut seen = 0u8;
-        while let Some(key) = map.next_key::<Part>()? {
-            if !matches!(key, Part::Other) && seen & (1 << key as u8) != 0 {
-                return Err(A::Error::custom("a field twice"));
+        while let Some(key) = map.next_key::<Key>()? {
+            if !matches!(key, Key::Other) && seen & (1 << key as u8) != 0 {
+                return Err(A::Error::custom("a repeated field"));
             }
             seen |= 1 << key as u8;
             match key {
-                Part::Op => draft.op = text(&mut map)?,
-                Part::Key => draft.key = text(&mut map)?,
-                Part::Cmp => draft.cmp = text(&mut map)?,
-                Part::Val => draft.val = text(&mut map)?,
-                Part::Vals => map.next_value_seed(List(budget, &mut draft.vals))?,
-                Part::Nodes => map.next_value_seed(List(budget, &mut draft.nodes))?,
-                Part::Other => drop(map.next_value::<IgnoredAny>()?),
+                Key::Op => fields.op = text(&mut map)?,
+                Key::Key => fields.key = text(&mut map)?,
+                Key::Cmp => fields.cmp = text(&mut map)?,
+                Key::Val => fields.val = text(&mut map)?,
+                Key::Vals => map.next_value_seed(List(budget, &mut fields.vals))?,
+                Key::Nodes => map.next_value_seed(List(budget, &mut fields.nodes))?,
+                Key::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         budget.leave();
-        Ok(draft.node())
+        Ok(fields.node())
     }
 }
 
@@ -86,10 +87,10 @@ fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Cow<'de, str>, A::Error> 
     map.next_value::<Text<'de>>().map(|text| text.0)
 }
 
-/// An array into a vector, or null.
+/// Reads an array, or null, into a vector.
 struct List<'b, T>(&'b mut Budget, &'b mut Vec<T>);
 
-/// What a list can hold.
+/// An element of a list.
 trait Listed: Sized {
     fn next<'de, A: SeqAccess<'de>>(seq: &mut A, budget: &mut Budget) -> Result<Option<Self>, A::Error>;
 }

@@ -1,6 +1,6 @@
-//! The members of an object, one after the other and without a copy: for maps that are only sometimes looked into.
+//! Reads the members of an object one after the other and without a copy, for maps that are rarely used.
 //!
-//! The object was checked for its form when its command was read, so that only the values' types are in question here.
+//! The syntax of the object was checked when its command was read; only the types of the values can be wrong here.
 
 use std::borrow::Cow;
 
@@ -9,30 +9,29 @@ use serde_json::StreamDeserializer;
 use serde_json::de::SliceRead;
 
 use super::fields::{Object, Text};
-use crate::protocol::command::Malformed;
-use crate::protocol::maps::Entry;
+use crate::protocol::error::{Entry, Malformed};
 
-/// Each item is a key and its value; nothing comes after an error.
+/// The remaining members. After an error there are none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Members<'a> {
-    /// From the brace or the comma before a member on; empty behind the last.
+pub(crate) struct Members<'a> {
+    /// Begins with the brace or the comma before a member; empty after the last.
     rest: &'a [u8],
 }
 
 impl<'a> Members<'a> {
-    /// `object`: a whole JSON object, or nothing.
-    pub fn of(object: &'a [u8]) -> Self {
+    /// `object` is a whole JSON object or empty.
+    pub(crate) fn of(object: &'a [u8]) -> Self {
         Self { rest: object }
     }
 
-    /// The next member, its value a message or null.
-    pub fn next_message<T: Deserialize<'a> + Default>(&mut self) -> Option<Entry<'a, T>> {
+    /// The next member; its value is an object or null.
+    pub(crate) fn next_message<T: Deserialize<'a> + Default>(&mut self) -> Option<Entry<'a, T>> {
         let member = self.next_value::<Option<Object<T>>>()?;
         Some(member.map(|(key, value)| (key, value.map(|object| object.0).unwrap_or_default())))
     }
 
-    /// The next member, its value a string or null.
-    pub fn next_text(&mut self) -> Option<Entry<'a, Cow<'a, str>>> {
+    /// The next member; its value is a string or null.
+    pub(crate) fn next_text(&mut self) -> Option<Entry<'a, Cow<'a, str>>> {
         let member = self.next_value::<Text<'a>>()?;
         Some(member.map(|(key, value)| (key, value.0)))
     }
@@ -50,7 +49,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The value that the bytes begin with, and what follows it.
+/// The value at the beginning of the bytes, and the bytes after it.
 fn first<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
     let mut values = StreamDeserializer::new(SliceRead::new(bytes));
     let value = values.next()?.ok()?;

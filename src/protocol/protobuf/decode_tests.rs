@@ -1,19 +1,20 @@
-//! Commands as another library writes them, whole, cut at every byte, in a row and damaged.
+//! Commands written by prost: whole, cut at every byte, one after the other, and damaged.
 
 use prost::Message;
 
 use super::super::peer;
 use super::*;
+use crate::protocol::{Encoding, HistoryRequest, RawFilter, StreamPosition, SubscribeRequest};
 
 fn frame(commands: &[peer::Command]) -> Vec<u8> {
     commands.iter().flat_map(Message::encode_length_delimited_to_vec).collect()
 }
 
 fn items(frame: &[u8], start: usize) -> Vec<Result<(Command<'_>, usize), Malformed>> {
-    commands_from(frame, start).collect()
+    Encoding::Protobuf.commands(frame, start).collect()
 }
 
-/// A message by itself, behind its length.
+/// A frame with one message.
 fn one(message: &[u8]) -> Vec<u8> {
     frame_of(&[message])
 }
@@ -60,7 +61,7 @@ fn full_connect() -> peer::ConnectRequest {
     }
 }
 
-/// One command of every sort, with every field.
+/// One command of every kind, with every field.
 fn every_command() -> Vec<peer::Command> {
     let named = || Some(peer::Named { name: "c".into() });
     let since = Some(peer::StreamPosition { offset: 5, epoch: "e".into() });
@@ -94,7 +95,7 @@ fn every_command() -> Vec<peer::Command> {
 }
 
 #[test]
-fn every_command_with_every_field() {
+fn commands_with_every_field_are_read() {
     let commands = every_command();
     let frame = frame(&commands);
     let bodies: Vec<_> = items(&frame, 0).into_iter().map(|item| item.expect("well formed").0.body).collect();
@@ -147,7 +148,7 @@ fn every_command_with_every_field() {
 }
 
 #[test]
-fn a_frame_is_left_after_any_command_and_taken_up_again() {
+fn frame_reading_resumes_after_any_command() {
     let commands = every_command();
     let frame = frame(&commands);
     let whole = items(&frame, 0);
@@ -169,7 +170,7 @@ fn a_frame_is_left_after_any_command_and_taken_up_again() {
 }
 
 #[test]
-fn a_frame_cut_at_any_byte_is_malformed_and_so_is_a_message_but_between_fields() {
+fn frame_cut_at_any_byte_is_malformed_and_so_is_a_message_except_between_fields() {
     for command in every_command() {
         let whole = frame(std::slice::from_ref(&command));
         for end in 0..whole.len() {
@@ -186,7 +187,7 @@ fn a_frame_cut_at_any_byte_is_malformed_and_so_is_a_message_but_between_fields()
 }
 
 #[test]
-fn what_has_no_id_and_nothing_to_send_is_a_pong() {
+fn command_without_an_id_is_a_pong() {
     let subscribe = peer::Command { subscribe: Some(full_subscribe()), ..Default::default() };
     for message in [subscribe.encode_to_vec(), vec![8, 0], vec![0x5a, 0], vec![0x82, 1, 0]] {
         assert_eq!(items(&one(&message), 0)[0], Ok((Command { id: 0, body: Body::Pong }, message.len() + 1)));
@@ -194,7 +195,7 @@ fn what_has_no_id_and_nothing_to_send_is_a_pong() {
 }
 
 #[test]
-fn where_bodies_compete_the_protocols_order_decides_and_where_fields_do_the_last() {
+fn bodies_count_in_the_order_of_the_protocol_and_the_last_of_repeated_fields() {
     let bodies = |message: &[u8]| match items(&one(message), 0).remove(0) {
         Ok((Command { id: 2, body }, _)) => format!("{body:?}"),
         other => panic!("{other:?}"),
@@ -209,7 +210,7 @@ fn where_bodies_compete_the_protocols_order_decides_and_where_fields_do_the_last
 }
 
 #[test]
-fn malformed_messages_are_refused() {
+fn messages_that_are_malformed_are_refused() {
     for (fault, message) in [
         ("an id as bytes", &[0x0a, 1, 1][..]),
         ("an id of 32 bits", &[0x0d, 1, 0, 0, 0]),
@@ -232,7 +233,7 @@ fn malformed_messages_are_refused() {
 }
 
 #[test]
-fn malformed_maps_are_found_when_they_are_read() {
+fn maps_that_are_malformed_fail_when_they_are_used() {
     for (fault, entry) in [
         ("a key that is no text", &[0x0a, 1, 0xff][..]),
         ("a key as a number", &[0x08, 1]),
@@ -254,9 +255,9 @@ fn malformed_maps_are_found_when_they_are_read() {
     }
 }
 
-/// Reads everything that can be read. False where something is malformed.
+/// Reads everything, maps included. Returns false if something is malformed.
 fn drained(frame: &[u8]) -> bool {
-    commands_from(frame, 0).all(|item| match item.map(|(command, _)| command.body) {
+    Encoding::Protobuf.commands(frame, 0).all(|item| match item.map(|(command, _)| command.body) {
         Ok(Body::Connect(mut request)) => request.subs.all(|sub| sub.is_ok()) && request.headers.all(|sub| sub.is_ok()),
         Ok(Body::Subscribe(request)) => request.tf.filter() != Err(crate::protocol::FilterError::Malformed),
         other => other.is_ok(),
@@ -264,7 +265,7 @@ fn drained(frame: &[u8]) -> bool {
 }
 
 #[test]
-fn damaged_messages_are_no_danger_and_what_another_library_can_read_so_can_we() {
+fn messages_that_are_damaged_do_not_panic_and_are_read_as_prost_reads_them() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

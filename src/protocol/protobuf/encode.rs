@@ -1,6 +1,6 @@
-//! Replies and pushes as fields.
+//! Encodes replies and pushes as fields.
 //!
-//! A push is a field of a reply, its body a field of the push: the numbers of both stand here and in no other place.
+//! A push is a field of a reply, and its body is a field of the push. The numbers of both are only in this file.
 
 use super::sink::{Message, Sink, append};
 use crate::protocol::reply::{
@@ -12,27 +12,27 @@ use crate::protocol::tags::Tags;
 const PUSH: u32 = 4;
 
 /// Appends the reply to command `id`.
-pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
+pub(crate) fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply) {
     append(out, &Identified { id, reply });
 }
 
-/// Appends a publication of `channel`.
-pub fn publication(out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
+/// Appends a publication.
+pub(crate) fn publication(out: &mut Vec<u8>, channel: &str, publication: &WirePublication) {
     append(out, &Pushed(Channelled { channel, body: Published(publication) }));
 }
 
 /// Appends any other push.
-pub fn push(out: &mut Vec<u8>, channel: &str, push: &Push) {
+pub(crate) fn push(out: &mut Vec<u8>, channel: &str, push: &Push) {
     append(out, &Pushed(Channelled { channel, body: push }));
 }
 
-/// Appends a client to the entries of a presence.
-pub fn presence_entry(entries: &mut Vec<u8>, info: &ClientInfo) {
+/// Appends a client to the entries of a presence reply.
+pub(crate) fn presence_entry(entries: &mut Vec<u8>, info: &ClientInfo) {
     entries.message(1, &Entry(info.client, info));
 }
 
-/// Appends what stands before so many bytes of entries.
-pub fn presence_head(out: &mut Vec<u8>, id: u32, entries_bytes: usize) {
+/// Appends the bytes before the entries of a presence reply.
+pub(crate) fn presence_head(out: &mut Vec<u8>, id: u32, entries_bytes: usize) {
     let mut head = Vec::with_capacity(16);
     head.number(1, u64::from(id));
     head.key(9, 2);
@@ -50,7 +50,7 @@ impl Message for Identified<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.number(1, u64::from(self.id));
         match self.reply {
-            Reply::Error { code, message, temporary } => sink.message(2, &Failure(*code, message, *temporary)),
+            Reply::Error { code, message, temporary } => sink.message(2, &ErrorFields(*code, message, *temporary)),
             Reply::Connect(result) => sink.message(5, result),
             Reply::Subscribe(result) => sink.message(6, result),
             Reply::Unsubscribe => sink.message(7, &Nothing),
@@ -96,18 +96,18 @@ impl Message for Published<'_> {
     }
 }
 
-/// The body of a push, as the one field that it is.
+/// The body of a push is one field.
 impl Message for &Push<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         match self {
-            Push::Join(info) => sink.message(5, &Who(info)),
-            Push::Leave(info) => sink.message(6, &Who(info)),
-            Push::Unsubscribe { code, reason } => sink.message(7, &Ended { first: 2, code: *code, reason }),
+            Push::Join(info) => sink.message(5, &InfoField(info)),
+            Push::Leave(info) => sink.message(6, &InfoField(info)),
+            Push::Unsubscribe { code, reason } => sink.message(7, &CodeAndReason { first: 2, code: *code, reason }),
             Push::Message { data } => sink.message(8, &Data(data)),
             Push::Subscribe(sub) => sink.message(9, sub),
             Push::Connect(result) => sink.message(10, &Connected(result)),
             Push::Disconnect { code, reason, reconnect } => {
-                sink.message(11, &Parted(Ended { first: 1, code: *code, reason }, *reconnect));
+                sink.message(11, &Disconnected(CodeAndReason { first: 1, code: *code, reason }, *reconnect));
             }
             Push::Refresh(expiry) => sink.message(12, expiry),
         }
@@ -125,7 +125,7 @@ impl Message for ConnectResult<'_> {
     }
 }
 
-/// The push has the same fields as the reply, numbered otherwise.
+/// The push has the same fields as the reply, with other numbers.
 struct Connected<'a>(&'a ConnectResult<'a>);
 
 impl Message for Connected<'_> {
@@ -248,9 +248,9 @@ impl Message for Data<'_> {
     }
 }
 
-struct Failure<'a>(u32, &'a str, bool);
+struct ErrorFields<'a>(u32, &'a str, bool);
 
-impl Message for Failure<'_> {
+impl Message for ErrorFields<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.number(1, u64::from(self.0));
         sink.text(2, self.1);
@@ -277,31 +277,31 @@ impl Message for Refreshed<'_> {
     }
 }
 
-struct Who<'a>(&'a ClientInfo<'a>);
+struct InfoField<'a>(&'a ClientInfo<'a>);
 
-impl Message for Who<'_> {
+impl Message for InfoField<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.message(1, self.0);
     }
 }
 
 /// A code and a reason, in this field and the next.
-struct Ended<'a> {
+struct CodeAndReason<'a> {
     first: u32,
     code: u32,
     reason: &'a str,
 }
 
-impl Message for Ended<'_> {
+impl Message for CodeAndReason<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.number(self.first, u64::from(self.code));
         sink.text(self.first + 1, self.reason);
     }
 }
 
-struct Parted<'a>(Ended<'a>, bool);
+struct Disconnected<'a>(CodeAndReason<'a>, bool);
 
-impl Message for Parted<'_> {
+impl Message for Disconnected<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         self.0.fields(sink);
         sink.flag(3, self.1);
@@ -318,7 +318,7 @@ impl Message for Clients<'_> {
     }
 }
 
-/// An entry of a map: both its fields are always there.
+/// An entry of a map. Both fields are always written.
 struct Entry<'a, M>(&'a str, &'a M);
 
 impl<M: Message> Message for Entry<'_, M> {

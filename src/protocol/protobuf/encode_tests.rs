@@ -1,4 +1,4 @@
-//! Replies and pushes, read and written again by another library.
+//! Replies and pushes, read and written again by prost.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use prost::Message as _;
 use super::super::peer;
 use super::*;
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::reply::Quoted;
+use crate::protocol::reply::JsonForm;
 
-/// What another library reads of it, which must be able to write the same bytes.
+/// What prost reads; it writes the same bytes again.
 fn read(out: &[u8]) -> peer::Reply {
     let reply = peer::Reply::decode_length_delimited(out).expect("one message");
     assert_eq!(reply.encode_length_delimited_to_vec(), out);
     reply
 }
 
-fn told(id: u32, what: &Reply) -> peer::Reply {
+fn read_reply(id: u32, what: &Reply) -> peer::Reply {
     let mut out = Vec::new();
     reply(&mut out, id, what);
     let reply = read(&out);
@@ -70,26 +70,26 @@ fn full_sub_read(publications: Vec<peer::Publication>) -> peer::SubscribeResult 
 }
 
 #[test]
-fn small_replies() {
+fn replies_with_few_fields_are_written() {
     let empty = peer::Reply::default;
-    assert_eq!(told(1, &Reply::Unsubscribe), peer::Reply { unsubscribe: Some(peer::Nothing {}), ..empty() });
-    assert_eq!(told(u32::MAX, &Reply::Publish), peer::Reply { publish: Some(peer::Nothing {}), ..empty() });
+    assert_eq!(read_reply(1, &Reply::Unsubscribe), peer::Reply { unsubscribe: Some(peer::Nothing {}), ..empty() });
+    assert_eq!(read_reply(u32::MAX, &Reply::Publish), peer::Reply { publish: Some(peer::Nothing {}), ..empty() });
     let rpc = Some(peer::Data { data: b"\0".into() });
-    assert_eq!(told(2, &Reply::Rpc { data: b"\0" }), peer::Reply { rpc, ..empty() });
+    assert_eq!(read_reply(2, &Reply::Rpc { data: b"\0" }), peer::Reply { rpc, ..empty() });
     let error = Some(peer::Error { code: 100, message: "internal server error".into(), temporary: true });
-    assert_eq!(told(3, &ErrorCode::Internal.into()), peer::Reply { error, ..empty() });
+    assert_eq!(read_reply(3, &ErrorCode::Internal.into()), peer::Reply { error, ..empty() });
     let refresh = Some(peer::RefreshResult { client: "c".into(), version: "v".into(), expires: true, ttl: 60 });
     let ours = Reply::Refresh { client: "c", version: "v", expiry: Expiry(Some(60)) };
-    assert_eq!(told(4, &ours), peer::Reply { refresh, ..empty() });
+    assert_eq!(read_reply(4, &ours), peer::Reply { refresh, ..empty() });
     let sub_refresh = Some(peer::Expiry { expires: true, ttl: 0 });
-    assert_eq!(told(5, &Reply::SubRefresh(Expiry(Some(0)))), peer::Reply { sub_refresh, ..empty() });
+    assert_eq!(read_reply(5, &Reply::SubRefresh(Expiry(Some(0)))), peer::Reply { sub_refresh, ..empty() });
     let presence_stats = Some(peer::PresenceStatsResult { num_clients: 3, num_users: 0 });
     let ours = Reply::PresenceStats { num_clients: 3, num_users: 0 };
-    assert_eq!(told(6, &ours), peer::Reply { presence_stats, ..empty() });
+    assert_eq!(read_reply(6, &ours), peer::Reply { presence_stats, ..empty() });
 }
 
 #[test]
-fn results_with_messages_in_messages() {
+fn results_with_nested_messages_are_written() {
     let long = vec![b'x'; 70_000];
     let publications = [
         WirePublication { data: &long, offset: 7, info: Some(INFO), ..Default::default() },
@@ -99,10 +99,10 @@ fn results_with_messages_in_messages() {
         peer::Publication { data: long.clone(), offset: 7, info: Some(info()), ..Default::default() },
         peer::Publication { data: b"2".into(), ..Default::default() },
     ];
-    let sub = told(2, &Reply::Subscribe(full_sub(&publications))).subscribe;
+    let sub = read_reply(2, &Reply::Subscribe(full_sub(&publications))).subscribe;
     assert_eq!(sub, Some(full_sub_read(read.clone())));
     let history =
-        told(3, &Reply::History(HistoryResult { publications: &publications, epoch: "e", offset: 9 })).history;
+        read_reply(3, &Reply::History(HistoryResult { publications: &publications, epoch: "e", offset: 9 })).history;
     assert_eq!(history, Some(peer::HistoryResult { publications: read, epoch: "e".into(), offset: 9 }));
     let subs = [("a", full_sub(&[])), ("b", SubscribeResult { delta: true, ..Default::default() })];
     let connect = ConnectResult {
@@ -129,12 +129,12 @@ fn results_with_messages_in_messages() {
     assert_eq!(pushed("", &Push::Connect(connect.clone())).connect.as_ref(), Some(&read));
     let peer::Connect { client, version, expires, ttl, data, subs, ping, pong, session, node, time } = read;
     let read = peer::ConnectResult { client, version, expires, ttl, data, subs, ping, pong, session, node, time };
-    assert_eq!(told(1, &Reply::Connect(connect)).connect, Some(read));
-    assert_eq!(told(1, &Reply::Connect(ConnectResult::default())).connect, Some(peer::ConnectResult::default()));
+    assert_eq!(read_reply(1, &Reply::Connect(connect)).connect, Some(read));
+    assert_eq!(read_reply(1, &Reply::Connect(ConnectResult::default())).connect, Some(peer::ConnectResult::default()));
 }
 
 #[test]
-fn pushes() {
+fn pushes_are_written() {
     let who = Some(peer::Who { info: Some(info()) });
     assert_eq!(pushed("c", &Push::Join(INFO)), peer::Push { join: who.clone(), ..Default::default() });
     assert_eq!(pushed("c", &Push::Leave(INFO)), peer::Push { leave: who, ..Default::default() });
@@ -155,7 +155,7 @@ fn pushes() {
 }
 
 #[test]
-fn publications_of_every_size_stand_behind_their_lengths() {
+fn publications_of_every_size_have_their_length_before_them() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("a", "1"), ("b", "2")]);
     let tags = Tags::from_bytes(&tags);
@@ -163,10 +163,10 @@ fn publications_of_every_size_stand_behind_their_lengths() {
     let sizes = [0, 1, 100, 127, 128, 16_383, 16_384, 100_000];
     for size in sizes {
         let data = vec![0xff; size];
-        // Bytes are bytes here, however they would stand in JSON.
+        // Payloads are bytes here, whatever JSON does with them.
         let ours = WirePublication {
             data: &data,
-            quoted: Quoted::Text,
+            json_form: JsonForm::Text,
             info: Some(INFO),
             offset: u64::MAX,
             tags,
@@ -204,7 +204,7 @@ fn publications_of_every_size_stand_behind_their_lengths() {
 }
 
 #[test]
-fn tags_have_both_fields_also_where_one_is_empty() {
+fn tags_have_both_fields_even_if_one_is_empty() {
     let mut tags = Vec::new();
     Tags::write(&mut tags, [("a", "")]);
     let mut out = Vec::new();
@@ -213,7 +213,7 @@ fn tags_have_both_fields_also_where_one_is_empty() {
 }
 
 #[test]
-fn a_presence_in_slices_is_the_reply_in_one() {
+fn presence_reply_in_slices_equals_the_reply_in_one() {
     let names: Vec<_> = (0..300).map(|number| format!("{number:03}")).collect();
     let infos: Vec<_> = names.iter().map(|client| ClientInfo { client, ..INFO }).collect();
     for count in [0, 1, 2, 300] {
@@ -224,7 +224,7 @@ fn a_presence_in_slices_is_the_reply_in_one() {
         presence_head(&mut out, 9, entries.len());
         out.extend_from_slice(&entries);
         let read = read(&out);
-        assert_eq!(peer::Reply { id: 0, ..read.clone() }, told(9, &Reply::Presence(&infos[..count])));
+        assert_eq!(peer::Reply { id: 0, ..read.clone() }, read_reply(9, &Reply::Presence(&infos[..count])));
         assert_eq!((read.id, read.presence.expect("there").presence.len()), (9, count));
     }
 }

@@ -1,4 +1,4 @@
-//! The protocol's messages as another library knows them: what our reader and writer are held against.
+//! The messages of the protocol for prost: the decoder and the encoder are compared with it.
 
 use std::collections::BTreeMap;
 

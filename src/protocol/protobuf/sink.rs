@@ -1,14 +1,14 @@
-//! Fields written, or only counted.
+//! Writes fields, or counts their bytes.
 //!
-//! A message stands behind its length, so that a message in a message has to be counted before it is written. A `Message`
-//! says its fields once, to any `Sink`: `Count` adds up what they would take, a vector takes them. Cost: a message is
-//! counted once for each message around it, four at most; no byte of it is moved twice.
+//! The length of a message precedes it, so a message in a message is counted before it is written. A `Message` lists its
+//! fields once, for any `Sink`: `Count` adds up their bytes, a vector takes them. Cost: a message is counted once for each
+//! message around it, at most four times; each byte is copied once.
 
-/// What has fields.
-pub trait Message {
+/// Something with fields.
+pub(crate) trait Message {
     fn fields<S: Sink>(&self, sink: &mut S);
 
-    /// Bytes of the fields.
+    /// The bytes of the fields.
     fn size(&self) -> usize {
         let mut count = Count(0);
         self.fields(&mut count);
@@ -16,8 +16,8 @@ pub trait Message {
     }
 }
 
-/// Where fields go. All but the message leave zero values out, and `entry_text` does not.
-pub trait Sink: Sized {
+/// Takes fields. `message` and `delimited` write empty values too; the others leave zero values out.
+pub(crate) trait Sink: Sized {
     fn raw(&mut self, bytes: &[u8]);
     fn varint(&mut self, value: u64);
     /// A message, empty or not.
@@ -53,7 +53,7 @@ pub trait Sink: Sized {
         self.bytes(tag, text.as_bytes());
     }
 
-    /// Bytes behind their length, also where there are none.
+    /// Bytes after their length, also if they are empty.
     #[inline]
     fn delimited(&mut self, tag: u32, bytes: &[u8]) {
         self.key(tag, 2);
@@ -62,8 +62,8 @@ pub trait Sink: Sized {
     }
 }
 
-/// Bytes that were not written.
-pub struct Count(pub usize);
+/// The number of bytes that a vector would take.
+pub(crate) struct Count(pub usize);
 
 impl Sink for Count {
     #[inline]
@@ -108,9 +108,9 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Appends a whole message behind its length.
+/// Appends a message after its length.
 #[inline]
-pub fn append(out: &mut Vec<u8>, message: &impl Message) {
+pub(crate) fn append(out: &mut Vec<u8>, message: &impl Message) {
     let bytes = message.size();
     out.reserve(bytes + varint_bytes(bytes as u64));
     out.varint(bytes as u64);
@@ -118,7 +118,7 @@ pub fn append(out: &mut Vec<u8>, message: &impl Message) {
 }
 
 #[inline]
-pub const fn varint_bytes(value: u64) -> usize {
+pub(crate) const fn varint_bytes(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 

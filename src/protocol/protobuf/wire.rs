@@ -1,17 +1,17 @@
-//! The wire format, read: a message is a row of fields, each a number and a value.
+//! Reads the wire format: a message is a sequence of fields, each with a number and a value.
 //!
-//! What a field's value is not is for its reader to say: `number`, `bytes` and the others refuse a value of another wire type.
-//! Whoever does not know a field drops it; groups, which nobody here knows, are passed over whole.
+//! `varint`, `bytes` and the other getters refuse a value of another wire type. The caller ignores fields that it does not
+//! know; groups, which this protocol does not use, are skipped as a whole.
 
-use crate::protocol::command::Malformed;
+use crate::protocol::error::Malformed;
 
-/// The highest number that a field may have.
+/// The highest number of a field.
 const FIELD_MAX: u64 = (1 << 29) - 1;
 
 /// One field of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Field<'a> {
-    pub number: u32,
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
     value: Value<'a>,
 }
 
@@ -19,42 +19,42 @@ pub struct Field<'a> {
 enum Value<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    /// Of fixed size, or a group: of a type that no field of ours has.
-    Foreign,
+    /// Of fixed size or a group: no field of this protocol has such a type.
+    Unused,
 }
 
 impl<'a> Field<'a> {
-    pub fn varint(self) -> Result<u64, Malformed> {
+    pub(crate) fn varint(self) -> Result<u64, Malformed> {
         if let Value::Varint(value) = self.value { Ok(value) } else { Err(Malformed) }
     }
 
-    pub fn flag(self) -> Result<bool, Malformed> {
+    pub(crate) fn flag(self) -> Result<bool, Malformed> {
         self.varint().map(|value| value != 0)
     }
 
-    /// The low bits of a varint, as every reader of 32-bit fields takes them.
-    pub fn int32(self) -> Result<i32, Malformed> {
+    /// The low 32 bits of a varint, as all readers of 32-bit fields take them.
+    pub(crate) fn int32(self) -> Result<i32, Malformed> {
         self.varint().map(|value| value as i32)
     }
 
-    /// A payload, or a message.
-    pub fn bytes(self) -> Result<&'a [u8], Malformed> {
+    /// A payload or a message.
+    pub(crate) fn bytes(self) -> Result<&'a [u8], Malformed> {
         if let Value::Bytes(bytes) = self.value { Ok(bytes) } else { Err(Malformed) }
     }
 
-    pub fn text(self) -> Result<&'a str, Malformed> {
+    pub(crate) fn text(self) -> Result<&'a str, Malformed> {
         simdutf8::basic::from_utf8(self.bytes()?).map_err(|_| Malformed)
     }
 }
 
-/// The fields of a message; nothing comes after an error.
+/// The fields of a message. No item follows an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    pub fn of(message: &'a [u8]) -> Self {
+    pub(crate) fn of(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
@@ -64,8 +64,8 @@ impl<'a> Fields<'a> {
             0 => Value::Varint(varint(&mut self.rest).ok_or(Malformed)?),
             2 => Value::Bytes(delimited(&mut self.rest).ok_or(Malformed)?),
             _ => {
-                self.pass_foreign(wire_type)?;
-                Value::Foreign
+                self.skip_unused(wire_type)?;
+                Value::Unused
             }
         };
         Ok(Field { number, value })
@@ -79,17 +79,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Passes over a value of fixed size, or a group with all groups inside it.
-    fn pass_foreign(&mut self, mut wire_type: u8) -> Result<(), Malformed> {
+    /// Skips a value of fixed size, or a group with all groups inside it.
+    fn skip_unused(&mut self, mut wire_type: u8) -> Result<(), Malformed> {
         let mut depth = 0usize;
         loop {
             match wire_type {
                 0 => drop(varint(&mut self.rest).ok_or(Malformed)?),
-                1 => self.pass(8)?,
+                1 => self.skip(8)?,
                 2 => drop(delimited(&mut self.rest).ok_or(Malformed)?),
                 3 => depth += 1,
                 4 => depth = depth.checked_sub(1).ok_or(Malformed)?,
-                5 => self.pass(4)?,
+                5 => self.skip(4)?,
                 _ => return Err(Malformed),
             }
             if depth == 0 {
@@ -99,7 +99,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn pass(&mut self, bytes: usize) -> Result<(), Malformed> {
+    fn skip(&mut self, bytes: usize) -> Result<(), Malformed> {
         self.rest = self.rest.get(bytes..).ok_or(Malformed)?;
         Ok(())
     }
@@ -121,9 +121,9 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Seven bits a byte, low ones first, at most ten bytes; what is past 64 bits is lost.
+/// Reads seven bits per byte, the low ones first, from at most ten bytes. Bits past 64 are lost.
 #[inline]
-pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -136,9 +136,9 @@ pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Bytes behind their length.
+/// Reads a length and that many bytes.
 #[inline]
-pub fn delimited<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn delimited<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(varint(bytes)?).ok()?;
     let (inside, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_every_wire_type_are_passed_over() {
+    fn wire_fields_of_every_type_are_skipped() {
         let known = [0x08, 1];
         for (name, foreign) in [
             ("64 bits", &[0x11, 1, 2, 3, 4, 5, 6, 7, 8][..]),
@@ -163,7 +163,7 @@ mod tests {
             ("groups in groups", &[0x13, 0x1b, 0x13, 0x14, 0x1c, 0x14]),
         ] {
             let items = all(foreign);
-            assert!(matches!(items[..], [Ok(Field { number: 2, value: Value::Foreign })]), "{name}: {items:?}");
+            assert!(matches!(items[..], [Ok(Field { number: 2, value: Value::Unused })]), "{name}: {items:?}");
             let field = items[0].expect("read");
             assert_eq!((field.varint(), field.bytes()), (Err(Malformed), Err(Malformed)));
             assert_eq!(all(&[foreign, &known].concat()).len(), 2);
@@ -172,11 +172,11 @@ mod tests {
             }
         }
         let deep = [[0x0b].repeat(100_000), [0x0c].repeat(100_000)].concat();
-        assert_eq!(all(&deep).len(), 1, "groups are no recursion");
+        assert_eq!(all(&deep).len(), 1, "groups are read without recursion");
     }
 
     #[test]
-    fn what_is_no_field_is_malformed() {
+    fn wire_bytes_that_are_not_a_field_are_malformed() {
         for (fault, bytes) in [
             ("field 0", &[0x00, 0][..]),
             ("a number past 29 bits", &[0x80, 0x80, 0x80, 0x80, 0x10, 0]),
@@ -186,14 +186,14 @@ mod tests {
             ("a varint of eleven bytes", &[0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0]),
             ("a length past the end", &[0x0a, 2, 0]),
             ("a length past all memory", &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
-            ("a group of another's bytes", &[0x0b, 0x0e, 0x0c]),
+            ("a group with an unknown wire type", &[0x0b, 0x0e, 0x0c]),
         ] {
             assert_eq!(all(bytes), [Err(Malformed)], "{fault}");
         }
     }
 
     #[test]
-    fn varints_keep_64_bits_and_32_bit_fields_the_low_ones() {
+    fn wire_varints_keep_64_bits_and_32_bit_fields_the_low_ones() {
         let items = all(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
         let field = items[0].expect("read");
         assert_eq!((field.varint(), field.int32(), field.flag()), (Ok(u64::MAX), Ok(-1), Ok(true)));

@@ -15,7 +15,7 @@ bitflags::bitflags! {
     pub(crate) struct SubscriptionFlags: u16 {
         /// The server made it: a client cannot end it, and if state is lost the connection closes.
         const SERVER_SIDE = 1;
-        /// It must be told of every gap.
+        /// It must learn of every gap.
         const POSITIONED = 1 << 1;
         const RECOVERABLE = 1 << 2;
         /// It is in the channel's presence.
@@ -109,7 +109,7 @@ pub(super) struct SubscriberGroup {
     pub(super) is_touched: bool,
 }
 
-/// A channel with one subscriber costs this, its name, and twice four places of members, beside the home shard's part.
+/// A channel with one subscriber costs this, its name, and twice four places of members. The home shard has its own part.
 const _: () = assert!(size_of::<SubscriberGroup>() <= 168);
 
 impl SubscriberGroup {

@@ -1,0 +1,28 @@
+//! Parsing a filter in the encoding of its command.
+
+use super::error::FilterError;
+use super::filter::{Budget, FILTER_BYTES_MAX, Filter, RawFilter};
+use super::{json, protobuf};
+
+impl RawFilter<'_> {
+    /// Parses and checks the filter; `None` if there is none.
+    pub(crate) fn filter(&self) -> Result<Option<Filter>, FilterError> {
+        let (Self::Json(bytes) | Self::Protobuf(bytes)) = *self;
+        if self.is_none() {
+            return Ok(None);
+        }
+        if bytes.len() > FILTER_BYTES_MAX {
+            return Err(FilterError::Invalid);
+        }
+        let mut budget = Budget::default();
+        let root = match self {
+            Self::Json(_) => json::filter(bytes, &mut budget)?,
+            Self::Protobuf(_) => protobuf::filter(bytes, &mut budget)?,
+        };
+        root.map(|root| Some(Filter(root))).ok_or(FilterError::Invalid)
+    }
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;
