@@ -22,7 +22,7 @@ const OPTIONS: [HistoryOptions; 4] = [
     HistoryOptions { size: 8, ttl_ms: 90, meta_ttl_ms: 60 },
     HistoryOptions { size: 2, ttl_ms: 40, meta_ttl_ms: 0 },
 ];
-const BYTES_MAX: usize = 1_500;
+const BYTES_MAX: usize = 1_400;
 const STEPS: usize = 20_000;
 
 #[derive(Default)]

@@ -150,7 +150,7 @@ fn tokens_and_personal_channels_need_what_they_refer_to() {
             "one of the two",
         ),
         ("client.token.issuer_regex = \"(\"", "client.token.issuer_regex", "correct it"),
-        ("client.token.user_id_claim = \"user-id\"", "client.token.user_id_claim", "first level"),
+        ("client.token.user_id_claim = \"user-id\"", "client.token.user_id_claim", "top-level"),
         ("client.token.jwks_public_endpoint = \"id.example.com\"", "client.token.jwks_public_endpoint", "http://"),
         ("client.token.hmac_previous_secret_key = \"x\"", "client.token.hmac_previous_secret_key", "hmac_secret_key"),
         (
@@ -176,9 +176,9 @@ fn keys_that_cannot_be_used_are_refused_before_the_start() {
         let set = |key: &str, value: &str| format!("{section}.{key} = \"\"\"{value}\"\"\"");
         for (text, key, fix) in [
             (set("rsa_public_key", "not a key"), "rsa_public_key", "BEGIN PUBLIC KEY"),
-            (set("rsa_public_key", private), "rsa_public_key", "make a new pair"),
+            (set("rsa_public_key", private), "rsa_public_key", "generate a new pair"),
             (set("rsa_public_key", short), "rsa_public_key", "2048 bits"),
-            (set("ecdsa_public_key", rsa), "ecdsa_public_key", "of that kind"),
+            (set("ecdsa_public_key", rsa), "ecdsa_public_key", "elliptic-curve"),
             (set("audience_regex", "(?:a{200}){400}"), "audience_regex", "write one such as"),
             (
                 set("jwks_public_endpoint", "https://{{tenant}}.example/keys"),

@@ -3,6 +3,7 @@
 //! - `cluster` the shards, their mailboxes and the clock · `socket`, `client_socket` the two ends of a connection
 //! - `publish_simulation` clients that publish and subscribe (`publishing_client`) under small limits
 //! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`
+//! - `scenario` what such a simulation is made of
 //! - `protocol` commands and replies of both encodings · `counts` what happened
 
 pub mod client_socket;
@@ -18,4 +19,5 @@ pub mod publish_simulation;
 pub mod publishing_client;
 pub mod reconnect_simulation;
 pub mod reconnecting_client;
+pub mod scenario;
 pub mod socket;
