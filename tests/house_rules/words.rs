@@ -55,7 +55,7 @@ pub fn found(files: &[Source]) -> Vec<String> {
             let parts = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
             for part in parts {
                 let lower = part.to_lowercase();
-                let old = words.iter().any(|word| *word == lower) || is_rust && names.iter().any(|name| name == part);
+                let old = words.contains(&lower) || is_rust && names.iter().any(|name| name == part);
                 let part_of_name =
                     part.contains('_') && lower.split('_').any(|piece| words.iter().any(|word| word == piece));
                 if old || part_of_name {

@@ -1,10 +1,9 @@
 //! What the fuzzer found worth keeping (`tools/fuzz/corpus`), read again by the functions that it was found for, as it is
 //! and damaged at random: on the stable compiler, at every test run. The seed is printed; `CORECAST_SEED=n` repeats a run.
 
-#[path = "../../tools/fuzz/src/lib.rs"]
-mod fuzz;
-
 use std::path::Path;
+
+use crate::fuzz;
 
 const DAMAGED: usize = 20;
 

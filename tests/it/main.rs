@@ -5,6 +5,9 @@
 
 mod common;
 mod fake;
+/// The targets of the fuzzer, which the workspace of the tests does not contain.
+#[path = "../../tools/fuzz/src/lib.rs"]
+mod fuzz;
 mod tree;
 
 mod accept_without_descriptors;

@@ -12,11 +12,8 @@
 //!
 //! The seed is printed; `CORECAST_SEED=n` repeats a run.
 
-#[path = "../../tools/fuzz/src/readers.rs"]
-mod readers;
-
+use crate::fuzz::readers::{self, End, Ours, Seen};
 use corecast::ws::Violation;
-use readers::{End, Ours, Seen};
 
 const MESSAGE_BYTES_MAX: usize = 70_000;
 const STREAMS: usize = 3_000;

@@ -2,7 +2,7 @@
 //! promise is broken; the fuzzer looks for such bytes, and a test of the workspace replays what it found.
 
 mod codec;
-mod readers;
+pub mod readers;
 mod text;
 
 /// A target's name and function.
