@@ -27,6 +27,7 @@
 //! 4. `config`, then `doctor` (checks of the host) and `backend` (calls to the application).
 //! 5. `messaging`: the joint of engine, protocol and pubsub.
 //! 6. `api`, `admin`, `handover` (to the next process), `server` (start, reload, shutdown), `cli`.
+//! 7. [`embed`]: the server in a program of your own, with hooks.
 //!
 //! Glossary:
 //!
@@ -54,6 +55,7 @@ pub mod auth;
 pub mod backend;
 pub mod config;
 pub mod doctor;
+pub mod embed;
 pub mod engine;
 pub mod handover;
 pub mod ids;

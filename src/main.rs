@@ -43,7 +43,7 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     for warning in warnings {
         log::warn!("{warning}");
     }
-    match corecast::server::run(config, Box::new(load)) {
+    match corecast::server::run(config, Box::new(load), None) {
         Ok(Ended::InOrder) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(ENDED_AT_ONCE),
         Err(error) => fail(FAILED, format_args!("corecast: {error}")),

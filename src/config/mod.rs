@@ -56,7 +56,24 @@ pub fn load(
     variables: impl Iterator<Item = (String, String)>,
     flags: Vec<RawSetting>,
 ) -> Result<(Config, Vec<String>), ConfigErrors> {
-    let (mut values, mut errors) = match path.map_or(Ok(Vec::new()), sources::file::read) {
+    combine(path.map_or(Ok(Vec::new()), sources::file::read), variables, flags)
+}
+
+/// The configuration of TOML text in a program, and of the environment, which overrides it; and warnings about it. Errors:
+/// everything that is wrong, at least one.
+pub fn load_text(
+    text: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<(Config, Vec<String>), ConfigErrors> {
+    combine(sources::file::parse("settings", text), variables, Vec::new())
+}
+
+fn combine(
+    first: Result<Vec<RawSetting>, ConfigErrors>,
+    variables: impl Iterator<Item = (String, String)>,
+    flags: Vec<RawSetting>,
+) -> Result<(Config, Vec<String>), ConfigErrors> {
+    let (mut values, mut errors) = match first {
         Ok(values) => (values, Vec::new()),
         Err(wrong) => (Vec::new(), wrong.0),
     };

@@ -1,6 +1,9 @@
 //! What a client may do in a channel. The order of the checks is Centrifugo's, and so are the errors: a private prefix
-//! requires a token; a token decides alone; then the user in the channel's name, the backend, the namespace.
+//! requires a token; a token decides alone; then the user in the channel's name, the backend, the namespace. The hooks of a
+//! program that embeds the server can deny what these permit.
 
+use super::arena::RawClientInfo;
+use super::hooks::HookClient;
 use super::session::{Session, millis};
 use super::settings::Settings;
 use crate::auth::grant::{Overrides, SubscribeGrant};
@@ -128,6 +131,14 @@ impl Settings {
             }
             _ => self.client.insecure,
         }
+    }
+
+    /// Whether the hooks allow a subscription that a client requests and may have.
+    pub(crate) fn hooks_allow_subscribe(&self, client: &RawClientInfo<'_>, channel: &str) -> bool {
+        self.hooks.as_ref().is_none_or(|hooks| {
+            let mut text = uuid::Uuid::encode_buffer();
+            hooks.authorize_subscribe(&HookClient::new(client, &mut text), channel).is_ok()
+        })
     }
 
     pub(crate) fn may_publish(&self, session: &Session, namespace: &Namespace, subscribed: bool) -> bool {

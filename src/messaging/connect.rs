@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::access::SubscriptionOptions;
+use super::arena::RawClientInfo;
 use super::backend_calls::call;
 use super::connect_reply;
 use super::home_requests::Requester;
@@ -167,7 +168,9 @@ fn grant_connect(
     if expire_at > 0 && expire_at < now {
         return reject_connect(cx, ErrorCode::Expired);
     }
-    let requested = match subscriptions(&cx.state.settings, request, &grant, granted) {
+    let client =
+        RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &grant.info, chan_info: b"" };
+    let requested = match subscriptions(&cx.state.settings, request, &grant, granted, &client) {
         Ok(requested) => requested,
         Err(ConnectFault::Error(error)) => return reject_connect(cx, error),
         Err(ConnectFault::Close(disconnect)) => return cx.end(disconnect),
@@ -248,6 +251,7 @@ fn subscriptions(
     request: &ConnectRequest<'_>,
     grant: &ConnectGrant,
     granted: Granted,
+    client: &RawClientInfo<'_>,
 ) -> Result<Vec<ConnectSubscription>, ConnectFault> {
     let malformed = |_| ConnectFault::Close(Disconnect::BadRequest);
     let mut list: Vec<ConnectSubscription> = Vec::new();
@@ -273,7 +277,9 @@ fn subscriptions(
             if settings.namespace(&channel).is_none() {
                 return Err(ConnectFault::Close(Disconnect::BadRequest));
             }
-            if settings.may_subscribe_at_connect(&grant.user, &channel) {
+            if settings.may_subscribe_at_connect(&grant.user, &channel)
+                && settings.hooks_allow_subscribe(client, &channel)
+            {
                 add(&channel, SubscribeGrant::default(), none);
             }
         }

@@ -3,7 +3,8 @@
 //! Connections and commands:
 //! - `handshake` the upgrade request · `session` a connection's phase · `keepalive` its timer
 //! - `commands` dispatches a message · `connect`, `connect_reply` · `subscribe` · `publish` · `queries` · `refresh`
-//! - `access` what a client may do · `tokens`, `token_checks` · `backend_calls`, `proxy_calls` · `data_format`
+//! - `access` what a client may do · `hooks` rules of a program that embeds the server · `tokens`, `token_checks`
+//! - `backend_calls`, `proxy_calls` · `data_format`
 //! - `users` the connections of each user · `pending` what connections wait for
 //!
 //! Channels:
@@ -35,6 +36,7 @@ mod handshake;
 mod home_queries;
 mod home_requests;
 mod home_shard;
+mod hooks;
 mod keepalive;
 mod mail;
 mod pending;
@@ -59,6 +61,7 @@ pub use api_call::{ApiCall, ApiReply};
 pub use control_request::ControlRequest;
 pub use handover_peer::{Forwarded, HandoverPeer};
 pub use handshake::{ECHO_PATH, PATH, UNI_PATH};
+pub use hooks::{Denied, HookClient, Hooks, PublishDecision};
 pub use mail::Mail;
 pub use settings::{ConnectionCounts, Settings, TokenKind};
 pub use state::Messaging;

@@ -11,6 +11,7 @@
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 
+use super::arena::RawClientInfo;
 use crate::engine::Millis;
 use crate::engine::token_bucket::{Rate, TokenBucket};
 use crate::ids::ConnId;
@@ -97,6 +98,11 @@ impl Session {
 
     pub fn info(&self) -> &[u8] {
         self.identity.as_ref().map_or(&[], |identity| &identity.info)
+    }
+
+    /// The client as others see it, apart from its info in a channel.
+    pub fn raw_info(&self) -> RawClientInfo<'_> {
+        RawClientInfo { client: self.client, user: self.user(), conn_info: self.info(), chan_info: b"" }
     }
 
     pub fn is_uni(&self) -> bool {

@@ -14,6 +14,7 @@ use crate::protocol;
 use crate::ws::Request;
 
 use super::handover_peer::HandoverPeer;
+use super::hooks::Hooks;
 use super::session::Headers;
 
 /// Bytes of header fields that one connection keeps for the backend; fields past it are left out.
@@ -56,6 +57,8 @@ pub struct Settings {
     pub command_rate: Option<Rate>,
     /// At start: the process that this one takes over from.
     pub handover_peer: Option<Arc<dyn HandoverPeer>>,
+    /// The rules of the program that embeds the server.
+    pub hooks: Option<Arc<dyn Hooks>>,
 }
 
 impl Settings {
@@ -69,7 +72,8 @@ impl Settings {
     pub fn reloaded(&self, config: &config::Config, backend: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
         let config::Client { ping_interval, pong_timeout, .. } = self.client;
         let new = Self::of(config, Arc::new(backend), Arc::clone(&self.connection_counts));
-        Self { client: config::Client { ping_interval, pong_timeout, ..new.client }, echo: self.echo, ..new }
+        let client = config::Client { ping_interval, pong_timeout, ..new.client };
+        Self { client, echo: self.echo, hooks: self.hooks.clone(), ..new }
     }
 
     fn of(
@@ -107,6 +111,7 @@ impl Settings {
             connection_counts,
             command_rate: Rate::new(client.command_rate_limit.into(), client.command_rate_burst.into()),
             handover_peer: None,
+            hooks: None,
         }
     }
 

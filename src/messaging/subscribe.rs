@@ -118,6 +118,10 @@ fn subscribe_with(
     if !cx.state.has_credit(cx.engine, &request.channel) {
         return Progress::NoRoom;
     }
+    // The last check, so that the hook is asked once for a command that is offered again.
+    if !settings.hooks_allow_subscribe(&session.raw_info(), &request.channel) {
+        return cx.reject(ErrorCode::PermissionDenied);
+    }
     match subscription::begin(cx.state, cx.engine, cx.conn, &request.channel, options, wanted) {
         Ok(Some(reply)) => subscription::send_reply(cx.state, cx.engine, cx.conn, cx.id, &reply),
         Ok(None) => {}

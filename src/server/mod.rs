@@ -36,7 +36,7 @@ use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
-use crate::messaging::{HandoverPeer, Messaging, Settings};
+use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
 use control_thread::{ControlArgs, ControlRuntime};
@@ -46,8 +46,9 @@ use start::ControlListeners;
 use successor::Handover;
 use tls_files::Tls;
 
-/// Runs the server until SIGTERM or SIGINT ends it. `load` reads the configuration again at SIGHUP.
-pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
+/// Runs the server until SIGTERM or SIGINT ends it. `load` reads the configuration again at SIGHUP; `hooks` are those of a
+/// program that embeds the server.
+pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<Ended, StartError> {
     // First of all: a signal that arrives during the start shuts the server down in order as soon as it runs.
     let runtime = ControlRuntime::new()?;
     let file_limit = start::raise_file_limit()?;
@@ -65,6 +66,7 @@ pub fn run(config: Config, load: Load) -> Result<Ended, StartError> {
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
     let settings = Arc::new(Settings {
         handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
+        hooks,
         ..Settings::new(&config, backends.access.sender())
     });
     let make = {

@@ -25,25 +25,30 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 /// Why the server does not start, and what to do about it.
 #[derive(Debug)]
 pub enum StartError {
+    /// A shard, or an address of `listen`.
     Engine(EngineError),
-    Admin {
-        address: SocketAddr,
-        error: io::Error,
-    },
-    Grpc {
-        address: SocketAddr,
-        error: io::Error,
-    },
+    /// The admin address.
+    Admin { address: SocketAddr, error: io::Error },
+    /// The address of the gRPC API.
+    Grpc { address: SocketAddr, error: io::Error },
     /// The gRPC API is on, and this program was built without it.
     GrpcNotBuilt,
+    /// The client for calls to backends.
     Backend(SetupError),
+    /// Certificates or keys.
     Tls(TlsError),
+    /// The process to take over from.
     Handover(HandoverError),
+    /// `cores` or `shards` do not fit this host.
     Cores(String),
+    /// The control thread cannot be pinned to `control_cores`.
     ControlCores(io::Error),
+    /// The process may open too few files.
     TooFewFiles {
+        /// How many it may open.
         limit: u64,
     },
+    /// The kernel refused a signal handler or an epoll instance.
     Kernel(io::Error),
 }
 

@@ -38,6 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("admin", &["*"]),
     ("handover", &["*"]),
     ("server", &["*"]),
+    ("embed", &["*"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
     ("main", &["*"]),

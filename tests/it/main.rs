@@ -35,6 +35,7 @@ mod connection_close;
 mod doctor_findings;
 mod documents;
 mod echo;
+mod embedded_hooks;
 mod fuzz_corpus;
 mod heartbeats_after_sigstop;
 mod hostile_peers;
