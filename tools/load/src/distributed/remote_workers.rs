@@ -14,7 +14,7 @@ use crate::engine::Scenario;
 use crate::engine::clock::{SECOND, now};
 use crate::engine::workers::{Control, Phase, StartedWorkers, WorkerOptions, Workers};
 use crate::measure::latency_series::merge;
-use crate::report::{self, human};
+use crate::report::{self, figures::human};
 use crate::runs::shares;
 use serde_json::json;
 use std::io::{Read, Write};

@@ -126,8 +126,6 @@ pub struct Io {
     pub seconds: SecondRecorder,
     /// Whether own lag is recorded now: not in the warm-up and not while draining.
     pub records_lag: bool,
-    /// Failures and endings that the coordinator knows.
-    pub errors_reported: u64,
     /// Connections that are being opened.
     pub opening: usize,
     pub deflate: Deflate,
@@ -157,7 +155,6 @@ impl Io {
             upgraded_at: vec![0; total],
             seconds: SecondRecorder::new(origin),
             records_lag: true,
-            errors_reported: 0,
             opening: 0,
             deflate: Deflate::Off,
             inflater: Inflater::default(),

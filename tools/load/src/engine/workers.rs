@@ -17,7 +17,6 @@ use crate::measure::timeline::{Observer, Timeline};
 use crate::net;
 use crate::report::live::{Mode, Progress, State};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{
@@ -49,7 +48,6 @@ struct Handover {
     /// Results up to the last pause.
     results: Option<Results>,
     seconds: Seconds,
-    errors: BTreeMap<String, u64>,
     /// Only of another process: nanoseconds on a processor per worker.
     cpu: Vec<u64>,
 }
@@ -130,15 +128,11 @@ impl Control {
         self.slots[worker].allowed.load(Relaxed)
     }
 
-    /// Makes the counters of a worker visible, its finished seconds, and its errors if there are new ones.
+    /// Makes the counters of a worker visible, and its finished seconds.
     pub fn publish(&self, worker: usize, io: &mut Io) {
         let slot = &self.slots[worker];
         if !io.seconds.done.is_empty() {
             merge(&mut slot.lock().seconds, std::mem::take(&mut io.seconds.done));
-        }
-        if io.counters.failed + io.counters.closed > io.errors_reported {
-            io.errors_reported = io.counters.failed + io.counters.closed;
-            slot.lock().errors.clone_from(&io.stats.errors);
         }
         slot.counters.store(&io.counters);
     }
@@ -155,14 +149,6 @@ impl Control {
     pub fn take_seconds(&self) -> Seconds {
         let mut sum = Seconds::new();
         self.slots.iter().for_each(|slot| merge(&mut sum, std::mem::take(&mut slot.lock().seconds)));
-        sum
-    }
-
-    fn errors(&self) -> BTreeMap<String, u64> {
-        let mut sum = BTreeMap::new();
-        for slot in &self.slots {
-            slot.lock().errors.iter().for_each(|(reason, n)| *sum.entry(reason.clone()).or_default() += n);
-        }
         sum
     }
 
@@ -455,7 +441,7 @@ impl<S: Scenario + 'static> Workers<S> {
             _ => share(at - begin, end - begin),
         };
         let latency = last.map(|second| &second.latency);
-        self.progress.show(&State { at, counters, done, latency, errors: &self.control.errors() });
+        self.progress.show(&State { at, counters, done, latency });
     }
 
     /// Stops all workers and returns what they hold.

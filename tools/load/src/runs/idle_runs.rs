@@ -10,7 +10,7 @@ use crate::measure::rate::{Arrivals, Rate, Schedule};
 use crate::measure::server::{Memory, memory, spent};
 use crate::net::Target;
 use crate::protocols::{Messages, Protocol};
-use crate::report::{Report, human};
+use crate::report::{Report, figures::human};
 use crate::scenarios::idle::{Idle, Plan};
 use crate::{RunError, args};
 use serde_json::json;

@@ -13,7 +13,7 @@ use crate::engine::workers::{Control, Finished, Phase, WorkerOptions, Workers};
 use crate::measure::server::{Watch, spent};
 use crate::net::{Target, Url, http};
 use crate::protocols::{Messages, Position, Protocol};
-use crate::report::{Report, SERVER_BUSY_MIN, Window, human};
+use crate::report::{Report, SERVER_BUSY_MIN, Window, figures::human};
 use crate::scenarios::api_publisher::{self, ApiPublisher, Offsets};
 use crate::scenarios::background_fanout::BackgroundFanout;
 use crate::scenarios::storm::{self, Storm};

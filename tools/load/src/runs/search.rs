@@ -14,7 +14,7 @@ use crate::engine::Scenario;
 use crate::engine::workers::{Phase, StartedWorkers, Workers};
 use crate::measure::rate::{Rate, seconds};
 use crate::measure::results::Results;
-use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, human};
+use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, figures::human};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
