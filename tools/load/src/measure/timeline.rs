@@ -6,8 +6,8 @@
 //! figures that are compared must not pay for a plot.
 
 use crate::engine::clock::{SECOND, now};
+use crate::engine::control::Control;
 use crate::engine::counters::Counters;
-use crate::engine::workers::Control;
 use crate::measure::host::Start;
 use crate::measure::latency_series::{Counts, Second, Seconds, quantile};
 use crate::measure::server::{Sample, Spent, Watch, resident, spent};

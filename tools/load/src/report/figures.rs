@@ -1,4 +1,4 @@
-//! Figures as text: rounding, digits, units.
+//! Figures as text: rounding, digits, units, and escapes.
 
 /// Rounds to three decimals, more than any figure is precise; what is not a number becomes 0.
 pub fn round(value: f64) -> f64 {
@@ -100,9 +100,20 @@ pub fn command<T: AsRef<str>>(words: &[T]) -> String {
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
+/// Text for HTML, inside and outside of attributes.
+pub fn escape(text: &str) -> String {
+    let pairs = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
+    pairs.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_escaped() {
+        assert_eq!(escape("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
+    }
 
     #[test]
     fn figures_have_few_digits() {

@@ -24,12 +24,11 @@ use crate::measure::results::Results;
 use crate::measure::server::Spent;
 use crate::measure::timeline::Timeline;
 use crate::report::figures::{human, round, whole};
+use crate::report::saved_run::SCHEMA;
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, stderr, stdout};
 use std::net::SocketAddr;
 
-/// The version of the object. It rises when a field changes its meaning or is removed; new fields do not change it.
-pub const SCHEMA: u64 = 1;
 /// Below this, the server's core did not limit the throughput.
 pub const SERVER_BUSY_MIN: f64 = 0.97;
 /// From this on, a thread of the generator may have limited it.

@@ -3,7 +3,7 @@
 //! A page loads nothing and runs nothing, so it can be mailed, archived, and read years later.
 
 use super::compare::Comparison;
-use super::figures::{Quantity, command, human, whole};
+use super::figures::{Quantity, command, escape, human, whole};
 use super::plot::{Axis, Plot, Points};
 use super::saved_run::{OPENINGS, SavedRun};
 use super::table::{PERCENTILES, groups, percentiles};
@@ -246,12 +246,6 @@ fn document(title: &str, heading: &str, subtitle: &str, body: &str) -> String {
     )
 }
 
-/// Text for HTML, inside and outside of attributes.
-pub fn escape(text: &str) -> String {
-    let pairs = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
-    pairs.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
-}
-
 /// A colored box: a verdict and its reasons.
 fn verdict(class: &str, text: &str, reasons: &[&str]) -> String {
     let items: String = reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
@@ -282,11 +276,6 @@ fn commands<'a>(runs: impl IntoIterator<Item = &'a SavedRun>) -> String {
 mod tests {
     use super::*;
     use crate::report::saved_run::tests::run;
-
-    #[test]
-    fn text_is_escaped() {
-        assert_eq!(escape("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
-    }
 
     #[test]
     fn a_page_is_self_contained_and_begins_with_the_verdict() {

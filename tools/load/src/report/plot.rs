@@ -2,8 +2,7 @@
 //!
 //! Colors are classes (`c1`…`c6`), which the style sheet defines for light and dark screens. The legend is text beside the plot.
 
-use super::figures::{Quantity, share, short};
-use super::page::escape;
+use super::figures::{Quantity, escape, share, short};
 use std::fmt::Write;
 
 /// Values, with gaps.

@@ -1,9 +1,10 @@
 //! A run read from a file that `--out` wrote. Any part may be missing.
 
-use super::SCHEMA;
 use super::figures::Quantity;
 use serde_json::Value;
 
+/// The version of the object. It rises when a field changes its meaning or is removed; new fields do not change it.
+pub const SCHEMA: u64 = 1;
 /// The order of the facts about the host.
 const FACTS: &str = "cpu cores smt virtual governor memory_bytes kernel clock_source huge_pages files_max files_hard_max loopback \
      load_average_at_start server";

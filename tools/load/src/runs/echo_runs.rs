@@ -3,9 +3,10 @@
 use super::{Traffic, check_open_files, report_traffic, run_traffic};
 use crate::RunError;
 use crate::args;
-use crate::distributed::remote_workers::{lead, report_processes};
+use crate::distributed::coordinator::{lead, report_processes};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::control::Control;
+use crate::engine::workers::{StartedWorkers, WorkerOptions, Workers};
 use crate::net::{Target, frame};
 use crate::protocols::Protocol;
 use crate::report::Report;

@@ -1,18 +1,21 @@
 //! The subcommands `fanout`, `chat`, `notifications` and `slow`. They share one scenario and differ in who subscribes to what, who
 //! publishes, and when.
 
-use super::{Traffic, check_open_files, report_delivery_faults, report_traffic, run_traffic, shares};
+use super::{BackgroundLoad, Traffic, check_open_files, report_delivery_faults, report_traffic, run_traffic};
 use crate::RunError;
+use crate::args::share::shares;
 use crate::args::{self, Load};
-use crate::distributed::remote_workers::{lead, report_processes};
+use crate::distributed::coordinator::{lead, report_processes};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::control::Control;
+use crate::engine::workers::{StartedWorkers, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate};
 use crate::measure::server;
 use crate::net::Target;
 use crate::protocols::Protocol;
 use crate::report::Report;
-use crate::scenarios::fanout::{Fanout, Plan};
+use crate::scenarios::fanout::Fanout;
+use crate::scenarios::fanout_plan::Plan;
 use crate::scenarios::in_flight::{InFlight, SLOTS};
 use crate::scenarios::publisher::{ChannelChoice, Talker};
 use crate::scenarios::slow_readers::SlowLoad;
@@ -22,14 +25,6 @@ use std::sync::Arc;
 
 /// Publishers that a stamp can distinguish in one channel.
 const PUBLISHERS_MAX: usize = 256;
-
-/// A load beside a fan-out, on workers of its own.
-pub trait BackgroundLoad {
-    /// Nanoseconds that it took of the processors so far.
-    fn cpu(&self) -> u64;
-    /// Ends it and reports what happened.
-    fn finish(self: Box<Self>, report: &mut Report) -> Result<(), RunError>;
-}
 
 /// A run of the fan-out family.
 pub struct FanoutRun<'a> {

@@ -1,11 +1,13 @@
 //! The subcommands `idle` and `connect`.
 
-use super::{check_open_files, measure, shares, watch};
-use crate::distributed::remote_workers::{lead, report_processes};
+use super::{check_open_files, measure, watch};
+use crate::args::share::shares;
+use crate::distributed::coordinator::{lead, report_processes};
 use crate::distributed::start_barrier;
 use crate::engine::Opening;
 use crate::engine::connection::NO_CLOSE_FRAME;
-use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::control::Control;
+use crate::engine::workers::{StartedWorkers, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate, Schedule};
 use crate::measure::server::{Memory, memory, spent};
 use crate::net::Target;

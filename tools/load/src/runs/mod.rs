@@ -16,7 +16,8 @@ use crate::RunError;
 use crate::args::options::Common;
 use crate::distributed::start_barrier;
 use crate::engine::Scenario;
-use crate::engine::workers::{Finished, Phase, Workers};
+use crate::engine::control::Phase;
+use crate::engine::workers::{Finished, Workers};
 use crate::measure::results::Results;
 use crate::measure::server::{Spent, Watch, spent};
 use crate::net::raise_open_files;
@@ -27,10 +28,12 @@ use std::time::Duration;
 /// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
 const OTHER_FILES: usize = 64;
 
-/// Splits `total` over the workers: the first one and the count, for each.
-pub fn shares(total: usize, workers: usize) -> Vec<(usize, usize)> {
-    let upto = |worker| total * worker / workers;
-    (0..workers).map(|worker| (upto(worker), upto(worker + 1) - upto(worker))).collect()
+/// A load beside a fan-out, on workers of its own.
+pub trait BackgroundLoad {
+    /// Nanoseconds that it took of the processors so far.
+    fn cpu(&self) -> u64;
+    /// Ends it and reports what happened.
+    fn finish(self: Box<Self>, report: &mut Report) -> Result<(), RunError>;
 }
 
 /// The server of a run.
@@ -155,24 +158,5 @@ pub fn report_delivery_faults(report: &mut Report, missing: u64, results: &Resul
     }
     if let Some(text) = &results.first_error {
         report.row("first error", text);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_cover_everything_once() {
-        for (total, workers) in [(10, 3), (2, 4), (1000, 1)] {
-            let shares = shares(total, workers);
-            assert_eq!(shares.len(), workers);
-            let mut next = 0;
-            for (first, count) in shares {
-                assert_eq!(first, next);
-                next += count;
-            }
-            assert_eq!(next, total);
-        }
     }
 }

@@ -3,13 +3,15 @@
 //! The background subscribers connect and are timed without the load, then the load is on, then both end and are checked. What the
 //! server spends on the background alone is subtracted, so that the cost per client or publication is that of the load.
 
-use super::{check_open_files, measure, shares, watch};
+use super::{check_open_files, measure, watch};
 use crate::args::message_options::variable;
 use crate::args::options::Common;
+use crate::args::share::shares;
 use crate::distributed::start_barrier;
 use crate::engine::Opening;
 use crate::engine::clock::now;
-use crate::engine::workers::{Control, Finished, Phase, WorkerOptions, Workers};
+use crate::engine::control::{Control, Phase};
+use crate::engine::workers::{Finished, WorkerOptions, Workers};
 use crate::measure::server::{Watch, spent};
 use crate::net::{Target, Url, http};
 use crate::protocols::{Messages, Position, Protocol};
