@@ -196,7 +196,7 @@ impl BackgroundLoad for Abuse {
 
 pub fn run(args: &Args) -> Result<u8, RunError> {
     let (total, common) = (args.half_open + args.never_read, &args.fanout.load.common);
-    let run = FanoutRun::fanout(&args.fanout, "fanout", 0).with_background(total);
+    let run = FanoutRun::fanout(&args.fanout, "fanout", 0)?.with_background(total);
     let start = |plan: &std::sync::Arc<Plan>| {
         let load = (total > 0).then(|| Abuse::start(args, plan, common)).transpose()?;
         Ok(load.map(|load| Box::new(load) as Box<dyn BackgroundLoad>))

@@ -20,6 +20,11 @@ use std::collections::BTreeMap;
 /// The close code of a connection that ended without a close frame (RFC 6455, section 7.1.5).
 pub const NO_CLOSE_FRAME: u16 = 1006;
 
+/// How connections with that close code ended.
+pub fn ending_text(code: u16) -> String {
+    if code == NO_CLOSE_FRAME { "ended without a close frame".into() } else { format!("closed with {code}") }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub enum Stage {
     Connecting,

@@ -15,9 +15,9 @@ pub mod series;
 use crate::RunError;
 use crate::args::options::Common;
 use crate::distributed::start_barrier;
-use crate::engine::Scenario;
-use crate::engine::control::Phase;
-use crate::engine::workers::{Finished, Workers};
+use crate::engine::control::{Control, Phase};
+use crate::engine::workers::{Finished, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::{Opening, Scenario};
 use crate::measure::results::Results;
 use crate::measure::server::{Spent, Watch, spent};
 use crate::net::raise_open_files;
@@ -50,6 +50,20 @@ pub fn check_open_files(connections: usize) -> Result<(), RunError> {
         )));
     }
     Ok(())
+}
+
+/// Starts the workers of this process for its share of `total` connections; `scenario` gets the number of the worker, the number of
+/// its first connection, and their count.
+pub fn start_workers<S: Scenario + 'static>(
+    common: &Common,
+    total: usize,
+    scenario: impl Fn(usize, usize, usize) -> (S, Opening),
+) -> Result<StartedWorkers<S>, RunError> {
+    let shares = common.split(total);
+    let scenarios = shares.iter().enumerate().map(|(worker, &(first, count))| scenario(worker, first, count));
+    let control = Control::new(shares.len(), common.share.origin);
+    let workers = Workers::start(control, scenarios.collect(), &WorkerOptions::observed(common)?)?;
+    Ok((workers, shares.iter().map(|share| share.1).collect()))
 }
 
 /// What background workers took of the processors so far, in nanoseconds.

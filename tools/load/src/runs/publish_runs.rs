@@ -3,7 +3,7 @@
 //! The background subscribers connect and are timed without the load, then the load is on, then both end and are checked. What the
 //! server spends on the background alone is subtracted, so that the cost per client or publication is that of the load.
 
-use super::{check_open_files, measure, watch};
+use super::{check_open_files, measure, start_workers, watch};
 use crate::args::message_options::variable;
 use crate::args::options::Common;
 use crate::args::share::shares;
@@ -176,14 +176,10 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, RunError> {
         Some(url) => BackgroundFanout::start(&args.background, url, tokens, common)?,
         None => None,
     };
-    let threads = usize::from(common.threads);
-    let totals: Vec<usize> = shares(args.connections, threads).into_iter().map(|share| share.1).collect();
-    let scenario = |(worker, &total): (usize, &usize)| {
+    let (mut workers, totals) = start_workers(common, args.connections, |worker, _, total| {
         let opening = Opening { total, concurrency: common.concurrency, schedule: None };
         (ApiPublisher::new(plan.clone(), worker, total), opening)
-    };
-    let scenarios = totals.iter().enumerate().map(scenario).collect();
-    let mut workers = Workers::start(Control::new(threads, None), scenarios, &WorkerOptions::observed(common)?)?;
+    })?;
     let opened = workers.open(&totals, common.open_timeout, "opening");
     let first = watch(common).sample();
     start_barrier::wait(common.gate.as_deref())?;

@@ -9,7 +9,7 @@ use crate::RunError;
 use crate::args::Slow;
 use crate::args::options::Common;
 use crate::engine::clock::SECOND;
-use crate::engine::connection::{Io, NO_CLOSE_FRAME};
+use crate::engine::connection::{Io, ending_text};
 use crate::engine::control::{Control, Phase};
 use crate::engine::workers::{WorkerOptions, Workers};
 use crate::engine::{Opening, Scenario};
@@ -177,12 +177,7 @@ impl BackgroundLoad for SlowLoad {
             }),
         );
         for (code, n) in closes {
-            let how = if *code == NO_CLOSE_FRAME {
-                "ended without a close frame".into()
-            } else {
-                format!("closed with {code}")
-            };
-            report.row("", format!("{n} {how}"));
+            report.row("", format!("{n} {}", ending_text(*code)));
         }
         if gaps > 0 {
             report.row("", format!("{gaps} with gaps, {} publications skipped", scenario.skipped));
