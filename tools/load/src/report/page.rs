@@ -16,7 +16,7 @@ const RUNS_MAX: usize = 3;
 /// The figures at the top, after the main latency.
 const TILES: [(&str, &str, Quantity); 9] = [
     ("knee", "highest rate within the bounds", Quantity::Count("per second")),
-    ("per_second", "per second", Quantity::Count("")),
+    ("per_second", "throughput", Quantity::Count("per second")),
     ("last_us.p99", "time to last subscriber, p99", Quantity::Micros),
     ("server_ns_per_message", "server CPU per message", Quantity::Count("ns")),
     ("server_busy", "server's busiest core", Quantity::Share("%")),
