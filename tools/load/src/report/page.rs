@@ -146,8 +146,11 @@ fn tiles(run: &SavedRun) -> String {
         ["p50", "p99", "max"].map(|name| (format!("{key}.{name}"), format!("{label}, {name}"), Quantity::Micros))
     });
     let others = TILES.map(|(key, label, quantity)| (key.to_string(), label.to_string(), quantity));
+    // Not every kind of run reports the peak of the memory; its column has the maximum.
+    let rss = run.column("server_rss_bytes").into_iter().flatten().reduce(f64::max);
+    let figure = |key: &str| run.figure(key).or(rss.filter(|_| key == "server_rss_peak"));
     let tile = |(key, label, quantity): (String, String, Quantity)| {
-        let text = quantity.text(run.figure(&key).filter(|value| *value > 0.0)?);
+        let text = quantity.text(figure(&key).filter(|value| *value > 0.0)?);
         Some(format!("<div class=\"tile\"><span>{}</span><b>{text}</b></div>", escape(&label)))
     };
     format!("<div class=\"tiles\">{}</div>\n", main.chain(others).filter_map(tile).collect::<String>())
