@@ -12,7 +12,8 @@ use corecast_load::args::Fanout;
 use corecast_load::args::options::Common;
 use corecast_load::engine::clock::SECOND;
 use corecast_load::engine::connection::Io;
-use corecast_load::engine::workers::{Control, Phase, WorkerOptions, Workers};
+use corecast_load::engine::control::{Control, Phase};
+use corecast_load::engine::workers::{WorkerOptions, Workers};
 use corecast_load::engine::{Opening, Scenario};
 use corecast_load::measure::rate::{Arrivals, Rate, Schedule};
 use corecast_load::net::Target;
@@ -20,8 +21,8 @@ use corecast_load::net::frame::ProtocolError;
 use corecast_load::protocols::Messages;
 use corecast_load::protocols::connection_setup::ConnectionSetup;
 use corecast_load::report::Report;
-use corecast_load::runs::fanout_runs::{BackgroundLoad, FanoutRun};
-use corecast_load::scenarios::fanout::Plan;
+use corecast_load::runs::{BackgroundLoad, fanout_runs::FanoutRun};
+use corecast_load::scenarios::fanout_plan::Plan;
 use std::collections::VecDeque;
 
 /// The kernel's receive buffer of a client that never reads: little data fits into it.
@@ -195,7 +196,7 @@ impl BackgroundLoad for Abuse {
 
 pub fn run(args: &Args) -> Result<u8, RunError> {
     let (total, common) = (args.half_open + args.never_read, &args.fanout.load.common);
-    let run = FanoutRun::fanout(&args.fanout, "fanout", 0).with_background(total);
+    let run = FanoutRun::fanout(&args.fanout, "fanout", 0)?.with_background(total);
     let start = |plan: &std::sync::Arc<Plan>| {
         let load = (total > 0).then(|| Abuse::start(args, plan, common)).transpose()?;
         Ok(load.map(|load| Box::new(load) as Box<dyn BackgroundLoad>))

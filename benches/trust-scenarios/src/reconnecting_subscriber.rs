@@ -10,7 +10,7 @@
 use crate::restart_publisher::{Log, Outcome, Sent};
 use corecast_load::engine::Scenario;
 use corecast_load::engine::connection::Io;
-use corecast_load::engine::workers::Phase;
+use corecast_load::engine::control::Phase;
 use corecast_load::net::Target;
 use corecast_load::net::frame::{self, ProtocolError};
 use corecast_load::protocols::{self, CONNECT_ID, Messages, Position, SUBSCRIBE_ID, json};

@@ -1,10 +1,11 @@
 //! A load generator for WebSocket servers: it loads a server, checks every delivery, and reports what the run cost.
 //!
 //! The library exists for the program `corecast-load` and for the tests of the server under attack and restart (benches); its
-//! interface is not stable. The way of a run: `args` (command line) → `runs` (one function per subcommand: start workers, set
+//! interface is not stable. The way of a run: `cli` and `args` (command line) → `runs` (one function per subcommand: start workers, set
 //! phases, report) → `engine` (workers, event loop) with a scenario from `scenarios` → `report`.
 
 pub mod args;
+pub mod cli;
 pub mod distributed;
 pub mod engine;
 pub mod measure;

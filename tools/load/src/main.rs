@@ -1,7 +1,7 @@
 //! corecast-load: generates load for a WebSocket server and reports what it did, what it cost, and whether anything was lost.
 
 use clap::Parser;
-use corecast_load::args::{Cli, Command};
+use corecast_load::cli::{Cli, Command};
 use corecast_load::distributed::{agent, worker_process};
 use corecast_load::report::commands;
 use corecast_load::runs::{certificate, echo_runs, fanout_runs, idle_runs, publish_runs, search, series};

@@ -1,7 +1,7 @@
 //! Groups of options that several subcommands share.
 
 use crate::RunError;
-use crate::distributed::worker_process::Share;
+use crate::args::share::Share;
 use crate::measure::rate::Rate;
 use crate::net::deflate::Deflate;
 use clap::Args;

@@ -4,7 +4,7 @@
 //! `[defaults]` applies to every run that has such a flag; each `[[run]]` names its `scenario` and sets flags by their names.
 //! Invariant: the parser of the command line accepted every run; an error names the line.
 
-use crate::args::Cli;
+use crate::cli::Cli;
 use clap::error::ContextKind;
 use clap::{ArgAction, CommandFactory, Parser};
 use toml::Spanned;

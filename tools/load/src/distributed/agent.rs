@@ -44,25 +44,11 @@ pub struct Agent {
     pub parts_max: usize,
 }
 
-/// The agent's greeting.
+/// The agent's greeting. The coordinator then sends its nonce and its proof, and the agent answers with its proof or an error.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
     version: String,
     nonce: String,
-}
-
-/// The coordinator's proof.
-#[derive(Debug, Serialize, Deserialize)]
-struct Proof {
-    nonce: String,
-    mac: String,
-}
-
-/// The agent's proof, or why there is none.
-#[derive(Debug, Serialize, Deserialize)]
-struct Answer {
-    mac: Option<String>,
-    error: Option<String>,
 }
 
 /// The key in an environment variable.
@@ -131,12 +117,12 @@ fn serve(stream: TcpStream, key: &hmac::Key) -> io::Result<()> {
     configure(&stream, Some(HELLO_TIMEOUT))?;
     let ours = nonce()?;
     send(&mut &stream, &Hello { version: VERSION.into(), nonce: ours.clone() })?;
-    let Proof { nonce: theirs, mac } = receive(&mut &stream, HELLO_BYTES_MAX)?;
+    let (theirs, mac): (String, String) = receive(&mut &stream, HELLO_BYTES_MAX)?;
     if !is_proof(&mac, key, "coordinator", &ours, &theirs) {
-        send(&mut &stream, &Answer { mac: None, error: Some("the key is another one".into()) })?;
+        send(&mut &stream, &Err::<String, _>("the key is another one"))?;
         return Err(io::Error::other("rejected: it does not know the key"));
     }
-    send(&mut &stream, &Answer { mac: Some(prove(key, "agent", &ours, &theirs)), error: None })?;
+    send(&mut &stream, &Ok::<_, String>(prove(key, "agent", &ours, &theirs)))?;
     configure(&stream, None)?;
     let output = OwnedFd::from(stream.try_clone()?);
     let mut command = Command::new(std::env::current_exe()?);
@@ -167,12 +153,10 @@ fn authenticate(stream: &TcpStream, key: &hmac::Key) -> Result<(), String> {
     }
     let nonce = nonce().map_err(|e| e.to_string())?;
     let mac = prove(key, "coordinator", &hello.nonce, &nonce);
-    send(&mut stream, &Proof { nonce: nonce.clone(), mac }).map_err(no_agent)?;
-    let answer: Answer = receive(&mut stream, HELLO_BYTES_MAX).map_err(no_agent)?;
-    match answer.mac {
-        Some(mac) if is_proof(&mac, key, "agent", &hello.nonce, &nonce) => {}
-        Some(_) => return Err("its agent does not know the key".into()),
-        None => return Err(answer.error.unwrap_or_else(|| "its agent rejected the connection".into())),
+    send(&mut stream, &(&nonce, mac)).map_err(no_agent)?;
+    let proof: Result<String, String> = receive(&mut stream, HELLO_BYTES_MAX).map_err(no_agent)?;
+    if !is_proof(&proof?, key, "agent", &hello.nonce, &nonce) {
+        return Err("its agent does not know the key".into());
     }
     configure(stream, None).map_err(|e| e.to_string())
 }

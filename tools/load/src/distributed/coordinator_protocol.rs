@@ -6,8 +6,8 @@
 //! process.
 
 use crate::engine::connection::ConnectionStats;
+use crate::engine::control::Phase;
 use crate::engine::counters::Counters;
-use crate::engine::workers::Phase;
 use crate::measure::latency_series::Seconds;
 use crate::measure::results::Results;
 use serde::de::DeserializeOwned;

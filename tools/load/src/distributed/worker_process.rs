@@ -5,13 +5,15 @@
 
 use crate::RunError;
 use crate::args::options::{Common, Cores, Files};
-use crate::args::{Cli, Command as Subcommand};
+use crate::args::share::{Share, shares};
+use crate::cli::{Cli, Command as Subcommand};
 use crate::distributed::coordinator_protocol::{Command, Job, MESSAGE_BYTES_MAX, Report, Rest, receive, send};
 use crate::engine::Scenario;
 use crate::engine::clock::now;
-use crate::engine::workers::{Phase, StartedWorkers, Workers};
+use crate::engine::control::Phase;
+use crate::engine::workers::{StartedWorkers, Workers};
 use crate::runs::search::Searched;
-use crate::runs::{echo_runs, fanout_runs, idle_runs, shares};
+use crate::runs::{echo_runs, fanout_runs, idle_runs};
 use clap::Parser;
 use std::io::{stdin, stdout};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -21,35 +23,6 @@ use std::time::Duration;
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// The timeout for the results of the workers.
 const RESULTS_SECONDS: f64 = 10.0;
-
-/// The part of a run that a process carries.
-#[derive(Clone, Copy, Debug)]
-pub struct Share {
-    pub part: usize,
-    pub of: usize,
-    /// Nanoseconds by which the clock of this machine is ahead of the publishers' clock.
-    pub ahead: i64,
-    /// The moment from which seconds are counted; `None`: when the workers start.
-    pub origin: Option<u64>,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { part: 0, of: 1, ahead: 0, origin: None }
-    }
-}
-
-impl Share {
-    pub fn is_whole(self) -> bool {
-        self.of == 1
-    }
-
-    /// Splits this part of `total` over the workers: the number of the first one in the whole run, and the count, for each.
-    pub fn split(self, total: usize, workers: usize) -> Vec<(usize, usize)> {
-        let (first, count) = shares(total, self.of)[self.part];
-        shares(count, workers).into_iter().map(|(at, count)| (first + at, count)).collect()
-    }
-}
 
 /// The exchange with the coordinator over standard input and output, which may be pipes or a connection.
 struct Exchange {
@@ -211,22 +184,4 @@ fn serve<S: Scenario + 'static>(
         opened,
         opening_nanos: exchange.opening_nanos,
     })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_and_their_workers_cover_all_connections_once() {
-        let mut next = 0;
-        for part in 0..7 {
-            for (first, count) in (Share { part, of: 7, ..Share::default() }).split(1000, 3) {
-                assert_eq!(first, next);
-                next += count;
-            }
-        }
-        assert_eq!(next, 1000);
-        assert_eq!(Share::default().split(10, 2), shares(10, 2));
-    }
 }

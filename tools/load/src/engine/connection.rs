@@ -20,6 +20,11 @@ use std::collections::BTreeMap;
 /// The close code of a connection that ended without a close frame (RFC 6455, section 7.1.5).
 pub const NO_CLOSE_FRAME: u16 = 1006;
 
+/// How connections with that close code ended.
+pub fn ending_text(code: u16) -> String {
+    if code == NO_CLOSE_FRAME { "ended without a close frame".into() } else { format!("closed with {code}") }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub enum Stage {
     Connecting,
@@ -126,8 +131,6 @@ pub struct Io {
     pub seconds: SecondRecorder,
     /// Whether own lag is recorded now: not in the warm-up and not while draining.
     pub records_lag: bool,
-    /// Failures and endings that the coordinator knows.
-    pub errors_reported: u64,
     /// Connections that are being opened.
     pub opening: usize,
     pub deflate: Deflate,
@@ -157,7 +160,6 @@ impl Io {
             upgraded_at: vec![0; total],
             seconds: SecondRecorder::new(origin),
             records_lag: true,
-            errors_reported: 0,
             opening: 0,
             deflate: Deflate::Off,
             inflater: Inflater::default(),

@@ -6,12 +6,13 @@
 
 pub mod clock;
 pub mod connection;
+pub mod control;
 pub mod counters;
 pub mod workers;
 
 use crate::engine::clock::{Timer, now};
 use crate::engine::connection::{Connection, Io, NO_CLOSE_FRAME, Stage};
-use crate::engine::workers::{Control, Phase};
+use crate::engine::control::{Control, Phase};
 use crate::measure::rate::{NEVER, Schedule};
 use crate::measure::results::Results;
 use crate::net::frame::{self, ProtocolError};

@@ -6,12 +6,12 @@
 //! figures that are compared must not pay for a plot.
 
 use crate::engine::clock::{SECOND, now};
+use crate::engine::control::Control;
 use crate::engine::counters::Counters;
-use crate::engine::workers::Control;
 use crate::measure::host::Start;
 use crate::measure::latency_series::{Counts, Second, Seconds, quantile};
 use crate::measure::server::{Sample, Spent, Watch, resident, spent};
-use crate::report::round;
+use crate::report::figures::round;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

@@ -1,7 +1,7 @@
 //! `report` and `compare`: the commands that read saved runs.
 
 use super::saved_run::SavedRun;
-use super::{compare, compare_page, page, table};
+use super::{compare, page, table};
 use crate::RunError;
 use clap::Args;
 
@@ -50,7 +50,7 @@ pub fn compare(args: &Compare) -> Result<u8, RunError> {
         print!("{}", found.table());
     }
     if let Some(path) = &args.html {
-        write(path, &compare_page::page(&found))?;
+        write(path, &page::comparison(&found))?;
     }
     Ok(u8::from(found.is_void()))
 }

@@ -3,9 +3,9 @@
 //! A side is one run or several; of several, each figure is the median, with its spread. A ratio is B / A. A verdict is given only
 //! for figures whose better direction is known, and only if the sides differ by more than each varies in itself.
 
-use super::saved_run::{OPENINGS, SavedRun};
+use super::figures::human;
+use super::saved_run::{OPENINGS, SCHEMA, SavedRun};
 use super::table::PERCENTILES;
-use super::{SCHEMA, human};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 

@@ -4,16 +4,13 @@
 //! output. A row belongs to a group by the beginning of its label. `saved_run` is a run read from a file; `table`, `page` and
 //! `compare` use nothing else, so that a saved run gives the same page as the run itself. `live` is the progress on stderr.
 
-pub mod charts;
 pub mod commands;
 pub mod compare;
-pub mod compare_page;
-pub mod html;
+pub mod figures;
 pub mod live;
 pub mod page;
 pub mod plot;
 pub mod saved_run;
-pub mod scale;
 pub mod table;
 
 use crate::args::options::Files;
@@ -26,12 +23,12 @@ use crate::measure::rate::Rate;
 use crate::measure::results::Results;
 use crate::measure::server::Spent;
 use crate::measure::timeline::Timeline;
+use crate::report::figures::{human, round, whole};
+use crate::report::saved_run::SCHEMA;
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, stderr, stdout};
 use std::net::SocketAddr;
 
-/// The version of the object. It rises when a field changes its meaning or is removed; new fields do not change it.
-pub const SCHEMA: u64 = 1;
 /// Below this, the server's core did not limit the throughput.
 pub const SERVER_BUSY_MIN: f64 = 0.97;
 /// From this on, a thread of the generator may have limited it.
@@ -370,54 +367,9 @@ fn curve(histogram: &LatencyHistogram) -> Vec<[f64; 2]> {
     points
 }
 
-/// Rounds to three decimals, more than any figure is precise; what is not a number becomes 0.
-pub fn round(value: f64) -> f64 {
-    if value.is_finite() { (value * 1000.0).round() / 1000.0 } else { 0.0 }
-}
-
-/// A figure with about four digits and commas between thousands.
-pub fn human(value: f64) -> String {
-    if !value.is_finite() {
-        return "-".into();
-    }
-    let decimals = match value.abs() {
-        v if v >= 100.0 || v == 0.0 => 0,
-        v if v >= 10.0 => 1,
-        v if v >= 1.0 => 2,
-        _ => 3,
-    };
-    with_commas(&format!("{value:.decimals$}"))
-}
-
-/// A count with commas between thousands.
-pub fn whole(n: f64) -> String {
-    with_commas(&format!("{n:.0}"))
-}
-
-fn with_commas(text: &str) -> String {
-    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-    let mut grouped = String::new();
-    for (i, digit) in whole.chars().enumerate() {
-        if i > 0 && (whole.len() - i).is_multiple_of(3) && !grouped.ends_with('-') {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_have_few_digits() {
-        let pairs =
-            [(1234567.8, "1,234,568"), (999.6, "1,000"), (12.345, "12.3"), (1.234, "1.23"), (0.0, "0"), (0.5, "0.500")];
-        pairs.iter().for_each(|(value, text)| assert_eq!(human(*value), *text));
-        assert_eq!(human(f64::NAN), "-");
-        assert_eq!([5.0, 1200.0].map(whole), ["5", "1,200"]);
-    }
 
     #[test]
     fn a_void_run_has_exit_code_1() {

@@ -1,9 +1,10 @@
 //! A run read from a file that `--out` wrote. Any part may be missing.
 
-use super::scale::byte_unit;
-use super::{SCHEMA, human};
+use super::figures::Quantity;
 use serde_json::Value;
 
+/// The version of the object. It rises when a field changes its meaning or is removed; new fields do not change it.
+pub const SCHEMA: u64 = 1;
 /// The order of the facts about the host.
 const FACTS: &str = "cpu cores smt virtual governor memory_bytes kernel clock_source huge_pages files_max files_hard_max loopback \
      load_average_at_start server";
@@ -55,11 +56,6 @@ impl SavedRun {
     pub fn column(&self, path: &str) -> Vec<Option<f64>> {
         let column = find(&self.value["series"], path).and_then(Value::as_array);
         column.map_or_else(Vec::new, |column| column.iter().map(Value::as_f64).collect())
-    }
-
-    /// The largest value of a column.
-    pub fn column_max(&self, path: &str) -> f64 {
-        self.column(path).into_iter().flatten().fold(0.0, f64::max)
     }
 
     /// Keys and labels of all latencies: messages first, then connections, then the background, and the own lag last.
@@ -121,11 +117,7 @@ fn find<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 
 fn display(name: &str, value: &Value) -> String {
     match value {
-        Value::Number(bytes) if name.ends_with("_bytes") => {
-            let bytes = bytes.as_f64().unwrap_or(0.0);
-            let unit = byte_unit(bytes);
-            format!("{} {}", human(bytes / unit.divisor), unit.name)
-        }
+        Value::Number(bytes) if name.ends_with("_bytes") => Quantity::Bytes.text(bytes.as_f64().unwrap_or(0.0)),
         Value::String(text) => text.clone(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
         other => other.to_string(),

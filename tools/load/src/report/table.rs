@@ -1,7 +1,7 @@
 //! The table at the end of a run: figures in groups, percentiles in columns, warnings and the verdict last.
 
+use super::figures::{human, whole};
 use super::saved_run::SavedRun;
-use super::{human, whole};
 use serde_json::Value;
 use std::fmt::Write;
 

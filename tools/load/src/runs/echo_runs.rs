@@ -1,11 +1,11 @@
 //! The subcommand `echo`.
 
-use super::{Traffic, check_open_files, report_traffic, run_traffic};
+use super::{Traffic, check_open_files, report_traffic, run_traffic, start_workers};
 use crate::RunError;
 use crate::args;
-use crate::distributed::remote_workers::{lead, report_processes};
+use crate::distributed::coordinator::{lead, report_processes};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::workers::StartedWorkers;
 use crate::net::{Target, frame};
 use crate::protocols::Protocol;
 use crate::report::Report;
@@ -26,9 +26,7 @@ pub fn workers(args: &args::Echo) -> Result<StartedWorkers<Echo>, RunError> {
         return Ok(remote);
     }
     let (share, threads) = (args.common.share, usize::from(args.common.threads));
-    let shares = args.common.split(args.connections);
-    let totals: Vec<usize> = shares.iter().map(|share| share.1).collect();
-    check_open_files(totals.iter().sum())?;
+    check_open_files(share.split(args.connections, 1)[0].1)?;
     let plan = Plan {
         target: Target::new(Protocol::Plain, &args.url, &args.common.transport)?,
         depth: usize::from(args.depth),
@@ -39,13 +37,10 @@ pub fn workers(args: &args::Echo) -> Result<StartedWorkers<Echo>, RunError> {
         arrivals: args.rate.arrivals,
         workers: threads * share.of,
     };
-    let scenario = |(worker, &(first, count)): (usize, &(usize, usize))| {
+    start_workers(&args.common, args.connections, |worker, first, count| {
         let opening = Opening { total: count, concurrency: args.common.concurrency, schedule: None };
         (Echo::new(plan.clone(), share.part * threads + worker, first, count), opening)
-    };
-    let scenarios = shares.iter().enumerate().map(scenario).collect();
-    let options = WorkerOptions::observed(&args.common)?;
-    Ok((Workers::start(Control::new(threads, share.origin), scenarios, &options)?, totals))
+    })
 }
 
 fn report(args: &args::Echo, traffic: &Traffic<Echo>) -> Report {

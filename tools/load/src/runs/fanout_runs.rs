@@ -1,18 +1,21 @@
 //! The subcommands `fanout`, `chat`, `notifications` and `slow`. They share one scenario and differ in who subscribes to what, who
 //! publishes, and when.
 
-use super::{Traffic, check_open_files, report_delivery_faults, report_traffic, run_traffic, shares};
+use super::{BackgroundLoad, Traffic, check_open_files, report_delivery_faults, report_traffic, run_traffic};
 use crate::RunError;
+use crate::args::share::shares;
 use crate::args::{self, Load};
-use crate::distributed::remote_workers::{lead, report_processes};
+use crate::distributed::coordinator::{lead, report_processes};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::control::Control;
+use crate::engine::workers::{StartedWorkers, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate};
 use crate::measure::server;
 use crate::net::Target;
 use crate::protocols::Protocol;
 use crate::report::Report;
-use crate::scenarios::fanout::{Fanout, Plan};
+use crate::scenarios::fanout::Fanout;
+use crate::scenarios::fanout_plan::Plan;
 use crate::scenarios::in_flight::{InFlight, SLOTS};
 use crate::scenarios::publisher::{ChannelChoice, Talker};
 use crate::scenarios::slow_readers::SlowLoad;
@@ -23,66 +26,68 @@ use std::sync::Arc;
 /// Publishers that a stamp can distinguish in one channel.
 const PUBLISHERS_MAX: usize = 256;
 
-/// A load beside a fan-out, on workers of its own.
-pub trait BackgroundLoad {
-    /// Nanoseconds that it took of the processors so far.
-    fn cpu(&self) -> u64;
-    /// Ends it and reports what happened.
-    fn finish(self: Box<Self>, report: &mut Report) -> Result<(), RunError>;
-}
-
 /// A run of the fan-out family.
 pub struct FanoutRun<'a> {
     kind: &'static str,
-    url: &'a str,
     load: &'a Load,
     subscribers: usize,
-    channels: Vec<String>,
-    own_channel: Option<String>,
-    subscriptions: Subscriptions,
-    /// Publishers per channel, if they are not the same for all.
-    publishers_of: Option<Vec<usize>>,
     choice: ChannelChoice,
-    /// Publications per second; `None`: closed loop.
-    rate: Option<Rate>,
-    arrivals: Arrivals,
-    window: u16,
+    plan: Arc<Plan>,
     /// Connections of a load beside the fan-out.
     background_connections: usize,
 }
 
 impl<'a> FanoutRun<'a> {
-    fn new(kind: &'static str, url: &'a str, load: &'a Load, subscriptions: Subscriptions) -> Self {
-        Self {
-            kind,
-            url,
-            load,
-            subscribers: 0,
-            channels: Vec::new(),
+    /// A run in closed loop with one publication in flight, in which all publishers publish to all channels.
+    fn new(
+        (kind, url): (&'static str, &str),
+        load: &'a Load,
+        subscribers: usize,
+        channels: Vec<String>,
+        subscriptions: Subscriptions,
+    ) -> Result<Self, RunError> {
+        let (message, common) = (&load.message, &load.common);
+        let messages = message.messages(url)?;
+        let (publish_target, api) = message.publish_target(url, common, &messages)?;
+        let publishers = usize::from(message.publishers);
+        let plan = Plan {
+            target: Target::new(message.protocol, url, &common.transport)?,
+            publish_target,
+            api,
+            messages,
+            publishers_of: vec![publishers; channels.len()],
+            channels,
             own_channel: None,
             subscriptions,
-            publishers_of: None,
-            choice: ChannelChoice::InTurn,
+            publishers,
+            talkers: 0,
+            window: 1,
             rate: None,
             arrivals: Arrivals::Even,
-            window: 1,
-            background_connections: 0,
-        }
+            probes: message.probes.map_or(subscribers, |n| (n as usize).min(subscribers)),
+            in_flight: InFlight::default(),
+            clock_ahead: (!common.share.is_whole()).then_some(common.share.ahead),
+        };
+        let (choice, plan) = (ChannelChoice::InTurn, Arc::new(plan));
+        Ok(Self { kind, load, subscribers, choice, plan, background_connections: 0 })
+    }
+
+    fn plan_mut(&mut self) -> &mut Plan {
+        Arc::get_mut(&mut self.plan).expect("not shared before the run starts")
     }
 
     /// A fan-out, of whose subscribers so many belong to a load beside it.
-    pub fn fanout(args: &'a args::Fanout, kind: &'static str, background_subscribers: usize) -> Self {
+    pub fn fanout(args: &'a args::Fanout, kind: &'static str, background_subscribers: usize) -> Result<Self, RunError> {
         let (channels, message) = (usize::from(args.channels), &args.load.message);
-        Self {
-            subscribers: args.subscribers - background_subscribers,
-            channels: message.channels(&args.channel, channels),
-            own_channel: args.own_channel.as_ref().map(|name| message.channel(name)),
-            rate: args.rate.rate.clone(),
-            arrivals: args.rate.arrivals,
-            window: args.window,
-            background_connections: background_subscribers,
-            ..Self::new(kind, &args.url, &args.load, Subscriptions::InTurn { channels })
-        }
+        let (subscribers, names) =
+            (args.subscribers - background_subscribers, message.channels(&args.channel, channels));
+        let mut run = Self::new((kind, &args.url), &args.load, subscribers, names, Subscriptions::InTurn { channels })?;
+        let plan = run.plan_mut();
+        plan.own_channel = args.own_channel.as_ref().map(|name| message.channel(name));
+        (plan.rate, plan.arrivals) = (args.rate.rate.clone(), args.rate.arrivals);
+        plan.window = usize::from(args.window);
+        run.background_connections = background_subscribers;
+        Ok(run)
     }
 
     /// Accounts for connections of a load beside the fan-out.
@@ -90,59 +95,14 @@ impl<'a> FanoutRun<'a> {
         Self { background_connections: connections, ..self }
     }
 
-    /// Subscribers up to the last one that publishes over its own connection; talkers are the first ones.
-    fn talkers(&self) -> usize {
-        match &self.choice {
-            ChannelChoice::Talkers(talkers) if self.load.message.api.is_none() => {
-                talkers.last().map_or(0, |last| last.member + 1)
-            }
-            _ => 0,
-        }
-    }
-
-    fn probes(&self) -> usize {
-        let all = self.subscribers;
-        self.load.message.probes.map_or(all, |n| (n as usize).clamp(self.talkers().min(all), all))
-    }
-
-    /// Connections that only publish.
-    fn publishers(&self) -> usize {
-        if self.talkers() > 0 { 0 } else { usize::from(self.load.message.publishers) }
-    }
-
-    fn plan(&self) -> Result<Plan, RunError> {
-        let (message, common, talkers) = (&self.load.message, &self.load.common, self.talkers());
-        let messages = message.messages(self.url)?;
-        let (publish_target, api) = message.publish_target(self.url, common, &messages)?;
-        let own_publishers = self.publishers_of.clone().filter(|_| talkers > 0);
-        Ok(Plan {
-            target: Target::new(message.protocol, self.url, &common.transport)?,
-            publish_target,
-            api,
-            messages,
-            channels: self.channels.clone(),
-            own_channel: self.own_channel.clone(),
-            subscriptions: self.subscriptions.clone(),
-            publishers: self.publishers(),
-            publishers_of: own_publishers.unwrap_or_else(|| vec![self.publishers(); self.channels.len()]),
-            talkers,
-            window: usize::from(self.window),
-            rate: self.rate.clone(),
-            arrivals: self.arrivals,
-            probes: self.probes(),
-            in_flight: InFlight::default(),
-            clock_ahead: (!common.share.is_whole()).then_some(common.share.ahead),
-        })
-    }
-
     fn check(&self) -> Result<(), RunError> {
-        let (channels, probes, common) = (self.channels.len(), self.probes(), &self.load.common);
-        let closed_loop = self.rate.is_none();
+        let (plan, common) = (&self.plan, &self.load.common);
+        let (channels, probes, closed_loop) = (plan.channels.len(), plan.probes, plan.rate.is_none());
         let error = |text: &str| Err(RunError(text.into()));
-        if matches!(self.subscriptions, Subscriptions::InTurn { .. }) && self.subscribers < channels {
+        if matches!(plan.subscriptions, Subscriptions::InTurn { .. }) && self.subscribers < channels {
             return error("--subscribers must be at least --channels: a channel without subscribers proves nothing");
         }
-        if closed_loop && channels * usize::from(self.window) > SLOTS / 2 {
+        if closed_loop && channels * plan.window > SLOTS / 2 {
             return error("--window times --channels must be at most 32768");
         }
         if closed_loop && probes < channels {
@@ -156,7 +116,7 @@ impl<'a> FanoutRun<'a> {
             // Each process checks its own limit of open files.
             return self.check_processes();
         }
-        let publishers = if share.part > 0 { 0 } else { self.publishers() };
+        let publishers = if share.part > 0 { 0 } else { plan.publishers };
         let here: usize = share.split(self.subscribers, 1).iter().map(|share| share.1).sum();
         check_open_files(here + publishers + self.background_connections)
     }
@@ -166,7 +126,7 @@ impl<'a> FanoutRun<'a> {
         if self.kind != "fanout" {
             processes.reject(&format!("{} runs in one process", self.kind))?;
         }
-        if self.rate.is_none() {
+        if self.plan.rate.is_none() {
             processes.reject("a window counts publications down in one process, so give a --rate")?;
         }
         if self.load.message.probes.is_some() || self.background_connections > 0 {
@@ -176,8 +136,9 @@ impl<'a> FanoutRun<'a> {
     }
 
     /// The subscribers of each worker, as the first one and the count, and the cores of the workers.
-    fn distribute(&self, probes: usize) -> (Vec<(usize, usize)>, Vec<usize>) {
-        let (message, common, talkers) = (&self.load.message, &self.load.common, self.talkers());
+    fn distribute(&self) -> (Vec<(usize, usize)>, Vec<usize>) {
+        let (message, common) = (&self.load.message, &self.load.common);
+        let (probes, talkers) = (self.plan.probes, self.plan.talkers);
         let (workers, cores) = (usize::from(common.threads), common.cores.as_ref().map_or(&[][..], |list| &list.0));
         if !common.share.is_whole() {
             return (common.split(self.subscribers), cores.to_vec());
@@ -194,12 +155,13 @@ impl<'a> FanoutRun<'a> {
     }
 
     /// The workers of this process, or those that carry the run.
-    fn workers(&self, plan: &Arc<Plan>) -> Result<StartedWorkers<Fanout>, RunError> {
-        let common = &self.load.common;
+    fn workers(&self) -> Result<StartedWorkers<Fanout>, RunError> {
+        self.check()?;
+        let (plan, common) = (&self.plan, &self.load.common);
         if let Some(remote) = lead(common, self.subscribers, plan.publishers)? {
             return Ok(remote);
         }
-        let (distribution, cores) = self.distribute(plan.probes);
+        let (distribution, cores) = self.distribute();
         let control = Control::new(distribution.len(), common.share.origin);
         let (mut totals, mut scenarios) = (Vec::new(), Vec::new());
         for (worker, (first, count)) in distribution.into_iter().enumerate() {
@@ -223,15 +185,13 @@ impl<'a> FanoutRun<'a> {
         start: impl FnOnce(&Arc<Plan>) -> Result<Option<Box<dyn BackgroundLoad>>, RunError>,
         extra: impl FnOnce(&mut Report),
     ) -> Result<u8, RunError> {
-        self.check()?;
-        let common = &self.load.common;
-        let plan = Arc::new(self.plan()?);
-        let workers = self.workers(&plan)?;
-        let background = start(&plan)?;
+        let (plan, common) = (&self.plan, &self.load.common);
+        let workers = self.workers()?;
+        let background = start(plan)?;
         let background_cpu = || background.as_ref().map_or(0, |load| load.cpu());
-        let seconds = (self.load.timing.warmup, self.load.timing.measured(self.rate.as_ref()));
+        let seconds = (self.load.timing.warmup, self.load.timing.measured(plan.rate.as_ref()));
         let traffic = run_traffic(workers, common, seconds, &background_cpu, plan.probes < self.subscribers)?;
-        let mut report = self.report(&plan, &traffic);
+        let mut report = self.report(&traffic);
         extra(&mut report);
         if let Some(load) = background {
             load.finish(&mut report)?;
@@ -244,20 +204,21 @@ impl<'a> FanoutRun<'a> {
         Ok(report.finish(common.json, &common.files))
     }
 
-    fn report(&self, plan: &Plan, traffic: &Traffic<Fanout>) -> Report {
+    fn report(&self, traffic: &Traffic<Fanout>) -> Report {
+        let plan = &self.plan;
         let mut report = Report::new(self.kind);
         report.set("subscribers", self.subscribers);
         report.set("size", self.load.message.size);
-        match &self.rate {
+        match &plan.rate {
             Some(rate) => report.rate(rate),
-            None => report.set("window", self.window),
+            None => report.set("window", plan.window),
         }
-        report_traffic(&mut report, traffic, "deliveries", self.rate.is_none());
+        report_traffic(&mut report, traffic, "deliveries", plan.rate.is_none());
         let (results, processes) = (&traffic.finished.results, self.load.common.processes.is_on());
         if let Some(window) = &traffic.window {
             let per_second = window.counters().sent as f64 / window.seconds();
             report.number("publications_per_second", per_second, "publications per second", "");
-            if self.rate.is_some() {
+            if plan.rate.is_some() {
                 // With several processes deliveries are in flight, not publications.
                 let each = if processes { self.subscribers / plan.channels.len() } else { 1 };
                 report.rate_kept(window, results.sent() * each as u64, "publications");
@@ -272,7 +233,7 @@ impl<'a> FanoutRun<'a> {
         if plan.api.is_some() {
             report.latency("answer_us", "API request to response", &results.histogram("api"));
         }
-        report.steps(self.rate.as_ref(), results, "publications");
+        report.steps(plan.rate.as_ref(), results, "publications");
         let publications = results.count("published");
         report.set("frame_bytes", results.frame_bytes);
         report.set("run_publications", publications);
@@ -321,17 +282,15 @@ fn shares_with_talkers(total: usize, workers: usize, talkers: usize) -> Vec<(usi
 
 /// The workers of this process for its part of a fan-out, or those that carry it.
 pub fn workers(args: &args::Fanout) -> Result<StartedWorkers<Fanout>, RunError> {
-    let run = FanoutRun::fanout(args, "fanout", 0);
-    run.check()?;
-    run.workers(&Arc::new(run.plan()?))
+    FanoutRun::fanout(args, "fanout", 0)?.workers()
 }
 
 pub fn run_fanout(args: &args::Fanout) -> Result<u8, RunError> {
-    FanoutRun::fanout(args, "fanout", 0).run(|_| Ok(None), |_| ())
+    FanoutRun::fanout(args, "fanout", 0)?.run(|_| Ok(None), |_| ())
 }
 
 pub fn run_slow(args: &args::Slow) -> Result<u8, RunError> {
-    let run = FanoutRun::fanout(&args.fanout, "slow", SlowLoad::count(args));
+    let run = FanoutRun::fanout(&args.fanout, "slow", SlowLoad::count(args))?;
     let (first, common) = (run.subscribers, &args.fanout.load.common);
     run.run(|plan| Ok(Some(Box::new(SlowLoad::start(args, first, plan, common)?))), |_| ())
 }
@@ -365,15 +324,15 @@ pub fn run_chat(args: &args::Chat) -> Result<u8, RunError> {
     let wanted = (users as f64 * args.talkers).round() as usize;
     let (talkers, publishers) = choose_talkers(&subscriptions, rooms, wanted.clamp(1, users));
     let (count, mut sizes) = (talkers.len(), subscriptions.sizes(users, rooms));
-    let run = FanoutRun {
-        subscribers: users,
-        channels: message.channels(&args.channel, rooms),
-        publishers_of: Some(publishers),
-        choice: ChannelChoice::Talkers(talkers),
-        rate: Some(Rate::constant(args.talk_rate * count as f64)),
-        arrivals: args.arrivals,
-        ..FanoutRun::new("chat", &args.url, &args.load, subscriptions)
-    };
+    let names = message.channels(&args.channel, rooms);
+    let mut run = FanoutRun::new(("chat", &args.url), &args.load, users, names, subscriptions)?;
+    let plan = run.plan_mut();
+    (plan.rate, plan.arrivals) = (Some(Rate::constant(args.talk_rate * count as f64)), args.arrivals);
+    if let Some(last) = talkers.last().filter(|_| plan.api.is_none()) {
+        (plan.talkers, plan.publishers, plan.publishers_of) = (last.member + 1, 0, publishers);
+        plan.probes = plan.probes.max(plan.talkers);
+    }
+    run.choice = ChannelChoice::Talkers(talkers);
     sizes.sort_unstable();
     let (members, largest, median) = (sizes.iter().sum::<u32>(), sizes[rooms - 1], sizes[rooms / 2]);
     run.run(
@@ -390,14 +349,11 @@ pub fn run_chat(args: &args::Chat) -> Result<u8, RunError> {
 
 pub fn run_notifications(args: &args::Notifications) -> Result<u8, RunError> {
     let users = args.connections.max(1);
-    let run = FanoutRun {
-        subscribers: users,
-        channels: args.load.message.channels(&args.channel, users),
-        choice: ChannelChoice::Random,
-        rate: Some(args.rate.clone()),
-        arrivals: args.arrivals,
-        ..FanoutRun::new("notifications", &args.url, &args.load, Subscriptions::one_each(users))
-    };
+    let names = args.load.message.channels(&args.channel, users);
+    let subscriptions = Subscriptions::one_each(users);
+    let mut run = FanoutRun::new(("notifications", &args.url), &args.load, users, names, subscriptions)?;
+    run.choice = ChannelChoice::Random;
+    (run.plan_mut().rate, run.plan_mut().arrivals) = (Some(args.rate.clone()), args.arrivals);
     run.run(|_| Ok(None), |_| ())
 }
 

@@ -1,16 +1,17 @@
 //! The subcommands `idle` and `connect`.
 
-use super::{check_open_files, measure, shares, watch};
-use crate::distributed::remote_workers::{lead, report_processes};
+use super::{check_open_files, measure, start_workers, watch};
+use crate::args::share::shares;
+use crate::distributed::coordinator::{lead, report_processes};
 use crate::distributed::start_barrier;
 use crate::engine::Opening;
-use crate::engine::connection::NO_CLOSE_FRAME;
-use crate::engine::workers::{Control, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::connection::ending_text;
+use crate::engine::workers::{StartedWorkers, Workers};
 use crate::measure::rate::{Arrivals, Rate, Schedule};
 use crate::measure::server::{Memory, memory, spent};
 use crate::net::Target;
 use crate::protocols::{Messages, Protocol};
-use crate::report::{Report, human};
+use crate::report::{Report, figures::human};
 use crate::scenarios::idle::{Idle, Plan};
 use crate::{RunError, args};
 use serde_json::json;
@@ -36,18 +37,13 @@ pub fn start(
     arrivals: Arrivals,
 ) -> Result<StartedWorkers<Idle>, RunError> {
     let (share, workers) = (common.share, usize::from(common.threads));
-    let split = common.split(total);
-    let scenario = |(worker, &(first, count)): (usize, &(usize, usize))| {
+    start_workers(common, total, |worker, first, count| {
         // A rate is not slowed down by connections that are still opening.
         let concurrency = if plan.rate.is_some() { usize::MAX } else { common.concurrency.div_ceil(workers) };
         let (number, of) = (share.part * workers + worker, share.of * workers);
         let schedule = plan.rate.as_ref().map(|rate| Schedule::new(rate, arrivals, number, of));
         (Idle::new(plan.clone(), first, count), Opening { total: count, concurrency, schedule })
-    };
-    let scenarios = split.iter().enumerate().map(scenario).collect();
-    let options = WorkerOptions::observed(common)?;
-    let totals = split.iter().map(|share| share.1).collect();
-    Ok((Workers::start(Control::new(workers, share.origin), scenarios, &options)?, totals))
+    })
 }
 
 /// Lets the workers begin connections until there are `total`.
@@ -122,9 +118,7 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, RunError> {
     report.count("pings", finished.results.count("pings"), "pings answered");
     let closes = &finished.connections.closes;
     for (code, n) in closes {
-        let how =
-            if *code == NO_CLOSE_FRAME { "ended without a close frame".into() } else { format!("closed with {code}") };
-        report.row(&how, format!("{n} connections"));
+        report.row(&ending_text(*code), format!("{n} connections"));
     }
     report.set("all_closed", all_closed);
     let closed: u64 = closes.values().sum();

@@ -15,8 +15,9 @@ pub mod series;
 use crate::RunError;
 use crate::args::options::Common;
 use crate::distributed::start_barrier;
-use crate::engine::Scenario;
-use crate::engine::workers::{Finished, Phase, Workers};
+use crate::engine::control::{Control, Phase};
+use crate::engine::workers::{Finished, StartedWorkers, WorkerOptions, Workers};
+use crate::engine::{Opening, Scenario};
 use crate::measure::results::Results;
 use crate::measure::server::{Spent, Watch, spent};
 use crate::net::raise_open_files;
@@ -27,10 +28,12 @@ use std::time::Duration;
 /// Descriptors that are not connections: polls, wakers, timers, standard streams, /proc.
 const OTHER_FILES: usize = 64;
 
-/// Splits `total` over the workers: the first one and the count, for each.
-pub fn shares(total: usize, workers: usize) -> Vec<(usize, usize)> {
-    let upto = |worker| total * worker / workers;
-    (0..workers).map(|worker| (upto(worker), upto(worker + 1) - upto(worker))).collect()
+/// A load beside a fan-out, on workers of its own.
+pub trait BackgroundLoad {
+    /// Nanoseconds that it took of the processors so far.
+    fn cpu(&self) -> u64;
+    /// Ends it and reports what happened.
+    fn finish(self: Box<Self>, report: &mut Report) -> Result<(), RunError>;
 }
 
 /// The server of a run.
@@ -47,6 +50,20 @@ pub fn check_open_files(connections: usize) -> Result<(), RunError> {
         )));
     }
     Ok(())
+}
+
+/// Starts the workers of this process for its share of `total` connections; `scenario` gets the number of the worker, the number of
+/// its first connection, and their count.
+pub fn start_workers<S: Scenario + 'static>(
+    common: &Common,
+    total: usize,
+    scenario: impl Fn(usize, usize, usize) -> (S, Opening),
+) -> Result<StartedWorkers<S>, RunError> {
+    let shares = common.split(total);
+    let scenarios = shares.iter().enumerate().map(|(worker, &(first, count))| scenario(worker, first, count));
+    let control = Control::new(shares.len(), common.share.origin);
+    let workers = Workers::start(control, scenarios.collect(), &WorkerOptions::observed(common)?)?;
+    Ok((workers, shares.iter().map(|share| share.1).collect()))
 }
 
 /// What background workers took of the processors so far, in nanoseconds.
@@ -155,24 +172,5 @@ pub fn report_delivery_faults(report: &mut Report, missing: u64, results: &Resul
     }
     if let Some(text) = &results.first_error {
         report.row("first error", text);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_cover_everything_once() {
-        for (total, workers) in [(10, 3), (2, 4), (1000, 1)] {
-            let shares = shares(total, workers);
-            assert_eq!(shares.len(), workers);
-            let mut next = 0;
-            for (first, count) in shares {
-                assert_eq!(first, next);
-                next += count;
-            }
-            assert_eq!(next, total);
-        }
     }
 }

@@ -3,17 +3,19 @@
 //! The background subscribers connect and are timed without the load, then the load is on, then both end and are checked. What the
 //! server spends on the background alone is subtracted, so that the cost per client or publication is that of the load.
 
-use super::{check_open_files, measure, shares, watch};
+use super::{check_open_files, measure, start_workers, watch};
 use crate::args::message_options::variable;
 use crate::args::options::Common;
+use crate::args::share::shares;
 use crate::distributed::start_barrier;
 use crate::engine::Opening;
 use crate::engine::clock::now;
-use crate::engine::workers::{Control, Finished, Phase, WorkerOptions, Workers};
+use crate::engine::control::{Control, Phase};
+use crate::engine::workers::{Finished, WorkerOptions, Workers};
 use crate::measure::server::{Watch, spent};
 use crate::net::{Target, Url, http};
 use crate::protocols::{Messages, Position, Protocol};
-use crate::report::{Report, SERVER_BUSY_MIN, Window, human};
+use crate::report::{Report, SERVER_BUSY_MIN, Window, figures::human};
 use crate::scenarios::api_publisher::{self, ApiPublisher, Offsets};
 use crate::scenarios::background_fanout::BackgroundFanout;
 use crate::scenarios::storm::{self, Storm};
@@ -174,14 +176,10 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, RunError> {
         Some(url) => BackgroundFanout::start(&args.background, url, tokens, common)?,
         None => None,
     };
-    let threads = usize::from(common.threads);
-    let totals: Vec<usize> = shares(args.connections, threads).into_iter().map(|share| share.1).collect();
-    let scenario = |(worker, &total): (usize, &usize)| {
+    let (mut workers, totals) = start_workers(common, args.connections, |worker, _, total| {
         let opening = Opening { total, concurrency: common.concurrency, schedule: None };
         (ApiPublisher::new(plan.clone(), worker, total), opening)
-    };
-    let scenarios = totals.iter().enumerate().map(scenario).collect();
-    let mut workers = Workers::start(Control::new(threads, None), scenarios, &WorkerOptions::observed(common)?)?;
+    })?;
     let opened = workers.open(&totals, common.open_timeout, "opening");
     let first = watch(common).sample();
     start_barrier::wait(common.gate.as_deref())?;

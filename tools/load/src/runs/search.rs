@@ -9,12 +9,13 @@ use super::{BackgroundCpu, DELIVERY_FAULTS, echo_runs, fanout_runs, measure};
 use crate::RunError;
 use crate::args::options::{Common, Timing};
 use crate::args::{Echo, Fanout};
-use crate::distributed::remote_workers::report_processes;
+use crate::distributed::coordinator::report_processes;
 use crate::engine::Scenario;
-use crate::engine::workers::{Phase, StartedWorkers, Workers};
+use crate::engine::control::Phase;
+use crate::engine::workers::{StartedWorkers, Workers};
 use crate::measure::rate::{Rate, seconds};
 use crate::measure::results::Results;
-use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, human};
+use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, figures::human};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -192,7 +193,7 @@ struct Prober<'a, S> {
 }
 
 impl<S: Scenario + 'static> Prober<'_, S> {
-    fn probe(&mut self, rate: f64) -> &Probe {
+    fn probe(&mut self, rate: f64) {
         let needed = self.bounds.samples_min() as f64 / rate * 1.02;
         let seconds = self.timing.duration.max(needed.min(self.bounds.probe_max));
         let workers = &mut self.workers;
@@ -216,7 +217,6 @@ impl<S: Scenario + 'static> Prober<'_, S> {
         let results = workers.results(RESULTS_SECONDS);
         let probe = self.evaluate(rate, &window, &results, missing);
         self.probes.push(probe);
-        &self.probes[self.probes.len() - 1]
     }
 
     fn evaluate(&mut self, rate: f64, window: &Window, results: &Results, missing: u64) -> Probe {
@@ -259,22 +259,20 @@ impl<S: Scenario + 'static> Prober<'_, S> {
         self.workers.counters().closed > 0 || self.workers.control.is_broken()
     }
 
-    /// Whether a rate holds: at once if it does or clearly does not, otherwise by two of three probes.
-    fn holds(&mut self, rate: f64) -> bool {
-        let (mut held, mut failed) = (0, 0);
+    /// Whether a rate holds: by two of three probes; at once if it clearly fails, or holds and need not be `confirmed`.
+    fn holds(&mut self, rate: f64, confirmed: bool) -> bool {
         loop {
-            let probe = self.probe(rate);
-            let is_clear = probe.is_clear;
-            match probe.failure {
-                None => held += 1,
-                Some(_) => failed += 1,
-            }
-            if failed == 2 || (failed > 0 && (is_clear || self.is_over())) {
-                return false;
-            }
-            if held > failed {
+            let of_rate = self.probes.iter().filter(|probe| probe.rate == rate);
+            let (held, failed): (Vec<&Probe>, Vec<&Probe>) = of_rate.partition(|probe| probe.failure.is_none());
+            if held.len() >= 2 || (!confirmed && held.len() > failed.len()) {
                 return true;
             }
+            let is_clear = !confirmed && failed.last().is_some_and(|probe| probe.is_clear);
+            let is_over = self.is_over() && held.len() + failed.len() > 0;
+            if failed.len() >= 2 || is_clear || is_over {
+                return false;
+            }
+            self.probe(rate);
         }
     }
 
@@ -283,7 +281,7 @@ impl<S: Scenario + 'static> Prober<'_, S> {
         let (mut held, mut limit) = (Vec::new(), None);
         let mut rate = self.bounds.from;
         for _ in 0..HALVINGS_MAX {
-            if self.holds(rate) {
+            if self.holds(rate, false) {
                 held.push(rate);
                 break;
             }
@@ -295,13 +293,13 @@ impl<S: Scenario + 'static> Prober<'_, S> {
         }
         while limit.is_none() && held.last().is_some_and(|rate| *rate < self.bounds.to) {
             rate = (rate * 2.0).min(self.bounds.to);
-            if self.holds(rate) { held.push(rate) } else { limit = Some(rate) }
+            if self.holds(rate, false) { held.push(rate) } else { limit = Some(rate) }
         }
         while let (Some(&low), Some(high), false) = (held.last(), limit, self.is_over()) {
             if high / low > 1.0 + self.bounds.precision {
                 let middle = (low * high).sqrt();
-                if self.holds(middle) { held.push(middle) } else { limit = Some(middle) }
-            } else if self.is_confirmed(low) {
+                if self.holds(middle, false) { held.push(middle) } else { limit = Some(middle) }
+            } else if self.holds(low, true) {
                 break;
             } else {
                 // It held by chance.
@@ -310,21 +308,6 @@ impl<S: Scenario + 'static> Prober<'_, S> {
             }
         }
         (held.last().copied(), limit)
-    }
-
-    /// Whether two of three probes agree that a rate holds that held once.
-    fn is_confirmed(&mut self, rate: f64) -> bool {
-        loop {
-            let of_rate = self.probes.iter().filter(|probe| probe.rate == rate);
-            let (held, failed): (Vec<&Probe>, Vec<&Probe>) = of_rate.partition(|probe| probe.failure.is_none());
-            if held.len() >= 2 {
-                return true;
-            }
-            if failed.len() >= 2 || self.is_over() {
-                return false;
-            }
-            self.probe(rate);
-        }
     }
 }
 

@@ -6,14 +6,16 @@
 use crate::RunError;
 use crate::args::options::{Background, Common};
 use crate::engine::Opening;
-use crate::engine::workers::{Control, Phase, WorkerOptions, Workers};
+use crate::engine::control::{Control, Phase};
+use crate::engine::workers::{WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate};
 use crate::net::Target;
 use crate::protocols::token::Tokens;
 use crate::protocols::{Messages, Protocol};
 use crate::report::Report;
 use crate::runs;
-use crate::scenarios::fanout::{Fanout, Plan};
+use crate::scenarios::fanout::Fanout;
+use crate::scenarios::fanout_plan::Plan;
 use crate::scenarios::in_flight::InFlight;
 use crate::scenarios::publisher::ChannelChoice;
 use crate::scenarios::subscriptions::Subscriptions;

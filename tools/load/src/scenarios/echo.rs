@@ -9,7 +9,7 @@
 use crate::engine::Scenario;
 use crate::engine::clock::now;
 use crate::engine::connection::Io;
-use crate::engine::workers::Phase;
+use crate::engine::control::Phase;
 use crate::measure::rate::{Arrivals, Rate, Schedule};
 use crate::measure::results::{Results, StepRecorder};
 use crate::net::Target;

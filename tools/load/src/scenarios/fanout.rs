@@ -10,62 +10,23 @@
 
 use crate::engine::Scenario;
 use crate::engine::connection::Io;
-use crate::engine::workers::{Control, Phase};
+use crate::engine::control::{Control, Phase};
 use crate::measure::histogram::LatencyHistogram;
 use crate::measure::last_delivery::LastDeliveries;
-use crate::measure::rate::{Arrivals, Rate};
 use crate::measure::results::{Results, StepRecorder};
 use crate::net::Target;
 use crate::net::deflate::KnownFrames;
 use crate::net::frame::{self, Header, ProtocolError};
-use crate::protocols::Messages;
 use crate::protocols::connection_setup::ConnectionSetup;
-use crate::protocols::publish_template::Api;
 use crate::scenarios::delivery_check::DeliveryChecker;
-use crate::scenarios::in_flight::{InFlight, SLOTS, Sequencer};
+use crate::scenarios::fanout_plan::Plan;
+use crate::scenarios::in_flight::{SLOTS, Sequencer};
 use crate::scenarios::payload::{self, BYTES_MIN, MAGIC, Stamp};
 use crate::scenarios::publisher::{ChannelChoice, Publisher};
 use crate::scenarios::subscriptions::Subscriptions;
 use memchr::memmem;
 use std::mem::take;
 use std::sync::Arc;
-
-/// What all workers of a run share.
-#[derive(Debug)]
-pub struct Plan {
-    pub target: Target,
-    pub publish_target: Target,
-    pub messages: Messages,
-    /// Publications go over this API at `publish_target`.
-    pub api: Option<Api>,
-    pub channels: Vec<String>,
-    /// Each subscriber also has a channel without publications: its number is appended.
-    pub own_channel: Option<String>,
-    pub subscriptions: Subscriptions,
-    /// Connections that only publish.
-    pub publishers: usize,
-    /// The number of publishers of each channel.
-    pub publishers_of: Vec<usize>,
-    /// Subscribers publish over their own connections, up to this number; 0: they do not.
-    pub talkers: usize,
-    /// Publications in flight per channel, in closed loop.
-    pub window: usize,
-    /// Publications per second over all channels, in open loop.
-    pub rate: Option<Rate>,
-    pub arrivals: Arrivals,
-    /// Subscribers below this number check every delivery, the others count.
-    pub probes: usize,
-    pub in_flight: InFlight,
-    /// Only if several processes hold subscribers: nanoseconds by which the clock of this machine is ahead of the publishers'.
-    pub clock_ahead: Option<i64>,
-}
-
-impl Plan {
-    /// The channel names of subscriber `number`.
-    pub fn names(&self, number: usize) -> Vec<&str> {
-        self.subscriptions.of(number).into_iter().map(|channel| self.channels[channel].as_str()).collect()
-    }
-}
 
 /// A publication that was delivered in this turn.
 #[derive(Clone, Copy, Debug)]

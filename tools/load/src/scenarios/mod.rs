@@ -5,6 +5,7 @@ pub mod background_fanout;
 pub mod delivery_check;
 pub mod echo;
 pub mod fanout;
+pub mod fanout_plan;
 pub mod idle;
 pub mod in_flight;
 pub mod payload;

@@ -14,7 +14,7 @@ use crate::net::frame::{self, ProtocolError};
 use crate::net::http;
 use crate::protocols::Protocol;
 use crate::protocols::publish_template::PublishTemplate;
-use crate::scenarios::fanout::Plan;
+use crate::scenarios::fanout_plan::Plan;
 use crate::scenarios::in_flight::{Publication, Sequencer};
 use serde_json::Value;
 use std::collections::VecDeque;

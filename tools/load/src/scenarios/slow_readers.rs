@@ -9,15 +9,16 @@ use crate::RunError;
 use crate::args::Slow;
 use crate::args::options::Common;
 use crate::engine::clock::SECOND;
-use crate::engine::connection::{Io, NO_CLOSE_FRAME};
-use crate::engine::workers::{Control, Phase, WorkerOptions, Workers};
+use crate::engine::connection::{Io, ending_text};
+use crate::engine::control::{Control, Phase};
+use crate::engine::workers::{WorkerOptions, Workers};
 use crate::engine::{Opening, Scenario};
 use crate::net::Target;
 use crate::net::frame::ProtocolError;
 use crate::protocols::connection_setup::ConnectionSetup;
 use crate::report::Report;
-use crate::runs::fanout_runs::BackgroundLoad;
-use crate::scenarios::fanout::Plan;
+use crate::runs::BackgroundLoad;
+use crate::scenarios::fanout_plan::Plan;
 use crate::scenarios::payload::{BYTES_MIN, MAGIC, Stamp};
 use memchr::memmem;
 use serde_json::json;
@@ -176,12 +177,7 @@ impl BackgroundLoad for SlowLoad {
             }),
         );
         for (code, n) in closes {
-            let how = if *code == NO_CLOSE_FRAME {
-                "ended without a close frame".into()
-            } else {
-                format!("closed with {code}")
-            };
-            report.row("", format!("{n} {how}"));
+            report.row("", format!("{n} {}", ending_text(*code)));
         }
         if gaps > 0 {
             report.row("", format!("{gaps} with gaps, {} publications skipped", scenario.skipped));

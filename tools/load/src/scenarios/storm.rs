@@ -8,7 +8,7 @@
 use crate::engine::Scenario;
 use crate::engine::clock::now;
 use crate::engine::connection::{Io, OpeningTimes};
-use crate::engine::workers::Phase;
+use crate::engine::control::Phase;
 use crate::measure::histogram::LatencyHistogram;
 use crate::measure::results::Results;
 use crate::net::Target;
