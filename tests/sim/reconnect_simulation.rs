@@ -348,7 +348,8 @@ impl ReconnectSimulation {
         self.abandoned.retain(|socket| !socket.pipe.borrow().server_closed);
     }
 
-    /// All clients read everything until every shard sleeps. The clock stands, so that no timeout hides a missing wake-up.
+    /// All clients read everything until every shard sleeps. The clock does not advance, so that no timeout hides a
+    /// missing wake-up.
     pub fn run_until_idle(&mut self) {
         self.cluster.stop_clock();
         for _ in 0..TURNS_MAX {
