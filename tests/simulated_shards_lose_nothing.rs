@@ -13,7 +13,8 @@ use sim::cluster::Bounds;
 use sim::counts::Counts;
 use sim::model::HistoryLimits;
 use sim::publish_simulation::{PublishCounts, PublishSimulation};
-use sim::reconnect_simulation::{ReconnectSimulation, Scenario};
+use sim::reconnect_simulation::ReconnectSimulation;
+use sim::scenario::Scenario;
 
 /// Simulations of one kind.
 const SIMULATIONS: u64 = 150;

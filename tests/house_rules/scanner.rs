@@ -32,8 +32,14 @@ impl Source {
     }
 }
 
+/// The Rust files that people write.
 pub fn rust_files() -> Vec<Source> {
-    text_files().into_iter().filter(|file| file.name.ends_with(".rs") && !file.is_generated()).collect()
+    all_rust_files().into_iter().filter(|file| !file.is_generated()).collect()
+}
+
+/// With the generated ones.
+pub fn all_rust_files() -> Vec<Source> {
+    text_files().into_iter().filter(|file| file.name.ends_with(".rs")).collect()
 }
 
 pub fn text_files() -> Vec<Source> {

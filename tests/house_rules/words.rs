@@ -48,7 +48,7 @@ const OLD_NAMES: &[(&str, &str)] = &[
     ("Fa", "te"),
     ("Fe", "ed"),
     ("Fe", "eds"),
-    ("Feed", "Id"),
+    ("Fee", "dId"),
     ("Fle", "et"),
     ("fle", "et"),
     ("Giv", "en"),

@@ -3,46 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use corecast::auth::grant::{Publish, SubscribeGrant};
-use corecast::config::{Config, SlowConsumer};
+use corecast::config::SlowConsumer;
 use corecast::engine::Readiness;
 use corecast::messaging::api_call::{ApiCall, ApiReply, ConnectionSelector, HistoryPage, HistoryQuery, StreamPosition};
-use corecast::messaging::{ControlRequest, Settings};
+use corecast::messaging::ControlRequest;
 use corecast::protocol::ErrorCode;
 
 use super::client_socket::ClientSocket;
 use super::cluster::{Bounds, Cluster};
 use super::counts::Counts;
-use super::model::{CHANNELS, HistoryLimits, Model, Observation, name, payload};
+use super::model::{CHANNELS, Model, Observation, name, payload};
 use super::publish_simulation::TURNS_MAX;
 use super::reconnecting_client::{ClientOptions, Format, ReconnectingClient, SubscriptionState};
+use super::scenario::{HOUR, Scenario};
 
 const TAGS: [char; 3] = ['a', 'b', 'c'];
-const HOUR: u64 = 3_600_000;
-
-/// What is simulated, besides the engine's limits.
-#[derive(Clone, Copy)]
-pub struct Scenario {
-    pub clients: usize,
-    pub history: HistoryLimits,
-    /// Milliseconds that the clock advances in one step, at most.
-    pub clock_step_max: u64,
-    /// Every subscription is recoverable, those of the server too.
-    pub force_recovery: bool,
-    /// Every publication may be sent as a delta.
-    pub deltas: bool,
-    /// Mailboxes have room for everything: no join is left out, and no shard is skipped.
-    pub has_room: bool,
-}
-
-impl Scenario {
-    /// Histories expire, and it is known when.
-    fn has_expiry(&self) -> bool {
-        self.history.exact && self.history.ttl < HOUR
-    }
-}
 
 /// A publication's number, and the reply of the server API.
 type PublishReply = (u64, Result<ApiReply, ErrorCode>);
@@ -68,7 +45,7 @@ pub struct ReconnectSimulation {
 
 impl ReconnectSimulation {
     pub fn new(bounds: &Bounds, scenario: Scenario, mut random: fastrand::Rng) -> Self {
-        let cluster = Cluster::new(bounds, settings(&scenario, bounds.slow_consumer), &mut random);
+        let cluster = Cluster::new(bounds, scenario.settings(bounds.slow_consumer), &mut random);
         let mut client = |_| {
             let keeps_latest = bounds.slow_consumer.0 == SlowConsumer::KeepLatest;
             let mut format = || match random.u8(..8) {
@@ -495,22 +472,4 @@ impl ReconnectSimulation {
             counts.writes_short += counters.writes_short;
         }
     }
-}
-
-fn settings(scenario: &Scenario, slow_consumer: (SlowConsumer, usize)) -> Settings {
-    let HistoryLimits { size, ttl, meta_ttl, recovered_max, .. } = scenario.history;
-    let mut config = Config { dev: false, ..Config::dev() };
-    config.client.allowed_origins = Vec::new();
-    config.client.ping_interval = Duration::from_secs(1_000_000);
-    config.client.pong_timeout = Duration::from_secs(1);
-    config.client.stale_close_delay = Duration::from_secs(1_000_000);
-    config.client.recovery_max_publication_limit = recovered_max as u32;
-    let namespace = &mut config.channel.without_namespace;
-    namespace.history_size = size as u32;
-    namespace.history_ttl = Duration::from_millis(ttl);
-    namespace.history_meta_ttl = Duration::from_millis(meta_ttl);
-    namespace.force_recovery = scenario.force_recovery;
-    (namespace.slow_consumer, namespace.slow_consumer_bytes_max) = slow_consumer;
-    namespace.delta_publish = scenario.deltas;
-    Settings::new(&config, |_| false)
 }
