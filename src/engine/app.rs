@@ -1,4 +1,4 @@
-//! What a shard asks of the layer above it.
+//! The callbacks that a shard makes into the layer above it.
 
 use super::context::Context;
 use super::mailbox::Batch;

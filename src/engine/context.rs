@@ -1,4 +1,4 @@
-//! What an app may do on its shard: reply, broadcast, close, set a deadline, post mail. It never sees a socket.
+//! The actions of an app on its shard: reply, broadcast, close, set a deadline, post mail. It never sees a socket.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

@@ -1,5 +1,6 @@
-//! One turn of the loop, in its order: begin (clock, mail) → events → end (ready list, stalled, timers, own mail, mail out,
-//! one slice of the flush). Nothing here waits: `event_loop` does, over mio, and the simulation does, over a seed.
+//! One turn of the loop, in order: begin (clock, mail) → events → end (ready list, stalled, timers, own mail, outgoing
+//! mail, one slice of the flush). A turn never waits: its caller does, `event_loop` over mio, and the simulation by a
+//! seed.
 
 use std::mem;
 

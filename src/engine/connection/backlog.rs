@@ -1,4 +1,4 @@
-//! Queueing: how frames come to wait for a connection, and what happens when too much waits.
+//! The backlog of a connection: how frames are queued, and what happens when the queue exceeds its bound.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! Every way a connection ends (RFC 6455, section 7), so that what we sent arrives: after our last byte comes our FIN, what
-//! the peer still sends is read and dropped within a bound, and only then is the socket closed. To close a socket with
-//! unread bytes would send a reset, which may destroy the close frame on its way.
+//! Every way a connection ends (RFC 6455, section 7), so that all bytes of the server arrive: its FIN follows the last
+//! byte, bytes that the peer still sends are read and dropped within a bound, and only then is the socket closed.
+//! Closing a socket with unread bytes would send a reset, which may destroy the close frame on its way.
 
 use std::borrow::Cow;
 use std::mem;

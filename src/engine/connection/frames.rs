@@ -1,5 +1,5 @@
-//! Received frames: decoded in place, messages handed to the app. What they provoke is gathered in the reply buffer and
-//! leaves in one write at the end of the read, unless a broadcast or a backlog has to leave first.
+//! Received frames: decoded in place, with messages passed to the app. Replies are collected in the reply buffer and
+//! leave in one write at the end of the read, unless a broadcast or a backlog must leave first.
 
 use std::mem;
 

@@ -1,8 +1,8 @@
 //! Bytes in: one read per readiness into the shard's one buffer, all frames of it handled in place (`frames`).
 //!
-//! What cannot be used yet is spilled into a buffer of the connection's own, which is freed on completion. A short spill is
-//! copied in front of the next read; a long frame is read straight into its spill. While the app cannot take a message whole,
-//! the socket is not read: the rest of the message is spilled, and offered again.
+//! Bytes that cannot be used yet are spilled into a buffer of the connection, which is freed on completion. A short
+//! spill is copied in front of the next read; a long frame is read directly into its spill. While the app cannot take a
+//! whole message, the socket is not read: the rest of the message is spilled, and offered again.
 
 use std::mem;
 

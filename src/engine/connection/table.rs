@@ -1,4 +1,5 @@
-//! The connections of a shard: a slab of their states, and beside it the dense write flags that the delivery loop reads.
+//! The connections of a shard: a slab of their states, and a dense array of the write flags that the delivery loop
+//! reads.
 //!
 //! Invariants: `write_flags` has an entry for every slot that was ever used; the generation of a slot grows with each
 //! connection that takes it; `open` counts the connections in `Phase::Open`.

@@ -1,4 +1,4 @@
-//! From accept to an open WebSocket: admission, the PROXY header, the request head, and every refusal on the way.
+//! From accept to an open WebSocket: admission, the PROXY header, the request head, and every refusal before the 101.
 
 use std::mem;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! The sockets of a shard, and every write to them.
 //!
-//! A write never ends a connection: it says what the shard has to do next (`AfterWrite`), because the end of a connection is
-//! the app's business too. What a socket does not take waits in the queue of its connection.
+//! A write never ends a connection: it returns what the shard has to do next (`AfterWrite`), because the app takes part
+//! in the end of a connection. Bytes that a socket does not accept wait in the queue of its connection.
 
 use std::io;
 use std::io::IoSlice;

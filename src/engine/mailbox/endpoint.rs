@@ -1,8 +1,8 @@
-//! The side of one shard: what it has for others, what others have for it.
+//! The mailbox endpoint of one shard: messages for other shards, and messages from them.
 //!
-//! Sending has three places per destination: the open batch, batches that were closed because they grew large, and the
-//! receiver's mailbox. Closed ones leave before the open one. An open batch that found the mailbox full stays
-//! open and takes more, so that overflow means fewer, larger batches.
+//! A message for a destination waits in one of three places: the open batch, batches that were closed because they grew
+//! large, and the receiver's mailbox. Closed batches leave before the open one. If the mailbox is full, the open batch
+//! stays open and takes more messages, so that overflow means fewer, larger batches.
 //!
 //! Invariants: `active` holds exactly the destinations with a message that did not leave; `waiting_bytes` of a
 //! destination is the sum over its open and closed batches; the own queue never exceeds the mailbox's bound.

@@ -1,4 +1,4 @@
-//! The byte source below the codec: what a shard asks of a socket, plain or TLS. All code above knows only this trait.
+//! The byte source below the codec: the interface to a socket, plain or TLS. All code above depends only on this trait.
 //!
 //! Every system call on a connection is in this file. Calls never block: "would block" is `Errno::AGAIN`.
 

@@ -1,8 +1,8 @@
-//! The queue of one connection: what waits for its peer, in order, and how it leaves.
+//! The queue of one connection: the bytes that wait for its peer, in order, and how they are written.
 //!
-//! Invariants: `bytes` is the sum of what is left of all items; `head` is below the first item's length; no item is empty;
-//! every item holds whole WebSocket frames, so a frame is cut only by `head` (and `Rest` is what such a cut left);
-//! `owners` says how much waits of each owner with a policy.
+//! Invariants: `bytes` is the sum of the remaining bytes of all items; `head` is below the first item's length; no item
+//! is empty; every item contains whole WebSocket frames, so only `head` can split a frame (and `Rest` is the remainder
+//! of such a split); `owners` has the backlog of each owner with a policy.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
