@@ -149,7 +149,7 @@ impl Flush {
         self.multiple.clear();
     }
 
-    /// The flush goes on in a later turn. True for the first time.
+    /// The flush continues in a later turn. True for the first time.
     pub(crate) fn is_first_cut(&mut self) -> bool {
         !mem::replace(&mut self.cut, true)
     }
@@ -230,7 +230,7 @@ impl Flush {
         None
     }
 
-    /// The second path: what waits for the slot, with the broadcasts `multiple[range]` where they belong, in one write.
+    /// The second path: the backlog of the slot and the broadcasts `multiple[range]` in their order, in one write.
     fn write_gathered<M: Send, S: Source>(
         &mut self,
         cx: &mut Context<M>,

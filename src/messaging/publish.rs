@@ -1,4 +1,4 @@
-//! A client's publication: is it permitted, in what format, and its way to the channel's home shard.
+//! A client's publication: its permission, its format, and its path to the channel's home shard.
 
 use super::arena::{self, RawClientInfo};
 use super::backend_calls::{self, reject_without_room};

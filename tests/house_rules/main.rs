@@ -6,8 +6,8 @@ mod scanner;
 mod words;
 
 use scanner::{
-    Source, all_rust_files, blanked, functions, layer_of, module_depth, names_a_port, names_of_the_crate, numbered, rust_files,
-    shipped, sleeps, tests_within, text_files,
+    Source, all_rust_files, blanked, functions, layer_of, module_depth, names_a_port, names_of_the_crate, numbered,
+    rust_files, shipped, sleeps, tests_within, text_files,
 };
 
 /// The allowed imports between layers. Left: a layer, which is a file or folder of `src/`. Right: the layers that its

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use corecast::auth::grant::{Publish, SubscribeGrant};
 use corecast::config::SlowConsumer;
 use corecast::engine::Readiness;
-use corecast::messaging::api_call::{ApiCall, ApiReply, ConnectionSelector, HistoryPage, HistoryQuery, StreamPosition};
 use corecast::messaging::ControlRequest;
+use corecast::messaging::api_call::{ApiCall, ApiReply, ConnectionSelector, HistoryPage, HistoryQuery, StreamPosition};
 use corecast::protocol::ErrorCode;
 
 use super::client_socket::ClientSocket;

@@ -50,7 +50,7 @@ impl SlowConsumers {
         self.gaps.iter().any(|gap| gap.conn == conn && gap.owner.id == owner.id)
     }
 
-    /// The app is not told of the gaps of one owner any more.
+    /// The app is no longer notified of the gaps of this owner.
     pub(crate) fn forget_owner(&mut self, conn: ConnId, owner: Owner) {
         self.gaps.retain(|gap| gap.conn != conn || gap.owner.id != owner.id);
     }

@@ -58,7 +58,7 @@ impl Connections {
         self.generations
     }
 
-    /// None where the connection is gone, also when another one has its slot.
+    /// `None` if the connection is closed, also if another one has its slot.
     #[inline]
     pub(crate) fn get(&self, conn: ConnId) -> Option<&Conn> {
         self.slab.get(conn.index()).filter(|known| known.generation == conn.generation)
