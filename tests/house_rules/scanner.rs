@@ -27,7 +27,7 @@ impl Source {
     }
 
     /// Written by `tools/proto`, as its first line states.
-    fn is_generated(&self) -> bool {
+    pub fn is_generated(&self) -> bool {
         self.text.lines().next().is_some_and(|line| line.contains("@generated: do not edit"))
     }
 }
