@@ -1,15 +1,15 @@
 //! Instructions per operation, counted by callgrind: the same figure on a busy machine as on an idle one.
 //!
 //! `cargo bench --bench instructions [-- FILTER]`. The program runs itself under `valgrind --tool=callgrind` once per
-//! case, with counting switched on only inside `measured`; without valgrind it says so and fails. Started in any other
-//! way (as `cargo test --benches` does) it only runs every case once.
+//! case, and counts only inside `measured`; without valgrind it fails with a message. Started in any other way (as by
+//! `cargo test --benches`) it only runs every case once.
 //!
-//! If a figure is compared with another, a line below it names that one and the result: against what issue 1
-//! measured for the same case ([`issue_1`]), or against another case of the same run. If one is not kept, the exit code says so.
+//! If a figure is compared with another, a line below it names that one and the result: the figure of issue 1 for the
+//! same case ([`issue_1`]), or another case of the same run. If a bound is exceeded, the exit code is not 0.
 //!
-//! A new case is one line in `CASES`, and a function that prepares whatever is needed (not counted) and returns the
-//! closure that does the operations (counted). The closure is run once before, so that first-time work is not counted.
-//! It must leave its state as it found it.
+//! A new case is one line in `CASES`, and a function that prepares its state (not counted) and returns the closure that
+//! does the operations (counted). The closure runs once before counting, so that first-time work is not counted. It
+//! must restore its state.
 
 use corecast::ws::{Decoder, Event, Opcode, Step, encode, parse_header, unmask, upgrade};
 use std::collections::HashMap;
@@ -23,23 +23,23 @@ use stub::Room;
 
 struct Case {
     name: &'static str,
-    /// Operations done by one run of the closure: what the count is divided by.
+    /// Operations of one run of the closure: the count is divided by this.
     operations: u64,
     prepare: fn() -> Box<dyn FnMut()>,
     against: Option<Against>,
 }
 
-/// What a figure is held against.
+/// The figure that a figure is compared with.
 #[derive(Clone, Copy)]
 enum Against {
-    /// Instructions for the same case when it was new, and whether there is a bound to the difference.
+    /// Instructions for the same case when it was new, and whether the difference has a bound.
     Issue1 { figure: f64, bound: bool },
-    /// Another case, and whether there is a bound to the difference.
+    /// Another case, and whether the difference has a bound.
     Case { name: &'static str, bound: bool },
 }
 
-/// Beyond the one it is held against, a figure is not kept.
-const MORE_AT_MOST: f64 = 1.10;
+/// The bound: the largest allowed ratio to the other figure.
+const RATIO_MAX: f64 = 1.10;
 
 const fn case(name: &'static str, operations: u64, prepare: fn() -> Box<dyn FnMut()>) -> Case {
     Case { name, operations, prepare, against: None }
@@ -49,10 +49,10 @@ const fn held(name: &'static str, operations: u64, against: Against, prepare: fn
     Case { name, operations, prepare, against: Some(against) }
 }
 
-/// Operations per run where one is small.
+/// Operations per run if one operation is small.
 const MANY: u64 = 1000;
 
-/// Instructions for a delivery when issue 1 was done: its code, counted by this bench (5db09f5).
+/// Instructions per delivery at the end of issue 1, counted by this bench for the code of that time (5db09f5).
 mod issue_1 {
     pub const TO_1000: [f64; 2] = [47.4, 11.3];
     pub const TO_10_000: [f64; 2] = [39.1, 5.4];
@@ -63,7 +63,7 @@ const W8_1000: &str = "delivery to one of 1,000, window 8";
 const W1: &str = "delivery to one of 10,000, window 1";
 const W8: &str = "delivery to one of 10,000, window 8";
 
-/// The bound is for 10,000: to 1,000 at window 8, what a publication costs once is most of the figure.
+/// The bound is for 10,000: with 1,000 subscribers and window 8, the fixed cost of a publication is most of the figure.
 const fn then(figure: f64, bound: bool) -> Against {
     Against::Issue1 { figure, bound }
 }
@@ -120,7 +120,7 @@ const CASES: &[Case] = &[
 
 // ---- the cases
 
-/// ASCII, so that text stays ASCII when it is unmasked twice.
+/// ASCII, so that unmasking twice gives ASCII again.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
 fn client_frame(opcode: Opcode, payload_bytes: usize) -> Vec<u8> {
@@ -143,7 +143,7 @@ fn mask(payload_bytes: usize) -> Box<dyn FnMut()> {
     Box::new(move || (0..MANY).for_each(|_| unmask(black_box(&mut bytes), black_box(MASK), 0)))
 }
 
-/// A train of equal frames, read as the event loop reads it.
+/// Equal frames in one buffer, read as the event loop reads them.
 fn decode(opcode: Opcode, payload_bytes: usize) -> Box<dyn FnMut()> {
     let mut train = client_frame(opcode, payload_bytes).repeat(MANY as usize);
     let mut decoder = Decoder::new();
@@ -200,27 +200,27 @@ fn accept() -> Box<dyn FnMut()> {
     })
 }
 
-/// Publications of 64 bytes, from a client's frames to the last subscriber's write. A few hundred instructions
-/// of each run are chance: the hash key and the first ping's place are drawn.
+/// Publications of 64 bytes, from a client's frames to the last subscriber's write. A few hundred instructions of each
+/// run vary, because the hash key and the time of the first ping are random.
 fn publish(room: Room) -> Box<dyn FnMut()> {
     let mut bench = room.open();
     Box::new(move || bench.turn(1))
 }
 
-/// Every second subscriber speaks Protobuf: two encodings of a publication, not one for each subscriber. An encoding costs
-/// hundreds of instructions, so that a bound of 10 % to a delivery is the proof.
+/// Every second subscriber uses Protobuf: a publication has two encodings, not one for each subscriber. An encoding
+/// costs hundreds of instructions, so a bound of 10 % per delivery proves this.
 fn mixed(subscribers: usize, window: usize) -> Room {
     Room { mixed: true, ..Room::of(subscribers, window) }
 }
 
-/// Upgrade, connect and subscribe with tokens (HS256), recovery of one publication, presence, and the end: all that a
-/// client costs that comes back once. HMAC is a part of it.
+/// Upgrade, connect and subscribe with tokens (HS256), recovery of one publication, presence, and close: the whole cost
+/// of a reconnecting client, including HMAC.
 fn reconnect() -> Box<dyn FnMut()> {
     let mut storm = stub::Storm::of(100);
     Box::new(move || storm.turn())
 }
 
-/// All clients' messages in one turn, from read to write.
+/// The messages of all clients in one turn, from read to write.
 fn echo(clients: usize, payload_bytes: usize, depth: usize) -> Box<dyn FnMut()> {
     let mut bench = stub::echo(clients, payload_bytes, depth);
     Box::new(move || bench.turn(clients))
@@ -228,7 +228,7 @@ fn echo(clients: usize, payload_bytes: usize, depth: usize) -> Box<dyn FnMut()> 
 
 // ---- the counting
 
-/// Callgrind counts inside this function and nowhere else; it finds it by its name.
+/// Callgrind counts only inside this function, which it finds by its name.
 #[inline(never)]
 fn measured(run: &mut dyn FnMut()) {
     run();
@@ -286,11 +286,11 @@ fn compare(case: &Case, figure: f64, figures: &HashMap<&str, f64>) -> bool {
             None => return true,
         },
     };
-    let good = !bound || figure <= other * MORE_AT_MOST;
+    let good = !bound || figure <= other * RATIO_MAX;
     let verdict = match (bound, good) {
         (false, _) => String::new(),
-        (true, true) => format!(", at most {:+.0} %: kept", (MORE_AT_MOST - 1.0) * 100.0),
-        (true, false) => format!(", at most {:+.0} %: NOT kept", (MORE_AT_MOST - 1.0) * 100.0),
+        (true, true) => format!(", at most {:+.0} %: kept", (RATIO_MAX - 1.0) * 100.0),
+        (true, false) => format!(", at most {:+.0} %: NOT kept", (RATIO_MAX - 1.0) * 100.0),
     };
     println!("    against {what}: {:+.1} %{verdict}", (figure / other - 1.0) * 100.0);
     good

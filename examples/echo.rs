@@ -1,4 +1,4 @@
-//! An app of your own on the engine: every message comes back as it came, on every core of the host.
+//! An application on the engine: it echoes every message, on every core of the host.
 //!
 //! `cargo run --release --example echo`, then connect to ws://127.0.0.1:8001/ with any WebSocket client.
 

@@ -1,8 +1,9 @@
-//! The mailboxes' hand-shake under a model checker: every interleaving, and every value that a weak memory may show.
+//! The handshake of the mailboxes under a model checker: every interleaving, and every value that a weak memory model
+//! allows.
 //!
-//! The code under test is the production code, over loom's atomics and a queue of one slot that orders nothing but
-//! the hand-over of an item. A shard that sleeps on work shows as a deadlock. That the models can see one is shown
-//! too: without the fences they must find it.
+//! The code under test is the production code, over loom's atomics and a queue of one slot that orders only the
+//! transfer of an item. A shard that sleeps while it has work is reported as a deadlock. Two tests prove that the
+//! models find such a deadlock: without the fences they must report one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ impl<const FENCED: bool> Word for Atomic<FENCED> {
     }
 }
 
-/// Room for one item, 0 for none. It may look full or empty for longer than it is, as far as the memory model lets it.
+/// Room for one item; 0: empty. It may look full or empty longer than it is, as far as the memory model allows.
 struct Slot(AtomicUsize);
 
 impl Queue<usize> for Slot {
@@ -63,26 +64,26 @@ impl Queue<usize> for Slot {
     }
 }
 
-/// An eventfd: a wake before the wait ends it at once. Counts its wakes outside the model.
+/// An eventfd: a wake before the wait ends the wait at once. Counts wakes outside of the model.
 #[derive(Clone)]
-struct Bell {
+struct Waker {
     event: Arc<Notify>,
-    rung: Arc<std::sync::atomic::AtomicUsize>,
+    wakes: Arc<std::sync::atomic::AtomicUsize>,
 }
 
-impl Wake for Bell {
+impl Wake for Waker {
     fn wake(&self) {
-        self.rung.fetch_add(1, Ordering::Relaxed);
+        self.wakes.fetch_add(1, Ordering::Relaxed);
         self.event.notify();
     }
 }
 
-type Shard<const FENCED: bool> = Mailbox<Slot, Atomic<FENCED>, Bell>;
+type Shard<const FENCED: bool> = Mailbox<Slot, Atomic<FENCED>, Waker>;
 type Shards<const FENCED: bool> = Arc<Vec<Shard<FENCED>>>;
 
 fn shards<const FENCED: bool>(count: usize) -> Shards<FENCED> {
-    let bell = || Bell { event: Arc::new(Notify::new()), rung: Arc::default() };
-    Arc::new((0..count).map(|_| Mailbox::new(Slot(AtomicUsize::new(0)), bell(), count)).collect())
+    let waker = || Waker { event: Arc::new(Notify::new()), wakes: Arc::default() };
+    Arc::new((0..count).map(|_| Mailbox::new(Slot(AtomicUsize::new(0)), waker(), count)).collect())
 }
 
 struct Waiting(VecDeque<usize>);
@@ -96,7 +97,8 @@ impl Outgoing<usize> for Waiting {
     }
 }
 
-/// Shard 0: takes items until there were `count`, and sleeps where there is none. How often it announced a sleep.
+/// Shard 0: takes items until it has `count`, and sleeps while the queue is empty. Returns how often it announced a
+/// sleep.
 fn receive<const FENCED: bool>(shards: &Shards<FENCED>, count: usize) -> usize {
     let (mut taken, mut sleeps) = (0, 0);
     while taken < count {
@@ -142,29 +144,29 @@ fn run<const FENCED: bool>(preemptions: usize, senders: &'static [&'static [usiz
         let threads: Vec<_> = senders.iter().enumerate().map(spawn).collect();
         let sleeps = receive(&shards, senders.iter().map(|items| items.len()).sum());
         threads.into_iter().for_each(|thread| thread.join().expect("a sender ends"));
-        assert!(shards[0].waker().rung.load(Ordering::Relaxed) <= sleeps, "a wake needs a sleep");
+        assert!(shards[0].waker().wakes.load(Ordering::Relaxed) <= sleeps, "a wake needs a sleep");
     });
 }
 
 #[test]
-fn a_receiver_never_sleeps_on_a_pushed_item() {
+fn receiver_does_not_sleep_on_a_pushed_item() {
     run::<true>(5, &[&[1]]);
     run::<true>(2, &[&[1], &[2]]);
 }
 
 #[test]
-fn a_starved_sender_is_woken_when_there_is_room() {
+fn starved_sender_is_woken_when_there_is_room() {
     run::<true>(4, &[&[1, 2]]);
     run::<true>(3, &[&[1, 2, 3]]);
 }
 
 #[test]
-fn starved_senders_that_compete_for_the_same_room_are_all_served() {
+fn all_starved_senders_get_room() {
     run::<true>(1, &[&[1, 2], &[3]]);
 }
 
 #[test]
-fn a_receiver_that_is_awake_is_never_woken() {
+fn awake_receiver_is_not_woken() {
     loom::model(|| {
         let shards = shards::<true>(2);
         let sender = {
@@ -173,20 +175,20 @@ fn a_receiver_that_is_awake_is_never_woken() {
         };
         let _ = shards[0].take(|_| ());
         assert!(!sender.join().expect("the sender ends"));
-        assert_eq!(shards[0].waker().rung.load(Ordering::Relaxed), 0);
+        assert_eq!(shards[0].waker().wakes.load(Ordering::Relaxed), 0);
     });
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn without_fences_the_model_finds_a_receiver_asleep_on_work() {
+fn model_without_fences_finds_a_sleeping_receiver() {
     run::<false>(3, &[&[1]]);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn without_fences_the_model_finds_a_starved_sender_asleep() {
-    // The receiver is given no cause to sleep before the last item, so that what the model finds is the sender.
+fn model_without_fences_finds_a_sleeping_sender() {
+    // The receiver does not sleep before the last item, so that the model can only find a sleeping sender.
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {

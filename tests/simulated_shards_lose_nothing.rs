@@ -80,7 +80,7 @@ fn tiny_mailboxes_lose_no_publication() {
 }
 
 #[test]
-fn a_backlog_of_one_byte_closes_slow_clients_only() {
+fn backlog_of_one_byte_closes_only_slow_clients() {
     let counts = run(2, 1 << 20, |random| Bounds {
         shards: random.usize(1..4),
         mailbox_batches: 2,
@@ -96,7 +96,7 @@ fn a_backlog_of_one_byte_closes_slow_clients_only() {
 }
 
 #[test]
-fn the_longest_backlogs_are_cut_at_the_bound_of_all_backlogs() {
+fn longest_backlogs_are_closed_at_the_bound_of_all_backlogs() {
     let counts = run(11, 1 << 20, |random| Bounds {
         shards: random.usize(1..4),
         mailbox_batches: 2,
@@ -160,7 +160,7 @@ fn run_reconnects(kind: u64, simulations: u64, scenario: impl Fn(&mut fastrand::
 const HOUR: u64 = 3_600_000;
 
 #[test]
-fn a_reconnecting_client_gets_each_publication_once() {
+fn reconnecting_client_gets_each_publication_once() {
     let counts = run_reconnects(4, 100, |random| {
         let bounds = Bounds {
             shards: random.usize(2..5),
@@ -313,7 +313,7 @@ fn positions_under(kind: u64, policy: SlowConsumer) -> Counts {
 }
 
 #[test]
-fn a_slow_client_with_a_position_must_subscribe_again_and_misses_nothing() {
+fn slow_client_with_a_position_resubscribes_and_misses_nothing() {
     let counts = positions_under(9, SlowConsumer::DropOldest);
     eprintln!("{counts:?}");
     assert_eq!((counts.unrecovered, counts.rejected), (0, 0));

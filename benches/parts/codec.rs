@@ -1,8 +1,8 @@
 //! The codec in nanoseconds: `cargo bench -p corecast-bench --bench codec [-- FILTER]`.
 //!
-//! Unmasking and decoding work in place, so the same buffer is decoded over and over: the masks here are ASCII, which
-//! keeps ASCII text ASCII on every second pass; where the text is not ASCII, each pass gets a fresh copy, made outside
-//! of the measured time.
+//! Unmasking and decoding work in place, so the same buffer is decoded repeatedly: the masks are ASCII, which keeps
+//! ASCII text ASCII on every second pass; for other text each pass gets a fresh copy, made outside of the measured
+//! time.
 
 use corecast::ws::{Decoder, Event, Opcode, Refusal, Step, encode, parse_header, unmask, upgrade};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -18,7 +18,7 @@ fn client_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Decodes all of `bytes`; returns the messages' bytes, so that nothing is optimised away.
+/// Decodes all of `bytes`; returns the bytes of the messages, so that the work is not optimized away.
 fn decode_all(decoder: &mut Decoder, mut bytes: &mut [u8]) -> usize {
     let mut payload_bytes = 0;
     while !bytes.is_empty() {
@@ -51,7 +51,7 @@ fn masks(c: &mut Criterion) {
     for size in SIZES {
         let mut bytes = vec![b'x'; size + 1];
         group.throughput(Throughput::Bytes(size as u64));
-        // As in a receive buffer, where payloads rarely begin at a round address.
+        // As in a receive buffer, where payloads rarely begin at an aligned address.
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
             b.iter(|| unmask(black_box(&mut bytes[1..]), black_box(MASK), 0))
         });
@@ -106,7 +106,7 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-/// What clients send, more or less: short texts, some longer, some binary, pings, now and then fragments.
+/// A typical mix of clients: short texts, some longer, some binary, pings, and a few fragments.
 fn mixed_stream() -> (Vec<u8>, u64) {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut stream = Vec::new();

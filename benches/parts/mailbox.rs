@@ -1,4 +1,4 @@
-//! What the mailboxes cost: a message in a batch, within one thread; and a round trip between two.
+//! The cost of the mailboxes: a message in a batch within one thread, and a round trip between two threads.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Wake for Parked {
 
 const BOUNDS: Bounds = Bounds { mailbox_batches_max: 256 };
 
-/// Post, dispatch, receive, next and recycle, per message of 16 bytes. Both directions, so that memory goes round.
+/// Post, dispatch, receive, next and recycle, per message of 16 bytes. In both directions, so that memory is recycled.
 fn message(c: &mut Criterion) {
     let mut group = c.benchmark_group("mailbox_message");
     for count in [1, 8, 64, 512] {
@@ -69,7 +69,7 @@ fn send<W: Wake>(end: &mut Endpoint<Note, W>, to: u16, number: u64) {
     end.dispatch();
 }
 
-/// The next message; `patience` looks before it sleeps.
+/// The next message; polls `patience` times before it sleeps.
 fn await_one<W: Wake>(end: &mut Endpoint<Note, W>, patience: u32, ended: &AtomicBool) -> Option<u64> {
     loop {
         for _ in 0..=patience {
@@ -90,7 +90,7 @@ fn await_one<W: Wake>(end: &mut Endpoint<Note, W>, patience: u32, ended: &Atomic
     }
 }
 
-/// There and back between two threads: both awake, and both asleep in between.
+/// A round trip between two threads: both awake, and both asleep in between.
 fn round_trip(c: &mut Criterion) {
     let mut group = c.benchmark_group("mailbox_round_trip");
     for (name, patience) in [("awake", 10_000), ("asleep", 0)] {

@@ -1,4 +1,4 @@
-//! What a publication costs in user space, and an echo: a whole shard, over sockets that take all at once.
+//! The cost in user space of a publication and of an echo: a whole shard, over sockets that accept every write whole.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ mod stub;
 
 const SUBSCRIBERS: usize = 1000;
 
-/// From the publisher's frame to the last subscriber's write; the time is that of all of them.
+/// From the publisher's frame to the last subscriber's write; the time is for all deliveries together.
 fn publish(c: &mut Criterion) {
     let mut group = c.benchmark_group("hub_publish_to_1000");
     for window in [1, 8] {

@@ -1,7 +1,7 @@
-//! One shard over simulated sockets, shared by the benches of pubsub and engine. Counts and times of it are those of
-//! user space alone.
+//! One shard over simulated sockets, shared by the benches of pubsub and engine. Its counts and times are those of user
+//! space only.
 
-// Every bench is a crate of its own and uses its part of this.
+// Every bench is a crate of its own and uses its part of this module.
 #![allow(dead_code, unused_imports)]
 
 mod scenes;
@@ -21,21 +21,21 @@ use corecast::engine::{App, Readiness, Shard, Wait};
 use corecast::ids::{ConnId, ShardId};
 use rustix::io::Errno;
 
-/// Takes all at once, and has the same bytes to say whenever it is readable.
+/// Accepts every write whole, and has the same bytes to read whenever it is readable.
 pub struct Stub {
-    says: Rc<[u8]>,
+    input: Rc<[u8]>,
     bytes_out: u64,
 }
 
 impl Source for Stub {
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        into[..self.says.len()].copy_from_slice(&self.says);
-        Ok(self.says.len())
+        into[..self.input.len()].copy_from_slice(&self.input);
+        Ok(self.input.len())
     }
 
     fn read_spare(&mut self, into: &mut Vec<u8>) -> Result<usize, Errno> {
-        into.extend_from_slice(&self.says);
-        Ok(self.says.len())
+        into.extend_from_slice(&self.input);
+        Ok(self.input.len())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
@@ -59,7 +59,7 @@ impl Wake for NeverAsleep {
     fn wake(&self) {}
 }
 
-/// A shard with connections that a turn may make readable.
+/// A shard with connections that a turn makes readable.
 pub struct Bench<A: App> {
     shard: Shard<A, Stub>,
     conns: Vec<ConnId>,
@@ -69,39 +69,39 @@ const READABLE: Readiness = Readiness { readable: true, writable: true, read_clo
 const BROKEN: Readiness = Readiness { readable: true, writable: true, read_closed: true, error: true };
 
 impl<A: App> Bench<A> {
-    /// Room for so many connections, and none yet.
+    /// A shard with room for this many connections.
     fn new(app: A, connections_max: usize) -> Self {
         let wakers = vec![Box::new(NeverAsleep) as Box<dyn Wake>];
-        let mail = mesh(wakers, Bounds { mailbox_batches_max: 256 }).pop().expect("one waker, one end");
+        let mail = mesh(wakers, Bounds { mailbox_batches_max: 256 }).pop().expect("one waker, one endpoint");
         let limits = Arc::new(EngineConfig { connections_max: connections_max as u32, ..EngineConfig::default() });
-        let (journal, _) = LogRing::new(ShardId(0));
-        Self { shard: Shard::new(app, mail, limits, journal, 0), conns: Vec::new() }
+        let (log_ring, _) = LogRing::new(ShardId(0));
+        Self { shard: Shard::new(app, mail, limits, log_ring, 0), conns: Vec::new() }
     }
 
-    /// One more connection, which says this request.
+    /// Opens a connection whose first bytes are this request.
     fn open(&mut self, request: &Rc<[u8]>) -> ConnId {
-        let source = Stub { says: Rc::clone(request), bytes_out: 0 };
+        let source = Stub { input: Rc::clone(request), bytes_out: 0 };
         let conn = self.shard.adopt(source).unwrap_or_else(|_| unreachable!("there is room for all"));
         self.shard.read_new(conn);
         conn
     }
 
-    /// The same, to stay.
-    fn enter(&mut self, request: &Rc<[u8]>) {
+    /// The same, for a connection that stays open.
+    fn open_and_keep(&mut self, request: &Rc<[u8]>) {
         let conn = self.open(request);
         self.conns.push(conn);
     }
 
-    /// From now on this connection says these frames whenever it is readable.
-    fn says(&mut self, conn: usize, frames: &Rc<[u8]>) {
-        self.tell(self.conns[conn], frames);
+    /// Sets the frames that this connection sends whenever it is readable.
+    fn set_input(&mut self, conn: usize, frames: &Rc<[u8]>) {
+        self.set_input_of(self.conns[conn], frames);
     }
 
-    fn tell(&mut self, conn: ConnId, frames: &Rc<[u8]>) {
-        self.shard.source(conn).expect("the connection is open").says = Rc::clone(frames);
+    fn set_input_of(&mut self, conn: ConnId, frames: &Rc<[u8]>) {
+        self.shard.source(conn).expect("the connection is open").input = Rc::clone(frames);
     }
 
-    /// The first `speakers` connections are readable; then turns until nothing is left to do.
+    /// Makes the first `speakers` connections readable; then runs turns until the shard is idle.
     pub fn turn(&mut self, speakers: usize) {
         self.shard.begin(0);
         self.conns[..speakers].iter().for_each(|&conn| self.shard.event(conn, READABLE));
@@ -114,7 +114,7 @@ impl<A: App> Bench<A> {
         }
     }
 
-    /// Messages that casts have brought to subscribers, replies, and the writes that took.
+    /// Messages delivered to subscribers, replies, and writes.
     pub fn delivered(&self) -> (u64, u64, u64) {
         let counters = &self.shard.cx.counters;
         (counters.deliveries, counters.replies, counters.writes)

@@ -1,4 +1,4 @@
-//! What the benches do with a shard: a room that is published to, clients that come back, an echo.
+//! The loads of the benches: a channel with publications, reconnecting clients, an echo.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -16,15 +16,16 @@ use corecast::pubsub::Placement;
 use corecast::ws::{Opcode, encode};
 
 const CHANNEL: &str = "bench";
-/// Publications that a channel with history keeps: full before anything is counted, so that each new one displaces one.
+/// Publications that a channel with history stores: it is full before counting begins, so that each new one displaces
+/// one.
 const HISTORY_SIZE: u32 = 16;
 
-/// A channel and its subscribers. The first of them publishes `window` messages of 64 bytes when it speaks.
+/// A channel and its subscribers. The first subscriber publishes `window` messages of 64 bytes when it is readable.
 #[derive(Clone, Copy)]
 pub struct Room {
     pub subscribers: usize,
     pub window: usize,
-    /// Every second subscriber speaks Protobuf; else all speak JSON.
+    /// Every second subscriber uses Protobuf; otherwise all use JSON.
     pub mixed: bool,
     pub history: bool,
 }
@@ -34,22 +35,22 @@ impl Room {
         Self { subscribers, window, mixed: false, history: false }
     }
 
-    /// The shard, after as many publications as the history keeps.
+    /// The shard, after as many publications as the history stores.
     pub fn open(self) -> Bench<Messaging> {
         let mut config = Config { dev: false, ..Config::dev() };
         config.channel.without_namespace = namespace(self.history);
-        let mut bench = node(&config, self.subscribers);
+        let mut bench = messaging(&config, self.subscribers);
         let requests = [upgrade(messaging::PATH), upgrade(&format!("{}?cf_protocol=protobuf", messaging::PATH))];
         let enter = [
             text(&format!("{CONNECT}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{CHANNEL}\"}}}}"), 1),
             masked(Opcode::Binary, &protobuf_entry(), 1),
         ];
         let form = |conn: usize| usize::from(self.mixed && conn % 2 == 1);
-        (0..self.subscribers).for_each(|conn| bench.enter(&requests[form(conn)]));
-        (0..self.subscribers).for_each(|conn| bench.says(conn, &enter[form(conn)]));
+        (0..self.subscribers).for_each(|conn| bench.open_and_keep(&requests[form(conn)]));
+        (0..self.subscribers).for_each(|conn| bench.set_input(conn, &enter[form(conn)]));
         bench.turn(self.subscribers);
         assert_eq!(bench.shard.snapshot().subscriptions, self.subscribers as u64);
-        bench.says(0, &text(&publish(3), self.window));
+        bench.set_input(0, &text(&publish(3), self.window));
         for _ in 0..if self.history { HISTORY_SIZE } else { 1 } {
             let (deliveries, _, writes) = bench.delivered();
             bench.turn(1);
@@ -62,12 +63,12 @@ impl Room {
     }
 }
 
-/// Clients that come back: each connects and subscribes with a token and recovers one publication, all in one frame; what
-/// they leave behind is an end without a word.
+/// Reconnecting clients: each connects and subscribes with a token and recovers one publication, all in one frame; it
+/// then closes without a close frame.
 pub struct Storm {
     bench: Bench<Messaging>,
     request: Rc<[u8]>,
-    /// What each client says.
+    /// The frames that each client sends.
     messages: Vec<Rc<[u8]>>,
 }
 
@@ -82,20 +83,20 @@ impl Storm {
         let sign = |claims: String| key.sign(&claims, None).expect("a secret signs");
         let entry = |user: usize, subscribe: &str| {
             let info = "n".repeat(53);
-            let who = format!("\"sub\":\"{user:016}\",\"exp\":4000000000");
-            let connect = sign(format!("{{{who},\"info\":{{\"name\":\"{info}\"}}}}"));
-            let token = sign(format!("{{{who},\"channel\":\"{CHANNEL}\"}}"));
+            let claims = format!("\"sub\":\"{user:016}\",\"exp\":4000000000");
+            let connect = sign(format!("{{{claims},\"info\":{{\"name\":\"{info}\"}}}}"));
+            let token = sign(format!("{{{claims},\"channel\":\"{CHANNEL}\"}}"));
             format!(
                 "{{\"id\":1,\"connect\":{{\"token\":\"{connect}\",\"name\":\"bench\"}}}}\n{{\"id\":2,\"subscribe\":\
                  {{\"channel\":\"{CHANNEL}\",\"token\":\"{token}\"{subscribe}}}}}"
             )
         };
-        let mut bench = node(&config, clients + 1);
+        let mut bench = messaging(&config, clients + 1);
         let request = upgrade(messaging::PATH);
-        bench.enter(&request);
-        bench.says(0, &text(&entry(0, ""), 1));
+        bench.open_and_keep(&request);
+        bench.set_input(0, &text(&entry(0, ""), 1));
         bench.turn(1);
-        bench.says(0, &text(&publish(3), 1));
+        bench.set_input(0, &text(&publish(3), 1));
         bench.turn(1);
         let recover = ",\"positioned\":true,\"recoverable\":true,\"recover\":true,\"offset\":0";
         let messages = (1..=clients).map(|user| text(&entry(user, recover), 1)).collect();
@@ -112,7 +113,7 @@ impl Storm {
         bench.shard.begin(0);
         let conns: Vec<ConnId> = self.messages.iter().map(|_| bench.open(&self.request)).collect();
         for (&conn, message) in conns.iter().zip(&self.messages) {
-            bench.tell(conn, message);
+            bench.set_input_of(conn, message);
             bench.shard.event(conn, READABLE);
         }
         bench.run_until_idle();
@@ -122,7 +123,7 @@ impl Storm {
     }
 }
 
-/// Sends every message back as it came.
+/// Echoes every message unchanged.
 pub struct Echo;
 
 impl App for Echo {
@@ -134,13 +135,13 @@ impl App for Echo {
     }
 }
 
-/// Echo: `clients`, each of which says `depth` messages of `payload_bytes` when it speaks.
+/// Echo: each of `clients` sends `depth` messages of `payload_bytes` when it is readable.
 pub fn echo(clients: usize, payload_bytes: usize, depth: usize) -> Bench<Echo> {
     let mut bench = Bench::new(Echo, clients);
     let request = upgrade(messaging::ECHO_PATH);
-    (0..clients).for_each(|_| bench.enter(&request));
+    (0..clients).for_each(|_| bench.open_and_keep(&request));
     let train = text(&"x".repeat(payload_bytes), depth);
-    (0..clients).for_each(|conn| bench.says(conn, &train));
+    (0..clients).for_each(|conn| bench.set_input(conn, &train));
     let (_, replies, writes) = bench.delivered();
     bench.turn(clients);
     let (_, replied, written) = bench.delivered();
@@ -148,12 +149,12 @@ pub fn echo(clients: usize, payload_bytes: usize, depth: usize) -> Bench<Echo> {
     bench
 }
 
-fn node(config: &Config, connections_max: usize) -> Bench<Messaging> {
+fn messaging(config: &Config, connections_max: usize) -> Bench<Messaging> {
     let settings = Settings::new(config, |_| false);
     Bench::new(Messaging::new(Arc::new(settings), Placement::new(1, [7; 16]), 1), connections_max)
 }
 
-/// Anyone may subscribe and publish.
+/// Every client may subscribe and publish.
 fn namespace(history: bool) -> Namespace {
     Namespace {
         allow_subscribe_for_client: true,
@@ -176,7 +177,7 @@ fn publish(id: u32) -> String {
     format!("{{\"id\":{id},\"publish\":{{\"channel\":\"{CHANNEL}\",\"data\":\"{data}\"}}}}")
 }
 
-/// `connect` (field 4) and `subscribe` (5) behind it, each with its length before it.
+/// `connect` (field 4) followed by `subscribe` (5), each with its length before it.
 fn protobuf_entry() -> Vec<u8> {
     let field = |number: u8, body: &[u8]| [&[number << 3 | 2, body.len() as u8], body].concat();
     let command = |id: u8, request: Vec<u8>| {

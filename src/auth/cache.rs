@@ -5,7 +5,7 @@
 //! | has the key, fresh          | use it                    | use it                                   |
 //! | has the key, stale          | use it                    | use it, and fetch                        |
 //! | lacks the key               | the key does not exist    | fetch, and wait for it                   |
-//! | is none, or too old         | not to be had for now     | fetch, and wait for it                   |
+//! | missing, or too old         | not available for now     | fetch, and wait for it                   |
 //!
 //! So a flood of tokens with made-up key ids costs one fetch in `FETCH_GAP_S`, and nothing is kept per id.
 

@@ -1,4 +1,4 @@
-//! What a shard asks of the layer above it.
+//! The callbacks that a shard makes into the layer above it.
 
 use super::context::Context;
 use super::mailbox::Batch;
@@ -35,8 +35,8 @@ pub trait App: 'static {
     /// The deadline set with `Context::set_timer` has come.
     fn timer(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId) {}
 
-    /// The connection is no longer open. If our side ends it (`why` is `ByApp` or `Shutdown`) the app may still reply: the
-    /// reply leaves before the close frame.
+    /// The connection is no longer open. If this side closed it (`why` is `ByApp` or `Shutdown`) the app may still
+    /// reply: the reply leaves before the close frame.
     fn closed(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _why: Closed) {}
 
     /// Forgets what is left of a closed connection, at most `budget` steps of it. True when nothing is left.
@@ -79,8 +79,8 @@ pub trait App: 'static {
         0
     }
 
-    /// The policy of an owner dropped so many messages that waited for this peer, which does not read. What must not be read
-    /// behind such a gap the app purges now.
+    /// The policy of an owner dropped this many messages from the backlog of this peer, which does not read. The app
+    /// now purges messages that must not follow such a gap.
     fn dropped(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _owner: Owner, _messages: u64) {}
 
     /// Close code and reason of a close that the engine decides.
@@ -141,13 +141,13 @@ pub enum Flow {
     Done,
     /// Sends the payload back as it is now. A large one is not copied.
     Reflect,
-    /// Only `consumed` bytes could be taken now. The rest is kept and offered again (`message` with the rest), and the
-    /// socket is not read meanwhile: TCP slows the peer down.
+    /// The app took only `consumed` bytes. The rest is kept and offered again (`message` with the rest), and until then
+    /// the socket is not read: TCP slows the peer down.
     Stall {
         /// Bytes taken, from the front.
         consumed: usize,
     },
-    /// As `Stall`, but the rest is offered when the app says so (`Context::resume`) and not before.
+    /// As `Stall`, but the rest is offered only after the app calls `Context::resume`.
     Wait {
         /// Bytes taken, from the front.
         consumed: usize,

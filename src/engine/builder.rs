@@ -1,4 +1,4 @@
-//! A server of one app: the library's way to start the engine.
+//! A server of one app: the entry point of the library.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};

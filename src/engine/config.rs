@@ -1,7 +1,7 @@
-//! The settings of the engine, one copy for each shard: bounds, timeouts, the use of the host. Each field says its unit and
-//! what happens past it.
+//! The settings of the engine, one copy for each shard: bounds, timeouts, the use of the host. Each field has its unit
+//! and the behavior past its limit.
 //!
-//! Constants that are no settings are declared beside the code that uses them.
+//! Constants that cannot be configured are declared in the code that uses them.
 
 use std::net::IpAddr;
 use std::time::Duration;

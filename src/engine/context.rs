@@ -1,4 +1,4 @@
-//! What an app may do on its shard: reply, broadcast, close, set a deadline, post mail. It never sees a socket.
+//! The actions of an app on its shard: reply, broadcast, close, set a deadline, post mail. It never sees a socket.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -91,8 +91,8 @@ impl<M: Send> Context<M> {
         self.now
     }
 
-    /// Queues one message for one peer. Ignored if the connection is no longer open. If a close was requested and has to
-    /// wait, the message is queued: what is broadcast until then leaves too, and nothing of it may be missing.
+    /// Queues one message for one peer. Ignored if the connection is no longer open. If a close was requested and has
+    /// to wait, the message is queued: broadcasts made until then leave too, and none of them may be missing.
     pub fn reply(&mut self, conn: ConnId, opcode: Opcode, payload: &[u8]) {
         self.reply_with(conn, opcode, |out| out.extend_from_slice(payload));
     }
@@ -145,8 +145,8 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// The compression class in which the peer gets broadcasts, 0 for none. From this call on, all that is sent to the peer
-    /// is compressed without context, or plain.
+    /// The compression class in which the peer gets broadcasts, 0 for none. From this call on, everything sent to the
+    /// peer is compressed without context, or plain.
     pub fn compression_class(&mut self, conn: ConnId) -> u8 {
         match self.connections.get_mut(conn) {
             Some(known) => self.compressors.class(conn.slot, &mut known.compression),
@@ -159,8 +159,8 @@ impl<M: Send> Context<M> {
         self.compressors.compressed_copy(class, frame, out, &mut self.counters);
     }
 
-    /// Drops all that waits of an owner for one peer, and what is on its way there: it follows a gap, or cannot be read
-    /// without what was dropped. Returns the messages.
+    /// Drops the whole backlog of an owner for one peer, and its broadcasts under way: they follow a gap, or cannot be
+    /// decoded without the dropped messages. Returns the number of messages.
     pub fn purge(&mut self, conn: ConnId, owner: Owner) -> u64 {
         let in_flush = self.connections.takes_more(conn) && self.connections.has(conn.slot, WriteFlags::IN_FLUSH);
         let known = self.connections.get(conn).and_then(|known| known.queue.get());
@@ -177,13 +177,13 @@ impl<M: Send> Context<M> {
         messages
     }
 
-    /// Something of an owner was dropped for this peer, and the app is not told yet.
+    /// Whether something of an owner was dropped for this peer and the app was not notified yet.
     pub fn has_gap(&self, conn: ConnId, owner: Owner) -> bool {
         self.slow.has_gap(conn, owner)
     }
 
-    /// A subscription has ended. What waits of it or is on its way still reaches the peer, but the app is not told of drops of
-    /// it any more. Another subscription of the same owner may follow.
+    /// A subscription has ended. Its messages in the backlog or under way still reach the peer, but the app is no
+    /// longer notified of their drops. Another subscription of the same owner may follow.
     pub fn disown(&mut self, conn: ConnId, owner: Owner) {
         if owner.policy == SlowConsumerPolicy::Close {
             return;
@@ -201,7 +201,7 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// Ends a connection with a close frame, behind all that was queued for it before.
+    /// Ends a connection with a close frame, after everything that was queued for it before.
     /// A reason longer than `CLOSE_REASON_BYTES_MAX` is cut.
     pub fn close(&mut self, conn: ConnId, code: u16, reason: impl Into<Cow<'static, str>>) {
         self.request_close(conn, code, reason.into(), Closed::ByApp);
@@ -219,14 +219,14 @@ impl<M: Send> Context<M> {
         self.resumed.push(conn);
     }
 
-    /// From now on nothing is written to the peer: what is queued or broadcast waits, within the bound for that.
+    /// From now on nothing is written to the peer: replies and broadcasts wait, within the bound for them.
     pub fn hold(&mut self, conn: ConnId) {
         if self.connections.is_open(conn) {
             self.connections.set(conn.slot, WriteFlags::HELD);
         }
     }
 
-    /// Ends a hold: one message, then what waited behind it.
+    /// Ends a hold: one message, then the messages that waited.
     pub fn release_with(&mut self, conn: ConnId, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
         if !self.connections.takes_more(conn) {
             return;
@@ -259,7 +259,7 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// Sets the connection's one deadline, in place of an earlier one. Kept to the tick, never early.
+    /// Sets the only deadline of the connection and replaces an earlier one. It fires within a tick, never early.
     pub fn set_timer(&mut self, conn: ConnId, at: Millis) {
         if self.connections.is_open(conn) {
             self.wheel.set(conn.slot, at);

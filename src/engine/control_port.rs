@@ -1,5 +1,5 @@
-//! The control thread's own small mailbox in a shard, looked at once a turn. Commands come through it; answers go back by the
-//! closure that came with the command, so that the shard knows nothing of the caller.
+//! The small mailbox of the control thread in a shard, read once a turn. Commands arrive through it; answers return by
+//! the closure of the command, so that the shard does not depend on the caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! permessage-deflate on a shard: what each connection agreed to, and the few compressors that serve them all.
+//! permessage-deflate on a shard: the negotiated parameters of each connection, and the few compressors that serve all
+//! connections.
 //!
 //! Without context takeover, which is the default, a connection costs one byte: one compressor for each window in use and one
 //! inflater serve all connections. With it a connection has contexts of its own, bounded in number. Broadcasts are compressed

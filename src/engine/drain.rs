@@ -1,4 +1,4 @@
-//! The end of a shard in waves: open connections are closed evenly over a window, and served until then.
+//! The shutdown of a shard: open connections are closed evenly over a window, and served until then.
 
 use super::timer_wheel::{Millis, TICK};
 

@@ -1,11 +1,13 @@
-//! Bytes out: one pass over all connections that got a broadcast, cut into slices.
+//! Broadcasts to the sockets: one pass over all connections that got a broadcast, split into slices.
 //!
-//! A flush writes what was broadcast before it began. While it is open no membership changes and no slot is freed, and what
-//! is published later forms the next flush. Between two slices the shard reads, takes mail and answers as usual.
+//! A flush writes the broadcasts that were made before it began. While it is open no membership changes and no slot is
+//! freed, and later publications form the next flush. Between two slices the shard reads, takes mail and answers as
+//! usual.
 //!
-//! First a pass over dense bytes counts how many broadcasts reach each slot. One, with nothing queued, is the fast path: one
-//! send of the shared bytes, no reference taken, nothing looked up but the write flags and the socket. All others take the
-//! second path: what waits, then their broadcasts in order, in one gathered write.
+//! First a pass over dense bytes counts how many broadcasts reach each slot. One broadcast with an empty queue is the
+//! fast path: one send of the shared bytes, without taking a reference and without a look-up except the write flags and
+//! the socket. All other slots take the second path: their backlog, then their broadcasts in order, in one gathered
+//! write.
 
 use std::mem;
 use std::ops::Range;
@@ -147,7 +149,7 @@ impl Flush {
         self.multiple.clear();
     }
 
-    /// The flush goes on in a later turn. True for the first time.
+    /// The flush continues in a later turn. True for the first time.
     pub(crate) fn is_first_cut(&mut self) -> bool {
         !mem::replace(&mut self.cut, true)
     }
@@ -228,7 +230,7 @@ impl Flush {
         None
     }
 
-    /// The second path: what waits for the slot, with the broadcasts `multiple[range]` where they belong, in one write.
+    /// The second path: the backlog of the slot and the broadcasts `multiple[range]` in their order, in one write.
     fn write_gathered<M: Send, S: Source>(
         &mut self,
         cx: &mut Context<M>,

@@ -1,5 +1,5 @@
-//! The way of a log record: a shard never writes logs, it hands records to the control thread through a bounded ring.
-//! A full ring costs the record, which is counted, never the turn.
+//! The path of a log record: a shard never writes logs, but passes records to the control thread through a bounded
+//! ring. If the ring is full, the record is dropped and counted, and the turn is not delayed.
 
 use std::mem;
 use std::net::IpAddr;

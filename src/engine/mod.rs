@@ -1,10 +1,10 @@
 //! The event loop of one core: sockets, frames and deadlines. It knows no client protocol and no channels.
 //!
-//! - `app`: what a shard asks of the layer above; `context`: what it offers to it
-//! - `shard`: the parts of a shard; `turn`: one turn, in its order, over fake or real sockets; `event_loop`: the same over mio
-//! - `threads`: all shards of a process, and how a program puts its own app on them; `control_port`: commands to a shard
+//! - `app`: the callbacks of the layer above; `context`: its actions on a shard
+//! - `shard`: the parts of a shard; `turn`: one turn, in order, over any sockets; `event_loop`: turns over mio
+//! - `threads`: starts all shards of a process with an app; `control_port`: commands to a shard
 //! - `connection`: one connection: states, reading, upgrade, frames, writing, closing, backlogs of slow consumers
-//! - `flush`: broadcasts out; `outbound`: what waits for a peer; `deflate`: permessage-deflate; `drain`: closing in waves
+//! - `flush`: writes broadcasts; `outbound`: the queue of a peer; `deflate`: permessage-deflate; `drain`: shutdown
 //! - `admission`: which connections are admitted; `net`: listeners, sockets, TLS
 //! - `mailbox`: the mail between shards; `timer_wheel`, `token_bucket`, `stats`, `log_ring`, `config`
 

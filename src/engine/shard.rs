@@ -1,7 +1,8 @@
-//! One shard: an app, its connections, and where they are in a turn. This file declares the parts; the methods are in `turn`
-//! (the order of a turn) and in `connection` (`read`, `frames`, `upgrade`, `close`).
+//! One shard: an app, its connections, and their state within a turn. This file declares the parts; the methods are in
+//! `turn` (the order of a turn) and in `connection` (`read`, `frames`, `upgrade`, `close`).
 //!
-//! `Shard` is generic over its app and its sources, so that the simulation runs this very code over fake sockets.
+//! `Shard` is generic over its app and its sources, so that the simulation runs the production code over simulated
+//! sockets.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

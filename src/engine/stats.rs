@@ -1,4 +1,5 @@
-//! What a shard counts: plain numbers that only its own thread writes. Other threads get a copy, taken between two turns.
+//! The counters of a shard: plain numbers that only its own thread writes. Other threads get a copy, taken between two
+//! turns.
 
 use crate::slow_policy::SlowConsumerPolicy;
 

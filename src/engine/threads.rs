@@ -1,4 +1,4 @@
-//! All shards of a process: descriptors first, then the threads. This is where a program puts its own app on the engine.
+//! Starts all shards of a process: descriptors first, then the threads. A program passes its own app here.
 
 use std::fmt;
 use std::io;

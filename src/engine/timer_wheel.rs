@@ -1,7 +1,7 @@
-//! The timer wheel: one deadline per connection, kept to the tick.
+//! The timer wheel: one deadline per connection, with the precision of a tick.
 //!
-//! Links live in a dense array beside the connections, so that setting, moving and cancelling are a few stores and own
-//! nothing. A deadline beyond one round stays in its list and is checked once a round.
+//! Links are in a dense array parallel to the connections, so that setting, moving and cancelling are a few stores
+//! without ownership. A deadline beyond one round stays in its list and is checked once a round.
 //!
 //! Invariants: an entry is in exactly one list or in none (`at == NEVER`); list heads hold `NIL` or a slot whose `prev`
 //! is `NIL`; a list's bit in `busy` is set if the list is not empty.

@@ -1,7 +1,6 @@
-//! How often something may happen: a token bucket kept as one number, the time at which it would be full again (GCRA).
+//! A rate limit: a token bucket stored as one number, the time at which it would be full again (GCRA).
 //!
-//! Knows no clock: time is an argument. A new bucket is full, so that nothing has to be set up, and a bucket that is not used
-//! needs no upkeep.
+//! It has no clock: time is an argument. A new bucket is full and needs no setup, and an unused bucket needs no upkeep.
 
 /// Nanoseconds in a millisecond, the unit of the times that are passed in.
 const NS: u64 = 1_000_000;

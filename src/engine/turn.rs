@@ -1,5 +1,6 @@
-//! One turn of the loop, in its order: begin (clock, mail) → events → end (ready list, stalled, timers, own mail, mail out,
-//! one slice of the flush). Nothing here waits: `event_loop` does, over mio, and the simulation does, over a seed.
+//! One turn of the loop, in order: begin (clock, mail) → events → end (ready list, stalled, timers, own mail, outgoing
+//! mail, one slice of the flush). A turn never waits: its caller does, `event_loop` over mio, and the simulation by a
+//! seed.
 
 use std::mem;
 
@@ -34,7 +35,7 @@ pub struct Readiness {
 pub enum Wait {
     /// There is work: poll the kernel and go on.
     No,
-    /// For so many milliseconds.
+    /// For this many milliseconds.
     For(u64),
     /// Until an event or a wake.
     Forever,
@@ -115,13 +116,13 @@ impl<A: App, S: Source> Shard<A, S> {
     pub fn end(&mut self) -> Wait {
         // Bytes that are there already, before anything new: no edge will come for them.
         self.read_ready();
-        // Then the connections whose reading we stopped, in the same turn in which the reason ended.
+        // Then the connections whose reading was stopped, in the same turn in which the reason ended.
         self.resume_rate_limited();
         self.resume_stalled();
         // All reads of the turn are done: the limits that they reached are logged while the connections still exist.
         self.log_limits();
         let pushes_before = self.cx.counters.mail_pushes;
-        // Deadlines after reads: an answer that came in time counts, even if we were late to read it.
+        // Deadlines after reads: an answer that arrived in time counts, even if it is read late.
         self.handle_deadlines();
         // The app's own upkeep sees the result of reads and deadlines.
         self.app.sweep(&mut self.cx);
@@ -157,7 +158,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// True if mail of our own was handled.
+    /// True if mail of this shard to itself was handled.
     fn exchange_own_mail(&mut self) -> bool {
         let mut budget = self.cx.config.mail_per_turn;
         let mut moved = false;
@@ -170,7 +171,7 @@ impl<A: App, S: Source> Shard<A, S> {
             if budget == before {
                 break;
             }
-            // An answer of our own home may be what a stalled connection waits for.
+            // A stalled connection may wait for an answer of the home shard on this shard.
             moved = true;
             self.dispatch_mail();
         }
@@ -223,7 +224,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// One slice of the flush, which begins here if something was broadcast and none is open, and the queues.
     fn write_out(&mut self) {
-        // The app hears of each gap before anything behind it can leave, and so before each of the next two steps.
+        // The app is notified of each gap before anything after it can leave, and so before each of the next two steps.
         self.tell_dropped();
         if !self.flush.is_open() {
             self.app.turn_end(&mut self.cx);
@@ -289,7 +290,8 @@ impl<A: App, S: Source> Shard<A, S> {
             || !self.leaving.is_empty()
             || !cx.close_requests.is_empty()
             || !cx.resumed.is_empty();
-        // What waits for room in a mailbox tries again when mail has moved. While none does, the receiver wakes us.
+        // Mail that waits for room in a mailbox is sent when other mail has moved. If none moves, the receiver wakes
+        // this shard.
         let room = moved && (!self.stalled.is_empty() || self.app.waits_for_room());
         if work || room {
             return Wait::No;

@@ -1,8 +1,9 @@
 //! The link between the two processes of a handover. It carries, in order, the publications and calls that one process got
 //! to the other.
 //!
-//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost. A peer process
-//! that reads nothing for `STUCK_TIMEOUT` is given up; what still waits for it is then counted as lost.
+//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost. A peer
+//! process that reads nothing for `STUCK_TIMEOUT` is given up; the bytes that still wait for it are then counted as
+//! lost.
 
 use std::io;
 use std::sync::Arc;

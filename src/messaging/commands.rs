@@ -1,10 +1,10 @@
 //! The commands of clients, in the order in which they are received. The first one is connect, and each command with an id
 //! gets exactly one reply.
 //!
-//! Subscribes of one frame go to their home shards together. A command for a channel whose subscribe is not answered yet is
-//! not taken, and neither is what follows it; the same holds behind a command that the backend must answer. That is a
-//! barrier where lanes per channel would go on: it needs no memory besides the unread rest of the frame, and clients see the
-//! same order. Publications go to the home shard behind the subscribe, and are answered in that order.
+//! Subscribes of one frame go to their home shards together. A command for a channel whose subscribe is not answered
+//! yet waits, with everything after it; the same applies after a command that the backend must answer. This barrier
+//! replaces a queue per channel: it needs no memory except the unread rest of the frame, and clients see the same
+//! order. Publications follow the subscribe to the home shard, and are answered in that order.
 
 use super::backend_calls::{call, reject};
 use super::connect;

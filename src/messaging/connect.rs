@@ -1,8 +1,8 @@
-//! The connect command: the client's identity, what its connection begins with, and its first subscriptions.
+//! The connect command: the client's identity, the initial state of its connection, and its first subscriptions.
 //!
-//! A connect that waits (for a home shard, the backend, a key, the user's home shard) is a barrier: what follows it in its
-//! frame is not read, and neither is the socket. Deliveries to subscriptions that are live before the others are held
-//! back, so that the connect reply is the first thing the client gets.
+//! A connect that waits (for a home shard, the backend, a key, the user's home shard) is a barrier: the rest of its
+//! frame is not read, and neither is the socket. Deliveries to subscriptions that are live before the others are held,
+//! so that the connect reply is the first message to the client.
 
 use uuid::Uuid;
 

@@ -1,4 +1,4 @@
-//! What the control thread asks of a shard, and the calls of the server API among it.
+//! The requests of the control thread to a shard, among them the calls of the server API.
 
 use super::access::SubscriptionOptions;
 use super::api_call::{

@@ -1,5 +1,5 @@
-//! What the control thread sends to a shard. A request that has an answer carries the closure that takes it; the closure
-//! must not block.
+//! The requests of the control thread to a shard. A request with an answer carries the closure that takes the answer;
+//! the closure must not block.
 
 use std::sync::Arc;
 

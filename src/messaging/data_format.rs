@@ -1,4 +1,4 @@
-//! The format of published data: is it what the namespace wants, and how JSON is put on one line.
+//! The format of published data: whether the namespace accepts it, and how JSON is put on one line.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What this shard has asked of home shards and not been answered: the credit of each home, and the subscribes that wait.
+//! Requests to home shards that are not answered yet: the credit of each home shard, and the waiting subscribes.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The one timer of a connection: its pings, and the end of what expires. `refresh` says what an end means.
+//! The timer of a connection: its pings, and the expiry of connections and subscriptions. `refresh` handles an expiry.
 
 use uuid::Uuid;
 

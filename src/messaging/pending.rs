@@ -1,4 +1,5 @@
-//! What connections wait for, in one table by the slot of the connection: an entry exists only while there is something.
+//! The state of waiting connections, in one table by the slot of the connection: a connection that does not wait has no
+//! entry.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Presence replies that a home shard is making. A large channel is copied in slices over many turns, so that no turn is
-//! long; a client that joins or leaves meanwhile may or may not be in the copy.
+//! Presence replies that a home shard is collecting. A large channel is copied in slices over many turns, so that no
+//! turn is long; a client that joins or leaves in the meantime may or may not be in the copy.
 
 use std::collections::VecDeque;
 

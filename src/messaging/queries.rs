@@ -1,5 +1,5 @@
-//! What a client asks about a channel: its history, its presence, and how many clients that is. The home shard replies in the
-//! client's encoding (`home_queries`), so that the reply is a frame when it comes back.
+//! A client's queries about a channel: its history, its presence, and the number of its clients. The home shard replies
+//! in the client's encoding (`home_queries`), so that the reply returns as a frame.
 
 use super::mail::{Mail, Query, ReplyTo};
 use super::state::{CommandContext, Progress};

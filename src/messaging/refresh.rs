@@ -1,7 +1,6 @@
-//! What expires, and how it is refreshed: connections and subscriptions, by a token of the client, by the backend or by the
-//! server API.
+//! Expiry and refresh of connections and subscriptions: by a token of the client, by the backend or by the server API.
 //!
-//! A client that refreshes with its own token has a grace period behind the end; the backend is asked at the end.
+//! A client that refreshes with its own token has a grace period after the expiry; the backend is asked at the expiry.
 
 use std::rc::Rc;
 

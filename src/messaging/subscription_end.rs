@@ -1,4 +1,4 @@
-//! The end of a subscription: by its client, by the server, or because something was lost behind which nothing may be read.
+//! The end of a subscription: by its client, by the server, or because of a gap that no publication may follow.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What bounds and feeds the checks of tokens: the key sets that were fetched, and a budget of costly signatures per turn.
+//! The inputs and bounds of token checks: the key sets that were fetched, and a budget of costly signatures per turn.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Which connections belong to which user: on this shard, for the server API, and at the user's home shard, which judges
-//! limits per user. Users have a home shard by the same hash as channels.
+//! The connections of each user: on this shard, for the server API, and at the user's home shard, which enforces limits
+//! per user. Users have a home shard by the same hash as channels.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a channel keeps of its past: its last publications and, for longer than those, its position.
+//! The history of a channel: its last publications and, for a longer time, its position.
 //!
 //! A reader that asks for everything after a position gets all of it or nothing: a recovery is never reported as complete if
 //! publications are missing.

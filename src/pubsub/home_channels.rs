@@ -1,4 +1,4 @@
-//! What a home shard knows of its channels: their order, the shards with subscribers, their presence and their history.
+//! The channels of a home shard: their order, the shards with subscribers, their presence and their history.
 //!
 //! A channel lists shards in a wire format, not subscribers: a million subscribers on eight shards are eight entries. A
 //! shard without room for a delivery is skipped, and gets the missed ones when it has room again (`resend`).

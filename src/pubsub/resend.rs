@@ -1,5 +1,6 @@
-//! Resending to shards that were skipped. Home keeps where each of them stopped; when there is room it sends what the
-//! history still has and reports the rest as lost. Publications made meanwhile extend the range, so the order holds.
+//! Resending to shards that were skipped. The home shard keeps the position of each; when there is room it sends what
+//! the history still has and reports the rest as lost. Publications made in the meantime extend the range, so the order
+//! is preserved.
 
 use super::channel::InterestedShard;
 use super::home_channels::HomeChannels;

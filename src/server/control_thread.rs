@@ -1,5 +1,5 @@
-//! What the control thread runs: the admin address, the gRPC API, the calls to backends, the log of the shards, reloads,
-//! and at last the shutdown.
+//! The control thread: the admin address, the gRPC API, the calls to backends, the log of the shards, reloads, and
+//! finally the shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -74,16 +74,16 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         move |_| Messaging::new(Arc::clone(&settings), placement.clone(), shards)
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut beside = Surroundings {
+    let mut surroundings = Surroundings {
         passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
         keep: !config.handover.socket.is_empty(),
         private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
     };
-    let mut engine = threads::start_with(&plan, &mut beside, make)?;
+    let mut engine = threads::start_with(&plan, &mut surroundings, make)?;
     if let Some(cores) = &config.control_cores {
         affinity::pin_to(cores).map_err(StartError::ControlCores)?;
     }
-    startup_log::log_unused(&engine.missed, beside.passed);
+    startup_log::log_unused(&engine.missed, surroundings.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));

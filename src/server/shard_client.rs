@@ -1,4 +1,4 @@
-//! The shards as the control thread sees them: calls with a bound and a deadline, and orders that every shard gets.
+//! The control thread's interface to the shards: calls with a bound and a deadline, and commands to every shard.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};

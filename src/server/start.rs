@@ -1,4 +1,4 @@
-//! What must be right before the server starts, and the control thread's listeners.
+//! Checks before the server starts, and the control thread's listeners.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! What the log says when the server has started: what runs where, and how clients are authenticated.
+//! The log lines after the start: what runs where, and how clients are authenticated.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};

@@ -1,8 +1,8 @@
 //! A file table for each shard (unshare(2), CLONE_FILES).
 //!
-//! The threads of a process share one table of descriptors, and with it one lock, one limit, and a reference count at every
-//! call. A thread that leaves the table gets a copy: what was open stays open in both under the same number, and what either
-//! opens or closes from then on does not exist for the other.
+//! The threads of a process share one table of descriptors, and with it one lock, one limit, and a reference count at
+//! every call. A thread that leaves the table gets a copy: descriptors that were open stay open in both under the same
+//! number; later changes in one table do not affect the other.
 
 use std::io;
 use std::os::fd::RawFd;

@@ -1,4 +1,5 @@
-//! The `unsafe` of the project: calls of the kernel that no safe crate offers, and instructions that only some processors have.
+//! The `unsafe` code of the project: system calls that no safe crate offers, and instructions that only some processors
+//! have.
 //!
 //! A safe function of this module is sound from anywhere. An `unsafe fn` names its contract under `# Safety`; the only callers
 //! are in `engine::net::fd_table`, which argues at each call why the contract holds. `tests/house_rules.rs` checks that no

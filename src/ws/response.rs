@@ -1,6 +1,6 @@
 //! Responses to a request: the 101 that opens a WebSocket, a small plain response, or a refusal with its reason.
 //!
-//! Every response but the 101 is the last one of its connection and says so (`Connection: close`).
+//! Every response except the 101 is the last one of its connection and contains `Connection: close`.
 
 use super::extension::Agreed;
 use super::http_token::is_token;

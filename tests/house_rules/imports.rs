@@ -1,4 +1,4 @@
-//! Which file of `src/` names something of which other file. A re-export counts as the file that defines the item.
+//! The imports between the files of `src/`. A re-export counts as the file that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,9 @@ struct Modules {
 /// Every edge from a file to a file that it imports from, by file names.
 pub fn edges(files: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let shipped_files = files.iter().filter(|file| file.name.starts_with("src/") && !file.is_test());
-    let entry = |file: &Source| (module_path(&file.name), (file.name.clone(), shipped(&file.text)));
+    // Generated files import nothing of the crate; `super` in them is one of their own modules.
+    let code = |file: &Source| if file.is_generated() { String::new() } else { shipped(&file.text) };
+    let entry = |file: &Source| (module_path(&file.name), (file.name.clone(), code(file)));
     let modules = Modules { files: shipped_files.map(entry).collect() };
     let mut edges = BTreeMap::new();
     for (path, (name, code)) in &modules.files {
@@ -50,7 +52,7 @@ fn reachable<'a>(edges: &'a BTreeMap<String, BTreeSet<String>>, from: &'a String
 }
 
 impl Modules {
-    /// The file that defines what the path names; a name that a module only re-exports is followed.
+    /// The file that defines the item at the path; follows re-exports.
     fn file_of(&self, path: &[String], depth: usize) -> Option<String> {
         let module = (0..=path.len()).rev().find_map(|n| self.files.get_key_value(&path[..n]))?;
         let (module_path, (name, code)) = module;
@@ -62,7 +64,7 @@ impl Modules {
                 }
             }
         }
-        // A module of the tree that is only named, and the crate's root, tie nothing.
+        // The crate's root is not a dependency.
         let is_root = module_path.is_empty();
         (!is_root).then(|| name.clone())
     }
@@ -74,7 +76,7 @@ fn module_path(name: &str) -> Vec<String> {
     parts.filter(|part| *part != "mod" && *part != "lib").map(str::to_owned).collect()
 }
 
-/// What the code of a module names, as paths from the crate's root.
+/// The paths in the code of a module, from the crate's root.
 fn paths(code: &str, module: &[String]) -> Vec<Vec<String>> {
     let mut found: Vec<_> = uses(code, module).into_iter().map(|(_, path)| path).collect();
     for root in ["crate::", "super::", "self::"] {
@@ -85,13 +87,16 @@ fn paths(code: &str, module: &[String]) -> Vec<Vec<String>> {
             }
             let text: String =
                 code[at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
-            found.extend(absolute(&segments(&text), module));
+            // The braces of a `use` follow: `uses` reads what is in them.
+            if !text.ends_with("::") {
+                found.extend(absolute(&segments(&text), module));
+            }
         }
     }
     found
 }
 
-/// The `use` declarations of a module: whether each is public, and what it names.
+/// The `use` declarations of a module: whether each is public, and its path.
 fn uses(code: &str, module: &[String]) -> Vec<(bool, Vec<String>)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("use ") {
@@ -127,7 +132,7 @@ fn leaves(tree: &str) -> Vec<Vec<String>> {
             }
             _ => {}
         }
-        parts.last_mut().expect("it begins with one").push(c);
+        parts.last_mut().expect("the list begins with one part").push(c);
     }
     let parts = parts.iter().filter(|part| !part.trim().is_empty());
     parts.flat_map(|part| leaves(part)).map(|leaf| before.iter().cloned().chain(leaf).collect()).collect()
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_follow_re_exports_and_circles_are_found_through_them() {
+    fn circles_through_re_exports_are_found() {
         let tree = [
             source("src/lib.rs", "pub mod a;\n"),
             source("src/a/mod.rs", "mod b;\nmod c;\npub use b::{B, Other};\n"),
@@ -175,7 +180,19 @@ mod tests {
     }
 
     #[test]
-    fn code_of_tests_and_other_crates_tie_nothing() {
+    fn braces_after_super_name_siblings_and_not_the_parent() {
+        let tree = [
+            source("src/a/mod.rs", "mod b;\nmod c;\nfn a() { b::b() }\n"),
+            source("src/a/b.rs", "use super::{c, c::C};\npub fn b() {}\n"),
+            source("src/a/c.rs", "pub struct C;\n"),
+        ];
+        let edges = edges(&tree);
+        assert_eq!(edges["src/a/b.rs"].iter().collect::<Vec<_>>(), ["src/a/c.rs"]);
+        assert!(circles(&edges).is_empty());
+    }
+
+    #[test]
+    fn test_code_and_other_crates_add_no_edge() {
         let tree = [
             source("src/lib.rs", "pub mod a;\npub mod b;\n"),
             source("src/a.rs", "use std::b::B;\nuse crate::b::B;\npub struct A;\n"),

@@ -1,12 +1,12 @@
 //! Reads the source tree as text: files, functions, and the code without comments, literals or tests.
 //!
-//! It is a scanner and not a parser. It blanks comments and literals, so that braces and paths are those of the code, and it
-//! removes `#[cfg(test)]` items where a rule is about the code that ships.
+//! It is a scanner and not a parser. It blanks comments and literals, so that braces and paths are those of the code,
+//! and it removes `#[cfg(test)]` items if a rule is about shipped code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold no source of the project.
+/// Folders without sources of the project.
 const SKIPPED_FOLDERS: &[&str] = &["target", "node_modules", "out", ".git"];
 /// Files that tools write. In a linked worktree `.git` is a file.
 const NOT_OURS: &[&str] = &["Cargo.lock", "package-lock.json", ".git"];
@@ -26,14 +26,20 @@ impl Source {
             || stem.ends_with("_tests")
     }
 
-    /// Written by `tools/proto`, which says so in the first line.
-    fn is_generated(&self) -> bool {
+    /// Written by `tools/proto`, as its first line states.
+    pub fn is_generated(&self) -> bool {
         self.text.lines().next().is_some_and(|line| line.contains("@generated: do not edit"))
     }
 }
 
+/// The Rust files that people write.
 pub fn rust_files() -> Vec<Source> {
-    text_files().into_iter().filter(|file| file.name.ends_with(".rs") && !file.is_generated()).collect()
+    all_rust_files().into_iter().filter(|file| !file.is_generated()).collect()
+}
+
+/// With the generated ones.
+pub fn all_rust_files() -> Vec<Source> {
+    text_files().into_iter().filter(|file| file.name.ends_with(".rs")).collect()
 }
 
 pub fn text_files() -> Vec<Source> {
@@ -52,7 +58,7 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of the tree can be read").flatten() {
         let path = entry.path();
         let name = entry.file_name();
-        // A link may lead out of the tree, or in circles.
+        // A link may lead out of the tree, or back into it.
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && !SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) => {
                 collect(&path, into)
@@ -78,7 +84,7 @@ pub fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(index, line)| (index + 1, line))
 }
 
-/// A call of the function, and not of some type's own method of that name.
+/// A call of the function, and not of a method with that name.
 pub fn sleeps(code: &str) -> bool {
     code.match_indices("sleep(").any(|(at, _)| {
         let before = &code[..at];
@@ -86,14 +92,14 @@ pub fn sleeps(code: &str) -> bool {
     })
 }
 
-/// A port that is not 0 behind an address.
+/// A port other than 0 after an address.
 pub fn names_a_port(text: &str) -> bool {
     ["127.0.0.1:", "0.0.0.0:", "localhost:", "[::1]:", "[::]:"].iter().any(|host| {
         text.match_indices(host).any(|(at, _)| text[at + host.len()..].starts_with(|c: char| ('1'..='9').contains(&c)))
     })
 }
 
-/// The top-level names behind `crate::`, and behind as many `super::` as lead to the root, each with its line.
+/// The top-level names after `crate::`, and after as many `super::` as lead to the root, each with its line.
 pub fn names_of_the_crate(code: &str, depth: usize) -> Vec<(usize, String)> {
     let mut names = Vec::new();
     let root = "super::".repeat(depth);
@@ -176,7 +182,7 @@ pub fn signatures(code: &str) -> Vec<(usize, String, usize)> {
     found
 }
 
-/// Counts the parameters of the list that begins here, behind its parenthesis.
+/// Counts the parameters of the list that begins here, after its parenthesis.
 fn parameters(code: &str) -> usize {
     let (mut depth, mut count, mut text) = (0usize, 0, false);
     let mut before = ' ';
@@ -184,7 +190,7 @@ fn parameters(code: &str) -> usize {
         match c {
             '(' | '[' | '{' | '<' => depth += 1,
             ')' if depth == 0 => return count + usize::from(text),
-            // The arrow of a function type closes nothing.
+            // The arrow of a function type is not a closing bracket.
             '>' if before == '-' || before == '=' => {}
             ')' | ']' | '}' | '>' => depth = depth.saturating_sub(1),
             ',' if depth == 0 => {
@@ -200,7 +206,7 @@ fn parameters(code: &str) -> usize {
     count
 }
 
-/// Where the item that begins here ends: at its `;`, or at the brace that closes its body.
+/// Where the item that begins here ends: at its `;`, or at the closing brace of its body.
 pub fn item_end(code: &str) -> Option<usize> {
     let (mut braces, mut others) = (0usize, 0usize);
     for (at, c) in code.char_indices() {
@@ -230,7 +236,7 @@ fn test_items(code: &str) -> Vec<std::ops::Range<usize>> {
         .collect()
 }
 
-/// The code that ships: blanked, and without its tests. Lines stay where they are.
+/// The shipped code: blanked, and without its tests. Lines keep their numbers.
 pub fn shipped(text: &str) -> String {
     let code = blanked(text);
     let items = test_items(&code);
@@ -264,7 +270,7 @@ pub fn blanked(text: &str) -> String {
     out
 }
 
-/// Bytes of the comment or literal that begins here; 0 where none does.
+/// Bytes of the comment or literal that begins here; 0 if none begins.
 fn literal_or_comment(text: &str, in_word: bool) -> usize {
     let after = |start: usize, close: &str| text[start..].find(close).map_or(text.len(), |at| start + at + close.len());
     if text.starts_with("//") {
@@ -281,7 +287,7 @@ fn literal_or_comment(text: &str, in_word: bool) -> usize {
     if !in_word && raw[hashes..].starts_with('"') {
         return after(text.len() - raw.len() + hashes + 1, &format!("\"{}", "#".repeat(hashes)));
     }
-    // A lifetime has no quote behind its first character.
+    // A lifetime has no quote after its first character.
     let mut chars = text.chars();
     if chars.next() == Some('\'') && (chars.next() == Some('\\') || chars.next() == Some('\'')) {
         return quoted(text, '\'');

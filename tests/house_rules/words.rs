@@ -1,10 +1,9 @@
-//! Words that the project no longer uses, in code, comments, documents, pages and scripts. Each was replaced by a term of the
-//! field; `docs/architecture.md` has the glossary.
+//! Words that the project no longer uses, in code, comments, documents, pages and scripts. Each was replaced by a term of
+//! the field; `docs/architecture.md` has the glossary.
 
 use crate::scanner::Source;
 
-/// Words of plain language that hide what is meant, and old names of this code. Written in two parts, so that this file does
-/// not break its own rule.
+/// Vague words, and old names of this code. Written in two parts, so that this file does not break its own rule.
 const OLD_WORDS: &[(&str, &str)] = &[
     ("who", "ever"),
     ("who", "soever"),
@@ -13,9 +12,11 @@ const OLD_WORDS: &[(&str, &str)] = &[
     ("every", "body"),
     ("hand-", "shake"),
     ("hand-", "shakes"),
+    ("hand-", "shaking"),
     ("men", "d"),
     ("men", "ds"),
     ("men", "ded"),
+    ("men", "ding"),
     ("sha", "ll"),
     ("dia", "lect"),
     ("grave", "s"),
@@ -23,25 +24,60 @@ const OLD_WORDS: &[(&str, &str)] = &[
     ("tw", "in"),
     ("tw", "ins"),
     ("he", "ir"),
+    ("he", "irs"),
     ("gue", "st"),
     ("gue", "sts"),
     ("tha", "w"),
+    ("tha", "wed"),
+    ("ros", "ter"),
+    ("some", "one"),
+    ("any", "body"),
 ];
-/// Old names of types and functions, looked for in code alone.
+/// Old names of types, functions and files, searched only in Rust code.
 const OLD_NAMES: &[(&str, &str)] = &[
-    ("C", "x"),
-    ("Fee", "ds"),
-    ("Man", "ner"),
-    ("Ros", "ter"),
-    ("War", "d"),
-    ("Ear", "s"),
-    ("kno", "ck"),
+    ("Asked", "Roll"),
+    ("Bli", "nd"),
     ("bu", "ry"),
-    ("uns", "eat"),
+    ("C", "x"),
+    ("Ca", "lling"),
+    ("De", "sk"),
+    ("de", "sk"),
+    ("Do", "or"),
+    ("Ea", "rs"),
+    ("Fare", "well"),
+    ("Fa", "te"),
+    ("Fe", "ed"),
+    ("Fe", "eds"),
+    ("Fee", "dId"),
+    ("Fle", "et"),
+    ("fle", "et"),
+    ("Giv", "en"),
+    ("Gu", "est"),
+    ("her", "ald"),
+    ("Jour", "nal"),
+    ("Kee", "per"),
+    ("kno", "ck"),
+    ("La", "ne"),
+    ("Man", "ner"),
+    ("par", "ley"),
+    ("Par", "ting"),
+    ("Pla", "ces"),
+    ("Ren", "ewal"),
+    ("Ros", "ter"),
+    ("Se", "at"),
     ("set", "tle"),
     ("some", "body"),
+    ("squ", "eeze"),
+    ("Sub", "Id"),
+    ("Succ", "ession"),
+    ("Tw", "in"),
+    ("uns", "eat"),
+    ("visit", "ors"),
+    ("War", "d"),
 ];
-/// Texts that are not the project's: licenses, recorded exchanges, other projects' words.
+/// Uses that stay: an option of the load tool, which is part of its public command line.
+const ALLOWED: &[(&str, &str)] = &[("tools/load/src/args/mod.rs", concat!("long = \"set", "tle\""))];
+/// Texts of others: licenses, recorded exchanges, test data.
 const EXCEPT: &[&str] = &["LICENSE", "tools/conformance/transcripts/", "tools/fuzz/corpus/", "tests/data/"];
 
 /// Each use of an old word, with its place.
@@ -52,6 +88,9 @@ pub fn found(files: &[Source]) -> Vec<String> {
     for file in files.iter().filter(|file| !EXCEPT.iter().any(|prefix| file.name.starts_with(prefix))) {
         let is_rust = file.name.ends_with(".rs");
         for (index, line) in file.text.lines().enumerate() {
+            if ALLOWED.iter().any(|(name, use_of_it)| file.name == *name && line.contains(use_of_it)) {
+                continue;
+            }
             let parts = line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
             for part in parts {
                 let lower = part.to_lowercase();

@@ -1,5 +1,5 @@
-//! Out of file descriptors: who is connected is served, who comes waits, the loop does not spin, and when somebody leaves the
-//! next is let in.
+//! The server without free file descriptors: open connections are served, new ones wait in the backlog without a busy
+//! loop, and one is accepted when a descriptor becomes free.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ fn echoes(raw: &mut Raw) {
     assert_eq!(raw.frame(), Frame::new(TEXT, "here"));
 }
 
-/// Something was said to it already.
+/// Whether the server has sent a response.
 fn has_answer(raw: &Raw) -> bool {
     raw.0.set_nonblocking(true).expect("a socket");
     let there = raw.0.peek(&mut [0]).is_ok_and(|n| n > 0);
@@ -38,14 +38,14 @@ fn open_connections_are_served_and_waiting_ones_are_accepted_later() {
         waiting.push(raw);
     }
     server.wait_for_log("accept failed: ");
-    // As many as there is room for are let in; the others find no answer yet.
+    // The server accepts as many as it has descriptors for; the others have no response yet.
     let (mut let_in, waits): (Vec<Raw>, Vec<Raw>) = waiting.into_iter().partition(has_answer);
     assert!(let_in.len() > 200 && waits.len() >= 50, "{} are let in, {} wait", let_in.len(), waits.len());
     for raw in &mut let_in {
         raw.take_upgrade();
         echoes(raw);
     }
-    // For a while nothing changes: those who are here are served.
+    // The state does not change for a while: open connections are served.
     for raw in let_in.iter_mut().rev().take(100) {
         echoes(raw);
     }

@@ -1,5 +1,5 @@
-//! Whoever reaches the admin address may hold connections, send slowly, send much and send nonsense: each is bounded, and
-//! clients notice nothing.
+//! Abuse of the admin address: idle connections, slow requests, large requests and garbage. Each is bounded and does
+//! not affect clients.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,14 +29,14 @@ impl Abused {
         assert_eq!(other.publication().0, "c");
     }
 
-    /// The API is there again as soon as connections are.
+    /// The API answers again as soon as connections are available.
     fn assert_api_is_served(&mut self) {
         until(
             || "the API does not come back".into(),
             || {
                 let head =
                     format!("POST /api/publish HTTP/1.1\r\nhost: t\r\nconnection: close\r\nx-api-key: {KEY}\r\n");
-                let answer = said(&self.server, &head, b"{\"channel\":\"c\",\"data\":{}}");
+                let answer = response(&self.server, &head, b"{\"channel\":\"c\",\"data\":{}}");
                 answer.starts_with("HTTP/1.1 200 ").then_some(())
             },
         );
@@ -44,15 +44,15 @@ impl Abused {
     }
 }
 
-/// All that is answered to this head with this body, up to the end of the connection.
-fn said(server: &Server, head: &str, body: &[u8]) -> String {
+/// The whole response to this head and body, up to the end of the connection.
+fn response(server: &Server, head: &str, body: &[u8]) -> String {
     let mut socket = connect(server.admin);
     let _ = socket.write_all(format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes());
     let _ = socket.write_all(body);
     all(socket)
 }
 
-/// A reset behind an answer does not hide it.
+/// A reset after a response does not hide the response.
 fn all(mut socket: TcpStream) -> String {
     let (mut answer, mut bytes) = (Vec::new(), [0; 4096]);
     while let Ok(n @ 1..) = socket.read(&mut bytes) {
@@ -69,7 +69,7 @@ fn silent_connections_are_bounded_and_time_out() {
     it.assert_honest_is_served();
     until(|| "more are taken than may be".into(), || (it.server.descriptors() <= descriptors + MOST).then_some(()));
     let refused = idle.into_iter().map(all).filter(|answer| answer.starts_with("HTTP/1.1 503 ")).count();
-    assert!((1_000 - 4 * MOST..=1_000 - MOST).contains(&refused), "{refused} are told");
+    assert!((1_000 - 4 * MOST..=1_000 - MOST).contains(&refused), "{refused} got a response");
     it.assert_api_is_served();
     it.server.wait_for_log("admin.connections_max");
     assert_eq!(it.server.metric("corecast_admin_connections_refused_total", "") as usize, refused);
@@ -104,10 +104,10 @@ fn huge_bodies_and_garbage_are_rejected() {
         |key: &str| format!("POST /api/publish HTTP/1.1\r\nhost: t\r\nconnection: close\r\nx-api-key: {key}\r\n");
     let huge = vec![b'['; 12 << 20];
     for _ in 0..5 {
-        assert!(said(&it.server, &head("wrong"), &huge[..1 << 20]).starts_with("HTTP/1.1 401 "));
-        assert!(said(&it.server, &head(KEY), &huge[..3 << 20]).starts_with("HTTP/1.1 413 "));
-        // So much is not even thrown away: the answer may be lost with the connection.
-        let answer = said(&it.server, &head(KEY), &huge);
+        assert!(response(&it.server, &head("wrong"), &huge[..1 << 20]).starts_with("HTTP/1.1 401 "));
+        assert!(response(&it.server, &head(KEY), &huge[..3 << 20]).starts_with("HTTP/1.1 413 "));
+        // The server does not discard this much: the response may be lost with the connection.
+        let answer = response(&it.server, &head(KEY), &huge);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer}");
         it.assert_honest_is_served();
     }
@@ -126,11 +126,11 @@ fn huge_bodies_and_garbage_are_rejected() {
         "{\"channel\":\"c\",\"data\":nul}",
     ];
     for text in texts {
-        let answer = said(&it.server, &head(KEY), text.as_bytes());
+        let answer = response(&it.server, &head(KEY), text.as_bytes());
         let error = answer.starts_with("HTTP/1.1 400 ") || answer.contains("\"error\":");
         assert!(error, "{}: {answer}", &text[..text.len().min(60)]);
     }
-    let answer = said(&it.server, &head(KEY), b"\xff\xfe{\"channel\":\"c\"}");
+    let answer = response(&it.server, &head(KEY), b"\xff\xfe{\"channel\":\"c\"}");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     for line in ["\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "POST /api/publish HTTP/9.9\r\n\r\n", &"x".repeat(1 << 20)] {
         let mut socket = connect(it.server.admin);

@@ -1,4 +1,4 @@
-//! The server API over gRPC, through a client: the same calls, the key, the error modes, the bounds.
+//! The server API over gRPC: its methods, the key, the error modes and the bounds.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use corecast::messaging::api_call::ApiCall;
 use prost::Message;
 use tonic::{Code, Request};
 
-/// How long any one call may take before a test fails.
+/// How long one call may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Peer {
@@ -24,7 +24,7 @@ struct Peer {
     transport_errors: bool,
 }
 
-/// One call, waited for.
+/// Makes one call and waits for its result.
 macro_rules! call {
     ($peer:expr, $method:ident, $request:expr) => {{
         let request = $peer.request($request);
@@ -57,7 +57,7 @@ fn publish(channel: &str, data: &'static [u8]) -> api::PublishRequest {
 }
 
 #[test]
-fn publications_reach_the_shards_with_all_they_were_given() {
+fn publications_reach_the_shards_with_all_fields() {
     let server = Server::with_key();
     let mut peer = Peer::of(&server);
     let request = api::PublishRequest {
@@ -91,7 +91,7 @@ fn publications_reach_the_shards_with_all_they_were_given() {
 }
 
 #[test]
-fn connections_and_channels_are_asked_about_as_over_http() {
+fn methods_return_the_same_results_as_over_http() {
     let server = Server::with_key();
     let mut peer = Peer::of(&server);
     let of = |channel: &str| channel.to_owned();
@@ -124,7 +124,7 @@ fn connections_and_channels_are_asked_about_as_over_http() {
 }
 
 #[test]
-fn a_batch_has_a_reply_for_each_command() {
+fn batch_has_a_reply_for_each_command() {
     let server = Server::with_key();
     let mut peer = Peer::of(&server);
     let one = |channel| api::Command { publish: Some(publish(channel, b"1")), ..Default::default() };
@@ -197,7 +197,7 @@ fn unsupported_selectors_are_rejected_by_name() {
 }
 
 #[test]
-fn a_message_past_the_bound_is_refused() {
+fn message_past_the_bound_is_rejected() {
     let server = Server::with_key();
     let mut peer = Peer::of(&server);
     let data = vec![b'1'; API_BODY_BYTES_MAX];

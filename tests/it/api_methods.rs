@@ -1,13 +1,13 @@
-//! Every method of the server API: what the shards are asked, and the exact bytes of the reply, as clients written for other
-//! servers of the protocol expect them.
+//! Every method of the server API: the call that the shards get, and the exact bytes of the reply, which clients
+//! written for Centrifugo expect.
 
 use crate::fake::{KEY, Server, connections, error, publication, settings_with};
 use corecast::auth::grant::{Overrides, Publish, RefreshGrant, SubscribeGrant};
 use corecast::messaging::api_call::{ApiCall, HistoryQuery, StreamPosition};
 use serde_json::{Value, json};
 
-/// The answer's very bytes: the order of the fields is as much a promise as their names.
-fn says(server: &Server, method: &str, body: &Value, answer: &str) -> Vec<ApiCall> {
+/// Compares the exact bytes: the order of the fields is part of the contract.
+fn asserted_call(server: &Server, method: &str, body: &Value, answer: &str) -> Vec<ApiCall> {
     let got = server.call(method, body);
     assert_eq!((got.status, got.body.as_str()), (200, answer), "{method} {body}");
     server.fake.asked()
@@ -16,7 +16,7 @@ fn says(server: &Server, method: &str, body: &Value, answer: &str) -> Vec<ApiCal
 #[test]
 fn publication_carries_all_its_fields() {
     let server = Server::with_key();
-    let asked = says(
+    let asked = asserted_call(
         &server,
         "publish",
         &json!({
@@ -93,9 +93,9 @@ fn invalid_calls_are_explained() {
         ("rpc", json!({"method": "x", "params": 1}), 104, "not found"),
     ] {
         let answer = server.call(method, &body);
-        let said = &answer.json()["error"];
-        assert_eq!((answer.status, said["code"].as_u64()), (200, Some(code)), "{method} {body}: {said}");
-        assert!(said["message"].as_str().unwrap().contains(part), "{method} {body}: {said}");
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status, error["code"].as_u64()), (200, Some(code)), "{method} {body}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(part), "{method} {body}: {error}");
     }
 }
 
@@ -108,7 +108,7 @@ fn subscribe_applies_its_options() {
         "override": {"presence": {"value": true}, "join_leave": {"value": false}, "force_recovery": {},
                      "force_positioning": null}
     });
-    let asked = says(&server, "subscribe", &body, r#"{"result":{}}"#);
+    let asked = asserted_call(&server, "subscribe", &body, r#"{"result":{}}"#);
     let grant = SubscribeGrant {
         info: b"\0\xff".into(),
         data: b"{\"d\":1}".into(),
@@ -123,7 +123,8 @@ fn subscribe_applies_its_options() {
     let since = Some(StreamPosition { offset: 4, epoch: "e".into() });
     let expected = ApiCall::Subscribe { connections: connections("u", "c", "s"), channel: "a".into(), grant, since };
     assert_eq!(asked, [expected]);
-    let asked = says(&server, "subscribe", &json!({"user": "u", "channel": "a", "info": null}), r#"{"result":{}}"#);
+    let asked =
+        asserted_call(&server, "subscribe", &json!({"user": "u", "channel": "a", "info": null}), r#"{"result":{}}"#);
     let (connections, grant) = (connections("u", "", ""), SubscribeGrant::default());
     let expected = ApiCall::Subscribe { connections, channel: "a".into(), grant, since: None };
     assert_eq!(asked, [expected]);
@@ -144,21 +145,21 @@ fn unsubscribe_disconnect_and_refresh_reach_connections() {
             reason: reason.into(),
         }]
     };
-    assert_eq!(says(&server, "unsubscribe", &json!({"user": "u", "channel": "a"}), done), unsubscribed("a"));
-    assert_eq!(says(&server, "unsubscribe", &json!({"user": "u"}), done), unsubscribed(""));
+    assert_eq!(asserted_call(&server, "unsubscribe", &json!({"user": "u", "channel": "a"}), done), unsubscribed("a"));
+    assert_eq!(asserted_call(&server, "unsubscribe", &json!({"user": "u"}), done), unsubscribed(""));
 
-    let asked = says(&server, "disconnect", &json!({"user": "u", "whitelist": ["c1", "c2"]}), done);
+    let asked = asserted_call(&server, "disconnect", &json!({"user": "u", "whitelist": ["c1", "c2"]}), done);
     assert_eq!(asked, disconnected("", &["c1", "c2"], 3503, "force disconnect"));
     let body = json!({"user": "u", "session": "s", "disconnect": {"code": 4500, "reason": "bye"}, "all_users": false});
-    let asked = says(&server, "disconnect", &body, done);
+    let asked = asserted_call(&server, "disconnect", &body, done);
     assert_eq!(asked, disconnected("s", &[], 4500, "bye"));
 
     let body = json!({"user": "u", "client": "c", "expired": true, "expire_at": 7, "info": {"i": 1}});
     let renewal = RefreshGrant { expired: true, expire_at: Some(7), info: b"{\"i\":1}".into(), meta: Vec::new() };
     let expected = ApiCall::Refresh { connections: connections("u", "c", ""), renewal };
-    assert_eq!(says(&server, "refresh", &body, done), [expected]);
+    assert_eq!(asserted_call(&server, "refresh", &body, done), [expected]);
     let never = [ApiCall::Refresh { connections: connections("", "", ""), renewal: RefreshGrant::default() }];
-    assert_eq!(says(&server, "refresh", &json!({}), done), never);
+    assert_eq!(asserted_call(&server, "refresh", &json!({}), done), never);
 }
 
 #[test]
@@ -174,14 +175,14 @@ fn presence_lists_all_clients_without_empty_fields() {
         ("presence_stats", "a", r#"{"result":{"num_clients":3,"num_users":2}}"#),
         ("presence_stats", "empty", r#"{"result":{"num_clients":0,"num_users":0}}"#),
     ] {
-        says(&server, method, &json!({"channel": channel}), answer);
+        asserted_call(&server, method, &json!({"channel": channel}), answer);
     }
 }
 
 #[test]
 fn history_returns_the_position_even_if_empty() {
     let server = Server::with_key();
-    let asked = says(
+    let asked = asserted_call(
         &server,
         "history",
         &json!({"channel": "a", "limit": -1, "reverse": true, "since": {"offset": 3, "epoch": "e"}}),
@@ -191,9 +192,9 @@ fn history_returns_the_position_even_if_empty() {
     let query = HistoryQuery { limit: -1, since, reverse: true };
     assert_eq!(asked, [ApiCall::History { channel: "a".into(), query }]);
     let answer = r#"{"result":{"publications":[],"epoch":"","offset":0}}"#;
-    let asked = says(&server, "history", &json!({"channel": "empty"}), answer);
+    let asked = asserted_call(&server, "history", &json!({"channel": "empty"}), answer);
     assert_eq!(asked, [ApiCall::History { channel: "empty".into(), query: HistoryQuery::default() }]);
-    let asked = says(&server, "history_remove", &json!({"channel": "a"}), r#"{"result":{}}"#);
+    let asked = asserted_call(&server, "history_remove", &json!({"channel": "a"}), r#"{"result":{}}"#);
     assert_eq!(asked, [ApiCall::HistoryRemove { channel: "a".into() }]);
 }
 
@@ -201,17 +202,17 @@ fn history_returns_the_position_even_if_empty() {
 fn channels_and_info_sum_over_the_shards() {
     let server = Server::with_key();
     let answer = r#"{"result":{"channels":{"a":{},"b":{"num_clients":2}}}}"#;
-    let asked = says(&server, "channels", &json!({"pattern": "x*"}), answer);
+    let asked = asserted_call(&server, "channels", &json!({"pattern": "x*"}), answer);
     assert_eq!(asked, [ApiCall::Channels { pattern: "x*".into() }]);
     let version = corecast::api::settings::VERSION;
     let answer = format!(
         r#"{{"result":{{"nodes":[{{"uid":"the-uid","name":"the-name","version":"{version}","num_clients":10,"num_users":4,"num_channels":6,"num_subs":12}}]}}}}"#
     );
-    says(&server, "info", &json!({}), &answer);
+    asserted_call(&server, "info", &json!({}), &answer);
 }
 
 #[test]
-fn a_batch_has_a_reply_for_each_command_without_a_wrapper() {
+fn batch_has_a_reply_for_each_command_without_a_wrapper() {
     let server = Server::with_key();
     for parallel in [false, true] {
         let commands = json!([
@@ -237,12 +238,12 @@ fn a_batch_has_a_reply_for_each_command_without_a_wrapper() {
         ]);
         assert_eq!(answer, json!({"replies": expected}), "parallel: {parallel}");
     }
-    says(&server, "batch", &json!({"commands": null}), "{}");
-    says(&server, "batch", &json!({}), "{}");
+    asserted_call(&server, "batch", &json!({"commands": null}), "{}");
+    asserted_call(&server, "batch", &json!({}), "{}");
 }
 
 #[test]
-fn the_publications_of_a_batch_keep_their_order() {
+fn publications_of_a_batch_keep_their_order() {
     let server = Server::with_key();
     let numbers = 0..1000;
     let commands: Vec<_> = numbers.clone().map(|n| json!({"publish": {"channel": "a", "data": n}})).collect();
@@ -253,7 +254,7 @@ fn the_publications_of_a_batch_keep_their_order() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_read_or_is_too_long_does_nothing() {
+fn malformed_or_too_long_batch_has_no_effect() {
     let server = Server::with_key();
     let many = format!("{{\"commands\":[{}{{}}]}}", "{},".repeat(corecast::api::BATCH_COMMANDS_MAX));
     let wrong = "{\"commands\":[{\"publish\":{\"channel\":\"a\",\"data\":1}},{\"publish\":{\"channel\":1}}]}";
@@ -265,7 +266,7 @@ fn a_batch_that_cannot_be_read_or_is_too_long_does_nothing() {
 }
 
 #[test]
-fn the_old_style_has_its_method_in_the_body() {
+fn old_style_request_has_its_method_in_the_body() {
     let server = Server::with_key();
     for (body, answer) in [
         (r#"{"method":"publish","params":{"channel":"kept","data":1}}"#, r#"{"result":{"offset":7,"epoch":"e"}}"#),
@@ -290,11 +291,11 @@ fn the_old_style_has_its_method_in_the_body() {
     for body in ["", "x", r#"{"method":"nope","params":{}}"#, r#"{"params":{"channel":"a","data":1}} x"#] {
         assert_eq!(server.call_text("", body).status, 400, "{body}");
     }
-    assert!(server.fake.asked().is_empty(), "a body that cannot be read does nothing");
+    assert!(server.fake.asked().is_empty(), "a malformed body has no effect");
 }
 
 #[test]
-fn transport_error_mode_makes_every_error_a_status() {
+fn transport_error_mode_turns_every_error_into_a_status() {
     let server = Server::start(settings_with(|api| api.transport_errors = true));
     for (channel, status) in [("busy", 429), ("silent", 500), ("ns:unknown", 404), ("off", 400), ("lost", 416)] {
         let answer = server.call("history", &json!({"channel": channel}));
@@ -302,13 +303,13 @@ fn transport_error_mode_makes_every_error_a_status() {
         assert!(answer.json()["code"].is_u64(), "the bare error");
     }
     assert_eq!(server.call("history", &json!({"channel": "a"})).status, 200);
-    // A batch has its errors in their places.
+    // A batch has its errors in the replies of the commands.
     let body = json!({"commands": [{"history": {"channel": "lost"}}]});
     assert_eq!(server.call("batch", &body).status, 200);
 }
 
 #[test]
-fn calls_on_one_connection_follow_each_other_without_waiting() {
+fn pipelined_calls_on_one_connection_are_answered_in_order() {
     use std::io::{Read, Write};
     let server = Server::with_key();
     let mut socket = std::net::TcpStream::connect(server.address).unwrap();

@@ -1,4 +1,4 @@
-//! The admin address over a real socket, with shards played by a fake: the server API, health, metrics, statistics, page.
+//! The admin address over a real socket, with fake shards: the server API, health, metrics, statistics and the page.
 
 use crate::fake::{KEY, Server, settings_with};
 use corecast::api::settings::API_BODY_BYTES_MAX;
@@ -15,7 +15,7 @@ fn publish_reaches_the_shards_and_returns_the_position() {
 }
 
 #[test]
-fn broadcast_answers_for_each_channel_in_order() {
+fn broadcast_has_a_response_for_each_channel_in_order() {
     let server = Server::with_key();
     let channels = ["a", "busy", "", "kept", "silent"];
     let answer = server.call("broadcast", &json!({"channels": channels, "data": "x"})).json();
@@ -36,7 +36,7 @@ fn broadcast_answers_for_each_channel_in_order() {
 }
 
 #[test]
-fn errors_of_a_call_are_200_unless_the_transport_mode_is_asked_for() {
+fn errors_of_a_call_are_200_unless_the_transport_mode_is_requested() {
     let server = Server::with_key();
     let long = "x".repeat(1001);
     for (body, code, status) in [
@@ -146,7 +146,7 @@ fn health_turns_red_while_draining() {
 }
 
 #[test]
-fn metrics_come_in_the_format_that_was_asked_for() {
+fn metrics_are_sent_in_the_requested_format() {
     let server = Server::with_key();
     let plain = server.get("/metrics");
     assert!(plain.headers["content-type"].starts_with("text/plain; version=0.0.4"));

@@ -1,10 +1,11 @@
-//! The server API and the metrics of a whole server: what backends publish reaches clients, and the counters tell the truth.
+//! The server API and the metrics of a whole server: publications of backends reach clients, and the counters are
+//! correct.
 
 use crate::common::{Client, KEY, PLAIN, Raw, Server, TEXT, frame};
 use serde_json::{Value, json};
 
 #[test]
-fn a_publication_over_http_reaches_subscribers_on_both_shards() {
+fn publication_over_http_reaches_subscribers_on_both_shards() {
     let server = Server::start();
     let mut clients = Client::pair(&server);
     for channel in (0..8).map(|i| format!("news-{i}")) {
@@ -18,7 +19,7 @@ fn a_publication_over_http_reaches_subscribers_on_both_shards() {
             let push = client.next();
             assert_eq!(push["push"], json!({"channel": channel, "pub": publication}), "no client published it");
         }
-        // The epoch comes with the first.
+        // The first publication creates the epoch.
         server.api("publish", &json!({"channel": channel, "data": 2}));
         for client in &mut clients {
             assert_eq!(client.next()["push"], json!({"channel": channel, "pub": {"data": 2, "offset": 2}}));
@@ -27,7 +28,7 @@ fn a_publication_over_http_reaches_subscribers_on_both_shards() {
 }
 
 #[test]
-fn a_publication_of_a_channel_without_history_has_no_offset() {
+fn publication_of_a_channel_without_history_has_no_offset() {
     let server = Server::with(&PLAIN);
     let mut clients = Client::pair(&server);
     clients.iter_mut().for_each(|client| client.subscribe("plain"));
@@ -39,7 +40,7 @@ fn a_publication_of_a_channel_without_history_has_no_offset() {
 }
 
 #[test]
-fn a_broadcast_reaches_the_subscribers_of_every_channel() {
+fn broadcast_reaches_the_subscribers_of_every_channel() {
     let server = Server::start();
     let mut clients = Client::pair(&server);
     let channels: Vec<String> = (0..10).map(|i| format!("cast-{i}")).collect();
@@ -50,10 +51,10 @@ fn a_broadcast_reaches_the_subscribers_of_every_channel() {
     let responses = answer["result"]["responses"].as_array().expect("a response for each");
     assert!(responses.len() == 10 && responses.iter().all(|one| one["result"].is_object()), "{answer}");
     for (shard, client) in clients.iter_mut().enumerate() {
-        let mut heard: Vec<String> = (0..5).map(|_| client.publication().0).collect();
-        heard.sort();
+        let mut received: Vec<String> = (0..5).map(|_| client.publication().0).collect();
+        received.sort();
         let expected: Vec<_> = channels.iter().skip(shard).step_by(2).cloned().collect();
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
     }
 }
 
@@ -87,7 +88,7 @@ fn publications_arrive_in_the_order_of_the_calls() {
 #[test]
 fn batches_wait_for_a_busy_shard_and_are_not_rejected() {
     let server = Server::start();
-    // One channel has one home, and together this is more than its mailbox takes.
+    // One channel has one home shard, and all publications together exceed its mailbox.
     let command = json!({"publish": {"channel": "busy", "data": "x"}});
     let body = json!({"commands": vec![command; 200], "parallel": true});
     std::thread::scope(|scope| {
@@ -123,20 +124,20 @@ fn epoll_registers_each_socket_once() {
 }
 
 #[test]
-fn a_burst_of_messages_leaves_in_one_write() {
+fn replies_to_messages_of_one_read_are_sent_in_one_write() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
     let before = server.metric("corecast_socket_writes_total", "");
     let burst: Vec<u8> = (0..200).flat_map(|_| frame(TEXT, b"sixteen bytes...")).collect();
     raw.send(&burst);
     (0..200).for_each(|_| assert_eq!(raw.frame().payload, b"sixteen bytes..."));
-    // One segment on the loopback, so one read, unless the kernel cuts it.
+    // One segment on the loopback interface, so one read, unless the kernel splits it.
     let writes = server.metric("corecast_socket_writes_total", "") - before;
     assert!((1..=4).contains(&writes), "{writes} writes for one burst");
 }
 
 #[test]
-fn publications_that_come_together_reach_each_subscriber_in_one_write() {
+fn publications_of_one_turn_reach_each_subscriber_in_one_write() {
     let server = Server::start();
     let mut subscribers: Vec<_> = (0..10).map(|_| Client::connect(&server)).collect();
     subscribers.iter_mut().for_each(|client| client.subscribe("burst"));

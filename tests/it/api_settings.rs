@@ -1,5 +1,5 @@
-//! What the configuration says of the APIs, from the outside: where they are served, under which name, with which key, in
-//! which error mode, and that what backends cost is told.
+//! Settings of the APIs: their addresses, the name of the node, the keys, the error mode, and the metrics of backend
+//! calls.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use serde_json::{Value, json};
 use tonic::{Code, Request, Status};
 
-/// One `info` over gRPC with this key, and what it was answered.
+/// Calls `info` over gRPC with this key and returns the result.
 fn info(at: SocketAddr, key: Option<&str>) -> Result<api::InfoResult, Status> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -30,7 +30,7 @@ fn grpc(server: &Server) -> SocketAddr {
 }
 
 #[test]
-fn the_grpc_api_has_an_address_and_a_key_of_its_own() {
+fn grpc_api_has_its_own_address_and_key() {
     let server = Server::with(&[
         ("grpc_api.enabled", "true"),
         ("grpc_api.address", "127.0.0.1"),
@@ -45,19 +45,19 @@ fn the_grpc_api_has_an_address_and_a_key_of_its_own() {
     }
     let node = &info(at, Some("of-grpc")).unwrap().nodes[0];
     assert_eq!((node.name.as_str(), node.num_clients), ("one", 1));
-    // Both front-ends are of one process and say so.
+    // Both APIs belong to one process and report the same node.
     let over_http = server.api("info", &json!({}));
     assert_eq!(over_http["result"]["nodes"][0]["name"], "one");
     assert_eq!(over_http["result"]["nodes"][0]["uid"], Value::from(node.uid.as_str()));
 }
 
 #[test]
-fn the_grpc_api_needs_no_admin_address_and_no_key() {
+fn grpc_api_needs_no_admin_address_and_no_key() {
     let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
     command.env("CORECAST_GRPC_API_ENABLED", "true").env("CORECAST_HTTP_API_DISABLED", "true");
     let server = Server::spawn(command, &[("grpc_api.address", "127.0.0.1"), ("grpc_api.port", "0")]);
     assert_eq!(info(grpc(&server), None).unwrap().nodes.len(), 1);
-    // The other one is as if it did not exist, whatever the key.
+    // The server does not serve the other API, whatever the key.
     let (status, body) = server.http("POST", "/api/info", &[("X-API-Key", KEY)], "{}");
     assert_eq!(status, 404, "{body}");
     assert!(body.contains("http_api.disabled"), "{body}");
@@ -65,16 +65,16 @@ fn the_grpc_api_needs_no_admin_address_and_no_key() {
 }
 
 #[test]
-fn a_port_of_the_grpc_api_that_is_taken_is_named() {
+fn error_names_a_used_port_of_the_grpc_api() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     command.env("CORECAST_GRPC_API_ENABLED", "true").env("CORECAST_GRPC_API_ADDRESS", "127.0.0.1");
     command.env("CORECAST_GRPC_API_PORT", &port).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-    assert_eq!(wait_for_exit(&mut child).code(), Some(1), "{said}");
-    assert!(said.contains(&port) && said.contains("grpc_api.port"), "{said}");
+    let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert_eq!(wait_for_exit(&mut child).code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&port) && stderr.contains("grpc_api.port"), "{stderr}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Backends that are gone, slow, full or mad: each call ends in time with `Failed`, is repeated only where that is safe,
-//! and a dead one is left alone.
+//! Failing backends: absent, slow, overloaded or misbehaving. Each call ends within its timeout with `Failed`, is
+//! retried only if that is safe, and an open circuit makes no calls.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::backend::{
-    PATIENCE, Server, backend, bare, call, connecting, counts, failures, nobody, publishing, rpc, subscribing, until,
+    PATIENCE, Server, backend, bare, call, connecting, counts, failures, publishing, rpc, subscribing, until,
+    unused_address,
 };
 use corecast::auth::grant::{Publish, SubscribeGrant};
 use corecast::backend::call::{Answer, Question};
@@ -33,8 +34,8 @@ fn granted() -> Answer {
     Answer::Subscribe(SubscribeGrant::default())
 }
 
-/// Says this, whatever it is asked, and hangs up.
-fn saying(body: &'static [u8]) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static {
+/// Sends this response to any request and closes the connection.
+fn responding(body: &'static [u8]) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static {
     move |mut stream| {
         Box::pin(async move {
             let _ = stream.write_all(body).await;
@@ -45,10 +46,10 @@ fn saying(body: &'static [u8]) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<Outpu
 
 #[tokio::test]
 async fn unreachable_backend_is_retried_for_every_call() {
-    let backend = backend(&nobody().await, hasty());
+    let backend = backend(&unused_address().await, hasty());
     for (index, call) in [connecting(), publishing(), rpc()].into_iter().enumerate() {
         assert_eq!(backend.ask(call).await, Answer::Failed);
-        assert_eq!(counts(&backend).retries, 2 * (index as u64 + 1), "nothing was sent, so all are safe to repeat");
+        assert_eq!(counts(&backend).retries, 2 * (index as u64 + 1), "no request was sent, so every retry is safe");
     }
     assert_eq!(failures(&backend), [("unreachable", 3)]);
 }
@@ -61,7 +62,7 @@ async fn connection_closed_before_the_reply_is_retried_only_if_safe() {
     assert_eq!(connections.load(Ordering::Relaxed), 3);
     assert_eq!(backend.ask(publishing()).await, Answer::Failed);
     assert_eq!(backend.ask(rpc()).await, Answer::Failed);
-    assert_eq!(connections.load(Ordering::Relaxed), 5, "it may have acted on those");
+    assert_eq!(connections.load(Ordering::Relaxed), 5, "the backend may have processed these");
     assert_eq!(failures(&backend), [("broken", 3)]);
 }
 
@@ -113,10 +114,10 @@ async fn backend_that_never_replies_costs_its_timeout() {
 async fn slow_reply_does_not_extend_the_timeout() {
     let (url, _) = bare(|mut stream| async move {
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
-        let mut said = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
-        while said.is_ok() {
+        let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
+        while sent.is_ok() {
             ticks.tick().await;
-            said = stream.write_all(b" ").await;
+            sent = stream.write_all(b" ").await;
         }
     })
     .await;
@@ -134,11 +135,14 @@ async fn malformed_replies_are_errors_and_keep_the_circuit_closed() {
         (b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{", "too_long"),
         (b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", "status"),
     ] {
-        let (url, _) = bare(saying(body)).await;
+        let (url, _) = bare(responding(body)).await;
         let backend = backend(&url, breaker(1, PATIENCE));
         assert_eq!(backend.ask(rpc()).await, Answer::Failed);
         assert_eq!(failures(&backend), [(reason, 1)], "{}", body.escape_ascii());
-        assert!(!counts(&backend).open, "what one client's payload provokes cuts off nobody else");
+        assert!(
+            !counts(&backend).open,
+            "what one client's payload provokes does not open the circuit for other clients"
+        );
     }
 }
 
@@ -150,7 +154,7 @@ async fn backend_that_does_not_speak_http_is_a_connection_failure() {
         b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
-        let (url, _) = bare(saying(body)).await;
+        let (url, _) = bare(responding(body)).await;
         let backend = backend(&url, breaker(1, PATIENCE));
         assert_eq!(backend.ask(rpc()).await, Answer::Failed);
         assert_eq!((failures(&backend), counts(&backend).open), (vec![("broken", 1)], true), "{}", body.escape_ascii());
@@ -158,16 +162,16 @@ async fn backend_that_does_not_speak_http_is_a_connection_failure() {
 }
 
 #[tokio::test]
-async fn a_reply_without_end_is_cut_at_its_bound() {
+async fn endless_reply_is_cut_at_its_bound() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let (url, _) = bare(move |mut stream| {
         let count = Arc::clone(&count);
         async move {
             let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
-            let mut said = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
-            while said.is_ok() {
-                said = stream.write_all(&chunk).await;
+            let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            while sent.is_ok() {
+                sent = stream.write_all(&chunk).await;
                 count.fetch_add(0x10000, Ordering::Relaxed);
             }
         }
@@ -176,7 +180,7 @@ async fn a_reply_without_end_is_cut_at_its_bound() {
     let backend = backend(&url, hasty());
     assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
     assert_eq!(failures(&backend), [("too_long", 1)]);
-    assert!(sent.load(Ordering::Relaxed) < 32 * REPLY_BYTES_MAX, "the kernel's buffers and no more");
+    assert!(sent.load(Ordering::Relaxed) < 32 * REPLY_BYTES_MAX, "no more than the kernel's buffers");
 }
 
 #[tokio::test]
@@ -203,7 +207,7 @@ async fn concurrent_and_queued_calls_are_bounded() {
         .collect();
     until("two are there", || at_once.load(Ordering::Relaxed) == 2).await;
     assert_eq!(counts(&backend).in_flight, 5);
-    assert_eq!(backend.ask(publishing()).await, Answer::Failed, "at once: the gate is closed");
+    assert_eq!(backend.ask(publishing()).await, Answer::Failed, "at once: the circuit is open");
     assert_eq!(failures(&backend), [("busy", 1)]);
     gate.add_permits(5);
     for call in calls {
@@ -223,7 +227,7 @@ async fn queue_time_counts_towards_the_timeout_and_not_as_a_backend_failure() {
     let backend = backend(&url, settings);
     assert_eq!(tokio::join!(backend.ask(rpc()), backend.ask(rpc())), (Answer::Failed, Answer::Failed));
     assert_eq!(failures(&backend), [("timeout", 2)]);
-    assert!(!counts(&backend).open, "one of them had no time to be answered");
+    assert!(!counts(&backend).open, "one call timed out in the queue");
 }
 
 #[tokio::test]
@@ -248,7 +252,7 @@ async fn open_circuit_closes_after_a_successful_probe() {
         answer = backend.ask(subscribing()).await;
     }
     assert_eq!((answer, counts(&backend).open), (granted(), false));
-    assert_eq!(server.seen().len(), 4, "three before, one to see");
+    assert_eq!(server.seen().len(), 4, "three failures and one probe");
 }
 
 #[tokio::test]
@@ -260,7 +264,7 @@ async fn open_circuit_makes_no_calls() {
     }
     assert_eq!(server.seen().len(), 2);
     assert_eq!(failures(&backend), [("circuit_open", 998), ("status", 2)]);
-    assert_eq!(counts(&backend).durations.iter().sum::<u64>(), 2, "only what was asked took time");
+    assert_eq!(counts(&backend).durations.iter().sum::<u64>(), 2, "only attempted calls took time");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The same calls over gRPC, to a backend made from the same `.proto`.
+//! The same calls over gRPC, to a backend that is generated from the same `.proto`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use corecast::backend::proto::*;
 use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
 use tonic::{Request, Response, Status};
 
-/// What it was asked, as text.
+/// The requests that the backend received, as text.
 #[derive(Clone, Default)]
 struct Fake(Arc<Mutex<Vec<String>>>);
 
@@ -24,7 +24,7 @@ impl Fake {
         (fake, endpoint)
     }
 
-    fn saw<T: std::fmt::Debug>(&self, request: &Request<T>) {
+    fn record<T: std::fmt::Debug>(&self, request: &Request<T>) {
         self.0.lock().unwrap().push(format!("{:?} {:?}", request.get_ref(), request.metadata().get("x-trace")));
     }
 
@@ -36,7 +36,7 @@ impl Fake {
 #[tonic::async_trait]
 impl CentrifugoProxy for Fake {
     async fn connect(&self, request: Request<ConnectRequest>) -> Result<Response<ConnectResponse>, Status> {
-        self.saw(&request);
+        self.record(&request);
         let flags = SubscribeOptionOverride { presence: Some(BoolValue { value: true }), ..Default::default() };
         let sub = SubscribeOptions { b64data: "MQ==".into(), r#override: Some(flags), ..Default::default() };
         let result = ConnectResult {
@@ -53,13 +53,13 @@ impl CentrifugoProxy for Fake {
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
-        self.saw(&request);
+        self.record(&request);
         let result = RefreshResult { expire_at: 5, ..Default::default() };
         Ok(Response::new(RefreshResponse { result: Some(result), ..Default::default() }))
     }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<SubscribeResponse>, Status> {
-        self.saw(&request);
+        self.record(&request);
         match request.get_ref().channel.as_str() {
             "unavailable" => return Err(Status::unavailable("secret")),
             "denied" => return Err(Status::permission_denied("secret")),
@@ -71,7 +71,7 @@ impl CentrifugoProxy for Fake {
     }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        self.saw(&request);
+        self.record(&request);
         let result = PublishResult {
             data: b"2".into(),
             delta: true,
@@ -82,7 +82,7 @@ impl CentrifugoProxy for Fake {
     }
 
     async fn rpc(&self, request: Request<RpcRequest>) -> Result<Response<RpcResponse>, Status> {
-        self.saw(&request);
+        self.record(&request);
         let data = match request.get_ref().method.as_str() {
             "long" => vec![b'1'; REPLY_BYTES_MAX],
             _ => vec![0, 255],
@@ -92,7 +92,7 @@ impl CentrifugoProxy for Fake {
     }
 
     async fn sub_refresh(&self, request: Request<SubRefreshRequest>) -> Result<Response<SubRefreshResponse>, Status> {
-        self.saw(&request);
+        self.record(&request);
         let disconnect = Disconnect { code: 4000, reason: "go".into() };
         Ok(Response::new(SubRefreshResponse { disconnect: Some(disconnect), ..Default::default() }))
     }
@@ -148,7 +148,7 @@ async fn each_call_has_its_message_and_its_reply() {
     }
     assert_eq!(failures(&backend), []);
     let unfit = Answer::Disconnect { code: 3506, reason: "inappropriate protocol".into() };
-    assert_eq!(backend.ask(rpc()).await, unfit, "those bytes are not for a JSON client");
+    assert_eq!(backend.ask(rpc()).await, unfit, "these bytes are not valid for a JSON client");
     assert_eq!(failures(&backend), [("unfit", 1)]);
 }
 
@@ -168,8 +168,8 @@ async fn failures_are_classified_as_over_http() {
         assert_eq!(backend.ask(call).await, Answer::Failed);
         assert_eq!((failures(&backend), fake.seen().len()), (vec![(reason, 1)], tries));
     }
-    let nobody = crate::common::backend::nobody().await.replace("http://", "");
-    let backend = crate::common::backend::backend(&nobody, settings());
+    let address = crate::common::backend::unused_address().await.replace("http://", "");
+    let backend = crate::common::backend::backend(&address, settings());
     assert_eq!(backend.ask(publishing()).await, Answer::Failed);
     assert_eq!((failures(&backend), counts(&backend).retries), (vec![("unreachable", 1)], 2));
 }

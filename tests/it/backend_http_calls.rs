@@ -1,4 +1,4 @@
-//! Calls to a backend that does as it should: what it is sent, and what becomes of what it says.
+//! Calls to a correct backend: the requests that it receives, and the results of its responses.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 #[tokio::test]
 async fn each_call_is_one_post_with_its_fields() {
-    let server = Server::saying("{}").await;
+    let server = Server::responding("{}").await;
     let settings = ProxySettings { include_connection_meta: true, ..ProxySettings::default() };
     let backend = backend(&format!("{}/hook?key=1", server.url), settings);
     let start = json!({"client": "c1", "transport": "websocket", "protocol": "json", "encoding": "json"});
@@ -65,7 +65,7 @@ fn merged(one: &serde_json::Value, other: &serde_json::Value) -> serde_json::Val
 
 #[tokio::test]
 async fn listed_client_headers_and_static_headers_are_sent() {
-    let server = Server::saying("{}").await;
+    let server = Server::responding("{}").await;
     let settings = ProxySettings {
         http_headers: vec!["Cookie".into(), "X-Real-IP".into(), "Host".into()],
         static_http_headers: vec![("X-Key".into(), "k".into()), ("X-Real-Ip".into(), "none".into())],
@@ -87,13 +87,13 @@ async fn listed_client_headers_and_static_headers_are_sent() {
 #[tokio::test]
 async fn results_errors_and_disconnects_come_back() {
     let server = Server::start(|seen, _| async move {
-        let said = match seen.json()["channel"].as_str() {
+        let response = match seen.json()["channel"].as_str() {
             Some("error") => json!({"error": {"code": 1001, "message": "not now", "temporary": true}}),
             Some("close") => json!({"disconnect": {"code": 4500, "reason": "go away"}}),
             Some("empty") => json!({"result": {}}),
             _ => json!({"result": {"user": "9", "data": [1], "expire_at": 5}}),
         };
-        (StatusCode::OK, said.to_string())
+        (StatusCode::OK, response.to_string())
     })
     .await;
     let backend = backend(&server.url, ProxySettings::default());
@@ -118,7 +118,7 @@ async fn results_errors_and_disconnects_come_back() {
     ] {
         assert_eq!(backend.ask(call(question)).await, answer);
     }
-    assert_eq!(failures(&backend), [], "an answer is none");
+    assert_eq!(failures(&backend), [], "a response is not a failure");
     let counts = counts(&backend);
     assert_eq!((counts.calls, counts.in_flight, counts.durations.iter().sum::<u64>()), (11, 0, 11));
     assert!(!counts.duration_sum.is_zero());
@@ -142,7 +142,7 @@ async fn status_can_be_mapped_to_a_result() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let server = Server::saying(r#"{"result":{"user":"9"}}"#).await;
+    let server = Server::responding(r#"{"result":{"user":"9"}}"#).await;
     let to = server.url.clone();
     let elsewhere = Server::start(move |_, _| {
         let to = to.clone();
@@ -203,7 +203,7 @@ async fn unusable_settings_are_rejected() {
         refused(none).to_string(),
         "hooks: `endpoint` is neither a URL nor host:port; write a host name outside ASCII in Punycode"
     );
-    let server = Server::saying("{}").await;
+    let server = Server::responding("{}").await;
     assert!(Backend::new(vec![ProxySettings { endpoint: server.url.clone(), ..ProxySettings::default() }]).is_ok());
     let backend = backend(&server.url, ProxySettings::default());
     assert_eq!(backend.ask(subscribing()).await, Answer::Subscribe(SubscribeGrant::default()));

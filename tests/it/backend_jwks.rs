@@ -1,39 +1,41 @@
-//! Key sets over a real socket: told at the start, told anew when a token names an unknown key, kept when the endpoint fails.
+//! Key sets over a real socket: delivered at startup, fetched again when a token names an unknown key, kept when the
+//! endpoint fails.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::backend::{Server, backend, call, nobody, until};
+use crate::common::backend::{Server, backend, call, until, unused_address};
 use corecast::backend::call::{Answer, Question};
 use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeySetFetcher, KeySettings, key_set};
 use corecast::backend::{ProxySettings, SetupError};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-type Told = Arc<Mutex<Vec<Value>>>;
+type Delivered = Arc<Mutex<Vec<Value>>>;
 
-/// A desk for the endpoint, and what its shards were told so far.
-fn start(url: &str) -> (KeySetFetcher, Told) {
+/// Starts the fetches of the endpoint; returns their handle and the key sets that the shards have got.
+fn start(url: &str) -> (KeySetFetcher, Delivered) {
     let settings = KeySettings {
         endpoint: url.into(),
         fetch_interval_min: Duration::from_millis(5),
         timeout: crate::common::PATIENCE,
         ..KeySettings::default()
     };
-    let told = Told::default();
+    let delivered = Delivered::default();
     let parse = |bytes: &[u8]| match serde_json::from_slice::<Value>(bytes) {
         Ok(set) if set["keys"].is_array() => Ok(set),
         Ok(_) => Err("no `keys`".to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let tell = Arc::clone(&told);
-    let (desk, keeper) = key_set(settings, parse, move |set| tell.lock().unwrap().push(set)).expect("a good endpoint");
-    tokio::spawn(keeper);
-    (desk, told)
+    let sink = Arc::clone(&delivered);
+    let (fetcher, fetches) =
+        key_set(settings, parse, move |set| sink.lock().unwrap().push(set)).expect("a good endpoint");
+    tokio::spawn(fetches);
+    (fetcher, delivered)
 }
 
-fn told(told: &Told) -> Vec<Value> {
-    std::mem::take(&mut told.lock().unwrap())
+fn take_delivered(delivered: &Delivered) -> Vec<Value> {
+    std::mem::take(&mut delivered.lock().unwrap())
 }
 
 fn set(kid: &str) -> Value {
@@ -42,28 +44,28 @@ fn set(kid: &str) -> Value {
 
 #[tokio::test]
 async fn rotated_key_reaches_the_shards_before_the_caller() {
-    let said = Arc::new(Mutex::new((StatusCode::OK, set("old").to_string())));
-    let says = Arc::clone(&said);
+    let response = Arc::new(Mutex::new((StatusCode::OK, set("old").to_string())));
+    let current = Arc::clone(&response);
     let server = Server::start(move |_, _| {
-        let said = says.lock().unwrap().clone();
-        async move { said }
+        let response = current.lock().unwrap().clone();
+        async move { response }
     })
     .await;
-    let (desk, shards) = start(&format!("{}/keys", server.url));
+    let (fetcher, shards) = start(&format!("{}/keys", server.url));
     until("the first set", || !shards.lock().unwrap().is_empty()).await;
-    assert_eq!(told(&shards), [set("old")]);
+    assert_eq!(take_delivered(&shards), [set("old")]);
     let seen = server.seen().remove(0);
     assert_eq!((seen.method, seen.path.as_str()), (Method::GET, "/keys"));
 
-    let backend = backend(&server.url, ProxySettings::default()).with_keys(Some(desk), None);
+    let backend = backend(&server.url, ProxySettings::default()).with_keys(Some(fetcher), None);
     let ask = |subscription| backend.ask(call(Question::Keys { subscription, kid: "new".into() }));
-    *said.lock().unwrap() = (StatusCode::OK, set("new").to_string());
+    *response.lock().unwrap() = (StatusCode::OK, set("new").to_string());
     assert_eq!(ask(false).await, Answer::Keys);
-    assert_eq!(told(&shards), [set("new")]);
+    assert_eq!(take_delivered(&shards), [set("new")]);
     assert_eq!(ask(true).await, Answer::Failed, "there is no key set for subscriptions");
 
-    assert_eq!(ask(false).await, Answer::Keys, "whether or not the key is there now");
-    assert_eq!(told(&shards), [] as [Value; 0], "nothing is new");
+    assert_eq!(ask(false).await, Answer::Keys, "the fetch is over, with or without the key");
+    assert_eq!(take_delivered(&shards), [] as [Value; 0], "the key set did not change");
 
     for bad in [
         (StatusCode::INTERNAL_SERVER_ERROR, set("evil").to_string()),
@@ -71,21 +73,21 @@ async fn rotated_key_reaches_the_shards_before_the_caller() {
         (StatusCode::OK, "<html>".into()),
         (StatusCode::OK, " ".repeat(KEY_SET_BYTES_MAX + 1)),
     ] {
-        *said.lock().unwrap() = bad;
+        *response.lock().unwrap() = bad;
         assert_eq!(ask(false).await, Answer::Failed);
-        assert_eq!(told(&shards), [] as [Value; 0], "the keys stay");
+        assert_eq!(take_delivered(&shards), [] as [Value; 0], "the keys are kept");
     }
-    *said.lock().unwrap() = (StatusCode::OK, set("third").to_string());
+    *response.lock().unwrap() = (StatusCode::OK, set("third").to_string());
     assert_eq!(ask(false).await, Answer::Keys);
-    assert_eq!(told(&shards), [set("third")]);
+    assert_eq!(take_delivered(&shards), [set("third")]);
 }
 
 #[tokio::test]
 async fn unreachable_endpoint_is_a_failure_and_is_retried() {
-    let (desk, shards) = start(&nobody().await);
-    assert!(!desk.refetch().await);
-    assert!(!desk.refetch().await);
-    assert_eq!(told(&shards), [] as [Value; 0]);
+    let (fetcher, shards) = start(&unused_address().await);
+    assert!(!fetcher.refetch().await);
+    assert!(!fetcher.refetch().await);
+    assert_eq!(take_delivered(&shards), [] as [Value; 0]);
 }
 
 #[tokio::test]

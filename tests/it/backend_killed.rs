@@ -1,5 +1,5 @@
-//! A backend killed in the middle of calls, gone, hanging, or breaking off in its answer: every call is answered with its
-//! error, the circuit opens and closes again, nothing is left over, and clients that need no backend notice nothing.
+//! A backend that is killed during calls, absent, hanging, or breaking off its response: every call gets its error, the
+//! circuit opens and closes again, nothing leaks, and clients that need no backend are not affected.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const ANSWER: u8 = 0;
 const HANG: u8 = 1;
 const HALF: u8 = 2;
 
-/// What the operator's process would be.
+/// A stand-in for the operator's backend process.
 #[derive(Default)]
 struct State {
     mode: AtomicU8,
@@ -30,7 +30,7 @@ struct Backend {
 
 impl Backend {
     fn start(at: SocketAddr, mode: u8) -> Self {
-        // The port may still be that of the one before for a moment.
+        // The port may still be in use by the previous process for a moment.
         let listener = until(|| format!("{at} stays taken"), || TcpListener::bind(at).ok());
         let at = listener.local_addr().expect("it is bound");
         let state = Arc::new(State { mode: AtomicU8::new(mode), ..State::default() });
@@ -40,7 +40,11 @@ impl Backend {
                 if shared.dead.load(SeqCst) == 1 {
                     return;
                 }
-                shared.open.lock().expect("nobody panics with it").push(stream.try_clone().expect("a socket"));
+                shared
+                    .open
+                    .lock()
+                    .expect("never poisoned: no code panics while holding the lock")
+                    .push(stream.try_clone().expect("a socket"));
                 let state = Arc::clone(&shared);
                 std::thread::spawn(move || drop(serve(stream, &state)));
             }
@@ -48,29 +52,29 @@ impl Backend {
         Self { state, at }
     }
 
-    /// As the kernel does it to a process that is killed: every socket is reset, nobody listens.
+    /// Like the kernel for a killed process: every socket is reset, and the port is closed.
     fn kill(self) {
         self.state.dead.store(1, SeqCst);
-        for stream in self.state.open.lock().expect("nobody panics with it").drain(..) {
+        for stream in self.state.open.lock().expect("never poisoned: no code panics while holding the lock").drain(..) {
             let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
-        // The loop sees that it is dead, and drops its listener.
+        // The loop sees the flag and drops its listener.
         let _ = TcpStream::connect(self.at);
         until(|| "it goes on listening".into(), || TcpStream::connect(self.at).err());
     }
 }
 
 fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         let mut bytes = [0; 4096];
         let n = stream.read(&mut bytes)?;
         if n == 0 {
             return Ok(());
         }
-        heard.extend(&bytes[..n]);
-        let text = String::from_utf8_lossy(&heard).into_owned();
+        received.extend(&bytes[..n]);
+        let text = String::from_utf8_lossy(&received).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length = head
             .lines()
@@ -78,7 +82,7 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         if body.len() < length.unwrap_or(0) {
             continue;
         }
-        heard.clear();
+        received.clear();
         state.calls.fetch_add(1, SeqCst);
         let answer = "{\"result\":{\"data\":{\"from\":\"backend\"}}}";
         let head =
@@ -94,7 +98,7 @@ fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     }
 }
 
-fn nowhere() -> SocketAddr {
+fn unused_address() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
 
@@ -102,7 +106,7 @@ fn call() -> serde_json::Value {
     json!({"rpc": {"method": "m", "data": {}}})
 }
 
-/// Calls of clients that need no backend are answered meanwhile.
+/// Meanwhile, calls of clients that need no backend are answered.
 fn assert_honest_is_served(honest: &mut [Client; 2]) {
     let [one, other] = honest;
     assert!(one.ask(json!({"publish": {"channel": "c", "data": {}}}))["publish"].is_object());
@@ -115,7 +119,7 @@ fn circuit(server: &Server, open: u64) {
 
 #[test]
 fn killed_absent_hanging_and_aborting_backends_are_isolated() {
-    let backend = Backend::start(nowhere(), ANSWER);
+    let backend = Backend::start(unused_address(), ANSWER);
     let at = backend.at;
     let server = Server::with(&[
         ("rpc.proxy.endpoint", &format!("http://{at}/rpc")),
@@ -131,7 +135,7 @@ fn killed_absent_hanging_and_aborting_backends_are_isolated() {
     callers.iter_mut().for_each(|client| assert_eq!(client.ask(call())["rpc"]["data"]["from"], "backend"));
     let (descriptors, memory) = (server.descriptors(), server.memory_bytes());
 
-    // Killed while 20 calls are with it.
+    // Killed while 20 calls are in flight.
     backend.state.mode.store(HANG, SeqCst);
     let before = backend.state.calls.load(SeqCst);
     callers.iter_mut().for_each(|client| drop(client.send(call()).to_string()));
@@ -142,13 +146,13 @@ fn killed_absent_hanging_and_aborting_backends_are_isolated() {
         assert_eq!(client.next()["error"]["code"], 100);
     }
     circuit(&server, 1);
-    // While the circuit is open nobody waits; while nobody listens nobody is answered.
+    // While the circuit is open no call waits; without a listener every call fails.
     for _ in 0..10 {
         callers.iter_mut().for_each(|client| assert_eq!(client.refused(call()), 100));
     }
     assert_honest_is_served(&mut honest);
 
-    // It breaks off in its answers, then says nothing: no better.
+    // The backend breaks off its responses, then sends none: both are failures.
     let half = Backend::start(at, HALF);
     until(
         || "it is never asked".into(),
@@ -168,7 +172,7 @@ fn killed_absent_hanging_and_aborting_backends_are_isolated() {
     );
     assert_honest_is_served(&mut honest);
 
-    // It is well again.
+    // The backend works again.
     half.state.mode.store(ANSWER, SeqCst);
     until(|| "the circuit stays open".into(), || callers[2].ask(call())["rpc"].is_object().then_some(()));
     circuit(&server, 0);

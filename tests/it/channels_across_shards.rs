@@ -1,4 +1,4 @@
-//! The message protocol in JSON on two shards: who subscribes hears everything, everybody in the same order.
+//! The client protocol in JSON on two shards: subscribers receive every publication, all in the same order.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::common::{Client, PLAIN, Server};
 use serde_json::{Value, json};
 
 #[test]
-fn the_connect_reply_says_what_the_client_needs() {
+fn connect_reply_contains_what_the_client_needs() {
     let server = Server::start();
     let mut client = Client::fresh(&server);
     let reply = client.ask(json!({"connect": {"name": "js"}}));
@@ -18,17 +18,17 @@ fn the_connect_reply_says_what_the_client_needs() {
 }
 
 #[test]
-fn a_publication_reaches_subscribers_on_both_shards_and_its_publisher() {
+fn publication_reaches_subscribers_on_both_shards_and_its_publisher() {
     let server = Server::start();
     let mut clients = Client::pair(&server);
-    // Channels enough that both shards are home to some.
+    // Enough channels that both shards are the home of some.
     for channel in (0..16).map(|i| format!("room-{i}")) {
         clients.iter_mut().for_each(|client| client.subscribe(&channel));
         for publisher in 0..2 {
             let data = json!({"text": "hällo \u{1f44b}", "from": publisher, "deep": [1, {"a": null}]});
             let id = clients[publisher].send(json!({"publish": {"channel": channel, "data": data}}));
             assert_eq!(clients[1 - publisher].publication(), (channel.clone(), data.clone()));
-            // Reply and own publication: both come, in either order.
+            // The reply and the client's own publication arrive, in either order.
             let both = [clients[publisher].next(), clients[publisher].next()];
             let reply = both.iter().find(|message| message["id"] == json!(id)).expect("a reply");
             let push = both.iter().find(|message| message["push"].is_object()).expect("its own publication");
@@ -40,9 +40,9 @@ fn a_publication_reaches_subscribers_on_both_shards_and_its_publisher() {
 }
 
 #[test]
-fn every_subscriber_sees_the_publications_of_two_publishers_in_the_same_order() {
+fn publications_of_two_publishers_reach_every_subscriber_in_the_same_order() {
     const EACH: u64 = 2_000;
-    // The subscribers are read one after the other: who waits for its turn is not slow.
+    // The subscribers are read one after the other; one that waits for its turn is not slow.
     let server = Server::with(&[("client.queue_max_size", "256MiB")]);
     let (publishers, channels) = (Client::pair(&server), ["a", "b", "c"]);
     let mut subscribers: Vec<Client> = Client::pair(&server).into_iter().chain(Client::pair(&server)).collect();
@@ -52,35 +52,37 @@ fn every_subscriber_sees_the_publications_of_two_publishers_in_the_same_order() 
     let publishing: Vec<_> = publishers
         .into_iter()
         .enumerate()
-        .map(|(who, mut publisher)| {
+        .map(|(index, mut publisher)| {
             std::thread::spawn(move || {
                 for i in 0..EACH {
                     for channel in channels {
-                        publisher.send(json!({"publish": {"channel": channel, "data": [who, i]}}));
+                        publisher.send(json!({"publish": {"channel": channel, "data": [index, i]}}));
                     }
                 }
-                // Every one of them is answered.
+                // Every publish is answered.
                 (0..EACH * channels.len() as u64).for_each(|_| assert!(publisher.next()["publish"].is_object()));
             })
         })
         .collect();
-    let heard: Vec<Vec<Vec<Value>>> = subscribers
+    let received: Vec<Vec<Vec<Value>>> = subscribers
         .iter_mut()
         .map(|subscriber| {
             let mut by_channel = vec![Vec::new(); channels.len()];
             for _ in 0..2 * EACH * channels.len() as u64 {
                 let (channel, data) = subscriber.publication();
-                by_channel[channels.iter().position(|&name| name == channel).expect("a channel of ours")].push(data);
+                by_channel[channels.iter().position(|&name| name == channel).expect("a channel of the test")]
+                    .push(data);
             }
             by_channel
         })
         .collect();
     publishing.into_iter().for_each(|thread| thread.join().expect("the publisher ends"));
-    for by_channel in &heard {
-        assert!(*by_channel == heard[0], "two subscribers saw different orders");
+    for by_channel in &received {
+        assert!(*by_channel == received[0], "two subscribers saw different orders");
         for publications in by_channel {
-            for who in 0..2 {
-                let of_one = publications.iter().filter(|data| data[0] == json!(who)).map(|data| data[1].as_u64());
+            for publisher in 0..2 {
+                let of_one =
+                    publications.iter().filter(|data| data[0] == json!(publisher)).map(|data| data[1].as_u64());
                 assert!(of_one.eq((0..EACH).map(Some)), "a publisher's own order was lost");
             }
         }
@@ -88,7 +90,7 @@ fn every_subscriber_sees_the_publications_of_two_publishers_in_the_same_order() 
 }
 
 #[test]
-fn a_batch_of_commands_in_one_frame_is_answered_one_by_one() {
+fn commands_of_one_frame_are_answered_one_by_one() {
     let server = Server::start();
     let mut client = Client::fresh(&server);
     client.send_text(
@@ -107,7 +109,7 @@ fn a_batch_of_commands_in_one_frame_is_answered_one_by_one() {
 }
 
 #[test]
-fn commands_of_one_channel_are_answered_in_their_order() {
+fn commands_for_one_channel_are_answered_in_order() {
     let server = Server::start();
     for mut client in Client::pair(&server) {
         let shard = client.shard;
@@ -158,7 +160,7 @@ fn nothing_arrives_after_the_unsubscribe_reply() {
         subscriber.subscribe("left");
         let id = subscriber.send(json!({"unsubscribe": {"channel": "left"}}));
         while subscriber.next()["id"] != json!(id) {}
-        // Had a publication followed the reply, it would stand before this answer, which comes the same way.
+        // A publication after the reply would arrive before this response, which takes the same path.
         assert!(subscriber.ask(json!({"history": {"channel": "left"}}))["history"].is_object());
     }
     let mut publisher = flood.join().expect("the publisher ends");
@@ -176,10 +178,10 @@ fn unsubscribe_from_an_unknown_channel_succeeds() {
 }
 
 #[test]
-fn publications_without_subscribers_are_answered_and_leave_nothing() {
+fn publications_without_subscribers_are_answered_and_use_no_memory() {
     let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
-    let reply = client.ask(json!({"publish": {"channel": "nobody", "data": {}}}));
+    let reply = client.ask(json!({"publish": {"channel": "unused", "data": {}}}));
     assert!(reply["publish"].is_object(), "{reply}");
     assert_eq!(server.metric("corecast_channels", ""), 0);
 }
@@ -190,14 +192,14 @@ fn channel_with_history_outlives_its_publisher_until_the_ttl() {
     let meta_ttl = "channel.without_namespace.history_meta_ttl";
     let server = Server::with(&[(ttl, "1s"), (meta_ttl, "1s")]);
     let mut client = Client::connect(&server);
-    client.ask(json!({"publish": {"channel": "nobody", "data": {}}}));
+    client.ask(json!({"publish": {"channel": "unused", "data": {}}}));
     assert_eq!(server.metric("corecast_channels", ""), 1);
     drop(client);
     server.wait_for_metric("corecast_channels", "", |n| n == 0);
 }
 
 #[test]
-fn a_payload_keeps_its_bytes_and_loses_only_its_line_breaks() {
+fn payload_keeps_its_bytes_except_line_breaks() {
     let server = Server::start();
     let mut client = Client::connect(&server);
     client.subscribe("raw");
@@ -214,7 +216,7 @@ fn a_payload_keeps_its_bytes_and_loses_only_its_line_breaks() {
 }
 
 #[test]
-fn a_thousand_channels_on_one_connection_are_told_apart() {
+fn thousand_channels_of_one_connection_are_independent() {
     let server = Server::with(&[("client.channel_limit", "1000")]);
     let mut client = Client::connect(&server);
     let names: Vec<String> = (0..1_000).map(|i| format!("many-{i}")).collect();
@@ -226,6 +228,6 @@ fn a_thousand_channels_on_one_connection_are_told_apart() {
     assert_eq!(client.refused(json!({"subscribe": {"channel": "one-more"}})), 106);
     assert_eq!(server.metric("corecast_subscriptions", ""), 1_000);
     server.api("broadcast", &json!({"channels": names, "data": 1}));
-    let heard: HashSet<String> = (0..1_000).map(|_| client.publication().0).collect();
-    assert_eq!(heard.len(), 1_000);
+    let received: HashSet<String> = (0..1_000).map(|_| client.publication().0).collect();
+    assert_eq!(received.len(), 1_000);
 }

@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692) over real sockets: what is agreed on, what is compressed, what is refused, and that a
-//! publication is compressed once for all who get it.
+//! permessage-deflate (RFC 7692) over real sockets: the negotiation, which messages are compressed, which input is
+//! rejected, and that a publication is compressed once for all subscribers.
 
 use crate::common::raw::upgrade_with;
 use crate::common::{BINARY, CONTINUATION, Client, Frame, PING, PONG, Raw, Server, TEXT, frame, frame_part};
@@ -28,21 +28,21 @@ fn inflated(message: &[u8]) -> Vec<u8> {
     out
 }
 
-/// An open WebSocket, and what the server says to the offer.
+/// An open WebSocket, and the server's response to the offer.
 fn open(server: &Server, path: &str, offer: &str) -> (Raw, Option<String>) {
     let mut raw = Raw::connect(server);
     raw.send(upgrade_with(path, &[("Sec-WebSocket-Extensions", offer)]).as_bytes());
     let head = raw.head();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    let said = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: ")).map(str::to_owned);
-    (raw, said)
+    let extensions = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: ")).map(str::to_owned);
+    (raw, extensions)
 }
 
 fn text(n: usize) -> Vec<u8> {
     "all the same, and again ".bytes().cycle().take(n).collect()
 }
 
-/// The next frame's message, inflated where it is compressed.
+/// The message of the next frame, inflated if it is compressed.
 fn message(raw: &mut Raw) -> (bool, Vec<u8>) {
     let (compressed, Frame { payload, .. }) = raw.extended_frame();
     (compressed, if compressed { inflated(&payload) } else { payload })
@@ -51,7 +51,7 @@ fn message(raw: &mut Raw) -> (bool, Vec<u8>) {
 #[test]
 fn extension_is_negotiated_only_on_request() {
     let server = Server::start();
-    assert_eq!(open(&server, "/echo", OFFER).1, None, "it is off unless set");
+    assert_eq!(open(&server, "/echo", OFFER).1, None, "off by default");
     let server = Server::with(&[ON]);
     assert_eq!(open(&server, "/echo", "permessage-deflate; nonsense").1, None);
     let mut raw = Raw::open(&server, "/echo");
@@ -62,18 +62,18 @@ fn extension_is_negotiated_only_on_request() {
 #[test]
 fn echo_is_compressed_above_min_bytes() {
     let server = Server::with(&[ON]);
-    let (mut raw, said) = open(&server, "/echo", OFFER);
-    let said = said.expect("it is offered");
-    assert_eq!(said, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+    let (mut raw, extensions) = open(&server, "/echo", OFFER);
+    let extensions = extensions.expect("the offer contains it");
+    assert_eq!(extensions, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
     for n in [0, 1, 255, 256, 5_000, 65_536] {
         let sent = text(n);
         raw.send(&frame(RSV1 | TEXT, &deflated(&sent)));
         assert_eq!(message(&mut raw), (n >= 256, sent.clone()), "{n}");
-        // And what comes as it is.
+        // Uncompressed messages are accepted as well.
         raw.send(&frame(TEXT, &sent));
         assert_eq!(message(&mut raw), (n >= 256, sent), "{n}");
     }
-    // What does not shrink goes as it is.
+    // A message that deflate does not make smaller is sent uncompressed.
     let mut noise = vec![0; 3_000];
     fastrand::Rng::with_seed(5).fill(&mut noise);
     raw.send(&frame(RSV1 | BINARY, &deflated(&noise)));
@@ -143,8 +143,8 @@ fn context_takeover_follows_the_setting_and_contexts_are_freed() {
         ("websocket.compression_contexts_max", "1"),
     ];
     let server = Server::with(&both);
-    let (mut raw, said) = open(&server, "/echo", OFFER);
-    assert_eq!(said.as_deref(), Some("permessage-deflate"));
+    let (mut raw, extensions) = open(&server, "/echo", OFFER);
+    assert_eq!(extensions.as_deref(), Some("permessage-deflate"));
     let (mut ours, mut theirs) = (Compress::new(Compression::new(6), false), Decompress::new(false));
     let sent = text(2_000);
     let mut lengths = Vec::new();
@@ -159,10 +159,10 @@ fn context_takeover_follows_the_setting_and_contexts_are_freed() {
         assert_eq!(out, sent);
     }
     assert!(lengths[1] < lengths[0], "the second refers to the first: {lengths:?}");
-    // Beyond the bound, which holds for each of the two shards, there is compression without contexts.
+    // Past the bound, which each of the two shards has, the server compresses without contexts.
     let others: Vec<_> = (0..8).map(|_| open(&server, "/echo", OFFER)).collect();
     let without =
-        others.iter().filter(|(_, said)| said.as_ref().is_some_and(|said| said.contains("server_no_context")));
+        others.iter().filter(|(_, accepted)| accepted.as_ref().is_some_and(|text| text.contains("server_no_context")));
     assert!(without.count() >= 7);
     assert!((1..=2).contains(&server.metric("corecast_deflate_contexts", "")));
     drop(others);
@@ -197,11 +197,11 @@ fn one_deflate_serves_all_subscribers_of_a_window() {
             let (compressed, bytes) = message(raw);
             let push: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(push["push"]["pub"]["data"]["n"], n);
-            assert_eq!(compressed, n < 5, "a short one is not worth it");
+            assert_eq!(compressed, n < 5, "short messages are not compressed");
         }
     }
     for n in 0..6 {
         assert_eq!(plain.publication().1["n"], n);
     }
-    assert_eq!(server.metric("corecast_deflates_total", "") - before, 5 * 2, "one for each publication and window");
+    assert_eq!(server.metric("corecast_deflates_total", "") - before, 5 * 2, "one deflate per publication and window");
 }

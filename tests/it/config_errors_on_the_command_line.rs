@@ -1,4 +1,4 @@
-//! The program as a shell sees it: exit codes, results on stdout, errors on stderr.
+//! The command line: exit codes, results on stdout, errors on stderr.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
-/// A file of settings that is gone when the test ends.
+/// A file of settings that is removed when the test ends.
 struct File(std::path::PathBuf);
 
 impl File {
@@ -34,7 +34,7 @@ impl Drop for File {
 }
 
 #[test]
-fn the_printed_configuration_passes_its_own_check() {
+fn printed_configuration_passes_its_own_check() {
     let printed = corecast(&["config"]);
     assert_eq!(printed.status.code(), Some(0));
     let file = File::new("sample", &printed.stdout);

@@ -1,4 +1,5 @@
-//! A configuration that was written for Centrifugo: what of it holds here, and what is said about the rest.
+//! A configuration that was written for Centrifugo: which keys are taken over, and which errors and warnings the others
+//! give.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn toml(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
-    result.expect_err("the configuration should be refused").0.iter().map(ToString::to_string).collect()
+    result.expect_err("the configuration should be rejected").0.iter().map(ToString::to_string).collect()
 }
 
 fn proxy(config: &Config, number: Option<u16>) -> &Proxy {
@@ -64,7 +65,7 @@ fn client_permissions_are_taken_over() {
 }
 
 #[test]
-fn namespaces_are_taken_over_with_what_they_inherit() {
+fn namespaces_are_taken_over_with_inherited_settings() {
     let config = json(REALISTIC).unwrap();
     let channel = &config.channel;
     assert_eq!((channel.max_length, channel.namespaces.len()), (200, 3));
@@ -124,9 +125,9 @@ fn keys_without_effect_are_listed_with_their_lines_and_no_secret() {
     ] {
         assert_eq!(named(path), 1, "{path}: {warnings:#?}");
     }
-    // Redis is not chosen, and uni_sse is off.
+    // Redis is not selected, and `uni_sse` is off.
     assert_eq!((named("engine.redis.address"), named("uni_sse.max_request_body_size")), (0, 0));
-    // Nothing else is said but that its three secrets are short.
+    // The only other warning is that its three secrets are short.
     let short = warnings.iter().filter(|text| text.contains("is shorter than")).count();
     assert_eq!((short, warnings.len()), (3, 8 + 3), "{warnings:#?}");
     assert!(warnings.iter().any(|text| text.starts_with("centrifugo.json:8: log.level ")), "{warnings:#?}");
@@ -134,7 +135,7 @@ fn keys_without_effect_are_listed_with_their_lines_and_no_secret() {
 }
 
 #[test]
-fn certificates_of_the_original_are_served() {
+fn tls_settings_of_centrifugo_are_taken_over() {
     let text =
         r#"{"http_server": {"port": "8443", "tls": {"enabled": true, "cert_pem_file": "c", "key_pem_file": "k"}}}"#;
     let config = json(text).unwrap();
@@ -185,7 +186,7 @@ fn keys_that_change_authorization_and_are_unsupported_are_rejected() {
         let messages = messages(json(&text));
         assert_eq!(messages.len(), 1, "{text}: {messages:#?}");
         assert!(messages[0].starts_with(&format!("centrifugo.json:1: {name}: ")), "{messages:#?}");
-        // What holds here anyway may be said.
+        // Keys that request the behavior of this server are accepted.
         let harmless = text.replace(": true", ": false").replace("\"map\"}", "\"stream\"}").replace("X-User", "");
         if !["allow_everything", "algorithms", "allow_publish_for_all"].iter().any(|key| text.contains(key)) {
             json(&harmless).unwrap_or_else(|faults| panic!("{harmless}: {faults}"));
@@ -198,15 +199,16 @@ fn unknown_keys_are_warnings_in_json_and_errors_in_toml() {
     let config =
         json(r#"{"client": {"ping_intervall": "1s"}, "bells": {"and": {"whistles": 3}}, "some": {}}"#).unwrap();
     let warnings = config.warnings();
-    let said = |part: &str| warnings.iter().any(|text| text.contains(part));
-    assert!(said(
+    let has_warning = |part: &str| warnings.iter().any(|text| text.contains(part));
+    assert!(has_warning(
         "client.ping_intervall has no effect: there is no setting with this name; did you mean client.ping_interval?"
     ));
     assert!(
-        said("bells.and.whistles has no effect: there is no setting with this name") && said(" some has no effect")
+        has_warning("bells.and.whistles has no effect: there is no setting with this name")
+            && has_warning(" some has no effect")
     );
     assert!(messages(toml("bells.and.whistles = 3"))[0].contains("there is no setting with this name"));
-    // The original's own keys are known in TOML too.
+    // Centrifugo's keys are known in TOML too.
     let config = toml("swagger.enabled = true\nclient.concurrency = 8").unwrap();
     assert_eq!(config.warnings().iter().filter(|text| text.starts_with("corecast.toml:")).count(), 2);
     assert!(messages(toml("http_api.insecure = true"))[0].contains("always requires a key"));

@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: what overrides what, and what a mistake is answered with.
+//! The sources of the configuration: their precedence, and the errors that each reports.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn env(pairs: &[(&str, &str)]) -> Vec<RawSetting> {
 }
 
 fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
-    result.expect_err("the configuration should be refused").0.iter().map(ToString::to_string).collect()
+    result.expect_err("the configuration should be rejected").0.iter().map(ToString::to_string).collect()
 }
 
 fn everything(config: &Config) -> Vec<Option<String>> {
@@ -22,14 +22,14 @@ fn everything(config: &Config) -> Vec<Option<String>> {
 }
 
 #[test]
-fn the_printed_default_reads_back_as_the_default() {
+fn printed_default_parses_to_the_default() {
     let config = file(&config::sample()).unwrap();
     assert_eq!(everything(&config), everything(&Config::default()));
     assert_eq!(everything(&file("").unwrap()), everything(&Config::default()));
 }
 
 #[test]
-fn the_commented_examples_of_the_sample_read_too() {
+fn commented_examples_of_the_sample_parse() {
     let uncommented: String = config::sample()
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -38,7 +38,7 @@ fn the_commented_examples_of_the_sample_read_too() {
             _ => format!("{line}\n"),
         })
         .collect();
-    // A key is too long to be shown: the sample shows its form, which holds for a whole one.
+    // The sample shows only the form of a key, because a whole key is too long.
     let keys = ["rsa_public_key", "ecdsa_public_key"].into_iter().zip([
         include_str!("../../src/auth/tests/fixtures/rsa.pem"),
         include_str!("../../src/auth/tests/fixtures/ec_p256.pem"),
@@ -61,10 +61,10 @@ fn the_commented_examples_of_the_sample_read_too() {
 }
 
 #[test]
-fn every_setting_reads_back_what_it_shows() {
+fn every_printed_setting_parses_to_the_same_value() {
     for setting in SETTINGS.iter() {
         let Some(shown) = setting.show(&Config::dev()) else { continue };
-        // Half a history would be refused.
+        // A history needs both settings; one alone would be rejected.
         let dev = if setting.name.contains(".history_") { "dev = true\n" } else { "" };
         let config = file(&format!("{dev}{} = {shown}", setting.name)).unwrap();
         assert_eq!(setting.show(&config), Some(shown), "{}", setting.name);
@@ -83,7 +83,7 @@ fn flags_override_the_environment_which_overrides_the_file() {
 }
 
 #[test]
-fn the_environment_can_set_every_kind_of_setting() {
+fn environment_can_set_every_kind_of_setting() {
     let config = config::assemble(&env(&[
         ("CORECAST_LISTEN", "127.0.0.1:8001,unix:/run/c.sock"),
         ("CORECAST_ADMIN_ADDRESS", "[::1]:9000"),
@@ -122,7 +122,7 @@ fn unknown_variable_with_the_prefix_is_a_warning() {
 }
 
 #[test]
-fn without_dev_nothing_is_open() {
+fn access_is_closed_without_dev() {
     let config = file("").unwrap();
     assert!(!config.client.insecure && !config.echo.enabled && !config.dev);
     assert!(config.client.allowed_origins.is_empty());
@@ -151,7 +151,7 @@ fn dev_opens_everything_on_loopback_and_explicit_settings_win() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_the_nearest_name_and_its_line() {
+fn unknown_key_is_rejected_with_the_nearest_name_and_its_line() {
     let text = "[client]\n\nping_intervall = \"25s\"\n[websocket]\nchannel_limit = 3\n[nothing]\nlike_it = 1\n";
     let messages = messages(file(text));
     assert_eq!(
@@ -165,7 +165,7 @@ fn an_unknown_key_is_refused_with_the_nearest_name_and_its_line() {
 }
 
 #[test]
-fn every_fault_of_every_source_is_reported() {
+fn every_error_of_every_source_is_reported() {
     let mut given = config::file("c.toml", "client.ping_interval = 25\nlisten = [\"localhost:8000\"]").unwrap();
     given.extend(env(&[("CORECAST_SHARDS", "many")]));
     given.push(config::flag("cores", "cores", vec!["5-2".into()]));
@@ -178,7 +178,7 @@ fn every_fault_of_every_source_is_reported() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_refused() {
+fn contradicting_settings_are_rejected() {
     for (text, name, part) in [
         ("client.pong_timeout = \"25s\"", "client.pong_timeout", "not shorter than client.ping_interval"),
         ("client.ping_interval = \"1500ms\"", "client.ping_interval", "whole seconds"),
@@ -210,13 +210,13 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn a_contradiction_names_where_the_value_came_from() {
+fn error_names_the_source_of_the_value() {
     let messages = messages(file("\nclient.pong_timeout = \"30s\""));
     assert!(messages[0].starts_with("corecast.toml:2: client.pong_timeout: 30s is not shorter"), "{messages:?}");
 }
 
 #[test]
-fn what_is_not_toml_is_refused_with_its_line() {
+fn invalid_toml_is_rejected_with_its_line() {
     let messages = messages(file("listen = [\n\"127.0.0.1:8000\"\n"));
     assert!(messages[0].starts_with("corecast.toml:"), "{messages:?}");
     let fault = config::load(Some("/nowhere/corecast.toml".as_ref()), std::iter::empty(), Vec::new()).unwrap_err();
@@ -224,14 +224,14 @@ fn what_is_not_toml_is_refused_with_its_line() {
 }
 
 #[test]
-fn a_secret_is_not_repeated_in_a_message() {
+fn secrets_do_not_appear_in_messages() {
     let given =
         [RawSetting { name: "http_api.key".into(), raw: Raw::Integer(123_456), origin: config::Origin::Default }];
     assert!(!messages(config::assemble(&given))[0].contains("123456"));
 }
 
 #[test]
-fn the_table_names_every_setting() {
+fn table_contains_every_setting() {
     let table = config::markdown();
     let shown = |name: &str| table.contains(&format!("| `{name}` |"));
     for setting in SETTINGS.iter() {

@@ -1,4 +1,4 @@
-//! Namespaces, backends and tokens that contradict themselves: each is rejected by name, with the fix.
+//! Namespaces, backends and tokens with contradicting settings: each is rejected by name, with the fix.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ fn file(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
-    result.expect_err("the configuration should be refused").0.iter().map(ToString::to_string).collect()
+    result.expect_err("the configuration should be rejected").0.iter().map(ToString::to_string).collect()
 }
 
-/// Each text is rejected once, at the setting, with the fix.
-fn refused(cases: &[(&str, &str, &str)]) {
+/// Asserts that each text has one error, which names the setting and the fix.
+fn assert_rejected(cases: &[(&str, &str, &str)]) {
     for (text, setting, fix) in cases {
         let messages = messages(file(text));
         assert_eq!(messages.len(), 1, "{text}: {messages:#?}");
@@ -23,8 +23,8 @@ fn refused(cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn a_namespace_that_contradicts_itself_is_refused() {
-    refused(&[
+fn contradicting_settings_of_a_namespace_are_rejected() {
+    assert_rejected(&[
         ("[[channel.namespaces]]\nname = \"a\"", "channel.namespaces[0].name", "such as \"chat\""),
         ("[[channel.namespaces]]\npresence = true", "channel.namespaces[0].name", "such as \"chat\""),
         (
@@ -88,7 +88,7 @@ fn a_namespace_that_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn a_fault_of_a_list_names_the_line_of_its_table() {
+fn error_in_a_list_names_the_line_of_its_table() {
     let text = "shards = 1\n\n[[channel.namespaces]]\nname = \"one\"\n\n[[channel.namespaces]]\nname = \"two\"\nhistory_size = 1\n";
     let messages = messages(file(text));
     assert!(messages[0].starts_with("corecast.toml:7: channel.namespaces[1].history_ttl: "), "{messages:#?}");
@@ -98,7 +98,7 @@ fn a_fault_of_a_list_names_the_line_of_its_table() {
 #[test]
 fn backend_without_a_usable_endpoint_is_rejected() {
     let proxy = |options: &str| format!("[[proxies]]\nname = \"ab\"\nendpoint = \"http://a\"\n{options}");
-    refused(&[
+    assert_rejected(&[
         ("[[proxies]]\nname = \"ab\"", "proxies[0].endpoint", "http://"),
         ("[[proxies]]\nname = \"ab\"\nendpoint = \"ftp://a:1\"", "proxies[0].endpoint", "http://"),
         ("[[proxies]]\nname = \"default\"\nendpoint = \"http://a\"", "proxies[0].name", "another name"),
@@ -142,8 +142,8 @@ fn backend_without_a_usable_endpoint_is_rejected() {
 }
 
 #[test]
-fn tokens_and_personal_channels_need_what_they_refer_to() {
-    refused(&[
+fn tokens_and_personal_channels_need_existing_keys_and_namespaces() {
+    assert_rejected(&[
         (
             "client.token.audience = \"a\"\nclient.token.audience_regex = \"a\"",
             "client.token.audience_regex",
@@ -168,7 +168,7 @@ fn tokens_and_personal_channels_need_what_they_refer_to() {
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_refused_before_the_start() {
+fn unusable_keys_are_rejected_before_the_start() {
     let private = "-----BEGIN PRIVATE KEY-----\\nAAAA\\n-----END PRIVATE KEY-----";
     let rsa = include_str!("../../src/auth/tests/fixtures/rsa.pem");
     let short = include_str!("../../src/auth/tests/fixtures/rsa_1024_bits.pem");
@@ -186,18 +186,18 @@ fn keys_that_cannot_be_used_are_refused_before_the_start() {
                 "the URL of one key set",
             ),
         ] {
-            refused(&[(&text, &format!("{section}.{key}"), fix)]);
+            assert_rejected(&[(&text, &format!("{section}.{key}"), fix)]);
         }
     }
-    // One fault does not hide another.
+    // One error does not hide another.
     let two = "client.token.rsa_public_key = \"x\"\nclient.token.ecdsa_public_key = \"x\"\nclient.token.user_id_claim = \"-\"";
     assert_eq!(messages(file(two)).len(), 3);
 }
 
 #[test]
-fn addresses_of_the_apis_meet_neither_the_clients_nor_each_other() {
+fn api_addresses_differ_from_client_addresses_and_from_each_other() {
     let grpc = "grpc_api.enabled = true\ngrpc_api.address = \"127.0.0.1\"\n";
-    refused(&[
+    assert_rejected(&[
         (&format!("{grpc}grpc_api.port = 8000"), "grpc_api.port", "10000"),
         (&format!("{grpc}grpc_api.port = 9000\nadmin.address = \"0.0.0.0:9000\""), "grpc_api.port", "10000"),
     ]);
@@ -205,7 +205,7 @@ fn addresses_of_the_apis_meet_neither_the_clients_nor_each_other() {
 }
 
 #[test]
-fn no_message_repeats_a_secret() {
+fn secrets_do_not_appear_in_errors() {
     for text in [
         "client.token.hmac_secret_key = 123456",
         "client.token.rsa_public_key = [\"123456\"]",
@@ -223,7 +223,7 @@ fn no_message_repeats_a_secret() {
 }
 
 #[test]
-fn a_namespace_inherits_what_the_section_says() {
+fn namespace_inherits_the_settings_of_the_section() {
     let config = file(
         "[channel]\nhistory_meta_ttl = \"10h\"\npublication_data_format = \"json\"\n[[channel.namespaces]]\nname = \"own\"\n\
          history_meta_ttl = \"20h\"\npublication_data_format = \"binary\"\n[[channel.namespaces]]\nname = \"other\"",
@@ -242,25 +242,25 @@ fn a_namespace_inherits_what_the_section_says() {
 #[test]
 fn surprising_settings_are_warnings() {
     let warnings = |text: &str| file(text).unwrap().warnings();
-    let said = |text: &str, part: &str| warnings(text).iter().any(|warning| warning.contains(part));
-    assert!(said("", "no client can connect"));
+    let warns = |text: &str, part: &str| warnings(text).iter().any(|warning| warning.contains(part));
+    assert!(warns("", "no client can connect"));
     for way in [
         "client.token.hmac_secret_key = \"x\"",
         "client.allow_anonymous_connect_without_token = true",
         "client.proxy.connect = { enabled = true, endpoint = \"http://a\" }",
     ] {
-        assert!(!said(way, "no client can connect"), "{way}");
+        assert!(!warns(way, "no client can connect"), "{way}");
     }
-    assert!(said("client.insecure = true", "accepts clients without a token"));
-    assert!(said("client.subscription_token.enabled = true", "has no key"));
-    assert!(said("grpc_api.enabled = true", "grpc_api needs no key"));
+    assert!(warns("client.insecure = true", "accepts clients without a token"));
+    assert!(warns("client.subscription_token.enabled = true", "has no key"));
+    assert!(warns("grpc_api.enabled = true", "grpc_api needs no key"));
     let long = "0123456789abcdef0123456789abcdef";
-    assert!(said("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));
-    assert!(!said(&format!("client.token.hmac_secret_key = \"{long}\""), "shorter"));
+    assert!(warns("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));
+    assert!(!warns(&format!("client.token.hmac_secret_key = \"{long}\""), "shorter"));
     let own = |enabled| format!("client.subscription_token = {{ enabled = {enabled}, hmac_secret_key = \"x\" }}");
-    assert!(said(&own(true), "client.subscription_token.hmac_secret_key is shorter"));
-    assert!(!said(&own(false), "shorter"), "it is not used");
-    assert!(said("client.token.jwks_public_endpoint = \"http://a\"", "client.token.jwks_public_endpoint is fetched"));
+    assert!(warns(&own(true), "client.subscription_token.hmac_secret_key is shorter"));
+    assert!(!warns(&own(false), "shorter"), "it is not used");
+    assert!(warns("client.token.jwks_public_endpoint = \"http://a\"", "client.token.jwks_public_endpoint is fetched"));
     let namespace = |options: &str| format!("[[channel.namespaces]]\nname = \"chat\"\n{options} = true");
     for (option, part) in [
         ("allow_recovery", "no publication is recovered"),
@@ -278,18 +278,18 @@ fn surprising_settings_are_warnings() {
     let latest = |options: &str| format!("channel.without_namespace.slow_consumer = \"keep_latest\"\n{options}");
     let recovers = "channel.without_namespace.force_recovery = true\nchannel.without_namespace.history_size = 1\n\
                     channel.without_namespace.history_ttl = \"1m\"\nchannel.without_namespace.force_recovery_mode = ";
-    assert!(said(
+    assert!(warns(
         &latest("channel.without_namespace.allowed_delta_types = [\"fossil\"]"),
         "deltas: no subscriber gets deltas"
     ));
-    assert!(said(&latest(&format!("{recovers}\"stream\"")), "unsubscribed with 2500"));
-    assert!(!said(&latest(&format!("{recovers}\"cache\"")), "unsubscribed with 2500"));
-    assert!(said(&latest("channel.without_namespace.slow_consumer_bytes_max = \"1KiB\""), "only with slow_consumer"));
+    assert!(warns(&latest(&format!("{recovers}\"stream\"")), "unsubscribed with 2500"));
+    assert!(!warns(&latest(&format!("{recovers}\"cache\"")), "unsubscribed with 2500"));
+    assert!(warns(&latest("channel.without_namespace.slow_consumer_bytes_max = \"1KiB\""), "only with slow_consumer"));
     assert_eq!(warnings("dev = true"), Vec::<String>::new());
 }
 
 #[test]
-fn dev_opens_what_an_sdk_can_try() {
+fn dev_allows_every_feature_of_an_sdk() {
     let config = file("dev = true").unwrap();
     let (number, namespace) = config.channel.find("any:thing").unwrap();
     assert_eq!(number, 0);
@@ -300,7 +300,7 @@ fn dev_opens_what_an_sdk_can_try() {
 }
 
 #[test]
-fn a_disabled_api_has_no_key() {
+fn disabled_api_has_no_key() {
     let config = file("dev = true\nhttp_api.disabled = true").unwrap();
     assert_eq!((config.http_api.key, config.http_api.key_generated), (None, false));
 }

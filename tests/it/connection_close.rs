@@ -1,5 +1,4 @@
-//! The endings of a WebSocket: the close handshake from both sides, half-closed and reset sockets, and what is sent after a
-//! close.
+//! How a WebSocket ends: the close handshake from both sides, half-closed and reset sockets, and bytes after a close.
 
 use std::net::Shutdown;
 
@@ -9,7 +8,7 @@ use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 
 #[test]
-fn the_clients_close_code_is_echoed() {
+fn close_code_of_the_client_is_echoed() {
     let server = Server::start();
     for path in ["/echo", "/connection/websocket"] {
         for code in [1000u16, 1001, 1011, 3000, 4999] {
@@ -23,7 +22,7 @@ fn the_clients_close_code_is_echoed() {
 }
 
 #[test]
-fn a_close_without_a_code_is_answered_without_one() {
+fn close_without_a_code_is_answered_without_one() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
     raw.send(&frame(CLOSE, b""));
@@ -32,7 +31,7 @@ fn a_close_without_a_code_is_answered_without_one() {
 }
 
 #[test]
-fn close_codes_that_may_not_be_sent_are_answered_with_1002() {
+fn invalid_close_codes_are_answered_with_1002() {
     let server = Server::start();
     for payload in [&[3][..], &[3, 237], &[0, 0], &[0x13, 0x88]] {
         let mut raw = Raw::open(&server, "/echo");
@@ -43,12 +42,12 @@ fn close_codes_that_may_not_be_sent_are_answered_with_1002() {
 }
 
 #[test]
-fn the_servers_close_waits_for_the_clients_and_then_ends() {
+fn server_close_waits_for_the_client_close_and_then_ends() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/connection/websocket");
     raw.send(&frame(TEXT, br#"{"id":1,"publish":{}}"#));
     assert!(raw.frame().is_close(3501));
-    // What a client says before it saw our close is dropped; its close ends the handshake.
+    // Frames that the client sent before it saw the server's close are dropped; its close ends the handshake.
     raw.send(&frame(TEXT, b"late"));
     raw.send(&frame(PING, b"late too"));
     raw.send(&frame(CLOSE, &3501u16.to_be_bytes()));
@@ -58,7 +57,7 @@ fn the_servers_close_waits_for_the_clients_and_then_ends() {
 }
 
 #[test]
-fn a_client_that_never_answers_our_close_is_cut_at_the_deadline() {
+fn client_that_does_not_answer_a_close_is_disconnected_at_the_deadline() {
     let server = Server::with(&[("engine.close_timeout", "200ms")]);
     let mut raw = Raw::open(&server, "/connection/websocket");
     raw.send(&frame(TEXT, b"no command"));
@@ -67,15 +66,15 @@ fn a_client_that_never_answers_our_close_is_cut_at_the_deadline() {
 }
 
 #[test]
-fn frames_behind_a_close_are_ignored() {
+fn frames_after_a_close_are_ignored() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
-    let mut packet = frame(TEXT, b"heard");
+    let mut packet = frame(TEXT, b"received");
     packet.extend(frame(CLOSE, &1000u16.to_be_bytes()));
-    packet.extend(frame(TEXT, b"not heard"));
+    packet.extend(frame(TEXT, b"not received"));
     packet.extend(b"not even a frame");
     raw.send(&packet);
-    assert_eq!(raw.frame(), Frame::new(TEXT, "heard"));
+    assert_eq!(raw.frame(), Frame::new(TEXT, "received"));
     assert_eq!(raw.frame(), Frame::new(CLOSE, 1000u16.to_be_bytes()));
     raw.expect_end();
 }
@@ -92,7 +91,7 @@ fn bytes_after_a_violation_do_not_lose_the_close_frame() {
 }
 
 #[test]
-fn a_half_closed_client_still_gets_its_answers() {
+fn half_closed_client_still_gets_its_responses() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
     let packet: Vec<u8> = (0..50).flat_map(|i| frame(TEXT, format!("{i}").as_bytes())).collect();
@@ -107,7 +106,7 @@ fn a_half_closed_client_still_gets_its_answers() {
 }
 
 #[test]
-fn a_reset_in_the_middle_of_a_frame_leaves_the_others_served() {
+fn reset_in_the_middle_of_a_frame_does_not_affect_other_connections() {
     let server = Server::start();
     let mut witness = ws(&server, "/echo");
     let long = frame(TEXT, &[b'a'; 30_000]);
@@ -123,7 +122,7 @@ fn a_reset_in_the_middle_of_a_frame_leaves_the_others_served() {
 }
 
 #[test]
-fn a_reset_before_or_in_the_upgrade_leaves_the_server_serving() {
+fn reset_before_or_during_the_upgrade_does_not_affect_the_server() {
     let server = Server::start();
     for head in ["", "GET /ec", "GET /echo HTTP/1.1\r\nHost: t\r\n"] {
         let mut raw = Raw::connect(&server);

@@ -28,15 +28,15 @@ impl Report {
         self.json["findings"].as_array().expect("a list")
     }
 
-    /// How the one finding with this name is judged, and what is.
-    fn said(&self, name: &str) -> (&str, &str) {
+    /// Severity and actual value of the only finding with this name.
+    fn finding(&self, name: &str) -> (&str, &str) {
         let found: Vec<&Value> = self.findings().iter().filter(|finding| finding["name"] == name).collect();
         assert_eq!(found.len(), 1, "{name}: {:#}", self.json);
         (found[0]["severity"].as_str().expect("a word"), found[0]["actual"].as_str().expect("a text"))
     }
 
     fn severity(&self, name: &str) -> &str {
-        self.said(name).0
+        self.finding(name).0
     }
 
     fn with(&self, severity: &str) -> Vec<&str> {
@@ -52,19 +52,19 @@ fn tuned_host_has_no_findings() {
     assert_eq!((report.code, &report.json["verdict"]), (0, &Value::from("fine")));
     assert_eq!(report.json["interfaces"], serde_json::json!(["ens1"]));
     assert_eq!(
-        report.said("ens1: interrupts").1,
+        report.finding("ens1: interrupts").1,
         "16 of 16 on shards' cores, 1 of them on core 0 (0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)"
     );
     assert_eq!(report.severity("physical cores (SMT)"), "note");
-    assert_eq!(report.said("machine.incoming_cpu").0, "note", "the queues would allow it");
-    assert_eq!(report.said("ens1: memory node").1, "0; the shards on cores 4-7,12-15 are on another node");
+    assert_eq!(report.finding("machine.incoming_cpu").0, "note", "there are enough queues");
+    assert_eq!(report.finding("ens1: memory node").1, "0; the shards on cores 4-7,12-15 are on another node");
 }
 
 #[test]
 fn finding_has_a_reason_and_a_fix() {
     let tree = bare_metal();
     tree.sysctl("net.core.somaxconn", "128");
-    for report in [examine(&tree, &[]), examine(&container(), &[]), examine(&hopeless(), &[])] {
+    for report in [examine(&tree, &[]), examine(&container(), &[]), examine(&untuned_tree(), &[])] {
         let all =
             report.findings().iter().filter(|finding| finding["severity"] == "fail" || finding["severity"] == "warn");
         for finding in all {
@@ -85,7 +85,7 @@ fn profile_selects_its_checks() {
         assert_eq!(latency.severity(name), "warn", "{name}");
     }
     let million = examine(&tree, &["--profile", "million-connections"]);
-    assert_eq!(million.severity("net.core.somaxconn"), "warn", "a million who come back need a longer queue");
+    assert_eq!(million.severity("net.core.somaxconn"), "warn", "a million reconnecting clients need a longer queue");
     assert_eq!(million.severity("net.ipv4.tcp_mem"), "warn");
     assert_eq!(million.json["connections"], 1_000_000);
     let more = examine(&tree, &["--connections", "2000000"]);
@@ -102,7 +102,7 @@ fn small_vm_profile_requires_only_what_the_machine_has() {
     tree.put("sys/class/net/eth0/queues/rx-0/rps_cpus", "0").sysctl("net.core.somaxconn", "128");
     let report = examine(&tree, &["--profile", "small-vm"]);
     assert_eq!(report.severity("eth0: receive packet steering (RPS)"), "warn");
-    assert_eq!(report.severity("net.core.somaxconn"), "note", "few connections do not need it");
+    assert_eq!(report.severity("net.core.somaxconn"), "note", "few connections do not need a longer queue");
 }
 
 #[test]
@@ -110,12 +110,12 @@ fn container_reports_unreadable_values_and_cgroup_limits() {
     let tree = container();
     let report = examine(&tree, &["--connections", "100000"]);
     assert_eq!(report.code, 1);
-    assert_eq!(report.said("CPU time"), ("fail", "2.00 cores for 4 shards"));
+    assert_eq!(report.finding("CPU time"), ("fail", "2.00 cores for 4 shards"));
     assert_eq!(report.severity("CPU throttling"), "warn");
     assert_eq!(report.severity("fs.nr_open"), "unknown");
     assert_eq!(report.severity("clock source"), "unknown");
     assert_eq!(report.severity("limits.memory_bytes_max"), "ok");
-    // 924 MiB are left, and the clients alone take 592 with the shards' 128.
+    // 924 MiB are available; the clients need 592 besides the shards' 128.
     assert_eq!(report.severity("eth0"), "note");
     let count = report.findings().iter().filter(|finding| finding["name"] == "memory" && finding["severity"] == "warn");
     assert_eq!(count.count(), 1, "histories and slow readers may not fit: {:#}", report.json);
@@ -128,8 +128,8 @@ fn container_reports_unreadable_values_and_cgroup_limits() {
     assert_eq!((report.code, &report.json["verdict"]), (2, &Value::from("unknown")));
 }
 
-/// Everything that may be wrong, is.
-fn hopeless() -> Tree {
+/// A host on which every check fails.
+fn untuned_tree() -> Tree {
     let tree = bare_metal();
     tree.card("ens1", "mlx5", &[0; 16]);
     tree.put("proc/self/limits", "Max open files            1024                 4096                 files")
@@ -156,7 +156,7 @@ fn hopeless() -> Tree {
 
 #[test]
 fn untuned_host_gets_every_finding() {
-    let report = examine(&hopeless(), &[]);
+    let report = examine(&untuned_tree(), &[]);
     for name in [
         "descriptors of the process, hard limit",
         "open files of the whole host",
@@ -196,7 +196,7 @@ fn shards_are_placed_as_configured() {
     };
     let report = config("cores = \"0-3\"\n");
     assert_eq!((&report.json["shards"], &report.json["cores"]), (&Value::from(4), &Value::from("0-3")));
-    assert_eq!(report.severity("ens1: interrupts"), "warn", "most of the queues are elsewhere");
+    assert_eq!(report.severity("ens1: interrupts"), "warn", "most queues are on other cores");
     assert_eq!(report.severity("physical cores (SMT)"), "ok");
     let report = config("cores = \"0,99\"\n");
     assert_eq!(report.severity("shards"), "fail");
@@ -217,7 +217,7 @@ fn shards_are_placed_as_configured() {
 
 #[test]
 fn text_output_lists_findings_and_quiet_hides_passed_checks() {
-    let tree = hopeless();
+    let tree = untuned_tree();
     let text = |args: &[&str]| String::from_utf8(doctor(&tree, args).stdout).expect("UTF-8");
     let whole = text(&[]);
     assert!(whole.starts_with("profile throughput: 100000 connections on 16 shards, cores 0-15, ens1\n"), "{whole}");
@@ -240,7 +240,7 @@ fn text_output_lists_findings_and_quiet_hides_passed_checks() {
 fn empty_tree_and_garbage_do_not_panic() {
     let empty = Tree::new();
     assert_eq!(examine(&empty, &[]).code, 2);
-    let tree = hopeless();
+    let tree = untuned_tree();
     let garbage = "99999999999999999999999999 [ : \u{fffd} ffffffff,,-,zz";
     for path in [
         "proc/interrupts",

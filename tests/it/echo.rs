@@ -1,9 +1,9 @@
-//! RFC 6455 as a client sees it at `/echo`: every kind of message, in every way it can be cut into frames and packets.
+//! RFC 6455 at `/echo`: every kind of message, split into frames and packets in every way.
 
 use crate::common::{BINARY, CONTINUATION, Frame, PING, PONG, Raw, Server, TEXT, frame, frame_part, ws};
 use tungstenite::{Bytes, Message, error::Error};
 
-/// `websocket.message_size_limit` as it is without a setting.
+/// The default of `websocket.message_size_limit`.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 fn bytes(n: usize) -> Vec<u8> {
@@ -11,7 +11,7 @@ fn bytes(n: usize) -> Vec<u8> {
 }
 
 #[test]
-fn texts_and_binaries_of_every_length_form_come_back() {
+fn texts_and_binaries_of_every_length_form_are_echoed() {
     let server = Server::start();
     let mut ws = ws(&server, "/echo");
     for length in [0, 1, 125, 126, 127, 4095, 4096, 65_535, MESSAGE_BYTES_MAX] {
@@ -23,7 +23,7 @@ fn texts_and_binaries_of_every_length_form_come_back() {
 }
 
 #[test]
-fn a_message_past_the_limit_is_closed_with_1009() {
+fn message_past_the_limit_is_closed_with_1009() {
     let server = Server::start();
     let mut ws = ws(&server, "/echo");
     ws.send(Message::binary(bytes(MESSAGE_BYTES_MAX + 1))).unwrap();
@@ -57,7 +57,7 @@ fn fragments_with_pings_between_them_are_one_message() {
 }
 
 #[test]
-fn a_ping_is_answered_in_order_with_its_own_payload() {
+fn ping_is_answered_in_order_with_its_own_payload() {
     let server = Server::start();
     let mut ws = ws(&server, "/echo");
     let payload = bytes(125);
@@ -70,7 +70,7 @@ fn a_ping_is_answered_in_order_with_its_own_payload() {
 }
 
 #[test]
-fn a_frame_that_arrives_byte_by_byte_is_one_message() {
+fn frame_that_arrives_byte_by_byte_is_one_message() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
     let long = bytes(300);
@@ -86,7 +86,7 @@ fn frames_may_be_split_and_joined_anywhere() {
     let mut raw = Raw::open(&server, "/echo");
     let lengths = [0, 1, 3, 5, 7, 126, 1001, 4099, 20_011];
     let stream: Vec<u8> = lengths.iter().flat_map(|&length| frame(BINARY, &bytes(length))).collect();
-    // Seven bytes, then a prime: headers, masking keys and payloads are cut at every offset, and none is aligned.
+    // Seven bytes, then a prime: headers, masking keys and payloads are split at every offset, and no part is aligned.
     for piece in [7, 4093] {
         for part in stream.chunks(piece) {
             raw.send(part);
@@ -98,7 +98,7 @@ fn frames_may_be_split_and_joined_anywhere() {
 }
 
 #[test]
-fn a_masking_key_of_zero_is_a_key_like_any_other() {
+fn masking_key_of_zero_is_valid() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
     for length in [5, 200, 5000] {
@@ -108,7 +108,7 @@ fn a_masking_key_of_zero_is_a_key_like_any_other() {
 }
 
 #[test]
-fn a_hundred_small_messages_in_one_packet_come_back_in_order() {
+fn hundred_small_messages_in_one_packet_are_echoed_in_order() {
     let server = Server::start();
     let mut raw = Raw::open(&server, "/echo");
     let packet: Vec<u8> = (0..100).flat_map(|i| frame(TEXT, format!("message {i}").as_bytes())).collect();
@@ -119,10 +119,10 @@ fn a_hundred_small_messages_in_one_packet_come_back_in_order() {
 }
 
 #[test]
-fn messages_and_pings_of_every_length_in_one_packet_come_back_in_order() {
+fn messages_and_pings_of_every_length_in_one_packet_are_echoed_in_order() {
     let server = Server::start();
     let lengths = [0, 1, 7, 125, 126, 600, 4095, 4096, 9000, 65_536, 3, 127];
-    // A ping nowhere, or before whichever message: what goes back in place then meets what does not.
+    // No ping, or a ping before one of the messages: frames that are echoed in place then meet frames that are not.
     for pinged in 0..=lengths.len() {
         let mut raw = Raw::open(&server, "/echo");
         let (mut packet, mut expected) = (Vec::new(), Vec::new());

@@ -1,5 +1,5 @@
-//! What the fuzzer found worth keeping (`tools/fuzz/corpus`), read again by the functions that it was found for, as it is
-//! and damaged at random: on the stable compiler, at every test run. The seed is printed; `CORECAST_SEED=n` repeats a run.
+//! Inputs that the fuzzer kept (`tools/fuzz/corpus`), run through the same functions as they are and damaged at random,
+//! on the stable compiler in every test run. The test prints its seed; `CORECAST_SEED=n` repeats a run.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Peers that say nothing, say it in pieces, break off, flood or never listen. Meanwhile honest clients are served; afterwards
-//! sockets, slots and memory are back.
+//! Hostile peers: silent, slow, resetting, flooding, or never reading. Honest clients are served in the meantime;
+//! afterwards sockets, slots and memory are free again.
 
 use crate::common::raw::upgrade_request;
 use crate::common::{
@@ -7,12 +7,12 @@ use crate::common::{
 };
 use serde_json::json;
 
-/// Not a channel or client of the test is left, and somebody new is served.
+/// No channel and no client of the test remains, and a new client is served.
 fn assert_nothing_left(server: &Server, descriptors: usize) {
     for gauge in ["connections", "subscriptions", "channels", "backlog_bytes", "spill_bytes"] {
         server.wait_for_metric(&format!("corecast_{gauge}"), "", |n| n == 0);
     }
-    // One more may be that of the admin address, on its way out.
+    // One more may be a connection to the admin address that is being closed.
     until(
         || format!("{} descriptors are open, {descriptors} were", server.descriptors()),
         || (server.descriptors() <= descriptors + 1).then_some(()),
@@ -22,8 +22,8 @@ fn assert_nothing_left(server: &Server, descriptors: usize) {
 
 fn assert_honest_is_served(server: &Server) {
     let mut raw = Raw::open(server, "/echo");
-    raw.send(&frame(TEXT, b"honest"));
-    assert_eq!(raw.frame(), Frame::new(TEXT, "honest"));
+    raw.send(&frame(TEXT, b"echo"));
+    assert_eq!(raw.frame(), Frame::new(TEXT, "echo"));
     raw.send(&frame(CLOSE, &1000u16.to_be_bytes()));
     assert!(raw.frame().is_close(1000));
     raw.expect_end();
@@ -34,7 +34,7 @@ fn plain(more: &[(&str, &str)]) -> Server {
 }
 
 #[test]
-fn half_open_handshakes_by_the_thousand() {
+fn thousands_of_half_open_handshakes_time_out() {
     let server = plain(&[("engine.upgrade_timeout", "2s"), ("engine.linger_timeout", "100ms")]);
     let descriptors = server.descriptors();
     let head = upgrade_request("/echo");
@@ -49,19 +49,19 @@ fn half_open_handshakes_by_the_thousand() {
     }
     server.wait_for_metric("corecast_connections_refused_total", "reason=\"timeout\"", |n| n == 1_500);
     let answered = half.iter_mut().filter_map(|raw| raw.rest().ok()).filter(|rest| rest.starts_with(b"HTTP/1.1 408 "));
-    assert_eq!(answered.count(), 1_500, "each is told");
+    assert_eq!(answered.count(), 1_500, "each gets a response");
     drop(half);
     assert_nothing_left(&server, descriptors);
 }
 
 #[test]
-fn everything_in_single_bytes_from_many_at_once() {
+fn byte_by_byte_sessions_of_many_clients_are_served() {
     let server = plain(&[]);
     let descriptors = server.descriptors();
     let close = frame(CLOSE, &1000u16.to_be_bytes());
-    let said = [upgrade_request("/echo").into_bytes(), frame(TEXT, "grüße".as_bytes()), close].concat();
+    let session = [upgrade_request("/echo").into_bytes(), frame(TEXT, "grüße".as_bytes()), close].concat();
     let mut many: Vec<Raw> = (0..100).map(|_| Raw::connect(&server)).collect();
-    for byte in said.chunks(1) {
+    for byte in session.chunks(1) {
         many.iter_mut().for_each(|raw| raw.send(byte));
     }
     for raw in &mut many {
@@ -75,7 +75,7 @@ fn everything_in_single_bytes_from_many_at_once() {
 }
 
 #[test]
-fn resets_in_the_middle_of_everything() {
+fn resets_at_any_time_free_the_connections() {
     let server = plain(&[("client.queue_max_size", "64KiB")]);
     let descriptors = server.descriptors();
     let head = upgrade_request("/echo");
@@ -88,7 +88,7 @@ fn resets_in_the_middle_of_everything() {
         let mut framing = Raw::open(&server, "/echo");
         framing.send(&frame(BINARY, &[7; 40_000])[..1 + 390 * round]);
         framing.reset();
-        // With echoes unread.
+        // With unread echoes.
         let mut unread = Raw::open(&server, "/echo");
         unread.send(&frame(BINARY, &[7; 60_000]));
         unread.reset();
@@ -104,10 +104,11 @@ fn resets_in_the_middle_of_everything() {
 }
 
 #[test]
-fn floods_of_control_frames_and_empty_fragments() {
+fn floods_of_control_frames_and_empty_fragments_are_bounded() {
     let server = plain(&[]);
     let descriptors = server.descriptors();
-    // Whoever pings must take the answers: they are read here when all is sent, as much as the bound lets wait.
+    // A client that sends pings must read the pongs; this one reads them after it has sent all pings, as far as the
+    // bound allows.
     let mut pings = Raw::open(&server, "/echo");
     for _ in 0..20 {
         pings.send(&frame(PING, b"p").repeat(1_000));
@@ -124,7 +125,7 @@ fn floods_of_control_frames_and_empty_fragments() {
     fragments.send(&frame_part(CONTINUATION, false, b"", [0; 4]).repeat(65_536));
     fragments.send(&frame_part(CONTINUATION, true, b"b", [0; 4]));
     assert_eq!(fragments.frame(), Frame::new(TEXT, "ab"));
-    // One that never ends, up to its bound.
+    // An endless message, up to the bound.
     let mut endless = Raw::open(&server, "/echo");
     endless.send(&frame_part(BINARY, false, b"", [0; 4]));
     endless.send(&frame_part(CONTINUATION, false, &[0; 1024], [0; 4]).repeat(65));
@@ -134,7 +135,7 @@ fn floods_of_control_frames_and_empty_fragments() {
 }
 
 #[test]
-fn subscribers_that_never_read_under_fan_out() {
+fn subscribers_that_never_read_are_bounded_during_fan_out() {
     const HONEST: usize = 40;
     const MUTE: usize = 40;
     const BOUND: u64 = 64 * 1024;
@@ -162,7 +163,7 @@ fn subscribers_that_never_read_under_fan_out() {
             most = most.max(server.metric("corecast_backlog_bytes", ""));
         }
     }
-    // A queue takes one item beyond its bound.
+    // A queue accepts one item beyond its bound.
     assert!(most <= MUTE as u64 * (BOUND + 2 * 33 * 1024), "{most} bytes waited");
     server.wait_for_metric("corecast_connections_closed_total", "reason=\"slow\"", |n| n == MUTE as u64);
     drop((mute, honest));
@@ -170,13 +171,13 @@ fn subscribers_that_never_read_under_fan_out() {
 }
 
 #[test]
-fn ten_thousand_connects_and_disconnects() {
+fn ten_thousand_connects_and_disconnects_leak_no_memory() {
     let server = plain(&[]);
     let descriptors = server.descriptors();
     let mut channel = 0;
     let mut come_and_go = |rounds: usize| {
         for _ in 0..rounds {
-            // A crowd that comes together and leaves together, each with a channel of its own and the common one.
+            // Clients that connect and disconnect together, each with its own channel and the common one.
             let mut crowd: Vec<Raw> = (0..50).map(|_| Raw::open(&server, "/connection/websocket")).collect();
             for raw in &mut crowd {
                 channel += 1;
@@ -195,24 +196,24 @@ fn ten_thousand_connects_and_disconnects() {
     };
     let warm = come_and_go(20);
     let after = come_and_go(180);
-    // Ten times as many pass through the memory that the first thousand needed.
+    // Ten times as many use the memory that the first thousand needed.
     assert!(after < warm + 4 * 1024 * 1024, "{warm} bytes, then {after}");
     assert_nothing_left(&server, descriptors);
 }
 
 #[test]
-fn floods_of_publications_from_shard_to_shard() {
+fn floods_of_publications_between_shards_are_bounded() {
     let server = plain(&[
         ("engine.mailbox_batches_max", "2"),
         ("engine.mail_bytes_max", "64KiB"),
         ("engine.turn_bytes_max", "64KiB"),
-        // What finds no room on its way to the other shard is sent later, from here.
+        // Mail that does not fit into the other shard's mailbox is sent later from this shard.
         ("channel.without_namespace.history_size", "100"),
         ("channel.without_namespace.history_ttl", "10s"),
         ("channel.without_namespace.history_meta_ttl", "10s"),
     ]);
     let mut honest = Client::pair(&server);
-    honest[1].subscribe("honest");
+    honest[1].subscribe("echo");
     let (descriptors, memory) = (server.descriptors(), server.memory_bytes());
     let mut floods: Vec<Raw> = (0..30).map(|_| Raw::open(&server, "/connection/websocket")).collect();
     std::thread::scope(|scope| {
@@ -220,14 +221,14 @@ fn floods_of_publications_from_shard_to_shard() {
             scope.spawn(move || {
                 raw.send(&frame(TEXT, b"{\"id\":1,\"connect\":{}}"));
                 for i in 0..200 {
-                    // Channels of both homes: half of what comes to a shard is for the other.
+                    // Channels of both home shards: half of the publications to a shard are for the other one.
                     let data = json!({"channel": format!("flood{}", (n + i) % 16), "data": "f".repeat(6_000)});
                     raw.send(&frame(TEXT, json!({"id": i + 2, "publish": data}).to_string().as_bytes()));
                 }
             });
         }
         for n in 0..50 {
-            let reply = honest[0].ask(json!({"publish": {"channel": "honest", "data": n}}));
+            let reply = honest[0].ask(json!({"publish": {"channel": "echo", "data": n}}));
             assert!(reply["publish"].is_object(), "{reply}");
             assert_eq!(honest[1].publication().1, n);
             assert!(server.memory_bytes() <= memory + (32 << 20), "{} bytes, {memory} before", server.memory_bytes());

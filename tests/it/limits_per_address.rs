@@ -1,5 +1,4 @@
-//! What one address may have, and whose address that is: the socket's, or the one that a proxy names where proxies are
-//! trusted.
+//! Limits per client address, and where the address comes from: the socket, or a trusted proxy.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -7,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use crate::common::{Frame, PATIENCE, Raw, Server, TEXT, command, frame};
 use socket2::{Domain, Socket, Type};
 
-const NOBODY_EXEMPT: (&str, &str) = ("limits.exempt", "");
+const NO_EXEMPTIONS: (&str, &str) = ("limits.exempt", "");
 const TWO_EACH: (&str, &str) = ("limits.connections_per_address", "2");
 
 fn request(fields: &str) -> String {
@@ -17,7 +16,7 @@ fn request(fields: &str) -> String {
     )
 }
 
-/// A socket of one of this machine's many addresses.
+/// A socket with one of the many loopback addresses of this machine.
 fn from(address: &str, server: SocketAddr) -> Raw {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let address: IpAddr = address.parse().expect("an address");
@@ -28,9 +27,10 @@ fn from(address: &str, server: SocketAddr) -> Raw {
     Raw(socket)
 }
 
-/// Opens a WebSocket with these bytes in front and these fields in its request: the socket, and the answer's status.
+/// Opens a WebSocket, with these bytes before the request and these header fields in it. Returns the socket and the
+/// status of the response.
 fn open(mut raw: Raw, before: &[u8], fields: &str) -> (Raw, u16) {
-    // Whoever is refused is refused before a byte is read.
+    // The server rejects a connection before it reads a byte.
     let _ = raw.0.write_all(&[before, request(fields).as_bytes()].concat());
     let mut head = Vec::new();
     let mut byte = [0];
@@ -48,11 +48,11 @@ fn echoes(raw: &mut Raw) {
     assert_eq!(raw.frame(), Frame::new(TEXT, "here"));
 }
 
-fn refused(server: &Server, reason: &str) -> u64 {
+fn refusals(server: &Server, reason: &str) -> u64 {
     server.metric("corecast_connections_refused_total", &format!("reason=\"{reason}\""))
 }
 
-/// A server whose one listener is for proxies.
+/// A server whose only listener requires the PROXY header.
 fn behind_a_proxy(settings: &[(&str, &str)]) -> Server {
     let mut command = command(&["--listen", "proxy:127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
     command.env("CORECAST_OVERSUBSCRIBE", "true");
@@ -65,7 +65,7 @@ fn line(address: &str) -> Vec<u8> {
 
 #[test]
 fn connections_per_address_are_limited_across_shards() {
-    let server = Server::with(&[NOBODY_EXEMPT, TWO_EACH]);
+    let server = Server::with(&[NO_EXEMPTIONS, TWO_EACH]);
     let connect = |address| open(from(address, server.client), b"", "");
     let mut held: Vec<_> = (0..2).map(|_| connect("127.0.0.2")).collect();
     assert!(held.iter().all(|(_, status)| *status == 101));
@@ -75,7 +75,7 @@ fn connections_per_address_are_limited_across_shards() {
     let (mut other, status) = connect("127.0.0.3");
     assert_eq!(status, 101);
     echoes(&mut other);
-    assert_eq!(refused(&server, "address"), 5);
+    assert_eq!(refusals(&server, "address"), 5);
     assert_eq!(server.metric("corecast_limit_reached_total", "limits.connections_per_address"), 5);
     assert!(server.wait_for_log("limit limits.connections_per_address reached 1 times").contains("127.0.0.2"));
     held.pop();
@@ -85,14 +85,14 @@ fn connections_per_address_are_limited_across_shards() {
 
 #[test]
 fn handshakes_per_address_are_rate_limited() {
-    let limits = [("limits.handshakes_per_address", "1"), ("limits.handshakes_per_address_burst", "3"), NOBODY_EXEMPT];
+    let limits = [("limits.handshakes_per_address", "1"), ("limits.handshakes_per_address_burst", "3"), NO_EXEMPTIONS];
     let server = Server::with(&limits);
     let connect = |address| open(from(address, server.client), b"", "").1;
     let passed = (0..9).filter(|_| connect("127.0.0.2") == 101).count();
-    // Three at once, and whoever came due meanwhile.
+    // Three at once, and those that the rate has allowed since.
     assert!((3..9).contains(&passed), "{passed}");
     assert_eq!(connect("127.0.0.3"), 101);
-    assert_eq!(refused(&server, "address_rate"), 9 - passed as u64);
+    assert_eq!(refusals(&server, "address_rate"), 9 - passed as u64);
     crate::common::until(|| "it is never due again".into(), || (connect("127.0.0.2") == 101).then_some(()));
 }
 
@@ -105,7 +105,7 @@ fn loopback_is_exempt_by_default() {
 
 #[test]
 fn proxy_header_sets_the_client_address() {
-    let server = behind_a_proxy(&[NOBODY_EXEMPT, TWO_EACH]);
+    let server = behind_a_proxy(&[NO_EXEMPTIONS, TWO_EACH]);
     let connect = |before: &[u8]| open(from("127.0.0.1", server.client), before, "");
     let mut held: Vec<_> = (0..2).map(|_| connect(&line("203.0.113.9"))).collect();
     held.iter_mut().for_each(|(raw, status)| {
@@ -141,17 +141,17 @@ fn proxy_header_may_arrive_byte_by_byte() {
 #[test]
 fn connection_without_the_required_proxy_header_is_closed_and_counted() {
     let server = behind_a_proxy(&[("engine.upgrade_timeout", "200ms")]);
-    for before in [&b""[..], b"PROXY TCP4 nobody\r\n", b"\r\n\r\n\0\r\nQUIT\n\x11"] {
+    for before in [&b""[..], b"PROXY TCP4 nowhere\r\n", b"\r\n\r\n\0\r\nQUIT\n\x11"] {
         let (_, status) = open(from("127.0.0.1", server.client), before, "");
         assert_eq!(status, 0, "{before:?}");
     }
-    // Late, and gone before it was whole.
+    // A header that arrives late, and a connection that closes before the header is complete.
     let mut late = from("127.0.0.1", server.client);
     late.send(b"PROXY TCP4 ");
     let mut gone = from("127.0.0.1", server.client);
     gone.send(b"PROXY TCP4 ");
     gone.0.shutdown(std::net::Shutdown::Write).expect("a socket");
-    assert!(late.rest().map_or(true, |rest| rest.is_empty()), "an end or a reset, and not a word");
+    assert!(late.rest().map_or(true, |rest| rest.is_empty()), "an end or a reset without a response");
     server.wait_for_metric("corecast_connections_refused_total", "proxy_header", |n| n == 5);
     let (mut raw, status) = open(from("127.0.0.1", server.client), &line("203.0.113.9"), "");
     assert_eq!(status, 101);
@@ -166,7 +166,7 @@ fn proxy_header_on_a_plain_listener_is_rejected() {
 
 #[test]
 fn forwarded_for_of_a_trusted_proxy_names_the_client_and_others_are_ignored() {
-    let server = Server::with(&[NOBODY_EXEMPT, TWO_EACH, ("limits.trusted_proxies", "127.0.0.1, 10.0.0.0/8")]);
+    let server = Server::with(&[NO_EXEMPTIONS, TWO_EACH, ("limits.trusted_proxies", "127.0.0.1, 10.0.0.0/8")]);
     let connect = |peer, fields: &str| open(from(peer, server.client), b"", fields);
     let held: Vec<_> = ["9.9.9.9, 203.0.113.9", "1.2.3.4, 203.0.113.9, 10.0.0.1"]
         .map(|chain| connect("127.0.0.1", &format!("X-Forwarded-For: {chain}\r\n")))
@@ -175,7 +175,7 @@ fn forwarded_for_of_a_trusted_proxy_names_the_client_and_others_are_ignored() {
     assert!(held.iter().all(|(_, status)| *status == 101));
     assert_eq!(connect("127.0.0.1", "X-Forwarded-For: 203.0.113.9\r\n").1, 429);
     assert_eq!(connect("127.0.0.1", "X-Forwarded-For: 203.0.113.10\r\n").1, 101);
-    // A stranger is himself, whatever he claims.
+    // The address of an untrusted peer is its own, whatever header it sends.
     let strangers: Vec<_> =
         (0..3).map(|n| connect("127.0.0.2", &format!("X-Forwarded-For: 198.51.100.{n}\r\n"))).collect();
     let passed = strangers.iter().filter(|(_, status)| *status == 101).count();

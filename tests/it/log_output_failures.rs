@@ -1,4 +1,5 @@
-//! A log that cannot be written costs lines and nothing else: on a full disk, into a closed pipe, into one that nobody reads.
+//! A log that cannot be written loses lines and has no other effect: on a full disk, into a closed pipe, and into a
+//! pipe without a reader.
 
 use std::fs::OpenOptions;
 use std::os::unix::net::UnixStream;
@@ -8,10 +9,10 @@ use crate::common::{PATIENCE, SocketPath, command, until, wait_for_exit};
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::{Message, WebSocket};
 
-/// Lines of a trace for one connection are some hundred bytes, and a pipe holds 64 KiB.
+/// Trace lines for one connection have some hundred bytes, and a pipe holds 64 KiB.
 const CONNECTIONS: usize = 500;
 
-/// A server whose log nobody can follow, found by its path.
+/// A server whose log the test cannot read; the test finds it by its path.
 struct Mute {
     child: Child,
     path: SocketPath,
@@ -25,7 +26,7 @@ impl Mute {
         command.env("CORECAST_LOG", "trace");
         let child = command.stderr(stderr).stdout(stdout).spawn().expect("the program runs");
         let mute = Self { child, path };
-        until(|| "nobody listens".into(), || UnixStream::connect(&mute.path.0).ok());
+        until(|| "the server does not listen".into(), || UnixStream::connect(&mute.path.0).ok());
         mute
     }
 

@@ -1,5 +1,5 @@
-//! Keys, tokens, passwords and whatever clients send as such stand in no line of the log, however loud it is, in no metric,
-//! no statistic, no page and no error.
+//! Keys, tokens, passwords and secrets that clients send do not appear in the log (even at level trace), in metrics, in
+//! statistics, on the page or in errors.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use corecast::auth::sign::SigningKey;
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Part of every secret here, and of nothing else.
+/// Part of every secret of this test, and of nothing else.
 const MARK: &str = "hush";
 
 fn settings(more: &str) -> String {
@@ -44,40 +44,40 @@ fn secrets_are_not_logged_at_trace_level() {
         .env_clear()
         .env("CORECAST_LOG", "trace");
     let server = Server::spawn(command, &[]);
-    let mut told = Vec::new();
+    let mut output = Vec::new();
 
-    // Tokens, good and bad, with secrets in their claims; a call to a backend that is not there.
+    // Valid and invalid tokens with secrets in their claims; a call to a backend that does not exist.
     let signer = SigningKey::secret(Hash::S256, "hush-hmac-that-is-long-enough-for-it");
     let token = signer.sign(&json!({"sub": "u", "info": {"k": "hush-info"}}).to_string(), None).expect("it signs");
     let signature = token.rsplit('.').next().expect("three parts").to_owned();
     let mut client = Client::fresh(&server);
     assert!(client.ask(json!({"connect": {"token": token, "data": "hush-data"}}))["connect"].is_object());
-    told.push(client.ask(json!({"rpc": {"method": "hush-method", "data": "hush-call"}})).to_string());
+    output.push(client.ask(json!({"rpc": {"method": "hush-method", "data": "hush-call"}})).to_string());
     let subscribe = json!({"subscribe": {"channel": "c", "token": format!("{token}x")}});
-    told.push(client.ask(subscribe).to_string());
+    output.push(client.ask(subscribe).to_string());
     for bad in [format!("{token}x"), "hush-no-token".into(), "a.hush.c".into()] {
         let mut client = Client::fresh(&server);
         client.send(json!({"connect": {"token": bad}}));
-        told.push(client.closed().1);
+        output.push(client.closed().1);
     }
     let mut client = Client::fresh(&server);
     client.send_text("{\"id\":1,\"connect\":{\"token\":\"hush");
-    told.push(client.closed().1);
+    output.push(client.closed().1);
 
-    // Upgrades with secrets in the target and in fields, good and refused.
+    // Upgrade requests with secrets in the target and in header fields, accepted and rejected.
     let fields = [("Authorization", "Bearer hush-bearer"), ("Cookie", "session=hush-cookie")];
     for target in
         ["/connection/websocket?token=hush-1", "/none?token=hush-2", "/connection/uni_websocket?cf_connect=hush"]
     {
         let mut socket = Raw::connect(&server);
         socket.send(raw::upgrade_with(target, &fields).as_bytes());
-        told.push(socket.head());
+        output.push(socket.head());
     }
     let mut socket = Raw::connect(&server);
     socket.send(b"GET /hush HTTP/1.1\r\nHost: a\r\nHost: hush\r\n\r\n");
-    told.push(socket.head());
+    output.push(socket.head());
 
-    // The API, with keys right and wrong, wherever they stand.
+    // The API, with right and wrong keys in every place.
     let body = json!({"channel": "c", "data": {}}).to_string();
     for (path, field, value) in [
         ("/api/publish", "X-API-Key", "hush-api-key"),
@@ -88,13 +88,13 @@ fn secrets_are_not_logged_at_trace_level() {
         ("/api/hush", "X-API-Key", "hush-api-key"),
         ("/hush", "X-API-Key", "hush-api-key"),
     ] {
-        told.push(server.http("POST", path, &[(field, value)], &body).1);
+        output.push(server.http("POST", path, &[(field, value)], &body).1);
     }
     for path in ["/metrics", "/stats", "/health", "/", "/app.js", "/debug", "/debug/vars"] {
-        told.push(server.http("GET", path, &[], "").1);
+        output.push(server.http("GET", path, &[], "").1);
     }
 
-    // Settings with faults right at the secrets, then good ones with others.
+    // Settings with errors next to the secrets, then valid settings with other secrets.
     let half = tls("half.pem", &key[..key.len() / 2]);
     let bad = [
         half.as_str(),
@@ -122,12 +122,15 @@ fn secrets_are_not_logged_at_trace_level() {
     std::fs::remove_file(&path).expect("it was there");
 
     let log = server.log();
-    assert!(log.iter().any(|line| line.contains("DEBUG") || line.contains("TRACE")), "it is loud");
-    told.extend(log);
+    assert!(
+        log.iter().any(|line| line.contains("DEBUG") || line.contains("TRACE")),
+        "the log has lines of debug or trace"
+    );
+    output.extend(log);
     let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
-    let tells = |text: &&String| {
+    let has_secret = |text: &&String| {
         text.contains(MARK) || text.contains(&signature) || lines.iter().any(|line| text.contains(line))
     };
-    let loud: Vec<&String> = told.iter().filter(tells).collect();
-    assert!(loud.is_empty(), "{loud:#?}");
+    let leaks: Vec<&String> = output.iter().filter(has_secret).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }

@@ -1,5 +1,5 @@
-//! The settings under `machine`: a file table for each shard holds what it should and nothing more, and with every switch
-//! on the server serves as ever.
+//! The settings under `machine`: with its own file table a shard holds exactly its own descriptors, and with every
+//! setting on the server works normally.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
-/// Descriptors of a table, and connections that no table of this size holds.
+/// Descriptors of a table, and a number of connections that exceeds one table of this size.
 const LIMIT: usize = 300;
 const CONNECTIONS: usize = 420;
 
@@ -42,12 +42,12 @@ fn open_file_limit_applies_per_shard_with_own_file_tables() {
         raws.push(raw);
     }
     raws.iter_mut().for_each(echoes);
-    assert!(server.descriptors() < 100, "clients are in the shards' tables");
+    assert!(server.descriptors() < 100, "client sockets are in the tables of the shards");
     let per_shard = ["shard=\"0\"", "shard=\"1\""].map(|shard| server.metric("corecast_connections", shard));
     assert_eq!(per_shard.iter().sum::<u64>() as usize, CONNECTIONS, "{per_shard:?}");
     drop(raws);
     server.wait_for_metric("corecast_connections", "", |open| open == 0);
-    // Numbers of descriptors are used anew, in either table, and mail wakes whom it should.
+    // Descriptor numbers are reused in either table, and mail wakes the right shard.
     let mut pair = Client::pair(&server);
     pair.iter_mut().for_each(|client| client.subscribe("news"));
     server.api("publish", &json!({"channel": "news", "data": 1}));
@@ -60,7 +60,7 @@ fn closed_listener_remains_in_no_file_table() {
     let mut pair = Client::pair(&server);
     server.signal(Signal::TERM);
     server.wait_for_log("shutting down: no new clients");
-    until(|| "somebody still listens".into(), || TcpStream::connect(server.client).is_err().then_some(()));
+    until(|| "the port is still open".into(), || TcpStream::connect(server.client).is_err().then_some(()));
     for client in &mut pair {
         let reply = client.ask(json!({"publish": {"channel": "news", "data": 1}}));
         assert!(reply["publish"].is_object(), "{reply}");
@@ -115,16 +115,16 @@ fn all_machine_settings_together_serve_normally() {
         server.api("publish", &json!({"channel": "news", "data": n}));
         pair.iter_mut().for_each(|client| assert_eq!(client.publication().1, n));
     }
-    // It looked without sleeping.
+    // The shard polled without sleeping.
     let awake = server.metric("corecast_epoll_waits_total", "mode=\"polling\"");
     let asleep = server.metric("corecast_epoll_waits_total", "mode=\"blocking\"");
     assert!(awake > asleep, "{awake} waits, and {asleep} asleep");
 }
 
-/// On loopback a packet arrives on the core of whoever sent it.
+/// On the loopback interface a packet arrives on the core of its sender.
 #[test]
 fn incoming_cpu_steers_connections_to_the_shard_of_their_core() {
-    let usable = sched_getaffinity(None).expect("Linux says it");
+    let usable = sched_getaffinity(None).expect("Linux reports the affinity");
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| usable.is_set(core)).collect();
     let listed = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", &listed]);
@@ -132,7 +132,7 @@ fn incoming_cpu_steers_connections_to_the_shard_of_their_core() {
     for (shard, &core) in cores.iter().enumerate() {
         let mut only = CpuSet::new();
         only.set(core);
-        sched_setaffinity(None, &only).expect("one of our cores");
+        sched_setaffinity(None, &only).expect("a core of this process");
         for _ in 0..10 {
             assert_eq!(Client::connect(&server).shard, shard as u64, "from core {core}");
         }

@@ -1,7 +1,8 @@
-//! Behavior over real sockets and through the built program, in one binary: one link instead of fifty.
+//! Behavior over real sockets and of the built program, in one binary, which links once instead of fifty times.
 //!
-//! `common` starts the server and is its client, `fake` plays the shards to the server API, `tree` makes a host's /proc and
-//! /sys. A module is named for its subject; run one with `cargo test --test it compression::`.
+//! `common` starts the server and contains its clients, `fake` replaces the shards below the server API, `tree`
+//! simulates a host's /proc and /sys. A module is named for its subject; run one with `cargo test --test it
+//! compression::`.
 
 mod common;
 mod fake;

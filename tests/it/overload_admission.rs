@@ -1,4 +1,5 @@
-//! Past the marks for memory and lag newcomers are refused before a byte of theirs is read, and those who are here are served.
+//! Past the limits for memory and lag, new connections are rejected before a byte of them is read, and open connections
+//! are served.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -7,10 +8,10 @@ use rustix::process::Signal;
 
 use crate::common::{Client, Frame, Raw, Server, TEXT, frame};
 
-/// The whole answer to one who comes now.
+/// The whole response to a new connection.
 fn refusal(server: &Server) -> String {
     let mut raw = Raw::connect(server);
-    // The answer may be there before the request, and the socket gone.
+    // The response may arrive before the request is sent, and the socket may be closed.
     let _ = raw.0.write_all(crate::common::raw::upgrade_request("/echo").as_bytes());
     String::from_utf8(raw.rest().unwrap_or_default()).expect("text")
 }
@@ -20,7 +21,7 @@ fn echoes(raw: &mut Raw) {
     assert_eq!(raw.frame(), Frame::new(TEXT, "here"));
 }
 
-/// Seconds after which one who was refused is asked to come again.
+/// The value of Retry-After in a rejection, in seconds.
 fn retry_after(answer: &str) -> u32 {
     let (_, rest) = answer.split_once("\r\nRetry-After: ").unwrap_or_else(|| panic!("{answer:?}"));
     rest.split("\r\n").next().and_then(|seconds| seconds.parse().ok()).expect("a number")
@@ -40,14 +41,16 @@ fn memory_limit_rejects_new_connections_with_retry_after() {
     server.wait_for_metric("corecast_admission_shut", "", |n| n == 2);
     let mut seen = Vec::new();
     for _ in 0..20 {
-        // Over loopback a reset may be quicker than the answer.
-        let answer =
-            crate::common::until(|| "nobody is answered".into(), || Some(refusal(&server)).filter(|a| !a.is_empty()));
+        // On loopback a reset may overtake the response.
+        let answer = crate::common::until(
+            || "no connection gets a response".into(),
+            || Some(refusal(&server)).filter(|a| !a.is_empty()),
+        );
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer:?}");
         seen.push(retry_after(&answer));
     }
     assert!(seen.iter().all(|&seconds| (2..=6).contains(&seconds)), "{seen:?}");
-    assert!(seen.iter().any(|&seconds| seconds != seen[0]), "all are told to come at once: {seen:?}");
+    assert!(seen.iter().any(|&seconds| seconds != seen[0]), "all get the same Retry-After: {seen:?}");
     assert!(server.metric("corecast_connections_refused_total", "overloaded") >= 20);
     assert_eq!(server.http("GET", "/health", &[], "").0, 200);
 }
@@ -59,7 +62,7 @@ fn lag_limit_rejects_new_connections_serves_open_ones_and_reopens() {
     let mut flood = Raw::open(&server, "/connection/websocket");
     flood.send(&frame(TEXT, br#"{"id":1,"connect":{}}"#));
     assert_eq!(flood.frame().opcode, TEXT);
-    // A busy shard that is not let run is one whose turn takes long.
+    // A shard is busy if its turn takes long, here because it cannot run.
     let command = |id: usize| format!("{{\"id\":{id},\"presence_stats\":{{\"channel\":\"lobby\"}}}}");
     let commands: Vec<_> = (2..1000).map(command).collect();
     let message = frame(TEXT, commands.join("\n").as_bytes());
@@ -70,7 +73,7 @@ fn lag_limit_rejects_new_connections_serves_open_ones_and_reopens() {
     let mut reading = flood.0.try_clone().expect("a socket");
     let reader = std::thread::spawn(move || std::io::copy(&mut reading, &mut std::io::sink()));
     crate::common::until(
-        || "the door stays open".into(),
+        || "new connections are still accepted".into(),
         || {
             server.signal(Signal::STOP);
             wait_for(Duration::from_millis(300));

@@ -1,11 +1,11 @@
-//! Presence of a room that takes several turns to be copied: complete, each member once, for clients and for the backend.
+//! Presence of a channel that takes several turns to copy: complete, each member once, for clients and for the backend.
 
 use std::collections::BTreeSet;
 
 use crate::common::{Client, Server};
 use serde_json::json;
 
-/// More than two slices of `node`'s rolls.
+/// More than two slices of a presence copy.
 const MEMBERS: usize = 2_500;
 
 #[test]
@@ -19,8 +19,8 @@ fn presence_of_thousands_is_complete_for_clients_and_backends() {
     let seen: BTreeSet<&String> = reply["presence"]["presence"].as_object().expect("clients by id").keys().collect();
     assert_eq!(seen.len(), MEMBERS);
     let answer = server.api("presence", &json!({"channel": "hall"}));
-    let told: BTreeSet<&String> = answer["result"]["presence"].as_object().expect("clients by id").keys().collect();
-    assert_eq!(told, seen);
+    let members: BTreeSet<&String> = answer["result"]["presence"].as_object().expect("clients by id").keys().collect();
+    assert_eq!(members, seen);
     let stats = server.api("presence_stats", &json!({"channel": "hall"}));
     assert_eq!(stats["result"], json!({"num_clients": MEMBERS, "num_users": 1}));
 }

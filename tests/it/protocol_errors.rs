@@ -1,10 +1,10 @@
-//! What a client may not do, and the error or the close code it gets for it (PROTOCOL: errors 100-113, closes from 3000).
+//! Commands that a client may not send, and the error (100-113) or the close code (from 3000) that each gets.
 
 use crate::common::{Client, PLAIN, Server};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-/// The close code that these texts provoke on a connection that has connected.
+/// The close code that these frames cause on a connected client.
 fn closed_after(server: &Server, texts: &[&str]) -> u16 {
     let mut client = Client::connect(server);
     texts.iter().for_each(|text| client.send_text(*text));
@@ -12,12 +12,12 @@ fn closed_after(server: &Server, texts: &[&str]) -> u16 {
 }
 
 #[test]
-fn a_second_subscribe_to_a_channel_is_error_105() {
+fn second_subscribe_to_a_channel_is_error_105() {
     let server = Server::start();
     let mut client = Client::connect(&server);
     client.subscribe("once");
     assert_eq!(client.refused(json!({"subscribe": {"channel": "once"}})), 105);
-    // Also where the first was not answered yet.
+    // The same while the first subscribe is not answered yet.
     client
         .send_text("{\"id\":50,\"subscribe\":{\"channel\":\"new\"}}\n{\"id\":51,\"subscribe\":{\"channel\":\"new\"}}");
     assert!(client.next()["subscribe"].is_object());
@@ -26,7 +26,7 @@ fn a_second_subscribe_to_a_channel_is_error_105() {
 }
 
 #[test]
-fn denied_by_configuration_is_error_103() {
+fn commands_denied_by_configuration_are_error_103() {
     let denied = ["subscribe", "publish", "history", "presence"]
         .map(|what| (format!("channel.without_namespace.allow_{what}_for_client"), "false"));
     let mut settings: Vec<_> = denied.iter().map(|(name, value)| (name.as_str(), *value)).collect();
@@ -42,7 +42,7 @@ fn denied_by_configuration_is_error_103() {
 }
 
 #[test]
-fn with_client_insecure_nothing_is_denied() {
+fn client_insecure_allows_everything() {
     let denied = ["subscribe", "publish", "history", "presence"]
         .map(|what| (format!("channel.without_namespace.allow_{what}_for_client"), "false"));
     let settings: Vec<_> = denied.iter().map(|(name, value)| (name.as_str(), *value)).collect();
@@ -56,7 +56,7 @@ fn with_client_insecure_nothing_is_denied() {
 }
 
 #[test]
-fn one_channel_more_than_the_limit_is_error_106_until_one_is_left() {
+fn channel_past_the_limit_is_error_106_until_an_unsubscribe() {
     let server = Server::with(&[("client.channel_limit", "2")]);
     let mut client = Client::connect(&server);
     client.subscribe("one");
@@ -79,7 +79,7 @@ fn names_that_are_too_long_or_not_ascii_are_error_107() {
 }
 
 #[test]
-fn disabled_in_the_namespace_is_error_108() {
+fn features_disabled_in_the_namespace_are_error_108() {
     let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
     for command in ["presence", "presence_stats", "history"] {
@@ -88,7 +88,7 @@ fn disabled_in_the_namespace_is_error_108() {
 }
 
 #[test]
-fn an_error_leaves_the_connection_open() {
+fn connection_stays_open_after_an_error() {
     let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
     assert_eq!(client.refused(json!({"history": {"channel": "x"}})), 108);
@@ -96,7 +96,7 @@ fn an_error_leaves_the_connection_open() {
 }
 
 #[test]
-fn anything_but_connect_first_is_closed_with_3501() {
+fn first_command_other_than_connect_is_closed_with_3501() {
     let server = Server::start();
     for text in [r#"{"id":1,"subscribe":{"channel":"x"}}"#, "{}", r#"{"id":1}"#, r#"{"send":{"data":1}}"#] {
         let mut client = Client::fresh(&server);
@@ -123,7 +123,7 @@ fn invalid_commands_are_closed_with_3501() {
 }
 
 #[test]
-fn a_second_connect_is_closed_with_3501() {
+fn second_connect_is_closed_with_3501() {
     let server = Server::start();
     assert_eq!(closed_after(&server, &[r#"{"id":2,"connect":{}}"#]), 3501);
 }
@@ -135,19 +135,19 @@ fn unsolicited_pong_is_closed_with_3501() {
 }
 
 #[test]
-fn a_channel_without_a_name_is_closed_with_3501() {
+fn empty_channel_name_is_closed_with_3501() {
     let server = Server::start();
     assert_eq!(closed_after(&server, &[r#"{"id":2,"subscribe":{"channel":""}}"#]), 3501);
 }
 
 #[test]
-fn a_message_to_the_server_itself_is_closed_with_3508() {
+fn send_command_is_closed_with_3508() {
     let server = Server::start();
     assert_eq!(closed_after(&server, &[r#"{"send":{"data":{}}}"#]), 3508);
 }
 
 #[test]
-fn a_binary_frame_is_closed_with_3506() {
+fn binary_frame_is_closed_with_3506() {
     let server = Server::start();
     let mut client = Client::connect(&server);
     client.ws.send(Message::binary(b"{}".to_vec())).unwrap();
@@ -155,7 +155,7 @@ fn a_binary_frame_is_closed_with_3506() {
 }
 
 #[test]
-fn replies_before_a_misuse_still_arrive() {
+fn replies_before_a_violation_arrive() {
     let server = Server::with(&PLAIN);
     let mut client = Client::connect(&server);
     client
@@ -202,14 +202,14 @@ fn pings_are_websocket_frames_if_the_client_requests_it() {
     let Message::Text(text) = ws.read().unwrap() else { panic!("a reply was due") };
     let reply: Value = serde_json::from_str(&text).unwrap();
     assert!(reply["connect"].get("ping").is_none(), "{reply}");
-    // tungstenite answers them by itself with its next read.
+    // tungstenite answers pings by itself in its next read.
     for _ in 0..3 {
         assert!(matches!(ws.read().unwrap(), Message::Ping(_)));
     }
 }
 
 #[test]
-fn without_tokens_and_without_insecure_every_connect_is_closed_with_3501() {
+fn connect_without_keys_and_without_insecure_is_closed_with_3501() {
     let server = Server::with(&[("client.insecure", "false")]);
     let mut client = Client::fresh(&server);
     client.send(json!({"connect": {}}));

@@ -1,5 +1,5 @@
-//! Back-pressure: past `engine.mail_bytes_max` a publisher's socket is not read until there is room again. TCP tells the
-//! publisher; nothing of what it sent is lost.
+//! Back-pressure: past `engine.mail_bytes_max` the server does not read a publisher's socket until there is room again.
+//! TCP slows the publisher down, and nothing that it sent is lost.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ fn tiny() -> Server {
     ])
 }
 
-/// A connection of the wanted shard, raw, connected.
+/// A raw connection to the wanted shard, connected.
 fn publisher_on(server: &Server, shard: u64) -> Raw {
     for _ in 0..200 {
         let mut raw = Raw::open(server, "/connection/websocket");
@@ -38,13 +38,15 @@ fn flood_from(shard: u64, channel: &str) {
     let name = channel.to_owned();
     let sender = std::thread::spawn(move || {
         let filler = "f".repeat(6_000);
-        // Five commands a frame: a stall may come in the middle of one.
+        // Five commands a frame: back-pressure may begin in the middle of a frame.
         for five in (0..PUBLICATIONS).collect::<Vec<_>>().chunks(5) {
             let commands: Vec<_> = five
                 .iter()
                 .map(|i| json!({"id": i + 2, "publish": {"channel": name, "data": {"n": i, "f": filler}}}).to_string())
                 .collect();
-            sending.write_all(&frame(TEXT, commands.join("\n").as_bytes())).expect("it is held back, not cut");
+            sending
+                .write_all(&frame(TEXT, commands.join("\n").as_bytes()))
+                .expect("the publisher is delayed, not closed");
         }
     });
     let replies = std::thread::spawn(move || {
@@ -63,21 +65,21 @@ fn flood_from(shard: u64, channel: &str) {
             assert_eq!(client.publication().1["n"], json!(i));
         }
     }
-    sender.join().expect("all was taken");
-    replies.join().expect("all was answered");
+    sender.join().expect("every publication was accepted");
+    replies.join().expect("every publication was answered");
     assert_eq!(server.metric("corecast_publications_lost_total", ""), 0);
     server.wait_for_metric("corecast_spill_bytes", "", |n| n == 0);
 }
 
-// Which of the shards is home to a channel is a hash of its name: with both publishers and several channels, the way to
-// home is a hop in some runs and none in others.
+// The home shard of a channel is a hash of its name: with both publishers and several channels, some publications take
+// a hop to the home shard and others do not.
 
 #[test]
-fn a_flood_from_shard_0_arrives_whole_and_in_order() {
+fn flood_from_shard_0_arrives_complete_and_in_order() {
     ["first", "second", "third"].into_iter().for_each(|channel| flood_from(0, channel));
 }
 
 #[test]
-fn a_flood_from_shard_1_arrives_whole_and_in_order() {
+fn flood_from_shard_1_arrives_complete_and_in_order() {
     ["first", "second", "third"].into_iter().for_each(|channel| flood_from(1, channel));
 }

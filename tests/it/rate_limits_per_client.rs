@@ -1,5 +1,5 @@
-//! Commands and bytes in a second: past the first the connection closes, past the second it is not read for a while, and
-//! where it is tried dry both are only counted.
+//! Commands and bytes per second: past the command rate the connection closes, past the byte rate it is not read for a
+//! while, and in a dry run both are only counted.
 
 use crate::common::{Client, Frame, Raw, Server, TEXT, frame};
 use serde_json::json;
@@ -62,8 +62,8 @@ fn client_past_the_byte_rate_is_delayed_and_loses_nothing() {
         raw.send(&frame(TEXT, &message));
     }
     let mut calm = Raw::open(&server, "/echo");
-    calm.send(&frame(TEXT, b"not held back"));
-    assert_eq!(calm.frame(), Frame::new(TEXT, "not held back"));
+    calm.send(&frame(TEXT, b"not delayed"));
+    assert_eq!(calm.frame(), Frame::new(TEXT, "not delayed"));
     for _ in 0..12 {
         assert_eq!(raw.frame(), Frame::new(TEXT, message.clone()));
     }

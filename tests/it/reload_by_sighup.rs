@@ -1,4 +1,4 @@
-//! SIGHUP: changed settings apply to new connections; open connections stay; a file with faults changes nothing.
+//! SIGHUP: changed settings apply to new connections; open connections stay; a file with errors changes nothing.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
@@ -11,7 +11,7 @@ use crate::common::{Client, KEY, PATIENCE, Raw, Server, SocketPath, http, until}
 use rustix::process::Signal;
 use serde_json::json;
 
-/// A file of settings, and the server that reads it again.
+/// A file of settings, and the server that reloads it.
 struct Reloaded {
     server: Server,
     path: PathBuf,
@@ -28,7 +28,7 @@ impl Reloaded {
         Self { server: Server::spawn(command, &[]), path, reloads: 0 }
     }
 
-    /// Reads the file with this text; `applied` or not.
+    /// Writes this text to the file and reloads it; returns whether it was applied.
     fn reload(&mut self, text: &str, result: &str) {
         std::fs::write(&self.path, text).expect("the folder takes files");
         self.server.signal(Signal::HUP);
@@ -46,7 +46,7 @@ impl Drop for Reloaded {
     }
 }
 
-/// Of this key, with more settings.
+/// Settings with this key and more.
 fn settings(secret: char, more: &str) -> String {
     let secret = secret.to_string().repeat(32);
     format!(
@@ -55,7 +55,7 @@ fn settings(secret: char, more: &str) -> String {
     )
 }
 
-/// A token of user 42, signed with a key of this character repeated.
+/// A token of user 42, signed with a key that repeats this character.
 fn token(secret: char) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corecast"));
     command.args(["token", "connect", "--user", "42", "--secret-env", "SECRET"]).env_clear();
@@ -65,7 +65,7 @@ fn token(secret: char) -> String {
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
-/// Connects by a token, or is closed with this code.
+/// Connects with a token, or gets this close code.
 fn connect(server: &Server, token: &str) -> Result<Client, u16> {
     let mut client = Client::fresh(server);
     client.send(json!({"connect": {"token": token}}));
@@ -93,16 +93,16 @@ fn keys_namespaces_and_limits_are_reloaded_without_closing_connections() {
 
     let new = open.replace("old", "new");
     running.reload(&settings('b', &format!("client.channel_limit = 1\nshutdown.window = \"1s\"\n{new}")), "applied");
-    let said = running.server.wait_for_log("SIGHUP: applied ");
+    let notification = running.server.wait_for_log("SIGHUP: applied ");
     for name in ["client.token.hmac_secret_key", "channel.namespaces: new was added", "client.channel_limit"] {
-        assert!(said.contains(name), "{said}");
+        assert!(notification.contains(name), "{notification}");
     }
-    assert!(!said.contains("bbbb"), "{said}");
+    assert!(!notification.contains("bbbb"), "{notification}");
     assert_eq!(connect(&running.server, &of_a).err(), Some(INVALID_TOKEN));
     let mut next = connect(&running.server, &of_b).expect("the key is b");
     next.subscribe("new:room");
     assert_eq!(next.refused(json!({"subscribe": {"channel": "new:other"}})), 106, "one channel for each");
-    // Who was here is served on, where what he does is still allowed.
+    // An open connection is served where its permissions still allow it.
     assert_eq!(here.refused(json!({"publish": {"channel": "old:room", "data": 1}})), UNKNOWN_CHANNEL);
     here.ask(json!({"unsubscribe": {"channel": "old:room"}}));
     here.subscribe("new:room");
@@ -111,7 +111,7 @@ fn keys_namespaces_and_limits_are_reloaded_without_closing_connections() {
 }
 
 #[test]
-fn the_key_of_the_api_is_replaced() {
+fn api_key_is_replaced() {
     let mut running = Reloaded::start("key", &settings('a', ""));
     let info = |server: &Server, key: &str| http(server.admin, "POST", "/api/info", &[("X-API-Key", key)], "{}").0;
     assert_eq!(info(&running.server, KEY), 200);
@@ -132,7 +132,7 @@ fn invalid_file_changes_nothing_and_is_logged() {
     running.server.signal(Signal::HUP);
     running.server.wait_for_metric("corecast_config_reloads_total", "refused", |n| n == 2);
     running.reloads += 1;
-    // The same again is fine, and says that nothing is different.
+    // The same file again is valid, and the log reports no differences.
     running.reload(&settings('a', ""), "applied");
     running.server.wait_for_log("no setting that a reload can change has changed");
     connect(&running.server, &of_a).expect("the key is as it was");
@@ -142,17 +142,20 @@ fn invalid_file_changes_nothing_and_is_logged() {
 fn settings_that_need_a_restart_are_logged_with_both_values() {
     let mut running = Reloaded::start("restart", &settings('a', ""));
     running.reload(&settings('a', "engine.mail_bytes_max = \"9MiB\"\necho.enabled = true\n"), "applied");
-    let said = running.server.wait_for_log("these need a restart");
-    assert!(said.contains("echo.enabled (false -> true)") && said.contains("engine.mail_bytes_max ("), "{said}");
+    let notification = running.server.wait_for_log("these need a restart");
+    assert!(
+        notification.contains("echo.enabled (false -> true)") && notification.contains("engine.mail_bytes_max ("),
+        "{notification}"
+    );
 }
 
-/// A backend that gives this answer to every call.
+/// A backend that gives this response to every call.
 fn backend(answer: &'static str) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            // A call is small, and comes at once.
+            // A call is small and arrives in one read.
             let _ = stream.read(&mut [0; 8192]);
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
             let body = format!("{{\"result\":{{\"data\":\"{answer}\"}}}}");
@@ -183,11 +186,11 @@ fn backends_are_added_changed_and_removed() {
     running.reload(&settings('a', &named(&first)), "applied");
     assert_eq!(here.refused(call("x")), 108);
     assert_eq!(here.ask(call("users:get"))["rpc"]["data"], "first");
-    // A proxy whose settings are the same keeps its numbers.
+    // A proxy with unchanged settings keeps its counters.
     assert_eq!(running.server.metric("corecast_backend_calls_total", "proxy=\"main\""), 2);
 }
 
-/// The status that an upgrade request gets, and its connection.
+/// The status of an upgrade request, and its connection.
 fn upgrade(server: &Server) -> (String, Raw) {
     let mut raw = Raw::connect(server);
     raw.send(upgrade_request("/connection/websocket").as_bytes());
@@ -214,17 +217,17 @@ fn address_and_memory_limits_apply_after_reload() {
 
 #[test]
 fn values_sent_to_clients_stay_after_reload() {
-    let mut running = Reloaded::start("told", &settings('a', ""));
+    let mut running = Reloaded::start("sent", &settings('a', ""));
     running.reload(&settings('a', "client.ping_interval = \"60s\"\n"), "applied");
     let mut client = Client::fresh(&running.server);
     assert_eq!(client.ask(json!({"connect": {"token": token('a')}}))["connect"]["ping"], 25);
-    // The log repeats it as long as it differs.
+    // The log repeats it while the values differ.
     running.reload(&settings('a', "client.ping_interval = \"60s\"\nclient.channel_limit = 9\n"), "applied");
     running.reload(&settings('a', "dev = true\n"), "refused");
     running.server.wait_for_log("dev (false -> true) needs a restart");
-    let said = running.server.log();
-    let said = said.iter().filter(|line| line.contains("client.ping_interval (\"25s\" -> \"60s\")"));
-    assert_eq!(said.count(), 2);
+    let notification = running.server.log();
+    let notification = notification.iter().filter(|line| line.contains("client.ping_interval (\"25s\" -> \"60s\")"));
+    assert_eq!(notification.count(), 2);
     assert_eq!(connect(&running.server, "").err(), Some(NO_TOKEN), "dev stays off");
 }
 
@@ -233,9 +236,9 @@ fn generated_api_key_stays_after_reload() {
     let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
     let path = std::env::temp_dir().join(format!("corecast-{}-stdout", std::process::id()));
     command.env_remove("CORECAST_HTTP_API_KEY");
-    let server = Server::spawn_told(command, &[], std::fs::File::create(&path).expect("a file").into());
+    let server = Server::spawn_with_stdout(command, &[], std::fs::File::create(&path).expect("a file").into());
     let key = until(
-        || "no key is told".into(),
+        || "no key was printed".into(),
         || {
             let text = std::fs::read_to_string(&path).expect("it is there");
             Some(text.split_once("X-API-Key: ")?.1.split_once('\'')?.0.to_owned())
@@ -263,12 +266,12 @@ fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejecte
     bundle("new.test");
     reload(1);
     handshake(server.client, &config, "new.test").expect("the name is new");
-    // Who never was here: the others take up sessions, which need no certificate.
+    // A client without a session: the others resume theirs, which needs no certificate.
     let stranger = Arc::new(authority.client(rustls::ALL_VERSIONS));
     handshake(server.client, &stranger, "old.test").expect_err("the name is new");
     here.send(tungstenite::Message::text("still here")).expect("it is taken");
     assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
-    // Half a file, as it is while it is being written.
+    // Half a file, as seen while it is being written.
     let text = std::fs::read_to_string(&file).expect("it is there");
     std::fs::write(&file, &text[..text.len() / 2]).expect("the folder takes files");
     reload(2);
@@ -281,7 +284,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
     let path = SocketPath::new("notify");
     let manager = UnixDatagram::bind(&path.0).expect("the path is free");
     manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let hear = || {
+    let receive = || {
         let mut text = [0; 512];
         let n = manager.recv(&mut text).expect("a notification");
         String::from_utf8(text[..n].to_vec()).expect("text")
@@ -289,13 +292,13 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
     let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
     command.env("NOTIFY_SOCKET", &path.0);
     let mut server = Server::spawn(command, &[]);
-    let said = hear();
-    assert!(said.contains("READY=1") && said.contains("MAINPID="), "{said}");
+    let notification = receive();
+    assert!(notification.contains("READY=1") && notification.contains("MAINPID="), "{notification}");
     server.signal(Signal::HUP);
-    let said = hear();
-    assert!(said.contains("RELOADING=1") && said.contains("MONOTONIC_USEC="), "{said}");
-    assert!(hear().contains("READY=1"));
+    let notification = receive();
+    assert!(notification.contains("RELOADING=1") && notification.contains("MONOTONIC_USEC="), "{notification}");
+    assert!(receive().contains("READY=1"));
     server.signal(Signal::TERM);
-    assert!(hear().contains("STOPPING=1"));
+    assert!(receive().contains("STOPPING=1"));
     assert!(server.wait_for_exit().success());
 }

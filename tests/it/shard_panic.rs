@@ -1,4 +1,4 @@
-//! Never a half-dead server: a panic on one shard ends the whole process, and says so.
+//! A panic on one shard ends the whole process with a message, so that no server runs without a shard.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,10 +14,10 @@ use corecast::engine::{App, Context, EngineClose, Flow, Message, Route};
 use corecast::ids::ConnId;
 use corecast::ws::Request;
 
-/// Set in the child, which is this test run as a server.
+/// Set in the child process, which is this test run as a server.
 const CHILD: &str = "CORECAST_TEST_CHILD";
 
-/// An app with a programmer's error in it.
+/// An app with a bug.
 struct Faulty;
 
 impl App for Faulty {
@@ -45,7 +45,7 @@ impl App for Faulty {
     }
 }
 
-fn serve_for_ever() {
+fn serve_forever() {
     let plan = Plan {
         listen: vec![Address::Tcp("127.0.0.1:0".parse().expect("an address"))],
         options: Vec::new(),
@@ -60,9 +60,9 @@ fn serve_for_ever() {
 }
 
 #[test]
-fn a_panic_on_one_shard_ends_the_process_with_a_clear_message() {
+fn panic_on_one_shard_ends_the_process_with_a_message() {
     if std::env::var_os(CHILD).is_some() {
-        return serve_for_ever();
+        return serve_forever();
     }
     let mut child = Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "shard_panic::a_panic_on_one_shard_ends_the_process_with_a_clear_message", "--nocapture"])
@@ -75,14 +75,14 @@ fn a_panic_on_one_shard_ends_the_process_with_a_clear_message() {
     let bound = lines
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("bound ").map(str::to_owned))
-        .expect("it says where it listens");
+        .expect("it prints its address");
     let mut client = TcpStream::connect(&bound).expect("it listens");
     client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("it takes a request");
     let status = child.wait().expect("it ends");
     assert!(!status.success());
-    let mut said = String::new();
-    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
-    assert!(said.contains("an invariant did not hold"), "{said}");
-    assert!(said.contains("the whole process ends with it"), "{said}");
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+    assert!(stderr.contains("an invariant did not hold"), "{stderr}");
+    assert!(stderr.contains("the whole process ends with it"), "{stderr}");
 }

@@ -41,7 +41,7 @@ fn clients_get_3001_and_echo_clients_1001_and_the_exit_code_is_0() {
 }
 
 #[test]
-fn sigint_ends_as_sigterm_does() {
+fn sigint_shuts_down_like_sigterm() {
     let mut server = Server::with(&[("shutdown.timeout", "3s")]);
     let mut client = Client::connect(&server);
     server.signal(Signal::INT);
@@ -51,7 +51,7 @@ fn sigint_ends_as_sigterm_does() {
 }
 
 #[test]
-fn a_server_without_clients_ends_by_itself() {
+fn server_without_clients_exits_at_once() {
     let mut server = Server::start();
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0));
@@ -59,7 +59,8 @@ fn a_server_without_clients_ends_by_itself() {
 
 #[test]
 fn shutdown_rejects_new_connections_and_health_is_red() {
-    // One client never answers its close: the server waits for it until the deadline for that, long enough to look.
+    // One client never answers its close: the server waits for it until the deadline, which is long enough for this
+    // check.
     let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.close_timeout", "1h")]);
     let mut holder = Raw::open(&server, "/echo");
     server.signal(Signal::TERM);
@@ -68,7 +69,7 @@ fn shutdown_rejects_new_connections_and_health_is_red() {
         || "the client port still takes clients".into(),
         || match TcpStream::connect(server.client) {
             Err(_) => Some(()),
-            // A connection that the kernel took before the listener closed ends unserved.
+            // A connection that the kernel accepted before the listener closed ends without a response.
             Ok(mut late) => (!matches!(late.read(&mut [0; 16]), Ok(1..))).then_some(()),
         },
     );
@@ -85,26 +86,26 @@ fn shutdown_serves_connections_until_they_close() {
     clients.iter_mut().for_each(|client| client.subscribe("last-words"));
     server.signal(Signal::TERM);
     server.wait_for_log("shutting down: no new clients");
-    // The API still answers, and what it publishes reaches those who are still open, before their close frame.
+    // The API still answers, and its publications reach the connections that are still open, before their close frame.
     let answer = server.api("publish", &json!({"channel": "last-words", "data": "bye"}));
     assert!(answer["result"].is_object(), "{answer}");
-    let mut heard = 0;
+    let mut received = 0;
     for client in &mut clients {
         loop {
             match client.ws.read().expect("an orderly end") {
-                Message::Text(text) => heard += usize::from(text.contains("bye")),
+                Message::Text(text) => received += usize::from(text.contains("bye")),
                 Message::Close(close) => break assert_eq!(close.map(|close| u16::from(close.code)), Some(3001)),
                 _ => {}
             }
         }
     }
-    assert!(heard > 0, "the wave closes some at once, not all");
+    assert!(received > 0, "the wave closes some at once, not all");
     drop(clients);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 #[test]
-fn clients_that_never_answer_are_cut_at_the_deadline() {
+fn clients_that_never_answer_are_disconnected_at_the_deadline() {
     let mut server = Server::with(&[("shutdown.timeout", "1s"), ("engine.close_timeout", "1h")]);
     let mut deaf = Raw::open(&server, "/echo");
     server.signal(Signal::TERM);
@@ -127,7 +128,7 @@ fn second_signal_exits_immediately() {
 }
 
 #[test]
-fn health_is_red_for_a_while_before_the_listeners_close() {
+fn health_is_red_for_the_configured_time_before_the_listeners_close() {
     let mut server = Server::with(&[("shutdown.delay", "1h")]);
     server.signal(Signal::TERM);
     server.wait_for_log("shutting down in ");
@@ -137,7 +138,7 @@ fn health_is_red_for_a_while_before_the_listeners_close() {
             || (crate::common::http(at, "GET", "/health", &[], "").0 == 503).then_some(()),
         );
     }
-    // Load balancers still send clients, and they are served.
+    // Load balancers still send clients, which are served.
     let mut client = Client::connect(&server);
     client.subscribe("late");
     server.signal(Signal::TERM);
@@ -146,7 +147,7 @@ fn health_is_red_for_a_while_before_the_listeners_close() {
 
 #[test]
 fn rate_max_extends_the_window_and_progress_is_logged() {
-    // Ten a second: thirty are not all closed before the log has something to say.
+    // Ten a second: some of the thirty are still open when the first progress is logged.
     let settings = [("shutdown.timeout", "1h"), ("shutdown.window", "100ms"), ("shutdown.rate_max", "10")];
     let mut server = Server::with(&settings);
     let mut clients: Vec<_> = (0..30).map(|_| Client::connect(&server)).collect();

@@ -1,26 +1,26 @@
-//! A subscriber that does not read costs what its bound says, and nobody else anything.
+//! A subscriber that does not read uses memory up to its bound and does not affect others.
 
 use crate::common::{Client, Raw, Server, TEXT, frame, until};
 use serde_json::json;
 
 const PAYLOAD_BYTES: usize = 16 * 1024;
-/// 48 MiB: more than two kernels' socket buffers and the bound together.
+/// 48 MiB: more than the socket buffers of both kernels and the bound together.
 const PUBLICATIONS: usize = 3_000;
 
-/// Connected and subscribed to `channel`; it reads nothing from here on.
+/// Connects and subscribes to `channel`; does not read from then on.
 fn subscribe_and_stop_reading(server: &Server, channel: &str) -> Raw {
     let mut raw = Raw::open(server, "/connection/websocket");
     let commands = format!("{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"}}}}");
     raw.send(&frame(TEXT, commands.as_bytes()));
-    let mut heard = String::new();
-    while !heard.contains("\"id\":2") {
-        heard = String::from_utf8(raw.frame().payload).expect("text");
+    let mut reply = String::new();
+    while !reply.contains("\"id\":2") {
+        reply = String::from_utf8(raw.frame().payload).expect("text");
     }
     raw
 }
 
-/// Publishes to `channel`, whose honest subscribers must hear all of it in order. They keep pace: who lags here does so on
-/// purpose.
+/// Publishes to `channel`, whose honest subscribers must receive all publications in order. They keep up, so that only
+/// the slow subscribers lag.
 fn flood(server: &Server, channel: &str, honest: &mut [Client]) {
     let mut publisher = Client::connect(server);
     let text = "x".repeat(PAYLOAD_BYTES);
@@ -44,7 +44,7 @@ fn subscriber_that_never_reads_is_closed_as_slow() {
     server.wait_for_metric("corecast_connections", "", |n| n == 2);
     server.wait_for_metric("corecast_backlog_bytes", "", |n| n == 0);
     assert_eq!(server.metric("corecast_publications_lost_total", ""), 0);
-    // What they find when they look at last is cut at the frame, or the socket is dead.
+    // When the slow subscribers read at last, their stream ends at a frame boundary, or the socket is closed.
     for raw in &mut slow {
         let _ = raw.rest();
     }
@@ -96,8 +96,8 @@ fn echo_client_that_never_reads_is_closed_and_others_are_served() {
     let mut greedy = Raw::open(&server, "/echo");
     let message = frame(TEXT, &[b'g'; 60_000]);
     let mut other = Raw::open(&server, "/echo");
-    // After the cut the server still reads, to find the client's close, and drops all else; at the deadline for that the
-    // socket is gone and takes no more.
+    // After its close frame the server still reads, to find the client's close, and drops everything else; at the
+    // deadline the socket is closed and accepts no more.
     until(
         || "the server goes on taking from a client that reads nothing".into(),
         || std::io::Write::write_all(&mut greedy.0, &message).is_err().then_some(()),

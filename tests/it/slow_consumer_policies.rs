@@ -1,5 +1,6 @@
-//! Subscribers that stop reading, under each policy of a namespace: honest ones get everything, what waits is bounded, and
-//! whoever reads again finds whole frames in order, the newest among them, and no gap that it is not told of.
+//! Subscribers that stop reading, under each policy of a namespace: honest subscribers get everything, the backlog is
+//! bounded, and a subscriber that reads again gets whole frames in order, the newest among them, and a notice of every
+//! gap.
 
 use crate::common::raw::upgrade_with;
 use crate::common::{Client, Raw, Server, TEXT, frame};
@@ -8,7 +9,7 @@ use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
 const PAYLOAD_BYTES: usize = 16 * 1024;
-/// More than two kernels' socket buffers and the bounds together.
+/// More than the socket buffers of both kernels and the bounds together.
 const PUBLICATIONS: u64 = 2_000;
 const QUEUE: &str = "256KiB";
 const QUEUE_BYTES: u64 = 256 * 1024;
@@ -19,7 +20,7 @@ fn server(policy: &str, settings: &[(&str, &str)]) -> Server {
     Server::with(&all)
 }
 
-/// Connected and subscribed; it reads nothing from here on.
+/// Connects and subscribes; does not read from then on.
 fn subscribe_and_stop_reading(server: &Server, channel: &str, options: Value) -> Raw {
     let mut raw = Raw::connect(server);
     let offer = [("Sec-WebSocket-Extensions", "permessage-deflate")];
@@ -32,7 +33,7 @@ fn subscribe_and_stop_reading(server: &Server, channel: &str, options: Value) ->
     raw
 }
 
-/// The messages of the next frame, which can be read without those before it.
+/// The messages of the next frame, which can be decoded without earlier frames.
 fn messages(raw: &mut Raw) -> Vec<Value> {
     let (compressed, frame) = raw.extended_frame();
     assert_eq!(frame.opcode, TEXT, "{frame:?}");
@@ -40,14 +41,16 @@ fn messages(raw: &mut Raw) -> Vec<Value> {
     if compressed {
         let mut inflated = Vec::with_capacity(4 * PAYLOAD_BYTES);
         bytes.extend([0, 0, 0xff, 0xff]);
-        Decompress::new(false).decompress_vec(&bytes, &mut inflated, FlushDecompress::Sync).expect("it stands alone");
+        Decompress::new(false)
+            .decompress_vec(&bytes, &mut inflated, FlushDecompress::Sync)
+            .expect("it needs no earlier frame");
         bytes = inflated;
     }
     let text = String::from_utf8(bytes).expect("a whole frame");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// The next push that is no join.
+/// The next push that is not a join.
 fn push(raw: &mut Raw) -> Value {
     loop {
         let message = messages(raw).swap_remove(0);
@@ -57,14 +60,14 @@ fn push(raw: &mut Raw) -> Value {
     }
 }
 
-/// A half that stays and a half that is another each time.
+/// Half constant, half different in each payload.
 fn data(n: u64) -> Value {
     let mut random = fastrand::Rng::with_seed(n);
     let half: String = (0..PAYLOAD_BYTES / 2).map(|_| random.alphanumeric()).collect();
     json!({"n": n, "text": format!("{half}{}", "x".repeat(PAYLOAD_BYTES / 2))})
 }
 
-/// Publishes to `channel`; honest subscribers hear all of it in order and keep pace.
+/// Publishes to `channel`; honest subscribers receive all publications in order and keep up.
 fn flood(server: &Server, channel: &str, numbers: std::ops::Range<u64>, honest: &mut [Client]) {
     let mut publisher = Client::connect(server);
     for n in numbers {
@@ -75,7 +78,7 @@ fn flood(server: &Server, channel: &str, numbers: std::ops::Range<u64>, honest: 
     }
 }
 
-fn honest(server: &Server, channel: &str) -> [Client; 2] {
+fn reading_subscriber(server: &Server, channel: &str) -> [Client; 2] {
     let mut honest = Client::pair(server);
     honest.iter_mut().for_each(|client| client.subscribe(channel));
     honest
@@ -95,12 +98,13 @@ fn read_to_the_last(raw: &mut Raw) -> u64 {
     missing
 }
 
-/// Of the named policy: all is as it should be with so many slow ones, and bounded.
-fn nobody_is_closed_and_all_is_counted(policy: &str, kept_bytes_max: u64, compressed: &str) {
+/// Floods slow subscribers under the named policy: no connection is closed, all drops are counted, and the memory is
+/// bounded.
+fn assert_connections_stay_open_and_drops_are_counted(policy: &str, kept_bytes_max: u64, compressed: &str) {
     let compression = [("websocket.compression", compressed)];
     let server = server(policy, &[&compression[..], &crate::common::PLAIN].concat());
     let mut slow: Vec<Raw> = (0..3).map(|_| subscribe_and_stop_reading(&server, "c", json!({}))).collect();
-    let mut honest = honest(&server, "c");
+    let mut honest = reading_subscriber(&server, "c");
     flood(&server, "c", 0..PUBLICATIONS, &mut honest);
     server.wait_for_metric("corecast_backlog_connections", "", |n| n == 3);
     let kept = server.metric("corecast_backlog_kept_bytes", "");
@@ -110,10 +114,10 @@ fn nobody_is_closed_and_all_is_counted(policy: &str, kept_bytes_max: u64, compre
     let label = format!("policy=\"{policy}\"");
     assert!(missing > 0);
     assert_eq!(server.metric("corecast_publications_dropped_total", &label), missing);
-    assert_eq!(server.metric("corecast_publications_dropped_total", ""), missing, "and by no other policy");
+    assert_eq!(server.metric("corecast_publications_dropped_total", ""), missing, "no other policy counted drops");
     assert_eq!(server.metric("corecast_connections_closed_total", "reason=\"slow\""), 0);
     server.wait_for_metric("corecast_backlog_kept_bytes", "", |n| n == 0);
-    // They are subscribers like the others again.
+    // The slow subscribers receive new publications again.
     flood(&server, "c", PUBLICATIONS..PUBLICATIONS + 1, &mut honest);
     for raw in &mut slow {
         assert_eq!(push(raw)["pub"]["data"]["n"], json!(PUBLICATIONS));
@@ -123,18 +127,26 @@ fn nobody_is_closed_and_all_is_counted(policy: &str, kept_bytes_max: u64, compre
 
 #[test]
 fn drop_oldest_drops_the_oldest_for_a_client_that_does_not_read() {
-    // What is kept of a peer, and the rest of a frame; a buffer's room is up to twice what it holds.
-    nobody_is_closed_and_all_is_counted("drop_oldest", 2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64), "false");
+    // The state of a peer, and the rest of a frame; a buffer's capacity is up to twice its length.
+    assert_connections_stay_open_and_drops_are_counted(
+        "drop_oldest",
+        2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64),
+        "false",
+    );
 }
 
 #[test]
 fn keep_latest_keeps_the_newest_for_a_client_that_does_not_read() {
-    nobody_is_closed_and_all_is_counted("keep_latest", 12 * PAYLOAD_BYTES as u64, "false");
+    assert_connections_stay_open_and_drops_are_counted("keep_latest", 12 * PAYLOAD_BYTES as u64, "false");
 }
 
 #[test]
 fn compressed_messages_after_dropped_ones_can_be_inflated() {
-    nobody_is_closed_and_all_is_counted("drop_oldest", 2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64), "true");
+    assert_connections_stay_open_and_drops_are_counted(
+        "drop_oldest",
+        2 * (3 * QUEUE_BYTES + 4 * PAYLOAD_BYTES as u64),
+        "true",
+    );
 }
 
 #[test]
@@ -142,7 +154,7 @@ fn channel_bound_is_below_the_connection_bound() {
     let less = [("channel.without_namespace.slow_consumer_bytes_max", "64KiB")];
     let server = server("drop_oldest", &[&less[..], &crate::common::PLAIN].concat());
     let mut slow = subscribe_and_stop_reading(&server, "c", json!({}));
-    flood(&server, "c", 0..PUBLICATIONS, &mut honest(&server, "c"));
+    flood(&server, "c", 0..PUBLICATIONS, &mut reading_subscriber(&server, "c"));
     let waiting = server.metric("corecast_backlog_bytes", "");
     assert!(waiting > 0 && waiting <= 64 * 1024 + 2 * PAYLOAD_BYTES as u64, "{waiting} bytes wait");
     read_to_the_last(&mut slow);
@@ -158,9 +170,9 @@ fn positioned_subscription_is_unsubscribed_with_2500_and_recovers() {
     for policy in ["drop_oldest", "keep_latest"] {
         let server = server(policy, &history);
         let mut slow = subscribe_and_stop_reading(&server, "c", json!({"positioned": true, "recoverable": true}));
-        flood(&server, "c", 0..PUBLICATIONS, &mut honest(&server, "c"));
+        flood(&server, "c", 0..PUBLICATIONS, &mut reading_subscriber(&server, "c"));
         server.wait_for_metric("corecast_subscriptions_cut_total", "", |n| n == 1);
-        assert!(server.metric("corecast_backlog_bytes", "") < 2 * PAYLOAD_BYTES as u64, "nothing waits for a gap");
+        assert!(server.metric("corecast_backlog_bytes", "") < 2 * PAYLOAD_BYTES as u64, "the backlog has no gap");
         let (mut next, mut offset) = (0, 0);
         loop {
             let push = push(&mut slow);
@@ -168,7 +180,7 @@ fn positioned_subscription_is_unsubscribed_with_2500_and_recovers() {
                 assert_eq!(push["unsubscribe"]["code"], json!(2500));
                 break;
             }
-            assert_eq!(push["pub"]["data"]["n"], json!(next), "what comes before the word is whole");
+            assert_eq!(push["pub"]["data"]["n"], json!(next), "the messages before the unsubscribe are complete");
             offset = push["pub"]["offset"].as_u64().expect("an offset");
             next += 1;
         }
@@ -201,7 +213,7 @@ fn cache_mode_needs_no_resubscribe() {
     for policy in ["drop_oldest", "keep_latest"] {
         let server = server(policy, &cache);
         let mut slow = subscribe_and_stop_reading(&server, "c", json!({}));
-        flood(&server, "c", 0..PUBLICATIONS, &mut honest(&server, "c"));
+        flood(&server, "c", 0..PUBLICATIONS, &mut reading_subscriber(&server, "c"));
         assert!(read_to_the_last(&mut slow) > 0, "{policy}");
         assert_eq!(server.metric("corecast_subscriptions_cut_total", ""), 0, "{policy}");
     }
@@ -215,10 +227,10 @@ fn delta_restarts_after_a_drop() {
     ];
     let server = server("drop_oldest", &deltas);
     let mut slow = subscribe_and_stop_reading(&server, "c", json!({"delta": "fossil"}));
-    let mut honest = honest(&server, "c");
+    let mut honest = reading_subscriber(&server, "c");
     flood(&server, "c", 0..PUBLICATIONS, &mut honest);
     assert!(server.metric("corecast_publications_dropped_total", "policy=\"drop_oldest\"") > 0);
-    // One more than it needs to know the end of what waited.
+    // One more than needed, to find the end of the backlog.
     let mut base: Vec<u8> = Vec::new();
     let (mut differences, mut gaps, mut last) = (0, 0, None);
     let mut published = PUBLICATIONS;
@@ -230,7 +242,9 @@ fn delta_restarts_after_a_drop() {
         let publication = push(&mut slow)["pub"].take();
         let text = publication["data"].as_str().expect("a text");
         base = match publication["delta"].as_bool() {
-            Some(true) => fossil::apply(&base, text.as_bytes(), 1 << 20).expect("made against what came before"),
+            Some(true) => {
+                fossil::apply(&base, text.as_bytes(), 1 << 20).expect("a delta against the previous publication")
+            }
             _ => text.as_bytes().to_vec(),
         };
         differences += u64::from(publication["delta"] == json!(true));
@@ -248,7 +262,7 @@ fn total_backlog_is_bounded() {
     let bounds = [("client.queue_max_size", "256MiB"), ("engine.backlog_bytes_max", "2MiB")];
     let server = server("close", &[&bounds[..], &crate::common::PLAIN].concat());
     let slow: Vec<Raw> = (0..4).map(|_| subscribe_and_stop_reading(&server, "c", json!({}))).collect();
-    flood(&server, "c", 0..PUBLICATIONS, &mut honest(&server, "c"));
+    flood(&server, "c", 0..PUBLICATIONS, &mut reading_subscriber(&server, "c"));
     server.wait_for_metric("corecast_connections_closed_total", "reason=\"slow\"", |n| n == 4);
     assert!(server.metric("corecast_backlog_kept_bytes", "") < 2 * 1024 * 1024);
     server.wait_for_log("engine.backlog_bytes_max");

@@ -1,5 +1,5 @@
-//! The same conversation over a link that gives and takes all at once, and over one that gives one byte a read and takes
-//! seven a write: what the client gets is the same, and the server keeps nothing when it is over.
+//! The same conversation over a source that transfers everything at once, and over one that reads one byte and writes
+//! seven bytes per call: the client gets the same bytes, and the server keeps nothing afterwards.
 
 #[path = "../sim/socket.rs"]
 #[allow(dead_code)]
@@ -22,7 +22,7 @@ use corecast::ws::encode::client_frame;
 use rustix::io::Errno;
 use socket::{Pipe, Socket};
 
-/// Sends every message back as it came.
+/// Echoes every message unchanged.
 struct Echo;
 
 impl App for Echo {
@@ -34,7 +34,7 @@ impl App for Echo {
     }
 }
 
-/// Limits what one call gives or takes.
+/// Limits the bytes of one call.
 struct Narrow {
     link: Socket,
     read_max: usize,
@@ -69,7 +69,7 @@ impl Source for Narrow {
             return self.write(&slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>());
         }
         let all = slices.iter().flat_map(|slice| slice.iter().copied());
-        // One more than is taken, so that it is seen to be cut.
+        // One byte more than is accepted, so that the write is partial.
         self.write(&all.take(self.write_max.saturating_add(1)).collect::<Vec<_>>())
     }
 
@@ -86,7 +86,7 @@ impl Source for Narrow {
         self.link.push()
     }
 
-    /// A short read of this link does not mean that it is drained.
+    /// A short read of this source does not mean that it is drained.
     fn more_inside(&self) -> bool {
         !self.link.0.borrow().to_server.is_empty()
     }
@@ -98,7 +98,7 @@ impl Wake for Silent {
     fn wake(&self) {}
 }
 
-/// Every kind of frame, with sizes at each length form's edge.
+/// Every kind of frame, with sizes at the limits of each length form.
 fn conversation() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut random = fastrand::Rng::with_seed(7);
@@ -132,11 +132,11 @@ fn turns(shard: &mut Shard<Echo, Narrow>, conn: ConnId, readiness: Readiness) {
             return;
         }
     }
-    panic!("the shard does not come to rest");
+    panic!("the shard does not become idle");
 }
 
-/// What the client got, and whether the server let go of everything.
-fn talk(read_max: usize, write_max: usize, buffers: bool) -> Vec<u8> {
+/// The bytes that the client got, and whether the server freed everything.
+fn run_conversation(read_max: usize, write_max: usize, buffers: bool) -> Vec<u8> {
     let mail = mailbox::mesh::<Infallible, _>(
         vec![Box::new(Silent) as Box<dyn Wake>],
         mailbox::Bounds { mailbox_batches_max: 4 },
@@ -172,11 +172,11 @@ fn talk(read_max: usize, write_max: usize, buffers: bool) -> Vec<u8> {
 
 #[test]
 fn source_that_transfers_single_bytes_carries_the_same_session() {
-    let whole = talk(usize::MAX, usize::MAX, false);
+    let whole = run_conversation(usize::MAX, usize::MAX, false);
     assert!(whole.ends_with(&[0x88, 2, 0x03, 0xe8]), "it ends with the echo of the close");
     for (read_max, write_max) in [(1, usize::MAX), (usize::MAX, 7), (1, 7), (13, 1_000)] {
         for buffers in [false, true] {
-            let narrow = talk(read_max, write_max, buffers);
+            let narrow = run_conversation(read_max, write_max, buffers);
             let (got, wanted) = (narrow.len(), whole.len());
             assert!(
                 narrow == whole,

@@ -1,5 +1,5 @@
-//! A server that cannot start says why and what to do, on stderr, and exits with 1 (2 where the command line itself is
-//! wrong).
+//! A server that cannot start prints the reason and the fix to stderr, and exits with 1 (2 for an error on the command
+//! line).
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -8,11 +8,11 @@ use std::process::Stdio;
 use crate::common::{Client, Raw, Server, TEXT, command, frame, wait_for_exit};
 
 /// Exit code and stderr of a server that does not start.
-fn refused(args: &[&str]) -> (Option<i32>, String) {
+fn start_fails(args: &[&str]) -> (Option<i32>, String) {
     let mut child = command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
-    let mut said = String::new();
-    child.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
-    (wait_for_exit(&mut child).code(), said)
+    let mut stderr = String::new();
+    child.stderr.take().expect("it is piped").read_to_string(&mut stderr).expect("text");
+    (wait_for_exit(&mut child).code(), stderr)
 }
 
 fn admin() -> [&'static str; 2] {
@@ -20,26 +20,26 @@ fn admin() -> [&'static str; 2] {
 }
 
 #[test]
-fn port_of_another_program_is_named() {
+fn error_names_a_port_of_another_program() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for join in [None, Some("--join")] {
         let mut args = vec!["--listen", &address];
         args.extend(admin());
         args.extend(join);
-        let (code, said) = refused(&args);
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(&address) && said.contains("ss -ltnp") && said.contains("--listen"), "{said}");
+        let (code, stderr) = start_fails(&args);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(&address) && stderr.contains("ss -ltnp") && stderr.contains("--listen"), "{stderr}");
     }
 }
 
 #[test]
 fn port_of_another_corecast_is_rejected_without_join() {
     let first = Server::start();
-    let (code, said) = refused(&["--listen", &first.client.to_string(), "--admin", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("--join"), "{said}");
-    // The probe closed no connection of the first server.
+    let (code, stderr) = start_fails(&["--listen", &first.client.to_string(), "--admin", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("--join"), "{stderr}");
+    // The check did not close a connection of the first server.
     for _ in 0..20 {
         let mut raw = Raw::open(&first, "/echo");
         raw.send(&frame(TEXT, b"x"));
@@ -48,7 +48,7 @@ fn port_of_another_corecast_is_rejected_without_join() {
 }
 
 #[test]
-fn with_join_two_servers_share_a_port() {
+fn join_lets_two_servers_share_a_port() {
     let first = Server::start();
     let at = first.client.to_string();
     let second = Server::spawn(command(&["--listen", &at, "--admin", "127.0.0.1:0", "--shards", "1", "--join"]), &[]);
@@ -61,38 +61,38 @@ fn with_join_two_servers_share_a_port() {
 }
 
 #[test]
-fn an_admin_port_that_is_taken_is_named() {
+fn error_names_a_used_admin_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, said) = refused(&["--listen", "127.0.0.1:0", "--admin", &address]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains(&address) && said.contains("--admin"), "{said}");
+    let (code, stderr) = start_fails(&["--listen", "127.0.0.1:0", "--admin", &address]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains(&address) && stderr.contains("--admin"), "{stderr}");
 }
 
 #[test]
-fn an_address_of_another_host_is_named() {
-    let (code, said) = refused(&["--listen", "192.0.2.1:0", "--admin", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("192.0.2.1") && said.contains("ip addr"), "{said}");
+fn error_names_an_address_of_another_host() {
+    let (code, stderr) = start_fails(&["--listen", "192.0.2.1:0", "--admin", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("192.0.2.1") && stderr.contains("ip addr"), "{stderr}");
 }
 
 #[test]
-fn cores_that_this_process_may_not_use_are_named() {
-    let (code, said) = refused(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "4000"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("core 4000") && said.contains("--cores"), "{said}");
+fn error_names_cores_that_the_process_may_not_use() {
+    let (code, stderr) = start_fails(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "4000"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("core 4000") && stderr.contains("--cores"), "{stderr}");
 }
 
 #[test]
 fn more_shards_than_cores_need_oversubscribe() {
-    let (code, said) = refused(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "256"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("--shards") && said.contains("--oversubscribe"), "{said}");
+    let (code, stderr) = start_fails(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "256"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("--shards") && stderr.contains("--oversubscribe"), "{stderr}");
 }
 
 #[test]
 fn invalid_list_of_cores_is_a_usage_error() {
-    let (code, said) = refused(&["--listen", "127.0.0.1:0", "--cores", "two"]);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("cores"), "{said}");
+    let (code, stderr) = start_fails(&["--listen", "127.0.0.1:0", "--cores", "two"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("cores"), "{stderr}");
 }

@@ -1,5 +1,6 @@
-//! A rolling restart: the next process takes the listeners over while the old one still serves; what is published at either
-//! reaches the subscribers of both; the old one ends in order once the new one is ready, and goes on if that never is.
+//! A rolling restart: the next process takes the listeners over while the old one still serves. Publications at either
+//! process reach the subscribers of both; the old process shuts down when the new one is ready, and continues if the
+//! new one fails.
 
 use crate::common::{Client, Server, SocketPath, command};
 use rustix::process::Signal;
@@ -23,17 +24,17 @@ fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&
 }
 
 /// The texts of the publications up to the close frame, and its code.
-fn heard(client: &mut Client) -> (Vec<Value>, u16) {
-    let mut heard = Vec::new();
+fn publications_until_close(client: &mut Client) -> (Vec<Value>, u16) {
+    let mut received = Vec::new();
     loop {
         match client.ws.read().expect("an orderly end") {
             Message::Text(text) => {
                 let messages = text.trim_end().split('\n').map(|one| serde_json::from_str::<Value>(one).expect("JSON"));
-                heard.extend(
+                received.extend(
                     messages.filter_map(|one| Some(one["push"]["pub"]["data"].clone()).filter(|d| !d.is_null())),
                 );
             }
-            Message::Close(close) => return (heard, close.map_or(0, |close| close.code.into())),
+            Message::Close(close) => return (received, close.map_or(0, |close| close.code.into())),
             _ => {}
         }
     }
@@ -42,7 +43,7 @@ fn heard(client: &mut Client) -> (Vec<Value>, u16) {
 #[test]
 fn publications_at_either_process_reach_subscribers_of_both() {
     let socket = SocketPath::new("both");
-    // Closes are spread so far that the old process is there for long enough to be talked to.
+    // The closes are spread so far that the old process serves long enough for this test.
     let slow = [("shutdown.timeout", "1h"), ("shutdown.window", "50m")];
     let mut old = start(&socket, "2", None, &slow);
     let mut clients: Vec<_> = (0..4).map(|_| Client::connect(&old)).collect();
@@ -51,8 +52,8 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     assert_eq!(new.client, old.client);
     old.wait_for_log("is ready; this process accepts no new clients");
     old.wait_for_log("shutting down: no new clients");
-    // The clients that the old process still serves publish.
-    // The shards hear of the end a moment after the log: who comes before that is still let in by the old process.
+    // Clients of the old process publish. The shards learn of the shutdown a moment after the log line: the old process
+    // still accepts connections until then.
     let mut fresh = crate::common::until(
         || "no client reaches the new process".into(),
         || Some(Client::connect(&new)).filter(|_| new.metric("corecast_connections", "") > 0),
@@ -60,7 +61,8 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     fresh.subscribe("news");
     new.api("publish", &json!({"channel": "news", "data": "from the API"}));
     assert_eq!(fresh.publication().1, "from the API");
-    let mut left: Vec<_> = clients.into_iter().filter_map(|mut client| alive(&mut client).then_some(client)).collect();
+    let mut left: Vec<_> =
+        clients.into_iter().filter_map(|mut client| is_open(&mut client).then_some(client)).collect();
     assert!(!left.is_empty(), "the window is long");
     left[0].send(json!({"publish": {"channel": "news", "data": "from an old client"}}));
     assert_eq!(fresh.publication().1, "from an old client");
@@ -71,9 +73,9 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     drop(left);
     assert_eq!(old.wait_for_exit().code(), Some(0));
     new.wait_for_log("handover: complete, the old process has ended");
-    // The next but one takes over from the new one.
+    // A third process takes over from the second one.
     let mut last = start(&socket, "1", Some(&new), &[]);
-    assert_eq!(heard(&mut fresh).1, 3001);
+    assert_eq!(publications_until_close(&mut fresh).1, 3001);
     drop(fresh);
     assert_eq!(new.wait_for_exit().code(), Some(0));
     Client::connect(&last).subscribe("news");
@@ -82,7 +84,7 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     assert!(!socket.0.exists(), "the last process removes the socket file");
 }
 
-/// The data of the next publication, other messages passed over.
+/// The data of the next publication; skips other messages.
 fn next_data(client: &mut Client) -> Value {
     loop {
         let mut message = client.next();
@@ -94,7 +96,7 @@ fn next_data(client: &mut Client) -> Value {
 }
 
 /// Reads up to the publication of the API, or to the close.
-fn alive(client: &mut Client) -> bool {
+fn is_open(client: &mut Client) -> bool {
     loop {
         match client.ws.read() {
             Ok(Message::Text(text)) if text.contains("from the API") => return true,
@@ -132,12 +134,12 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
     let mut client = Client::connect(&old);
     client.subscribe("news");
     // A process that sends its hello and closes was not ready.
-    let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old one waits there");
+    let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old process listens there");
     std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("it is taken");
     old.wait_for_log("takes over; passing it the listening sockets");
     drop(half);
     old.wait_for_log("this process goes on serving");
-    // One whose other address is taken fails behind the takeover of the sockets.
+    // A process whose other address is in use fails after it took over the sockets.
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let (listen, taken) = (old.client.to_string(), held.local_addr().expect("bound").to_string());
     let mut command = command(&["--listen", &listen, "--listen", &taken, "--shards", "1", "--takeover"]);

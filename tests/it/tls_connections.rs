@@ -1,4 +1,4 @@
-//! Over TLS the server is the same server: versions, sizes, cuts, ends.
+//! Connections over TLS behave like plain ones: protocol versions, sizes, partial transfers, closes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -59,7 +59,7 @@ fn large_messages_travel_both_ways() {
     server.wait_for_metric("corecast_tls_held_bytes", "", |bytes| bytes == 0);
 }
 
-/// Writes one byte in a segment, and reads at most three.
+/// Writes one byte per segment, and reads at most three bytes.
 struct Trickle(TcpStream);
 
 impl Read for Trickle {
@@ -100,22 +100,22 @@ fn close_is_sent_as_websocket_close_and_close_notify() {
     let authority = Authority::new("ends");
     let mut server = authority.serve(&[("shutdown.window", "100ms")]);
     let config = Arc::new(authority.client(rustls::ALL_VERSIONS));
-    // The client's close frame is answered, and then the stream ends as TLS ends it, not cut.
+    // The client's close frame is answered, and then the stream ends with close_notify.
     let mut ws = wss(&server, &config, "/echo");
     ws.close(None).expect("it is taken");
     assert!(matches!(ws.read(), Ok(Message::Close(_))));
     assert!(matches!(ws.read(), Err(tungstenite::Error::ConnectionClosed)));
     assert_eq!(ws.get_mut().read(&mut [0; 16]).expect("close_notify came"), 0);
-    // A client that ends TLS without a close frame has vanished.
+    // A client that ends TLS without a close frame is disconnected.
     let mut ws = wss(&server, &config, "/echo");
     ws.get_mut().conn.send_close_notify();
     ws.get_mut().flush().expect("it is taken");
     server.wait_for_metric("corecast_connections_closed_total", "vanished", |n| n == 1);
-    // So has one that only ends TCP.
+    // So is a client that only ends TCP.
     let ws = wss(&server, &config, "/echo");
     ws.get_ref().sock.shutdown(Shutdown::Both).expect("it is open");
     server.wait_for_metric("corecast_connections_closed_total", "vanished", |n| n == 2);
-    // Who is here when the server ends is told.
+    // A client that is connected at shutdown gets a close frame.
     let mut client = over(wss(&server, &config, "/connection/websocket"));
     server.signal(Signal::TERM);
     assert_eq!(client.closed().0, 3001);
@@ -150,7 +150,7 @@ fn tls_client_that_does_not_read_is_closed_and_freed() {
     server.wait_for_metric("corecast_backlog_bytes", "", |bytes| bytes == 0);
 }
 
-/// All that comes until the end.
+/// All bytes until the end.
 fn rest(socket: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     match socket.read_to_end(&mut all) {
@@ -166,7 +166,7 @@ fn plain_bytes_on_a_tls_listener_get_an_alert_and_are_counted() {
     let server = authority.serve(&[("engine.upgrade_timeout", "300ms")]);
     let mut plain = Raw::connect(&server);
     plain.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n");
-    let answer = String::from_utf8(plain.rest().expect("an end and no reset")).expect("text");
+    let answer = String::from_utf8(plain.rest().expect("an end without a reset")).expect("text");
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("this port speaks TLS"), "{answer}");
     server.wait_for_metric("corecast_tls_failures_total", "not_tls", |n| n == 1);
 
@@ -185,9 +185,10 @@ fn plain_bytes_on_a_tls_listener_get_an_alert_and_are_counted() {
     assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
     server.wait_for_metric("corecast_tls_failures_total", "protocol", |n| n == 1);
 
-    // One who does not trust us says so.
+    // A client that does not trust the server sends an alert.
     let stranger = Authority::new("stranger");
-    handshake(server.client, &Arc::new(stranger.client(&[&TLS13])), "localhost").expect_err("he does not trust us");
+    handshake(server.client, &Arc::new(stranger.client(&[&TLS13])), "localhost")
+        .expect_err("the client does not trust the server");
     server.wait_for_metric("corecast_tls_failures_total", "alert", |n| n == 1);
 
     // Half a handshake is closed at its deadline without a response.
@@ -212,7 +213,7 @@ fn handshake_storm_is_budgeted_and_completes() {
         })
         .collect();
     let mut hellos = hellos;
-    // All say hello before anybody is answered.
+    // All clients send their hello before any is answered.
     for stream in &mut hellos {
         stream.conn.write_tls(&mut stream.sock).expect("it is taken");
     }
@@ -245,7 +246,7 @@ fn proxy_header_precedes_the_tls_handshake() {
         }
         Ok::<_, std::io::Error>(upgrade(stream, "/echo"))
     };
-    let first = come("203.0.113.1").expect("one of his address");
+    let first = come("203.0.113.1").expect("the first of its address");
     come("203.0.113.1").expect_err("a second one");
     come("203.0.113.2").expect("one of another address");
     drop(first);
@@ -281,7 +282,7 @@ fn start_errors_name_the_file_and_the_fix() {
         ),
         (&[("tls.cert_pem_file", &chain), ("tls.min_version", "1.1")], "\"1.2\""),
     ] {
-        let said = fails(settings);
-        assert!(said.contains(words), "{settings:?}: {said}");
+        let stderr = fails(settings);
+        assert!(stderr.contains(words), "{settings:?}: {stderr}");
     }
 }

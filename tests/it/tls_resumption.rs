@@ -1,4 +1,4 @@
-//! Names, sessions taken up again, early data, and the admin address over TLS.
+//! Certificates by server name, session resumption, early data, and the admin address over TLS.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use rcgen::KeyPair;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
-/// Whether a certificate for `name` is what a client that asks for it gets.
+/// Whether a client that requests `name` gets a certificate for it.
 fn serves(server: &crate::common::Server, config: &Arc<ClientConfig>, name: &str) -> bool {
     handshake(server.client, config, name).is_ok()
 }
 
 #[test]
-fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
+fn client_gets_the_certificate_of_the_requested_name() {
     let authority = Authority::new("names");
     let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("a key");
     let rsa = format!("{}{}", authority.signed(&["both.example"], &rsa), rsa.serialize_pem());
@@ -30,15 +30,15 @@ fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
     for name in ["localhost", "example.org", "any.example.org", "ONE.example.org", "both.example"] {
         assert!(serves(&server, &config, name), "{name}");
     }
-    // A name without a certificate gets the first one, which does not match; `*` stands for one label.
+    // A name without a certificate gets the first one, which does not match; `*` matches one label.
     for name in ["other.test", "a.b.example.org"] {
         assert!(!serves(&server, &config, name), "{name}");
     }
     let chain = |name: &str| {
         let stream = handshake(server.client, &config, name).expect("a handshake");
-        stream.conn.peer_certificates().expect("it was shown").to_vec()
+        stream.conn.peer_certificates().expect("the server sent a certificate").to_vec()
     };
-    assert_ne!(chain("one.example.org"), chain("two.example.org"), "the exact name goes before the star");
+    assert_ne!(chain("one.example.org"), chain("two.example.org"), "the exact name precedes the wildcard");
 }
 
 #[test]
@@ -59,14 +59,14 @@ fn sessions_resume_on_every_shard_and_after_a_restart_with_the_same_keys() {
         let server = authority.serve(&[("tls.ticket_keys_file", &newer)]);
         assert_eq!(kind(&server, &config), HandshakeKind::Resumed);
         drop(server);
-        // Keys made there are forgotten with the process.
+        // Generated ticket keys are lost with the process.
         let server = authority.serve(&[]);
         assert_eq!(kind(&server, &config), HandshakeKind::Full);
         assert_eq!(kind(&server, &config), HandshakeKind::Resumed);
     }
 }
 
-/// A request as early data: whether the server took it as such, and the head of its answer.
+/// Sends a request as early data. Returns whether the server accepted it as such, and the head of the response.
 fn early(server: &crate::common::Server, config: &Arc<ClientConfig>, early: &[u8], behind: &[u8]) -> (bool, Vec<u8>) {
     let name = "localhost".try_into().expect("a name");
     let mut session = ClientConnection::new(Arc::clone(config), name).expect("a session");
@@ -115,11 +115,11 @@ fn early_data_is_opt_in_and_only_opens_a_connection() {
     let (accepted, answer) = early(&server, &config, &request, &message);
     assert!(accepted && answer.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(server.metric("corecast_tls_early_requests_total", ""), 1);
-    // A message behind the head waits for the handshake, and is not lost.
+    // A message after the head waits for the handshake and is not lost.
     kind(&server, &config);
     let both = [request.as_slice(), &message].concat();
     assert!(early(&server, &config, &both, b"").0);
-    // So does a request with a query, which could carry more than the wish to connect.
+    // So does a request with a query, which could contain more than the request to connect.
     kind(&server, &config);
     let query = raw::upgrade_request("/echo?x=1").into_bytes();
     assert!(early(&server, &config, &query, &message).0);
@@ -139,18 +139,18 @@ fn admin_address_requires_a_client_certificate_if_set() {
     };
     let settings = [("tls.cert_pem_file", bundle.as_str()), ("tls.admin", "true")];
     let server = serve(&settings);
-    let answer = ask(&server, authority.client(rustls::ALL_VERSIONS)).expect("no certificate is asked for");
+    let answer = ask(&server, authority.client(rustls::ALL_VERSIONS)).expect("the server requests no certificate");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     drop(server);
 
     let own = authority.own();
     let server = serve(&[settings[0], settings[1], ("tls.admin_client_ca_pem_file", &own)]);
     let known = authority.client_with(&authority.pair(&["client"]));
-    assert!(ask(&server, known).expect("he is known").starts_with("HTTP/1.1 200 "));
-    ask(&server, authority.client(rustls::ALL_VERSIONS)).expect_err("a certificate is asked for");
+    assert!(ask(&server, known).expect("the certificate is accepted").starts_with("HTTP/1.1 200 "));
+    ask(&server, authority.client(rustls::ALL_VERSIONS)).expect_err("the server requests a certificate");
     let stranger = Authority::new("admin-stranger");
     let other = stranger.pair(&["client"]);
     ask(&server, authority.client_with(&other)).expect_err("one of another authority");
-    // Clients of the clients' address need none.
+    // Clients on the client address need no certificate.
     let _ = wss(&server, &Arc::new(authority.client(rustls::ALL_VERSIONS)), "/echo");
 }

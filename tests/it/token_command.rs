@@ -1,4 +1,4 @@
-//! `corecast token` as a shell sees it.
+//! `corecast token` on the command line.
 
 use std::process::{Command, Output};
 
@@ -10,14 +10,14 @@ fn corecast(args: &[&str]) -> Output {
     command.output().expect("the program runs")
 }
 
-/// stdout of what must succeed.
+/// stdout of a call that must succeed.
 fn done(args: &[&str]) -> String {
     let output = corecast(args);
     assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// stderr of what must fail with this code.
+/// stderr of a call that must fail with this code.
 fn fails(code: i32, args: &[&str]) -> String {
     let output = corecast(args);
     assert_eq!(output.status.code(), Some(code), "{args:?}");
@@ -33,23 +33,23 @@ fn connection_token_is_made_and_accepted() {
     let more = ["--channels", "news,chat:1", "--info", r#"{"name":"Ada"}"#, "--meta", "[1]", "--ttl", "30d"];
     let token = done(&[&["connect", "--user", "42", "--secret-env", "SECRET"][..], &more].concat());
     assert_eq!(token.trim().split('.').count(), 3);
-    assert_eq!(token.lines().count(), 1, "nothing but the token");
-    let said = check(&token);
-    assert!(said.starts_with("accepted for the user \"42\"\n"), "{said}");
+    assert_eq!(token.lines().count(), 1, "stdout contains only the token");
+    let report = check(&token);
+    assert!(report.starts_with("accepted for the user \"42\"\n"), "{report}");
     for part in ["connection", "HS256", "expires:", " days", "\"news\"", "\"chat:1\"", "Ada", "\"meta\""] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(report.contains(part), "{part}: {report}");
     }
     let anonymous = done(&["connect", "--user", "", "--no-expiry", "--alg", "HS512", "--secret-env", "SECRET"]);
-    let said = check(&anonymous);
-    assert!(said.contains("the anonymous user") && said.contains("never") && said.contains("HS512"), "{said}");
+    let report = check(&anonymous);
+    assert!(report.contains("the anonymous user") && report.contains("never") && report.contains("HS512"), "{report}");
 }
 
 #[test]
 fn subscription_token_is_made_and_accepted() {
     let token =
         done(&["subscribe", "--user", "42", "--channel", "$private", "--client", "c1", "--secret-env", "SECRET"]);
-    let said = check(&token);
-    assert!(said.contains("subscription to \"$private\"") && said.contains("\"c1\""), "{said}");
+    let report = check(&token);
+    assert!(report.contains("subscription to \"$private\"") && report.contains("\"c1\""), "{report}");
 }
 
 #[test]
@@ -70,10 +70,10 @@ fn rejected_token_is_explained() {
 
 #[test]
 fn secrets_are_not_taken_as_arguments() {
-    let told = fails(2, &["connect", "--user", "42", "--secret", SECRET]);
-    assert!(told.contains("--secret-env") && !told.contains(SECRET), "{told}");
-    let told = fails(2, &["connect", "--user", "42", "--secret-env", "MISSING"]);
-    assert!(told.contains("MISSING is not set"), "{told}");
+    let stderr = fails(2, &["connect", "--user", "42", "--secret", SECRET]);
+    assert!(stderr.contains("--secret-env") && !stderr.contains(SECRET), "{stderr}");
+    let stderr = fails(2, &["connect", "--user", "42", "--secret-env", "MISSING"]);
+    assert!(stderr.contains("MISSING is not set"), "{stderr}");
     assert!(fails(2, &["connect", "--user", "42"]).contains("--secret-env"));
     assert!(fails(2, &["check", "a.b.c"]).contains("no key to check with"));
     assert!(fails(2, &["connect", "--user", "42", "--ttl", "1", "--secret-env", "SECRET"]).contains("15m"));

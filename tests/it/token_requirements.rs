@@ -1,4 +1,4 @@
-//! Tokens at the door: what a refused connect leaves of its frame, and a storm of tokens that are costly to check.
+//! Tokens at connect: a rejected connect drops the rest of its frame, and a storm of tokens that are costly to verify.
 
 use crate::common::{Client, Server};
 
@@ -8,7 +8,7 @@ const FORGED: &str = concat!(
     "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhIn0.",
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 );
-/// HS256 with the secret below, for the user "a", expired long ago.
+/// HS256 with the secret below, for the user "a", expired.
 const SECRET: &str = "a-secret-that-is-long-enough-for-hs256";
 
 fn expired() -> String {
@@ -26,7 +26,7 @@ fn commands_after_a_connect_with_an_expired_token_are_dropped_and_the_connection
     ));
     let reply = client.next();
     assert_eq!((reply["id"].as_u64(), reply["error"]["code"].as_u64()), (Some(1), Some(109)), "{reply}");
-    // A code from 3500 on would keep the SDK from coming back with a fresh token.
+    // A code from 3500 would stop the SDK from reconnecting with a fresh token.
     let (code, _) = client.closed();
     assert_eq!(code, 3000);
 }

@@ -1,4 +1,4 @@
-//! `tuning/tune` on hosts that are made up, and on the real kernel's settings within a network namespace of its own.
+//! `tuning/tune` on simulated hosts, and on the real kernel's settings in a network namespace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,30 +9,30 @@ use crate::tree::{Tree, bare_metal};
 
 const TUNE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/tune");
 
-struct Said {
+struct Run {
     code: i32,
     text: String,
 }
 
-fn said(output: &Output) -> Said {
+fn run_of(output: &Output) -> Run {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
-    Said { code: output.status.code().expect("it ends by itself"), text: String::from_utf8(text).expect("UTF-8") }
+    Run { code: output.status.code().expect("it ends by itself"), text: String::from_utf8(text).expect("UTF-8") }
 }
 
-impl Said {
+impl Run {
     fn lines(&self, word: &str) -> Vec<&str> {
         self.text.lines().filter(|line| line.split_whitespace().next() == Some(word)).collect()
     }
 }
 
-fn tune(tree: &Tree, args: &[&str]) -> Said {
+fn tune(tree: &Tree, args: &[&str]) -> Run {
     let mut command = Command::new("sh");
     let output =
         command.arg(TUNE).args(args).args(["--root", tree.root()]).env_remove("CORECAST_TUNING_STATE").output();
-    said(&output.expect("a shell"))
+    run_of(&output.expect("a shell"))
 }
 
-/// A tuned host that was set back to what kernels come with.
+/// A tuned host that was reset to kernel defaults.
 fn untuned() -> Tree {
     let tree = bare_metal();
     tree.sysctl("net.core.somaxconn", "4096")
@@ -59,7 +59,7 @@ fn untuned() -> Tree {
     tree
 }
 
-/// Every file below the root with its text, but for our own state.
+/// Every file below the root with its text, except the state of the script.
 fn snapshot(tree: &Tree) -> BTreeMap<String, String> {
     fn collect(folder: &Path, root: &Path, into: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -92,7 +92,10 @@ fn apply_without_yes_changes_nothing() {
     assert_eq!((checked.code, shown.code), (1, 0));
     assert_eq!(checked.lines("DIFFERS").len(), shown.lines("would").len());
     assert!(shown.text.contains("would    /proc/sys/net/core/somaxconn: 4096 -> 32768"), "{}", shown.text);
-    assert!(shown.text.contains("isolcpus=managed_irq,domain,2-15"), "what only a boot can do is said");
+    assert!(
+        shown.text.contains("isolcpus=managed_irq,domain,2-15"),
+        "the output lists the settings that need a reboot"
+    );
     assert_eq!(snapshot(&tree), before);
 }
 
@@ -146,7 +149,7 @@ fn parts_and_profiles_are_undone_separately() {
     let before = snapshot(&tree);
     assert_eq!(tune(&tree, &["apply", "sysctl", "--yes"]).code, 0);
     assert_eq!(tune(&tree, &["apply", "cpu", "--yes"]).code, 0);
-    // Another profile on top: the value before the first one is what undo goes back to.
+    // Another profile on top: undo restores the value from before the first one.
     assert_eq!(tune(&tree, &["apply", "sysctl", "--profile", "million-connections", "--yes"]).code, 0);
     assert_eq!(tree.text("proc/sys/net/core/somaxconn"), "65535");
     assert!(tree.text("etc/sysctl.d/92-corecast-profile.conf").contains("net.ipv4.tcp_mem"));
@@ -182,7 +185,7 @@ fn undo_restores_an_existing_file() {
 #[test]
 fn failed_change_rolls_back_the_whole_run() {
     let tree = untuned();
-    // A folder can be looked at as little as it can be written; this link can be read and not be written.
+    // Any folder can be read and written by root; this link can be read but not written.
     let path = "proc/sys/net/ipv4/tcp_slow_start_after_idle";
     tree.remove(path).link(path, "/proc/version");
     let before = snapshot(&tree);
@@ -203,13 +206,13 @@ fn reboot_forgets_runtime_values_and_keeps_files() {
     let undone = tune(&tree, &["undo", "--yes"]);
     assert_eq!(undone.lines("undone").len(), 1, "{}", undone.text);
     assert!(!tree.path("etc/sysctl.d/90-corecast.conf").exists());
-    assert_eq!(tree.text("proc/irq/100/smp_affinity_list"), "0", "that number may be another device's now");
+    assert_eq!(tree.text("proc/irq/100/smp_affinity_list"), "0", "the number may belong to another device now");
 }
 
 #[test]
 fn queue_count_is_set_if_ethtool_exists() {
     let tree = untuned();
-    // Keeps its number in a file, and prints as ethtool does.
+    // Keeps its number in a file, and prints like ethtool.
     let tool = "#!/bin/sh\ncd \"$(dirname \"$0\")\" || exit 1\ncase $1 in\n-L) echo \"$4\" >queues ;;\n-l) printf 'Pre-set maximums:\\nCombined:\\t16\\nCurrent \
                 hardware settings:\\nCombined:\\t%s\\n' \"$(cat queues)\" ;;\nesac\n";
     tree.put("usr/sbin/ethtool", tool).put("usr/sbin/queues", "4");
@@ -231,7 +234,7 @@ fn unknown_arguments_print_the_usage() {
     }
 }
 
-/// The real kernel's settings below `net.`, in a namespace of this test's own; all else is made up.
+/// The real kernel's settings below `net.`, in a namespace of this test; everything else is simulated.
 #[test]
 fn network_settings_are_accepted_by_the_kernel_in_a_namespace() {
     let tree = untuned();
@@ -252,12 +255,12 @@ fn network_settings_are_accepted_by_the_kernel_in_a_namespace() {
     let can =
         |flags: &&[&str]| Command::new("unshare").args(*flags).arg("true").output().is_ok_and(|o| o.status.success());
     let Some(flags) = [root, user].into_iter().find(can) else {
-        println!("this machine lets nobody make a network namespace: not tried");
+        println!("skipped: this machine does not allow network namespaces");
         return;
     };
     let mut command = Command::new("unshare");
     command.args(flags).args(["sh", "-c", script, "sh"]).arg(ours).args([tree.root(), TUNE]);
-    let answer = said(&command.output().expect("it ran a moment ago"));
+    let answer = run_of(&command.output().expect("it ran a moment ago"));
     assert_eq!(answer.code, 0, "{}", answer.text);
     assert!(answer.text.contains("set      /proc/sys/net/ipv4/tcp_slow_start_after_idle: 1 -> 0"), "{}", answer.text);
 }

@@ -52,7 +52,7 @@ fn port_and_path_are_served_together() {
 #[test]
 fn path_of_a_dead_server_is_reused() {
     let place = SocketPath::new("left");
-    // Dropping it kills it, and nobody removes the path.
+    // Drop kills the server, and its socket file remains.
     drop(serve(&[&place.listen()]));
     assert!(place.0.exists());
     let _server = serve(&[&place.listen()]);

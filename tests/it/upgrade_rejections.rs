@@ -1,8 +1,8 @@
-//! What is no proper upgrade request gets an HTTP answer that says why, and then the end of the connection.
+//! An invalid upgrade request gets an HTTP response with the reason, and then the connection ends.
 
 use crate::common::{Frame, Raw, Server, TEXT, frame};
 
-/// The whole answer to `request`, which must end in order.
+/// The whole response to `request`; the connection must end without a reset.
 fn answer(server: &Server, request: &[u8]) -> String {
     let mut raw = Raw::connect(server);
     raw.send(request);
@@ -36,10 +36,10 @@ fn malformed_requests_are_answered_with_400() {
     }
 }
 
-/// Where two readers of one request could disagree on its end, its target or its fields, it is refused, and nothing of what
-/// follows is read as another request.
+/// A request that two parsers could read differently (its end, target or fields) is rejected, and the bytes after it
+/// are not parsed as another request.
 #[test]
-fn requests_that_two_servers_could_read_differently_are_answered_with_400_and_once() {
+fn ambiguous_requests_are_answered_with_400_once() {
     let server = Server::start();
     for (what, from, to) in [
         ("two Hosts", "Host: t\r\n", "Host: t\r\nhost: t\r\n"),
@@ -77,7 +77,7 @@ fn requests_that_two_servers_could_read_differently_are_answered_with_400_and_on
         assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer:?}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer:?}");
     }
-    // Both forms of a target are one thing (RFC 9112, section 3.2.2).
+    // Both forms of a target are equivalent (RFC 9112, section 3.2.2).
     let mut raw = Raw::connect(&server);
     raw.send(upgrade("/echo", |r| r.replace("GET /echo", "GET http://t/echo")).as_bytes());
     raw.take_upgrade();
@@ -93,14 +93,14 @@ fn unknown_paths_are_answered_with_404() {
 }
 
 #[test]
-fn echo_is_404_where_it_is_not_enabled() {
+fn echo_is_404_if_disabled() {
     let server = Server::with(&[("echo.enabled", "false")]);
     let answer = answer(&server, upgrade("/echo", str::to_owned).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer:?}");
 }
 
 #[test]
-fn other_methods_are_answered_with_405_and_the_one_allowed() {
+fn other_methods_are_answered_with_405_and_the_allowed_method() {
     let server = Server::start();
     for method in ["POST", "HEAD", "OPTIONS", "CONNECT"] {
         let answer = answer(&server, format!("{method} /echo HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes());
@@ -109,14 +109,14 @@ fn other_methods_are_answered_with_405_and_the_one_allowed() {
 }
 
 #[test]
-fn a_target_that_is_too_long_is_answered_with_414() {
+fn too_long_target_is_answered_with_414() {
     let server = Server::start();
     let answer = answer(&server, upgrade(&format!("/echo?{}", "x".repeat(3000)), str::to_owned).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 414 "), "{answer:?}");
 }
 
 #[test]
-fn other_versions_and_plain_requests_are_answered_with_426_and_ours() {
+fn other_versions_and_plain_requests_are_answered_with_426_and_the_supported_version() {
     let server = Server::start();
     for request in [
         upgrade("/echo", |r| r.replace("Version: 13", "Version: 8")),
@@ -130,7 +130,7 @@ fn other_versions_and_plain_requests_are_answered_with_426_and_ours() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_answered_with_431() {
+fn too_large_head_is_answered_with_431() {
     let server = Server::start();
     let many = "x: y\r\n".repeat(100);
     let large = format!("x: {}\r\n", "y".repeat(10_000));
@@ -139,13 +139,13 @@ fn a_head_that_is_too_large_is_answered_with_431() {
         let answer = answer(&server, request.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
     }
-    // Without an end it is refused as well, when it is known to be too much.
+    // A head without an end is rejected as well, once it is longer than the bound.
     let answer = answer(&server, format!("GET /echo HTTP/1.1\r\nx: {}", "y".repeat(9_000)).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
 }
 
 #[test]
-fn a_head_that_does_not_end_in_time_is_answered_with_408() {
+fn incomplete_head_is_answered_with_408_at_the_deadline() {
     let server = Server::with(&[("engine.upgrade_timeout", "200ms")]);
     for start in ["", "GET /echo HTTP/1.1\r\nHost: t\r\n"] {
         let answer = answer(&server, start.as_bytes());
@@ -169,7 +169,7 @@ fn foreign_origins_are_answered_with_403() {
 }
 
 #[test]
-fn the_subprotocol_is_chosen_from_those_offered() {
+fn subprotocol_is_chosen_from_the_offer() {
     let server = Server::start();
     let offer = |protocols: &str| {
         let field = format!("Host: t\r\nSec-WebSocket-Protocol: {protocols}\r\n");
@@ -190,7 +190,7 @@ fn the_subprotocol_is_chosen_from_those_offered() {
 }
 
 #[test]
-fn an_upgrade_sent_byte_by_byte_is_answered_once() {
+fn upgrade_sent_byte_by_byte_is_answered_once() {
     let server = Server::start();
     let mut raw = Raw::connect(&server);
     raw.send_byte_by_byte(upgrade("/echo", str::to_owned).as_bytes());
@@ -223,14 +223,14 @@ fn health_is_served_on_the_client_listener() {
 }
 
 #[test]
-fn past_the_connection_limit_clients_are_answered_with_503() {
+fn connections_past_the_limit_are_answered_with_503() {
     let server = Server::with(&[("engine.connections_max", "2")]);
-    // Two shards hold two each: of five connections at least one finds its shard full.
+    // Two shards accept two each: at least one of five connections finds its shard full.
     let mut held = Vec::new();
     let mut refused = 0;
     for _ in 0..5 {
         let mut raw = Raw::connect(&server);
-        // The answer may come before the request, and the socket may be gone when the request comes.
+        // The response may come before the request, and the socket may be closed when the request is sent.
         let sent = std::io::Write::write_all(&mut raw.0, upgrade("/echo", str::to_owned).as_bytes());
         let head = if sent.is_ok() { raw.head() } else { String::new() };
         match head.starts_with("HTTP/1.1 101 ") {

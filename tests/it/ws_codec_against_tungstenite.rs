@@ -1,29 +1,29 @@
-//! Random client streams, valid and damaged, decoded by our codec (whole, in random pieces, byte by byte) and by
-//! tungstenite in the server's role: the same messages, and both fail or neither.
+//! Random client streams, valid and damaged, decoded by Corecast's codec (whole, in random pieces, byte by byte) and by
+//! tungstenite as a server: both give the same messages, and both fail or neither.
 //!
-//! Where the two are known to differ, and what is checked instead:
+//! Known differences, and what is checked instead:
 //!
-//! | stream                                   | corecast             | tungstenite 0.30           | checked                       |
-//! |------------------------------------------|----------------------|----------------------------|-------------------------------|
-//! | a length that is not in its shortest form | fails (section 5.2)  | reads it                   | ours is a prefix of theirs    |
-//! | close code 1014                          | takes it (registered) | refuses it                 | the same up to the close      |
-//! | a fault inside an unfinished frame       | fails at once        | waits for the frame's end  | theirs fails at that end      |
-//! | a bad close code                         | fails                | reports a close of its own | counted as failed             |
+//! | stream | corecast | tungstenite 0.30 | checked |
+//! |---|---|---|---|
+//! | a length that is not in its shortest form | fails (section 5.2) | accepts it | corecast's messages are a prefix |
+//! | close code 1014 | accepts it (registered) | rejects it | the same up to the close |
+//! | an error inside an unfinished frame | fails at once | waits for the frame's end | tungstenite fails at that end |
+//! | an invalid close code | fails | reports a close of its own | counted as a failure |
 //!
-//! The seed is printed; `CORECAST_SEED=n` repeats a run.
+//! The test prints its seed; `CORECAST_SEED=n` repeats a run.
 
-use crate::fuzz::readers::{self, End, Ours, Seen};
+use crate::fuzz::readers::{self, Decoded, End, Seen};
 use corecast::ws::Violation;
 
 const MESSAGE_BYTES_MAX: usize = 70_000;
 const STREAMS: usize = 3_000;
 
-fn ours<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Ours {
-    readers::ours(pieces, MESSAGE_BYTES_MAX, false)
+fn read_with_corecast<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Decoded {
+    readers::read_with_corecast(pieces, MESSAGE_BYTES_MAX, false)
 }
 
-fn theirs(stream: &[u8]) -> (Vec<Seen>, End) {
-    readers::theirs(stream, MESSAGE_BYTES_MAX)
+fn read_with_tungstenite(stream: &[u8]) -> (Vec<Seen>, End) {
+    readers::read_with_tungstenite(stream, MESSAGE_BYTES_MAX)
 }
 
 // ---- the streams
@@ -94,7 +94,7 @@ fn control(rng: &mut fastrand::Rng) -> Frame {
     Frame::new(if rng.bool() { 0x89 } else { 0x8a }, bytes(rng, length))
 }
 
-/// One message in one to five frames, control frames between them.
+/// One message in one to five frames, with control frames between them.
 fn add_message(rng: &mut fastrand::Rng, frames: &mut Vec<Frame>) {
     let (mut first, payload) = if rng.bool() {
         (0x01, text(rng))
@@ -133,7 +133,8 @@ fn close(rng: &mut fastrand::Rng) -> Frame {
     Frame::new(0x88, payload)
 }
 
-/// Damage of kind `kind` to one frame or, past the kinds of frames, to the bytes. The first kinds do none.
+/// Applies damage of kind `kind` to one frame or, for kinds past those of frames, to the bytes. The first kinds change
+/// nothing.
 const DAMAGES: usize = 16;
 
 fn damage_frame(rng: &mut fastrand::Rng, kind: usize, frames: &mut Vec<Frame>) {
@@ -183,7 +184,7 @@ fn stream(rng: &mut fastrand::Rng, damage: usize) -> Vec<u8> {
 
 // ---- the comparison
 
-/// Header of a frame that is perhaps not whole: bytes of its length field, bytes of its mask, and its length.
+/// The header of a frame that may be incomplete: bytes of its length field, bytes of its mask, and its length.
 fn claim(frame: &[u8]) -> (usize, usize, u64) {
     let field = match frame[1] & 0x7f {
         126 => 2,
@@ -203,7 +204,7 @@ fn is_minimal(frame: &[u8]) -> bool {
     }
 }
 
-/// Adds zeros to a frame that begins at the start of `frame` until it is whole (or claims too much to be).
+/// Adds zeros to the frame at the start of `frame` until it is complete (or its claimed length is too large).
 fn finish(frame: &[u8]) -> Vec<u8> {
     let mut whole = frame.to_vec();
     if whole.len() < 2 {
@@ -217,32 +218,39 @@ fn finish(frame: &[u8]) -> Vec<u8> {
     whole
 }
 
-fn compare(stream: &[u8], ours: &Ours, what: &str) {
-    let (seen, end) = theirs(stream);
-    match (ours.end, end) {
-        // A control frame in a long form is either too long or not minimal: we need not see which.
+fn compare(stream: &[u8], decoded: &Decoded, what: &str) {
+    let (seen, end) = read_with_tungstenite(stream);
+    match (decoded.end, end) {
+        // A control frame in a long form is either too long or not minimal: both are errors.
         (End::Failed(Some(Violation::LengthNotMinimal | Violation::LongControl)), _)
-            if !is_minimal(&stream[ours.frame_start..]) =>
+            if !is_minimal(&stream[decoded.frame_start..]) =>
         {
-            assert!(seen.starts_with(&ours.seen), "{what}");
+            assert!(seen.starts_with(&decoded.seen), "{what}");
         }
         (End::Closed, End::Failed(_)) => {
-            assert!(matches!(ours.seen.last(), Some(Seen::Close(Some((1014, _))))), "{what}: only we take the close");
-            assert_eq!(ours.seen[..ours.seen.len() - 1], seen, "{what}");
+            assert!(
+                matches!(decoded.seen.last(), Some(Seen::Close(Some((1014, _))))),
+                "{what}: only corecast accepts the close"
+            );
+            assert_eq!(decoded.seen[..decoded.seen.len() - 1], seen, "{what}");
         }
         (End::Failed(violation), End::Open) => {
-            let finished = [&stream[..ours.frame_start], &finish(&stream[ours.frame_start..])].concat();
-            assert_eq!(theirs(&finished), (seen, End::Failed(None)), "{what}: only we fail, {violation:?}");
+            let finished = [&stream[..decoded.frame_start], &finish(&stream[decoded.frame_start..])].concat();
+            assert_eq!(
+                read_with_tungstenite(&finished),
+                (seen, End::Failed(None)),
+                "{what}: only corecast fails, {violation:?}"
+            );
         }
-        (ours_end, end) => {
-            assert_eq!(ours.seen, seen, "{what}");
-            let both = ours_end.is_failed() && end.is_failed() || ours_end == end;
-            assert!(both, "{what}: {ours_end:?}, theirs {end:?}");
+        (own_end, end) => {
+            assert_eq!(decoded.seen, seen, "{what}");
+            let both = own_end.is_failed() && end.is_failed() || own_end == end;
+            assert!(both, "{what}: {own_end:?}, tungstenite {end:?}");
         }
     }
 }
 
-/// Random cuts, small and large.
+/// Random splits, small and large.
 fn pieces<'a>(rng: &mut fastrand::Rng, stream: &'a [u8]) -> Vec<&'a [u8]> {
     let mut rest = stream;
     let mut pieces = Vec::new();
@@ -266,13 +274,13 @@ fn random_streams_give_the_same_messages_and_both_fail_or_neither() {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
         let stream = stream(&mut rng, number % DAMAGES);
         let what = format!("stream {number} of seed {seed}, damage {}", number % DAMAGES);
-        let whole = ours(std::iter::once(&stream[..]));
+        let whole = read_with_corecast(std::iter::once(&stream[..]));
         compare(&stream, &whole, &what);
-        for cut in [ours(pieces(&mut rng, &stream).into_iter()), ours(stream.chunks(1))] {
+        for cut in [read_with_corecast(pieces(&mut rng, &stream).into_iter()), read_with_corecast(stream.chunks(1))] {
             assert_eq!(cut.seen, whole.seen, "{what}, in pieces");
             assert_eq!(cut.frame_start, whole.frame_start, "{what}, in pieces");
             match (cut.end, whole.end) {
-                // A frame with two faults may show either first, but both earn the same close code.
+                // A frame with two errors may show either first, but both have the same close code.
                 (End::Failed(Some(cut)), End::Failed(Some(whole))) => assert_eq!(cut.close_code(), whole.close_code()),
                 (cut, whole) => assert_eq!(cut, whole, "{what}, in pieces"),
             }
@@ -283,7 +291,7 @@ fn random_streams_give_the_same_messages_and_both_fail_or_neither() {
             End::Failed(violation) => violations.extend(violation),
         }
     }
-    // The streams are worth something only if they reach every verdict.
+    // The streams are only useful if they cover every outcome.
     use Violation as V;
     for violation in [
         V::Unmasked,

@@ -2,15 +2,15 @@
 //!
 //! - `cluster` the shards, their mailboxes and the clock · `socket`, `client_socket` the two ends of a connection
 //! - `publish_simulation` clients that publish and subscribe (`publishing_client`) under small limits
-//! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`
-//! - `scenario` what such a simulation is made of
-//! - `protocol` commands and replies of both encodings · `counts` what happened
+//! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`;
+//!   `scenario` has its parameters
+//! - `protocol` commands and replies of both encodings · `counts` the events that happened
 
 pub mod client_socket;
 pub mod cluster;
 pub mod counts;
 pub mod model;
-/// The protocol's messages as another library reads them.
+/// The messages of the protocol, as prost reads them.
 #[path = "../../src/protocol/protobuf/peer_tests.rs"]
 #[allow(dead_code)]
 pub mod pb;

@@ -167,7 +167,8 @@ impl PublishSimulation {
         self.counts.cut_as_slow += u64::from(client.socket.close_code == Some(3008));
     }
 
-    /// All clients read everything until every shard sleeps. The clock stands, so that no timeout hides a missing wake-up.
+    /// All clients read everything until every shard sleeps. The clock does not advance, so that no timeout hides a
+    /// missing wake-up.
     pub fn run_until_idle(&mut self) {
         self.cluster.stop_clock();
         for _ in 0..TURNS_MAX {

@@ -17,10 +17,9 @@ use super::counts::Counts;
 use super::model::{CHANNELS, Model, Observation, name, payload};
 use super::publish_simulation::TURNS_MAX;
 use super::reconnecting_client::{ClientOptions, Format, ReconnectingClient, SubscriptionState};
-use super::scenario::Scenario;
+use super::scenario::{HOUR, Scenario};
 
 const TAGS: [char; 3] = ['a', 'b', 'c'];
-const HOUR: u64 = 3_600_000;
 
 /// A publication's number, and the reply of the server API.
 type PublishReply = (u64, Result<ApiReply, ErrorCode>);
@@ -326,7 +325,8 @@ impl ReconnectSimulation {
         self.abandoned.retain(|socket| !socket.pipe.borrow().server_closed);
     }
 
-    /// All clients read everything until every shard sleeps. The clock stands, so that no timeout hides a missing wake-up.
+    /// All clients read everything until every shard sleeps. The clock does not advance, so that no timeout hides a
+    /// missing wake-up.
     pub fn run_until_idle(&mut self) {
         self.cluster.stop_clock();
         for _ in 0..TURNS_MAX {

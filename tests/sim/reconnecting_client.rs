@@ -365,7 +365,8 @@ impl ReconnectingClient {
         let count = result.publications.len();
         *(if count > 0 { &mut counts.recovered } else { &mut counts.nothing_missed }) += 1;
         counts.recovered_publications += count as u64;
-        // The server may have subscribed the client meanwhile: what that brought comes again.
+        // The server may have subscribed the client in the meantime: the publications of that subscription arrive
+        // again.
         subscription.position = Some(top);
         for publication in result.publications {
             self.published(channel, publication, model, counts);
@@ -464,7 +465,7 @@ impl Subscription {
         self.base = None;
     }
 
-    /// The server says that it misses something, which must be true.
+    /// The server reports missed publications, which must be true.
     pub fn assert_lost(&self, channel: usize, model: &Model) {
         let (epoch, offset) = self.position.as_ref().expect("a position");
         assert!(model.is_lost(channel, epoch, *offset), "c{channel}: the history has all behind {offset}");

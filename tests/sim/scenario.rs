@@ -1,4 +1,4 @@
-//! What a simulation of reconnecting clients is made of, and the settings that it runs with.
+//! The parameters of a simulation of reconnecting clients, and the server's settings for it.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use corecast::messaging::Settings;
 
 use super::model::HistoryLimits;
 
-const HOUR_MS: u64 = 3_600_000;
+pub const HOUR: u64 = 3_600_000;
 
-/// What is simulated, besides the engine's limits.
+/// The clients, the history and the clock of a simulation.
 #[derive(Clone, Copy)]
 pub struct Scenario {
     pub clients: usize,
@@ -27,10 +27,10 @@ pub struct Scenario {
 impl Scenario {
     /// Histories expire, and it is known when.
     pub fn has_expiry(&self) -> bool {
-        self.history.exact && self.history.ttl < HOUR_MS
+        self.history.exact && self.history.ttl < HOUR
     }
 
-    /// The settings of the server that the clients of the scenario need.
+    /// The server's settings.
     pub fn settings(&self, slow_consumer: (SlowConsumer, usize)) -> Settings {
         let HistoryLimits { size, ttl, meta_ttl, recovered_max, .. } = self.history;
         let mut config = Config { dev: false, ..Config::dev() };

@@ -1,7 +1,7 @@
-//! What the servers that we measure against have in common: their command line, pinning, the upgrade, and frames of one size.
+//! The common parts of the servers for comparison: their command line, pinning, the upgrade, and frames of one size.
 //!
-//! The limit servers do less than any honest server could: they know the size of what comes and the bytes of what goes. They
-//! say what the system calls alone cost; how near a real server comes to them is the figure of interest.
+//! The limit servers do less than a real server can: they know the size of the input and the bytes of the output. They
+//! show the cost of the system calls alone; the ratio of a real server to them is the figure of interest.
 
 use clap::Parser;
 use mio::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use tungstenite::protocol::frame::coding::OpCode;
 /// Bytes of the one receive buffer.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
 
-/// Where to listen and where to run; every peer takes these.
+/// Where to listen and where to run; every server takes these options.
 #[derive(Clone, Copy, Debug, Parser)]
 pub struct Place {
     /// ADDRESS:PORT; port 0 lets the system choose
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-/// The token of a server's listener; all others are places in its slab.
+/// The token of the listener; all other tokens are slots of the slab.
 pub const LISTENER: Token = Token(usize::MAX);
 
 /// A poll with the listener registered, on the chosen core; prints the address.
@@ -65,8 +65,8 @@ pub fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
     }
 }
 
-/// A socket that is being upgraded. Requests are small: one read brings them whole, or the connection is dropped.
-/// Gives the path that was asked for, None if nothing has come yet.
+/// A socket during its upgrade. Requests are small: one read returns the whole request, or the connection is dropped.
+/// Returns the requested path, `None` if nothing has arrived yet.
 pub fn upgrade(socket: &mut TcpStream, rx: &mut [u8]) -> io::Result<Option<String>> {
     let n = match socket.read(rx) {
         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -79,7 +79,7 @@ pub fn upgrade(socket: &mut TcpStream, rx: &mut [u8]) -> io::Result<Option<Strin
     Ok(Some(path))
 }
 
-/// The path of a whole upgrade request, and its answer.
+/// The path of a whole upgrade request, and the response.
 pub fn answer(request: &[u8]) -> Option<(String, String)> {
     let text = std::str::from_utf8(request.strip_suffix(b"\r\n\r\n")?).ok()?;
     let mut lines = text.split("\r\n");
@@ -111,8 +111,8 @@ pub fn masked_bytes(size: usize) -> usize {
     data_header(Data::Binary, Some([0; 4])).len(size as u64) + size
 }
 
-/// What surrounds a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the message
-/// protocol in shape and, padded, in length.
+/// The bytes around a publication's payload so that the whole frame has `frame_bytes` bytes: a push of the client
+/// protocol in form and, padded, in length.
 pub fn around(frame_bytes: usize, size: usize) -> (String, String) {
     let before = r#"{"push":{"channel":"load","pub":{"data":""#;
     let after = r#""}}}"#;
@@ -150,7 +150,7 @@ mod tests {
             let (before, after) = around(frame_bytes, 62);
             let len = before.len() + 62 + after.len();
             let got = header(Data::Text, len).len() + len;
-            // One header length is impossible between the two forms; anything else is exact.
+            // One header length is impossible between the two forms; every other length is exact.
             assert!(got == frame_bytes || (128..130).contains(&frame_bytes), "{frame_bytes}: {got}");
         }
         assert_eq!(masked_bytes(16), 22);

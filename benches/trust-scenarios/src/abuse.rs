@@ -1,9 +1,10 @@
-//! `abuse`: a fan-out beside abusive clients, which never finish their handshake or never read.
+//! `abuse`: a fan-out together with abusive clients, which never finish their handshake or never read.
 //!
-//! The abusive clients have a worker of their own, so that the workers that time the honest subscribers have nothing to do with
-//! them. Half of the half-open connections send nothing, the others half of an upgrade request. Those that the server closes are
-//! opened again at once, so that their number stays the same; the report says how often. A client that never reads does not notice
-//! that it was closed, because the end waits behind unread data; so each gives up after a while and is opened again.
+//! The abusive clients have a worker of their own, so that they do not delay the workers that time the honest
+//! subscribers. Half of the half-open connections send nothing, the others half of an upgrade request. Those that the
+//! server closes are opened again at once, so that their number stays the same; the report has the count. A client that
+//! never reads does not notice that it was closed, because the end waits behind unread data; so each gives up after a
+//! while and is opened again.
 //! Invariant: connections `0..half_open` are half-open, the others subscribe and then stop reading.
 
 use clap::Args as ClapArgs;
@@ -126,7 +127,7 @@ impl Scenario for AbusiveClients {
                 return Some(at);
             }
             self.give_up_at.pop_front();
-            // A connection whose end was noticed has been opened again already.
+            // If the end of a connection was noticed, it has been opened again already.
             if io.connections[id].as_ref().is_some_and(|connection| connection.paused) {
                 io.reset(id);
                 self.renewed[1] += 1;

@@ -1,4 +1,4 @@
-//! `drain`: a server is told to end while it holds connections; when and how each is closed, second by second.
+//! `drain`: a server with open connections gets SIGTERM; when and how each connection is closed, second by second.
 //!
 //! All connections open, the server gets SIGTERM, and every end is recorded with its time and code. Seconds are counted from the
 //! first close; the last one, which is not whole, does not count for the evenness.
@@ -27,7 +27,7 @@ pub struct Args {
     /// The channel of all connections, if the protocol has channels; an empty name: no subscription
     #[arg(long, default_value = "load")]
     channel: String,
-    /// Seconds that the server may take; --server-pid is told to end (SIGTERM) once all connections are open
+    /// Seconds that the server may take; --server-pid gets SIGTERM once all connections are open
     #[arg(long, default_value_t = 60.0)]
     within: f64,
     #[command(flatten)]
@@ -69,14 +69,14 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     args.common.processes.reject("drain runs in one process")?;
     check_open_files(args.connections)?;
     let pid = args.common.server_pid.and_then(|pid| Pid::from_raw(pid as i32));
-    let pid = pid.ok_or("drain needs --server-pid: the process that is told to end")?;
+    let pid = pid.ok_or("drain needs --server-pid: the process that gets SIGTERM")?;
     let plan = idle_runs::plan(&args.url, args.protocol, Some(args.channel.clone()), &args.common)?;
     let (mut workers, totals) = idle_runs::start(&plan, &args.common, args.connections, Arrivals::Even)?;
     workers.open(&totals, args.common.open_timeout, "opening");
     let opened = workers.counters().ready;
     let signaled = now();
     kill_process(pid, Signal::TERM)
-        .map_err(|e| RunError(format!("process {} cannot be told to end: {e}", pid.as_raw_nonzero())))?;
+        .map_err(|e| RunError(format!("process {} did not get SIGTERM: {e}", pid.as_raw_nonzero())))?;
     let all_closed = workers.wait(args.within, "draining", |counters| counters.closed >= opened);
     let finished = workers.finish()?;
 

@@ -1,6 +1,6 @@
-//! corecast-trust: loads that test how this server behaves under attack and at its end. `benches/trust` runs it.
+//! corecast-trust: loads that test this server under attack and during shutdown. `benches/trust` runs it.
 //!
-//! The workers, the connections and the report are those of the load tool; the scenarios here are of no use against other servers.
+//! The workers, the connections and the report are those of the load tool; the scenarios are specific to this server.
 
 mod abuse;
 mod drain;
@@ -24,9 +24,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A fan-out beside clients that never finish their handshake or never read
+    /// A fan-out together with clients that never finish their handshake or never read
     Abuse(Box<abuse::Args>),
-    /// A server that is told to end (SIGTERM) while it holds connections: when and how each is closed
+    /// A server that gets SIGTERM while it has open connections: when and how each is closed
     Drain(Box<drain::Args>),
     /// A server that is replaced: new connections at a rate, subscribers that check every number, publications at both APIs
     Restart(Box<restart::Args>),

@@ -1,11 +1,11 @@
 //! Subscribers that stay: if they are closed, they reconnect and recover from their position; every number of every publisher is
 //! checked.
 //!
-//! A publication contains its publisher and its number. On one connection the numbers of a publisher have no gap; between two
-//! connections they may, if the server replied `recovered: false`. A session is one connection, from its subscription to its end:
-//! what was acknowledged to a publisher in that time must have been delivered (`missing`).
-//! Invariant: a gap is recorded with whether the server announced it; whether it is a loss is decided with the logs of the
-//! publishers.
+//! A publication contains its publisher and its number. On one connection the numbers of a publisher have no gap;
+//! between two connections they may, if the server replied `recovered: false`. A session is one connection, from its
+//! subscription to its end: every publication acknowledged in that time must have been delivered (`missing`).
+//! Invariant: a gap is recorded with whether the server announced it; whether it is a loss is decided with the logs of
+//! the publishers.
 
 use crate::restart_publisher::{Log, Outcome, Sent};
 use corecast_load::engine::Scenario;
@@ -52,7 +52,7 @@ struct Subscriber {
     followed: Vec<bool>,
 }
 
-/// The replies to reconnecting subscribers, and what was wrong with their deliveries.
+/// The replies to reconnecting subscribers, and the errors in their deliveries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub recovered: u64,
@@ -227,8 +227,8 @@ pub fn lost(gap: &Gap, logs: &[Log]) -> u64 {
     sent.iter().filter(|sent| sent.outcome == Outcome::Acknowledged).count() as u64
 }
 
-/// The publications of a session's own time that were not delivered in it: sent after it had begun, acknowledged well before it
-/// ended. (Those before the last delivery are gaps and counted there.)
+/// The publications during a session that were not delivered in it: sent after it had begun, acknowledged well before
+/// it ended. (Those before the last delivery are gaps and counted there.)
 pub fn missing(session: &Session, logs: &[Log]) -> u64 {
     let of = |(log, last): (&Log, &Option<u32>)| {
         let behind = log.iter().skip(last.map_or(0, |last| last as usize + 1));

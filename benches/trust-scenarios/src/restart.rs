@@ -1,8 +1,9 @@
-//! `restart`: one process takes over from another, and clients may notice no more than the protocol allows.
+//! `restart`: one process takes over from another, and clients are affected only as far as the protocol allows.
 //!
-//! Three loads run at once. New connections are opened at a rate, each subscribes and leaves; subscribers stay, reconnect when they
-//! are closed and recover from their position; a publisher for each process numbers its publications. The processes are started and
-//! ended elsewhere. At the end, every gap is compared with what was acknowledged to the publishers.
+//! Three loads run at once. New connections are opened at a rate, and each subscribes and disconnects; subscribers
+//! stay, reconnect when they are closed and recover from their position; a publisher for each process numbers its
+//! publications. The processes are started and ended elsewhere. At the end, every gap is compared with the
+//! acknowledgments to the publishers.
 
 use crate::reconnecting_subscriber::{Counts, ReconnectingSubscribers, lost, missing};
 use crate::restart_publisher::{Log, Outcome, RestartPublisher};
@@ -35,7 +36,7 @@ const NEW_CONNECTIONS_MAX: usize = 4000;
 pub struct Args {
     /// ws://HOST:PORT/PATH, which first one process and then the other serves
     url: String,
-    /// New connections per second: connect, upgrade, connect command, subscribe, leave
+    /// New connections per second: connect, upgrade, connect command, subscribe, disconnect
     #[arg(long, default_value_t = 1000.0)]
     newcomers: f64,
     /// Subscribers that stay, reconnect when they are closed, and recover from their position

@@ -1,4 +1,5 @@
-//! A publisher over the server API that continues through a restart: it numbers its publications and knows the outcome of each.
+//! A publisher over the server API that continues through a restart: it numbers its publications and records the
+//! outcome of each.
 //!
 //! It has a thread of its own, blocking, with one request in flight. If its address does not answer, it tries again; a number is
 //! used only by a request that was sent. So a publication is acknowledged, rejected, or in doubt (the connection ended without a
@@ -69,7 +70,7 @@ impl RestartPublisher {
             wait_until(due.min(now() + SECOND));
             let Some(socket) = connection.take().filter(is_open).or_else(|| self.connect()) else {
                 wait_until(now() + RETRY_DELAY);
-                // What fell due in the meantime is dropped.
+                // Publications that were due in the meantime are dropped.
                 schedule = self.schedule();
                 continue;
             };

@@ -1,5 +1,5 @@
-//! Connections and handshakes by address: one fixed table of relaxed atomics for all shards, touched when a connection
-//! comes and when it goes. It is the one exception to "shards share nothing".
+//! Connections and handshakes by address: one fixed table of relaxed atomics for all shards, changed when a connection
+//! is accepted and when it closes. It is the one exception to "shards share nothing".
 //!
 //! An entry is one word, so that it is claimed, counted and freed by one compare-and-swap:
 //!
@@ -7,14 +7,15 @@
 //! | fingerprint 22 | connections 18 | when its handshakes are fully allowed again 24, in 1/16 ms |
 //! ```
 //!
-//! An address has 16 entries that it may take, 8 in each of two cache lines chosen by a keyed hash, and is known there by
-//! its fingerprint: 22 bits of the same hash. Two addresses share an entry with a probability of 16 in 2^22, and a client
-//! cannot choose an address that shares one with another, since the key is random. The table has two entries for each
-//! connection that the process can have, so that both lines of an address are full for fewer than one in a thousand. Such
-//! an address is admitted uncounted, and that is counted: a refusal would punish it for its neighbors.
+//! An address may use 16 entries, 8 in each of two cache lines chosen by a keyed hash, and is identified there by its
+//! fingerprint: 22 bits of the same hash. Two addresses share an entry with a probability of 16 in 2^22, and a client
+//! cannot choose an address that shares an entry with another, since the key is random. The table has two entries for
+//! each connection that the process can have, so that both lines are full for fewer than one address in a thousand.
+//! Such an address is admitted without a limit, and the table counts this: rejecting it would punish it for its
+//! neighbors.
 //!
-//! An entry without connections whose handshakes are forgotten is free. The 24 bits of time wrap around every 17
-//! minutes: a time further ahead than a burst can reach is one from a round before.
+//! An entry without connections and with expired handshakes is free. The 24 bits of time wrap around every 17 minutes:
+//! a time further ahead than a burst can reach belongs to an earlier round.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! Whether new connections are admitted: limits per address, memory, and the lag of the event loop.
 //!
-//! All shards share one `Admission`: the table of addresses, and one flag that the control thread sets when the memory of the
-//! process reaches its mark. The lag is measured by each shard for itself (`Lag`). A new connection is judged before a byte of
-//! it is read if its address is known then; behind a proxy, when the proxy has named it.
+//! All shards share one `Admission`: the table of addresses, and one flag that the control thread sets when the memory
+//! of the process reaches its limit. Each shard measures its own lag (`Lag`). A new connection is admitted or rejected
+//! before a byte of it is read if its address is known then; behind a proxy, when the proxy has named the address.
 
 use std::mem;
 use std::net::IpAddr;

@@ -1,9 +1,9 @@
-//! Which addresses connections come from, and what follows from it: the count in the address table, the address that a trusted
-//! proxy names, the bytes that a connection may send, and whether the shard admits anybody at all.
+//! The addresses of the connections of a shard, and their effects: the count in the address table, the address that a
+//! trusted proxy names, the bytes that a connection may send, and whether the shard admits new connections.
 //!
-//! An address is known at accept, or after the PROXY header (listeners marked for it), or after the request head
-//! (`X-Forwarded-For` of a trusted proxy): it is judged at the first of these that names the client. Only what the socket
-//! itself does not say is kept, and the arrays by slot grow only while the limit is set that needs them.
+//! An address is known at accept, or after the PROXY header (on listeners that require it), or after the request head
+//! (`X-Forwarded-For` of a trusted proxy): admission happens at the first of these that names the client. Only
+//! addresses that the socket itself does not have are stored, and an array by slot grows only while a limit needs it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -156,7 +156,7 @@ impl Peers {
         }
     }
 
-    /// The connection is gone, or turns out to be from another address.
+    /// The connection is closed, or its address has changed.
     pub(crate) fn release(&mut self, slot: u32) {
         if let Some(address_slot) = self.address_slots.get_mut(slot as usize) {
             self.admission.leave(mem::replace(address_slot, AddressSlot::NONE));
@@ -237,7 +237,7 @@ impl Peers {
         true
     }
 
-    /// A connection that may be read again. It may be gone meanwhile.
+    /// A connection that may be read again. It may have closed in the meantime.
     pub(crate) fn next_rested(&mut self, now: Millis) -> Option<ConnId> {
         let Reverse((at, slot, generation)) = *self.resting.peek()?;
         if at > now {

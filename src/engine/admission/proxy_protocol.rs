@@ -1,8 +1,8 @@
 //! The PROXY protocol's header, versions 1 and 2 (HAProxy's specification of 2020-03-05): the client of a connection
-//! that came through a proxy.
+//! through a proxy.
 //!
-//! A pure function over the first bytes. Only listeners that are marked for it expect a header, and there it must
-//! come: the specification forbids guessing. Only addresses are read; TLVs are skipped.
+//! A pure function of the first bytes. Only listeners with this option expect a header, and they require it: the
+//! specification forbids guessing. Only addresses are read; TLVs are skipped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

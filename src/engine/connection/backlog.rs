@@ -1,4 +1,4 @@
-//! Queueing: how frames come to wait for a connection, and what happens when too much waits.
+//! The backlog of a connection: how frames are queued, and what happens when the queue exceeds its bound.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// The queue of a slot, made if there is none, marked if a broadcast is under way to the slot.
+    /// The queue of a slot, created if it does not exist, and marked if a broadcast is under way to the slot.
     pub(crate) fn queue_for(&mut self, slot: u32) -> QueueKey {
         let key = match self.connections[slot].queue.get() {
             Some(key) => key,
@@ -89,7 +89,7 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// Gives the queue of a slot back to the pool, with what waits in it.
+    /// Returns the queue of a slot to the pool, with its items.
     pub(crate) fn release_queue(&mut self, slot: u32) {
         if let Some(key) = self.connections[slot].queue.take() {
             self.queues.give_back(key);
@@ -110,8 +110,8 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// Applies the policies to what waits for a peer that does not read. A connection that the app holds is not slow, and
-    /// for one that is no longer open nothing is dropped: the app could not be told of the gap.
+    /// Applies the policies to the backlog of a peer that does not read. A connection that the app holds is not slow,
+    /// and nothing is dropped for a connection that is no longer open: the app could not be notified of the gap.
     pub(crate) fn apply_policies(&mut self, slot: u32) {
         let conn = self.connections.id(slot);
         let Self { connections, queues, counters, slow, config, .. } = self;

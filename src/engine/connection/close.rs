@@ -1,6 +1,6 @@
-//! Every way a connection ends (RFC 6455, section 7), so that what we sent arrives: after our last byte comes our FIN, what
-//! the peer still sends is read and dropped within a bound, and only then is the socket closed. To close a socket with
-//! unread bytes would send a reset, which may destroy the close frame on its way.
+//! Every way a connection ends (RFC 6455, section 7), so that all bytes of the server arrive: its FIN follows the last
+//! byte, bytes that the peer still sends are read and dropped within a bound, and only then is the socket closed.
+//! Closing a socket with unread bytes would send a reset, which may destroy the close frame on its way.
 
 use std::borrow::Cow;
 use std::mem;
@@ -16,7 +16,7 @@ use crate::engine::stats::{Bound, Closed};
 use crate::engine::timer_wheel::Millis;
 use crate::ws::{self, Opcode, Refusal};
 
-/// Bytes read and dropped from a peer after our close, before its socket is reset.
+/// Bytes read and dropped from a peer after the server's close, before its socket is reset.
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 impl<A: App, S: Source> Shard<A, S> {
@@ -41,7 +41,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.finish_after_replies(slot);
     }
 
-    /// Nothing more is parsed. The FIN follows when what is queued has left.
+    /// Nothing more is parsed. The FIN follows when the queue is empty.
     pub(crate) fn finish_after_replies(&mut self, slot: u32) {
         self.conn(slot).phase = Phase::Finishing;
         self.cx.connections.set(slot, WriteFlags::NOT_OPEN);
@@ -49,7 +49,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.set_deadline(slot, self.cx.config.close_timeout.as_millis() as Millis);
     }
 
-    /// All that was queued has left: our FIN.
+    /// The queue is empty: sends the FIN.
     pub(crate) fn finish(&mut self, slot: u32) {
         let Some(source) = self.sockets.get_mut(slot) else { return };
         source.shutdown_write();
@@ -73,13 +73,13 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Zero was read.
     pub(crate) fn read_ended(&mut self, slot: u32) {
         self.conn(slot).flags.insert(ConnFlags::READ_ENDED);
-        // If the connection is finishing, the rest of what is queued still leaves, then our FIN.
+        // If the connection is finishing, the rest of the queue still leaves, then the FIN.
         if self.conn(slot).phase != Phase::Finishing || self.sockets.has_sent_all(&self.cx, slot) {
             self.close_socket(slot, Closed::Vanished);
         }
     }
 
-    /// Bytes that came after our close are dropped, within a bound.
+    /// Bytes after the server's close are dropped, within a bound.
     pub(crate) fn drop_received(&mut self, slot: u32, n: usize) {
         let conn = self.conn(slot);
         conn.lingered = conn.lingered.saturating_add(n as u32);
@@ -88,8 +88,8 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// What lies below the bytes (TLS) failed, and the peer has been told: our FIN, and an end from which the peer can
-    /// read why.
+    /// The layer below the bytes (TLS) failed, and its alert was sent: sends the FIN, and waits for the end so that the
+    /// peer can read the alert.
     pub(crate) fn refused_below(&mut self, slot: u32) {
         self.leave_open(slot, Closed::Protocol);
         self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
@@ -120,12 +120,12 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// From open to any other phase: the app is told, once.
+    /// From open to any other phase: notifies the app, once.
     fn leave_open(&mut self, slot: u32, why: Closed) {
         if self.conn(slot).phase != Phase::Open {
             return;
         }
-        // What must not be read behind a gap must not leave before the close frame either.
+        // Messages that must not follow a gap must not leave before the close frame either.
         self.tell_dropped();
         self.cx.counters.closed[why as usize] += 1;
         self.cx.connections.open -= 1;
@@ -172,10 +172,10 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Drops what waits for a peer that does not read, up to the frame of which it has a part. Returns the close code and
-    /// reason.
+    /// Drops the backlog of a peer that does not read, except for a frame that is partly written. Returns the close
+    /// code and reason.
     fn drop_backlog(&mut self, slot: u32) -> (u16, &'static str) {
-        // What an open flush still has for the peer would come behind a gap, so it is not sent either.
+        // The rest of an open flush would follow a gap, so it is not sent either.
         self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
         let id = self.cx.connections.id(slot);
         self.cx.slow.forget(id);
@@ -196,7 +196,7 @@ impl<A: App, S: Source> Shard<A, S> {
         match self.conn(slot).phase {
             Phase::ProxyHeader => self.refuse_proxy(slot),
             Phase::Upgrading => {
-                // No deadline on a peer's bytes is judged while they wait for us.
+                // The deadline does not apply while the peer's bytes wait to be read.
                 if self.conn(slot).flags.contains(ConnFlags::IN_READY) {
                     return self.set_deadline(slot, 1);
                 }

@@ -1,5 +1,5 @@
-//! Received frames: decoded in place, messages handed to the app. What they provoke is gathered in the reply buffer and
-//! leaves in one write at the end of the read, unless a broadcast or a backlog has to leave first.
+//! Received frames: decoded in place, with messages passed to the app. Replies are collected in the reply buffer and
+//! leave in one write at the end of the read, unless a broadcast or a backlog must leave first.
 
 use std::mem;
 
@@ -92,7 +92,7 @@ impl<A: App, S: Source> Shard<A, S> {
             let frames = self.handle_frames(slot, &mut bytes[handled.used..]);
             handled.used += frames.used;
             handled.frame_bytes = frames.frame_bytes;
-            // After our close only the peer's is looked for. What else it sends is dropped, within a bound.
+            // After the server's close only the peer's close is handled. Other frames are dropped, within a bound.
             if phase == Phase::Closing {
                 self.drop_received(slot, frames.used);
             }
@@ -225,9 +225,9 @@ impl<A: App, S: Source> Shard<A, S> {
         false
     }
 
-    /// Has a message go back from where it lies: its header is written in front of it, where the client's longer one was, and
-    /// it leaves together with those before it. If something else that the read provoked has to leave before it, a small
-    /// message is copied behind that, and a large one has it leave first.
+    /// Echoes a message in place: its header is written in front of it, where the client's longer header was, and it
+    /// leaves together with the echoes before it. If another reply of this read must leave first, a small message is
+    /// copied after it, and before a large one the reply is sent.
     fn reflect(&mut self, slot: u32, bytes: &mut [u8], echoes: &mut EchoRun, echo: Echo) {
         let Echo { opcode, offset, length } = echo;
         if !self.cx.reply_buffer.is_empty() {
@@ -241,8 +241,8 @@ impl<A: App, S: Source> Shard<A, S> {
         echoes.push(start, offset + length);
     }
 
-    /// Messages that go back leave from the buffer that they were read into. A few of them leave with the reply buffer, if
-    /// something is in it.
+    /// Echoes leave from the buffer that they were read into. A few of them leave with the reply buffer, if it is not
+    /// empty.
     fn send_echoes(&mut self, slot: u32, frames: &[u8]) {
         if frames.is_empty() {
             return;
@@ -254,7 +254,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.reply_buffer.splice(0..0, frames.iter().copied());
     }
 
-    /// What a read provoked leaves: at once, or behind what waits.
+    /// Sends the replies of a read: at once, or after the backlog.
     pub(crate) fn send_replies(&mut self, slot: u32) {
         if !self.cx.reply_buffer.is_empty() {
             let mut replies = mem::take(&mut self.cx.reply_buffer);

@@ -1,4 +1,4 @@
-//! One connection: its states, reading, the upgrade, frames, writing, closing, and what waits for it.
+//! One connection: its states, reading, the upgrade, frames, writing, closing, and its backlog.
 
 pub(crate) mod backlog;
 pub(crate) mod close;

@@ -1,8 +1,8 @@
 //! Bytes in: one read per readiness into the shard's one buffer, all frames of it handled in place (`frames`).
 //!
-//! What cannot be used yet is spilled into a buffer of the connection's own, which is freed on completion. A short spill is
-//! copied in front of the next read; a long frame is read straight into its spill. While the app cannot take a message whole,
-//! the socket is not read: the rest of the message is spilled, and offered again.
+//! Bytes that cannot be used yet are spilled into a buffer of the connection, which is freed on completion. A short
+//! spill is copied in front of the next read; a long frame is read directly into its spill. While the app cannot take a
+//! whole message, the socket is not read: the rest of the message is spilled, and offered again.
 
 use std::mem;
 
@@ -28,7 +28,7 @@ enum Got {
     },
     End,
     Nothing,
-    /// The peer violated the protocol below the bytes (TLS), and was told.
+    /// The peer violated the protocol below the bytes (TLS), and was notified.
     Refused,
     Broken,
 }
@@ -98,15 +98,15 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// A read may have left answers of the source's own behind (TLS). Whether the kernel takes them is seen when they are
-    /// pushed: an edge that said so may have come already.
+    /// A read may have produced answers of the source itself (TLS). Only a push shows whether the kernel accepts them:
+    /// the edge for it may have passed already.
     fn want_push(&mut self, slot: u32) {
         if self.sockets.wants_write(slot) && !self.cx.connections.has(slot, WriteFlags::BLOCKED) {
             self.cx.want_write(slot);
         }
     }
 
-    /// One read into the shared buffer, behind a short spill, and what comes of it.
+    /// One read into the shared buffer, after a short spill, and the handling of the bytes.
     fn read_into_shared(&mut self, slot: u32, spill: Option<Box<Spill>>) -> Got {
         let mut receive = mem::take(&mut self.receive);
         let before = spill.as_ref().map_or(0, |spill| spill.bytes.len());
@@ -176,7 +176,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Spills raw bytes, behind the rest of a stalled message if there is one.
+    /// Spills raw bytes, after the rest of a stalled message if one exists.
     fn keep_rest(&mut self, slot: u32, bytes: Vec<u8>, frame_bytes: usize) {
         match self.take_spill(slot) {
             Some(mut stalled) => {
@@ -207,7 +207,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(id.slot).flags.insert(ConnFlags::STALLED);
     }
 
-    /// Offers stalled connections the rest of their message again, and goes on with what was behind it.
+    /// Offers stalled connections the rest of their message again, and continues with the bytes after it.
     pub(crate) fn resume_stalled(&mut self) {
         self.stalled.append(&mut self.cx.resumed);
         for id in mem::take(&mut self.stalled) {
@@ -252,7 +252,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Handles what was spilled before a close of ours: the peer's own close may be in it.
+    /// Handles bytes that were spilled before the server's close: the peer's own close may be among them.
     pub(crate) fn handle_spill(&mut self, slot: u32) {
         self.conn(slot).flags.remove(ConnFlags::STALLED);
         if let Some(mut spill) = self.take_spill(slot) {

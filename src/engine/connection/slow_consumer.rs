@@ -1,8 +1,7 @@
-//! What policies dropped for slow consumers, until the app is told.
+//! The frames that policies dropped for slow consumers, until the app is notified.
 //!
-//! A peer is a slow consumer from the moment at which its socket takes less than it was given until the socket takes more
-//! again. Meanwhile the policies of what waits for it are applied, and the app is told of every gap before anything behind
-//! the gap can leave.
+//! A peer is a slow consumer from a partial write of its socket until the socket accepts bytes again. During this time
+//! the policies apply to its backlog, and the app is notified of every gap before any frame after the gap can leave.
 
 use crate::engine::log_ring::LogRecord;
 use crate::engine::outbound::{Dropped, Owner};
@@ -51,7 +50,7 @@ impl SlowConsumers {
         self.gaps.iter().any(|gap| gap.conn == conn && gap.owner.id == owner.id)
     }
 
-    /// The app is not told of the gaps of one owner any more.
+    /// The app is no longer notified of the gaps of this owner.
     pub(crate) fn forget_owner(&mut self, conn: ConnId, owner: Owner) {
         self.gaps.retain(|gap| gap.conn != conn || gap.owner.id != owner.id);
     }

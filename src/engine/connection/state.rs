@@ -26,9 +26,9 @@ pub(crate) enum Phase {
     Open,
     /// Our close frame is queued or sent, the peer's is awaited. Its messages are dropped.
     Closing,
-    /// Nothing more is parsed. What is queued leaves, then our FIN.
+    /// Nothing more is parsed. The queue leaves, then the FIN.
     Finishing,
-    /// Our FIN is sent. Bytes are dropped until the peer's FIN, so that no reset destroys what we sent.
+    /// The FIN is sent. Bytes are dropped until the peer's FIN, so that no reset destroys bytes that were sent.
     Lingering,
     /// The socket is closed. The slot waits until the app has forgotten it and no flush names it.
     Closed,
@@ -38,7 +38,7 @@ bitflags! {
     /// What the kernel reported about a connection, and what the shard has to do with it.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(crate) struct ConnFlags: u16 {
-        /// Bytes may be there: no new edge will come until we have read to the end.
+        /// Bytes may be available: no new edge comes until the socket is read to the end.
         const READABLE = 1;
         /// The peer sends no more: read until zero.
         const READ_CLOSED = 2;
@@ -75,7 +75,7 @@ bitflags! {
         const NOT_OPEN = 16;
         /// The socket is closed.
         const CLOSED = 32;
-        /// The app holds what is queued until it releases it behind its first message.
+        /// The app holds the queue until it releases it after its first message.
         const HELD = 64;
         /// Nothing may be written now.
         const BLOCKED_OR_HELD = Self::BLOCKED.bits() | Self::HELD.bits();
@@ -100,7 +100,7 @@ pub(crate) struct Conn {
     pub queue: OptionU32<QueueKey>,
     pub spill: Option<Box<Spill>>,
     pub decoder: Decoder,
-    /// Bytes dropped since our close, at most `LINGER_BYTES_MAX`.
+    /// Bytes dropped since the server's close, at most `LINGER_BYTES_MAX`.
     pub lingered: u32,
     pub phase: Phase,
     pub flags: ConnFlags,

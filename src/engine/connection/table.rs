@@ -1,4 +1,5 @@
-//! The connections of a shard: a slab of their states, and beside it the dense write flags that the delivery loop reads.
+//! The connections of a shard: a slab of their states, and a dense array of the write flags that the delivery loop
+//! reads.
 //!
 //! Invariants: `write_flags` has an entry for every slot that was ever used; the generation of a slot grows with each
 //! connection that takes it; `open` counts the connections in `Phase::Open`.
@@ -57,7 +58,7 @@ impl Connections {
         self.generations
     }
 
-    /// None where the connection is gone, also when another one has its slot.
+    /// `None` if the connection is closed, also if another one has its slot.
     #[inline]
     pub(crate) fn get(&self, conn: ConnId) -> Option<&Conn> {
         self.slab.get(conn.index()).filter(|known| known.generation == conn.generation)

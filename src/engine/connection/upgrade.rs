@@ -1,4 +1,4 @@
-//! From accept to an open WebSocket: admission, the PROXY header, the request head, and every refusal on the way.
+//! From accept to an open WebSocket: admission, the PROXY header, the request head, and every refusal before the 101.
 
 use std::mem;
 use std::net::IpAddr;
@@ -125,7 +125,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.close_socket(slot, Closed::Protocol);
     }
 
-    /// The address of the client: as a proxy said, or as the socket says.
+    /// The address of the client: from a proxy, or from the socket.
     pub(crate) fn address_of(&self, slot: u32) -> Option<IpAddr> {
         self.peers.client_address(slot).or_else(|| self.sockets.get(slot).and_then(Source::peer))
     }
@@ -167,7 +167,7 @@ impl<A: App, S: Source> Shard<A, S> {
         head_bytes
     }
 
-    /// The address that the socket or the PROXY header says, if it is that of a trusted proxy, which may name its client in
+    /// The address of the socket or of the PROXY header, if it is that of a trusted proxy, which may name its client in
     /// the request head.
     fn address_of_trusted_proxy(&self, slot: u32) -> Option<IpAddr> {
         let config = &self.cx.config;
@@ -188,7 +188,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.app.open(&mut self.cx, id, route);
     }
 
-    /// Refuses a connection of our own accord, not in response to its bytes.
+    /// Refuses a connection without a request that caused it.
     pub(crate) fn refuse_now(&mut self, slot: u32, refusal: Refusal) {
         self.refuse(slot, refusal);
         self.send_response(slot);

@@ -1,7 +1,7 @@
 //! The sockets of a shard, and every write to them.
 //!
-//! A write never ends a connection: it says what the shard has to do next (`AfterWrite`), because the end of a connection is
-//! the app's business too. What a socket does not take waits in the queue of its connection.
+//! A write never ends a connection: it returns what the shard has to do next (`AfterWrite`), because the app takes part
+//! in the end of a connection. Bytes that a socket does not accept wait in the queue of its connection.
 
 use std::io;
 use std::io::IoSlice;
@@ -78,13 +78,13 @@ impl<S: Source> Sockets<S> {
         self.get(slot).is_some_and(Source::wants_write)
     }
 
-    /// Nothing of ours waits, neither in the queue nor in the source.
+    /// Nothing of the server waits, neither in the queue nor in the source.
     pub(crate) fn has_sent_all<M: Send>(&self, cx: &Context<M>, slot: u32) -> bool {
         let waits = self.wants_write(slot);
         cx.connections[slot].queue.is_none() && !waits
     }
 
-    /// Sends whole frames: at once, or behind what waits.
+    /// Sends whole frames: at once, or after the backlog.
     pub(crate) fn send<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, bytes: &[u8]) -> AfterWrite {
         if !Self::may_write(cx, slot) {
             cx.queue_rest(slot, bytes, 0);
@@ -140,7 +140,7 @@ impl<S: Source> Sockets<S> {
         }
     }
 
-    /// Writes what waits for a slot, in one write. The queue goes back to the pool when nothing is left.
+    /// Writes the queue of a slot, in one write. The queue returns to the pool when it is empty.
     pub(crate) fn write_queue<M: Send>(&mut self, cx: &mut Context<M>, slot: u32) -> AfterWrite {
         let Some(key) = cx.connections[slot].queue.get() else { return AfterWrite::Nothing };
         let queue = cx.queues.get(key);

@@ -1,4 +1,4 @@
-//! A batch: many small messages for one shard, and one arena with whatever of them has no fixed size.
+//! A batch: many small messages for one shard, and one arena for their parts of variable size.
 //!
 //! A message costs no allocation: it is a value in `ops`, and refers to the arena by `Span`. The memory of a
 //! batch circulates: maker → receiver → back to the maker with a later batch, so that the allocator never

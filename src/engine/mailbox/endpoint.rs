@@ -1,8 +1,8 @@
-//! The side of one shard: what it has for others, what others have for it.
+//! The mailbox endpoint of one shard: messages for other shards, and messages from them.
 //!
-//! Sending has three places per destination: the open batch, batches that were closed because they grew large, and the
-//! receiver's mailbox. Closed ones leave before the open one. An open batch that found the mailbox full stays
-//! open and takes more, so that overflow means fewer, larger batches.
+//! A message for a destination waits in one of three places: the open batch, batches that were closed because they grew
+//! large, and the receiver's mailbox. Closed batches leave before the open one. If the mailbox is full, the open batch
+//! stays open and takes more messages, so that overflow means fewer, larger batches.
 //!
 //! Invariants: `active` holds exactly the destinations with a message that did not leave; `waiting_bytes` of a
 //! destination is the sum over its open and closed batches; the own queue never exceeds the mailbox's bound.
@@ -34,11 +34,11 @@ pub struct Dispatch {
     pub pushes: u32,
     /// Destinations whose mailbox was found full in this call and not in the last one.
     pub overflows: u32,
-    /// Shards woken since the last call, those included that waited for room in our mailbox.
+    /// Shards woken since the last call, with those that waited for room in this mailbox.
     pub wakes: u32,
 }
 
-/// Both ends of the channel of one mailbox: neither side ever finds the other gone.
+/// Both ends of the channel of one mailbox: neither end is ever disconnected.
 struct Ring<M> {
     tx: Sender<Batch<M>>,
     rx: Receiver<Batch<M>>,
@@ -135,7 +135,7 @@ pub struct Endpoint<M, W> {
     own_batches_max: usize,
     /// Which source `receive` looks at first.
     own_first: bool,
-    /// Empty storages that we made.
+    /// Empty storages that this shard made.
     free: Vec<Storage<M>>,
     /// Wakes by `receive` that no `dispatch` reported yet.
     wakes: u32,
@@ -191,9 +191,9 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         self.mailboxes[self.me.index()].waker()
     }
 
-    /// Copies bytes into the open batch for `to`. The span serves the messages posted to `to` until a `post` says that the
-    /// batch was closed, or until `dispatch`. A batch is closed by `post` only, so whatever is put for
-    /// one message and then that message always share a batch.
+    /// Copies bytes into the open batch for `to`. The span is valid for messages posted to `to` until a `post` reports
+    /// that the batch was closed, or until `dispatch`. Only `post` closes a batch, so the bytes of a message and the
+    /// message itself always share a batch.
     #[inline]
     pub fn put(&mut self, to: ShardId, bytes: &[u8]) -> Span {
         self.put_with(to, |arena| arena.extend_from_slice(bytes))

@@ -1,9 +1,9 @@
-//! The mailboxes between shards: batches, order, wakes. Knows nothing of channels or sockets.
+//! The mailboxes between shards: batches, order, wakes. Independent of channels and sockets.
 //!
-//! Each shard owns one `Endpoint`. A message is posted into the open batch for its destination; `dispatch`, once
-//! per turn, moves batches into the receivers' bounded mailboxes and wakes a receiver only if it sleeps. Mail
-//! that finds the mailbox full waits here, in order, in batches that go on growing; the receiver wakes us when there is room.
-//! The own shard is a destination like the others, with a plain queue for its mailbox.
+//! Each shard owns one `Endpoint`. A message is posted into the open batch for its destination; `dispatch`, once per
+//! turn, moves batches into the receivers' bounded mailboxes and wakes a receiver only if it sleeps. If a mailbox is
+//! full, mail waits in the sender, in order, in batches that continue to grow; the receiver wakes the sender when there
+//! is room. The own shard is a destination like the others, with a plain queue as its mailbox.
 //!
 //! - `batch`: the messages and their memory.
 //! - `wake`: which shards sleep, wake, or wait for room. Checked by a model checker.

@@ -1,4 +1,4 @@
-//! Units of the mesh: order, bounds, memory, wakes.
+//! Unit tests of the mailboxes: order, bounds, memory, wakes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

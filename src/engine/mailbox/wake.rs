@@ -4,15 +4,16 @@
 //! swap clears the flag, wake. One of the two fences comes first, so either the receiver sees the push or the sender sees the
 //! flag.
 //!
-//! A full mailbox is the same the other way round. The sender: mark itself starved, fence, look for room again. The
-//! receiver: take, fence, read the marks, and notify every sender whose mark its swap cleared. A mark may be cleared
-//! while its sender is awake and the room may go to another sender, so a sender that announced its sleep marks itself again.
+//! A full mailbox works the same way in the other direction. The sender: mark itself starved, fence, check for room
+//! again. The receiver: take, fence, read the marks, and notify every sender whose mark its swap cleared. A mark may be
+//! cleared while its sender is awake, and the room may go to another sender, so a sender that announced its sleep marks
+//! itself again.
 //!
-//! The receiver, too, changes `sleeping` by swaps. Stores would be enough, since no swap can come between the read and the
-//! write of another one. But then only that argument keeps a late notification from clearing the next sleep, and the model
-//! checker does not make it.
+//! The receiver changes `sleeping` by swaps, too. Stores would be enough, since no swap can come between the read and
+//! the write of another one. But then only this argument would keep a late notification from clearing the next sleep,
+//! and the model checker does not verify it.
 //!
-//! All of it is generic over the atomics and the queue, so that the model checker (loom) checks this very code.
+//! All of it is generic over the atomics and the queue, so that the model checker (loom) checks the production code.
 //!
 //! Invariants: `sleeping` is set by its own shard only; another shard that clears it wakes exactly once; a shard sleeps
 //! only if, after the flag was set, its mailbox was empty and every mailbox that it has overflow for was full.

@@ -1,14 +1,14 @@
 //! A file table for each shard (`Machine::own_file_tables`). The only callers of the `unsafe` functions of `sys`.
 //!
-//! A table begins as a copy of the process's. So that a descriptor ends when its owner closes it, each shard closes its copies
-//! of what is not its own (the polls and listeners of other shards, what only the control thread uses), and when all have
-//! unshared, the process's table gives up its copies of what is theirs. Wakers stay open in all tables: every shard wakes
-//! every other.
+//! A table begins as a copy of the process's table. So that a descriptor is closed when its owner closes it, each shard
+//! closes its copies of foreign descriptors (the polls and listeners of other shards, and those of the control thread),
+//! and when all shards have unshared, the process's table closes its copies of the shards' descriptors. Wakers stay
+//! open in all tables: every shard wakes every other.
 //!
-//! Why this is sound: `threads::start` makes every poll, waker and listener before it starts the threads. A shard accepts its
-//! own sockets and keeps them in its `Shard`, which never leaves the thread. What crosses between shards later is mail, and
-//! what crosses from the control thread are commands: the app's own types, for which `Machine::own_file_tables` demands that
-//! they carry no descriptors.
+//! Why this is sound: `threads::start` makes every poll, waker and listener before it starts the threads. A shard
+//! accepts its own sockets and keeps them in its `Shard`, which never leaves the thread. Later only mail crosses
+//! between shards, and commands come from the control thread: both are types of the app, and `Machine::own_file_tables`
+//! requires that they contain no descriptors.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The byte source below the codec: what a shard asks of a socket, plain or TLS. All code above knows only this trait.
+//! The byte source below the codec: the interface to a socket, plain or TLS. All code above depends only on this trait.
 //!
 //! Every system call on a connection is in this file. Calls never block: "would block" is `Errno::AGAIN`.
 
@@ -11,9 +11,9 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 /// A non-blocking stream of bytes in both directions.
 ///
-/// Two errors have a meaning of their own. `Errno::INPROGRESS` of a write: all was taken, and part of it waits inside until
-/// `push` sends it. `Errno::PROTO` of a read: the peer violated the protocol below the bytes (TLS) and was told; what is left
-/// to do is to end our direction.
+/// Two errors have a special meaning. `Errno::INPROGRESS` of a write: all bytes were accepted, and a part of them waits
+/// inside until `push` sends it. `Errno::PROTO` of a read: the peer violated the protocol below the bytes (TLS) and was
+/// notified; the caller then ends the server's direction.
 pub trait Source {
     /// Bytes read, 0 at the end of the stream.
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Errno>;
@@ -41,7 +41,7 @@ pub trait Source {
         None
     }
 
-    /// Ends our direction: the peer reads an end of stream behind what was written.
+    /// Ends the server's direction: the peer reads an end of stream after the written bytes.
     fn shutdown_write(&mut self);
 
     /// Bytes may wait inside the source to be read, for which the kernel will report no edge.

@@ -1,11 +1,11 @@
-//! What waits for a peer: a queue of items, in order, bounded in bytes.
+//! The queue of a peer: items in order, bounded in bytes.
 //!
-//! A connection owns a queue only while something waits for it (a reply until the end of the turn, a backlog while the peer is
-//! slow). Queues come from a pool and go back to it, so that a busy shard allocates nothing here. A broadcast never copies: its
-//! items are references to the channel's turn buffer, shared by all peers that could not take all of it.
+//! A connection owns a queue only while it is not empty (a reply until the end of the turn, a backlog while the peer is
+//! slow). Queues come from a pool and return to it, so that a busy shard does not allocate. A broadcast is never
+//! copied: its items are references to the channel's turn buffer, shared by all peers that did not accept all of it.
 //!
-//! - `queue`: what is queued, and how it leaves. `frames`: the boundaries in it.
-//! - `owner`: where frames come from, and what waits of each owner.
+//! - `queue`: the items, and how they are written. `frames`: the boundaries in them.
+//! - `owner`: the sources of frames, and the backlog of each owner.
 //! - `policy`: what is dropped while the peer does not read.
 //! - `pool`: the queues of a shard, and the memory that they keep alive.
 

@@ -1,4 +1,4 @@
-//! The owners of frames: where frames come from, and what waits of each owner whose frames a policy may drop.
+//! The owners of frames: the sources of frames, and the backlog of each owner whose frames a policy may drop.
 
 use crate::slow_policy::SlowConsumerPolicy;
 

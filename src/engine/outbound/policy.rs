@@ -1,7 +1,9 @@
-//! What is dropped of a backlog while the peer does not read: whole frames, and only those of owners with a policy for it.
+//! What is dropped from a backlog while the peer does not read: whole frames, and only those of owners with a policy
+//! for it.
 //!
-//! An owner whose policy is to close has no `OwnerBacklog`: its frames wait like replies, and past the bound of the connection
-//! the connection ends. Policies are applied while the socket takes nothing; a frame of which it has taken a part stays.
+//! An owner with the policy "close" has no `OwnerBacklog`: its frames wait like replies, and past the bound of the
+//! connection the connection closes. Policies apply while the socket accepts nothing; a frame that is partly written
+//! stays.
 
 use super::frames::{frame_end_after, frame_length, frames_in};
 use super::owner::{Dropped, InFlight, Owner, OwnerBacklog};

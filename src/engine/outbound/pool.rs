@@ -1,5 +1,5 @@
-//! The queues of a shard, and what they keep alive: bytes of their own, and turn buffers. A turn buffer counts once, however
-//! many peers wait for it, and whole, however little of it they need.
+//! The queues of a shard, and the memory that they keep alive: their own bytes, and turn buffers. A turn buffer counts
+//! once, for any number of waiting peers, and with its whole size, even if they need little of it.
 
 use std::rc::{Rc, Weak};
 

@@ -1,8 +1,8 @@
-//! The queue of one connection: what waits for its peer, in order, and how it leaves.
+//! The queue of one connection: the bytes that wait for its peer, in order, and how they are written.
 //!
-//! Invariants: `bytes` is the sum of what is left of all items; `head` is below the first item's length; no item is empty;
-//! every item holds whole WebSocket frames, so a frame is cut only by `head` (and `Rest` is what such a cut left);
-//! `owners` says how much waits of each owner with a policy.
+//! Invariants: `bytes` is the sum of the remaining bytes of all items; `head` is below the first item's length; no item
+//! is empty; every item contains whole WebSocket frames, so only `head` can split a frame (and `Rest` is the remainder
+//! of such a split); `owners` has the backlog of each owner with a policy.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -145,7 +145,7 @@ impl Queue {
         self.broadcast_at = self.broadcast_at.map(|at| at + 1);
     }
 
-    /// A broadcast is under way to this peer: it belongs behind what waits now, before what is queued from here on.
+    /// A broadcast is under way to this peer: it belongs after the current items and before later ones.
     pub fn mark_broadcast(&mut self) {
         self.broadcast_at.get_or_insert(self.items.len());
     }
@@ -172,7 +172,7 @@ impl Queue {
         0
     }
 
-    /// The broadcast has passed: what is queued from here on goes to the end.
+    /// The broadcast has passed: later items go to the end.
     pub fn unmark_broadcast(&mut self) {
         self.broadcast_at = None;
         self.in_flight.clear();
@@ -189,7 +189,7 @@ impl Queue {
         self.items.iter().filter_map(|item| if let Chunk::Shared(frames) = &item.chunk { Some(frames) } else { None })
     }
 
-    /// `written` bytes of what waits have left.
+    /// `written` bytes of the queue have left.
     pub fn advance(&mut self, mut written: usize) {
         debug_assert!(written <= self.bytes);
         self.bytes -= written;

@@ -1,4 +1,4 @@
-//! The queue's own tests.
+//! Unit tests of the queue.
 
 use std::rc::Rc;
 

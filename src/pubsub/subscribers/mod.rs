@@ -1,4 +1,4 @@
-//! A shard's own subscriptions, grouped by channel and wire format, and what a turn of the event loop has for them.
+//! A shard's own subscriptions, grouped by channel and wire format, and their deliveries of a turn.
 //!
 //! The connections of a group's members are in one dense vector of slots. The engine shares the vector while a broadcast
 //! is under way; until it ends, nothing enters or leaves the vector: leaving members are marked, and joining subscriptions

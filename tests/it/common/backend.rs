@@ -1,5 +1,5 @@
-//! A backend for one test: a small web server that keeps what it was asked, or a bare socket for one that misbehaves;
-//! and the calls that shards would make. Ports are the kernel's choice.
+//! A backend for one test: a small web server that records its requests, or a bare socket for one that misbehaves; and
+//! the calls that shards make. The kernel chooses the ports.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// How long any one event may take before a test fails: far more than it needs on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
@@ -42,7 +42,7 @@ impl Seen {
     }
 }
 
-/// What a backend answers.
+/// The response of a backend.
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, String)>,
@@ -89,7 +89,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers each request with what `answer` makes of it and of how many came before it.
+    /// Answers each request with the result of `answer`, which gets the request and the number of earlier requests.
     pub async fn start<F, A, R>(answer: F) -> Self
     where
         F: Fn(Seen, usize) -> A + Clone + Send + Sync + 'static,
@@ -127,13 +127,13 @@ impl Server {
         Self { url, seen, connections }
     }
 
-    /// Answers every request with 200 and this.
-    pub async fn saying(body: &str) -> Self {
+    /// Answers every request with status 200 and this body.
+    pub async fn responding(body: &str) -> Self {
         let body = body.to_string();
         Self::start(move |_, _| std::future::ready((StatusCode::OK, body.clone()))).await
     }
 
-    /// What came since the last time it was asked.
+    /// The requests since the last call of this function.
     pub fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
@@ -143,7 +143,8 @@ impl Server {
     }
 }
 
-/// A bare socket: `serve` is handed every connection, its request read. Gives the URL and the number of connections so far.
+/// A bare socket: `serve` gets every connection after its request was read. Returns the URL and the number of
+/// connections so far.
 pub async fn bare<A>(serve: impl Fn(TcpStream) -> A + Send + 'static) -> (String, Arc<AtomicUsize>)
 where
     A: Future<Output = ()> + Send + 'static,
@@ -162,7 +163,7 @@ where
     (url, connections)
 }
 
-/// All of one request: what would stay unread would reset the connection.
+/// Reads one whole request: unread bytes would reset the connection.
 async fn read_request(stream: &TcpStream) {
     let mut got = Vec::new();
     loop {
@@ -181,13 +182,13 @@ async fn read_request(stream: &TcpStream) {
     }
 }
 
-/// An address where nobody listens.
-pub async fn nobody() -> String {
+/// An address without a listener.
+pub async fn unused_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// A backend with one proxy, which waits with patience unless the settings say otherwise.
+/// A backend with one proxy and a long timeout, unless the settings have another one.
 pub fn backend(url: &str, settings: ProxySettings) -> Backend {
     let timeout = if settings.timeout == ProxySettings::default().timeout { PATIENCE } else { settings.timeout };
     Backend::new(vec![ProxySettings { endpoint: url.into(), timeout, ..settings }]).expect("good settings")
@@ -215,23 +216,23 @@ pub fn rpc() -> Call {
     call(Question::Rpc { method: "m".into(), data: vec![] })
 }
 
-/// The numbers of the one proxy.
+/// The counters of the only proxy.
 pub fn counts(backend: &Backend) -> ProxySnapshot {
     backend.snapshot().remove(0)
 }
 
-/// Its failures that are not 0, by reason.
+/// The failures that are not 0, by reason.
 pub fn failures(backend: &Backend) -> Vec<(&'static str, u64)> {
     let failures = counts(backend).failures;
     let named = Reason::ALL.map(|(reason, name)| (name, failures[reason as usize]));
     named.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Lets everything else run until something holds.
+/// Lets other tasks run until `holds` returns true.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < deadline, "{what}: waited in vain");
+        assert!(Instant::now() < deadline, "{what}: not reached before the deadline");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

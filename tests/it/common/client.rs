@@ -1,4 +1,4 @@
-//! A client of the message protocol in JSON, over tungstenite.
+//! A client of the client protocol in JSON, over tungstenite.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use tungstenite::{Message, WebSocket};
 
 use super::{Server, connect};
 
-/// An open WebSocket of tungstenite, its handshake done.
+/// An open WebSocket of tungstenite after its handshake.
 pub fn ws(server: &Server, path: &str) -> WebSocket<TcpStream> {
     ws_at(server.client, path)
 }
 
-/// The same at any of a server's addresses.
+/// The same at any address of a server.
 pub fn ws_at(at: SocketAddr, path: &str) -> WebSocket<TcpStream> {
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
     let url = format!("ws://{at}{path}");
@@ -25,32 +25,32 @@ pub fn ws_at(at: SocketAddr, path: &str) -> WebSocket<TcpStream> {
 
 pub struct Client<S = TcpStream> {
     pub ws: WebSocket<S>,
-    /// Messages of a frame that were not asked for yet.
+    /// Messages of a received frame that were not read yet.
     waiting: VecDeque<Value>,
-    /// Where the server says the connection lives.
+    /// The shard of the connection, as the server reports it.
     pub shard: u64,
     id: u64,
-    /// Answer the server's pings.
+    /// Whether to answer the server's pings.
     pub pongs: bool,
 }
 
 impl Client {
-    /// The WebSocket is open, nothing was said.
+    /// The WebSocket is open; no command was sent.
     pub fn fresh(server: &Server) -> Self {
         Self::over(ws(server, "/connection/websocket"))
     }
 
-    /// Connected as the protocol has it.
+    /// Connected by a connect command.
     pub fn connect(server: &Server) -> Self {
         let mut client = Self::fresh(server);
         let reply = client.ask(json!({"connect": {}}));
-        client.shard = reply["connect"]["data"]["shard"].as_u64().expect("with --dev the reply tells the shard");
+        client.shard = reply["connect"]["data"]["shard"].as_u64().expect("with --dev the reply contains the shard");
         client
     }
 
     /// Two connections, one on each of the two shards.
     pub fn pair(server: &Server) -> [Self; 2] {
-        // The kernel spreads them by a hash of their ports: a few tries do.
+        // The kernel spreads connections by a hash of their ports, so a few tries are enough.
         let mut first = Self::connect(server);
         for _ in 0..200 {
             let mut second = Self::connect(server);
@@ -66,13 +66,13 @@ impl Client {
 }
 
 impl<S: Read + Write> Client<S> {
-    /// Over a WebSocket that is open.
+    /// A client over an open WebSocket.
     pub fn over(ws: WebSocket<S>) -> Self {
         Self { ws, waiting: VecDeque::new(), shard: u64::MAX, id: 0, pongs: true }
     }
 
     pub fn send_text(&mut self, text: impl Into<String>) {
-        self.ws.send(Message::text(text.into())).expect("the server takes what is sent");
+        self.ws.send(Message::text(text.into())).expect("the server accepts the message");
     }
 
     /// Sends a command under the next id, which it returns.
@@ -83,7 +83,7 @@ impl<S: Read + Write> Client<S> {
         self.id
     }
 
-    /// Sends a command and returns its reply, which must be the next that comes.
+    /// Sends a command and returns its reply, which must be the next message.
     pub fn ask(&mut self, command: Value) -> Value {
         let id = self.send(command);
         let reply = self.next();
@@ -96,13 +96,13 @@ impl<S: Read + Write> Client<S> {
         assert!(reply["subscribe"].is_object(), "{reply}");
     }
 
-    /// The error of a command that must have one.
+    /// The error code of a command that must be rejected.
     pub fn refused(&mut self, command: Value) -> u64 {
         let reply = self.ask(command);
         reply["error"]["code"].as_u64().unwrap_or_else(|| panic!("no error: {reply}"))
     }
 
-    /// The next message of the server: a reply or a push. Pings are answered and passed over, if it is told to.
+    /// The next message of the server: a reply or a push. Answers and skips pings if `pongs` is set.
     pub fn next(&mut self) -> Value {
         loop {
             if let Some(value) = self.waiting.pop_front() {
@@ -112,7 +112,7 @@ impl<S: Read + Write> Client<S> {
                 self.send_text("{}");
                 continue;
             }
-            match self.ws.read().expect("the server goes on") {
+            match self.ws.read().expect("the connection stays open") {
                 Message::Text(text) => {
                     let messages = text.trim_end().split('\n');
                     self.waiting.extend(messages.map(|one| serde_json::from_str::<Value>(one).expect("JSON")));
@@ -130,7 +130,7 @@ impl<S: Read + Write> Client<S> {
         (channel, push["push"]["pub"]["data"].take())
     }
 
-    /// Code and reason of the server's close frame, whatever comes before it.
+    /// Code and reason of the server's close frame; skips everything before it.
     pub fn closed(&mut self) -> (u16, String) {
         loop {
             match self.ws.read() {

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-/// What generated clients are made with.
+/// The transport of the generated clients.
 pub type Channel = Client<HttpConnector, Body>;
 
 pub fn channel() -> Channel {

@@ -1,7 +1,8 @@
-//! A server of the built program for one test, ended with it; and its peers: `Client` speaks the message protocol over
-//! tungstenite, `Raw` is a bare socket for what a well-kept library would never send.
+//! The built program as a server of one test, which ends with the test; and two clients: `Client` speaks the client
+//! protocol over tungstenite, `Raw` is a bare socket for bytes that a library would not send.
 //!
-//! Everything waits for its event with one deadline, `PATIENCE`; nothing else is timed. Ports are the kernel's choice.
+//! Every wait is for an event and has one deadline, `PATIENCE`; nothing else depends on time. The kernel chooses the
+//! ports.
 
 pub mod backend;
 mod client;
@@ -25,9 +26,9 @@ use serde_json::Value;
 
 /// How long any one event may take before a test fails: far more than it needs on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The API key of every server here.
+/// The API key of every server in the tests.
 pub const KEY: &str = "the-key-of-the-tests";
-/// Channels that keep nothing and tell nothing of who is there.
+/// Settings of channels without history, presence or join and leave pushes.
 pub const PLAIN: [(&str, &str); 4] = [
     ("channel.without_namespace.history_size", "0"),
     ("channel.without_namespace.history_ttl", "0s"),
@@ -39,19 +40,19 @@ pub const PLAIN: [(&str, &str); 4] = [
 pub struct Server {
     child: Child,
     pub client: SocketAddr,
-    /// Where clients connect, in the order of the listeners.
+    /// The addresses for clients, in the order of the listeners.
     pub clients: Vec<SocketAddr>,
     pub admin: SocketAddr,
     log: Log,
 }
 
 impl Server {
-    /// Open to all, on two shards.
+    /// Starts a server with `--dev` on two shards.
     pub fn start() -> Self {
         Self::with(&[])
     }
 
-    /// As `start`, with settings by their names, such as `("client.ping_interval", "1s")`.
+    /// Like `start`, with settings by name, such as `("client.ping_interval", "1s")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
         let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2"]);
         command.env("CORECAST_OVERSUBSCRIBE", "true");
@@ -59,11 +60,11 @@ impl Server {
     }
 
     pub fn spawn(command: Command, settings: &[(&str, &str)]) -> Self {
-        Self::spawn_told(command, settings, Stdio::null())
+        Self::spawn_with_stdout(command, settings, Stdio::null())
     }
 
-    /// With a place for what it says on stdout.
-    pub fn spawn_told(mut command: Command, settings: &[(&str, &str)], stdout: Stdio) -> Self {
+    /// Like `spawn`, with stdout redirected.
+    pub fn spawn_with_stdout(mut command: Command, settings: &[(&str, &str)], stdout: Stdio) -> Self {
         for (name, value) in settings {
             command.env(format!("CORECAST_{}", name.to_uppercase().replace('.', "_")), value);
         }
@@ -71,7 +72,7 @@ impl Server {
         let log = Log::of(child.stderr.take().expect("stderr is piped"));
         let client = log.wait_for("clients connect to ");
         let admin = log.wait_for("admin address: http");
-        // A unix socket is no address, and its test knows its path.
+        // A unix socket has no address; its test knows the path.
         let address = |at: &str| at.trim().trim_start_matches("tls:").parse().ok();
         let clients = client.split(',').map(|at| address(at).unwrap_or(([127, 0, 0, 1], 0).into()));
         let clients: Vec<SocketAddr> = clients.collect();
@@ -82,22 +83,22 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
-        kill_process(pid, signal).expect("the server is there to be told");
+        kill_process(pid, signal).expect("the server runs");
     }
 
-    /// Files and sockets that the process has open.
+    /// The number of open descriptors of the process.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
-    /// Memory of its own that the process holds (RssAnon).
+    /// The anonymous memory of the process (RssAnon).
     pub fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says it");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux reports it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process exits.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         wait_for_exit(&mut self.child)
     }
@@ -106,7 +107,7 @@ impl Server {
         self.log.wait_for(words)
     }
 
-    /// What it has said so far.
+    /// The lines of its log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
@@ -122,17 +123,17 @@ impl Server {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    /// A number of `/metrics`, summed over the shards and those labels that `labels` leaves open.
+    /// A value of `/metrics`, summed over the shards and all labels that `labels` does not fix.
     pub fn metric(&self, name: &str, labels: &str) -> u64 {
         let (_, text) = self.http("GET", "/metrics", &[], "");
         let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-        let ours = samples.filter(|(series, _)| series.split('{').next() == Some(name) && series.contains(labels));
-        let values: Vec<f64> = ours.map(|(_, value)| value.parse().expect("a number")).collect();
+        let matching = samples.filter(|(series, _)| series.split('{').next() == Some(name) && series.contains(labels));
+        let values: Vec<f64> = matching.map(|(_, value)| value.parse().expect("a number")).collect();
         assert!(!values.is_empty(), "{name} is not in:\n{text}");
         values.iter().sum::<f64>() as u64
     }
 
-    /// Asks for a metric until it is `wanted`.
+    /// Reads a metric until it is `wanted`.
     pub fn wait_for_metric(&self, name: &str, labels: &str, wanted: impl Fn(u64) -> bool) -> u64 {
         until(
             || format!("{name}{{{labels}}} stays at {}", self.metric(name, labels)),
@@ -151,7 +152,7 @@ impl Drop for Server {
     }
 }
 
-/// A path for a unix socket of one test, whose socket is gone when the test ends.
+/// A path for the unix socket of one test; the socket file is removed when the test ends.
 pub struct SocketPath(pub PathBuf);
 
 impl SocketPath {
@@ -163,7 +164,7 @@ impl SocketPath {
         self.0.to_str().expect("a path of text")
     }
 
-    /// As a listener.
+    /// As a value of `listen`.
     pub fn listen(&self) -> String {
         format!("unix:{}", self.text())
     }
@@ -175,7 +176,7 @@ impl Drop for SocketPath {
     }
 }
 
-/// `corecast serve --dev` with nothing inherited from the shell that runs the tests.
+/// `corecast serve --dev` without the environment of the shell that runs the tests.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
     command.args(["serve", "--dev"]).args(args).env_clear().env("CORECAST_HTTP_API_KEY", KEY);
@@ -183,10 +184,10 @@ pub fn command(args: &[&str]) -> Command {
 }
 
 pub fn wait_for_exit(child: &mut Child) -> ExitStatus {
-    until(|| "the process does not end".into(), || child.try_wait().expect("a child of ours"))
+    until(|| "the process does not end".into(), || child.try_wait().expect("a child of this process"))
 }
 
-/// Asks again until there is an answer.
+/// Repeats `ask` until it returns a value.
 pub fn until<T>(complaint: impl Fn() -> String, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -214,7 +215,7 @@ pub fn http(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], 
     (status, body.to_owned())
 }
 
-/// A socket whose every wait has the deadline.
+/// A socket whose reads and writes have the deadline.
 pub fn connect(at: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(at).expect("the server listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -223,7 +224,7 @@ pub fn connect(at: SocketAddr) -> TcpStream {
     socket
 }
 
-/// What a server has said on stderr so far.
+/// The lines that a server has written to stderr so far.
 #[derive(Clone)]
 struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
 
@@ -233,7 +234,7 @@ impl Log {
         let copy = log.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                copy.0.0.lock().expect("nobody panics with it").push(line);
+                copy.0.0.lock().expect("never poisoned: no code panics while holding the lock").push(line);
                 copy.0.1.notify_all();
             }
         });
@@ -241,15 +242,15 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0.0.lock().expect("nobody panics with it").clone()
+        self.0.0.lock().expect("never poisoned: no code panics while holding the lock").clone()
     }
 
-    /// The rest of the first line that has `words` in it.
+    /// The rest of the first line that contains `words`.
     fn wait_for(&self, words: &str) -> String {
         let find = |lines: &[String]| lines.iter().find_map(|line| Some(line.split_once(words)?.1.to_owned()));
         let (lines, changed) = &*self.0;
-        let lines = lines.lock().expect("nobody panics with it");
+        let lines = lines.lock().expect("never poisoned: no code panics while holding the lock");
         let (lines, _) = changed.wait_timeout_while(lines, PATIENCE, |lines| find(lines).is_none()).expect("as above");
-        find(&lines).unwrap_or_else(|| panic!("the server never said {words:?}:\n{}", lines.join("\n")))
+        find(&lines).unwrap_or_else(|| panic!("the server did not log {words:?}:\n{}", lines.join("\n")))
     }
 }

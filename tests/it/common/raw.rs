@@ -1,4 +1,4 @@
-//! A bare socket: frames as bytes, whole or in pieces, well-formed or not.
+//! A bare socket: frames as bytes, whole or in pieces, valid or not.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// A frame of the server.
+/// A frame from the server.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Frame {
     pub opcode: u8,
@@ -36,7 +36,7 @@ pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame_part(opcode, true, payload, [0x1b, 0xad, 0xf0, 0x0d])
 }
 
-/// A client's frame (RFC 6455, section 5.2), its length in the shortest form.
+/// A client's frame (RFC 6455, section 5.2) with the shortest length form.
 pub fn frame_part(opcode: u8, fin: bool, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut bytes = vec![opcode | u8::from(fin) << 7];
     match payload.len() {
@@ -60,7 +60,7 @@ pub fn upgrade_request(path: &str) -> String {
     upgrade_with(path, &[])
 }
 
-/// The same with more fields.
+/// The same with more header fields.
 pub fn upgrade_with(path: &str, fields: &[(&str, &str)]) -> String {
     let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!(
@@ -72,7 +72,7 @@ pub fn upgrade_with(path: &str, fields: &[(&str, &str)]) -> String {
 pub struct Raw(pub TcpStream);
 
 impl Raw {
-    /// Connected, nothing said yet.
+    /// Connected, without a request.
     pub fn connect(server: &Server) -> Self {
         Self(connect(server.client))
     }
@@ -86,7 +86,7 @@ impl Raw {
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).expect("the server takes what is sent");
+        self.0.write_all(bytes).expect("the server accepts the bytes");
     }
 
     pub fn send_byte_by_byte(&mut self, bytes: &[u8]) {
@@ -95,7 +95,7 @@ impl Raw {
         }
     }
 
-    /// The head of the answer, up to its empty line; what follows it is left in the socket.
+    /// The head of the response, up to its empty line; the bytes after it stay in the socket.
     pub fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -136,7 +136,7 @@ impl Raw {
         (start[0] & 0x40 != 0, Frame { opcode: start[0] & 0xf, payload: take(length) })
     }
 
-    /// All that the server still sends, up to its end of the connection. Errors: the end was a reset.
+    /// All bytes up to the server's end of the connection. Errors: the connection was reset.
     pub fn rest(&mut self) -> Result<Vec<u8>, ErrorKind> {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
@@ -145,12 +145,12 @@ impl Raw {
         }
     }
 
-    /// The server's orderly end: nothing more, then a FIN and no reset.
+    /// Expects a FIN without more bytes and without a reset.
     pub fn expect_end(&mut self) {
         assert_eq!(self.rest(), Ok(Vec::new()));
     }
 
-    /// Ends it with a reset instead of a FIN.
+    /// Closes the connection with a reset instead of a FIN.
     pub fn reset(self) {
         socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     }

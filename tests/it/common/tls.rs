@@ -1,4 +1,4 @@
-//! An authority of one test, certificates of it in files, and clients that trust it.
+//! A certificate authority of one test, its certificates in files, and clients that trust it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use super::{Server, command, connect};
 
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Certificates in a folder that is gone with it.
+/// Certificates in a folder that is removed on drop.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -66,7 +66,7 @@ impl Authority {
         self.file("authority.pem", &self.pem)
     }
 
-    /// A client that trusts it.
+    /// A client that trusts this authority.
     pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         self.begin(versions).with_no_client_auth()
     }
@@ -112,7 +112,7 @@ pub fn serve(settings: &[(&str, &str)]) -> Server {
     Server::spawn(command, settings)
 }
 
-/// The hand-shake done, or why there is none.
+/// Completes the handshake; the error says why it failed.
 pub fn handshake(at: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Result<TlsStream, std::io::Error> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
@@ -125,7 +125,7 @@ pub fn handshake(at: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Resu
 
 /// An open WebSocket over TLS.
 pub fn wss(server: &Server, config: &Arc<ClientConfig>, path: &str) -> WebSocket<TlsStream> {
-    let stream = handshake(server.client, config, "localhost").expect("a hand-shake");
+    let stream = handshake(server.client, config, "localhost").expect("a handshake");
     upgrade(stream, path)
 }
 
@@ -136,10 +136,10 @@ pub fn upgrade<S: Read + Write>(stream: S, path: &str) -> WebSocket<S> {
     ws
 }
 
-/// Connects, and reads what a server sends behind its hand-shake: tickets come there.
+/// Connects, and reads the bytes after the handshake, which contain the session tickets.
 pub fn kind(server: &Server, config: &Arc<ClientConfig>) -> HandshakeKind {
     let mut ws = wss(server, config, "/echo");
     ws.send(tungstenite::Message::text("x")).expect("it is taken");
     ws.read().expect("an echo");
-    ws.get_ref().conn.handshake_kind().expect("the hand-shake is done")
+    ws.get_ref().conn.handshake_kind().expect("the handshake is complete")
 }

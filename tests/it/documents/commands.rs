@@ -1,4 +1,5 @@
-//! Commands of the documents: which are run, which are only checked and why, and whether what they name exists.
+//! The commands in the documents: which are run, which are only checked and why, and whether the things that they name
+//! exist.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,22 +9,22 @@ use std::sync::{Mutex, OnceLock};
 
 use super::root;
 
-/// What becomes of a command in a block.
+/// How a command in a block is tested.
 #[derive(Clone, Copy, Debug)]
 pub enum Plan {
     /// It must end with one of these codes.
     Run(&'static [i32]),
-    /// A server: it runs until the document's other commands have.
+    /// A server: it runs until the other commands of the document have ended.
     Serve,
-    /// Not run, for this reason. Its program, flags and files are checked all the same.
+    /// Not run, for this reason. Its program, flags and files are still checked.
     Check(&'static str),
 }
 
 const DONE: &[i32] = &[0];
-/// Nothing differs, something differs, something could not be read: that depends on the host.
+/// No findings, findings, unreadable values: this depends on the host.
 const JUDGED: &[i32] = &[0, 1, 2];
 
-/// By how a command begins; the first that fits decides.
+/// By the beginning of a command; the first match decides.
 const RULES: &[(&str, Plan)] = &[
     ("corecast serve", Plan::Serve),
     ("corecast doctor", Plan::Run(JUDGED)),
@@ -46,21 +47,22 @@ const RULES: &[(&str, Plan)] = &[
     ("export ", Plan::Check("values for the reader to fill in")),
 ];
 
-/// Programs that are not ours and that documents may call.
+/// Programs of others that documents may call.
 const FOREIGN: &[&str] = &["curl", "systemctl", "apt-get", "export", "sed"];
 
 pub fn plan(command: &str) -> Option<Plan> {
     RULES.iter().find(|(begins, _)| command.starts_with(begins)).map(|(_, plan)| *plan)
 }
 
-/// Whether code between words is a call of one of our programs.
+/// Whether inline code is a call of a program of this repository.
 pub fn is_command(code: &str) -> bool {
     let words = words(code);
     let words = without_assignments(&words);
     let Some(program) = words.first() else { return false };
-    let ours = ["corecast", "corecast-load", "cargo"].contains(&program.as_str()) && words.len() > 1;
-    ours || ["tools/", "benches/", "tuning/", ".ci/"].iter().any(|top| program.starts_with(top))
-        && is_executable(program)
+    let is_own = ["corecast", "corecast-load", "cargo"].contains(&program.as_str()) && words.len() > 1;
+    is_own
+        || ["tools/", "benches/", "tuning/", ".ci/"].iter().any(|top| program.starts_with(top))
+            && is_executable(program)
 }
 
 fn is_executable(path: &str) -> bool {
@@ -69,7 +71,7 @@ fn is_executable(path: &str) -> bool {
     fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// What is wrong with a command: an unknown program, subcommand, flag or file.
+/// The errors of a command: an unknown program, subcommand, flag or file.
 pub fn faults(command: &str) -> Vec<String> {
     let words = words(command);
     let mut faults = Vec::new();
@@ -103,9 +105,9 @@ fn call_faults(program: &str, words: &[String]) -> Vec<String> {
     }
 }
 
-/// One of our programs: its subcommands and flags are in its help.
+/// A program of this repository: its help lists its subcommands and flags.
 fn program_faults(program: &str, words: &[String]) -> Vec<String> {
-    // `corecast-load SUBCOMMAND --help`: a place for any of them.
+    // `corecast-load SUBCOMMAND --help`: a placeholder for any subcommand.
     let is_placeholder = |word: &String| word.chars().all(|c| c.is_ascii_uppercase());
     if words.first().is_some_and(is_placeholder) {
         return Vec::new();
@@ -131,7 +133,7 @@ fn flags(words: &[String]) -> impl Iterator<Item = String> {
     words.iter().filter(|word| word.starts_with('-') && word.len() > 1).map(flag).filter(|flag| flag != "--")
 }
 
-/// As a word, and not as the beginning of a longer one.
+/// As a whole word, not as the beginning of a longer one.
 fn names(text: &str, flag: &str) -> bool {
     text.match_indices(flag).any(|(at, _)| {
         let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '-');
@@ -139,7 +141,7 @@ fn names(text: &str, flag: &str) -> bool {
     })
 }
 
-/// The help of a subcommand, or nothing if there is no such one.
+/// The help of a subcommand; `None` if it does not exist.
 fn help(program: &str, path: &[&str]) -> Option<String> {
     type Known = Mutex<HashMap<String, Option<String>>>;
     static KNOWN: OnceLock<Known> = OnceLock::new();
@@ -150,7 +152,7 @@ fn help(program: &str, path: &[&str]) -> Option<String> {
     }
     let output = Command::new(binary(program)).args(path).arg("--help").output().expect("the program runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // The help of the program itself answers for a word that is no subcommand: then the word is an argument.
+    // The program prints its own help for a word that is not a subcommand: then the word is an argument.
     let usage = text.lines().find(|line| line.starts_with("Usage:")).unwrap_or_default();
     let is_own = output.status.success() && path.iter().all(|word| names(usage, word));
     let help = is_own.then_some(text);
@@ -158,10 +160,10 @@ fn help(program: &str, path: &[&str]) -> Option<String> {
     help
 }
 
-/// The load tool is another package: it is built here if the whole workspace was not.
+/// The load tool is another package: it is built first if the workspace was not.
 fn binary(program: &str) -> PathBuf {
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_corecast"));
-    let path = ours.with_file_name(program);
+    let server = PathBuf::from(env!("CARGO_BIN_EXE_corecast"));
+    let path = server.with_file_name(program);
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--package", program]).current_dir(root());
@@ -214,15 +216,15 @@ fn is_package(name: &str) -> bool {
     manifests.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == wanted)))
 }
 
-/// A script of the tree: it exists, and its text has the flags and plain words of the call.
+/// A script of the tree: it exists, and its text contains the flags and plain words of the call.
 fn script_faults(program: &str, words: &[String]) -> Vec<String> {
     if !is_executable(program) {
         return vec![format!("{program} is not an executable file")];
     }
     let mut text = fs::read_to_string(root().join(program)).unwrap_or_default();
-    // Scripts share what reads their arguments.
-    let beside = root().join(program);
-    for entry in fs::read_dir(beside.parent().unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
+    // Scripts share the code that parses their arguments.
+    let script = root().join(program);
+    for entry in fs::read_dir(script.parent().unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "py" || extension == "sh") {
             text.push_str(&fs::read_to_string(entry.path()).unwrap_or_default());
         }
@@ -232,7 +234,7 @@ fn script_faults(program: &str, words: &[String]) -> Vec<String> {
     missing.map(|flag| format!("{program} has no flag {flag}")).collect()
 }
 
-/// Words as a shell splits them, without expansions. A redirection is a word of its own.
+/// Splits words like a shell, without expansions. A redirection is a word of its own.
 pub fn words(command: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     let mut depth = 0;

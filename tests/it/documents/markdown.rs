@@ -1,5 +1,4 @@
-//! A document as this test reads it: headings, links, blocks of code, inline code. Not a parser of Markdown, but of how
-//! Markdown is written here.
+//! A document: its headings, links, code blocks and inline code. It parses the part of Markdown that the documents use.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +6,7 @@ use std::path::Path;
 
 use super::root;
 
-/// Folders whose documents are read, and single documents. Results that a bench wrote are no documents.
+/// Folders whose documents are read, and single documents. Results that a bench wrote are not documents.
 const FOLDERS: &[&str] = &["docs", "docs/adr"];
 const FILES: &[&str] = &[
     "README.md",
@@ -28,10 +27,10 @@ pub struct Document {
 
 /// A fenced block of code.
 pub struct Block {
-    /// Of its first line of code.
+    /// The line of its first line of code.
     pub line: usize,
     pub language: String,
-    /// What follows the language: the file that a block of settings is appended to.
+    /// The text after the language: the file that a block of settings is appended to.
     pub file: String,
     pub text: String,
 }
@@ -94,7 +93,7 @@ impl Document {
         lines
     }
 
-    /// As a repository's host makes them from headings: lower case, words joined by `-`, punctuation gone.
+    /// Anchors as a repository host derives them from headings: lower case, words joined by `-`, no punctuation.
     pub fn anchors(&self) -> BTreeSet<String> {
         let headings = self.prose().into_iter().filter_map(|(_, line)| line.strip_prefix('#'));
         let anchor = |heading: &str| {
@@ -119,7 +118,7 @@ impl Document {
         found
     }
 
-    /// What is between single backticks, with its line.
+    /// Text between single backticks, with its line.
     pub fn inline_code(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         for (number, line) in self.prose() {
@@ -128,7 +127,7 @@ impl Document {
         found
     }
 
-    /// The commands of its shell blocks, and those that a recorded session shows.
+    /// The commands of its shell blocks, and those of a recorded session.
     pub fn commands(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         for block in &self.blocks {
@@ -146,7 +145,7 @@ impl Document {
     }
 }
 
-/// One command per line, comments gone, continued lines joined.
+/// One command per line, without comments, with continued lines joined.
 pub fn commands_of(block: &Block) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut goes_on = false;
@@ -166,7 +165,7 @@ pub fn commands_of(block: &Block) -> Vec<(usize, String)> {
     found
 }
 
-/// Without a comment: from a `#` that begins a word, outside of quotes.
+/// Without a comment, which begins with `#` at the start of a word outside of quotes.
 fn uncommented(line: &str) -> &str {
     let mut quote = None;
     let mut before = ' ';
@@ -183,7 +182,7 @@ fn uncommented(line: &str) -> &str {
 }
 
 #[test]
-fn documents_are_read_as_they_are_written() {
+fn markdown_of_the_documents_is_parsed() {
     assert_eq!(uncommented("a 'b # c' \"# d\" # e"), "a 'b # c' \"# d\"");
     let block =
         Block { line: 1, language: "sh".into(), file: String::new(), text: "# x\na \\\n  b   # y\n\nc#d\n".into() };

@@ -1,11 +1,11 @@
-//! The documents say what is true: commands run, snippets work, and what they name exists.
+//! The documents are correct: commands run, snippets work, and the things that they name exist.
 //!
-//! - `markdown`  a document as this test reads it: headings, links, blocks of code, inline code
+//! - `markdown`  a document: headings, links, code blocks, inline code
 //! - `commands`  which commands are run, which are only checked and why, and whether flags and files exist
 //! - `script`    the runnable commands of a document, run in a folder of their own
 //!
-//! JavaScript runs in `tools/conformance/run documents`, the proxies' files in `tools/conformance/run proxies`: both need
-//! programs that `cargo test` must not need.
+//! JavaScript runs in `tools/conformance/run documents`, the proxies' files in `tools/conformance/run proxies`: both
+//! need programs that `cargo test` must not need.
 
 mod commands;
 mod markdown;
@@ -18,7 +18,7 @@ use std::process::Command;
 
 use markdown::{Document, documents};
 
-/// Languages of blocks, and what becomes of each.
+/// Languages of blocks, and how each is tested.
 const LANGUAGES: &[(&str, &str)] = &[
     ("sh", "run, or checked"),
     ("toml", "read by check-config"),
@@ -59,7 +59,7 @@ fn documents_have_a_language_at_every_block() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_existing_targets() {
     let documents = documents();
     let anchors = |name: &str| documents.iter().find(|one| one.name == name).map(Document::anchors);
     let mut faults = Vec::new();
@@ -99,7 +99,7 @@ fn tables_have_as_many_cells_in_every_row() {
     for document in documents() {
         let mut columns = None;
         for (line, text) in document.prose() {
-            // A `|` in a cell is escaped, in code too.
+            // A `|` in a cell is escaped, also in code.
             let cells = text.starts_with('|').then(|| text.replace("\\|", "").matches('|').count());
             match (columns, cells) {
                 (Some(columns), Some(cells)) if columns != cells => {
@@ -114,7 +114,7 @@ fn tables_have_as_many_cells_in_every_row() {
 }
 
 #[test]
-fn settings_in_blocks_are_read_without_faults() {
+fn settings_in_blocks_are_valid() {
     let folder = script::folder("settings");
     let mut faults = Vec::new();
     for document in documents() {
@@ -154,7 +154,7 @@ fn commands_in_blocks_run_or_can_be_run() {
 }
 
 #[test]
-fn commands_between_words_can_be_run() {
+fn inline_commands_can_be_run() {
     let mut faults = Vec::new();
     for document in documents() {
         for (line, code) in document.inline_code() {
@@ -169,13 +169,13 @@ fn commands_between_words_can_be_run() {
 }
 
 #[test]
-fn files_that_are_named_exist() {
+fn named_files_exist() {
     let tops = ["src/", "docs/", "tests/", "tools/", "tuning/", "benches/", "examples/", ".ci/", ".github/"];
     let mut faults = Vec::new();
     for document in documents() {
         for (line, code) in document.inline_code() {
             let path = code.split_whitespace().next().unwrap_or_default();
-            // What runs leave behind, and patterns.
+            // Files that runs create, and patterns.
             let is_made = path.contains("/out") || path.contains('*');
             if tops.iter().any(|top| path.starts_with(top)) && !is_made && !root().join(path).exists() {
                 faults.push(format!("{}:{line}: there is no {path}", document.name));
@@ -186,7 +186,7 @@ fn files_that_are_named_exist() {
 }
 
 #[test]
-fn settings_and_metrics_that_are_named_exist() {
+fn named_settings_and_metrics_exist() {
     let settings = known_settings();
     let sections: BTreeSet<&str> =
         settings.iter().filter_map(|name| name.split_once('.').map(|(first, _)| first)).collect();
@@ -227,7 +227,7 @@ fn known_settings() -> BTreeSet<String> {
     let names =
         table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name.to_owned()));
     let mut names: BTreeSet<String> = names.collect();
-    // The table leaves out sections that repeat another one.
+    // The table omits sections that repeat another one.
     for section in ["client.subscription_token", "channel.proxy", "client.proxy", "rpc.proxy"] {
         names.insert(format!("{section}.enabled"));
         names.insert(format!("{section}.endpoint"));
@@ -235,7 +235,7 @@ fn known_settings() -> BTreeSet<String> {
     names
 }
 
-/// Names as the tables of metrics have them: text literals of the source.
+/// Names as in the tables of metrics: string literals of the source.
 fn metrics_in_the_source() -> BTreeSet<String> {
     let mut literals = BTreeSet::new();
     let mut folders = vec![root().join("src")];
@@ -255,7 +255,7 @@ fn metrics_in_the_source() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_reference_of_settings_is_what_the_program_prints() {
+fn settings_reference_equals_the_output_of_the_program() {
     let text = fs::read_to_string(root().join("docs/configuration.md")).expect("the reference");
     let (_, written) = text.split_once("\n\n| Setting |").expect("a table");
     let (_, printed, _) = corecast(&["config", "--markdown"]);
@@ -286,13 +286,13 @@ fn rust_in_the_documents_is_compiled_as_part_of_an_example() {
     none(&faults);
 }
 
-/// Without indentation, and without the marks of comments, so that a doctest's lines are found too.
+/// Without indentation and comment marks, so that the lines of a doctest are found too.
 fn squeezed(text: &str) -> String {
     let line = |line: &str| line.trim().trim_start_matches("//!").trim_start_matches("///").trim().to_owned();
     text.lines().map(line).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// The rows of the table that has this title in its first cell: each a map from column to cell.
+/// The rows of the table with this title in its first cell: each a map from column to cell.
 fn table(name: &str, title: &str) -> Vec<BTreeMap<String, String>> {
     let text = fs::read_to_string(root().join(name)).expect("a document");
     let cells =
@@ -304,7 +304,7 @@ fn table(name: &str, title: &str) -> Vec<BTreeMap<String, String>> {
 }
 
 #[test]
-fn figures_of_the_readme_are_those_of_the_benchmarks() {
+fn figures_of_the_readme_equal_those_of_the_benchmarks() {
     let title = "how many times the work of";
     let measured = table("docs/benchmarks.md", title);
     let shown = table("README.md", title);
@@ -319,13 +319,13 @@ fn figures_of_the_readme_are_those_of_the_benchmarks() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn readme_is_short() {
     let lines = fs::read_to_string(root().join("README.md")).expect("the README").lines().count();
     assert!(lines <= 150, "{lines} lines");
 }
 
 #[test]
-fn decisions_are_short_and_have_their_three_parts() {
+fn decisions_are_short_and_have_three_parts() {
     let mut faults = Vec::new();
     for document in documents().iter().filter(|one| one.name.starts_with("docs/adr/0")) {
         let anchors = document.anchors();

@@ -1,5 +1,6 @@
-//! The runnable commands of a document, in their order, as one script in a folder of its own: what one command makes, the
-//! next one finds. Servers get addresses from the kernel, and addresses in later commands are replaced by those.
+//! The runnable commands of a document, in order, as one script in a folder of its own, so that a command finds the
+//! files of earlier ones. Servers get addresses from the kernel, and the script replaces addresses in later commands by
+//! these.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +15,8 @@ use super::root;
 /// Seconds that the commands of one document may take together, on a busy machine.
 const SECONDS_MAX: &str = "300";
 
-/// Functions of the script. `start` runs a server and waits until it accepts clients; `CLIENT` and `ADMIN` are its addresses.
+/// Functions of the script. `start` runs a server and waits until it accepts clients; `CLIENT` and `ADMIN` are its
+/// addresses.
 const PRELUDE: &str = r#"set -euo pipefail
 servers=() CLIENT=127.0.0.1:0 ADMIN=127.0.0.1:0
 trap 'for pid in "${servers[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done' EXIT
@@ -51,7 +53,7 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Runs what can be run of a document; gives what went wrong.
+/// Runs the runnable commands of a document; returns the errors.
 pub fn run(document: &Document) -> Vec<String> {
     let mut script = String::from(PRELUDE);
     let mut faults = Vec::new();
@@ -66,7 +68,7 @@ pub fn run(document: &Document) -> Vec<String> {
         for (line, command) in commands_of(block) {
             match plan(&command) {
                 None => faults.push(format!("{}:{line}: no rule for `{command}`", document.name)),
-                // Shown with `--nocapture`.
+                // Visible with `--nocapture`.
                 Some(Plan::Check(why)) => println!("{}:{line}: not run, {why}: {command}", document.name),
                 Some(plan) => {
                     runs = true;

@@ -1,5 +1,5 @@
-//! The admin address and the gRPC address over real sockets, with shards played by a fake that remembers what it was asked
-//! and answers as its channels' names say.
+//! The admin address and the gRPC address over real sockets, with fake shards that record their calls and answer by the
+//! name of the channel.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 pub const KEY: &str = "secret";
 
-/// Shards that remember what they were asked, less what is only read: presence and the users of `info`.
+/// Shards that record their calls, except reads of presence and of the users of `info`.
 #[derive(Clone, Default)]
 pub struct Fake(Arc<State>);
 
@@ -37,12 +37,12 @@ impl Fake {
         self.0.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// What was asked since this was last called.
+    /// The calls since the last call of this function.
     pub fn asked(&self) -> Vec<ApiCall> {
         std::mem::take(&mut self.0.asked.lock().unwrap())
     }
 
-    /// As `asked`, for tests that expect publications only.
+    /// Like `asked`, for tests that expect only publications.
     pub fn published(&self) -> Vec<(String, String)> {
         let text = |call| match call {
             ApiCall::Publish { channel, publish } => (channel.into(), String::from_utf8(publish.data).unwrap()),
@@ -189,7 +189,7 @@ impl Server {
         Answer { status, headers, body: body.into() }
     }
 
-    /// `method` is empty for the old style.
+    /// An empty `method` makes a request in the old style.
     pub fn call_text(&self, method: &str, body: &str) -> Answer {
         let path = if method.is_empty() { "/api".into() } else { format!("/api/{method}") };
         self.request(&format!("POST {path}"), &[("X-API-Key", KEY)], body)
@@ -208,7 +208,7 @@ pub fn settings() -> Settings {
     settings_with(|_| {})
 }
 
-/// The same with a change to what the server API takes from them.
+/// The same, with a change to the settings of the server API.
 pub fn settings_with(change: impl FnOnce(&mut ApiSettings)) -> Settings {
     let mut api = ApiSettings {
         key: Some(KEY.into()),
@@ -232,7 +232,7 @@ pub fn publication(data: &[u8]) -> Publish {
     Publish { data: data.into(), ..Publish::default() }
 }
 
-/// An error of a call, as JSON has it.
+/// An error of a call, in JSON.
 pub fn error(code: u32, message: &str) -> Value {
     json!({"error": {"code": code, "message": message}})
 }

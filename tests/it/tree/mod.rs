@@ -1,4 +1,4 @@
-//! Hosts that are none: trees of `proc` and `sys` below a folder, as the doctor and `tuning/tune` read them.
+//! Simulated hosts: trees of `proc` and `sys` below a folder, as the doctor and `tuning/tune` read them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -54,7 +54,7 @@ impl Tree {
         text.trim().to_owned()
     }
 
-    /// Kernel settings as `sysctl.d` wants them.
+    /// The kernel settings of `sysctl.d`.
     fn sysctls(&self) -> &Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/sysctl.d/90-corecast.conf");
         for line in fs::read_to_string(file).expect("checked in").lines().filter(|line| !line.starts_with('#')) {
@@ -77,7 +77,7 @@ impl Tree {
         self.put(&format!("proc/sys/{}", key.replace('.', "/")), value)
     }
 
-    /// What every host has, with cores `0..cores`.
+    /// The files that every host has, with cores `0..cores`.
     fn host(&self, cores: usize) -> &Self {
         let online = format!("0-{}", cores - 1);
         self.sysctls()
@@ -102,7 +102,7 @@ impl Tree {
             .put("sys/kernel/mm/transparent_hugepage/defrag", "always defer [madvise] never")
     }
 
-    /// A network card with as many queues as `taken_on` has entries: the core that each one's interrupt goes to.
+    /// A network device with one queue per entry of `taken_on`, which is the core of the queue's interrupt.
     pub fn card(&self, name: &str, device: &str, taken_on: &[usize]) -> &Self {
         self.put("proc/net/route", &format!("Iface\tDestination\tGateway\n{name}\t00000000\t010200C0"));
         let mut table = String::from("            CPU0\n  9:  0  IO-APIC  9-fasteoi  acpi\n");
@@ -128,8 +128,8 @@ impl Drop for Tree {
     }
 }
 
-/// Two memory nodes, sixteen cores, two threads each counted as cores of their own: 0-7 on node 0, siblings 8 apart. A card of
-/// sixteen queues. Everything as it should be.
+/// Two memory nodes, eight cores with two threads each: CPUs 0-7, siblings 8 apart. A network device with sixteen
+/// queues. Everything is tuned.
 pub fn bare_metal() -> Tree {
     let tree = Tree::new();
     tree.host(16).card("ens1", "mlx5", &(0..16).collect::<Vec<_>>());
@@ -163,7 +163,7 @@ pub fn small_vm() -> Tree {
     tree
 }
 
-/// As a process sees it that may see little: no devices, no kernel settings beyond its network's.
+/// A process with restricted access: no devices, and no kernel settings except those of its network namespace.
 pub fn container() -> Tree {
     let tree = Tree::new();
     tree.put("proc/self/limits", "Max open files            1048576              1048576              files")

@@ -1,4 +1,4 @@
-//! RFC 6455 and 7692: the request head, extensions, frames whole and split, and against another reader of them.
+//! RFC 6455 and 7692: the request head, extensions, and frames, whole and split, compared with tungstenite.
 
 use corecast::engine::admission::proxy_protocol as proxy;
 use corecast::engine::client_of as named_by;
@@ -6,11 +6,11 @@ use corecast::ws::deflate::{Broken, Deflater, Inflater};
 use corecast::ws::extension::{Allowed, agree};
 use corecast::ws::parse_request;
 
-use super::readers::{End, Ours, Seen, ours, theirs};
+use super::readers::{Decoded, End, Seen, read_with_corecast, read_with_tungstenite};
 
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// A verdict on a part is the verdict on the whole; what is taken stays within the bytes.
+/// The result for a prefix is the result for the whole; the consumed bytes are within the input.
 pub fn upgrade(data: &[u8]) {
     let whole = parse_request(data);
     if let Ok(Some(request)) = &whole {
@@ -24,14 +24,14 @@ pub fn upgrade(data: &[u8]) {
             Ok(Some(part)) => {
                 assert_eq!(Ok(part.head_bytes), whole.as_ref().map(|w| w.as_ref().expect("whole").head_bytes))
             }
-            // For the same reason or another that more bytes show first.
+            // The error may differ if more bytes show another one first.
             Err(_) => assert!(whole.is_err()),
         }
     }
 }
 
-/// The header of a proxy: a verdict does not depend on what follows, the header stays within its bound, and the client's bytes
-/// behind it are left alone.
+/// The header of a proxy: the result does not depend on the bytes after it, the header is within its bound, and the
+/// client's bytes after it are not consumed.
 pub fn proxied(data: &[u8]) {
     let whole = proxy::decode(data);
     if let Ok(Some(header)) = whole {
@@ -43,14 +43,14 @@ pub fn proxied(data: &[u8]) {
     let mut seen = Ok(None);
     for cut in 0..=data.len().min(2 * proxy::HEADER_BYTES_MAX) {
         let part = proxy::decode(&data[..cut]);
-        // Once said it is said for good.
+        // A result is final: more bytes do not change it.
         assert!(seen == Ok(None) || part == seen);
         seen = part;
     }
     assert_eq!(seen, whole);
 }
 
-/// The client that a chain of proxies names: one of its addresses, and none to the left of one that is not trusted.
+/// The client that a chain of proxies names: one of its addresses, and none to the left of an untrusted one.
 pub fn client_of(data: &[u8]) {
     let Some((first, text)) = data.split_first() else { return };
     let fields: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
@@ -59,7 +59,7 @@ pub fn client_of(data: &[u8]) {
         std::net::IpAddr::V6(_) => first & 2 != 0,
     };
     let named = named_by(fields.iter().copied(), trusted);
-    // In one field or in several it is the same chain.
+    // The chain is the same in one header field or in several.
     let joined = fields.join(&b","[..]);
     assert_eq!(named, named_by([&joined[..]].into_iter(), trusted));
     // Text of a client before the last address does not change the result, if that address is not trusted.
@@ -76,41 +76,42 @@ pub fn extension(data: &[u8]) {
     if let Some(agreed) = agree(offers.split(|byte| *byte == b'\n'), &allowed) {
         let mut answer = Vec::new();
         agreed.write(&mut answer);
-        // An answer is an offer that asks for just that.
+        // A response is an offer with exactly these parameters.
         let again = agree([&answer[..]].into_iter(), &allowed).expect("what we say we understand");
         assert_eq!((again.window, again.server_takeover), (agreed.window, agreed.server_takeover));
     }
 }
 
-/// Whole, in two pieces and byte by byte a stream means the same.
+/// A stream has the same result whole, in two pieces and byte by byte.
 pub fn frames(data: &[u8]) {
     let [flags, cut, stream @ ..] = data else { return };
     let deflate = flags & 1 != 0;
     let cut = usize::from(*cut) * stream.len() / 255;
-    let whole = ours([stream].into_iter(), MESSAGE_BYTES_MAX, deflate);
-    let two = ours([&stream[..cut], &stream[cut..]].into_iter(), MESSAGE_BYTES_MAX, deflate);
-    // A fault may have more than one name, by how much of it is seen.
-    for part in [two, ours(stream.chunks(1), MESSAGE_BYTES_MAX, deflate)] {
+    let whole = read_with_corecast([stream].into_iter(), MESSAGE_BYTES_MAX, deflate);
+    let two = read_with_corecast([&stream[..cut], &stream[cut..]].into_iter(), MESSAGE_BYTES_MAX, deflate);
+    // An error may have several names, depending on how many bytes are visible.
+    for part in [two, read_with_corecast(stream.chunks(1), MESSAGE_BYTES_MAX, deflate)] {
         assert_eq!((part.seen, part.end.is_failed()), (whole.seen.clone(), whole.end.is_failed()));
     }
 }
 
-/// The same messages as tungstenite, where that is not known to be more lenient or later.
+/// The same messages as tungstenite, except where tungstenite is known to be more lenient or to fail later.
 pub fn differential(stream: &[u8]) {
-    let Ours { seen, end, .. } = ours([stream].into_iter(), MESSAGE_BYTES_MAX, false);
-    let (other, other_end) = theirs(stream, MESSAGE_BYTES_MAX);
-    // Registered since, and refused there.
+    let Decoded { seen, end, .. } = read_with_corecast([stream].into_iter(), MESSAGE_BYTES_MAX, false);
+    let (other, other_end) = read_with_tungstenite(stream, MESSAGE_BYTES_MAX);
+    // This code was registered later, and tungstenite rejects it.
     if seen.iter().any(|seen| matches!(seen, Seen::Close(Some((1014, _))))) {
         return assert_eq!(seen[..seen.len() - 1], other[..]);
     }
     match end {
-        // It reads lengths that are not in their shortest form, and sees faults inside a frame at its end.
+        // Tungstenite accepts lengths that are not in their shortest form, and reports errors inside a frame at its
+        // end.
         End::Failed(_) => assert!(other.starts_with(&seen), "{seen:?} {end:?} {other:?}"),
         _ => assert!(seen == other && !other_end.is_failed(), "{seen:?} {other:?} {other_end:?}"),
     }
 }
 
-/// Bounded whatever comes, and the same again for what we compress ourselves.
+/// Inflating any bytes is bounded, and inflating compressed text returns the text.
 pub fn inflate(data: &[u8]) {
     let [flags, bound, message @ ..] = data else { return };
     let (bits, bytes_max) = (9 + flags % 7, 16 * usize::from(*bound));

@@ -1,5 +1,5 @@
-//! What peers and operators may send, thrown at the functions that read it. Each target takes any bytes and panics where a
-//! promise is broken; the fuzzer looks for such bytes, and a test of the workspace replays what it found.
+//! Bytes of peers and operators, given to the functions that parse them. Each target accepts any bytes and panics if a
+//! guarantee is broken; the fuzzer searches such bytes, and a test of the workspace replays the corpus.
 
 mod codec;
 pub mod readers;

@@ -1,5 +1,5 @@
-//! Two readers of a client's frames: our decoder, and tungstenite in the server's role. The fuzzer and a test of the
-//! workspace (`tests/it/ws_codec_against_tungstenite.rs`) hold them against each other.
+//! Two readers of a client's frames: Corecast's decoder, and tungstenite as a server. The fuzzer and a test of the
+//! workspace (`tests/it/ws_codec_against_tungstenite.rs`) compare them.
 
 use std::io::{self, Read, Write};
 
@@ -11,7 +11,7 @@ use tungstenite::{Message, WebSocket};
 pub enum Seen {
     Text(String),
     Binary(Vec<u8>),
-    /// Only where compression was agreed on; text or not.
+    /// Only if compression was negotiated; text or binary.
     Compressed(bool, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
@@ -20,10 +20,10 @@ pub enum Seen {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum End {
-    /// More may come.
+    /// The stream ended without an error.
     Open,
     Closed,
-    /// Our violation; of tungstenite only that there was one.
+    /// The violation; for tungstenite only that it failed.
     Failed(Option<Violation>),
 }
 
@@ -33,22 +33,23 @@ impl End {
     }
 }
 
-pub struct Ours {
+pub struct Decoded {
     pub seen: Vec<Seen>,
     pub end: End,
-    /// Where the frame begins that is unfinished or failed.
+    /// Where the unfinished or failed frame begins.
     pub frame_start: usize,
 }
 
-/// Spent bytes that are left before a frame: few, so that frames are looked at with and without.
+/// Consumed bytes before a frame: few, so that frames are decoded with and without.
 const SPENT_MAX: usize = 40;
 
-/// What the pieces of a stream bring, and how it ends. Messages are at most `bytes_max`; `deflate`: compression was agreed on.
-pub fn ours<'a>(pieces: impl Iterator<Item = &'a [u8]>, bytes_max: usize, deflate: bool) -> Ours {
+/// The messages in the pieces of a stream, and how it ends. Messages have at most `bytes_max`; `deflate`: compression
+/// was negotiated.
+pub fn read_with_corecast<'a>(pieces: impl Iterator<Item = &'a [u8]>, bytes_max: usize, deflate: bool) -> Decoded {
     let mut decoder = Decoder::new();
-    // Bytes before the next frame are sometimes left for the decoder to write over.
+    // Bytes before the next frame are sometimes kept for the decoder to overwrite.
     let (mut buffer, mut spent) = (Vec::new(), 0);
-    let mut result = Ours { seen: Vec::new(), end: End::Open, frame_start: 0 };
+    let mut result = Decoded { seen: Vec::new(), end: End::Open, frame_start: 0 };
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
@@ -93,7 +94,7 @@ fn message(text: bool, payload: Vec<u8>) -> Seen {
     if text { Seen::Text(String::from_utf8(payload).expect("text is UTF-8")) } else { Seen::Binary(payload) }
 }
 
-/// Bytes to read, then nothing for now; what is written is dropped.
+/// Bytes to read, then "would block"; written bytes are dropped.
 struct Wire<'a>(&'a [u8]);
 
 impl Read for Wire<'_> {
@@ -112,8 +113,8 @@ impl Write for Wire<'_> {
     }
 }
 
-/// What tungstenite reads in the same bytes.
-pub fn theirs(stream: &[u8], bytes_max: usize) -> (Vec<Seen>, End) {
+/// The messages that tungstenite reads in the same bytes.
+pub fn read_with_tungstenite(stream: &[u8], bytes_max: usize) -> (Vec<Seen>, End) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(bytes_max))
         .max_frame_size(Some(bytes_max))
@@ -127,7 +128,7 @@ pub fn theirs(stream: &[u8], bytes_max: usize) -> (Vec<Seen>, End) {
             Ok(Message::Ping(bytes)) => Seen::Ping(bytes.to_vec()),
             Ok(Message::Pong(bytes)) => Seen::Pong(bytes.to_vec()),
             Ok(Message::Close(None)) => Seen::Close(None),
-            // How tungstenite reports a close code that it refuses.
+            // How tungstenite reports a close code that it rejects.
             Ok(Message::Close(Some(close))) if close.reason.as_str() == "Protocol violation" => {
                 return (seen, End::Failed(None));
             }

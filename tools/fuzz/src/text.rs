@@ -7,7 +7,7 @@ use corecast::config;
 use corecast::protocol::Encoding;
 use corecast::protocol::fossil;
 
-/// Commands end one behind the other within the frame, and the rest of a frame reads as it did in the whole.
+/// Commands end one after the other within the frame, and the rest of a frame parses as it did in the whole.
 fn commands(encoding: Encoding, frame: &[u8]) {
     let all: Vec<_> = encoding.commands(frame, 0).collect();
     let mut end = 0;
@@ -32,7 +32,7 @@ pub fn protobuf_commands(data: &[u8]) {
     commands(Encoding::Protobuf, data);
 }
 
-/// Whatever is taken can be shown, and taken again.
+/// Any valid configuration can be printed, and parses to the same.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let name = if text.trim_start().starts_with('{') { "a.json" } else { "a.toml" };
@@ -59,7 +59,7 @@ static VERIFIERS: LazyLock<Verifiers> = LazyLock::new(|| {
     }
 });
 
-/// A token that passes cannot be made without the secret.
+/// A valid token cannot be made without the secret.
 pub fn token(data: &[u8]) {
     let _ = KeySet::parse(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -69,7 +69,7 @@ pub fn token(data: &[u8]) {
     let _ = (fixed.is_costly(text), fetched.endpoint(text));
 }
 
-/// A difference is applied within its bound or refused; ours brings back what it was made of.
+/// A delta is applied within its bound or rejected; a delta that Corecast made restores its target.
 pub fn delta(data: &[u8]) {
     let Some((cut, rest)) = data.split_first() else { return };
     let (source, other) = rest.split_at(usize::from(*cut) * rest.len() / 255);
@@ -78,6 +78,6 @@ pub fn delta(data: &[u8]) {
     }
     let mut difference = Vec::new();
     if fossil::create(source, other, &mut difference) {
-        assert_eq!(fossil::apply(source, &difference, other.len()).expect("ours"), other);
+        assert_eq!(fossil::apply(source, &difference, other.len()).expect("a delta of Corecast"), other);
     }
 }

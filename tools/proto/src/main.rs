@@ -31,7 +31,7 @@ const SCHEMAS: [Schema; 2] = [
         proto: "src/api/grpc/api.proto",
         package: "centrifugal.centrifugo.api",
         rust: "src/api/grpc/api.rs",
-        // Payloads stay in the buffer they were received in. Tags are sorted, as the shards expect.
+        // Payloads stay in the buffer that they were received in. Tags are sorted, as the shards expect.
         options: |builder| builder.bytes(".").btree_map("."),
     },
 ];
@@ -63,7 +63,7 @@ fn generate(root: &Path, schema: &Schema) -> Result<String, Box<dyn Error>> {
     let proto = root.join(schema.proto);
     let folder = proto.parent().ok_or("the file has a folder")?;
     let out = Scratch::new()?;
-    // The channel of the gRPC library is not used: the server brings its own connections.
+    // The channel of the gRPC library is not used: the server has its own connections.
     let builder = tonic_prost_build::configure().build_transport(false).emit_rerun_if_changed(false).out_dir(&out.0);
     (schema.options)(builder).compile_fds(protox::compile([&proto], [folder])?)?;
     let code = fs::read_to_string(out.0.join(format!("{}.rs", schema.package)))?;

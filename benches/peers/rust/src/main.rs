@@ -1,7 +1,8 @@
-//! fastwebsockets on one core: an echo server at /echo, a broadcast of what /pub sends to every other connection.
+//! fastwebsockets on one core: an echo server at /echo, and a broadcast of every message to /pub to all other
+//! connections.
 //!
-//! Written as its users write it: the upgrade by hyper, one task per connection, a broadcast channel between them. The library
-//! writes each frame by itself, so a burst leaves in as many writes as it has messages.
+//! Written like the examples of the library: the upgrade by hyper, one task per connection, a broadcast channel between
+//! them. The library writes each frame by itself, so several messages need as many writes.
 
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
 use fastwebsockets::{
@@ -17,7 +18,7 @@ use std::io;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// Publications that a subscriber may be behind before it is cut.
+/// Publications that a subscriber may lag before it is disconnected.
 const BEHIND_MAX: usize = 4096;
 
 type Bus = broadcast::Sender<Bytes>;
@@ -39,7 +40,7 @@ async fn serve(listen: &str) -> io::Result<()> {
         let bus = bus.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, bus.clone()));
-            // Whatever ends a connection ends only its own task.
+            // An error of a connection ends only its own task.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
         });
     }
@@ -48,7 +49,7 @@ async fn serve(listen: &str) -> io::Result<()> {
 async fn answer(mut request: Request<Incoming>, bus: Bus) -> Result<Response<Empty<Bytes>>, WebSocketError> {
     let (response, upgraded) = upgrade(&mut request)?;
     let path = request.uri().path().to_string();
-    // A subscriber hears everything that is published after its upgrade was answered.
+    // A subscriber receives everything that is published after the response to its upgrade.
     let inbox = bus.subscribe();
     tokio::spawn(async move {
         let _ = match path.as_str() {
@@ -85,11 +86,11 @@ async fn publish(upgraded: UpgradeFut, bus: Bus) -> Result<(), WebSocketError> {
     }
 }
 
-/// Reads in halves: a read that is given up in the middle would lose what it had.
+/// Reads and writes are separate halves: a cancelled read would lose its bytes.
 async fn subscribe(upgraded: UpgradeFut, mut inbox: broadcast::Receiver<Bytes>) -> Result<(), WebSocketError> {
     let (reader, mut writer) = upgraded.await?.split(tokio::io::split);
     let mut reader = FragmentCollectorRead::new(reader);
-    // What the library itself wants to answer (pings, closes) goes through here.
+    // Frames that the library sends by itself (pongs, closes) go through this channel.
     let (asks, mut asked) = tokio::sync::mpsc::channel::<(OpCode, Vec<u8>)>(4);
     let read = async move {
         loop {

@@ -1,7 +1,8 @@
-//! The least a server can do for short connections: accept, read once, write a prepared answer, wait for the end, close.
+//! The least work for short connections: accept, read once, write a prepared response, wait for the end, close.
 //!
-//! The answer to the first request is computed and sent to all, so it fits a generator that uses one key for every request.
-//! Nothing is parsed and nothing is kept of a connection but its socket; the client closes it, as with the other servers.
+//! The response to the first request is computed and sent to all, so the load generator must use one key for every
+//! request. The server parses nothing and keeps only the socket of a connection; the client closes it, as with the
+//! other servers.
 
 use clap::Parser;
 use corecast_peers::{LISTENER, Place, RECEIVE_BYTES, answer, open, wait};
@@ -10,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use std::io::{self, ErrorKind, Read, Write};
 
-/// A server that answers upgrades without reading them: the limit that others are measured against.
+/// A server that answers upgrades without reading them: the limit that other servers are compared with
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
@@ -20,7 +21,7 @@ struct Args {
 struct Server {
     conns: Slab<TcpStream>,
     rx: Vec<u8>,
-    /// Empty until the first request has come.
+    /// Empty until the first request has arrived.
     prepared: Vec<u8>,
 }
 
@@ -37,10 +38,10 @@ fn main() -> io::Result<()> {
                 continue;
             }
             let id = event.token().0;
-            // Who has left has nothing more to say: no read is needed to learn it.
+            // The client has closed: no read is needed.
             let left = event.is_read_closed() || event.is_error();
             if server.conns.contains(id) && (left || server.ready(id).is_err()) {
-                // Closing takes it out of the poll.
+                // Closing removes it from the poll.
                 server.conns.remove(id);
             }
         }
@@ -57,7 +58,7 @@ impl Server {
         }
     }
 
-    /// Answers whatever has come; an error means that the connection is over.
+    /// Answers a received request; an error means that the connection is over.
     fn ready(&mut self, id: usize) -> io::Result<()> {
         let socket = &mut self.conns[id];
         let n = match socket.read(&mut self.rx) {

@@ -1,7 +1,8 @@
-//! The least an echo server can do: one read and one write per readiness, no parsing, no unmasking.
+//! The least work for an echo: one read and one write per readiness, no parsing, no unmasking.
 //!
-//! It knows the size of every message. Bytes that came, divided by the size of a masked frame, are frames; as many prepared
-//! frames go out. A write that the socket does not take whole is remembered as a number of bytes, since all of them are known.
+//! It knows the size of every message: the received bytes divided by the size of a masked frame are the number of
+//! frames, and it sends as many prepared frames. A partial write is remembered as a number of bytes, since all bytes
+//! are known.
 
 use clap::Parser;
 use corecast_peers::{Data, LISTENER, Place, RECEIVE_BYTES, header, masked_bytes, open, upgrade, wait};
@@ -10,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use std::io::{self, ErrorKind, Read, Write};
 
-/// An echo server without a protocol: the limit that others are measured against.
+/// An echo server without a protocol: the limit that other servers are compared with
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
@@ -35,7 +36,7 @@ struct Conn {
 struct Server {
     conns: Slab<Conn>,
     rx: Vec<u8>,
-    /// Prepared frames in a row: as many as one read can bring, and one more.
+    /// Prepared frames in a row: as many as one read can contain, and one more.
     tx: Vec<u8>,
     frame_in: usize,
     frame_out: usize,
@@ -115,7 +116,7 @@ impl Server {
     }
 }
 
-/// Writes what is owed, beginning in the middle of a frame if the last write ended there.
+/// Writes the pending bytes, beginning in the middle of a frame if the last write ended there.
 fn write(conn: &mut Conn, tx: &[u8], frame: usize) -> io::Result<()> {
     while conn.owed > 0 {
         let start = (frame - conn.owed % frame) % frame;

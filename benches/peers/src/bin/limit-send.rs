@@ -1,8 +1,8 @@
-//! The least a fan-out can do: one bare send of the same bytes per delivery, or per socket and turn.
+//! The least work for a fan-out: one send of the same bytes per delivery, or per socket and turn.
 //!
-//! A client of /pub is a publisher and sends frames of one size; every other client is a subscriber and sends nothing. A
-//! publication is unmasked and put between prepared bytes once; then a loop sends it. What a socket does not take waits in a
-//! buffer of its own, in order.
+//! A client of /pub is a publisher and sends frames of one size; every other client is a subscriber and sends nothing.
+//! A publication is unmasked and put between prepared bytes once; then a loop sends it. Bytes that a socket does not
+//! accept wait in a buffer per socket, in order.
 
 use clap::{Parser, ValueEnum};
 use corecast_peers::{Data, LISTENER, Place, RECEIVE_BYTES, around, header, masked_bytes, open, upgrade, wait};
@@ -19,7 +19,7 @@ enum Mode {
     Coalesce,
 }
 
-/// A loop of bare sends: the limit that others are measured against.
+/// A loop of sends: the limit that other servers are compared with
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
@@ -44,9 +44,9 @@ enum Role {
 struct Conn {
     socket: TcpStream,
     role: Role,
-    /// Of a publisher: bytes of a frame that is not whole.
+    /// For a publisher: the bytes of an incomplete frame.
     rx: Vec<u8>,
-    /// Of a subscriber: what its socket did not take.
+    /// For a subscriber: the bytes that its socket did not accept.
     backlog: Vec<u8>,
 }
 
@@ -57,7 +57,7 @@ struct Server {
     rx: Vec<u8>,
     before: Vec<u8>,
     after: Vec<u8>,
-    /// Frames of this turn, in a row, and how long each is.
+    /// The frames of this turn, in a row, and the length of each.
     turn: Vec<u8>,
     frame_out: usize,
 }
@@ -166,7 +166,7 @@ impl Server {
 }
 
 fn send(conn: &mut Conn, bytes: &[u8]) {
-    // A socket that fails says so again when it is read.
+    // A failed socket reports its error again when it is read.
     let done = if conn.backlog.is_empty() { conn.socket.write(bytes).unwrap_or(0) } else { 0 };
     if done < bytes.len() {
         conn.backlog.extend_from_slice(&bytes[done..]);

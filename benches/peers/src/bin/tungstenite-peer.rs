@@ -1,7 +1,8 @@
-//! tokio-tungstenite on one core: an echo server at /echo, a broadcast of what /pub sends to every other connection.
+//! tokio-tungstenite on one core: an echo server at /echo, and a broadcast of every message to /pub to all other
+//! connections.
 //!
-//! Written as its users write it: one task per connection, a broadcast channel between them. A subscriber's task takes all
-//! that waits before it flushes, so that a burst leaves in few writes.
+//! Written like the examples of the library: one task per connection, a broadcast channel between them. A subscriber's
+//! task takes all waiting messages before it flushes, so that several messages need few writes.
 
 use clap::Parser;
 use corecast_peers::{Place, around};
@@ -27,7 +28,7 @@ struct Args {
     frame_bytes: usize,
 }
 
-/// Publications that a subscriber may be behind before it is cut.
+/// Publications that a subscriber may lag before it is disconnected.
 const BEHIND_MAX: usize = 4096;
 
 type Bus = broadcast::Sender<Utf8Bytes>;
@@ -47,7 +48,7 @@ async fn serve(args: Args) -> io::Result<()> {
         let (socket, _) = listener.accept().await?;
         let (bus, around) = (bus.clone(), around.clone());
         tokio::spawn(async move {
-            // Whatever ends a connection ends only its own task.
+            // An error of a connection ends only its own task.
             let _ = connection(socket, bus, &around).await;
         });
     }
@@ -58,7 +59,7 @@ async fn connection(socket: TcpStream, bus: Bus, around: &(String, String)) -> R
     socket.set_nodelay(true)?;
     let mut path = String::new();
     let mut inbox = None;
-    // A subscriber hears everything that is published after its upgrade was answered.
+    // A subscriber receives everything that is published after the response to its upgrade.
     let look = |request: &Request, response: Response| {
         path = request.uri().path().to_string();
         inbox = Some(bus.subscribe());

@@ -46,7 +46,7 @@ enum Stage {
     /// Nothing was handled yet: a silent connection costs nothing.
     New,
     Session(Box<UnbufferedServerConnection>),
-    /// All that we had to send is sent. What still comes is read and dropped by the shard.
+    /// Everything is sent. Bytes that still arrive are read and dropped by the shard.
     Over,
 }
 
@@ -220,7 +220,7 @@ impl Tls {
             self.deferred = true;
             return Ok(false);
         }
-        // The edge for bytes that came meanwhile has passed.
+        // The edge for bytes that arrived since then has passed.
         self.more |= self.deferred;
         self.deferred = false;
         let session = shared.config().and_then(|config| UnbufferedServerConnection::new(config).ok());

@@ -1,4 +1,5 @@
-//! Drives the state machine of rustls until it needs more input: ciphertext in, plaintext and answers out. No sockets here.
+//! Drives the state machine of rustls until it needs more input: ciphertext in, plaintext and answers out. Without
+//! sockets.
 
 use rustix::io::Errno;
 use rustls::Error;

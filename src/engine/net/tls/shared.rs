@@ -1,4 +1,5 @@
-//! What the TLS connections of a shard share: the configuration, the buffers, the budget of handshakes, the counts.
+//! The state that all TLS connections of a shard share: the configuration, the buffers, the budget of handshakes, the
+//! counts.
 
 use std::mem;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Plaintext into records and to the socket. What the socket does not take waits here, encrypted: at most a batch, since
-//! nothing more is encrypted while some waits.
+//! Encrypts plaintext into records and writes them to the socket. Ciphertext that the socket does not accept is kept:
+//! at most a batch, since nothing more is encrypted while some waits.
 
 use std::io::IoSlice;
 use std::mem;

@@ -156,15 +156,15 @@ fn run_file_runs_one_after_another_and_at_once() {
         "[defaults]\nurl = \"{}\"\nduration = 0.4\nwarmup = 0.1\nhold = 0.5\n\
          [[run]]\nname = \"first\"\nscenario = \"fanout\"\nsubscribers = 10\nrate = 100\n\
          [[run]]\nname = \"talk\"\nscenario = \"chat\"\nconnections = 30\nrooms = 5\ntalk_rate = 5\n\
-         [[run]]\nname = \"visitors\"\nscenario = \"idle\"\nalongside = true\nconnections = 10\n",
+         [[run]]\nname = \"connected\"\nscenario = \"idle\"\nalongside = true\nconnections = 10\n",
         server.url()
     );
     let output = run_file("runs.toml", &text, &["--json", "--quiet"]);
     let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     assert_eq!((output.status.code(), &result["void"]), (Some(0), &json!([])), "{result}");
     let names: Vec<&str> = result["runs"].as_array().unwrap().iter().map(|run| run["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["first", "talk", "visitors"]);
-    let output = run_file("runs.toml", &text, &["--quiet", "--only", "visitors"]);
+    assert_eq!(names, ["first", "talk", "connected"]);
+    let output = run_file("runs.toml", &text, &["--quiet", "--only", "connected"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.starts_with("opened"), "a single run is printed without a heading: {text}");
 }

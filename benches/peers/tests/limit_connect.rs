@@ -1,4 +1,5 @@
-//! What the limit for connecting must hold: upgrades that a client believes, one after the other, on a port of the kernel's choice.
+//! `limit-connect` answers several upgrades with valid responses, one after the other, on a port that the kernel
+//! chooses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -21,13 +22,13 @@ const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnec
 const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 #[test]
-fn limit_connect_answers_all_who_come_with_one_key() {
+fn limit_connect_answers_every_upgrade_with_the_same_key() {
     let mut server = Server(
         Command::new(env!("CARGO_BIN_EXE_limit-connect")).stdout(Stdio::piped()).spawn().expect("the binary was built"),
     );
     let mut line = String::new();
     let stdout = server.0.stdout.take().expect("it is piped");
-    BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+    BufReader::new(stdout).read_line(&mut line).expect("it prints its address");
     let addr = line.trim().strip_prefix("listening on ").expect("an address").to_string();
     for _ in 0..3 {
         let mut socket = TcpStream::connect(&addr).expect("it listens");
