@@ -32,7 +32,7 @@ impl Abused {
     /// The API answers again as soon as connections are available.
     fn assert_api_is_served(&mut self) {
         until(
-            || "the API does not come back".into(),
+            || "the API does not answer again".into(),
             || {
                 let head =
                     format!("POST /api/publish HTTP/1.1\r\nhost: t\r\nconnection: close\r\nx-api-key: {KEY}\r\n");

@@ -267,8 +267,8 @@ fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejecte
     reload(1);
     handshake(server.client, &config, "new.test").expect("the name is new");
     // A client without a session: the others resume theirs, which needs no certificate.
-    let stranger = Arc::new(authority.client(rustls::ALL_VERSIONS));
-    handshake(server.client, &stranger, "old.test").expect_err("the name is new");
+    let new_client = Arc::new(authority.client(rustls::ALL_VERSIONS));
+    handshake(server.client, &new_client, "old.test").expect_err("the name is new");
     here.send(tungstenite::Message::text("still here")).expect("it is taken");
     assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
     // Half a file, as seen while it is being written.

@@ -68,7 +68,10 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     assert_eq!(fresh.publication().1, "from an old client");
     fresh.send(json!({"publish": {"channel": "news", "data": "from a new client"}}));
     for client in &mut left {
-        crate::common::until(|| "it did not come".into(), || (next_data(client) == "from a new client").then_some(()));
+        crate::common::until(
+            || "the publication did not arrive".into(),
+            || (next_data(client) == "from a new client").then_some(()),
+        );
     }
     drop(left);
     assert_eq!(old.wait_for_exit().code(), Some(0));

@@ -186,8 +186,8 @@ fn plain_bytes_on_a_tls_listener_get_an_alert_and_are_counted() {
     server.wait_for_metric("corecast_tls_failures_total", "protocol", |n| n == 1);
 
     // A client that does not trust the server sends an alert.
-    let stranger = Authority::new("stranger");
-    handshake(server.client, &Arc::new(stranger.client(&[&TLS13])), "localhost")
+    let untrusting = Authority::new("untrusting");
+    handshake(server.client, &Arc::new(untrusting.client(&[&TLS13])), "localhost")
         .expect_err("the client does not trust the server");
     server.wait_for_metric("corecast_tls_failures_total", "alert", |n| n == 1);
 
@@ -236,7 +236,7 @@ fn proxy_header_precedes_the_tls_handshake() {
         &[("tls.cert_pem_file", &bundle), ("limits.connections_per_address", "1"), ("limits.exempt", "")],
     );
     let config: Arc<ClientConfig> = Arc::new(authority.client(rustls::ALL_VERSIONS));
-    let come = |from: &str| {
+    let connect_from = |from: &str| {
         let mut socket = connect(server.client);
         socket.write_all(format!("PROXY TCP4 {from} 192.0.2.1 4711 443\r\n").as_bytes()).expect("it is taken");
         let name = "localhost".try_into().expect("a name");
@@ -246,9 +246,9 @@ fn proxy_header_precedes_the_tls_handshake() {
         }
         Ok::<_, std::io::Error>(upgrade(stream, "/echo"))
     };
-    let first = come("203.0.113.1").expect("the first of its address");
-    come("203.0.113.1").expect_err("a second one");
-    come("203.0.113.2").expect("one of another address");
+    let first = connect_from("203.0.113.1").expect("the first of its address");
+    connect_from("203.0.113.1").expect_err("a second one");
+    connect_from("203.0.113.2").expect("one of another address");
     drop(first);
 }
 

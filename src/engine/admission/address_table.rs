@@ -122,7 +122,7 @@ impl AddressTable {
             let base = match fingerprint_of(word) == fingerprint {
                 true => word,
                 false if self.is_free(word, now) => fresh,
-                // Another shard has taken it meanwhile.
+                // Another shard has taken it since.
                 false => continue,
             };
             let next = match self.count(base, now) {

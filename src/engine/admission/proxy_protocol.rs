@@ -17,7 +17,7 @@ const FIXED_BYTES: usize = 16;
 /// A whole header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// Bytes of it; what follows is the client's.
+    /// Its length in bytes; the client's bytes follow.
     pub bytes: usize,
     /// None: the proxy itself is the client (LOCAL), or does not know it, or the client came over a unix socket.
     pub client: Option<IpAddr>,
