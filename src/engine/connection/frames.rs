@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_echoes_begins_with_its_first_frame_and_leaves_the_room_behind_it() {
+    fn run_of_echoes_begins_with_its_first_frame_and_leaves_the_room_behind_it() {
         let bytes = [0; 64];
         let mut run = EchoRun::default();
         assert_eq!(run.next_frame_at(12), 12, "without a run a payload stays where it is");

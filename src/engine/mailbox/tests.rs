@@ -96,7 +96,7 @@ fn order_holds_through_overflow() {
 }
 
 #[test]
-fn a_batch_is_stopped_and_continued_while_others_arrive() {
+fn batch_is_stopped_and_continued_while_others_arrive() {
     let ([mut a, mut b, mut c], _) = ring(8);
     (0..3).for_each(|number| {
         post(&mut a, 2, number);
@@ -146,7 +146,7 @@ fn memory_kept_for_others_is_bounded() {
 }
 
 #[test]
-fn the_own_shard_is_a_destination_like_the_others() {
+fn own_shard_is_a_destination_like_the_others() {
     let ([mut a, mut b], wakers) = ring(2);
     post(&mut a, 0, 1);
     assert!(!a.may_sleep());
@@ -196,7 +196,7 @@ fn waiting_bytes_are_what_did_not_reach_the_mailbox() {
 }
 
 #[test]
-fn a_large_batch_is_closed_by_post_so_that_a_message_and_its_bytes_share_one() {
+fn large_batch_is_closed_by_post_so_that_a_message_and_its_bytes_share_one() {
     let ([mut a, mut b], _) = ring(8);
     let to = ShardId(1);
     let large = vec![1; BATCH_BYTES_MAX + 1];
@@ -216,7 +216,7 @@ fn a_large_batch_is_closed_by_post_so_that_a_message_and_its_bytes_share_one() {
 }
 
 #[test]
-fn a_sleeper_is_woken_once_and_an_awake_shard_never() {
+fn sleeping_shard_is_woken_once_and_an_awake_one_never() {
     let ([mut a, mut b, mut c], wakers) = ring(8);
     post(&mut a, 2, 1);
     assert_eq!((a.dispatch().wakes, wakers[2].wakes()), (0, 0), "awake");
@@ -238,7 +238,7 @@ fn a_sleeper_is_woken_once_and_an_awake_shard_never() {
 }
 
 #[test]
-fn a_starved_sender_sleeps_and_is_woken_by_room() {
+fn starved_sender_sleeps_and_is_woken_by_room() {
     let ([mut a, mut b], wakers) = ring(1);
     (1..=3).for_each(|number| {
         post(&mut a, 1, number);
@@ -257,7 +257,7 @@ fn a_starved_sender_sleeps_and_is_woken_by_room() {
 }
 
 #[test]
-fn a_mark_taken_while_its_sender_was_awake_is_set_again_before_sleep() {
+fn mark_taken_while_its_sender_was_awake_is_set_again_before_sleep() {
     let ([mut a, mut b, mut c], wakers) = ring(1);
     post(&mut a, 2, 1);
     a.dispatch();

@@ -450,7 +450,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_definition_is_valid() {
+    fn command_line_definition_is_valid() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["x", "fanout", "ws://a", "--rate", "5", "--window", "2"]).is_err());

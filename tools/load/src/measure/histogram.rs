@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_survives_serialization() {
+    fn histogram_survives_serialization() {
         let mut histogram = LatencyHistogram::default();
         [1, 100, 12_345, 99_999_999, 1 << 50].into_iter().for_each(|ns| histogram.saturating_record_n(ns, 3));
         let text = serde_json::to_string(&histogram).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_quoted_for_a_shell() {
+    fn command_is_quoted_for_a_shell() {
         assert_eq!(command(&["load", "ws://h:1/p", "a b", "it's", ""]), r"load ws://h:1/p 'a b' 'it'\''s' ''");
     }
 }

@@ -215,21 +215,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sparkline_spans_its_values() {
+    fn sparkline_spans_its_values() {
         let values: VecDeque<f64> = [0.0, 50.0, 100.0].into();
         assert_eq!(sparkline(&values), "▁▅█  100 (max 100)");
         assert_eq!(sparkline(&[0.0].into()), "▁  0 (max 0)");
     }
 
     #[test]
-    fn a_redraw_moves_up_to_its_first_line_and_wraps_no_line() {
+    fn redraw_moves_up_to_its_first_line_and_wraps_no_line() {
         let lines = ["abcdefgh".to_string(), "x".into()];
         assert_eq!(redraw(&lines, 0, 5), "\rabcd\x1b[K\nx\x1b[K\n\x1b[J");
         assert!(redraw(&lines, 2, 80).starts_with("\r\x1b[2Aabcdefgh\x1b[K\n"));
     }
 
     #[test]
-    fn a_bar_has_the_same_length_for_every_share() {
+    fn bar_has_the_same_length_for_every_share() {
         let cells = |share| bar(share).chars().filter(|c| "█░".contains(*c)).count();
         assert!([0.0, 0.4, 1.0, 7.0, f64::NAN].map(cells).iter().all(|&n| n == BAR_CELLS));
     }

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_void_run_has_exit_code_1() {
+    fn void_run_has_exit_code_1() {
         assert_eq!(Report::new("x").finish(true, &Files::default()), 0);
         let mut report = Report::new("x");
         report.void("lost 1");
@@ -428,13 +428,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_causes_exit_code_2() {
+    fn file_that_cannot_be_written_causes_exit_code_2() {
         let out = Some(format!("{}/no/such/folder", env!("CARGO_MANIFEST_DIR")));
         assert_eq!(Report::new("x").finish(true, &Files { out, html: None }), 2);
     }
 
     #[test]
-    fn a_percentile_curve_ends_at_the_maximum() {
+    fn percentile_curve_ends_at_the_maximum() {
         let mut times = LatencyHistogram::default();
         (1..=1000).for_each(|n| times.record(n * 1000).unwrap());
         let points = curve(&times);
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_with_a_high_own_lag_causes_a_warning() {
+    fn generator_with_a_high_own_lag_causes_a_warning() {
         let (mut lag, mut latency) = (LatencyHistogram::default(), LatencyHistogram::default());
         lag.record_n(900_000, 10).unwrap();
         latency.record_n(1_000_000, 10).unwrap();

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_breaks_the_line_and_values_stay_inside() {
+    fn gap_breaks_the_line_and_values_stay_inside() {
         let svg = plot(vec![(0.0, Some(0.0)), (5.0, None), (10.0, Some(1e9))]).svg(WIDE, "wide");
         let path = svg.split("class=\"stroke c1\" d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(path, "M58.0 228.0M544.0 26.0");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_splits_a_band() {
+    fn gap_splits_a_band() {
         let mut plot = plot(Vec::new());
         let points = |y: f64| [0.0, 1.0, 2.0, 3.0, 4.0].map(|x| (x, (x != 2.0).then_some(y))).to_vec();
         plot.lines[0] = Line { label: "b".into(), class: "c2", points: points(9.0), under: Some(points(1.0)) };

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_gives_each_power_of_ten_the_same_length() {
+    fn logarithmic_axis_gives_each_power_of_ten_the_same_length() {
         let scale = Scale::logarithmic(1.0, 1000.0);
         let places: Vec<_> = [1.0, 10.0, 100.0, 1000.0].iter().map(|v| (scale.position(*v) * 3.0).round()).collect();
         assert_eq!(places, [0.0, 1.0, 2.0, 3.0]);

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_has_at_most_as_many_publishers_as_a_stamp_can_distinguish() {
+    fn room_has_at_most_as_many_publishers_as_a_stamp_can_distinguish() {
         let subscriptions = Subscriptions::Table { starts: (0..=600).collect(), channels: vec![0; 600] };
         let (talkers, publishers) = choose_talkers(&subscriptions, 1, 600);
         assert_eq!(publishers, [PUBLISHERS_MAX]);
