@@ -1,5 +1,5 @@
 //! Watches the wall clock for the expiry of tokens. Shards count milliseconds since their start on a monotonic clock, which
-//! stands still while the machine sleeps. When the wall clock moves against it, the shards get the difference.
+//! does not advance while the machine sleeps. When the wall clock moves against it, the shards get the difference.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -138,7 +138,7 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
     client.subscribe("news");
     // A process that sends its hello and closes was not ready.
     let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old process listens there");
-    std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("it is taken");
+    std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("the write succeeds");
     old.wait_for_log("takes over; passing it the listening sockets");
     drop(half);
     old.wait_for_log("this process goes on serving");

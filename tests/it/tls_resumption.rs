@@ -78,9 +78,9 @@ fn early(server: &crate::common::Server, config: &Arc<ClientConfig>, early: &[u8
     }
     let accepted = stream.conn.is_early_data_accepted();
     if !accepted {
-        stream.write_all(early).expect("it is taken");
+        stream.write_all(early).expect("the write succeeds");
     }
-    stream.write_all(behind).expect("it is taken");
+    stream.write_all(behind).expect("the write succeeds");
     let mut answer = vec![0; 1024];
     let mut n = 0;
     while !answer[..n].ends_with(b"here") {

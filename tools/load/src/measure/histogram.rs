@@ -50,7 +50,7 @@ impl DerefMut for LatencyHistogram {
     }
 }
 
-/// Pairs of a value and its count. The highest value of a bucket stands for all in it, so nothing is lost between equal bounds.
+/// Pairs of a value and its count. The highest value of a bucket represents all in it, so nothing is lost between equal bounds.
 impl Serialize for LatencyHistogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter_recorded().map(|bar| (bar.value_iterated_to(), bar.count_at_value())))

@@ -1,7 +1,7 @@
 //! One plot as SVG: axes with ticks and units, shaded phases, bands and lines.
 //!
 //! Colors are classes (`c1`…`c6`), which the style sheet defines for light and dark screens. A plot is drawn twice, for wide and
-//! narrow screens, because the letters of a scaled drawing would be too small. The legend is text beside it, which wraps.
+//! narrow screens, because the letters of a scaled drawing would be too small. The legend is text next to it, which wraps.
 
 use super::html::escape;
 use super::scale::Scale;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// Publishers that a stamp can distinguish in one channel.
 const PUBLISHERS_MAX: usize = 256;
 
-/// A load beside a fan-out, on workers of its own.
+/// A load that runs together with a fan-out, on workers of its own.
 pub trait BackgroundLoad {
     /// Nanoseconds that it took of the processors so far.
     fn cpu(&self) -> u64;
@@ -47,7 +47,7 @@ pub struct FanoutRun<'a> {
     rate: Option<Rate>,
     arrivals: Arrivals,
     window: u16,
-    /// Connections of a load beside the fan-out.
+    /// Connections of the load that runs together with the fan-out.
     background_connections: usize,
 }
 
@@ -70,7 +70,7 @@ impl<'a> FanoutRun<'a> {
         }
     }
 
-    /// A fan-out, of whose subscribers so many belong to a load beside it.
+    /// A fan-out; `background_subscribers` of its subscribers belong to a load that runs together with it.
     pub fn fanout(args: &'a args::Fanout, kind: &'static str, background_subscribers: usize) -> Self {
         let (channels, message) = (usize::from(args.channels), &args.load.message);
         Self {
@@ -85,7 +85,7 @@ impl<'a> FanoutRun<'a> {
         }
     }
 
-    /// Accounts for connections of a load beside the fan-out.
+    /// Accounts for connections of the load that runs together with the fan-out.
     pub fn with_background(self, connections: usize) -> Self {
         Self { background_connections: connections, ..self }
     }
