@@ -11,7 +11,7 @@ use corecast::ids::ShardId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 #[derive(Clone, Copy)]
-struct Note {
+struct TestMessage {
     number: u64,
     text: Span,
 }
@@ -40,14 +40,14 @@ fn message(c: &mut Criterion) {
     for count in [1, 8, 64, 512] {
         group.throughput(Throughput::Elements(2 * count));
         group.bench_function(BenchmarkId::new("batch_of", count), |b| {
-            let mut ends = mesh::<Note, _>(vec![NeverAsleep, NeverAsleep], BOUNDS);
+            let mut ends = mesh::<TestMessage, _>(vec![NeverAsleep, NeverAsleep], BOUNDS);
             b.iter(|| {
                 for from in 0..2 {
                     let to = ShardId(1 - from);
                     let end = &mut ends[usize::from(from)];
                     for number in 0..count {
                         let text = end.put(to, b"sixteen bytes it");
-                        end.post(to, Note { number, text });
+                        end.post(to, TestMessage { number, text });
                     }
                     black_box(end.dispatch());
                     let end = &mut ends[to.index()];
@@ -63,14 +63,14 @@ fn message(c: &mut Criterion) {
     group.finish();
 }
 
-fn send<W: Wake>(end: &mut Endpoint<Note, W>, to: u16, number: u64) {
+fn send<W: Wake>(end: &mut Endpoint<TestMessage, W>, to: u16, number: u64) {
     let text = end.put(ShardId(to), b"sixteen bytes it");
-    end.post(ShardId(to), Note { number, text });
+    end.post(ShardId(to), TestMessage { number, text });
     end.dispatch();
 }
 
 /// The next message; polls `patience` times before it sleeps.
-fn await_one<W: Wake>(end: &mut Endpoint<Note, W>, patience: u32, ended: &AtomicBool) -> Option<u64> {
+fn await_one<W: Wake>(end: &mut Endpoint<TestMessage, W>, patience: u32, ended: &AtomicBool) -> Option<u64> {
     loop {
         for _ in 0..=patience {
             if let Some(mut batch) = end.receive() {
@@ -96,7 +96,7 @@ fn round_trip(c: &mut Criterion) {
     for (name, patience) in [("awake", 10_000), ("asleep", 0)] {
         group.bench_function(name, |b| {
             let ended = Arc::new(AtomicBool::new(false));
-            let (give, get) = crossbeam_channel::bounded::<Endpoint<Note, Parked>>(1);
+            let (give, get) = crossbeam_channel::bounded::<Endpoint<TestMessage, Parked>>(1);
             let peer = {
                 let ended = Arc::clone(&ended);
                 thread::spawn(move || {

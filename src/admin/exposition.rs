@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_a_counter_names_the_family_or_the_sample() {
+    fn header_of_a_counter_names_the_family_or_the_sample() {
         for (format, header, end) in [(Format::OpenMetrics, "a", "# EOF\n"), (Format::Prometheus, "a_total", "")] {
             let mut text = Exposition::new(format);
             text.family(Kind::Counter, "a", "Help").sample(&[], 7);

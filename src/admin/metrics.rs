@@ -303,7 +303,8 @@ fn handover_and_reloads(text: &mut Exposition, stats: &ProcessStats) {
     }
 }
 
-/// The names that every Prometheus client library uses for its process. What the kernel does not tell is left out.
+/// The names that every Prometheus client library uses for its process. Values that the kernel does not report are
+/// omitted.
 fn process(text: &mut Exposition, started_at: f64) {
     let help = "User and system CPU time of all threads.";
     text.family(Kind::Counter, "cpu_seconds", help).sample(&[], Float(procfs::cpu_seconds()));

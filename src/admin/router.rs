@@ -22,7 +22,7 @@ use crate::engine::stats::TURN_BUCKETS_US;
 /// Every body is complete when the response is made.
 pub type Body = Full<Bytes>;
 
-/// What every request may use.
+/// The shared data of all requests.
 pub struct Context<F> {
     dispatcher: Dispatcher<F>,
     settings: Current,

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_finishes_its_own_parts_before_it_waits_for_others() {
+    fn call_finishes_its_own_parts_before_it_waits_for_others() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let entered = runtime.enter();
         let permits = Permits::default();

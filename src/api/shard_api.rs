@@ -32,9 +32,9 @@ pub enum ApiError {
     OutcomeUnknown,
     /// It was rejected before it was queued: it did not happen, retry later.
     TooManyRequests,
-    /// The request is wrong; what is wrong with it.
+    /// The request is invalid; the reason.
     BadRequest(Cow<'static, str>),
-    /// The request is valid and this server does not serve it; what is not available.
+    /// The request is valid and this server does not serve it; the missing feature.
     NotAvailable(Cow<'static, str>),
     /// A shard rejected it with a code of the protocol.
     Rejected(ErrorCode),

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_token_starts_one_fetch_and_others_wait_for_it() {
+    fn first_token_starts_one_fetch_and_others_wait_for_it() {
         let mut cache = KeyCache::default();
         assert_eq!(shown(cache.look(ED25519_KID, 1000)), ("wait", true));
         assert_eq!(shown(cache.look(ED25519_KID, 1000)), ("wait", false));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_made_up_ids_starts_one_fetch_per_gap() {
+    fn flood_of_invented_ids_starts_one_fetch_per_interval() {
         let mut cache = KeyCache::default();
         let mut fetches = 0;
         for now_s in 1000..1100 {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_set_is_used_while_it_is_fetched_again_and_not_for_ever() {
+    fn stale_set_is_used_during_a_fetch_up_to_its_age_limit() {
         let mut cache = KeyCache::default();
         cache.look(ED25519_KID, 0);
         cache.fetched(set(), 0);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_does_no_harm() {
+    fn clock_that_goes_back_has_no_effect() {
         let mut cache = KeyCache::default();
         cache.fetched(set(), u64::MAX - 5);
         assert_eq!(shown(cache.look(ED25519_KID, 0)), ("use", false));

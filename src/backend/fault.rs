@@ -45,7 +45,7 @@ impl Fault {
     }
 }
 
-/// Why a response cannot be used. It never contains what the response holds, which may be secret.
+/// Why a response cannot be used. It never contains the content of the response, which may be secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Malformed {
     /// Not JSON, or not of the expected structure; where.

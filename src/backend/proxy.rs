@@ -52,7 +52,7 @@ struct State {
     log: LogThrottle,
 }
 
-/// An admitted call. The proxy is told how it ended, also if this is dropped.
+/// An admitted call. It reports its outcome to the proxy, also if it is dropped.
 #[derive(Debug)]
 pub struct AdmittedCall {
     proxy: Arc<Proxy>,

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_is_before_the_first_boundary_and_after_the_private_prefix() {
+    fn namespace_is_before_the_first_boundary_and_after_the_private_prefix() {
         let channels = channels();
         let number = |channel| channels.find(channel).map(|(number, _)| number);
         for (channel, found) in [
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_the_part_after_the_boundary_and_replaces_the_ascii_rule() {
+    fn pattern_matches_the_part_after_the_boundary_and_replaces_the_ascii_rule() {
         let mut channels = channels();
         channels.namespaces[0].channel_regex = Some(Regex::new("^[a-z]+$").unwrap());
         let fits = |channel: &str| channels.name_fits(channel, channels.find(channel).unwrap().1);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_private_prefix_can_be_empty() {
+    fn private_prefix_can_be_empty() {
         assert!(channels().is_private("$x") && !channels().is_private("x"));
         let none = Channel { private_prefix: String::new(), ..channels() };
         assert!(!none.is_private("$x") && none.find("$chat:x").is_none());

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_of_the_settings_are_the_defaults_of_the_engine() {
+    fn defaults_of_the_settings_are_the_defaults_of_the_engine() {
         let (settings, engine) = (engine_config(&Config::default()), EngineConfig::default());
         assert_eq!(format!("{settings:?}"), format!("{engine:?}"));
     }

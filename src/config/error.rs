@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_found_by_letters_and_by_last_word() {
+    fn nearest_name_is_found_by_letters_and_by_last_word() {
         let known = ["client.ping_interval", "client.pong_timeout", "listen"];
         let near = |typed| nearest(typed, known.iter().copied());
         assert_eq!(near("client.ping_intervall"), Some("client.ping_interval"));

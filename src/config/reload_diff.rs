@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_named_without_its_secret() {
+    fn difference_is_named_without_its_secret() {
         let running = config(
             "shards = 2\n[client.token]\nhmac_secret_key = \"old-secret-old-secret-old-secret\"\n\
              [[channel.namespaces]]\nname = \"chat\"\npresence = true\n[[channel.namespaces]]\nname = \"gone\"\n\

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_the_limits_is_read() {
+    fn line_of_the_limits_is_read() {
         let line = |rest: &str| format!("Limit   Soft   Hard   Units\nMax open files            {rest}    files\n");
         assert_eq!(parse(&line("1024                 524288")), Some((1024, 524_288)));
         assert_eq!(parse(&line("unlimited            unlimited")), Some((u64::MAX, u64::MAX)));

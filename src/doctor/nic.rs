@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interrupt_belongs_to_the_device_in_its_name() {
+    fn interrupt_belongs_to_the_device_in_its_name() {
         for (name, device, ours) in [
             ("eth0-TxRx-1", "eth0", true),
             ("i40e-eth0-TxRx-1", "eth0", true),

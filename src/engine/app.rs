@@ -39,7 +39,7 @@ pub trait App: 'static {
     /// reply: the reply leaves before the close frame.
     fn closed(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _why: Closed) {}
 
-    /// Forgets what is left of a closed connection, at most `budget` steps of it. True when nothing is left.
+    /// Frees the state of a closed connection, at most `budget` steps of it. True when nothing is left.
     fn leave(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _budget: &mut u32) -> bool {
         true
     }
@@ -110,7 +110,7 @@ pub enum Route {
     Upgrade {
         /// The subprotocol that was chosen of those that the client offered.
         protocol: Option<&'static str>,
-        /// The app's own name for what was asked for; given to `App::open`.
+        /// The app's own id of the requested endpoint; passed to `App::open`.
         route: u8,
     },
     /// A plain HTTP response, then the connection ends.
@@ -139,7 +139,7 @@ pub struct Message<'a> {
 pub enum Flow {
     /// Goes on.
     Done,
-    /// Sends the payload back as it is now. A large one is not copied.
+    /// Sends the payload back in its current state. A large one is not copied.
     Reflect,
     /// The app took only `consumed` bytes. The rest is kept and offered again (`message` with the rest), and until then
     /// the socket is not read: TCP slows the peer down.

@@ -93,7 +93,7 @@ impl ServerBuilder {
         self
     }
 
-    /// So many shards, none of them pinned to a core. Zero is one.
+    /// The number of shards, which are not pinned to cores. Zero means one.
     pub fn shards(mut self, shards: usize) -> Self {
         self.cores = Some(vec![None; shards.max(1)]);
         self

@@ -26,7 +26,7 @@ pub struct CompressionConfig {
     /// Each direction of a connection may have a context of its own: up to 300 KiB towards the client, 40 KiB from it.
     pub server_takeover: bool,
     pub client_takeover: bool,
-    /// Connections of a shard that have contexts; later ones get none.
+    /// Connections of a shard that have contexts; later ones have none.
     pub contexts_max: u32,
     /// Bytes of one inflated message; past it the connection closes with 1009. 0: as `message_bytes_max`.
     pub inflated_bytes_max: usize,
@@ -105,9 +105,9 @@ pub struct EngineConfig {
     pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,
-    /// From our close frame to the peer's; past it the socket is closed.
+    /// From the server's close frame to the peer's; past it the socket is closed.
     pub close_timeout: Duration,
-    /// From our FIN to the peer's; past it the socket is closed.
+    /// From the server's FIN to the peer's; past it the socket is closed.
     pub linger_timeout: Duration,
     /// Connections accepted from one listener in a turn.
     pub accepts_per_turn: u32,
@@ -117,7 +117,7 @@ pub struct EngineConfig {
     pub read_bytes_per_turn: usize,
     /// Messages taken from the mailbox in a turn.
     pub mail_per_turn: u32,
-    /// Deliveries written before the next reads and mail, at most: fewer if so many take too long.
+    /// Deliveries written before the next reads and mail, at most; fewer if they take too long.
     pub deliveries_per_slice: u32,
     /// Batches in the mailbox of a shard; past it senders keep theirs in an overflow of their own.
     pub mailbox_batches_max: usize,
@@ -174,7 +174,8 @@ impl EngineConfig {
         self.exempt.iter().any(|net| net.contains(&address))
     }
 
-    /// What a running engine takes over of `wanted`: all but what its memory was laid out for.
+    /// The part of `wanted` that a running engine applies: everything except the settings that its memory layout
+    /// depends on.
     pub fn reloaded(&self, wanted: &Self) -> Self {
         Self {
             connections_max: self.connections_max,

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_one_line_in_ten_seconds_with_its_count() {
+    fn flood_is_one_line_in_ten_seconds_with_its_count() {
         let mut throttle = LogThrottle::default();
         assert_eq!(throttle.reached(Bound::Message, 0), Some(1));
         assert_eq!((1..1000).filter_map(|now| throttle.reached(Bound::Message, now)).count(), 0);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_of_a_limit_is_its_place_in_the_table() {
+    fn index_of_a_limit_is_its_place_in_the_table() {
         for (index, (bound, name)) in Bound::ALL.iter().enumerate() {
             assert_eq!((*bound as usize, bound.name()), (index, *name));
         }

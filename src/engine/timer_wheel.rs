@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_far_sweeps_every_deadline_once() {
+    fn clock_that_jumps_far_sweeps_every_deadline_once() {
         let mut wheel = Wheel::new(0);
         for slot in 0..2_000u32 {
             wheel.set(slot, u64::from(slot) * 97 + 1);

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_at_once_and_the_rest_at_the_rate() {
+    fn burst_passes_at_once_and_the_rest_at_the_rate() {
         let rate = Rate::new(10, 3).expect("a limit");
         let mut bucket = TokenBucket::FULL;
         assert_eq!((0..5).filter(|_| rate.take(&mut bucket, 1, 1_000)).count(), 3);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_at_the_rate() {
+    fn debt_is_paid_at_the_rate() {
         let rate = Rate::new(1_000, 500).expect("a limit");
         let mut bucket = TokenBucket::FULL;
         assert_eq!(rate.owe(&mut bucket, 500, 0), 0);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_is_no_limit_and_a_burst_of_zero_is_one_second() {
+    fn rate_of_zero_is_no_limit_and_a_burst_of_zero_is_one_second() {
         assert_eq!(Rate::new(0, 5), None);
         assert_eq!(Rate::new(7, 0), Rate::new(7, 7));
         assert!(Rate::new(u64::MAX, u64::MAX).expect("a limit").take(&mut TokenBucket::default(), 1, u64::MAX / NS));

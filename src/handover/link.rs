@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_link_reports_it_and_still_takes_publications() {
+    fn full_link_reports_it_and_still_takes_publications() {
         let (link, mut frames) = Link::new(100, Arc::default());
         link.send(vec![0; 40]);
         assert!(!link.is_full());

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_header_is_rejected_before_the_body_arrives() {
+    fn invalid_header_is_rejected_before_the_body_arrives() {
         for bytes in [[0, 0, 0, 0, 99], [0xff, 0xff, 0xff, 0xff, FrameKind::Call as u8]] {
             assert!(take_frame(&mut BytesMut::from(&bytes[..])).is_err());
         }

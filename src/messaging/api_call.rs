@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_on_the_handover_link_has_this_form() {
+    fn call_on_the_handover_link_has_this_form() {
         let connections = ConnectionSelector { user: "ann".into(), ..ConnectionSelector::default() };
         let call =
             ApiCall::Disconnect { connections, except_clients: vec!["x".into()], code: 3503, reason: "bye".into() };

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_publication_unpacks_to_the_same() {
+    fn forwarded_publication_unpacks_to_the_same() {
         let bytes = packed();
         let again = Forwarded::unpack(&bytes).expect("packed above");
         let Publication { data, is_json, version, options, .. } = again.publication;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_publication_of_the_wrong_length_is_rejected() {
+    fn forwarded_publication_of_the_wrong_length_is_rejected() {
         let mut bytes = packed();
         for length in 0..bytes.len() {
             assert!(Forwarded::unpack(&bytes[..length]).is_none(), "{length}");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_publication_with_any_wrong_byte_does_not_panic() {
+    fn forwarded_publication_with_any_wrong_byte_does_not_panic() {
         let bytes = packed();
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {

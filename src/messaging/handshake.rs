@@ -111,19 +111,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_parameter_is_found_by_its_whole_name() {
+    fn query_parameter_is_found_by_its_whole_name() {
         assert_eq!(query("a=1&cf_protocol=protobuf", "cf_protocol"), Some("protobuf"));
         assert_eq!(query("xcf_protocol=protobuf", "cf_protocol"), None);
         assert_eq!(query("", "a"), None);
     }
 
     #[test]
-    fn a_connect_request_in_the_url_is_decoded() {
+    fn connect_request_in_the_url_is_decoded() {
         assert_eq!(&*decoded("%7B%22token%22:+%22a%22%7D"), br#"{"token": "a"}"#);
     }
 
     #[test]
-    fn a_route_carries_encoding_pings_and_endpoint() {
+    fn route_carries_encoding_pings_and_endpoint() {
         let pings = Encoding::Protobuf.index() | FRAME_PINGS;
         assert_eq!(session_of(pings), (Encoding::Protobuf, Phase::New, true));
         assert_eq!(session_of(ECHO), (Encoding::Json, Phase::Echo, false));

@@ -81,7 +81,7 @@ mod tests {
     use crate::protocol::Encoding;
 
     #[test]
-    fn a_home_has_credit_until_too_much_is_unanswered() {
+    fn home_shard_has_credit_up_to_the_bound_of_unanswered_requests() {
         let mut requests = HomeRequests::new(2);
         requests.sent(ShardId(1));
         assert!(!requests.has_credit(ShardId(1), 1) && requests.has_credit(ShardId(0), 1));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_counts_its_pending_subscribes() {
+    fn session_counts_its_pending_subscribes() {
         let mut session = Session::new(Encoding::Json, Phase::Connected, false);
         let (mut requests, sub) = (HomeRequests::new(1), SubscriptionKey::new(9));
         let pending = PendingSubscribe {

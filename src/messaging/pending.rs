@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_goes_with_its_last_part() {
+    fn entry_is_removed_with_its_last_part() {
         let conn = ConnId::new(5, 0);
         let mut pending = PendingConnections::default();
         pending.set_headers(conn, None);

@@ -123,7 +123,7 @@ mod tests {
     use crate::ids::ConnId;
 
     #[test]
-    fn a_large_presence_is_copied_in_slices_and_each_asker_gets_it_in_a_turn_of_its_own() {
+    fn large_presence_is_copied_in_slices_and_each_reply_has_its_own_turn() {
         let mut channels = HomeChannels::new(1, 1 << 20);
         for client in 0..SLICE_CLIENTS + 1 {
             let mut id = [0; 16];

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_starts_over_with_its_next_connection() {
+    fn slot_starts_over_with_its_next_connection() {
         let conn = ConnId::new(2, 1);
         let rate = Rate::new(1, 1).expect("a rate");
         let mut sessions = Sessions::default();

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_forgets_a_user_with_its_last_connection() {
+    fn home_shard_removes_a_user_with_its_last_connection() {
         let (mut users, conn) = (Users::default(), ConnId::new(1, 1));
         users.at_home("ann").push((ShardId(0), conn));
         users.remove_at_home("ann", ShardId(1), conn);

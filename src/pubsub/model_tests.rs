@@ -387,8 +387,8 @@ impl Pair {
             assert_eq!(new, self.open(name, position).members.insert(client));
         } else {
             let was = self.channels.get_mut(name).is_some_and(|channel| channel.members.remove(&client));
-            let who = self.home.presence_remove(name, [client; 16], self.now);
-            assert_eq!(who.as_deref(), was.then_some(&[client][..]));
+            let removed = self.home.presence_remove(name, [client; 16], self.now);
+            assert_eq!(removed.as_deref(), was.then_some(&[client][..]));
             if was && self.channels[name].members.is_empty() {
                 self.left(name);
             }

@@ -119,7 +119,7 @@ impl Reload {
     /// The differences to the settings in force. Errors: a reload cannot apply these settings at all.
     fn compare(&self, config: &mut Config) -> Result<Changes, String> {
         let Running { config: current, started, .. } = &*self.running.borrow();
-        // Defaults depend on it, among them who may connect.
+        // Defaults depend on it, such as the permission to connect.
         if current.dev != config.dev {
             return Err(format!("dev ({} -> {}) needs a restart", current.dev, config.dev));
         }

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_startup_log_names_every_way_of_authentication() {
+    fn startup_log_names_every_way_of_authentication() {
         let mut config = Config::default();
         assert_eq!(authentication(&config), "none is configured, every client is rejected");
         config.client.token.hmac_secret_key = "x".into();

@@ -1,5 +1,5 @@
 //! Watches the wall clock for the expiry of tokens. Shards count milliseconds since their start on a monotonic clock, which
-//! stands still while the machine sleeps. When the wall clock moves against it, the shards get the difference.
+//! does not advance while the machine sleeps. When the wall clock moves against it, the shards get the difference.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_reported_once_and_a_drift_when_it_has_grown() {
+    fn step_is_reported_once_and_a_drift_when_it_has_grown() {
         let mut start = ClockStart { unix_ms: 1_000_000 };
         assert_eq!(start.update(1_005_000, 5_000), None);
         assert_eq!(start.update(1_006_499, 6_000), None, "less than half a second");

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_that_is_not_an_epoll_instance_is_refused() {
+    fn descriptor_that_is_not_an_epoll_instance_is_refused() {
         let file = std::fs::File::open("/dev/null").expect("/dev/null exists");
         let wanted = BusyPoll { us: 50, budget: 8, prefer: false };
         assert!(set_busy_poll(&file, wanted).is_err());

@@ -40,7 +40,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_descriptor_closed_in_one_table_stays_open_in_the_other() {
+    fn descriptor_closed_in_one_table_stays_open_in_the_other() {
         let file = std::fs::File::open("/dev/null").expect("/dev/null exists");
         let number = file.as_raw_fd();
         let (done, seen) = channel();

@@ -173,7 +173,7 @@ mod tests {
             assert!(out == expected, "frame_with of {length}");
             let mut out = [b"before----------".to_vec(), payload].concat();
             let start = header_before(&mut out, 16..16 + length, Opcode::Binary);
-            assert!(out[..start] == b"before----------"[..start], "what stands before {length}");
+            assert!(out[..start] == b"before----------"[..start], "the bytes before {length}");
             assert!(out[start..] == expected[6..], "header_before {length}");
         }
     }

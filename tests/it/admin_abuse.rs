@@ -32,7 +32,7 @@ impl Abused {
     /// The API answers again as soon as connections are available.
     fn assert_api_is_served(&mut self) {
         until(
-            || "the API does not come back".into(),
+            || "the API does not answer again".into(),
             || {
                 let head =
                     format!("POST /api/publish HTTP/1.1\r\nhost: t\r\nconnection: close\r\nx-api-key: {KEY}\r\n");
@@ -85,7 +85,7 @@ fn endless_heads_and_bodies_are_closed() {
             0 => "POST /api/publish HTTP/1.1\r\nhost: t\r\nx-a".to_owned(),
             _ => format!("POST /api/publish HTTP/1.1\r\nhost: t\r\nx-api-key: {KEY}\r\ncontent-length: 100\r\n\r\n{{"),
         };
-        socket.write_all(text.as_bytes()).expect("it is taken");
+        socket.write_all(text.as_bytes()).expect("the write succeeds");
     }
     it.assert_honest_is_served();
     for (n, socket) in slow.into_iter().enumerate() {

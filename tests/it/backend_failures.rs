@@ -20,14 +20,14 @@ use tokio::sync::Semaphore;
 
 const SHORT: Duration = Duration::from_millis(200);
 
-fn hasty() -> ProxySettings {
+fn short_timeout() -> ProxySettings {
     let quick = Duration::from_millis(1);
     ProxySettings { retry_backoff: Backoff { min: quick, max: quick, jitter: 1.0 }, ..ProxySettings::default() }
 }
 
 fn breaker(failures_to_open: u32, open_for: Duration) -> ProxySettings {
     let breaker = BreakerSettings { failures_to_open, open_for };
-    ProxySettings { retries_max: 0, breaker, ..hasty() }
+    ProxySettings { retries_max: 0, breaker, ..short_timeout() }
 }
 
 fn granted() -> Answer {
@@ -46,7 +46,7 @@ fn responding(body: &'static [u8]) -> impl Fn(TcpStream) -> Pin<Box<dyn Future<O
 
 #[tokio::test]
 async fn unreachable_backend_is_retried_for_every_call() {
-    let backend = backend(&unused_address().await, hasty());
+    let backend = backend(&unused_address().await, short_timeout());
     for (index, call) in [connecting(), publishing(), rpc()].into_iter().enumerate() {
         assert_eq!(backend.ask(call).await, Answer::Failed);
         assert_eq!(counts(&backend).retries, 2 * (index as u64 + 1), "no request was sent, so every retry is safe");
@@ -57,7 +57,7 @@ async fn unreachable_backend_is_retried_for_every_call() {
 #[tokio::test]
 async fn connection_closed_before_the_reply_is_retried_only_if_safe() {
     let (url, connections) = bare(|stream| async move { drop(stream) }).await;
-    let backend = backend(&url, hasty());
+    let backend = backend(&url, short_timeout());
     assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
     assert_eq!(connections.load(Ordering::Relaxed), 3);
     assert_eq!(backend.ask(publishing()).await, Answer::Failed);
@@ -69,11 +69,11 @@ async fn connection_closed_before_the_reply_is_retried_only_if_safe() {
 #[tokio::test]
 async fn backend_that_recovers_within_the_timeout_succeeds() {
     let server = Server::start(|_, before| async move {
-        let gone = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY];
-        (*gone.get(before).unwrap_or(&StatusCode::OK), "{}")
+        let rejections = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY];
+        (*rejections.get(before).unwrap_or(&StatusCode::OK), "{}")
     })
     .await;
-    let backend = backend(&server.url, hasty());
+    let backend = backend(&server.url, short_timeout());
     assert_eq!(backend.ask(subscribing()).await, granted());
     assert_eq!((server.seen().len(), counts(&backend).retries, failures(&backend)), (3, 2, vec![]));
 }
@@ -85,7 +85,7 @@ async fn status_is_retried_only_if_the_request_was_not_processed() {
         (StatusCode::from_u16(method).unwrap(), "{}")
     })
     .await;
-    let backend = backend(&server.url, hasty());
+    let backend = backend(&server.url, short_timeout());
     for (status, tries) in [(500, 1), (404, 1), (201, 1), (204, 1), (503, 3), (504, 3)] {
         let subscribe = Question::Subscribe { channel: status.to_string(), token: String::new(), data: vec![] };
         assert_eq!(backend.ask(call(subscribe)).await, Answer::Failed);
@@ -103,7 +103,7 @@ async fn backend_that_never_replies_costs_its_timeout() {
         drop(stream);
     })
     .await;
-    let backend = backend(&url, ProxySettings { timeout: SHORT, ..hasty() });
+    let backend = backend(&url, ProxySettings { timeout: SHORT, ..short_timeout() });
     let began = Instant::now();
     assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
     assert!(began.elapsed() >= SHORT && began.elapsed() < PATIENCE);
@@ -121,7 +121,7 @@ async fn slow_reply_does_not_extend_the_timeout() {
         }
     })
     .await;
-    let backend = backend(&url, ProxySettings { timeout: SHORT, ..hasty() });
+    let backend = backend(&url, ProxySettings { timeout: SHORT, ..short_timeout() });
     assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
     assert_eq!(failures(&backend), [("timeout", 1)]);
 }
@@ -177,7 +177,7 @@ async fn endless_reply_is_cut_at_its_bound() {
         }
     })
     .await;
-    let backend = backend(&url, hasty());
+    let backend = backend(&url, short_timeout());
     assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
     assert_eq!(failures(&backend), [("too_long", 1)]);
     assert!(sent.load(Ordering::Relaxed) < 32 * REPLY_BYTES_MAX, "no more than the kernel's buffers");
@@ -185,20 +185,20 @@ async fn endless_reply_is_cut_at_its_bound() {
 
 #[tokio::test]
 async fn concurrent_and_queued_calls_are_bounded() {
-    let gate = Arc::new(Semaphore::new(0));
+    let permits = Arc::new(Semaphore::new(0));
     let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let seen = (Arc::clone(&gate), Arc::clone(&at_once), Arc::clone(&most));
+    let seen = (Arc::clone(&permits), Arc::clone(&at_once), Arc::clone(&most));
     let server = Server::start(move |_, _| {
-        let (gate, at_once, most) = seen.clone();
+        let (permits, at_once, most) = seen.clone();
         async move {
             most.fetch_max(at_once.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            gate.acquire().await.unwrap().forget();
+            permits.acquire().await.unwrap().forget();
             at_once.fetch_sub(1, Ordering::Relaxed);
             "{}"
         }
     })
     .await;
-    let backend = Arc::new(backend(&server.url, ProxySettings { concurrency_max: 2, queue_max: 3, ..hasty() }));
+    let backend = Arc::new(backend(&server.url, ProxySettings { concurrency_max: 2, queue_max: 3, ..short_timeout() }));
     let calls: Vec<_> = (0..5)
         .map(|_| {
             let backend = Arc::clone(&backend);
@@ -209,7 +209,7 @@ async fn concurrent_and_queued_calls_are_bounded() {
     assert_eq!(counts(&backend).in_flight, 5);
     assert_eq!(backend.ask(publishing()).await, Answer::Failed, "at once: the circuit is open");
     assert_eq!(failures(&backend), [("busy", 1)]);
-    gate.add_permits(5);
+    permits.add_permits(5);
     for call in calls {
         assert_eq!(call.await.unwrap(), Answer::Publish(Publish::default()));
     }
@@ -274,7 +274,7 @@ async fn dropped_call_frees_its_slot() {
         drop(stream);
     })
     .await;
-    let backend = backend(&url, ProxySettings { concurrency_max: 1, queue_max: 0, ..hasty() });
+    let backend = backend(&url, ProxySettings { concurrency_max: 1, queue_max: 0, ..short_timeout() });
     for round in 1..=3 {
         tokio::select! {
             _ = backend.ask(rpc()) => unreachable!("it never answers"),

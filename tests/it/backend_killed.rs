@@ -139,7 +139,7 @@ fn killed_absent_hanging_and_aborting_backends_are_isolated() {
     backend.state.mode.store(HANG, SeqCst);
     let before = backend.state.calls.load(SeqCst);
     callers.iter_mut().for_each(|client| drop(client.send(call()).to_string()));
-    until(|| "calls do not come".into(), || (backend.state.calls.load(SeqCst) >= before + 20).then_some(()));
+    until(|| "the calls did not arrive".into(), || (backend.state.calls.load(SeqCst) >= before + 20).then_some(()));
     assert_honest_is_served(&mut honest);
     backend.kill();
     for client in &mut callers {

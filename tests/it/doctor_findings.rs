@@ -32,7 +32,7 @@ impl Report {
     fn finding(&self, name: &str) -> (&str, &str) {
         let found: Vec<&Value> = self.findings().iter().filter(|finding| finding["name"] == name).collect();
         assert_eq!(found.len(), 1, "{name}: {:#}", self.json);
-        (found[0]["severity"].as_str().expect("a word"), found[0]["actual"].as_str().expect("a text"))
+        (found[0]["severity"].as_str().expect("a severity"), found[0]["actual"].as_str().expect("a text"))
     }
 
     fn severity(&self, name: &str) -> &str {

@@ -78,7 +78,7 @@ fn clients_that_answered_while_the_server_was_stopped_stay_connected() {
     let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| Peer::connect(&server)).collect();
     // The first ping comes in the second half of the interval: no other pong is late when these clients have answered.
     until(
-        || "too few pings come".into(),
+        || "too few pings arrived".into(),
         || {
             peers.iter_mut().for_each(Peer::read_available);
             (peers.iter().filter(|peer| peer.pings() > 0).count() >= ANSWERING).then_some(())

@@ -137,12 +137,12 @@ fn floods_of_control_frames_and_empty_fragments_are_bounded() {
 #[test]
 fn subscribers_that_never_read_are_bounded_during_fan_out() {
     const HONEST: usize = 40;
-    const MUTE: usize = 40;
+    const SILENT: usize = 40;
     const BOUND: u64 = 64 * 1024;
     let bounds = [("client.queue_max_size", "64KiB"), ("engine.close_timeout", "1s"), ("engine.linger_timeout", "1s")];
     let server = plain(&bounds);
     let descriptors = server.descriptors();
-    let mute: Vec<Raw> = (0..MUTE)
+    let silent: Vec<Raw> = (0..SILENT)
         .map(|_| {
             let mut raw = Raw::open(&server, "/connection/websocket");
             raw.send(&frame(TEXT, b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}"));
@@ -151,7 +151,7 @@ fn subscribers_that_never_read_are_bounded_during_fan_out() {
         .collect();
     let mut honest: Vec<Client> = (0..HONEST).map(|_| Client::connect(&server)).collect();
     honest.iter_mut().for_each(|client| client.subscribe("news"));
-    server.wait_for_metric("corecast_subscriptions", "", |n| n == (HONEST + MUTE) as u64);
+    server.wait_for_metric("corecast_subscriptions", "", |n| n == (HONEST + SILENT) as u64);
     let text = "x".repeat(32 * 1024);
     let mut most = 0;
     for n in 0..400 {
@@ -164,9 +164,9 @@ fn subscribers_that_never_read_are_bounded_during_fan_out() {
         }
     }
     // A queue accepts one item beyond its bound.
-    assert!(most <= MUTE as u64 * (BOUND + 2 * 33 * 1024), "{most} bytes waited");
-    server.wait_for_metric("corecast_connections_closed_total", "reason=\"slow\"", |n| n == MUTE as u64);
-    drop((mute, honest));
+    assert!(most <= SILENT as u64 * (BOUND + 2 * 33 * 1024), "{most} bytes waited");
+    server.wait_for_metric("corecast_connections_closed_total", "reason=\"slow\"", |n| n == SILENT as u64);
+    drop((silent, honest));
     assert_nothing_left(&server, descriptors);
 }
 
@@ -178,8 +178,8 @@ fn ten_thousand_connects_and_disconnects_leak_no_memory() {
     let mut come_and_go = |rounds: usize| {
         for _ in 0..rounds {
             // Clients that connect and disconnect together, each with its own channel and the common one.
-            let mut crowd: Vec<Raw> = (0..50).map(|_| Raw::open(&server, "/connection/websocket")).collect();
-            for raw in &mut crowd {
+            let mut clients: Vec<Raw> = (0..50).map(|_| Raw::open(&server, "/connection/websocket")).collect();
+            for raw in &mut clients {
                 channel += 1;
                 let commands = format!(
                     "{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"own{channel}\"}}}}\n\
@@ -187,7 +187,7 @@ fn ten_thousand_connects_and_disconnects_leak_no_memory() {
                 );
                 raw.send(&frame(TEXT, commands.as_bytes()));
             }
-            for raw in &mut crowd {
+            for raw in &mut clients {
                 while !String::from_utf8_lossy(&raw.frame().payload).contains("\"id\":4") {}
             }
         }

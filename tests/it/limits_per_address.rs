@@ -176,8 +176,8 @@ fn forwarded_for_of_a_trusted_proxy_names_the_client_and_others_are_ignored() {
     assert_eq!(connect("127.0.0.1", "X-Forwarded-For: 203.0.113.9\r\n").1, 429);
     assert_eq!(connect("127.0.0.1", "X-Forwarded-For: 203.0.113.10\r\n").1, 101);
     // The address of an untrusted peer is its own, whatever header it sends.
-    let strangers: Vec<_> =
+    let untrusted: Vec<_> =
         (0..3).map(|n| connect("127.0.0.2", &format!("X-Forwarded-For: 198.51.100.{n}\r\n"))).collect();
-    let passed = strangers.iter().filter(|(_, status)| *status == 101).count();
+    let passed = untrusted.iter().filter(|(_, status)| *status == 101).count();
     assert_eq!(passed, 2);
 }

@@ -13,21 +13,21 @@ use tungstenite::{Message, WebSocket};
 const CONNECTIONS: usize = 500;
 
 /// A server whose log the test cannot read; the test finds it by its path.
-struct Mute {
+struct UnreadServer {
     child: Child,
     path: SocketPath,
 }
 
-impl Mute {
+impl UnreadServer {
     fn start(name: &str, stderr: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Self {
         let path = SocketPath::new(name);
         let mut command =
             command(&["--listen", &path.listen(), "--admin", "127.0.0.1:0", "--shards", "2", "--oversubscribe"]);
         command.env("CORECAST_LOG", "trace");
         let child = command.stderr(stderr).stdout(stdout).spawn().expect("the program runs");
-        let mute = Self { child, path };
-        until(|| "the server does not listen".into(), || UnixStream::connect(&mute.path.0).ok());
-        mute
+        let server = Self { child, path };
+        until(|| "the server does not listen".into(), || UnixStream::connect(&server.path.0).ok());
+        server
     }
 
     fn serves(&self) {
@@ -47,7 +47,7 @@ impl Mute {
     }
 }
 
-impl Drop for Mute {
+impl Drop for UnreadServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -57,22 +57,22 @@ impl Drop for Mute {
 #[test]
 fn full_log_disk_does_not_stop_the_server() {
     let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    let mute = Mute::start("full", full(), full());
-    mute.serves();
-    mute.ends();
+    let server = UnreadServer::start("full", full(), full());
+    server.serves();
+    server.ends();
 }
 
 #[test]
 fn closed_log_pipe_does_not_stop_the_server() {
-    let mut mute = Mute::start("closed", Stdio::piped(), Stdio::piped());
-    drop((mute.child.stderr.take(), mute.child.stdout.take()));
-    mute.serves();
-    mute.ends();
+    let mut server = UnreadServer::start("closed", Stdio::piped(), Stdio::piped());
+    drop((server.child.stderr.take(), server.child.stdout.take()));
+    server.serves();
+    server.ends();
 }
 
 #[test]
 fn unread_log_pipe_does_not_stop_the_server() {
-    let mute = Mute::start("unread", Stdio::piped(), Stdio::null());
-    mute.serves();
-    mute.ends();
+    let server = UnreadServer::start("unread", Stdio::piped(), Stdio::null());
+    server.serves();
+    server.ends();
 }

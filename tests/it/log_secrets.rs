@@ -119,7 +119,7 @@ fn secrets_are_not_logged_at_trace_level() {
         || "the keys are not asked for".into(),
         || server.log().iter().any(|line| line.contains("could not be fetched")).then_some(()),
     );
-    std::fs::remove_file(&path).expect("it was there");
+    std::fs::remove_file(&path).expect("the file exists");
 
     let log = server.log();
     assert!(

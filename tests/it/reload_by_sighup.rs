@@ -128,7 +128,7 @@ fn invalid_file_changes_nothing_and_is_logged() {
     running.server.wait_for_log("did you mean client.ping_interval?");
     running.server.wait_for_log("SIGHUP: reload rejected");
     connect(&running.server, &of_a).expect("the key is as it was");
-    std::fs::remove_file(&running.path).expect("it is there");
+    std::fs::remove_file(&running.path).expect("the file exists");
     running.server.signal(Signal::HUP);
     running.server.wait_for_metric("corecast_config_reloads_total", "refused", |n| n == 2);
     running.reloads += 1;
@@ -240,11 +240,11 @@ fn generated_api_key_stays_after_reload() {
     let key = until(
         || "no key was printed".into(),
         || {
-            let text = std::fs::read_to_string(&path).expect("it is there");
+            let text = std::fs::read_to_string(&path).expect("the file exists");
             Some(text.split_once("X-API-Key: ")?.1.split_once('\'')?.0.to_owned())
         },
     );
-    std::fs::remove_file(&path).expect("it is there");
+    std::fs::remove_file(&path).expect("the file exists");
     (0..3).for_each(|_| server.signal(Signal::HUP));
     server.wait_for_metric("corecast_config_reloads_total", "applied", |n| n > 0);
     assert_eq!(http(server.admin, "POST", "/api/info", &[("X-API-Key", &key)], "{}").0, 200);
@@ -267,12 +267,12 @@ fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejecte
     reload(1);
     handshake(server.client, &config, "new.test").expect("the name is new");
     // A client without a session: the others resume theirs, which needs no certificate.
-    let stranger = Arc::new(authority.client(rustls::ALL_VERSIONS));
-    handshake(server.client, &stranger, "old.test").expect_err("the name is new");
-    here.send(tungstenite::Message::text("still here")).expect("it is taken");
+    let new_client = Arc::new(authority.client(rustls::ALL_VERSIONS));
+    handshake(server.client, &new_client, "old.test").expect_err("the name is new");
+    here.send(tungstenite::Message::text("still here")).expect("the write succeeds");
     assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
     // Half a file, as seen while it is being written.
-    let text = std::fs::read_to_string(&file).expect("it is there");
+    let text = std::fs::read_to_string(&file).expect("the file exists");
     std::fs::write(&file, &text[..text.len() / 2]).expect("the folder takes files");
     reload(2);
     assert_eq!(server.metric("corecast_config_reloads_total", "refused"), 1);

@@ -65,7 +65,7 @@ fn panic_on_one_shard_ends_the_process_with_a_message() {
         return serve_forever();
     }
     let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "shard_panic::a_panic_on_one_shard_ends_the_process_with_a_clear_message", "--nocapture"])
+        .args(["--exact", "shard_panic::panic_on_one_shard_ends_the_process_with_a_message", "--nocapture"])
         .env(CHILD, "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -163,7 +163,7 @@ fn rate_max_extends_the_window_and_progress_is_logged() {
 fn upgrade_during_shutdown_gets_503_with_retry_after() {
     let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.upgrade_timeout", "1h")]);
     let mut half = crate::common::connect(server.client);
-    std::io::Write::write_all(&mut half, b"GET /echo HTTP/1.1\r\n").expect("it is taken");
+    std::io::Write::write_all(&mut half, b"GET /echo HTTP/1.1\r\n").expect("the write succeeds");
     server.wait_for_metric("corecast_connections_accepted_total", "", |accepted| accepted >= 1);
     server.signal(Signal::TERM);
     let mut answer = String::new();

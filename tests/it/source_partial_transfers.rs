@@ -147,9 +147,9 @@ fn run_conversation(read_max: usize, write_max: usize, buffers: bool) -> Vec<u8>
         outbound_bytes_max: 1 << 20,
         ..EngineConfig::default()
     };
-    let (journal, _) = LogRing::new(mail[0].me());
+    let (log_ring, _) = LogRing::new(mail[0].me());
     let mail = mail.into_iter().next().expect("one endpoint");
-    let mut shard = Shard::new(Echo, mail, Arc::new(limits), journal, 0);
+    let mut shard = Shard::new(Echo, mail, Arc::new(limits), log_ring, 0);
     let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, buffers, ..Pipe::default() }));
     let whole = Narrow { link: Socket(Rc::clone(&pipe)), read_max, write_max: usize::MAX };
     let Ok(conn) = shard.adopt(whole) else { panic!("there is room") };

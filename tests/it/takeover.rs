@@ -68,7 +68,10 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     assert_eq!(fresh.publication().1, "from an old client");
     fresh.send(json!({"publish": {"channel": "news", "data": "from a new client"}}));
     for client in &mut left {
-        crate::common::until(|| "it did not come".into(), || (next_data(client) == "from a new client").then_some(()));
+        crate::common::until(
+            || "the publication did not arrive".into(),
+            || (next_data(client) == "from a new client").then_some(()),
+        );
     }
     drop(left);
     assert_eq!(old.wait_for_exit().code(), Some(0));
@@ -135,7 +138,7 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
     client.subscribe("news");
     // A process that sends its hello and closes was not ready.
     let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old process listens there");
-    std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("it is taken");
+    std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("the write succeeds");
     old.wait_for_log("takes over; passing it the listening sockets");
     drop(half);
     old.wait_for_log("this process goes on serving");

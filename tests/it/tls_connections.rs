@@ -52,7 +52,7 @@ fn large_messages_travel_both_ways() {
         let mut ws = wss(&server, &Arc::new(authority.client(&[version])), "/echo");
         for size in [0, 1, 125, 126, 16_383, 16_384, 16_385, 65_536, 1 << 20, 3 << 20] {
             let message: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-            ws.send(Message::binary(message.clone())).expect("it is taken");
+            ws.send(Message::binary(message.clone())).expect("the write succeeds");
             assert!(ws.read().expect("an echo").into_data() == message, "{size}");
         }
     }
@@ -89,7 +89,7 @@ fn tls_records_may_arrive_byte_by_byte() {
         let stream = StreamOwned::new(session, Trickle(connect(server.client)));
         let mut ws = upgrade(stream, "/echo");
         for n in 0..3 {
-            ws.send(Message::text(format!("message {n}"))).expect("it is taken");
+            ws.send(Message::text(format!("message {n}"))).expect("the write succeeds");
             assert_eq!(ws.read().expect("an echo").into_text().unwrap(), format!("message {n}"));
         }
     }
@@ -102,14 +102,14 @@ fn close_is_sent_as_websocket_close_and_close_notify() {
     let config = Arc::new(authority.client(rustls::ALL_VERSIONS));
     // The client's close frame is answered, and then the stream ends with close_notify.
     let mut ws = wss(&server, &config, "/echo");
-    ws.close(None).expect("it is taken");
+    ws.close(None).expect("the write succeeds");
     assert!(matches!(ws.read(), Ok(Message::Close(_))));
     assert!(matches!(ws.read(), Err(tungstenite::Error::ConnectionClosed)));
     assert_eq!(ws.get_mut().read(&mut [0; 16]).expect("close_notify came"), 0);
     // A client that ends TLS without a close frame is disconnected.
     let mut ws = wss(&server, &config, "/echo");
     ws.get_mut().conn.send_close_notify();
-    ws.get_mut().flush().expect("it is taken");
+    ws.get_mut().flush().expect("the write succeeds");
     server.wait_for_metric("corecast_connections_closed_total", "vanished", |n| n == 1);
     // So is a client that only ends TCP.
     let ws = wss(&server, &config, "/echo");
@@ -173,7 +173,7 @@ fn plain_bytes_on_a_tls_listener_get_an_alert_and_are_counted() {
     // A fatal alert: 21, a version, two bytes, 2.
     for garbage in [&[0u8; 64][..], &[22, 3, 1, 0, 4, 9, 0, 0, 0], &[23, 3, 3, 0, 1, 0], &[0x80, 0x2e, 1, 0, 2]] {
         let mut socket = connect(server.client);
-        socket.write_all(garbage).expect("it is taken");
+        socket.write_all(garbage).expect("the write succeeds");
         let alert = rest(&mut socket);
         assert!(alert.len() == 7 && alert[0] == 21 && alert[5] == 2, "{garbage:?}: {alert:?}");
     }
@@ -186,14 +186,14 @@ fn plain_bytes_on_a_tls_listener_get_an_alert_and_are_counted() {
     server.wait_for_metric("corecast_tls_failures_total", "protocol", |n| n == 1);
 
     // A client that does not trust the server sends an alert.
-    let stranger = Authority::new("stranger");
-    handshake(server.client, &Arc::new(stranger.client(&[&TLS13])), "localhost")
+    let untrusting = Authority::new("untrusting");
+    handshake(server.client, &Arc::new(untrusting.client(&[&TLS13])), "localhost")
         .expect_err("the client does not trust the server");
     server.wait_for_metric("corecast_tls_failures_total", "alert", |n| n == 1);
 
     // Half a handshake is closed at its deadline without a response.
     let mut half = connect(server.client);
-    half.write_all(&[22, 3, 1, 2, 0, 1]).expect("it is taken");
+    half.write_all(&[22, 3, 1, 2, 0, 1]).expect("the write succeeds");
     assert!(rest(&mut half).is_empty());
     server.wait_for_metric("corecast_tls_failures_total", "unfinished", |n| n == 1);
     server.wait_for_metric("corecast_tls_held_bytes", "", |bytes| bytes == 0);
@@ -215,11 +215,11 @@ fn handshake_storm_is_budgeted_and_completes() {
     let mut hellos = hellos;
     // All clients send their hello before any is answered.
     for stream in &mut hellos {
-        stream.conn.write_tls(&mut stream.sock).expect("it is taken");
+        stream.conn.write_tls(&mut stream.sock).expect("the write succeeds");
     }
     for stream in hellos {
         let mut ws = upgrade(stream, "/echo");
-        ws.send(Message::text("here")).expect("it is taken");
+        ws.send(Message::text("here")).expect("the write succeeds");
         assert_eq!(ws.read().expect("an echo").into_text().unwrap(), "here");
     }
     assert!(server.metric("corecast_tls_handshakes_put_off_total", "") > 0);
@@ -236,9 +236,9 @@ fn proxy_header_precedes_the_tls_handshake() {
         &[("tls.cert_pem_file", &bundle), ("limits.connections_per_address", "1"), ("limits.exempt", "")],
     );
     let config: Arc<ClientConfig> = Arc::new(authority.client(rustls::ALL_VERSIONS));
-    let come = |from: &str| {
+    let connect_from = |from: &str| {
         let mut socket = connect(server.client);
-        socket.write_all(format!("PROXY TCP4 {from} 192.0.2.1 4711 443\r\n").as_bytes()).expect("it is taken");
+        socket.write_all(format!("PROXY TCP4 {from} 192.0.2.1 4711 443\r\n").as_bytes()).expect("the write succeeds");
         let name = "localhost".try_into().expect("a name");
         let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(&config), name).expect("a session"), socket);
         while stream.conn.is_handshaking() {
@@ -246,9 +246,9 @@ fn proxy_header_precedes_the_tls_handshake() {
         }
         Ok::<_, std::io::Error>(upgrade(stream, "/echo"))
     };
-    let first = come("203.0.113.1").expect("the first of its address");
-    come("203.0.113.1").expect_err("a second one");
-    come("203.0.113.2").expect("one of another address");
+    let first = connect_from("203.0.113.1").expect("the first of its address");
+    connect_from("203.0.113.1").expect_err("a second one");
+    connect_from("203.0.113.2").expect("one of another address");
     drop(first);
 }
 

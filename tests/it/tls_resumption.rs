@@ -78,9 +78,9 @@ fn early(server: &crate::common::Server, config: &Arc<ClientConfig>, early: &[u8
     }
     let accepted = stream.conn.is_early_data_accepted();
     if !accepted {
-        stream.write_all(early).expect("it is taken");
+        stream.write_all(early).expect("the write succeeds");
     }
-    stream.write_all(behind).expect("it is taken");
+    stream.write_all(behind).expect("the write succeeds");
     let mut answer = vec![0; 1024];
     let mut n = 0;
     while !answer[..n].ends_with(b"here") {
@@ -148,8 +148,8 @@ fn admin_address_requires_a_client_certificate_if_set() {
     let known = authority.client_with(&authority.pair(&["client"]));
     assert!(ask(&server, known).expect("the certificate is accepted").starts_with("HTTP/1.1 200 "));
     ask(&server, authority.client(rustls::ALL_VERSIONS)).expect_err("the server requests a certificate");
-    let stranger = Authority::new("admin-stranger");
-    let other = stranger.pair(&["client"]);
+    let other_authority = Authority::new("admin-stranger");
+    let other = other_authority.pair(&["client"]);
     ask(&server, authority.client_with(&other)).expect_err("one of another authority");
     // Clients on the client address need no certificate.
     let _ = wss(&server, &Arc::new(authority.client(rustls::ALL_VERSIONS)), "/echo");

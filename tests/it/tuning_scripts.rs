@@ -249,7 +249,7 @@ fn network_settings_are_accepted_by_the_kernel_in_a_namespace() {
         sh \"$tune\" apply sysctl --yes --root \"$root\" | grep '^set' && exit 6
         sh \"$tune\" undo --yes --root \"$root\" || exit 7
         [ \"$(cat $key /proc/sys/net/ipv4/tcp_rmem /proc/sys/net/core/somaxconn)\" = \"$before\" ] || exit 8";
-    let ours = fs::read_link("/proc/self/ns/net").expect("Linux has namespaces");
+    let namespace = fs::read_link("/proc/self/ns/net").expect("Linux has namespaces");
     let root = ["--net"].as_slice();
     let user = ["--net", "--map-root-user"].as_slice();
     let can =
@@ -259,7 +259,7 @@ fn network_settings_are_accepted_by_the_kernel_in_a_namespace() {
         return;
     };
     let mut command = Command::new("unshare");
-    command.args(flags).args(["sh", "-c", script, "sh"]).arg(ours).args([tree.root(), TUNE]);
+    command.args(flags).args(["sh", "-c", script, "sh"]).arg(namespace).args([tree.root(), TUNE]);
     let answer = run_of(&command.output().expect("it ran a moment ago"));
     assert_eq!(answer.code, 0, "{}", answer.text);
     assert!(answer.text.contains("set      /proc/sys/net/ipv4/tcp_slow_start_after_idle: 1 -> 0"), "{}", answer.text);

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_upgrade_is_answered_as_the_rfc_has_it() {
+    fn upgrade_is_answered_per_rfc_6455() {
         let request = b"GET /sub?x HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         let (path, answer) = answer(request).unwrap();
         assert_eq!(path, "/sub?x");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_has_the_bytes_that_were_asked_for() {
+    fn frame_has_the_requested_length() {
         for frame_bytes in [64, 66, 70, 107, 110, 127, 128, 131, 180, 300] {
             let (before, after) = around(frame_bytes, 62);
             let len = before.len() + 62 + after.len();

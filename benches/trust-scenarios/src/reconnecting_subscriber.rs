@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_a_loss_of_its_acknowledged_publications_only() {
+    fn gap_is_a_loss_of_its_acknowledged_publications_only() {
         let logs =
             [log(&[Outcome::Acknowledged, Outcome::InDoubt, Outcome::Rejected("x".into()), Outcome::Acknowledged])];
         let gap = |from, to| Gap { publisher: 0, from, to, announced: false };
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_misses_only_publications_acknowledged_within_it() {
+    fn session_misses_only_publications_acknowledged_within_it() {
         let logs = [log(&vec![Outcome::Acknowledged; 6])];
         let session = |last, from: u64, to: u64| Session {
             begun: from * 2 * ACK_AHEAD + 1,

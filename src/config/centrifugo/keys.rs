@@ -50,7 +50,7 @@ pub const SAME_KEYS: &[(&str, &str)] = &[
 
 /// The longest path that matches decides.
 pub static FOREIGN: &[ForeignKey] = &[
-    // Keys about who may do what.
+    // Keys about permissions.
     refused(
         "client.insecure_skip_token_signature_verify",
         "every token would be accepted",

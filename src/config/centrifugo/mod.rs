@@ -1,6 +1,6 @@
 //! Compatibility with the original's configuration: what happens to its keys that are not settings here.
 //!
-//! A key about who may do what is an error: ignoring it would silently open or close access. Any other key gives a warning, unless
+//! A key about permissions is an error: ignoring it would silently open or close access. Any other key gives a warning, unless
 //! its value is what applies here anyway: its default there, nothing, or a section that is off.
 
 pub(crate) mod keys;
@@ -12,7 +12,7 @@ use super::schema::registry::{LISTS, split_list_name};
 use super::sources::raw_setting::RawSetting;
 use keys::{FOREIGN, ForeignKey, SAME_KEYS, SWITCHED, Verdict};
 
-/// Parts of unknown keys that are probably about who may do what.
+/// Parts of unknown keys that are probably about permissions.
 const ACCESS_WORDS: &[&str] =
     &["allow", "insecure", "token", "tls", "auth", "secret", "password", "proxy_enabled", "permission"];
 
@@ -55,7 +55,7 @@ fn unknown(value: &RawSetting, path: &str) -> Judgment {
         .iter()
         .find(|list| written.strip_prefix(**list).is_some_and(|rest| matches!(rest.get(..1), None | Some("[" | "."))));
     if let Some(list) = list.filter(|_| split_list_name(&value.name).is_none()) {
-        // Ignoring the list would change who may do what.
+        // Ignoring the list would change permissions.
         let what = format!("{list} is a list of tables");
         return Judgment::Error(value.error(Invalid::new(what, format!("write [[{list}]] or, in JSON, [{{...}}]"))));
     }
@@ -63,7 +63,7 @@ fn unknown(value: &RawSetting, path: &str) -> Judgment {
         return Judgment::Error(error);
     }
     if ACCESS_WORDS.iter().any(|word| path.contains(word)) {
-        error.what.push_str(", and it may be about who may do what");
+        error.what.push_str(", and it may change permissions");
         return Judgment::Error(error);
     }
     let hint = if error.fix.starts_with("did you mean") { format!("; {}", error.fix) } else { String::new() };

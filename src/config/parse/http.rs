@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_http_with_a_host() {
+    fn endpoint_is_http_with_a_host() {
         for good in
             ["", "http://a", "https://user:pass@a.example/x?y", "http://[::1]:80/", "https://{{tenant}}.a:8080/"]
         {

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_has_a_scheme_and_no_path() {
+    fn origin_has_a_scheme_and_no_path() {
         for good in ["*", "null", "https://example.com", "https://*.example.com", "http://localhost:3000"] {
             origin(good).unwrap();
         }

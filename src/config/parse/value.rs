@@ -19,7 +19,7 @@ pub enum Raw {
     Other(&'static str),
 }
 
-/// Keys with their values; a dot in a key stands for a table inside.
+/// Keys with their values; a dot in a key separates the names of nested tables.
 pub type Row = Vec<(String, Raw)>;
 
 /// What is wrong with a value, and what to write instead.

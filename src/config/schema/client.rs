@@ -1,4 +1,4 @@
-//! `client`: who may connect, how dead clients are found, and the bounds for one client.
+//! `client`: the conditions for connecting, the detection of dead clients, and the bounds for one client.
 
 use std::time::Duration;
 

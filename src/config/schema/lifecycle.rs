@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_short_by_default_and_as_long_as_the_pace_needs() {
+    fn window_is_short_by_default_and_as_long_as_the_pace_needs() {
         let mut shutdown = Shutdown::default();
         assert_eq!(shutdown.window_for(1_000_000), (s(5), true));
         shutdown.rate_max = 1000;

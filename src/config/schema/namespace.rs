@@ -189,7 +189,7 @@ impl Words for DataFormat {
         &[("", Self::Any), ("json", Self::Json), ("json_object", Self::JsonObject), ("binary", Self::Binary)];
 }
 
-/// Who may do something: the three parts of `allow_*_for_*`.
+/// The holders of a permission: the three parts of `allow_*_for_*`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Allowed {
     /// Clients with a user id.

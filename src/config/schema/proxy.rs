@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_goes_where_its_namespace_says() {
+    fn rpc_method_uses_the_proxy_of_its_namespace() {
         let mut rpc = Rpc::default();
         assert_eq!(rpc.proxy_for("none:x"), Err(NoRpc::NotAvailable));
         rpc.namespaces = vec![

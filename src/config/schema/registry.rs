@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unset_setting_has_an_example() {
+    fn unset_setting_has_an_example() {
         let config = Config::default();
         for setting in SETTINGS.iter() {
             assert!(setting.show(&config).is_some() || !setting.example.is_empty(), "{}", setting.name);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_a_list_finds_its_section() {
+    fn value_of_a_list_finds_its_section() {
         let element = split_list_name("channel.namespaces[12].map.mode");
         assert_eq!(element, Some(("channel.namespaces", 12, "map.mode")));
         assert_eq!(split_list_name("consumers[0].type"), None);

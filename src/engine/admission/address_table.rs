@@ -122,7 +122,7 @@ impl AddressTable {
             let base = match fingerprint_of(word) == fingerprint {
                 true => word,
                 false if self.is_free(word, now) => fresh,
-                // Another shard has taken it meanwhile.
+                // Another shard has taken it since.
                 false => continue,
             };
             let next = match self.count(base, now) {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_v6_site_is_one_address_and_a_mapped_v4_is_a_v4() {
+    fn v6_site_is_one_address_and_a_mapped_v4_is_a_v4() {
         let table = table(1, 0, 0);
         let v6 = |text: &str| IpAddr::V6(text.parse::<Ipv6Addr>().expect("an address"));
         slot(table.enter(v6("2001:db8:1:2::1"), 0));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_admits_uncounted() {
+    fn full_table_admits_without_counting() {
         let table = table(1, 0, 0);
         let half = table.entries.len() as u32 / 2;
         let uncounted = (0..half).filter(|&n| table.enter(v4(n), 0) == Entered::Uncounted).count();

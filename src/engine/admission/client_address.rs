@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_most_address_that_is_not_trusted_is_the_client() {
+    fn right_most_address_that_is_not_trusted_is_the_client() {
         for (fields, expected) in [
             (&["203.0.113.9"][..], Some("203.0.113.9")),
             (&["6.6.6.6, 203.0.113.9"], Some("203.0.113.9")),

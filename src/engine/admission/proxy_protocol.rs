@@ -17,7 +17,7 @@ const FIXED_BYTES: usize = 16;
 /// A whole header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// Bytes of it; what follows is the client's.
+    /// Its length in bytes; the client's bytes follow.
     pub bytes: usize,
     /// None: the proxy itself is the client (LOCAL), or does not know it, or the client came over a unix socket.
     pub client: Option<IpAddr>,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_in_pieces_is_complete_with_its_last_byte() {
+    fn header_in_pieces_is_complete_with_its_last_byte() {
         for (bytes, _) in good() {
             for end in 0..bytes.len() {
                 assert_eq!(decode(&bytes[..end]), Ok(None), "{:?}", &bytes[..end]);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_header_is_refused_at_its_first_wrong_byte() {
+    fn invalid_header_is_refused_at_its_first_wrong_byte() {
         for bytes in [
             &b"GET / HTTP/1.1\r\n"[..],
             b"PUT",

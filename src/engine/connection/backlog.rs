@@ -97,7 +97,7 @@ impl<M: Send> Context<M> {
         }
     }
 
-    /// The socket took less than it was given: what is left waits for the peer.
+    /// The socket accepted only a part: the rest waits for the peer.
     pub(crate) fn block(&mut self, slot: u32) {
         self.counters.writes_short += 1;
         self.connections.set(slot, WriteFlags::BLOCKED);

@@ -20,9 +20,9 @@ pub(crate) struct Handled {
     pub frame_bytes: usize,
 }
 
-/// Messages that go back as they came (`Flow::Reflect`): server frames that lie one behind the other in the buffer that was
-/// read into, `start..end`. The client's headers are longer than ours, so the room between `end` and the next frame to decode
-/// grows with each; the decoder moves the next payload to its front, behind the run.
+/// Echoed messages (`Flow::Reflect`): server frames in a row in the buffer that was read into, `start..end`. The
+/// client's headers are longer than the server's, so the room between `end` and the next frame to decode grows with
+/// each; the decoder moves the next payload to its front, after the run.
 #[derive(Clone, Copy, Default)]
 struct EchoRun {
     start: usize,
@@ -64,7 +64,7 @@ struct Echo {
     length: usize,
 }
 
-/// Where a message lies, and so what `Flow::Reflect` of it costs.
+/// Where a message is stored, which determines the cost of `Flow::Reflect`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lies {
     /// In the receive buffer, with room for a header in front.
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_echoes_begins_with_its_first_frame_and_leaves_the_room_behind_it() {
+    fn run_of_echoes_begins_with_its_first_frame_and_leaves_the_room_behind_it() {
         let bytes = [0; 64];
         let mut run = EchoRun::default();
         assert_eq!(run.next_frame_at(12), 12, "without a run a payload stays where it is");

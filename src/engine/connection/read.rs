@@ -129,7 +129,8 @@ impl<A: App, S: Source> Shard<A, S> {
         got
     }
 
-    /// A long frame: its bytes go where they stay. The buffer grows with what arrives, not with what was announced.
+    /// A long frame: its bytes go directly into the spill. The buffer grows with the received bytes, not with the
+    /// announced length.
     fn read_into_spill(&mut self, slot: u32, mut spill: Spill) -> Got {
         let have = spill.bytes.len();
         if spill.bytes.capacity() == have {
@@ -168,7 +169,7 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Spills what was not used of a buffer that is not the connection's.
+    /// Spills the unused bytes of a buffer that the connection does not own.
     #[inline]
     fn keep_unused(&mut self, slot: u32, bytes: &[u8], handled: Handled) {
         if handled.used < bytes.len() {

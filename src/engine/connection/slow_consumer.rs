@@ -12,7 +12,7 @@ use crate::ids::ConnId;
 /// Milliseconds between two log records of what policies dropped.
 const DROPS_LOG_INTERVAL: Millis = 10_000;
 
-/// Messages that were dropped for a connection, and that the app does not know of yet.
+/// Messages that were dropped for a connection before the app was notified.
 pub(crate) struct Gap {
     pub conn: ConnId,
     pub owner: Owner,

@@ -149,7 +149,7 @@ mod tests {
     use crate::engine::connection::state::ConnFlags;
 
     #[test]
-    fn a_reused_slot_has_a_new_generation_and_fresh_flags() {
+    fn reused_slot_has_a_new_generation_and_fresh_flags() {
         let mut connections = Connections::new(4);
         let first = connections.insert(Phase::Open);
         connections.clear(first.slot, WriteFlags::NOT_OPEN);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_a_requested_close_takes_more_and_is_not_open() {
+    fn connection_with_a_requested_close_takes_more_and_is_not_open() {
         let mut connections = Connections::new(4);
         let conn = connections.insert(Phase::Open);
         assert!(connections.is_open(conn) && connections.takes_more(conn));

@@ -7,40 +7,40 @@ use super::super::batch::{BATCH_BYTES_MAX, BATCH_OPS_MAX};
 use super::*;
 
 #[derive(Clone, Default)]
-struct Bell(Arc<AtomicU32>);
+struct CountingWaker(Arc<AtomicU32>);
 
-impl Wake for Bell {
+impl Wake for CountingWaker {
     fn wake(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Bell {
-    fn rung(&self) -> u32 {
+impl CountingWaker {
+    fn wakes(&self) -> u32 {
         self.0.swap(0, Ordering::Relaxed)
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Note {
+struct TestMessage {
     number: u32,
     text: Span,
 }
 
-type End = Endpoint<Note, Bell>;
+type End = Endpoint<TestMessage, CountingWaker>;
 
-fn ring<const N: usize>(mailbox_batches_max: usize) -> ([End; N], [Bell; N]) {
-    let bells: [Bell; N] = std::array::from_fn(|_| Bell::default());
-    let ends = mesh(bells.to_vec(), Bounds { mailbox_batches_max });
-    (ends.try_into().unwrap_or_else(|_| unreachable!("one endpoint per waker")), bells)
+fn ring<const N: usize>(mailbox_batches_max: usize) -> ([End; N], [CountingWaker; N]) {
+    let wakers: [CountingWaker; N] = std::array::from_fn(|_| CountingWaker::default());
+    let ends = mesh(wakers.to_vec(), Bounds { mailbox_batches_max });
+    (ends.try_into().unwrap_or_else(|_| unreachable!("one endpoint per waker")), wakers)
 }
 
 fn post(end: &mut End, to: u16, number: u32) -> bool {
     let text = end.put(ShardId(to), format!("note {number}").as_bytes());
-    end.post(ShardId(to), Note { number, text })
+    end.post(ShardId(to), TestMessage { number, text })
 }
 
-fn read(batch: &mut Batch<Note>) -> Option<u32> {
+fn read(batch: &mut Batch<TestMessage>) -> Option<u32> {
     let note = batch.next()?;
     assert_eq!(batch.bytes(note.text), format!("note {}", note.number).as_bytes());
     Some(note.number)
@@ -96,7 +96,7 @@ fn order_holds_through_overflow() {
 }
 
 #[test]
-fn a_batch_is_stopped_and_continued_while_others_arrive() {
+fn batch_is_stopped_and_continued_while_others_arrive() {
     let ([mut a, mut b, mut c], _) = ring(8);
     (0..3).for_each(|number| {
         post(&mut a, 2, number);
@@ -146,8 +146,8 @@ fn memory_kept_for_others_is_bounded() {
 }
 
 #[test]
-fn the_own_shard_is_a_destination_like_the_others() {
-    let ([mut a, mut b], bells) = ring(2);
+fn own_shard_is_a_destination_like_the_others() {
+    let ([mut a, mut b], wakers) = ring(2);
     post(&mut a, 0, 1);
     assert!(!a.may_sleep());
     assert!(a.receive_own().is_none());
@@ -169,17 +169,17 @@ fn the_own_shard_is_a_destination_like_the_others() {
     numbers.sort_unstable();
     assert_eq!(numbers, [2, 3, 4, 100]);
     assert_eq!((a.has_overflow(), a.may_sleep()), (false, true));
-    assert_eq!(bells[0].rung(), 0);
+    assert_eq!(wakers[0].wakes(), 0);
 }
 
 #[test]
 fn waiting_bytes_are_what_did_not_reach_the_mailbox() {
     let ([mut a, mut b], _) = ring(1);
     let to = ShardId(1);
-    let one = size_of::<Note>() + 10;
+    let one = size_of::<TestMessage>() + 10;
     let note = |a: &mut End| {
         let text = a.put(to, &[7; 10]);
-        a.post(to, Note { number: 0, text });
+        a.post(to, TestMessage { number: 0, text });
     };
     note(&mut a);
     assert_eq!((a.waiting_bytes(to), a.waiting_bytes(ShardId(0))), (one, 0));
@@ -196,16 +196,16 @@ fn waiting_bytes_are_what_did_not_reach_the_mailbox() {
 }
 
 #[test]
-fn a_large_batch_is_closed_by_post_so_that_a_message_and_its_bytes_share_one() {
+fn large_batch_is_closed_by_post_so_that_a_message_and_its_bytes_share_one() {
     let ([mut a, mut b], _) = ring(8);
     let to = ShardId(1);
     let large = vec![1; BATCH_BYTES_MAX + 1];
     let text = a.put(to, &large);
     assert_eq!(a.put(to, b"tail").len(), 4);
-    assert!(!a.post(to, Note { number: 1, text }));
+    assert!(!a.post(to, TestMessage { number: 1, text }));
     assert!(post(&mut a, 1, 2));
     let empty = Span::default();
-    let closings = (0..2 * BATCH_OPS_MAX).filter(|_| !a.post(to, Note { number: 3, text: empty })).count();
+    let closings = (0..2 * BATCH_OPS_MAX).filter(|_| !a.post(to, TestMessage { number: 3, text: empty })).count();
     assert_eq!(closings, 2);
     assert_eq!(a.dispatch().pushes, 4);
     let mut first = b.receive().expect("the large one");
@@ -216,10 +216,10 @@ fn a_large_batch_is_closed_by_post_so_that_a_message_and_its_bytes_share_one() {
 }
 
 #[test]
-fn a_sleeper_is_woken_once_and_an_awake_shard_never() {
-    let ([mut a, mut b, mut c], bells) = ring(8);
+fn sleeping_shard_is_woken_once_and_an_awake_one_never() {
+    let ([mut a, mut b, mut c], wakers) = ring(8);
     post(&mut a, 2, 1);
-    assert_eq!((a.dispatch().wakes, bells[2].rung()), (0, 0), "awake");
+    assert_eq!((a.dispatch().wakes, wakers[2].wakes()), (0, 0), "awake");
     assert!(!c.may_sleep(), "there is mail");
     post(&mut a, 2, 2);
     assert_eq!(a.dispatch().wakes, 0, "and no sleep was announced");
@@ -228,37 +228,37 @@ fn a_sleeper_is_woken_once_and_an_awake_shard_never() {
     post(&mut a, 2, 3);
     post(&mut b, 2, 4);
     assert_eq!((a.dispatch().wakes, b.dispatch().wakes), (1, 0));
-    assert_eq!(bells[2].rung(), 1);
+    assert_eq!(wakers[2].wakes(), 1);
     c.awake();
     assert_eq!(drain(&mut c), [3, 4]);
     assert!(c.may_sleep());
     c.awake();
     post(&mut a, 2, 5);
-    assert_eq!((a.dispatch().wakes, bells[2].rung()), (0, 0), "woken by something else");
+    assert_eq!((a.dispatch().wakes, wakers[2].wakes()), (0, 0), "woken by something else");
 }
 
 #[test]
-fn a_starved_sender_sleeps_and_is_woken_by_room() {
-    let ([mut a, mut b], bells) = ring(1);
+fn starved_sender_sleeps_and_is_woken_by_room() {
+    let ([mut a, mut b], wakers) = ring(1);
     (1..=3).for_each(|number| {
         post(&mut a, 1, number);
         a.dispatch();
     });
     assert!(a.may_sleep(), "overflow for a full mailbox is no work");
     let mut first = b.receive().expect("the first");
-    assert_eq!((read(&mut first), bells[0].rung()), (Some(1), 1));
+    assert_eq!((read(&mut first), wakers[0].wakes()), (Some(1), 1));
     assert_eq!(b.dispatch().wakes, 1, "reported with the next dispatch");
     a.awake();
     assert!(!a.may_sleep(), "there is room now");
     assert_eq!(a.dispatch(), Dispatch { pushes: 1, overflows: 0, wakes: 0 });
     assert!(a.may_sleep());
     assert_eq!(drain(&mut b), [2, 3]);
-    assert_eq!(bells[0].rung(), 0, "no sender waits for room any more");
+    assert_eq!(wakers[0].wakes(), 0, "no sender waits for room any more");
 }
 
 #[test]
-fn a_mark_taken_while_its_sender_was_awake_is_set_again_before_sleep() {
-    let ([mut a, mut b, mut c], bells) = ring(1);
+fn mark_taken_while_its_sender_was_awake_is_set_again_before_sleep() {
+    let ([mut a, mut b, mut c], wakers) = ring(1);
     post(&mut a, 2, 1);
     a.dispatch();
     post(&mut a, 2, 2);
@@ -268,7 +268,7 @@ fn a_mark_taken_while_its_sender_was_awake_is_set_again_before_sleep() {
     b.dispatch();
     assert!(a.may_sleep(), "the room went to b");
     assert!(c.receive().is_some());
-    assert_eq!(bells[0].rung(), 1);
+    assert_eq!(wakers[0].wakes(), 1);
     a.awake();
     a.dispatch();
     assert_eq!(drain(&mut c), [2]);
@@ -276,15 +276,15 @@ fn a_mark_taken_while_its_sender_was_awake_is_set_again_before_sleep() {
 
 #[test]
 fn marks_reach_past_one_word_of_shards() {
-    let bells: Vec<Bell> = (0..SHARDS_MAX).map(|_| Bell::default()).collect();
-    let mut ends: Vec<End> = mesh(bells.clone(), Bounds { mailbox_batches_max: 1 });
+    let wakers: Vec<CountingWaker> = (0..SHARDS_MAX).map(|_| CountingWaker::default()).collect();
+    let mut ends: Vec<End> = mesh(wakers.clone(), Bounds { mailbox_batches_max: 1 });
     for from in [255, 64, 3] {
         post(&mut ends[from], 128, from as u32);
         ends[from].dispatch();
     }
     assert!(ends[64].may_sleep() && ends[3].may_sleep());
     assert_eq!(drain(&mut ends[128]), [255]);
-    assert_eq!((bells[64].rung(), bells[3].rung(), bells[255].rung()), (1, 1, 0));
+    assert_eq!((wakers[64].wakes(), wakers[3].wakes(), wakers[255].wakes()), (1, 1, 0));
     ends[64].dispatch();
     ends[3].dispatch();
     assert_eq!(drain(&mut ends[128]), [64]);

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_the_options_that_were_set() {
+    fn listener_has_the_options_that_were_set() {
         let machine = Machine {
             incoming_cpu: true,
             defer_accept: Duration::from_secs(5),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_refused_unless_joined() {
+    fn port_in_use_is_refused_unless_joined() {
         let held = fresh(&[any()], 1, false).expect("a port is free");
         let refused = fresh(&held.bound, 1, false).map(|_| ()).expect_err("the port is taken");
         assert!(refused.to_string().contains("--join"), "{refused}");
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+    fn stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let path = std::env::temp_dir().join(format!("corecast-test-{}.sock", std::process::id()));
         let address = [Address::Unix(path.clone())];
         let first = fresh(&address, 2, false).expect("the path is free");
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_inherited_descriptor_is_named() {
+    fn missing_inherited_descriptor_is_named() {
         let refused = fresh(&[Address::Inherited(3)], 1, false).map(|_| ()).expect_err("nothing was passed");
         assert!(refused.to_string().contains("LISTEN_FDS"), "{refused}");
     }

@@ -228,7 +228,7 @@ fn broadcast(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model, o
 }
 
 #[test]
-fn a_queue_under_policies_behaves_like_its_frames_one_by_one() {
+fn queue_under_policies_behaves_like_its_frames_one_by_one() {
     let mut dropped = 0;
     for seed in 0..ROUNDS {
         let mut random = fastrand::Rng::with_seed(seed);

@@ -33,7 +33,7 @@ pub struct Dropped {
     pub messages: u64,
 }
 
-/// What happens to a broadcast under way to a peer whose subscription has ended meanwhile.
+/// What happens to a broadcast under way to a peer whose subscription has ended since.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InFlight {
     /// The peer still gets it, and the policy of a later subscription does not apply to it.

@@ -69,7 +69,7 @@ fn frames_queued_while_a_broadcast_is_under_way_follow_it() {
 }
 
 #[test]
-fn a_broadcast_cut_short_keeps_only_the_unwritten_part() {
+fn broadcast_cut_short_keeps_only_the_unwritten_part() {
     let mut queue = Queue::default();
     queue.insert_broadcast(&broadcast([frame(b"first"), frame(b"second")].concat(), 1), 9);
     assert_eq!(left(&queue), frame(b"second")[2..]);
@@ -77,7 +77,7 @@ fn a_broadcast_cut_short_keeps_only_the_unwritten_part() {
 }
 
 #[test]
-fn a_drop_spares_the_frame_that_is_partly_written() {
+fn drop_spares_the_frame_that_is_partly_written() {
     let mut queue = Queue::default();
     let turn = [frame(b"aaaa"), frame(b"bbbb"), frame(b"cccc")].concat();
     queue.insert_broadcast(&broadcast(turn, 1), 0);
@@ -90,7 +90,7 @@ fn a_drop_spares_the_frame_that_is_partly_written() {
 }
 
 #[test]
-fn a_drop_at_a_boundary_leaves_nothing() {
+fn drop_at_a_boundary_leaves_nothing() {
     let mut queue = Queue::default();
     queue.insert_broadcast(&broadcast([frame(b"a"), frame(b"b")].concat(), 1), 0);
     queue.advance(3);
@@ -100,7 +100,7 @@ fn a_drop_at_a_boundary_leaves_nothing() {
 }
 
 #[test]
-fn a_queue_comes_back_empty_from_the_pool() {
+fn queue_comes_back_empty_from_the_pool() {
     let mut pool = Pool::default();
     let index = pool.take(0);
     pool.get_mut(index).reply(|out| out.extend(frame(b"left over")));
@@ -123,7 +123,7 @@ fn apply_policies(queue: &mut Queue, bytes_max: usize) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn the_oldest_frames_of_one_owner_are_dropped_and_none_of_others() {
+fn oldest_frames_of_one_owner_are_dropped_and_none_of_others() {
     let mut queue = Queue::default();
     queue.reply(|out| out.extend(frame(b"reply")));
     queue.insert_broadcast(&broadcast(frame(b"other"), 1), 0);
@@ -162,7 +162,7 @@ fn only_the_newest_publication_waits_and_a_partly_written_frame_stays() {
 }
 
 #[test]
-fn a_purge_drops_all_of_an_owner_also_broadcasts_under_way() {
+fn purge_drops_all_of_an_owner_also_broadcasts_under_way() {
     let mut queue = Queue::default();
     let policy = SlowConsumerPolicy::DropOldest { bytes_max: 100 };
     queue.insert_broadcast(&broadcast_by(frames(&[b"a1", b"a2"]), 1, policy), 0);
@@ -215,7 +215,7 @@ fn kept_memory_is_counted_once_and_whole() {
 }
 
 #[test]
-fn the_longest_backlogs_are_closed_first_and_no_more_than_needed() {
+fn longest_backlogs_are_closed_first_and_no_more_than_needed() {
     let mut pool = Pool::default();
     for (slot, bytes) in [(3, 10), (4, 50), (5, 40), (6, 100), (7, 1)] {
         let index = pool.take(slot);

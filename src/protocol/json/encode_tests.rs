@@ -183,9 +183,9 @@ fn pushed(channel: &str, what: &Push) -> String {
 #[test]
 fn pushes_are_the_same_with_and_without_a_reply_around_them() {
     let info = ClientInfo { user: "u", client: "bb37", conn_info: b"{}", chan_info: b"" };
-    let who = r#"{"info":{"user":"u","client":"bb37","conn_info":{}}}"#;
-    assert_eq!(pushed("c", &Push::Join(info)), format!(r#"{{"channel":"c","join":{who}}}"#));
-    assert_eq!(pushed("c", &Push::Leave(info)), format!(r#"{{"channel":"c","leave":{who}}}"#));
+    let member = r#"{"info":{"user":"u","client":"bb37","conn_info":{}}}"#;
+    assert_eq!(pushed("c", &Push::Join(info)), format!(r#"{{"channel":"c","join":{member}}}"#));
+    assert_eq!(pushed("c", &Push::Leave(info)), format!(r#"{{"channel":"c","leave":{member}}}"#));
     let ended = Push::Unsubscribe { code: 2500, reason: "insufficient state" };
     let text = r#"{"channel":"room","unsubscribe":{"code":2500,"reason":"insufficient state"}}"#;
     assert_eq!(pushed("room", &ended), text);

@@ -135,9 +135,9 @@ fn results_with_nested_messages_are_written() {
 
 #[test]
 fn pushes_are_written() {
-    let who = Some(peer::Who { info: Some(info()) });
-    assert_eq!(pushed("c", &Push::Join(INFO)), peer::Push { join: who.clone(), ..Default::default() });
-    assert_eq!(pushed("c", &Push::Leave(INFO)), peer::Push { leave: who, ..Default::default() });
+    let member = Some(peer::Who { info: Some(info()) });
+    assert_eq!(pushed("c", &Push::Join(INFO)), peer::Push { join: member.clone(), ..Default::default() });
+    assert_eq!(pushed("c", &Push::Leave(INFO)), peer::Push { leave: member, ..Default::default() });
     let unsubscribe = Some(peer::Unsubscribe { code: 2500, reason: "r".into() });
     let ours = Push::Unsubscribe { code: 2500, reason: "r" };
     assert_eq!(pushed("c", &ours), peer::Push { unsubscribe, ..Default::default() });

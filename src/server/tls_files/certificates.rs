@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_validity_has_a_date() {
+    fn longest_validity_has_a_date() {
         let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(9999, 12, 31);
         let key = rcgen::KeyPair::generate().unwrap();

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_accepted_by_hosts_with_the_same_key_only() {
+    fn ticket_is_accepted_by_hosts_with_the_same_key_only() {
         let ticket = tickets(&[1]).encrypt(b"session").unwrap();
         assert_eq!(tickets(&[2, 1]).decrypt(&ticket).unwrap(), b"session");
         assert_eq!(tickets(&[2]).decrypt(&ticket), None);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_modified_ticket_is_rejected() {
+    fn modified_ticket_is_rejected() {
         let (tickets, ticket) = (tickets(&[1]), tickets(&[1]).encrypt(b"session").unwrap());
         for index in 0..ticket.len() {
             let mut modified = ticket.clone();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_error_names_the_line_and_not_its_content() {
+    fn key_file_error_names_the_line_and_not_its_content() {
         let path = std::env::temp_dir().join(format!("corecast-tickets-{}", std::process::id()));
         let read_text = |text: &str| {
             std::fs::write(&path, text).unwrap();

@@ -139,7 +139,7 @@ pub fn upgrade<S: Read + Write>(stream: S, path: &str) -> WebSocket<S> {
 /// Connects, and reads the bytes after the handshake, which contain the session tickets.
 pub fn kind(server: &Server, config: &Arc<ClientConfig>) -> HandshakeKind {
     let mut ws = wss(server, config, "/echo");
-    ws.send(tungstenite::Message::text("x")).expect("it is taken");
+    ws.send(tungstenite::Message::text("x")).expect("the write succeeds");
     ws.read().expect("an echo");
     ws.get_ref().conn.handshake_kind().expect("the handshake is complete")
 }

@@ -272,13 +272,13 @@ fn rust_in_the_documents_is_compiled_as_part_of_an_example() {
     let mut sources = String::new();
     for folder in ["examples", "src/engine", "src"] {
         for entry in fs::read_dir(root().join(folder)).into_iter().flatten().flatten() {
-            sources.push_str(&squeezed(&fs::read_to_string(entry.path()).unwrap_or_default()));
+            sources.push_str(&without_blanks(&fs::read_to_string(entry.path()).unwrap_or_default()));
         }
     }
     let mut faults = Vec::new();
     for document in documents() {
         for block in document.blocks.iter().filter(|block| block.language == "rust") {
-            if !sources.contains(&squeezed(&block.text)) {
+            if !sources.contains(&without_blanks(&block.text)) {
                 faults.push(format!("{}:{}: no example has these lines", document.name, block.line));
             }
         }
@@ -287,7 +287,7 @@ fn rust_in_the_documents_is_compiled_as_part_of_an_example() {
 }
 
 /// Without indentation and comment marks, so that the lines of a doctest are found too.
-fn squeezed(text: &str) -> String {
+fn without_blanks(text: &str) -> String {
     let line = |line: &str| line.trim().trim_start_matches("//!").trim_start_matches("///").trim().to_owned();
     text.lines().map(line).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }

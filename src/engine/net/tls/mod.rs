@@ -404,7 +404,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_first_record_waits_for_its_end_and_garbage_does_not() {
+    fn first_record_waits_for_its_end_and_garbage_does_not() {
         let record = [22, 3, 1, 0, 2, 1, 0];
         for cut in 1..record.len() {
             assert!(!first_record_is_whole(&record[..cut]), "{cut}");

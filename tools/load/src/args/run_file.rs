@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_becomes_a_command_line() {
+    fn table_becomes_a_command_line() {
         let text = "[defaults]\nurl = \"ws://h/\"\nserver_pid = 7\ndepth = 4\n[[run]]\nscenario = \"echo\"\nsize = 1_000\nrate = 2.5\ntext = true\n\
                     spin = false\n[[run]]\nname = \"held\"\nscenario = \"idle\"\nalongside = true\nsteps = [10, 20]\n";
         let planned = read("f.toml", text).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_its_line_and_the_nearest_flag() {
+    fn error_names_its_line_and_the_nearest_flag() {
         let run = "[[run]]\nscenario = \"echo\"\nurl = \"ws://h/\"\n";
         assert_eq!(
             error(&format!("{run}conections = 3\n")),

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proof_is_valid_for_one_key_one_side_and_one_exchange() {
+    fn proof_is_valid_for_one_key_one_side_and_one_exchange() {
         let [key, other] = ["a", "b"].map(|text| hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()));
         let mac = prove(&key, "agent", "1", "2");
         assert!(is_proof(&mac, &key, "agent", "1", "2"));

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_or_unreadable_message_is_an_error() {
+    fn incomplete_or_unreadable_message_is_an_error() {
         let mut message = Vec::new();
         send(&mut message, &Command::Refresh(7)).unwrap();
         for cut in 0..message.len() {

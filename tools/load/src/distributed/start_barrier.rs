@@ -68,7 +68,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     #[test]
-    fn a_barrier_opens_when_all_running_processes_are_ready() {
+    fn barrier_opens_when_all_running_processes_are_ready() {
         let barrier = StartBarrier::new(77).unwrap();
         let passed = AtomicUsize::new(0);
         std::thread::scope(|scope| {

@@ -50,7 +50,7 @@ impl DerefMut for LatencyHistogram {
     }
 }
 
-/// Pairs of a value and its count. The highest value of a bucket stands for all in it, so nothing is lost between equal bounds.
+/// Pairs of a value and its count. The highest value of a bucket represents all in it, so nothing is lost between equal bounds.
 impl Serialize for LatencyHistogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter_recorded().map(|bar| (bar.value_iterated_to(), bar.count_at_value())))
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_survives_serialization() {
+    fn histogram_survives_serialization() {
         let mut histogram = LatencyHistogram::default();
         [1, 100, 12_345, 99_999_999, 1 << 50].into_iter().for_each(|ns| histogram.saturating_record_n(ns, 3));
         let text = serde_json::to_string(&histogram).unwrap();

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_delivery_over_all_processes_counts() {
+    fn last_delivery_over_all_processes_counts() {
         let (mut one, mut other) = (LastDeliveries::default(), LastDeliveries::default());
         one.record(0, stamp(0), 5_000_000, true);
         one.record(0, stamp(0), 3_000_000, true);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_sequence_number_allocates_no_memory() {
+    fn invalid_sequence_number_allocates_no_memory() {
         let mut last = LastDeliveries::default();
         last.record(0, stamp(u32::MAX), 1, true);
         assert!(last.overflow && last.micros[&0].is_empty() && last.histogram().is_none());

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_belongs_to_the_second_in_which_it_was_made() {
+    fn record_belongs_to_the_second_in_which_it_was_made() {
         let mut recorder = SecondRecorder::new(10 * SECOND);
         recorder.latency(10 * SECOND, 5_000, 2);
         recorder.latency(11 * SECOND - 1, 5_000, 1);

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_rate_is_rejected_with_an_example() {
+    fn invalid_rate_is_rejected_with_an_example() {
         for text in ["", "x", "-5", "5:", "5:0s", "1..2", "1..2/x", "1,2:3s", "0", "nan", "5:3h"] {
             let why = Rate::parse(text).expect_err(text);
             assert!(!why.is_empty());
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_message_does_not_shift_the_schedule() {
+    fn late_message_does_not_shift_the_schedule() {
         let mut schedule = Schedule::new(&Rate::constant(1000.0), Arrivals::Even, 0, 1);
         assert_eq!(schedule.due(5_000_000), 5_000_000);
         assert_eq!(schedule.advance(), 0);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_grows_linearly() {
+    fn ramp_grows_linearly() {
         // n arrivals by t² when the rate is 2t.
         let at = moments("0..20/10s", Arrivals::Even, 100);
         for (n, at) in at.iter().enumerate() {

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_counts_in_the_step_in_which_it_was_due() {
+    fn message_counts_in_the_step_in_which_it_was_due() {
         let mut recorder = StepRecorder::new(Some(&Rate::parse("10:1s,20:1s").unwrap()));
         let second = 1_000_000_000;
         assert!(!recorder.received(0, 5, 1, 1), "the measured time has not begun");

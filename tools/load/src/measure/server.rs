@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_loop_lag_and_the_version_are_read() {
+    fn highest_loop_lag_and_the_version_are_read() {
         let text = "corecast_build_info{version=\"0.1.0\"} 1\ncorecast_loop_lag_microseconds{shard=\"0\"} 3\n\
             corecast_loop_lag_microseconds{shard=\"1\"} 12\n";
         assert_eq!((loop_lag(text), version(text).as_deref()), (Some(12.0), Some("corecast 0.1.0")));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+    fn thread_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         assert_eq!(parse_stat("7 (a ) b) R 1 2 3 4 5 6 7 8 9 10 70 30 0 0 20"), (70, 30));
         assert_eq!(parse_stat(""), (0, 0));
     }
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_threads_and_memory_of_this_process_are_read() {
+    fn threads_and_memory_of_this_process_are_read() {
         let watch = Watch { pid: Some(std::process::id()), metrics: None };
         assert!(!watch.sample().threads.is_empty());
         assert!(memory(std::process::id()).rss > 0);

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_cut_at_any_byte_is_incomplete() {
+    fn header_that_is_cut_at_any_byte_is_incomplete() {
         for len in [0, 125, 126, 65_535, 65_536] {
             let mut out = Vec::new();
             write_header(&mut out, TEXT, len, false);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upgrade_response_needs_status_101_and_the_right_accept_value() {
+    fn upgrade_response_needs_status_101_and_the_right_accept_value() {
         let good = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             SEC-websocket-accept:  s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nrest";
         assert_eq!(response(good, false), Ok(Some(good.len() - 4)));

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_that_is_cut_at_any_byte_is_incomplete() {
+    fn response_that_is_cut_at_any_byte_is_incomplete() {
         let whole = b"HTTP/1.1 200 OK\r\nX: y\r\nCONTENT-length: 2\r\n\r\n{}";
         for cut in 0..whole.len() {
             assert_eq!(response(&whole[..cut]), Ok(None));

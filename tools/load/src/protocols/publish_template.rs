@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_has_its_id_its_channel_and_data_of_its_size() {
+    fn command_has_its_id_its_channel_and_data_of_its_size() {
         let value: Value = serde_json::from_slice(&publication(&messages(Protocol::Centrifuge), None, 77)).unwrap();
         assert_eq!((&value["id"], &value["publish"]["channel"]), (&Value::from(77), &Value::from("news")));
         let data = value["publish"]["data"].to_string();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protobuf_command_has_the_length_in_its_prefix_for_every_id() {
+    fn protobuf_command_has_the_length_in_its_prefix_for_every_id() {
         for id in [1, 127, 128, 20_000, 3_000_000] {
             let bytes = publication(&messages(Protocol::CentrifugeProtobuf), None, id);
             assert_eq!(protobuf::count(&bytes), 1);

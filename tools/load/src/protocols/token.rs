@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_names_its_user_and_is_signed() {
+    fn token_names_its_user_and_is_signed() {
         let tokens = Tokens { expires_at: 99, ..Tokens::new("secret", 12, 64, false) };
         let token = tokens.connection(42);
         let (header, claims) = parts(&token);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_token_names_its_channel() {
+    fn subscription_token_names_its_channel() {
         let tokens = Tokens { expires_at: 99, ..Tokens::new("secret", 1, 0, true) };
         let (_, claims) = parts(&tokens.subscription(7, "news").unwrap());
         assert_eq!(claims, json!({"sub": "7", "channel": "news", "exp": 99}));

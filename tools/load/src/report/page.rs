@@ -281,7 +281,7 @@ mod tests {
     use crate::report::saved_run::tests::run;
 
     #[test]
-    fn a_page_is_self_contained_and_begins_with_the_verdict() {
+    fn page_is_self_contained_and_begins_with_the_verdict() {
         let page = page(&run("a", 1.0).value);
         for part in
             ["Valid: every", "Latency over time", "Percentiles", "Throughput", "Processor time", "Server memory"]
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_void_run_has_its_reasons_and_an_empty_run_is_shown() {
+    fn void_run_has_its_reasons_and_an_empty_run_is_shown() {
         let mut value = run("a", 1.0).value;
         value["void"] = serde_json::json!(["3 deliveries never came"]);
         let text = page(&value);

@@ -167,7 +167,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_a_run_is_rejected_with_its_name() {
+    fn file_that_is_not_a_run_is_rejected_with_its_name() {
         let path = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
         assert!(SavedRun::load(&path).unwrap_err().contains("is not JSON"));
         assert!(SavedRun::load("/no/such/file").unwrap_err().starts_with("/no/such/file"));

@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_needs_ten_samples_beyond_it() {
+    fn percentile_needs_ten_samples_beyond_it() {
         let bounds = |p50: Option<f64>, p99: Option<f64>, p999: Option<f64>| Bounds {
             p50_max: p50,
             p99_max: p99,
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_precision_is_a_percentage() {
+    fn precision_is_a_percentage() {
         assert_eq!((share("2%"), share("5")), (Ok(0.02), Ok(0.05)));
         assert!(share("0").is_err() && share("x").is_err());
     }

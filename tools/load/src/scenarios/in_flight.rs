@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_reused_only_after_the_last_delivery_of_its_publication() {
+    fn slot_is_reused_only_after_the_last_delivery_of_its_publication() {
         let (in_flight, mut sequencer) = (InFlight::default(), Sequencer::new(&[3], &[1]));
         let first = sequencer.next(&in_flight, 0).unwrap();
         assert_eq!(first.stamp, Stamp { seq: 0, channel: 0, publisher: 0, slot: 0 });

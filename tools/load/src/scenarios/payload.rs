@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_has_its_stamp_its_time_and_its_size() {
+    fn payload_has_its_stamp_its_time_and_its_size() {
         let stamp = Stamp { seq: 0xdead_beef, channel: 3, publisher: 200, slot: 65_535 };
         for size in [BYTES_MIN, 64, 1000] {
             let mut out = b"before".to_vec();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_object_has_its_size_and_room_for_the_stamp() {
+    fn json_object_has_its_size_and_room_for_the_stamp() {
         let stamp = "s".repeat(BYTES_MIN);
         for size in [JSON_BYTES_MIN, 73, 100, 500, 1024, 10_000] {
             let text = json(&stamp, size);

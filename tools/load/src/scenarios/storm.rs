@@ -160,7 +160,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_recovery_contains_exactly_the_missed_publications() {
+    fn recovery_contains_exactly_the_missed_publications() {
         let since = Position { epoch: "e".into(), offset: 7 };
         let publications = json!([{"offset": 8, "data": 1}, {"offset": 9, "data": 2}]);
         let good = json!({"recovered": true, "publications": publications});

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_in_each_room_at_most_once() {
+    fn user_is_in_each_room_at_most_once() {
         let subscriptions = Subscriptions::zipf(50, 2, 10, 1.2, &mut fastrand::Rng::with_seed(3));
         assert!((0..50).all(|number| (1..=2).contains(&subscriptions.of(number).len())));
     }
