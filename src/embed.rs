@@ -18,7 +18,7 @@
 //! # }
 //! ```
 
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_docs)]
 
 use std::sync::Arc;
 

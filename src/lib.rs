@@ -49,20 +49,40 @@
 //! - **hold**: the app keeps back what is queued for a connection until its first message is ready.
 //! - **drain**: the end of a process in waves of closes; **handover**: its listeners go to the next process.
 
-pub mod admin;
-pub mod api;
-pub mod auth;
-pub mod backend;
-pub mod config;
-pub mod doctor;
+// Tests include modules that other tests share.
+#![cfg_attr(not(test), warn(unreachable_pub))]
+
+// The library: what a program may depend on.
 pub mod embed;
 pub mod engine;
+
+// Public for the program, its tests and its benches alone; no stability.
+#[doc(hidden)]
+pub mod admin;
+#[doc(hidden)]
+pub mod api;
+#[doc(hidden)]
+pub mod auth;
+#[doc(hidden)]
+pub mod backend;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod doctor;
+#[doc(hidden)]
 pub mod handover;
+#[doc(hidden)]
 pub mod ids;
+#[doc(hidden)]
 pub mod messaging;
+#[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
 pub mod pubsub;
+#[doc(hidden)]
 pub mod server;
+#[doc(hidden)]
 pub mod slow_policy;
 mod sys;
+#[doc(hidden)]
 pub mod ws;

@@ -14,13 +14,13 @@ const REJECTION: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Counts the open connections.
-pub struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     stats: Arc<ProcessStats>,
     last_logged: Option<Instant>,
 }
 
 /// One open connection, counted until this is dropped.
-pub struct ConnectionPermit(Arc<ProcessStats>);
+pub(crate) struct ConnectionPermit(Arc<ProcessStats>);
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
@@ -29,12 +29,12 @@ impl Drop for ConnectionPermit {
 }
 
 impl ConnectionLimit {
-    pub fn new(stats: Arc<ProcessStats>) -> Self {
+    pub(crate) fn new(stats: Arc<ProcessStats>) -> Self {
         Self { stats, last_logged: None }
     }
 
     /// `None` if `connections_max` connections are open already.
-    pub fn admit(&mut self, connections_max: u32) -> Option<ConnectionPermit> {
+    pub(crate) fn admit(&mut self, connections_max: u32) -> Option<ConnectionPermit> {
         if self.stats.admin_connections.load(Ordering::Relaxed) >= u64::from(connections_max) {
             self.stats.admin_refused.fetch_add(1, Ordering::Relaxed);
             if self.last_logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
@@ -51,7 +51,7 @@ impl ConnectionLimit {
 }
 
 /// Answers a new connection with 503 and closes it, without a task of its own.
-pub fn reject(stream: tokio::net::TcpStream) {
+pub(crate) fn reject(stream: tokio::net::TcpStream) {
     // The send buffer of a new connection is empty and takes the response at once.
     if let Ok(mut stream) = stream.into_std() {
         let _ = TcpStream::write(&mut stream, REJECTION);

@@ -6,18 +6,18 @@
 use std::fmt::{Display, Write};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
+pub(crate) enum Format {
     OpenMetrics,
     Prometheus,
 }
 
 impl Format {
     /// The format for a request's `Accept` header: the Prometheus format unless OpenMetrics is named.
-    pub fn accepted(accept: &str) -> Self {
+    pub(crate) fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -26,41 +26,41 @@ impl Format {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
 }
 
 /// The text so far. Names and help texts are constants of the caller and need no escaping; label values are escaped.
-pub struct Exposition {
+pub(crate) struct Exposition {
     text: String,
     format: Format,
     prefix: &'static str,
 }
 
 /// The family that is being written.
-pub struct Family<'a> {
+pub(crate) struct Family<'a> {
     text: &'a mut String,
     prefix: &'static str,
     name: &'static str,
     kind: Kind,
 }
 
-pub type Labels<'a> = &'a [(&'a str, &'a dyn Display)];
+pub(crate) type Labels<'a> = &'a [(&'a str, &'a dyn Display)];
 
 impl Exposition {
-    pub fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format) -> Self {
         Self { text: String::new(), format, prefix: "" }
     }
 
     /// The families that follow have this before their names.
-    pub fn set_prefix(&mut self, prefix: &'static str) {
+    pub(crate) fn set_prefix(&mut self, prefix: &'static str) {
         self.prefix = prefix;
     }
 
     /// Begins a family.
-    pub fn family(&mut self, kind: Kind, name: &'static str, help: &str) -> Family<'_> {
+    pub(crate) fn family(&mut self, kind: Kind, name: &'static str, help: &str) -> Family<'_> {
         let Self { text, format, prefix } = self;
         let (word, suffix) = match (kind, format) {
             (Kind::Counter, Format::Prometheus) => ("counter", "_total"),
@@ -72,7 +72,7 @@ impl Exposition {
         Family { text, prefix, name, kind }
     }
 
-    pub fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");
         }
@@ -82,13 +82,18 @@ impl Exposition {
 
 impl Family<'_> {
     /// One sample of a counter or gauge.
-    pub fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
+    pub(crate) fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
         let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
         self.line(suffix, labels, value);
     }
 
     /// One histogram. `buckets`: upper bounds and the counts between them, the last bound infinite.
-    pub fn histogram(&mut self, labels: Labels<'_>, sum: f64, buckets: impl Iterator<Item = (f64, u64)> + Clone) {
+    pub(crate) fn histogram(
+        &mut self,
+        labels: Labels<'_>,
+        sum: f64,
+        buckets: impl Iterator<Item = (f64, u64)> + Clone,
+    ) {
         self.line("_sum", labels, Float(sum));
         self.line("_count", labels, buckets.clone().map(|(_, count)| count).sum::<u64>());
         let mut cumulative = 0;
@@ -119,7 +124,7 @@ fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 /// A number with a point, as both formats want a float: `5.0`, `0.00001`, `+Inf`.
-pub struct Float(pub f64);
+pub(crate) struct Float(pub f64);
 
 impl Display for Float {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

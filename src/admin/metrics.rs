@@ -160,13 +160,13 @@ const RELOAD_GAUGES: &[Row<ProcessStats>] = &[
 
 /// What is known about the backends and key sets.
 #[derive(Default, Debug)]
-pub struct Backends {
+pub(crate) struct Backends {
     pub proxies: Vec<ProxySnapshot>,
     pub key_sets: Vec<KeySetSnapshot>,
 }
 
 /// Everything that one response shows.
-pub struct Report<'a> {
+pub(crate) struct Report<'a> {
     pub shards: &'a [Snapshot],
     pub backends: &'a Backends,
     pub process: &'a ProcessStats,
@@ -175,7 +175,7 @@ pub struct Report<'a> {
 }
 
 /// The text of one response. Resident memory, CPU time and descriptors are read from the kernel on the way.
-pub fn encode(format: Format, report: &Report<'_>) -> String {
+pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
     let mut text = Exposition::new(format);
     text.set_prefix("corecast_");
     shards(&mut text, report.shards);

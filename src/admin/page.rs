@@ -10,7 +10,7 @@ use hyper::header::{
 use super::settings::Settings;
 
 /// A content type and the file's text.
-pub type File = (&'static str, &'static str);
+pub(crate) type File = (&'static str, &'static str);
 
 const INDEX: File = ("text/html; charset=utf-8", include_str!("page/index.html"));
 const SCRIPT: File = ("text/javascript; charset=utf-8", include_str!("page/app.js"));
@@ -18,7 +18,7 @@ const CLIENT: File = ("text/javascript; charset=utf-8", include_str!("page/clien
 const STYLE: File = ("text/css; charset=utf-8", include_str!("page/style.css"));
 
 /// The file at a path.
-pub fn file(path: &str) -> Option<File> {
+pub(crate) fn file(path: &str) -> Option<File> {
     match path {
         "/" => Some(INDEX),
         "/app.js" => Some(SCRIPT),
@@ -29,7 +29,7 @@ pub fn file(path: &str) -> Option<File> {
 }
 
 /// The file, with a policy that lets the browser load only these files and connect only to the clients' address.
-pub fn respond((content_type, text): File, settings: &Settings) -> Response<Full<Bytes>> {
+pub(crate) fn respond((content_type, text): File, settings: &Settings) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -20,10 +20,10 @@ use crate::api::shard_api::ShardApi;
 use crate::engine::stats::TURN_BUCKETS_US;
 
 /// Every body is complete when the response is made.
-pub type Body = Full<Bytes>;
+pub(crate) type Body = Full<Bytes>;
 
 /// The shared data of all requests.
-pub struct Context<F> {
+pub(crate) struct Context<F> {
     dispatcher: Dispatcher<F>,
     settings: Current,
     api_settings: CurrentApi,
@@ -34,23 +34,23 @@ pub struct Context<F> {
 }
 
 impl<F: ShardApi> Context<F> {
-    pub fn new(shards: F, settings: Current) -> Self {
+    pub(crate) fn new(shards: F, settings: Current) -> Self {
         let api_settings = api_settings(&settings);
         let dispatcher = Dispatcher::new(shards, &api_settings.get());
         Self { dispatcher, settings, api_settings, began: Instant::now(), started_at: procfs::unix_seconds() }
     }
 
-    pub fn settings(&self) -> Arc<Settings> {
+    pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.borrow())
     }
 
     /// The server shuts down.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.dispatcher.shards.is_draining()
     }
 }
 
-pub async fn respond<F: ShardApi>(context: &Context<F>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn respond<F: ShardApi>(context: &Context<F>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
     if http::api_path(path).is_some() {
         return http::respond(&context.dispatcher, &context.api_settings.get(), request).await;

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use crate::engine::stats::{Snapshot, TURN_BUCKETS_US};
 
 #[derive(Serialize, Debug)]
-pub struct Stats<'a> {
+pub(crate) struct Stats<'a> {
     pub version: &'static str,
     /// Milliseconds since the admin address began to serve.
     pub at_ms: u64,
@@ -20,7 +20,7 @@ pub struct Stats<'a> {
 
 /// What the page needs in order to connect as a client.
 #[derive(Serialize, Debug)]
-pub struct Client<'a> {
+pub(crate) struct Client<'a> {
     /// "ws" or "wss".
     pub scheme: &'static str,
     /// `None`: the host of the page's own URL.
@@ -32,7 +32,7 @@ pub struct Client<'a> {
 }
 
 #[derive(Serialize, Debug)]
-pub struct Shard {
+pub(crate) struct Shard {
     pub shard: u16,
     pub core: Option<usize>,
     pub connections: u64,
@@ -72,7 +72,7 @@ impl From<Snapshot> for Shard {
 }
 
 /// How the page, which is served at the admin address, reaches the clients' address.
-pub fn client(settings: &Settings) -> Option<Client<'_>> {
+pub(crate) fn client(settings: &Settings) -> Option<Client<'_>> {
     let address = settings.client?;
     let host = (!address.ip().is_unspecified()).then(|| match address.ip() {
         std::net::IpAddr::V4(ip) => ip.to_string(),
@@ -83,4 +83,4 @@ pub fn client(settings: &Settings) -> Option<Client<'_>> {
 }
 
 /// The path at which clients connect.
-pub const CLIENT_PATH: &str = "/connection/websocket";
+pub(crate) const CLIENT_PATH: &str = "/connection/websocket";

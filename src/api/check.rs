@@ -19,7 +19,7 @@ const DISCONNECT_CODES: RangeInclusive<u32> = 3000..=4999;
 
 /// The limits that a request must meet.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
+pub(crate) struct RequestLimits {
     /// Bytes of a channel name.
     pub channel_bytes_max: usize,
     /// Bytes of a publication's data.
@@ -30,7 +30,7 @@ impl RequestLimits {
     /// Errors: the request is wrong as it is, or this server does not serve it.
     ///
     /// The channels of a broadcast are not checked: each has a reply of its own.
-    pub fn check(&self, request: &ApiRequest<'_>) -> ApiResult<ApiCall> {
+    pub(crate) fn check(&self, request: &ApiRequest<'_>) -> ApiResult<ApiCall> {
         match request {
             ApiRequest::Publish(fields) => self.publish(fields),
             ApiRequest::Broadcast(fields) => self.broadcast(fields),
@@ -58,7 +58,7 @@ impl RequestLimits {
     }
 
     /// Errors: the shards must not be asked about this name.
-    pub fn check_channel(&self, name: &str) -> ApiResult<()> {
+    pub(crate) fn check_channel(&self, name: &str) -> ApiResult<()> {
         let bytes_max = self.channel_bytes_max;
         match name {
             "" => Err(bad_request("`channel` is missing or empty")),

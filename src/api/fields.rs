@@ -96,6 +96,6 @@ impl<'de> Deserialize<'de> for UnsupportedField {
 }
 
 /// For `#[serde(deserialize_with)]`: `null` is the default value.
-pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }

@@ -32,12 +32,12 @@ const DISCARDED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The part of a path behind `/api`; `None` if the path is not one of the API.
-pub fn api_path(path: &str) -> Option<&str> {
+pub(crate) fn api_path(path: &str) -> Option<&str> {
     path.strip_prefix("/api").filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Answers a request whose path `api_path` accepts.
-pub async fn respond<S: ShardApi>(
+pub(crate) async fn respond<S: ShardApi>(
     dispatcher: &Dispatcher<S>,
     settings: &Settings,
     request: Request<Incoming>,

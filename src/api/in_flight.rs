@@ -24,9 +24,9 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 const _: () = assert!(PER_CALL_MAX <= PER_FRONT_END_MAX && 2 * PER_FRONT_END_MAX < COMMANDS_MAX);
 
 /// The permits of one front-end: one for each publication in flight.
-pub struct Permits(Semaphore);
+pub(crate) struct Permits(Semaphore);
 
-pub type Permit<'a> = SemaphorePermit<'a>;
+pub(crate) type Permit<'a> = SemaphorePermit<'a>;
 
 impl Default for Permits {
     fn default() -> Self {
@@ -36,7 +36,7 @@ impl Default for Permits {
 
 impl Permits {
     /// For callers that hold no permit. Errors: none was free in time.
-    pub async fn acquire(&self) -> ApiResult<Permit<'_>> {
+    pub(crate) async fn acquire(&self) -> ApiResult<Permit<'_>> {
         if let Ok(permit) = self.0.try_acquire() {
             return Ok(permit);
         }
@@ -45,18 +45,18 @@ impl Permits {
 }
 
 /// What one call has in flight, and its results so far, in the order of the call.
-pub struct Window<W, T> {
+pub(crate) struct Window<W, T> {
     in_flight: VecDeque<W>,
     results: Vec<T>,
 }
 
 impl<T, W: Future<Output = T>> Window<W, T> {
-    pub fn new(parts: usize) -> Self {
+    pub(crate) fn new(parts: usize) -> Self {
         Self { in_flight: VecDeque::with_capacity(parts.min(PER_CALL_MAX)), results: Vec::with_capacity(parts) }
     }
 
     /// A permit for one more part. If none is free, first finishes the parts in flight, which hold permits.
-    pub async fn acquire<'a>(&mut self, permits: &'a Permits) -> ApiResult<Permit<'a>> {
+    pub(crate) async fn acquire<'a>(&mut self, permits: &'a Permits) -> ApiResult<Permit<'a>> {
         if let Ok(permit) = permits.0.try_acquire() {
             return Ok(permit);
         }
@@ -65,7 +65,7 @@ impl<T, W: Future<Output = T>> Window<W, T> {
     }
 
     /// Adds a part that has begun. If the window is full, waits for the oldest part first.
-    pub async fn push(&mut self, begun: W) {
+    pub(crate) async fn push(&mut self, begun: W) {
         if self.in_flight.len() == PER_CALL_MAX
             && let Some(first) = self.in_flight.pop_front()
         {
@@ -75,13 +75,13 @@ impl<T, W: Future<Output = T>> Window<W, T> {
     }
 
     /// Waits for everything in flight.
-    pub async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         while let Some(first) = self.in_flight.pop_front() {
             self.results.push(first.await);
         }
     }
 
-    pub async fn finish(mut self) -> Vec<T> {
+    pub(crate) async fn finish(mut self) -> Vec<T> {
         self.drain().await;
         self.results
     }

@@ -12,7 +12,7 @@ use super::shard_api::{ApiError, ApiResult};
 use crate::protocol::ErrorCode;
 
 /// Reads a method's fields from a body. Errors: it is not JSON, or not of this shape.
-pub fn read_request(method: Method, body: &[u8]) -> Result<ApiResult<ApiRequest<'_>>, serde_json::Error> {
+pub(crate) fn read_request(method: Method, body: &[u8]) -> Result<ApiResult<ApiRequest<'_>>, serde_json::Error> {
     // serde would read an array as the fields in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::custom("an array where an object was expected"));
@@ -28,11 +28,11 @@ fn null_request() -> ApiError {
 }
 
 /// A command of the old style, with the id that its reply carries.
-pub type OldCommand<'a> = (u32, ApiResult<ApiRequest<'a>>);
+pub(crate) type OldCommand<'a> = (u32, ApiResult<ApiRequest<'a>>);
 
 /// Reads the commands of the old style, one after the other: `{"method": …, "params": {…}}`. Errors: a command is not JSON
 /// or not of this shape, or there are none or too many.
-pub fn read_old_style(body: &[u8]) -> Result<Vec<OldCommand<'_>>, serde_json::Error> {
+pub(crate) fn read_old_style(body: &[u8]) -> Result<Vec<OldCommand<'_>>, serde_json::Error> {
     let mut commands = Vec::new();
     for command in serde_json::Deserializer::from_slice(body).into_iter::<OldCommandFields>() {
         if commands.len() == BATCH_COMMANDS_MAX {
@@ -102,7 +102,7 @@ impl Visitor<'_> for OldMethodVisitor {
 /// The body of a batch.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
-pub struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     /// A command that cannot be read has its error in its place.
     #[serde(borrow, deserialize_with = "read_commands")]
     pub commands: Vec<ApiResult<ApiRequest<'a>>>,
@@ -113,7 +113,7 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Errors: the body is not JSON, not of this shape, or has too many commands.
-    pub fn read(body: &'a [u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(body)
     }
 }

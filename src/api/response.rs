@@ -14,19 +14,21 @@ use crate::messaging::api_call::{ApiReply, HistoryPage, HistoryPublication, Memb
 const REPLY_BYTES: usize = 64;
 
 /// `{"result":…}` or `{"error":…}`.
-pub fn encode(result: &ApiResult<ApiResponse>) -> Vec<u8> {
+pub(crate) fn encode(result: &ApiResult<ApiResponse>) -> Vec<u8> {
     let mut out = Vec::with_capacity(REPLY_BYTES);
     append(&mut out, 0, "result", result);
     out
 }
 
 /// An error without a wrapper.
-pub fn encode_bare(error: &ApiError) -> Vec<u8> {
+pub(crate) fn encode_bare(error: &ApiError) -> Vec<u8> {
     serde_json::to_vec(&ErrorBody(error)).expect("a number and a text have a JSON form")
 }
 
 /// `{"replies":[…]}`, each `{"<method>":…}` or `{"error":…}`. The items are the names of the methods and their results.
-pub fn encode_batch<'a>(results: impl ExactSizeIterator<Item = (&'static str, &'a ApiResult<ApiResponse>)>) -> Vec<u8> {
+pub(crate) fn encode_batch<'a>(
+    results: impl ExactSizeIterator<Item = (&'static str, &'a ApiResult<ApiResponse>)>,
+) -> Vec<u8> {
     if results.len() == 0 {
         return b"{}".to_vec();
     }
@@ -43,7 +45,7 @@ pub fn encode_batch<'a>(results: impl ExactSizeIterator<Item = (&'static str, &'
 }
 
 /// The old style: one line for each command, with its id unless that is 0.
-pub fn encode_lines<'a>(results: impl Iterator<Item = (u32, &'a ApiResult<ApiResponse>)>) -> Vec<u8> {
+pub(crate) fn encode_lines<'a>(results: impl Iterator<Item = (u32, &'a ApiResult<ApiResponse>)>) -> Vec<u8> {
     let mut out = Vec::with_capacity(REPLY_BYTES);
     for (id, result) in results {
         if !out.is_empty() {

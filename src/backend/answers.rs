@@ -24,7 +24,7 @@ const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
 const NO_USER: (u16, &str) = (3501, "bad request");
 
 /// The answer if the backend rejects a call. A refresh cannot be rejected: the connection or subscription has expired.
-pub fn refusal(call: &Call, refusal: Answer) -> Answer {
+pub(crate) fn refusal(call: &Call, refusal: Answer) -> Answer {
     match &call.question {
         Question::Refresh | Question::SubRefresh { .. } => renewed(call, EXPIRED),
         _ => refusal,
@@ -64,7 +64,7 @@ enum Content<T> {
     Refusal(Answer),
 }
 
-pub fn connect(call: &Call, reply: Reply<ConnectResult>, empty: EmptyConnect) -> Result<Answer, Malformed> {
+pub(crate) fn connect(call: &Call, reply: Reply<ConnectResult>, empty: EmptyConnect) -> Result<Answer, Malformed> {
     Ok(match content(call, reply)? {
         Content::Result(Some(result)) => Answer::Connect(connect_grant(result, call.caller.binary)?),
         Content::Result(None) if empty == EmptyConnect::Anonymous => Answer::Connect(ConnectGrant::default()),
@@ -73,21 +73,21 @@ pub fn connect(call: &Call, reply: Reply<ConnectResult>, empty: EmptyConnect) ->
     })
 }
 
-pub fn subscribe(call: &Call, reply: Reply<SubscribeResult>) -> Result<Answer, Malformed> {
+pub(crate) fn subscribe(call: &Call, reply: Reply<SubscribeResult>) -> Result<Answer, Malformed> {
     Ok(match content(call, reply)? {
         Content::Result(result) => Answer::Subscribe(subscribe_grant(result.unwrap_or_default(), call.caller.binary)?),
         Content::Refusal(refusal) => refusal,
     })
 }
 
-pub fn publish(call: &Call, reply: Reply<PublishResult>) -> Result<Answer, Malformed> {
+pub(crate) fn publish(call: &Call, reply: Reply<PublishResult>) -> Result<Answer, Malformed> {
     Ok(match content(call, reply)? {
         Content::Result(result) => Answer::Publish(publication(result.unwrap_or_default())?),
         Content::Refusal(refusal) => refusal,
     })
 }
 
-pub fn rpc(call: &Call, reply: Reply<RpcResult>) -> Result<Answer, Malformed> {
+pub(crate) fn rpc(call: &Call, reply: Reply<RpcResult>) -> Result<Answer, Malformed> {
     Ok(match content(call, reply)? {
         Content::Result(result) => {
             let RpcResult { data, b64data } = result.unwrap_or_default();
@@ -98,7 +98,7 @@ pub fn rpc(call: &Call, reply: Reply<RpcResult>) -> Result<Answer, Malformed> {
 }
 
 /// For `refresh` and `sub_refresh`.
-pub fn refresh(call: &Call, reply: Reply<RefreshResult>) -> Result<Answer, Malformed> {
+pub(crate) fn refresh(call: &Call, reply: Reply<RefreshResult>) -> Result<Answer, Malformed> {
     Ok(match content(call, reply)? {
         Content::Result(Some(result)) => renewed(call, renewal(result)?),
         Content::Result(None) => renewed(call, EXPIRED),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::settings::BreakerSettings;
 
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     settings: BreakerSettings,
     state: State,
 }
@@ -37,14 +37,14 @@ enum State {
 
 /// How a call was admitted. The same value is passed to `record` with its result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CallKind {
+pub(crate) enum CallKind {
     Regular,
     Probe,
 }
 
 /// What a call's result says about the backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Health {
+pub(crate) enum Health {
     Up,
     Down,
     /// The backend was not called, or had no time to respond.
@@ -53,18 +53,18 @@ pub enum Health {
 
 /// A change of state, for the log and the counters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Transition {
+pub(crate) enum Transition {
     Opened,
     Closed,
 }
 
 impl Breaker {
-    pub fn new(settings: BreakerSettings) -> Self {
+    pub(crate) fn new(settings: BreakerSettings) -> Self {
         Self { settings, state: State::Closed { failures: 0 } }
     }
 
     /// Admits a call, or `None` if it must fail at once.
-    pub fn admit(&mut self, now: Instant) -> Option<CallKind> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<CallKind> {
         match self.state {
             State::Closed { .. } => Some(CallKind::Regular),
             State::Open { until } if now >= until => {
@@ -76,12 +76,12 @@ impl Breaker {
     }
 
     /// Whether an admitted call may still be sent. A call that waited must check again.
-    pub fn still_admits(&self, kind: CallKind) -> bool {
+    pub(crate) fn still_admits(&self, kind: CallKind) -> bool {
         kind == CallKind::Probe || matches!(self.state, State::Closed { .. })
     }
 
     /// Records the result of an admitted call, exactly once for each.
-    pub fn record(&mut self, kind: CallKind, health: Health, now: Instant) -> Option<Transition> {
+    pub(crate) fn record(&mut self, kind: CallKind, health: Health, now: Instant) -> Option<Transition> {
         match (self.state, kind, health) {
             (State::Closed { .. }, CallKind::Regular, Health::Up) => {
                 self.state = State::Closed { failures: 0 };
@@ -118,7 +118,7 @@ impl Breaker {
     }
 
     /// Calls fail without reaching the backend.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }
 }

@@ -16,7 +16,7 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add
 
 /// Where requests go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     uri: Uri,
     /// User and password of the URL, as basic authentication.
     authorization: Option<HeaderValue>,
@@ -24,7 +24,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Checks an `http://` or `https://` URL. `setting` names it in the error.
-    pub fn parse(setting: &str, url: &str) -> Result<Self, SetupError> {
+    pub(crate) fn parse(setting: &str, url: &str) -> Result<Self, SetupError> {
         let (scheme, rest) = url.trim().split_once("://").ok_or_else(|| SetupError::endpoint(setting))?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::HTTP,
@@ -54,21 +54,21 @@ impl Endpoint {
         Some(Self { uri: uri.build().ok()?, authorization })
     }
 
-    pub fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    pub fn authorization(&self) -> Option<&HeaderValue> {
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
-    pub fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
     /// Where a redirect to `location` leads. The authentication goes along only to the same origin. `None` if the location
     /// is malformed, or not HTTP.
-    pub fn redirected(&self, location: &str) -> Option<Self> {
+    pub(crate) fn redirected(&self, location: &str) -> Option<Self> {
         let (scheme, own) = (self.uri.scheme()?, self.uri.authority()?.as_str());
         let mut target = if location.contains("://") {
             Self::parse("", location).ok()?

@@ -10,7 +10,7 @@ use super::stats::Reason;
 
 /// A failed attempt, or a failed call.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fault {
+pub(crate) struct Fault {
     pub reason: Reason,
     /// For the log. It contains nothing of a payload, a header or the endpoint, which may be secret.
     pub detail: Cow<'static, str>,
@@ -21,7 +21,7 @@ pub struct Fault {
 
 /// Whether another attempt is safe and may help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Retry {
+pub(crate) enum Retry {
     /// Nothing of the call was sent.
     Safe,
     /// The backend may have acted on the call.
@@ -30,13 +30,13 @@ pub enum Retry {
 }
 
 impl Fault {
-    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>, retry: Retry) -> Self {
+    pub(crate) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>, retry: Retry) -> Self {
         Self { reason, detail: detail.into(), retry, status: None }
     }
 
     /// The backend is gone, or too slow to be useful: the circuit breaker counts it. A backend that sends any response,
     /// even a malformed one, is not: what one client's payload causes must not block the calls of other clients.
-    pub fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         match self.reason {
             Reason::Unreachable | Reason::Broken | Reason::Late => true,
             Reason::Status => self.retry == Retry::IfIdempotent,
@@ -47,7 +47,7 @@ impl Fault {
 
 /// Why a response cannot be used. It never contains the content of the response, which may be secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Malformed {
+pub(crate) enum Malformed {
     /// Not JSON, or not of the expected structure; where.
     WireFormat { line: usize, column: usize },
     /// The field is not base64.
@@ -89,7 +89,7 @@ impl From<Malformed> for Fault {
 }
 
 /// The cause at the bottom of an error, such as what the kernel reported. The texts above it may name the URL.
-pub fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(below) = cause.source() {
         cause = below;

@@ -22,11 +22,11 @@ use super::settings::{ProxySettings, REPLY_BYTES_MAX, SetupError};
 use super::stats::Reason;
 
 #[derive(Debug)]
-pub struct Grpc(CentrifugoProxyClient<Client<HttpConnector, Body>>);
+pub(crate) struct Grpc(CentrifugoProxyClient<Client<HttpConnector, Body>>);
 
 impl Grpc {
     /// `authority` is host and port; `setting` names the proxy in the error.
-    pub fn new(setting: &str, authority: &str) -> Result<Self, SetupError> {
+    pub(crate) fn new(setting: &str, authority: &str) -> Result<Self, SetupError> {
         let origin: Uri = format!("http://{authority}").parse().map_err(|_| SetupError::endpoint(setting))?;
         if origin.port().is_none() {
             return Err(SetupError::endpoint(setting));
@@ -43,7 +43,12 @@ impl Grpc {
     }
 
     /// One attempt.
-    pub async fn attempt(&self, call: &Call, settings: &ProxySettings, headers: HeaderMap) -> Result<Answer, Fault> {
+    pub(crate) async fn attempt(
+        &self,
+        call: &Call,
+        settings: &ProxySettings,
+        headers: HeaderMap,
+    ) -> Result<Answer, Fault> {
         let mut client = self.0.clone();
         let Call { caller, question, .. } = call;
         let answer = match question {

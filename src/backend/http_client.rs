@@ -29,11 +29,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A pool of connections. Clones share it.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 /// Which endpoints a client can reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Schemes {
+pub(crate) enum Schemes {
     /// The root certificates of the machine are not read.
     Http,
     HttpAndHttps,
@@ -41,7 +41,7 @@ pub enum Schemes {
 
 impl HttpClient {
     /// Errors: there are no root certificates.
-    pub fn new(schemes: Schemes, idle_connections_max: usize) -> Result<Self, SetupError> {
+    pub(crate) fn new(schemes: Schemes, idle_connections_max: usize) -> Result<Self, SetupError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
@@ -59,11 +59,11 @@ impl HttpClient {
         Ok(Self(client))
     }
 
-    pub async fn get(&self, endpoint: &Endpoint, headers: HeaderMap) -> Result<Response<Incoming>, Fault> {
+    pub(crate) async fn get(&self, endpoint: &Endpoint, headers: HeaderMap) -> Result<Response<Incoming>, Fault> {
         self.send(Method::GET, endpoint, headers, Vec::new()).await
     }
 
-    pub async fn post(
+    pub(crate) async fn post(
         &self,
         endpoint: &Endpoint,
         headers: HeaderMap,
@@ -109,7 +109,7 @@ fn root_cause_of(error: &rustls_native_certs::Error) -> String {
 }
 
 /// The body of a response with status 200. Errors: another status, or more than `bytes_max` bytes.
-pub async fn read_body(response: Response<Incoming>, bytes_max: usize) -> Result<Vec<u8>, Fault> {
+pub(crate) async fn read_body(response: Response<Incoming>, bytes_max: usize) -> Result<Vec<u8>, Fault> {
     let status = response.status();
     if status != StatusCode::OK {
         let outage = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];

@@ -41,7 +41,7 @@ struct Request<'a> {
 
 /// A payload is not JSON and the proxy does not use base64. Only a client of the Protobuf protocol can send such a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NotJson;
+pub(crate) struct NotJson;
 
 impl From<NotJson> for Fault {
     fn from(_: NotJson) -> Self {
@@ -50,7 +50,7 @@ impl From<NotJson> for Fault {
 }
 
 /// The body of a call's request.
-pub fn request(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson> {
+pub(crate) fn request(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson> {
     let Caller { client, user, transport, binary, meta, .. } = &call.caller;
     let mut request = Request {
         client,
@@ -97,7 +97,7 @@ pub fn request(call: &Call, settings: &ProxySettings) -> Result<Vec<u8>, NotJson
 }
 
 /// The answer in the body of a response.
-pub fn answer(call: &Call, empty_connect: EmptyConnect, body: &[u8]) -> Result<Answer, Malformed> {
+pub(crate) fn answer(call: &Call, empty_connect: EmptyConnect, body: &[u8]) -> Result<Answer, Malformed> {
     match &call.question {
         Question::Connect { .. } => answers::connect(call, reply::read(body)?, empty_connect),
         Question::Subscribe { .. } => answers::subscribe(call, reply::read(body)?),

@@ -37,7 +37,7 @@ fn payload(data: &[u8], settings: &ProxySettings) -> (Vec<u8>, String) {
 }
 
 /// `library` is the client library's name and version.
-pub fn connect(
+pub(crate) fn connect(
     caller: &Caller,
     settings: &ProxySettings,
     library: (&str, &str),
@@ -51,11 +51,11 @@ pub fn connect(
     })
 }
 
-pub fn refresh(caller: &Caller, settings: &ProxySettings) -> proto::RefreshRequest {
+pub(crate) fn refresh(caller: &Caller, settings: &ProxySettings) -> proto::RefreshRequest {
     request!(RefreshRequest, caller, settings, { user: caller.user.clone(), meta: meta(caller, settings) })
 }
 
-pub fn subscribe(
+pub(crate) fn subscribe(
     caller: &Caller,
     settings: &ProxySettings,
     channel: &str,
@@ -69,20 +69,20 @@ pub fn subscribe(
     })
 }
 
-pub fn publish(caller: &Caller, settings: &ProxySettings, channel: &str, data: &[u8]) -> proto::PublishRequest {
+pub(crate) fn publish(caller: &Caller, settings: &ProxySettings, channel: &str, data: &[u8]) -> proto::PublishRequest {
     let (data, b64data) = payload(data, settings);
     request!(PublishRequest, caller, settings, {
         user: caller.user.clone(), meta: meta(caller, settings), channel: channel.into(), data: data, b64data: b64data,
     })
 }
 
-pub fn sub_refresh(caller: &Caller, settings: &ProxySettings, channel: &str) -> proto::SubRefreshRequest {
+pub(crate) fn sub_refresh(caller: &Caller, settings: &ProxySettings, channel: &str) -> proto::SubRefreshRequest {
     request!(SubRefreshRequest, caller, settings, {
         user: caller.user.clone(), meta: meta(caller, settings), channel: channel.into(),
     })
 }
 
-pub fn rpc(caller: &Caller, settings: &ProxySettings, method: &str, data: &[u8]) -> proto::RpcRequest {
+pub(crate) fn rpc(caller: &Caller, settings: &ProxySettings, method: &str, data: &[u8]) -> proto::RpcRequest {
     let (data, b64data) = payload(data, settings);
     request!(RpcRequest, caller, settings, {
         user: caller.user.clone(), meta: meta(caller, settings), method: method.into(), data: data, b64data: b64data,

@@ -27,7 +27,7 @@ use super::{answers, json};
 const UNFIT: (u16, &str) = (3506, "inappropriate protocol");
 
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     settings: ProxySettings,
     transport: Transport,
     headers: Headers,
@@ -54,7 +54,7 @@ struct State {
 
 /// An admitted call. It reports its outcome to the proxy, also if it is dropped.
 #[derive(Debug)]
-pub struct AdmittedCall {
+pub(crate) struct AdmittedCall {
     proxy: Arc<Proxy>,
     kind: CallKind,
     deadline: Instant,
@@ -62,7 +62,7 @@ pub struct AdmittedCall {
 }
 
 impl Proxy {
-    pub fn new(settings: ProxySettings, client: HttpClient) -> Result<Self, SetupError> {
+    pub(crate) fn new(settings: ProxySettings, client: HttpClient) -> Result<Self, SetupError> {
         let concurrency = settings.concurrency_max.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             transport: Transport::new(&settings, client)?,
@@ -77,17 +77,17 @@ impl Proxy {
         })
     }
 
-    pub fn settings(&self) -> &ProxySettings {
+    pub(crate) fn settings(&self) -> &ProxySettings {
         &self.settings
     }
 
-    pub fn snapshot(&self) -> ProxySnapshot {
+    pub(crate) fn snapshot(&self) -> ProxySnapshot {
         let state = self.state();
         ProxySnapshot { open: state.breaker.is_open(), ..state.counts.clone() }
     }
 
     /// Admits a call; `None` if it fails at once.
-    pub fn admit(self: &Arc<Self>, call: &Call) -> Option<AdmittedCall> {
+    pub(crate) fn admit(self: &Arc<Self>, call: &Call) -> Option<AdmittedCall> {
         let now = Instant::now();
         let mut state = self.state();
         state.counts.calls += 1;
@@ -187,7 +187,7 @@ impl Transport {
 
 impl AdmittedCall {
     /// Waits for a permit and calls the backend.
-    pub async fn perform(mut self, call: &Call) -> Answer {
+    pub(crate) async fn perform(mut self, call: &Call) -> Answer {
         let proxy = Arc::clone(&self.proxy);
         let settings = &proxy.settings;
         let mut sent_at = None;

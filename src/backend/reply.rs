@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::fault::Malformed;
 
 /// At most one of the three counts: `disconnect` before `error` before `result`.
-pub struct Reply<T> {
+pub(crate) struct Reply<T> {
     pub result: Option<T>,
     pub error: Option<ErrorPart>,
     pub disconnect: Option<DisconnectPart>,
@@ -32,7 +32,7 @@ struct Fields<T> {
 }
 
 /// Reads a JSON body.
-pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Reply<T>, Malformed> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Reply<T>, Malformed> {
     let Object(Fields { result, error, disconnect }) = serde_json::from_slice(body)?;
     Ok(Reply {
         result: result.map(|Object(result)| result),
@@ -47,7 +47,7 @@ fn none<T>() -> Option<T> {
 }
 
 #[derive(Deserialize)]
-pub struct ErrorPart {
+pub(crate) struct ErrorPart {
     #[serde(default, deserialize_with = "or_default")]
     pub code: u32,
     #[serde(default, deserialize_with = "or_default")]
@@ -57,7 +57,7 @@ pub struct ErrorPart {
 }
 
 #[derive(Deserialize)]
-pub struct DisconnectPart {
+pub(crate) struct DisconnectPart {
     #[serde(default, deserialize_with = "or_default")]
     pub code: u32,
     #[serde(default, deserialize_with = "or_default")]
@@ -65,7 +65,7 @@ pub struct DisconnectPart {
 }
 
 #[derive(Deserialize)]
-pub struct ConnectResult {
+pub(crate) struct ConnectResult {
     #[serde(default, deserialize_with = "or_default")]
     pub user: String,
     #[serde(default, deserialize_with = "or_default")]
@@ -87,7 +87,7 @@ pub struct ConnectResult {
 }
 
 #[derive(Default, Deserialize)]
-pub struct SubscribeResult {
+pub(crate) struct SubscribeResult {
     #[serde(default, deserialize_with = "or_default")]
     pub expire_at: i64,
     #[serde(default, deserialize_with = "also_null")]
@@ -103,7 +103,7 @@ pub struct SubscribeResult {
 }
 
 #[derive(Default, Deserialize)]
-pub struct Override {
+pub(crate) struct Override {
     pub presence: Option<Object<Flag>>,
     pub join_leave: Option<Object<Flag>>,
     pub force_recovery: Option<Object<Flag>>,
@@ -112,14 +112,14 @@ pub struct Override {
 }
 
 #[derive(Deserialize)]
-pub struct Flag {
+pub(crate) struct Flag {
     #[serde(default, deserialize_with = "or_default")]
     pub value: bool,
 }
 
 /// The result of `refresh` and of `sub_refresh`; the latter has no `meta`.
 #[derive(Deserialize)]
-pub struct RefreshResult {
+pub(crate) struct RefreshResult {
     #[serde(default, deserialize_with = "or_default")]
     pub expired: bool,
     #[serde(default, deserialize_with = "or_default")]
@@ -133,7 +133,7 @@ pub struct RefreshResult {
 }
 
 #[derive(Default, Deserialize)]
-pub struct PublishResult {
+pub(crate) struct PublishResult {
     #[serde(default, deserialize_with = "also_null")]
     pub data: Option<Vec<u8>>,
     #[serde(default, deserialize_with = "or_default")]
@@ -153,7 +153,7 @@ pub struct PublishResult {
 }
 
 #[derive(Default, Deserialize)]
-pub struct RpcResult {
+pub(crate) struct RpcResult {
     #[serde(default, deserialize_with = "also_null")]
     pub data: Option<Vec<u8>>,
     #[serde(default, deserialize_with = "or_default")]
@@ -163,7 +163,7 @@ pub struct RpcResult {
 /// A struct that must be an object in JSON. A derived reader also accepts arrays, and would take `[]`, the empty map of some
 /// languages, for an empty result, which allows the command.
 #[derive(Default)]
-pub struct Object<T>(pub T);
+pub(crate) struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -194,6 +194,6 @@ fn also_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::E
 
 /// The same JSON without line ends, which separate messages in the client protocol. In valid JSON they occur only between
 /// tokens that need no separator (RFC 8259, sections 2 and 7).
-pub fn one_line(json: &str) -> Vec<u8> {
+pub(crate) fn one_line(json: &str) -> Vec<u8> {
     json.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect()
 }

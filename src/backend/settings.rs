@@ -201,13 +201,13 @@ const HOP_HEADERS: &[&str] = &[
 
 /// The headers of a proxy's requests: those of every request, and the names of those taken from the client.
 #[derive(Clone, Debug)]
-pub struct Headers {
+pub(crate) struct Headers {
     always: HeaderMap,
     allowed: Vec<HeaderName>,
 }
 
 impl Headers {
-    pub fn new(settings: &ProxySettings) -> Result<Self, SetupError> {
+    pub(crate) fn new(settings: &ProxySettings) -> Result<Self, SetupError> {
         let fault = |header: &str| SetupError::Header { name: settings.name.clone(), header: header.into() };
         let mut always = HeaderMap::new();
         for (name, value) in &settings.static_http_headers {
@@ -224,7 +224,7 @@ impl Headers {
     }
 
     /// The headers of one request, without its content type. A header that the client sent twice is sent twice.
-    pub fn of(&self, client: &[(String, String)]) -> HeaderMap {
+    pub(crate) fn of(&self, client: &[(String, String)]) -> HeaderMap {
         let mut headers = self.always.clone();
         for name in &self.allowed {
             let values = client.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name.as_str()));

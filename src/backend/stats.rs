@@ -81,7 +81,7 @@ impl ProxySnapshot {
 
 /// Decides which failures are logged, so that a backend that is down does not flood the log.
 #[derive(Default, Debug)]
-pub struct LogThrottle([Option<Throttle>; REASONS]);
+pub(crate) struct LogThrottle([Option<Throttle>; REASONS]);
 
 #[derive(Debug)]
 struct Throttle {
@@ -91,7 +91,7 @@ struct Throttle {
 
 impl LogThrottle {
     /// `Some` if a failure of this kind is to be logged, with the number that were not since the last line.
-    pub fn admit(&mut self, reason: Reason, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&mut self, reason: Reason, now: Instant) -> Option<u64> {
         let throttle = self.0[reason as usize].get_or_insert(Throttle { next: now, suppressed: 0 });
         if now < throttle.next {
             throttle.suppressed += 1;

@@ -75,7 +75,7 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 /// The known name that `typed` probably means: the same last word, or a few letters away.
-pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
     let close = known.clone().map(|name| (distance(typed, name), name)).min()?;
     if close.0 <= 1 + typed.len() / 5 {

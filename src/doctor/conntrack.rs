@@ -4,10 +4,10 @@ use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
 
-pub const COUNT: &str = "net.netfilter.nf_conntrack_count";
+pub(crate) const COUNT: &str = "net.netfilter.nf_conntrack_count";
 const MAX: &str = "net.netfilter.nf_conntrack_max";
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let name = "tracked connections";
     let number = |key: &str| host.sysctl(key).ok().and_then(|text| text.parse::<u64>().ok());
     let loaded = host.exists("/sys/module/nf_conntrack");

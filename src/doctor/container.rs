@@ -8,7 +8,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Version 1 writes "no limit" as a number larger than any machine's memory.
 const BYTES_MAX: u64 = 1 << 50;
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     if host.text(&format!("/proc/{}/cgroup", plan.process)).is_err() {
         return vec![Finding::unknown("control group", &format!("/proc/{}/cgroup", plan.process))];
     }
@@ -52,7 +52,7 @@ fn groups(host: &Host, process: &str, controller: &str) -> Vec<String> {
 }
 
 /// The tightest limit in bytes and the bytes in use. None: no limit, or it cannot be read.
-pub fn memory(host: &Host, process: &str) -> Option<(u64, u64)> {
+pub(crate) fn memory(host: &Host, process: &str) -> Option<(u64, u64)> {
     let of = |controller: &str, most: &str, used: &str| -> Vec<(u64, u64)> {
         let folders = groups(host, process, controller);
         let both = |folder: &String| {

@@ -5,7 +5,7 @@ use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     if plan.usable.is_empty() {
         return vec![Finding::unknown("shards", "/proc/self/status")];
     }
@@ -75,7 +75,7 @@ fn siblings(host: &Host, plan: &Plan) -> Finding {
 }
 
 /// The memory nodes, each with its cores.
-pub fn nodes(host: &Host) -> Vec<(usize, Cpus)> {
+pub(crate) fn nodes(host: &Host) -> Vec<(usize, Cpus)> {
     let folder = "/sys/devices/system/node";
     let names = host.names(folder).unwrap_or_default();
     let numbers = names.iter().filter_map(|name| name.strip_prefix("node")?.parse::<usize>().ok());

@@ -4,7 +4,7 @@ use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
 
-pub fn check(host: &Host, _: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, _: &Plan) -> Vec<Finding> {
     let counters = host.text("/proc/net/netstat").map(|text| TcpExt::of(&text));
     let Ok(counters) = counters else { return vec![Finding::unknown("counters", "/proc/net/netstat")] };
     let count = |name: &str| counters.number(name);

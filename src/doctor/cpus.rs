@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Cpus(BTreeSet<usize>);
+pub(crate) struct Cpus(BTreeSet<usize>);
 
 /// More than any machine has: a wider range is a reading error.
 const CPU_MAX: usize = 1 << 16;
 
 impl Cpus {
     /// `0-3,8`; an empty text is the empty set.
-    pub fn list(text: &str) -> Option<Self> {
+    pub(crate) fn list(text: &str) -> Option<Self> {
         let mut cpus = BTreeSet::new();
         for part in text.trim().split(',').filter(|part| !part.is_empty()) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -25,7 +25,7 @@ impl Cpus {
     }
 
     /// Groups of 32 bits in hexadecimal, the highest first.
-    pub fn mask(text: &str) -> Option<Self> {
+    pub(crate) fn mask(text: &str) -> Option<Self> {
         let mut cpus = BTreeSet::new();
         for (place, group) in text.trim().rsplit(',').enumerate().take(CPU_MAX / 32) {
             let bits = u32::from_str_radix(group, 16).ok()?;
@@ -34,27 +34,27 @@ impl Cpus {
         Some(Self(cpus))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().copied()
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn has(&self, cpu: usize) -> bool {
+    pub(crate) fn has(&self, cpu: usize) -> bool {
         self.0.contains(&cpu)
     }
 
-    pub fn meets(&self, other: &Self) -> bool {
+    pub(crate) fn meets(&self, other: &Self) -> bool {
         !self.0.is_disjoint(&other.0)
     }
 
-    pub fn less(&self, other: &Self) -> Self {
+    pub(crate) fn less(&self, other: &Self) -> Self {
         Self(self.0.difference(&other.0).copied().collect())
     }
 }

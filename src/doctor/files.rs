@@ -7,7 +7,7 @@ use super::plan::Plan;
 const FIX: &str = "as a service: LimitNOFILE= in the unit (tuning/systemd/corecast.service); from a shell: tuning/tune apply \
                     limits --yes and log in again; for a container: --ulimit nofile=";
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     vec![limit(host, plan), open(host, plan)]
 }
 

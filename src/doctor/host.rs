@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 /// Why a file has no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// It does not exist: this kernel, module or device lacks it, or a container hides it.
     Absent,
     /// It exists but must not be read, or its content is not understood.
     Denied,
 }
 
-pub type Reading<T> = Result<T, Unreadable>;
+pub(crate) type Reading<T> = Result<T, Unreadable>;
 
-pub struct Host {
+pub(crate) struct Host {
     root: PathBuf,
 }
 
 impl Host {
-    pub fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
@@ -29,18 +29,18 @@ impl Host {
     }
 
     /// The text of the file without the surrounding space.
-    pub fn text(&self, path: &str) -> Reading<String> {
+    pub(crate) fn text(&self, path: &str) -> Reading<String> {
         let bytes = std::fs::read(self.path(path)).map_err(unreadable)?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
     /// A file with one number.
-    pub fn number(&self, path: &str) -> Reading<u64> {
+    pub(crate) fn number(&self, path: &str) -> Reading<u64> {
         self.text(path)?.parse().map_err(|_| Unreadable::Denied)
     }
 
     /// The entries of a folder: `rx-2` before `rx-10`.
-    pub fn names(&self, folder: &str) -> Reading<Vec<String>> {
+    pub(crate) fn names(&self, folder: &str) -> Reading<Vec<String>> {
         let entries = std::fs::read_dir(self.path(folder)).map_err(unreadable)?;
         let mut names: Vec<String> =
             entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -48,24 +48,24 @@ impl Host {
         Ok(names)
     }
 
-    pub fn exists(&self, path: &str) -> bool {
+    pub(crate) fn exists(&self, path: &str) -> bool {
         self.path(path).exists()
     }
 
     /// The last part of what a link points to, as `virtio2`.
-    pub fn link_name(&self, path: &str) -> Option<String> {
+    pub(crate) fn link_name(&self, path: &str) -> Option<String> {
         let target = std::fs::read_link(self.path(path)).ok()?;
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
     /// A setting of `/proc/sys` by its dotted name, with one space between its fields.
-    pub fn sysctl(&self, key: &str) -> Reading<String> {
+    pub(crate) fn sysctl(&self, key: &str) -> Reading<String> {
         let text = self.text(&format!("/proc/sys/{}", key.replace('.', "/")))?;
         Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     /// Whether a process with this name runs. False if the processes of other users are hidden.
-    pub fn runs(&self, name: &str) -> bool {
+    pub(crate) fn runs(&self, name: &str) -> bool {
         let processes = self.names("/proc").unwrap_or_default();
         let mut numbers = processes.iter().filter(|entry| entry.bytes().all(|byte| byte.is_ascii_digit()));
         numbers.any(|number| self.text(&format!("/proc/{number}/comm")).is_ok_and(|comm| comm == name))

@@ -4,7 +4,7 @@ use super::finding::Finding;
 use super::host::Host;
 use super::plan::Plan;
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let Ok(release) = host.sysctl("kernel.osrelease") else {
         return vec![Finding::unknown("version", "/proc/sys/kernel/osrelease")];
     };
@@ -35,7 +35,7 @@ pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
 }
 
 /// EPIOCSPARAMS.
-pub fn has_epoll_params(host: &Host) -> bool {
+pub(crate) fn has_epoll_params(host: &Host) -> bool {
     host.sysctl("kernel.osrelease").ok().and_then(|release| version(&release)).is_some_and(|version| version >= (6, 9))
 }
 

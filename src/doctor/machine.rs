@@ -5,7 +5,7 @@ use super::host::Host;
 use super::kernel;
 use super::plan::Plan;
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let mut found = vec![steering(plan)];
     found.extend(polling(host, plan));
     found.extend(huge_pages(host, plan));

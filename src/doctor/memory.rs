@@ -15,7 +15,7 @@ const TLS_BYTES: u64 = 3737;
 /// Bytes of a shard without any load: receive buffer, turn buffers, mail at its bounds.
 const SHARD_BYTES: u64 = 32 << 20;
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let mut found = vec![space(host, plan)];
     found.extend(limit(host, plan));
     found.push(huge_pages(host, plan));
@@ -30,7 +30,7 @@ fn meminfo(host: &Host, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib.saturating_mul(1024))
 }
 
-pub fn total_bytes(host: &Host) -> Option<u64> {
+pub(crate) fn total_bytes(host: &Host) -> Option<u64> {
     meminfo(host, "MemTotal")
 }
 

@@ -8,7 +8,7 @@ use super::nic::Nic;
 use super::plan::Plan;
 use super::profile::Irqs;
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     if let Some(name) = &plan.no_such_interface {
         let names = host.names("/sys/class/net").unwrap_or_default().join(", ");
         return vec![

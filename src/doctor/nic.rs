@@ -6,7 +6,7 @@ use super::host::Host;
 
 /// An interrupt of one queue.
 #[derive(Clone, Debug)]
-pub struct Irq {
+pub(crate) struct Irq {
     pub number: u32,
     pub name: String,
     /// The cores that handle it.
@@ -14,7 +14,7 @@ pub struct Irq {
 }
 
 #[derive(Clone, Debug)]
-pub struct Nic {
+pub(crate) struct Nic {
     pub name: String,
     /// It has a device and is not only software.
     pub is_physical: bool,
@@ -33,7 +33,7 @@ const STACK_MAX: usize = 4;
 
 /// The interfaces that receive the clients' packets: the named one, or those of the default routes, or every one with a device.
 /// For a bond, bridge or VLAN, the interfaces below it.
-pub fn interfaces(host: &Host, named: Option<&str>) -> Vec<String> {
+pub(crate) fn interfaces(host: &Host, named: Option<&str>) -> Vec<String> {
     let mut names: Vec<String> = match named {
         Some(name) => vec![name.to_owned()],
         None => default_routes(host),
@@ -78,7 +78,7 @@ fn default_routes(host: &Host) -> Vec<String> {
 
 impl Nic {
     /// What cannot be read is empty.
-    pub fn read(host: &Host, name: &str) -> Self {
+    pub(crate) fn read(host: &Host, name: &str) -> Self {
         let base = format!("/sys/class/net/{name}");
         let queues = host.names(&format!("{base}/queues")).unwrap_or_default();
         let masks = |kind: &str, file: &str| -> Vec<Cpus> {

@@ -27,7 +27,7 @@ pub struct Question {
 }
 
 /// What the host needs.
-pub struct Plan {
+pub(crate) struct Plan {
     pub profile: Profile,
     /// The process under `/proc`: `self`, or a number.
     pub process: String,
@@ -58,7 +58,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(host: &Host, question: &Question, config: &Config) -> Self {
+    pub(crate) fn new(host: &Host, question: &Question, config: &Config) -> Self {
         let process = question.process.map_or("self".into(), |number| number.to_string());
         let usable = usable(host, &process);
         let chosen = config.cores.clone().unwrap_or_else(|| usable.iter().collect());
@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// Descriptors that one table needs: one per connection, some per shard, and some for the process.
-    pub fn descriptors(&self) -> u64 {
+    pub(crate) fn descriptors(&self) -> u64 {
         let shards = self.shards as u64;
         let tables = if self.machine.own_file_tables { shards } else { 1 };
         // Connections are spread by hash, not evenly: a tenth more per table.
@@ -108,17 +108,17 @@ impl Plan {
     }
 
     /// Files that the whole host opens for the server.
-    pub fn files(&self) -> u64 {
+    pub(crate) fn files(&self) -> u64 {
         self.connections.saturating_add(256 + 8 * self.shards as u64)
     }
 
     /// The cores where shards run: without pinning, every usable core.
-    pub fn places(&self) -> &Cpus {
+    pub(crate) fn places(&self) -> &Cpus {
         if self.cores.is_empty() { &self.usable } else { &self.cores }
     }
 
     /// So few connections that no kernel setting limits them.
-    pub fn is_small(&self) -> bool {
+    pub(crate) fn is_small(&self) -> bool {
         self.connections < 10_000
     }
 }

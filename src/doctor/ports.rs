@@ -6,7 +6,7 @@ use super::plan::Plan;
 
 const RANGE: &str = "net.ipv4.ip_local_port_range";
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let text = host.sysctl(RANGE).unwrap_or_default();
     let range =
         text.split_once(' ').and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));

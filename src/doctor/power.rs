@@ -9,7 +9,7 @@ use super::plan::Plan;
 
 const CPU: &str = "/sys/devices/system/cpu";
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     vec![governor(host, plan), idle(host, plan), clock(host), mitigations(host)]
 }
 

@@ -5,14 +5,14 @@ use super::host::{Host, Unreadable};
 use super::plan::Plan;
 use super::sysctl_rule::{SysctlRule, parse_rules};
 
-pub const SERVER: &str = include_str!("../../tuning/sysctl.d/90-corecast.conf");
-pub const LOAD: &str = include_str!("../../tuning/sysctl.d/91-corecast-load.conf");
+pub(crate) const SERVER: &str = include_str!("../../tuning/sysctl.d/90-corecast.conf");
+pub(crate) const LOAD: &str = include_str!("../../tuning/sysctl.d/91-corecast-load.conf");
 
 /// Settings that limit the number of connections.
 const CAPACITY: [&str; 4] =
     ["fs.nr_open", "fs.file-max", "fs.epoll.max_user_watches", "net.netfilter.nf_conntrack_max"];
 
-pub fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
+pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     let own = &plan.profile.sysctl_rules;
     let server = parse_rules(SERVER).into_iter().filter(|rule| own.iter().all(|other| other.key != rule.key));
     let load = if plan.load { parse_rules(LOAD) } else { Vec::new() };

@@ -49,7 +49,7 @@ impl SysctlRule {
 }
 
 /// Every "key = value" of a file with the comment above it.
-pub fn parse_rules(file: &str) -> Vec<SysctlRule> {
+pub(crate) fn parse_rules(file: &str) -> Vec<SysctlRule> {
     let mut rules = Vec::new();
     let (mut why, mut rule, mut cost) = (Vec::new(), "", "");
     for line in file.lines().map(str::trim) {

@@ -12,7 +12,7 @@
 //! As a library it needs few names: an [`App`], the [`Context`] that it acts on, and [`Server::builder`]. Modules that are
 //! hidden in the documentation serve the message server, its tests and its benches; they may change at any time.
 
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_docs)]
 
 #[doc(hidden)]
 pub mod admission;

@@ -37,7 +37,7 @@ pub struct Link {
 }
 
 /// Frames that wait to be written to the peer process.
-pub type FrameQueue = UnboundedReceiver<Vec<u8>>;
+pub(crate) type FrameQueue = UnboundedReceiver<Vec<u8>>;
 
 /// What a link needs of this process's shards. `server::ShardClient` implements it, so that the server sees the handover
 /// and not the reverse.
@@ -99,7 +99,7 @@ impl HandoverPeer for Link {
 }
 
 /// A connected link, before it runs.
-pub struct Connection {
+pub(crate) struct Connection {
     pub stream: UnixStream,
     /// Bytes that were read already and not handled.
     pub received: BytesMut,
@@ -110,7 +110,7 @@ pub struct Connection {
 impl Connection {
     /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_ready` is called when the
     /// peer process says that it serves clients.
-    pub async fn run(self, shards: &impl LocalShards, on_ready: impl FnMut()) -> io::Result<()> {
+    pub(crate) async fn run(self, shards: &impl LocalShards, on_ready: impl FnMut()) -> io::Result<()> {
         let Self { stream, received, link, frames } = self;
         let (input, output) = stream.into_split();
         let result = tokio::select! {

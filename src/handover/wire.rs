@@ -16,11 +16,11 @@ use tokio::io::Interest;
 use crate::engine::net::listener::Address;
 
 /// Version of the frames and of the publications and calls in them. The old process rejects any other version.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Bytes of a body, more than any publication has. A longer body ends the link.
-pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Descriptors in one frame; the kernel allows 253.
-pub const DESCRIPTORS_MAX: usize = 64;
+pub(crate) const DESCRIPTORS_MAX: usize = 64;
 
 const HEADER_BYTES: usize = 5;
 const READ_BYTES: usize = 4096;
@@ -51,7 +51,7 @@ impl FrameKind {
     }
 }
 
-pub fn encode_frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
+pub(crate) fn encode_frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
     frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
     frame.push(kind as u8);
@@ -60,7 +60,7 @@ pub fn encode_frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
 }
 
 /// Removes the next frame from the received bytes; `None` until it is whole. Errors: an unknown kind or a body that is too long.
-pub fn take_frame(received: &mut BytesMut) -> io::Result<Option<(FrameKind, BytesMut)>> {
+pub(crate) fn take_frame(received: &mut BytesMut) -> io::Result<Option<(FrameKind, BytesMut)>> {
     let Some((length, rest)) = received.split_first_chunk() else { return Ok(None) };
     let Some(&kind) = rest.first() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
@@ -72,20 +72,20 @@ pub fn take_frame(received: &mut BytesMut) -> io::Result<Option<(FrameKind, Byte
     Ok(Some((kind, received.split_to(length))))
 }
 
-pub fn unknown_frame() -> io::Error {
+pub(crate) fn unknown_frame() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the peer process sent a frame that this process does not understand")
 }
 
 /// What a passed socket listens for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SocketRole {
+pub(crate) enum SocketRole {
     Clients(Address),
     Admin,
     Grpc,
 }
 
 impl SocketRole {
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Clients(Address::Tcp(at)) => format!("tcp {at}"),
             Self::Clients(Address::Unix(path)) => format!("unix {}", path.display()),
@@ -95,7 +95,7 @@ impl SocketRole {
         }
     }
 
-    pub fn from_text(text: &str) -> Option<Self> {
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
         let (role, at) = text.split_once(' ')?;
         Some(match role {
             "tcp" => Self::Clients(Address::Tcp(at.parse().ok()?)),
@@ -109,7 +109,11 @@ impl SocketRole {
 }
 
 /// Sends at most `DESCRIPTORS_MAX` sockets of one role.
-pub async fn send_sockets(to: &tokio::net::UnixStream, role: &SocketRole, sockets: &[OwnedFd]) -> io::Result<()> {
+pub(crate) async fn send_sockets(
+    to: &tokio::net::UnixStream,
+    role: &SocketRole,
+    sockets: &[OwnedFd],
+) -> io::Result<()> {
     let frame = encode_frame(FrameKind::ListenSockets, role.to_text().as_bytes());
     let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
     let sent = to
@@ -125,7 +129,7 @@ pub async fn send_sockets(to: &tokio::net::UnixStream, role: &SocketRole, socket
 }
 
 /// Returns the id of the process at the other end. Errors: it runs neither as this process's user nor as root.
-pub fn check_peer_user(stream: impl AsFd) -> io::Result<i32> {
+pub(crate) fn check_peer_user(stream: impl AsFd) -> io::Result<i32> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?;
     if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
         let what = format!("the peer process runs as another user (uid {})", peer.uid.as_raw());
@@ -135,7 +139,7 @@ pub fn check_peer_user(stream: impl AsFd) -> io::Result<i32> {
 }
 
 /// Receives frames that may carry descriptors. A read blocks, at most for the stream's read timeout.
-pub struct FrameReceiver {
+pub(crate) struct FrameReceiver {
     pub stream: UnixStream,
     /// Bytes behind the last frame that was returned.
     pub received: BytesMut,
@@ -143,12 +147,12 @@ pub struct FrameReceiver {
 }
 
 impl FrameReceiver {
-    pub fn new(stream: UnixStream) -> Self {
+    pub(crate) fn new(stream: UnixStream) -> Self {
         Self { stream, received: BytesMut::new(), descriptors: VecDeque::new() }
     }
 
     /// The next frame, with the descriptors that arrived since the frame before it.
-    pub fn receive(&mut self) -> io::Result<(FrameKind, BytesMut, Vec<OwnedFd>)> {
+    pub(crate) fn receive(&mut self) -> io::Result<(FrameKind, BytesMut, Vec<OwnedFd>)> {
         loop {
             if let Some((kind, body)) = take_frame(&mut self.received)? {
                 return Ok((kind, body, self.descriptors.drain(..).collect()));

@@ -31,7 +31,7 @@ pub(crate) struct SubscriptionOptions {
 }
 
 impl SubscriptionOptions {
-    pub fn new(namespace: &Namespace, overrides: Overrides) -> Self {
+    pub(super) fn new(namespace: &Namespace, overrides: Overrides) -> Self {
         let or = |own: Option<bool>, default| own.unwrap_or(default);
         let recovery = or(overrides.force_recovery, namespace.force_recovery);
         let positioning = or(overrides.force_positioning, namespace.force_positioning);
@@ -55,7 +55,7 @@ impl SubscriptionOptions {
         }
     }
 
-    pub fn granted(namespace: &Namespace, grant: SubscribeGrant) -> Self {
+    pub(super) fn granted(namespace: &Namespace, grant: SubscribeGrant) -> Self {
         let SubscribeGrant { info, data, expire_at, overrides } = grant;
         Self { chan_info: info, data, expire_at: expire_at.unwrap_or(0), ..Self::new(namespace, overrides) }
     }

@@ -40,7 +40,7 @@ impl<'a> Pieces<'a> {
 
 /// A client as other clients see it, with its id as bytes.
 #[derive(Clone, Copy)]
-pub struct RawClientInfo<'a> {
+pub(crate) struct RawClientInfo<'a> {
     pub client: [u8; 16],
     pub user: &'a str,
     pub conn_info: &'a [u8],
@@ -48,14 +48,14 @@ pub struct RawClientInfo<'a> {
 }
 
 impl<'a> RawClientInfo<'a> {
-    pub fn pack(&self, out: &mut Vec<u8>) {
+    pub(crate) fn pack(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client);
         put(out, self.user.as_bytes());
         put(out, self.conn_info);
         out.extend_from_slice(self.chan_info);
     }
 
-    pub fn unpack(bytes: &'a [u8]) -> Self {
+    pub(crate) fn unpack(bytes: &'a [u8]) -> Self {
         let mut pieces = Pieces(bytes);
         let client = pieces.array();
         let user = pieces.text();
@@ -64,7 +64,7 @@ impl<'a> RawClientInfo<'a> {
     }
 
     /// The protocol's form, with the id as text in `text`.
-    pub fn text<'t>(&self, text: &'t mut IdText) -> ClientInfo<'t>
+    pub(crate) fn text<'t>(&self, text: &'t mut IdText) -> ClientInfo<'t>
     where
         'a: 't,
     {
@@ -78,27 +78,27 @@ impl<'a> RawClientInfo<'a> {
 }
 
 /// Room for a client id as text.
-pub type IdText = [u8; uuid::fmt::Urn::LENGTH];
+pub(super) type IdText = [u8; uuid::fmt::Urn::LENGTH];
 
 /// A client id as text.
-pub fn client_text(client: [u8; 16], text: &mut IdText) -> &str {
+pub(super) fn client_text(client: [u8; 16], text: &mut IdText) -> &str {
     Uuid::from_bytes(client).hyphenated().encode_lower(text)
 }
 
 /// A publication of a channel's history.
 #[derive(Clone, Copy)]
-pub struct HistoryEntry<'a> {
+pub(super) struct HistoryEntry<'a> {
     pub offset: u64,
     pub publication: Publication<'a>,
 }
 
 impl<'a> HistoryEntry<'a> {
-    pub fn of(record: &'a PublicationRecord, channel: &'a str) -> Self {
+    pub(super) fn of(record: &'a PublicationRecord, channel: &'a str) -> Self {
         Self { offset: record.offset, publication: record.publication(channel) }
     }
 
     /// Without the channel, which the receiver knows.
-    pub fn pack(&self, out: &mut Vec<u8>) {
+    pub(super) fn pack(&self, out: &mut Vec<u8>) {
         let Publication { data, is_json, client_info, tags, version, .. } = self.publication;
         out.extend_from_slice(&self.offset.to_le_bytes());
         out.extend_from_slice(&version.to_le_bytes());
@@ -109,7 +109,7 @@ impl<'a> HistoryEntry<'a> {
     }
 
     /// Those that were packed one behind the other, all of one channel.
-    pub fn unpack_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
+    pub(super) fn unpack_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut pieces = Pieces(bytes);
         std::iter::from_fn(move || {
             if pieces.0.is_empty() {
@@ -133,7 +133,7 @@ impl<'a> HistoryEntry<'a> {
 }
 
 /// A publication as the backend or the server API has made it. `tags` holds them packed.
-pub fn granted<'a>(channel: &'a str, publish: &'a Publish, tags: &'a mut Vec<u8>) -> Publication<'a> {
+pub(super) fn granted<'a>(channel: &'a str, publish: &'a Publish, tags: &'a mut Vec<u8>) -> Publication<'a> {
     Tags::write(tags, publish.tags.iter().map(|(key, value)| (key, value)));
     Publication {
         channel,
@@ -151,7 +151,7 @@ pub fn granted<'a>(channel: &'a str, publish: &'a Publish, tags: &'a mut Vec<u8>
 }
 
 /// Whether a publication says anything besides its data. Most do not, and have no bytes of options.
-pub fn has_options(publication: &Publication<'_>) -> bool {
+pub(super) fn has_options(publication: &Publication<'_>) -> bool {
     let PublishOptions { skip_history, use_delta, idempotency_key, version_epoch } = publication.options;
     !publication.tags.is_empty()
         || publication.version != 0
@@ -162,7 +162,7 @@ pub fn has_options(publication: &Publication<'_>) -> bool {
 }
 
 /// What a publication says besides its data: tags, version and options.
-pub fn pack_options(publication: &Publication<'_>, out: &mut Vec<u8>) {
+pub(super) fn pack_options(publication: &Publication<'_>, out: &mut Vec<u8>) {
     let PublishOptions { skip_history, use_delta, idempotency_key, version_epoch } = publication.options;
     out.push(u8::from(skip_history) | u8::from(use_delta) << 1);
     out.extend_from_slice(&publication.version.to_le_bytes());
@@ -172,7 +172,7 @@ pub fn pack_options(publication: &Publication<'_>, out: &mut Vec<u8>) {
 }
 
 /// Adds packed options to a publication; no bytes are none.
-pub fn unpack_options<'a>(bytes: &'a [u8], publication: Publication<'a>) -> Publication<'a> {
+pub(super) fn unpack_options<'a>(bytes: &'a [u8], publication: Publication<'a>) -> Publication<'a> {
     if bytes.is_empty() {
         return publication;
     }

@@ -21,11 +21,11 @@ pub(crate) struct FrameEncoding {
 impl FrameEncoding {
     const CLASS_SHIFT: u32 = 4;
 
-    pub fn pack(self) -> u8 {
+    pub(super) fn pack(self) -> u8 {
         self.encoding.index() | self.compression_class << Self::CLASS_SHIFT
     }
 
-    pub fn unpack(wire: u8) -> Self {
+    pub(super) fn unpack(wire: u8) -> Self {
         let encoding = Encoding::from_index(wire & ((1 << Self::CLASS_SHIFT) - 1)).unwrap_or(Encoding::Json);
         Self { encoding, compression_class: wire >> Self::CLASS_SHIFT }
     }
@@ -61,7 +61,7 @@ struct CompressedFrame {
 }
 
 impl EncodedFrames {
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         for frame in self.plain.iter_mut().chain(&mut self.whole).chain(&mut self.delta) {
             frame.clear();
         }
@@ -73,7 +73,7 @@ impl EncodedFrames {
     }
 
     /// Frames that were encoded since the last call.
-    pub fn take_encodings(&mut self) -> u64 {
+    pub(super) fn take_encodings(&mut self) -> u64 {
         std::mem::take(&mut self.encodings)
     }
 
@@ -101,7 +101,7 @@ impl EncodedFrames {
 
 impl EncodedFrames {
     /// Posts a publication to a shard, in the wire format of one of its subscriber groups.
-    pub fn post(&mut self, cx: &mut Context<Mail>, to: InterestedShard, delivery: &Delivery<'_>) {
+    pub(super) fn post(&mut self, cx: &mut Context<Mail>, to: InterestedShard, delivery: &Delivery<'_>) {
         let InterestedShard { shard, group, wire_format, .. } = to;
         let format = FrameEncoding::unpack(wire_format.wire);
         let at = delivery.at;

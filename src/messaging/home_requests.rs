@@ -37,37 +37,37 @@ pub(crate) struct HomeRequests {
 }
 
 impl HomeRequests {
-    pub fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize) -> Self {
         Self { unanswered: vec![0; shards], subscribes: HashMap::new() }
     }
 
     /// Requests to one home are bounded, so that it can always queue the answers.
-    pub fn has_credit(&self, home: ShardId, max: u32) -> bool {
+    pub(super) fn has_credit(&self, home: ShardId, max: u32) -> bool {
         self.unanswered[home.index()] < max
     }
 
-    pub fn sent(&mut self, home: ShardId) {
+    pub(super) fn sent(&mut self, home: ShardId) {
         self.unanswered[home.index()] += 1;
     }
 
-    pub fn answered(&mut self, home: ShardId) {
+    pub(super) fn answered(&mut self, home: ShardId) {
         self.unanswered[home.index()] -= 1;
     }
 
-    pub fn begin_subscribe(&mut self, session: &mut Session, sub: SubscriptionKey, pending: PendingSubscribe) {
+    pub(super) fn begin_subscribe(&mut self, session: &mut Session, sub: SubscriptionKey, pending: PendingSubscribe) {
         session.pending_subscribes += 1;
         self.subscribes.insert(sub, pending);
     }
 
     /// Ends the wait, whether by the answer or by the end of the subscription.
-    pub fn end_subscribe(&mut self, session: &mut Session, sub: SubscriptionKey) -> Option<PendingSubscribe> {
+    pub(super) fn end_subscribe(&mut self, session: &mut Session, sub: SubscriptionKey) -> Option<PendingSubscribe> {
         let pending = self.subscribes.remove(&sub)?;
         session.pending_subscribes -= 1;
         Some(pending)
     }
 
     /// The connection is not read until this subscribe is answered.
-    pub fn block_reading(&mut self, sub: SubscriptionKey) {
+    pub(super) fn block_reading(&mut self, sub: SubscriptionKey) {
         if let Some(pending) = self.subscribes.get_mut(&sub) {
             pending.blocks_reading = true;
         }

@@ -63,45 +63,45 @@ pub(crate) struct PendingConnections {
 }
 
 impl PendingConnections {
-    pub fn remove(&mut self, conn: ConnId) {
+    pub(super) fn remove(&mut self, conn: ConnId) {
         self.by_slot.remove(&conn.slot);
     }
 
-    pub fn headers(&self, conn: ConnId) -> Option<&[(String, String)]> {
+    pub(super) fn headers(&self, conn: ConnId) -> Option<&[(String, String)]> {
         self.by_slot.get(&conn.slot)?.headers.as_deref()
     }
 
-    pub fn take_headers(&mut self, conn: ConnId) -> Headers {
+    pub(super) fn take_headers(&mut self, conn: ConnId) -> Headers {
         self.take(conn, |pending| pending.headers.take())
     }
 
-    pub fn set_headers(&mut self, conn: ConnId, headers: Headers) {
+    pub(super) fn set_headers(&mut self, conn: ConnId, headers: Headers) {
         if headers.is_some() {
             self.by_slot.entry(conn.slot).or_default().headers = headers;
         }
     }
 
-    pub fn begin_connect(&mut self, conn: ConnId, connect: PendingConnect) {
+    pub(super) fn begin_connect(&mut self, conn: ConnId, connect: PendingConnect) {
         self.by_slot.entry(conn.slot).or_default().connect = Some(connect);
     }
 
-    pub fn connect_mut(&mut self, conn: ConnId) -> Option<&mut PendingConnect> {
+    pub(super) fn connect_mut(&mut self, conn: ConnId) -> Option<&mut PendingConnect> {
         self.by_slot.get_mut(&conn.slot)?.connect.as_mut()
     }
 
-    pub fn take_connect(&mut self, conn: ConnId) -> Option<PendingConnect> {
+    pub(super) fn take_connect(&mut self, conn: ConnId) -> Option<PendingConnect> {
         self.take(conn, |pending| pending.connect.take())
     }
 
-    pub fn close_later(&mut self, conn: ConnId, disconnect: Disconnect) {
+    pub(super) fn close_later(&mut self, conn: ConnId, disconnect: Disconnect) {
         self.by_slot.entry(conn.slot).or_default().close = Some(disconnect);
     }
 
-    pub fn is_closing(&self, conn: ConnId) -> bool {
+    pub(super) fn is_closing(&self, conn: ConnId) -> bool {
         self.by_slot.get(&conn.slot).is_some_and(|pending| pending.close.is_some())
     }
 
-    pub fn take_close(&mut self, conn: ConnId) -> Option<Disconnect> {
+    pub(super) fn take_close(&mut self, conn: ConnId) -> Option<Disconnect> {
         self.take(conn, |pending| pending.close.take())
     }
 

@@ -47,11 +47,11 @@ pub(crate) struct PresenceSnapshots {
 }
 
 impl PresenceSnapshots {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.for_clients.is_empty() && self.for_api.is_empty()
     }
 
-    pub fn begin_for_client(&mut self, shard: ShardId, channel: &str, reply_to: ReplyTo, encoding: Encoding) {
+    pub(super) fn begin_for_client(&mut self, shard: ShardId, channel: &str, reply_to: ReplyTo, encoding: Encoding) {
         let same = |snapshot: &&mut ClientSnapshot| {
             snapshot.next == Some(0) && snapshot.encoding == encoding && *snapshot.channel == *channel
         };
@@ -67,12 +67,12 @@ impl PresenceSnapshots {
         }
     }
 
-    pub fn begin_for_api(&mut self, channel: Box<str>, answer: PresenceAnswer) {
+    pub(super) fn begin_for_api(&mut self, channel: Box<str>, answer: PresenceAnswer) {
         self.for_api.push_back(ApiSnapshot { channel, next: 0, members: Vec::new(), answer });
     }
 
     /// Copies one slice of each reply. A complete one is sent to one asker a turn, since it may be long.
-    pub fn copy_slices(&mut self, channels: &HomeChannels, mut send: impl FnMut(PresenceReply<'_>)) {
+    pub(super) fn copy_slices(&mut self, channels: &HomeChannels, mut send: impl FnMut(PresenceReply<'_>)) {
         for _ in 0..self.for_clients.len() {
             let Some(mut snapshot) = self.for_clients.pop_front() else { return };
             if let Some(from) = snapshot.next {

@@ -30,22 +30,22 @@ impl<F> Default for ProxyCalls<F> {
 
 impl<F> ProxyCalls<F> {
     /// The number of the next call, which distinguishes the calls of one connection.
-    pub fn next_serial(&mut self) -> u32 {
+    pub(super) fn next_serial(&mut self) -> u32 {
         self.last_serial = self.last_serial.wrapping_add(1);
         self.last_serial
     }
 
     /// Keeps the command of the call that was made last.
-    pub fn insert(&mut self, command: PendingCommand<F>) {
+    pub(super) fn insert(&mut self, command: PendingCommand<F>) {
         self.pending.insert(self.last_serial, command);
     }
 
-    pub fn remove(&mut self, serial: u32) -> Option<PendingCommand<F>> {
+    pub(super) fn remove(&mut self, serial: u32) -> Option<PendingCommand<F>> {
         self.pending.remove(&serial)
     }
 
     /// The connection is not read until the call that was made last is answered, if that is one of its calls.
-    pub fn block_reading(&mut self, conn: ConnId) {
+    pub(super) fn block_reading(&mut self, conn: ConnId) {
         if let Some(last) = self.pending.get_mut(&self.last_serial).filter(|last| last.conn == conn) {
             last.blocks_reading = true;
         }

@@ -76,7 +76,7 @@ pub(crate) struct Identity {
 pub(crate) type Headers = Option<Box<[(String, String)]>>;
 
 impl Session {
-    pub fn new(encoding: Encoding, phase: Phase, frame_pings: bool) -> Self {
+    pub(crate) fn new(encoding: Encoding, phase: Phase, frame_pings: bool) -> Self {
         Self {
             client: [0; 16],
             identity: None,
@@ -92,29 +92,29 @@ impl Session {
         }
     }
 
-    pub fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         self.identity.as_ref().map_or("", |identity| &identity.user)
     }
 
-    pub fn info(&self) -> &[u8] {
+    pub(crate) fn info(&self) -> &[u8] {
         self.identity.as_ref().map_or(&[], |identity| &identity.info)
     }
 
     /// The client as others see it, apart from its info in a channel.
-    pub fn raw_info(&self) -> RawClientInfo<'_> {
+    pub(crate) fn raw_info(&self) -> RawClientInfo<'_> {
         RawClientInfo { client: self.client, user: self.user(), conn_info: self.info(), chan_info: b"" }
     }
 
-    pub fn is_uni(&self) -> bool {
+    pub(crate) fn is_uni(&self) -> bool {
         self.encoding == Encoding::UniJson
     }
 
-    pub fn opcode(&self) -> Opcode {
+    pub(crate) fn opcode(&self) -> Opcode {
         opcode(self.encoding)
     }
 
     /// No home shard owes it a reply.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.pending_subscribes == 0 && self.replies_owed == 0
     }
 }
@@ -137,7 +137,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Replaces the session of the slot's last connection.
-    pub fn insert(&mut self, conn: ConnId, session: Session) {
+    pub(super) fn insert(&mut self, conn: ConnId, session: Session) {
         match self.by_slot.get_mut(conn.index()) {
             Some(last) => *last = session,
             None => {
@@ -151,20 +151,20 @@ impl Sessions {
     }
 
     /// One past the highest slot that was in use.
-    pub fn slots(&self) -> u32 {
+    pub(super) fn slots(&self) -> u32 {
         self.by_slot.len() as u32
     }
 
-    pub fn at(&self, slot: u32) -> &Session {
+    pub(super) fn at(&self, slot: u32) -> &Session {
         &self.by_slot[slot as usize]
     }
 
-    pub fn identity_at(&mut self, slot: u32) -> Option<&mut Identity> {
+    pub(super) fn identity_at(&mut self, slot: u32) -> Option<&mut Identity> {
         self.by_slot[slot as usize].identity.as_deref_mut()
     }
 
     /// Counts a command. False if the rate does not allow it.
-    pub fn take_command(&mut self, conn: ConnId, rate: Rate, now: Millis) -> bool {
+    pub(super) fn take_command(&mut self, conn: ConnId, rate: Rate, now: Millis) -> bool {
         if self.command_rates.len() <= conn.index() {
             self.command_rates.resize(conn.index() + 1, TokenBucket::FULL);
         }

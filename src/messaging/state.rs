@@ -95,31 +95,31 @@ pub(crate) struct CommandContext<'a> {
 }
 
 impl<'a> CommandContext<'a> {
-    pub fn session(&mut self) -> &mut Session {
+    pub(super) fn session(&mut self) -> &mut Session {
         &mut self.state.sessions[self.conn]
     }
 
-    pub fn unix_s(&self) -> u64 {
+    pub(super) fn unix_s(&self) -> u64 {
         self.state.unix_s(self.engine)
     }
 
-    pub fn reply(&mut self, reply: &Reply<'_>) -> Progress {
+    pub(super) fn reply(&mut self, reply: &Reply<'_>) -> Progress {
         self.state.reply(self.engine, self.conn, self.id, reply);
         Progress::Done
     }
 
-    pub fn reject(&mut self, error: ErrorCode) -> Progress {
+    pub(super) fn reject(&mut self, error: ErrorCode) -> Progress {
         self.reply(&error.into())
     }
 
     /// Ends the connection, behind the replies to the commands before this one.
-    pub fn end(&mut self, disconnect: Disconnect) -> Progress {
+    pub(super) fn end(&mut self, disconnect: Disconnect) -> Progress {
         self.state.end(self.engine, self.conn, disconnect);
         Progress::Ended
     }
 
     /// Decodes the command again after a wait. A unidirectional client's message is a connect request by itself.
-    pub fn decode(&self) -> Option<Command<'a>> {
+    pub(super) fn decode(&self) -> Option<Command<'a>> {
         let (encoding, raw) = (self.state.sessions[self.conn].encoding, self.raw);
         if encoding == Encoding::UniJson {
             let body = crate::protocol::Body::Connect(Encoding::connect_request(raw).ok()?);

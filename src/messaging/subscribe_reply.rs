@@ -46,7 +46,7 @@ pub(crate) struct PublicationParts<'a> {
 }
 
 impl<'a> PublicationParts<'a> {
-    pub fn plain(entry: HistoryEntry<'a>, epoch: u32, encoding: Encoding) -> Self {
+    pub(super) fn plain(entry: HistoryEntry<'a>, epoch: u32, encoding: Encoding) -> Self {
         let is_base64 = encoding != Encoding::Protobuf && !entry.publication.is_json;
         let json_form = if is_base64 { JsonForm::Base64 } else { JsonForm::Value };
         let epoch = (entry.offset == 1).then(|| EpochText::of(epoch));
@@ -66,7 +66,7 @@ impl<'a> PublicationParts<'a> {
         Self { entry, data, json_form, delta, client: publisher(&entry), epoch: None }
     }
 
-    pub fn publication(&self) -> WirePublication<'_> {
+    pub(super) fn publication(&self) -> WirePublication<'_> {
         let info = self.entry.publication.client_info.map(RawClientInfo::unpack).map(|info| ClientInfo {
             user: info.user,
             client: &self.client,
@@ -95,7 +95,7 @@ fn publisher(entry: &HistoryEntry<'_>) -> String {
 }
 
 impl SubscribeReply {
-    pub fn parts(&self, encoding: Encoding) -> SubscribeReplyParts<'_> {
+    pub(super) fn parts(&self, encoding: Encoding) -> SubscribeReplyParts<'_> {
         // A delta applies to the publication before it, whether that passes the filter or not.
         let all = self.delta || self.filter.is_none();
         let wanted = |entry: &HistoryEntry<'_>| {
@@ -116,11 +116,11 @@ impl SubscribeReply {
 }
 
 impl SubscribeReplyParts<'_> {
-    pub fn publications(&self) -> Vec<WirePublication<'_>> {
+    pub(super) fn publications(&self) -> Vec<WirePublication<'_>> {
         self.publications.iter().map(PublicationParts::publication).collect()
     }
 
-    pub fn result<'s>(&'s self, now_s: u64, publications: &'s [WirePublication<'s>]) -> SubscribeResult<'s> {
+    pub(super) fn result<'s>(&'s self, now_s: u64, publications: &'s [WirePublication<'s>]) -> SubscribeResult<'s> {
         let reply = self.reply;
         let has = |flag| reply.flags.contains(flag);
         let ends_at = if has(SubscriptionFlags::CLIENT_REFRESH) { reply.expire_at } else { 0 };

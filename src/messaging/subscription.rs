@@ -41,7 +41,7 @@ pub(crate) struct SubscriptionRequest {
 }
 
 impl SubscriptionRequest {
-    pub fn new(requester: Requester) -> Self {
+    pub(super) fn new(requester: Requester) -> Self {
         Self { requester, since: None, delta: false, filter: None, reject_unrecovered: false }
     }
 }

@@ -32,18 +32,18 @@ impl Default for TokenChecks {
 }
 
 impl TokenChecks {
-    pub fn begin_turn(&mut self) {
+    pub(super) fn begin_turn(&mut self) {
         self.costly_left = COSTLY_TOKENS_PER_TURN;
         self.was_exhausted = std::mem::take(&mut self.is_exhausted);
     }
 
     /// Commands wait for the budget of the next turn.
-    pub fn wants_next_turn(&self) -> bool {
+    pub(super) fn wants_next_turn(&self) -> bool {
         self.was_exhausted
     }
 
     /// Whether a token may be checked in this turn: signatures of public keys cost many times as much as the others.
-    pub fn admit(&mut self, verifier: &Verifier, token: &str) -> bool {
+    pub(super) fn admit(&mut self, verifier: &Verifier, token: &str) -> bool {
         if !verifier.is_costly(token) {
             return true;
         }
@@ -54,14 +54,14 @@ impl TokenChecks {
     }
 
     /// The fetched keys for such tokens. Subscription tokens without keys of their own use those of connections.
-    pub fn keys(&self, settings: &Settings, kind: TokenKind) -> Option<&KeySet> {
+    pub(super) fn keys(&self, settings: &Settings, kind: TokenKind) -> Option<&KeySet> {
         match kind {
             TokenKind::Subscription if settings.subscription_tokens.is_some() => self.subscription_keys.as_deref(),
             _ => self.connection_keys.as_deref(),
         }
     }
 
-    pub fn set_keys(&mut self, kind: TokenKind, keys: Option<Arc<KeySet>>) {
+    pub(super) fn set_keys(&mut self, kind: TokenKind, keys: Option<Arc<KeySet>>) {
         match kind {
             TokenKind::Connection => self.connection_keys = keys,
             TokenKind::Subscription => self.subscription_keys = keys,
@@ -69,7 +69,7 @@ impl TokenChecks {
     }
 
     /// After a reload: keys that were fetched from an endpoint that the settings no longer name go.
-    pub fn drop_outdated_keys(&mut self, old: &Settings, new: &Settings) {
+    pub(super) fn drop_outdated_keys(&mut self, old: &Settings, new: &Settings) {
         for kind in [TokenKind::Connection, TokenKind::Subscription] {
             if old.key_endpoint(kind) != new.key_endpoint(kind) {
                 self.set_keys(kind, None);

@@ -19,16 +19,16 @@ pub(crate) struct Users {
 }
 
 impl Users {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.first.len()
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.first.keys().map(|user| &**user)
     }
 
     /// Links a connection whose user is known.
-    pub fn insert(&mut self, sessions: &mut Sessions, conn: ConnId) {
+    pub(super) fn insert(&mut self, sessions: &mut Sessions, conn: ConnId) {
         let Some(identity) = sessions.identity_at(conn.slot).filter(|identity| !identity.user.is_empty()) else {
             return;
         };
@@ -45,7 +45,7 @@ impl Users {
     }
 
     /// Unlinks a connection. Returns its identity, which goes with it.
-    pub fn remove(&mut self, sessions: &mut Sessions, conn: ConnId) -> Option<Box<Identity>> {
+    pub(super) fn remove(&mut self, sessions: &mut Sessions, conn: ConnId) -> Option<Box<Identity>> {
         let identity = sessions[conn].identity.take()?;
         if identity.user.is_empty() {
             return Some(identity);
@@ -66,7 +66,12 @@ impl Users {
     }
 
     /// The connections of this shard that a selector means, only connected ones.
-    pub fn select<M: Send>(&self, sessions: &Sessions, cx: &Context<M>, selector: &ConnectionSelector) -> Vec<ConnId> {
+    pub(super) fn select<M: Send>(
+        &self,
+        sessions: &Sessions,
+        cx: &Context<M>,
+        selector: &ConnectionSelector,
+    ) -> Vec<ConnId> {
         let ConnectionSelector { user, client, session } = selector;
         let matches = |&slot: &u32| {
             let candidate = sessions.at(slot);
@@ -89,12 +94,12 @@ impl Users {
     }
 
     /// At the user's home shard: the connections of the user, to which one is to be added.
-    pub fn at_home(&mut self, user: &str) -> &mut Vec<(ShardId, ConnId)> {
+    pub(super) fn at_home(&mut self, user: &str) -> &mut Vec<(ShardId, ConnId)> {
         self.at_home.entry(user.into()).or_default()
     }
 
     /// At the user's home shard: a connection has ended, or was not admitted.
-    pub fn remove_at_home(&mut self, user: &str, shard: ShardId, conn: ConnId) {
+    pub(super) fn remove_at_home(&mut self, user: &str, shard: ShardId, conn: ConnId) {
         let Some(connections) = self.at_home.get_mut(user) else { return };
         connections.retain(|&one| one != (shard, conn));
         if connections.is_empty() {

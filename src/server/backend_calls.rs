@@ -24,13 +24,13 @@ const CALLS_MAX: usize = 4096;
 type QueuedCall = (Arc<Backend>, Call);
 
 /// The queue of calls. It is made before the shards, and runs once they exist.
-pub struct BackendQueue {
+pub(crate) struct BackendQueue {
     calls: Receiver<QueuedCall>,
     pub access: BackendAccess,
 }
 
 /// The part of the backends that a reload replaces.
-pub struct BackendAccess {
+pub(crate) struct BackendAccess {
     shared: Shared,
     backend: Arc<Backend>,
     /// By `TokenKind`.
@@ -63,7 +63,7 @@ impl Drop for KeyTask {
 
 impl BackendQueue {
     /// `runtime` runs the tasks that fetch keys. Errors: an endpoint that is not valid.
-    pub fn open(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
+    pub(crate) fn open(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
         let (queue, calls) = channel(CALLS_MAX);
         let access =
             BackendAccess::new(config, Shared { queue, shards: Arc::default(), runtime: runtime.clone() }, None)?;
@@ -71,7 +71,7 @@ impl BackendQueue {
     }
 
     /// The access, and the future that carries out the calls.
-    pub fn split(self) -> (BackendAccess, impl Future<Output = ()>) {
+    pub(crate) fn split(self) -> (BackendAccess, impl Future<Output = ()>) {
         let shards = Arc::clone(&self.access.shared.shards);
         let deliver = move |shard, conn, serial, answer: Answer| {
             if let Some(shards) = shards.get() {
@@ -107,23 +107,23 @@ impl BackendAccess {
     }
 
     /// For reloaded settings. Proxies and key sets whose settings are the same go on. Errors: an endpoint that is not valid.
-    pub fn reloaded(&self, config: &Config) -> Result<Self, SetupError> {
+    pub(crate) fn reloaded(&self, config: &Config) -> Result<Self, SetupError> {
         Self::new(config, self.shared.clone(), Some(self))
     }
 
     /// Where shards with these settings put their calls. It returns false if the queue is full.
-    pub fn sender(&self) -> impl Fn(Call) -> bool + Send + Sync + 'static {
+    pub(crate) fn sender(&self) -> impl Fn(Call) -> bool + Send + Sync + 'static {
         let (queue, backend) = (self.shared.queue.clone(), Arc::clone(&self.backend));
         move |call| queue.try_send((Arc::clone(&backend), call)).is_ok()
     }
 
     /// For its numbers.
-    pub fn backend(&self) -> Arc<Backend> {
+    pub(crate) fn backend(&self) -> Arc<Backend> {
         Arc::clone(&self.backend)
     }
 
     /// Starts the first fetch of each key set. Call it when the shards have the settings that name the endpoints.
-    pub fn start_key_fetches(&self, shards: &ShardClient) {
+    pub(crate) fn start_key_fetches(&self, shards: &ShardClient) {
         self.shared.shards.get_or_init(|| shards.clone());
         self.key_tasks.iter().flatten().for_each(|task| task.start.notify_one());
     }

@@ -26,14 +26,14 @@ use crate::messaging::ControlRequest;
 
 /// The runtime of the control thread, with its signal handlers. It is made before the first client is accepted, so that a
 /// signal never ends the process without closing its clients.
-pub struct ControlRuntime {
+pub(crate) struct ControlRuntime {
     runtime: Runtime,
     stop: StopSignals,
     hangup: Signal,
 }
 
 /// What the control thread works with.
-pub struct ControlArgs<C> {
+pub(crate) struct ControlArgs<C> {
     pub running: Running,
     pub load: Load,
     pub shards: ShardClient,
@@ -45,7 +45,7 @@ pub struct ControlArgs<C> {
 }
 
 impl ControlRuntime {
-    pub fn new() -> Result<Self, StartError> {
+    pub(crate) fn new() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Kernel)?;
         let entered = runtime.enter();
         let handler = |kind| signal(kind).map_err(StartError::Kernel);
@@ -56,12 +56,12 @@ impl ControlRuntime {
     }
 
     /// Where tasks can be spawned before `run`.
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
 
     /// Returns when every shard was told to stop, with how the server ended.
-    pub fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
+    pub(crate) fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
         let Self { runtime, stop, hangup } = self;
         let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
         runtime.block_on(async {

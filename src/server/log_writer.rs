@@ -12,14 +12,14 @@ use crate::ids::ShardId;
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Writes records as they come and never returns.
-pub async fn run(rings: Vec<Receiver<(ShardId, LogRecord)>>) {
+pub(crate) async fn run(rings: Vec<Receiver<(ShardId, LogRecord)>>) {
     loop {
         write_waiting(&rings);
         tokio::time::sleep(WRITE_INTERVAL).await;
     }
 }
 
-pub fn write_waiting(rings: &[Receiver<(ShardId, LogRecord)>]) {
+pub(crate) fn write_waiting(rings: &[Receiver<(ShardId, LogRecord)>]) {
     for (shard, record) in rings.iter().flat_map(Receiver::try_iter) {
         write(shard, record);
     }

@@ -13,7 +13,7 @@ use crate::engine::Admission;
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
-pub struct MemoryWatch {
+pub(crate) struct MemoryWatch {
     admission: Arc<Admission>,
     /// `NO_LIMIT` if nothing but the machine bounds the memory.
     bytes_max: Arc<AtomicU64>,
@@ -22,14 +22,14 @@ pub struct MemoryWatch {
 const NO_LIMIT: u64 = u64::MAX;
 
 impl MemoryWatch {
-    pub fn new(config: &Config, admission: Arc<Admission>) -> Self {
+    pub(crate) fn new(config: &Config, admission: Arc<Admission>) -> Self {
         let watch = Self { admission, bytes_max: Arc::new(AtomicU64::new(NO_LIMIT)) };
         watch.set(config);
         watch
     }
 
     /// Sets the limit: the setting, or else nine tenths of the control group's limit.
-    pub fn set(&self, config: &Config) {
+    pub(crate) fn set(&self, config: &Config) {
         let set = Some(config.limits.memory_bytes_max as u64).filter(|&bytes| bytes > 0);
         let bytes_max = set.or_else(|| Some(procfs::memory_limit()? / 10 * 9)).unwrap_or(NO_LIMIT);
         if self.bytes_max.swap(bytes_max, Ordering::Relaxed) != bytes_max && bytes_max != NO_LIMIT {
@@ -38,7 +38,7 @@ impl MemoryWatch {
     }
 
     /// Never returns.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         loop {
             let has_limit = self.bytes_max.load(Ordering::Relaxed) != NO_LIMIT;
             // Also if a limit that was exceeded has been removed: connections must be accepted again.

@@ -29,7 +29,7 @@ use crate::messaging::Settings;
 pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), ConfigErrors>>;
 
 /// What a reload reads and what it updates.
-pub struct Reload {
+pub(crate) struct Reload {
     pub load: Load,
     pub shards: ShardClient,
     pub stats: Arc<ProcessStats>,
@@ -40,7 +40,7 @@ pub struct Reload {
 }
 
 /// The settings in force.
-pub struct Running {
+pub(crate) struct Running {
     pub config: Config,
     /// Those of the start. The log names a change that needs a restart as long as it differs from these.
     pub started: Config,
@@ -59,7 +59,7 @@ enum TlsFiles {
 
 impl Reload {
     /// Reloads at each signal and never returns. Signals that arrive during a reload count as one.
-    pub async fn run(&self, mut hangup: Signal) {
+    pub(crate) async fn run(&self, mut hangup: Signal) {
         self.stats.read_at_unix_s.store(unix_s(), Ordering::Relaxed);
         while hangup.recv().await.is_some() {
             systemd::reloading();
@@ -82,7 +82,7 @@ impl Reload {
         std::future::pending().await
     }
 
-    pub fn config(&self) -> Ref<'_, Config> {
+    pub(crate) fn config(&self) -> Ref<'_, Config> {
         Ref::map(self.running.borrow(), |running| &running.config)
     }
 

@@ -34,7 +34,7 @@ pub enum Ended {
 }
 
 /// The signals that end the server.
-pub struct StopSignals {
+pub(crate) struct StopSignals {
     pub term: Signal,
     pub int: Signal,
 }
@@ -47,7 +47,7 @@ impl StopSignals {
 
 /// Waits for a signal or for a successor that is ready, then shuts down; a second signal cuts that short. `servers` are the
 /// tasks that accept at the control thread's own listeners.
-pub async fn run(
+pub(crate) async fn run(
     reload: &Reload,
     shards: &ShardClient,
     mut signals: StopSignals,

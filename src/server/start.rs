@@ -17,7 +17,7 @@ use crate::engine::threads::EngineError;
 use crate::handover::{HandoverError, Inherited};
 
 /// Descriptors that a server needs at least: listeners, polls, logs, and a few clients.
-pub const FILES_MIN: u64 = 256;
+pub(crate) const FILES_MIN: u64 = 256;
 
 /// Descriptors for which the table is grown at the start. Each costs eight bytes of kernel memory.
 const FILES_GROWN_MAX: u64 = 1 << 20;
@@ -95,7 +95,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Raises the soft limit of open files to the hard limit, and returns it.
-pub fn raise_file_limit() -> Result<u64, StartError> {
+pub(crate) fn raise_file_limit() -> Result<u64, StartError> {
     let now = getrlimit(Resource::Nofile);
     let hard = now.maximum.unwrap_or(u64::MAX);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
@@ -105,13 +105,13 @@ pub fn raise_file_limit() -> Result<u64, StartError> {
 
 /// Makes the kernel grow the table of descriptors now, as far as it will be needed. Later, each doubling waits for all
 /// threads that share the table: 6 to 24 ms without an accept. Failure does no harm.
-pub fn grow_file_table(limit: u64) {
+pub(crate) fn grow_file_table(limit: u64) {
     let highest = limit.min(FILES_GROWN_MAX) as RawFd - 1;
     drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest));
 }
 
 /// One core per shard; `None` for all if there are more shards than cores, which are then not pinned.
-pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
+pub(crate) fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
     let usable = affinity::usable_cores();
     let chosen = config.cores.clone().unwrap_or_else(|| usable.clone());
     if let Some(core) = chosen.iter().find(|core| !usable.contains(core)) {
@@ -137,7 +137,7 @@ pub fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
 }
 
 /// Asks the process that this one takes over from for its listening sockets, if the settings say so.
-pub fn request_inherited(config: &Config, stats: &Arc<ProcessStats>) -> Result<Option<Inherited>, StartError> {
+pub(crate) fn request_inherited(config: &Config, stats: &Arc<ProcessStats>) -> Result<Option<Inherited>, StartError> {
     let config::Handover { socket, take, bytes_max } = &config.handover;
     if !take {
         return Ok(None);
@@ -147,14 +147,14 @@ pub fn request_inherited(config: &Config, stats: &Arc<ProcessStats>) -> Result<O
 
 /// The listeners of the control thread.
 #[derive(Default)]
-pub struct ControlListeners {
+pub(crate) struct ControlListeners {
     pub admin: Option<TcpListener>,
     pub grpc: Option<TcpListener>,
 }
 
 impl ControlListeners {
     /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others.
-    pub fn open(config: &Config, mut inherited: Option<&mut Inherited>) -> Result<Self, StartError> {
+    pub(crate) fn open(config: &Config, mut inherited: Option<&mut Inherited>) -> Result<Self, StartError> {
         let grpc_address = config.grpc_api.listen;
         if grpc_address.is_some() && !cfg!(feature = "grpc") {
             return Err(StartError::GrpcNotBuilt);
@@ -168,7 +168,7 @@ impl ControlListeners {
     }
 
     /// The descriptors, which no shard uses.
-    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         [&self.admin, &self.grpc].into_iter().flatten().map(AsRawFd::as_raw_fd)
     }
 }

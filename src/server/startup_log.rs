@@ -8,12 +8,12 @@ use crate::config::{Config, Listen};
 use crate::engine::net::listener::{Address, ListenSockets};
 
 /// The first TCP listener and its index: where the demo page's clients connect.
-pub fn first_tcp_listener(bound: &[Address]) -> Option<(usize, SocketAddr)> {
+pub(crate) fn first_tcp_listener(bound: &[Address]) -> Option<(usize, SocketAddr)> {
     bound.iter().enumerate().find_map(|(index, at)| if let Address::Tcp(at) = at { Some((index, *at)) } else { None })
 }
 
 /// Logs what the settings ask of the machine and do not get, and the inherited listeners that the settings do not name.
-pub fn log_unused(missed: &[String], sockets: ListenSockets) {
+pub(crate) fn log_unused(missed: &[String], sockets: ListenSockets) {
     missed.iter().for_each(|missed| log::warn!("{missed}"));
     for (at, _) in sockets {
         log::warn!("the listener {at}, inherited from the old process, is not in `listen` and was closed");
@@ -21,7 +21,7 @@ pub fn log_unused(missed: &[String], sockets: ListenSockets) {
 }
 
 /// With `--dev`, also prints what to try next.
-pub fn log_startup(
+pub(crate) fn log_startup(
     config: &Config,
     bound: &[Address],
     listeners: &ControlListeners,

@@ -14,14 +14,14 @@ use crate::engine::net::listener::ListenSockets;
 use crate::handover::{HandoverListener, Inherited, Link, PassedSockets};
 
 /// What this process got from the old process, and what it passes to its successor.
-pub struct Handover {
+pub(crate) struct Handover {
     pub inherited: Option<Inherited>,
     pub sockets: ListenSockets,
     pub stats: Arc<ProcessStats>,
 }
 
 /// Waits for the next process. Without `handover.socket` it waits for ever.
-pub struct Successor {
+pub(crate) struct Successor {
     /// The task that serves `handover.socket`, and the path of the socket.
     listener: Option<(JoinHandle<()>, PathBuf)>,
     ready: mpsc::UnboundedReceiver<Arc<Link>>,
@@ -31,7 +31,12 @@ pub struct Successor {
 
 impl Handover {
     /// Tells the old process that this one is ready, and listens for the next one. Must run within the control runtime.
-    pub fn start(self, settings: &config::Handover, shards: &ShardClient, listeners: &ControlListeners) -> Successor {
+    pub(crate) fn start(
+        self,
+        settings: &config::Handover,
+        shards: &ShardClient,
+        listeners: &ControlListeners,
+    ) -> Successor {
         let Self { inherited, sockets, stats } = self;
         if let Some(inherited) = inherited {
             tokio::spawn(inherited.report_ready(shards.clone()));
@@ -62,12 +67,12 @@ impl Handover {
 
 impl Successor {
     /// Returns the link to the next process once that process serves clients.
-    pub async fn ready(&mut self) -> Option<Arc<Link>> {
+    pub(crate) async fn ready(&mut self) -> Option<Arc<Link>> {
         self.ready.recv().await
     }
 
     /// Accepts no next process any more.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         if let Some((task, path)) = self.listener {
             task.abort();
             let _ = std::fs::remove_file(path);

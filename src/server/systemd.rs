@@ -3,12 +3,12 @@
 use sd_notify::NotifyState; // a datagram in a dozen lines, kept and permissive: no library of the system is linked
 
 /// Clients are accepted. After a handover the main process is another one, so its id is sent too.
-pub fn ready() {
+pub(crate) fn ready() {
     notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
 }
 
 /// A reload has begun; `ready` ends it.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(_) => notify(&[NotifyState::Reloading]),
@@ -16,7 +16,7 @@ pub fn reloading() {
 }
 
 /// The shutdown has begun.
-pub fn stopping() {
+pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 

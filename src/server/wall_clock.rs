@@ -28,7 +28,7 @@ impl ClockStart {
 }
 
 /// Never returns.
-pub async fn watch(shards: ShardClient) {
+pub(crate) async fn watch(shards: ShardClient) {
     let began = Instant::now();
     let mut start = ClockStart { unix_ms: unix_ms() };
     loop {

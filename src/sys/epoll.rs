@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 /// How `epoll_wait` polls the queues of the network devices before it sleeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BusyPoll {
+pub(crate) struct BusyPoll {
     /// Microseconds for which it polls.
     pub us: u32,
     /// Packets taken at a time; more than 64 need CAP_NET_ADMIN.
@@ -27,7 +27,7 @@ struct Params {
 const EPIOCSPARAMS: libc::Ioctl = (1 << 30 | 8 << 16 | 0x8A << 8 | 0x01) as libc::Ioctl;
 
 /// Sets busy polling. Errors: EINVAL or ENOTTY on an older kernel, EPERM for a budget above 64 without CAP_NET_ADMIN.
-pub fn set_busy_poll(epoll: &impl AsRawFd, wanted: BusyPoll) -> io::Result<()> {
+pub(crate) fn set_busy_poll(epoll: &impl AsRawFd, wanted: BusyPoll) -> io::Result<()> {
     let params = Params {
         busy_poll_usecs: wanted.us,
         busy_poll_budget: wanted.budget,

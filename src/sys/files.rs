@@ -14,7 +14,7 @@ use std::os::fd::RawFd;
 /// From now on a descriptor's number means the same file in two tables only if it was open before the call. So no value that
 /// owns or borrows a descriptor opened later (`OwnedFd`, `File`, a socket, `BorrowedFd`) may cross between this thread and
 /// threads with other tables, in either direction, for the rest of the process. What was open before may be used on both sides.
-pub unsafe fn own_file_table() -> io::Result<()> {
+pub(crate) unsafe fn own_file_table() -> io::Result<()> {
     // SAFETY: the call touches no memory. Descriptors keep their numbers in the copy, and by the contract no other one crosses
     // between the tables.
     let done = unsafe { libc::unshare(libc::CLONE_FILES) };
@@ -28,7 +28,7 @@ pub unsafe fn own_file_table() -> io::Result<()> {
 ///
 /// The calling thread's file table is not that of the thread that owns the descriptor (`own_file_table` has separated them),
 /// and no value in a thread with the caller's table owns, borrows or will use the number.
-pub unsafe fn close_copy(number: RawFd) {
+pub(crate) unsafe fn close_copy(number: RawFd) {
     // SAFETY: the call touches no memory, and by the contract no owner or borrower of the number sees this table.
     unsafe { libc::close(number) };
 }

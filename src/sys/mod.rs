@@ -13,8 +13,8 @@ mod pages;
 mod socket;
 mod xor;
 
-pub use epoll::{BusyPoll, set_busy_poll};
-pub use files::{close_copy, own_file_table};
-pub use pages::advise_huge;
-pub use socket::set_defer_accept;
-pub use xor::{BLOCK, xor_blocks};
+pub(crate) use epoll::{BusyPoll, set_busy_poll};
+pub(crate) use files::{close_copy, own_file_table};
+pub(crate) use pages::advise_huge;
+pub(crate) use socket::set_defer_accept;
+pub(crate) use xor::{BLOCK, xor_blocks};

@@ -7,7 +7,7 @@ const HUGE: usize = 2 << 20;
 
 /// Asks for huge pages under `count` items that begin with `first`, as far as whole pages fit. Returns their bytes, 0 if
 /// none fits. Errors: EINVAL if the kernel has no huge pages, ENOMEM if a part of the range is not mapped.
-pub fn advise_huge<T>(first: *const T, count: usize) -> io::Result<usize> {
+pub(crate) fn advise_huge<T>(first: *const T, count: usize) -> io::Result<usize> {
     let end = (first as usize).saturating_add(count.saturating_mul(size_of::<T>()));
     let (from, to) = ((first as usize).next_multiple_of(HUGE), end / HUGE * HUGE);
     if from >= to {

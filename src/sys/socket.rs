@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 /// Has a listener report a connection only when its first bytes have come, or after about so many seconds (tcp(7),
 /// TCP_DEFER_ACCEPT).
-pub fn set_defer_accept(listener: &impl AsRawFd, seconds: u32) -> io::Result<()> {
+pub(crate) fn set_defer_accept(listener: &impl AsRawFd, seconds: u32) -> io::Result<()> {
     let value = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
     let bytes = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the kernel reads four bytes at `value`, which lives until the call returns, and writes nothing.

@@ -2,7 +2,7 @@
 //! are 16 bytes; a message of 64 KiB takes half as long with 32.
 
 /// Bytes that are handled at a time: two wide vectors.
-pub const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// Below so many blocks the check for the processor's features costs more than wide vectors save.
 #[cfg(target_arch = "x86_64")]
@@ -11,7 +11,7 @@ const WIDE_BLOCKS_MIN: usize = 4;
 /// Xors `key` over whole blocks, all of `bytes` but the first `by`, and moves them towards the front by that much, over what
 /// was there. Returns all resulting bytes or-ed together, eight at a time.
 #[inline]
-pub fn xor_blocks(bytes: &mut [u8], by: usize, key: u64) -> u64 {
+pub(crate) fn xor_blocks(bytes: &mut [u8], by: usize, key: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() - by >= WIDE_BLOCKS_MIN * BLOCK && std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the function needs nothing but AVX2, which was detected on this processor just now.

@@ -211,7 +211,7 @@ impl From<HistoryPublication> for api::Publication {
 }
 
 /// `method` is `None` for a command that could not be read, whose result is an error.
-pub fn reply(method: Option<Method>, result: ApiResult<ApiResponse>) -> api::Reply {
+pub(crate) fn reply(method: Option<Method>, result: ApiResult<ApiResponse>) -> api::Reply {
     let none = api::Reply::default();
     match result {
         Err(error) => api::Reply { error: Some((&error).into()), ..none },

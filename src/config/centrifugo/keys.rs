@@ -2,14 +2,14 @@
 
 /// What happens to a configuration with such a key.
 #[derive(Clone, Copy)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The key has no effect, for this reason.
     Idle(&'static str),
     /// The configuration is rejected: what is wrong, and the fix.
     Refused(&'static str, &'static str),
 }
 
-pub struct ForeignKey {
+pub(crate) struct ForeignKey {
     /// With `[]` for every element of a list. A dot at the end: every key that begins so.
     pub path: &'static str,
     /// What the original uses if nothing is set, besides false, 0 and the empty text.
@@ -37,7 +37,7 @@ const PATH: &str = "the path is fixed";
 const STREAM_ONLY: &str = "only stream subscriptions are supported";
 
 /// Sections with the same keys. The table contains only the second of each pair.
-pub const SAME_KEYS: &[(&str, &str)] = &[
+pub(crate) const SAME_KEYS: &[(&str, &str)] = &[
     ("client.proxy.connect.", "proxies[]."),
     ("client.proxy.refresh.", "proxies[]."),
     ("channel.proxy.subscribe.", "proxies[]."),
@@ -49,7 +49,7 @@ pub const SAME_KEYS: &[(&str, &str)] = &[
 ];
 
 /// The longest path that matches decides.
-pub static FOREIGN: &[ForeignKey] = &[
+pub(crate) static FOREIGN: &[ForeignKey] = &[
     // Keys about permissions.
     refused(
         "client.insecure_skip_token_signature_verify",
@@ -218,7 +218,7 @@ pub static FOREIGN: &[ForeignKey] = &[
 ];
 
 /// Sections that have no effect in the original either, unless the key has the value: section, key, value.
-pub const SWITCHED: &[(&str, &str, &str)] = &[
+pub(crate) const SWITCHED: &[(&str, &str, &str)] = &[
     ("sse", "sse.enabled", "true"),
     ("http_stream", "http_stream.enabled", "true"),
     ("webtransport", "webtransport.enabled", "true"),

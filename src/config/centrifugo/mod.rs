@@ -17,14 +17,14 @@ const ACCESS_WORDS: &[&str] =
     &["allow", "insecure", "token", "tls", "auth", "secret", "password", "proxy_enabled", "permission"];
 
 /// What to report about a value that is not a setting.
-pub enum Judgment {
+pub(crate) enum Judgment {
     Ignored,
     Warning(String),
     Error(ConfigError),
 }
 
 /// `all` are the values of every source, since another key may switch the section of `value` off.
-pub fn judge(value: &RawSetting, all: &[RawSetting]) -> Judgment {
+pub(crate) fn judge(value: &RawSetting, all: &[RawSetting]) -> Judgment {
     let path = canonical(&without_numbers(&value.name));
     let matches = |foreign: &&ForeignKey| match foreign.path.ends_with('.') {
         true => path.starts_with(foreign.path) || path == foreign.path.trim_end_matches('.'),

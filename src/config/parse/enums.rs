@@ -3,13 +3,13 @@
 use super::value::{Invalid, Raw, Unit, quoted};
 
 /// A type whose values have words.
-pub trait Words: Copy + PartialEq + Sized + 'static {
+pub(crate) trait Words: Copy + PartialEq + Sized + 'static {
     /// The first word of a value is the one that is shown.
     const WORDS: &'static [(&'static str, Self)];
 }
 
 /// One of the words of the type.
-pub enum Word {}
+pub(crate) enum Word {}
 
 impl<T: Words> Unit<T> for Word {
     const FORM: &'static str = "one of the words";
@@ -33,7 +33,7 @@ fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Result<T, Invalid> {
 }
 
 /// Where an API reports errors: true for "transport", with a status of HTTP or gRPC.
-pub enum ErrorMode {}
+pub(crate) enum ErrorMode {}
 
 const ERROR_MODES: [(&str, bool); 2] = [("", false), ("transport", true)];
 
@@ -50,7 +50,7 @@ impl Unit<bool> for ErrorMode {
 }
 
 /// A list of delta types: true if it names fossil, the only one.
-pub enum DeltaTypes {}
+pub(crate) enum DeltaTypes {}
 
 impl Unit<bool> for DeltaTypes {
     const FORM: &'static str = "list";

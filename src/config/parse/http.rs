@@ -4,7 +4,7 @@ use super::scalar::hidden_text;
 use super::value::{Invalid, Raw, Row, Unit, list, quoted};
 
 /// `http://` or `https://`.
-pub enum Url {}
+pub(crate) enum Url {}
 
 impl Unit<String> for Url {
     const FORM: &'static str = "http:// or https://";
@@ -21,7 +21,7 @@ impl Unit<String> for Url {
 }
 
 /// A URL, or a gRPC server.
-pub enum Endpoint {}
+pub(crate) enum Endpoint {}
 
 impl Unit<String> for Endpoint {
     const FORM: &'static str = "http://, https:// or grpc://";
@@ -84,7 +84,7 @@ fn check_url(text: &str, schemes: Schemes) -> Result<(), Invalid> {
 }
 
 /// Names of headers, kept in lower case.
-pub enum HeaderNames {}
+pub(crate) enum HeaderNames {}
 
 impl Unit<Vec<String>> for HeaderNames {
     const FORM: &'static str = "list of names";
@@ -108,7 +108,7 @@ fn header_name(name: &str) -> Result<String, Invalid> {
 }
 
 /// Headers with their values, which may be secrets: a list of tables with `key` and `value`, or one table.
-pub enum HeaderValues {}
+pub(crate) enum HeaderValues {}
 
 const HEADERS_FIX: &str = "write [{ key = \"X-Name\", value = \"...\" }]";
 

@@ -11,7 +11,7 @@ use super::value::{Argument, Invalid, Raw, Unit, list, quoted};
 use crate::engine::net::listener::{Address as ListenAddress, ListenOptions};
 
 /// An IP address with a port, or unset.
-pub enum Address {}
+pub(crate) enum Address {}
 
 impl Unit<Option<SocketAddr>> for Address {
     const FORM: &'static str = "\"ADDR:PORT\"";
@@ -94,7 +94,7 @@ fn listen_address(text: &str) -> Result<ListenAddress, Invalid> {
 }
 
 /// One or more listeners.
-pub enum Listeners {}
+pub(crate) enum Listeners {}
 
 impl Unit<Vec<Listen>> for Listeners {
     const FORM: &'static str =
@@ -113,7 +113,7 @@ impl Unit<Vec<Listen>> for Listeners {
 }
 
 /// Networks; a single address counts as one.
-pub enum Networks {}
+pub(crate) enum Networks {}
 
 impl Unit<Vec<IpNet>> for Networks {
     const FORM: &'static str = "list of \"ADDR\" or \"ADDR/BITS\"";
@@ -161,7 +161,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, Invalid> {
 const CORE_MAX: usize = 4095;
 
 /// Distinct core numbers in the order written, or unset.
-pub enum Cores {}
+pub(crate) enum Cores {}
 
 impl Unit<Option<Vec<usize>>> for Cores {
     const FORM: &'static str = "cores: \"0,2-5\"";
@@ -202,7 +202,7 @@ impl Unit<Option<Vec<usize>>> for Cores {
 }
 
 /// Patterns of web origins.
-pub enum Origins {}
+pub(crate) enum Origins {}
 
 impl Unit<Vec<String>> for Origins {
     const FORM: &'static str = "list of origins; * matches any text";

@@ -7,7 +7,7 @@ use regex::Regex;
 use super::value::{Argument, Invalid, Raw, Unit, list, quoted};
 
 /// `true` or `false`.
-pub enum Bool {}
+pub(crate) enum Bool {}
 
 impl Unit<bool> for Bool {
     const FORM: &'static str = "true or false";
@@ -28,9 +28,9 @@ impl Unit<bool> for Bool {
 }
 
 /// A whole number without a unit.
-pub enum Count {}
+pub(crate) enum Count {}
 /// A number of bytes, with or without KiB, MiB or GiB.
-pub enum Bytes {}
+pub(crate) enum Bytes {}
 
 /// The number in `raw`. `scale` gives the factor of a suffix.
 fn whole(raw: &Raw, scale: impl Fn(&str) -> Option<u64>) -> Option<u64> {
@@ -109,7 +109,7 @@ impl Unit<Option<usize>> for Count {
 }
 
 /// A span of time with its unit.
-pub enum Time {}
+pub(crate) enum Time {}
 
 impl Unit<Duration> for Time {
     const FORM: &'static str = "time: \"500ms\", \"25s\", \"1m30s\"";
@@ -141,7 +141,7 @@ impl Unit<Duration> for Time {
 }
 
 /// Numbers with their units, one after the other, in any order: "25s", "1m30s", "500ms".
-pub fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut micros = 0u64;
     while !rest.is_empty() {
@@ -164,7 +164,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// A time in the largest unit that gives a whole number.
-pub fn show_duration(span: Duration) -> String {
+pub(crate) fn show_duration(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
         _ if span.is_zero() => "0s".into(),
@@ -177,7 +177,7 @@ pub fn show_duration(span: Duration) -> String {
 }
 
 /// Any text; empty is allowed.
-pub enum Text {}
+pub(crate) enum Text {}
 
 impl Unit<String> for Text {
     const FORM: &'static str = "text";
@@ -193,10 +193,10 @@ impl Unit<String> for Text {
 }
 
 /// A text that messages do not repeat. An empty `String` counts as unset.
-pub enum Secret {}
+pub(crate) enum Secret {}
 
 /// The text of a value that may be a secret: the message does not repeat it.
-pub fn hidden_text(raw: &Raw) -> Result<&String, Invalid> {
+pub(crate) fn hidden_text(raw: &Raw) -> Result<&String, Invalid> {
     match raw {
         Raw::Text(text) => Ok(text),
         _ => Err(Invalid::new("it is not a text", "put it in quotes")),
@@ -234,7 +234,7 @@ impl Unit<Option<String>> for Secret {
 }
 
 /// Paths of files.
-pub enum Files {}
+pub(crate) enum Files {}
 
 impl Unit<Vec<String>> for Files {
     const FORM: &'static str = "list of files";
@@ -249,7 +249,7 @@ impl Unit<Vec<String>> for Files {
 }
 
 /// A regular expression, or the empty text for none.
-pub enum Pattern {}
+pub(crate) enum Pattern {}
 
 fn pattern(text: &str) -> Result<Regex, Invalid> {
     Regex::new(text).map_err(|error| {

@@ -47,7 +47,7 @@ pub enum Argument {
 }
 
 /// How a setting of the type `T` is read and written.
-pub trait Unit<T> {
+pub(crate) trait Unit<T> {
     /// How a value is written, for the sample file and the table.
     const FORM: &'static str;
     const ARGUMENT: Argument = Argument::One("N");
@@ -97,10 +97,10 @@ impl Raw {
     }
 }
 
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-pub fn list(items: impl Iterator<Item = String>) -> String {
+pub(crate) fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.map(|item| quoted(&item)).collect::<Vec<_>>().join(", "))
 }

@@ -134,7 +134,7 @@ section! {
     enabled: bool as Bool = false;
 }
 
-pub const DEFAULT_PROXY: &str = "default";
+pub(crate) const DEFAULT_PROXY: &str = "default";
 
 /// Whether a backend is asked, and which.
 #[derive(Clone, Copy)]

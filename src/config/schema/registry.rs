@@ -12,7 +12,7 @@ use super::section::{Item, Section};
 use crate::config::parse::value::{Argument, Invalid, Raw};
 
 /// The prefix of the environment variables that set settings.
-pub const ENVIRONMENT_PREFIX: &str = "CORECAST_";
+pub(crate) const ENVIRONMENT_PREFIX: &str = "CORECAST_";
 
 type Read = dyn Fn(&mut Config, &Raw) -> Result<(), Invalid> + Send + Sync;
 type Show = dyn Fn(&Config) -> Option<String> + Send + Sync;
@@ -133,10 +133,10 @@ fn repeat<T: Section>(all: &mut Vec<Setting>, section: &str, place: Place<T>) {
 }
 
 /// The lists of sections: `channel.namespaces[2].presence` is a setting of an element.
-pub const LISTS: [&str; 3] = ["channel.namespaces", "proxies", "rpc.namespaces"];
+pub(crate) const LISTS: [&str; 3] = ["channel.namespaces", "proxies", "rpc.namespaces"];
 
 /// Sets the setting `name`. None: there is no such setting. An element of a list is made if the list is shorter.
-pub fn set(config: &mut Config, name: &str, raw: &Raw) -> Option<Result<(), Invalid>> {
+pub(crate) fn set(config: &mut Config, name: &str, raw: &Raw) -> Option<Result<(), Invalid>> {
     match split_list_name(name) {
         None => SETTINGS.iter().find(|setting| setting.name == name).map(|setting| (setting.read)(config, raw)),
         Some(("channel.namespaces", number, key)) => set_element(&mut config.channel.namespaces, number, key, raw),
@@ -159,14 +159,14 @@ fn set_element<T: Section + Default>(
 }
 
 /// `channel.namespaces[2].presence` in its parts: list, number and key.
-pub fn split_list_name(name: &str) -> Option<(&str, usize, &str)> {
+pub(crate) fn split_list_name(name: &str) -> Option<(&str, usize, &str)> {
     let (list, rest) = name.split_once('[')?;
     let (number, key) = rest.split_once("].")?;
     LISTS.contains(&list).then_some((list, number.parse().ok()?, key))
 }
 
 /// The names that could be meant by `name`, which is unknown.
-pub fn candidates(name: &str) -> Vec<String> {
+pub(crate) fn candidates(name: &str) -> Vec<String> {
     match split_list_name(name) {
         Some((list @ "channel.namespaces", number, _)) => element_names::<Namespace>(list, number),
         Some((list @ "proxies", number, _)) => element_names::<Proxy>(list, number),

@@ -20,13 +20,13 @@
 use crate::config::parse::value::{Argument, Invalid, Raw};
 
 /// A struct of settings.
-pub trait Section: Sized + 'static {
+pub(crate) trait Section: Sized + 'static {
     /// In the order of the sample file.
     const SETTINGS: &'static [Item<Self>];
 }
 
 /// A setting of the section `T`, wherever that section is in the file.
-pub struct Item<T: 'static> {
+pub(crate) struct Item<T: 'static> {
     /// Within the section.
     pub name: &'static str,
     /// What it does, its unit, and what happens past it.
@@ -54,37 +54,37 @@ pub struct Item<T: 'static> {
 /// The options of a declaration.
 impl<T> Item<T> {
     /// The setting is also a flag of `serve`.
-    pub const fn flag(mut self, flag: &'static str) -> Self {
+    pub(crate) const fn flag(mut self, flag: &'static str) -> Self {
         self.flag = Some(flag);
         self
     }
 
     /// A value to show in the sample, since nothing is set by default.
-    pub const fn example(mut self, example: &'static str) -> Self {
+    pub(crate) const fn example(mut self, example: &'static str) -> Self {
         self.example = example;
         self
     }
 
     /// Another setting gives the default.
-    pub const fn inherits(mut self) -> Self {
+    pub(crate) const fn inherits(mut self) -> Self {
         self.inherits = true;
         self
     }
 
     /// Only an element of a list has it.
-    pub const fn in_list(mut self) -> Self {
+    pub(crate) const fn in_list(mut self) -> Self {
         self.in_list = true;
         self
     }
 
     /// A reload does not apply it.
-    pub const fn restart(mut self) -> Self {
+    pub(crate) const fn restart(mut self) -> Self {
         self.restart = true;
         self
     }
 
     /// The name in the file, if it is not the field's.
-    pub const fn named(mut self, name: &'static str) -> Self {
+    pub(crate) const fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }

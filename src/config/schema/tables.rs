@@ -4,7 +4,7 @@ use super::section::Section;
 use crate::config::parse::value::{Invalid, Raw, Unit};
 
 /// An element of such a list.
-pub trait TableRow: Section + Default {
+pub(crate) trait TableRow: Section + Default {
     /// A list to show in messages.
     const EXAMPLE: &'static str;
 
@@ -13,7 +13,7 @@ pub trait TableRow: Section + Default {
 }
 
 /// A list of tables.
-pub enum Tables {}
+pub(crate) enum Tables {}
 
 impl<T: TableRow> Unit<Vec<T>> for Tables {
     const FORM: &'static str = "list of tables";
@@ -49,7 +49,7 @@ impl<T: TableRow> Unit<Vec<T>> for Tables {
 const REASON_BYTES_MAX: usize = 123;
 
 /// Errors: what is wrong with a text that goes to clients as a close reason or an error message.
-pub fn reason_fits(key: &str, text: &str) -> Result<(), String> {
+pub(crate) fn reason_fits(key: &str, text: &str) -> Result<(), String> {
     match text.is_ascii() && text.len() <= REASON_BYTES_MAX {
         true => Ok(()),
         false => Err(format!("has a {key} that is longer than {REASON_BYTES_MAX} bytes or not ASCII")),

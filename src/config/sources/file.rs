@@ -26,7 +26,7 @@ enum Node {
 }
 
 /// The values of the file at `path`, in its order. Errors: every place that cannot be read.
-pub fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
+pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         let fix = "name a file that this user can read; `corecast config` prints one to start from";

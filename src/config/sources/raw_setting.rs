@@ -36,6 +36,6 @@ impl RawSetting {
 
 /// A file whose name ends in .json contains JSON. Unknown keys in it give warnings instead of errors, since it was probably
 /// written for another server.
-pub fn is_json(path: &str) -> bool {
+pub(crate) fn is_json(path: &str) -> bool {
     path.ends_with(".json")
 }

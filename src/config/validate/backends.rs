@@ -13,7 +13,7 @@ use crate::engine::timer_wheel::TICK;
 /// Backends with a name. With those of sections their numbers fit 16 bits.
 const PROXIES_MAX: usize = 1024;
 
-pub fn backends(config: &Config, checks: &mut Checks) {
+pub(crate) fn backends(config: &Config, checks: &mut Checks) {
     let what = format!("{} are more than {PROXIES_MAX}", config.proxies.len());
     let fix = "list fewer: several namespaces can use the same backend";
     checks.require(config.proxies.len() <= PROXIES_MAX, "proxies", what, fix);
@@ -93,7 +93,7 @@ fn rpc(config: &Config, checks: &mut Checks) {
     }
 }
 
-pub fn tokens(config: &Config, checks: &mut Checks) {
+pub(crate) fn tokens(config: &Config, checks: &mut Checks) {
     token("client.token", &config.client.token, checks);
     token("client.subscription_token", &config.client.subscription_token.token, checks);
 }

@@ -8,7 +8,7 @@ use crate::config::schema::config::Config;
 use crate::config::schema::namespace::{Namespace, RecoveryMode};
 use crate::config::schema::proxy::{DEFAULT_PROXY, ProxyUse};
 
-pub fn channels(config: &Config, checks: &mut Checks) {
+pub(crate) fn channels(config: &Config, checks: &mut Checks) {
     let channel = &config.channel;
     checks.require_whole_seconds("channel.history_meta_ttl", channel.history_meta_ttl);
     let same = !channel.namespace_boundary.is_empty() && channel.namespace_boundary == channel.user_boundary;
@@ -32,7 +32,7 @@ pub fn channels(config: &Config, checks: &mut Checks) {
 }
 
 /// The name of a namespace or a backend.
-pub fn name_fits(setting: &str, name: &str, checks: &mut Checks) {
+pub(crate) fn name_fits(setting: &str, name: &str, checks: &mut Checks) {
     let fits = name.len() >= 2 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let what = format!("\"{name}\" does not consist of two or more letters, digits, -, _ and dots");
     checks.require(fits, setting, what, "choose a name such as \"chat\"");
@@ -90,7 +90,7 @@ fn history(config: &Config, section: &str, one: &Namespace, of: &str, checks: &m
 }
 
 /// The settings that choose a backend.
-pub struct ProxySetting<'a> {
+pub(crate) struct ProxySetting<'a> {
     /// Full names.
     pub enabled: String,
     pub name: String,
@@ -100,7 +100,7 @@ pub struct ProxySetting<'a> {
     pub has_default: bool,
 }
 
-pub fn proxy_exists(config: &Config, used: ProxyUse<'_>, setting: &ProxySetting<'_>, checks: &mut Checks) {
+pub(crate) fn proxy_exists(config: &Config, used: ProxyUse<'_>, setting: &ProxySetting<'_>, checks: &mut Checks) {
     let section = setting.default_section;
     if used.name == DEFAULT_PROXY {
         let what = format!("{section}.endpoint is not set");

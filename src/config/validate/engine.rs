@@ -7,7 +7,7 @@ use crate::config::schema::lifecycle::Handover;
 use crate::engine::admission::address_table::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX};
 use crate::engine::config::RECEIVE_BYTES;
 
-pub fn bounds(config: &Config, checks: &mut Checks) {
+pub(crate) fn bounds(config: &Config, checks: &mut Checks) {
     let (engine, websocket, client) = (&config.engine, &config.websocket, &config.client);
     for (setting, number, least) in [
         ("client.channel_limit", client.channel_limit, 1),

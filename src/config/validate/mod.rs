@@ -10,10 +10,10 @@ pub(crate) mod warnings;
 
 use super::schema::config::Config;
 use crate::auth::Origins;
-pub use checks::Checks;
+pub(crate) use checks::Checks;
 
 /// Adds everything that is wrong to `checks`.
-pub fn check(config: &Config, checks: &mut Checks) {
+pub(crate) fn check(config: &Config, checks: &mut Checks) {
     network::cores(config, checks);
     network::listeners(config, checks);
     network::tls(config, checks);

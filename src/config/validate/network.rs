@@ -9,7 +9,7 @@ use crate::config::schema::config::Config;
 use crate::engine::mailbox::SHARDS_MAX;
 use crate::engine::net::listener::Address;
 
-pub fn cores(config: &Config, checks: &mut Checks) {
+pub(crate) fn cores(config: &Config, checks: &mut Checks) {
     if let Some(shards) = config.shards {
         let what = format!("{shards} is not within 1 and {SHARDS_MAX}");
         let fix = "write about as many as there are cores";
@@ -27,7 +27,7 @@ pub fn cores(config: &Config, checks: &mut Checks) {
     }
 }
 
-pub fn listeners(config: &Config, checks: &mut Checks) {
+pub(crate) fn listeners(config: &Config, checks: &mut Checks) {
     let listeners = &config.listeners;
     for (index, listen) in listeners.iter().enumerate() {
         let any_port = matches!(listen.address, Address::Tcp(address) if address.port() == 0);
@@ -56,7 +56,7 @@ fn conflict(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// TLS needs a certificate. The files themselves are checked when they are opened.
-pub fn tls(config: &Config, checks: &mut Checks) {
+pub(crate) fn tls(config: &Config, checks: &mut Checks) {
     let tls = &config.tls;
     let has_certificate = !tls.cert_pem_file.is_empty();
     let fix = "set it to the file of your certificate, such as \"/etc/corecast/fullchain.pem\"";

@@ -11,7 +11,7 @@ use crate::engine::timer_wheel::TICK;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub fn times(config: &Config, checks: &mut Checks) {
+pub(crate) fn times(config: &Config, checks: &mut Checks) {
     let client = &config.client;
     let ping = client.ping_interval;
     let is_whole = ping >= Duration::from_secs(1) && ping.subsec_nanos() == 0;

@@ -20,7 +20,7 @@ const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The certificates, by the names in them.
 #[derive(Debug)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     /// For a client that names no server, or one that no certificate is for.
     default: Arc<CertifiedKey>,
     by_name: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
@@ -34,7 +34,7 @@ struct File<'a> {
 }
 
 impl Certificates {
-    pub fn read(config: &config::Tls, provider: &CryptoProvider) -> Result<Self, TlsError> {
+    pub(crate) fn read(config: &config::Tls, provider: &CryptoProvider) -> Result<Self, TlsError> {
         let chain = File { setting: "tls.cert_pem_file", path: &config.cert_pem_file };
         let key = match config.key_pem_file.as_str() {
             "" => chain,
@@ -104,7 +104,7 @@ fn read_pair(
 }
 
 /// The certificates of a file, at least one.
-pub fn read_chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn read_chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| pem_error(&error, "certificate"))?;
     let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| pem_error(&error, "certificate"))?;
     if chain.is_empty() { Err("it holds no certificate".into()) } else { Ok(chain) }
@@ -160,7 +160,7 @@ fn pem_error(error: &rustls::pki_types::pem::Error, wanted: &str) -> String {
 }
 
 /// A secret that every user of the host can read is not secret.
-pub fn warn_if_world_readable(setting: &str, file: &str) {
+pub(crate) fn warn_if_world_readable(setting: &str, file: &str) {
     if std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o004 != 0) {
         log::warn!(
             "{setting}: every user of this host can read {file}: run chmod 640 and give it this process's group"

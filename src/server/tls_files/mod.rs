@@ -8,5 +8,5 @@ pub(crate) mod server_config;
 pub(crate) mod tickets;
 pub(crate) mod tls_error;
 
-pub use server_config::Tls;
-pub use tls_error::TlsError;
+pub(crate) use server_config::Tls;
+pub(crate) use tls_error::TlsError;

@@ -26,7 +26,7 @@ enum Resumption {
     Cache(Arc<ServerSessionMemoryCache>),
 }
 
-pub struct Tls {
+pub(crate) struct Tls {
     resumption: Resumption,
     clients: Arc<ServerConfig>,
     admin: Option<watch::Sender<Arc<ServerConfig>>>,
@@ -34,7 +34,7 @@ pub struct Tls {
 
 impl Tls {
     /// `None` if the settings name no certificate.
-    pub fn open(config: &config::Tls) -> Result<Option<Self>, TlsError> {
+    pub(crate) fn open(config: &config::Tls) -> Result<Option<Self>, TlsError> {
         if config.cert_pem_file.is_empty() {
             return Ok(None);
         }
@@ -48,17 +48,17 @@ impl Tls {
     }
 
     /// The configuration of the clients' listeners.
-    pub fn clients(&self) -> Arc<ServerConfig> {
+    pub(crate) fn clients(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.clients)
     }
 
     /// The configuration of the admin address, with its later changes. `None`: the admin address uses no TLS.
-    pub fn admin(&self) -> Option<watch::Receiver<Arc<ServerConfig>>> {
+    pub(crate) fn admin(&self) -> Option<watch::Receiver<Arc<ServerConfig>>> {
         self.admin.as_ref().map(watch::Sender::subscribe)
     }
 
     /// Reads every file again and returns the new configuration of the clients' listeners. Errors: nothing was changed.
-    pub fn reload(&mut self, config: &config::Tls) -> Result<Arc<ServerConfig>, TlsError> {
+    pub(crate) fn reload(&mut self, config: &config::Tls) -> Result<Arc<ServerConfig>, TlsError> {
         let keys = match &self.resumption {
             Resumption::Tickets(_) if !config.ticket_keys_file.is_empty() => {
                 Some(tickets::read(&config.ticket_keys_file)?)

@@ -25,7 +25,7 @@ const SETTING: &str = "tls.ticket_keys_file";
 const NAME_INFO: &[u8] = b"corecast ticket name";
 const KEY_INFO: &[u8] = b"corecast ticket key";
 
-pub struct Key {
+pub(crate) struct Key {
     name: [u8; NAME_BYTES],
     sealer: RandomizedNonceKey,
 }
@@ -83,14 +83,14 @@ struct Keys {
     made: Option<Instant>,
 }
 
-pub struct Tickets {
+pub(crate) struct Tickets {
     keys: RwLock<Keys>,
     lifetime: Duration,
 }
 
 impl Tickets {
     /// An empty `file`: keys are generated.
-    pub fn new(file: &str, lifetime: Duration) -> Result<Self, TlsError> {
+    pub(crate) fn new(file: &str, lifetime: Duration) -> Result<Self, TlsError> {
         let keys = match file {
             "" => Keys { keys: vec![Key::random()], made: Some(Instant::now()) },
             file => Keys { keys: read(file)?, made: None },
@@ -99,7 +99,7 @@ impl Tickets {
     }
 
     /// Tickets of keys that are not among these are rejected from now on.
-    pub fn replace(&self, keys: Vec<Key>) {
+    pub(crate) fn replace(&self, keys: Vec<Key>) {
         *self.keys.write().expect("never poisoned: no code panics while holding the lock") = Keys { keys, made: None };
     }
 
@@ -145,7 +145,7 @@ impl ProducesTickets for Tickets {
 }
 
 /// The keys of a file: one a line in base64. Empty lines and lines that start with `#` are skipped.
-pub fn read(file: &str) -> Result<Vec<Key>, TlsError> {
+pub(crate) fn read(file: &str) -> Result<Vec<Key>, TlsError> {
     let error = |what: String| TlsError {
         setting: SETTING,
         file: file.to_owned(),
