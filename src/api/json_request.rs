@@ -31,7 +31,7 @@ fn null_request() -> ApiError {
 pub(crate) type OldCommand<'a> = (u32, ApiResult<ApiRequest<'a>>);
 
 /// Reads the commands of the old style, one after the other: `{"method": …, "params": {…}}`. Errors: a command is not JSON
-/// or not of this shape, or there are none or too many.
+/// or not of this shape, or the list is empty or too long.
 pub(crate) fn read_old_style(body: &[u8]) -> Result<Vec<OldCommand<'_>>, serde_json::Error> {
     let mut commands = Vec::new();
     for command in serde_json::Deserializer::from_slice(body).into_iter::<OldCommandFields>() {

@@ -187,7 +187,7 @@ fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D)
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// For payloads: `null` is a value, and only a missing field is none.
+/// For payloads: `null` is a value, and only a missing field counts as absent.
 fn also_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
     <&RawValue>::deserialize(from).map(|raw| Some(one_line(raw.get())))
 }

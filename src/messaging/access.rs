@@ -71,7 +71,7 @@ pub(crate) enum SubscribePermission {
 }
 
 impl Settings {
-    /// The namespace of a channel. An error if there is none.
+    /// The namespace of a channel. An error if the settings have no such namespace.
     pub(crate) fn namespace_of(&self, channel: &str) -> Result<&Namespace, ErrorCode> {
         self.namespace(channel).map(|(_, namespace)| namespace).ok_or(ErrorCode::UnknownChannel)
     }

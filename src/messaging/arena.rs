@@ -171,7 +171,7 @@ pub(super) fn pack_options(publication: &Publication<'_>, out: &mut Vec<u8>) {
     put(out, version_epoch.as_bytes());
 }
 
-/// Adds packed options to a publication; no bytes are none.
+/// Adds packed options to a publication; an empty slice means no options.
 pub(super) fn unpack_options<'a>(bytes: &'a [u8], publication: Publication<'a>) -> Publication<'a> {
     if bytes.is_empty() {
         return publication;

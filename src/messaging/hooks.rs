@@ -43,7 +43,7 @@ pub struct HookClient<'a> {
     pub id: &'a str,
     /// The user, as the token or the backend named it. Empty for an anonymous client.
     pub user: &'a str,
-    /// The info of the connection, as the token or the backend gave it. Empty if there is none.
+    /// The info of the connection, as the token or the backend gave it. Empty if neither gave any.
     pub info: &'a [u8],
 }
 

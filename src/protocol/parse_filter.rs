@@ -5,7 +5,7 @@ use super::filter::{Budget, FILTER_BYTES_MAX, Filter, RawFilter};
 use super::{json, protobuf};
 
 impl RawFilter<'_> {
-    /// Parses and checks the filter; `None` if there is none.
+    /// Parses and checks the filter; `None` if the command has no filter.
     pub(crate) fn filter(&self) -> Result<Option<Filter>, FilterError> {
         let (Self::Json(bytes) | Self::Protobuf(bytes)) = *self;
         if self.is_none() {

@@ -193,7 +193,7 @@ impl ChannelHistory {
         usize::try_from(offset.checked_sub(first)?).ok().filter(|&at| at < self.records.len())
     }
 
-    /// The index of the first record after the offset; the number of records if there is none.
+    /// The index of the first record after the offset; the number of records if no record follows it.
     fn index_after(&self, offset: u64) -> usize {
         let first = self.records.front().map_or(0, |record| record.offset);
         usize::try_from(offset.saturating_add(1).saturating_sub(first)).map_or(self.len(), |i| i.min(self.len()))

@@ -47,7 +47,7 @@ impl HomeChannels {
         key
     }
 
-    /// A use of the history, which is created if there is none.
+    /// A use of the history, which is created if the channel has no history yet.
     pub(super) fn touch_history(&mut self, key: ChannelKey, options: &HistoryOptions, now: u64) {
         let channel = &mut self.channels[key.index()];
         channel.history.get_or_insert_default().meta_ttl_ms = options.meta_ttl_ms;

@@ -11,7 +11,7 @@ use serde_json::de::SliceRead;
 use super::fields::{Object, Text};
 use crate::protocol::error::{Entry, Malformed};
 
-/// The remaining members. After an error there are none.
+/// The remaining members. The iterator ends after an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Members<'a> {
     /// Begins with the brace or the comma before a member; empty after the last.

@@ -7,7 +7,7 @@ use super::wire::Fields;
 use crate::protocol::error::{Entry, Malformed};
 use crate::protocol::request::SubscribeRequest;
 
-/// The remaining entries of one map. After an error there are none.
+/// The remaining entries of one map. The iterator ends after an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entries<'a> {
     fields: Fields<'a>,
