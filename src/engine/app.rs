@@ -147,6 +147,12 @@ pub enum Flow {
         /// Bytes taken, from the front.
         consumed: usize,
     },
+    /// As `Stall`, because the connection has used up its share of the turn (`Context::work`): the rest is offered again in
+    /// a later turn, after the bytes of other connections.
+    Yield {
+        /// Bytes taken, from the front.
+        consumed: usize,
+    },
     /// As `Stall`, but the rest is offered only after the app calls `Context::resume`.
     Wait {
         /// Bytes taken, from the front.

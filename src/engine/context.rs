@@ -14,6 +14,7 @@ use super::mailbox::{Endpoint, Wake};
 use super::outbound::{Broadcast, InFlight, Owner, Pool};
 use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
+use super::turn_time::TurnTime;
 use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
@@ -56,6 +57,7 @@ pub struct Context<M: Send> {
     pub(crate) spill_bytes: usize,
     pub(crate) compressors: Compressors,
     pub(crate) log: LimitLog,
+    pub(crate) time: TurnTime,
 }
 
 impl<M: Send> Context<M> {
@@ -76,6 +78,7 @@ impl<M: Send> Context<M> {
             reply_buffer: Vec::new(),
             spill_bytes: 0,
             compressors: Compressors::new(config.compression),
+            time: TurnTime::new(&config),
             config,
             log: LimitLog::new(log_ring),
         }
@@ -271,9 +274,21 @@ impl<M: Send> Context<M> {
         self.connections.is_open(conn)
     }
 
-    /// The shard does not read this connection now, so the peer's silence proves nothing.
+    /// Counts work that costs more than the bytes of its message, in bytes that would cost the same.
+    pub fn charge(&mut self, units: u32) {
+        self.time.charge(units);
+    }
+
+    /// Counts work of a connection whose message is being handled, in bytes. True if the connection has used up its share
+    /// of the turn: the app may return `Flow::Yield`.
+    #[inline]
+    pub fn work(&mut self, conn: ConnId, units: usize) -> bool {
+        self.time.work(conn.slot, units.min(u32::MAX as usize) as u32)
+    }
+
+    /// The shard does not read this connection now, or has not read all of it, so the peer's silence proves nothing.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED;
+        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::IN_READY;
         self.connections.get(conn).is_some_and(|known| known.flags.intersects(stops))
     }
 

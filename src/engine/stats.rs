@@ -209,6 +209,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Reads of sockets.
     pub reads: u64,
+    /// How often a connection used up its share of a turn, so that the rest of its bytes waited for a later one.
+    pub shares_spent: u64,
     /// Writes to sockets.
     pub writes: u64,
     /// Bytes read.

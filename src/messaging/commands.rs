@@ -61,7 +61,14 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
             return flow_of_ended(state, conn, bytes);
         }
         match progress {
-            Progress::Done => start = end,
+            Progress::Done => {
+                // Each command looks through the connection's subscriptions for its channel.
+                let work = end - start + usize::from(state.sessions[conn].channels);
+                start = end;
+                if cx.work(conn, work) && start < bytes {
+                    return Flow::Yield { consumed: start };
+                }
+            }
             Progress::NoRoom => return Flow::Stall { consumed: start },
             Progress::Deferred => return Flow::Wait { consumed: start },
             Progress::Pending => {

@@ -4,6 +4,10 @@
 //! frame is not read, and neither is the socket. Deliveries to subscriptions that are live before the others are held,
 //! so that the connect reply is the first message to the client.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use uuid::Uuid;
 
 use super::access::SubscriptionOptions;
@@ -43,6 +47,11 @@ pub(crate) fn connect(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>)
     if cx.session().phase != Phase::New {
         return cx.end(Disconnect::BadRequest);
     }
+    // Before anything is done for them.
+    let limit = cx.state.settings.client.channel_limit;
+    if request.subs.take(limit.saturating_add(1)).count() > limit {
+        return too_many_channels(cx);
+    }
     let mut headers = cx.state.pending.take_headers(cx.conn);
     if !cx.state.settings.keep_emulated(&mut headers, request.headers) {
         return cx.end(Disconnect::BadRequest);
@@ -52,6 +61,11 @@ pub(crate) fn connect(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>)
     session.phase = Phase::Connecting;
     session.client = Uuid::new_v4().into_bytes();
     authenticate(cx, request)
+}
+
+fn too_many_channels(cx: &mut CommandContext<'_>) -> Progress {
+    cx.engine.reached(Bound::Channels, cx.conn);
+    cx.end(Disconnect::ChannelLimit)
 }
 
 /// A unidirectional client's connect request: its first message, or part of its URL.
@@ -168,6 +182,9 @@ fn grant_connect(
     if expire_at > 0 && expire_at < now {
         return reject_connect(cx, ErrorCode::Expired);
     }
+    if grant.subs.len() > cx.state.settings.client.channel_limit {
+        return too_many_channels(cx);
+    }
     let client =
         RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &grant.info, chan_info: b"" };
     let requested = match subscriptions(&cx.state.settings, request, &grant, granted, &client) {
@@ -176,8 +193,7 @@ fn grant_connect(
         Err(ConnectFault::Close(disconnect)) => return cx.end(disconnect),
     };
     if requested.len() > cx.state.settings.client.channel_limit {
-        cx.engine.reached(Bound::Channels, cx.conn);
-        return cx.end(Disconnect::ChannelLimit);
+        return too_many_channels(cx);
     }
     let headers = cx.state.pending.take_headers(cx.conn);
     let data = match grant.data.is_empty() && cx.state.settings.shows_shard {
@@ -244,8 +260,27 @@ enum ConnectFault {
     Close(Disconnect),
 }
 
+/// The subscriptions that a connect brings, one for each channel.
+#[derive(Default)]
+struct Requested<'a> {
+    list: Vec<ConnectSubscription>,
+    /// Where each channel is in the list.
+    by_channel: HashMap<Cow<'a, str>, usize>,
+}
+
+impl<'a> Requested<'a> {
+    /// Ignored if the channel is in the list already.
+    fn add(&mut self, channel: Cow<'a, str>, grant: SubscribeGrant, flags: SubscriptionFlags) {
+        if let Entry::Vacant(entry) = self.by_channel.entry(channel) {
+            let (channel, flags) = (entry.key().to_string(), flags | SubscriptionFlags::SERVER_SIDE);
+            entry.insert(self.list.len());
+            self.list.push(ConnectSubscription { channel, grant, flags, since: None, delta: false });
+        }
+    }
+}
+
 /// The subscriptions that a connect brings: those of the grant, the user's personal channel, and those that the client
-/// requests.
+/// requests. The caller has bounded the first and the last.
 fn subscriptions(
     settings: &Settings,
     request: &ConnectRequest<'_>,
@@ -254,22 +289,16 @@ fn subscriptions(
     client: &RawClientInfo<'_>,
 ) -> Result<Vec<ConnectSubscription>, ConnectFault> {
     let malformed = |_| ConnectFault::Close(Disconnect::BadRequest);
-    let mut list: Vec<ConnectSubscription> = Vec::new();
-    let mut add = |channel: &str, grant: SubscribeGrant, flags: SubscriptionFlags| {
-        if !list.iter().any(|one| one.channel == channel) {
-            let (channel, flags) = (channel.to_owned(), flags | SubscriptionFlags::SERVER_SIDE);
-            list.push(ConnectSubscription { channel, grant, flags, since: None, delta: false });
-        }
-    };
+    let mut requested = Requested::default();
     let personal = &settings.client.subscribe_to_user_personal_channel;
     let none = SubscriptionFlags::empty();
     if personal.enabled && !grant.user.is_empty() {
         let channel = settings.channel.personal(&personal.personal_channel_namespace, &grant.user);
-        add(&channel, SubscribeGrant::default(), none);
+        requested.add(channel.into(), SubscribeGrant::default(), none);
     }
     let from_token = if granted == Granted::Here { SubscriptionFlags::FROM_TOKEN } else { none };
     for (channel, sub) in &grant.subs {
-        add(channel, sub.clone(), from_token);
+        requested.add(channel.into(), sub.clone(), from_token);
     }
     if granted == Granted::Here {
         for sub in request.subs {
@@ -280,20 +309,21 @@ fn subscriptions(
             if settings.may_subscribe_at_connect(&grant.user, &channel)
                 && settings.hooks_allow_subscribe(client, &channel)
             {
-                add(&channel, SubscribeGrant::default(), none);
+                requested.add(channel, SubscribeGrant::default(), none);
             }
         }
     }
     for sub in request.subs {
         let (channel, sub) = sub.map_err(malformed)?;
-        if let Some(one) = list.iter_mut().find(|one| one.channel == *channel) {
+        if let Some(&at) = requested.by_channel.get(&channel) {
+            let one = &mut requested.list[at];
             one.since = sub.recover.then(|| Since::new(&sub.epoch, sub.offset));
             one.delta = sub.delta == "fossil";
         }
     }
-    match list.iter().any(|one| settings.namespace(&one.channel).is_none()) {
+    match requested.list.iter().any(|one| settings.namespace(&one.channel).is_none()) {
         true => Err(ConnectFault::Error(ErrorCode::UnknownChannel)),
-        false => Ok(list),
+        false => Ok(requested.list),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A client that refreshes with its own token has a grace period after the expiry; the backend is asked at the expiry.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::backend_calls::call;
@@ -168,13 +169,15 @@ fn refresh_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
 fn channels_changed(cx: &CommandContext<'_>, grant: &ConnectGrant) -> bool {
     let CommandContext { state, conn, .. } = cx;
     let (subscribers, list) = (&state.subscribers, state.sessions[*conn].subscriptions);
-    let is_missing = grant.subs.iter().any(|(channel, _)| subscribers.find(list, channel).is_none());
-    is_missing
-        || subscribers.of_connection(list).any(|sub| {
-            let subscription = subscribers.get(sub);
-            let is_named = |name: &str| grant.subs.iter().any(|(channel, _)| *channel == *name);
-            subscription.flags().contains(SubscriptionFlags::FROM_TOKEN) && !is_named(subscription.channel())
-        })
+    let mut missing: HashSet<&str> = grant.subs.iter().map(|(channel, _)| channel.as_str()).collect();
+    for sub in subscribers.of_connection(list) {
+        let subscription = subscribers.get(sub);
+        let is_named = missing.remove(&**subscription.channel());
+        if !is_named && subscription.flags().contains(SubscriptionFlags::FROM_TOKEN) {
+            return true;
+        }
+    }
+    !missing.is_empty()
 }
 
 /// Extends a connection, or ends it.

@@ -168,7 +168,7 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.queue(slot, |out| ws::close_frame(out, code, &reason));
             self.set_deadline(slot, self.cx.config.close_timeout.as_millis() as Millis);
             self.handle_spill(slot);
-            self.read_next_turn(slot);
+            self.read_later(slot);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::engine::net::source::Source;
 use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
 use crate::engine::shard::Shard;
 use crate::engine::stats::Bound;
+use crate::engine::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws;
 use crate::ws::deflate::Broken;
@@ -100,17 +101,40 @@ impl<A: App, S: Source> Shard<A, S> {
             self.drop_received(slot, bytes.len() - handled.used);
             handled.used = bytes.len();
         }
+        self.cx.time.charge(STEP_WORK + handled.used as u32);
         self.cx.current = None;
         self.send_replies(slot);
         handled
     }
 
-    /// Decodes and handles all whole frames.
+    /// Decodes and handles all whole frames, as far as the connection's share of the turn goes.
     fn handle_frames(&mut self, slot: u32, bytes: &mut [u8]) -> Handled {
-        let limit = self.cx.config.message_bytes_max;
         let mut echoes = EchoRun::default();
         let mut handled = Handled { used: 0, frame_bytes: 0 };
-        while handled.used < bytes.len() {
+        // The clock is read between two frames, and for most reads not at all.
+        while self.handle_frames_until_look(slot, bytes, &mut echoes, &mut handled) && handled.used < bytes.len() {
+            if self.cx.time.look(slot) && self.conn(slot).phase == Phase::Open {
+                self.put_off(slot);
+                break;
+            }
+        }
+        self.send_echoes(slot, &bytes[echoes.take(bytes)]);
+        handled
+    }
+
+    /// Handles frames until there is no whole one left, or until the clock is to be read. False if no more frames of these
+    /// bytes are handled now.
+    #[inline]
+    fn handle_frames_until_look(
+        &mut self,
+        slot: u32,
+        bytes: &mut [u8],
+        echoes: &mut EchoRun,
+        handled: &mut Handled,
+    ) -> bool {
+        let limit = self.cx.config.message_bytes_max;
+        let end = bytes.len().min(handled.used + self.cx.time.left());
+        while handled.used < end {
             let conn = self.conn(slot);
             let compressed = conn.compression.is_on();
             let at = echoes.next_frame_at(handled.used);
@@ -118,7 +142,7 @@ impl<A: App, S: Source> Shard<A, S> {
             let (consumed, event) = match conn.decoder.decode_behind(gap, &mut bytes[at..], limit, compressed) {
                 Ok(Step::Partial { frame_bytes }) => {
                     handled.frame_bytes = frame_bytes.unwrap_or(0);
-                    break;
+                    return false;
                 }
                 Ok(Step::Frame { consumed, event }) => (consumed, event),
                 Err(violation) => {
@@ -128,32 +152,28 @@ impl<A: App, S: Source> Shard<A, S> {
                     }
                     self.fail(slot, violation.close_code(), violation.reason());
                     handled.used = bytes.len();
-                    break;
+                    return false;
                 }
             };
             if let Some(mut echo) = event.and_then(|event| self.handle_event(slot, event)) {
                 echo.offset += at;
-                self.reflect(slot, bytes, &mut echoes, echo);
+                self.reflect(slot, bytes, echoes, echo);
             }
             handled.used += consumed;
             let conn = self.conn(slot);
             if !matches!(conn.phase, Phase::Open | Phase::Closing) {
                 handled.used = bytes.len();
-                break;
+                return false;
             }
             if conn.flags.intersects(ConnFlags::STALLED | ConnFlags::CLOSE_REQUESTED) {
-                break;
+                return false;
             }
             if compressed && handled.used < bytes.len() && self.cx.compressors.is_spent() {
-                // The rest is offered again in the next turn.
-                self.conn(slot).flags.insert(ConnFlags::STALLED);
-                let id = self.cx.connections.id(slot);
-                self.cx.resume(id);
-                break;
+                self.put_off(slot);
+                return false;
             }
         }
-        self.send_echoes(slot, &bytes[echoes.take(bytes)]);
-        handled
+        true
     }
 
     /// Handles one event. Returns the payload that has to go back from where it lies, if it has to.
@@ -218,9 +238,14 @@ impl<A: App, S: Source> Shard<A, S> {
             Flow::Stall { consumed } if consumed == payload.len() => {}
             Flow::Stall { consumed } => {
                 self.stall(id, text, &payload[consumed..]);
-                self.stalled.push(id);
+                self.stalled.push_back(id);
             }
             Flow::Wait { consumed } => self.stall(id, text, &payload[consumed..]),
+            Flow::Yield { consumed } if consumed == payload.len() => {}
+            Flow::Yield { consumed } => {
+                self.stall(id, text, &payload[consumed..]);
+                self.put_off(id.slot);
+            }
         }
         false
     }

@@ -34,7 +34,8 @@ enum Got {
 }
 
 impl<A: App, S: Source> Shard<A, S> {
-    /// Reads a connection until it is drained, stalled, ended, or its budget is spent.
+    /// Reads a connection until it is drained, stalled, ended, or its budget is spent. One that is in a list of those to
+    /// read waits for its place there.
     pub(crate) fn read(&mut self, slot: u32) {
         if self.conn(slot).phase == Phase::ProxyHeader && !self.take_proxy_header(slot) {
             return;
@@ -44,7 +45,8 @@ impl<A: App, S: Source> Shard<A, S> {
             const STOPS: ConnFlags = ConnFlags::STALLED
                 .union(ConnFlags::RATE_LIMITED)
                 .union(ConnFlags::READ_ENDED)
-                .union(ConnFlags::CLOSE_REQUESTED);
+                .union(ConnFlags::CLOSE_REQUESTED)
+                .union(ConnFlags::IN_READY);
             let conn = &self.cx.connections[slot];
             if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
                 || conn.flags.intersects(STOPS)
@@ -76,10 +78,10 @@ impl<A: App, S: Source> Shard<A, S> {
                     }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
-                        return self.read_next_turn(slot);
+                        return self.read_behind_others(slot);
                     }
                 }
-                Got::Nothing if self.sockets.has_more_inside(slot) => return self.read_next_turn(slot),
+                Got::Nothing if self.sockets.has_more_inside(slot) => return self.read_behind_others(slot),
                 Got::Nothing => return conn.flags.remove(ConnFlags::READABLE),
                 Got::End => return self.read_ended(slot),
                 Got::Refused => return self.refused_below(slot),
@@ -88,13 +90,67 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Puts the connection into the ready list, which the next turn reads.
-    pub(crate) fn read_next_turn(&mut self, slot: u32) {
+    /// Reads the connection now, or after those that wait already.
+    #[inline]
+    pub(crate) fn read_in_order(&mut self, slot: u32) {
+        if self.cx.time.reads_wait { self.read_later(slot) } else { self.read(slot) }
+    }
+
+    /// Puts the connection into the list of those that are read next, in this turn if there is time.
+    pub(crate) fn read_later(&mut self, slot: u32) {
+        if let Some(id) = self.enlist(slot) {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// The connection has used up its share of the turn: the next turn reads it after all others.
+    fn read_behind_others(&mut self, slot: u32) {
+        if let Some(id) = self.enlist(slot) {
+            self.spent.push_back(id);
+        }
+    }
+
+    /// None if the connection is in a list already.
+    fn enlist(&mut self, slot: u32) -> Option<ConnId> {
         let id = self.cx.connections.id(slot);
         let flags = &mut self.conn(slot).flags;
-        if !flags.contains(ConnFlags::IN_READY) {
-            flags.insert(ConnFlags::IN_READY);
-            self.ready.push_back(id);
+        let is_new = !flags.contains(ConnFlags::IN_READY);
+        flags.insert(ConnFlags::IN_READY);
+        is_new.then_some(id)
+    }
+
+    /// The rest of the bytes that were read, which the caller spills, is handled in a later turn, after all others.
+    pub(crate) fn put_off(&mut self, slot: u32) {
+        self.conn(slot).flags.insert(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
+        self.cx.counters.shares_spent += 1;
+        self.read_behind_others(slot);
+    }
+
+    /// Reads the connections that no edge will report: those that wait for their first read, then those that used up their
+    /// share in an earlier turn, until the time is over. One of each kind is read in any case, so that neither starves.
+    pub(crate) fn read_waiting(&mut self) {
+        while let Some(id) = self.ready.pop_front() {
+            self.read_enlisted(id);
+            if self.cx.time.is_over {
+                break;
+            }
+        }
+        for _ in 0..mem::take(&mut self.spent_before) {
+            let Some(id) = self.spent.pop_front() else { break };
+            self.read_enlisted(id);
+            if self.cx.time.is_over {
+                break;
+            }
+        }
+    }
+
+    fn read_enlisted(&mut self, id: ConnId) {
+        let Some(conn) = self.cx.connections.get_mut(id) else { return };
+        conn.flags.remove(ConnFlags::IN_READY);
+        if conn.flags.contains(ConnFlags::OUT_OF_TIME) {
+            self.resume(id);
+        } else {
+            self.read(id.slot);
         }
     }
 
@@ -208,19 +264,26 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(id.slot).flags.insert(ConnFlags::STALLED);
     }
 
-    /// Offers stalled connections the rest of their message again, and continues with the bytes after it.
+    /// Offers stalled connections the rest of their message again, and continues with the bytes after it: each once, the
+    /// one that has waited longest first, until the time is over.
     pub(crate) fn resume_stalled(&mut self) {
-        self.stalled.append(&mut self.cx.resumed);
-        for id in mem::take(&mut self.stalled) {
+        self.stalled.extend(self.cx.resumed.drain(..));
+        self.stalled_wait = false;
+        for left in (0..self.stalled.len()).rev() {
+            let Some(id) = self.stalled.pop_front() else { break };
             if self.cx.connections.get(id).is_some_and(|conn| conn.flags.contains(ConnFlags::STALLED)) {
                 self.resume(id);
+            }
+            if self.cx.time.is_over {
+                self.stalled_wait = left > 0;
+                break;
             }
         }
     }
 
     fn resume(&mut self, id: ConnId) {
         let slot = id.slot;
-        self.conn(slot).flags.remove(ConnFlags::STALLED);
+        self.conn(slot).flags.remove(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
         let Some(spill) = self.take_spill(slot) else { return };
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
@@ -248,14 +311,14 @@ impl<A: App, S: Source> Shard<A, S> {
         while let Some(conn) = self.peers.next_rested(self.cx.now) {
             if let Some(known) = self.cx.connections.get_mut(conn) {
                 known.flags.remove(ConnFlags::RATE_LIMITED);
-                self.read(conn.slot);
+                self.read_in_order(conn.slot);
             }
         }
     }
 
     /// Handles bytes that were spilled before the server's close: the peer's own close may be among them.
     pub(crate) fn handle_spill(&mut self, slot: u32) {
-        self.conn(slot).flags.remove(ConnFlags::STALLED);
+        self.conn(slot).flags.remove(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
         if let Some(mut spill) = self.take_spill(slot) {
             let bytes = &mut spill.bytes[spill.rest..];
             let handled = self.handle_bytes(slot, bytes);

@@ -44,7 +44,7 @@ bitflags! {
         const READ_CLOSED = 2;
         /// The app could not take a message whole: its rest is spilled, and the socket is not read.
         const STALLED = 4;
-        /// The connection is in the ready list.
+        /// The connection is in one of the two lists of those that are to be read without a new edge.
         const IN_READY = 8;
         /// The connection is in the list of queues to write.
         const IN_TO_WRITE = 16;
@@ -56,6 +56,8 @@ bitflags! {
         const FORGOTTEN = 128;
         /// It sent more than `bytes_per_second`: not read until its time has come.
         const RATE_LIMITED = 256;
+        /// Stalled because it has used up its share of a turn: a later turn offers the rest again.
+        const OUT_OF_TIME = 512;
     }
 }
 
