@@ -47,8 +47,8 @@ Examples:
 Flags override the environment, which overrides the file. Every setting has an environment variable:
 `client.ping_interval` is CORECAST_CLIENT_PING_INTERVAL. `corecast config` prints every setting.
 
-Signals: SIGTERM or SIGINT closes every connection in order, a second one ends the server at once,
-SIGHUP reads the settings and certificates again.
+Signals: SIGTERM or SIGINT closes every connection in order, a second one, at least a second later,
+ends the server at once, SIGHUP reads the settings and certificates again.
 
 Exit codes: 0 shut down in order, 1 an error while starting or running,
 2 wrong arguments or settings, 3 ended at once by a second signal.")]

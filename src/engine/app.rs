@@ -150,7 +150,7 @@ pub enum Flow {
     /// As `Stall`, because the connection has used up its share of the turn (`Context::work`): the rest is offered again in
     /// a later turn, after the bytes of other connections.
     Yield {
-        /// Bytes taken, from the front.
+        /// Bytes taken, from the front; all of them if the message is done and the bytes behind it are to wait.
         consumed: usize,
     },
     /// As `Stall`, but the rest is offered only after the app calls `Context::resume`.

@@ -26,10 +26,12 @@ pub enum Refused {
     Overloaded,
     /// The PROXY header is malformed, or did not come in time.
     ProxyHeader,
+    /// The kernel had no memory, or no epoll watch, for its socket.
+    Kernel,
 }
 
 impl Refused {
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::BadRequest, "bad_request"),
         (Self::NotFound, "not_found"),
         (Self::MethodNotAllowed, "method_not_allowed"),
@@ -44,6 +46,7 @@ impl Refused {
         (Self::AddressRate, "address_rate"),
         (Self::Overloaded, "overloaded"),
         (Self::ProxyHeader, "proxy_header"),
+        (Self::Kernel, "kernel"),
     ];
 }
 

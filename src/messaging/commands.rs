@@ -65,7 +65,7 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
                 // Each command looks through the connection's subscriptions for its channel.
                 let work = end - start + usize::from(state.sessions[conn].channels);
                 start = end;
-                if cx.work(conn, work) && start < bytes {
+                if cx.work(conn, work) {
                     return Flow::Yield { consumed: start };
                 }
             }

@@ -62,6 +62,7 @@ mod tls_resumption;
 mod token_command;
 mod token_requirements;
 mod tuning_scripts;
+mod turn_time;
 mod unix_sockets;
 mod upgrade_rejections;
 mod ws_codec_against_tungstenite;

@@ -1,10 +1,11 @@
 //! The shards of a simulation with a simulated kernel and clock: which shard takes a turn, sleeps or is woken.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use corecast::config::SlowConsumer;
 use corecast::engine::config::EngineConfig;
@@ -28,6 +29,16 @@ pub struct Bounds {
     pub backlogs_bytes: usize,
     /// The channels' slow-consumer policy, and its bytes.
     pub slow_consumer: (SlowConsumer, usize),
+}
+
+thread_local! {
+    static CLOCK_US: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The clock of the turns: each look at it finds a millisecond gone, so that turns end and shares are used up often.
+fn clock_us() -> u64 {
+    CLOCK_US.set(CLOCK_US.get() + 1_000);
+    CLOCK_US.get()
 }
 
 struct WakeFlag(Arc<AtomicBool>);
@@ -72,6 +83,9 @@ impl Cluster {
             read_bytes_per_turn: 200,
             subscribe_requests_max: random.u32(1..4),
             turn_bytes_max: 500,
+            work_per_look: random.u32(50..2_000),
+            time_per_turn: Duration::from_millis(3),
+            time_per_connection: Duration::from_millis(random.u64(1..3)),
             ..EngineConfig::default()
         });
         let flags: Vec<_> = (0..bounds.shards).map(|_| Arc::new(AtomicBool::new(false))).collect();
@@ -82,7 +96,8 @@ impl Cluster {
         let make = |(mail, flag): (corecast::engine::Mailbox<_>, Arc<AtomicBool>)| {
             let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), bounds.shards);
             let (log_ring, _) = LogRing::new(mail.me());
-            let shard = Shard::new(messaging, mail, Arc::clone(&config), log_ring, 0);
+            let mut shard = Shard::new(messaging, mail, Arc::clone(&config), log_ring, 0);
+            shard.set_clock(clock_us);
             SimShard { shard, flag, events: Vec::new(), requests: Vec::new(), is_asleep: false, wakes_at: None }
         };
         let shards = mesh.into_iter().zip(flags).map(make).collect();

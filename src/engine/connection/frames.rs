@@ -241,9 +241,10 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.stalled.push_back(id);
             }
             Flow::Wait { consumed } => self.stall(id, text, &payload[consumed..]),
-            Flow::Yield { consumed } if consumed == payload.len() => {}
             Flow::Yield { consumed } => {
-                self.stall(id, text, &payload[consumed..]);
+                if consumed < payload.len() {
+                    self.stall(id, text, &payload[consumed..]);
+                }
                 self.put_off(id.slot);
             }
         }

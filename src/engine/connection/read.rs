@@ -284,7 +284,8 @@ impl<A: App, S: Source> Shard<A, S> {
     fn resume(&mut self, id: ConnId) {
         let slot = id.slot;
         self.conn(slot).flags.remove(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
-        let Some(spill) = self.take_spill(slot) else { return };
+        // Without a spill it was put off at the end of what was read.
+        let Some(spill) = self.take_spill(slot) else { return self.read(slot) };
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
         let (message, raw) = bytes.split_at_mut(rest);

@@ -195,6 +195,12 @@ impl<A: App, S: Source> Shard<A, S> {
         self.send_replies(slot);
     }
 
+    /// The kernel reports nothing about a new connection: it is closed without a response, for which it would have to wait.
+    pub(crate) fn refuse_unwatched(&mut self, conn: ConnId) {
+        self.cx.counters.refused[Refused::Kernel as usize] += 1;
+        self.close_socket(conn.slot, Closed::Reset);
+    }
+
     fn refuse(&mut self, slot: u32, refusal: Refusal) {
         let why = match refused(refusal) {
             Refused::Full if self.is_draining() => Refused::Draining,

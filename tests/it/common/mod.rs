@@ -103,6 +103,17 @@ impl Server {
         wait_for_exit(&mut self.child)
     }
 
+    /// Sends a signal again and again until the process exits: right after the first one it would be the same signal.
+    pub fn signal_until_exit(&mut self, signal: Signal) -> ExitStatus {
+        until(
+            || "the process does not end".into(),
+            || {
+                self.signal(signal);
+                self.child.try_wait().expect("a child of this process")
+            },
+        )
+    }
+
     pub fn wait_for_log(&self, words: &str) -> String {
         self.log.wait_for(words)
     }
