@@ -34,6 +34,7 @@ pub use decode::{Decoder, Event, Step};
 pub use encode::{close_frame, compressed_frame, frame, frame_with, header, header_before};
 pub use extension::Agreed;
 pub use frame::{CLOSE_REASON_BYTES_MAX, Header, Opcode, parse_header};
+pub(crate) use frame::SERVER_HEADER_BYTES_MAX;
 pub use mask::unmask;
 pub use response::{Refusal, accept, http_response};
 pub use upgrade::{Request, UPGRADE_BYTES_MAX, Upgrade, parse as parse_request};

@@ -56,6 +56,10 @@ bitflags! {
         const FORGOTTEN = 128;
         /// It sent more than `bytes_per_second`: not read until its time has come.
         const RATE_LIMITED = 256;
+        /// The rest of a stalled message is offered again when the peer has taken most of what waits for it.
+        const RESUMES_WHEN_WRITTEN = 512;
+        /// A close was requested because the peer does not read: its backlog will be dropped, so nothing more is queued.
+        const CLOSES_AS_SLOW = 1024;
     }
 }
 

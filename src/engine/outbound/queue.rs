@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::frames::frame_end_after;
 use super::owner::{InFlight, Owner, OwnerBacklog};
 use crate::slow_policy::SlowConsumerPolicy;
 
@@ -130,6 +131,28 @@ impl Queue {
             if bytes.is_empty() {
                 self.items.pop_back();
             }
+        }
+    }
+
+    /// Appends a buffer whose whole frames begin at `from`.
+    pub fn push_buffer(&mut self, buffer: Vec<u8>, from: usize) {
+        let to = buffer.len();
+        if from < to {
+            self.bytes += to - from;
+            self.own += to;
+            self.items.push_back(Item { chunk: Chunk::Own(buffer), from, to, owner: None, latest: None });
+        }
+    }
+
+    /// Bytes that are left of a frame that the peer has in part.
+    pub fn partial_frame_bytes(&self) -> usize {
+        match self.items.front() {
+            Some(first) if self.head > 0 => match &first.chunk {
+                Chunk::Rest(bytes) => bytes.len() - self.head,
+                chunk => frame_end_after(&chunk.as_slice()[first.from..first.to], self.head) - self.head,
+            },
+            Some(Item { chunk: Chunk::Rest(bytes), .. }) => bytes.len(),
+            _ => 0,
         }
     }
 

@@ -8,7 +8,7 @@ use super::table::Subscribers;
 use super::types::{
     Activation, AddedSubscription, DeltaBase, NewSubscription, State, SubscriberGroup, Subscription, SubscriptionList,
 };
-use crate::ids::{GroupId, GroupKey, OptionU32, SubscriptionId, SubscriptionKey};
+use crate::ids::{GroupId, GroupKey, OptionU32, SubscriptionKey};
 use crate::pubsub::position::{ChannelTop, Position};
 use crate::pubsub::wire_format::WireFormat;
 use crate::slow_policy::SlowConsumerPolicy;
@@ -99,9 +99,7 @@ impl<D> Subscribers<D> {
 
     /// The answer that one recovering subscription waited for. False if the subscription is gone or already live.
     pub(crate) fn activate_recovered(&mut self, id: SubscriptionId, base: DeltaBase) -> bool {
-        let waits = self.subscriptions.get(id.index()).is_some_and(|subscription| {
-            subscription.generation == id.generation && subscription.state == State::Recovering
-        });
+        let waits = self.is_recovering(id);
         if waits {
             debug_assert!(
                 self.groups[self.subscriptions[id.index()].group.index()].is_live,
