@@ -50,9 +50,11 @@ const COUNTERS: &[Row<Counters>] = &[
     ("recoveries_failed", "Subscriptions whose missed publications were no longer in the history.", |c| {
         c.recoveries_failed
     }),
-    ("replies_refused", "Replies not produced because they exceed the memory for backlogs, engine.backlog_bytes_max.", |c| {
-        c.replies_refused
-    }),
+    (
+        "replies_refused",
+        "Replies not produced because they exceed the memory for backlogs, engine.backlog_bytes_max.",
+        |c| c.replies_refused,
+    ),
     ("tokens_refused", "Tokens rejected as invalid; expired tokens are not counted.", |c| c.tokens_refused),
     ("backend_questions", "Calls of this shard to backends, and requests for token key sets.", |c| c.backend_calls),
     ("backend_questions_failed", "Calls counted in backend_questions that failed.", |c| c.backend_failures),

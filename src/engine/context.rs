@@ -43,6 +43,8 @@ pub struct Context<M: Send> {
     /// Slots whose queue may be written.
     pub(crate) to_write: VecDeque<u32>,
     pub(crate) slow: SlowConsumers,
+    /// The last turn in which backlogs were closed for the sake of a reservation.
+    pub(crate) crowded_in: Option<u64>,
     pub(crate) wheel: Wheel,
     /// What the app broadcast, for the flush that begins next.
     pub(crate) broadcasts: Vec<Broadcast>,
@@ -68,6 +70,7 @@ impl<M: Send> Context<M> {
             queues: Pool::default(),
             to_write: VecDeque::new(),
             slow: SlowConsumers::default(),
+            crowded_in: None,
             wheel: Wheel::new(now),
             broadcasts: Vec::new(),
             close_requests: Vec::new(),

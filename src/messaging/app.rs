@@ -10,6 +10,7 @@ use super::home_queries;
 use super::home_shard;
 use super::keepalive::{self, PingCheck};
 use super::mail::Mail;
+use super::queries;
 use super::receive;
 use super::refresh;
 use super::reply_payment;
@@ -157,6 +158,9 @@ impl App for Messaging {
         self.token_checks.begin_turn();
         if self.home_channels.next_expiry().is_some_and(|at| at <= cx.now()) {
             self.home_channels.expire(cx.now(), &mut { EXPIRY_STEPS });
+        }
+        if !self.large_replies.histories.is_empty() {
+            queries::send_histories(self, cx);
         }
         if !self.large_replies.waiting.is_empty() {
             reply_payment::ask(self, cx);

@@ -3,8 +3,8 @@
 //!
 //! Subscribes of one frame go to their home shards together. A command for a channel whose subscribe is not answered
 //! yet waits, with everything after it; the same applies after a command that the backend must answer, and after one whose
-//! reply may be large: a history, a presence, or a subscribe that recovers. This barrier replaces a queue per channel: it needs no memory except the unread rest of the frame, and clients see the same
-//! order. Publications follow the subscribe to the home shard, and are answered in that order.
+//! reply may be large: a history, a presence, or a subscribe that recovers. This barrier replaces a queue per channel: it
+//! needs no memory except the unread rest of the frame, and clients see the same order. Publications follow the subscribe to the home shard, and are answered in that order.
 
 use super::backend_calls::{call, reject};
 use super::connect;

@@ -1,11 +1,11 @@
 //! Large replies: what they cost, and those that wait until they are paid for (`reply_payment`).
 //!
-//! Invariants: `asked` is the sum of what was reserved for replies that have not arrived; no shard has produced the reply of a
+//! Invariants: `asked` is the sum of what was reserved for replies that are not encoded yet; no shard has produced the reply of a
 //! request in `waiting`.
 
 use std::collections::VecDeque;
 
-use super::mail::{LargeRequest, RecoverRequest, Reserved};
+use super::mail::{HistoryAnswer, LargeRequest, RecoverRequest, Reserved};
 use crate::engine::Millis;
 use crate::protocol::Encoding;
 use crate::pubsub::PublicationRecord;
@@ -23,6 +23,8 @@ const ENTRY_BYTES: usize = 160;
 pub(crate) struct LargeReplies {
     /// Oldest first.
     pub(super) waiting: VecDeque<Box<LargeRequest>>,
+    /// Histories that have arrived and are not encoded. Nothing in the mail depends on their order.
+    pub(super) histories: VecDeque<HistoryAnswer>,
     pub(super) asked: usize,
     /// There was no memory: when to try again.
     pub(super) retry_at: Option<Millis>,
@@ -52,14 +54,15 @@ impl LargeReplies {
         self.turn == turn && self.turn_bytes >= TURN_BYTES_MAX
     }
 
-    /// When to reserve memory again, if nothing else happens before.
+    /// When there is work, if nothing else happens before: encoding, or reserving memory again.
     pub(super) fn next_sweep(&self) -> Option<Millis> {
-        self.retry_at.filter(|_| !self.waiting.is_empty())
+        if self.histories.is_empty() { self.retry_at.filter(|_| !self.waiting.is_empty()) } else { Some(0) }
     }
 
-    /// Replies that were paid for and have not arrived fit a mailbox; one is always allowed.
+    /// Replies that were paid for and are not encoded take a quarter of a mailbox, so that other mail is not long behind them. One
+    /// is always allowed.
     pub(super) fn may_ask(&self, bytes: usize, mail_bytes_max: usize) -> bool {
-        self.asked == 0 || self.asked + bytes <= mail_bytes_max
+        self.asked == 0 || self.asked + bytes <= mail_bytes_max / 4
     }
 }
 
@@ -83,11 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_under_way_fit_a_mailbox_and_one_is_always_allowed() {
+    fn replies_under_way_take_a_quarter_of_a_mailbox_and_one_is_always_allowed() {
         let mut replies = LargeReplies::default();
         assert!(replies.may_ask(5_000, 1_000));
         replies.asked = 600;
-        assert!(replies.may_ask(400, 1_000) && !replies.may_ask(401, 1_000));
+        assert!(replies.may_ask(400, 4_000) && !replies.may_ask(401, 4_000));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! (`home_queries`). A history or presence may be large (`large_replies`): nothing behind it is read until it has left.
 
 use super::large_replies::records_bytes;
-use super::mail::{HistoryAnswer, Mail, Query, ReplyTo};
+use super::mail::{HistoryAnswer, Mail, Query, ReplyTo, Reserved};
 use super::reply_payment::{self, query_answered};
 use super::state::{CommandContext, Messaging, Progress};
 use super::subscribe_reply::PublicationParts;
@@ -80,12 +80,31 @@ fn send_home(cx: &mut CommandContext<'_>, channel: &str, query: Query) -> Progre
 
 /// The answer to a history command has arrived.
 pub(crate) fn history_answered(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, answer: HistoryAnswer) {
+    state.home_requests.answered(from);
+    match answer.reserved {
+        Reserved(0) => send_history(state, cx, answer),
+        // Later in the turn, so that other mail does not wait for it.
+        _ => state.large_replies.histories.push_back(answer),
+    }
+}
+
+/// Encodes the histories that have arrived, as many as one turn may.
+pub(crate) fn send_histories(state: &mut Messaging, cx: &mut Context<Mail>) {
+    while !state.large_replies.is_turn_spent(cx.counters.turns)
+        && let Some(answer) = state.large_replies.histories.pop_front()
+    {
+        send_history(state, cx, answer);
+    }
+}
+
+fn send_history(state: &mut Messaging, cx: &mut Context<Mail>, answer: HistoryAnswer) {
     let HistoryAnswer { reply_to: ReplyTo { conn, id }, records, top, reserved } = answer;
-    reply_payment::answered(state, cx, from, reserved);
+    reply_payment::release(state, cx, reserved);
     if cx.is_open(conn) {
         let encoding = state.sessions[conn].encoding;
         let records = records.as_deref();
-        let parts = records.unwrap_or_default().iter().map(|record| PublicationParts::plain(record, top.epoch, encoding));
+        let parts =
+            records.unwrap_or_default().iter().map(|record| PublicationParts::plain(record, top.epoch, encoding));
         let parts: Vec<_> = parts.collect();
         let publications: Vec<_> = parts.iter().map(PublicationParts::publication).collect();
         let epoch = EpochText::of(top.epoch);

@@ -105,14 +105,16 @@ fn receive_reply(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, r
     match reply {
         Mail::TooLarge(request) => reply_payment::too_large(state, cx, from, request),
         Mail::Recovered { sub, position, recovered, records, reserved } => {
-            reply_payment::answered(state, cx, from, reserved);
+            state.home_requests.answered(from);
+            reply_payment::release(state, cx, reserved);
             let recovery = if recovered { Recovery::Complete(records) } else { Recovery::Failed };
             subscription::recovered(state, cx, sub, position, recovery);
             reply_payment::ask(state, cx);
         }
         Mail::History(answer) => queries::history_answered(state, cx, from, *answer),
         Mail::Presence { reply_to, entries, reserved } => {
-            reply_payment::answered(state, cx, from, reserved);
+            state.home_requests.answered(from);
+            reply_payment::release(state, cx, reserved);
             queries::presence_answered(state, cx, reply_to, &entries);
         }
         Mail::Reply { conn, frame } => {

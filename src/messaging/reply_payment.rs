@@ -6,8 +6,8 @@
 //! ```
 //!
 //! - A small reply needs no payment: requests that may get one at once are as many as fit the mailbox (`mail_bytes_max`).
-//! - A large one is paid for from the memory of all backlogs (`Context::reserve_backlog`). Those that were requested and have not
-//!   arrived are bounded by `mail_bytes_max` too.
+//! - A large one is paid for from the memory of all backlogs (`Context::reserve_backlog`). Those that were requested and are not
+//!   encoded yet are bounded by a quarter of `mail_bytes_max`.
 //! - Records and the entries of a presence travel by reference. The connection's shard encodes the reply, so many bytes a turn.
 //! - A connection has at most one reply that may be large: nothing behind its command is read until the reply has left.
 
@@ -30,13 +30,8 @@ pub(crate) fn too_large(state: &mut Messaging, cx: &mut Context<Mail>, from: Sha
     ask(state, cx);
 }
 
-/// An answer has arrived: what was paid for it is no longer reserved. It counts as a part of the backlog now.
-pub(crate) fn answered(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, reserved: Reserved) {
-    state.home_requests.answered(from);
-    release(state, cx, reserved);
-}
-
-fn release(state: &mut Messaging, cx: &mut Context<Mail>, reserved: Reserved) {
+/// What was paid for a reply is no longer reserved: it is encoded now and counts as a part of the backlog, or is dropped.
+pub(crate) fn release(state: &mut Messaging, cx: &mut Context<Mail>, reserved: Reserved) {
     cx.release_backlog(reserved.0 as usize);
     state.large_replies.asked -= reserved.0 as usize;
 }

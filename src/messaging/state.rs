@@ -201,14 +201,7 @@ impl Messaging {
     }
 
     /// As `reply`, for a reply of about so many bytes, which count against the turn.
-    pub(super) fn reply_of(
-        &mut self,
-        cx: &mut Context<Mail>,
-        conn: ConnId,
-        id: u32,
-        bytes: usize,
-        reply: &Reply<'_>,
-    ) {
+    pub(super) fn reply_of(&mut self, cx: &mut Context<Mail>, conn: ConnId, id: u32, bytes: usize, reply: &Reply<'_>) {
         let encoding = self.sessions[conn].encoding;
         if encoding != Encoding::UniJson {
             self.send_of(cx, conn, bytes, |out| encoding.reply(out, id, reply));

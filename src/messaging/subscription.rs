@@ -251,13 +251,7 @@ fn go_live(
     state.close_if_settled(cx, conn);
 }
 
-pub(crate) fn send_reply(
-    state: &mut Messaging,
-    cx: &mut Context<Mail>,
-    conn: ConnId,
-    id: u32,
-    reply: &SubscribeReply,
-) {
+pub(crate) fn send_reply(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &SubscribeReply) {
     if !cx.is_open(conn) {
         return;
     }

@@ -18,7 +18,7 @@ const COUNTED_BYTES_MIN: usize = 64 * 1024;
 pub enum Reservation {
     /// The bytes count until `release_backlog`.
     Taken,
-    /// There is no room. The connections with the longest backlogs are being closed to make it.
+    /// There is no room now. The connections with the longest backlogs are being closed if it takes that to make it.
     Later,
     /// More than all backlogs of the shard may keep.
     Never,
@@ -37,12 +37,17 @@ impl<M: Send> Context<M> {
             return Reservation::Never;
         }
         let excess = self.queues.excess(max - bytes);
-        if excess > 0 {
-            self.close_longest_backlogs(excess);
-            return Reservation::Later;
+        if excess == 0 {
+            self.queues.reserved += bytes;
+            return Reservation::Taken;
         }
-        self.queues.reserved += bytes;
-        Reservation::Taken
+        // What is reserved becomes free without a close. And closes take effect at the end of the turn: one call is enough.
+        let excess = excess.saturating_sub(self.queues.reserved);
+        if excess > 0 && self.crowded_in != Some(self.counters.turns) {
+            self.crowded_in = Some(self.counters.turns);
+            self.close_longest_backlogs(excess);
+        }
+        Reservation::Later
     }
 
     /// The message is queued, or will not be produced.

@@ -64,6 +64,9 @@ pub(super) struct Item {
 /// A pooled reply buffer above this is given back to the allocator when its queue empties.
 const KEPT_BYTES_MAX: usize = 1024;
 
+/// Frames join a chunk up to this: moving a longer one to a larger buffer would take twice its memory.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+
 /// What waits for one peer.
 #[derive(Default)]
 pub struct Queue {
@@ -116,7 +119,8 @@ impl Queue {
     fn append(&mut self, owner: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) {
         let joins = self.broadcast_at != Some(self.items.len())
             && self.items.back().is_some_and(|item| {
-                item.owner == owner && matches!(&item.chunk, Chunk::Own(bytes) if bytes.len() == item.to)
+                let has_room = |bytes: &Vec<u8>| bytes.len() == item.to && bytes.len() < JOINED_BYTES_MAX;
+                item.owner == owner && matches!(&item.chunk, Chunk::Own(bytes) if has_room(bytes))
             });
         if !joins {
             let chunk = Chunk::Own(std::mem::take(&mut self.spare));

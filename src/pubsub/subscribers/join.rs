@@ -8,7 +8,7 @@ use super::table::Subscribers;
 use super::types::{
     Activation, AddedSubscription, DeltaBase, NewSubscription, State, SubscriberGroup, Subscription, SubscriptionList,
 };
-use crate::ids::{GroupId, GroupKey, OptionU32, SubscriptionKey};
+use crate::ids::{GroupId, GroupKey, OptionU32, SubscriptionId, SubscriptionKey};
 use crate::pubsub::position::{ChannelTop, Position};
 use crate::pubsub::wire_format::WireFormat;
 use crate::slow_policy::SlowConsumerPolicy;
