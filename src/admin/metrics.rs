@@ -50,6 +50,11 @@ const COUNTERS: &[Row<Counters>] = &[
     ("recoveries_failed", "Subscriptions whose missed publications were no longer in the history.", |c| {
         c.recoveries_failed
     }),
+    (
+        "replies_refused",
+        "Replies not produced because they exceed the memory for backlogs, engine.backlog_bytes_max.",
+        |c| c.replies_refused,
+    ),
     ("tokens_refused", "Tokens rejected as invalid; expired tokens are not counted.", |c| c.tokens_refused),
     ("backend_questions", "Calls of this shard to backends, and requests for token key sets.", |c| c.backend_calls),
     ("backend_questions_failed", "Calls counted in backend_questions that failed.", |c| c.backend_failures),
@@ -86,6 +91,10 @@ const GAUGES: &[Row<Snapshot>] = &[
         "Bytes of memory held by the queues of slow connections; shared bytes are counted once.",
         |s| s.backlog_kept_bytes,
     ),
+    ("backlog_reserved_bytes", "Bytes reserved for replies that are requested and not encoded yet.", |s| {
+        s.backlog_reserved_bytes
+    }),
+    ("replies_waiting", "Commands whose replies wait for memory of engine.backlog_bytes_max.", |s| s.replies_waiting),
     ("backlog_connections", "Connections with a non-empty queue.", |s| s.backlog_connections),
     ("spill_bytes", "Bytes held in partly received messages.", |s| s.spill_bytes),
     ("deflate_contexts", "Connections with a compression context of their own.", |s| s.deflate_contexts),

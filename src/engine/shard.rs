@@ -161,6 +161,7 @@ impl<A: App, S: Source> Shard<A, S> {
             occupied: self.occupied() as u64,
             backlog_bytes: self.cx.queues.bytes(),
             backlog_kept_bytes: self.cx.queues.kept_bytes() as u64,
+            backlog_reserved_bytes: self.cx.queues.reserved as u64,
             backlog_connections: self.cx.queues.len() as u64,
             spill_bytes: self.cx.spill_bytes as u64,
             deflate_contexts: self.cx.compressors.contexts(),

@@ -248,6 +248,8 @@ pub struct Counters {
     pub recoveries: u64,
     /// Subscriptions that could not.
     pub recoveries_failed: u64,
+    /// Replies that were not produced because there is no memory for them.
+    pub replies_refused: u64,
     /// Tokens that were rejected; expired ones not counted.
     pub tokens_refused: u64,
     /// Calls to the backend.
@@ -313,6 +315,10 @@ pub struct Snapshot {
     pub backlog_bytes: u64,
     /// Bytes that are kept alive for slow peers; shared ones count once.
     pub backlog_kept_bytes: u64,
+    /// Bytes that are reserved for replies that are not produced yet.
+    pub backlog_reserved_bytes: u64,
+    /// Requests whose replies wait for memory.
+    pub replies_waiting: u64,
     /// Connections that something waits for.
     pub backlog_connections: u64,
     /// Bytes held in partly received messages.

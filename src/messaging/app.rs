@@ -2,6 +2,7 @@
 
 use super::commands;
 use super::connect;
+use super::connect_reply;
 use super::control;
 use super::control_request::ControlRequest;
 use super::handshake;
@@ -9,8 +10,10 @@ use super::home_queries;
 use super::home_shard;
 use super::keepalive::{self, PingCheck};
 use super::mail::Mail;
+use super::queries;
 use super::receive;
 use super::refresh;
+use super::reply_payment;
 use super::session::{Phase, Session, millis};
 use super::state::{Messaging, owner};
 use super::subscription_end;
@@ -109,6 +112,7 @@ impl App for Messaging {
             *budget -= 1;
             subscription_end::end(self, cx, conn, sub);
         }
+        connect_reply::abandon(self, cx, conn);
         self.pending.remove(conn);
         if let Some(identity) = self.users.remove(&mut self.sessions, conn)
             && identity.is_counted
@@ -122,11 +126,14 @@ impl App for Messaging {
 
     fn mail(&mut self, cx: &mut Context<Mail>, batch: &mut Batch<Mail>, budget: &mut u32) {
         let from = batch.from();
+        if self.large_replies.is_turn_spent(cx.counters.turns) {
+            *budget = 0;
+        }
         while *budget > 0
             && let Some(mail) = batch.next()
         {
             *budget -= 1;
-            receive::receive(self, cx, from, mail, batch);
+            receive::receive(self, cx, from, mail, batch, budget);
         }
     }
 
@@ -152,6 +159,12 @@ impl App for Messaging {
         if self.home_channels.next_expiry().is_some_and(|at| at <= cx.now()) {
             self.home_channels.expire(cx.now(), &mut { EXPIRY_STEPS });
         }
+        if !self.large_replies.histories.is_empty() {
+            queries::send_histories(self, cx);
+        }
+        if !self.large_replies.waiting.is_empty() {
+            reply_payment::ask(self, cx);
+        }
         if !self.presence_snapshots.is_empty() {
             home_queries::copy_presence_slices(self, cx);
         }
@@ -159,7 +172,8 @@ impl App for Messaging {
 
     fn next_sweep(&self) -> Option<Millis> {
         let has_work = !self.presence_snapshots.is_empty() || self.token_checks.wants_next_turn();
-        if has_work { Some(0) } else { self.home_channels.next_expiry() }
+        let retry_at = self.large_replies.next_sweep();
+        if has_work { Some(0) } else { self.home_channels.next_expiry().into_iter().chain(retry_at).min() }
     }
 
     fn turn_end(&mut self, cx: &mut Context<Mail>) {
@@ -206,5 +220,6 @@ impl App for Messaging {
         snapshot.users = self.users.len() as u64;
         snapshot.history_bytes = self.home_channels.memory().history as u64;
         snapshot.history_evicted = self.home_channels.evictions();
+        snapshot.replies_waiting = self.large_replies.waiting.len() as u64;
     }
 }

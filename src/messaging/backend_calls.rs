@@ -74,7 +74,9 @@ pub(crate) fn answer_received(
     }
     match progress {
         Progress::Pending => state.proxy_calls.block_reading(conn),
-        _ => engine.resume(conn),
+        // The connection goes on when the reply has left.
+        Progress::Replying => {}
+        _ => engine.resume_when_written(conn),
     }
 }
 

@@ -2,13 +2,14 @@
 //! gets exactly one reply.
 //!
 //! Subscribes of one frame go to their home shards together. A command for a channel whose subscribe is not answered
-//! yet waits, with everything after it; the same applies after a command that the backend must answer. This barrier
-//! replaces a queue per channel: it needs no memory except the unread rest of the frame, and clients see the same
-//! order. Publications follow the subscribe to the home shard, and are answered in that order.
+//! yet waits, with everything after it; the same applies after a command that the backend must answer, and after one whose
+//! reply may be large: a history, a presence, or a subscribe that recovers. This barrier replaces a queue per channel: it
+//! needs no memory except the unread rest of the frame, and clients see the same order. Publications follow the subscribe to the home shard, and are answered in that order.
 
 use super::backend_calls::{call, reject};
 use super::connect;
 use super::keepalive;
+use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::mail::{Mail, Query};
 use super::publish;
 use super::queries;
@@ -21,7 +22,7 @@ use crate::backend::call::{Answer, Question};
 use crate::config::NoRpc;
 use crate::engine::stats::Bound;
 use crate::engine::token_bucket::Rate;
-use crate::engine::{Context, Flow, Message};
+use crate::engine::{Context, Flow, Message, Reservation};
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, Disconnect, Encoding, ErrorCode, Reply};
 
@@ -53,7 +54,7 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
         let is_pong = matches!(body, Body::Pong);
         let raw = &message.payload[start..end];
         let progress = execute(&mut CommandContext { state, engine: cx, conn, id, raw, retry: false }, body);
-        let is_taken = matches!(progress, Progress::Done | Progress::Pending);
+        let is_taken = matches!(progress, Progress::Done | Progress::Pending | Progress::Replying);
         if let (Some(rate), true) = (rate, is_taken && !is_pong)
             && !is_within_rate(state, cx, conn, rate)
         {
@@ -75,6 +76,7 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
                 state.proxy_calls.block_reading(conn);
                 return Flow::Wait { consumed: end };
             }
+            Progress::Replying => return Flow::Wait { consumed: end },
             Progress::Ended => return flow_of_ended(state, conn, bytes),
         }
     }
@@ -170,7 +172,18 @@ fn rpc(cx: &mut CommandContext<'_>, method: &str, data: &[u8]) -> Progress {
 
 fn rpc_answered(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
     match answer {
-        Answer::Rpc { data } => cx.reply(&Reply::Rpc { data: &data }),
+        Answer::Rpc { data } => {
+            let (reserved, bytes) = (cx.engine.reserve_backlog(data.len()), data.len());
+            if reserved == Reservation::Taken {
+                cx.engine.release_backlog(bytes);
+            } else if bytes > SMALL_REPLY_BYTES_MAX {
+                cx.engine.counters.replies_refused += 1;
+                cx.engine.reached(Bound::Backlogs, cx.conn);
+                return cx.reject(ErrorCode::TooManyRequests);
+            }
+            cx.state.reply_of(cx.engine, cx.conn, cx.id, bytes, &Reply::Rpc { data: &data });
+            Progress::Done
+        }
         other => reject(cx, other),
     }
 }

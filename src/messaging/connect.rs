@@ -144,7 +144,7 @@ fn reject_connect(cx: &mut CommandContext<'_>, error: ErrorCode) -> Progress {
 
 fn reject_connect_with(cx: &mut CommandContext<'_>, code: u32, message: &str, temporary: bool) -> Progress {
     cx.engine.drop_held(cx.conn);
-    drop(cx.state.pending.take_connect(cx.conn));
+    connect_reply::abandon(cx.state, cx.engine, cx.conn);
     if cx.session().is_uni() {
         return close_uni(cx, code);
     }
@@ -202,7 +202,7 @@ fn grant_connect(
     };
     let (user, info, meta) = (grant.user.as_str().into(), grant.info.into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
-    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, requested };
+    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested };
     cx.state.pending.begin_connect(cx.conn, connect);
     if ask_user_home(cx) { Progress::Pending } else { begin_subscriptions(cx) }
 }

@@ -27,6 +27,8 @@ pub(crate) struct PendingConnect {
     pub live: Vec<(Rc<str>, SubscribeReply)>,
     /// How many are not live yet.
     pub waiting: usize,
+    /// Bytes reserved for the publications in `live`.
+    pub reserved: usize,
     /// What is to be subscribed once the user's home shard has admitted the connection.
     pub requested: Vec<ConnectSubscription>,
 }

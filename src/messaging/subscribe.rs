@@ -124,10 +124,22 @@ fn subscribe_with(
     }
     match subscription::begin(cx.state, cx.engine, cx.conn, &request.channel, options, wanted) {
         Ok(Some(reply)) => subscription::send_reply(cx.state, cx.engine, cx.conn, cx.id, &reply),
-        Ok(None) => {}
+        Ok(None) => return after_request(cx, &request.channel),
         Err(error) => return cx.reject(error),
     }
     Progress::Done
+}
+
+/// The home shard is asked. What the subscription recovers may be a large reply: nothing behind it is read until it has left.
+fn after_request(cx: &mut CommandContext<'_>, channel: &str) -> Progress {
+    let sub = cx.state.subscription(cx.conn, channel);
+    match sub.filter(|&sub| cx.state.subscribers.get(sub).is_recovering()) {
+        Some(sub) => {
+            cx.state.home_requests.block_reading(sub);
+            Progress::Replying
+        }
+        None => Progress::Done,
+    }
 }
 
 /// Whether a command must wait for the reply to a subscribe of the same channel. A publish need not, unless the subscription

@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::arena::{HistoryEntry, RawClientInfo, client_text};
+use super::arena::{RawClientInfo, client_text};
+use super::large_replies::records_bytes;
 use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
 use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, Tags, WirePublication};
-use crate::pubsub::{EpochText, Position, SubscriptionFlags};
+use crate::pubsub::{EpochText, Position, PublicationRecord, SubscriptionFlags};
+
+/// Bytes of recovered publications to search for differences; those behind them come whole. It takes much longer than a copy.
+const DELTA_BYTES_MAX: usize = 512 * 1024;
 
 /// What the client learns of its new subscription, by a reply, the connect reply or a push.
 #[derive(Default)]
@@ -21,10 +25,18 @@ pub(crate) struct SubscribeReply {
     pub position: Position,
     /// The offset that the client gets: its own, if the reply brings what came after it.
     pub offset: u64,
-    /// The recovered publications, packed.
-    pub records: Box<[u8]>,
+    /// The recovered publications.
+    pub records: Box<[PublicationRecord]>,
     /// Which of them the client gets.
     pub filter: Option<Filter>,
+}
+
+/// What the home shard says about the publications that a subscription missed.
+pub(crate) enum Recovery {
+    NotRequested,
+    Failed,
+    /// The missed publications.
+    Complete(Box<[PublicationRecord]>),
 }
 
 /// A reply with its parts in the form that the encoder borrows.
@@ -36,7 +48,7 @@ pub(crate) struct SubscribeReplyParts<'a> {
 
 /// A publication of the history in the form that the encoder borrows.
 pub(crate) struct PublicationParts<'a> {
-    entry: HistoryEntry<'a>,
+    record: &'a PublicationRecord,
     data: Cow<'a, [u8]>,
     json_form: JsonForm,
     delta: bool,
@@ -46,28 +58,28 @@ pub(crate) struct PublicationParts<'a> {
 }
 
 impl<'a> PublicationParts<'a> {
-    pub(super) fn plain(entry: HistoryEntry<'a>, epoch: u32, encoding: Encoding) -> Self {
-        let is_base64 = encoding != Encoding::Protobuf && !entry.publication.is_json;
+    pub(super) fn plain(record: &'a PublicationRecord, epoch: u32, encoding: Encoding) -> Self {
+        let is_base64 = encoding != Encoding::Protobuf && !record.is_json;
         let json_form = if is_base64 { JsonForm::Base64 } else { JsonForm::Value };
-        let epoch = (entry.offset == 1).then(|| EpochText::of(epoch));
-        let data = Cow::Borrowed(entry.publication.data);
-        Self { entry, data, json_form, delta: false, client: publisher(&entry), epoch }
+        let epoch = (record.offset == 1).then(|| EpochText::of(epoch));
+        let data = Cow::Borrowed(&*record.data);
+        Self { record, data, json_form, delta: false, client: publisher(record), epoch }
     }
 
     /// For a subscriber with deltas: the difference to `previous` if there is one and it is shorter.
-    fn delta(entry: HistoryEntry<'a>, previous: Option<&[u8]>, encoding: Encoding) -> Self {
+    fn delta(record: &'a PublicationRecord, previous: Option<&[u8]>, encoding: Encoding) -> Self {
         let json = encoding != Encoding::Protobuf;
         let json_form = if json { JsonForm::Text } else { JsonForm::Value };
-        let whole = entry.publication.data;
+        let whole = &*record.data;
         let mut difference = Vec::new();
         let is_shorter = previous.is_some_and(|previous| fossil::create(previous, whole, &mut difference));
         let delta = is_shorter && (!json || delta_fits_json(&difference));
         let data = if delta { Cow::Owned(difference) } else { Cow::Borrowed(whole) };
-        Self { entry, data, json_form, delta, client: publisher(&entry), epoch: None }
+        Self { record, data, json_form, delta, client: publisher(record), epoch: None }
     }
 
     pub(super) fn publication(&self) -> WirePublication<'_> {
-        let info = self.entry.publication.client_info.map(RawClientInfo::unpack).map(|info| ClientInfo {
+        let info = self.record.client_info.as_deref().map(RawClientInfo::unpack).map(|info| ClientInfo {
             user: info.user,
             client: &self.client,
             conn_info: info.conn_info,
@@ -77,10 +89,10 @@ impl<'a> PublicationParts<'a> {
             data: &self.data,
             json_form: self.json_form,
             info,
-            offset: self.entry.offset,
-            tags: Tags::from_bytes(self.entry.publication.tags),
+            offset: self.record.offset,
+            tags: Tags::from_bytes(&self.record.tags),
             delta: self.delta,
-            version: self.entry.publication.version,
+            version: self.record.version,
             epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
             ..WirePublication::default()
         }
@@ -88,28 +100,34 @@ impl<'a> PublicationParts<'a> {
 }
 
 /// The id of the client that published it; empty if the server API did.
-fn publisher(entry: &HistoryEntry<'_>) -> String {
+fn publisher(record: &PublicationRecord) -> String {
     let mut text = uuid::Uuid::encode_buffer();
-    let info = entry.publication.client_info.map(RawClientInfo::unpack);
+    let info = record.client_info.as_deref().map(RawClientInfo::unpack);
     info.map(|info| client_text(info.client, &mut text).to_owned()).unwrap_or_default()
 }
 
 impl SubscribeReply {
+    /// What it takes, at most about.
+    pub(super) fn bytes(&self, encoding: Encoding) -> usize {
+        records_bytes(self.records.iter(), encoding) + self.data.len()
+    }
+
     pub(super) fn parts(&self, encoding: Encoding) -> SubscribeReplyParts<'_> {
         // A delta applies to the publication before it, whether that passes the filter or not.
         let all = self.delta || self.filter.is_none();
-        let wanted = |entry: &HistoryEntry<'_>| {
-            let tags = Tags::from_bytes(entry.publication.tags);
+        let wanted = |record: &&PublicationRecord| {
+            let tags = Tags::from_bytes(&record.tags);
             all || self.filter.as_ref().is_some_and(|filter| filter.matches(tags))
         };
         let mut publications = Vec::new();
-        let mut previous: Option<&[u8]> = None;
-        for entry in HistoryEntry::unpack_all(&self.records).filter(wanted) {
+        let (mut previous, mut bytes_left): (Option<&[u8]>, _) = (None, DELTA_BYTES_MAX);
+        for record in self.records.iter().filter(wanted) {
+            let previous = previous.replace(&record.data).filter(|_| bytes_left > 0);
+            bytes_left = bytes_left.saturating_sub(record.data.len());
             publications.push(match self.delta {
-                true => PublicationParts::delta(entry, previous, encoding),
-                false => PublicationParts::plain(entry, self.position.epoch, encoding),
+                true => PublicationParts::delta(record, previous, encoding),
+                false => PublicationParts::plain(record, self.position.epoch, encoding),
             });
-            previous = Some(entry.publication.data);
         }
         SubscribeReplyParts { reply: self, epoch: EpochText::of(self.position.epoch), publications }
     }

@@ -50,6 +50,7 @@ mod protocol_errors;
 mod publisher_backpressure;
 mod rate_limits_per_client;
 mod reload_by_sighup;
+mod reply_memory;
 mod shard_panic;
 mod shutdown_by_sigterm;
 mod slow_consumer_disconnect;

@@ -289,7 +289,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
         let (message, raw) = bytes.split_at_mut(rest);
-        if self.conn(slot).phase == Phase::Open && !message.is_empty() {
+        if self.conn(slot).is_open() && !message.is_empty() {
             self.deliver_message(id, text, message, Lies::Elsewhere);
         }
         self.cx.current = None;

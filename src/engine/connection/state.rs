@@ -58,6 +58,10 @@ bitflags! {
         const RATE_LIMITED = 256;
         /// Stalled because it has used up its share of a turn: a later turn offers the rest again.
         const OUT_OF_TIME = 512;
+        /// The rest of a stalled message is offered again when the peer has taken most of what waits for it.
+        const RESUMES_WHEN_WRITTEN = 1024;
+        /// A close was requested because the peer does not read: its backlog will be dropped, so nothing more is queued.
+        const CLOSES_AS_SLOW = 2048;
     }
 }
 

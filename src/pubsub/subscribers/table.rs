@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::subscription_ref::SubscriptionRef;
 use super::types::{State, SubscriberGroup, Subscription, SubscriptionList};
-use crate::ids::{GroupId, GroupKey, SubscriptionKey, kind};
+use crate::ids::{GroupId, GroupKey, SubscriptionId, SubscriptionKey, kind};
 use crate::pubsub::name_index::NameIndex;
 use crate::pubsub::position::Position;
 use crate::pubsub::wire_format::WireFormat;
@@ -103,6 +103,13 @@ impl<D> Subscribers<D> {
     /// The policy of a group's channel; to close, if the group is gone.
     pub(crate) fn slow_policy(&self, id: GroupId) -> SlowConsumerPolicy {
         self.group(id).map_or(SlowConsumerPolicy::Close, |group| group.slow_policy)
+    }
+
+    /// True while the subscription waits for its recovery.
+    pub(crate) fn is_recovering(&self, id: SubscriptionId) -> bool {
+        self.subscriptions.get(id.index()).is_some_and(|subscription| {
+            subscription.generation == id.generation && subscription.state == State::Recovering
+        })
     }
 
     /// The position of a channel, if its group in this format is live: a new subscription to it is live at once.
