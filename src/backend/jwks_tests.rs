@@ -38,9 +38,9 @@ impl World {
             let mut inner = world.0.borrow_mut();
             inner.fetched_at.push(began.elapsed().as_secs());
             let said = if inner.script.len() > 1 { inner.script.pop_front() } else { inner.script.front().copied() };
-            let took = Duration::from_millis(inner.fetch_ms);
+            let fetch_ms = inner.fetch_ms;
             async move {
-                tokio::time::sleep(took).await;
+                wait_paused_ms(fetch_ms).await;
                 said.expect("a script").map(|text| text.as_bytes().to_vec()).map_err(String::from)
             }
         }));
@@ -58,7 +58,11 @@ impl World {
 
 /// The clock is paused: it advances to the next timer when all tasks wait.
 async fn wait_paused(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    wait_paused_ms(1000 * seconds).await;
+}
+
+async fn wait_paused_ms(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +109,7 @@ async fn request_during_a_fetch_learns_that_the_set_may_be_older_than_its_token(
             let world = World::default();
             world.0.borrow_mut().fetch_ms = 500;
             let fetcher = world.start(&[Ok("old"), Ok("new")]);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            wait_paused_ms(100).await;
             assert_eq!(fetcher.refetch().await, Some(Fetched::BeforeCall));
             assert_eq!(world.delivered(), ["old"]);
             assert_eq!(fetcher.refetch().await, Some(Fetched::AfterCall));
