@@ -268,7 +268,7 @@ fn backends(text: &mut Exposition, backends: &Backends) {
     for (name, help, read) in KEY_SET_COUNTERS {
         one_each(text.family(Kind::Counter, name, help), sets, ("setting", setting), read);
     }
-    let help = "1 once a token key set (JWKS) has been fetched, else 0.";
+    let help = "1 while keys of a fetched token key set (JWKS) are in use, else 0.";
     one_each(text.family(Kind::Gauge, "key_set_present", help), sets, ("setting", setting), |set| set.present.into());
 }
 

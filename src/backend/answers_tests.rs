@@ -90,11 +90,26 @@ fn response_without_result_allows_a_command_and_ends_what_was_to_be_refreshed() 
         assert_eq!(answer(&rpc(), body), Answer::Rpc { data: vec![] });
     }
     let sub_refresh = call(Question::SubRefresh { channel: "a".into() });
-    for body in ["{}", r#"{"error":{"code":100}}"#, r#"{"disconnect":{"code":4000}}"#, r#"{"result":{"expired":true}}"#]
-    {
+    for body in [
+        "{}",
+        " null ",
+        r#"{"result":null}"#,
+        r#"{"error":{"code":100}}"#,
+        r#"{"error":{},"result":{"expire_at":9}}"#,
+        r#"{"disconnect":{"code":4000}}"#,
+        r#"{"disconnect":{"code":1000}}"#,
+        r#"{"disconnect":{}}"#,
+        r#"{"result":{"expired":true}}"#,
+        r#"{"result":{"expired":true,"expire_at":9}}"#,
+    ] {
         let expired = RefreshGrant { expired: true, ..RefreshGrant::default() };
         assert_eq!(answer(&call(Question::Refresh), body), Answer::Refresh(expired.clone()));
         assert_eq!(answer(&sub_refresh, body), Answer::SubRefresh(expired));
+    }
+    // The session decides what a time that is missing, zero or negative means.
+    for body in [r#"{"result":{}}"#, r#"{"result":{"expire_at":0}}"#, r#"{"result":{"expire_at":-9,"expired":null}}"#] {
+        assert_eq!(answer(&call(Question::Refresh), body), Answer::Refresh(RefreshGrant::default()), "{body}");
+        assert_eq!(answer(&sub_refresh, body), Answer::SubRefresh(RefreshGrant::default()), "{body}");
     }
     let renewed = r#"{"result":{"expire_at":9,"b64info":"AP8=","meta":{}}}"#;
     let renewal = RefreshGrant { expired: false, expire_at: Some(9), info: vec![0, 255], meta: b"{}".into() };
@@ -127,6 +142,35 @@ fn results_of_subscribe_publish_and_rpc_have_their_fields() {
 }
 
 #[test]
+fn times_of_any_size_are_the_nearest_that_fits() {
+    let largest = i64::MAX as u64;
+    for (text, at) in [
+        ("9223372036854775807", Some(largest)),
+        ("18446744073709551615", Some(largest)),
+        ("1e300", Some(largest)),
+        ("1700000000.9", Some(1_700_000_000)),
+        ("0.5", None),
+        ("-1e300", None),
+        ("-9223372036854775808", None),
+        ("null", None),
+    ] {
+        let body = format!(r#"{{"result":{{"expire_at":{text}}}}}"#);
+        let refresh = Answer::Refresh(RefreshGrant { expire_at: at, ..RefreshGrant::default() });
+        assert_eq!(answer(&call(Question::Refresh), &body), refresh, "{text}");
+        let subscribe = Answer::Subscribe(SubscribeGrant { expire_at: at, ..SubscribeGrant::default() });
+        assert_eq!(answer(&subscribing(), &body), subscribe, "{text}");
+        let connect = Answer::Connect(ConnectGrant { expire_at: at, ..ConnectGrant::default() });
+        assert_eq!(answer(&connecting(), &body), connect, "{text}");
+    }
+    for text in ["\"soon\"", "true", "[]"] {
+        assert!(matches!(
+            fault(&subscribing(), &format!(r#"{{"result":{{"expire_at":{text}}}}}"#)),
+            Malformed::WireFormat { .. }
+        ));
+    }
+}
+
+#[test]
 fn bytes_are_only_for_clients_of_the_protobuf_protocol() {
     let mut call = rpc();
     let body = r#"{"result":{"b64data":"AP8="}}"#;
@@ -152,13 +196,17 @@ fn errors_and_disconnects_are_passed_on_and_a_disconnect_has_precedence() {
 #[test]
 fn malformed_responses_are_rejected_without_quoting_them() {
     for call in every_kind() {
-        for code in [0u32, 200, 1006, 2999, 5000, u32::MAX] {
-            assert_eq!(
-                fault(&call, &format!(r#"{{"disconnect":{{"code":{code}}}}}"#)),
-                Malformed::DisconnectCode(code)
-            );
+        let refreshes = matches!(call.question, Question::Refresh | Question::SubRefresh { .. });
+        if !refreshes {
+            for code in [0u32, 200, 1006, 2999, 5000, u32::MAX] {
+                assert_eq!(
+                    fault(&call, &format!(r#"{{"disconnect":{{"code":{code}}}}}"#)),
+                    Malformed::DisconnectCode(code)
+                );
+            }
+            assert_eq!(fault(&call, r#"{"error":{"message":"no code"}}"#), Malformed::ErrorCode);
+            assert!(matches!(fault(&call, "null"), Malformed::WireFormat { .. }));
         }
-        assert_eq!(fault(&call, r#"{"error":{"message":"no code"}}"#), Malformed::ErrorCode);
         for body in [
             "",
             "<html>",
@@ -168,7 +216,6 @@ fn malformed_responses_are_rejected_without_quoting_them() {
             r#"{"result":[]}"#,
             r#"{"error":[]}"#,
             r#"{"disconnect":[4000]}"#,
-            "null",
             r#"{"result":"secret"}"#,
             r#"{"error":{"code":-1}}"#,
             r#"{"result":{}} trailing"#,

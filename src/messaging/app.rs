@@ -72,7 +72,9 @@ impl App for Messaging {
             Phase::Connected => {}
             Phase::Echo => return keepalive::echo_timer(self, cx, conn),
             Phase::Rejected => return self.close(cx, conn, Disconnect::ConnectionClosed),
-            Phase::New | Phase::Connecting => return self.close(cx, conn, Disconnect::Stale),
+            Phase::New => return self.close(cx, conn, Disconnect::Stale),
+            // The client has sent its connect, and a backend, a key set or a shard is slow: SDKs must try again.
+            Phase::Connecting => return self.close(cx, conn, Disconnect::InternalError),
         }
         if session.identity.is_some() && !refresh::check_expiry(self, cx, conn) {
             return;

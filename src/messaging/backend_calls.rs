@@ -6,7 +6,7 @@
 use super::arena::client_text;
 use super::mail::Mail;
 use super::proxy_calls::PendingCommand;
-use super::state::{CommandContext, Messaging, OnAnswer, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
 use crate::ids::ConnId;
@@ -14,7 +14,7 @@ use crate::protocol::{Encoding, ErrorCode, Reply};
 
 /// Makes a call. If there is no room for it, the command goes on at once as after a failure of the backend.
 pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, on_answer: OnAnswer) -> Progress {
-    let retry = matches!(question, Question::Keys { .. });
+    let for_keys = matches!(question, Question::Keys { .. });
     let serial = cx.state.proxy_calls.next_serial();
     let call =
         Call { shard: cx.engine.me(), conn: cx.conn, serial, proxy, caller: caller(cx.state, cx.conn), question };
@@ -22,12 +22,20 @@ pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, 
     if (cx.state.settings.backend)(call) {
         let CommandContext { conn, id, .. } = *cx;
         let raw = cx.raw.into();
-        cx.state.proxy_calls.insert(PendingCommand { conn, id, raw, retry, on_answer, blocks_reading: false });
+        cx.state.proxy_calls.insert(PendingCommand { conn, id, raw, for_keys, on_answer, blocks_reading: false });
         return Progress::Pending;
     }
     cx.engine.counters.backend_failures += 1;
-    cx.retry = retry;
+    cx.keys = key_fetch(for_keys, &Answer::Failed);
     on_answer(cx, Answer::Failed)
+}
+
+fn key_fetch(for_keys: bool, answer: &Answer) -> KeyFetch {
+    match answer {
+        _ if !for_keys => KeyFetch::NotRequested,
+        Answer::Keys(fetched) => KeyFetch::Done(*fetched),
+        _ => KeyFetch::Failed,
+    }
 }
 
 fn caller(state: &Messaging, conn: ConnId) -> Caller {
@@ -61,13 +69,16 @@ pub(crate) fn answer_received(
         return;
     }
     engine.counters.backend_failures += u64::from(answer == Answer::Failed);
-    let PendingCommand { id, raw, retry, on_answer, blocks_reading, .. } = command;
+    let PendingCommand { id, raw, for_keys, on_answer, blocks_reading, .. } = command;
     let progress = match answer {
-        Answer::Disconnect { code, reason } if !retry => {
+        Answer::Disconnect { code, reason } => {
             state.close_with(engine, conn, code, reason.into());
             Progress::Ended
         }
-        answer => on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, retry }, answer),
+        answer => {
+            let keys = key_fetch(for_keys, &answer);
+            on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, keys }, answer)
+        }
     };
     if !blocks_reading {
         return;

@@ -15,7 +15,7 @@ use super::publish;
 use super::queries;
 use super::refresh;
 use super::session::Phase;
-use super::state::{CommandContext, Messaging, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, Progress};
 use super::subscribe;
 use super::subscription_end;
 use crate::backend::call::{Answer, Question};
@@ -53,7 +53,8 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
         };
         let is_pong = matches!(body, Body::Pong);
         let raw = &message.payload[start..end];
-        let progress = execute(&mut CommandContext { state, engine: cx, conn, id, raw, retry: false }, body);
+        let progress =
+            execute(&mut CommandContext { state, engine: cx, conn, id, raw, keys: KeyFetch::NotRequested }, body);
         let is_taken = matches!(progress, Progress::Done | Progress::Pending | Progress::Replying);
         if let (Some(rate), true) = (rate, is_taken && !is_pong)
             && !is_within_rate(state, cx, conn, rate)

@@ -15,12 +15,12 @@ use super::arena::RawClientInfo;
 use super::backend_calls::call;
 use super::connect_reply;
 use super::home_requests::Requester;
+use super::keepalive::bounded_end;
 use super::mail::Mail;
 use super::pending::{ConnectSubscription, PendingConnect};
-use super::refresh::LIFETIME_S_MAX;
 use super::session::{Identity, Phase};
 use super::settings::{Settings, TokenKind};
-use super::state::{CommandContext, Messaging, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, Progress};
 use super::subscription::{self, SubscriptionRequest};
 use super::tokens::{TokenFailure, verify_token};
 use crate::auth::Verifier;
@@ -70,7 +70,7 @@ fn too_many_channels(cx: &mut CommandContext<'_>) -> Progress {
 
 /// A unidirectional client's connect request: its first message, or part of its URL.
 pub(crate) fn uni_connect(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId, raw: &[u8]) -> Progress {
-    let mut cx = CommandContext { state, engine, conn, id: 0, raw, retry: false };
+    let mut cx = CommandContext { state, engine, conn, id: 0, raw, keys: KeyFetch::NotRequested };
     match Encoding::connect_request(raw) {
         Ok(request) => connect(&mut cx, &request),
         Err(_) => cx.end(Disconnect::BadRequest),
@@ -107,6 +107,7 @@ fn authenticate(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>) -> Pr
         }
         Err(TokenFailure::Expired) => reject_connect(cx, ErrorCode::TokenExpired),
         Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
+        Err(TokenFailure::NoKeys) => reject_connect(cx, ErrorCode::Internal),
         Err(TokenFailure::Undecided(Progress::NoRoom)) => {
             cx.session().phase = Phase::New;
             Progress::NoRoom
@@ -178,7 +179,7 @@ fn grant_connect(
     granted: Granted,
 ) -> Progress {
     let now = cx.unix_s();
-    let expire_at = grant.expire_at.map_or(0, |at| at.min(now + LIFETIME_S_MAX));
+    let expire_at = bounded_end(grant.expire_at, now);
     if expire_at > 0 && expire_at < now {
         return reject_connect(cx, ErrorCode::Expired);
     }
@@ -248,7 +249,7 @@ pub(crate) fn user_home_answered(state: &mut Messaging, engine: &mut Context<Mai
         return state.close(engine, conn, Disconnect::ConnectionLimit);
     }
     let id = state.pending.connect_mut(conn).map_or(0, |connect| connect.id);
-    let mut cx = CommandContext { state, engine, conn, id, raw: b"", retry: false };
+    let mut cx = CommandContext { state, engine, conn, id, raw: b"", keys: KeyFetch::NotRequested };
     if begin_subscriptions(&mut cx) != Progress::Pending {
         cx.engine.resume(conn);
     }

@@ -19,7 +19,7 @@ use super::session::{Phase, Session, Sessions};
 use super::settings::Settings;
 use super::token_checks::TokenChecks;
 use super::users::Users;
-use crate::backend::call::Answer;
+use crate::backend::call::{Answer, Fetched};
 use crate::engine::Context;
 use crate::engine::outbound::Owner;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionKey};
@@ -85,6 +85,14 @@ pub(crate) enum Progress {
 /// What to do with the backend's answer to a command.
 pub(crate) type OnAnswer = fn(&mut CommandContext<'_>, Answer) -> Progress;
 
+/// Whether the key sets were fetched for the token of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KeyFetch {
+    NotRequested,
+    Done(Fetched),
+    Failed,
+}
+
 /// One command of one connection, with all that it works on.
 pub(crate) struct CommandContext<'a> {
     pub state: &'a mut Messaging,
@@ -94,8 +102,8 @@ pub(crate) struct CommandContext<'a> {
     pub id: u32,
     /// The command as it was received; for a question of the server, what it is about.
     pub raw: &'a [u8],
-    /// The key sets were fetched for this command: its token is checked for the last time.
-    pub retry: bool,
+    /// Whether the key sets were fetched for this command.
+    pub keys: KeyFetch,
 }
 
 impl<'a> CommandContext<'a> {

@@ -53,6 +53,7 @@ fn subscribe_with_token(cx: &mut CommandContext<'_>, request: &SubscribeRequest<
         Ok(grant) => grant,
         Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => return cx.reject(ErrorCode::TokenExpired),
         Err(SubscriptionTokenError::Token(TokenFailure::Invalid)) => return cx.reject(ErrorCode::PermissionDenied),
+        Err(SubscriptionTokenError::Token(TokenFailure::NoKeys)) => return cx.reject(ErrorCode::Internal),
         Err(SubscriptionTokenError::Token(TokenFailure::Undecided(progress))) => return progress,
         Err(SubscriptionTokenError::Mismatch) => return cx.end(Disconnect::InvalidToken),
     };

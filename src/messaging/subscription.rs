@@ -93,13 +93,15 @@ pub(crate) fn begin(
     options: SubscriptionOptions,
     request: SubscriptionRequest,
 ) -> Result<Option<SubscribeReply>, ErrorCode> {
-    if options.expire_at > 0 && options.expire_at <= state.unix_s(cx) {
+    let now_s = state.unix_s(cx);
+    let expire_at = keepalive::bounded_end(options.expire_at, now_s);
+    if expire_at > 0 && expire_at <= now_s {
         return Err(ErrorCode::Expired);
     }
     let encoding = state.sessions[conn].encoding;
     let wire = FrameEncoding { encoding, compression_class: cx.compression_class(conn) }.pack();
     let start = start(state, channel, wire, &options, &request);
-    let SubscriptionOptions { flags, cache, slow_policy, chan_info, data, expire_at, .. } = options;
+    let SubscriptionOptions { flags, cache, slow_policy, chan_info, data, .. } = options;
     let mut reply = SubscribeReply {
         flags,
         expire_at,

@@ -3,10 +3,10 @@
 use super::arena::client_text;
 use super::backend_calls;
 use super::settings::TokenKind;
-use super::state::{CommandContext, Messaging, OnAnswer, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::auth::grant::SubscribeGrant;
 use crate::auth::{KeySet, TokenError, Verifier};
-use crate::backend::call::Question;
+use crate::backend::call::{Fetched, Question};
 
 /// The work of a token besides reading its bytes twice, in bytes that cost the same: a hash, and the claims.
 const TOKEN_WORK: usize = 1024;
@@ -15,11 +15,14 @@ const TOKEN_WORK: usize = 1024;
 pub(crate) enum TokenFailure {
     Expired,
     Invalid,
+    /// Its key is unknown and the key set could not be fetched. The token may be valid: the client tries again later.
+    NoKeys,
     /// It is not decided yet: there is no budget in this turn, or its key is fetched and the command runs again.
     Undecided(Progress),
 }
 
-/// Verifies a token of a command. If its key is unknown, the key sets are fetched once, and `on_keys` runs the command again.
+/// Verifies a token of a command. If its key is unknown, the key sets are fetched, and `on_keys` runs the command again. An
+/// unknown key refuses the token only if the set was fetched after the token had arrived.
 pub(crate) fn verify_token<T>(
     cx: &mut CommandContext<'_>,
     kind: TokenKind,
@@ -34,14 +37,15 @@ pub(crate) fn verify_token<T>(
         (TokenKind::Subscription, Some(own)) => own,
         _ => &settings.tokens,
     };
-    if !cx.retry && !token_checks.admit(verifier, token) {
+    if cx.keys == KeyFetch::NotRequested && !token_checks.admit(verifier, token) {
         return Err(TokenFailure::Undecided(Progress::NoRoom));
     }
     match verify(verifier, token, token_checks.keys(settings, kind), now_s) {
         Ok(grant) => Ok(grant),
         Err(TokenError::Expired) => Err(TokenFailure::Expired),
-        Err(TokenError::UnknownKey { kid }) if !cx.retry => {
-            let question = Question::Keys { subscription: kind == TokenKind::Subscription, kid };
+        Err(TokenError::UnknownKey { .. }) if cx.keys == KeyFetch::Failed => Err(TokenFailure::NoKeys),
+        Err(TokenError::UnknownKey { .. }) if cx.keys != KeyFetch::Done(Fetched::AfterCall) => {
+            let question = Question::Keys { subscription: settings.has_own_keys(kind) };
             Err(TokenFailure::Undecided(backend_calls::call(cx, 0, question, on_keys)))
         }
         Err(error) => {

@@ -76,7 +76,7 @@ pub(crate) struct Expiry(pub Option<u32>);
 impl Expiry {
     /// Both are in seconds since 1970; an `expire_at` of 0 is never.
     pub(crate) fn at(expire_at: u64, now: u64) -> Self {
-        Self((expire_at > 0).then(|| expire_at.saturating_sub(now) as u32))
+        Self((expire_at > 0).then(|| u32::try_from(expire_at.saturating_sub(now)).unwrap_or(u32::MAX)))
     }
 }
 

@@ -44,6 +44,20 @@ fn printed_configuration_passes_its_own_check() {
 }
 
 #[test]
+fn file_without_a_setting_is_an_error_for_the_check_and_at_the_start() {
+    for (content, why) in
+        [("", "the file is empty"), ("\n \n", "the file is empty"), ("# dev = true\n[client]\n", "no setting")]
+    {
+        let file = File::new("empty", content.as_bytes());
+        for args in [&["check-config", file.path()][..], &["serve", "--config", file.path()]] {
+            let output = corecast(args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}");
+            assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
 fn invalid_file_lists_each_error_on_stderr() {
     let file = File::new("bad", b"[client]\nping_intervall = \"1s\"\npong_timeout = 8\n");
     let checked = corecast(&["check-config", file.path()]);

@@ -152,6 +152,8 @@ fn tokens_and_personal_channels_need_existing_keys_and_namespaces() {
         ("client.token.issuer_regex = \"(\"", "client.token.issuer_regex", "correct it"),
         ("client.token.user_id_claim = \"user-id\"", "client.token.user_id_claim", "top-level"),
         ("client.token.jwks_public_endpoint = \"id.example.com\"", "client.token.jwks_public_endpoint", "http://"),
+        ("client.token.jwks_age_max = \"59s\"", "client.token.jwks_age_max", "\"24h\""),
+        ("client.token.jwks_age_max = \"1000h\"", "client.token.jwks_age_max", "\"24h\""),
         ("client.token.hmac_previous_secret_key = \"x\"", "client.token.hmac_previous_secret_key", "hmac_secret_key"),
         (
             "[client.subscribe_to_user_personal_channel]\nenabled = true\npersonal_channel_namespace = \"no\"",
@@ -253,7 +255,7 @@ fn surprising_settings_are_warnings() {
     }
     assert!(warns("client.insecure = true", "accepts clients without a token"));
     assert!(warns("client.subscription_token.enabled = true", "has no key"));
-    assert!(warns("grpc_api.enabled = true", "grpc_api needs no key"));
+    assert!(warns("grpc_api.enabled = true", "grpc_api.key is not set"));
     let long = "0123456789abcdef0123456789abcdef";
     assert!(warns("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));
     assert!(!warns(&format!("client.token.hmac_secret_key = \"{long}\""), "shorter"));

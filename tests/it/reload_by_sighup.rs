@@ -139,6 +139,28 @@ fn invalid_file_changes_nothing_and_is_logged() {
 }
 
 #[test]
+fn empty_or_truncated_file_changes_nothing() {
+    let namespace = "[[channel.namespaces]]\nname = \"chat\"\nallow_subscribe_for_client = true\n";
+    let whole = settings('a', namespace);
+    let mut running = Reloaded::start("truncated", &whole);
+    let of_a = token('a');
+    let up_to = |words: &str| whole[..whole.find(words).expect("the file has them")].to_owned();
+    for (text, why) in [
+        (String::new(), "the file is empty"),
+        (" \n\n".into(), "the file is empty"),
+        ("# client.token.hmac_secret_key = \"a\"\n[client]\n".into(), "the file contains no setting"),
+        (up_to("client.token"), "client.token has no key any more"),
+        (up_to("http_api"), "client.token has no key any more"),
+        (up_to("[[channel"), "channel.namespaces has no namespace any more"),
+    ] {
+        running.reload(&text, "refused");
+        running.server.wait_for_log(why);
+        connect(&running.server, &of_a).expect("the key is as it was").subscribe("chat:room");
+    }
+    running.reload(&whole, "applied");
+}
+
+#[test]
 fn settings_that_need_a_restart_are_logged_with_both_values() {
     let mut running = Reloaded::start("restart", &settings('a', ""));
     running.reload(&settings('a', "engine.mail_bytes_max = \"9MiB\"\necho.enabled = true\n"), "applied");

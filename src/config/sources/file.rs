@@ -25,16 +25,26 @@ enum Node {
     Array(Vec<(usize, Node)>),
 }
 
-/// The values of the file at `path`, in its order. Errors: every place that cannot be read.
+/// The values of the file at `path`, in its order. Errors: every place that cannot be read, and a file without any setting,
+/// which is rather one that was truncated than one that asks for the defaults.
 pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let fix = "name a file that this user can read; `corecast config` prints one to start from";
+    let error = |what: String, fix: &str| {
         let origin = Origin::File { path: name.clone(), line: 0 };
-        let invalid = Invalid::new(format!("cannot be read: {error}"), fix);
-        ConfigErrors(vec![ConfigError::new(origin, "", invalid)])
+        ConfigErrors(vec![ConfigError::new(origin, "", Invalid::new(what, fix))])
+    };
+    let text = std::fs::read_to_string(path).map_err(|wrong| {
+        let fix = "name a file that this user can read; `corecast config` prints one to start from";
+        error(format!("cannot be read: {wrong}"), fix)
     })?;
-    parse(&name, &text)
+    let values = parse(&name, &text)?;
+    // `{}` is a whole document, and a truncated JSON document is none.
+    if values.is_empty() && !is_json(&name) {
+        let what = if text.trim().is_empty() { "the file is empty" } else { "the file contains no setting" };
+        let fix = "write the settings, or start without a file to use the defaults; `corecast config` prints a file to start from";
+        return Err(error(what.into(), fix));
+    }
+    Ok(values)
 }
 
 /// The values of the text of a file. The end of `path` says whether it is TOML or JSON; messages contain it. Errors: every

@@ -71,8 +71,8 @@ fn apis(config: &Config) -> [Warning; 4] {
             "admin.address can be reached from other machines: the metrics, /stats and the admin page need no key",
         ),
         (
-            grpc.is_some_and(|address| is_public(address.ip())) && config.grpc_api.key.is_none(),
-            "grpc_api needs no key and can be reached from other machines: set grpc_api.key",
+            grpc.is_some() && config.grpc_api.key.is_none(),
+            "grpc_api.key is not set: the gRPC API will reject every call",
         ),
     ]
 }

@@ -10,6 +10,7 @@ mod client;
 pub mod grpc;
 pub mod raw;
 pub mod tls;
+pub mod web;
 
 pub use client::{Client, ws, ws_at};
 pub use raw::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_part};
