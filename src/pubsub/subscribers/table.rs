@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::subscription_ref::SubscriptionRef;
 use super::types::{State, SubscriberGroup, Subscription, SubscriptionList};
-use crate::ids::{GroupId, GroupKey, SubscriptionKey, kind};
+use crate::ids::{GroupId, GroupKey, SubscriptionId, SubscriptionKey, kind};
 use crate::pubsub::name_index::NameIndex;
 use crate::pubsub::position::Position;
 use crate::pubsub::wire_format::WireFormat;
@@ -63,6 +63,17 @@ impl<D> Subscribers<D> {
     pub(crate) fn get(&self, key: SubscriptionKey) -> SubscriptionRef<'_, D> {
         let subscription = &self.subscriptions[key.index()];
         SubscriptionRef { subscription, group: &self.groups[subscription.group.index()] }
+    }
+
+    /// The identity of a subscription, which must exist.
+    pub(crate) fn id(&self, key: SubscriptionKey) -> SubscriptionId {
+        key.with(self.subscriptions[key.index()].generation)
+    }
+
+    /// The subscription with this identity, if it has not ended.
+    pub(crate) fn find_id(&self, id: SubscriptionId) -> Option<SubscriptionKey> {
+        let subscription = self.subscriptions.get(id.index())?;
+        (subscription.generation == id.generation && subscription.state != State::Left).then(|| id.key())
     }
 
     /// What the caller keeps with the subscription, which must exist.
