@@ -164,9 +164,10 @@ impl Settings {
 
     /// How the stream of a channel is retained.
     pub(crate) fn history_options(&self, channel: &str) -> HistoryOptions {
-        let Some((_, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };
+        let Some((number, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };
         let meta = namespace.history_meta_ttl;
         HistoryOptions {
+            namespace: u16::try_from(number).unwrap_or(u16::MAX),
             size: namespace.history_size,
             ttl_ms: millis(namespace.history_ttl),
             meta_ttl_ms: millis(if meta.is_zero() { self.channel.history_meta_ttl } else { meta }),

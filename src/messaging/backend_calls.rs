@@ -5,7 +5,7 @@
 
 use super::arena::client_text;
 use super::mail::Mail;
-use super::proxy_calls::PendingCommand;
+use super::proxy_calls::{PendingCommand, Waiting};
 use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
@@ -15,6 +15,11 @@ use crate::protocol::{Encoding, ErrorCode, Reply};
 /// Makes a call. If there is no room for it, the command goes on at once as after a failure of the backend.
 pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, on_answer: OnAnswer) -> Progress {
     let for_keys = matches!(question, Question::Keys { .. });
+    let waiting = match question {
+        Question::Refresh => Waiting::ConnectionRefresh,
+        Question::SubRefresh { .. } => Waiting::SubscriptionRefresh,
+        _ => Waiting::Command,
+    };
     let serial = cx.state.proxy_calls.next_serial();
     let call =
         Call { shard: cx.engine.me(), conn: cx.conn, serial, proxy, caller: caller(cx.state, cx.conn), question };
@@ -22,7 +27,7 @@ pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, 
     if (cx.state.settings.backend)(call) {
         let CommandContext { conn, id, .. } = *cx;
         let raw = cx.raw.into();
-        cx.state.proxy_calls.insert(PendingCommand { conn, id, raw, for_keys, on_answer, blocks_reading: false });
+        cx.state.proxy_calls.insert(PendingCommand { conn, id, waiting, raw, for_keys, on_answer, blocks_reading: false });
         return Progress::Pending;
     }
     cx.engine.counters.backend_failures += 1;

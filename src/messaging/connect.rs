@@ -203,7 +203,7 @@ fn grant_connect(
     };
     let (user, info, meta) = (grant.user.as_str().into(), grant.info.into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
-    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested };
+    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested: Some(requested) };
     cx.state.pending.begin_connect(cx.conn, connect);
     if ask_user_home(cx) { Progress::Pending } else { begin_subscriptions(cx) }
 }
@@ -331,14 +331,17 @@ fn subscriptions(
 /// The user may have this connection: begins its subscriptions.
 fn begin_subscriptions(cx: &mut CommandContext<'_>) -> Progress {
     let Some(connect) = cx.state.pending.connect_mut(cx.conn) else { return Progress::Ended };
-    let requested = std::mem::take(&mut connect.requested);
+    let requested = connect.requested.take().unwrap_or_default();
     connect.waiting = requested.len();
     // What is delivered to the first live subscriptions waits for the reply.
     if !requested.is_empty() {
         cx.engine.hold(cx.conn);
     }
     for ConnectSubscription { channel, grant, flags, since, delta } in requested {
-        let Ok(namespace) = cx.state.settings.namespace_of(&channel) else { continue };
+        let namespace = match cx.state.settings.namespace_of(&channel) {
+            Ok(namespace) => namespace,
+            Err(error) => return reject_connect(cx, error),
+        };
         let mut options = SubscriptionOptions::granted(namespace, grant);
         options.flags |= flags;
         let request = SubscriptionRequest { since, delta, ..SubscriptionRequest::new(Requester::Connect) };

@@ -66,6 +66,18 @@ pub(crate) fn subscription_live(
     reply: SubscribeReply,
 ) {
     add(state, conn, channel, reply);
+    send_if_complete(state, cx, conn);
+}
+
+/// A subscription of a connect ended before it was live: the reply does not name it.
+pub(crate) fn subscription_ended(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
+    if let Some(connect) = state.pending.connect_mut(conn) {
+        connect.waiting -= 1;
+    }
+    send_if_complete(state, cx, conn);
+}
+
+fn send_if_complete(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
     if is_complete(state, conn) {
         send(state, cx, conn);
         cx.resume(conn);
@@ -74,7 +86,7 @@ pub(crate) fn subscription_live(
 
 pub(crate) fn is_complete(state: &mut Messaging, conn: ConnId) -> bool {
     let connect = state.pending.connect_mut(conn);
-    connect.is_some_and(|connect| connect.waiting == 0 && connect.requested.is_empty())
+    connect.is_some_and(|connect| connect.waiting == 0 && connect.requested.is_none())
 }
 
 /// Sends the reply: the connection is connected.

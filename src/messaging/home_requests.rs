@@ -72,6 +72,18 @@ impl HomeRequests {
         Some(pending)
     }
 
+    /// What requested a subscription that waits; `None` for one that does not wait.
+    pub(super) fn requester(&self, sub: SubscriptionKey) -> Option<Requester> {
+        Some(self.subscribes.get(&sub)?.requester)
+    }
+
+    /// A subscription that waits goes live also if its position cannot be recovered.
+    pub(super) fn accept_unrecovered(&mut self, sub: SubscriptionKey) {
+        if let Some(pending) = self.subscribes.get_mut(&sub) {
+            pending.reject_unrecovered = false;
+        }
+    }
+
     /// The connection is not read until this subscribe is answered.
     pub(super) fn block_reading(&mut self, sub: SubscriptionKey) {
         if let Some(pending) = self.subscribes.get_mut(&sub) {

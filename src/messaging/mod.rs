@@ -14,7 +14,7 @@
 //!
 //! Between threads and processes:
 //! - `mail`, `arena` the messages between shards · `receive` what they do
-//! - `control_request`, `control` requests of the control thread · `api_call` calls of the server API
+//! - `control_request`, `control` requests of the control thread · `api_call`, `connection_calls` calls of the server API
 //! - `handover_peer` the peer process while one takes over from another
 //!
 //! `state` holds all components; `app` is what the engine calls; `settings` is what the operator configured. Imports go one
@@ -28,6 +28,7 @@ mod backend_calls;
 mod commands;
 mod connect;
 mod connect_reply;
+mod connection_calls;
 mod control;
 pub mod control_request;
 mod data_format;

@@ -4,10 +4,22 @@ use std::collections::HashMap;
 
 use crate::ids::ConnId;
 
+/// What waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waiting {
+    /// A command of the client.
+    Command,
+    /// The server itself asks whether a connection goes on after its expiry.
+    ConnectionRefresh,
+    /// The same for a subscription.
+    SubscriptionRefresh,
+}
+
 /// A command that waits for an answer. `F` is what to do with the answer.
 pub(crate) struct PendingCommand<F> {
     pub conn: ConnId,
     pub id: u32,
+    pub waiting: Waiting,
     /// The command as it was received, or what a question of the server is about.
     pub raw: Box<[u8]>,
     /// The call fetches the key sets, for the command's token.
@@ -44,6 +56,16 @@ impl<F> ProxyCalls<F> {
         self.pending.remove(&serial)
     }
 
+    /// Takes out the commands that `matches` selects. Their answers, when they come, find none and are ignored. Costs a pass
+    /// over all waiting commands.
+    pub(super) fn cancel(&mut self, matches: impl Fn(&PendingCommand<F>) -> bool) -> Vec<PendingCommand<F>> {
+        self.pending.extract_if(|_, command| matches(command)).map(|(_, command)| command).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// The connection is not read until the call that was made last is answered, if that is one of its calls.
     pub(super) fn block_reading(&mut self, conn: ConnId) {
         if let Some(last) = self.pending.get_mut(&self.last_serial).filter(|last| last.conn == conn) {
@@ -56,14 +78,30 @@ impl<F> ProxyCalls<F> {
 mod tests {
     use super::*;
 
+    fn command(conn: ConnId) -> PendingCommand<()> {
+        let (waiting, raw) = (Waiting::Command, Box::default());
+        PendingCommand { conn, id: 7, waiting, raw, for_keys: false, on_answer: (), blocks_reading: false }
+    }
+
+    #[test]
+    fn cancelled_command_is_not_found_by_its_answer() {
+        let (conn, other) = (ConnId::new(1, 0), ConnId::new(2, 0));
+        let mut calls = ProxyCalls::default();
+        for conn in [conn, other] {
+            calls.next_serial();
+            calls.insert(command(conn));
+        }
+        assert_eq!(calls.cancel(|command| command.conn == conn).len(), 1);
+        assert!(calls.remove(1).is_none() && calls.remove(2).is_some() && calls.is_empty());
+    }
+
     #[test]
     fn only_the_last_call_of_the_same_connection_blocks_reading() {
         let (conn, other) = (ConnId::new(1, 0), ConnId::new(2, 0));
         let mut calls = ProxyCalls::default();
         for _ in 0..2 {
             calls.next_serial();
-            let raw = Box::default();
-            calls.insert(PendingCommand { conn, id: 7, raw, for_keys: false, on_answer: (), blocks_reading: false });
+            calls.insert(command(conn));
         }
         calls.block_reading(other);
         calls.block_reading(conn);

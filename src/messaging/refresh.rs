@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::backend_calls::call;
 use super::keepalive;
 use super::mail::Mail;
+use super::session::Phase;
 use super::settings::TokenKind;
 use super::state::{CommandContext, KeyFetch, Messaging, Progress};
 use super::subscription_end;
@@ -16,7 +17,7 @@ use crate::auth::Verifier;
 use crate::auth::grant::{ConnectGrant, RefreshGrant};
 use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
-use crate::ids::{ConnId, SubscriptionKey};
+use crate::ids::{ConnId, SubscriptionId, SubscriptionKey};
 use crate::protocol::{Body, Command, Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed};
 use crate::pubsub::SubscriptionFlags;
 
@@ -105,7 +106,8 @@ fn end_expired_subscriptions(state: &mut Messaging, cx: &mut Context<Mail>, conn
                 detail.expire_at = 0;
             }
             let question = Question::SubRefresh { channel: channel.to_string() };
-            let mut cx = own_question(state, cx, conn, channel.as_bytes());
+            let subject = state.subscribers.id(sub).pack().to_le_bytes();
+            let mut cx = own_question(state, cx, conn, &subject);
             call(&mut cx, proxy, question, subscription_refreshed);
         } else if is_server_side(state, sub) {
             return state.close(cx, conn, Disconnect::SubscriptionExpired);
@@ -129,10 +131,11 @@ fn is_server_side(state: &Messaging, sub: SubscriptionKey) -> bool {
     state.subscribers.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE)
 }
 
-/// The backend's answer to `Question::SubRefresh`; `cx.raw` is the channel.
+/// The backend's answer to `Question::SubRefresh`; `cx.raw` is the subscription's identity. A later subscription to the same
+/// channel is not concerned.
 fn subscription_refreshed(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
-    let channel = std::str::from_utf8(cx.raw).expect("`raw` was made from a channel's name");
-    let Some(sub) = cx.state.subscription(cx.conn, channel) else { return Progress::Done };
+    let id = u64::from_le_bytes(cx.raw.try_into().expect("`raw` was made from a packed identity"));
+    let Some(sub) = cx.state.subscribers.find_id(SubscriptionId::unpack(id)) else { return Progress::Done };
     match answer {
         Answer::SubRefresh(renewal) => refresh_subscription(cx, sub, RefreshedBy::Backend, renewal),
         _ => {
@@ -203,7 +206,10 @@ pub(crate) fn refresh_connection(cx: &mut CommandContext<'_>, by: RefreshedBy, r
     if !renewal.meta.is_empty() {
         identity.meta = renewal.meta.into();
     }
-    keepalive::arm(cx.state, cx.engine, cx.conn);
+    // Before the connect reply, the timer is that of stale connections.
+    if cx.session().phase == Phase::Connected {
+        keepalive::arm(cx.state, cx.engine, cx.conn);
+    }
     match by {
         RefreshedBy::Client => {
             let expiry = Expiry::at(expire_at, now);
@@ -288,13 +294,18 @@ fn subscription_expired(cx: &mut CommandContext<'_>, sub: SubscriptionKey) -> Pr
     Progress::Done
 }
 
-/// The server API refreshes a connection: the client gets a push.
+/// The server API refreshes a connection: the client gets a push, or learns it from the connect reply if that was not sent
+/// yet.
 pub(crate) fn refresh_by_api(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
     let mut command = own_question(state, cx, conn, b"");
     if refresh_connection(&mut command, RefreshedBy::Api, renewal) != Progress::Done {
         return;
     }
-    let expire_at = state.sessions[conn].identity.as_ref().map_or(0, |identity| identity.expire_at);
+    let session = &state.sessions[conn];
+    if session.phase != Phase::Connected {
+        return;
+    }
+    let expire_at = session.identity.as_ref().map_or(0, |identity| identity.expire_at);
     let expiry = Expiry::at(expire_at, state.unix_s(cx));
     state.push(cx, conn, |encoding, out| encoding.push(out, "", &Push::Refresh(expiry)));
 }

@@ -14,6 +14,7 @@ mod tree;
 mod accept_without_descriptors;
 mod admin_abuse;
 #[cfg(feature = "grpc")]
+mod api_against_pending;
 mod api_grpc;
 mod api_methods;
 mod api_publish;

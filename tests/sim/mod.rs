@@ -4,12 +4,15 @@
 //! - `publish_simulation` clients that publish and subscribe (`publishing_client`) under small limits
 //! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`;
 //!   `scenario` has its parameters
+//! - `pending_calls` calls of the server API while a home shard owes an answer
 //! - `protocol` commands and replies of both encodings · `counts` the events that happened
 
 pub mod client_socket;
 pub mod cluster;
 pub mod counts;
 pub mod model;
+#[cfg(test)]
+mod pending_calls;
 /// The messages of the protocol, as prost reads them.
 #[path = "../../src/protocol/protobuf/peer_tests.rs"]
 #[allow(dead_code)]

@@ -65,6 +65,17 @@ impl<D> Subscribers<D> {
         SubscriptionRef { subscription, group: &self.groups[subscription.group.index()] }
     }
 
+    /// The identity of a subscription, which must exist.
+    pub(crate) fn id(&self, key: SubscriptionKey) -> SubscriptionId {
+        key.with(self.subscriptions[key.index()].generation)
+    }
+
+    /// The subscription with this identity, if it has not ended.
+    pub(crate) fn find_id(&self, id: SubscriptionId) -> Option<SubscriptionKey> {
+        let subscription = self.subscriptions.get(id.index())?;
+        (subscription.generation == id.generation && subscription.state != State::Left).then(|| id.key())
+    }
+
     /// What the caller keeps with the subscription, which must exist.
     pub(crate) fn detail_mut(&mut self, key: SubscriptionKey) -> &mut Option<Box<D>> {
         &mut self.subscriptions[key.index()].detail
