@@ -25,7 +25,7 @@ use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply};
+use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply, kept_info};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 /// How long a client whose connect was rejected may take to close the connection itself.
@@ -160,7 +160,7 @@ fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
 fn grant_connect(
     cx: &mut CommandContext<'_>,
     request: &ConnectRequest<'_>,
-    grant: ConnectGrant,
+    mut grant: ConnectGrant,
     granted: Granted,
 ) -> Progress {
     let now = cx.unix_s();
@@ -168,8 +168,8 @@ fn grant_connect(
     if expire_at > 0 && expire_at < now {
         return reject_connect(cx, ErrorCode::Expired);
     }
-    let client =
-        RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &grant.info, chan_info: b"" };
+    let info = kept_info(std::mem::take(&mut grant.info));
+    let client = RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &info, chan_info: b"" };
     let requested = match subscriptions(&cx.state.settings, request, &grant, granted, &client) {
         Ok(requested) => requested,
         Err(ConnectFault::Error(error)) => return reject_connect(cx, error),
@@ -184,7 +184,7 @@ fn grant_connect(
         true => format!("{{\"shard\":{}}}", cx.engine.me()).into_bytes(),
         false => grant.data,
     };
-    let (user, info, meta) = (grant.user.as_str().into(), grant.info.into(), grant.meta.into());
+    let (user, meta) = (grant.user.as_str().into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
     let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, requested };
     cx.state.pending.begin_connect(cx.conn, connect);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::arena::{HistoryEntry, RawClientInfo};
-use super::data_format::{is_json, one_line};
+use super::data_format::one_line;
 use super::encodings::FrameEncoding;
 use super::handover_peer::{self, Forwarded};
 use super::mail::{JoinOptions, Mail, RecoverRequest, has_room};
@@ -12,7 +12,7 @@ use super::session::opcode;
 use super::state::Messaging;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Push, Tags};
+use crate::protocol::{Push, Tags, is_json};
 use crate::pubsub::{Publication, PublicationRecord, PublishOutcome, RecoveryMode, RecoveryRequest, ResendStep};
 use crate::ws;
 

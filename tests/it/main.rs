@@ -57,6 +57,7 @@ mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
 mod takeover;
+mod text_frames;
 mod tls_connections;
 mod tls_resumption;
 mod token_command;
