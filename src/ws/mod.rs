@@ -35,7 +35,7 @@ pub use encode::{close_frame, compressed_frame, frame, frame_with, header, heade
 pub use extension::Agreed;
 pub use frame::{CLOSE_REASON_BYTES_MAX, Header, Opcode, parse_header};
 pub use mask::unmask;
-pub use response::{Refusal, accept, http_response};
-pub use upgrade::{Request, UPGRADE_BYTES_MAX, Upgrade, parse as parse_request};
+pub use response::{Refusal, accept, drop_body, http_response};
+pub use upgrade::{Method, REQUEST_FIELDS_MAX, Request, RequestBounds, Upgrade, parse as parse_request};
 pub use utf8::is_valid as is_text;
 pub use violation::Violation;
