@@ -20,6 +20,7 @@ mod api_publish;
 mod api_publish_and_metrics;
 #[cfg(feature = "grpc")]
 mod api_settings;
+mod api_unknown_fields;
 mod backend_failures;
 #[cfg(feature = "grpc")]
 mod backend_grpc_calls;
