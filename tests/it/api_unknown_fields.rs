@@ -30,6 +30,7 @@ fn known_fields_log_nothing() {
         ),
         ("disconnect", json!({"user": "u", "disconnect": {"code": 4000, "reason": "r"}, "whitelist": []})),
         ("rpc", json!({"method": "x", "params": {"y": 1}})),
+        ("refresh", json!({"user": "u", "label_filter": {"op": "and"}})),
         (
             "batch",
             json!({"commands": [{"info": {}}, {"publish": null, "presence": {"channel": "a"}}], "parallel": true}),
