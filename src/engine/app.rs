@@ -18,9 +18,14 @@ pub trait App: 'static {
     /// What the control thread may ask of this app. `Infallible` for an app that it never asks.
     type Request: Send + 'static;
 
-    /// Judges a complete request head.
+    /// Judges a complete request head, of a GET or a HEAD. The response to a HEAD is sent without its body.
     fn route(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
         Route::Upgrade { protocol: None, route: 0 }
+    }
+
+    /// Judges a complete request head with another method than GET and HEAD. The default refuses it with 405.
+    fn other_method(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
+        Route::Refuse(Refusal::MethodNotAllowed)
     }
 
     /// The connection is open. `route` is that of `Route::Upgrade`.

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::ws::RequestBounds;
+
 /// Bytes of the receive buffer of a shard. One read takes at most this much from one socket.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
 
-const _: () = assert!(crate::ws::UPGRADE_BYTES_MAX < RECEIVE_BYTES, "a request head fits the receive buffer");
+/// The most that `RequestBounds::head_bytes_max` may be: a request head fits the receive buffer, with room for a read.
+pub const REQUEST_HEAD_BYTES_MAX: usize = RECEIVE_BYTES / 2;
 
 /// permessage-deflate (RFC 7692).
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +108,11 @@ pub struct EngineConfig {
     pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,
+    /// The bounds of one request head; `head_bytes_max` is at most `REQUEST_HEAD_BYTES_MAX`.
+    pub request: RequestBounds,
+    /// Bytes of all incomplete request heads together; each shard has an equal part. Past it, those that keep more than an
+    /// equal part of that are refused with 503.
+    pub pending_heads_bytes_max: usize,
     /// From the server's close frame to the peer's; past it the socket is closed.
     pub close_timeout: Duration,
     /// From the server's FIN to the peer's; past it the socket is closed.
@@ -203,6 +211,8 @@ impl Default for EngineConfig {
             outbound_bytes_max: 1024 * 1024,
             backlog_bytes_max: 1024 * 1024 * 1024,
             upgrade_timeout: Duration::from_secs(5),
+            request: RequestBounds::default(),
+            pending_heads_bytes_max: 64 * 1024 * 1024,
             close_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),
             accepts_per_turn: 64,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::config::EngineConfig;
 use super::connection::slow_consumer::SlowConsumers;
-use super::connection::state::{ConnFlags, WriteFlags};
+use super::connection::state::{ConnFlags, PendingHeads, WriteFlags};
 use super::connection::table::Connections;
 use super::deflate::Compressors;
 use super::log_ring::{LimitLog, LogRecord, LogRing};
@@ -57,6 +57,8 @@ pub struct Context<M: Send> {
     /// What those bytes provoked: it leaves at the end of the read.
     pub(crate) reply_buffer: Vec<u8>,
     pub(crate) spill_bytes: usize,
+    /// Of them, those of request heads.
+    pub(crate) pending_heads: PendingHeads,
     pub(crate) compressors: Compressors,
     pub(crate) log: LimitLog,
     pub(crate) time: TurnTime,
@@ -80,6 +82,7 @@ impl<M: Send> Context<M> {
             current: None,
             reply_buffer: Vec::new(),
             spill_bytes: 0,
+            pending_heads: PendingHeads::default(),
             compressors: Compressors::new(config.compression),
             time: TurnTime::new(&config),
             config,

@@ -63,6 +63,8 @@ pub enum Bound {
     /// The address table had no room: a connection was admitted uncounted.
     AddressTable,
     UpgradeTimeout,
+    /// All incomplete request heads together.
+    PendingHeads,
     ProxyHeader,
     Message,
     Channels,
@@ -74,7 +76,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::ShardConnections, "engine.connections_max"),
         (Self::Connections, "client.connection_limit"),
         (Self::ConnectionRate, "client.connection_rate_limit"),
@@ -83,6 +85,7 @@ impl Bound {
         (Self::AddressHandshakes, "limits.handshakes_per_address"),
         (Self::AddressTable, "addresses that are counted"),
         (Self::UpgradeTimeout, "engine.upgrade_timeout"),
+        (Self::PendingHeads, "engine.pending_heads_bytes_max"),
         (Self::ProxyHeader, "a valid header of the PROXY protocol"),
         (Self::Message, "websocket.message_size_limit"),
         (Self::Channels, "client.channel_limit"),

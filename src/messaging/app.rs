@@ -37,6 +37,10 @@ impl App for Messaging {
         handshake::route(self, cx, request)
     }
 
+    fn other_method(&mut self, _cx: &mut Context<Mail>, request: &Request<'_>) -> Route {
+        handshake::other_method(request)
+    }
+
     fn open(&mut self, cx: &mut Context<Mail>, conn: ConnId, route: u8) {
         let (encoding, phase, frame_pings) = handshake::session_of(route);
         self.sessions.insert(conn, Session::new(encoding, phase, frame_pings));

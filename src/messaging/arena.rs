@@ -38,7 +38,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// A client as other clients see it, with its id as bytes.
+/// A client as other clients see it, with its id as bytes. Infos have the form of `protocol::kept_info`.
 #[derive(Clone, Copy)]
 pub(crate) struct RawClientInfo<'a> {
     pub client: [u8; 16],

@@ -36,13 +36,13 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
         Phase::Rejected => return Flow::Done,
         _ => {}
     }
+    // As with Centrifugo, a client may use either opcode. Of JSON, only text frames were checked as UTF-8.
+    if !message.text && encoding.is_text() && simdutf8::basic::from_utf8(message.payload).is_err() {
+        state.end(cx, conn, Disconnect::BadRequest);
+        return flow_of_ended(state, conn, bytes);
+    }
     if encoding == Encoding::UniJson {
         return receive_uni(state, cx, conn, message);
-    }
-    // As with Centrifugo, a Protobuf client may use either opcode; a JSON client sends text.
-    if !message.text && encoding.is_text() {
-        state.close(cx, conn, Disconnect::InappropriateProtocol);
-        return Flow::Done;
     }
     let mut start = 0;
     let rate = state.settings.command_rate;

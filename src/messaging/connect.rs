@@ -29,7 +29,7 @@ use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply};
+use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply, kept_info};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 /// How long a client whose connect was rejected may take to close the connection itself.
@@ -175,7 +175,7 @@ fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
 fn grant_connect(
     cx: &mut CommandContext<'_>,
     request: &ConnectRequest<'_>,
-    grant: ConnectGrant,
+    mut grant: ConnectGrant,
     granted: Granted,
 ) -> Progress {
     let now = cx.unix_s();
@@ -186,8 +186,8 @@ fn grant_connect(
     if grant.subs.len() > cx.state.settings.client.channel_limit {
         return too_many_channels(cx);
     }
-    let client =
-        RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &grant.info, chan_info: b"" };
+    let info = kept_info(std::mem::take(&mut grant.info));
+    let client = RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &info, chan_info: b"" };
     let requested = match subscriptions(&cx.state.settings, request, &grant, granted, &client) {
         Ok(requested) => requested,
         Err(ConnectFault::Error(error)) => return reject_connect(cx, error),
@@ -201,7 +201,7 @@ fn grant_connect(
         true => format!("{{\"shard\":{}}}", cx.engine.me()).into_bytes(),
         false => grant.data,
     };
-    let (user, info, meta) = (grant.user.as_str().into(), grant.info.into(), grant.meta.into());
+    let (user, meta) = (grant.user.as_str().into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
     let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested: Some(requested) };
     cx.state.pending.begin_connect(cx.conn, connect);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::arena::RawClientInfo;
-use super::data_format::{is_json, one_line};
+use super::data_format::one_line;
 use super::encodings::FrameEncoding;
 use super::handover_peer::{self, Forwarded};
 use super::home_queries::{self, Inquiry, post_too_large};
@@ -14,7 +14,7 @@ use super::session::opcode;
 use super::state::Messaging;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, Push, Tags};
+use crate::protocol::{Encoding, Push, Tags, is_json};
 use crate::pubsub::{Publication, PublicationRecord, PublishOutcome, RecoveryMode, RecoveryRequest, ResendStep};
 use crate::ws;
 

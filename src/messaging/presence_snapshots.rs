@@ -9,7 +9,7 @@ use super::api_call::MemberInfo;
 use super::arena::{RawClientInfo, client_text};
 use super::mail::{ReplyTo, Reserved};
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, ErrorCode};
+use crate::protocol::{Encoding, ErrorCode, Info};
 use crate::pubsub::HomeChannels;
 
 /// Clients that are copied in one turn.
@@ -115,8 +115,8 @@ pub(crate) fn member_info(packed: &[u8]) -> MemberInfo {
     MemberInfo {
         client: client_text(info.client, &mut text).to_owned(),
         user: info.user.to_owned(),
-        conn_info: info.conn_info.to_vec().into(),
-        chan_info: info.chan_info.to_vec().into(),
+        conn_info: Info::of(info.conn_info).bytes().to_vec().into(),
+        chan_info: Info::of(info.chan_info).bytes().to_vec().into(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::auth::grant::{ConnectGrant, RefreshGrant};
 use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
 use crate::ids::{ConnId, SubscriptionId, SubscriptionKey};
-use crate::protocol::{Body, Command, Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed};
+use crate::protocol::{Body, Command, Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed, kept_info};
 use crate::pubsub::SubscriptionFlags;
 
 /// If the backend gives no answer to a refresh, the connection or subscription stays and the backend is asked again after
@@ -201,7 +201,7 @@ pub(crate) fn refresh_connection(cx: &mut CommandContext<'_>, by: RefreshedBy, r
     let identity = cx.session().identity.get_or_insert_default();
     identity.expire_at = expire_at;
     if !renewal.info.is_empty() {
-        identity.info = renewal.info.into();
+        identity.info = kept_info(renewal.info);
     }
     if !renewal.meta.is_empty() {
         identity.meta = renewal.meta.into();
@@ -274,7 +274,7 @@ fn refresh_subscription(
     let detail = cx.state.subscribers.detail_mut(sub).get_or_insert_default();
     detail.expire_at = expire_at;
     if !renewal.info.is_empty() {
-        detail.info = renewal.info.into();
+        detail.info = kept_info(renewal.info);
     }
     if expire_at > 0 {
         keepalive::watch_subscription(cx.state, cx.engine, cx.conn, expire_at);

@@ -30,7 +30,7 @@ use crate::slow_policy::SlowConsumerPolicy;
 /// What is kept for a subscription that is more than ordinary.
 #[derive(Default)]
 pub(crate) struct SubscriptionDetail {
-    /// The client's info in this channel.
+    /// The client's info in this channel, in the form of `kept_info`.
     pub info: Box<[u8]>,
     /// Seconds since 1970; 0 is never.
     pub expire_at: u64,

@@ -25,7 +25,7 @@ use super::subscribe_reply::{Recovery, SubscribeReply};
 use super::subscription_end::{self, Presence, post_join_or_leave};
 use crate::engine::Context;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId, SubscriptionKey};
-use crate::protocol::{ErrorCode, Filter, Push, Reply, SubscribePush};
+use crate::protocol::{ErrorCode, Filter, Push, Reply, SubscribePush, kept_info};
 use crate::pubsub::{
     Activation, AddedSubscription, ChannelTop, DeltaBase, EpochText, NewSubscription, Position, Since,
     SubscriptionFlags, WireFormat,
@@ -114,7 +114,7 @@ pub(crate) fn begin(
     let has_detail = !chan_info.is_empty() || expire_at > 0 || start.wire_format.filtered;
     let detail = has_detail.then(|| {
         let filter = if start.wire_format.filtered { request.filter.clone() } else { None };
-        Box::new(SubscriptionDetail { info: chan_info.into(), expire_at, filter })
+        Box::new(SubscriptionDetail { info: kept_info(chan_info), expire_at, filter })
     });
     reply.filter = request.filter;
     let session = &mut state.sessions[conn];

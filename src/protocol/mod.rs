@@ -6,6 +6,7 @@
 //! - `encoding`: reads and writes a frame in the encoding of a connection
 //! - `command`, with `request` and `maps`: what clients send, borrowed from their frame
 //! - `reply`: what the server sends
+//! - `payload`: which bytes JSON embeds as they are
 //! - `codes`: the codes of errors, ended subscriptions and closed connections
 //! - `tags`, `filter`: the tags of a publication, and which publications a subscriber wants; `decimal` compares numbers
 //! - `json`: one JSON object per line, many lines in a text frame
@@ -22,6 +23,7 @@ pub mod fossil;
 mod json;
 mod maps;
 mod parse_filter;
+mod payload;
 mod protobuf;
 mod reply;
 mod request;
@@ -33,6 +35,7 @@ pub use encoding::{Commands, Encoding};
 pub use error::{FilterError, Malformed};
 pub use filter::{Filter, RawFilter};
 pub use maps::{Headers, Subs};
+pub(crate) use payload::{Info, is_json, kept_info};
 pub(crate) use reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribePush, SubscribeResult,
     WirePublication, delta_fits_json,

@@ -1,4 +1,5 @@
-//! Replies and pushes, the same in every encoding. Payloads are whole values of the client's encoding; empty means none.
+//! Replies and pushes, the same in every encoding. Payloads are whole values of the client's encoding, except where a field
+//! says otherwise; empty means none.
 
 use super::codes::ErrorCode;
 use super::tags::Tags;
@@ -110,6 +111,7 @@ pub(crate) struct SubscribeResult<'a> {
     pub(crate) recovered: bool,
     pub(crate) offset: u64,
     pub(crate) positioned: bool,
+    /// Any bytes.
     pub(crate) data: &'a [u8],
     pub(crate) was_recovering: bool,
     pub(crate) delta: bool,
@@ -169,10 +171,11 @@ pub(crate) struct SubscribePush<'a> {
     pub(crate) epoch: &'a str,
     pub(crate) offset: u64,
     pub(crate) positioned: bool,
+    /// Any bytes.
     pub(crate) data: &'a [u8],
 }
 
-/// A client, as other clients see it.
+/// A client, as other clients see it. Infos have the form of `payload::kept_info`.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub(crate) struct ClientInfo<'a> {
     /// Empty for an anonymous user.

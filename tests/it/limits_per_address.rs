@@ -161,7 +161,7 @@ fn connection_without_the_required_proxy_header_is_closed_and_counted() {
 #[test]
 fn proxy_header_on_a_plain_listener_is_rejected() {
     let server = Server::start();
-    assert_eq!(open(from("127.0.0.1", server.client), &line("203.0.113.9"), "").1, 405);
+    assert_eq!(open(from("127.0.0.1", server.client), &line("203.0.113.9"), "").1, 400);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod api_publish;
 mod api_publish_and_metrics;
 #[cfg(feature = "grpc")]
 mod api_settings;
+mod api_unknown_fields;
 mod backend_failures;
 #[cfg(feature = "grpc")]
 mod backend_grpc_calls;
@@ -61,6 +62,7 @@ mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
 mod takeover;
+mod text_frames;
 mod tls_connections;
 mod tls_resumption;
 mod token_command;

@@ -147,11 +147,17 @@ fn send_command_is_closed_with_3508() {
 }
 
 #[test]
-fn binary_frame_is_closed_with_3506() {
+fn json_commands_in_a_binary_frame_are_served() {
     let server = Server::start();
-    let mut client = Client::connect(&server);
-    client.ws.send(Message::binary(b"{}".to_vec())).unwrap();
-    assert_eq!(client.closed().0, 3506);
+    let mut client = Client::fresh(&server);
+    let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"x\"}}";
+    client.ws.send(Message::binary(commands.as_bytes().to_vec())).unwrap();
+    assert!(client.next()["connect"].is_object());
+    assert!(client.next()["subscribe"].is_object());
+    // Text frames are checked as UTF-8 by the WebSocket; these are checked by the protocol.
+    let broken = b"{\"id\":3,\"publish\":{\"channel\":\"x\",\"data\":\"\xff\"}}";
+    client.ws.send(Message::binary(broken.to_vec())).unwrap();
+    assert_eq!(client.closed().0, 3501);
 }
 
 #[test]

@@ -49,6 +49,23 @@ impl Unit<bool> for ErrorMode {
     }
 }
 
+/// What an API does with unknown fields: true for "reject".
+pub(crate) enum UnknownFields {}
+
+const UNKNOWN_FIELDS: [(&str, bool); 2] = [("log", false), ("reject", true)];
+
+impl Unit<bool> for UnknownFields {
+    const FORM: &'static str = "one of the words";
+
+    fn read(raw: &Raw) -> Result<bool, Invalid> {
+        word(raw, &UNKNOWN_FIELDS)
+    }
+
+    fn show(rejects: &bool) -> Option<String> {
+        Some(quoted(UNKNOWN_FIELDS[usize::from(*rejects)].0))
+    }
+}
+
 /// A list of delta types: true if it names fossil, the only one.
 pub(crate) enum DeltaTypes {}
 

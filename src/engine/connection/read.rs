@@ -9,16 +9,13 @@ use std::mem;
 use rustix::io::Errno;
 
 use super::frames::{Handled, Lies};
-use super::state::{ConnFlags, Phase, Spill, WriteFlags};
+use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX, Spill, WriteFlags};
 use crate::engine::app::App;
 use crate::engine::net::source::Source;
 use crate::engine::shard::Shard;
 use crate::engine::stats::Closed;
 use crate::ids::ConnId;
 use crate::ws::Decoder;
-
-/// Spills up to this are copied in front of the next read; longer ones are read into.
-const SPILL_COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// The result of one read.
 enum Got {
@@ -190,7 +187,9 @@ impl<A: App, S: Source> Shard<A, S> {
     fn read_into_spill(&mut self, slot: u32, mut spill: Spill) -> Got {
         let have = spill.bytes.len();
         if spill.bytes.capacity() == have {
-            let more = have.max(4 * SPILL_COPY_BYTES_MAX).min(spill.frame_bytes - have);
+            // A request head has no announced length: it gets as much room as it has used.
+            let least = if spill.is_head { 0 } else { 4 * SPILL_COPY_BYTES_MAX };
+            let more = have.max(least).min(spill.frame_bytes - have);
             spill.bytes.reserve_exact(more);
         }
         let room = spill.bytes.capacity() - have;
@@ -199,12 +198,15 @@ impl<A: App, S: Source> Shard<A, S> {
         if let Got::Bytes { .. } = got {
             let mut bytes = spill.bytes;
             let length = bytes.len();
-            let Handled { used, frame_bytes } = self.handle_bytes(slot, &mut bytes);
-            if used == 0 {
-                self.keep_rest(slot, bytes, frame_bytes);
-            } else if used < length {
-                bytes.drain(..used);
-                self.keep_rest(slot, bytes, frame_bytes);
+            let handled = self.handle_bytes(slot, &mut bytes);
+            if handled.used == 0 {
+                self.keep_rest(slot, bytes, handled.frame_bytes);
+            } else if spill.is_head {
+                // What follows a head is short, and the room of the head is given back.
+                self.keep_unused(slot, &bytes, handled);
+            } else if handled.used < length {
+                bytes.drain(..handled.used);
+                self.keep_rest(slot, bytes, handled.frame_bytes);
             }
         } else {
             self.put_spill(slot, spill);
@@ -241,7 +243,8 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.put_spill(slot, *stalled);
             }
             None if matches!(self.conn(slot).phase, Phase::Upgrading | Phase::Open | Phase::Closing) => {
-                self.put_spill(slot, Spill { bytes, frame_bytes, rest: 0, text: false });
+                let is_head = self.conn(slot).phase == Phase::Upgrading;
+                self.put_spill(slot, Spill { bytes, frame_bytes, rest: 0, text: false, is_head });
             }
             None => {}
         }
@@ -250,17 +253,25 @@ impl<A: App, S: Source> Shard<A, S> {
     fn take_spill(&mut self, slot: u32) -> Option<Box<Spill>> {
         let spill = self.conn(slot).spill.take()?;
         self.cx.spill_bytes -= spill.bytes.capacity();
+        if spill.is_head {
+            self.cx.pending_heads.bytes -= spill.bytes.capacity();
+            self.cx.pending_heads.count -= 1;
+        }
         Some(spill)
     }
 
     fn put_spill(&mut self, slot: u32, spill: Spill) {
         self.cx.spill_bytes += spill.bytes.capacity();
+        if spill.is_head {
+            self.cx.pending_heads.bytes += spill.bytes.capacity();
+            self.cx.pending_heads.count += 1;
+        }
         self.conn(slot).spill = Some(Box::new(spill));
     }
 
     /// Keeps the rest of a message that the app could not take now.
     pub(crate) fn stall(&mut self, id: ConnId, text: bool, rest: &[u8]) {
-        self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text });
+        self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text, is_head: false });
         self.conn(id.slot).flags.insert(ConnFlags::STALLED);
     }
 
