@@ -258,7 +258,8 @@ fn invalid_json_is_rejected_with_its_line() {
 fn environment_variables_of_centrifugo_are_reported() {
     let variables = [("CENTRIFUGO_CLIENT_INSECURE", "true"), ("CENTRIFUGO_LOG_LEVEL", "info"), ("CENTRIFUG", "x")];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (given, warnings) = config::environment(variables);
+    let mut given = Vec::new();
+    let warnings = config::environment(variables, &mut given).warnings;
     assert!(given.is_empty());
     assert_eq!(warnings.len(), 1);
     assert!(

@@ -18,12 +18,34 @@ impl Config {
         {
             let about = token.map(TokenSettings::remarks).unwrap_or_default();
             warnings.extend(about.into_iter().map(|(setting, text)| format!("{section}.{setting} {text}")));
+            let secrets = token.map(|token| (&token.hmac_secret_key, &token.hmac_previous_secret_key));
+            for (setting, secret) in secrets
+                .into_iter()
+                .flat_map(|(now, previous)| [("hmac_secret_key", now), ("hmac_previous_secret_key", previous)])
+            {
+                warnings.extend(odd_ends(secret).map(|text| format!("{section}.{setting} {text}")));
+            }
         }
         for namespace in std::iter::once(&self.channel.without_namespace).chain(&self.channel.namespaces) {
             namespace_warnings(namespace, &mut warnings);
         }
         warnings.extend(self.ignored_keys.iter().cloned());
         warnings
+    }
+}
+
+/// What platforms put around a secret. It is not dropped, since the signer of the tokens may have it too.
+fn odd_ends(secret: &str) -> Option<&'static str> {
+    let quoted =
+        ['"', '\''].iter().any(|&quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote));
+    match () {
+        () if secret.trim() != secret => {
+            Some("begins or ends with a blank or a line end, which is part of the secret (`echo -n` writes none)")
+        }
+        () if quoted => {
+            Some("is within quotes, which are part of the secret (`docker run --env-file` does not remove them)")
+        }
+        () => None,
     }
 }
 
