@@ -45,7 +45,7 @@ pub use schema::proxy::{NoRpc, Proxy, Rpc, StatusToCode};
 pub use schema::registry::{SETTINGS, Setting};
 pub use schema::tls::{MinVersion, Tls};
 pub use sources::environment::{Findings, environment};
-pub use sources::file::parse as file;
+pub use sources::file::{exposed_secret, parse as file};
 pub use sources::flag;
 pub use sources::raw_setting::RawSetting;
 

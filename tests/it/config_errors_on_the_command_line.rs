@@ -73,6 +73,57 @@ fn top_level_key_below_a_table_is_told_where_it_belongs() {
 }
 
 #[test]
+fn check_evaluates_the_environment_as_the_start_does() {
+    let file = File::new("environment", b"client.ping_interval = \"30s\"\n");
+    for (value, code, part) in [("9s", 0, "no errors"), ("9", 2, "environment CORECAST_CLIENT_PING_INTERVAL: ")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
+        command.args(["check-config", file.path()]).env_clear().env("CORECAST_CLIENT_PING_INTERVAL", value);
+        let checked = command.output().expect("the program runs");
+        assert_eq!(checked.status.code(), Some(code), "{checked:?}");
+        let all = [text_of(&checked.stdout), text_of(&checked.stderr)].concat();
+        assert!(all.contains(part), "{all}");
+    }
+}
+
+#[test]
+fn check_opens_the_certificates_and_keys_of_the_settings() {
+    let text = b"listen = [\"tls:127.0.0.1:1\"]\ntls.cert_pem_file = \"/nowhere/chain.pem\"\n";
+    let file = File::new("certificates", text);
+    let checked = corecast(&["check-config", file.path()]);
+    assert_eq!(checked.status.code(), Some(2), "{checked:?}");
+    let errors = text_of(&checked.stderr);
+    assert!(errors.contains("tls.cert_pem_file: /nowhere/chain.pem: No such file"), "{errors}");
+    let skipped = corecast(&["check-config", "--skip-files", file.path()]);
+    assert_eq!(skipped.status.code(), Some(0), "{skipped:?}");
+}
+
+#[test]
+fn check_warns_of_secrets_that_everyone_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::new("exposed", b"http_api.key = \"0123456789abcdef0123456789abcdef\"\n");
+    for (mode, warns) in [(0o644, true), (0o600, false)] {
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        let checked = corecast(&["check-config", file.path()]);
+        let text = text_of(&checked.stdout);
+        assert_eq!(text.contains("it sets http_api.key, and every user of this host can read it"), warns, "{text}");
+        assert!(checked.status.code() == Some(0) && !text.contains("0123"), "{text}");
+    }
+}
+
+#[test]
+fn file_of_secrets_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("corecast-{}-secrets.toml", std::process::id()));
+    let file = File(path.clone());
+    let made = corecast(&["token", "secret", "--file", file.path()]);
+    assert!(made.status.code() == Some(0) && !text_of(&made.stdout).contains("hmac"), "{made:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("hmac_secret_key = \""));
+    let again = corecast(&["token", "secret", "--file", file.path()]);
+    assert!(again.status.code() == Some(2) && text_of(&again.stderr).contains("exists"), "{again:?}");
+}
+
+#[test]
 fn bad_flags_and_bad_arguments_exit_with_2() {
     for (args, part) in [
         (&["serve", "--cores", "5-2"][..], "--cores: cores: the range 5-2 runs backwards"),

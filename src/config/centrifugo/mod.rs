@@ -82,11 +82,21 @@ pub(crate) fn key_of_variable(section: &str, rest: &str) -> Option<String> {
         let key = path.strip_prefix(section).filter(|key| !key.is_empty() && !key.contains('['))?;
         let variable = key.replace('.', "_").to_uppercase();
         match key.ends_with('.') {
-            true => Some((key.len(), format!("{key}{}", rest.strip_prefix(&variable)?.to_lowercase()))),
+            true => Some((key.len(), with_dots(key, &rest.strip_prefix(&variable)?.to_lowercase()))),
             false => (rest == variable).then(|| (key.len(), key.to_owned())),
         }
     };
     FOREIGN.iter().flat_map(own).filter_map(key).max().map(|(_, key)| key)
+}
+
+/// The name of `rest` in a section; a section within it that can be switched off gets its dot.
+fn with_dots(section: &str, rest: &str) -> String {
+    let inner = SWITCHED.iter().filter_map(|(switched, ..)| switched.strip_prefix(section));
+    let found = inner.max_by_key(|inner| if rest.starts_with(&format!("{inner}_")) { inner.len() } else { 0 });
+    match found.and_then(|inner| Some((inner, rest.strip_prefix(inner)?.strip_prefix('_')?))) {
+        Some((inner, key)) => format!("{section}{inner}.{key}"),
+        None => format!("{section}{rest}"),
+    }
 }
 
 /// Unset in the original.
@@ -116,9 +126,7 @@ fn equals(raw: &Raw, default: &str) -> bool {
 }
 
 fn is_switched_off(path: &str, all: &[RawSetting]) -> bool {
-    // The name of a variable does not tell dots from underscores.
-    let flat = |name: &str| name.replace('.', "_") + "_";
-    let inside = |section: &str| flat(path).starts_with(&flat(section));
+    let inside = |section: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
     SWITCHED.iter().filter(|(section, switch, _)| inside(section) && path != *switch).any(|(_, switch, on)| {
         let last = all.iter().rfind(|value| value.name == *switch);
         last.is_none_or(|value| !equals(&value.raw, on))
@@ -158,6 +166,9 @@ mod tests {
             ("channel.namespaces[].", "MAP_MODE", Some("map.mode")),
             ("proxies[].", "HTTP_TLS_ENABLED", Some("http.tls.enabled")),
             ("", "CLIENT_PING_INTERVALL", None),
+            ("", "MAP_BROKER_POSTGRES_POOL_SIZE", Some("map_broker.postgres.pool_size")),
+            ("", "MAP_BROKER_TYPE", Some("map_broker.type")),
+            ("", "HTTP_SERVER_TLS_AUTOCERT_EMAIL", Some("http_server.tls_autocert.email")),
             ("proxies[].", "SUBSCRIPTION_TYPE", None),
         ] {
             assert_eq!(key_of_variable(section, rest).as_deref(), key, "{rest}");

@@ -3,6 +3,7 @@
 //! Tables become dots in names. The elements of the lists in `LISTS` become numbers: `channel.namespaces[0].name`. Other
 //! lists, and tables whose keys the operator chooses, remain one value.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -12,6 +13,7 @@ use super::raw_setting::{RawSetting, is_json};
 use crate::config::error::{ConfigError, ConfigErrors, Origin};
 use crate::config::parse::json::{Node, json};
 use crate::config::parse::value::{Invalid, Raw, whole_number};
+use crate::config::schema::registry::SETTINGS;
 
 /// The values of the file at `path`, in its order. Errors: every place that cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
@@ -29,6 +31,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
         invalid(what, "save the file as UTF-8; some editors and shells of Windows write UTF-16")
     })?;
     parse(&name, &text)
+}
+
+/// A warning if the file sets a secret and every user of the host can read it.
+pub fn exposed_secret(path: &Path) -> Option<String> {
+    let everyone = std::fs::metadata(path).ok().filter(|about| about.permissions().mode() & 0o004 != 0);
+    let values = everyone.and_then(|_| read(path).ok())?;
+    let is_secret = |name: &str| SETTINGS.iter().any(|setting| setting.verbatim && setting.name == name);
+    let secret = values.iter().find(|value| is_secret(&value.name) && value.raw != Raw::Text(String::new()))?;
+    let (name, path) = (&secret.name, path.display());
+    Some(format!("{path}: it sets {name}, and every user of this host can read it: run chmod 600 {path}"))
 }
 
 /// The values of the text of a file. The end of `path` says whether it is TOML or JSON; messages contain it. Errors: every
