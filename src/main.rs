@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
-        Task::CheckConfig { file } => check_config(&file),
+        Task::CheckConfig { file, skip_files } => check_config(&file, skip_files),
         Task::Doctor(doctor) => examine(doctor),
         Task::Token(task) => run_token(*task),
     };
@@ -50,14 +50,19 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     }
 }
 
-fn check_config(file: &Path) -> ExitCode {
-    match config::load(Some(file), std::iter::empty(), Vec::new()) {
-        Ok((_, warnings)) => {
-            let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
-            print(&format!("{}: no errors\n{warnings}", file.display()))
+fn check_config(file: &Path, skip_files: bool) -> ExitCode {
+    let (config, mut warnings) = match config::load(Some(file), environment::variables(), Vec::new()) {
+        Ok(loaded) => loaded,
+        Err(errors) => return fail(USAGE, errors),
+    };
+    if !skip_files {
+        if let Err(error) = corecast::server::check_files(&config) {
+            return fail(USAGE, format_args!("{}: {error}", file.display()));
         }
-        Err(errors) => fail(USAGE, errors),
+        warnings.extend(config::exposed_secret(file));
     }
+    let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
+    print(&format!("{}: no errors\n{warnings}", file.display()))
 }
 
 fn examine(doctor: Doctor) -> ExitCode {

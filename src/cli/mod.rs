@@ -65,12 +65,18 @@ Exit codes: 0 shut down in order, 1 an error while starting or running,
         #[arg(long)]
         markdown: bool,
     },
-    /// List the errors of a settings file, each with its fix; the environment is ignored
-    #[command(after_help = "Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
+    /// List the errors of a settings file, each with its fix; the environment overrides the file, as for `serve`
+    #[command(after_help = "\
+Certificates and keys that the settings name are opened. No address is opened, and no key set is fetched.
+
+Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
     CheckConfig {
         /// TOML, or JSON if its name ends in .json
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Do not open certificates and keys: to check the settings of another host
+        #[arg(long)]
+        skip_files: bool,
     },
     /// Check whether this host is ready: actual and expected values, reasons, costs and fixes
     #[command(after_help = doctor::HELP)]

@@ -54,7 +54,7 @@ fn read(config: &mut Config, values: &[RawSetting]) -> Vec<ConfigError> {
         match registry::set(config, &value.name, &value.raw) {
             Some(Ok(())) => {}
             // The original writes empty texts for unset values of every type.
-            Some(Err(_)) if value.is_foreign() && value.raw == Raw::Text(String::new()) => {}
+            Some(Err(_)) if value.raw == Raw::Text(String::new()) && matches!(value.origin, Origin::File { .. }) => {}
             Some(Err(invalid)) => errors.push(value.error(invalid)),
             None => match centrifugo::judge(value, values) {
                 centrifugo::Judgment::Ignored => {}

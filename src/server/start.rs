@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::tls_files::TlsError;
+use super::tls_files::{Tls, TlsError};
 use crate::admin::process_stats::ProcessStats;
 use crate::backend::SetupError;
 use crate::config::{self, Config};
@@ -93,6 +93,14 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// Opens the certificates and keys that the settings name, as the start does. What is surprising about them is logged.
+pub fn check_files(config: &Config) -> Result<(), StartError> {
+    if config.grpc_api.listen.is_some() && !cfg!(feature = "grpc") {
+        return Err(StartError::GrpcNotBuilt);
+    }
+    Tls::open(&config.tls).map(drop).map_err(StartError::Tls)
+}
 
 /// Raises the soft limit of open files to the hard limit, and returns it.
 pub(crate) fn raise_file_limit() -> Result<u64, StartError> {

@@ -78,5 +78,8 @@ fn configured(path: &Path, kind: TokenKind) -> Result<TokenSettings, Outcome> {
 }
 
 pub fn read(path: &Path) -> Result<String, Outcome> {
-    std::fs::read_to_string(path).map_err(|error| usage(format!("{} cannot be read: {error}", path.display())))
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| usage(format!("{} cannot be read: {error}", path.display())))?;
+    // Some editors write a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

@@ -21,7 +21,7 @@ impl Unit<Option<SocketAddr>> for Address {
         let Raw::Text(text) = raw else {
             return Err(raw.is_not("an address", "write \"ADDR:PORT\", such as \"127.0.0.1:9000\""));
         };
-        socket_address(text).map(Some)
+        socket_address(text.trim()).map(Some)
     }
 
     fn show(address: &Option<SocketAddr>) -> Option<String> {
@@ -170,8 +170,12 @@ impl Unit<Option<Vec<usize>>> for Cores {
     fn read(raw: &Raw) -> Result<Option<Vec<usize>>, Invalid> {
         let invalid = |what: String| Invalid::new(what, "write core numbers and ranges, such as \"0,2-5\"");
         let text = match raw {
+            Raw::Text(text) if text.trim().starts_with('[') => {
+                raw.items("write core numbers and ranges, such as \"0,2-5\"")?.join(",")
+            }
             Raw::Text(text) => text.clone(),
             Raw::Integer(core) => core.to_string(),
+            Raw::List(cores) => cores.join(","),
             _ => return Err(invalid(format!("{} is not a list of cores", raw.describe()))),
         };
         let mut cores: Vec<usize> = Vec::new();
@@ -275,6 +279,8 @@ mod tests {
     #[test]
     fn cores_are_numbers_and_ranges() {
         assert_eq!(Cores::read(&text("0, 2-5")).unwrap(), Some(vec![0, 2, 3, 4, 5]));
+        assert_eq!(Cores::read(&text("[0,1]")).unwrap(), Some(vec![0, 1]));
+        assert_eq!(Cores::read(&Raw::List(vec!["0".into(), "2-3".into()])).unwrap(), Some(vec![0, 2, 3]));
         for bad in ["", "a", "5-2", "0,0", "1-3,2", "0-99999999", "-1", "1-"] {
             assert!(Cores::read(&text(bad)).is_err(), "{bad}");
         }
