@@ -10,8 +10,8 @@ pub(crate) struct PendingCommand<F> {
     pub id: u32,
     /// The command as it was received, or what a question of the server is about.
     pub raw: Box<[u8]>,
-    /// The call fetches the key sets, for the command's token.
-    pub for_keys: bool,
+    /// The answer is the key sets: the command runs again.
+    pub retry: bool,
     pub on_answer: F,
     /// The connection is not read until the answer.
     pub blocks_reading: bool,
@@ -63,7 +63,7 @@ mod tests {
         for _ in 0..2 {
             calls.next_serial();
             let raw = Box::default();
-            calls.insert(PendingCommand { conn, id: 7, raw, for_keys: false, on_answer: (), blocks_reading: false });
+            calls.insert(PendingCommand { conn, id: 7, raw, retry: false, on_answer: (), blocks_reading: false });
         }
         calls.block_reading(other);
         calls.block_reading(conn);
