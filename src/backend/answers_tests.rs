@@ -117,6 +117,28 @@ fn response_without_result_allows_a_command_and_ends_what_was_to_be_refreshed() 
     assert_eq!(answer(&sub_refresh, renewed), Answer::SubRefresh(RefreshGrant { meta: vec![], ..renewal }));
 }
 
+#[cfg(feature = "grpc")]
+#[test]
+fn responses_over_grpc_with_missing_fields_mean_the_same() {
+    use crate::backend::proto;
+    let expired = Answer::Refresh(RefreshGrant { expired: true, ..RefreshGrant::default() });
+    let of = |response: proto::RefreshResponse| refresh(&call(Question::Refresh), response.into()).unwrap();
+    assert_eq!(of(proto::RefreshResponse::default()), expired);
+    let disconnect = Some(proto::Disconnect::default());
+    assert_eq!(of(proto::RefreshResponse { disconnect, ..Default::default() }), expired);
+    let error = Some(proto::Error::default());
+    let result = Some(proto::RefreshResult { expire_at: 9, ..Default::default() });
+    assert_eq!(of(proto::RefreshResponse { error, result, ..Default::default() }), expired);
+    let result = Some(proto::RefreshResult::default());
+    let no_time = of(proto::RefreshResponse { result, ..Default::default() });
+    assert_eq!(no_time, Answer::Refresh(RefreshGrant::default()));
+    let channel = call(Question::SubRefresh { channel: "a".into() });
+    let ended = refresh(&channel, proto::SubRefreshResponse::default().into()).unwrap();
+    assert_eq!(ended, Answer::SubRefresh(RefreshGrant { expired: true, ..RefreshGrant::default() }));
+    let rejected = connect(&connecting(), proto::ConnectResponse::default().into(), EmptyConnect::Reject).unwrap();
+    assert_eq!(rejected, Answer::Disconnect { code: 3501, reason: "bad request".into() });
+}
+
 #[test]
 fn results_of_subscribe_publish_and_rpc_have_their_fields() {
     let body =

@@ -14,7 +14,7 @@ use crate::protocol::{Encoding, ErrorCode, Reply};
 
 /// Makes a call. If there is no room for it, the command goes on at once as after a failure of the backend.
 pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, on_answer: OnAnswer) -> Progress {
-    let for_keys = matches!(question, Question::Keys { .. });
+    let retry = matches!(question, Question::Keys { .. });
     let waiting = match question {
         Question::Refresh => Waiting::ConnectionRefresh,
         Question::SubRefresh { .. } => Waiting::SubscriptionRefresh,
@@ -27,17 +27,17 @@ pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, 
     if (cx.state.settings.backend)(call) {
         let CommandContext { conn, id, .. } = *cx;
         let raw = cx.raw.into();
-        cx.state.proxy_calls.insert(PendingCommand { conn, id, waiting, raw, for_keys, on_answer, blocks_reading: false });
+        cx.state.proxy_calls.insert(PendingCommand { conn, id, waiting, raw, retry, on_answer, blocks_reading: false });
         return Progress::Pending;
     }
     cx.engine.counters.backend_failures += 1;
-    cx.keys = key_fetch(for_keys, &Answer::Failed);
+    cx.keys = key_fetch(retry, &Answer::Failed);
     on_answer(cx, Answer::Failed)
 }
 
-fn key_fetch(for_keys: bool, answer: &Answer) -> KeyFetch {
+fn key_fetch(retry: bool, answer: &Answer) -> KeyFetch {
     match answer {
-        _ if !for_keys => KeyFetch::NotRequested,
+        _ if !retry => KeyFetch::NotRequested,
         Answer::Keys(fetched) => KeyFetch::Done(*fetched),
         _ => KeyFetch::Failed,
     }
@@ -74,14 +74,14 @@ pub(crate) fn answer_received(
         return;
     }
     engine.counters.backend_failures += u64::from(answer == Answer::Failed);
-    let PendingCommand { id, raw, for_keys, on_answer, blocks_reading, .. } = command;
+    let PendingCommand { id, raw, retry, on_answer, blocks_reading, .. } = command;
     let progress = match answer {
-        Answer::Disconnect { code, reason } => {
+        Answer::Disconnect { code, reason } if !retry => {
             state.close_with(engine, conn, code, reason.into());
             Progress::Ended
         }
         answer => {
-            let keys = key_fetch(for_keys, &answer);
+            let keys = key_fetch(retry, &answer);
             on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, keys }, answer)
         }
     };

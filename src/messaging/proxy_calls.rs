@@ -22,8 +22,8 @@ pub(crate) struct PendingCommand<F> {
     pub waiting: Waiting,
     /// The command as it was received, or what a question of the server is about.
     pub raw: Box<[u8]>,
-    /// The call fetches the key sets, for the command's token.
-    pub for_keys: bool,
+    /// The answer is the key sets: the command runs again.
+    pub retry: bool,
     pub on_answer: F,
     /// The connection is not read until the answer.
     pub blocks_reading: bool,
@@ -80,7 +80,7 @@ mod tests {
 
     fn command(conn: ConnId) -> PendingCommand<()> {
         let (waiting, raw) = (Waiting::Command, Box::default());
-        PendingCommand { conn, id: 7, waiting, raw, for_keys: false, on_answer: (), blocks_reading: false }
+        PendingCommand { conn, id: 7, waiting, raw, retry: false, on_answer: (), blocks_reading: false }
     }
 
     #[test]

@@ -184,3 +184,16 @@ pub(crate) struct ClientInfo<'a> {
     pub(crate) conn_info: &'a [u8],
     pub(crate) chan_info: &'a [u8],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Expiry;
+
+    #[test]
+    fn lifetime_that_does_not_fit_32_bits_is_the_longest_that_does() {
+        assert_eq!(Expiry::at(0, 9), Expiry(None));
+        assert_eq!([Expiry::at(5, 9), Expiry::at(9, 9), Expiry::at(12, 9)], [Some(0), Some(0), Some(3)].map(Expiry));
+        assert_eq!(Expiry::at(u64::MAX, 9), Expiry(Some(u32::MAX)));
+        assert_eq!(Expiry::at(9 + (1 << 32), 9), Expiry(Some(u32::MAX)));
+    }
+}

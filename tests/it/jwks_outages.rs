@@ -1,10 +1,12 @@
 //! A key set that cannot be fetched is no reason to refuse a token for good: SDKs must come back. Made-up key ids do not
 //! keep out the clients of a key that was published a moment ago.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, mpsc};
 
-use crate::common::web::{Web, now_s};
-use crate::common::{Client, Server, until, ws};
+use crate::common::web::{Answer, Web, now_s};
+use crate::common::{Client, PATIENCE, Server, until, ws};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use corecast::auth::Alg;
@@ -50,6 +52,11 @@ impl Key {
 #[derive(Clone, Default)]
 struct Keys(Arc<Mutex<Option<Vec<Value>>>>);
 
+/// The key set of a moment, as a response.
+fn response(keys: Option<Vec<Value>>) -> Answer {
+    keys.map(|keys| (200, json!({ "keys": keys }).to_string()))
+}
+
 impl Keys {
     fn publish(&self, keys: &[&Key]) {
         *self.lock() = Some(keys.iter().map(|key| key.jwk.clone()).collect());
@@ -65,7 +72,7 @@ impl Keys {
 
     fn serve(&self) -> Web {
         let keys = self.clone();
-        Web::start(move |_, _| keys.lock().as_ref().map(|keys| (200, json!({ "keys": keys }).to_string())))
+        Web::start(move |_, _| response(keys.lock().clone()))
     }
 }
 
@@ -146,6 +153,37 @@ fn connect_before_the_first_key_set_is_told_to_try_again() {
     keys.publish(&[&key]);
     let connects = || connect(&server, &key.of_user()).next()["connect"].is_object().then_some(());
     until(|| "the token is not accepted".into(), connects);
+}
+
+#[test]
+fn key_that_is_published_during_a_fetch_is_accepted() {
+    let (old, new, keys) = (Key::new("old"), Key::new("new"), Keys::default());
+    keys.publish(&[&old]);
+    // Every fetch answers with the keys of its beginning; the second one takes until the test goes on.
+    let (begun, second_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (published, may_go_on, fetches) = (keys.clone(), Mutex::new(may_go_on), AtomicUsize::new(0));
+    let endpoint = Web::start(move |_, _| {
+        let snapshot = published.lock().clone();
+        if fetches.fetch_add(1, Relaxed) == 1 {
+            let _ = begun.send(());
+            let _ = may_go_on.lock().expect("one fetch waits").recv_timeout(PATIENCE);
+        }
+        response(snapshot)
+    });
+    let server = server(&endpoint);
+    connected(&server, &old.of_user());
+    let questions = server.metric("corecast_backend_questions_total", "");
+    let _made_up = connect(&server, &old.signing.sign(r#"{"sub":"ann"}"#, Some("made-up")).expect("it signs"));
+    second_begun.recv_timeout(PATIENCE).expect("the set is fetched again");
+    keys.publish(&[&old, &new]);
+    let mut waiting = connect(&server, &new.of_user());
+    server.wait_for_metric("corecast_backend_questions_total", "", |n| n == questions + 2);
+    go_on.send(()).expect("the fetch waits");
+    let reply = waiting.next();
+    // On a slow machine the fetch may have run into its timeout.
+    assert!(reply["connect"].is_object() || reply["error"]["temporary"] == true, "{reply}");
+    connected(&server, &new.of_user());
 }
 
 #[test]

@@ -144,3 +144,17 @@ fn times_of_any_size_do_not_end_what_they_grant() {
         assert_eq!(client.publication().1, json!({"n": 1}), "{exp}: the subscription lives");
     }
 }
+
+#[test]
+fn times_of_any_size_in_calls_of_the_server_api_are_cut_to_a_year() {
+    let user = token(&json!({"sub": "ann"}));
+    let server = Server::with(&[("client.insecure", "false"), ("client.token.hmac_secret_key", SECRET)]);
+    let mut client = Client::fresh(&server);
+    client.ask(json!({"connect": {"token": user}}));
+    server.api("refresh", &json!({"user": "ann", "expire_at": i64::MAX}));
+    assert_eq!(client.next()["push"]["refresh"], json!({"expires": true, "ttl": 365 * 24 * 3600}));
+    server.api("subscribe", &json!({"user": "ann", "channel": "room", "expire_at": i64::MAX}));
+    assert!(client.next()["push"]["subscribe"].is_object());
+    server.api("publish", &json!({"channel": "room", "data": {"n": 1}}));
+    assert_eq!(client.publication().1, json!({"n": 1}));
+}

@@ -293,12 +293,31 @@ fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejecte
     handshake(server.client, &new_client, "old.test").expect_err("the name is new");
     here.send(tungstenite::Message::text("still here")).expect("the write succeeds");
     assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
-    // Half a file, as seen while it is being written.
+    // Half a file, as seen while it is being written, and files that were truncated to be written.
     let text = std::fs::read_to_string(&file).expect("the file exists");
-    std::fs::write(&file, &text[..text.len() / 2]).expect("the folder takes files");
-    reload(2);
-    assert_eq!(server.metric("corecast_config_reloads_total", "refused"), 1);
-    handshake(server.client, &config, "new.test").expect("it is as it was");
+    for (refused, part) in (1..).zip([&text[..text.len() / 2], "", "\n"]) {
+        std::fs::write(&file, part).expect("the folder takes files");
+        reload(1 + refused);
+        assert_eq!(server.metric("corecast_config_reloads_total", "refused"), refused);
+        handshake(server.client, &config, "new.test").expect("it is as it was");
+    }
+}
+
+#[test]
+fn truncated_file_of_ticket_keys_changes_nothing() {
+    let authority = Authority::new("tickets");
+    let certificate = authority.bundle("server.pem", &["t.test"]);
+    let key = data_encoding::BASE64.encode(&[7; 32]);
+    let file = authority.file("tickets", &key);
+    let server = crate::common::tls::serve(&[("tls.cert_pem_file", &certificate), ("tls.ticket_keys_file", &file)]);
+    for (refused, part) in (1..).zip(["", "\n# keys\n", &key[..40], &key[..42]]) {
+        authority.file("tickets", part);
+        server.signal(Signal::HUP);
+        server.wait_for_metric("corecast_config_reloads_total", "refused", |n| n == refused);
+    }
+    authority.file("tickets", &key);
+    server.signal(Signal::HUP);
+    server.wait_for_metric("corecast_config_reloads_total", "applied", |n| n == 1);
 }
 
 #[test]
