@@ -59,8 +59,13 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut budget = self.cx.config.mail_per_turn;
         self.cx.time.begin();
         self.take_mail(&mut budget, MailFrom::AllShards);
+        self.begin_reads();
+    }
+
+    /// The reads of the turn begin, with its whole time. What the kernel reports now is read after the connections that wait
+    /// from the turn before.
+    pub(super) fn begin_reads(&mut self) {
         self.cx.time.begin();
-        // What the kernel reports now is read after the connections that wait from the turn before.
         self.cx.time.reads_wait = !self.ready.is_empty();
         self.spent_before = self.spent.len();
     }

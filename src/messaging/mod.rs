@@ -47,6 +47,7 @@ mod queries;
 mod receive;
 mod refresh;
 mod session;
+mod signature_queue;
 mod settings;
 mod state;
 mod subscribe;

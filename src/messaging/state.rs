@@ -72,7 +72,7 @@ pub(crate) enum Progress {
     NoRoom,
     /// It is taken, and nothing behind it is read until it is answered.
     Pending,
-    /// It is not taken: it is offered again when the subscribe before it is answered.
+    /// It is not taken: it is offered again when the subscribe before it is answered, or the signature of its token is due.
     Deferred,
     /// The connection ends: commands behind it are ignored.
     Ended,
