@@ -32,6 +32,7 @@ mod config_errors_on_the_command_line;
 mod config_of_centrifugo;
 mod config_sources;
 mod config_validation;
+mod connect_channels;
 mod connection_close;
 mod doctor_findings;
 mod documents;
