@@ -28,6 +28,11 @@ pub trait App: 'static {
         Route::Refuse(Refusal::MethodNotAllowed)
     }
 
+    /// Whether `Context::address_key` is needed for new connections; it costs a system call for each.
+    fn wants_address_keys(&self) -> bool {
+        false
+    }
+
     /// The connection is open. `route` is that of `Route::Upgrade`.
     fn open(&mut self, _cx: &mut Context<Self::Mail>, _conn: ConnId, _route: u8) {}
 

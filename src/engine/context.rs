@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::admission::address_keys::AddressKeys;
 use super::config::EngineConfig;
 use super::connection::slow_consumer::SlowConsumers;
 use super::connection::state::{ConnFlags, PendingHeads, WriteFlags};
@@ -62,6 +63,7 @@ pub struct Context<M: Send> {
     pub(crate) compressors: Compressors,
     pub(crate) log: LimitLog,
     pub(crate) time: TurnTime,
+    pub(crate) address_keys: AddressKeys,
 }
 
 impl<M: Send> Context<M> {
@@ -85,6 +87,7 @@ impl<M: Send> Context<M> {
             pending_heads: PendingHeads::default(),
             compressors: Compressors::new(config.compression),
             time: TurnTime::new(&config),
+            address_keys: AddressKeys::default(),
             config,
             log: LimitLog::new(log_ring),
         }
@@ -98,6 +101,12 @@ impl<M: Send> Context<M> {
     /// The time of this turn, in milliseconds since the process began.
     pub fn now(&self) -> Millis {
         self.now
+    }
+
+    /// A number that the connections of one client address have in common (of one /64 of IPv6), and hardly any other. 0 if
+    /// the address is not known, or the app does not want it (`App::wants_address_keys`).
+    pub fn address_key(&self, conn: ConnId) -> u32 {
+        self.address_keys.of(conn.slot)
     }
 
     /// Queues one message for one peer. Ignored if the connection is no longer open. If a close was requested and has

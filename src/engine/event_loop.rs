@@ -26,6 +26,7 @@ use super::net::stream::Stream;
 use super::net::tls::{Tls, TlsShared};
 use super::shard::Shard;
 use super::timer_wheel::Millis;
+use super::turn_time::STEP_WORK;
 use super::turn::{Readiness, Wait};
 use crate::ids::ConnId;
 use crate::ws::Refusal;
@@ -79,6 +80,8 @@ pub(crate) struct EventLoop<A: App> {
     inbox: ControlInbox<A::Request>,
     began: Instant,
     core: Option<usize>,
+    /// Commands of the control thread wait for the next turn, since the time for them was over.
+    commands_wait: bool,
     /// When it may be logged again that a new connection failed.
     log_failure_at: Millis,
     /// Turns in a row in which the kernel may have had more to report.
@@ -115,6 +118,7 @@ impl<A: App> EventLoop<A> {
             inbox,
             began,
             core,
+            commands_wait: false,
             log_failure_at: 0,
             incomplete_turns: 0,
             idle_since: began,
@@ -144,6 +148,9 @@ impl<A: App> EventLoop<A> {
             self.hold_deadlines(in_time && reported < EVENTS_MAX);
             self.accept();
             wait = self.shard.end();
+            if self.commands_wait {
+                wait = Wait::No;
+            }
             if reported > 0 || wait == Wait::No {
                 self.idle_since = turn_began;
             }
@@ -204,8 +211,9 @@ impl<A: App> EventLoop<A> {
         }
     }
 
-    /// Commands of the control thread. False if the shard has to stop.
+    /// Commands of the control thread, until the time for them is over. False if the shard has to stop.
     fn handle_commands(&mut self) -> bool {
+        self.commands_wait = false;
         while let Some(command) = self.inbox.next() {
             match command {
                 ControlCommand::App(request) => self.shard.app.request(&mut self.shard.cx, request),
@@ -222,6 +230,11 @@ impl<A: App> EventLoop<A> {
                 ControlCommand::Config(config) => self.shard.set_config(config),
                 ControlCommand::Tls(config) => self.tls.borrow_mut().set_config(config),
                 ControlCommand::Stop => return false,
+            }
+            self.commands_wait = self.shard.cx.time.work_of_shard(STEP_WORK);
+            if self.commands_wait {
+                self.shard.begin_reads();
+                break;
             }
         }
         true

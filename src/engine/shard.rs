@@ -34,6 +34,8 @@ pub struct Shard<A: App, S: Source> {
     pub(super) peers: Peers,
     /// What one read takes, of any connection.
     pub(super) receive: Box<[u8]>,
+    /// Bytes that one read takes at most.
+    pub(super) read_bytes_max: usize,
     pub(super) flush: Flush,
     /// Connections that the kernel reported and that were not read yet, since the time of the turn was over. No new edge
     /// will come for them.
@@ -69,6 +71,7 @@ impl<A: App, S: Source> Shard<A, S> {
             sockets: Sockets::new(connections_max),
             peers: Peers::new(&config),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            read_bytes_max: RECEIVE_BYTES,
             flush: Flush::new(config.deliveries_per_slice),
             ready: VecDeque::new(),
             spent: VecDeque::new(),

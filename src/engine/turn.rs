@@ -62,8 +62,13 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut budget = self.cx.config.mail_per_turn;
         self.cx.time.begin();
         self.take_mail(&mut budget, MailFrom::AllShards);
+        self.begin_reads();
+    }
+
+    /// The reads of the turn begin, with its whole time. What the kernel reports now is read after the connections that wait
+    /// from the turn before.
+    pub(super) fn begin_reads(&mut self) {
         self.cx.time.begin();
-        // What the kernel reports now is read after the connections that wait from the turn before.
         self.cx.time.reads_wait = !self.ready.is_empty();
         self.spent_before = self.spent.len();
     }
@@ -99,22 +104,20 @@ impl<A: App, S: Source> Shard<A, S> {
     /// The kernel reported a socket.
     pub fn event(&mut self, conn: ConnId, readiness: Readiness) {
         let slot = conn.slot;
-        if self.cx.connections.get(conn).is_none_or(|known| known.phase == Phase::Closed) {
-            return;
-        }
+        let Some(known) = self.cx.connections.get_mut(conn).filter(|known| known.phase != Phase::Closed) else { return };
         if readiness.error {
             return self.close_socket(slot, Closed::Reset);
+        }
+        if readiness.readable {
+            known.flags.insert(ConnFlags::READABLE);
+        }
+        if readiness.read_closed {
+            known.flags.insert(ConnFlags::READ_CLOSED);
         }
         // EPOLLOUT comes with nearly every edge: the blocked bit is looked at first.
         if self.cx.connections.has(slot, WriteFlags::BLOCKED) && readiness.writable {
             self.cx.connections.clear(slot, WriteFlags::BLOCKED);
             self.cx.want_write(slot);
-        }
-        if readiness.readable {
-            self.conn(slot).flags.insert(ConnFlags::READABLE);
-        }
-        if readiness.read_closed {
-            self.conn(slot).flags.insert(ConnFlags::READ_CLOSED);
         }
         if readiness.readable || readiness.read_closed {
             self.read_in_order(slot);

@@ -17,6 +17,7 @@ use super::reply_payment;
 use super::session::{Phase, Session, millis};
 use super::state::{Messaging, owner};
 use super::subscription_end;
+use crate::auth::Verifier;
 use crate::engine::mailbox::Batch;
 use crate::engine::outbound::{Broadcast, Owner};
 use crate::engine::stats::{Closed, Snapshot};
@@ -41,6 +42,11 @@ impl App for Messaging {
         handshake::other_method(request)
     }
 
+    fn wants_address_keys(&self) -> bool {
+        let own = self.settings.subscription_tokens.as_ref();
+        self.settings.tokens.has_public_keys() || own.is_some_and(Verifier::has_public_keys)
+    }
+
     fn open(&mut self, cx: &mut Context<Mail>, conn: ConnId, route: u8) {
         let (encoding, phase, frame_pings) = handshake::session_of(route);
         self.sessions.insert(conn, Session::new(encoding, phase, frame_pings));
@@ -52,7 +58,7 @@ impl App for Messaging {
         let data = std::mem::take(&mut self.pending.handshake);
         self.pending.set_headers(conn, data.headers);
         if let Some(request) = data.connect {
-            connect::uni_connect(self, cx, conn, &request);
+            connect::connect_by_url(self, cx, conn, request);
         }
     }
 
@@ -76,6 +82,10 @@ impl App for Messaging {
             Phase::Connected => {}
             Phase::Echo => return keepalive::echo_timer(self, cx, conn),
             Phase::Rejected => return self.close(cx, conn, Disconnect::ConnectionClosed),
+            // The server is what makes its connect wait.
+            Phase::New if self.token_checks.signatures.has_place(conn) => {
+                return cx.set_timer(conn, cx.now() + millis(self.settings.client.stale_close_delay));
+            }
             Phase::New => return self.close(cx, conn, Disconnect::Stale),
             // The client has sent its connect, and a backend, a key set or a shard is slow: SDKs must try again.
             Phase::Connecting => return self.close(cx, conn, Disconnect::InternalError),
@@ -120,6 +130,7 @@ impl App for Messaging {
         }
         connect_reply::abandon(self, cx, conn);
         self.pending.remove(conn);
+        self.token_checks.signatures.remove(conn);
         if let Some(identity) = self.users.remove(&mut self.sessions, conn)
             && identity.is_counted
         {
@@ -161,7 +172,12 @@ impl App for Messaging {
     }
 
     fn sweep(&mut self, cx: &mut Context<Mail>) {
-        self.token_checks.begin_turn();
+        for conn in self.token_checks.signatures.begin_turn(cx.now()) {
+            match self.pending.take_request(conn) {
+                Some(request) => connect::connect_by_url(self, cx, conn, request),
+                None => cx.resume(conn),
+            }
+        }
         if self.home_channels.next_expiry().is_some_and(|at| at <= cx.now()) {
             self.home_channels.expire(cx.now(), &mut { EXPIRY_STEPS });
         }
@@ -177,7 +193,7 @@ impl App for Messaging {
     }
 
     fn next_sweep(&self) -> Option<Millis> {
-        let has_work = !self.presence_snapshots.is_empty() || self.token_checks.wants_next_turn();
+        let has_work = !self.presence_snapshots.is_empty() || self.token_checks.signatures.has_waiting();
         let retry_at = self.large_replies.next_sweep();
         if has_work { Some(0) } else { self.home_channels.next_expiry().into_iter().chain(retry_at).min() }
     }

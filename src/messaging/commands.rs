@@ -100,7 +100,7 @@ fn flow_of_ended(state: &Messaging, conn: ConnId, consumed: usize) -> Flow {
 
 /// A unidirectional client's first message is its connect request; others are ignored.
 fn receive_uni(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, message: &Message<'_>) -> Flow {
-    if state.sessions[conn].phase != Phase::New {
+    if state.sessions[conn].phase != Phase::New || state.pending.has_request(conn) {
         return Flow::Done;
     }
     match connect::uni_connect(state, cx, conn, message.payload) {
@@ -108,6 +108,7 @@ fn receive_uni(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, mess
             state.proxy_calls.block_reading(conn);
             Flow::Wait { consumed: message.payload.len() }
         }
+        Progress::Deferred => Flow::Wait { consumed: 0 },
         _ => Flow::Done,
     }
 }

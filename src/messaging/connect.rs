@@ -68,6 +68,13 @@ fn too_many_channels(cx: &mut CommandContext<'_>) -> Progress {
     cx.end(Disconnect::ChannelLimit)
 }
 
+/// A unidirectional client's connect request in its URL. It is kept if it has to wait.
+pub(crate) fn connect_by_url(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId, request: Box<[u8]>) {
+    if uni_connect(state, engine, conn, &request) == Progress::Deferred {
+        state.pending.keep_request(conn, request);
+    }
+}
+
 /// A unidirectional client's connect request: its first message, or part of its URL.
 pub(crate) fn uni_connect(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId, raw: &[u8]) -> Progress {
     let mut cx = CommandContext { state, engine, conn, id: 0, raw, keys: KeyFetch::NotRequested };
@@ -108,9 +115,9 @@ fn authenticate(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>) -> Pr
         Err(TokenFailure::Expired) => reject_connect(cx, ErrorCode::TokenExpired),
         Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
         Err(TokenFailure::NoKeys) => reject_connect(cx, ErrorCode::Internal),
-        Err(TokenFailure::Undecided(Progress::NoRoom)) => {
+        Err(TokenFailure::Undecided(Progress::Deferred)) => {
             cx.session().phase = Phase::New;
-            Progress::NoRoom
+            Progress::Deferred
         }
         Err(TokenFailure::Undecided(progress)) => progress,
     }

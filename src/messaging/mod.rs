@@ -51,6 +51,7 @@ mod receive;
 mod refresh;
 mod reply_payment;
 mod session;
+mod signature_queue;
 mod settings;
 mod state;
 mod subscribe;

@@ -76,7 +76,7 @@ pub(crate) enum Progress {
     Pending,
     /// It is taken, and its reply may be large: nothing behind it is read until the reply has left.
     Replying,
-    /// It is not taken: it is offered again when the subscribe before it is answered.
+    /// It is not taken: it is offered again when the subscribe before it is answered, or the signature of its token is due.
     Deferred,
     /// The connection ends: commands behind it are ignored.
     Ended,

@@ -1,15 +1,17 @@
-//! The verification of a command's token: within the budget of the turn, and with fetched keys.
+//! The verification of a command's token: costly ones in the order of the signature queue, and with fetched keys.
 
 use super::arena::client_text;
 use super::backend_calls;
 use super::settings::TokenKind;
 use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::auth::grant::SubscribeGrant;
-use crate::auth::{KeySet, TokenError, Verifier};
+use crate::auth::{InvalidToken, KeySet, TokenError, Verifier};
 use crate::backend::call::{Fetched, Question};
 
 /// The work of a token besides reading its bytes twice, in bytes that cost the same: a hash, and the claims.
 const TOKEN_WORK: usize = 1024;
+/// And that of a signature of a public key.
+const SIGNATURE_WORK: usize = 8 * 1024;
 
 /// Why a token grants nothing.
 pub(crate) enum TokenFailure {
@@ -17,7 +19,8 @@ pub(crate) enum TokenFailure {
     Invalid,
     /// Its key is unknown and the key set could not be fetched. The token may be valid: the client tries again later.
     NoKeys,
-    /// It is not decided yet: there is no budget in this turn, or its key is fetched and the command runs again.
+    /// It is not decided yet: its signature waits in the queue (`Progress::Deferred`), or its key is fetched and the command
+    /// runs again.
     Undecided(Progress),
 }
 
@@ -31,15 +34,18 @@ pub(crate) fn verify_token<T>(
     on_keys: OnAnswer,
 ) -> Result<T, TokenFailure> {
     let now_s = cx.unix_s();
-    cx.engine.charge((TOKEN_WORK + 2 * token.len()) as u32);
     let Messaging { settings, token_checks, .. } = &mut *cx.state;
     let verifier = match (kind, &settings.subscription_tokens) {
         (TokenKind::Subscription, Some(own)) => own,
         _ => &settings.tokens,
     };
-    if cx.keys == KeyFetch::NotRequested && !token_checks.admit(verifier, token) {
-        return Err(TokenFailure::Undecided(Progress::NoRoom));
+    let (address, now) = (cx.engine.address_key(cx.conn), cx.engine.now());
+    let is_costly = verifier.is_costly(token);
+    if is_costly && cx.keys == KeyFetch::NotRequested && !token_checks.signatures.admit(cx.conn, address, now) {
+        return Err(TokenFailure::Undecided(Progress::Deferred));
     }
+    let work = TOKEN_WORK + 2 * token.len() + if is_costly { SIGNATURE_WORK } else { 0 };
+    cx.engine.charge(work as u32);
     match verify(verifier, token, token_checks.keys(settings, kind), now_s) {
         Ok(grant) => Ok(grant),
         Err(TokenError::Expired) => Err(TokenFailure::Expired),
@@ -49,6 +55,9 @@ pub(crate) fn verify_token<T>(
             Err(TokenFailure::Undecided(backend_calls::call(cx, 0, question, on_keys)))
         }
         Err(error) => {
+            if is_costly && error == TokenError::Invalid(InvalidToken::Signature) {
+                token_checks.signatures.forged(address, now);
+            }
             // An unknown key of a subscription token is rejected like a missing permission, and not counted.
             if kind == TokenKind::Connection || matches!(error, TokenError::Invalid(_)) {
                 cx.engine.counters.tokens_refused += 1;

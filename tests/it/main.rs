@@ -35,6 +35,7 @@ mod config_from_platforms;
 mod config_of_centrifugo;
 mod config_sources;
 mod config_validation;
+mod connect_channels;
 mod connection_close;
 mod doctor_findings;
 mod documents;

@@ -52,6 +52,9 @@ impl App for Worker {
         for line in message.payload.split_inclusive(|&byte| byte == b'\n') {
             self.lines.push((conn, String::from_utf8_lossy(line).trim().to_owned()));
             consumed += line.len();
+            if line == b"wait" {
+                return Flow::Wait { consumed };
+            }
             if cx.work(conn, WORK as usize) {
                 return Flow::Yield { consumed };
             }
@@ -82,7 +85,7 @@ impl Server {
         let wakers = vec![Box::new(Silent) as Box<dyn Wake>];
         let mail = mailbox::mesh::<Infallible, _>(wakers, mailbox::Bounds { mailbox_batches_max: 4 }).pop();
         let config = EngineConfig {
-            connections_max: 100,
+            connections_max: 500,
             work_per_look: WORK,
             time_per_turn: Duration::from_micros(10 * LOOK_US),
             time_per_connection: Duration::from_micros(3 * LOOK_US),
@@ -209,4 +212,25 @@ fn connections_with_much_to_do_take_turns() {
     }
     server.run();
     server.assert_in_order(&heavy);
+}
+
+#[test]
+fn many_connections_that_wait_keep_less_of_what_they_sent() {
+    const CONNECTIONS: usize = 400;
+    let (mut server, rest) = (Server::new(), "x".repeat(60_000));
+    let conns: Vec<_> = (0..CONNECTIONS).map(|_| server.open()).collect();
+    let mut frames = Vec::new();
+    (0..4).for_each(|_| client_frame(&mut frames, Opcode::Text, rest.as_bytes(), [0; 4]));
+    for &conn in &conns {
+        server.send(conn, "wait");
+        server.pipes[&conn].borrow_mut().to_server.extend(&frames);
+        server.run();
+    }
+    // 64 MiB, and 16 KiB more for each connection behind that; without the bound it is all that they sent.
+    let spilled = server.shard.snapshot().spill_bytes;
+    assert!((64 << 20..72 << 20).contains(&spilled), "{spilled} bytes of {} are kept", CONNECTIONS * 4 * rest.len());
+    conns.iter().for_each(|&conn| server.shard.cx.resume(conn));
+    server.run();
+    assert_eq!(server.shard.snapshot().spill_bytes, 0);
+    assert_eq!(server.shard.app.lines.iter().filter(|(_, line)| *line == rest).count(), 4 * CONNECTIONS);
 }

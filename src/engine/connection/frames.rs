@@ -113,10 +113,50 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Decodes and handles all whole frames, as far as the connection's share of the turn goes.
     fn handle_frames(&mut self, slot: u32, bytes: &mut [u8]) -> Handled {
+        let limit = self.cx.config.message_bytes_max;
         let mut echoes = EchoRun::default();
         let mut handled = Handled { used: 0, frame_bytes: 0 };
-        // The clock is read between two frames, and for most reads not at all.
-        while self.handle_frames_until_look(slot, bytes, &mut echoes, &mut handled) && handled.used < bytes.len() {
+        'bytes: loop {
+            // The clock is read between two frames, behind so many bytes: for most reads not at all.
+            let look_at = bytes.len().min(handled.used + self.cx.time.left());
+            while handled.used < look_at {
+                let conn = self.conn(slot);
+                let compressed = conn.compression.is_on();
+                let at = echoes.next_frame_at(handled.used);
+                let gap = handled.used - at;
+                let (consumed, event) = match conn.decoder.decode_behind(gap, &mut bytes[at..], limit, compressed) {
+                    Ok(Step::Partial { frame_bytes }) => {
+                        handled.frame_bytes = frame_bytes.unwrap_or(0);
+                        break 'bytes;
+                    }
+                    Ok(Step::Frame { consumed, event }) => (consumed, event),
+                    Err(violation) => {
+                        self.violated(slot, violation);
+                        handled.used = bytes.len();
+                        break 'bytes;
+                    }
+                };
+                if let Some(mut echo) = event.and_then(|event| self.handle_event(slot, event)) {
+                    echo.offset += at;
+                    self.reflect(slot, bytes, &mut echoes, echo);
+                }
+                handled.used += consumed;
+                let conn = self.conn(slot);
+                if !matches!(conn.phase, Phase::Open | Phase::Closing) {
+                    handled.used = bytes.len();
+                    break 'bytes;
+                }
+                if conn.flags.intersects(ConnFlags::STALLED | ConnFlags::CLOSE_REQUESTED) {
+                    break 'bytes;
+                }
+                if compressed && handled.used < bytes.len() && self.cx.compressors.is_spent() {
+                    self.put_off(slot);
+                    break 'bytes;
+                }
+            }
+            if handled.used >= bytes.len() {
+                break;
+            }
             if self.cx.time.look(slot) && self.conn(slot).phase == Phase::Open {
                 self.put_off(slot);
                 break;
@@ -126,58 +166,13 @@ impl<A: App, S: Source> Shard<A, S> {
         handled
     }
 
-    /// Handles frames until there is no whole one left, or until the clock is to be read. False if no more frames of these
-    /// bytes are handled now.
-    #[inline]
-    fn handle_frames_until_look(
-        &mut self,
-        slot: u32,
-        bytes: &mut [u8],
-        echoes: &mut EchoRun,
-        handled: &mut Handled,
-    ) -> bool {
-        let limit = self.cx.config.message_bytes_max;
-        let end = bytes.len().min(handled.used + self.cx.time.left());
-        while handled.used < end {
-            let conn = self.conn(slot);
-            let compressed = conn.compression.is_on();
-            let at = echoes.next_frame_at(handled.used);
-            let gap = handled.used - at;
-            let (consumed, event) = match conn.decoder.decode_behind(gap, &mut bytes[at..], limit, compressed) {
-                Ok(Step::Partial { frame_bytes }) => {
-                    handled.frame_bytes = frame_bytes.unwrap_or(0);
-                    return false;
-                }
-                Ok(Step::Frame { consumed, event }) => (consumed, event),
-                Err(violation) => {
-                    if violation == Violation::MessageTooBig {
-                        let id = self.cx.connections.id(slot);
-                        self.cx.reached(Bound::Message, id);
-                    }
-                    self.fail(slot, violation.close_code(), violation.reason());
-                    handled.used = bytes.len();
-                    return false;
-                }
-            };
-            if let Some(mut echo) = event.and_then(|event| self.handle_event(slot, event)) {
-                echo.offset += at;
-                self.reflect(slot, bytes, echoes, echo);
-            }
-            handled.used += consumed;
-            let conn = self.conn(slot);
-            if !matches!(conn.phase, Phase::Open | Phase::Closing) {
-                handled.used = bytes.len();
-                return false;
-            }
-            if conn.flags.intersects(ConnFlags::STALLED | ConnFlags::CLOSE_REQUESTED) {
-                return false;
-            }
-            if compressed && handled.used < bytes.len() && self.cx.compressors.is_spent() {
-                self.put_off(slot);
-                return false;
-            }
+    /// The peer violated RFC 6455: the connection ends.
+    fn violated(&mut self, slot: u32, violation: Violation) {
+        if violation == Violation::MessageTooBig {
+            let id = self.cx.connections.id(slot);
+            self.cx.reached(Bound::Message, id);
         }
-        true
+        self.fail(slot, violation.close_code(), violation.reason());
     }
 
     /// Handles one event. Returns the payload that has to go back from where it lies, if it has to.

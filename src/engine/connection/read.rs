@@ -11,11 +11,16 @@ use rustix::io::Errno;
 use super::frames::{Handled, Lies};
 use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX, Spill, WriteFlags};
 use crate::engine::app::App;
+use crate::engine::config::RECEIVE_BYTES;
 use crate::engine::net::source::Source;
 use crate::engine::shard::Shard;
 use crate::engine::stats::Closed;
 use crate::ids::ConnId;
 use crate::ws::Decoder;
+
+/// While all spills of the shard are longer than this, a read takes less: a connection that is then put off keeps less.
+const SPILLS_LARGE_BYTES: usize = 64 * 1024 * 1024;
+const SMALL_READ_BYTES: usize = 16 * 1024;
 
 /// The result of one read.
 enum Got {
@@ -34,9 +39,6 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Reads a connection until it is drained, stalled, ended, or its budget is spent. One that is in a list of those to
     /// read waits for its place there.
     pub(crate) fn read(&mut self, slot: u32) {
-        if self.conn(slot).phase == Phase::ProxyHeader && !self.take_proxy_header(slot) {
-            return;
-        }
         let mut budget = self.cx.config.read_bytes_per_turn;
         loop {
             const STOPS: ConnFlags = ConnFlags::STALLED
@@ -51,6 +53,12 @@ impl<A: App, S: Source> Shard<A, S> {
             {
                 return;
             }
+            if conn.phase == Phase::ProxyHeader {
+                if !self.take_proxy_header(slot) {
+                    return;
+                }
+                continue;
+            }
             self.cx.counters.reads += 1;
             let got = match self.take_spill(slot) {
                 Some(spill) if spill.frame_bytes > SPILL_COPY_BYTES_MAX && spill.bytes.len() < spill.frame_bytes => {
@@ -59,13 +67,11 @@ impl<A: App, S: Source> Shard<A, S> {
                 spill => self.read_into_shared(slot, spill),
             };
             self.want_push(slot);
-            let conn = &mut self.cx.connections[slot];
             match got {
                 Got::Bytes { n, short } => {
-                    let is_open = conn.phase == Phase::Open;
-                    let must_rest = is_open && self.peers.exceeds_byte_rate(&mut self.cx, slot, n);
-                    let conn = &mut self.cx.connections[slot];
+                    let must_rest = self.peers.exceeds_byte_rate(&mut self.cx, slot, n);
                     let inside = self.sockets.has_more_inside(slot);
+                    let conn = &mut self.cx.connections[slot];
                     if short && !conn.flags.contains(ConnFlags::READ_CLOSED) && !inside {
                         conn.flags.remove(ConnFlags::READABLE);
                         return;
@@ -79,7 +85,7 @@ impl<A: App, S: Source> Shard<A, S> {
                     }
                 }
                 Got::Nothing if self.sockets.has_more_inside(slot) => return self.read_behind_others(slot),
-                Got::Nothing => return conn.flags.remove(ConnFlags::READABLE),
+                Got::Nothing => return self.conn(slot).flags.remove(ConnFlags::READABLE),
                 Got::End => return self.read_ended(slot),
                 Got::Refused => return self.refused_below(slot),
                 Got::Broken => return self.close_socket(slot, Closed::Reset),
@@ -167,8 +173,9 @@ impl<A: App, S: Source> Shard<A, S> {
         if let Some(spill) = &spill {
             receive[..before].copy_from_slice(&spill.bytes);
         }
-        let room = receive.len() - before;
-        let read = self.sockets.get_mut(slot).map_or(Err(Errno::BADF), |source| source.read(&mut receive[before..]));
+        let end = receive.len().min(before + self.read_bytes_max);
+        let room = end - before;
+        let read = self.sockets.get_mut(slot).map_or(Err(Errno::BADF), |source| source.read(&mut receive[before..end]));
         let got = self.got(read, room);
         if let Got::Bytes { n, .. } = got {
             drop(spill);
@@ -257,6 +264,7 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.pending_heads.bytes -= spill.bytes.capacity();
             self.cx.pending_heads.count -= 1;
         }
+        self.size_reads();
         Some(spill)
     }
 
@@ -266,7 +274,14 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.pending_heads.bytes += spill.bytes.capacity();
             self.cx.pending_heads.count += 1;
         }
+        self.size_reads();
         self.conn(slot).spill = Some(Box::new(spill));
+    }
+
+    /// What a read takes may have to be spilled: it takes less while much is.
+    fn size_reads(&mut self) {
+        let much = self.cx.spill_bytes > SPILLS_LARGE_BYTES;
+        self.read_bytes_max = if much { SMALL_READ_BYTES } else { RECEIVE_BYTES };
     }
 
     /// Keeps the rest of a message that the app could not take now.

@@ -203,6 +203,10 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.connections.clear(slot, WriteFlags::NOT_OPEN);
         self.cx.wheel.cancel(slot);
         self.cx.connections.open += 1;
+        if self.app.wants_address_keys() {
+            let address = self.address_of(slot);
+            self.cx.address_keys.set(slot, address);
+        }
         let id = self.cx.connections.id(slot);
         self.app.open(&mut self.cx, id, route);
     }
