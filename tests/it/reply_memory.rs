@@ -194,6 +194,7 @@ fn presences_of_one_frame_wait_until_the_client_reads() {
     assert!(kept < MIB, "one reply of {reply_bytes} bytes and half of client.queue_max_size may wait, {kept} bytes do");
     let most = most.max(server.memory_bytes().saturating_sub(before));
     assert!(most < COMMANDS * reply_bytes / 2, "the process took {most} bytes more");
+    assert_eq!(server.metric("corecast_connections_closed_total", "reason=\"slow\""), 0, "the commands wait instead");
     drop(greedy);
     server.wait_for_metric("corecast_backlog_bytes", "", |n| n == 0);
 }
