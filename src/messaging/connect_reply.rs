@@ -12,7 +12,7 @@ use super::mail::Mail;
 use super::pending::PendingConnect;
 use super::session::Phase;
 use super::state::Messaging;
-use super::subscribe_reply::{Recovery, SubscribeReply};
+use super::subscribe_reply::{DELTA_BYTES_MAX, Recovery, SubscribeReply};
 use crate::engine::{Context, Reservation};
 use crate::ids::ConnId;
 use crate::protocol::{ConnectResult, Expiry, Reply};
@@ -104,7 +104,9 @@ pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) 
     let ping_s = if session.frame_pings { 0 } else { interval_s };
     let ends_at = session.identity.as_ref().map_or(0, |identity| identity.expire_at);
     let mut text = Uuid::encode_buffer();
-    let subs: Vec<_> = live.iter().map(|(channel, reply)| (channel, reply.parts(encoding))).collect();
+    let mut delta_bytes = DELTA_BYTES_MAX;
+    let parts = live.iter().map(|(channel, reply)| (channel, reply.parts(encoding, &mut delta_bytes)));
+    let subs: Vec<_> = parts.collect();
     let publications: Vec<_> = subs.iter().map(|(_, parts)| parts.publications()).collect();
     let results = subs.iter().zip(&publications);
     let results: Vec<_> = results.map(|((channel, parts), own)| (&***channel, parts.result(now, own))).collect();
@@ -120,6 +122,9 @@ pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) 
         node: "",
         time_ms: if client.connect_include_server_time { state.clock_zero_unix_ms + cx.now() } else { 0 },
     };
-    cx.release_with(conn, opcode, |out| encoding.reply(out, id, &Reply::Connect(result)));
+    cx.release_with(conn, opcode, |out| {
+        out.reserve(reserved);
+        encoding.reply(out, id, &Reply::Connect(result));
+    });
     keepalive::begin_pings(state, cx, conn);
 }

@@ -162,8 +162,11 @@ pub struct LargeRequest {
 }
 
 impl LargeRequest {
+    /// So many bytes or more.
+    pub(super) const BYTES_MAX: u32 = u32::MAX;
+
     pub(super) fn new(channel: &str, question: Question, bytes: usize, reserved: Reserved) -> Self {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes).unwrap_or(Self::BYTES_MAX);
         Self { channel: channel.into(), question, bytes, reserved }
     }
 }

@@ -11,7 +11,6 @@
 //! - Records and the entries of a presence travel by reference. The connection's shard encodes the reply, so many bytes a turn.
 //! - A connection has at most one reply that may be large: nothing behind its command is read until the reply has left.
 
-use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::mail::{LargeRequest, Mail, Question, ReplyTo, Reserved};
 use super::state::Messaging;
 use crate::engine::stats::Bound;
@@ -43,8 +42,12 @@ pub(crate) fn ask(state: &mut Messaging, cx: &mut Context<Mail>) {
         if !is_wanted(state, cx, &request) {
             continue;
         }
-        // The history may grow until the home shard answers.
-        let bytes = (request.bytes as usize).saturating_add(request.bytes as usize / 8 + SMALL_REPLY_BYTES_MAX);
+        if request.bytes == LargeRequest::BYTES_MAX {
+            refuse(state, cx, request);
+            continue;
+        }
+        // The history may grow until the home shard answers. If it grows more, the request comes back.
+        let bytes = request.bytes.saturating_add(request.bytes / 8) as usize;
         if !state.large_replies.may_ask(bytes, cx.config.mail_bytes_max) {
             return state.large_replies.waiting.push_front(request);
         }

@@ -10,7 +10,7 @@ use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeR
 use crate::pubsub::{EpochText, Position, PublicationRecord, SubscriptionFlags};
 
 /// Bytes of recovered publications to search for differences; those behind them come whole. It takes much longer than a copy.
-const DELTA_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const DELTA_BYTES_MAX: usize = 512 * 1024;
 
 /// What the client learns of its new subscription, by a reply, the connect reply or a push.
 #[derive(Default)]
@@ -112,7 +112,8 @@ impl SubscribeReply {
         records_bytes(self.records.iter(), encoding) + self.data.len()
     }
 
-    pub(super) fn parts(&self, encoding: Encoding) -> SubscribeReplyParts<'_> {
+    /// `delta_bytes`: of the publications to search for differences, in one message.
+    pub(super) fn parts(&self, encoding: Encoding, delta_bytes: &mut usize) -> SubscribeReplyParts<'_> {
         // A delta applies to the publication before it, whether that passes the filter or not.
         let all = self.delta || self.filter.is_none();
         let wanted = |record: &&PublicationRecord| {
@@ -120,10 +121,10 @@ impl SubscribeReply {
             all || self.filter.as_ref().is_some_and(|filter| filter.matches(tags))
         };
         let mut publications = Vec::new();
-        let (mut previous, mut bytes_left): (Option<&[u8]>, _) = (None, DELTA_BYTES_MAX);
+        let mut previous: Option<&[u8]> = None;
         for record in self.records.iter().filter(wanted) {
-            let previous = previous.replace(&record.data).filter(|_| bytes_left > 0);
-            bytes_left = bytes_left.saturating_sub(record.data.len());
+            let previous = previous.replace(&record.data).filter(|_| *delta_bytes > 0);
+            *delta_bytes = delta_bytes.saturating_sub(record.data.len());
             publications.push(match self.delta {
                 true => PublicationParts::delta(record, previous, encoding),
                 false => PublicationParts::plain(record, self.position.epoch, encoding),
@@ -154,5 +155,32 @@ impl SubscribeReplyParts<'_> {
             was_recovering: reply.was_recovering,
             delta: reply.delta,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pubsub::{HistoryFilter, HistoryOptions, HomeChannels, Publication};
+
+    #[test]
+    fn differences_are_searched_within_their_bytes_and_later_publications_come_whole() {
+        let options = HistoryOptions { size: 10, ttl_ms: 1_000, meta_ttl_ms: 0 };
+        let mut channels = HomeChannels::new(1, 1 << 30);
+        let data = |n: u8| {
+            [b"{\"n\":\"".to_vec(), vec![b'x'; DELTA_BYTES_MAX / 2 + 1], vec![b'0' + n], b"\"}".to_vec()].concat()
+        };
+        for n in 0..4 {
+            let publication = Publication { channel: "a", data: &data(n), is_json: true, ..Publication::default() };
+            channels.publish(&publication, &options, 0, |_, _| true);
+        }
+        let filter = HistoryFilter { limit: -1, ..HistoryFilter::default() };
+        let found = channels.history("a", filter, &options, 0).unwrap_or_else(|_| panic!("it has no epoch to miss"));
+        let records = found.publications.cloned().collect();
+        let reply = SubscribeReply { delta: true, records, ..SubscribeReply::default() };
+        let mut delta_bytes = DELTA_BYTES_MAX;
+        let parts = reply.parts(Encoding::Protobuf, &mut delta_bytes);
+        let deltas: Vec<bool> = parts.publications().iter().map(|publication| publication.delta).collect();
+        assert_eq!((deltas, delta_bytes), (vec![false, true, false, false], 0));
     }
 }

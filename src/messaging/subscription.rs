@@ -21,7 +21,7 @@ use super::home_requests::{PendingSubscribe, Requester};
 use super::keepalive;
 use super::mail::{Mail, RecoverRequest};
 use super::state::{Messaging, SubscriptionDetail};
-use super::subscribe_reply::{Recovery, SubscribeReply};
+use super::subscribe_reply::{DELTA_BYTES_MAX, Recovery, SubscribeReply};
 use super::subscription_end::{self, Presence, post_join_or_leave};
 use crate::engine::Context;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId, SubscriptionKey};
@@ -258,7 +258,7 @@ pub(crate) fn send_reply(state: &mut Messaging, cx: &mut Context<Mail>, conn: Co
         return;
     }
     let encoding = state.sessions[conn].encoding;
-    let parts = reply.parts(encoding);
+    let parts = reply.parts(encoding, &mut { DELTA_BYTES_MAX });
     let publications = parts.publications();
     let result = Reply::Subscribe(parts.result(state.unix_s(cx), &publications));
     state.reply_of(cx, conn, id, reply.bytes(encoding), &result);
@@ -284,7 +284,7 @@ pub(crate) fn send_push(
     // A subscribe push has no field for publications: the recovered ones follow it.
     let encoding = state.sessions[conn].encoding;
     state.large_replies.encoded(cx.counters.turns, reply.bytes(encoding));
-    let parts = reply.parts(encoding);
+    let parts = reply.parts(encoding, &mut { DELTA_BYTES_MAX });
     for publication in &parts.publications() {
         state.push(cx, conn, |encoding, out| encoding.publication(out, channel, publication));
     }

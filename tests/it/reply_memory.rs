@@ -1,6 +1,9 @@
 //! Large replies: however many one client asks for, and however little it reads, the memory for them is bounded, every
 //! reply that is sent is whole, and others are served.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use crate::common::{BINARY, Client, Raw, Server, TEXT, frame, until};
 use serde_json::{Value, json};
 
@@ -191,6 +194,7 @@ fn presences_of_one_frame_wait_until_the_client_reads() {
     assert!(kept < MIB, "one reply of {reply_bytes} bytes and half of client.queue_max_size may wait, {kept} bytes do");
     let most = most.max(server.memory_bytes().saturating_sub(before));
     assert!(most < COMMANDS * reply_bytes / 2, "the process took {most} bytes more");
+    assert_eq!(server.metric("corecast_connections_closed_total", "reason=\"slow\""), 0, "the commands wait instead");
     drop(greedy);
     server.wait_for_metric("corecast_backlog_bytes", "", |n| n == 0);
 }
@@ -237,4 +241,50 @@ fn large_history_in_protobuf_is_whole() {
     assert!(reply.len() as u64 > REPLY_BYTES, "{} bytes", reply.len());
     let texts = reply.windows(6).filter(|window| window == b"\"text\"").count();
     assert_eq!(texts, PUBLICATIONS);
+}
+
+/// A backend whose answer to every request is this long. It serves one request for each connection.
+fn backend(answer_bytes: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let body = format!(r#"{{"result":{{"data":"{}"}}}}"#, "r".repeat(answer_bytes));
+    let length = body.len();
+    let response = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // The request is short: it comes in one piece, and its end is the end of its JSON.
+            let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+            while !request.ends_with(b"}") {
+                match stream.read(&mut piece) {
+                    Ok(n) if n > 0 => request.extend_from_slice(&piece[..n]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(response.as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn answers_of_an_rpc_backend_wait_until_the_client_reads() {
+    const ANSWER_BYTES: usize = 900_000;
+    const COMMANDS: u64 = 40;
+    let url = backend(ANSWER_BYTES);
+    let rpc = [("rpc.proxy.endpoint", &*url), ("rpc.without_namespace.proxy_enabled", "true")];
+    let (server, before) = server_without_checks(&rpc);
+    let commands = with_ids(&json!({"rpc": {"method": "m", "data": 1}}), COMMANDS);
+    let mut greedy = silent(&server, &commands);
+    let is_blocked = || server.metric("corecast_backlog_kept_bytes", "") > MIB / 2;
+    let most = growth(&server, before, "no answer waits for the client", is_blocked);
+    let_shards_work(&server);
+    let kept = server.metric("corecast_backlog_kept_bytes", "");
+    assert!(kept < 2 * MIB, "one answer and half of client.queue_max_size may wait, {kept} bytes do");
+    assert!(most < SLACK_BYTES, "the process took {most} bytes more");
+    // Every command is answered once the client reads.
+    let mut answered = 0;
+    while answered < COMMANDS {
+        let text = String::from_utf8(greedy.frame().payload).expect("text");
+        answered += text.lines().filter(|line| line.contains("\"rpc\"") && line.len() > ANSWER_BYTES).count() as u64;
+    }
 }

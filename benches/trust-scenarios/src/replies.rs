@@ -6,7 +6,7 @@
 
 use crate::reply_attack::{self, Attack, Encoding, Form};
 use crate::reply_server::{Limits, ReplyServer};
-use crate::reply_socket::Socket;
+use crate::reply_socket::{Socket, wait_for_time};
 use clap::Args as ClapArgs;
 use corecast_load::RunError;
 use std::net::SocketAddr;
@@ -127,11 +127,15 @@ fn one(args: &Args, attack: &Attack) -> Result<Outcome, RunError> {
         (watch.join().unwrap_or(u64::MAX), times, replies)
     });
     drop(members);
-    let mut times = times?;
+    // A client that is not served at all is a failure of the form, and the others still run.
+    let mut times = times.unwrap_or_else(|RunError(fault)| {
+        eprintln!("{}: the honest client: {fault}", attack.name());
+        Vec::new()
+    });
     times.sort_unstable();
     let at =
         |share: f64| times.get((times.len() as f64 * share) as usize).or(times.last()).copied().unwrap_or_default();
-    std::thread::sleep(Duration::from_secs(1));
+    wait_for_time(Duration::from_secs(1));
     Ok(Outcome {
         peak_bytes,
         limit_bytes: before + limits.backlog_bytes + SLACK_BYTES,
@@ -159,7 +163,7 @@ fn watch_memory(server: &ReplyServer, stop: &AtomicBool) -> u64 {
     while !stop.load(Ordering::Relaxed) {
         // A server that has ended has no memory to read: the worst outcome.
         peak = peak.max(server.memory_bytes().unwrap_or(u64::MAX));
-        std::thread::sleep(SAMPLE);
+        wait_for_time(SAMPLE);
     }
     peak
 }
@@ -175,7 +179,7 @@ fn serve_honest(honest: &mut Socket, during: Duration) -> Result<Vec<Duration>, 
         honest.send_text(&format!(r#"{{"id":{n},"publish":{{"channel":"honest","data":"honest-{n}."}}}}"#))?;
         honest.wait_for(&format!("honest-{n}."))?;
         times.push(sent.elapsed());
-        std::thread::sleep(PAUSE);
+        wait_for_time(PAUSE);
     }
     Ok(times)
 }

@@ -1,6 +1,6 @@
 //! The forms of an attack by large replies: what is asked, by how many connections, in how many frames, and who reads.
 
-use crate::reply_socket::Socket;
+use crate::reply_socket::{Socket, wait_for_time};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -102,11 +102,11 @@ impl Attack {
                 while !stop.load(Ordering::Relaxed) && !socket.has_ended() {
                     match self.reads {
                         true => read += socket.read_some(),
-                        false => std::thread::sleep(REOPEN),
+                        false => wait_for_time(REOPEN),
                     }
                 }
             }
-            std::thread::sleep(REOPEN);
+            wait_for_time(REOPEN);
         }
         read
     }

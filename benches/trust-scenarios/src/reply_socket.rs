@@ -12,6 +12,11 @@ const DRAIN: Duration = Duration::from_millis(50);
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
+/// A pause that is a part of the load.
+pub fn wait_for_time(time: Duration) {
+    std::thread::sleep(time);
+}
+
 pub struct Socket {
     stream: TcpStream,
     /// Bytes that were read and not looked at.
