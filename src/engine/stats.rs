@@ -68,10 +68,11 @@ pub enum Bound {
     Backlog,
     /// All backlogs together.
     Backlogs,
+    TagsFilters,
 }
 
 impl Bound {
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::ShardConnections, "engine.connections_max"),
         (Self::Connections, "client.connection_limit"),
         (Self::ConnectionRate, "client.connection_rate_limit"),
@@ -87,6 +88,7 @@ impl Bound {
         (Self::ByteRate, "client.byte_rate_limit"),
         (Self::Backlog, "client.queue_max_size"),
         (Self::Backlogs, "engine.backlog_bytes_max"),
+        (Self::TagsFilters, "client.tags_filter_bytes_max"),
     ];
 
     pub fn name(self) -> &'static str {
