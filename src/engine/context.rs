@@ -273,7 +273,7 @@ impl<M: Send> Context<M> {
 
     /// The shard does not read this connection now, so the peer's silence proves nothing.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED;
+        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::LAST_REPLIES;
         self.connections.get(conn).is_some_and(|known| known.flags.intersects(stops))
     }
 

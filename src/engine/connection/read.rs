@@ -44,7 +44,8 @@ impl<A: App, S: Source> Shard<A, S> {
             const STOPS: ConnFlags = ConnFlags::STALLED
                 .union(ConnFlags::RATE_LIMITED)
                 .union(ConnFlags::READ_ENDED)
-                .union(ConnFlags::CLOSE_REQUESTED);
+                .union(ConnFlags::CLOSE_REQUESTED)
+                .union(ConnFlags::LAST_REPLIES);
             let conn = &self.cx.connections[slot];
             if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
                 || conn.flags.intersects(STOPS)
@@ -212,7 +213,8 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn resume_stalled(&mut self) {
         self.stalled.append(&mut self.cx.resumed);
         for id in mem::take(&mut self.stalled) {
-            if self.cx.connections.get(id).is_some_and(|conn| conn.flags.contains(ConnFlags::STALLED)) {
+            let stalled = |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
+            if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
             }
         }

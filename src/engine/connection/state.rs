@@ -56,6 +56,8 @@ bitflags! {
         const FORGOTTEN = 128;
         /// It sent more than `bytes_per_second`: not read until its time has come.
         const RATE_LIMITED = 256;
+        /// The shard drains, and the app owes the peer replies: nothing more is read, and the close follows the replies.
+        const LAST_REPLIES = 512;
     }
 }
 
