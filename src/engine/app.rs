@@ -78,6 +78,12 @@ pub trait App: 'static {
         None
     }
 
+    /// Whether replies to this open connection are still to come. A shard that drains reads no more from it, and closes it
+    /// behind them.
+    fn owes_replies(&self, _conn: ConnId) -> bool {
+        false
+    }
+
     /// No flush is open: broadcast what the turn gathered.
     fn turn_end(&mut self, _cx: &mut Context<Self::Mail>) {}
 

@@ -333,7 +333,7 @@ impl<M: Send> Context<M> {
     /// The shard does not read this connection now, or has not read all of it, so the peer's silence proves nothing. It does
     /// prove something if the shard waits for the peer to read.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::IN_READY;
+        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::IN_READY | ConnFlags::LAST_REPLIES;
         let is_stopped = |flags: ConnFlags| flags.intersects(stops) && !flags.contains(ConnFlags::RESUMES_WHEN_WRITTEN);
         self.connections.get(conn).is_some_and(|known| is_stopped(known.flags))
     }

@@ -73,6 +73,7 @@ pub enum Bound {
     Backlog,
     /// All backlogs together.
     Backlogs,
+    TagsFilters,
 }
 
 impl Bound {
@@ -93,6 +94,7 @@ impl Bound {
         (Self::ByteRate, "client.byte_rate_limit"),
         (Self::Backlog, "client.queue_max_size"),
         (Self::Backlogs, "engine.backlog_bytes_max"),
+        (Self::TagsFilters, "client.tags_filter_bytes_max"),
     ];
 
     pub fn name(self) -> &'static str {

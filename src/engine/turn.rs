@@ -217,6 +217,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let (now, open) = (self.cx.now, self.cx.connections.open);
         let Some(wave) = self.drain.as_mut().and_then(|drain| drain.wave(now, open)) else { return };
         self.cx.counters.drain_waves += 1;
+        self.close_answered();
         let slots = self.sockets.slots();
         if wave.ends_upgrades {
             (0..slots).for_each(|slot| self.refuse_for_shutdown(slot));

@@ -198,6 +198,11 @@ impl App for Messaging {
         if has_work { Some(0) } else { self.home_channels.next_expiry().into_iter().chain(retry_at).min() }
     }
 
+    fn owes_replies(&self, conn: ConnId) -> bool {
+        let session = &self.sessions[conn];
+        session.phase == Phase::Connected && (!session.is_settled() || self.proxy_calls.has_command_of(conn))
+    }
+
     fn turn_end(&mut self, cx: &mut Context<Mail>) {
         self.subscribers.end_turn(|output| match output {
             TurnOutput::Unicast(one) => {

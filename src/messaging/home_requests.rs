@@ -7,6 +7,7 @@ use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::session::Session;
 use super::subscribe_reply::SubscribeReply;
 use crate::ids::{ShardId, SubscriptionKey};
+use crate::protocol::Filter;
 
 /// What requested a subscription, which says how its client learns that it is live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +76,11 @@ impl HomeRequests {
     /// What requested a subscription that waits; `None` for one that does not wait.
     pub(super) fn requester(&self, sub: SubscriptionKey) -> Option<Requester> {
         Some(self.subscribes.get(&sub)?.requester)
+    }
+
+    /// The tag filter of a subscription that waits.
+    pub(super) fn filter(&self, sub: SubscriptionKey) -> Option<&Filter> {
+        self.subscribes.get(&sub)?.reply.filter.as_ref()
     }
 
     /// A subscription that waits goes live also if its position cannot be recovered.

@@ -1,6 +1,6 @@
 //! Commands that wait for the operator's backend, by the serial number of the call. `backend_calls` makes the calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::ids::ConnId;
 
@@ -31,12 +31,14 @@ pub(crate) struct PendingCommand<F> {
 
 pub(crate) struct ProxyCalls<F> {
     pending: HashMap<u32, PendingCommand<F>>,
+    /// Connections whose command waits: a connection is not read before the answer, so that it has one.
+    commands: HashSet<ConnId>,
     last_serial: u32,
 }
 
 impl<F> Default for ProxyCalls<F> {
     fn default() -> Self {
-        Self { pending: HashMap::new(), last_serial: 0 }
+        Self { pending: HashMap::new(), commands: HashSet::new(), last_serial: 0 }
     }
 }
 
@@ -49,17 +51,34 @@ impl<F> ProxyCalls<F> {
 
     /// Keeps the command of the call that was made last.
     pub(super) fn insert(&mut self, command: PendingCommand<F>) {
+        if command.waiting == Waiting::Command {
+            self.commands.insert(command.conn);
+        }
         self.pending.insert(self.last_serial, command);
     }
 
     pub(super) fn remove(&mut self, serial: u32) -> Option<PendingCommand<F>> {
-        self.pending.remove(&serial)
+        let command = self.pending.remove(&serial)?;
+        if command.waiting == Waiting::Command {
+            self.commands.remove(&command.conn);
+        }
+        Some(command)
+    }
+
+    /// A command of the connection waits.
+    pub(super) fn has_command_of(&self, conn: ConnId) -> bool {
+        self.commands.contains(&conn)
     }
 
     /// Takes out the commands that `matches` selects. Their answers, when they come, find none and are ignored. Costs a pass
     /// over all waiting commands.
     pub(super) fn cancel(&mut self, matches: impl Fn(&PendingCommand<F>) -> bool) -> Vec<PendingCommand<F>> {
-        self.pending.extract_if(|_, command| matches(command)).map(|(_, command)| command).collect()
+        let cancelled: Vec<_> =
+            self.pending.extract_if(|_, command| matches(command)).map(|(_, command)| command).collect();
+        for command in cancelled.iter().filter(|command| command.waiting == Waiting::Command) {
+            self.commands.remove(&command.conn);
+        }
+        cancelled
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,7 +110,9 @@ mod tests {
             calls.next_serial();
             calls.insert(command(conn));
         }
+        assert!(calls.has_command_of(conn));
         assert_eq!(calls.cancel(|command| command.conn == conn).len(), 1);
+        assert!(!calls.has_command_of(conn) && calls.has_command_of(other));
         assert!(calls.remove(1).is_none() && calls.remove(2).is_some() && calls.is_empty());
     }
 

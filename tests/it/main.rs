@@ -63,6 +63,7 @@ mod slow_consumer_disconnect;
 mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
+mod tags_filter_bounds;
 mod takeover;
 mod text_frames;
 mod tls_connections;

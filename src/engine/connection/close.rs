@@ -14,6 +14,7 @@ use crate::engine::net::source::Source;
 use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed};
 use crate::engine::timer_wheel::Millis;
+use crate::ids::ConnId;
 use crate::ws::{self, Opcode, Refusal};
 
 /// Bytes of a partly sent frame that a slow consumer may still take, so that a close frame can follow. If more are left, the
@@ -231,14 +232,40 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Closes an open connection because the shard ends. True where it was open and no close was requested.
+    /// Closes an open connection because the shard ends, or stops reading it if the app owes it replies. True where it was
+    /// open, no close was requested and it was not chosen before.
     pub(crate) fn close_for_shutdown(&mut self, slot: u32) -> bool {
         let Some(id) = self.cx.connections.id_at(slot).filter(|&id| self.cx.connections.is_open(id)) else {
             return false;
         };
+        if self.conn(slot).flags.contains(ConnFlags::LAST_REPLIES) {
+            return false;
+        }
+        if self.app.owes_replies(id) {
+            self.conn(slot).flags.insert(ConnFlags::LAST_REPLIES);
+            self.answering.push(id);
+        } else {
+            self.request_shutdown_close(id);
+        }
+        true
+    }
+
+    fn request_shutdown_close(&mut self, id: ConnId) {
         let (code, reason) = self.app.close_reason(id, EngineClose::Shutdown);
         self.cx.request_close(id, code, reason.into(), Closed::Shutdown);
-        true
+    }
+
+    /// Closes the connections that waited for their last replies and have them.
+    pub(crate) fn close_answered(&mut self) {
+        for id in mem::take(&mut self.answering) {
+            if !self.cx.connections.is_open(id) {
+                continue;
+            }
+            match self.app.owes_replies(id) {
+                true => self.answering.push(id),
+                false => self.request_shutdown_close(id),
+            }
+        }
     }
 
     /// Ends an upgrade under way because the shard ends.

@@ -45,7 +45,8 @@ impl<A: App, S: Source> Shard<A, S> {
                 .union(ConnFlags::RATE_LIMITED)
                 .union(ConnFlags::READ_ENDED)
                 .union(ConnFlags::CLOSE_REQUESTED)
-                .union(ConnFlags::IN_READY);
+                .union(ConnFlags::IN_READY)
+                .union(ConnFlags::LAST_REPLIES);
             let conn = &self.cx.connections[slot];
             if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
                 || conn.flags.intersects(STOPS)
@@ -297,7 +298,8 @@ impl<A: App, S: Source> Shard<A, S> {
         self.stalled_wait = false;
         for left in (0..self.stalled.len()).rev() {
             let Some(id) = self.stalled.pop_front() else { break };
-            if self.cx.connections.get(id).is_some_and(|conn| conn.flags.contains(ConnFlags::STALLED)) {
+            let stalled = |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
+            if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
             }
             if self.cx.time.is_over {

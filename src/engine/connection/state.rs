@@ -62,6 +62,8 @@ bitflags! {
         const RESUMES_WHEN_WRITTEN = 1024;
         /// A close was requested because the peer does not read: its backlog will be dropped, so nothing more is queued.
         const CLOSES_AS_SLOW = 2048;
+        /// The shard drains, and the app owes the peer replies: nothing more is read, and the close follows the replies.
+        const LAST_REPLIES = 4096;
     }
 }
 
