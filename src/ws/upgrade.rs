@@ -27,11 +27,9 @@ pub struct RequestBounds {
     pub target_bytes_max: usize,
 }
 
-impl Default for RequestBounds {
+impl RequestBounds {
     /// What the proxies in front of a server let pass: the cookies of single sign-on, the fields of a mesh, a token in a URL.
-    fn default() -> Self {
-        Self { head_bytes_max: 32 * 1024, fields_max: 128, target_bytes_max: 8 * 1024 }
-    }
+    pub const DEFAULT: Self = Self { head_bytes_max: 32 * 1024, fields_max: 128, target_bytes_max: 8 * 1024 };
 }
 
 /// The method of a request.
