@@ -227,14 +227,17 @@ impl<'de> Visitor<'de> for Command<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
         let (mut found, mut other) = (None, None);
         while let Some(StringField(name)) = from.next_key()? {
-            match Method::from_name(&name).filter(|_| found.is_none()) {
+            let method = Method::from_name(&name);
+            match method.filter(|_| found.is_none()) {
                 Some(method) => {
                     let (request, unknown) = from.next_value_seed(Fields(method))?;
                     found = request.map(|request| self.0.judge(method.name(), unknown, request));
                 }
                 None => {
-                    from.next_value::<IgnoredAny>()?;
-                    other.get_or_insert_with(|| name.into_owned());
+                    let is_null = from.next_value::<Option<IgnoredAny>>()?.is_none();
+                    if method.is_none() || !is_null {
+                        other.get_or_insert_with(|| name.into_owned());
+                    }
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use super::schema::config::Config;
 use crate::engine::config::{CompressionConfig, EngineConfig, Machine};
-use crate::ws::RequestBounds;
 
 /// What the engine is started with, or reloaded with.
 pub fn engine_config(config: &Config) -> EngineConfig {
@@ -13,11 +12,9 @@ pub fn engine_config(config: &Config) -> EngineConfig {
         outbound_bytes_max: client.queue_max_size,
         backlog_bytes_max: engine.backlog_bytes_max,
         upgrade_timeout: engine.upgrade_timeout,
-        request: RequestBounds {
-            head_bytes_max: engine.request_head_bytes_max,
-            fields_max: engine.request_fields_max,
-            target_bytes_max: engine.request_target_bytes_max,
-        },
+        request_head_bytes_max: engine.request_head_bytes_max,
+        request_fields_max: engine.request_fields_max,
+        request_target_bytes_max: engine.request_target_bytes_max,
         pending_heads_bytes_max: engine.pending_heads_bytes_max,
         close_timeout: engine.close_timeout,
         linger_timeout: engine.linger_timeout,

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::ws::RequestBounds;
+use crate::ws::{self, RequestBounds};
 
 /// Bytes of the receive buffer of a shard. One read takes at most this much from one socket.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
 
-/// The most that `RequestBounds::head_bytes_max` may be: a request head fits the receive buffer, with room for a read.
+/// The most that `request_head_bytes_max` may be: a request head fits the receive buffer, with room for a read.
 pub const REQUEST_HEAD_BYTES_MAX: usize = RECEIVE_BYTES / 2;
+/// The most that `request_fields_max` may be.
+pub const REQUEST_FIELDS_MAX: usize = ws::REQUEST_FIELDS_MAX;
+const REQUEST_BOUNDS: RequestBounds = RequestBounds::DEFAULT;
 
 /// permessage-deflate (RFC 7692).
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +111,11 @@ pub struct EngineConfig {
     pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,
-    /// The bounds of one request head; `head_bytes_max` is at most `REQUEST_HEAD_BYTES_MAX`.
-    pub request: RequestBounds,
+    /// Bytes of one request head, at most `REQUEST_HEAD_BYTES_MAX`, and its fields, at most `REQUEST_FIELDS_MAX`; past them 431.
+    pub request_head_bytes_max: usize,
+    pub request_fields_max: usize,
+    /// Bytes of the target of a request; past it 414.
+    pub request_target_bytes_max: usize,
     /// Bytes of all incomplete request heads together; each shard has an equal part. Past it, those that keep more than an
     /// equal part of that are refused with 503.
     pub pending_heads_bytes_max: usize,
@@ -163,6 +169,14 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    pub(crate) fn request_bounds(&self) -> RequestBounds {
+        RequestBounds {
+            head_bytes_max: self.request_head_bytes_max,
+            fields_max: self.request_fields_max,
+            target_bytes_max: self.request_target_bytes_max,
+        }
+    }
+
     /// Bytes of one inflated message.
     pub fn inflated_bytes_max(&self) -> usize {
         match self.compression.inflated_bytes_max {
@@ -211,7 +225,9 @@ impl Default for EngineConfig {
             outbound_bytes_max: 1024 * 1024,
             backlog_bytes_max: 1024 * 1024 * 1024,
             upgrade_timeout: Duration::from_secs(5),
-            request: RequestBounds::default(),
+            request_head_bytes_max: REQUEST_BOUNDS.head_bytes_max,
+            request_fields_max: REQUEST_BOUNDS.fields_max,
+            request_target_bytes_max: REQUEST_BOUNDS.target_bytes_max,
             pending_heads_bytes_max: 64 * 1024 * 1024,
             close_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),

@@ -27,11 +27,9 @@ pub struct RequestBounds {
     pub target_bytes_max: usize,
 }
 
-impl Default for RequestBounds {
+impl RequestBounds {
     /// What the proxies in front of a server let pass: the cookies of single sign-on, the fields of a mesh, a token in a URL.
-    fn default() -> Self {
-        Self { head_bytes_max: 32 * 1024, fields_max: 128, target_bytes_max: 8 * 1024 }
-    }
+    pub const DEFAULT: Self = Self { head_bytes_max: 32 * 1024, fields_max: 128, target_bytes_max: 8 * 1024 };
 }
 
 /// The method of a request.
@@ -206,45 +204,49 @@ fn judge_first_line(line: &[u8], whole: bool, bounds: &RequestBounds) -> Result<
     const NOT_HTTP: Refusal = Refusal::BadRequest("not an HTTP request");
     /// No registered method is longer (UPDATEREDIRECTREF has 17).
     const METHOD_BYTES_MAX: usize = 32;
-    let mut words = line.split(|byte| *byte == b' ');
-    let method = words.next().unwrap_or_default();
-    if !is_token(method) && !line.is_empty() || method.len() > METHOD_BYTES_MAX {
+    let (method, rest) = first_word(line);
+    let is_method = method == b"GET" || line.is_empty() || method.len() <= METHOD_BYTES_MAX && is_token(method);
+    if !is_method || whole && rest.is_none() {
         return Err(NOT_HTTP);
     }
-    let target = words.next();
-    if target.is_some_and(|target| target.len() > bounds.target_bytes_max) {
+    let (target, version) = first_word(rest.unwrap_or_default());
+    if target.len() > bounds.target_bytes_max {
         return Err(Refusal::TargetTooLong);
     }
-    if !whole {
-        return Ok(());
-    }
     // RFC 9112, section 3.
-    match (target, words.next(), words.next()) {
-        (Some([_, ..]), Some(b"HTTP/1.1" | b"HTTP/1.0"), None) => Ok(()),
-        (Some([_, ..]), Some(version), None) if version.starts_with(b"HTTP/") => {
+    match version {
+        _ if !whole => Ok(()),
+        Some(b"HTTP/1.1" | b"HTTP/1.0") if !target.is_empty() => Ok(()),
+        Some(other) if other.starts_with(b"HTTP/") && !other.contains(&b' ') && !target.is_empty() => {
             Err(Refusal::BadRequest("HTTP version is not 1.1"))
         }
-        (None, ..) => Err(NOT_HTTP),
         _ => Err(Refusal::BadRequest("malformed request line")),
+    }
+}
+
+/// The bytes up to the first blank, and those after it.
+fn first_word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b' ', bytes) {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
     }
 }
 
 /// Path, query and, of an absolute target, the authority. RFC 9112, 3.2: a server must take both forms.
 fn split_target(target: &str) -> Result<(&str, &str, Option<&str>), Refusal> {
     const BAD: Refusal = Refusal::BadRequest("malformed request target");
-    let absolute = ["http://", "https://", "ws://", "wss://"].iter().find_map(|scheme| {
-        target.split_at_checked(scheme.len()).filter(|(start, _)| start.eq_ignore_ascii_case(scheme))
-    });
-    let (authority, local) = match absolute {
-        Some((_, rest)) => {
-            let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            if authority.is_empty() || !is_host(authority.as_bytes()) {
-                return Err(BAD);
-            }
-            (Some(authority), local)
+    let (authority, local) = if target.starts_with('/') {
+        (None, target)
+    } else {
+        let absolute = ["http://", "https://", "ws://", "wss://"].iter().find_map(|scheme| {
+            target.split_at_checked(scheme.len()).filter(|(start, _)| start.eq_ignore_ascii_case(scheme))
+        });
+        let (_, rest) = absolute.ok_or(BAD)?;
+        let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.is_empty() || !is_host(authority.as_bytes()) {
+            return Err(BAD);
         }
-        None if target.starts_with('/') => (None, target),
-        None => return Err(BAD),
+        (Some(authority), local)
     };
     // RFC 6455, section 3: "fragment identifiers ... MUST NOT be used on these URIs".
     if local.contains('#') {
@@ -304,7 +306,7 @@ impl<'a> Judged<'a> {
             }
             17 if is("sec-websocket-key") => once(&mut self.key, value, "more than one Sec-WebSocket-Key"),
             21 if is("sec-websocket-version") => {
-                self.version_13 |= lists(value, "13");
+                self.version_13 |= value == b"13" || lists(value, "13");
                 Ok(())
             }
             _ => Ok(()),

@@ -3,7 +3,7 @@
 use super::*;
 
 fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
-    super::parse(bytes, &RequestBounds::default())
+    super::parse(bytes, &RequestBounds::DEFAULT)
 }
 
 /// The example of RFC 6455, section 1.2. `lines` replace those with the same name or are added.
@@ -255,7 +255,7 @@ fn bytes_that_are_not_http_1_are_refused() {
 
 #[test]
 fn request_bounds_hold_for_incomplete_heads() {
-    let RequestBounds { head_bytes_max, fields_max, target_bytes_max } = RequestBounds::default();
+    let RequestBounds { head_bytes_max, fields_max, target_bytes_max } = RequestBounds::DEFAULT;
     let target = format!("/{}", "a".repeat(target_bytes_max - 1));
     assert_eq!(verdict(&first_line(&format!("GET {target} HTTP/1.1"))).unwrap().path, target);
     assert_eq!(refused(&first_line(&format!("GET {target}a HTTP/1.1"))), Refusal::TargetTooLong);

@@ -5,8 +5,7 @@ use crate::config::schema::config::Config;
 use crate::config::schema::engine::{Engine, Limits};
 use crate::config::schema::lifecycle::Handover;
 use crate::engine::admission::address_table::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX};
-use crate::engine::config::{RECEIVE_BYTES, REQUEST_HEAD_BYTES_MAX};
-use crate::ws::REQUEST_FIELDS_MAX;
+use crate::engine::config::{RECEIVE_BYTES, REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 
 pub(crate) fn bounds(config: &Config, checks: &mut Checks) {
     let (engine, websocket, client) = (&config.engine, &config.websocket, &config.client);

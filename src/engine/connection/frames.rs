@@ -88,7 +88,7 @@ impl<A: App, S: Source> Shard<A, S> {
             handled.used = self.upgrade(slot, bytes);
             // The next read of a long head goes directly into the spill, which grows with it.
             if bytes.len() > SPILL_COPY_BYTES_MAX {
-                handled.frame_bytes = self.cx.config.request.head_bytes_max;
+                handled.frame_bytes = self.cx.config.request_head_bytes_max;
             }
             self.send_response(slot);
         }

@@ -132,7 +132,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Answers the request head when it is complete. Returns the bytes that it took.
     pub(crate) fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
-        let bounds = self.cx.config.request;
+        let bounds = self.cx.config.request_bounds();
         let (route, head_bytes, key, compression) = match ws::parse_request(bytes, &bounds) {
             Ok(None) if self.may_keep_head(bytes.len()) => return 0,
             Ok(None) => {

@@ -315,9 +315,11 @@ impl Fields<'_> {
     /// An info in the form of `kept_info`.
     #[inline]
     fn info(&mut self, name: &str, kept: &[u8]) {
-        match Info::of(kept) {
-            Info::Json(json) => self.raw(name, json),
-            Info::Bytes(bytes) => base64(self.key(name), bytes),
+        if !kept.is_empty() {
+            match Info::of(kept) {
+                Info::Json(json) => raw(self.key(name), json),
+                Info::Bytes(bytes) => base64(self.key(name), bytes),
+            }
         }
     }
 

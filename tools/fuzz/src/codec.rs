@@ -12,7 +12,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The result for a prefix is the result for the whole; the consumed bytes are within the input.
 pub fn upgrade(data: &[u8]) {
-    let bounds = RequestBounds::default();
+    let bounds = RequestBounds::DEFAULT;
     let whole = parse_request(data, &bounds);
     if let Ok(Some(request)) = &whole {
         assert!(request.head_bytes <= data.len() && request.path.starts_with('/'));

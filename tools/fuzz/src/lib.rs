@@ -3,6 +3,7 @@
 
 mod codec;
 pub mod readers;
+mod session;
 mod text;
 
 /// A target's name and function.
@@ -22,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("environment", text::environment),
     ("token", text::token),
     ("delta", text::delta),
+    ("session", session::session),
 ];
 
 pub fn target(name: &str) -> Option<fn(&[u8])> {
