@@ -1,6 +1,6 @@
 //! From the values of every source to one checked configuration.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::centrifugo;
 use super::error::{ConfigError, ConfigErrors, Origin};
@@ -108,10 +108,10 @@ fn apply_original_addresses(config: &mut Config, is_set: impl Fn(&str) -> bool, 
     }
 }
 
-/// An IP address; empty for every address of this machine.
+/// An IP address; empty for every address of this machine, of both families.
 fn ip_address(setting: &str, text: &str, checks: &mut Checks) -> Option<IpAddr> {
     match text {
-        "" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        "" => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         _ => {
             let ip = text.parse().ok();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -13,8 +13,13 @@ use crate::admin::process_stats::ProcessStats;
 use crate::backend::SetupError;
 use crate::config::{self, Config};
 use crate::engine::net::affinity;
+use crate::engine::net::cpu_quota::{cpu_quota, whole_cores};
+use crate::engine::net::listener::without_ipv6;
 use crate::engine::threads::EngineError;
 use crate::handover::{HandoverError, Inherited};
+
+const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Descriptors that a server needs at least: listeners, polls, logs, and a few clients.
 pub(crate) const FILES_MIN: u64 = 256;
@@ -120,7 +125,13 @@ pub(crate) fn grow_file_table(limit: u64) {
 
 /// One core per shard; `None` for all if there are more shards than cores, which are then not pinned.
 pub(crate) fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
-    let usable = affinity::usable_cores();
+    let quota = cpu_quota("self", |path| std::fs::read_to_string(path).ok());
+    choose_among(config, affinity::usable_cores(), quota)
+}
+
+/// Without `cores` and `shards`, no more shards than the limit on CPU time, `quota` cores: past it all of them would be stopped
+/// in every period.
+fn choose_among(config: &Config, usable: Vec<usize>, quota: Option<f64>) -> Result<Vec<Option<usize>>, StartError> {
     let chosen = config.cores.clone().unwrap_or_else(|| usable.clone());
     if let Some(core) = chosen.iter().find(|core| !usable.contains(core)) {
         return Err(StartError::Cores(format!(
@@ -130,7 +141,25 @@ pub(crate) fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartE
     if chosen.is_empty() {
         return Err(StartError::Cores("cores: the kernel reports no core that this process may use".into()));
     }
-    let shards = config.shards.unwrap_or(chosen.len());
+    let shards = match (config.shards, &config.cores, quota) {
+        (Some(shards), ..) => shards,
+        (None, None, Some(quota)) if whole_cores(quota) < chosen.len() => {
+            let shards = whole_cores(quota);
+            log::info!(
+                "this process may use the CPU time of {quota:.2} cores (its control group's limit), and {} cores: {shards} shards; \
+                 set cores or shards for another number",
+                chosen.len()
+            );
+            shards
+        }
+        _ => chosen.len(),
+    };
+    if let Some(quota) = quota.filter(|&quota| (shards as f64) > quota.ceil()) {
+        log::warn!(
+            "{shards} shards have the CPU time of {quota:.2} cores (the control group's limit): busy shards will be stopped until \
+             the next period, up to 100 ms"
+        );
+    }
     if shards > chosen.len() && !config.oversubscribe {
         return Err(StartError::Cores(format!(
             "shards: {shards} shards on {} cores would wait for each other\n  Lower --shards, name more --cores, or set \
@@ -188,12 +217,39 @@ fn listen(
 ) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let matches = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .is_ok_and(|at| at.ip() == address.ip() && (at.port() == address.port() || address.port() == 0))
+        let is_ip = |at: SocketAddr| at.ip() == address.ip() || (at.ip(), address.ip()) == (ANY4, ANY6);
+        listener.local_addr().is_ok_and(|at| is_ip(at) && (at.port() == address.port() || address.port() == 0))
     };
     match passed.filter(matches) {
         Some(listener) => Ok(Some(listener)),
-        None => TcpListener::bind(address).map(Some).map_err(|why| error(address, why)),
+        None => bind(address).map(Some).map_err(|why| error(address, why)),
+    }
+}
+
+/// A listener at the address. `[::]` serves both families, and IPv4 alone on a host without IPv6.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).or_else(|error| match without_ipv6(address, &error) {
+        Some(ipv4) => TcpListener::bind(ipv4),
+        None => Err(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_follow_the_limit_on_cpu_time() {
+        let shards =
+            |config: &Config, quota| choose_among(config, vec![0, 1, 2, 3], quota).map(|cores| cores.len()).ok();
+        let default = Config::default();
+        for (quota, number) in [(None, 4), (Some(0.5), 1), (Some(1.5), 2), (Some(3.0), 3), (Some(16.0), 4)] {
+            assert_eq!(shards(&default, quota), Some(number), "{quota:?}");
+        }
+        assert_eq!(choose_among(&default, vec![4, 5], Some(1.0)).unwrap(), [Some(4)]);
+        let cores = Config { cores: Some(vec![0, 1, 2]), ..Config::default() };
+        assert_eq!(shards(&cores, Some(1.0)), Some(3), "the operator has chosen");
+        let number = Config { shards: Some(4), ..Config::default() };
+        assert_eq!(shards(&number, Some(1.0)), Some(4));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::limits;
 use crate::auth::TokenSettings;
 use crate::config::schema::config::Config;
 use crate::config::schema::namespace::{Allowed, Namespace, RecoveryMode, SlowConsumer};
@@ -26,6 +27,7 @@ impl Config {
                 warnings.extend(odd_ends(secret).map(|text| format!("{section}.{setting} {text}")));
             }
         }
+        warnings.extend(limits::warnings(self));
         for namespace in std::iter::once(&self.channel.without_namespace).chain(&self.channel.namespaces) {
             namespace_warnings(namespace, &mut warnings);
         }
