@@ -21,8 +21,12 @@ const USAGE: u8 = 2;
 const ENDED_AT_ONCE: u8 = 3;
 
 fn main() -> ExitCode {
-    let log = Log::start();
-    let code = match Cli::parse().command {
+    let task = Cli::parse().command;
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => return fail(USAGE, error),
+    };
+    let code = match task {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
         Task::CheckConfig { file, skip_files } => check_config(&file, skip_files),

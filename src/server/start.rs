@@ -11,10 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::tls_files::{Tls, TlsError};
 use crate::admin::process_stats::ProcessStats;
 use crate::backend::SetupError;
-use crate::config::{self, Config};
+use crate::config::{self, Config, engine_config};
 use crate::engine::net::affinity;
 use crate::engine::net::cpu_quota::{cpu_quota, whole_cores};
-use crate::engine::net::listener::without_ipv6;
+use crate::engine::net::listener::{self, ListenError, hint, without_ipv6};
 use crate::engine::threads::EngineError;
 use crate::handover::{HandoverError, Inherited};
 
@@ -32,10 +32,8 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 pub enum StartError {
     /// A shard, or an address of `listen`.
     Engine(EngineError),
-    /// The admin address.
-    Admin { address: SocketAddr, error: io::Error },
-    /// The address of the gRPC API.
-    Grpc { address: SocketAddr, error: io::Error },
+    /// Addresses that cannot be listened on: all of them, at least one.
+    Addresses(Vec<AddressError>),
     /// The gRPC API is on, and this program was built without it.
     GrpcNotBuilt,
     /// The client for calls to backends.
@@ -57,6 +55,27 @@ pub enum StartError {
     Kernel(io::Error),
 }
 
+/// An address that cannot be listened on, and the setting that names it.
+#[derive(Debug)]
+pub enum AddressError {
+    Listen(ListenError),
+    Admin { address: SocketAddr, error: io::Error },
+    Grpc { address: SocketAddr, error: io::Error },
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (setting, address, error, choose) = match self {
+            Self::Listen(error) => return write!(f, "listen: {error}"),
+            Self::Admin { address, error } => ("admin.address", address, error, "choose another --admin"),
+            Self::Grpc { address, error } => {
+                ("grpc_api.port", address, error, "choose another grpc_api.port or grpc_api.address")
+            }
+        };
+        write!(f, "{setting}: cannot listen on {address}: {error}{}", hint(*address, error, choose))
+    }
+}
+
 impl From<EngineError> for StartError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
@@ -66,14 +85,12 @@ impl From<EngineError> for StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Engine(EngineError::Listen(error)) => write!(f, "listen: {error}"),
             Self::Engine(error) => error.fmt(f),
-            Self::Admin { address, error } => {
-                write!(f, "admin: cannot listen on {address}: {error}\n  Choose another address with --admin.")
-            }
-            Self::Grpc { address, error } => write!(
-                f,
-                "grpc_api: cannot listen on {address}: {error}\n  Choose another grpc_api.address or grpc_api.port."
-            ),
+            Self::Addresses(errors) => errors.iter().enumerate().try_for_each(|(index, error)| {
+                let separator = if index == 0 { "" } else { "\n" };
+                write!(f, "{separator}{error}")
+            }),
             Self::GrpcNotBuilt => f.write_str(
                 "grpc_api.enabled: this program was built without the gRPC API\n  \
                  Build it with the cargo feature `grpc`, which is on by default, or set grpc_api.enabled = false.",
@@ -190,7 +207,8 @@ pub(crate) struct ControlListeners {
 }
 
 impl ControlListeners {
-    /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others.
+    /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others. The
+    /// errors name every address that is taken, also those of `listen`, which the shards open later.
     pub(crate) fn open(config: &Config, mut inherited: Option<&mut Inherited>) -> Result<Self, StartError> {
         let grpc_address = config.grpc_api.listen;
         if grpc_address.is_some() && !cfg!(feature = "grpc") {
@@ -198,10 +216,23 @@ impl ControlListeners {
         }
         let (passed_admin, passed_grpc) =
             inherited.as_mut().map_or((None, None), |inherited| (inherited.admin.take(), inherited.grpc.take()));
-        Ok(Self {
-            admin: listen(config.admin.address, passed_admin, |address, error| StartError::Admin { address, error })?,
-            grpc: listen(grpc_address, passed_grpc, |address, error| StartError::Grpc { address, error })?,
-        })
+        let admin = listen(config.admin.address, passed_admin, |address, error| AddressError::Admin { address, error });
+        let grpc = listen(grpc_address, passed_grpc, |address, error| AddressError::Grpc { address, error });
+        let mut errors = Vec::new();
+        if !config.join {
+            let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.address.clone()).collect();
+            let none = Vec::new();
+            let passed = inherited.as_ref().map_or(&none, |inherited| &inherited.clients);
+            let machine = engine_config(config).machine;
+            errors.extend(listener::probe(&addresses, passed, &machine).into_iter().map(AddressError::Listen));
+        }
+        match (admin, grpc) {
+            (Ok(admin), Ok(grpc)) if errors.is_empty() => Ok(Self { admin, grpc }),
+            (admin, grpc) => {
+                errors.extend(admin.err().into_iter().chain(grpc.err()));
+                Err(StartError::Addresses(errors))
+            }
+        }
     }
 
     /// The descriptors, which no shard uses.
@@ -213,8 +244,8 @@ impl ControlListeners {
 fn listen(
     address: Option<SocketAddr>,
     passed: Option<TcpListener>,
-    error: impl FnOnce(SocketAddr, io::Error) -> StartError,
-) -> Result<Option<TcpListener>, StartError> {
+    error: impl FnOnce(SocketAddr, io::Error) -> AddressError,
+) -> Result<Option<TcpListener>, AddressError> {
     let Some(address) = address else { return Ok(None) };
     let matches = |listener: &TcpListener| {
         let is_ip = |at: SocketAddr| at.ip() == address.ip() || (at.ip(), address.ip()) == (ANY4, ANY6);

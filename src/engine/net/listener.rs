@@ -76,20 +76,13 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.error)?;
         match (self.error.kind(), &self.address) {
-            (io::ErrorKind::AddrInUse, Address::Tcp(a)) => write!(
-                f,
-                "\n  Another process has port {p}; `ss -ltnp 'sport = :{p}'` names it. Stop it, choose another --listen, or \
-                 give --join if it is a corecast server that should share the port with this one.",
-                p = a.port()
-            ),
+            (_, Address::Tcp(address)) => f.write_str(&hint(
+                *address,
+                &self.error,
+                "choose another --listen, or give --join if it is a corecast server that should share the port with this one",
+            )),
             (io::ErrorKind::AddrInUse, _) => {
                 write!(f, "\n  Another process listens there. Stop it or choose another path.")
-            }
-            (io::ErrorKind::PermissionDenied, Address::Tcp(a)) if a.port() < 1024 => {
-                write!(f, "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.")
-            }
-            (io::ErrorKind::AddrNotAvailable, _) => {
-                write!(f, "\n  No interface of this host has that address; `ip addr` lists the addresses.")
             }
             (io::ErrorKind::NotFound, Address::Inherited(_)) => write!(
                 f,
@@ -101,6 +94,40 @@ impl fmt::Display for ListenError {
 }
 
 impl std::error::Error for ListenError {}
+
+/// A line with what to do about an address that cannot be listened on, or nothing. `choose` says how to choose another.
+pub fn hint(address: SocketAddr, error: &io::Error, choose: &str) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("\n  Another process has port {port}; `ss -ltnp 'sport = :{port}'` names it. Stop it, or {choose}.")
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => {
+            "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.".into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "\n  No interface of this host has that address; `ip addr` lists the addresses.".into()
+        }
+        _ => String::new(),
+    }
+}
+
+/// The TCP addresses that another process has, each with its error. Nothing stays open. `passed` are those of a process that is
+/// taken over.
+pub fn probe(addresses: &[Address], passed: &ListenSockets, machine: &Machine) -> Vec<ListenError> {
+    let mut errors = Vec::new();
+    for address in addresses {
+        let Address::Tcp(at) = *address else { continue };
+        let tcp = Tcp { address: at, is_dual: is_dual(at, addresses), machine };
+        let is_passed = passed.iter().any(|(one, _)| matches!(one, Address::Tcp(one) if one.port() == at.port()));
+        if at.port() != 0 && !is_passed {
+            let probed = tcp.socket(Port::Exclusive).map(drop);
+            let error = probed.err().filter(|error| error.kind() == io::ErrorKind::AddrInUse);
+            errors.extend(error.map(|error| ListenError { address: address.clone(), error }));
+        }
+    }
+    errors
+}
 
 /// The listeners of one shard, each with the index of its address.
 pub type ShardListeners = Vec<(OwnedFd, usize)>;
