@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
-    let file = file.map(Path::to_owned);
+    let file = named(file).map(Path::to_owned);
     let load = move || config::load(file.as_deref(), environment::variables(), flags.0.clone());
     let (config, warnings) = match load() {
         Ok(loaded) => loaded,
@@ -52,6 +52,11 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
         Ok(Ended::AtOnce) => ExitCode::from(ENDED_AT_ONCE),
         Err(error) => fail(FAILED, format_args!("corecast: {error}")),
     }
+}
+
+/// An empty CORECAST_CONFIG names no file.
+fn named(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn check_config(file: &Path, skip_files: bool) -> ExitCode {
@@ -70,7 +75,7 @@ fn check_config(file: &Path, skip_files: bool) -> ExitCode {
 }
 
 fn examine(doctor: Doctor) -> ExitCode {
-    match config::load(doctor.config.as_deref(), environment::variables(), Vec::new()) {
+    match config::load(named(doctor.config.as_deref()), environment::variables(), Vec::new()) {
         Ok((config, _)) => {
             let (text, code) = doctor.run(&config);
             let printed = print(&text);

@@ -72,6 +72,8 @@ fn format(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 /// The levels by target, of a text such as `info,corecast::server=debug`. Errors: what is wrong, with the levels.
 fn levels(text: &str) -> Result<Vec<(Option<&str>, LevelFilter)>, String> {
     let mut levels = Vec::new();
+    // `docker run --env-file` keeps quotes.
+    let text = text.trim().trim_matches(['"', '\'']);
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (target, level) = part.split_once('=').map_or((None, part), |(target, level)| (Some(target), level));
         let filter = match level.to_ascii_lowercase().as_str() {
@@ -151,6 +153,7 @@ mod tests {
             levels(" info, corecast::server=debug,").unwrap(),
             [(None, Info), (Some("corecast::server"), Debug)]
         );
+        assert_eq!(levels("\"debug\"\n").unwrap(), [(None, Debug)]);
         assert_eq!(levels("none").unwrap(), [(None, Off)]);
         for text in ["verbose", "json", "5", "corecast", "=info", "a=b=info"] {
             assert!(levels(text).unwrap_err().contains("off, error, warn, info, debug, trace"), "{text}");

@@ -6,7 +6,7 @@ use super::centrifugo;
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::parse::net::Listen;
 use super::parse::scalar::Bool;
-use super::parse::value::{Raw, Unit};
+use super::parse::value::{Invalid, Raw, Unit, is_placeholder};
 use super::schema::config::Config;
 use super::schema::namespace::{DataFormat, Namespace};
 use super::schema::proxy::{Proxy, ProxyUse};
@@ -51,6 +51,11 @@ fn is_dev(values: &[RawSetting]) -> bool {
 fn read(config: &mut Config, values: &[RawSetting]) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     for value in values {
+        if matches!(&value.raw, Raw::Text(text) if is_placeholder(text)) {
+            let what = "it is a placeholder that nothing has replaced";
+            errors.push(value.error(Invalid::new(what, "set the value itself where the placeholder is filled in")));
+            continue;
+        }
         match registry::set(config, &value.name, &value.raw) {
             Some(Ok(())) => {}
             // The original writes empty texts for unset values of every type.

@@ -287,6 +287,7 @@ fn surprising_settings_are_warnings() {
     assert!(warns("grpc_api = { enabled = true, key = \"short\" }", "grpc_api.key is shorter than 16 bytes"));
     assert!(!warns("http_api.key = \"a-key-of-sixteen\"", "shorter"));
     assert!(warns("client.allowed_origins = [\"https://a.example\", \"*\"]", "every page on the web may connect"));
+    assert!(warns("client.allowed_origins = [\"https://*\"]", "every page on the web may connect"));
     assert!(!warns("client.allowed_origins = [\"https://*.a.example\"]", "every page on the web"));
     let long = "0123456789abcdef0123456789abcdef";
     assert!(warns("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));

@@ -415,7 +415,7 @@ mod tests {
             Address::Tcp((Ipv6Addr::UNSPECIFIED, at.port()).into()),
         ];
         let Address::Tcp(v6) = both[1] else { unreachable!() };
-        assert!(!is_dual(v6, &both) && is_dual(v6, &both[1..]) && !is_dual(at, &[any()]) == at.is_ipv4());
+        assert!(!is_dual(v6, &both) && is_dual(v6, &both[1..]) && is_dual(at, &[any()]) == at.is_ipv6());
         let opened = fresh(&both, 2, false).expect("each family has its own sockets");
         assert!(opened.per_shard.into_iter().flatten().all(|(socket, index)| {
             index == 0 || at.is_ipv4() || Socket::from(socket).only_v6().expect("it was set")
