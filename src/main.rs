@@ -21,8 +21,12 @@ const USAGE: u8 = 2;
 const ENDED_AT_ONCE: u8 = 3;
 
 fn main() -> ExitCode {
-    let log = Log::start();
-    let code = match Cli::parse().command {
+    let task = Cli::parse().command;
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => return fail(USAGE, error),
+    };
+    let code = match task {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
         Task::CheckConfig { file, skip_files } => check_config(&file, skip_files),
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
-    let file = file.map(Path::to_owned);
+    let file = named(file).map(Path::to_owned);
     let load = move || config::load(file.as_deref(), environment::variables(), flags.0.clone());
     let (config, warnings) = match load() {
         Ok(loaded) => loaded,
@@ -48,6 +52,11 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
         Ok(Ended::AtOnce) => ExitCode::from(ENDED_AT_ONCE),
         Err(error) => fail(FAILED, format_args!("corecast: {error}")),
     }
+}
+
+/// An empty CORECAST_CONFIG names no file.
+fn named(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn check_config(file: &Path, skip_files: bool) -> ExitCode {
@@ -66,7 +75,7 @@ fn check_config(file: &Path, skip_files: bool) -> ExitCode {
 }
 
 fn examine(doctor: Doctor) -> ExitCode {
-    match config::load(doctor.config.as_deref(), environment::variables(), Vec::new()) {
+    match config::load(named(doctor.config.as_deref()), environment::variables(), Vec::new()) {
         Ok((config, _)) => {
             let (text, code) = doctor.run(&config);
             let printed = print(&text);

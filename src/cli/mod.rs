@@ -41,7 +41,7 @@ pub enum Task {
 Examples:
   corecast serve --dev
   corecast serve --config /etc/corecast/corecast.toml
-  corecast serve --config corecast.toml --listen 0.0.0.0:8000 --listen '[::]:8000' --cores 0,2-5
+  corecast serve --config corecast.toml --listen '[::]:8000' --listen tls:0.0.0.0:8443 --cores 0,2-5
   CORECAST_CLIENT_PING_INTERVAL=60s corecast serve --config corecast.toml
 
 Flags override the environment, which overrides the file. Every setting has an environment variable:
@@ -107,8 +107,10 @@ impl Args for Flags {
                 Argument::Many(name) => arg.action(ArgAction::Append).value_name(name),
             };
             let shown = setting.show(&default).filter(|_| setting.argument != Argument::None);
-            let shown =
-                shown.map_or(String::new(), |value| format!(" [default: {}]", value.replace(['"', '[', ']'], "")));
+            let bare = |value: &str| {
+                value.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(value).replace('"', "")
+            };
+            let shown = shown.map_or(String::new(), |value| format!(" [default: {}]", bare(&value)));
             command.arg(arg.help(format!("{}{shown}", setting.reason)))
         })
     }

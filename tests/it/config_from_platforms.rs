@@ -205,6 +205,22 @@ fn quotes_and_line_ends_around_a_value_are_dropped() {
 }
 
 #[test]
+fn placeholder_that_nothing_has_replaced_is_an_error() {
+    for text in ["<no value>", "<nil>", "${SECRET}", "$(SECRET)", "{{ .Values.secret }}", "\"${SECRET}\""] {
+        for variable in ["CORECAST_CLIENT_TOKEN_HMAC_SECRET_KEY", "CORECAST_NODE_NAME", "CORECAST_CLIENT_INSECURE"] {
+            if text.starts_with('"') && variable.ends_with("SECRET_KEY") {
+                continue;
+            }
+            let messages = messages(&[(variable, text)]);
+            assert!(messages.len() == 1 && messages[0].contains("placeholder"), "{variable}={text}: {messages:#?}");
+        }
+    }
+    for text in ["a${SECRET}", "$ecret", "{{a}}b{{c}}", "${not a name}"] {
+        assert_eq!(environment(&[("CORECAST_NODE_NAME", text)]).node.name, text);
+    }
+}
+
+#[test]
 fn list_as_go_prints_it_is_rejected() {
     let messages = messages(&[("CORECAST_CLIENT_ALLOWED_ORIGINS", "[https://a.example https://b.example]")]);
     assert!(messages.len() == 1 && messages[0].contains("is not a JSON list of texts"), "{messages:#?}");

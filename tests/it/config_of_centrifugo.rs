@@ -139,7 +139,7 @@ fn tls_settings_of_centrifugo_are_taken_over() {
     let text =
         r#"{"http_server": {"port": "8443", "tls": {"enabled": true, "cert_pem_file": "c", "key_pem_file": "k"}}}"#;
     let config = json(text).unwrap();
-    assert_eq!(config.listeners[0].to_string(), "tls:0.0.0.0:8443");
+    assert_eq!(config.listeners[0].to_string(), "tls:[::]:8443");
     assert_eq!((config.tls.cert_pem_file.as_str(), config.tls.key_pem_file.as_str()), ("c", "k"));
     let missing = json(r#"{"http_server": {"tls": {"enabled": true}}}"#).unwrap_err();
     assert!(missing.to_string().contains("needs a certificate"), "{missing}");

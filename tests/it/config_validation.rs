@@ -256,10 +256,40 @@ fn surprising_settings_are_warnings() {
     assert!(warns("client.insecure = true", "accepts clients without a token"));
     assert!(warns("client.subscription_token.enabled = true", "has no key"));
     assert!(warns("grpc_api.enabled = true", "grpc_api.key is not set"));
+    for (text, part) in [
+        (
+            "listen = [\"unix:/x\"]\nlimits.connections_per_address = 5",
+            "no effect at unix:/x: the clients of a unix socket",
+        ),
+        (
+            "listen = [\"127.0.0.1:1\"]\nlimits.handshakes_per_address = 5",
+            "no effect at 127.0.0.1:1: every client comes",
+        ),
+        (
+            "listen = [\"tls:unix:/x\"]\ntls.cert_pem_file = \"x\"\nlimits.trusted_proxies = [\"10.0.0.0/8\"]",
+            "limits.trusted_proxies has no",
+        ),
+        ("limits.handshakes_per_address_burst = 7", "no effect without limits.handshakes_per_address"),
+        ("client.command_rate_burst = 7", "no effect without client.command_rate_limit"),
+        ("client.byte_rate_burst = 7", "no effect without client.byte_rate_limit"),
+        ("client.rate_limit_dry_run = true", "client.rate_limit_dry_run has no effect"),
+        ("client.queue_max_size = \"2GiB\"", "more than engine.backlog_bytes_max"),
+        ("websocket.decompressed_message_size_limit = 100000", "no effect without websocket.compression"),
+    ] {
+        assert!(warns(text, part), "{text}: {:#?}", warnings(text));
+    }
+    for text in [
+        "listen = [\"proxy:unix:/x\", \"[::]:1\"]\nlimits.connections_per_address = 5",
+        "listen = [\"127.0.0.1:1\"]\nlimits = { connections_per_address = 5, trusted_proxies = [\"127.0.0.1\"] }",
+        "client = { command_rate_limit = 5, command_rate_burst = 7, rate_limit_dry_run = true }",
+    ] {
+        assert!(!warns(text, "has no effect"), "{text}: {:#?}", warnings(text));
+    }
     assert!(warns("http_api.key = \"short\"", "http_api.key is shorter than 16 bytes"));
     assert!(warns("grpc_api = { enabled = true, key = \"short\" }", "grpc_api.key is shorter than 16 bytes"));
     assert!(!warns("http_api.key = \"a-key-of-sixteen\"", "shorter"));
     assert!(warns("client.allowed_origins = [\"https://a.example\", \"*\"]", "every page on the web may connect"));
+    assert!(warns("client.allowed_origins = [\"https://*\"]", "every page on the web may connect"));
     assert!(!warns("client.allowed_origins = [\"https://*.a.example\"]", "every page on the web"));
     let long = "0123456789abcdef0123456789abcdef";
     assert!(warns("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));

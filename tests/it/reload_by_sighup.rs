@@ -1,6 +1,7 @@
 //! SIGHUP: changed settings apply to new connections; open connections stay; a file with errors changes nothing.
 
 use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -323,7 +324,14 @@ fn truncated_file_of_ticket_keys_changes_nothing() {
 #[test]
 fn service_manager_is_notified_of_start_reload_and_stop() {
     let path = SocketPath::new("notify");
-    let manager = UnixDatagram::bind(&path.0).expect("the path is free");
+    notifies(UnixDatagram::bind(&path.0).expect("the path is free"), path.text());
+    // An abstract socket has a name and no file.
+    let name = format!("corecast-it-notify-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+    notifies(UnixDatagram::bind_addr(&address).expect("the name is free"), &format!("@{name}"));
+}
+
+fn notifies(manager: UnixDatagram, socket: &str) {
     manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let receive = || {
         let mut text = [0; 512];
@@ -331,7 +339,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
         String::from_utf8(text[..n].to_vec()).expect("text")
     };
     let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
-    command.env("NOTIFY_SOCKET", &path.0);
+    command.env("NOTIFY_SOCKET", socket);
     let mut server = Server::spawn(command, &[]);
     let notification = receive();
     assert!(notification.contains("READY=1") && notification.contains("MAINPID="), "{notification}");

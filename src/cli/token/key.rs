@@ -43,6 +43,8 @@ impl Key {
             ));
         }
         let mut settings = match &self.config {
+            // An empty CORECAST_CONFIG names no file.
+            Some(path) if path.as_os_str().is_empty() => TokenSettings::default(),
             Some(path) => configured(path, kind)?,
             None => TokenSettings::default(),
         };

@@ -39,7 +39,7 @@ pub struct Listen {
 impl Listen {
     /// Prefixes of an address in the setting `listen`.
     const PROXIED: &str = "proxy:";
-    pub const TLS: &str = "tls:";
+    const TLS: &str = "tls:";
 
     /// A listener without TLS or the PROXY protocol.
     pub fn plain(address: ListenAddress) -> Self {
@@ -102,7 +102,7 @@ impl Unit<Vec<Listen>> for Listeners {
     const ARGUMENT: Argument = Argument::Many("ADDR:PORT");
 
     fn read(raw: &Raw) -> Result<Vec<Listen>, Invalid> {
-        let fix = "write a list, such as [\"0.0.0.0:8000\"]";
+        let fix = "write a list, such as [\"[::]:8000\"]";
         let listeners: Vec<Listen> = raw.items(fix)?.iter().map(|item| item.parse()).collect::<Result<_, _>>()?;
         if listeners.is_empty() { Err(Invalid::new("it contains no address", fix)) } else { Ok(listeners) }
     }
@@ -149,7 +149,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, Invalid> {
                 format!("names are not resolved; write \"127.0.0.1:{port}\"")
             }
             (Some(port), _) => {
-                format!("names are not resolved; write the address, or \"0.0.0.0:{port}\" for all of this machine")
+                format!("names are not resolved; write the address, or \"[::]:{port}\" for all of this machine")
             }
             _ => "write \"ADDR:PORT\", such as \"127.0.0.1:8000\" or \"[::]:8000\"".to_owned(),
         };
@@ -262,12 +262,12 @@ mod tests {
         assert_eq!(turned.to_string(), "proxy:tls:127.0.0.1:1");
         for (bad, fix) in [
             ("localhost:8000", "127.0.0.1:8000"),
-            (":8000", "0.0.0.0:8000"),
+            (":8000", "[::]:8000"),
             ("::1", "[::1]:8000"),
             ("127.0.0.1", "127.0.0.1:8000"),
             ("unix:relative", "unix:/run"),
             ("fd:1", "fd:3"),
-            ("8000", "0.0.0.0:8000"),
+            ("8000", "[::]:8000"),
             ("tls:tls:127.0.0.1:8000", "once"),
             ("tls:", "127.0.0.1:8000"),
         ] {

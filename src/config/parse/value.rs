@@ -91,6 +91,16 @@ pub(crate) fn whole_number(text: &str) -> Option<i64> {
     text.parse().ok().or_else(|| float().filter(whole).map(|number| number as i64))
 }
 
+/// What templates and shells leave where a value is missing: as a secret it could be guessed.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    let within = |start: &str, end: &str| text.trim().strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    ["<no value>", "<nil>"].contains(&text.trim())
+        || within("${", "}").or_else(|| within("$(", ")")).is_some_and(is_name)
+        || within("{{", "}}").is_some_and(|inner| !inner.contains("}}"))
+}
+
 pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

@@ -118,14 +118,14 @@ fn add_list(list: &str, variable: &str, text: &str, values: &mut Vec<RawSetting>
     }
     let known: Vec<String> = elements(values).into_iter().filter(|one| one.list == list).map(|one| one.name).collect();
     let numbers = values.iter().filter_map(|value| value.name.strip_prefix(&own)?.split(']').next()?.parse().ok());
-    let mut next = numbers.max().map_or(0, |last: usize| last + 1);
-    for name in
-        text.split([',', ' ', '\t', '\n']).filter(|name| !name.is_empty() && !known.iter().any(|one| one == name))
-    {
-        let raw = Raw::Text(name.to_owned());
-        values.push(RawSetting { name: format!("{list}[{next}].name"), raw, origin: origin.clone() });
-        next += 1;
-    }
+    let first = numbers.max().map_or(0, |last: usize| last + 1);
+    let names = text.split([',', ' ', '\t', '\n']).filter(|name| !name.is_empty());
+    let new: Vec<&str> = names.filter(|name| !known.iter().any(|one| one == name)).collect();
+    values.extend(new.into_iter().zip(first..).map(|(name, number)| RawSetting {
+        name: format!("{list}[{number}].name"),
+        raw: Raw::Text(name.to_owned()),
+        origin: origin.clone(),
+    }));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::limits;
 use crate::auth::TokenSettings;
 use crate::config::schema::config::Config;
 use crate::config::schema::namespace::{Allowed, Namespace, RecoveryMode, SlowConsumer};
@@ -26,6 +27,7 @@ impl Config {
                 warnings.extend(odd_ends(secret).map(|text| format!("{section}.{setting} {text}")));
             }
         }
+        warnings.extend(limits::warnings(self));
         for namespace in std::iter::once(&self.channel.without_namespace).chain(&self.channel.namespaces) {
             namespace_warnings(namespace, &mut warnings);
         }
@@ -73,8 +75,8 @@ fn clients(config: &Config) -> [Warning; 4] {
             "client.insecure accepts clients without a token: every client that reaches the server may do everything",
         ),
         (
-            client.allowed_origins.iter().any(|origin| origin == "*") && !config.dev,
-            "client.allowed_origins contains \"*\": every page on the web may connect with its visitors' browsers; list your \
+            client.allowed_origins.iter().any(|origin| origin == "*" || origin.ends_with("://*")) && !config.dev,
+            "client.allowed_origins contains \"*\" for every host: every page on the web may connect from its users' browsers; list your \
              pages, such as \"https://app.example.com\"",
         ),
         (
