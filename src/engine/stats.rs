@@ -77,7 +77,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::ShardConnections, "engine.connections_max"),
         (Self::Connections, "client.connection_limit"),
         (Self::ConnectionRate, "client.connection_rate_limit"),

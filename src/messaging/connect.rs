@@ -210,7 +210,8 @@ fn grant_connect(
     };
     let (user, meta) = (grant.user.as_str().into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
-    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested: Some(requested) };
+    let connect =
+        PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested: Some(requested) };
     cx.state.pending.begin_connect(cx.conn, connect);
     if ask_user_home(cx) { Progress::Pending } else { begin_subscriptions(cx) }
 }

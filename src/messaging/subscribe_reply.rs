@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn differences_are_searched_within_their_bytes_and_later_publications_come_whole() {
-        let options = HistoryOptions { size: 10, ttl_ms: 1_000, meta_ttl_ms: 0 };
+        let options = HistoryOptions { namespace: 0, size: 10, ttl_ms: 1_000, meta_ttl_ms: 0 };
         let mut channels = HomeChannels::new(1, 1 << 30);
         let data = |n: u8| {
             [b"{\"n\":\"".to_vec(), vec![b'x'; DELTA_BYTES_MAX / 2 + 1], vec![b'0' + n], b"\"}".to_vec()].concat()

@@ -52,7 +52,7 @@ fn file_without_a_setting_is_an_error_for_the_check_and_at_the_start() {
         for args in [&["check-config", file.path()][..], &["serve", "--config", file.path()]] {
             let output = corecast(args);
             assert_eq!(output.status.code(), Some(2), "{args:?}");
-            assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+            assert!(text_of(&output.stderr).contains(why), "{}", text_of(&output.stderr));
         }
     }
 }

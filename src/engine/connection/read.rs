@@ -298,7 +298,8 @@ impl<A: App, S: Source> Shard<A, S> {
         self.stalled_wait = false;
         for left in (0..self.stalled.len()).rev() {
             let Some(id) = self.stalled.pop_front() else { break };
-            let stalled = |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
+            let stalled =
+                |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
             if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
             }
