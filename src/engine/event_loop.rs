@@ -26,8 +26,8 @@ use super::net::stream::Stream;
 use super::net::tls::{Tls, TlsShared};
 use super::shard::Shard;
 use super::timer_wheel::Millis;
-use super::turn_time::STEP_WORK;
 use super::turn::{Readiness, Wait};
+use super::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws::Refusal;
 

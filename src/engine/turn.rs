@@ -101,7 +101,9 @@ impl<A: App, S: Source> Shard<A, S> {
     /// The kernel reported a socket.
     pub fn event(&mut self, conn: ConnId, readiness: Readiness) {
         let slot = conn.slot;
-        let Some(known) = self.cx.connections.get_mut(conn).filter(|known| known.phase != Phase::Closed) else { return };
+        let Some(known) = self.cx.connections.get_mut(conn).filter(|known| known.phase != Phase::Closed) else {
+            return;
+        };
         if readiness.error {
             return self.close_socket(slot, Closed::Reset);
         }

@@ -59,7 +59,9 @@ fn unidirectional_connects_of_a_storm_wait_for_their_signatures() {
     let server = Server::with(&settings);
     let alg = Alg::Es(Hash::S256);
     let key = SigningKey::pem(alg, &pair.serialize_pem()).expect("a private key on P-256");
-    let connects = (0..300).map(|user| format!("{{\"token\":\"{}\"}}", key.sign(&format!("{{\"sub\":\"{user}\"}}"), None).expect("it signs")));
+    let connects = (0..300).map(|user| {
+        format!("{{\"token\":\"{}\"}}", key.sign(&format!("{{\"sub\":\"{user}\"}}"), None).expect("it signs"))
+    });
     let connects: Vec<_> = connects.collect();
     let (by_url, by_message) = connects.split_at(connects.len() / 2);
     const PATH: &str = "/connection/uni_websocket";

@@ -33,7 +33,9 @@ mod tests {
     #[test]
     fn connections_of_one_site_have_one_key() {
         let mut keys = AddressKeys::default();
-        for (slot, address) in ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "2001:db8::1", "2001:db8::2"].iter().enumerate() {
+        for (slot, address) in
+            ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "2001:db8::1", "2001:db8::2"].iter().enumerate()
+        {
             keys.set(slot as u32, address.parse().ok());
         }
         let of: Vec<_> = (0..5).map(|slot| keys.of(slot)).collect();
