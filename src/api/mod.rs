@@ -26,6 +26,6 @@ pub mod settings;
 pub mod shard_api;
 
 pub use dispatch::Dispatcher;
-pub use request::BATCH_COMMANDS_MAX;
 pub use open_calls::{OpenCall, OpenCalls};
+pub use request::BATCH_COMMANDS_MAX;
 pub use shard_api::{ApiError, ApiResult, ShardApi};

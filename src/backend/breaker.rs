@@ -54,7 +54,9 @@ pub(crate) enum Health {
     /// It cannot be reached, whatever the call.
     Down,
     /// The call of this caller failed, perhaps because of what it sent.
-    Failed { caller: u64 },
+    Failed {
+        caller: u64,
+    },
     /// The backend was not called, or had no time to respond.
     Unknown,
 }
@@ -96,7 +98,9 @@ impl Breaker {
                 self.failed_callers.clear();
                 None
             }
-            (State::Closed { failures }, CallKind::Regular, Health::Down) => self.count(failures.saturating_add(1), now),
+            (State::Closed { failures }, CallKind::Regular, Health::Down) => {
+                self.count(failures.saturating_add(1), now)
+            }
             (State::Closed { failures }, CallKind::Regular, Health::Failed { caller }) => {
                 if self.settings.failures_to_open > 0 && !self.failed_callers.contains(&caller) {
                     self.failed_callers.push(caller);
@@ -107,7 +111,9 @@ impl Breaker {
                 self.state = State::Closed { failures: 0 };
                 Some(Transition::Closed)
             }
-            (State::HalfOpen, CallKind::Probe, Health::Down | Health::Failed { .. }) => Some(self.open(now, self.settings.open_for)),
+            (State::HalfOpen, CallKind::Probe, Health::Down | Health::Failed { .. }) => {
+                Some(self.open(now, self.settings.open_for))
+            }
             (State::HalfOpen, CallKind::Probe, Health::Unknown) => {
                 self.open(now, Duration::ZERO);
                 None

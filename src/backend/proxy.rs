@@ -210,7 +210,8 @@ impl AdmittedCall {
         let settings = &proxy.settings;
         let mut sent_at = None;
         let result = timeout_at(self.deadline, async {
-            let _permit = proxy.concurrency[self.method as usize].acquire().await.expect("the semaphore is never closed");
+            let _permit =
+                proxy.concurrency[self.method as usize].acquire().await.expect("the semaphore is never closed");
             if !proxy.still_admits(call, self.kind) {
                 return Err(open_circuit());
             }

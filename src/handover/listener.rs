@@ -117,13 +117,17 @@ impl HandoverListener {
         let run = connection.run(shards, |progress| match progress {
             Progress::Ready => {
                 is_ready = true;
-                log::info!("handover: process {pid} is ready; this process accepts clients too until it has proven itself");
+                log::info!(
+                    "handover: process {pid} is ready; this process accepts clients too until it has proven itself"
+                );
                 _ = notify.take().map(|notify| notify.send(()));
                 on_event(SuccessorEvent::Ready(Arc::clone(&link)));
             }
             Progress::Proven if is_ready => {
                 is_proven = true;
-                log::info!("handover: process {pid} has taken over; this process accepts no new clients and shuts down");
+                log::info!(
+                    "handover: process {pid} has taken over; this process accepts no new clients and shuts down"
+                );
                 sockets.clear();
                 on_event(SuccessorEvent::Proven(Arc::clone(&link)));
             }

@@ -49,7 +49,9 @@ pub enum FrameKind {
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
         use FrameKind::{Call, Go, Hello, ListenSockets, Proven, Publication, Ready, Refused};
-        [Hello, ListenSockets, Go, Ready, Proven, Publication, Call, Refused].into_iter().find(|kind| *kind as u8 == byte)
+        [Hello, ListenSockets, Go, Ready, Proven, Publication, Call, Refused]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -203,7 +203,9 @@ fn ignore_own_refreshes(state: &mut Messaging, selected: &[ConnId]) {
         return;
     }
     let selected: HashSet<_> = selected.iter().copied().collect();
-    drop(state.proxy_calls.cancel(|command| {
-        command.waiting == Waiting::ConnectionRefresh && selected.contains(&command.conn)
-    }));
+    drop(
+        state
+            .proxy_calls
+            .cancel(|command| command.waiting == Waiting::ConnectionRefresh && selected.contains(&command.conn)),
+    );
 }

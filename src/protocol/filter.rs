@@ -125,7 +125,11 @@ fn valid(nodes: Vec<Option<Node>>) -> Option<Vec<Node>> {
 
 /// A node of the tree, which exists only while a command is read.
 pub(super) enum Node {
-    Leaf { key: Box<str>, test: Operation, values: Vec<Box<str>> },
+    Leaf {
+        key: Box<str>,
+        test: Operation,
+        values: Vec<Box<str>>,
+    },
     /// `Operation::All`, `Any` or `Not`; the last has one node.
     Inner(Operation, Vec<Node>),
 }

@@ -22,7 +22,9 @@ use slab::Slab;
 
 use super::channel::{Channel, InterestedShard, LaggingShard};
 use super::epochs::Epochs;
-use super::history::{self, ChannelHistory, HistoryFilter, HistoryOptions, HistorySlice, Recovery, RecoveryRequest, Unrecoverable};
+use super::history::{
+    self, ChannelHistory, HistoryFilter, HistoryOptions, HistorySlice, Recovery, RecoveryRequest, Unrecoverable,
+};
 use super::idempotency::IdempotencyKeys;
 use super::name_index::NameIndex;
 use super::position::{ChannelTop, Position};

@@ -103,7 +103,9 @@ async fn answer_calls(shards: &ShardClient, servers: &[JoinHandle<()>], until: I
     }
     let left = shards.open_calls.count();
     if left > 0 {
-        log::warn!("shutdown.timeout is over: {left} calls of the server API are not answered; their outcome is unknown");
+        log::warn!(
+            "shutdown.timeout is over: {left} calls of the server API are not answered; their outcome is unknown"
+        );
     } else if begun > 0 {
         // The tasks of their connections write the responses.
         sleep(CHECK_INTERVAL).await;

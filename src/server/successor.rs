@@ -65,7 +65,9 @@ impl Handover {
         let passed = match PassedSockets::new(sockets, listeners.admin.as_ref(), listeners.grpc.as_ref()) {
             Ok(passed) => passed,
             Err(error) => {
-                log::error!("handover: cannot keep the listening sockets: {error}; no process can take over from this one");
+                log::error!(
+                    "handover: cannot keep the listening sockets: {error}; no process can take over from this one"
+                );
                 return successor;
             }
         };

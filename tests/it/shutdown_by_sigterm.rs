@@ -211,7 +211,8 @@ fn call_of_the_server_api_that_has_begun_is_answered() {
     let server = Server::start();
     let at = server.admin;
     let calling = std::thread::spawn(move || {
-        let commands: Vec<_> = (0..COMMANDS).map(|n| json!({"publish": {"channel": format!("c{n}"), "data": n}})).collect();
+        let commands: Vec<_> =
+            (0..COMMANDS).map(|n| json!({"publish": {"channel": format!("c{n}"), "data": n}})).collect();
         let body = json!({"commands": commands}).to_string();
         crate::common::http(at, "POST", "/api/batch", &[("X-API-Key", crate::common::KEY)], &body)
     });

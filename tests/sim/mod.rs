@@ -11,12 +11,12 @@ pub mod client_socket;
 pub mod cluster;
 pub mod counts;
 pub mod model;
-#[cfg(test)]
-mod pending_calls;
 /// The messages of the protocol, as prost reads them.
 #[path = "../../src/protocol/protobuf/peer_tests.rs"]
 #[allow(dead_code)]
 pub mod pb;
+#[cfg(test)]
+mod pending_calls;
 pub mod protocol;
 pub mod publish_simulation;
 pub mod publishing_client;

@@ -251,7 +251,8 @@ fn other_calls_hold_for_a_connect_that_waits_for_its_subscriptions() {
     world.here();
     world.subscribe("far2");
     world.subscribe("near");
-    let in_an_hour = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() + 3600;
+    let in_an_hour =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() + 3600;
     let renewal = RefreshGrant { expire_at: Some(in_an_hour), ..RefreshGrant::default() };
     world.call(ApiCall::Refresh { connections: ann(), renewal });
     assert_eq!(world.here(), [] as [Value; 0]);

@@ -213,7 +213,8 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn resume_stalled(&mut self) {
         self.stalled.append(&mut self.cx.resumed);
         for id in mem::take(&mut self.stalled) {
-            let stalled = |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
+            let stalled =
+                |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
             if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
             }
