@@ -71,6 +71,7 @@ fn tiny_mailboxes_lose_no_publication() {
         ("overflow", counts.overflows),
         ("skip and repair", counts.repaired),
         ("cut flush", counts.flushes_cut),
+        ("used-up share of a turn", counts.shares_spent),
         ("slot reuse", counts.slots_reused),
         ("late answer", counts.late_answers),
         ("close during a flush", counts.closes_in_flush),

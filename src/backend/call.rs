@@ -62,8 +62,15 @@ pub enum Question {
     /// answer is `Keys` once the set has been fetched again, whether or not it contains the key.
     Keys {
         subscription: bool,
-        kid: String,
     },
+}
+
+/// When the fetch began whose key set answers a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fetched {
+    /// The set may lack a key that was published since.
+    BeforeCall,
+    AfterCall,
 }
 
 /// The methods of the proxy protocol. Calls of one method do not wait or fail because of another's.
@@ -109,7 +116,7 @@ pub enum Answer {
     Rpc {
         data: Vec<u8>,
     },
-    Keys,
+    Keys(Fetched),
     /// The backend rejects the command with a code of its own.
     Error {
         code: u32,

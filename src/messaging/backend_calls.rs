@@ -6,7 +6,7 @@
 use super::arena::client_text;
 use super::mail::Mail;
 use super::proxy_calls::{PendingCommand, Waiting};
-use super::state::{CommandContext, Messaging, OnAnswer, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
 use crate::ids::ConnId;
@@ -31,8 +31,16 @@ pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, 
         return Progress::Pending;
     }
     cx.engine.counters.backend_failures += 1;
-    cx.retry = retry;
+    cx.keys = key_fetch(retry, &Answer::Failed);
     on_answer(cx, Answer::Failed)
+}
+
+fn key_fetch(retry: bool, answer: &Answer) -> KeyFetch {
+    match answer {
+        _ if !retry => KeyFetch::NotRequested,
+        Answer::Keys(fetched) => KeyFetch::Done(*fetched),
+        _ => KeyFetch::Failed,
+    }
 }
 
 fn caller(state: &Messaging, conn: ConnId) -> Caller {
@@ -72,14 +80,19 @@ pub(crate) fn answer_received(
             state.close_with(engine, conn, code, reason.into());
             Progress::Ended
         }
-        answer => on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, retry }, answer),
+        answer => {
+            let keys = key_fetch(retry, &answer);
+            on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, keys }, answer)
+        }
     };
     if !blocks_reading {
         return;
     }
     match progress {
         Progress::Pending => state.proxy_calls.block_reading(conn),
-        _ => engine.resume(conn),
+        // The connection goes on when the reply has left.
+        Progress::Replying => {}
+        _ => engine.resume_when_written(conn),
     }
 }
 

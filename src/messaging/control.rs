@@ -26,7 +26,7 @@ pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: Con
         }
         ControlRequest::Keys { kind, endpoint, keys } => {
             if *state.settings.key_endpoint(kind) == *endpoint {
-                state.token_checks.set_keys(kind, Some(keys));
+                state.token_checks.set_keys(kind, keys);
             }
         }
         ControlRequest::Settings { settings } => {

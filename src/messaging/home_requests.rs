@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::session::Session;
 use super::subscribe_reply::SubscribeReply;
 use crate::ids::{ShardId, SubscriptionKey};
@@ -45,6 +46,11 @@ impl HomeRequests {
     /// Requests to one home are bounded, so that it can always queue the answers.
     pub(super) fn has_credit(&self, home: ShardId, max: u32) -> bool {
         self.unanswered[home.index()] < max
+    }
+
+    /// Whether a request may be answered at once by a small reply: all such replies fit the mailbox.
+    pub(super) fn has_room_for_reply(&self, home: ShardId, mail_bytes_max: usize) -> bool {
+        self.has_credit(home, (mail_bytes_max / SMALL_REPLY_BYTES_MAX) as u32)
     }
 
     pub(super) fn sent(&mut self, home: ShardId) {

@@ -9,6 +9,7 @@
 //!
 //! Channels:
 //! - `subscription` from the request to live, `subscription_end` · `home_requests` what home shards owe · `subscribe_reply`
+//! - `reply_payment`, `large_replies` replies that are paid for in bytes before they are produced
 //! - `home_shard`, `home_queries`, `presence_snapshots` the home shard's side · `encodings` a publication's frames
 //!
 //! Between threads and processes:
@@ -39,6 +40,7 @@ mod home_requests;
 mod home_shard;
 mod hooks;
 mod keepalive;
+mod large_replies;
 mod mail;
 mod pending;
 mod presence_snapshots;
@@ -47,8 +49,10 @@ mod publish;
 mod queries;
 mod receive;
 mod refresh;
+mod reply_payment;
 mod session;
 mod settings;
+mod signature_queue;
 mod state;
 mod subscribe;
 mod subscribe_reply;

@@ -22,7 +22,7 @@ pub(crate) struct PendingCommand<F> {
     pub waiting: Waiting,
     /// The command as it was received, or what a question of the server is about.
     pub raw: Box<[u8]>,
-    /// The answer is the key sets: the command runs again, and its token is checked for the last time.
+    /// The answer is the key sets: the command runs again.
     pub retry: bool,
     pub on_answer: F,
     /// The connection is not read until the answer.

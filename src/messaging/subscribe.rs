@@ -53,6 +53,7 @@ fn subscribe_with_token(cx: &mut CommandContext<'_>, request: &SubscribeRequest<
         Ok(grant) => grant,
         Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => return cx.reject(ErrorCode::TokenExpired),
         Err(SubscriptionTokenError::Token(TokenFailure::Invalid)) => return cx.reject(ErrorCode::PermissionDenied),
+        Err(SubscriptionTokenError::Token(TokenFailure::NoKeys)) => return cx.reject(ErrorCode::Internal),
         Err(SubscriptionTokenError::Token(TokenFailure::Undecided(progress))) => return progress,
         Err(SubscriptionTokenError::Mismatch) => return cx.end(Disconnect::InvalidToken),
     };
@@ -133,10 +134,22 @@ fn subscribe_with(
     }
     match subscription::begin(cx.state, cx.engine, cx.conn, &request.channel, options, wanted) {
         Ok(Some(reply)) => subscription::send_reply(cx.state, cx.engine, cx.conn, cx.id, &reply),
-        Ok(None) => {}
+        Ok(None) => return after_request(cx, &request.channel),
         Err(error) => return cx.reject(error),
     }
     Progress::Done
+}
+
+/// The home shard is asked. What the subscription recovers may be a large reply: nothing behind it is read until it has left.
+fn after_request(cx: &mut CommandContext<'_>, channel: &str) -> Progress {
+    let sub = cx.state.subscription(cx.conn, channel);
+    match sub.filter(|&sub| cx.state.subscribers.get(sub).is_recovering()) {
+        Some(sub) => {
+            cx.state.home_requests.block_reading(sub);
+            Progress::Replying
+        }
+        None => Progress::Done,
+    }
 }
 
 /// The memory of all tag filters of a connection, also of subscriptions that wait. A pass over its subscriptions, as the search

@@ -6,6 +6,7 @@
 //! - `encoding`: reads and writes a frame in the encoding of a connection
 //! - `command`, with `request` and `maps`: what clients send, borrowed from their frame
 //! - `reply`: what the server sends
+//! - `payload`: which bytes JSON embeds as they are
 //! - `codes`: the codes of errors, ended subscriptions and closed connections
 //! - `tags`: the tags of a publication · `filter`, `parse_filter`, `packed_filter`: which publications a subscriber wants;
 //!   `decimal` compares numbers
@@ -24,6 +25,7 @@ mod json;
 mod maps;
 mod packed_filter;
 mod parse_filter;
+mod payload;
 mod protobuf;
 mod reply;
 mod request;
@@ -36,6 +38,7 @@ pub use error::{FilterError, Malformed};
 pub use filter::RawFilter;
 pub use maps::{Headers, Subs};
 pub use packed_filter::Filter;
+pub(crate) use payload::{Info, is_json, kept_info};
 pub(crate) use reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribePush, SubscribeResult,
     WirePublication, delta_fits_json,

@@ -209,6 +209,11 @@ impl HomeChannels {
         self.presence(name).map_or((0, 0), |presence| (presence.clients(), presence.users()))
     }
 
+    /// What the entries of the channel's presence take, and their number.
+    pub(crate) fn presence_size(&self, name: &str) -> (usize, u32) {
+        self.presence(name).map_or((0, 0), |presence| (presence.bytes(), presence.clients()))
+    }
+
     /// The entries of up to `max` slots from slot `from` on, and where the next slice begins: `None` after the last slice. A
     /// client that stays in the channel from the first slice to the last is in exactly one of them.
     pub(crate) fn presence_slice(

@@ -40,13 +40,14 @@ mod wire_format;
 pub use history::Since;
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
+pub use publication::PublicationRecord;
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
 pub(crate) use history::{HistoryFilter, HistoryOptions, HistorySlice, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
 pub(crate) use position::EpochText;
-pub(crate) use publication::{Delivery, Publication, PublicationRecord, PublishOptions};
+pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;
 pub(crate) use subscribers::{

@@ -3,7 +3,8 @@
 //!
 //! A connection is closed behind the replies to the commands that were taken. A shard without connections goes on as home
 //! shard. All shards stop together when no connection is open, nothing is in flight and every call of the server API is
-//! answered, or at `shutdown.timeout`. A second signal stops them at once.
+//! answered, or at `shutdown.timeout`. A second signal stops them at once, unless it comes right after the first: `timeout` and
+//! service managers signal a process and then its group.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::engine::stats::Snapshot;
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the log says how many connections are left.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// A signal this long after the first one is the same signal, sent again.
+const SAME_SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +62,7 @@ pub(crate) async fn run(
     // At a signal, a successor that is ready takes over also if it has not proven itself yet.
     let by_signal = link.is_none();
     let link = link.or_else(|| successor.candidate());
+    let first = Instant::now();
     match link {
         // The successor has these listeners too. Connections that are open get one more response.
         Some(_) => servers.iter().for_each(JoinHandle::abort),
@@ -74,15 +78,17 @@ pub(crate) async fn run(
         }
     };
     let second_signal = async {
+        let mut first = first;
         if link.is_some() && !by_signal {
             // A signal to both processes means an orderly shutdown of both.
             signals.next().await;
+            first = Instant::now();
             log::info!(
                 "signal ignored: this process shuts down already, since another one took over; one more signal cuts its \
                  open connections"
             );
         }
-        signals.next().await;
+        next_after(first, async || signals.next().await).await;
     };
     tokio::select! {
         () = shut_down => Ended::InOrder,
@@ -112,6 +118,22 @@ async fn answer_calls(shards: &ShardClient, servers: &[JoinHandle<()>], until: I
     }
 }
 
+/// Waits for a signal that is not the first one sent again.
+async fn next_after(first: Instant, mut next: impl AsyncFnMut()) {
+    loop {
+        next().await;
+        let after = first.elapsed();
+        if after > SAME_SIGNAL_INTERVAL {
+            return;
+        }
+        log::info!(
+            "signal ignored: it came {} ms after the first one, as when a process and its group are signaled; another one, \
+             {SAME_SIGNAL_INTERVAL:?} after the first, cuts the open connections",
+            after.as_millis()
+        );
+    }
+}
+
 /// `has_successor`: another process accepts the new connections. Returns when `shutdown.timeout` ends.
 async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_successor: bool) -> Instant {
     let Shutdown { timeout, delay, rate_max, .. } = *settings;
@@ -130,7 +152,7 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
     }
     log::info!(
         "shutting down: no new clients; closing {count} connections within {window:?}, the last of them after \
-         {timeout:?} at most; a second signal cuts them at once"
+         {timeout:?} at most; a second signal after {SAME_SIGNAL_INTERVAL:?} cuts them at once"
     );
     // The successor accepts as well: upgrades under way are completed here, and the clients reconnect to it.
     let upgrades = if has_successor { Upgrades::Complete } else { Upgrades::Refuse };
@@ -156,4 +178,26 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
 
 fn open_connections(snapshots: &[Snapshot]) -> u64 {
     snapshots.iter().map(|snapshot| snapshot.connections).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn signal_within_a_second_of_the_first_is_the_same_signal() {
+        let (send, mut signals) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            for ms in [0, 300, 600, 300] {
+                sleep(Duration::from_millis(ms)).await;
+                send.send(()).expect("it waits for them");
+            }
+            sleep(Duration::from_secs(60)).await;
+        });
+        let first = Instant::now();
+        next_after(first, async || signals.recv().await.expect("another signal")).await;
+        assert_eq!(first.elapsed().as_millis(), 1_200, "those of 0, 300 and 900 ms are the first one");
+    }
 }

@@ -116,6 +116,13 @@ impl<D> Subscribers<D> {
         self.group(id).map_or(SlowConsumerPolicy::Close, |group| group.slow_policy)
     }
 
+    /// True while the subscription waits for its recovery.
+    pub(crate) fn is_recovering(&self, id: SubscriptionId) -> bool {
+        self.subscriptions.get(id.index()).is_some_and(|subscription| {
+            subscription.generation == id.generation && subscription.state == State::Recovering
+        })
+    }
+
     /// The position of a channel, if its group in this format is live: a new subscription to it is live at once.
     pub(crate) fn live_position(&self, channel: &str, wire_format: WireFormat) -> Option<Position> {
         let group = &self.groups[self.find_group(channel, wire_format)?.index()];
