@@ -142,9 +142,6 @@ impl Verifier {
                 if !header.alg.is_costly() {
                     return Err(InvalidToken::NoKey.into());
                 }
-                if header.kid.is_empty() {
-                    return Err(InvalidToken::NoKeyId.into());
-                }
                 match set.and_then(|set| set.verify(&header.kid, header.alg, message, signature)) {
                     Some(result) => result?,
                     None => return Err(TokenError::UnknownKey { kid: header.kid.into_owned() }),

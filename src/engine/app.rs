@@ -18,9 +18,14 @@ pub trait App: 'static {
     /// What the control thread may ask of this app. `Infallible` for an app that it never asks.
     type Request: Send + 'static;
 
-    /// Judges a complete request head.
+    /// Judges a complete request head, of a GET or a HEAD. The response to a HEAD is sent without its body.
     fn route(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
         Route::Upgrade { protocol: None, route: 0 }
+    }
+
+    /// Judges a complete request head with another method than GET and HEAD. The default refuses it with 405.
+    fn other_method(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
+        Route::Refuse(Refusal::MethodNotAllowed)
     }
 
     /// Whether `Context::address_key` is needed for new connections; it costs a system call for each.
@@ -71,6 +76,12 @@ pub trait App: 'static {
     /// When `sweep` has to be called next, at the latest. `None` if nothing waits for it.
     fn next_sweep(&self) -> Option<Millis> {
         None
+    }
+
+    /// Whether replies to this open connection are still to come. A shard that drains reads no more from it, and closes it
+    /// behind them.
+    fn owes_replies(&self, _conn: ConnId) -> bool {
+        false
     }
 
     /// No flush is open: broadcast what the turn gathered.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::admission::address_keys::AddressKeys;
 use super::config::EngineConfig;
 use super::connection::slow_consumer::SlowConsumers;
-use super::connection::state::{ConnFlags, WriteFlags};
+use super::connection::state::{ConnFlags, PendingHeads, WriteFlags};
 use super::connection::table::Connections;
 use super::deflate::Compressors;
 use super::log_ring::{LimitLog, LogRecord, LogRing};
@@ -45,6 +45,8 @@ pub struct Context<M: Send> {
     /// Slots whose queue may be written.
     pub(crate) to_write: VecDeque<u32>,
     pub(crate) slow: SlowConsumers,
+    /// The last turn in which backlogs were closed for the sake of a reservation.
+    pub(crate) crowded_in: Option<u64>,
     pub(crate) wheel: Wheel,
     /// What the app broadcast, for the flush that begins next.
     pub(crate) broadcasts: Vec<Broadcast>,
@@ -56,6 +58,8 @@ pub struct Context<M: Send> {
     /// What those bytes provoked: it leaves at the end of the read.
     pub(crate) reply_buffer: Vec<u8>,
     pub(crate) spill_bytes: usize,
+    /// Of them, those of request heads.
+    pub(crate) pending_heads: PendingHeads,
     pub(crate) compressors: Compressors,
     pub(crate) log: LimitLog,
     pub(crate) time: TurnTime,
@@ -72,6 +76,7 @@ impl<M: Send> Context<M> {
             queues: Pool::default(),
             to_write: VecDeque::new(),
             slow: SlowConsumers::default(),
+            crowded_in: None,
             wheel: Wheel::new(now),
             broadcasts: Vec::new(),
             close_requests: Vec::new(),
@@ -79,6 +84,7 @@ impl<M: Send> Context<M> {
             current: None,
             reply_buffer: Vec::new(),
             spill_bytes: 0,
+            pending_heads: PendingHeads::default(),
             compressors: Compressors::new(config.compression),
             time: TurnTime::new(&config),
             address_keys: AddressKeys::default(),
@@ -132,6 +138,24 @@ impl<M: Send> Context<M> {
             }
             _ => self.reply_frames(conn, frame),
         }
+    }
+
+    /// As `reply_with`, for a message of about so many bytes: it gets a buffer of its own, so that none of it is copied or moved.
+    /// It is not compressed, which would take longer than a turn may.
+    pub fn reply_large(&mut self, conn: ConnId, opcode: Opcode, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.connections.takes_more(conn) {
+            return;
+        }
+        self.counters.replies += 1;
+        let mut buffer = Vec::with_capacity(ws::SERVER_HEADER_BYTES_MAX + bytes);
+        buffer.extend_from_slice(&[0; ws::SERVER_HEADER_BYTES_MAX]);
+        write(&mut buffer);
+        if buffer.capacity() - buffer.len() > buffer.len() / 8 {
+            buffer.shrink_to_fit();
+        }
+        let payload = ws::SERVER_HEADER_BYTES_MAX..buffer.len();
+        let from = ws::header_before(&mut buffer, payload, opcode);
+        self.queue_buffer(conn.slot, buffer, from);
     }
 
     /// As `reply_frames`, for frames of an owner whose policy applies while the peer does not read. `latest`: where the
@@ -221,7 +245,9 @@ impl<M: Send> Context<M> {
 
     pub(crate) fn request_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
         if self.connections.is_open(conn) {
-            self.connections[conn.slot].flags.insert(ConnFlags::CLOSE_REQUESTED);
+            let flags = &mut self.connections[conn.slot].flags;
+            flags.insert(ConnFlags::CLOSE_REQUESTED);
+            flags.set(ConnFlags::CLOSES_AS_SLOW, why == Closed::Slow);
             self.close_requests.push(CloseRequest { conn, code, reason, why });
         }
     }
@@ -229,6 +255,15 @@ impl<M: Send> Context<M> {
     /// The rest of a message that the app left (`Flow::Wait`) is offered again in this turn or the next.
     pub fn resume(&mut self, conn: ConnId) {
         self.resumed.push(conn);
+    }
+
+    /// As `resume`, once the peer has taken what is queued for it, all but half of what may wait for it.
+    pub fn resume_when_written(&mut self, conn: ConnId) {
+        let Some(known) = self.connections.get_mut(conn) else { return };
+        match known.queue.is_some() {
+            true => known.flags.insert(ConnFlags::RESUMES_WHEN_WRITTEN),
+            false => self.resumed.push(conn),
+        }
     }
 
     /// From now on nothing is written to the peer: replies and broadcasts wait, within the bound for them.
@@ -295,10 +330,12 @@ impl<M: Send> Context<M> {
         self.time.work(conn.slot, units.min(u32::MAX as usize) as u32)
     }
 
-    /// The shard does not read this connection now, or has not read all of it, so the peer's silence proves nothing.
+    /// The shard does not read this connection now, or has not read all of it, so the peer's silence proves nothing. It does
+    /// prove something if the shard waits for the peer to read.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::IN_READY;
-        self.connections.get(conn).is_some_and(|known| known.flags.intersects(stops))
+        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::IN_READY | ConnFlags::LAST_REPLIES;
+        let is_stopped = |flags: ConnFlags| flags.intersects(stops) && !flags.contains(ConnFlags::RESUMES_WHEN_WRITTEN);
+        self.connections.get(conn).is_some_and(|known| is_stopped(known.flags))
     }
 
     /// The id of the connection that has the slot now.

@@ -300,7 +300,8 @@ impl<A: App> EventLoop<A> {
 
     fn admit(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) {
         let fd = socket.as_raw_fd();
-        let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip());
+        // A socket of both families reports an IPv4 address within an IPv6 one.
+        let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip().to_canonical());
         let ListenOptions { tls, proxied } = self.listeners[listener].options;
         let source = match tls {
             false => Stream::Plain(Plain(socket)),

@@ -52,6 +52,7 @@ pub(crate) mod turn_time;
 pub use app::{App, EngineClose, Flow, Message, Route};
 pub use builder::{Server, ServerBuilder};
 pub use config::{CompressionConfig, EngineConfig, Machine};
+pub use connection::backlog::Reservation;
 pub use context::{Context, Mailbox};
 pub use mailbox::{Batch, Span};
 pub use net::listener::{Address, ListenError, ListenOptions};

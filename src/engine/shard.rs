@@ -55,6 +55,8 @@ pub struct Shard<A: App, S: Source> {
     /// A batch of mail that a budget cut in two.
     pub(super) partial_batch: Option<Batch<A::Mail>>,
     pub(super) drain: Option<Drain>,
+    /// Connections that close as soon as the app has answered them.
+    pub(super) answering: Vec<ConnId>,
     /// Slots whose deadline has come, in the turn that handles them.
     pub(super) due: Vec<u32>,
     /// The kernel may have something to report that deadlines have to wait for.
@@ -82,6 +84,7 @@ impl<A: App, S: Source> Shard<A, S> {
             closed_slots: Vec::new(),
             partial_batch: None,
             drain: None,
+            answering: Vec::new(),
             due: Vec::new(),
             deadlines_held: false,
         }
@@ -164,6 +167,7 @@ impl<A: App, S: Source> Shard<A, S> {
             occupied: self.occupied() as u64,
             backlog_bytes: self.cx.queues.bytes(),
             backlog_kept_bytes: self.cx.queues.kept_bytes() as u64,
+            backlog_reserved_bytes: self.cx.queues.reserved as u64,
             backlog_connections: self.cx.queues.len() as u64,
             spill_bytes: self.cx.spill_bytes as u64,
             deflate_contexts: self.cx.compressors.contexts(),

@@ -20,6 +20,9 @@ const OWN_MAIL_ROUNDS: usize = 4;
 /// Messages of other shards that are handled between two looks at the time.
 const MAIL_PER_LOOK: u32 = 64;
 
+/// Bytes of queues to write in one turn: copying large replies to many sockets would take longer than other connections may wait.
+const QUEUED_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
+
 /// What the kernel reported about a socket.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Readiness {
@@ -216,6 +219,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let (now, open) = (self.cx.now, self.cx.connections.open);
         let Some(wave) = self.drain.as_mut().and_then(|drain| drain.wave(now, open)) else { return };
         self.cx.counters.drain_waves += 1;
+        self.close_answered();
         let slots = self.sockets.slots();
         if wave.ends_upgrades {
             (0..slots).for_each(|slot| self.refuse_for_shutdown(slot));
@@ -256,9 +260,13 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Writes the queues that may be written, within the budget of a slice.
     fn write_queues(&mut self) {
+        let sent_before = self.cx.counters.bytes_out;
         for _ in 0..self.cx.to_write.len().min(self.cx.config.deliveries_per_slice as usize) {
             let Some((slot, after)) = write_next_queue(&mut self.cx, &mut self.sockets) else { break };
             self.after_write(slot, after);
+            if self.cx.counters.bytes_out - sent_before > QUEUED_BYTES_PER_TURN {
+                break;
+            }
         }
     }
 

@@ -15,12 +15,12 @@ use super::arena::RawClientInfo;
 use super::backend_calls::call;
 use super::connect_reply;
 use super::home_requests::Requester;
+use super::keepalive::bounded_end;
 use super::mail::Mail;
 use super::pending::{ConnectSubscription, PendingConnect};
-use super::refresh::LIFETIME_S_MAX;
 use super::session::{Identity, Phase};
 use super::settings::{Settings, TokenKind};
-use super::state::{CommandContext, Messaging, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, Progress};
 use super::subscription::{self, SubscriptionRequest};
 use super::tokens::{TokenFailure, verify_token};
 use crate::auth::Verifier;
@@ -29,7 +29,7 @@ use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply};
+use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply, kept_info};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 /// How long a client whose connect was rejected may take to close the connection itself.
@@ -77,7 +77,7 @@ pub(crate) fn connect_by_url(state: &mut Messaging, engine: &mut Context<Mail>, 
 
 /// A unidirectional client's connect request: its first message, or part of its URL.
 pub(crate) fn uni_connect(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId, raw: &[u8]) -> Progress {
-    let mut cx = CommandContext { state, engine, conn, id: 0, raw, retry: false };
+    let mut cx = CommandContext { state, engine, conn, id: 0, raw, keys: KeyFetch::NotRequested };
     match Encoding::connect_request(raw) {
         Ok(request) => connect(&mut cx, &request),
         Err(_) => cx.end(Disconnect::BadRequest),
@@ -114,6 +114,7 @@ fn authenticate(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>) -> Pr
         }
         Err(TokenFailure::Expired) => reject_connect(cx, ErrorCode::TokenExpired),
         Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
+        Err(TokenFailure::NoKeys) => reject_connect(cx, ErrorCode::Internal),
         Err(TokenFailure::Undecided(Progress::Deferred)) => {
             cx.session().phase = Phase::New;
             Progress::Deferred
@@ -151,7 +152,7 @@ fn reject_connect(cx: &mut CommandContext<'_>, error: ErrorCode) -> Progress {
 
 fn reject_connect_with(cx: &mut CommandContext<'_>, code: u32, message: &str, temporary: bool) -> Progress {
     cx.engine.drop_held(cx.conn);
-    drop(cx.state.pending.take_connect(cx.conn));
+    connect_reply::abandon(cx.state, cx.engine, cx.conn);
     if cx.session().is_uni() {
         return close_uni(cx, code);
     }
@@ -181,19 +182,19 @@ fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
 fn grant_connect(
     cx: &mut CommandContext<'_>,
     request: &ConnectRequest<'_>,
-    grant: ConnectGrant,
+    mut grant: ConnectGrant,
     granted: Granted,
 ) -> Progress {
     let now = cx.unix_s();
-    let expire_at = grant.expire_at.map_or(0, |at| at.min(now + LIFETIME_S_MAX));
+    let expire_at = bounded_end(grant.expire_at, now);
     if expire_at > 0 && expire_at < now {
         return reject_connect(cx, ErrorCode::Expired);
     }
     if grant.subs.len() > cx.state.settings.client.channel_limit {
         return too_many_channels(cx);
     }
-    let client =
-        RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &grant.info, chan_info: b"" };
+    let info = kept_info(std::mem::take(&mut grant.info));
+    let client = RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &info, chan_info: b"" };
     let requested = match subscriptions(&cx.state.settings, request, &grant, granted, &client) {
         Ok(requested) => requested,
         Err(ConnectFault::Error(error)) => return reject_connect(cx, error),
@@ -207,9 +208,10 @@ fn grant_connect(
         true => format!("{{\"shard\":{}}}", cx.engine.me()).into_bytes(),
         false => grant.data,
     };
-    let (user, info, meta) = (grant.user.as_str().into(), grant.info.into(), grant.meta.into());
+    let (user, meta) = (grant.user.as_str().into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
-    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, requested };
+    let connect =
+        PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested: Some(requested) };
     cx.state.pending.begin_connect(cx.conn, connect);
     if ask_user_home(cx) { Progress::Pending } else { begin_subscriptions(cx) }
 }
@@ -255,7 +257,7 @@ pub(crate) fn user_home_answered(state: &mut Messaging, engine: &mut Context<Mai
         return state.close(engine, conn, Disconnect::ConnectionLimit);
     }
     let id = state.pending.connect_mut(conn).map_or(0, |connect| connect.id);
-    let mut cx = CommandContext { state, engine, conn, id, raw: b"", retry: false };
+    let mut cx = CommandContext { state, engine, conn, id, raw: b"", keys: KeyFetch::NotRequested };
     if begin_subscriptions(&mut cx) != Progress::Pending {
         cx.engine.resume(conn);
     }
@@ -337,14 +339,17 @@ fn subscriptions(
 /// The user may have this connection: begins its subscriptions.
 fn begin_subscriptions(cx: &mut CommandContext<'_>) -> Progress {
     let Some(connect) = cx.state.pending.connect_mut(cx.conn) else { return Progress::Ended };
-    let requested = std::mem::take(&mut connect.requested);
+    let requested = connect.requested.take().unwrap_or_default();
     connect.waiting = requested.len();
     // What is delivered to the first live subscriptions waits for the reply.
     if !requested.is_empty() {
         cx.engine.hold(cx.conn);
     }
     for ConnectSubscription { channel, grant, flags, since, delta } in requested {
-        let Ok(namespace) = cx.state.settings.namespace_of(&channel) else { continue };
+        let namespace = match cx.state.settings.namespace_of(&channel) {
+            Ok(namespace) => namespace,
+            Err(error) => return reject_connect(cx, error),
+        };
         let mut options = SubscriptionOptions::granted(namespace, grant);
         options.flags |= flags;
         let request = SubscriptionRequest { since, delta, ..SubscriptionRequest::new(Requester::Connect) };

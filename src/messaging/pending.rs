@@ -27,8 +27,10 @@ pub(crate) struct PendingConnect {
     pub live: Vec<(Rc<str>, SubscribeReply)>,
     /// How many are not live yet.
     pub waiting: usize,
-    /// What is to be subscribed once the user's home shard has admitted the connection.
-    pub requested: Vec<ConnectSubscription>,
+    /// Bytes reserved for the publications in `live`.
+    pub reserved: usize,
+    /// What is to be subscribed once the user's home shard has admitted the connection; `None` once that has begun.
+    pub requested: Option<Vec<ConnectSubscription>>,
 }
 
 /// A subscription that the connect brings.
@@ -89,6 +91,10 @@ impl PendingConnections {
 
     pub(super) fn connect_mut(&mut self, conn: ConnId) -> Option<&mut PendingConnect> {
         self.by_slot.get_mut(&conn.slot)?.connect.as_mut()
+    }
+
+    pub(super) fn has_connect(&self, conn: ConnId) -> bool {
+        self.by_slot.get(&conn.slot).is_some_and(|pending| pending.connect.is_some())
     }
 
     pub(super) fn take_connect(&mut self, conn: ConnId) -> Option<PendingConnect> {

@@ -17,10 +17,8 @@ pub(crate) struct TokenChecks {
 impl TokenChecks {
     /// The fetched keys for such tokens. Subscription tokens without keys of their own use those of connections.
     pub(super) fn keys(&self, settings: &Settings, kind: TokenKind) -> Option<&KeySet> {
-        match kind {
-            TokenKind::Subscription if settings.subscription_tokens.is_some() => self.subscription_keys.as_deref(),
-            _ => self.connection_keys.as_deref(),
-        }
+        let keys = if settings.has_own_keys(kind) { &self.subscription_keys } else { &self.connection_keys };
+        keys.as_deref()
     }
 
     pub(super) fn set_keys(&mut self, kind: TokenKind, keys: Option<Arc<KeySet>>) {

@@ -63,7 +63,7 @@ impl Refusal {
         match self {
             Self::BadRequest(words) => words,
             Self::NotFound => "nothing is served at this path",
-            Self::MethodNotAllowed => "only GET is served here",
+            Self::MethodNotAllowed => "only GET and HEAD are served here",
             Self::Timeout => "the request head was not complete in time",
             Self::TargetTooLong => "the request target is too long",
             Self::UpgradeRequired => "this address speaks WebSocket version 13 (RFC 6455): send an upgrade request",
@@ -92,7 +92,7 @@ impl Refusal {
     pub fn write(&self, out: &mut Vec<u8>) {
         let extra: &[u8] = match self {
             // RFC 9110, 15.5.6: "MUST generate an Allow header field in a 405 response".
-            Self::MethodNotAllowed => b"Allow: GET\r\n",
+            Self::MethodNotAllowed => b"Allow: GET, HEAD\r\n",
             // Section 4.4: the versions the server is willing to use. RFC 9110, 15.5.22: a 426 "MUST send an Upgrade".
             Self::UpgradeRequired => b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
             _ => b"",
@@ -131,6 +131,14 @@ pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>, deflate
 pub fn http_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     begin(out, status);
     end(out, content_type, &[body]);
+}
+
+/// Makes a whole response that of a HEAD request: it ends with its head (RFC 9110, 9.3.2).
+pub fn drop_body(response: &mut Vec<u8>) {
+    const END: &[u8] = b"\r\n\r\n";
+    if let Some(at) = memchr::memmem::find(response, END) {
+        response.truncate(at + END.len());
+    }
 }
 
 fn begin(out: &mut Vec<u8>, status: u16) {
@@ -204,7 +212,7 @@ mod tests {
         let refusals = [
             (Refusal::BadRequest("Host is missing"), 400, "Host is missing\n"),
             (Refusal::NotFound, 404, "nothing is served at this path\n"),
-            (Refusal::MethodNotAllowed, 405, "only GET is served here\n"),
+            (Refusal::MethodNotAllowed, 405, "only GET and HEAD are served here\n"),
             (Refusal::Timeout, 408, "the request head was not complete in time\n"),
             (Refusal::TargetTooLong, 414, "the request target is too long\n"),
             (Refusal::HeadTooLarge, 431, "the request head is too large\n"),
@@ -216,7 +224,7 @@ mod tests {
             assert_eq!((code, refusal.status(), got.as_str()), (status, status, body));
             assert!(fields.contains(&("content-length".into(), body.len().to_string())));
             assert!(fields.contains(&("connection".into(), "close".into())));
-            assert_eq!(fields.contains(&("allow".into(), "GET".into())), status == 405);
+            assert_eq!(fields.contains(&("allow".into(), "GET, HEAD".into())), status == 405);
             assert_eq!(fields.contains(&("retry-after".into(), "3".into())), status == 503 || status == 429);
         }
         let (code, fields, _) = parsed(&written(|out| Refusal::UpgradeRequired.write(out)));
@@ -235,5 +243,8 @@ mod tests {
             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(response, expected);
         assert_eq!(parsed(&written(|out| http_response(out, 299, "text/plain", b""))).0, 299);
+        let mut head = response.into_bytes();
+        drop_body(&mut head);
+        assert_eq!(head, expected.trim_end_matches("{}").as_bytes());
     }
 }

@@ -114,6 +114,7 @@ impl Cluster {
 
     /// A turn as the event loop takes it. False if the shard sleeps and no wake, event or timeout ends that.
     pub fn turn(&mut self, index: usize) -> bool {
+        let shards = self.shards.len();
         let sim = &mut self.shards[index];
         if sim.is_asleep {
             let due = sim.wakes_at.is_some_and(|at| at <= self.now);
@@ -133,6 +134,9 @@ impl Cluster {
             shard.app.request(&mut shard.cx, request);
         }
         let wait = shard.end();
+        let reserved = shard.snapshot().backlog_reserved_bytes as usize;
+        let bound = shard.cx.config.backlog_bytes_max / shards;
+        assert!(reserved <= bound, "{reserved} bytes are reserved for replies, {bound} may be");
         sim.is_asleep = wait != Wait::No && shard.cx.mail.may_sleep();
         sim.wakes_at = if let Wait::For(ms) = wait { Some(self.now + ms) } else { None };
         true
@@ -189,6 +193,7 @@ impl Cluster {
             let left = (snapshot.subscriptions, snapshot.backlog_bytes, snapshot.spill_bytes, snapshot.users);
             assert_eq!(left, (0, 0, 0, 0));
             assert_eq!((snapshot.backlog_kept_bytes, snapshot.backlog_connections), (0, 0));
+            assert_eq!((snapshot.backlog_reserved_bytes, snapshot.replies_waiting), (0, 0));
         }
     }
 }

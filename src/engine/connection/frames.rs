@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::state::{ConnFlags, Phase};
+use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX};
 use crate::engine::app::{App, Flow, Message};
 use crate::engine::net::source::Source;
 use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
@@ -86,6 +86,10 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut handled = Handled { used: 0, frame_bytes: 0 };
         if self.conn(slot).phase == Phase::Upgrading {
             handled.used = self.upgrade(slot, bytes);
+            // The next read of a long head goes directly into the spill, which grows with it.
+            if bytes.len() > SPILL_COPY_BYTES_MAX {
+                handled.frame_bytes = self.cx.config.request_head_bytes_max;
+            }
             self.send_response(slot);
         }
         let phase = self.conn(slot).phase;

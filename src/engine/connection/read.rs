@@ -9,7 +9,7 @@ use std::mem;
 use rustix::io::Errno;
 
 use super::frames::{Handled, Lies};
-use super::state::{ConnFlags, Phase, Spill, WriteFlags};
+use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX, Spill, WriteFlags};
 use crate::engine::app::App;
 use crate::engine::config::RECEIVE_BYTES;
 use crate::engine::net::source::Source;
@@ -19,8 +19,6 @@ use crate::engine::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws::Decoder;
 
-/// Spills up to this are copied in front of the next read; longer ones are read into.
-const SPILL_COPY_BYTES_MAX: usize = 4 * 1024;
 /// While all spills of the shard are longer than this, a read takes less: a connection that is then put off keeps less.
 const SPILLS_LARGE_BYTES: usize = 64 * 1024 * 1024;
 const SMALL_READ_BYTES: usize = 16 * 1024;
@@ -48,7 +46,8 @@ impl<A: App, S: Source> Shard<A, S> {
                 .union(ConnFlags::RATE_LIMITED)
                 .union(ConnFlags::READ_ENDED)
                 .union(ConnFlags::CLOSE_REQUESTED)
-                .union(ConnFlags::IN_READY);
+                .union(ConnFlags::IN_READY)
+                .union(ConnFlags::LAST_REPLIES);
             let conn = &self.cx.connections[slot];
             if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
                 || conn.flags.intersects(STOPS)
@@ -197,7 +196,9 @@ impl<A: App, S: Source> Shard<A, S> {
     fn read_into_spill(&mut self, slot: u32, mut spill: Spill) -> Got {
         let have = spill.bytes.len();
         if spill.bytes.capacity() == have {
-            let more = have.max(4 * SPILL_COPY_BYTES_MAX).min(spill.frame_bytes - have);
+            // A request head has no announced length: it gets as much room as it has used.
+            let least = if spill.is_head { 0 } else { 4 * SPILL_COPY_BYTES_MAX };
+            let more = have.max(least).min(spill.frame_bytes - have);
             spill.bytes.reserve_exact(more);
         }
         let room = spill.bytes.capacity() - have;
@@ -206,12 +207,15 @@ impl<A: App, S: Source> Shard<A, S> {
         if let Got::Bytes { .. } = got {
             let mut bytes = spill.bytes;
             let length = bytes.len();
-            let Handled { used, frame_bytes } = self.handle_bytes(slot, &mut bytes);
-            if used == 0 {
-                self.keep_rest(slot, bytes, frame_bytes);
-            } else if used < length {
-                bytes.drain(..used);
-                self.keep_rest(slot, bytes, frame_bytes);
+            let handled = self.handle_bytes(slot, &mut bytes);
+            if handled.used == 0 {
+                self.keep_rest(slot, bytes, handled.frame_bytes);
+            } else if spill.is_head {
+                // What follows a head is short, and the room of the head is given back.
+                self.keep_unused(slot, &bytes, handled);
+            } else if handled.used < length {
+                bytes.drain(..handled.used);
+                self.keep_rest(slot, bytes, handled.frame_bytes);
             }
         } else {
             self.put_spill(slot, spill);
@@ -248,7 +252,8 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.put_spill(slot, *stalled);
             }
             None if matches!(self.conn(slot).phase, Phase::Upgrading | Phase::Open | Phase::Closing) => {
-                self.put_spill(slot, Spill { bytes, frame_bytes, rest: 0, text: false });
+                let is_head = self.conn(slot).phase == Phase::Upgrading;
+                self.put_spill(slot, Spill { bytes, frame_bytes, rest: 0, text: false, is_head });
             }
             None => {}
         }
@@ -257,12 +262,20 @@ impl<A: App, S: Source> Shard<A, S> {
     fn take_spill(&mut self, slot: u32) -> Option<Box<Spill>> {
         let spill = self.conn(slot).spill.take()?;
         self.cx.spill_bytes -= spill.bytes.capacity();
+        if spill.is_head {
+            self.cx.pending_heads.bytes -= spill.bytes.capacity();
+            self.cx.pending_heads.count -= 1;
+        }
         self.size_reads();
         Some(spill)
     }
 
     fn put_spill(&mut self, slot: u32, spill: Spill) {
         self.cx.spill_bytes += spill.bytes.capacity();
+        if spill.is_head {
+            self.cx.pending_heads.bytes += spill.bytes.capacity();
+            self.cx.pending_heads.count += 1;
+        }
         self.size_reads();
         self.conn(slot).spill = Some(Box::new(spill));
     }
@@ -275,7 +288,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Keeps the rest of a message that the app could not take now.
     pub(crate) fn stall(&mut self, id: ConnId, text: bool, rest: &[u8]) {
-        self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text });
+        self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text, is_head: false });
         self.conn(id.slot).flags.insert(ConnFlags::STALLED);
     }
 
@@ -286,7 +299,9 @@ impl<A: App, S: Source> Shard<A, S> {
         self.stalled_wait = false;
         for left in (0..self.stalled.len()).rev() {
             let Some(id) = self.stalled.pop_front() else { break };
-            if self.cx.connections.get(id).is_some_and(|conn| conn.flags.contains(ConnFlags::STALLED)) {
+            let stalled =
+                |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
+            if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
             }
             if self.cx.time.work_of_shard(STEP_WORK) {
@@ -304,7 +319,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
         let (message, raw) = bytes.split_at_mut(rest);
-        if self.conn(slot).phase == Phase::Open && !message.is_empty() {
+        if self.conn(slot).is_open() && !message.is_empty() {
             self.deliver_message(id, text, message, Lies::Elsewhere);
         }
         self.cx.current = None;

@@ -15,7 +15,7 @@ use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed, Refused};
 use crate::engine::timer_wheel::Millis;
 use crate::ids::ConnId;
-use crate::ws::{self, Refusal};
+use crate::ws::{self, Method, Refusal};
 
 /// What a refusal counts as.
 fn refused(refusal: Refusal) -> Refused {
@@ -132,8 +132,15 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Answers the request head when it is complete. Returns the bytes that it took.
     pub(crate) fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
-        let (route, head_bytes, key, compression) = match ws::parse_request(bytes) {
-            Ok(None) => return 0,
+        let bounds = self.cx.config.request_bounds();
+        let (route, head_bytes, key, compression) = match ws::parse_request(bytes, &bounds) {
+            Ok(None) if self.may_keep_head(bytes.len()) => return 0,
+            Ok(None) => {
+                let address = self.address_of(slot);
+                self.cx.reached_by(Bound::PendingHeads, address);
+                let refusal = Refusal::Unavailable { retry_after_s: self.peers.retry_after(&self.cx, 1) };
+                (Route::Refuse(refusal), bytes.len(), None, None)
+            }
             Ok(Some(request)) => {
                 let proxy = self.address_of_trusted_proxy(slot);
                 let judged =
@@ -141,6 +148,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 let route = match judged {
                     _ if self.refuses_upgrades() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
                     Err(refusal) => Route::Refuse(refusal),
+                    Ok(()) if request.method == Method::Other => self.app.other_method(&mut self.cx, &request),
                     Ok(()) => self.app.route(&mut self.cx, &request),
                 };
                 let compression = self.cx.compressors.agree(request.values("sec-websocket-extensions"));
@@ -164,7 +172,18 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.finish_after_replies(slot);
             }
         }
+        if Method::of(bytes) == Method::Head {
+            ws::drop_body(&mut self.cx.reply_buffer);
+        }
         head_bytes
+    }
+
+    /// Whether a connection may keep so many bytes of an incomplete head. Within the bound of the shard any may. Past it,
+    /// one may that keeps less than an equal part, so that large slow heads do not crowd out ordinary ones. All together
+    /// keep at most twice the bound: what was kept before it was reached, and the equal parts.
+    fn may_keep_head(&self, bytes: usize) -> bool {
+        let bound = self.cx.config.pending_heads_bytes_max / self.cx.mail.shards().max(1);
+        self.cx.pending_heads.bytes + bytes <= bound || bytes <= bound / (self.cx.pending_heads.count + 1)
     }
 
     /// The address of the socket or of the PROXY header, if it is that of a trusted proxy, which may name its client in
