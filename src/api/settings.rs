@@ -37,7 +37,7 @@ pub struct Settings {
 /// What the gRPC front-end takes from the configuration.
 #[derive(Clone, Default, Debug)]
 pub struct GrpcSettings {
-    /// Without a key the gRPC API accepts every call.
+    /// Without a key the gRPC API accepts no call.
     pub key: Option<String>,
     /// A call that fails has a gRPC status of its own, even if the request does not ask for it.
     pub transport_errors: bool,

@@ -129,6 +129,12 @@ pub struct EngineConfig {
     pub handshakes_per_turn: u32,
     /// Bytes taken from one socket in a turn.
     pub read_bytes_per_turn: usize,
+    /// Time that the reads of a turn may take, and its mail as well; past it the kernel is asked for events first.
+    pub time_per_turn: Duration,
+    /// Of it, the part of one connection; past it the rest of its bytes waits for a later turn, behind the others.
+    pub time_per_connection: Duration,
+    /// Units of work (a byte of input is one) after which the clock is read in a turn.
+    pub work_per_look: u32,
     /// Messages taken from the mailbox in a turn.
     pub mail_per_turn: u32,
     /// Deliveries written before the next reads and mail, at most; fewer if they take too long.
@@ -228,6 +234,9 @@ impl Default for EngineConfig {
             accepts_per_turn: 64,
             handshakes_per_turn: 8,
             read_bytes_per_turn: RECEIVE_BYTES,
+            time_per_turn: Duration::from_millis(4),
+            time_per_connection: Duration::from_micros(500),
+            work_per_look: 8 * 1024,
             mail_per_turn: 4096,
             deliveries_per_slice: 512,
             mailbox_batches_max: 256,

@@ -5,8 +5,8 @@
 
 use super::arena::client_text;
 use super::mail::Mail;
-use super::proxy_calls::PendingCommand;
-use super::state::{CommandContext, Messaging, OnAnswer, Progress};
+use super::proxy_calls::{PendingCommand, Waiting};
+use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
 use crate::ids::ConnId;
@@ -15,6 +15,11 @@ use crate::protocol::{Encoding, ErrorCode, Reply};
 /// Makes a call. If there is no room for it, the command goes on at once as after a failure of the backend.
 pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, on_answer: OnAnswer) -> Progress {
     let retry = matches!(question, Question::Keys { .. });
+    let waiting = match question {
+        Question::Refresh => Waiting::ConnectionRefresh,
+        Question::SubRefresh { .. } => Waiting::SubscriptionRefresh,
+        _ => Waiting::Command,
+    };
     let serial = cx.state.proxy_calls.next_serial();
     let call =
         Call { shard: cx.engine.me(), conn: cx.conn, serial, proxy, caller: caller(cx.state, cx.conn), question };
@@ -22,12 +27,20 @@ pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, 
     if (cx.state.settings.backend)(call) {
         let CommandContext { conn, id, .. } = *cx;
         let raw = cx.raw.into();
-        cx.state.proxy_calls.insert(PendingCommand { conn, id, raw, retry, on_answer, blocks_reading: false });
+        cx.state.proxy_calls.insert(PendingCommand { conn, id, waiting, raw, retry, on_answer, blocks_reading: false });
         return Progress::Pending;
     }
     cx.engine.counters.backend_failures += 1;
-    cx.retry = retry;
+    cx.keys = key_fetch(retry, &Answer::Failed);
     on_answer(cx, Answer::Failed)
+}
+
+fn key_fetch(retry: bool, answer: &Answer) -> KeyFetch {
+    match answer {
+        _ if !retry => KeyFetch::NotRequested,
+        Answer::Keys(fetched) => KeyFetch::Done(*fetched),
+        _ => KeyFetch::Failed,
+    }
 }
 
 fn caller(state: &Messaging, conn: ConnId) -> Caller {
@@ -67,14 +80,19 @@ pub(crate) fn answer_received(
             state.close_with(engine, conn, code, reason.into());
             Progress::Ended
         }
-        answer => on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, retry }, answer),
+        answer => {
+            let keys = key_fetch(retry, &answer);
+            on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, keys }, answer)
+        }
     };
     if !blocks_reading {
         return;
     }
     match progress {
         Progress::Pending => state.proxy_calls.block_reading(conn),
-        _ => engine.resume(conn),
+        // The connection goes on when the reply has left.
+        Progress::Replying => {}
+        _ => engine.resume_when_written(conn),
     }
 }
 

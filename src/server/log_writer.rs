@@ -47,6 +47,13 @@ fn write(shard: ShardId, record: LogRecord) {
                 "shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms"
             );
         }
+        LogRecord::WatchFailed { errno } => {
+            let error = io::Error::from_raw_os_error(errno);
+            log::warn!(
+                "shard {shard}: epoll_ctl failed for a new connection, which was closed: {error}; existing connections are \
+                 unaffected, accepting again in 100 ms. If no space is left, raise the sysctl fs.epoll.max_user_watches"
+            );
+        }
         LogRecord::SlowClosed { slot, backlog_bytes, address } => {
             let from = with_address(" from", address);
             log::info!(

@@ -33,6 +33,7 @@ pub use close::CloseCode;
 pub use decode::{Decoder, Event, Step};
 pub use encode::{close_frame, compressed_frame, frame, frame_with, header, header_before};
 pub use extension::Agreed;
+pub(crate) use frame::SERVER_HEADER_BYTES_MAX;
 pub use frame::{CLOSE_REASON_BYTES_MAX, Header, Opcode, parse_header};
 pub use mask::unmask;
 pub use response::{Refusal, accept, drop_body, http_response};

@@ -1,6 +1,7 @@
 //! Commands that a client may not send, and the error (100-113) or the close code (from 3000) that each gets.
 
-use crate::common::{Client, PLAIN, Server};
+use crate::common::web::Web;
+use crate::common::{Client, PATIENCE, PLAIN, Server};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -175,6 +176,25 @@ fn client_without_connect_is_closed_as_stale_with_3502() {
     let server = Server::with(&[("client.stale_close_delay", "200ms")]);
     let mut silent = Client::fresh(&server);
     assert_eq!(silent.closed(), (3502, "stale".into()));
+}
+
+#[test]
+fn connect_that_a_backend_does_not_answer_is_closed_with_a_code_after_which_sdks_reconnect() {
+    let (_open, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let backend = Web::start(move |_, _| {
+        let _ = held.lock().expect("one call waits").recv_timeout(PATIENCE);
+        None
+    });
+    let server = Server::with(&[
+        ("client.stale_close_delay", "200ms"),
+        ("client.proxy.connect.enabled", "true"),
+        ("client.proxy.connect.endpoint", &backend.url),
+        ("client.proxy.connect.timeout", "30s"),
+    ]);
+    let mut client = Client::fresh(&server);
+    client.send(json!({"connect": {}}));
+    assert_eq!(client.closed(), (3004, "internal server error".into()));
 }
 
 #[test]

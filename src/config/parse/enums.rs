@@ -25,7 +25,7 @@ impl<T: Words> Unit<T> for Word {
 
 fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Result<T, Invalid> {
     let found = match raw {
-        Raw::Text(text) => words.iter().find(|(word, _)| word == text),
+        Raw::Text(text) => words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())),
         _ => None,
     };
     let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();

@@ -109,11 +109,12 @@ section! {
     /// Batches in the mailbox of a shard; past it senders keep further batches in order on their own side.
     mailbox_batches_max: usize as Count = 256, restart;
 
-    /// Bytes that may wait for one other shard; past it publications for it are held back, or skipped and counted.
+    /// Bytes that may wait for one other shard; past it publications for it are held back, or skipped and counted. A quarter of it
+    /// bounds the large replies that a shard requests at a time.
     mail_bytes_max: usize as Bytes = 16 * 1024 * 1024, restart;
 
-    /// Bytes kept for all clients that do not read, shared messages counted once; past it the clients with the largest backlog
-    /// close with 3008. Each shard has an equal part.
+    /// Bytes kept for all clients that do not read and reserved for replies, shared messages counted once; past it the clients with
+    /// the largest backlog close with 3008. Each shard has an equal part, which also bounds one reply.
     backlog_bytes_max: usize as Bytes = 1024 * 1024 * 1024;
 
     /// Bytes of publications being written in one turn; past it the shard takes no more mail until they are written.

@@ -65,7 +65,8 @@ section! {
     /// The port of the gRPC API.
     port: u16 as Count = 10000, restart;
 
-    /// The key that calls of the gRPC API must send (metadata authorization: apikey KEY). Unset: no key is required.
+    /// The key that calls of the gRPC API must send (metadata authorization: apikey KEY). Unset: the API
+    /// rejects every call.
     key: Option<String> as Secret = None, example("\"a-long-random-text\"");
 
     /// How errors are reported: "" in the response, "transport" as a gRPC status.

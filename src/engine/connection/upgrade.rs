@@ -203,6 +203,10 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.connections.clear(slot, WriteFlags::NOT_OPEN);
         self.cx.wheel.cancel(slot);
         self.cx.connections.open += 1;
+        if self.app.wants_address_keys() {
+            let address = self.address_of(slot);
+            self.cx.address_keys.set(slot, address);
+        }
         let id = self.cx.connections.id(slot);
         self.app.open(&mut self.cx, id, route);
     }
@@ -212,6 +216,12 @@ impl<A: App, S: Source> Shard<A, S> {
         self.refuse(slot, refusal);
         self.send_response(slot);
         self.send_replies(slot);
+    }
+
+    /// The kernel reports nothing about a new connection: it is closed without a response, for which it would have to wait.
+    pub(crate) fn refuse_unwatched(&mut self, conn: ConnId) {
+        self.cx.counters.refused[Refused::Kernel as usize] += 1;
+        self.close_socket(conn.slot, Closed::Reset);
     }
 
     fn refuse(&mut self, slot: u32, refusal: Refusal) {

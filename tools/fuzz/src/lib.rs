@@ -20,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     ("json_commands", text::json_commands),
     ("protobuf_commands", text::protobuf_commands),
     ("config", text::config),
+    ("environment", text::environment),
     ("token", text::token),
     ("delta", text::delta),
     ("session", session::session),
