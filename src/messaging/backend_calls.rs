@@ -6,6 +6,7 @@
 use super::arena::client_text;
 use super::mail::Mail;
 use super::proxy_calls::PendingCommand;
+use super::rejections::{Action, Fault};
 use super::state::{CommandContext, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
@@ -64,10 +65,14 @@ pub(crate) fn answer_received(
     let PendingCommand { id, raw, retry, on_answer, blocks_reading, .. } = command;
     let progress = match answer {
         Answer::Disconnect { code, reason } if !retry => {
+            let mut cx = CommandContext::new(state, engine, conn, id, &raw);
+            cx.report(Some(Fault::BACKEND), Action::Close(code));
             state.close_with(engine, conn, code, reason.into());
             Progress::Ended
         }
-        answer => on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, retry }, answer),
+        answer => {
+            on_answer(&mut CommandContext { retry, ..CommandContext::new(state, engine, conn, id, &raw) }, answer)
+        }
     };
     if !blocks_reading {
         return;
@@ -81,7 +86,10 @@ pub(crate) fn answer_received(
 /// Rejects a command whose backend did not grant it.
 pub(crate) fn reject(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
     match answer {
-        Answer::Error { code, message, temporary } => cx.reply(&Reply::Error { code, message: &message, temporary }),
+        Answer::Error { code, message, temporary } => {
+            cx.report(Some(Fault::BACKEND), Action::Error(code));
+            cx.reply(&Reply::Error { code, message: &message, temporary })
+        }
         _ => cx.reject(ErrorCode::Internal),
     }
 }

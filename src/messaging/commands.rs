@@ -13,6 +13,7 @@ use super::mail::{Mail, Query};
 use super::publish;
 use super::queries;
 use super::refresh;
+use super::rejections::Fault;
 use super::session::Phase;
 use super::state::{CommandContext, Messaging, Progress};
 use super::subscribe;
@@ -40,19 +41,23 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
     }
     // As with Centrifugo, a Protobuf client may use either opcode; a JSON client sends text.
     if !message.text && encoding.is_text() {
-        state.close(cx, conn, Disconnect::InappropriateProtocol);
-        return Flow::Done;
+        let mut cx = CommandContext::new(state, cx, conn, 0, b"");
+        cx.fault = Some(Fault::malformed("a client of the JSON protocol sent a binary frame"));
+        cx.end(Disconnect::InappropriateProtocol);
+        return flow_of_ended(state, conn, bytes);
     }
     let mut start = 0;
     let rate = state.settings.command_rate;
     for command in encoding.commands(message.payload, 0) {
         let Ok((Command { id, body }, end)) = command else {
-            state.end(cx, conn, Disconnect::BadRequest);
+            let mut cx = CommandContext::new(state, cx, conn, 0, b"");
+            cx.fault = Some(Fault::malformed("it is not a command in the connection's encoding"));
+            cx.end(Disconnect::BadRequest);
             return flow_of_ended(state, conn, bytes);
         };
         let is_pong = matches!(body, Body::Pong);
         let raw = &message.payload[start..end];
-        let progress = execute(&mut CommandContext { state, engine: cx, conn, id, raw, retry: false }, body);
+        let progress = execute(&mut CommandContext::new(state, cx, conn, id, raw), body);
         let is_taken = matches!(progress, Progress::Done | Progress::Pending);
         if let (Some(rate), true) = (rate, is_taken && !is_pong)
             && !is_within_rate(state, cx, conn, rate)
@@ -109,7 +114,7 @@ fn execute(cx: &mut CommandContext<'_>, body: Body<'_>) -> Progress {
     if cx.session().phase != Phase::Connected {
         return cx.end(Disconnect::BadRequest);
     }
-    if let Some(channel) = channel_of(&body) {
+    if let Some(channel) = body.channel() {
         if channel.is_empty() {
             return cx.end(Disconnect::BadRequest);
         }
@@ -130,20 +135,6 @@ fn execute(cx: &mut CommandContext<'_>, body: Body<'_>) -> Progress {
         Body::Rpc { method, data } => rpc(cx, &method, data),
         Body::Refresh { token } => refresh::refresh(cx, &token),
         Body::SubRefresh { channel, token, .. } => refresh::sub_refresh(cx, &channel, &token),
-    }
-}
-
-/// The channel that a command is about.
-fn channel_of<'a>(body: &'a Body<'_>) -> Option<&'a str> {
-    match body {
-        Body::Subscribe(request) => Some(&request.channel),
-        Body::History(request) => Some(&request.channel),
-        Body::Unsubscribe { channel }
-        | Body::Publish { channel, .. }
-        | Body::Presence { channel }
-        | Body::PresenceStats { channel }
-        | Body::SubRefresh { channel, .. } => Some(channel),
-        _ => None,
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) fn session_of(route: u8) -> (Encoding, Phase, bool) {
 fn admit(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request<'_>) -> Result<(), Route> {
     let settings = &state.settings;
     if !settings.origins.allows(request.origin) {
-        return Err(reject(403, b"this origin is not among client.allowed_origins\n"));
+        let words = "this origin is not among client.allowed_origins";
+        return Err(Route::Refuse(Refusal::ForeignOrigin(words)));
     }
     if let Err(bound) = settings.connection_counts.admit(&settings.client) {
         cx.reached_now(bound);
@@ -63,7 +64,7 @@ fn route_uni_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Req
     }
     let connect = query(request.query, "cf_connect").map(decoded);
     if connect.as_deref().is_some_and(|bytes| Encoding::connect_request(bytes).is_err()) {
-        return reject(400, b"cf_connect is no connect request\n");
+        return Route::Refuse(Refusal::BadRequest("cf_connect is no connect request"));
     }
     state.pending.handshake.connect = connect;
     Route::Upgrade { protocol: None, route: Encoding::UniJson.index() }
@@ -81,7 +82,8 @@ fn route_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request
     let encoding = match (chosen, requested) {
         (Some((_, encoding)), _) => *encoding,
         (None, _) if offers => {
-            return reject(400, b"the subprotocols are centrifuge-json and centrifuge-protobuf\n");
+            let words = "the subprotocols are centrifuge-json and centrifuge-protobuf";
+            return Route::Refuse(Refusal::BadRequest(words));
         }
         (None, Some("protobuf")) => Encoding::Protobuf,
         (None, _) => Encoding::Json,
@@ -89,10 +91,6 @@ fn route_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request
     let frame_pings = query(request.query, "cf_ws_frame_ping_pong") == Some("true");
     let route = encoding.index() | if frame_pings { FRAME_PINGS } else { 0 };
     Route::Upgrade { protocol: chosen.map(|(name, _)| *name), route }
-}
-
-fn reject(status: u16, body: &'static [u8]) -> Route {
-    Route::Respond { status, content_type: "text/plain; charset=utf-8", body }
 }
 
 /// The value of a query parameter, still encoded.

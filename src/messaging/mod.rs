@@ -46,6 +46,7 @@ mod publish;
 mod queries;
 mod receive;
 mod refresh;
+mod rejections;
 mod session;
 mod settings;
 mod state;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::backend_calls::call;
 use super::keepalive;
 use super::mail::Mail;
+use super::rejections::Fault;
 use super::settings::TokenKind;
 use super::state::{CommandContext, Messaging, Progress};
 use super::subscription_end;
@@ -56,7 +57,7 @@ fn own_question<'a>(
     conn: ConnId,
     subject: &'a [u8],
 ) -> CommandContext<'a> {
-    CommandContext { state, engine, conn, id: 0, raw: subject, retry: false }
+    CommandContext::new(state, engine, conn, 0, subject)
 }
 
 /// False if the connection closes; true if the backend is asked.
@@ -146,7 +147,10 @@ pub(crate) fn refresh(cx: &mut CommandContext<'_>, token: &str) -> Progress {
         return cx.end(Disconnect::BadRequest);
     }
     match verify_token(cx, TokenKind::Connection, token, Verifier::connect, refresh_with_keys) {
-        Ok(grant) if grant.user != cx.session().user() => cx.end(Disconnect::InvalidToken),
+        Ok(grant) if grant.user != cx.session().user() => {
+            cx.fault = Some(Fault::OTHER_USER);
+            cx.end(Disconnect::InvalidToken)
+        }
         Ok(grant) if channels_changed(cx, &grant) => cx.end(Disconnect::InsufficientState),
         Ok(ConnectGrant { expire_at, info, meta, .. }) => {
             refresh_connection(cx, RefreshedBy::Client, RefreshGrant { expired: false, expire_at, info, meta })

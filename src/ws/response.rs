@@ -11,6 +11,8 @@ use std::io::Write;
 pub enum Refusal {
     /// 400, with what is wrong.
     BadRequest(&'static str),
+    /// 403, with the setting that decides: the request comes from a browser page of an origin that is not allowed.
+    ForeignOrigin(&'static str),
     NotFound,
     MethodNotAllowed,
     /// The head did not arrive in time.
@@ -46,6 +48,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
+            Self::ForeignOrigin(_) => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -61,7 +64,7 @@ impl Refusal {
     /// One line that says what is wrong.
     pub fn words(&self) -> &'static str {
         match self {
-            Self::BadRequest(words) => words,
+            Self::BadRequest(words) | Self::ForeignOrigin(words) => words,
             Self::NotFound => "nothing is served at this path",
             Self::MethodNotAllowed => "only GET is served here",
             Self::Timeout => "the request head was not complete in time",

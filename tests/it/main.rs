@@ -49,6 +49,7 @@ mod presence_of_large_channel;
 mod protocol_errors;
 mod publisher_backpressure;
 mod rate_limits_per_client;
+mod refusals;
 mod reload_by_sighup;
 mod shard_panic;
 mod shutdown_by_sigterm;

@@ -8,7 +8,6 @@ use crate::engine::app::{App, Flow, Message};
 use crate::engine::net::source::Source;
 use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
 use crate::engine::shard::Shard;
-use crate::engine::stats::Bound;
 use crate::ids::ConnId;
 use crate::ws;
 use crate::ws::deflate::Broken;
@@ -122,11 +121,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 }
                 Ok(Step::Frame { consumed, event }) => (consumed, event),
                 Err(violation) => {
-                    if violation == Violation::MessageTooBig {
-                        let id = self.cx.connections.id(slot);
-                        self.cx.reached(Bound::Message, id);
-                    }
-                    self.fail(slot, violation.close_code(), violation.reason());
+                    self.fail(slot, violation);
                     handled.used = bytes.len();
                     break;
                 }
@@ -200,7 +195,7 @@ impl<A: App, S: Source> Shard<A, S> {
             Err(Broken::TooBig) => Some(Violation::MessageTooBig),
         };
         if let Some(violation) = violation {
-            self.fail(slot, violation.close_code(), violation.reason());
+            self.fail(slot, violation);
         }
     }
 
