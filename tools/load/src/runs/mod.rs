@@ -46,7 +46,8 @@ pub fn check_open_files(connections: usize) -> Result<(), RunError> {
     let limit = raise_open_files();
     if connections + OTHER_FILES > limit {
         return Err(RunError(format!(
-            "{connections} connections need more open files than the hard limit of {limit}; raise it (ulimit -Hn)"
+            "{connections} connections need more open files than the hard limit of {limit}: share them between processes \
+             (--processes), or raise it (ulimit -Hn)"
         )));
     }
     Ok(())
