@@ -11,6 +11,7 @@ use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
 use super::procfs;
 use crate::api::settings::VERSION;
+use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
 use crate::engine::rejection::Rejection;
@@ -171,6 +172,7 @@ pub(crate) struct Report<'a> {
     pub shards: &'a [Snapshot],
     pub backends: &'a Backends,
     pub process: &'a ProcessStats,
+    pub unauthorized: &'a Unauthorized,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -182,6 +184,11 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
     shards(&mut text, report.shards);
     backends(&mut text, report.backends);
     handover_and_reloads(&mut text, report.process);
+    let help = "Calls of the server API rejected because the API key is missing or wrong.";
+    let mut family = text.family(Kind::Counter, "api_unauthorized", help);
+    for (api, name) in Api::ALL {
+        family.sample(&[("api", &name)], report.unauthorized.calls(api));
+    }
     text.set_prefix("process_");
     process(&mut text, report.started_at);
     text.finish()

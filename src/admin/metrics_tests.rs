@@ -41,7 +41,8 @@ fn backends() -> Backends {
 
 fn text(format: Format) -> String {
     let (shards, backends, process) = (&snapshots(), &backends(), &ProcessStats::default());
-    encode(format, &Report { shards, backends, process, started_at: 1.5 })
+    let unauthorized = &Unauthorized::default();
+    encode(format, &Report { shards, backends, process, unauthorized, started_at: 1.5 })
 }
 
 /// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,
@@ -142,7 +143,12 @@ fn histogram_is_cumulative_and_ends_with_its_count() {
 
 #[test]
 fn text_without_shards_is_well_formed() {
-    let report =
-        Report { shards: &[], backends: &Backends::default(), process: &ProcessStats::default(), started_at: 0.0 };
+    let report = Report {
+        shards: &[],
+        backends: &Backends::default(),
+        process: &ProcessStats::default(),
+        unauthorized: &Unauthorized::default(),
+        started_at: 0.0,
+    };
     check(&encode(Format::OpenMetrics, &report), true);
 }

@@ -23,6 +23,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub mod settings;
 pub mod shard_api;
+pub mod unauthorized;
 
 pub use dispatch::Dispatcher;
 pub use request::BATCH_COMMANDS_MAX;

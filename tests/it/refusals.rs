@@ -145,6 +145,19 @@ fn refused_requests_are_counted_and_logged_with_path_and_origin() {
 }
 
 #[test]
+fn calls_of_the_api_without_its_key_are_counted_and_logged() {
+    let server = strict();
+    for _ in 0..9 {
+        assert_eq!(server.http("POST", "/api/info", &[("X-API-Key", "hush")], "{}").0, 401);
+    }
+    assert_eq!(server.metric("corecast_api_unauthorized_total", "api=\"http\""), 9);
+    line_with(&server, &["HTTP API: answered with 401: a call from 127.0.0.1 without the API key"]);
+    let log = server.log();
+    assert_eq!(log.iter().filter(|line| line.contains("without the API key")).count(), 1, "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("hush")));
+}
+
+#[test]
 fn flood_of_refusals_writes_few_lines_and_is_counted_in_full() {
     let server = strict();
     for n in 0..60 {

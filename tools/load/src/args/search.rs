@@ -49,7 +49,7 @@ pub struct Bounds {
     /// The longest probe, if --duration has too few samples: 1,000 for p99, 10,000 for p99.9
     #[arg(long, global = true, default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub probe_max: f64,
-    /// The time for all probes together: the search ends then, and is void if it is not complete
+    /// The time for all probes together: no probe begins that would end later. The search is void if it is not complete by then
     #[arg(long, global = true, default_value = "5m", value_name = "TIME", value_parser = time)]
     pub time_max: f64,
 }

@@ -188,6 +188,13 @@ impl Report {
         }
     }
 
+    /// The first error that the server sent to a publisher.
+    pub fn first_error(&mut self, results: &Results) {
+        if let Some(text) = &results.first_error {
+            self.row("first error", format!("{text}{}", hint(text)));
+        }
+    }
+
     /// The time series of the background fan-out.
     pub fn background(&mut self, timeline: Timeline) {
         self.background = timeline;
@@ -355,10 +362,11 @@ impl Report {
     }
 }
 
-/// The option that helps against a failure to connect.
+/// The option that helps against an error of the server or the system.
 fn hint(reason: &str) -> &'static str {
     let is_any = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
     match () {
+        () if is_any(&["HTTP 401"]) => "; the API needs its key (--key-env)",
         () if is_any(&["code 3500", "code 3501", "\"code\":101"]) => {
             "; a server that requires tokens needs --token-secret-env with its HMAC secret"
         }

@@ -171,7 +171,5 @@ pub fn report_delivery_faults(report: &mut Report, missing: u64, results: &Resul
         let n = if name == "disagreeing" && missing > 0 { 0 } else { results.count(name) };
         report.fault(name, n, what);
     }
-    if let Some(text) = &results.first_error {
-        report.row("first error", text);
-    }
+    report.first_error(results);
 }

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Starts the tool in a process group of its own, as a shell does.
@@ -31,6 +31,19 @@ fn rejected(args: &[&str]) -> String {
 
 fn file(name: &str) -> String {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).to_str().unwrap().to_string()
+}
+
+/// Sends one Ctrl-C after another.
+fn wait_for_exit_under_signals(tool: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(status) = tool.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the tool still runs");
+        ctrl_c(tool);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Waits until the server has received publications.
@@ -72,15 +85,7 @@ fn second_ctrl_c_ends_the_tool_at_once_and_leaves_its_file_unchanged() {
     wait_for_load(&server);
     // Its deliveries do not come any more, so that it waits for them after the first signal.
     kill_process(pid(&server.child), Signal::STOP).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let status = loop {
-        if let Some(status) = tool.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "the tool still runs");
-        ctrl_c(&tool);
-        std::thread::sleep(Duration::from_millis(5));
-    };
+    let status = wait_for_exit_under_signals(&mut tool);
     kill_process(pid(&server.child), Signal::CONT).unwrap();
     assert_eq!((status.code(), std::fs::read_to_string(&out).unwrap().as_str()), (Some(130), "old"));
 }
@@ -133,6 +138,10 @@ fn errors_name_the_option_that_helps() {
     let (code, result) = server.load(&["fanout", &server.url(), "-n", "2", "--duration", "100ms", "--warmup", "0s"]);
     assert_eq!(code, 1, "{result}");
     assert!(faults(&result).iter().any(|reason| reason.contains("--token-secret-env")), "{result}");
+    let api = format!("http://{}/api", server.admin);
+    let publish = ["publish", &api, "-c", "1", "--duration", "100ms", "--warmup", "0", "--calm", "0", "--quiet"];
+    let output = Command::new(crate::TOOL).args(publish).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("--key-env"), "{output:?}");
     let url = server.url();
     assert!(rejected(&["echo", &url, "--connections", "50000000"]).contains("--processes"));
     let gone = "4194305"; // above the highest process number of Linux
