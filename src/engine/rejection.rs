@@ -95,7 +95,8 @@ impl Closes {
 
 /// Appends text that a client chose: quoted, without control characters, and cut.
 pub fn show(out: &mut String, text: &str) {
-    let shown = &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)];
+    let end = (0..=text.len().min(SHOWN_BYTES_MAX)).rfind(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let shown = &text[..end];
     let rest = if shown.len() < text.len() { "…" } else { "" };
     write!(out, "{shown:?}{rest}").expect("writing to a String does not fail");
 }
