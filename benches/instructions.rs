@@ -194,7 +194,8 @@ fn accept() -> Box<dyn FnMut()> {
     Box::new(move || {
         for _ in 0..10 {
             out.clear();
-            let request = upgrade::parse(black_box(REQUEST)).expect("valid").expect("whole");
+            let request =
+                upgrade::parse(black_box(REQUEST), &upgrade::RequestBounds::DEFAULT).expect("valid").expect("whole");
             corecast::ws::accept(&mut out, request.upgrade.expect("an upgrade").key, None, None);
         }
     })

@@ -21,11 +21,15 @@ const USAGE: u8 = 2;
 const ENDED_AT_ONCE: u8 = 3;
 
 fn main() -> ExitCode {
-    let log = Log::start();
-    let code = match Cli::parse().command {
+    let task = Cli::parse().command;
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => return fail(USAGE, error),
+    };
+    let code = match task {
         Task::Serve { config, flags } => serve(config.as_deref(), flags),
         Task::Config { markdown } => print(&if markdown { config::markdown() } else { config::sample() }),
-        Task::CheckConfig { file } => check_config(&file),
+        Task::CheckConfig { file, skip_files } => check_config(&file, skip_files),
         Task::Doctor(doctor) => examine(doctor),
         Task::Token(task) => run_token(*task),
     };
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
-    let file = file.map(Path::to_owned);
+    let file = named(file).map(Path::to_owned);
     let load = move || config::load(file.as_deref(), environment::variables(), flags.0.clone());
     let (config, warnings) = match load() {
         Ok(loaded) => loaded,
@@ -50,18 +54,28 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     }
 }
 
-fn check_config(file: &Path) -> ExitCode {
-    match config::load(Some(file), std::iter::empty(), Vec::new()) {
-        Ok((_, warnings)) => {
-            let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
-            print(&format!("{}: no errors\n{warnings}", file.display()))
+/// An empty CORECAST_CONFIG names no file.
+fn named(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|path| !path.as_os_str().is_empty())
+}
+
+fn check_config(file: &Path, skip_files: bool) -> ExitCode {
+    let (config, mut warnings) = match config::load(Some(file), environment::variables(), Vec::new()) {
+        Ok(loaded) => loaded,
+        Err(errors) => return fail(USAGE, errors),
+    };
+    if !skip_files {
+        if let Err(error) = corecast::server::check_files(&config) {
+            return fail(USAGE, format_args!("{}: {error}", file.display()));
         }
-        Err(errors) => fail(USAGE, errors),
+        warnings.extend(config::exposed_secret(file));
     }
+    let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
+    print(&format!("{}: no errors\n{warnings}", file.display()))
 }
 
 fn examine(doctor: Doctor) -> ExitCode {
-    match config::load(doctor.config.as_deref(), environment::variables(), Vec::new()) {
+    match config::load(named(doctor.config.as_deref()), environment::variables(), Vec::new()) {
         Ok((config, _)) => {
             let (text, code) = doctor.run(&config);
             let printed = print(&text);

@@ -71,6 +71,7 @@ fn tiny_mailboxes_lose_no_publication() {
         ("overflow", counts.overflows),
         ("skip and repair", counts.repaired),
         ("cut flush", counts.flushes_cut),
+        ("used-up share of a turn", counts.shares_spent),
         ("slot reuse", counts.slots_reused),
         ("late answer", counts.late_answers),
         ("close during a flush", counts.closes_in_flush),
@@ -186,6 +187,7 @@ fn reconnecting_client_gets_each_publication_once() {
         ("connect and subscribe in one frame", counts.one_frames),
         ("subscribe by the server", counts.by_server),
         ("unsubscribe by the server", counts.unsubscribed),
+        ("unsubscribe by the server while the subscribe waits", counts.unsubscribed_pending),
         ("subscribe that crosses the server's", counts.already),
         ("disconnect by the server", counts.disconnected),
         ("delta", counts.deltas),
@@ -264,6 +266,7 @@ fn presence_and_join_pushes_agree_with_the_subscriptions() {
         ("recovery", counts.recovered),
         ("error 112", counts.rejected),
         ("unsubscribe by the server", counts.unsubscribed),
+        ("unsubscribe by the server while the subscribe waits", counts.unsubscribed_pending),
         ("overflow", counts.overflows),
     ]);
 }

@@ -52,6 +52,11 @@ const COUNTERS: &[Row<Counters>] = &[
     ("recoveries_failed", "Subscriptions whose missed publications were no longer in the history.", |c| {
         c.recoveries_failed
     }),
+    (
+        "replies_refused",
+        "Replies not produced because they exceed the memory for backlogs, engine.backlog_bytes_max.",
+        |c| c.replies_refused,
+    ),
     ("tokens_refused", "Tokens rejected as invalid; expired tokens are not counted.", |c| c.tokens_refused),
     ("backend_questions", "Calls of this shard to backends, and requests for token key sets.", |c| c.backend_calls),
     ("backend_questions_failed", "Calls counted in backend_questions that failed.", |c| c.backend_failures),
@@ -88,6 +93,10 @@ const GAUGES: &[Row<Snapshot>] = &[
         "Bytes of memory held by the queues of slow connections; shared bytes are counted once.",
         |s| s.backlog_kept_bytes,
     ),
+    ("backlog_reserved_bytes", "Bytes reserved for replies that are requested and not encoded yet.", |s| {
+        s.backlog_reserved_bytes
+    }),
+    ("replies_waiting", "Commands whose replies wait for memory of engine.backlog_bytes_max.", |s| s.replies_waiting),
     ("backlog_connections", "Connections with a non-empty queue.", |s| s.backlog_connections),
     ("spill_bytes", "Bytes held in partly received messages.", |s| s.spill_bytes),
     ("deflate_contexts", "Connections with a compression context of their own.", |s| s.deflate_contexts),
@@ -96,7 +105,6 @@ const GAUGES: &[Row<Snapshot>] = &[
         "Bytes buffered by TLS connections: partial records, and output that the socket has not accepted.",
         |s| s.tls_held_bytes,
     ),
-    ("loop_lag_microseconds", "Average time that a ready socket waits until the event loop handles it.", |s| s.lag_us),
     ("admission_shut", "1 while new connections are rejected because of event-loop lag or memory use, else 0.", |s| {
         s.shedding.into()
     }),
@@ -110,7 +118,7 @@ const TLS_COUNTERS: &[Row<TlsCounts>] = &[
 const PROXY_COUNTERS: &[Row<ProxySnapshot>] = &[
     ("backend_calls", "Calls to the backend, whatever their result.", |p| p.calls),
     ("backend_retries", "Repeated attempts of calls to the backend.", |p| p.retries),
-    ("backend_circuit_openings", "How often the circuit breaker opened.", |p| p.opened),
+    ("backend_circuit_openings", "Times that the circuit breaker opened.", |p| p.opened),
 ];
 
 const PROXY_GAUGES: &[Row<ProxySnapshot>] = &[
@@ -201,6 +209,12 @@ fn shards(text: &mut Exposition, shards: &[Snapshot]) {
     for (name, help, read) in COUNTERS {
         per_shard(text.family(Kind::Counter, name, help), shards, |shard| read(&shard.counters));
     }
+    let help = "Average time that a ready socket waits until the event loop handles it.";
+    let lag = |shard: &Snapshot| Float(shard.lag_us as f64 / 1e6);
+    per_shard(text.family(Kind::Gauge, "loop_lag_seconds", help), shards, lag);
+    // The name before; the next release leaves it out.
+    let help = "Deprecated, use corecast_loop_lag_seconds.";
+    per_shard(text.family(Kind::Gauge, "loop_lag_microseconds", help), shards, |shard| shard.lag_us);
     let help = "Publications removed from histories because of the limit on the memory of all histories.";
     per_shard(text.family(Kind::Counter, "history_evicted", help), shards, |shard| shard.history_evicted);
     let help = "Calls of epoll_wait, by whether they were allowed to block.";
@@ -212,7 +226,7 @@ fn shards(text: &mut Exposition, shards: &[Snapshot]) {
     per_shard_and(text.family(Kind::Counter, "connections_refused", help), shards, "reason", |shard| {
         Refused::ALL.map(|(reason, name)| (name, shard.counters.refused[reason as usize]))
     });
-    let help = "How often a limit was reached, by the name of its setting.";
+    let help = "Times that a limit was reached, by its setting.";
     per_shard_and(text.family(Kind::Counter, "limit_reached", help), shards, "limit", |shard| {
         Bound::ALL.map(|(bound, name)| (name, shard.counters.reached[bound as usize]))
     });
@@ -284,8 +298,10 @@ fn backends(text: &mut Exposition, backends: &Backends) {
     for (name, help, read) in KEY_SET_COUNTERS {
         one_each(text.family(Kind::Counter, name, help), sets, ("setting", setting), read);
     }
-    let help = "1 once a token key set (JWKS) has been fetched, else 0.";
-    one_each(text.family(Kind::Gauge, "key_set_present", help), sets, ("setting", setting), |set| set.present.into());
+    let help = "1 while keys of a fetched token key set (JWKS) are in use, else 0.";
+    one_each(text.family(Kind::Gauge, "key_set_present", help), sets, ("setting", setting), |set| {
+        u8::from(set.present)
+    });
 }
 
 fn proxies(text: &mut Exposition, proxies: &[ProxySnapshot]) {
@@ -346,7 +362,7 @@ fn process(text: &mut Exposition, started_at: f64) {
     }
 }
 
-fn per_shard(family: Family<'_>, shards: &[Snapshot], value: impl Fn(&Snapshot) -> u64) {
+fn per_shard<V: Display>(family: Family<'_>, shards: &[Snapshot], value: impl Fn(&Snapshot) -> V) {
     one_each(family, shards, ("shard", |shard: &Snapshot| shard.shard), value);
 }
 
@@ -365,11 +381,11 @@ fn per_shard_and<const N: usize>(
 }
 
 /// One sample for each item, with one label.
-fn one_each<T, L: Display>(
+fn one_each<T, L: Display, V: Display>(
     mut family: Family<'_>,
     items: &[T],
     (label, name): (&str, impl Fn(&T) -> L),
-    value: impl Fn(&T) -> u64,
+    value: impl Fn(&T) -> V,
 ) {
     for item in items {
         let labels: Labels<'_> = &[(label, &name(item))];

@@ -12,7 +12,7 @@ fn snapshots() -> Vec<Snapshot> {
         (shard.users, shard.history_bytes, shard.history_evicted) = (3, 4096, 2);
         (shard.counters.recoveries, shard.counters.recoveries_failed) = (11, 1);
         (shard.counters.backend_calls, shard.counters.backend_failures) = (13, 2);
-        shard.counters.tokens_refused = 6;
+        (shard.counters.tokens_refused, shard.lag_us) = (6, 12_500);
         shard.counters.dropped = [8, 9];
         shard.counters.epoll_waits = 9;
         shard.counters.epoll_waits_blocking = 2;
@@ -127,6 +127,56 @@ fn formats_are_well_formed_and_have_equal_samples() {
     }
     assert!(samples.keys().any(|series| series.starts_with("corecast_build_info{version=")));
     assert!(samples["process_resident_memory_bytes"] > 0.0 && samples["process_open_fds"] > 0.0);
+}
+
+/// The rules of `promtool check metrics`, and that labels hold names instead of prose.
+#[test]
+fn names_and_labels_follow_the_conventions_of_prometheus() {
+    let text = text(Format::Prometheus);
+    // Base units are seconds and bytes; a deprecated name may keep its own for one release.
+    let units =
+        ["milliseconds", "microseconds", "nanoseconds", "minutes", "hours", "days", "kilobytes", "megabytes", "bits"];
+    let short = ["s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"];
+    let kinds = ["counter", "gauge", "histogram", "summary"];
+    let mut deprecated = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect("a help text");
+            assert!(help.ends_with('.') && help.len() <= 120, "{name}: {help}");
+            if help.starts_with("Deprecated, use corecast_") {
+                deprecated.insert(name.to_owned());
+            }
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
+                "{name}"
+            );
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            assert!(["_sum", "_count", "_bucket"].iter().all(|end| !name.ends_with(end)), "{name}");
+            let parts: Vec<&str> = name.split('_').collect();
+            assert!(kinds.iter().chain(&short).all(|word| !parts.contains(word)), "{name}");
+            assert!(deprecated.contains(name) || units.iter().all(|unit| !parts.contains(unit)), "{name}");
+        } else if let Some((_, labels)) = line.split_once('{') {
+            let labels = labels.rsplit_once('}').expect("it ends").0;
+            // Names of backends come from the configuration.
+            let fixed =
+                labels.split(',').filter(|label| !label.starts_with("proxy=") && !label.starts_with("version="));
+            for (label, value) in fixed.map(|label| label.split_once('=').expect("a value")) {
+                let word = value.trim_matches('"');
+                let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.+".contains(&byte);
+                assert!(!word.is_empty() && word.bytes().all(fits), "{label}={value}");
+            }
+        }
+    }
+    assert_eq!(deprecated, BTreeSet::from(["corecast_loop_lag_microseconds".to_owned()]));
+}
+
+#[test]
+fn lag_is_in_seconds_and_for_one_release_in_microseconds_too() {
+    let samples = check(&text(Format::Prometheus), false);
+    let of = |name: &str| samples[&format!("corecast_{name}{{shard=\"1\"}}")];
+    assert!((of("loop_lag_seconds") - 0.0125).abs() < 1e-12);
+    assert_eq!(of("loop_lag_microseconds"), 12_500.0);
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl RequestLimits {
         }
     }
 
-    /// Errors: the shards must not be asked about this name.
+    /// Errors: the shards must not be asked about this name. Unlike a client's, it may have any characters.
     pub(crate) fn check_channel(&self, name: &str) -> ApiResult<()> {
         let bytes_max = self.channel_bytes_max;
         match name {
@@ -65,7 +65,6 @@ impl RequestLimits {
             _ if name.len() > bytes_max => {
                 Err(bad_request(format!("the channel name is longer than {bytes_max} bytes")))
             }
-            _ if !name.is_ascii() => Err(bad_request("the channel name is not ASCII")),
             _ => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ use super::in_flight::{Permit, Permits, Window};
 use super::request::ApiRequest;
 use super::settings::{Settings, VERSION};
 use super::shard_api::{ApiResult, ShardApi};
+use super::unknown_fields::UnknownFieldLog;
 use crate::auth::grant::Publish;
 use crate::engine::stats::Snapshot;
 use crate::messaging::api_call::{ApiCall, ApiReply, StreamPosition};
@@ -58,6 +59,7 @@ impl BatchOrder {
 /// Executes requests.
 pub struct Dispatcher<S> {
     pub shards: S,
+    pub(crate) unknown_fields: UnknownFieldLog,
     permits: Permits,
     limits: RequestLimits,
     uid: String,
@@ -72,7 +74,15 @@ impl<S: ShardApi> Dispatcher<S> {
     pub fn new(shards: S, settings: &Settings) -> Self {
         let Settings { channel_bytes_max, data_bytes_max, uid, name, .. } = settings.clone();
         let limits = RequestLimits { channel_bytes_max, data_bytes_max };
-        Self { shards, permits: Permits::default(), limits, uid, name, started: Instant::now() }
+        Self {
+            shards,
+            unknown_fields: UnknownFieldLog::default(),
+            permits: Permits::default(),
+            limits,
+            uid,
+            name,
+            started: Instant::now(),
+        }
     }
 
     pub async fn call(&self, request: &ApiRequest<'_>) -> ApiResult<ApiResponse> {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 /// A string. `null` is empty.
@@ -91,7 +91,8 @@ pub struct UnsupportedField;
 
 impl<'de> Deserialize<'de> for UnsupportedField {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(from).map(|_| Self)
+        // Not `IgnoredAny`: this field is known.
+        <&RawValue>::deserialize(from).map(|_| Self)
     }
 }
 

@@ -26,6 +26,7 @@ use super::response;
 use super::settings::{API_BODY_BYTES_MAX, Settings};
 use super::shard_api::{ApiError, ApiResult, ShardApi};
 use super::unauthorized::Api;
+use super::unknown_fields::UnknownFields;
 use crate::protocol::ErrorCode;
 
 /// Bytes of a body past `API_BODY_BYTES_MAX` that are read and dropped, so that the sender gets to read the response.
@@ -68,7 +69,11 @@ pub(crate) async fn respond<S: ShardApi>(
         Ok(body) => {
             let asked = head.headers.get("x-centrifugo-error-mode").is_some_and(|mode| mode == "transport");
             let error_form = if settings.transport_errors || asked { ErrorForm::Status } else { ErrorForm::Reply };
-            execute(dispatcher, endpoint, &body, error_form).await
+            let unknown_fields = match settings.rejects_unknown_fields {
+                true => UnknownFields::Reject,
+                false => UnknownFields::Log(&dispatcher.unknown_fields),
+            };
+            execute(dispatcher, endpoint, Content { body: &body, unknown_fields }, error_form).await
         }
         Err(BodyError::TooLong) => {
             let what = format!("the body is longer than {API_BODY_BYTES_MAX} bytes");
@@ -105,15 +110,21 @@ enum ErrorForm {
     Status,
 }
 
+/// A body, and how it is read.
+struct Content<'a> {
+    body: &'a [u8],
+    unknown_fields: UnknownFields<'a>,
+}
+
 async fn execute<S: ShardApi>(
     dispatcher: &Dispatcher<S>,
     endpoint: Endpoint,
-    body: &[u8],
+    Content { body, unknown_fields }: Content<'_>,
     error_form: ErrorForm,
 ) -> Response<Full<Bytes>> {
     match endpoint {
         Endpoint::One(method) => {
-            let result = match json_request::read_request(method, body) {
+            let result = match json_request::read_request(method, body, unknown_fields) {
                 Ok(Ok(request)) => dispatcher.call(&request).await,
                 Ok(Err(error)) => Err(error),
                 Err(error) => return reject_json(&error),
@@ -123,15 +134,16 @@ async fn execute<S: ShardApi>(
                 _ => json(StatusCode::OK, response::encode(&result)),
             }
         }
-        Endpoint::Batch => match Batch::read(body) {
-            Ok(Batch { commands, parallel }) => {
+        Endpoint::Batch => match Batch::read(body, unknown_fields) {
+            Ok(Ok(Batch { commands, parallel })) => {
                 let order = BatchOrder::from_parallel(parallel);
                 let results = Box::pin(dispatcher.batch(&commands, order)).await;
                 json(StatusCode::OK, response::encode_batch(commands.iter().map(method_name).zip(&results)))
             }
+            Ok(Err(error)) => reject(StatusCode::BAD_REQUEST, error),
             Err(error) => reject_json(&error),
         },
-        Endpoint::OldStyle => match json_request::read_old_style(body) {
+        Endpoint::OldStyle => match json_request::read_old_style(body, unknown_fields) {
             Ok(commands) => {
                 let (ids, commands): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
                 let results = Box::pin(dispatcher.batch(&commands, BatchOrder::Sequential)).await;

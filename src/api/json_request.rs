@@ -6,21 +6,27 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::{StringField, or_default};
+use super::fields::StringField;
 use super::request::{ApiRequest, BATCH_COMMANDS_MAX, Method, NoFields};
 use super::shard_api::{ApiError, ApiResult};
+use super::unknown_fields::UnknownFields;
 use crate::protocol::ErrorCode;
 
 /// Reads a method's fields from a body. Errors: it is not JSON, or not of this shape.
-pub(crate) fn read_request(method: Method, body: &[u8]) -> Result<ApiResult<ApiRequest<'_>>, serde_json::Error> {
+pub(crate) fn read_request<'a>(
+    method: Method,
+    body: &'a [u8],
+    unknown_fields: UnknownFields<'_>,
+) -> Result<ApiResult<ApiRequest<'a>>, serde_json::Error> {
     // serde would read an array as the fields in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::custom("an array where an object was expected"));
     }
     let mut from = serde_json::Deserializer::from_slice(body);
-    let request = method.deserialize(&mut from)?;
+    let (request, unknown) = method.read(&mut from)?;
     from.end()?;
-    Ok(request.ok_or_else(null_request))
+    let request = request.ok_or_else(null_request);
+    Ok(request.and_then(|request| unknown_fields.judge(method.name(), unknown, request)))
 }
 
 fn null_request() -> ApiError {
@@ -32,24 +38,31 @@ pub(crate) type OldCommand<'a> = (u32, ApiResult<ApiRequest<'a>>);
 
 /// Reads the commands of the old style, one after the other: `{"method": …, "params": {…}}`. Errors: a command is not JSON
 /// or not of this shape, or the list is empty or too long.
-pub(crate) fn read_old_style(body: &[u8]) -> Result<Vec<OldCommand<'_>>, serde_json::Error> {
+pub(crate) fn read_old_style<'a>(
+    body: &'a [u8],
+    unknown_fields: UnknownFields<'_>,
+) -> Result<Vec<OldCommand<'a>>, serde_json::Error> {
     let mut commands = Vec::new();
     for command in serde_json::Deserializer::from_slice(body).into_iter::<OldCommandFields>() {
         if commands.len() == BATCH_COMMANDS_MAX {
             return Err(Error::custom(format!("more than {BATCH_COMMANDS_MAX} commands in one body")));
         }
         let OldCommandFields { id, method: OldMethod(method), params } = command?;
-        let request = method.ok_or(ErrorCode::MethodNotFound.into()).and_then(|method| read_params(method, params));
-        commands.push((id, request));
+        let method = method.ok_or(ErrorCode::MethodNotFound.into());
+        commands.push((id, method.and_then(|method| read_params(method, params, unknown_fields))));
     }
     if commands.is_empty() { Err(Error::custom("the body holds no command")) } else { Ok(commands) }
 }
 
-fn read_params(method: Method, params: Option<&RawValue>) -> ApiResult<ApiRequest<'_>> {
+fn read_params<'a>(
+    method: Method,
+    params: Option<&'a RawValue>,
+    unknown_fields: UnknownFields<'_>,
+) -> ApiResult<ApiRequest<'a>> {
     match params {
         None if method == Method::Info => Ok(ApiRequest::Info(NoFields {})),
         None => Err(ApiError::BadRequest("`params` is missing".into())),
-        Some(params) => read_request(method, params.get().as_bytes())
+        Some(params) => read_request(method, params.get().as_bytes(), unknown_fields)
             .unwrap_or_else(|error| Err(ApiError::BadRequest(error.to_string().into()))),
     }
 }
@@ -100,31 +113,72 @@ impl Visitor<'_> for OldMethodVisitor {
 }
 
 /// The body of a batch.
-#[derive(Deserialize, Default, Debug)]
-#[serde(default)]
+#[derive(Default, Debug)]
 pub(crate) struct Batch<'a> {
     /// A command that cannot be read has its error in its place.
-    #[serde(borrow, deserialize_with = "read_commands")]
     pub commands: Vec<ApiResult<ApiRequest<'a>>>,
     /// The commands need not wait for one another.
-    #[serde(deserialize_with = "or_default")]
     pub parallel: bool,
 }
 
 impl<'a> Batch<'a> {
-    /// Errors: the body is not JSON, not of this shape, or has too many commands.
-    pub(crate) fn read(body: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(body)
+    /// The outer error: the body is not JSON, not of this shape, or has too many commands. The inner error: it has a field
+    /// that a batch does not have.
+    pub(crate) fn read(
+        body: &'a [u8],
+        unknown_fields: UnknownFields<'_>,
+    ) -> Result<ApiResult<Self>, serde_json::Error> {
+        let mut from = serde_json::Deserializer::from_slice(body);
+        let batch = from.deserialize_map(BatchVisitor(unknown_fields))?;
+        from.end()?;
+        Ok(batch)
     }
 }
 
-fn read_commands<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ApiResult<ApiRequest<'de>>>, D::Error> {
-    from.deserialize_any(CommandsVisitor)
+struct BatchVisitor<'u>(UnknownFields<'u>);
+
+impl<'de> Visitor<'de> for BatchVisitor<'_> {
+    type Value = ApiResult<Batch<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the field `commands`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+        let (mut batch, mut unknown) = (Batch::default(), None);
+        let (mut has_commands, mut has_parallel) = (false, false);
+        while let Some(StringField(name)) = from.next_key()? {
+            match &*name {
+                "commands" if std::mem::replace(&mut has_commands, true) => {
+                    return Err(Error::duplicate_field("commands"));
+                }
+                "commands" => batch.commands = from.next_value_seed(Commands(self.0))?,
+                "parallel" if std::mem::replace(&mut has_parallel, true) => {
+                    return Err(Error::duplicate_field("parallel"));
+                }
+                "parallel" => batch.parallel = from.next_value::<Option<bool>>()?.unwrap_or_default(),
+                _ => {
+                    from.next_value::<IgnoredAny>()?;
+                    unknown.get_or_insert_with(|| name.into_owned());
+                }
+            }
+        }
+        Ok(self.0.judge("batch", unknown, batch))
+    }
 }
 
-struct CommandsVisitor;
+/// The list of commands; `null` is empty.
+struct Commands<'u>(UnknownFields<'u>);
 
-impl<'de> Visitor<'de> for CommandsVisitor {
+impl<'de> DeserializeSeed<'de> for Commands<'_> {
+    type Value = Vec<ApiResult<ApiRequest<'de>>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Commands<'_> {
     type Value = Vec<ApiResult<ApiRequest<'de>>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,7 +191,7 @@ impl<'de> Visitor<'de> for CommandsVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
         let mut commands = Vec::new();
-        while let Some(Command(command)) = from.next_element()? {
+        while let Some(command) = from.next_element_seed(Command(self.0))? {
             if commands.len() == BATCH_COMMANDS_MAX {
                 return Err(Error::custom(format!("more than {BATCH_COMMANDS_MAX} commands in one batch")));
             }
@@ -148,36 +202,60 @@ impl<'de> Visitor<'de> for CommandsVisitor {
 }
 
 /// An object with one field, which is named for its method.
-struct Command<'a>(ApiResult<ApiRequest<'a>>);
+struct Command<'u>(UnknownFields<'u>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Command<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(CommandVisitor)
+impl<'de> DeserializeSeed<'de> for Command<'_> {
+    type Value = ApiResult<ApiRequest<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_any(self)
     }
 }
 
-struct CommandVisitor;
-
-impl<'de> Visitor<'de> for CommandVisitor {
-    type Value = Command<'de>;
+impl<'de> Visitor<'de> for Command<'_> {
+    type Value = ApiResult<ApiRequest<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a command")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Command<'de>, E> {
-        Ok(Command(Err(null_request())))
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Err(null_request()))
     }
 
     /// The first field that names a method and is not `null`.
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Command<'de>, A::Error> {
-        let mut found = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+        let (mut found, mut other) = (None, None);
         while let Some(StringField(name)) = from.next_key()? {
-            match Method::from_name(&name).filter(|_| found.is_none()) {
-                Some(method) => found = from.next_value_seed(method)?,
-                None => _ = from.next_value::<IgnoredAny>()?,
+            let method = Method::from_name(&name);
+            match method.filter(|_| found.is_none()) {
+                Some(method) => {
+                    let (request, unknown) = from.next_value_seed(Fields(method))?;
+                    found = request.map(|request| self.0.judge(method.name(), unknown, request));
+                }
+                None => {
+                    let is_null = from.next_value::<Option<IgnoredAny>>()?.is_none();
+                    if method.is_none() || !is_null {
+                        other.get_or_insert_with(|| name.into_owned());
+                    }
+                }
             }
         }
-        Ok(Command(found.ok_or_else(|| ErrorCode::MethodNotFound.into())))
+        Ok(match found {
+            Some(Ok(request)) => self.0.judge("a command of a batch", other, request),
+            Some(Err(error)) => Err(error),
+            None => Err(ErrorCode::MethodNotFound.into()),
+        })
+    }
+}
+
+/// The fields of a method, with the first one that it does not have. `None` for `null`.
+struct Fields(Method);
+
+impl<'de> DeserializeSeed<'de> for Fields {
+    type Value = (Option<ApiRequest<'de>>, Option<String>);
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        self.0.read(from)
     }
 }

@@ -1,7 +1,7 @@
 //! The server API: calls of the application's backend over HTTP and gRPC.
 //!
 //! - `http`, `grpc`               the front-ends
-//! - `json_request`, `request`, `fields`   reading requests
+//! - `json_request`, `request`, `fields`, `unknown_fields`   reading requests
 //! - `check`                      a request becomes an `ApiCall`, or is rejected
 //! - `dispatch`, `in_flight`      executing calls, with a bound on what is in flight
 //! - `shard_api`                  what the shards are asked
@@ -24,6 +24,7 @@ pub(crate) mod response;
 pub mod settings;
 pub mod shard_api;
 pub mod unauthorized;
+pub(crate) mod unknown_fields;
 
 pub use dispatch::Dispatcher;
 pub use request::BATCH_COMMANDS_MAX;

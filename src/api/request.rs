@@ -1,14 +1,17 @@
 //! The requests of the server API as both front-ends read them, and the names of their methods. `check` makes an `ApiCall`
 //! of a request.
 //!
-//! In JSON, an unknown field is ignored, since client libraries send fields of other versions of the protocol.
+//! In JSON, an unknown field fails no call unless the operator wants that (`unknown_fields`), since client libraries send
+//! fields of other versions of the protocol.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer};
+use serde::de::Deserializer;
 
 use super::fields::{PayloadField, StringField, UnsupportedField, or_default};
+use super::unknown_fields::noticing;
 
 /// Commands in one batch; a longer batch is rejected as a whole.
 pub const BATCH_COMMANDS_MAX: usize = 10_000;
@@ -39,13 +42,17 @@ macro_rules! methods {
             }
         }
 
-        /// Reads the method's fields. `None` for `null`.
-        impl<'a> DeserializeSeed<'a> for Method {
-            type Value = Option<ApiRequest<'a>>;
-
-            fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<Self::Value, D::Error> {
+        impl Method {
+            /// Reads the method's fields, and the path of the first field that it does not have. `None` for `null`.
+            pub(crate) fn read<'a, D: Deserializer<'a>>(
+                self,
+                from: D,
+            ) -> Result<(Option<ApiRequest<'a>>, Option<String>), D::Error> {
                 match self {
-                    $(Self::$method => Ok(Option::<$fields>::deserialize(from)?.map(ApiRequest::$method)),)*
+                    $(Self::$method => {
+                        let (fields, unknown) = noticing::<Option<$fields>, D>(from)?;
+                        Ok((fields.map(ApiRequest::$method), unknown))
+                    })*
                 }
             }
         }
@@ -92,7 +99,7 @@ pub struct Publish<'a> {
     #[serde(deserialize_with = "or_default")]
     pub skip_history: bool,
     #[serde(deserialize_with = "or_default")]
-    pub tags: BTreeMap<StringField<'a>, StringField<'a>>,
+    pub tags: BTreeMap<Cow<'a, str>, StringField<'a>>,
     pub idempotency_key: StringField<'a>,
     #[serde(deserialize_with = "or_default")]
     pub delta: bool,
@@ -221,6 +228,8 @@ pub struct Channels<'a> {
 pub struct Rpc<'a> {
     #[serde(borrow)]
     pub method: StringField<'a>,
+    /// For the method, which this server does not have.
+    pub params: Option<UnsupportedField>,
 }
 
 /// The fields of a method without fields.

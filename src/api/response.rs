@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::BASE64;
 use serde::ser::{Error, Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
@@ -174,6 +175,24 @@ impl Serialize for RawJson<'_> {
     }
 }
 
+/// An info: JSON as it was received, other bytes as a string in base64, as clients of the JSON protocol get them.
+struct InfoJson<'a>(&'a [u8]);
+
+impl InfoJson<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for InfoJson<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_slice::<&RawValue>(self.0) {
+            Ok(json) => json.serialize(to),
+            Err(_) => to.serialize_str(&BASE64.encode(self.0)),
+        }
+    }
+}
+
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
@@ -197,16 +216,16 @@ impl<'a> From<&'a Option<StreamPosition>> for PositionBody<'a> {
 struct MemberBody<'a> {
     user: &'a str,
     client: &'a str,
-    #[serde(skip_serializing_if = "RawJson::is_empty")]
-    conn_info: RawJson<'a>,
-    #[serde(skip_serializing_if = "RawJson::is_empty")]
-    chan_info: RawJson<'a>,
+    #[serde(skip_serializing_if = "InfoJson::is_empty")]
+    conn_info: InfoJson<'a>,
+    #[serde(skip_serializing_if = "InfoJson::is_empty")]
+    chan_info: InfoJson<'a>,
 }
 
 impl<'a> From<&'a MemberInfo> for MemberBody<'a> {
     fn from(member: &'a MemberInfo) -> Self {
         let MemberInfo { client, user, conn_info, chan_info } = member;
-        Self { user, client, conn_info: RawJson(conn_info), chan_info: RawJson(chan_info) }
+        Self { user, client, conn_info: InfoJson(conn_info), chan_info: InfoJson(chan_info) }
     }
 }
 

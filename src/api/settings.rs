@@ -21,6 +21,8 @@ pub struct Settings {
     pub disabled: bool,
     /// A call that fails has an HTTP status of its own, even if the request does not ask for it.
     pub transport_errors: bool,
+    /// A call with a field that its method does not have is rejected; else the field is logged.
+    pub rejects_unknown_fields: bool,
     /// Longest time for a request's body.
     pub request_timeout: Duration,
     pub grpc: GrpcSettings,
@@ -38,7 +40,7 @@ pub struct Settings {
 /// What the gRPC front-end takes from the configuration.
 #[derive(Clone, Default, Debug)]
 pub struct GrpcSettings {
-    /// Without a key the gRPC API accepts every call.
+    /// Without a key the gRPC API accepts no call.
     pub key: Option<String>,
     /// A call that fails has a gRPC status of its own, even if the request does not ask for it.
     pub transport_errors: bool,
@@ -51,6 +53,7 @@ impl Settings {
             key: config.http_api.key.clone(),
             disabled: http_api.disabled,
             transport_errors: http_api.transport_errors,
+            rejects_unknown_fields: http_api.rejects_unknown_fields,
             request_timeout: config.admin.request_timeout,
             grpc: GrpcSettings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
             uid,

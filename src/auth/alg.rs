@@ -43,8 +43,11 @@ const NAMES: [(&str, Alg); 10] = [
 ];
 
 impl Alg {
-    /// Names are case-sensitive (RFC 7515, section 4.1.1).
+    /// Names are case-sensitive (RFC 7515, section 4.1.1). `Ed25519` is the newer name of EdDSA on that curve (RFC 9864).
     pub fn named(name: &str) -> Option<Self> {
+        if name == "Ed25519" {
+            return Some(Self::EdDsa);
+        }
         NAMES.iter().find(|(known, _)| *known == name).map(|&(_, alg)| alg)
     }
 
@@ -73,6 +76,7 @@ mod tests {
         for (name, alg) in NAMES {
             assert_eq!((Alg::named(name), alg.name()), (Some(alg), name));
         }
+        assert_eq!(Alg::named("Ed25519"), Some(Alg::EdDsa));
         for name in ["none", "None", "NONE", "hs256", "HS256 ", "", "PS256", "ES256K", "HS1"] {
             assert_eq!(Alg::named(name), None, "{name}");
         }

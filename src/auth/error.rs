@@ -51,7 +51,7 @@ impl InvalidToken {
                 "its algorithm is not HS256, HS384, HS512, RS256, RS384, RS512, ES256, ES384, ES512 or EdDSA"
             }
             Self::NoKey => "no key is configured for its algorithm",
-            Self::NoKeyId => "its header has no `kid`, which a JWKS requires",
+            Self::NoKeyId => "its header has no `kid`, and the key set has several keys for its algorithm",
             Self::KeyKind => "its algorithm does not fit its key",
             Self::Signature => "its signature was not made with the configured key",
             Self::Claims => "its claims are not a JSON object with the expected types, or one is repeated",

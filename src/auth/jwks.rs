@@ -1,7 +1,11 @@
 //! A JWKS (RFC 7517, section 5) → public keys by key id.
 //!
-//! Entries that cannot verify a token are skipped, so that the other keys of the set still work: unknown kinds of key, keys
-//! that are too small, keys without an id, and keys whose `use` is not `sig`.
+//! Entries that cannot verify a token are skipped, so that the other keys of the set still work: unknown kinds of key and
+//! curves, keys that are too small, other algorithms, and keys for another purpose. `use`, `key_ops`, `alg` and `kid` are
+//! optional (section 4). Shared secrets (`oct`) are skipped too: every reader of the set could sign with them.
+//!
+//! A token selects its key by `kid` and by its algorithm, since keys of several kinds may share an id (section 4.5). A token
+//! without `kid` is verified if exactly one key of the set fits its algorithm.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,10 +24,11 @@ pub(super) const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// The entries of a document; one with more is refused.
 pub(super) const JWKS_KEYS_MAX: usize = 256;
 
-/// The keys of a document by their ids.
+/// The keys of a document by their ids; a key without an id has the empty one.
 #[derive(Default)]
 pub struct KeySet {
-    keys: HashMap<Box<str>, Entry>,
+    /// Of one id, each pair of a kind of key and an algorithm occurs once: for a token at most two keys fit.
+    keys: HashMap<Box<str>, Vec<Entry>>,
 }
 
 struct Entry {
@@ -69,11 +74,13 @@ struct Document<'a> {
 #[derive(Deserialize)]
 struct Jwk<'a> {
     #[serde(borrow)]
-    kid: Text<'a>,
-    #[serde(borrow)]
     kty: Text<'a>,
-    #[serde(borrow, rename = "use")]
-    purpose: Text<'a>,
+    #[serde(borrow, default)]
+    kid: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "use")]
+    purpose: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    key_ops: Option<Vec<Text<'a>>>,
     #[serde(borrow, default)]
     alg: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -89,7 +96,7 @@ struct Jwk<'a> {
 }
 
 impl KeySet {
-    /// A set may be empty. If an id occurs twice, the last key counts.
+    /// A set may be empty. Of two keys with the same id, kind and algorithm, the last one counts.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidKeySet> {
         if document.len() > JWKS_BYTES_MAX {
             return Err(InvalidKeySet::TooLong);
@@ -98,12 +105,17 @@ impl KeySet {
         if document.keys.len() > JWKS_KEYS_MAX {
             return Err(InvalidKeySet::TooManyKeys);
         }
-        let keys = document.keys.iter().filter_map(|raw| entry(raw.get())).collect();
+        let mut keys = HashMap::<Box<str>, Vec<Entry>>::new();
+        for (kid, entry) in document.keys.iter().filter_map(|raw| entry(raw.get())) {
+            let of_id = keys.entry(kid).or_default();
+            of_id.retain(|one| one.alg != entry.alg || !one.key.is_same_kind(&entry.key));
+            of_id.push(entry);
+        }
         Ok(Self { keys })
     }
 
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.values().map(Vec::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,7 +126,7 @@ impl KeySet {
         self.keys.contains_key(kid)
     }
 
-    /// `None` if no key has the id. Errors: `KeyKind`, `Signature`.
+    /// `kid` is empty for a token without one. `None` if no key has the id. Errors: `KeyKind`, `NoKeyId`, `Signature`.
     pub(super) fn verify(
         &self,
         kid: &str,
@@ -122,20 +134,35 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Option<Result<(), InvalidToken>> {
-        let entry = self.keys.get(kid)?;
-        if entry.alg.is_some_and(|own| own != alg) {
+        let fits = |entry: &&Entry| entry.alg.is_none_or(|own| own == alg) && entry.key.fits(alg);
+        if kid.is_empty() {
+            let mut fitting = self.keys.values().flatten().filter(fits);
+            let key = fitting.next()?;
+            return Some(match fitting.next() {
+                None => key.key.verify(alg, message, signature),
+                Some(_) => Err(InvalidToken::NoKeyId),
+            });
+        }
+        let mut fitting = self.keys.get(kid)?.iter().filter(fits).peekable();
+        if fitting.peek().is_none() {
             return Some(Err(InvalidToken::KeyKind));
         }
-        Some(entry.key.verify(alg, message, signature))
+        let is_signed = fitting.any(|entry| entry.key.verify(alg, message, signature).is_ok());
+        Some(if is_signed { Ok(()) } else { Err(InvalidToken::Signature) })
     }
 }
 
+/// The id and the key of an entry; `None` if it cannot verify a token.
 fn entry(json: &str) -> Option<(Box<str>, Entry)> {
     let jwk: Jwk<'_> = object(json.as_bytes())?;
-    if jwk.purpose.0 != "sig" || jwk.kid.0.is_empty() {
+    let signs = jwk.purpose.is_none_or(|purpose| purpose.0 == "sig");
+    let verifies = jwk.key_ops.is_none_or(|operations| operations.iter().any(|one| one.0 == "verify"));
+    if !signs || !verifies {
         return None;
     }
-    let bytes = |text: &Option<Text<'_>>| BASE64URL_NOPAD.decode(text.as_ref()?.0.as_bytes()).ok();
+    // Some providers pad the numbers, although RFC 7515 (section 2) forbids it.
+    let bytes =
+        |text: &Option<Text<'_>>| BASE64URL_NOPAD.decode(text.as_ref()?.0.trim_end_matches('=').as_bytes()).ok();
     let curve = jwk.crv.as_ref().map_or("", |curve| &curve.0);
     let key = match (&*jwk.kty.0, curve) {
         ("RSA", _) => PublicKey::rsa_numbers(&bytes(&jwk.n)?, &bytes(&jwk.e)?),
@@ -145,10 +172,9 @@ fn entry(json: &str) -> Option<(Box<str>, Entry)> {
         ("OKP", "Ed25519") => PublicKey::ed25519(&bytes(&jwk.x)?),
         _ => return None,
     };
-    // A key on Ed25519 has one algorithm, which has two names (RFC 8037 and RFC 9864).
     let alg = match &jwk.alg {
-        Some(name) if jwk.kty.0 != "OKP" => Some(Alg::named(&name.0)?),
-        _ => None,
+        Some(name) => Some(Alg::named(&name.0)?),
+        None => None,
     };
-    Some((jwk.kid.0.into(), Entry { alg, key: key.ok()? }))
+    Some((jwk.kid.map_or("".into(), |kid| kid.0.into()), Entry { alg, key: key.ok()? }))
 }

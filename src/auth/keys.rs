@@ -115,13 +115,30 @@ impl PublicKey {
 
     /// Errors: `KeyKind` if `alg` needs another kind of key, `Signature`.
     pub(super) fn verify(&self, alg: Alg, message: &[u8], signature: &[u8]) -> Result<(), InvalidToken> {
-        let key = match (self, alg) {
-            (Self::Rsa(keys), Alg::Rs(hash)) => &keys[hash.index()],
-            (Self::Ec(own, key), Alg::Es(hash)) if *own == hash => key,
-            (Self::Ed25519(key), Alg::EdDsa) => key,
-            _ => return Err(InvalidToken::KeyKind),
-        };
+        let key = self.prepared(alg).ok_or(InvalidToken::KeyKind)?;
         key.verify_sig(message, signature).map_err(|_| InvalidToken::Signature)
+    }
+
+    /// True if the algorithm needs a key of this kind.
+    pub(super) fn fits(&self, alg: Alg) -> bool {
+        self.prepared(alg).is_some()
+    }
+
+    /// True if both keys fit the same algorithms.
+    pub(super) fn is_same_kind(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ec(one, _), Self::Ec(two, _)) => one == two,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
+    fn prepared(&self, alg: Alg) -> Option<&ParsedPublicKey> {
+        match (self, alg) {
+            (Self::Rsa(keys), Alg::Rs(hash)) => Some(&keys[hash.index()]),
+            (Self::Ec(own, key), Alg::Es(hash)) if *own == hash => Some(key),
+            (Self::Ed25519(key), Alg::EdDsa) => Some(key),
+            _ => None,
+        }
     }
 }
 

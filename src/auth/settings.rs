@@ -1,11 +1,12 @@
 //! The settings of `client.token` and of `client.subscription_token`.
 
 use std::fmt;
+use std::time::Duration;
 
 /// How tokens are verified. An empty text or a zero is an unset setting.
 ///
 /// If `jwks_public_endpoint` is set, keys come only from there, and the keys here are ignored.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TokenSettings {
     /// For HS256, HS384 and HS512.
     pub hmac_secret_key: String,
@@ -20,6 +21,8 @@ pub struct TokenSettings {
     /// The http or https URL of a JWKS (RFC 7517, section 5). `{{name}}` is replaced by the capture group of that name in a
     /// pattern below.
     pub jwks_public_endpoint: String,
+    /// Keys of a set that could not be fetched again for this time are not used any more.
+    pub jwks_age_max: Duration,
     /// `aud` must be or contain this.
     pub audience: String,
     pub audience_regex: String,
@@ -28,6 +31,26 @@ pub struct TokenSettings {
     pub issuer_regex: String,
     /// The claim with the user's id, if it is not `sub`: ASCII letters and `_`.
     pub user_id_claim: String,
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        let none = String::new;
+        Self {
+            hmac_secret_key: none(),
+            hmac_previous_secret_key: none(),
+            hmac_previous_secret_key_valid_until: 0,
+            rsa_public_key: none(),
+            ecdsa_public_key: none(),
+            jwks_public_endpoint: none(),
+            jwks_age_max: Duration::from_secs(24 * 3600),
+            audience: none(),
+            audience_regex: none(),
+            issuer: none(),
+            issuer_regex: none(),
+            user_id_claim: none(),
+        }
+    }
 }
 
 /// A shared secret with fewer bytes gets a remark: RFC 7518, section 3.2 requires as many bytes as the hash has.
@@ -92,6 +115,7 @@ impl fmt::Debug for TokenSettings {
             .field("rsa_public_key", &self.rsa_public_key)
             .field("ecdsa_public_key", &self.ecdsa_public_key)
             .field("jwks_public_endpoint", &self.jwks_public_endpoint)
+            .field("jwks_age_max", &self.jwks_age_max)
             .field("audience", &self.audience)
             .field("audience_regex", &self.audience_regex)
             .field("issuer", &self.issuer)

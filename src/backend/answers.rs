@@ -23,7 +23,7 @@ const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
 /// How the protocol closes a connection that has no user.
 const NO_USER: (u16, &str) = (3501, "bad request");
 
-/// The answer if the backend rejects a call. A refresh cannot be rejected: the connection or subscription has expired.
+/// The answer if the backend rejects a call. A refresh that is rejected means that the connection or subscription has expired.
 pub(crate) fn refusal(call: &Call, refusal: Answer) -> Answer {
     match &call.question {
         Question::Refresh | Question::SubRefresh { .. } => renewed(call, EXPIRED),
@@ -97,12 +97,12 @@ pub(crate) fn rpc(call: &Call, reply: Reply<RpcResult>) -> Result<Answer, Malfor
     })
 }
 
-/// For `refresh` and `sub_refresh`.
+/// For `refresh` and `sub_refresh`. An error or a disconnect refuses whatever its code is: a malformed response would extend
+/// what the backend wants to end.
 pub(crate) fn refresh(call: &Call, reply: Reply<RefreshResult>) -> Result<Answer, Malformed> {
-    Ok(match content(call, reply)? {
-        Content::Result(Some(result)) => renewed(call, renewal(result)?),
-        Content::Result(None) => renewed(call, EXPIRED),
-        Content::Refusal(refusal) => refusal,
+    Ok(match reply {
+        Reply { result: Some(result), error: None, disconnect: None } => renewed(call, renewal(result)?),
+        _ => renewed(call, EXPIRED),
     })
 }
 

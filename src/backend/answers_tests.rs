@@ -90,16 +90,53 @@ fn response_without_result_allows_a_command_and_ends_what_was_to_be_refreshed() 
         assert_eq!(answer(&rpc(), body), Answer::Rpc { data: vec![] });
     }
     let sub_refresh = call(Question::SubRefresh { channel: "a".into() });
-    for body in ["{}", r#"{"error":{"code":100}}"#, r#"{"disconnect":{"code":4000}}"#, r#"{"result":{"expired":true}}"#]
-    {
+    for body in [
+        "{}",
+        " null ",
+        r#"{"result":null}"#,
+        r#"{"error":{"code":100}}"#,
+        r#"{"error":{},"result":{"expire_at":9}}"#,
+        r#"{"disconnect":{"code":4000}}"#,
+        r#"{"disconnect":{"code":1000}}"#,
+        r#"{"disconnect":{}}"#,
+        r#"{"result":{"expired":true}}"#,
+        r#"{"result":{"expired":true,"expire_at":9}}"#,
+    ] {
         let expired = RefreshGrant { expired: true, ..RefreshGrant::default() };
         assert_eq!(answer(&call(Question::Refresh), body), Answer::Refresh(expired.clone()));
         assert_eq!(answer(&sub_refresh, body), Answer::SubRefresh(expired));
+    }
+    // The session decides what a time that is missing, zero or negative means.
+    for body in [r#"{"result":{}}"#, r#"{"result":{"expire_at":0}}"#, r#"{"result":{"expire_at":-9,"expired":null}}"#] {
+        assert_eq!(answer(&call(Question::Refresh), body), Answer::Refresh(RefreshGrant::default()), "{body}");
+        assert_eq!(answer(&sub_refresh, body), Answer::SubRefresh(RefreshGrant::default()), "{body}");
     }
     let renewed = r#"{"result":{"expire_at":9,"b64info":"AP8=","meta":{}}}"#;
     let renewal = RefreshGrant { expired: false, expire_at: Some(9), info: vec![0, 255], meta: b"{}".into() };
     assert_eq!(answer(&call(Question::Refresh), renewed), Answer::Refresh(renewal.clone()));
     assert_eq!(answer(&sub_refresh, renewed), Answer::SubRefresh(RefreshGrant { meta: vec![], ..renewal }));
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn responses_over_grpc_with_missing_fields_mean_the_same() {
+    use crate::backend::proto;
+    let expired = Answer::Refresh(RefreshGrant { expired: true, ..RefreshGrant::default() });
+    let of = |response: proto::RefreshResponse| refresh(&call(Question::Refresh), response.into()).unwrap();
+    assert_eq!(of(proto::RefreshResponse::default()), expired);
+    let disconnect = Some(proto::Disconnect::default());
+    assert_eq!(of(proto::RefreshResponse { disconnect, ..Default::default() }), expired);
+    let error = Some(proto::Error::default());
+    let result = Some(proto::RefreshResult { expire_at: 9, ..Default::default() });
+    assert_eq!(of(proto::RefreshResponse { error, result, ..Default::default() }), expired);
+    let result = Some(proto::RefreshResult::default());
+    let no_time = of(proto::RefreshResponse { result, ..Default::default() });
+    assert_eq!(no_time, Answer::Refresh(RefreshGrant::default()));
+    let channel = call(Question::SubRefresh { channel: "a".into() });
+    let ended = refresh(&channel, proto::SubRefreshResponse::default().into()).unwrap();
+    assert_eq!(ended, Answer::SubRefresh(RefreshGrant { expired: true, ..RefreshGrant::default() }));
+    let rejected = connect(&connecting(), proto::ConnectResponse::default().into(), EmptyConnect::Reject).unwrap();
+    assert_eq!(rejected, Answer::Disconnect { code: 3501, reason: "bad request".into() });
 }
 
 #[test]
@@ -124,6 +161,35 @@ fn results_of_subscribe_publish_and_rpc_have_their_fields() {
     assert_eq!(answer(&publishing(), body), Answer::Publish(publish));
     assert_eq!(answer(&rpc(), r#"{"result":{"data":{"x":1}}}"#), Answer::Rpc { data: br#"{"x":1}"#.into() });
     assert_eq!(answer(&rpc(), r#"{"result":{"data":1,"b64data":"Mg=="}}"#), Answer::Rpc { data: b"2".into() });
+}
+
+#[test]
+fn times_of_any_size_are_the_nearest_that_fits() {
+    let largest = i64::MAX as u64;
+    for (text, at) in [
+        ("9223372036854775807", Some(largest)),
+        ("18446744073709551615", Some(largest)),
+        ("1e300", Some(largest)),
+        ("1700000000.9", Some(1_700_000_000)),
+        ("0.5", None),
+        ("-1e300", None),
+        ("-9223372036854775808", None),
+        ("null", None),
+    ] {
+        let body = format!(r#"{{"result":{{"expire_at":{text}}}}}"#);
+        let refresh = Answer::Refresh(RefreshGrant { expire_at: at, ..RefreshGrant::default() });
+        assert_eq!(answer(&call(Question::Refresh), &body), refresh, "{text}");
+        let subscribe = Answer::Subscribe(SubscribeGrant { expire_at: at, ..SubscribeGrant::default() });
+        assert_eq!(answer(&subscribing(), &body), subscribe, "{text}");
+        let connect = Answer::Connect(ConnectGrant { expire_at: at, ..ConnectGrant::default() });
+        assert_eq!(answer(&connecting(), &body), connect, "{text}");
+    }
+    for text in ["\"soon\"", "true", "[]"] {
+        assert!(matches!(
+            fault(&subscribing(), &format!(r#"{{"result":{{"expire_at":{text}}}}}"#)),
+            Malformed::WireFormat { .. }
+        ));
+    }
 }
 
 #[test]
@@ -152,13 +218,17 @@ fn errors_and_disconnects_are_passed_on_and_a_disconnect_has_precedence() {
 #[test]
 fn malformed_responses_are_rejected_without_quoting_them() {
     for call in every_kind() {
-        for code in [0u32, 200, 1006, 2999, 5000, u32::MAX] {
-            assert_eq!(
-                fault(&call, &format!(r#"{{"disconnect":{{"code":{code}}}}}"#)),
-                Malformed::DisconnectCode(code)
-            );
+        let refreshes = matches!(call.question, Question::Refresh | Question::SubRefresh { .. });
+        if !refreshes {
+            for code in [0u32, 200, 1006, 2999, 5000, u32::MAX] {
+                assert_eq!(
+                    fault(&call, &format!(r#"{{"disconnect":{{"code":{code}}}}}"#)),
+                    Malformed::DisconnectCode(code)
+                );
+            }
+            assert_eq!(fault(&call, r#"{"error":{"message":"no code"}}"#), Malformed::ErrorCode);
+            assert!(matches!(fault(&call, "null"), Malformed::WireFormat { .. }));
         }
-        assert_eq!(fault(&call, r#"{"error":{"message":"no code"}}"#), Malformed::ErrorCode);
         for body in [
             "",
             "<html>",
@@ -168,7 +238,6 @@ fn malformed_responses_are_rejected_without_quoting_them() {
             r#"{"result":[]}"#,
             r#"{"error":[]}"#,
             r#"{"disconnect":[4000]}"#,
-            "null",
             r#"{"result":"secret"}"#,
             r#"{"error":{"code":-1}}"#,
             r#"{"result":{}} trailing"#,

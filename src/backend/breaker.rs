@@ -1,13 +1,16 @@
 //! The circuit breaker: while a backend is down, calls fail at once and do not wait for it. Time is an argument.
 //!
+//! One client must not open it for the others. A failure that a payload can provoke counts once for each caller until a call
+//! succeeds; only a backend that cannot be reached counts with every call.
+//!
 //! ```text
 //!  state      admits                    result of a regular call              result of the probe
-//!  closed     every call                up: count to 0; down: count up,       -
-//!                                       at the limit: open
+//!  closed     every call                up: count to 0; down or failed:       -
+//!                                       count up, at the limit: open
 //!  open       no call; after `open_for` ignored                               -
 //!             one probe: half-open
-//!  half-open  no call                   ignored                               up: closed; down: open again;
-//!                                                                             unknown: the next call is the probe
+//!  half-open  no call                   ignored                               up: closed; down or failed: open
+//!                                                                             again; unknown: the next call is the probe
 //! ```
 //!
 //! Calls that were in progress when the circuit opened are ignored: only the probe decides.
@@ -20,11 +23,13 @@ use super::settings::BreakerSettings;
 pub(crate) struct Breaker {
     settings: BreakerSettings,
     state: State,
+    /// Those whose calls failed since the last success; fewer than `failures_to_open`, and empty unless closed.
+    failed_callers: Vec<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Consecutive failures, below `failures_to_open`.
+    /// Failures that concern every caller. With the callers that failed, below `failures_to_open`.
     Closed {
         failures: u32,
     },
@@ -46,7 +51,12 @@ pub(crate) enum CallKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Health {
     Up,
+    /// It cannot be reached, whatever the call.
     Down,
+    /// The call of this caller failed, perhaps because of what it sent.
+    Failed {
+        caller: u64,
+    },
     /// The backend was not called, or had no time to respond.
     Unknown,
 }
@@ -60,7 +70,7 @@ pub(crate) enum Transition {
 
 impl Breaker {
     pub(crate) fn new(settings: BreakerSettings) -> Self {
-        Self { settings, state: State::Closed { failures: 0 } }
+        Self { settings, state: State::Closed { failures: 0 }, failed_callers: Vec::new() }
     }
 
     /// Admits a call, or `None` if it must fail at once.
@@ -85,21 +95,25 @@ impl Breaker {
         match (self.state, kind, health) {
             (State::Closed { .. }, CallKind::Regular, Health::Up) => {
                 self.state = State::Closed { failures: 0 };
+                self.failed_callers.clear();
                 None
             }
             (State::Closed { failures }, CallKind::Regular, Health::Down) => {
-                let failures = failures.saturating_add(1);
-                if self.settings.failures_to_open > 0 && failures >= self.settings.failures_to_open {
-                    return Some(self.open(now, self.settings.open_for));
+                self.count(failures.saturating_add(1), now)
+            }
+            (State::Closed { failures }, CallKind::Regular, Health::Failed { caller }) => {
+                if self.settings.failures_to_open > 0 && !self.failed_callers.contains(&caller) {
+                    self.failed_callers.push(caller);
                 }
-                self.state = State::Closed { failures };
-                None
+                self.count(failures, now)
             }
             (State::HalfOpen, CallKind::Probe, Health::Up) => {
                 self.state = State::Closed { failures: 0 };
                 Some(Transition::Closed)
             }
-            (State::HalfOpen, CallKind::Probe, Health::Down) => Some(self.open(now, self.settings.open_for)),
+            (State::HalfOpen, CallKind::Probe, Health::Down | Health::Failed { .. }) => {
+                Some(self.open(now, self.settings.open_for))
+            }
             (State::HalfOpen, CallKind::Probe, Health::Unknown) => {
                 self.open(now, Duration::ZERO);
                 None
@@ -112,8 +126,17 @@ impl Breaker {
         }
     }
 
+    /// Opens at the limit.
+    fn count(&mut self, failures: u32, now: Instant) -> Option<Transition> {
+        self.state = State::Closed { failures };
+        let total = failures as usize + self.failed_callers.len();
+        let limit = self.settings.failures_to_open as usize;
+        (limit > 0 && total >= limit).then(|| self.open(now, self.settings.open_for))
+    }
+
     fn open(&mut self, now: Instant, open_for: Duration) -> Transition {
         self.state = State::Open { until: now + open_for };
+        self.failed_callers = Vec::new();
         Transition::Opened
     }
 
@@ -187,6 +210,24 @@ mod tests {
         assert_eq!(breaker.admit(later), Some(CallKind::Probe));
         assert_eq!(breaker.record(CallKind::Regular, Health::Down, later), None);
         assert_eq!(breaker.record(CallKind::Probe, Health::Up, later), Some(Transition::Closed));
+    }
+
+    #[test]
+    fn breaker_counts_what_one_caller_may_have_provoked_once() {
+        let (mut breaker, now) = breaker(3);
+        for _ in 0..1000 {
+            assert_eq!(call(&mut breaker, Health::Failed { caller: 7 }, now), None);
+        }
+        assert_eq!(call(&mut breaker, Health::Failed { caller: 8 }, now), None);
+        assert_eq!(call(&mut breaker, Health::Up, now), None);
+        // Together with failures that concern every caller.
+        assert_eq!(call(&mut breaker, Health::Failed { caller: 7 }, now), None);
+        assert_eq!(call(&mut breaker, Health::Down, now), None);
+        assert_eq!(call(&mut breaker, Health::Failed { caller: 7 }, now), None);
+        assert_eq!(call(&mut breaker, Health::Failed { caller: 9 }, now), Some(Transition::Opened));
+        let later = now + OPEN_FOR;
+        assert_eq!(call(&mut breaker, Health::Failed { caller: 9 }, later), Some(Transition::Opened), "the probe");
+        assert!(breaker.failed_callers.is_empty());
     }
 
     #[test]

@@ -62,8 +62,46 @@ pub enum Question {
     /// answer is `Keys` once the set has been fetched again, whether or not it contains the key.
     Keys {
         subscription: bool,
-        kid: String,
     },
+}
+
+/// When the fetch began whose key set answers a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fetched {
+    /// The set may lack a key that was published since.
+    BeforeCall,
+    AfterCall,
+}
+
+/// The methods of the proxy protocol. Calls of one method do not wait or fail because of another's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Method {
+    Connect,
+    Refresh,
+    Subscribe,
+    Publish,
+    SubRefresh,
+    Rpc,
+}
+
+impl Method {
+    pub(crate) const COUNT: usize = 6;
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Refresh => "refresh",
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+            Self::SubRefresh => "sub_refresh",
+            Self::Rpc => "rpc",
+        }
+    }
+
+    /// How long the backend takes is up to what the client sends: its slowness says nothing about the backend.
+    pub(crate) fn is_paced_by_client(self) -> bool {
+        matches!(self, Self::Publish | Self::Rpc)
+    }
 }
 
 /// The answer to a call.
@@ -78,7 +116,7 @@ pub enum Answer {
     Rpc {
         data: Vec<u8>,
     },
-    Keys,
+    Keys(Fetched),
     /// The backend rejects the command with a code of its own.
     Error {
         code: u32,
@@ -97,15 +135,20 @@ pub enum Answer {
 impl Question {
     /// The kind of call, for log lines.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Connect { .. } => "connect",
-            Self::Refresh => "refresh",
-            Self::Subscribe { .. } => "subscribe",
-            Self::Publish { .. } => "publish",
-            Self::SubRefresh { .. } => "sub_refresh",
-            Self::Rpc { .. } => "rpc",
-            Self::Keys { .. } => "keys",
-        }
+        self.method().map_or("keys", Method::name)
+    }
+
+    /// `None` if it is not for a backend.
+    pub(crate) fn method(&self) -> Option<Method> {
+        Some(match self {
+            Self::Connect { .. } => Method::Connect,
+            Self::Refresh => Method::Refresh,
+            Self::Subscribe { .. } => Method::Subscribe,
+            Self::Publish { .. } => Method::Publish,
+            Self::SubRefresh { .. } => Method::SubRefresh,
+            Self::Rpc { .. } => Method::Rpc,
+            Self::Keys { .. } => return None,
+        })
     }
 
     /// The call may be sent again even if the backend may have acted on it.

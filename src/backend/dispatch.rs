@@ -83,7 +83,7 @@ impl Backend {
 
     /// `None` if the call fails at once.
     fn admit(&self, call: &Call) -> Option<Admitted> {
-        if let Question::Keys { subscription, .. } = call.question {
+        if let Question::Keys { subscription } = call.question {
             let keys = if subscription { &self.subscription_keys } else { &self.connection_keys };
             return keys.clone().map(Admitted::Keys);
         }
@@ -99,10 +99,7 @@ impl Admitted {
     async fn perform(self, call: &Call) -> Answer {
         match self {
             Self::Proxy(admitted) => admitted.perform(call).await,
-            Self::Keys(fetcher) => match fetcher.refetch().await {
-                true => Answer::Keys,
-                false => Answer::Failed,
-            },
+            Self::Keys(fetcher) => fetcher.refetch().await.map_or(Answer::Failed, Answer::Keys),
         }
     }
 }

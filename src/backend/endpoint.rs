@@ -65,26 +65,6 @@ impl Endpoint {
     pub(crate) fn is_https(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
-
-    /// Where a redirect to `location` leads. The authentication goes along only to the same origin. `None` if the location
-    /// is malformed, or not HTTP.
-    pub(crate) fn redirected(&self, location: &str) -> Option<Self> {
-        let (scheme, own) = (self.uri.scheme()?, self.uri.authority()?.as_str());
-        let mut target = if location.contains("://") {
-            Self::parse("", location).ok()?
-        } else if let Some(rest) = location.strip_prefix("//") {
-            Self::of(scheme.clone(), rest)?
-        } else if location.starts_with('/') {
-            Self::of(scheme.clone(), &format!("{own}{location}"))?
-        } else {
-            let folder = self.uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-            Self::of(scheme.clone(), &format!("{own}{folder}/{location}"))?
-        };
-        if (target.uri.scheme(), target.uri.authority()) == (self.uri.scheme(), self.uri.authority()) {
-            target.authorization = target.authorization.or_else(|| self.authorization.clone());
-        }
-        Some(target)
-    }
 }
 
 /// The part of a URL behind its authority, without the fragment.
@@ -140,21 +120,5 @@ mod tests {
         let endpoint = Endpoint::parse("a", "http://Aladdin:open%20sesame@h/x").unwrap();
         assert_eq!(endpoint.uri.to_string(), "http://h/x");
         assert_eq!(endpoint.authorization.unwrap(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-    }
-
-    #[test]
-    fn redirects_are_relative_to_the_endpoint_and_take_no_password_elsewhere() {
-        let from = Endpoint::parse("a", "https://u:p@h:1/folder/file?x").unwrap();
-        for (location, uri, has_password) in [
-            ("http://other/", "http://other/", false),
-            ("//other/y", "https://other/y", false),
-            ("/y?z", "https://h:1/y?z", true),
-            ("y", "https://h:1/folder/y", true),
-            ("https://h:1/y", "https://h:1/y", true),
-        ] {
-            let to = from.redirected(location).unwrap();
-            assert_eq!((to.uri.to_string().as_str(), to.authorization.is_some()), (uri, has_password), "{location}");
-        }
-        assert_eq!(from.redirected("ftp://h/"), None);
     }
 }

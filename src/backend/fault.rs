@@ -34,15 +34,25 @@ impl Fault {
         Self { reason, detail: detail.into(), retry, status: None }
     }
 
-    /// The backend is gone, or too slow to be useful: the circuit breaker counts it. A backend that sends any response,
-    /// even a malformed one, is not: what one client's payload causes must not block the calls of other clients.
-    pub(crate) fn is_outage(&self) -> bool {
+    /// What the circuit breaker makes of it. A backend that sends any response, even a malformed one, is there.
+    pub(crate) fn evidence(&self) -> Evidence {
         match self.reason {
-            Reason::Unreachable | Reason::Broken | Reason::Late => true,
-            Reason::Status => self.retry == Retry::IfIdempotent,
-            _ => false,
+            Reason::Unreachable => Evidence::Backend,
+            Reason::Broken | Reason::Late => Evidence::Call,
+            Reason::Status if self.retry == Retry::IfIdempotent => Evidence::Call,
+            _ => Evidence::None,
         }
     }
+}
+
+/// What a fault says about the backend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Evidence {
+    /// Nothing was sent: the backend is gone for every client.
+    Backend,
+    /// The backend may be gone, or this call's payload provoked it.
+    Call,
+    None,
 }
 
 /// Why a response cannot be used. It never contains the content of the response, which may be secret.

@@ -103,7 +103,7 @@ pub(crate) fn answer(call: &Call, empty_connect: EmptyConnect, body: &[u8]) -> R
         Question::Subscribe { .. } => answers::subscribe(call, reply::read(body)?),
         Question::Publish { .. } => answers::publish(call, reply::read(body)?),
         Question::Rpc { .. } => answers::rpc(call, reply::read(body)?),
-        Question::Refresh | Question::SubRefresh { .. } => answers::refresh(call, reply::read(body)?),
+        Question::Refresh | Question::SubRefresh { .. } => answers::refresh(call, reply::read_refresh(body)?),
         Question::Keys { .. } => Ok(Answer::Failed),
     }
 }

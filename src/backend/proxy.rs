@@ -1,24 +1,24 @@
 //! One configured proxy, and the way of one call through it.
 //!
-//! A call is admitted, or fails at once if the circuit is open or the queue is full. An admitted call waits for a permit of
-//! the concurrency limit and then makes attempts, until one succeeds, another attempt is not allowed, or the deadline
+//! A call is admitted, or fails at once if the circuit of its method is open or the queue is full. An admitted call waits for a
+//! permit of its method's concurrency limit (`lane`) and then makes attempts, until one succeeds, another attempt is not allowed, or the deadline
 //! passes. The deadline counts from the admission.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::breaker::{Breaker, CallKind, Health, Transition};
-use super::call::{Answer, Call};
+use super::breaker::{CallKind, Health, Transition};
+use super::call::{Answer, Call, Method};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, Retry};
 #[cfg(feature = "grpc")]
 use super::grpc::Grpc;
 use super::http_client::{HttpClient, read_body};
+use super::lane::{CallEnd, CallerHash, Lane};
 use super::settings::{Headers, ProxySettings, REPLY_BYTES_MAX, SetupError};
 use super::stats::{LogThrottle, ProxySnapshot, Reason};
 use super::{answers, json};
@@ -31,7 +31,9 @@ pub(crate) struct Proxy {
     settings: ProxySettings,
     transport: Transport,
     headers: Headers,
-    concurrency: Semaphore,
+    /// By method.
+    concurrency: [Semaphore; Method::COUNT],
+    callers: CallerHash,
     state: Mutex<State>,
 }
 
@@ -47,7 +49,8 @@ enum Transport {
 
 #[derive(Debug)]
 struct State {
-    breaker: Breaker,
+    /// By method.
+    lanes: [Lane; Method::COUNT],
     counts: ProxySnapshot,
     log: LogThrottle,
 }
@@ -56,6 +59,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct AdmittedCall {
     proxy: Arc<Proxy>,
+    method: Method,
+    caller: u64,
     kind: CallKind,
     deadline: Instant,
     is_recorded: bool,
@@ -67,9 +72,10 @@ impl Proxy {
         Ok(Self {
             transport: Transport::new(&settings, client)?,
             headers: Headers::new(&settings)?,
-            concurrency: Semaphore::new(concurrency),
+            concurrency: std::array::from_fn(|_| Semaphore::new(concurrency)),
+            callers: CallerHash::default(),
             state: Mutex::new(State {
-                breaker: Breaker::new(settings.breaker),
+                lanes: std::array::from_fn(|_| Lane::new(settings.breaker)),
                 counts: ProxySnapshot { name: settings.name.clone(), ..ProxySnapshot::default() },
                 log: LogThrottle::default(),
             }),
@@ -83,25 +89,32 @@ impl Proxy {
 
     pub(crate) fn snapshot(&self) -> ProxySnapshot {
         let state = self.state();
-        ProxySnapshot { open: state.breaker.is_open(), ..state.counts.clone() }
+        let open = state.lanes.iter().any(|lane| lane.breaker.is_open());
+        ProxySnapshot { open, ..state.counts.clone() }
     }
 
     /// Admits a call; `None` if it fails at once.
     pub(crate) fn admit(self: &Arc<Self>, call: &Call) -> Option<AdmittedCall> {
         let now = Instant::now();
+        let Some(method) = call.question.method() else {
+            debug_assert!(false, "the dispatcher keeps key sets apart");
+            return None;
+        };
         let mut state = self.state();
         state.counts.calls += 1;
+        let lane = &mut state.lanes[method as usize];
         let bound = self.settings.concurrency_max.saturating_add(self.settings.queue_max) as u64;
-        let admitted = match state.counts.in_flight >= bound {
+        let admitted = match lane.in_flight >= bound {
             true => Err(Fault::new(Reason::Busy, "too many calls are waiting", Retry::Never)),
-            false => state.breaker.admit(now.into_std()).ok_or_else(open_circuit),
+            false => lane.breaker.admit(now.into_std()).ok_or_else(open_circuit),
         };
         match admitted {
             Ok(kind) => {
+                lane.in_flight += 1;
                 state.counts.in_flight += 1;
                 drop(state);
-                let deadline = now + self.settings.timeout;
-                Some(AdmittedCall { proxy: Arc::clone(self), kind, deadline, is_recorded: false })
+                let (caller, deadline) = (self.callers.of(&call.caller), now + self.settings.timeout);
+                Some(AdmittedCall { proxy: Arc::clone(self), method, caller, kind, deadline, is_recorded: false })
             }
             Err(fault) => {
                 drop(state);
@@ -158,13 +171,18 @@ impl Proxy {
                 Retry::IfIdempotent => call.question.is_idempotent(),
                 Retry::Never => false,
             };
-            if !may_retry || attempts > retries_max || !self.state().breaker.still_admits(kind) {
+            if !may_retry || attempts > retries_max || !self.still_admits(call, kind) {
                 return Err(fault);
             }
             sleep(self.settings.retry_backoff.wait(attempts, random_share())).await;
             attempts += 1;
             self.state().counts.retries += 1;
         }
+    }
+
+    fn still_admits(&self, call: &Call, kind: CallKind) -> bool {
+        let lane = |method| self.state().lanes[method as usize].breaker.still_admits(kind);
+        call.question.method().is_some_and(lane)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -192,8 +210,9 @@ impl AdmittedCall {
         let settings = &proxy.settings;
         let mut sent_at = None;
         let result = timeout_at(self.deadline, async {
-            let _permit = proxy.concurrency.acquire().await.expect("the semaphore is never closed");
-            if !proxy.state().breaker.still_admits(self.kind) {
+            let _permit =
+                proxy.concurrency[self.method as usize].acquire().await.expect("the semaphore is never closed");
+            if !proxy.still_admits(call, self.kind) {
                 return Err(open_circuit());
             }
             sent_at = Some(Instant::now());
@@ -218,32 +237,29 @@ impl AdmittedCall {
     /// Tells the breaker and the counters how the call ended. `sent_at` is `None` if it never left this process.
     fn record(&mut self, sent_at: Option<Instant>, fault: Option<&Fault>) {
         let now = Instant::now();
-        let duration = sent_at.map_or(Duration::ZERO, |sent| now - sent);
-        let health = match fault {
-            _ if sent_at.is_none() => Health::Unknown,
-            Some(fault) if fault.reason == Reason::Unsendable => Health::Unknown,
-            // It spent most of its time waiting for a permit, which says nothing about the backend.
-            Some(fault) if fault.reason == Reason::Late && duration < self.proxy.settings.timeout / 2 => {
-                Health::Unknown
-            }
-            Some(fault) if fault.is_outage() => Health::Down,
-            _ => Health::Up,
-        };
+        let Self { method, caller, .. } = *self;
+        let end = CallEnd { method, caller, sent_at, now, fault, timeout: self.proxy.settings.timeout };
         self.is_recorded = true;
         let mut state = self.proxy.state();
-        if sent_at.is_some() {
-            state.counts.record_duration(duration);
+        if let Some(sent_at) = sent_at {
+            state.counts.record_duration(now - sent_at);
         }
-        let transition = state.breaker.record(self.kind, health, now.into_std());
+        let lane = &mut state.lanes[method as usize];
+        let health = lane.health(&end);
+        let transition = lane.breaker.record(self.kind, health, now.into_std());
         state.counts.opened += u64::from(transition == Some(Transition::Opened));
         drop(state);
-        let name = &self.proxy.settings.name;
+        let (name, kind) = (&self.proxy.settings.name, method.name());
         match (transition, self.kind, fault) {
             (Some(Transition::Opened), CallKind::Regular, Some(fault)) => {
                 let detail = &fault.detail;
-                log::warn!("backend {name}: the circuit opens after repeated failures, calls fail at once: {detail}");
+                log::warn!(
+                    "backend {name}: the circuit for {kind} calls opens after repeated failures, they fail at once: {detail}"
+                );
             }
-            (Some(Transition::Closed), ..) => log::info!("backend {name}: it responds again, the circuit closes"),
+            (Some(Transition::Closed), ..) => {
+                log::info!("backend {name}: it responds again, the circuit for {kind} calls closes");
+            }
             _ => {}
         }
     }
@@ -253,8 +269,10 @@ impl Drop for AdmittedCall {
     fn drop(&mut self) {
         let mut state = self.proxy.state();
         state.counts.in_flight -= 1;
+        let lane = &mut state.lanes[self.method as usize];
+        lane.in_flight -= 1;
         if !self.is_recorded {
-            state.breaker.record(self.kind, Health::Unknown, Instant::now().into_std());
+            lane.breaker.record(self.kind, Health::Unknown, Instant::now().into_std());
         }
     }
 }

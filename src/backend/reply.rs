@@ -41,6 +41,14 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Reply<T>, M
     })
 }
 
+/// Reads the response to a refresh. The body `null` has no result, and so extends nothing.
+pub(crate) fn read_refresh(body: &[u8]) -> Result<Reply<RefreshResult>, Malformed> {
+    match body.trim_ascii() {
+        b"null" => Ok(Reply { result: None, error: None, disconnect: None }),
+        body => read(body),
+    }
+}
+
 /// The default of `Option`, which the derive macro would require of `T`.
 fn none<T>() -> Option<T> {
     None
@@ -68,7 +76,7 @@ pub(crate) struct DisconnectPart {
 pub(crate) struct ConnectResult {
     #[serde(default, deserialize_with = "or_default")]
     pub user: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "seconds")]
     pub expire_at: i64,
     #[serde(default, deserialize_with = "also_null")]
     pub info: Option<Vec<u8>>,
@@ -88,7 +96,7 @@ pub(crate) struct ConnectResult {
 
 #[derive(Default, Deserialize)]
 pub(crate) struct SubscribeResult {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "seconds")]
     pub expire_at: i64,
     #[serde(default, deserialize_with = "also_null")]
     pub info: Option<Vec<u8>>,
@@ -122,7 +130,7 @@ pub(crate) struct Flag {
 pub(crate) struct RefreshResult {
     #[serde(default, deserialize_with = "or_default")]
     pub expired: bool,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "seconds")]
     pub expire_at: i64,
     #[serde(default, deserialize_with = "also_null")]
     pub info: Option<Vec<u8>>,
@@ -185,6 +193,38 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
 fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// A time in any notation of a JSON number: a fraction is dropped, and what does not fit is the nearest that does.
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    struct Seconds(i64);
+    impl<'de> Deserialize<'de> for Seconds {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_any(Number)
+        }
+    }
+    struct Number;
+    impl Visitor<'_> for Number {
+        type Value = Seconds;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a number of seconds")
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<Seconds, E> {
+            Ok(Seconds(i64::try_from(number).unwrap_or(i64::MAX)))
+        }
+
+        fn visit_i64<E>(self, number: i64) -> Result<Seconds, E> {
+            Ok(Seconds(number))
+        }
+
+        fn visit_f64<E>(self, number: f64) -> Result<Seconds, E> {
+            // A cast saturates.
+            Ok(Seconds(number as i64))
+        }
+    }
+    Option::<Seconds>::deserialize(from).map(|at| at.map_or(0, |Seconds(at)| at))
 }
 
 /// For payloads: `null` is a value, and only a missing field counts as absent.

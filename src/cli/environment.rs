@@ -1,6 +1,7 @@
 //! The environment variables.
 
-/// The variables, without those that are not UTF-8: no setting could be.
+/// The variables. Bytes that are not UTF-8 become U+FFFD, which the reading of a setting rejects.
 pub fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    let text = |bytes: std::ffi::OsString| bytes.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }

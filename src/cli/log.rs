@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use env_logger::fmt::Formatter;
 use env_logger::fmt::style::AnsiColor;
-use env_logger::{Builder, Env, Target, WriteStyle};
-use log::Record;
+use env_logger::{Builder, Target, WriteStyle};
+use log::{LevelFilter, Record};
 
 use super::date::date;
 
@@ -69,20 +69,53 @@ fn format(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(out, "{}", record.args().to_string().replace('\n', "\n    "))
 }
 
+/// The levels by target, of a text such as `info,corecast::server=debug`. Errors: what is wrong, with the levels.
+fn levels(text: &str) -> Result<Vec<(Option<&str>, LevelFilter)>, String> {
+    let mut levels = Vec::new();
+    // `docker run --env-file` keeps quotes.
+    let text = text.trim().trim_matches(['"', '\'']);
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (target, level) = part.split_once('=').map_or((None, part), |(target, level)| (Some(target), level));
+        let filter = match level.to_ascii_lowercase().as_str() {
+            // `none` is the original's word.
+            "off" | "none" => Some(LevelFilter::Off),
+            level => level.parse().ok(),
+        };
+        match filter.filter(|_| target.is_none_or(|target| !target.is_empty())) {
+            Some(filter) => levels.push((target, filter)),
+            None => {
+                return Err(format!(
+                    "CORECAST_LOG: \"{part}\" is not a log level; write one of off, error, warn, info, debug, trace, or a \
+                     level for a module after it, such as info,corecast::server=debug (lines of the log are text only)"
+                ));
+            }
+        }
+    }
+    Ok(levels)
+}
+
 /// The running log; `CORECAST_LOG` sets its level.
 pub struct Log {
     queue: SyncSender<Entry>,
 }
 
 impl Log {
-    pub fn start() -> Self {
+    /// Errors: `CORECAST_LOG` is no level.
+    pub fn start() -> Result<Self, String> {
+        let wanted = std::env::var_os("CORECAST_LOG").unwrap_or_default();
+        let wanted = wanted.to_string_lossy();
+        let levels = levels(&wanted)?;
         let (queue, lines) = sync_channel(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
         let thread = std::thread::Builder::new().name("log".into());
         let started = thread.spawn(move || write(&lines, &counted, io::stderr()));
         let plain = std::env::var_os("NO_COLOR").is_some() || !io::stderr().is_terminal();
-        let mut builder = Builder::from_env(Env::new().filter_or("CORECAST_LOG", "info"));
+        let mut builder = Builder::new();
+        builder.filter_level(LevelFilter::Info);
+        for (target, level) in levels {
+            builder.filter(target, level);
+        }
         // Without the thread, the logger writes to stderr itself.
         if started.is_ok() {
             builder.write_style(if plain { WriteStyle::Never } else { WriteStyle::Always });
@@ -90,7 +123,7 @@ impl Log {
         }
         builder.format(format);
         builder.init();
-        Self { queue }
+        Ok(Self { queue })
     }
 
     /// Waits until every line is written, for a bounded time.
@@ -110,6 +143,22 @@ pub fn report(text: impl std::fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_words_alone_or_after_a_module() {
+        use LevelFilter::{Debug, Info, Off, Warn};
+        assert_eq!(levels("").unwrap(), []);
+        assert_eq!(levels("WARN").unwrap(), [(None, Warn)]);
+        assert_eq!(
+            levels(" info, corecast::server=debug,").unwrap(),
+            [(None, Info), (Some("corecast::server"), Debug)]
+        );
+        assert_eq!(levels("\"debug\"\n").unwrap(), [(None, Debug)]);
+        assert_eq!(levels("none").unwrap(), [(None, Off)]);
+        for text in ["verbose", "json", "5", "corecast", "=info", "a=b=info"] {
+            assert!(levels(text).unwrap_err().contains("off, error, warn, info, debug, trace"), "{text}");
+        }
+    }
 
     #[test]
     fn lost_lines_are_counted_and_reported() {

@@ -41,14 +41,14 @@ pub enum Task {
 Examples:
   corecast serve --dev
   corecast serve --config /etc/corecast/corecast.toml
-  corecast serve --config corecast.toml --listen 0.0.0.0:8000 --listen '[::]:8000' --cores 0,2-5
+  corecast serve --config corecast.toml --listen '[::]:8000' --listen tls:0.0.0.0:8443 --cores 0,2-5
   CORECAST_CLIENT_PING_INTERVAL=60s corecast serve --config corecast.toml
 
 Flags override the environment, which overrides the file. Every setting has an environment variable:
 `client.ping_interval` is CORECAST_CLIENT_PING_INTERVAL. `corecast config` prints every setting.
 
-Signals: SIGTERM or SIGINT closes every connection in order, a second one ends the server at once,
-SIGHUP reads the settings and certificates again.
+Signals: SIGTERM or SIGINT closes every connection in order, a second one, at least a second later,
+ends the server at once, SIGHUP reads the settings and certificates again.
 
 Exit codes: 0 shut down in order, 1 an error while starting or running,
 2 wrong arguments or settings, 3 ended at once by a second signal.")]
@@ -65,12 +65,18 @@ Exit codes: 0 shut down in order, 1 an error while starting or running,
         #[arg(long)]
         markdown: bool,
     },
-    /// List the errors of a settings file, each with its fix; the environment is ignored
-    #[command(after_help = "Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
+    /// List the errors of a settings file, each with its fix; the environment overrides the file, as for `serve`
+    #[command(after_help = "\
+Certificates and keys that the settings name are opened. No address is opened, and no key set is fetched.
+
+Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
     CheckConfig {
         /// TOML, or JSON if its name ends in .json
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Do not open certificates and keys: to check the settings of another host
+        #[arg(long)]
+        skip_files: bool,
     },
     /// Check whether this host is ready: actual and expected values, reasons, costs and fixes
     #[command(after_help = doctor::HELP)]
@@ -101,8 +107,10 @@ impl Args for Flags {
                 Argument::Many(name) => arg.action(ArgAction::Append).value_name(name),
             };
             let shown = setting.show(&default).filter(|_| setting.argument != Argument::None);
-            let shown =
-                shown.map_or(String::new(), |value| format!(" [default: {}]", value.replace(['"', '[', ']'], "")));
+            let bare = |value: &str| {
+                value.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(value).replace('"', "")
+            };
+            let shown = shown.map_or(String::new(), |value| format!(" [default: {}]", bare(&value)));
             command.arg(arg.help(format!("{}{shown}", setting.reason)))
         })
     }

@@ -1,12 +1,12 @@
 //! From the values of every source to one checked configuration.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::centrifugo;
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::parse::net::Listen;
 use super::parse::scalar::Bool;
-use super::parse::value::{Raw, Unit};
+use super::parse::value::{Invalid, Raw, Unit, is_placeholder};
 use super::schema::config::Config;
 use super::schema::namespace::{DataFormat, Namespace};
 use super::schema::proxy::{Proxy, ProxyUse};
@@ -51,10 +51,15 @@ fn is_dev(values: &[RawSetting]) -> bool {
 fn read(config: &mut Config, values: &[RawSetting]) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     for value in values {
+        if matches!(&value.raw, Raw::Text(text) if is_placeholder(text)) {
+            let what = "it is a placeholder that nothing has replaced";
+            errors.push(value.error(Invalid::new(what, "set the value itself where the placeholder is filled in")));
+            continue;
+        }
         match registry::set(config, &value.name, &value.raw) {
             Some(Ok(())) => {}
             // The original writes empty texts for unset values of every type.
-            Some(Err(_)) if value.is_foreign() && value.raw == Raw::Text(String::new()) => {}
+            Some(Err(_)) if value.raw == Raw::Text(String::new()) && matches!(value.origin, Origin::File { .. }) => {}
             Some(Err(invalid)) => errors.push(value.error(invalid)),
             None => match centrifugo::judge(value, values) {
                 centrifugo::Judgment::Ignored => {}
@@ -108,10 +113,10 @@ fn apply_original_addresses(config: &mut Config, is_set: impl Fn(&str) -> bool, 
     }
 }
 
-/// An IP address; empty for every address of this machine.
+/// An IP address; empty for every address of this machine, of both families.
 fn ip_address(setting: &str, text: &str, checks: &mut Checks) -> Option<IpAddr> {
     match text {
-        "" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        "" => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         _ => {
             let ip = text.parse().ok();

@@ -56,16 +56,18 @@ impl Channel {
     }
 
     /// Whether the list of users in the name contains `user`. None: the name has no list. The namespace's
-    /// `allow_user_limited_channels` decides whether lists have an effect.
+    /// `allow_user_limited_channels` decides whether lists have an effect. No list contains the anonymous user, whose id is
+    /// empty: an empty entry (`dialog#42,`) names no user.
     pub fn user_allowed(&self, channel: &str, user: &str) -> Option<bool> {
         if self.user_boundary.is_empty() {
             return None;
         }
         let (_, users) = channel.rsplit_once(self.user_boundary.as_str())?;
-        if self.user_separator.is_empty() {
-            return Some(users == user);
-        }
-        Some(users.split(self.user_separator.as_str()).any(|one| one == user))
+        let is_named = match self.user_separator.as_str() {
+            "" => users == user,
+            separator => users.split(separator).any(|one| one == user),
+        };
+        Some(is_named && !user.is_empty())
     }
 }
 
@@ -114,12 +116,21 @@ mod tests {
         assert_eq!(channels.user_allowed("dialog#42,43", "43"), Some(true));
         assert_eq!(channels.user_allowed("dialog#42,43", "4"), Some(false));
         assert_eq!(channels.user_allowed("a#42#7", "42"), Some(false));
-        assert_eq!(channels.user_allowed("dialog#", ""), Some(true));
         assert_eq!(channels.user_allowed("dialog", "42"), None);
         channels.user_separator = String::new();
         assert_eq!(channels.user_allowed("dialog#42,43", "42,43"), Some(true));
         channels.user_boundary = String::new();
         assert_eq!(channels.user_allowed("dialog#42", "1"), None);
+    }
+
+    #[test]
+    fn anonymous_user_is_in_no_list() {
+        let mut channels = channels();
+        for name in ["dialog#", "dialog#42,", "dialog#,42", "dialog#42,,43", "#", "#,", "a#42#"] {
+            assert_eq!(channels.user_allowed(name, ""), Some(false), "{name}");
+        }
+        channels.user_separator = String::new();
+        assert_eq!(channels.user_allowed("dialog#", ""), Some(false));
     }
 
     #[test]

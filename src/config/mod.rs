@@ -44,8 +44,8 @@ pub use schema::namespace::{Allowed, DataFormat, Namespace, RecoveryMode, SlowCo
 pub use schema::proxy::{NoRpc, Proxy, Rpc, StatusToCode};
 pub use schema::registry::{SETTINGS, Setting};
 pub use schema::tls::{MinVersion, Tls};
-pub use sources::environment::environment;
-pub use sources::file::parse as file;
+pub use sources::environment::{Findings, environment};
+pub use sources::file::{exposed_secret, parse as file};
 pub use sources::flag;
 pub use sources::raw_setting::RawSetting;
 
@@ -77,8 +77,8 @@ fn combine(
         Ok(values) => (values, Vec::new()),
         Err(wrong) => (Vec::new(), wrong.0),
     };
-    let (from_environment, mut warnings) = environment(variables);
-    values.extend(from_environment);
+    let Findings { mut warnings, errors: wrong } = environment(variables, &mut values);
+    errors.extend(wrong);
     values.extend(flags);
     match assemble(&values) {
         Ok(config) if errors.is_empty() => {

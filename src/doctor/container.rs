@@ -1,10 +1,10 @@
 //! Control groups of containers and services, version 2 or 1: limits on CPU time and memory.
 
-use super::finding::Finding;
+use super::finding::{Finding, Severity};
 use super::host::Host;
 use super::plan::Plan;
+use crate::engine::net::cpu_quota::group_folders;
 
-const ROOT: &str = "/sys/fs/cgroup";
 /// Version 1 writes "no limit" as a number larger than any machine's memory.
 const BYTES_MAX: u64 = 1 << 50;
 
@@ -12,7 +12,7 @@ pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
     if host.text(&format!("/proc/{}/cgroup", plan.process)).is_err() {
         return vec![Finding::unknown("control group", &format!("/proc/{}/cgroup", plan.process))];
     }
-    let mut found = vec![cores(host, plan)];
+    let mut found = vec![cores(plan)];
     let (count, file) = throttled(host, plan);
     if let Some(times) = count.filter(|&times| times > 0) {
         found.push(
@@ -34,21 +34,7 @@ pub(crate) fn check(host: &Host, plan: &Plan) -> Vec<Finding> {
 /// The groups from the process up to the root: folders of a version 1 controller or, with "", of version 2.
 fn groups(host: &Host, process: &str, controller: &str) -> Vec<String> {
     let text = host.text(&format!("/proc/{process}/cgroup")).unwrap_or_default();
-    let path = text.lines().find_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (names, path) = rest.split_once(':')?;
-        names.split(',').any(|name| name == controller).then(|| path.to_owned())
-    });
-    let base = if controller.is_empty() { ROOT.to_owned() } else { format!("{ROOT}/{controller}") };
-    let path = path.unwrap_or_default();
-    let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let mut folders = Vec::new();
-    loop {
-        folders.push([&[base.as_str()], &parts[..]].concat().join("/"));
-        if parts.pop().is_none() {
-            return folders;
-        }
-    }
+    group_folders(&text, controller)
 }
 
 /// The tightest limit in bytes and the bytes in use. None: no limit, or it cannot be read.
@@ -66,21 +52,6 @@ pub(crate) fn memory(host: &Host, process: &str) -> Option<(u64, u64)> {
     bounds.into_iter().flatten().min_by_key(|(most, used)| most.saturating_sub(*used))
 }
 
-/// The limit on CPU time, in cores.
-fn quota(host: &Host, plan: &Plan) -> Option<f64> {
-    let new = groups(host, &plan.process, "").into_iter().filter_map(|folder| {
-        let text = host.text(&format!("{folder}/cpu.max")).ok()?;
-        let (quota, period) = text.split_once(' ')?;
-        Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
-    });
-    let old = groups(host, &plan.process, "cpu").into_iter().filter_map(|folder| {
-        let number = |file: &str| host.text(&format!("{folder}/{file}")).ok()?.parse::<f64>().ok();
-        let quota = number("cpu.cfs_quota_us").filter(|&quota| quota > 0.0)?;
-        Some(quota / number("cpu.cfs_period_us")?)
-    });
-    new.chain(old).filter(|cores| cores.is_finite()).min_by(f64::total_cmp)
-}
-
 fn throttled(host: &Host, plan: &Plan) -> (Option<u64>, String) {
     let folders = ["", "cpu"].iter().flat_map(|controller| groups(host, &plan.process, controller));
     let mut counts = folders.filter_map(|folder| {
@@ -91,16 +62,18 @@ fn throttled(host: &Host, plan: &Plan) -> (Option<u64>, String) {
     counts.find(|(count, _)| *count > Some(0)).unwrap_or((None, String::new()))
 }
 
-fn cores(host: &Host, plan: &Plan) -> Finding {
+fn cores(plan: &Plan) -> Finding {
     let name = "CPU time";
-    let Some(quota) = quota(host, plan) else { return Finding::ok(name, "no limit") };
+    let Some(quota) = plan.cpu_quota else { return Finding::ok(name, "no limit") };
     let actual = format!("{quota:.2} cores for {} shards", plan.shards);
     // One core per shard is enough: the control thread needs little.
     if quota >= plan.shards as f64 {
         return Finding::ok(name, actual);
     }
     let whole = (quota.floor() as usize).max(1);
-    Finding::fail(name, actual)
+    // The start rounds up, so that no part of the limit is unused.
+    let severity = if plan.shards as f64 <= quota.ceil() { Severity::Note } else { Severity::Fail };
+    Finding::new(severity, name, actual)
         .expected(format!("no limit, or at least {}", plan.shards))
         .why("Busy shards use the CPU time of a period in its first part, and all of them are stopped until its end, up to 100 ms.")
         .cost("the container uses whole cores")

@@ -8,6 +8,7 @@ use super::host::Host;
 use super::nic::{self, Nic};
 use super::profile::Profile;
 use crate::config::{Config, Machine};
+use crate::engine::net::cpu_quota::{cpu_quota, whole_cores};
 use crate::engine::net::listener::Address;
 
 /// What to check.
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     /// Listed in `cores`, but the process may not use them.
     pub missing: Vec<usize>,
     pub oversubscribed: bool,
+    /// The limit on CPU time, in cores.
+    pub cpu_quota: Option<f64>,
     pub connections: u64,
     pub machine: Machine,
     pub tls: bool,
@@ -62,7 +65,11 @@ impl Plan {
         let process = question.process.map_or("self".into(), |number| number.to_string());
         let usable = usable(host, &process);
         let chosen = config.cores.clone().unwrap_or_else(|| usable.iter().collect());
-        let shards = config.shards.unwrap_or(chosen.len()).max(1);
+        let cpu_quota = cpu_quota(&process, |path| host.text(path).ok());
+        // As the start chooses them.
+        let follows = config.cores.is_none() && config.shards.is_none();
+        let bound = cpu_quota.filter(|_| follows).map_or(usize::MAX, whole_cores);
+        let shards = config.shards.unwrap_or(chosen.len().min(bound)).max(1);
         let oversubscribed = shards > chosen.len();
         let missing = chosen.iter().copied().filter(|&core| !usable.is_empty() && !usable.has(core)).collect();
         let cores = if oversubscribed { Cpus::default() } else { chosen.into_iter().take(shards).collect() };
@@ -87,6 +94,7 @@ impl Plan {
             cores,
             missing,
             oversubscribed,
+            cpu_quota,
             tls: config.listeners.iter().any(|listen| listen.options.tls),
             history_bytes: config.engine.history_bytes_max as u64,
             backlog_bytes: config.engine.backlog_bytes_max as u64,

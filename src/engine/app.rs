@@ -18,9 +18,19 @@ pub trait App: 'static {
     /// What the control thread may ask of this app. `Infallible` for an app that it never asks.
     type Request: Send + 'static;
 
-    /// Judges a complete request head.
+    /// Judges a complete request head, of a GET or a HEAD. The response to a HEAD is sent without its body.
     fn route(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
         Route::Upgrade { protocol: None, route: 0 }
+    }
+
+    /// Judges a complete request head with another method than GET and HEAD. The default refuses it with 405.
+    fn other_method(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
+        Route::Refuse(Refusal::MethodNotAllowed)
+    }
+
+    /// Whether `Context::address_key` is needed for new connections; it costs a system call for each.
+    fn wants_address_keys(&self) -> bool {
+        false
     }
 
     /// The connection is open. `route` is that of `Route::Upgrade`.
@@ -66,6 +76,12 @@ pub trait App: 'static {
     /// When `sweep` has to be called next, at the latest. `None` if nothing waits for it.
     fn next_sweep(&self) -> Option<Millis> {
         None
+    }
+
+    /// Whether replies to this open connection are still to come. A shard that drains reads no more from it, and closes it
+    /// behind them.
+    fn owes_replies(&self, _conn: ConnId) -> bool {
+        false
     }
 
     /// No flush is open: broadcast what the turn gathered.
@@ -145,6 +161,12 @@ pub enum Flow {
     /// the socket is not read: TCP slows the peer down.
     Stall {
         /// Bytes taken, from the front.
+        consumed: usize,
+    },
+    /// As `Stall`, because the connection has used up its share of the turn (`Context::work`): the rest is offered again in
+    /// a later turn, after the bytes of other connections.
+    Yield {
+        /// Bytes taken, from the front; all of them if the message is done and the bytes behind it are to wait.
         consumed: usize,
     },
     /// As `Stall`, but the rest is offered only after the app calls `Context::resume`.

@@ -8,10 +8,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::ws::{self, RequestBounds};
+
 /// Bytes of the receive buffer of a shard. One read takes at most this much from one socket.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
 
-const _: () = assert!(crate::ws::UPGRADE_BYTES_MAX < RECEIVE_BYTES, "a request head fits the receive buffer");
+/// The most that `request_head_bytes_max` may be: a request head fits the receive buffer, with room for a read.
+pub const REQUEST_HEAD_BYTES_MAX: usize = RECEIVE_BYTES / 2;
+/// The most that `request_fields_max` may be.
+pub const REQUEST_FIELDS_MAX: usize = ws::REQUEST_FIELDS_MAX;
+const REQUEST_BOUNDS: RequestBounds = RequestBounds::DEFAULT;
 
 /// permessage-deflate (RFC 7692).
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +111,14 @@ pub struct EngineConfig {
     pub backlog_bytes_max: usize,
     /// From accept to the whole request head; past it 408.
     pub upgrade_timeout: Duration,
+    /// Bytes of one request head, at most `REQUEST_HEAD_BYTES_MAX`, and its fields, at most `REQUEST_FIELDS_MAX`; past them 431.
+    pub request_head_bytes_max: usize,
+    pub request_fields_max: usize,
+    /// Bytes of the target of a request; past it 414.
+    pub request_target_bytes_max: usize,
+    /// Bytes of all incomplete request heads together; each shard has an equal part. Past it, those that keep more than an
+    /// equal part of that are refused with 503.
+    pub pending_heads_bytes_max: usize,
     /// From the server's close frame to the peer's; past it the socket is closed.
     pub close_timeout: Duration,
     /// From the server's FIN to the peer's; past it the socket is closed.
@@ -115,6 +129,12 @@ pub struct EngineConfig {
     pub handshakes_per_turn: u32,
     /// Bytes taken from one socket in a turn.
     pub read_bytes_per_turn: usize,
+    /// Time that the reads of a turn may take, and its mail as well; past it the kernel is asked for events first.
+    pub time_per_turn: Duration,
+    /// Of it, the part of one connection; past it the rest of its bytes waits for a later turn, behind the others.
+    pub time_per_connection: Duration,
+    /// Units of work (a byte of input is one) after which the clock is read in a turn.
+    pub work_per_look: u32,
     /// Messages taken from the mailbox in a turn.
     pub mail_per_turn: u32,
     /// Deliveries written before the next reads and mail, at most; fewer if they take too long.
@@ -149,6 +169,14 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    pub(crate) fn request_bounds(&self) -> RequestBounds {
+        RequestBounds {
+            head_bytes_max: self.request_head_bytes_max,
+            fields_max: self.request_fields_max,
+            target_bytes_max: self.request_target_bytes_max,
+        }
+    }
+
     /// Bytes of one inflated message.
     pub fn inflated_bytes_max(&self) -> usize {
         match self.compression.inflated_bytes_max {
@@ -197,11 +225,18 @@ impl Default for EngineConfig {
             outbound_bytes_max: 1024 * 1024,
             backlog_bytes_max: 1024 * 1024 * 1024,
             upgrade_timeout: Duration::from_secs(5),
+            request_head_bytes_max: REQUEST_BOUNDS.head_bytes_max,
+            request_fields_max: REQUEST_BOUNDS.fields_max,
+            request_target_bytes_max: REQUEST_BOUNDS.target_bytes_max,
+            pending_heads_bytes_max: 64 * 1024 * 1024,
             close_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),
             accepts_per_turn: 64,
             handshakes_per_turn: 8,
             read_bytes_per_turn: RECEIVE_BYTES,
+            time_per_turn: Duration::from_millis(4),
+            time_per_connection: Duration::from_micros(500),
+            work_per_look: 8 * 1024,
             mail_per_turn: 4096,
             deliveries_per_slice: 512,
             mailbox_batches_max: 256,

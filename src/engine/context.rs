@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::admission::address_keys::AddressKeys;
 use super::config::EngineConfig;
 use super::connection::slow_consumer::SlowConsumers;
-use super::connection::state::{ConnFlags, WriteFlags};
+use super::connection::state::{ConnFlags, PendingHeads, WriteFlags};
 use super::connection::table::Connections;
 use super::deflate::Compressors;
 use super::log_ring::{LimitLog, LogRecord, LogRing, RefusalKind};
@@ -15,6 +16,7 @@ use super::outbound::{Broadcast, InFlight, Owner, Pool};
 use super::rejection::Rejection;
 use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
+use super::turn_time::TurnTime;
 use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
@@ -44,6 +46,8 @@ pub struct Context<M: Send> {
     /// Slots whose queue may be written.
     pub(crate) to_write: VecDeque<u32>,
     pub(crate) slow: SlowConsumers,
+    /// The last turn in which backlogs were closed for the sake of a reservation.
+    pub(crate) crowded_in: Option<u64>,
     pub(crate) wheel: Wheel,
     /// What the app broadcast, for the flush that begins next.
     pub(crate) broadcasts: Vec<Broadcast>,
@@ -55,8 +59,12 @@ pub struct Context<M: Send> {
     /// What those bytes provoked: it leaves at the end of the read.
     pub(crate) reply_buffer: Vec<u8>,
     pub(crate) spill_bytes: usize,
+    /// Of them, those of request heads.
+    pub(crate) pending_heads: PendingHeads,
     pub(crate) compressors: Compressors,
     pub(crate) log: LimitLog,
+    pub(crate) time: TurnTime,
+    pub(crate) address_keys: AddressKeys,
 }
 
 impl<M: Send> Context<M> {
@@ -69,6 +77,7 @@ impl<M: Send> Context<M> {
             queues: Pool::default(),
             to_write: VecDeque::new(),
             slow: SlowConsumers::default(),
+            crowded_in: None,
             wheel: Wheel::new(now),
             broadcasts: Vec::new(),
             close_requests: Vec::new(),
@@ -76,7 +85,10 @@ impl<M: Send> Context<M> {
             current: None,
             reply_buffer: Vec::new(),
             spill_bytes: 0,
+            pending_heads: PendingHeads::default(),
             compressors: Compressors::new(config.compression),
+            time: TurnTime::new(&config),
+            address_keys: AddressKeys::default(),
             config,
             log: LimitLog::new(log_ring),
         }
@@ -90,6 +102,12 @@ impl<M: Send> Context<M> {
     /// The time of this turn, in milliseconds since the process began.
     pub fn now(&self) -> Millis {
         self.now
+    }
+
+    /// A number that the connections of one client address have in common (of one /64 of IPv6), and hardly any other. 0 if
+    /// the address is not known, or the app does not want it (`App::wants_address_keys`).
+    pub fn address_key(&self, conn: ConnId) -> u32 {
+        self.address_keys.of(conn.slot)
     }
 
     /// Queues one message for one peer. Ignored if the connection is no longer open. If a close was requested and has
@@ -121,6 +139,24 @@ impl<M: Send> Context<M> {
             }
             _ => self.reply_frames(conn, frame),
         }
+    }
+
+    /// As `reply_with`, for a message of about so many bytes: it gets a buffer of its own, so that none of it is copied or moved.
+    /// It is not compressed, which would take longer than a turn may.
+    pub fn reply_large(&mut self, conn: ConnId, opcode: Opcode, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.connections.takes_more(conn) {
+            return;
+        }
+        self.counters.replies += 1;
+        let mut buffer = Vec::with_capacity(ws::SERVER_HEADER_BYTES_MAX + bytes);
+        buffer.extend_from_slice(&[0; ws::SERVER_HEADER_BYTES_MAX]);
+        write(&mut buffer);
+        if buffer.capacity() - buffer.len() > buffer.len() / 8 {
+            buffer.shrink_to_fit();
+        }
+        let payload = ws::SERVER_HEADER_BYTES_MAX..buffer.len();
+        let from = ws::header_before(&mut buffer, payload, opcode);
+        self.queue_buffer(conn.slot, buffer, from);
     }
 
     /// As `reply_frames`, for frames of an owner whose policy applies while the peer does not read. `latest`: where the
@@ -210,7 +246,9 @@ impl<M: Send> Context<M> {
 
     pub(crate) fn request_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
         if self.connections.is_open(conn) {
-            self.connections[conn.slot].flags.insert(ConnFlags::CLOSE_REQUESTED);
+            let flags = &mut self.connections[conn.slot].flags;
+            flags.insert(ConnFlags::CLOSE_REQUESTED);
+            flags.set(ConnFlags::CLOSES_AS_SLOW, why == Closed::Slow);
             self.close_requests.push(CloseRequest { conn, code, reason, why });
         }
     }
@@ -218,6 +256,15 @@ impl<M: Send> Context<M> {
     /// The rest of a message that the app left (`Flow::Wait`) is offered again in this turn or the next.
     pub fn resume(&mut self, conn: ConnId) {
         self.resumed.push(conn);
+    }
+
+    /// As `resume`, once the peer has taken what is queued for it, all but half of what may wait for it.
+    pub fn resume_when_written(&mut self, conn: ConnId) {
+        let Some(known) = self.connections.get_mut(conn) else { return };
+        match known.queue.is_some() {
+            true => known.flags.insert(ConnFlags::RESUMES_WHEN_WRITTEN),
+            false => self.resumed.push(conn),
+        }
     }
 
     /// From now on nothing is written to the peer: replies and broadcasts wait, within the bound for them.
@@ -272,10 +319,24 @@ impl<M: Send> Context<M> {
         self.connections.is_open(conn)
     }
 
-    /// The shard does not read this connection now, so the peer's silence proves nothing.
+    /// Counts work that costs more than the bytes of its message, in bytes that would cost the same.
+    pub fn charge(&mut self, units: u32) {
+        self.time.charge(units);
+    }
+
+    /// Counts work of a connection whose message is being handled, in bytes. True if the connection has used up its share
+    /// of the turn: the app may return `Flow::Yield`.
+    #[inline]
+    pub fn work(&mut self, conn: ConnId, units: usize) -> bool {
+        self.time.work(conn.slot, units.min(u32::MAX as usize) as u32)
+    }
+
+    /// The shard does not read this connection now, or has not read all of it, so the peer's silence proves nothing. It does
+    /// prove something if the shard waits for the peer to read.
     pub fn is_stalled(&self, conn: ConnId) -> bool {
-        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED;
-        self.connections.get(conn).is_some_and(|known| known.flags.intersects(stops))
+        let stops = ConnFlags::STALLED | ConnFlags::RATE_LIMITED | ConnFlags::IN_READY | ConnFlags::LAST_REPLIES;
+        let is_stopped = |flags: ConnFlags| flags.intersects(stops) && !flags.contains(ConnFlags::RESUMES_WHEN_WRITTEN);
+        self.connections.get(conn).is_some_and(|known| is_stopped(known.flags))
     }
 
     /// The id of the connection that has the slot now.

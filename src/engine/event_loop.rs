@@ -27,6 +27,7 @@ use super::net::tls::{Tls, TlsShared};
 use super::shard::Shard;
 use super::timer_wheel::Millis;
 use super::turn::{Readiness, Wait};
+use super::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws::Refusal;
 
@@ -34,7 +35,7 @@ use crate::ws::Refusal;
 const EVENTS_MAX: usize = 1024;
 /// A turn that begins so much too late: the process or its host was stopped.
 const STOPPED: Millis = 500;
-/// How long a listener rests after accept failed for want of a descriptor or of memory.
+/// How long a listener rests after the kernel had no descriptor, memory or epoll watch for a new connection.
 const ACCEPT_REST: Millis = 100;
 /// Tokens that are not connections: the waker, then the listeners, counted down from the top.
 const WAKER: Token = Token(usize::MAX);
@@ -79,8 +80,10 @@ pub(crate) struct EventLoop<A: App> {
     inbox: ControlInbox<A::Request>,
     began: Instant,
     core: Option<usize>,
-    /// When a failed accept may be logged again.
-    log_accept_at: Millis,
+    /// Commands of the control thread wait for the next turn, since the time for them was over.
+    commands_wait: bool,
+    /// When it may be logged again that a new connection failed.
+    log_failure_at: Millis,
     /// Turns in a row in which the kernel may have had more to report.
     incomplete_turns: usize,
     /// Since when there has been no work.
@@ -115,7 +118,8 @@ impl<A: App> EventLoop<A> {
             inbox,
             began,
             core,
-            log_accept_at: 0,
+            commands_wait: false,
+            log_failure_at: 0,
             incomplete_turns: 0,
             idle_since: began,
             spin,
@@ -142,8 +146,11 @@ impl<A: App> EventLoop<A> {
                 reported += 1;
             }
             self.hold_deadlines(in_time && reported < EVENTS_MAX);
-            self.accept()?;
+            self.accept();
             wait = self.shard.end();
+            if self.commands_wait {
+                wait = Wait::No;
+            }
             if reported > 0 || wait == Wait::No {
                 self.idle_since = turn_began;
             }
@@ -204,8 +211,9 @@ impl<A: App> EventLoop<A> {
         }
     }
 
-    /// Commands of the control thread. False if the shard has to stop.
+    /// Commands of the control thread, until the time for them is over. False if the shard has to stop.
     fn handle_commands(&mut self) -> bool {
+        self.commands_wait = false;
         while let Some(command) = self.inbox.next() {
             match command {
                 ControlCommand::App(request) => self.shard.app.request(&mut self.shard.cx, request),
@@ -222,6 +230,11 @@ impl<A: App> EventLoop<A> {
                 ControlCommand::Config(config) => self.shard.set_config(config),
                 ControlCommand::Tls(config) => self.tls.borrow_mut().set_config(config),
                 ControlCommand::Stop => return false,
+            }
+            self.commands_wait = self.shard.cx.time.work_of_shard(STEP_WORK);
+            if self.commands_wait {
+                self.shard.begin_reads();
+                break;
             }
         }
         true
@@ -257,7 +270,7 @@ impl<A: App> EventLoop<A> {
         self.shard.event(ConnId::unpack(token.0 as u64), readiness);
     }
 
-    fn accept(&mut self) -> io::Result<()> {
+    fn accept(&mut self) {
         let now = self.shard.cx.now();
         let mut budget = self.shard.cx.config.accepts_per_turn;
         for index in 0..self.listeners.len() {
@@ -265,26 +278,30 @@ impl<A: App> EventLoop<A> {
                 budget -= 1;
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
                 match rustix::net::acceptfrom_with(&self.listeners[index].socket, flags) {
-                    Ok((socket, from)) => self.admit(index, socket, from)?,
+                    Ok((socket, from)) => self.admit(index, socket, from),
                     Err(Errno::AGAIN) => self.listeners[index].ready = false,
                     Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
-                    Err(error) => {
-                        // No descriptor or no memory: existing connections are served, and accept is tried again later.
-                        self.listeners[index].retry_at = now + ACCEPT_REST;
-                        if now >= self.log_accept_at {
-                            self.log_accept_at = now + REACHED_INTERVAL_MS;
-                            self.shard.cx.log(LogRecord::AcceptFailed { errno: error.raw_os_error() });
-                        }
-                    }
+                    // No descriptor or no memory.
+                    Err(error) => self.rest(index, LogRecord::AcceptFailed { errno: error.raw_os_error() }),
                 }
             }
         }
-        Ok(())
     }
 
-    fn admit(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) -> io::Result<()> {
+    /// The kernel has no means for a new connection: existing ones are served, and others wait in its backlog for a while.
+    fn rest(&mut self, listener: usize, record: LogRecord) {
+        let now = self.shard.cx.now();
+        self.listeners[listener].retry_at = now + ACCEPT_REST;
+        if now >= self.log_failure_at {
+            self.log_failure_at = now + REACHED_INTERVAL_MS;
+            self.shard.cx.log(record);
+        }
+    }
+
+    fn admit(&mut self, listener: usize, socket: OwnedFd, from: Option<SocketAddrAny>) {
         let fd = socket.as_raw_fd();
-        let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip());
+        // A socket of both families reports an IPv4 address within an IPv6 one.
+        let address = from.and_then(|from| SocketAddr::try_from(from).ok()).map(|from| from.ip().to_canonical());
         let ListenOptions { tls, proxied } = self.listeners[listener].options;
         let source = match tls {
             false => Stream::Plain(Plain(socket)),
@@ -293,17 +310,22 @@ impl<A: App> EventLoop<A> {
         let conn = match self.shard.admit(source, Peer { address, proxied }) {
             Ok(conn) => conn,
             Err((Stream::Plain(Plain(socket)), refusal)) => {
-                send_refusal(&socket, refusal);
-                return Ok(());
+                return send_refusal(&socket, refusal);
             }
             // A response that the client can read would need the TLS handshake, which is what the refusal saves.
-            Err((Stream::Tls(_), _)) => return Ok(()),
+            Err((Stream::Tls(_), _)) => return,
         };
         let token = Token(conn.pack() as usize);
         self.shard.cx.counters.epoll_ctls += 1;
-        self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE)?;
-        self.shard.read_new(conn);
-        Ok(())
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut SourceFd(&fd), token, both) {
+            Ok(()) => self.shard.read_new(conn),
+            // No memory, or fs.epoll.max_user_watches is reached. Without events the connection would be of no use.
+            Err(error) => {
+                self.shard.refuse_unwatched(conn);
+                self.rest(listener, LogRecord::WatchFailed { errno: error.raw_os_error().unwrap_or(0) });
+            }
+        }
     }
 
     /// A listener is ready beyond its budget, or rests: the wait must end for it.
@@ -328,4 +350,58 @@ fn send_refusal(socket: &OwnedFd, refusal: Refusal) {
     let _ = rustix::net::send(socket, &response, SendFlags::NOSIGNAL);
     let _ = rustix::net::shutdown(socket, Shutdown::Write);
     let _ = rustix::net::recv(socket, &mut [0; 2048][..], RecvFlags::empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::fs::File;
+
+    use super::*;
+    use crate::engine::app::{Flow, Message};
+    use crate::engine::config::EngineConfig;
+    use crate::engine::context::Context;
+    use crate::engine::control_port::control_port;
+    use crate::engine::log_ring::LogRing;
+    use crate::engine::mailbox::{self, Bounds};
+    use crate::engine::stats::Refused;
+    use crate::ids::ShardId;
+
+    struct Idle;
+
+    impl App for Idle {
+        type Mail = Infallible;
+        type Request = Infallible;
+
+        fn message(&mut self, _: &mut Context<Infallible>, _: ConnId, _: Message<'_>) -> Flow {
+            Flow::Done
+        }
+    }
+
+    #[test]
+    fn connection_that_epoll_does_not_accept_ends_alone() {
+        let (poll, waker) = poll().expect("an epoll");
+        let wakers = vec![Box::new(Eventfd(waker)) as Box<dyn Wake>];
+        let mail = mailbox::mesh(wakers, Bounds { mailbox_batches_max: 1 }).pop().expect("one endpoint");
+        let (log_ring, log) = LogRing::new(ShardId(0));
+        let shard = Shard::new(Idle, mail, Arc::new(EngineConfig::default()), log_ring, 0);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (_port, inbox) = control_port(Arc::new(|| ()));
+        let listeners = vec![(listener.into(), ListenOptions::default())];
+        let parts = LoopParts { poll, listeners, tls: None, inbox, began: Instant::now(), core: None };
+        let mut event_loop = EventLoop::new(shard, parts).expect("the listener is registered");
+        // Regular files cannot be watched (epoll_ctl(2), EPERM).
+        let unwatchable = || OwnedFd::from(File::open("/proc/self/exe").expect("a file"));
+        for _ in 0..3 {
+            event_loop.shard.begin(0);
+            event_loop.admit(0, unwatchable(), None);
+            event_loop.shard.end();
+        }
+        let counters = &event_loop.shard.cx.counters;
+        assert_eq!((counters.accepted, counters.refused[Refused::Kernel as usize]), (3, 3));
+        assert_eq!(event_loop.shard.occupied(), 0, "nothing of them is left");
+        let records: Vec<_> = log.try_iter().map(|(_, record)| record).collect();
+        assert!(matches!(records[..], [LogRecord::WatchFailed { errno: 1 }]), "one line for all: {records:?}");
+        assert!(event_loop.listeners[0].retry_at > 0, "others wait in the backlog for a while");
+    }
 }

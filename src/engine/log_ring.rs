@@ -36,6 +36,10 @@ pub enum LogRecord {
     AcceptFailed {
         errno: i32,
     },
+    /// Epoll did not accept a new connection, which was closed. The listener rests and tries again.
+    WatchFailed {
+        errno: i32,
+    },
     SlowClosed {
         slot: u32,
         backlog_bytes: usize,

@@ -1,7 +1,8 @@
 //! The event loop of one core: sockets, frames and deadlines. It knows no client protocol and no channels.
 //!
 //! - `app`: the callbacks of the layer above; `context`: its actions on a shard
-//! - `shard`: the parts of a shard; `turn`: one turn, in order, over any sockets; `event_loop`: turns over mio
+//! - `shard`: the parts of a shard; `turn`: one turn, in order, over any sockets; `turn_time`: how long it may take;
+//!   `event_loop`: turns over mio
 //! - `threads`: starts all shards of a process with an app; `control_port`: commands to a shard
 //! - `connection`: one connection: states, reading, upgrade, frames, writing, closing, backlogs of slow consumers
 //! - `flush`: writes broadcasts; `outbound`: the queue of a peer; `deflate`: permessage-deflate; `drain`: shutdown
@@ -48,10 +49,12 @@ pub mod timer_wheel;
 #[doc(hidden)]
 pub mod token_bucket;
 pub(crate) mod turn;
+pub(crate) mod turn_time;
 
 pub use app::{App, EngineClose, Flow, Message, Route};
 pub use builder::{Server, ServerBuilder};
 pub use config::{CompressionConfig, EngineConfig, Machine};
+pub use connection::backlog::Reservation;
 pub use context::{Context, Mailbox};
 pub use mailbox::{Batch, Span};
 pub use net::listener::{Address, ListenError, ListenOptions};
@@ -77,3 +80,5 @@ pub use drain::Upgrades;
 pub use shard::Shard;
 #[doc(hidden)]
 pub use turn::{Readiness, Wait};
+#[doc(hidden)]
+pub use turn_time::Clock;

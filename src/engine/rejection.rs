@@ -16,6 +16,8 @@ pub enum Rejection {
     TokenAlgorithm,
     /// The key set lacks the key of a token.
     TokenKey,
+    /// The key set could not be fetched: the client may try again.
+    TokenKeysAbsent,
     TokenSignature,
     TokenClaims,
     TokenAudience,
@@ -40,11 +42,12 @@ pub enum Rejection {
 
 impl Rejection {
     /// Each with its label in the metrics.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::TokenExpired, "token_expired"),
         (Self::TokenMalformed, "token_malformed"),
         (Self::TokenAlgorithm, "token_algorithm"),
         (Self::TokenKey, "token_key_unknown"),
+        (Self::TokenKeysAbsent, "token_keys_absent"),
         (Self::TokenSignature, "token_signature"),
         (Self::TokenClaims, "token_claims"),
         (Self::TokenAudience, "token_audience"),

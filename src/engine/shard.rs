@@ -21,6 +21,7 @@ use super::mailbox::Batch;
 use super::net::source::Source;
 use super::stats::Snapshot;
 use super::timer_wheel::Millis;
+use super::turn_time::Clock;
 use crate::ids::ConnId;
 
 /// One shard: an app, its connections, and where they are in a turn.
@@ -33,11 +34,20 @@ pub struct Shard<A: App, S: Source> {
     pub(super) peers: Peers,
     /// What one read takes, of any connection.
     pub(super) receive: Box<[u8]>,
+    /// Bytes that one read takes at most.
+    pub(super) read_bytes_max: usize,
     pub(super) flush: Flush,
-    /// Connections that must be read although no new edge will come.
+    /// Connections that the kernel reported and that were not read yet, since the time of the turn was over. No new edge
+    /// will come for them.
     pub(super) ready: VecDeque<ConnId>,
+    /// Connections that have used up their share of a turn and have more: they are read after all others.
+    pub(super) spent: VecDeque<ConnId>,
+    /// How many of them did so before this turn.
+    pub(super) spent_before: usize,
     /// Connections whose app could not take a message whole.
-    pub(super) stalled: Vec<ConnId>,
+    pub(super) stalled: VecDeque<ConnId>,
+    /// The time of the turn was over before each of them was offered its message again.
+    pub(super) stalled_wait: bool,
     /// Connections that are no longer open and that the app has not forgotten yet.
     pub(super) leaving: VecDeque<ConnId>,
     /// Slots that the app has forgotten, and that wait for the end of the flush.
@@ -45,6 +55,8 @@ pub struct Shard<A: App, S: Source> {
     /// A batch of mail that a budget cut in two.
     pub(super) partial_batch: Option<Batch<A::Mail>>,
     pub(super) drain: Option<Drain>,
+    /// Connections that close as soon as the app has answered them.
+    pub(super) answering: Vec<ConnId>,
     /// Slots whose deadline has come, in the turn that handles them.
     pub(super) due: Vec<u32>,
     /// The kernel may have something to report that deadlines have to wait for.
@@ -61,13 +73,18 @@ impl<A: App, S: Source> Shard<A, S> {
             sockets: Sockets::new(connections_max),
             peers: Peers::new(&config),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            read_bytes_max: RECEIVE_BYTES,
             flush: Flush::new(config.deliveries_per_slice),
             ready: VecDeque::new(),
-            stalled: Vec::new(),
+            spent: VecDeque::new(),
+            spent_before: 0,
+            stalled: VecDeque::new(),
+            stalled_wait: false,
             leaving: VecDeque::new(),
             closed_slots: Vec::new(),
             partial_batch: None,
             drain: None,
+            answering: Vec::new(),
             due: Vec::new(),
             deadlines_held: false,
         }
@@ -94,7 +111,13 @@ impl<A: App, S: Source> Shard<A, S> {
     pub fn set_config(&mut self, config: Arc<EngineConfig>) {
         self.peers.set_config(&config);
         self.flush.set_slice(config.deliveries_per_slice);
+        self.cx.time.set_config(&config);
         self.cx.config = config;
+    }
+
+    /// From now on the time of a turn is measured by this clock. A simulation has one of its own.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.cx.time.set_clock(clock);
     }
 
     /// The socket of a connection that is not closed.
@@ -144,6 +167,7 @@ impl<A: App, S: Source> Shard<A, S> {
             occupied: self.occupied() as u64,
             backlog_bytes: self.cx.queues.bytes(),
             backlog_kept_bytes: self.cx.queues.kept_bytes() as u64,
+            backlog_reserved_bytes: self.cx.queues.reserved as u64,
             backlog_connections: self.cx.queues.len() as u64,
             spill_bytes: self.cx.spill_bytes as u64,
             deflate_contexts: self.cx.compressors.contexts(),

@@ -29,10 +29,12 @@ pub enum Refused {
     ProxyHeader,
     /// A browser page of an origin that is not allowed.
     Origin,
+    /// The kernel had no memory, or no epoll watch, for its socket.
+    Kernel,
 }
 
 impl Refused {
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::BadRequest, "bad_request"),
         (Self::NotFound, "not_found"),
         (Self::MethodNotAllowed, "method_not_allowed"),
@@ -48,6 +50,7 @@ impl Refused {
         (Self::Overloaded, "overloaded"),
         (Self::ProxyHeader, "proxy_header"),
         (Self::Origin, "origin"),
+        (Self::Kernel, "kernel"),
     ];
 
     /// The request itself is at fault. It is logged as such; everything else is logged as a limit, or as what the server
@@ -79,6 +82,8 @@ pub enum Bound {
     /// The address table had no room: a connection was admitted uncounted.
     AddressTable,
     UpgradeTimeout,
+    /// All incomplete request heads together.
+    PendingHeads,
     ProxyHeader,
     Message,
     Channels,
@@ -87,25 +92,28 @@ pub enum Bound {
     Backlog,
     /// All backlogs together.
     Backlogs,
+    TagsFilters,
 }
 
 impl Bound {
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::ShardConnections, "engine.connections_max"),
         (Self::Connections, "client.connection_limit"),
         (Self::ConnectionRate, "client.connection_rate_limit"),
         (Self::UserConnections, "client.user_connection_limit"),
         (Self::AddressConnections, "limits.connections_per_address"),
         (Self::AddressHandshakes, "limits.handshakes_per_address"),
-        (Self::AddressTable, "addresses that are counted"),
+        (Self::AddressTable, "address_table"),
         (Self::UpgradeTimeout, "engine.upgrade_timeout"),
-        (Self::ProxyHeader, "a valid header of the PROXY protocol"),
+        (Self::PendingHeads, "engine.pending_heads_bytes_max"),
+        (Self::ProxyHeader, "proxy_header"),
         (Self::Message, "websocket.message_size_limit"),
         (Self::Channels, "client.channel_limit"),
         (Self::CommandRate, "client.command_rate_limit"),
         (Self::ByteRate, "client.byte_rate_limit"),
         (Self::Backlog, "client.queue_max_size"),
         (Self::Backlogs, "engine.backlog_bytes_max"),
+        (Self::TagsFilters, "client.tags_filter_bytes_max"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -232,6 +240,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Reads of sockets.
     pub reads: u64,
+    /// How often a connection used up its share of a turn, so that the rest of its bytes waited for a later one.
+    pub shares_spent: u64,
     /// Writes to sockets.
     pub writes: u64,
     /// Bytes read.
@@ -266,6 +276,8 @@ pub struct Counters {
     pub recoveries: u64,
     /// Subscriptions that could not.
     pub recoveries_failed: u64,
+    /// Replies that were not produced because there is no memory for them.
+    pub replies_refused: u64,
     /// Tokens that were rejected; expired ones not counted.
     pub tokens_refused: u64,
     /// Calls to the backend.
@@ -331,6 +343,10 @@ pub struct Snapshot {
     pub backlog_bytes: u64,
     /// Bytes that are kept alive for slow peers; shared ones count once.
     pub backlog_kept_bytes: u64,
+    /// Bytes that are reserved for replies that are not produced yet.
+    pub backlog_reserved_bytes: u64,
+    /// Requests whose replies wait for memory.
+    pub replies_waiting: u64,
     /// Connections that something waits for.
     pub backlog_connections: u64,
     /// Bytes held in partly received messages.

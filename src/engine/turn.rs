@@ -11,10 +11,16 @@ use super::net::source::Source;
 use super::shard::Shard;
 use super::stats::Closed;
 use super::timer_wheel::{Millis, TICK};
+use super::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 
 /// Rounds of own mail in one turn: a publication at home needs two, its answer and its delivery.
 const OWN_MAIL_ROUNDS: usize = 4;
+/// Messages of other shards that are handled between two looks at the time.
+const MAIL_PER_LOOK: u32 = 64;
+
+/// Bytes of queues to write in one turn: copying large replies to many sockets would take longer than other connections may wait.
+const QUEUED_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
 
 /// What the kernel reported about a socket.
 #[derive(Clone, Copy, Default, Debug)]
@@ -53,11 +59,21 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.now = now;
         self.cx.compressors.begin_turn();
         let mut budget = self.cx.config.mail_per_turn;
+        self.cx.time.begin();
         self.take_mail(&mut budget, MailFrom::AllShards);
+        self.begin_reads();
     }
 
-    /// Mail, oldest first. While a flush is open and the next one has gathered its fill, mail waits in the mailbox, whose
-    /// bound slows the senders down.
+    /// The reads of the turn begin, with its whole time. What the kernel reports now is read after the connections that wait
+    /// from the turn before.
+    pub(super) fn begin_reads(&mut self) {
+        self.cx.time.begin();
+        self.cx.time.reads_wait = !self.ready.is_empty();
+        self.spent_before = self.spent.len();
+    }
+
+    /// Mail, oldest first, until the budget or the time is over. While a flush is open and the next one has gathered its
+    /// fill, mail waits in the mailbox, whose bound slows the senders down.
     fn take_mail(&mut self, budget: &mut u32, from: MailFrom) {
         while *budget > 0 {
             if self.flush.is_open() && self.app.turn_bytes() > self.cx.config.turn_bytes_max {
@@ -69,11 +85,17 @@ impl<A: App, S: Source> Shard<A, S> {
                 (partial, _) => partial,
             };
             let Some(mut batch) = next else { return };
-            self.app.mail(&mut self.cx, &mut batch, budget);
+            let portion = (*budget).min(MAIL_PER_LOOK);
+            let mut left = portion;
+            self.app.mail(&mut self.cx, &mut batch, &mut left);
+            *budget -= portion - left;
             if batch.is_empty() {
                 self.cx.mail.recycle(batch);
             } else {
                 self.partial_batch = Some(batch);
+            }
+            if self.cx.time.work_of_shard((portion - left) * STEP_WORK) {
+                return;
             }
         }
     }
@@ -81,25 +103,25 @@ impl<A: App, S: Source> Shard<A, S> {
     /// The kernel reported a socket.
     pub fn event(&mut self, conn: ConnId, readiness: Readiness) {
         let slot = conn.slot;
-        if self.cx.connections.get(conn).is_none_or(|known| known.phase == Phase::Closed) {
+        let Some(known) = self.cx.connections.get_mut(conn).filter(|known| known.phase != Phase::Closed) else {
             return;
-        }
+        };
         if readiness.error {
             return self.close_socket(slot, Closed::Reset);
+        }
+        if readiness.readable {
+            known.flags.insert(ConnFlags::READABLE);
+        }
+        if readiness.read_closed {
+            known.flags.insert(ConnFlags::READ_CLOSED);
         }
         // EPOLLOUT comes with nearly every edge: the blocked bit is looked at first.
         if self.cx.connections.has(slot, WriteFlags::BLOCKED) && readiness.writable {
             self.cx.connections.clear(slot, WriteFlags::BLOCKED);
             self.cx.want_write(slot);
         }
-        if readiness.readable {
-            self.conn(slot).flags.insert(ConnFlags::READABLE);
-        }
-        if readiness.read_closed {
-            self.conn(slot).flags.insert(ConnFlags::READ_CLOSED);
-        }
         if readiness.readable || readiness.read_closed {
-            self.read(slot);
+            self.read_in_order(slot);
         }
     }
 
@@ -114,7 +136,7 @@ impl<A: App, S: Source> Shard<A, S> {
     /// mail leaves before the flush because other shards wait for it, and slots are freed only after every step that closes.
     pub fn end(&mut self) -> Wait {
         // Bytes that are there already, before anything new: no edge will come for them.
-        self.read_ready();
+        self.read_waiting();
         // Then the connections whose reading was stopped, in the same turn in which the reason ended.
         self.resume_rate_limited();
         self.resume_stalled();
@@ -138,16 +160,6 @@ impl<A: App, S: Source> Shard<A, S> {
         self.wait(moved | (self.cx.counters.mail_pushes > pushes_before))
     }
 
-    fn read_ready(&mut self) {
-        for _ in 0..self.ready.len() {
-            let Some(id) = self.ready.pop_front() else { break };
-            if let Some(conn) = self.cx.connections.get_mut(id) {
-                conn.flags.remove(ConnFlags::IN_READY);
-                self.read(id.slot);
-            }
-        }
-    }
-
     /// The records of connections that may be logged now, each with the address of its connection.
     pub(crate) fn log_with_addresses(&mut self) {
         for (record, conn) in self.cx.log.take_pending() {
@@ -160,6 +172,7 @@ impl<A: App, S: Source> Shard<A, S> {
     /// True if mail of this shard to itself was handled.
     fn exchange_own_mail(&mut self) -> bool {
         let mut budget = self.cx.config.mail_per_turn;
+        self.cx.time.begin();
         let mut moved = false;
         self.dispatch_mail();
         for _ in 0..OWN_MAIL_ROUNDS {
@@ -205,6 +218,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let (now, open) = (self.cx.now, self.cx.connections.open);
         let Some(wave) = self.drain.as_mut().and_then(|drain| drain.wave(now, open)) else { return };
         self.cx.counters.drain_waves += 1;
+        self.close_answered();
         let slots = self.sockets.slots();
         if wave.ends_upgrades {
             (0..slots).for_each(|slot| self.refuse_for_shutdown(slot));
@@ -245,9 +259,13 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Writes the queues that may be written, within the budget of a slice.
     fn write_queues(&mut self) {
+        let sent_before = self.cx.counters.bytes_out;
         for _ in 0..self.cx.to_write.len().min(self.cx.config.deliveries_per_slice as usize) {
             let Some((slot, after)) = write_next_queue(&mut self.cx, &mut self.sockets) else { break };
             self.after_write(slot, after);
+            if self.cx.counters.bytes_out - sent_before > QUEUED_BYTES_PER_TURN {
+                break;
+            }
         }
     }
 
@@ -285,6 +303,8 @@ impl<A: App, S: Source> Shard<A, S> {
             || self.app.turn_bytes() > 0
             || self.partial_batch.is_some()
             || !self.ready.is_empty()
+            || !self.spent.is_empty()
+            || self.stalled_wait
             || !cx.to_write.is_empty()
             || !self.leaving.is_empty()
             || !cx.close_requests.is_empty()

@@ -26,8 +26,8 @@ pub(crate) struct SubscriptionOptions {
     pub allow_filter: bool,
     pub chan_info: Vec<u8>,
     pub data: Vec<u8>,
-    /// Seconds since 1970; 0 is never.
-    pub expire_at: u64,
+    /// Seconds since 1970; `None` for never.
+    pub expire_at: Option<u64>,
 }
 
 impl SubscriptionOptions {
@@ -57,7 +57,7 @@ impl SubscriptionOptions {
 
     pub(super) fn granted(namespace: &Namespace, grant: SubscribeGrant) -> Self {
         let SubscribeGrant { info, data, expire_at, overrides } = grant;
-        Self { chan_info: info, data, expire_at: expire_at.unwrap_or(0), ..Self::new(namespace, overrides) }
+        Self { chan_info: info, data, expire_at, ..Self::new(namespace, overrides) }
     }
 }
 
@@ -125,7 +125,7 @@ impl Settings {
         }
         let limited = namespace.allow_user_limited_channels.then(|| self.channel.user_allowed(channel, user));
         match limited.flatten() {
-            Some(true) if !user.is_empty() => true,
+            Some(true) => true,
             None if namespace.allow_subscribe_for_client => {
                 user_counts(user, namespace.allow_subscribe_for_anonymous) || self.client.insecure
             }
@@ -164,9 +164,10 @@ impl Settings {
 
     /// How the stream of a channel is retained.
     pub(crate) fn history_options(&self, channel: &str) -> HistoryOptions {
-        let Some((_, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };
+        let Some((number, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };
         let meta = namespace.history_meta_ttl;
         HistoryOptions {
+            namespace: u16::try_from(number).unwrap_or(u16::MAX),
             size: namespace.history_size,
             ttl_ms: millis(namespace.history_ttl),
             meta_ttl_ms: millis(if meta.is_zero() { self.channel.history_meta_ttl } else { meta }),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 
-/// A checked call. Channel names are ASCII, not empty unless stated, and within the limit.
+/// A checked call. Channel names are not empty unless stated, and within the limit.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum ApiCall {
     Publish {

@@ -2,6 +2,7 @@
 
 use super::commands;
 use super::connect;
+use super::connect_reply;
 use super::control;
 use super::control_request::ControlRequest;
 use super::handshake;
@@ -9,11 +10,14 @@ use super::home_queries;
 use super::home_shard;
 use super::keepalive::{self, PingCheck};
 use super::mail::Mail;
+use super::queries;
 use super::receive;
 use super::refresh;
+use super::reply_payment;
 use super::session::{Phase, Session, millis};
 use super::state::{Messaging, owner};
 use super::subscription_end;
+use crate::auth::Verifier;
 use crate::engine::mailbox::Batch;
 use crate::engine::outbound::{Broadcast, Owner};
 use crate::engine::stats::{Closed, Snapshot};
@@ -34,6 +38,15 @@ impl App for Messaging {
         handshake::route(self, cx, request)
     }
 
+    fn other_method(&mut self, _cx: &mut Context<Mail>, request: &Request<'_>) -> Route {
+        handshake::other_method(request)
+    }
+
+    fn wants_address_keys(&self) -> bool {
+        let own = self.settings.subscription_tokens.as_ref();
+        self.settings.tokens.has_public_keys() || own.is_some_and(Verifier::has_public_keys)
+    }
+
     fn open(&mut self, cx: &mut Context<Mail>, conn: ConnId, route: u8) {
         let (encoding, phase, frame_pings) = handshake::session_of(route);
         self.sessions.insert(conn, Session::new(encoding, phase, frame_pings));
@@ -45,7 +58,7 @@ impl App for Messaging {
         let data = std::mem::take(&mut self.pending.handshake);
         self.pending.set_headers(conn, data.headers);
         if let Some(request) = data.connect {
-            connect::uni_connect(self, cx, conn, &request);
+            connect::connect_by_url(self, cx, conn, request);
         }
     }
 
@@ -69,7 +82,13 @@ impl App for Messaging {
             Phase::Connected => {}
             Phase::Echo => return keepalive::echo_timer(self, cx, conn),
             Phase::Rejected => return self.close(cx, conn, Disconnect::ConnectionClosed),
-            Phase::New | Phase::Connecting => return self.close(cx, conn, Disconnect::Stale),
+            // The server is what makes its connect wait.
+            Phase::New if self.token_checks.signatures.has_place(conn) => {
+                return cx.set_timer(conn, cx.now() + millis(self.settings.client.stale_close_delay));
+            }
+            Phase::New => return self.close(cx, conn, Disconnect::Stale),
+            // The client has sent its connect, and a backend, a key set or a shard is slow: SDKs must try again.
+            Phase::Connecting => return self.close(cx, conn, Disconnect::InternalError),
         }
         if session.identity.is_some() && !refresh::check_expiry(self, cx, conn) {
             return;
@@ -109,7 +128,9 @@ impl App for Messaging {
             *budget -= 1;
             subscription_end::end(self, cx, conn, sub);
         }
+        connect_reply::abandon(self, cx, conn);
         self.pending.remove(conn);
+        self.token_checks.signatures.remove(conn);
         if let Some(identity) = self.users.remove(&mut self.sessions, conn)
             && identity.is_counted
         {
@@ -122,11 +143,14 @@ impl App for Messaging {
 
     fn mail(&mut self, cx: &mut Context<Mail>, batch: &mut Batch<Mail>, budget: &mut u32) {
         let from = batch.from();
+        if self.large_replies.is_turn_spent(cx.counters.turns) {
+            *budget = 0;
+        }
         while *budget > 0
             && let Some(mail) = batch.next()
         {
             *budget -= 1;
-            receive::receive(self, cx, from, mail, batch);
+            receive::receive(self, cx, from, mail, batch, budget);
         }
     }
 
@@ -148,9 +172,20 @@ impl App for Messaging {
     }
 
     fn sweep(&mut self, cx: &mut Context<Mail>) {
-        self.token_checks.begin_turn();
+        for conn in self.token_checks.signatures.begin_turn(cx.now()) {
+            match self.pending.take_request(conn) {
+                Some(request) => connect::connect_by_url(self, cx, conn, request),
+                None => cx.resume(conn),
+            }
+        }
         if self.home_channels.next_expiry().is_some_and(|at| at <= cx.now()) {
             self.home_channels.expire(cx.now(), &mut { EXPIRY_STEPS });
+        }
+        if !self.large_replies.histories.is_empty() {
+            queries::send_histories(self, cx);
+        }
+        if !self.large_replies.waiting.is_empty() {
+            reply_payment::ask(self, cx);
         }
         if !self.presence_snapshots.is_empty() {
             home_queries::copy_presence_slices(self, cx);
@@ -158,8 +193,14 @@ impl App for Messaging {
     }
 
     fn next_sweep(&self) -> Option<Millis> {
-        let has_work = !self.presence_snapshots.is_empty() || self.token_checks.wants_next_turn();
-        if has_work { Some(0) } else { self.home_channels.next_expiry() }
+        let has_work = !self.presence_snapshots.is_empty() || self.token_checks.signatures.has_waiting();
+        let retry_at = self.large_replies.next_sweep();
+        if has_work { Some(0) } else { self.home_channels.next_expiry().into_iter().chain(retry_at).min() }
+    }
+
+    fn owes_replies(&self, conn: ConnId) -> bool {
+        let session = &self.sessions[conn];
+        session.phase == Phase::Connected && (!session.is_settled() || self.proxy_calls.has_command_of(conn))
     }
 
     fn turn_end(&mut self, cx: &mut Context<Mail>) {
@@ -206,5 +247,6 @@ impl App for Messaging {
         snapshot.users = self.users.len() as u64;
         snapshot.history_bytes = self.home_channels.memory().history as u64;
         snapshot.history_evicted = self.home_channels.evictions();
+        snapshot.replies_waiting = self.large_replies.waiting.len() as u64;
     }
 }

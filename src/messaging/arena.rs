@@ -6,7 +6,7 @@
 use crate::auth::grant::Publish;
 use crate::protocol::ClientInfo;
 use crate::protocol::Tags;
-use crate::pubsub::{Publication, PublicationRecord, PublishOptions};
+use crate::pubsub::{Publication, PublishOptions};
 use uuid::Uuid;
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -38,7 +38,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// A client as other clients see it, with its id as bytes.
+/// A client as other clients see it, with its id as bytes. Infos have the form of `protocol::kept_info`.
 #[derive(Clone, Copy)]
 pub(crate) struct RawClientInfo<'a> {
     pub client: [u8; 16],
@@ -83,53 +83,6 @@ pub(super) type IdText = [u8; uuid::fmt::Urn::LENGTH];
 /// A client id as text.
 pub(super) fn client_text(client: [u8; 16], text: &mut IdText) -> &str {
     Uuid::from_bytes(client).hyphenated().encode_lower(text)
-}
-
-/// A publication of a channel's history.
-#[derive(Clone, Copy)]
-pub(super) struct HistoryEntry<'a> {
-    pub offset: u64,
-    pub publication: Publication<'a>,
-}
-
-impl<'a> HistoryEntry<'a> {
-    pub(super) fn of(record: &'a PublicationRecord, channel: &'a str) -> Self {
-        Self { offset: record.offset, publication: record.publication(channel) }
-    }
-
-    /// Without the channel, which the receiver knows.
-    pub(super) fn pack(&self, out: &mut Vec<u8>) {
-        let Publication { data, is_json, client_info, tags, version, .. } = self.publication;
-        out.extend_from_slice(&self.offset.to_le_bytes());
-        out.extend_from_slice(&version.to_le_bytes());
-        out.push(u8::from(is_json) | u8::from(client_info.is_some()) << 1);
-        put(out, client_info.unwrap_or_default());
-        put(out, tags);
-        put(out, data);
-    }
-
-    /// Those that were packed one behind the other, all of one channel.
-    pub(super) fn unpack_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
-        let mut pieces = Pieces(bytes);
-        std::iter::from_fn(move || {
-            if pieces.0.is_empty() {
-                return None;
-            }
-            let offset = u64::from_le_bytes(pieces.array());
-            let version = u64::from_le_bytes(pieces.array());
-            let [bits] = pieces.array();
-            let client_info = pieces.bytes();
-            let publication = Publication {
-                version,
-                is_json: bits & 1 != 0,
-                client_info: (bits & 2 != 0).then_some(client_info),
-                tags: pieces.bytes(),
-                data: pieces.bytes(),
-                ..Publication::default()
-            };
-            Some(Self { offset, publication })
-        })
-    }
 }
 
 /// A publication as the backend or the server API has made it. `tags` holds them packed.
@@ -203,25 +156,6 @@ mod tests {
             (again.client, again.user, again.conn_info, again.chan_info),
             ([7; 16], "ann", &b"{}"[..], &b"[1]"[..])
         );
-    }
-
-    #[test]
-    fn history_entries_unpack_to_the_same() {
-        let mut packed = Vec::new();
-        for offset in 1..4 {
-            let publication = Publication {
-                version: 7,
-                is_json: offset > 1,
-                client_info: (offset == 2).then_some(b"info"),
-                data: b"x",
-                ..Publication::default()
-            };
-            HistoryEntry { offset, publication }.pack(&mut packed);
-        }
-        let unpacked = HistoryEntry::unpack_all(&packed).map(|HistoryEntry { offset, publication }| {
-            (offset, publication.is_json, publication.client_info.is_some(), publication.data.len())
-        });
-        assert_eq!(unpacked.collect::<Vec<_>>(), [(1, false, false, 1), (2, true, true, 1), (3, true, false, 1)]);
     }
 
     #[test]

@@ -5,9 +5,9 @@
 
 use super::arena::client_text;
 use super::mail::Mail;
-use super::proxy_calls::PendingCommand;
+use super::proxy_calls::{PendingCommand, Waiting};
 use super::rejections::{Action, Fault};
-use super::state::{CommandContext, Messaging, OnAnswer, Progress};
+use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
 use crate::ids::ConnId;
@@ -16,6 +16,11 @@ use crate::protocol::{Encoding, ErrorCode, Reply};
 /// Makes a call. If there is no room for it, the command goes on at once as after a failure of the backend.
 pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, on_answer: OnAnswer) -> Progress {
     let retry = matches!(question, Question::Keys { .. });
+    let waiting = match question {
+        Question::Refresh => Waiting::ConnectionRefresh,
+        Question::SubRefresh { .. } => Waiting::SubscriptionRefresh,
+        _ => Waiting::Command,
+    };
     let serial = cx.state.proxy_calls.next_serial();
     let call =
         Call { shard: cx.engine.me(), conn: cx.conn, serial, proxy, caller: caller(cx.state, cx.conn), question };
@@ -23,12 +28,20 @@ pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, 
     if (cx.state.settings.backend)(call) {
         let CommandContext { conn, id, .. } = *cx;
         let raw = cx.raw.into();
-        cx.state.proxy_calls.insert(PendingCommand { conn, id, raw, retry, on_answer, blocks_reading: false });
+        cx.state.proxy_calls.insert(PendingCommand { conn, id, waiting, raw, retry, on_answer, blocks_reading: false });
         return Progress::Pending;
     }
     cx.engine.counters.backend_failures += 1;
-    cx.retry = retry;
+    cx.keys = key_fetch(retry, &Answer::Failed);
     on_answer(cx, Answer::Failed)
+}
+
+fn key_fetch(retry: bool, answer: &Answer) -> KeyFetch {
+    match answer {
+        _ if !retry => KeyFetch::NotRequested,
+        Answer::Keys(fetched) => KeyFetch::Done(*fetched),
+        _ => KeyFetch::Failed,
+    }
 }
 
 fn caller(state: &Messaging, conn: ConnId) -> Caller {
@@ -71,7 +84,8 @@ pub(crate) fn answer_received(
             Progress::Ended
         }
         answer => {
-            on_answer(&mut CommandContext { retry, ..CommandContext::new(state, engine, conn, id, &raw) }, answer)
+            let keys = key_fetch(retry, &answer);
+            on_answer(&mut CommandContext { keys, ..CommandContext::new(state, engine, conn, id, &raw) }, answer)
         }
     };
     if !blocks_reading {
@@ -79,7 +93,9 @@ pub(crate) fn answer_received(
     }
     match progress {
         Progress::Pending => state.proxy_calls.block_reading(conn),
-        _ => engine.resume(conn),
+        // The connection goes on when the reply has left.
+        Progress::Replying => {}
+        _ => engine.resume_when_written(conn),
     }
 }
 

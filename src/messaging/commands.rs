@@ -2,13 +2,14 @@
 //! gets exactly one reply.
 //!
 //! Subscribes of one frame go to their home shards together. A command for a channel whose subscribe is not answered
-//! yet waits, with everything after it; the same applies after a command that the backend must answer. This barrier
-//! replaces a queue per channel: it needs no memory except the unread rest of the frame, and clients see the same
-//! order. Publications follow the subscribe to the home shard, and are answered in that order.
+//! yet waits, with everything after it; the same applies after a command that the backend must answer, and after one whose
+//! reply may be large: a history, a presence, or a subscribe that recovers. This barrier replaces a queue per channel: it
+//! needs no memory except the unread rest of the frame, and clients see the same order. Publications follow the subscribe to the home shard, and are answered in that order.
 
 use super::backend_calls::{call, reject};
 use super::connect;
 use super::keepalive;
+use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::mail::{Mail, Query};
 use super::publish;
 use super::queries;
@@ -22,7 +23,7 @@ use crate::backend::call::{Answer, Question};
 use crate::config::NoRpc;
 use crate::engine::stats::Bound;
 use crate::engine::token_bucket::Rate;
-use crate::engine::{Context, Flow, Message};
+use crate::engine::{Context, Flow, Message, Reservation};
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, Disconnect, Encoding, ErrorCode, Reply};
 
@@ -36,15 +37,15 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
         Phase::Rejected => return Flow::Done,
         _ => {}
     }
+    // As with Centrifugo, a client may use either opcode. Of JSON, only text frames were checked as UTF-8.
+    if !message.text && encoding.is_text() && simdutf8::basic::from_utf8(message.payload).is_err() {
+        let mut cx = CommandContext::new(state, cx, conn, 0, b"");
+        cx.fault = Some(Fault::malformed("it is not UTF-8"));
+        cx.end(Disconnect::BadRequest);
+        return flow_of_ended(state, conn, bytes);
+    }
     if encoding == Encoding::UniJson {
         return receive_uni(state, cx, conn, message);
-    }
-    // As with Centrifugo, a Protobuf client may use either opcode; a JSON client sends text.
-    if !message.text && encoding.is_text() {
-        let mut cx = CommandContext::new(state, cx, conn, 0, b"");
-        cx.fault = Some(Fault::malformed("a client of the JSON protocol sent a binary frame"));
-        cx.end(Disconnect::InappropriateProtocol);
-        return flow_of_ended(state, conn, bytes);
     }
     let mut start = 0;
     let rate = state.settings.command_rate;
@@ -58,7 +59,7 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
         let is_pong = matches!(body, Body::Pong);
         let raw = &message.payload[start..end];
         let progress = execute(&mut CommandContext::new(state, cx, conn, id, raw), body);
-        let is_taken = matches!(progress, Progress::Done | Progress::Pending);
+        let is_taken = matches!(progress, Progress::Done | Progress::Pending | Progress::Replying);
         if let (Some(rate), true) = (rate, is_taken && !is_pong)
             && !is_within_rate(state, cx, conn, rate)
         {
@@ -66,13 +67,21 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
             return flow_of_ended(state, conn, bytes);
         }
         match progress {
-            Progress::Done => start = end,
+            Progress::Done => {
+                // Each command looks through the connection's subscriptions for its channel.
+                let work = end - start + usize::from(state.sessions[conn].channels);
+                start = end;
+                if cx.work(conn, work) {
+                    return Flow::Yield { consumed: start };
+                }
+            }
             Progress::NoRoom => return Flow::Stall { consumed: start },
             Progress::Deferred => return Flow::Wait { consumed: start },
             Progress::Pending => {
                 state.proxy_calls.block_reading(conn);
                 return Flow::Wait { consumed: end };
             }
+            Progress::Replying => return Flow::Wait { consumed: end },
             Progress::Ended => return flow_of_ended(state, conn, bytes),
         }
     }
@@ -95,7 +104,7 @@ fn flow_of_ended(state: &Messaging, conn: ConnId, consumed: usize) -> Flow {
 
 /// A unidirectional client's first message is its connect request; others are ignored.
 fn receive_uni(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, message: &Message<'_>) -> Flow {
-    if state.sessions[conn].phase != Phase::New {
+    if state.sessions[conn].phase != Phase::New || state.pending.has_request(conn) {
         return Flow::Done;
     }
     match connect::uni_connect(state, cx, conn, message.payload) {
@@ -103,6 +112,7 @@ fn receive_uni(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, mess
             state.proxy_calls.block_reading(conn);
             Flow::Wait { consumed: message.payload.len() }
         }
+        Progress::Deferred => Flow::Wait { consumed: 0 },
         _ => Flow::Done,
     }
 }
@@ -154,7 +164,18 @@ fn rpc(cx: &mut CommandContext<'_>, method: &str, data: &[u8]) -> Progress {
 
 fn rpc_answered(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
     match answer {
-        Answer::Rpc { data } => cx.reply(&Reply::Rpc { data: &data }),
+        Answer::Rpc { data } => {
+            let (reserved, bytes) = (cx.engine.reserve_backlog(data.len()), data.len());
+            if reserved == Reservation::Taken {
+                cx.engine.release_backlog(bytes);
+            } else if bytes > SMALL_REPLY_BYTES_MAX {
+                cx.engine.counters.replies_refused += 1;
+                cx.engine.reached(Bound::Backlogs, cx.conn);
+                return cx.reject(ErrorCode::TooManyRequests);
+            }
+            cx.state.reply_of(cx.engine, cx.conn, cx.id, bytes, &Reply::Rpc { data: &data });
+            Progress::Done
+        }
         other => reject(cx, other),
     }
 }

@@ -4,6 +4,10 @@
 //! frame is not read, and neither is the socket. Deliveries to subscriptions that are live before the others are held,
 //! so that the connect reply is the first message to the client.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use uuid::Uuid;
 
 use super::access::SubscriptionOptions;
@@ -11,9 +15,9 @@ use super::arena::RawClientInfo;
 use super::backend_calls::call;
 use super::connect_reply;
 use super::home_requests::Requester;
+use super::keepalive::bounded_end;
 use super::mail::Mail;
 use super::pending::{ConnectSubscription, PendingConnect};
-use super::refresh::LIFETIME_S_MAX;
 use super::rejections::{self, Action, Fault};
 use super::session::{Identity, Phase};
 use super::settings::{Settings, TokenKind};
@@ -27,7 +31,7 @@ use crate::engine::Context;
 use crate::engine::rejection::Rejection;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply};
+use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply, kept_info};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 /// How long a client whose connect was rejected may take to close the connection itself.
@@ -45,6 +49,11 @@ pub(crate) fn connect(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>)
     if cx.session().phase != Phase::New {
         return cx.end(Disconnect::BadRequest);
     }
+    // Before anything is done for them.
+    let limit = cx.state.settings.client.channel_limit;
+    if request.subs.take(limit.saturating_add(1)).count() > limit {
+        return too_many_channels(cx);
+    }
     let mut headers = cx.state.pending.take_headers(cx.conn);
     if !cx.state.settings.keep_emulated(&mut headers, request.headers) {
         return cx.end(Disconnect::BadRequest);
@@ -54,6 +63,18 @@ pub(crate) fn connect(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>)
     session.phase = Phase::Connecting;
     session.client = Uuid::new_v4().into_bytes();
     authenticate(cx, request)
+}
+
+fn too_many_channels(cx: &mut CommandContext<'_>) -> Progress {
+    cx.engine.reached(Bound::Channels, cx.conn);
+    cx.end(Disconnect::ChannelLimit)
+}
+
+/// A unidirectional client's connect request in its URL. It is kept if it has to wait.
+pub(crate) fn connect_by_url(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId, request: Box<[u8]>) {
+    if uni_connect(state, engine, conn, &request) == Progress::Deferred {
+        state.pending.keep_request(conn, request);
+    }
 }
 
 /// A unidirectional client's connect request: its first message, or part of its URL.
@@ -102,9 +123,10 @@ fn authenticate(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>) -> Pr
         }
         Err(TokenFailure::Expired) => reject_connect(cx, ErrorCode::TokenExpired),
         Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
-        Err(TokenFailure::Undecided(Progress::NoRoom)) => {
+        Err(TokenFailure::NoKeys) => reject_connect(cx, ErrorCode::Internal),
+        Err(TokenFailure::Undecided(Progress::Deferred)) => {
             cx.session().phase = Phase::New;
-            Progress::NoRoom
+            Progress::Deferred
         }
         Err(TokenFailure::Undecided(progress)) => progress,
     }
@@ -143,7 +165,7 @@ fn reject_connect(cx: &mut CommandContext<'_>, error: ErrorCode) -> Progress {
 
 fn reject_connect_with(cx: &mut CommandContext<'_>, code: u32, message: &str, temporary: bool) -> Progress {
     cx.engine.drop_held(cx.conn);
-    drop(cx.state.pending.take_connect(cx.conn));
+    connect_reply::abandon(cx.state, cx.engine, cx.conn);
     if cx.session().is_uni() {
         return close_uni(cx, code);
     }
@@ -175,33 +197,36 @@ fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
 fn grant_connect(
     cx: &mut CommandContext<'_>,
     request: &ConnectRequest<'_>,
-    grant: ConnectGrant,
+    mut grant: ConnectGrant,
     granted: Granted,
 ) -> Progress {
     let now = cx.unix_s();
-    let expire_at = grant.expire_at.map_or(0, |at| at.min(now + LIFETIME_S_MAX));
+    let expire_at = bounded_end(grant.expire_at, now);
     if expire_at > 0 && expire_at < now {
         return reject_connect(cx, ErrorCode::Expired);
     }
-    let client =
-        RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &grant.info, chan_info: b"" };
+    if grant.subs.len() > cx.state.settings.client.channel_limit {
+        return too_many_channels(cx);
+    }
+    let info = kept_info(std::mem::take(&mut grant.info));
+    let client = RawClientInfo { client: cx.session().client, user: &grant.user, conn_info: &info, chan_info: b"" };
     let requested = match subscriptions(&cx.state.settings, request, &grant, granted, &client) {
         Ok(requested) => requested,
         Err(ConnectFault::Error(error)) => return reject_connect(cx, error),
         Err(ConnectFault::Close(disconnect)) => return cx.end(disconnect),
     };
     if requested.len() > cx.state.settings.client.channel_limit {
-        cx.engine.reached(Bound::Channels, cx.conn);
-        return cx.end(Disconnect::ChannelLimit);
+        return too_many_channels(cx);
     }
     let headers = cx.state.pending.take_headers(cx.conn);
     let data = match grant.data.is_empty() && cx.state.settings.shows_shard {
         true => format!("{{\"shard\":{}}}", cx.engine.me()).into_bytes(),
         false => grant.data,
     };
-    let (user, info, meta) = (grant.user.as_str().into(), grant.info.into(), grant.meta.into());
+    let (user, meta) = (grant.user.as_str().into(), grant.meta.into());
     set_identity(cx, Identity { user, info, meta, headers, expire_at, ..Identity::default() });
-    let connect = PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, requested };
+    let connect =
+        PendingConnect { id: cx.id, data, live: Vec::new(), waiting: 0, reserved: 0, requested: Some(requested) };
     cx.state.pending.begin_connect(cx.conn, connect);
     if ask_user_home(cx) { Progress::Pending } else { begin_subscriptions(cx) }
 }
@@ -259,8 +284,27 @@ enum ConnectFault {
     Close(Disconnect),
 }
 
+/// The subscriptions that a connect brings, one for each channel.
+#[derive(Default)]
+struct Requested<'a> {
+    list: Vec<ConnectSubscription>,
+    /// Where each channel is in the list.
+    by_channel: HashMap<Cow<'a, str>, usize>,
+}
+
+impl<'a> Requested<'a> {
+    /// Ignored if the channel is in the list already.
+    fn add(&mut self, channel: Cow<'a, str>, grant: SubscribeGrant, flags: SubscriptionFlags) {
+        if let Entry::Vacant(entry) = self.by_channel.entry(channel) {
+            let (channel, flags) = (entry.key().to_string(), flags | SubscriptionFlags::SERVER_SIDE);
+            entry.insert(self.list.len());
+            self.list.push(ConnectSubscription { channel, grant, flags, since: None, delta: false });
+        }
+    }
+}
+
 /// The subscriptions that a connect brings: those of the grant, the user's personal channel, and those that the client
-/// requests.
+/// requests. The caller has bounded the first and the last.
 fn subscriptions(
     settings: &Settings,
     request: &ConnectRequest<'_>,
@@ -269,22 +313,16 @@ fn subscriptions(
     client: &RawClientInfo<'_>,
 ) -> Result<Vec<ConnectSubscription>, ConnectFault> {
     let malformed = |_| ConnectFault::Close(Disconnect::BadRequest);
-    let mut list: Vec<ConnectSubscription> = Vec::new();
-    let mut add = |channel: &str, grant: SubscribeGrant, flags: SubscriptionFlags| {
-        if !list.iter().any(|one| one.channel == channel) {
-            let (channel, flags) = (channel.to_owned(), flags | SubscriptionFlags::SERVER_SIDE);
-            list.push(ConnectSubscription { channel, grant, flags, since: None, delta: false });
-        }
-    };
+    let mut requested = Requested::default();
     let personal = &settings.client.subscribe_to_user_personal_channel;
     let none = SubscriptionFlags::empty();
     if personal.enabled && !grant.user.is_empty() {
         let channel = settings.channel.personal(&personal.personal_channel_namespace, &grant.user);
-        add(&channel, SubscribeGrant::default(), none);
+        requested.add(channel.into(), SubscribeGrant::default(), none);
     }
     let from_token = if granted == Granted::Here { SubscriptionFlags::FROM_TOKEN } else { none };
     for (channel, sub) in &grant.subs {
-        add(channel, sub.clone(), from_token);
+        requested.add(channel.into(), sub.clone(), from_token);
     }
     if granted == Granted::Here {
         for sub in request.subs {
@@ -295,34 +333,38 @@ fn subscriptions(
             if settings.may_subscribe_at_connect(&grant.user, &channel)
                 && settings.hooks_allow_subscribe(client, &channel)
             {
-                add(&channel, SubscribeGrant::default(), none);
+                requested.add(channel, SubscribeGrant::default(), none);
             }
         }
     }
     for sub in request.subs {
         let (channel, sub) = sub.map_err(malformed)?;
-        if let Some(one) = list.iter_mut().find(|one| one.channel == *channel) {
+        if let Some(&at) = requested.by_channel.get(&channel) {
+            let one = &mut requested.list[at];
             one.since = sub.recover.then(|| Since::new(&sub.epoch, sub.offset));
             one.delta = sub.delta == "fossil";
         }
     }
-    match list.iter().any(|one| settings.namespace(&one.channel).is_none()) {
+    match requested.list.iter().any(|one| settings.namespace(&one.channel).is_none()) {
         true => Err(ConnectFault::Error(ErrorCode::UnknownChannel)),
-        false => Ok(list),
+        false => Ok(requested.list),
     }
 }
 
 /// The user may have this connection: begins its subscriptions.
 fn begin_subscriptions(cx: &mut CommandContext<'_>) -> Progress {
     let Some(connect) = cx.state.pending.connect_mut(cx.conn) else { return Progress::Ended };
-    let requested = std::mem::take(&mut connect.requested);
+    let requested = connect.requested.take().unwrap_or_default();
     connect.waiting = requested.len();
     // What is delivered to the first live subscriptions waits for the reply.
     if !requested.is_empty() {
         cx.engine.hold(cx.conn);
     }
     for ConnectSubscription { channel, grant, flags, since, delta } in requested {
-        let Ok(namespace) = cx.state.settings.namespace_of(&channel) else { continue };
+        let namespace = match cx.state.settings.namespace_of(&channel) {
+            Ok(namespace) => namespace,
+            Err(error) => return reject_connect(cx, error),
+        };
         let mut options = SubscriptionOptions::granted(namespace, grant);
         options.flags |= flags;
         let request = SubscriptionRequest { since, delta, ..SubscriptionRequest::new(Requester::Connect) };

@@ -1,27 +1,21 @@
 //! The requests of the control thread to a shard, among them the calls of the server API.
 
-use super::access::SubscriptionOptions;
 use super::api_call::{
-    ApiCall, ApiReply, ConnectionSelector, HistoryPage, HistoryPublication, HistoryQuery, PresenceStats, StreamPosition,
+    ApiCall, ApiReply, HistoryPage, HistoryPublication, HistoryQuery, PresenceStats, StreamPosition,
 };
-use super::arena::{client_text, granted};
+use super::arena::granted;
 use super::backend_calls;
+use super::connection_calls;
 use super::control_request::{Answer, ControlRequest};
 use super::data_format::fits;
-use super::home_requests::Requester;
 use super::home_shard;
 use super::mail::Mail;
 use super::presence_snapshots::member_info;
-use super::refresh;
 use super::state::Messaging;
-use super::subscription::{self, SubscriptionRequest};
-use super::subscription_end;
-use crate::auth::grant::{Publish, SubscribeGrant};
+use crate::auth::grant::Publish;
 use crate::engine::Context;
-use crate::engine::stats::Bound;
-use crate::ids::ConnId;
-use crate::protocol::{Disconnect, ErrorCode, Tags, Unsubscribed};
-use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Position, PublicationRecord, Since, SubscriptionFlags};
+use crate::protocol::{ErrorCode, Tags};
+use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Position, PublicationRecord, Since};
 
 pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: ControlRequest) {
     match request {
@@ -32,7 +26,7 @@ pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: Con
         }
         ControlRequest::Keys { kind, endpoint, keys } => {
             if *state.settings.key_endpoint(kind) == *endpoint {
-                state.token_checks.set_keys(kind, Some(keys));
+                state.token_checks.set_keys(kind, keys);
             }
         }
         ControlRequest::Settings { settings } => {
@@ -78,54 +72,13 @@ fn api_reply(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall) -> Re
         }
         ApiCall::Channels { pattern } => channels(state, &pattern),
         ApiCall::Info => ApiReply::Info { users: state.users.names().map(Box::from).collect() },
-        ApiCall::Subscribe { connections, channel, grant, since } => {
-            state.settings.namespace_of(&channel)?;
-            let selected = select(state, cx, &connections);
-            for &conn in &selected {
-                subscribe(state, cx, conn, &channel, &grant, since.as_ref())?;
-            }
-            counted(&selected)
-        }
-        ApiCall::Unsubscribe { connections, channel } => {
-            if !channel.is_empty() {
-                state.settings.namespace_of(&channel)?;
-            }
-            let selected = select(state, cx, &connections);
-            selected.iter().for_each(|&conn| unsubscribe(state, cx, conn, &channel));
-            counted(&selected)
-        }
-        ApiCall::Disconnect { connections, except_clients, code, reason } => {
-            let mut selected = select(state, cx, &connections);
-            selected.retain(|&conn| !is_one_of(state, conn, &except_clients));
-            for &conn in &selected {
-                state.close_with(cx, conn, code, reason.clone().into_string().into());
-            }
-            counted(&selected)
-        }
-        ApiCall::Refresh { connections, renewal } => {
-            let selected = select(state, cx, &connections);
-            for &conn in &selected {
-                refresh::refresh_by_api(state, cx, conn, renewal.clone());
-            }
-            counted(&selected)
-        }
+        call @ (ApiCall::Subscribe { .. }
+        | ApiCall::Unsubscribe { .. }
+        | ApiCall::Disconnect { .. }
+        | ApiCall::Refresh { .. }) => connection_calls::carry_out(state, cx, call)?,
         // `Broadcast` is split before the shards get it, and `api_call` answers `Presence`.
         ApiCall::Broadcast { .. } | ApiCall::Presence { .. } => return Err(ErrorCode::BadRequest),
     })
-}
-
-fn select(state: &Messaging, cx: &Context<Mail>, connections: &ConnectionSelector) -> Vec<ConnId> {
-    state.users.select(&state.sessions, cx, connections)
-}
-
-fn counted(selected: &[ConnId]) -> ApiReply {
-    ApiReply::Connections(selected.len() as u32)
-}
-
-fn is_one_of(state: &Messaging, conn: ConnId, clients: &[Box<str>]) -> bool {
-    let mut text = uuid::Uuid::encode_buffer();
-    let client = client_text(state.sessions[conn].client, &mut text);
-    clients.iter().any(|one| **one == *client)
 }
 
 fn publish(
@@ -190,46 +143,6 @@ fn channels(state: &Messaging, pattern: &str) -> ApiReply {
     let matches = |name: &str| pattern.is_empty() || glob.as_ref().is_some_and(|glob| glob.is_match(name));
     let channels = state.subscribers.channels().filter(|(name, _)| matches(name));
     ApiReply::Channels(channels.map(|(name, count)| (name.into(), count)).collect())
-}
-
-/// Subscribes one connection, unless it is subscribed.
-fn subscribe(
-    state: &mut Messaging,
-    cx: &mut Context<Mail>,
-    conn: ConnId,
-    channel: &str,
-    grant: &SubscribeGrant,
-    since: Option<&StreamPosition>,
-) -> Result<(), ErrorCode> {
-    if state.subscription(conn, channel).is_some() {
-        return Ok(());
-    }
-    if usize::from(state.sessions[conn].channels) >= state.settings.client.channel_limit {
-        cx.reached(Bound::Channels, conn);
-        state.close(cx, conn, Disconnect::ChannelLimit);
-        return Ok(());
-    }
-    let mut options = SubscriptionOptions::granted(state.settings.namespace_of(channel)?, grant.clone());
-    options.flags |= SubscriptionFlags::SERVER_SIDE;
-    let since = since.map(|position| Since::new(&position.epoch, position.offset));
-    let request = SubscriptionRequest { since, ..SubscriptionRequest::new(Requester::Server) };
-    if let Some(reply) = subscription::begin(state, cx, conn, channel, options, request)? {
-        subscription::send_push(state, cx, conn, channel, &reply);
-    }
-    Ok(())
-}
-
-/// Ends the subscription of one connection to a channel, or all of them if the channel is empty. A pending one stays: its
-/// command will be answered.
-fn unsubscribe(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, channel: &str) {
-    let mut subs = match channel {
-        "" => state.subscriptions_of(conn),
-        _ => state.subscription(conn, channel).into_iter().collect(),
-    };
-    subs.retain(|&sub| !state.subscribers.get(sub).is_pending());
-    for sub in subs {
-        subscription_end::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Server);
-    }
 }
 
 fn stream_position(position: Position) -> StreamPosition {

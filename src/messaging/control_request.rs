@@ -21,8 +21,8 @@ pub enum ControlRequest {
     Forwarded { publication: Vec<u8> },
     /// The backend has answered a call of this shard.
     BackendAnswer { conn: ConnId, serial: u32, answer: call::Answer },
-    /// A key set was fetched. It is ignored if the settings name another endpoint by now.
-    Keys { kind: TokenKind, endpoint: Arc<str>, keys: Arc<KeySet> },
+    /// A key set was fetched, or with `None` became too old. It is ignored if the settings name another endpoint by now.
+    Keys { kind: TokenKind, endpoint: Arc<str>, keys: Option<Arc<KeySet>> },
     /// The settings after a reload. Connections keep what they were granted.
     Settings { settings: Arc<Settings> },
     /// The wall clock was set: the zero of the shards' clock in wall-clock time.

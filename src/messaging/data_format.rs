@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::config::DataFormat;
+use crate::protocol::is_json;
 
 /// Whether data is in the format that the namespace wants. `known_json`: the data is known to be JSON.
 pub(crate) fn fits(data: &[u8], format: DataFormat, known_json: bool) -> bool {
@@ -14,10 +15,6 @@ pub(crate) fn fits(data: &[u8], format: DataFormat, known_json: bool) -> bool {
         DataFormat::Json => is_json(),
         DataFormat::JsonObject => is_json() && data.trim_ascii_start().first() == Some(&b'{'),
     }
-}
-
-pub(crate) fn is_json(data: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
 }
 
 /// JSON on one line, as frames of lines require. A line break in JSON is whitespace between tokens (RFC 8259, section 2), so
@@ -41,6 +38,8 @@ mod tests {
             (b"[1]", DataFormat::JsonObject, false),
             (b"[1]", DataFormat::Json, true),
             (b"\x01", DataFormat::Json, false),
+            (b"\"\xff\"", DataFormat::Json, false),
+            (b"{\"a\":\"\xff\"}", DataFormat::JsonObject, false),
             (b"\x01", DataFormat::Any, true),
             (b"", DataFormat::Any, false),
             (b"", DataFormat::Binary, true),

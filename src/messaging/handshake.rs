@@ -29,8 +29,26 @@ pub(crate) fn route(state: &mut Messaging, cx: &mut Context<Mail>, request: &Req
             let status = if state.is_ready { 200 } else { 503 };
             Route::Respond { status, content_type: "application/json", body: b"{}" }
         }
-        _ => Route::Refuse(Refusal::NotFound),
+        path => not_found(path),
     }
+}
+
+/// A method other than GET and HEAD.
+pub(crate) fn other_method(request: &Request<'_>) -> Route {
+    if is_admin_path(request.path) { not_found(request.path) } else { Route::Refuse(Refusal::MethodNotAllowed) }
+}
+
+fn not_found(path: &str) -> Route {
+    if is_admin_path(path) {
+        let words = "this is the address of clients; the server API and the metrics are served at admin.address";
+        return Route::Refuse(Refusal::WrongAddress(words));
+    }
+    Route::Refuse(Refusal::NotFound)
+}
+
+/// A path that Centrifugo serves at the same address.
+fn is_admin_path(path: &str) -> bool {
+    path == "/metrics" || path.strip_prefix("/api").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What a route means: the encoding, the first phase, and whether pings are frames.
@@ -74,23 +92,17 @@ fn route_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request
     if let Err(rejected) = admit(state, cx, request) {
         return rejected;
     }
-    let mut offered = request.upgrade.iter().flat_map(|upgrade| upgrade.protocols()).peekable();
-    let offers = offered.peek().is_some();
-    let known = [("centrifuge-json", Encoding::Json), ("centrifuge-protobuf", Encoding::Protobuf)];
-    let chosen = offered.find_map(|name| known.iter().find(|(known, _)| *known == name));
-    let requested = query(request.query, "cf_protocol").or_else(|| query(request.query, "format"));
-    let encoding = match (chosen, requested) {
-        (Some((_, encoding)), _) => *encoding,
-        (None, _) if offers => {
-            let words = "the subprotocols are centrifuge-json and centrifuge-protobuf";
-            return Route::Refuse(Refusal::BadRequest(words));
-        }
-        (None, Some("protobuf")) => Encoding::Protobuf,
-        (None, _) => Encoding::Json,
-    };
+    // As with Centrifugo, the subprotocol or the URL may ask for Protobuf. Other subprotocols are left out of the response
+    // (RFC 6455, section 4.2.2); the client decides what that means to it.
+    const PROTOBUF: &str = "centrifuge-protobuf";
+    let mut offered = request.upgrade.iter().flat_map(|upgrade| upgrade.protocols());
+    let chosen = offered.find_map(|name| ["centrifuge-json", PROTOBUF].into_iter().find(|known| *known == name));
+    let in_url = |name| query(request.query, name).is_some_and(|value| *decoded(value) == *b"protobuf");
+    let is_protobuf = chosen == Some(PROTOBUF) || in_url("cf_protocol") || in_url("format");
+    let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
     let frame_pings = query(request.query, "cf_ws_frame_ping_pong") == Some("true");
     let route = encoding.index() | if frame_pings { FRAME_PINGS } else { 0 };
-    Route::Upgrade { protocol: chosen.map(|(name, _)| *name), route }
+    Route::Upgrade { protocol: chosen, route }
 }
 
 /// The value of a query parameter, still encoded.

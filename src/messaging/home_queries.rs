@@ -1,72 +1,95 @@
-//! The home shard's replies to the queries of clients: each is a whole frame in the client's encoding.
+//! The home shard's answers to the queries of clients: a history by reference, a presence as encoded entries, and short
+//! replies as whole frames in the client's encoding.
 
-use super::arena::HistoryEntry;
-use super::mail::{Mail, Query, ReplyTo};
+use super::large_replies::{presence_bytes, records_bytes};
+use super::mail::{HistoryAnswer, LargeRequest, Mail, Query, Question, ReplyTo, Reserved};
+use super::presence_snapshots::Asker;
 use super::session::opcode;
 use super::state::Messaging;
-use super::subscribe_reply::PublicationParts;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, ErrorCode, HistoryResult, Reply};
-use crate::pubsub::{EpochText, HistoryFilter, HistorySlice};
+use crate::protocol::{Encoding, Reply};
+use crate::pubsub::{HistoryFilter, HistorySlice};
 use crate::ws;
 
-/// The client that gets a reply.
+/// The client that gets a reply, and what may be sent to it.
 #[derive(Clone, Copy)]
-pub(crate) struct Asker {
+pub(crate) struct Inquiry {
     pub shard: ShardId,
+    pub query: Query,
     pub reply_to: ReplyTo,
     pub encoding: Encoding,
+    /// A larger reply has to be paid for first.
+    pub bytes_max: usize,
+    pub reserved: Reserved,
 }
 
-pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, query: Query, asker: Asker) {
-    let Asker { shard, reply_to, encoding } = asker;
+pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) {
+    let Inquiry { shard, query, reply_to, encoding, bytes_max, reserved } = inquiry;
     match query {
-        Query::Presence => state.presence_snapshots.begin_for_client(shard, channel, reply_to, encoding),
+        Query::Presence => {
+            let (info_bytes, clients) = state.home_channels.presence_size(channel);
+            let bytes = presence_bytes(clients, info_bytes);
+            if bytes > bytes_max {
+                return ask_to_pay(cx, channel, inquiry, bytes);
+            }
+            state.presence_snapshots.begin_for_client(channel, encoding, Asker { shard, reply_to, reserved });
+        }
         Query::PresenceStats => {
             let (num_clients, num_users) = state.home_channels.presence_stats(channel);
-            let reply = Reply::PresenceStats { num_clients, num_users };
-            send(cx, asker, |out| encoding.reply(out, reply_to.id, &reply));
+            send(cx, inquiry, &Reply::PresenceStats { num_clients, num_users });
         }
         Query::History { limit, reverse, since } => {
-            answer_history(state, cx, channel, HistoryFilter { since, limit, reverse }, asker);
+            answer_history(state, cx, channel, HistoryFilter { since, limit, reverse }, inquiry);
         }
     }
 }
 
-fn answer_history(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, filter: HistoryFilter, asker: Asker) {
-    let Asker { reply_to, encoding, .. } = asker;
+fn answer_history(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    filter: HistoryFilter,
+    inquiry: Inquiry,
+) {
+    let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
     let options = state.settings.history_options(channel);
     let found = state.home_channels.history(channel, filter, &options, cx.now());
-    send(cx, asker, |out| {
-        let Ok(HistorySlice { publications: records, top }) = found else {
-            return encoding.reply(out, reply_to.id, &ErrorCode::UnrecoverablePosition.into());
-        };
-        let parts =
-            records.map(|record| PublicationParts::plain(HistoryEntry::of(record, channel), top.epoch, encoding));
-        let parts: Vec<_> = parts.collect();
-        let publications: Vec<_> = parts.iter().map(PublicationParts::publication).collect();
-        let epoch = EpochText::of(top.epoch);
-        let result = HistoryResult { publications: &publications, epoch: epoch.as_str(), offset: top.offset };
-        encoding.reply(out, reply_to.id, &Reply::History(result));
-    });
+    let (records, top) = match found {
+        Ok(HistorySlice { publications, top }) => (Some(publications), top),
+        Err(unrecoverable) => (None, unrecoverable.top),
+    };
+    let bytes = records.clone().map_or(0, |records| records_bytes(records, encoding));
+    if bytes > bytes_max {
+        return ask_to_pay(cx, channel, inquiry, bytes);
+    }
+    let records = records.map(|records| records.cloned().collect());
+    cx.mail.post(shard, Mail::History(Box::new(HistoryAnswer { reply_to, records, top, reserved })));
 }
 
-/// Continues the presence replies, a slice of each in one turn.
+/// The reply is not produced: the shard that asked gets the request back with its bytes.
+fn ask_to_pay(cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry, bytes: usize) {
+    let Inquiry { shard, query, reply_to, encoding, reserved, .. } = inquiry;
+    let question = Question::Query { query, reply_to, encoding };
+    post_too_large(cx, shard, LargeRequest::new(channel, question, bytes, reserved));
+}
+
+pub(crate) fn post_too_large(cx: &mut Context<Mail>, shard: ShardId, request: LargeRequest) {
+    cx.mail.post(shard, Mail::TooLarge(Box::new(request)));
+}
+
+/// Continues the presence replies, one slice in a turn.
 pub(crate) fn copy_presence_slices(state: &mut Messaging, cx: &mut Context<Mail>) {
-    state.presence_snapshots.copy_slices(&state.home_channels, |reply| {
-        let (reply_to, encoding) = (reply.reply_to, reply.encoding);
-        send(cx, Asker { shard: reply.shard, reply_to, encoding }, |out| {
-            encoding.presence_head(out, reply_to.id, reply.entries.len());
-            out.extend_from_slice(reply.entries);
-            out.extend_from_slice(encoding.presence_tail());
-        });
+    state.presence_snapshots.copy_slices(&state.home_channels, |Asker { shard, reply_to, reserved }, entries| {
+        cx.mail.post(shard, Mail::Presence { reply_to, entries, reserved });
     });
 }
 
-/// Posts a whole frame for one client.
-fn send(cx: &mut Context<Mail>, asker: Asker, write: impl FnOnce(&mut Vec<u8>)) {
-    let Asker { shard, reply_to, encoding } = asker;
-    let frame = cx.mail.put_with(shard, |out| ws::frame_with(out, opcode(encoding), write));
-    cx.mail.post(shard, Mail::Reply { conn: reply_to.conn, frame });
+/// Posts a short reply as a whole frame.
+fn send(cx: &mut Context<Mail>, inquiry: Inquiry, reply: &Reply<'_>) {
+    let Inquiry { shard, reply_to: ReplyTo { conn, id }, encoding, .. } = inquiry;
+    let frame = cx.mail.put_with(shard, |out| {
+        ws::frame_with(out, opcode(encoding), |out| encoding.reply(out, id, reply));
+    });
+    cx.mail.post(shard, Mail::Reply { conn, frame });
 }

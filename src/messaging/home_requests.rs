@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::session::Session;
 use super::subscribe_reply::SubscribeReply;
 use crate::ids::{ShardId, SubscriptionKey};
+use crate::protocol::Filter;
 
 /// What requested a subscription, which says how its client learns that it is live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +48,11 @@ impl HomeRequests {
         self.unanswered[home.index()] < max
     }
 
+    /// Whether a request may be answered at once by a small reply: all such replies fit the mailbox.
+    pub(super) fn has_room_for_reply(&self, home: ShardId, mail_bytes_max: usize) -> bool {
+        self.has_credit(home, (mail_bytes_max / SMALL_REPLY_BYTES_MAX) as u32)
+    }
+
     pub(super) fn sent(&mut self, home: ShardId) {
         self.unanswered[home.index()] += 1;
     }
@@ -64,6 +71,23 @@ impl HomeRequests {
         let pending = self.subscribes.remove(&sub)?;
         session.pending_subscribes -= 1;
         Some(pending)
+    }
+
+    /// What requested a subscription that waits; `None` for one that does not wait.
+    pub(super) fn requester(&self, sub: SubscriptionKey) -> Option<Requester> {
+        Some(self.subscribes.get(&sub)?.requester)
+    }
+
+    /// The tag filter of a subscription that waits.
+    pub(super) fn filter(&self, sub: SubscriptionKey) -> Option<&Filter> {
+        self.subscribes.get(&sub)?.reply.filter.as_ref()
+    }
+
+    /// A subscription that waits goes live also if its position cannot be recovered.
+    pub(super) fn accept_unrecovered(&mut self, sub: SubscriptionKey) {
+        if let Some(pending) = self.subscribes.get_mut(&sub) {
+            pending.reject_unrecovered = false;
+        }
     }
 
     /// The connection is not read until this subscribe is answered.

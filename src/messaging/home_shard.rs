@@ -3,16 +3,18 @@
 
 use std::borrow::Cow;
 
-use super::arena::{HistoryEntry, RawClientInfo};
-use super::data_format::{is_json, one_line};
+use super::arena::RawClientInfo;
+use super::data_format::one_line;
 use super::encodings::FrameEncoding;
 use super::handover_peer::{self, Forwarded};
-use super::mail::{JoinOptions, Mail, RecoverRequest, has_room};
+use super::home_queries::{self, Inquiry, post_too_large};
+use super::large_replies::{PaidRecovery, records_bytes};
+use super::mail::{JoinOptions, LargeRequest, Mail, Question, RecoverRequest, has_room};
 use super::session::opcode;
 use super::state::Messaging;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Push, Tags};
+use crate::protocol::{Encoding, Push, Tags, is_json};
 use crate::pubsub::{Publication, PublicationRecord, PublishOutcome, RecoveryMode, RecoveryRequest, ResendStep};
 use crate::ws;
 
@@ -145,39 +147,61 @@ fn post_push(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, push:
 }
 
 /// Answers what a subscription missed up to this place in the order. If its group was skipped, the answer waits until the
-/// skipped publications are sent again, so that none of them comes twice.
+/// skipped publications are sent again, so that none of them comes twice. A large answer has to be paid for first.
 pub(crate) fn recover(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
     to: ShardId,
     channel: &str,
-    request: RecoverRequest,
+    recovery: PaidRecovery,
 ) {
-    if state.home_channels.is_lagging(channel, to, request.group) {
-        return state.delayed_recoveries.push_back((to, channel.into(), request));
+    if state.home_channels.is_lagging(channel, to, recovery.request.group) {
+        return state.delayed_recoveries.push_back((to, channel.into(), recovery));
     }
-    let RecoverRequest { sub, since, cache, filter, .. } = request;
+    let PaidRecovery { request, bytes_max, reserved, is_refused } = recovery;
+    let RecoverRequest { sub, since, cache, filter, .. } = &request;
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as usize;
     let accepts = |record: &PublicationRecord| {
         filter.as_ref().is_none_or(|filter| filter.matches(Tags::from_bytes(&record.tags)))
     };
     let accepts: Option<&dyn Fn(&PublicationRecord) -> bool> = if filter.is_some() { Some(&accepts) } else { None };
-    let mode = if cache { RecoveryMode::Cache { filter: accepts } } else { RecoveryMode::Stream };
-    let request = RecoveryRequest { since, limit, mode };
-    let recovery = state.home_channels.recover(channel, request, &options, cx.now());
-    let (position, recovered) = (recovery.top, recovery.recovered);
-    let records = cx.mail.put_with(to, |out| {
-        for record in recovery.publications {
-            HistoryEntry::of(record, channel).pack(out);
-        }
-    });
-    cx.mail.post(to, Mail::Recovered { sub, position, recovered, records });
+    let mode = if *cache { RecoveryMode::Cache { filter: accepts } } else { RecoveryMode::Stream };
+    let asked = RecoveryRequest { since: *since, limit, mode };
+    let found = state.home_channels.recover(channel, asked, &options, cx.now());
+    let (sub, position) = (*sub, found.top);
+    if is_refused {
+        let records = Box::default();
+        cx.mail.post(to, Mail::Recovered { sub, position, recovered: false, records, reserved });
+        return;
+    }
+    let bytes = records_bytes(found.publications.clone(), Encoding::Json);
+    if bytes > bytes_max {
+        let question = Question::Recovery { request, is_refused };
+        return post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
+    }
+    let (recovered, records) = (found.recovered, found.publications.cloned().collect());
+    cx.mail.post(to, Mail::Recovered { sub, position, recovered, records, reserved });
 }
 
 /// Answers the recoveries that waited for skipped publications to be sent again.
 pub(crate) fn recover_delayed(state: &mut Messaging, cx: &mut Context<Mail>) {
-    for (to, channel, request) in std::mem::take(&mut state.delayed_recoveries) {
-        recover(state, cx, to, &channel, request);
+    for (to, channel, recovery) in std::mem::take(&mut state.delayed_recoveries) {
+        recover(state, cx, to, &channel, recovery);
+    }
+}
+
+/// A request whose reply is paid for.
+pub(crate) fn paid_request(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, request: LargeRequest) {
+    let LargeRequest { channel, question, reserved, .. } = request;
+    let bytes_max = reserved.0 as usize;
+    match question {
+        Question::Query { query, reply_to, encoding } => {
+            let inquiry = Inquiry { shard: from, query, reply_to, encoding, bytes_max, reserved };
+            home_queries::answer(state, cx, &channel, inquiry);
+        }
+        Question::Recovery { request, is_refused } => {
+            recover(state, cx, from, &channel, PaidRecovery { request, bytes_max, reserved, is_refused });
+        }
     }
 }

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 use super::arena::{IdText, RawClientInfo, client_text};
+use crate::protocol::Info;
 
 /// The rules of the program that embeds the server. A method that is not implemented allows everything.
 ///
@@ -49,7 +50,7 @@ pub struct HookClient<'a> {
 
 impl<'a> HookClient<'a> {
     pub(crate) fn new(client: &RawClientInfo<'a>, text: &'a mut IdText) -> Self {
-        Self { id: client_text(client.client, text), user: client.user, info: client.conn_info }
+        Self { id: client_text(client.client, text), user: client.user, info: Info::of(client.conn_info).bytes() }
     }
 }
 

@@ -12,6 +12,14 @@ use crate::ws::{CloseCode, Opcode};
 
 /// Echo connections: the time between two pings, and from a ping to the close if no pong came.
 const ECHO_PING_INTERVAL: Millis = 25_000;
+/// A longer lifetime of a connection or subscription is cut to this.
+const LIFETIME_S_MAX: u64 = 365 * 24 * 3600;
+
+/// The end of what was granted until `at`, in seconds since 1970; 0 is never. It fits every later sum and the protocol's 32
+/// bits for a lifetime.
+pub(crate) fn bounded_end(at: Option<u64>, now_s: u64) -> u64 {
+    at.map_or(0, |at| at.min(now_s + LIFETIME_S_MAX))
+}
 
 /// The first ping comes in the second half of an interval, spread so that many connects at once do not become many pings
 /// at once.
@@ -29,10 +37,9 @@ pub(crate) fn arm(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
     let mut at = session.ping_at;
     if let Some(identity) = &session.identity {
         let ends = [connection_end(&state.settings, identity), subscription_end(identity)];
-        at = ends
-            .into_iter()
-            .flatten()
-            .fold(at, |at, end_s| at.min((end_s * 1000).saturating_sub(state.clock_zero_unix_ms).max(cx.now() + 1)));
+        at = ends.into_iter().flatten().fold(at, |at, end_s| {
+            at.min(end_s.saturating_mul(1000).saturating_sub(state.clock_zero_unix_ms).max(cx.now() + 1))
+        });
     }
     cx.set_timer(conn, at);
 }
@@ -43,7 +50,7 @@ pub(crate) fn connection_end(settings: &Settings, identity: &Identity) -> Option
         None => settings.client.expired_close_delay.as_secs(),
         Some(_) => 0,
     };
-    (identity.expire_at > 0).then_some(identity.expire_at + grace_s)
+    (identity.expire_at > 0).then(|| identity.expire_at.saturating_add(grace_s))
 }
 
 /// When the first of its subscriptions expires, in the same form.
@@ -53,7 +60,7 @@ pub(crate) fn subscription_end(identity: &Identity) -> Option<u64> {
 
 /// Watches the end of a subscription, which has a grace period as well.
 pub(crate) fn watch_subscription(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, expire_at: u64) {
-    let end = expire_at + state.settings.client.expired_sub_close_delay.as_secs();
+    let end = expire_at.saturating_add(state.settings.client.expired_sub_close_delay.as_secs());
     let session = &mut state.sessions[conn];
     let identity = session.identity.get_or_insert_default();
     if identity.subs_expire_at == 0 || end < identity.subs_expire_at {

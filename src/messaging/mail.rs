@@ -1,11 +1,13 @@
 //! The messages between shards about channels and users. Requests go to the home shard of a channel or user; answers and
 //! deliveries come from it. Names, payloads and frames are in the batch's arena (`arena`).
 
+use bytes::Bytes;
+
 use crate::engine::Context;
 use crate::engine::mailbox::Span;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
-use crate::protocol::Filter;
-use crate::pubsub::{ChannelTop, DeliveryPosition, LostDeliveries, Position, Since, WireFormat};
+use crate::protocol::{Encoding, Filter};
+use crate::pubsub::{ChannelTop, DeliveryPosition, LostDeliveries, Position, PublicationRecord, Since, WireFormat};
 
 pub enum Mail {
     /// To home: the sending shard wants the channel's publications. Exactly one `Unsubscribe` follows.
@@ -44,30 +46,43 @@ pub enum Mail {
         reply_to: ReplyTo,
         is_json: bool,
     },
-    /// To home: a query whose reply home encodes (`wire` is the index of the encoding).
+    /// To home: a query (`wire` is the index of the encoding). `allows_small`: a small reply needs no payment.
     Query {
         channel: Span,
         query: Query,
         reply_to: ReplyTo,
         wire: u8,
+        allows_small: bool,
     },
+    /// From home: the reply to a `Query` or `Recover` has to be paid for. To home: it is paid for.
+    TooLarge(Box<LargeRequest>),
+    PaidRequest(Box<LargeRequest>),
     /// From home: the group is live, behind this position.
     Subscribed {
         group: GroupId,
         top: ChannelTop,
     },
-    /// From home: the missed publications, packed; none if they cannot be recovered.
+    /// From home: the missed publications; none if they cannot be recovered.
     Recovered {
         sub: SubscriptionId,
         position: Position,
         recovered: bool,
-        records: Span,
+        records: Box<[PublicationRecord]>,
+        reserved: Reserved,
+    },
+    /// From home: a part of a history.
+    History(Box<HistoryAnswer>),
+    /// From home: the entries of a presence, encoded and shared by all replies with them.
+    Presence {
+        reply_to: ReplyTo,
+        entries: Bytes,
+        reserved: Reserved,
     },
     /// From home: the publication was stamped.
     Published {
         reply_to: ReplyTo,
     },
-    /// From home: the reply to a query, as a whole frame for one client.
+    /// From home: a short reply to a query, as a whole frame for one client.
     Reply {
         conn: ConnId,
         frame: Span,
@@ -133,6 +148,51 @@ pub struct JoinOptions {
     pub push: bool,
 }
 
+/// Bytes that were reserved for a reply before it was requested.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Reserved(pub u32);
+
+/// A request whose reply is too large to be produced before it is paid for.
+pub struct LargeRequest {
+    pub channel: Box<str>,
+    pub question: Question,
+    /// What the reply takes.
+    pub bytes: u32,
+    pub reserved: Reserved,
+}
+
+impl LargeRequest {
+    /// So many bytes or more.
+    pub(super) const BYTES_MAX: u32 = u32::MAX;
+
+    pub(super) fn new(channel: &str, question: Question, bytes: usize, reserved: Reserved) -> Self {
+        let bytes = u32::try_from(bytes).unwrap_or(Self::BYTES_MAX);
+        Self { channel: channel.into(), question, bytes, reserved }
+    }
+}
+
+pub enum Question {
+    Query {
+        query: Query,
+        reply_to: ReplyTo,
+        encoding: Encoding,
+    },
+    /// `is_refused`: there is no memory for it, and the subscription begins without what it missed.
+    Recovery {
+        request: RecoverRequest,
+        is_refused: bool,
+    },
+}
+
+/// A part of a history, by reference.
+pub struct HistoryAnswer {
+    pub reply_to: ReplyTo,
+    /// None if the position that the client named is of another epoch.
+    pub records: Option<Box<[PublicationRecord]>>,
+    pub top: Position,
+    pub reserved: Reserved,
+}
+
 /// What a subscription may have missed.
 pub struct RecoverRequest {
     pub sub: SubscriptionId,
@@ -140,6 +200,8 @@ pub struct RecoverRequest {
     pub since: Since,
     /// Only the latest publication that passes the filter is wanted.
     pub cache: bool,
+    /// A small answer needs no payment.
+    pub allows_small: bool,
     pub filter: Option<Box<Filter>>,
 }
 

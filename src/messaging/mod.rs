@@ -9,11 +9,12 @@
 //!
 //! Channels:
 //! - `subscription` from the request to live, `subscription_end` · `home_requests` what home shards owe · `subscribe_reply`
+//! - `reply_payment`, `large_replies` replies that are paid for in bytes before they are produced
 //! - `home_shard`, `home_queries`, `presence_snapshots` the home shard's side · `encodings` a publication's frames
 //!
 //! Between threads and processes:
 //! - `mail`, `arena` the messages between shards · `receive` what they do
-//! - `control_request`, `control` requests of the control thread · `api_call` calls of the server API
+//! - `control_request`, `control` requests of the control thread · `api_call`, `connection_calls` calls of the server API
 //! - `handover_peer` the peer process while one takes over from another
 //!
 //! `state` holds all components; `app` is what the engine calls; `settings` is what the operator configured. Imports go one
@@ -27,6 +28,7 @@ mod backend_calls;
 mod commands;
 mod connect;
 mod connect_reply;
+mod connection_calls;
 mod control;
 pub mod control_request;
 mod data_format;
@@ -38,6 +40,7 @@ mod home_requests;
 mod home_shard;
 mod hooks;
 mod keepalive;
+mod large_replies;
 mod mail;
 mod pending;
 mod presence_snapshots;
@@ -47,8 +50,10 @@ mod queries;
 mod receive;
 mod refresh;
 mod rejections;
+mod reply_payment;
 mod session;
 mod settings;
+mod signature_queue;
 mod state;
 mod subscribe;
 mod subscribe_reply;

@@ -27,8 +27,10 @@ pub(crate) struct PendingConnect {
     pub live: Vec<(Rc<str>, SubscribeReply)>,
     /// How many are not live yet.
     pub waiting: usize,
-    /// What is to be subscribed once the user's home shard has admitted the connection.
-    pub requested: Vec<ConnectSubscription>,
+    /// Bytes reserved for the publications in `live`.
+    pub reserved: usize,
+    /// What is to be subscribed once the user's home shard has admitted the connection; `None` once that has begun.
+    pub requested: Option<Vec<ConnectSubscription>>,
 }
 
 /// A subscription that the connect brings.
@@ -45,13 +47,15 @@ struct PendingConnection {
     /// From `open` to the grant of the connect.
     headers: Headers,
     connect: Option<PendingConnect>,
+    /// A connect request in the URL whose token waits for its check.
+    request: Option<Box<[u8]>>,
     /// It closes with this as soon as the commands before the fatal one are answered.
     close: Option<Disconnect>,
 }
 
 impl PendingConnection {
     fn is_empty(&self) -> bool {
-        self.headers.is_none() && self.connect.is_none() && self.close.is_none()
+        self.headers.is_none() && self.connect.is_none() && self.request.is_none() && self.close.is_none()
     }
 }
 
@@ -89,8 +93,24 @@ impl PendingConnections {
         self.by_slot.get_mut(&conn.slot)?.connect.as_mut()
     }
 
+    pub(super) fn has_connect(&self, conn: ConnId) -> bool {
+        self.by_slot.get(&conn.slot).is_some_and(|pending| pending.connect.is_some())
+    }
+
     pub(super) fn take_connect(&mut self, conn: ConnId) -> Option<PendingConnect> {
         self.take(conn, |pending| pending.connect.take())
+    }
+
+    pub(super) fn keep_request(&mut self, conn: ConnId, request: Box<[u8]>) {
+        self.by_slot.entry(conn.slot).or_default().request = Some(request);
+    }
+
+    pub(super) fn has_request(&self, conn: ConnId) -> bool {
+        self.by_slot.get(&conn.slot).is_some_and(|pending| pending.request.is_some())
+    }
+
+    pub(super) fn take_request(&mut self, conn: ConnId) -> Option<Box<[u8]>> {
+        self.take(conn, |pending| pending.request.take())
     }
 
     pub(super) fn close_later(&mut self, conn: ConnId, disconnect: Disconnect) {

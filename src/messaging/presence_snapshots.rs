@@ -3,25 +3,35 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::api_call::MemberInfo;
 use super::arena::{RawClientInfo, client_text};
-use super::mail::ReplyTo;
+use super::mail::{ReplyTo, Reserved};
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, ErrorCode};
+use crate::protocol::{Encoding, ErrorCode, Info};
 use crate::pubsub::HomeChannels;
 
-/// Clients of one reply that are copied in one turn.
+/// Clients that are copied in one turn.
 const SLICE_CLIENTS: u32 = 1024;
 
 pub(crate) type PresenceAnswer = Box<dyn FnOnce(Result<Vec<MemberInfo>, ErrorCode>) + Send>;
 
+/// A client that gets a reply, and what was paid for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker {
+    pub shard: ShardId,
+    pub reply_to: ReplyTo,
+    pub reserved: Reserved,
+}
+
 /// The reply for all commands that asked before the copy began.
 struct ClientSnapshot {
-    askers: Vec<(ShardId, ReplyTo)>,
+    askers: Vec<Asker>,
     encoding: Encoding,
     channel: Box<str>,
-    /// Where the next slice begins; `None` behind the last.
-    next: Option<u32>,
+    /// Where the next slice begins.
+    next: u32,
     entries: Vec<u8>,
 }
 
@@ -30,14 +40,6 @@ struct ApiSnapshot {
     next: u32,
     members: Vec<MemberInfo>,
     answer: PresenceAnswer,
-}
-
-/// A complete reply for one client.
-pub(crate) struct PresenceReply<'a> {
-    pub shard: ShardId,
-    pub reply_to: ReplyTo,
-    pub encoding: Encoding,
-    pub entries: &'a [u8],
 }
 
 #[derive(Default)]
@@ -51,17 +53,17 @@ impl PresenceSnapshots {
         self.for_clients.is_empty() && self.for_api.is_empty()
     }
 
-    pub(super) fn begin_for_client(&mut self, shard: ShardId, channel: &str, reply_to: ReplyTo, encoding: Encoding) {
+    pub(super) fn begin_for_client(&mut self, channel: &str, encoding: Encoding, asker: Asker) {
         let same = |snapshot: &&mut ClientSnapshot| {
-            snapshot.next == Some(0) && snapshot.encoding == encoding && *snapshot.channel == *channel
+            snapshot.next == 0 && snapshot.encoding == encoding && *snapshot.channel == *channel
         };
         match self.for_clients.iter_mut().find(same) {
-            Some(snapshot) => snapshot.askers.push((shard, reply_to)),
+            Some(snapshot) => snapshot.askers.push(asker),
             None => self.for_clients.push_back(ClientSnapshot {
-                askers: vec![(shard, reply_to)],
+                askers: vec![asker],
                 encoding,
                 channel: channel.into(),
-                next: Some(0),
+                next: 0,
                 entries: Vec::new(),
             }),
         }
@@ -71,27 +73,28 @@ impl PresenceSnapshots {
         self.for_api.push_back(ApiSnapshot { channel, next: 0, members: Vec::new(), answer });
     }
 
-    /// Copies one slice of each reply. A complete one is sent to one asker a turn, since it may be long.
-    pub(super) fn copy_slices(&mut self, channels: &HomeChannels, mut send: impl FnMut(PresenceReply<'_>)) {
-        for _ in 0..self.for_clients.len() {
-            let Some(mut snapshot) = self.for_clients.pop_front() else { return };
-            if let Some(from) = snapshot.next {
-                let (members, next) = channels.presence_slice(&snapshot.channel, from, SLICE_CLIENTS);
-                for member in members {
-                    let mut text = uuid::Uuid::encode_buffer();
-                    let info = RawClientInfo::unpack(&member.client_info).text(&mut text);
-                    snapshot.encoding.presence_entry(&mut snapshot.entries, &info);
-                }
+    /// Copies slices of the replies in turn, in all so many clients. All commands that wait for a complete one share its entries.
+    pub(super) fn copy_slices(&mut self, channels: &HomeChannels, mut send: impl FnMut(Asker, Bytes)) {
+        let mut clients = SLICE_CLIENTS;
+        while clients > 0
+            && let Some(mut snapshot) = self.for_clients.pop_front()
+        {
+            let (members, next) = channels.presence_slice(&snapshot.channel, snapshot.next, clients);
+            for member in members {
+                let mut text = uuid::Uuid::encode_buffer();
+                let info = RawClientInfo::unpack(&member.client_info).text(&mut text);
+                snapshot.encoding.presence_entry(&mut snapshot.entries, &info);
+                clients -= 1;
+            }
+            // A slice of empty slots is work too.
+            clients = clients.saturating_sub(1);
+            if let Some(next) = next {
                 snapshot.next = next;
-            }
-            if snapshot.next.is_none()
-                && let Some((shard, reply_to)) = snapshot.askers.pop()
-            {
-                send(PresenceReply { shard, reply_to, encoding: snapshot.encoding, entries: &snapshot.entries });
-            }
-            if !snapshot.askers.is_empty() {
                 self.for_clients.push_back(snapshot);
+                continue;
             }
+            let entries = Bytes::from(snapshot.entries.into_boxed_slice());
+            snapshot.askers.into_iter().for_each(|asker| send(asker, entries.clone()));
         }
         for _ in 0..self.for_api.len() {
             let Some(ApiSnapshot { channel, next, mut members, answer }) = self.for_api.pop_front() else { return };
@@ -112,8 +115,8 @@ pub(crate) fn member_info(packed: &[u8]) -> MemberInfo {
     MemberInfo {
         client: client_text(info.client, &mut text).to_owned(),
         user: info.user.to_owned(),
-        conn_info: info.conn_info.to_vec().into(),
-        chan_info: info.chan_info.to_vec().into(),
+        conn_info: Info::of(info.conn_info).bytes().to_vec().into(),
+        chan_info: Info::of(info.chan_info).bytes().to_vec().into(),
     }
 }
 
@@ -122,32 +125,49 @@ mod tests {
     use super::*;
     use crate::ids::ConnId;
 
-    #[test]
-    fn large_presence_is_copied_in_slices_and_each_reply_has_its_own_turn() {
+    fn channels(clients: u32) -> HomeChannels {
         let mut channels = HomeChannels::new(1, 1 << 20);
-        for client in 0..SLICE_CLIENTS + 1 {
+        for client in 0..clients {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&client.to_le_bytes());
+            let info = RawClientInfo { client: id, user: "", conn_info: b"", chan_info: b"" };
             let mut packed = Vec::new();
-            RawClientInfo { client: id, user: "", conn_info: b"", chan_info: b"" }.pack(&mut packed);
+            info.pack(&mut packed);
             channels.presence_add("a", id, "", &packed);
         }
+        channels
+    }
+
+    fn asker(id: u32) -> Asker {
+        let reply_to = ReplyTo { conn: ConnId::new(0, 0), id };
+        Asker { shard: ShardId(0), reply_to, reserved: Reserved(id) }
+    }
+
+    #[test]
+    fn large_presence_is_copied_in_slices_and_its_entries_are_shared() {
+        let channels = channels(SLICE_CLIENTS + 1);
         let mut snapshots = PresenceSnapshots::default();
-        for id in 1..3 {
-            let reply_to = ReplyTo { conn: ConnId::new(0, 0), id };
-            snapshots.begin_for_client(ShardId(0), "a", reply_to, Encoding::Json);
-        }
-        let turns: Vec<_> = (0..3)
-            .map(|_| {
-                let mut sent = Vec::new();
-                snapshots.copy_slices(&channels, |reply| sent.push((reply.reply_to.id, reply.entries.len())));
-                sent
-            })
-            .collect();
-        assert!(turns[0].is_empty());
-        assert_eq!((turns[1].len(), turns[2].len()), (1, 1));
-        assert_eq!((turns[1][0].0, turns[2][0].0), (2, 1));
-        assert_eq!(turns[1][0].1, turns[2][0].1);
+        (1..3).for_each(|id| snapshots.begin_for_client("a", Encoding::Json, asker(id)));
+        let mut sent = Vec::new();
+        snapshots.copy_slices(&channels, |asker, entries| sent.push((asker.reserved, entries)));
+        assert!(sent.is_empty());
+        snapshots.copy_slices(&channels, |asker, entries| sent.push((asker.reserved, entries)));
         assert!(snapshots.is_empty());
+        let [(Reserved(1), first), (Reserved(2), second)] = &*sent else { panic!("{} replies", sent.len()) };
+        assert_eq!(first.as_ptr(), second.as_ptr(), "no asker has a copy of its own");
+    }
+
+    #[test]
+    fn clients_copied_in_one_turn_are_bounded_over_all_replies() {
+        let channels = channels(SLICE_CLIENTS / 2);
+        let mut snapshots = PresenceSnapshots::default();
+        for id in 0..10 {
+            // The copy of the one before has begun, so that the next cannot share it.
+            snapshots.begin_for_client("a", Encoding::Json, asker(id));
+            snapshots.for_clients.iter_mut().for_each(|snapshot| snapshot.next = 1);
+        }
+        let mut sent = 0;
+        snapshots.copy_slices(&channels, |_, _| sent += 1);
+        assert_eq!(sent, 2);
     }
 }

@@ -3,14 +3,14 @@
 
 use super::arena::{self, RawClientInfo};
 use super::backend_calls::{self, reject_without_room};
-use super::data_format::{fits, is_json};
+use super::data_format::fits;
 use super::hooks::{HookClient, Hooks, PublishDecision};
 use super::mail::{Mail, ReplyTo, has_room};
 use super::state::{CommandContext, Progress};
 use crate::backend::call::{Answer, Question};
 use crate::engine::mailbox::Span;
 use crate::ids::ShardId;
-use crate::protocol::{Body, Command, Encoding, ErrorCode};
+use crate::protocol::{Body, Command, Encoding, ErrorCode, is_json};
 use crate::pubsub::{Publication, PublishOptions};
 
 /// The publish command.

@@ -1,10 +1,15 @@
-//! A client's queries about a channel: its history, its presence, and the number of its clients. The home shard replies
-//! in the client's encoding (`home_queries`), so that the reply returns as a frame.
+//! A client's queries about a channel: its history, its presence, and the number of its clients. The home shard answers
+//! (`home_queries`). A history or presence may be large (`large_replies`): nothing behind it is read until it has left.
 
-use super::mail::{Mail, Query, ReplyTo};
-use super::state::{CommandContext, Progress};
-use crate::protocol::{ErrorCode, HistoryRequest};
-use crate::pubsub::Since;
+use super::large_replies::records_bytes;
+use super::mail::{HistoryAnswer, Mail, Query, ReplyTo, Reserved};
+use super::reply_payment::{self, query_answered};
+use super::state::{CommandContext, Messaging, Progress};
+use super::subscribe_reply::PublicationParts;
+use crate::engine::Context;
+use crate::ids::ShardId;
+use crate::protocol::{ErrorCode, HistoryRequest, HistoryResult, Reply};
+use crate::pubsub::{EpochText, Since};
 
 /// The presence and presence_stats commands.
 pub(crate) fn presence(cx: &mut CommandContext<'_>, channel: &str, query: Query) -> Progress {
@@ -66,7 +71,70 @@ fn send_home(cx: &mut CommandContext<'_>, channel: &str, query: Query) -> Progre
     let session = &mut state.sessions[*conn];
     session.replies_owed += 1;
     let wire = session.encoding.index();
+    let allows_small = state.home_requests.has_room_for_reply(home, engine.config.mail_bytes_max);
     let channel = engine.mail.put(home, channel.as_bytes());
-    engine.mail.post(home, Mail::Query { channel, query, reply_to: ReplyTo { conn: *conn, id: *id }, wire });
-    Progress::Done
+    let reply_to = ReplyTo { conn: *conn, id: *id };
+    engine.mail.post(home, Mail::Query { channel, query, reply_to, wire, allows_small });
+    if query == Query::PresenceStats { Progress::Done } else { Progress::Replying }
+}
+
+/// The answer to a history command has arrived.
+pub(crate) fn history_answered(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, answer: HistoryAnswer) {
+    state.home_requests.answered(from);
+    match answer.reserved {
+        Reserved(0) => send_history(state, cx, answer),
+        // Later in the turn, so that other mail does not wait for it.
+        _ => state.large_replies.histories.push_back(answer),
+    }
+}
+
+/// Encodes the histories that have arrived, as many as one turn may.
+pub(crate) fn send_histories(state: &mut Messaging, cx: &mut Context<Mail>) {
+    while !state.large_replies.is_turn_spent(cx.counters.turns)
+        && let Some(answer) = state.large_replies.histories.pop_front()
+    {
+        send_history(state, cx, answer);
+    }
+}
+
+fn send_history(state: &mut Messaging, cx: &mut Context<Mail>, answer: HistoryAnswer) {
+    let HistoryAnswer { reply_to: ReplyTo { conn, id }, records, top, reserved } = answer;
+    reply_payment::release(state, cx, reserved);
+    if cx.is_open(conn) {
+        let encoding = state.sessions[conn].encoding;
+        let records = records.as_deref();
+        let parts =
+            records.unwrap_or_default().iter().map(|record| PublicationParts::plain(record, top.epoch, encoding));
+        let parts: Vec<_> = parts.collect();
+        let publications: Vec<_> = parts.iter().map(PublicationParts::publication).collect();
+        let epoch = EpochText::of(top.epoch);
+        let result = HistoryResult { publications: &publications, epoch: epoch.as_str(), offset: top.offset };
+        let bytes = records_bytes(records.unwrap_or_default().iter(), encoding);
+        let reply = match records {
+            Some(_) => Reply::History(result),
+            None => ErrorCode::UnrecoverablePosition.into(),
+        };
+        state.reply_of(cx, conn, id, bytes, &reply);
+        query_answered(state, cx, conn);
+    }
+    reply_payment::ask(state, cx);
+}
+
+/// The answer to a presence command has arrived.
+pub(crate) fn presence_answered(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    ReplyTo { conn, id }: ReplyTo,
+    entries: &[u8],
+) {
+    if cx.is_open(conn) {
+        let encoding = state.sessions[conn].encoding;
+        state.send_of(cx, conn, entries.len(), |out| {
+            encoding.presence_head(out, id, entries.len());
+            out.extend_from_slice(entries);
+            out.extend_from_slice(encoding.presence_tail());
+        });
+        query_answered(state, cx, conn);
+    }
+    reply_payment::ask(state, cx);
 }

@@ -3,11 +3,15 @@
 
 use super::arena::unpack_options;
 use super::connect;
-use super::home_queries::{self, Asker};
+use super::home_queries::{self, Inquiry};
 use super::home_shard;
-use super::mail::{Mail, ReplyTo};
+use super::large_replies::{PaidRecovery, SMALL_REPLY_BYTES_MAX};
+use super::mail::{Mail, ReplyTo, Reserved};
+use super::queries;
+use super::reply_payment;
 use super::state::{Messaging, owner};
-use super::subscription::{self, Recovery};
+use super::subscribe_reply::Recovery;
+use super::subscription;
 use super::subscription_end;
 use crate::engine::Context;
 use crate::engine::log_ring::LogRecord;
@@ -16,8 +20,15 @@ use crate::ids::{ConnId, GroupId, ShardId};
 use crate::protocol::{Disconnect, Encoding, Reply, Tags};
 use crate::pubsub::{InterestedShard, LostDeliveries, Publication};
 
-/// Handles one message. `batch` holds its bytes.
-pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, mail: Mail, batch: &Batch<Mail>) {
+/// Handles one message. `batch` holds its bytes. `budget` is what may be handled in this turn; a large reply ends it.
+pub(crate) fn receive(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    from: ShardId,
+    mail: Mail,
+    batch: &Batch<Mail>,
+    budget: &mut u32,
+) {
     let name = |span| std::str::from_utf8(batch.bytes(span)).expect("names are put into the mail as str");
     match mail {
         Mail::Deliver { group, at, frame } => _ = state.subscribers.deliver(group, at, batch.bytes(frame)),
@@ -30,7 +41,11 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, from: Shard
         Mail::Unsubscribe { channel, group } => {
             state.home_channels.unsubscribe(name(channel), from, group, cx.now());
         }
-        Mail::Recover { channel, request } => home_shard::recover(state, cx, from, name(channel), request),
+        Mail::Recover { channel, request } => {
+            let bytes_max = small_reply_bytes(request.allows_small);
+            let recovery = PaidRecovery { request, bytes_max, reserved: Reserved(0), is_refused: false };
+            home_shard::recover(state, cx, from, name(channel), recovery);
+        }
         Mail::Join { channel, client_info, options } => {
             home_shard::client_joined(state, cx, name(channel), batch.bytes(client_info), options);
         }
@@ -44,26 +59,29 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, from: Shard
             home_shard::publish(state, cx, &unpack_options(batch.bytes(options), publication));
             cx.mail.post(from, Mail::Published { reply_to });
         }
-        Mail::Query { channel, query, reply_to, wire } => {
+        Mail::Query { channel, query, reply_to, wire, allows_small } => {
             let encoding = Encoding::from_index(wire).unwrap_or(Encoding::Json);
-            home_queries::answer(state, cx, name(channel), query, Asker { shard: from, reply_to, encoding });
+            let bytes_max = small_reply_bytes(allows_small);
+            let inquiry = Inquiry { shard: from, query, reply_to, encoding, bytes_max, reserved: Reserved(0) };
+            home_queries::answer(state, cx, name(channel), inquiry);
         }
+        Mail::PaidRequest(request) => home_shard::paid_request(state, cx, from, *request),
         Mail::Subscribed { group, top } => subscription::group_subscribed(state, cx, from, group, top),
-        Mail::Recovered { sub, position, recovered, records } => {
-            state.home_requests.answered(from);
-            let recovery = if recovered { Recovery::Complete(batch.bytes(records)) } else { Recovery::Failed };
-            subscription::recovered(state, cx, sub, position, recovery);
+        reply @ (Mail::TooLarge(_)
+        | Mail::Recovered { .. }
+        | Mail::History(_)
+        | Mail::Presence { .. }
+        | Mail::Reply { .. }) => {
+            receive_reply(state, cx, from, reply, batch);
+            if state.large_replies.is_turn_spent(cx.counters.turns) {
+                *budget = 0;
+            }
         }
         Mail::Published { reply_to: ReplyTo { conn, id } } => {
             if cx.is_open(conn) {
                 state.reply(cx, conn, id, &Reply::Publish);
                 state.reply_received(cx, conn);
             }
-        }
-        Mail::Reply { conn, frame } => {
-            state.home_requests.answered(from);
-            cx.reply_frame(conn, batch.bytes(frame));
-            state.reply_received(cx, conn);
         }
         Mail::UserConnect { user, conn } => user_connects(state, cx, from, name(user), conn),
         Mail::UserDisconnect { user, conn } => state.users.remove_at_home(name(user), from, conn),
@@ -74,6 +92,39 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, from: Shard
             }
         }
         delivery => receive_delivery(state, cx, delivery, batch),
+    }
+}
+
+/// What a reply may take that was not paid for.
+fn small_reply_bytes(allows_small: bool) -> usize {
+    if allows_small { SMALL_REPLY_BYTES_MAX } else { 0 }
+}
+
+/// Replies of home shards to queries and recoveries. Nothing is queued for a connection that is being closed.
+fn receive_reply(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, reply: Mail, batch: &Batch<Mail>) {
+    match reply {
+        Mail::TooLarge(request) => reply_payment::too_large(state, cx, from, request),
+        Mail::Recovered { sub, position, recovered, records, reserved } => {
+            state.home_requests.answered(from);
+            reply_payment::release(state, cx, reserved);
+            let recovery = if recovered { Recovery::Complete(records) } else { Recovery::Failed };
+            subscription::recovered(state, cx, sub, position, recovery);
+            reply_payment::ask(state, cx);
+        }
+        Mail::History(answer) => queries::history_answered(state, cx, from, *answer),
+        Mail::Presence { reply_to, entries, reserved } => {
+            state.home_requests.answered(from);
+            reply_payment::release(state, cx, reserved);
+            queries::presence_answered(state, cx, reply_to, &entries);
+        }
+        Mail::Reply { conn, frame } => {
+            state.home_requests.answered(from);
+            if cx.is_open(conn) {
+                cx.reply_frame(conn, batch.bytes(frame));
+                state.reply_received(cx, conn);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A client that refreshes with its own token has a grace period after the expiry; the backend is asked at the expiry.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::backend_calls::call;
 use super::keepalive;
 use super::mail::Mail;
-use super::rejections::Fault;
+use super::rejections::{self, Action, Fault};
+use super::session::Phase;
 use super::settings::TokenKind;
 use super::state::{CommandContext, Messaging, Progress};
 use super::subscription_end;
@@ -16,13 +18,12 @@ use crate::auth::Verifier;
 use crate::auth::grant::{ConnectGrant, RefreshGrant};
 use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
-use crate::ids::{ConnId, SubscriptionKey};
-use crate::protocol::{Body, Command, Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed};
+use crate::ids::{ConnId, SubscriptionId, SubscriptionKey};
+use crate::protocol::{Body, Command, Disconnect, ErrorCode, Expiry, Push, Reply, Unsubscribed, kept_info};
 use crate::pubsub::SubscriptionFlags;
 
-/// A longer lifetime is cut to this.
-pub(crate) const LIFETIME_S_MAX: u64 = 365 * 24 * 3600;
-/// If the backend gives no answer to a refresh, the connection stays and the backend is asked again after this.
+/// If the backend gives no answer to a refresh, the connection or subscription stays and the backend is asked again after
+/// this.
 const RETRY_S: u64 = 60;
 
 /// What refreshes, which says how the client learns of it.
@@ -30,8 +31,8 @@ const RETRY_S: u64 = 60;
 pub(crate) enum RefreshedBy {
     /// A command: the client gets a reply.
     Client,
-    /// The backend or the server API.
-    Server,
+    Backend,
+    Api,
 }
 
 /// Ends what has expired. False if the connection closes.
@@ -77,7 +78,7 @@ fn connection_expired(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
 /// The backend's answer to `Question::Refresh`.
 fn connection_refreshed(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
     if let Answer::Refresh(renewal) = answer {
-        return refresh_connection(cx, RefreshedBy::Server, renewal);
+        return refresh_connection(cx, RefreshedBy::Backend, renewal);
     }
     let at = cx.unix_s() + RETRY_S;
     if let Some(identity) = &mut cx.session().identity {
@@ -89,31 +90,31 @@ fn connection_refreshed(cx: &mut CommandContext<'_>, answer: Answer) -> Progress
 
 fn end_expired_subscriptions(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, now: u64) {
     let grace = state.settings.client.expired_sub_close_delay.as_secs();
-    let mut next = 0;
+    // Set by the subscriptions that stay.
+    if let Some(identity) = &mut state.sessions[conn].identity {
+        identity.subs_expire_at = 0;
+    }
     for sub in state.subscriptions_of(conn) {
         let expire_at = state.subscribers.get(sub).detail().map_or(0, |detail| detail.expire_at);
         if expire_at == 0 {
             continue;
         }
-        let end = expire_at + grace;
-        if end > now {
-            next = if next == 0 { end } else { end.min(next) };
+        if expire_at.saturating_add(grace) > now {
+            keepalive::watch_subscription(state, cx, conn, expire_at);
         } else if let Some(proxy) = sub_refresh_proxy(state, sub) {
             let channel = Rc::clone(state.subscribers.get(sub).channel());
             if let Some(detail) = state.subscribers.detail_mut(sub) {
                 detail.expire_at = 0;
             }
             let question = Question::SubRefresh { channel: channel.to_string() };
-            let mut cx = own_question(state, cx, conn, channel.as_bytes());
+            let subject = state.subscribers.id(sub).pack().to_le_bytes();
+            let mut cx = own_question(state, cx, conn, &subject);
             call(&mut cx, proxy, question, subscription_refreshed);
         } else if is_server_side(state, sub) {
             return state.close(cx, conn, Disconnect::SubscriptionExpired);
         } else {
             subscription_end::unsubscribe_by_server(state, cx, conn, sub, Unsubscribed::Expired);
         }
-    }
-    if let Some(identity) = &mut state.sessions[conn].identity {
-        identity.subs_expire_at = next;
     }
 }
 
@@ -131,13 +132,17 @@ fn is_server_side(state: &Messaging, sub: SubscriptionKey) -> bool {
     state.subscribers.get(sub).flags().contains(SubscriptionFlags::SERVER_SIDE)
 }
 
-/// The backend's answer to `Question::SubRefresh`; `cx.raw` is the channel.
+/// The backend's answer to `Question::SubRefresh`; `cx.raw` is the subscription's identity. A later subscription to the same
+/// channel is not concerned.
 fn subscription_refreshed(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
-    let channel = std::str::from_utf8(cx.raw).expect("`raw` was made from a channel's name");
-    let Some(sub) = cx.state.subscription(cx.conn, channel) else { return Progress::Done };
+    let id = u64::from_le_bytes(cx.raw.try_into().expect("`raw` was made from a packed identity"));
+    let Some(sub) = cx.state.subscribers.find_id(SubscriptionId::unpack(id)) else { return Progress::Done };
     match answer {
-        Answer::SubRefresh(renewal) => refresh_subscription(cx, sub, RefreshedBy::Server, renewal),
-        _ => subscription_expired(cx, sub),
+        Answer::SubRefresh(renewal) => refresh_subscription(cx, sub, RefreshedBy::Backend, renewal),
+        _ => {
+            let expire_at = Some(cx.unix_s() + RETRY_S);
+            refresh_subscription(cx, sub, RefreshedBy::Backend, RefreshGrant { expire_at, ..RefreshGrant::default() })
+        }
     }
 }
 
@@ -157,6 +162,7 @@ pub(crate) fn refresh(cx: &mut CommandContext<'_>, token: &str) -> Progress {
         }
         Err(TokenFailure::Expired) => cx.end(Disconnect::ConnectionExpired),
         Err(TokenFailure::Invalid) => cx.end(Disconnect::InvalidToken),
+        Err(TokenFailure::NoKeys) => cx.reject(ErrorCode::Internal),
         Err(TokenFailure::Undecided(progress)) => progress,
     }
 }
@@ -172,43 +178,48 @@ fn refresh_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
 fn channels_changed(cx: &CommandContext<'_>, grant: &ConnectGrant) -> bool {
     let CommandContext { state, conn, .. } = cx;
     let (subscribers, list) = (&state.subscribers, state.sessions[*conn].subscriptions);
-    let is_missing = grant.subs.iter().any(|(channel, _)| subscribers.find(list, channel).is_none());
-    is_missing
-        || subscribers.of_connection(list).any(|sub| {
-            let subscription = subscribers.get(sub);
-            let is_named = |name: &str| grant.subs.iter().any(|(channel, _)| *channel == *name);
-            subscription.flags().contains(SubscriptionFlags::FROM_TOKEN) && !is_named(subscription.channel())
-        })
+    let mut missing: HashSet<&str> = grant.subs.iter().map(|(channel, _)| channel.as_str()).collect();
+    for sub in subscribers.of_connection(list) {
+        let subscription = subscribers.get(sub);
+        let is_named = missing.remove(&**subscription.channel());
+        if !is_named && subscription.flags().contains(SubscriptionFlags::FROM_TOKEN) {
+            return true;
+        }
+    }
+    !missing.is_empty()
 }
 
-/// Extends a connection, or ends it.
+/// Extends a connection, or ends it. A backend that gives no time refuses; the server API then sets no end.
 pub(crate) fn refresh_connection(cx: &mut CommandContext<'_>, by: RefreshedBy, renewal: RefreshGrant) -> Progress {
     if renewal.expired {
         return cx.end(Disconnect::ConnectionExpired);
     }
     let now = cx.unix_s();
-    let expire_at = renewal.expire_at.map_or(0, |at| at.min(now + LIFETIME_S_MAX));
-    if expire_at > 0 && expire_at <= now {
+    let expire_at = keepalive::bounded_end(renewal.expire_at, now);
+    if expire_at > 0 && expire_at <= now || expire_at == 0 && by == RefreshedBy::Backend {
         return match by {
             RefreshedBy::Client => cx.reject(ErrorCode::Expired),
-            RefreshedBy::Server => cx.end(Disconnect::ConnectionExpired),
+            RefreshedBy::Backend | RefreshedBy::Api => cx.end(Disconnect::ConnectionExpired),
         };
     }
     let identity = cx.session().identity.get_or_insert_default();
     identity.expire_at = expire_at;
     if !renewal.info.is_empty() {
-        identity.info = renewal.info.into();
+        identity.info = kept_info(renewal.info);
     }
     if !renewal.meta.is_empty() {
         identity.meta = renewal.meta.into();
     }
-    keepalive::arm(cx.state, cx.engine, cx.conn);
+    // Before the connect reply, the timer is that of stale connections.
+    if cx.session().phase == Phase::Connected {
+        keepalive::arm(cx.state, cx.engine, cx.conn);
+    }
     match by {
         RefreshedBy::Client => {
             let expiry = Expiry::at(expire_at, now);
             cx.reply(&Reply::Refresh { client: "", version: "", expiry })
         }
-        RefreshedBy::Server => Progress::Done,
+        RefreshedBy::Backend | RefreshedBy::Api => Progress::Done,
     }
 }
 
@@ -229,7 +240,8 @@ pub(crate) fn sub_refresh(cx: &mut CommandContext<'_>, channel: &str, token: &st
             refresh_subscription(cx, sub, RefreshedBy::Client, renewal)
         }
         // Centrifugo accepts an expired token here, and the subscription never expires again: that is not followed.
-        Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => cx.reject(ErrorCode::TokenExpired),
+        Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => reject_for_now(cx, ErrorCode::TokenExpired),
+        Err(SubscriptionTokenError::Token(TokenFailure::NoKeys)) => cx.reject(ErrorCode::Internal),
         Err(SubscriptionTokenError::Token(TokenFailure::Undecided(progress))) => progress,
         Err(_) => cx.end(Disconnect::InvalidToken),
     }
@@ -242,6 +254,13 @@ fn sub_refresh_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
     }
 }
 
+/// Rejects a sub_refresh with an error that is temporary: SDKs fetch another token and try again, while any other error would
+/// end the subscription for good. Without another token it ends after its grace period.
+fn reject_for_now(cx: &mut CommandContext<'_>, error: ErrorCode) -> Progress {
+    cx.report(rejections::of_error(error), Action::Error(error.code()));
+    cx.reply(&Reply::Error { code: error.code(), message: error.message(), temporary: true })
+}
+
 /// Extends a subscription, or ends it.
 fn refresh_subscription(
     cx: &mut CommandContext<'_>,
@@ -250,24 +269,24 @@ fn refresh_subscription(
     renewal: RefreshGrant,
 ) -> Progress {
     let now = cx.unix_s();
-    let expire_at = renewal.expire_at.unwrap_or(0);
+    let expire_at = keepalive::bounded_end(renewal.expire_at, now);
     if renewal.expired || expire_at > 0 && expire_at <= now {
         return match by {
-            RefreshedBy::Client => cx.reject(ErrorCode::Expired),
-            RefreshedBy::Server => subscription_expired(cx, sub),
+            RefreshedBy::Client => reject_for_now(cx, ErrorCode::Expired),
+            RefreshedBy::Backend | RefreshedBy::Api => subscription_expired(cx, sub),
         };
     }
     let detail = cx.state.subscribers.detail_mut(sub).get_or_insert_default();
     detail.expire_at = expire_at;
     if !renewal.info.is_empty() {
-        detail.info = renewal.info.into();
+        detail.info = kept_info(renewal.info);
     }
     if expire_at > 0 {
         keepalive::watch_subscription(cx.state, cx.engine, cx.conn, expire_at);
     }
     match by {
         RefreshedBy::Client => cx.reply(&Reply::SubRefresh(Expiry::at(expire_at, now))),
-        RefreshedBy::Server => Progress::Done,
+        RefreshedBy::Backend | RefreshedBy::Api => Progress::Done,
     }
 }
 
@@ -280,13 +299,18 @@ fn subscription_expired(cx: &mut CommandContext<'_>, sub: SubscriptionKey) -> Pr
     Progress::Done
 }
 
-/// The server API refreshes a connection: the client gets a push.
+/// The server API refreshes a connection: the client gets a push, or learns it from the connect reply if that was not sent
+/// yet.
 pub(crate) fn refresh_by_api(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, renewal: RefreshGrant) {
     let mut command = own_question(state, cx, conn, b"");
-    if refresh_connection(&mut command, RefreshedBy::Server, renewal) != Progress::Done {
+    if refresh_connection(&mut command, RefreshedBy::Api, renewal) != Progress::Done {
         return;
     }
-    let expire_at = state.sessions[conn].identity.as_ref().map_or(0, |identity| identity.expire_at);
+    let session = &state.sessions[conn];
+    if session.phase != Phase::Connected {
+        return;
+    }
+    let expire_at = session.identity.as_ref().map_or(0, |identity| identity.expire_at);
     let expiry = Expiry::at(expire_at, state.unix_s(cx));
     state.push(cx, conn, |encoding, out| encoding.push(out, "", &Push::Refresh(expiry)));
 }

@@ -55,6 +55,7 @@ const _: () = assert!(size_of::<Session>() <= 48);
 #[derive(Default)]
 pub(crate) struct Identity {
     pub user: Rc<str>,
+    /// In the form of `protocol::kept_info`.
     pub info: Box<[u8]>,
     /// For the backend alone.
     pub meta: Box<[u8]>,

@@ -151,6 +151,11 @@ impl Settings {
         true
     }
 
+    /// True for subscription tokens that the keys of connection tokens do not verify.
+    pub(crate) fn has_own_keys(&self, kind: TokenKind) -> bool {
+        kind == TokenKind::Subscription && self.subscription_tokens.is_some()
+    }
+
     /// Where the key set of these tokens is fetched; empty if it is not.
     pub fn key_endpoint(&self, kind: TokenKind) -> &str {
         match kind {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::encodings::EncodedFrames;
 use super::handover_peer::HandoverPeer;
 use super::home_requests::HomeRequests;
-use super::mail::{Mail, RecoverRequest};
+use super::large_replies::{LargeReplies, PaidRecovery, SMALL_REPLY_BYTES_MAX};
+use super::mail::Mail;
 use super::pending::PendingConnections;
 use super::presence_snapshots::PresenceSnapshots;
 use super::proxy_calls::ProxyCalls;
@@ -19,7 +20,7 @@ use super::session::{Phase, Session, Sessions};
 use super::settings::Settings;
 use super::token_checks::TokenChecks;
 use super::users::Users;
-use crate::backend::call::Answer;
+use crate::backend::call::{Answer, Fetched};
 use crate::engine::Context;
 use crate::engine::outbound::Owner;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionKey};
@@ -30,7 +31,7 @@ use crate::slow_policy::SlowConsumerPolicy;
 /// What is kept for a subscription that is more than ordinary.
 #[derive(Default)]
 pub(crate) struct SubscriptionDetail {
-    /// The client's info in this channel.
+    /// The client's info in this channel, in the form of `kept_info`.
     pub info: Box<[u8]>,
     /// Seconds since 1970; 0 is never.
     pub expire_at: u64,
@@ -54,7 +55,8 @@ pub struct Messaging {
     pub(super) token_checks: TokenChecks,
     pub(super) users: Users,
     /// At home: recoveries for shards to which skipped publications must be sent again first.
-    pub(super) delayed_recoveries: VecDeque<(ShardId, Box<str>, RecoverRequest)>,
+    pub(super) delayed_recoveries: VecDeque<(ShardId, Box<str>, PaidRecovery)>,
+    pub(super) large_replies: LargeReplies,
     pub(super) presence_snapshots: PresenceSnapshots,
     /// Buffers for the publication that is being delivered.
     pub(super) frames: EncodedFrames,
@@ -73,7 +75,9 @@ pub(crate) enum Progress {
     NoRoom,
     /// It is taken, and nothing behind it is read until it is answered.
     Pending,
-    /// It is not taken: it is offered again when the subscribe before it is answered.
+    /// It is taken, and its reply may be large: nothing behind it is read until the reply has left.
+    Replying,
+    /// It is not taken: it is offered again when the subscribe before it is answered, or the signature of its token is due.
     Deferred,
     /// The connection ends: commands behind it are ignored.
     Ended,
@@ -81,6 +85,14 @@ pub(crate) enum Progress {
 
 /// What to do with the backend's answer to a command.
 pub(crate) type OnAnswer = fn(&mut CommandContext<'_>, Answer) -> Progress;
+
+/// Whether the key sets were fetched for the token of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KeyFetch {
+    NotRequested,
+    Done(Fetched),
+    Failed,
+}
 
 /// One command of one connection, with all that it works on.
 pub(crate) struct CommandContext<'a> {
@@ -91,8 +103,8 @@ pub(crate) struct CommandContext<'a> {
     pub id: u32,
     /// The command as it was received; for a question of the server, what it is about.
     pub raw: &'a [u8],
-    /// The key sets were fetched for this command: its token is checked for the last time.
-    pub retry: bool,
+    /// Whether the key sets were fetched for this command.
+    pub keys: KeyFetch,
     /// Why it is about to be rejected, where the error or the close code does not say it all.
     pub fault: Option<Fault>,
 }
@@ -105,7 +117,7 @@ impl<'a> CommandContext<'a> {
         id: u32,
         raw: &'a [u8],
     ) -> Self {
-        Self { state, engine, conn, id, raw, retry: false, fault: None }
+        Self { state, engine, conn, id, raw, keys: KeyFetch::NotRequested, fault: None }
     }
 
     pub(super) fn session(&mut self) -> &mut Session {
@@ -168,6 +180,7 @@ impl Messaging {
             token_checks: TokenChecks::default(),
             users: Users::default(),
             delayed_recoveries: VecDeque::new(),
+            large_replies: LargeReplies::default(),
             presence_snapshots: PresenceSnapshots::default(),
             frames: EncodedFrames::default(),
             is_ready: true,
@@ -209,6 +222,30 @@ impl Messaging {
         let encoding = session.encoding;
         if encoding != Encoding::UniJson {
             cx.reply_with(conn, session.opcode(), |out| encoding.reply(out, id, reply));
+        }
+    }
+
+    /// As `reply`, for a reply of about so many bytes, which count against the turn.
+    pub(super) fn reply_of(&mut self, cx: &mut Context<Mail>, conn: ConnId, id: u32, bytes: usize, reply: &Reply<'_>) {
+        let encoding = self.sessions[conn].encoding;
+        if encoding != Encoding::UniJson {
+            self.send_of(cx, conn, bytes, |out| encoding.reply(out, id, reply));
+        }
+    }
+
+    /// Sends a message of about so many bytes, which count against the turn.
+    pub(super) fn send_of(
+        &mut self,
+        cx: &mut Context<Mail>,
+        conn: ConnId,
+        bytes: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.large_replies.encoded(cx.counters.turns, bytes);
+        let opcode = self.sessions[conn].opcode();
+        match bytes > SMALL_REPLY_BYTES_MAX {
+            true => cx.reply_large(conn, opcode, bytes, write),
+            false => cx.reply_with(conn, opcode, write),
         }
     }
 

@@ -9,7 +9,7 @@ use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token};
 use crate::backend::call::{Answer, Question};
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Command, Disconnect, ErrorCode, FilterError, SubscribeRequest};
+use crate::protocol::{Body, Command, Disconnect, ErrorCode, Filter, FilterError, SubscribeRequest};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 /// A bit of the command's flags: reject the subscribe if its position cannot be recovered.
@@ -53,6 +53,7 @@ fn subscribe_with_token(cx: &mut CommandContext<'_>, request: &SubscribeRequest<
         Ok(grant) => grant,
         Err(SubscriptionTokenError::Token(TokenFailure::Expired)) => return cx.reject(ErrorCode::TokenExpired),
         Err(SubscriptionTokenError::Token(TokenFailure::Invalid)) => return cx.reject(ErrorCode::PermissionDenied),
+        Err(SubscriptionTokenError::Token(TokenFailure::NoKeys)) => return cx.reject(ErrorCode::Internal),
         Err(SubscriptionTokenError::Token(TokenFailure::Undecided(progress))) => return progress,
         Err(SubscriptionTokenError::Mismatch) => return cx.end(Disconnect::InvalidToken),
     };
@@ -107,10 +108,19 @@ fn subscribe_with(
         options.flags |= SubscriptionFlags::CLIENT_REFRESH;
     }
     let mut wanted = SubscriptionRequest::new(Requester::Command(cx.id));
+    if !request.tf.is_none() && !options.allow_filter {
+        return cx.reject(ErrorCode::BadRequest);
+    }
     match request.tf.filter() {
-        Ok(filter) if filter.is_none() || options.allow_filter => wanted.filter = filter,
+        Ok(filter) => wanted.filter = filter,
         Err(FilterError::Malformed) => return cx.end(Disconnect::BadRequest),
-        _ => return cx.reject(ErrorCode::BadRequest),
+        Err(FilterError::Invalid) => return cx.reject(ErrorCode::BadRequest),
+    }
+    if let Some(filter) = &wanted.filter
+        && filter_bytes(cx.state, cx.conn) + filter.bytes() > settings.client.tags_filter_bytes_max
+    {
+        cx.engine.reached(Bound::TagsFilters, cx.conn);
+        return cx.reject(ErrorCode::LimitExceeded);
     }
     wanted.delta = request.delta == "fossil";
     wanted.since = request.recover.then(|| Since::new(&request.epoch, request.offset));
@@ -124,10 +134,33 @@ fn subscribe_with(
     }
     match subscription::begin(cx.state, cx.engine, cx.conn, &request.channel, options, wanted) {
         Ok(Some(reply)) => subscription::send_reply(cx.state, cx.engine, cx.conn, cx.id, &reply),
-        Ok(None) => {}
+        Ok(None) => return after_request(cx, &request.channel),
         Err(error) => return cx.reject(error),
     }
     Progress::Done
+}
+
+/// The home shard is asked. What the subscription recovers may be a large reply: nothing behind it is read until it has left.
+fn after_request(cx: &mut CommandContext<'_>, channel: &str) -> Progress {
+    let sub = cx.state.subscription(cx.conn, channel);
+    match sub.filter(|&sub| cx.state.subscribers.get(sub).is_recovering()) {
+        Some(sub) => {
+            cx.state.home_requests.block_reading(sub);
+            Progress::Replying
+        }
+        None => Progress::Done,
+    }
+}
+
+/// The memory of all tag filters of a connection, also of subscriptions that wait. A pass over its subscriptions, as the search
+/// for a channel is.
+fn filter_bytes(state: &Messaging, conn: ConnId) -> usize {
+    let subs = state.subscribers.of_connection(state.sessions[conn].subscriptions);
+    let filter = |sub| {
+        let kept = state.subscribers.get(sub).detail().and_then(|detail| detail.filter.as_ref());
+        kept.or_else(|| state.home_requests.filter(sub)).map_or(0, Filter::bytes)
+    };
+    subs.map(filter).sum()
 }
 
 /// Whether a command must wait for the reply to a subscribe of the same channel. A publish need not, unless the subscription

@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::arena::{HistoryEntry, RawClientInfo, client_text};
+use super::arena::{RawClientInfo, client_text};
+use super::large_replies::records_bytes;
 use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
 use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, Tags, WirePublication};
-use crate::pubsub::{EpochText, Position, SubscriptionFlags};
+use crate::pubsub::{EpochText, Position, PublicationRecord, SubscriptionFlags};
+
+/// Bytes of recovered publications to search for differences; those behind them come whole. It takes much longer than a copy.
+pub(crate) const DELTA_BYTES_MAX: usize = 512 * 1024;
 
 /// What the client learns of its new subscription, by a reply, the connect reply or a push.
 #[derive(Default)]
@@ -21,10 +25,18 @@ pub(crate) struct SubscribeReply {
     pub position: Position,
     /// The offset that the client gets: its own, if the reply brings what came after it.
     pub offset: u64,
-    /// The recovered publications, packed.
-    pub records: Box<[u8]>,
+    /// The recovered publications.
+    pub records: Box<[PublicationRecord]>,
     /// Which of them the client gets.
     pub filter: Option<Filter>,
+}
+
+/// What the home shard says about the publications that a subscription missed.
+pub(crate) enum Recovery {
+    NotRequested,
+    Failed,
+    /// The missed publications.
+    Complete(Box<[PublicationRecord]>),
 }
 
 /// A reply with its parts in the form that the encoder borrows.
@@ -36,7 +48,7 @@ pub(crate) struct SubscribeReplyParts<'a> {
 
 /// A publication of the history in the form that the encoder borrows.
 pub(crate) struct PublicationParts<'a> {
-    entry: HistoryEntry<'a>,
+    record: &'a PublicationRecord,
     data: Cow<'a, [u8]>,
     json_form: JsonForm,
     delta: bool,
@@ -46,28 +58,28 @@ pub(crate) struct PublicationParts<'a> {
 }
 
 impl<'a> PublicationParts<'a> {
-    pub(super) fn plain(entry: HistoryEntry<'a>, epoch: u32, encoding: Encoding) -> Self {
-        let is_base64 = encoding != Encoding::Protobuf && !entry.publication.is_json;
+    pub(super) fn plain(record: &'a PublicationRecord, epoch: u32, encoding: Encoding) -> Self {
+        let is_base64 = encoding != Encoding::Protobuf && !record.is_json;
         let json_form = if is_base64 { JsonForm::Base64 } else { JsonForm::Value };
-        let epoch = (entry.offset == 1).then(|| EpochText::of(epoch));
-        let data = Cow::Borrowed(entry.publication.data);
-        Self { entry, data, json_form, delta: false, client: publisher(&entry), epoch }
+        let epoch = (record.offset == 1).then(|| EpochText::of(epoch));
+        let data = Cow::Borrowed(&*record.data);
+        Self { record, data, json_form, delta: false, client: publisher(record), epoch }
     }
 
     /// For a subscriber with deltas: the difference to `previous` if there is one and it is shorter.
-    fn delta(entry: HistoryEntry<'a>, previous: Option<&[u8]>, encoding: Encoding) -> Self {
+    fn delta(record: &'a PublicationRecord, previous: Option<&[u8]>, encoding: Encoding) -> Self {
         let json = encoding != Encoding::Protobuf;
         let json_form = if json { JsonForm::Text } else { JsonForm::Value };
-        let whole = entry.publication.data;
+        let whole = &*record.data;
         let mut difference = Vec::new();
         let is_shorter = previous.is_some_and(|previous| fossil::create(previous, whole, &mut difference));
         let delta = is_shorter && (!json || delta_fits_json(&difference));
         let data = if delta { Cow::Owned(difference) } else { Cow::Borrowed(whole) };
-        Self { entry, data, json_form, delta, client: publisher(&entry), epoch: None }
+        Self { record, data, json_form, delta, client: publisher(record), epoch: None }
     }
 
     pub(super) fn publication(&self) -> WirePublication<'_> {
-        let info = self.entry.publication.client_info.map(RawClientInfo::unpack).map(|info| ClientInfo {
+        let info = self.record.client_info.as_deref().map(RawClientInfo::unpack).map(|info| ClientInfo {
             user: info.user,
             client: &self.client,
             conn_info: info.conn_info,
@@ -77,10 +89,10 @@ impl<'a> PublicationParts<'a> {
             data: &self.data,
             json_form: self.json_form,
             info,
-            offset: self.entry.offset,
-            tags: Tags::from_bytes(self.entry.publication.tags),
+            offset: self.record.offset,
+            tags: Tags::from_bytes(&self.record.tags),
             delta: self.delta,
-            version: self.entry.publication.version,
+            version: self.record.version,
             epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
             ..WirePublication::default()
         }
@@ -88,28 +100,35 @@ impl<'a> PublicationParts<'a> {
 }
 
 /// The id of the client that published it; empty if the server API did.
-fn publisher(entry: &HistoryEntry<'_>) -> String {
+fn publisher(record: &PublicationRecord) -> String {
     let mut text = uuid::Uuid::encode_buffer();
-    let info = entry.publication.client_info.map(RawClientInfo::unpack);
+    let info = record.client_info.as_deref().map(RawClientInfo::unpack);
     info.map(|info| client_text(info.client, &mut text).to_owned()).unwrap_or_default()
 }
 
 impl SubscribeReply {
-    pub(super) fn parts(&self, encoding: Encoding) -> SubscribeReplyParts<'_> {
+    /// What it takes, at most about.
+    pub(super) fn bytes(&self, encoding: Encoding) -> usize {
+        records_bytes(self.records.iter(), encoding) + self.data.len()
+    }
+
+    /// `delta_bytes`: of the publications to search for differences, in one message.
+    pub(super) fn parts(&self, encoding: Encoding, delta_bytes: &mut usize) -> SubscribeReplyParts<'_> {
         // A delta applies to the publication before it, whether that passes the filter or not.
         let all = self.delta || self.filter.is_none();
-        let wanted = |entry: &HistoryEntry<'_>| {
-            let tags = Tags::from_bytes(entry.publication.tags);
+        let wanted = |record: &&PublicationRecord| {
+            let tags = Tags::from_bytes(&record.tags);
             all || self.filter.as_ref().is_some_and(|filter| filter.matches(tags))
         };
         let mut publications = Vec::new();
         let mut previous: Option<&[u8]> = None;
-        for entry in HistoryEntry::unpack_all(&self.records).filter(wanted) {
+        for record in self.records.iter().filter(wanted) {
+            let previous = previous.replace(&record.data).filter(|_| *delta_bytes > 0);
+            *delta_bytes = delta_bytes.saturating_sub(record.data.len());
             publications.push(match self.delta {
-                true => PublicationParts::delta(entry, previous, encoding),
-                false => PublicationParts::plain(entry, self.position.epoch, encoding),
+                true => PublicationParts::delta(record, previous, encoding),
+                false => PublicationParts::plain(record, self.position.epoch, encoding),
             });
-            previous = Some(entry.publication.data);
         }
         SubscribeReplyParts { reply: self, epoch: EpochText::of(self.position.epoch), publications }
     }
@@ -136,5 +155,32 @@ impl SubscribeReplyParts<'_> {
             was_recovering: reply.was_recovering,
             delta: reply.delta,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pubsub::{HistoryFilter, HistoryOptions, HomeChannels, Publication};
+
+    #[test]
+    fn differences_are_searched_within_their_bytes_and_later_publications_come_whole() {
+        let options = HistoryOptions { namespace: 0, size: 10, ttl_ms: 1_000, meta_ttl_ms: 0 };
+        let mut channels = HomeChannels::new(1, 1 << 30);
+        let data = |n: u8| {
+            [b"{\"n\":\"".to_vec(), vec![b'x'; DELTA_BYTES_MAX / 2 + 1], vec![b'0' + n], b"\"}".to_vec()].concat()
+        };
+        for n in 0..4 {
+            let publication = Publication { channel: "a", data: &data(n), is_json: true, ..Publication::default() };
+            channels.publish(&publication, &options, 0, |_, _| true);
+        }
+        let filter = HistoryFilter { limit: -1, ..HistoryFilter::default() };
+        let found = channels.history("a", filter, &options, 0).unwrap_or_else(|_| panic!("it has no epoch to miss"));
+        let records = found.publications.cloned().collect();
+        let reply = SubscribeReply { delta: true, records, ..SubscribeReply::default() };
+        let mut delta_bytes = DELTA_BYTES_MAX;
+        let parts = reply.parts(Encoding::Protobuf, &mut delta_bytes);
+        let deltas: Vec<bool> = parts.publications().iter().map(|publication| publication.delta).collect();
+        assert_eq!((deltas, delta_bytes), (vec![false, true, false, false], 0));
     }
 }

@@ -21,11 +21,11 @@ use super::home_requests::{PendingSubscribe, Requester};
 use super::keepalive;
 use super::mail::{Mail, RecoverRequest};
 use super::state::{Messaging, SubscriptionDetail};
-use super::subscribe_reply::SubscribeReply;
+use super::subscribe_reply::{DELTA_BYTES_MAX, Recovery, SubscribeReply};
 use super::subscription_end::{self, Presence, post_join_or_leave};
 use crate::engine::Context;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId, SubscriptionKey};
-use crate::protocol::{ErrorCode, Filter, Push, Reply, SubscribePush};
+use crate::protocol::{ErrorCode, Filter, Push, Reply, SubscribePush, kept_info};
 use crate::pubsub::{
     Activation, AddedSubscription, ChannelTop, DeltaBase, EpochText, NewSubscription, Position, Since,
     SubscriptionFlags, WireFormat,
@@ -93,13 +93,15 @@ pub(crate) fn begin(
     options: SubscriptionOptions,
     request: SubscriptionRequest,
 ) -> Result<Option<SubscribeReply>, ErrorCode> {
-    if options.expire_at > 0 && options.expire_at <= state.unix_s(cx) {
+    let now_s = state.unix_s(cx);
+    let expire_at = keepalive::bounded_end(options.expire_at, now_s);
+    if expire_at > 0 && expire_at <= now_s {
         return Err(ErrorCode::Expired);
     }
     let encoding = state.sessions[conn].encoding;
     let wire = FrameEncoding { encoding, compression_class: cx.compression_class(conn) }.pack();
     let start = start(state, channel, wire, &options, &request);
-    let SubscriptionOptions { flags, cache, slow_policy, chan_info, data, expire_at, .. } = options;
+    let SubscriptionOptions { flags, cache, slow_policy, chan_info, data, .. } = options;
     let mut reply = SubscribeReply {
         flags,
         expire_at,
@@ -112,7 +114,7 @@ pub(crate) fn begin(
     let has_detail = !chan_info.is_empty() || expire_at > 0 || start.wire_format.filtered;
     let detail = has_detail.then(|| {
         let filter = if start.wire_format.filtered { request.filter.clone() } else { None };
-        Box::new(SubscriptionDetail { info: chan_info.into(), expire_at, filter })
+        Box::new(SubscriptionDetail { info: kept_info(chan_info), expire_at, filter })
     });
     reply.filter = request.filter;
     let session = &mut state.sessions[conn];
@@ -125,7 +127,8 @@ pub(crate) fn begin(
     let sub = added.id.key();
     let recovery = recover_since.map(|since| {
         let filter = if cache { reply.filter.clone().map(Box::new) } else { None };
-        RecoverRequest { sub: added.id, group: added.group, since, cache, filter }
+        let allows_small = state.home_requests.has_room_for_reply(state.home_of(channel), cx.config.mail_bytes_max);
+        RecoverRequest { sub: added.id, group: added.group, since, cache, allows_small, filter }
     });
     ask_home(state, cx, channel, wire_format, &added, recovery);
     // Behind the request, so that the home shard knows of the client before whatever it does next.
@@ -188,24 +191,15 @@ pub(crate) fn group_subscribed(
     }
 }
 
-/// What the home shard says about the publications that a subscription missed.
-#[derive(Clone, Copy)]
-pub(crate) enum Recovery<'a> {
-    NotRequested,
-    Failed,
-    /// The missed publications, packed.
-    Complete(&'a [u8]),
-}
-
 /// The home shard has answered the recovery of one subscription.
 pub(crate) fn recovered(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
     sub: SubscriptionId,
     position: Position,
-    recovery: Recovery<'_>,
+    recovery: Recovery,
 ) {
-    let base = match recovery {
+    let base = match &recovery {
         Recovery::Complete(records) if !records.is_empty() => DeltaBase::Known,
         _ => DeltaBase::Missing,
     };
@@ -220,14 +214,14 @@ fn go_live(
     cx: &mut Context<Mail>,
     sub: SubscriptionKey,
     position: Position,
-    recovery: Recovery<'_>,
+    recovery: Recovery,
 ) {
     let conn = state.subscribers.get(sub).conn();
     let Some(pending) = state.home_requests.end_subscribe(&mut state.sessions[conn], sub) else { return };
     let PendingSubscribe { requester, mut reply, reject_unrecovered, since_offset, blocks_reading, channel } = pending;
     reply.position = position;
     reply.offset = position.offset;
-    match recovery {
+    match connect_reply::within_memory(state, cx, conn, requester, recovery) {
         Recovery::NotRequested => {}
         Recovery::Failed => {
             reply.recovered = false;
@@ -235,7 +229,7 @@ fn go_live(
         }
         Recovery::Complete(records) => {
             reply.recovered = true;
-            reply.records = records.into();
+            reply.records = records;
             reply.offset = since_offset;
             cx.counters.recoveries += 1;
         }
@@ -254,19 +248,24 @@ fn go_live(
         watch_end(state, cx, conn, sub);
     }
     if blocks_reading {
-        cx.resume(conn);
+        cx.resume_when_written(conn);
     }
     state.close_if_settled(cx, conn);
 }
 
-pub(crate) fn send_reply(state: &Messaging, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &SubscribeReply) {
-    let parts = reply.parts(state.sessions[conn].encoding);
+pub(crate) fn send_reply(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &SubscribeReply) {
+    if !cx.is_open(conn) {
+        return;
+    }
+    let encoding = state.sessions[conn].encoding;
+    let parts = reply.parts(encoding, &mut { DELTA_BYTES_MAX });
     let publications = parts.publications();
-    state.reply(cx, conn, id, &Reply::Subscribe(parts.result(state.unix_s(cx), &publications)));
+    let result = Reply::Subscribe(parts.result(state.unix_s(cx), &publications));
+    state.reply_of(cx, conn, id, reply.bytes(encoding), &result);
 }
 
 pub(crate) fn send_push(
-    state: &Messaging,
+    state: &mut Messaging,
     cx: &mut Context<Mail>,
     conn: ConnId,
     channel: &str,
@@ -283,7 +282,9 @@ pub(crate) fn send_push(
     };
     state.push(cx, conn, |encoding, out| encoding.push(out, channel, &Push::Subscribe(push)));
     // A subscribe push has no field for publications: the recovered ones follow it.
-    let parts = reply.parts(state.sessions[conn].encoding);
+    let encoding = state.sessions[conn].encoding;
+    state.large_replies.encoded(cx.counters.turns, reply.bytes(encoding));
+    let parts = reply.parts(encoding, &mut { DELTA_BYTES_MAX });
     for publication in &parts.publications() {
         state.push(cx, conn, |encoding, out| encoding.publication(out, channel, publication));
     }

@@ -112,7 +112,8 @@ fn end_with_push(
 ) {
     let channel = Rc::clone(state.subscribers.get(sub).channel());
     end(state, cx, conn, sub);
-    if state.sessions[conn].phase == Phase::Connected {
+    // Before the connect reply, the push is held with what was delivered, and follows the reply.
+    if matches!(state.sessions[conn].phase, Phase::Connecting | Phase::Connected) {
         let push = Push::Unsubscribe { code: reason.code(), reason: reason.reason() };
         state.push(cx, conn, |encoding, out| encoding.push(out, &channel, &push));
     }

@@ -65,7 +65,8 @@ impl Users {
         Some(identity)
     }
 
-    /// The connections of this shard that a selector means, only connected ones.
+    /// The connections of this shard that a selector means: connected ones, and those whose connect is not answered yet, by
+    /// their user as soon as it is known and by their client id before.
     pub(super) fn select<M: Send>(
         &self,
         sessions: &Sessions,
@@ -76,7 +77,7 @@ impl Users {
         let matches = |&slot: &u32| {
             let candidate = sessions.at(slot);
             let mut text = uuid::Uuid::encode_buffer();
-            candidate.phase == Phase::Connected
+            matches!(candidate.phase, Phase::Connecting | Phase::Connected)
                 && (client.is_empty() || **client == *client_text(candidate.client, &mut text))
                 && (session.is_empty() || candidate.identity.as_ref().is_some_and(|known| known.session == *session))
         };

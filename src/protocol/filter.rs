@@ -1,16 +1,12 @@
 //! Tag filters: which publications of a channel a subscriber wants, by their tags.
 //!
 //! A filter is a tree: leaves compare one tag, the nodes above combine them with `and`, `or` and `not`. A subscribe command
-//! carries it unparsed (`RawFilter`); `parse_filter` makes a `Filter` of it, checked and bounded. Cost of a match: each leaf
-//! that is evaluated reads the tags once.
+//! carries it unparsed (`RawFilter`); `parse_filter` reads the tree, checked and bounded, and `packed_filter` makes of it the
+//! `Filter` that a subscription keeps.
 //!
 //! Fields that an operation does not use are ignored: the nodes of a leaf, the values of an `and`.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
-
-use super::decimal::Decimal;
-use super::tags::Tags;
 
 /// The size of a filter in its command, in bytes. A filter past this limit, or past one of the three below, is invalid.
 pub(super) const FILTER_BYTES_MAX: usize = 16 * 1024;
@@ -39,16 +35,6 @@ impl Default for RawFilter<'_> {
 impl RawFilter<'_> {
     pub(crate) fn is_none(&self) -> bool {
         matches!(self, Self::Json(b""))
-    }
-}
-
-/// A valid filter. Equal filters match the same publications.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Filter(pub(super) Node);
-
-impl Filter {
-    pub(crate) fn matches(&self, tags: Tags<'_>) -> bool {
-        self.0.matches(tags)
     }
 }
 
@@ -108,122 +94,115 @@ impl NodeFields<'_> {
     pub(super) fn node(self) -> Option<Node> {
         match &*self.op {
             "" => self.leaf(),
-            "and" => Some(Node::All(valid(self.nodes)?)),
-            "or" => Some(Node::Any(valid(self.nodes)?)),
-            "not" => match <[_; 1]>::try_from(self.nodes) {
-                Ok([Some(node)]) => Some(Node::Not(Box::new(node))),
-                _ => None,
-            },
+            "and" => Some(Node::Inner(Operation::All, valid(self.nodes)?)),
+            "or" => Some(Node::Inner(Operation::Any, valid(self.nodes)?)),
+            "not" if self.nodes.len() == 1 => Some(Node::Inner(Operation::Not, valid(self.nodes)?)),
             _ => None,
         }
     }
 
     fn leaf(self) -> Option<Node> {
-        let with_val = !self.val.is_empty() && self.vals.is_empty();
-        let with_vals = self.val.is_empty() && !self.vals.is_empty();
-        let val = || with_val.then(|| Box::from(&*self.val));
-        let vals = |vals: Vec<Box<str>>| with_vals.then(|| vals.into_boxed_slice());
-        let plain = self.val.is_empty() && self.vals.is_empty();
-        let number = |order| val().map(|than| Test::Number(order, than));
-        let test = match &*self.cmp {
-            "eq" => Test::Equal(val()?),
-            "neq" => Test::NotEqual(val()?),
-            "in" => Test::OneOf(vals(self.vals)?),
-            "nin" => Test::NoneOf(vals(self.vals)?),
-            "ex" if plain => Test::Exists,
-            "nex" if plain => Test::NotExists,
-            "sw" => Test::StartsWith(val()?),
-            "ew" => Test::EndsWith(val()?),
-            "ct" => Test::Contains(val()?),
-            "lt" => number(Order::Less)?,
-            "lte" => number(Order::LessOrEqual)?,
-            "gt" => number(Order::Greater)?,
-            "gte" => number(Order::GreaterOrEqual)?,
-            _ => return None,
+        let test = Operation::of_comparison(&self.cmp)?;
+        let (has_val, has_vals) = (!self.val.is_empty(), !self.vals.is_empty());
+        let (needs_val, needs_vals) = match test {
+            Operation::Exists | Operation::NotExists => (false, false),
+            Operation::OneOf | Operation::NoneOf => (false, true),
+            _ => (true, false),
         };
         // An empty key can be tested for existence, but not compared.
-        let is_valid = !self.key.is_empty() || matches!(test, Test::Exists | Test::NotExists);
-        is_valid.then(|| Node::Leaf { key: Box::from(&*self.key), test })
+        let has_key = !self.key.is_empty() || !(needs_val || needs_vals);
+        let is_valid = (has_val, has_vals) == (needs_val, needs_vals) && has_key;
+        let values = if needs_val { vec![Box::from(&*self.val)] } else { self.vals };
+        is_valid.then(|| Node::Leaf { key: Box::from(&*self.key), test, values })
     }
 }
 
 /// The nodes, if there is at least one and all are valid.
-fn valid(nodes: Vec<Option<Node>>) -> Option<Box<[Node]>> {
-    let nodes: Box<[Node]> = nodes.into_iter().collect::<Option<_>>()?;
+fn valid(nodes: Vec<Option<Node>>) -> Option<Vec<Node>> {
+    let nodes: Vec<Node> = nodes.into_iter().collect::<Option<_>>()?;
     (!nodes.is_empty()).then_some(nodes)
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// A node of the tree, which exists only while a command is read.
 pub(super) enum Node {
-    Leaf { key: Box<str>, test: Test },
-    All(Box<[Node]>),
-    Any(Box<[Node]>),
-    Not(Box<Node>),
+    Leaf {
+        key: Box<str>,
+        test: Operation,
+        values: Vec<Box<str>>,
+    },
+    /// `Operation::All`, `Any` or `Not`; the last has one node.
+    Inner(Operation, Vec<Node>),
 }
 
-/// A test of one tag. If the tag is missing, only the negations hold, and a list that contains the empty string.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Test {
-    Equal(Box<str>),
-    NotEqual(Box<str>),
-    OneOf(Box<[Box<str>]>),
-    NoneOf(Box<[Box<str>]>),
+/// What a node does. If the tag of a leaf is missing, only the negations hold, and a list that contains the empty string.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Operation {
+    All,
+    Any,
+    Not,
+    Equal,
+    NotEqual,
+    OneOf,
+    NoneOf,
     Exists,
     NotExists,
-    StartsWith(Box<str>),
-    EndsWith(Box<str>),
-    Contains(Box<str>),
-    /// Compares by value. False if one of the two is not a number.
-    Number(Order, Box<str>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Order {
+    StartsWith,
+    EndsWith,
+    Contains,
+    // These compare by value, and are false if one of the two is not a number.
     Less,
     LessOrEqual,
     Greater,
     GreaterOrEqual,
 }
 
-impl Order {
-    fn holds(self, found: Ordering) -> bool {
-        match self {
-            Self::Less => found.is_lt(),
-            Self::LessOrEqual => found.is_le(),
-            Self::Greater => found.is_gt(),
-            Self::GreaterOrEqual => found.is_ge(),
-        }
+/// The operations in the order of their discriminants, leaves with their name in a command.
+const OPERATIONS: [(Operation, &str); 16] = [
+    (Operation::All, ""),
+    (Operation::Any, ""),
+    (Operation::Not, ""),
+    (Operation::Equal, "eq"),
+    (Operation::NotEqual, "neq"),
+    (Operation::OneOf, "in"),
+    (Operation::NoneOf, "nin"),
+    (Operation::Exists, "ex"),
+    (Operation::NotExists, "nex"),
+    (Operation::StartsWith, "sw"),
+    (Operation::EndsWith, "ew"),
+    (Operation::Contains, "ct"),
+    (Operation::Less, "lt"),
+    (Operation::LessOrEqual, "lte"),
+    (Operation::Greater, "gt"),
+    (Operation::GreaterOrEqual, "gte"),
+];
+
+impl Operation {
+    /// The operation of a leaf, by its name in a command.
+    pub(super) fn of_comparison(name: &str) -> Option<Self> {
+        let known = OPERATIONS.iter().find(|(_, known)| !known.is_empty() && *known == name)?;
+        Some(known.0)
+    }
+
+    /// What stands for it in a packed filter.
+    pub(super) fn letter(self) -> char {
+        char::from(b'a' + self as u8)
+    }
+
+    pub(super) fn of_letter(letter: u8) -> Option<Self> {
+        Some(OPERATIONS.get(usize::from(letter.checked_sub(b'a')?))?.0)
     }
 }
 
-impl Node {
-    fn matches(&self, tags: Tags<'_>) -> bool {
-        match self {
-            Self::Leaf { key, test } => test.holds(tags.get(key)),
-            Self::All(nodes) => nodes.iter().all(|node| node.matches(tags)),
-            Self::Any(nodes) => nodes.iter().any(|node| node.matches(tags)),
-            Self::Not(node) => !node.matches(tags),
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Test {
-    fn holds(&self, found: Option<&str>) -> bool {
-        let listed = |vals: &[Box<str>]| vals.iter().any(|val| **val == *found.unwrap_or(""));
-        match self {
-            Self::Equal(val) => found == Some(val),
-            Self::NotEqual(val) => found != Some(val),
-            Self::OneOf(vals) => listed(vals),
-            Self::NoneOf(vals) => !listed(vals),
-            Self::Exists => found.is_some(),
-            Self::NotExists => found.is_none(),
-            Self::StartsWith(val) => found.is_some_and(|found| found.starts_with(&**val)),
-            Self::EndsWith(val) => found.is_some_and(|found| found.ends_with(&**val)),
-            Self::Contains(val) => found.is_some_and(|found| found.contains(&**val)),
-            Self::Number(order, than) => {
-                let pair = found.and_then(Decimal::parse).zip(Decimal::parse(than));
-                pair.is_some_and(|(found, than)| order.holds(found.cmp(&than)))
-            }
+    #[test]
+    fn operations_are_listed_in_the_order_of_their_discriminants() {
+        for (index, (operation, _)) in OPERATIONS.iter().enumerate() {
+            assert_eq!(*operation as usize, index);
+            assert_eq!(Operation::of_letter(operation.letter() as u8), Some(*operation));
         }
+        assert_eq!(Operation::of_comparison(""), None);
     }
 }

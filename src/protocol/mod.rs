@@ -6,8 +6,10 @@
 //! - `encoding`: reads and writes a frame in the encoding of a connection
 //! - `command`, with `request` and `maps`: what clients send, borrowed from their frame
 //! - `reply`: what the server sends
+//! - `payload`: which bytes JSON embeds as they are
 //! - `codes`: the codes of errors, ended subscriptions and closed connections
-//! - `tags`, `filter`: the tags of a publication, and which publications a subscriber wants; `decimal` compares numbers
+//! - `tags`: the tags of a publication · `filter`, `parse_filter`, `packed_filter`: which publications a subscriber wants;
+//!   `decimal` compares numbers
 //! - `json`: one JSON object per line, many lines in a text frame
 //! - `protobuf`: length-delimited messages, many in a binary frame
 //! - `fossil`: deltas between payloads
@@ -21,7 +23,9 @@ mod filter;
 pub mod fossil;
 mod json;
 mod maps;
+mod packed_filter;
 mod parse_filter;
+mod payload;
 mod protobuf;
 mod reply;
 mod request;
@@ -31,8 +35,10 @@ pub use codes::{Disconnect, ErrorCode, Unsubscribed};
 pub use command::{Body, Command, ConnectRequest};
 pub use encoding::{Commands, Encoding};
 pub use error::{FilterError, Malformed};
-pub use filter::{Filter, RawFilter};
+pub use filter::RawFilter;
 pub use maps::{Headers, Subs};
+pub use packed_filter::Filter;
+pub(crate) use payload::{Info, is_json, kept_info};
 pub(crate) use reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribePush, SubscribeResult,
     WirePublication, delta_fits_json,

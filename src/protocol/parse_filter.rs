@@ -1,7 +1,8 @@
 //! Parsing a filter in the encoding of its command.
 
 use super::error::FilterError;
-use super::filter::{Budget, FILTER_BYTES_MAX, Filter, RawFilter};
+use super::filter::{Budget, FILTER_BYTES_MAX, RawFilter};
+use super::packed_filter::Filter;
 use super::{json, protobuf};
 
 impl RawFilter<'_> {
@@ -19,7 +20,7 @@ impl RawFilter<'_> {
             Self::Json(_) => json::filter(bytes, &mut budget)?,
             Self::Protobuf(_) => protobuf::filter(bytes, &mut budget)?,
         };
-        root.map(|root| Some(Filter(root))).ok_or(FilterError::Invalid)
+        root.and_then(|root| Filter::pack(&root)).map(Some).ok_or(FilterError::Invalid)
     }
 }
 

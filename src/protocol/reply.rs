@@ -1,4 +1,5 @@
-//! Replies and pushes, the same in every encoding. Payloads are whole values of the client's encoding; empty means none.
+//! Replies and pushes, the same in every encoding. Payloads are whole values of the client's encoding, except where a field
+//! says otherwise; empty means none.
 
 use super::codes::ErrorCode;
 use super::tags::Tags;
@@ -76,7 +77,7 @@ pub(crate) struct Expiry(pub Option<u32>);
 impl Expiry {
     /// Both are in seconds since 1970; an `expire_at` of 0 is never.
     pub(crate) fn at(expire_at: u64, now: u64) -> Self {
-        Self((expire_at > 0).then(|| expire_at.saturating_sub(now) as u32))
+        Self((expire_at > 0).then(|| u32::try_from(expire_at.saturating_sub(now)).unwrap_or(u32::MAX)))
     }
 }
 
@@ -110,6 +111,7 @@ pub(crate) struct SubscribeResult<'a> {
     pub(crate) recovered: bool,
     pub(crate) offset: u64,
     pub(crate) positioned: bool,
+    /// Any bytes.
     pub(crate) data: &'a [u8],
     pub(crate) was_recovering: bool,
     pub(crate) delta: bool,
@@ -169,10 +171,11 @@ pub(crate) struct SubscribePush<'a> {
     pub(crate) epoch: &'a str,
     pub(crate) offset: u64,
     pub(crate) positioned: bool,
+    /// Any bytes.
     pub(crate) data: &'a [u8],
 }
 
-/// A client, as other clients see it.
+/// A client, as other clients see it. Infos have the form of `payload::kept_info`.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub(crate) struct ClientInfo<'a> {
     /// Empty for an anonymous user.
@@ -180,4 +183,17 @@ pub(crate) struct ClientInfo<'a> {
     pub(crate) client: &'a str,
     pub(crate) conn_info: &'a [u8],
     pub(crate) chan_info: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Expiry;
+
+    #[test]
+    fn lifetime_that_does_not_fit_32_bits_is_the_longest_that_does() {
+        assert_eq!(Expiry::at(0, 9), Expiry(None));
+        assert_eq!([Expiry::at(5, 9), Expiry::at(9, 9), Expiry::at(12, 9)], [Some(0), Some(0), Some(3)].map(Expiry));
+        assert_eq!(Expiry::at(u64::MAX, 9), Expiry(Some(u32::MAX)));
+        assert_eq!(Expiry::at(9 + (1 << 32), 9), Expiry(Some(u32::MAX)));
+    }
 }

@@ -8,6 +8,7 @@ use super::history::ChannelHistory;
 use super::position::Position;
 use super::presence::Presence;
 use super::retention::{Linked, ListKind, ListLinks};
+use super::shares::NamespaceNumber;
 use super::wire_format::WireFormat;
 use crate::ids::{ChannelKey, GroupId, ShardId};
 
@@ -66,6 +67,22 @@ impl Channel {
     /// True if no shard has subscribers and no client is in the presence.
     pub(super) fn is_idle(&self) -> bool {
         self.shards.is_empty() && self.presence.is_none()
+    }
+
+    /// The namespace to which its bytes count.
+    pub(super) fn namespace(&self) -> NamespaceNumber {
+        self.history.as_ref().map_or(0, |history| history.namespace)
+    }
+
+    /// What it costs while it is idle, without its records.
+    pub(super) fn idle_bytes(&self) -> usize {
+        IDLE_BYTES + self.name.len()
+    }
+
+    /// What counts to its namespace now.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let idle = if self.is_listed_idle() { self.idle_bytes() } else { 0 };
+        idle + self.history.as_ref().map_or(0, |history| history.bytes())
     }
 
     /// True if the channel is in the list of idle channels.

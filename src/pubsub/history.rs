@@ -11,10 +11,13 @@ use std::collections::vec_deque::{self, VecDeque};
 use super::position::{EpochText, Position};
 use super::publication::PublicationRecord;
 use super::retention::{ListKind, ListLinks};
+use super::shares::NamespaceNumber;
 
 /// What a channel keeps. A channel has a history if `size` and `ttl_ms` are above 0; without one it keeps no position.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct HistoryOptions {
+    /// The namespace's number in the settings.
+    pub(crate) namespace: u16,
     /// Publications.
     pub(crate) size: u32,
     /// All publications expire this long after the last one.
@@ -25,7 +28,7 @@ pub(crate) struct HistoryOptions {
 
 impl HistoryOptions {
     #[cfg(test)]
-    pub(super) const NONE: Self = Self { size: 0, ttl_ms: 0, meta_ttl_ms: 0 };
+    pub(super) const NONE: Self = Self { namespace: 0, size: 0, ttl_ms: 0, meta_ttl_ms: 0 };
 
     pub(super) fn has_history(&self) -> bool {
         self.size > 0 && self.ttl_ms > 0
@@ -130,7 +133,7 @@ struct LastVersion {
     epoch: Box<str>,
 }
 
-/// A channel's history. Boxed in its channel, since most channels have none.
+/// A channel's history, from its first publication on. Boxed in its channel, since most channels have none.
 #[derive(Default)]
 pub(super) struct ChannelHistory {
     records: VecDeque<PublicationRecord>,
@@ -140,6 +143,8 @@ pub(super) struct ChannelHistory {
     /// The channel's links in the expiry lists of each kind.
     pub(super) links: [ListLinks; ListKind::COUNT],
     pub(super) meta_ttl_ms: u64,
+    /// The namespace to which its bytes count.
+    pub(super) namespace: NamespaceNumber,
 }
 
 impl ChannelHistory {

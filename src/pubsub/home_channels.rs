@@ -12,21 +12,25 @@
 //! - `lifecycle`: when a channel is created, kept and removed
 //!
 //! Invariants: sequence numbers of a channel grow by one; a shard of a channel is `lagging` exactly while it is in
-//! `HomeChannels::lagging`; a channel without shards, members and history does not exist; one without shards and members
-//! is in `idle`; one with records is in `with_records`; `memory` is the sum of what records, idle channels and members
-//! cost.
+//! `HomeChannels::lagging`; a channel has a history from its first stored publication on; a channel without shards, members
+//! and history does not exist; one without shards and members is in `idle`; one with records is in `with_records`;
+//! `history_bytes` is the sum of what records and idle channels cost, and `presence_bytes` that of members.
 
 use std::collections::VecDeque;
 
 use slab::Slab;
 
 use super::channel::{Channel, InterestedShard, LaggingShard};
-use super::history::{self, HistoryFilter, HistoryOptions, HistorySlice, Recovery, RecoveryRequest, Unrecoverable};
+use super::epochs::Epochs;
+use super::history::{
+    self, ChannelHistory, HistoryFilter, HistoryOptions, HistorySlice, Recovery, RecoveryRequest, Unrecoverable,
+};
 use super::idempotency::IdempotencyKeys;
 use super::name_index::NameIndex;
 use super::position::{ChannelTop, Position};
 use super::presence::{Presence, PresenceEntry};
 use super::retention::{ExpiryLists, ListKind};
+use super::shares::NamespaceBytes;
 use crate::ids::{ChannelKey, GroupId, ShardId, kind};
 
 /// Approximate bytes.
@@ -41,30 +45,32 @@ pub(crate) struct MemoryUse {
 pub(crate) struct HomeChannels {
     pub(super) name_index: NameIndex<kind::Channel>,
     pub(super) channels: Slab<Channel>,
-    pub(super) last_epoch: u32,
+    pub(super) epochs: Epochs,
     /// Shards that were skipped. They are looked at when there is room.
     pub(super) lagging: VecDeque<LaggingShard>,
     pub(super) idempotency_keys: IdempotencyKeys,
     pub(super) with_records: ExpiryLists,
     pub(super) idle: ExpiryLists,
-    pub(super) memory: MemoryUse,
+    pub(super) history_bytes: NamespaceBytes,
+    pub(super) presence_bytes: usize,
     pub(super) bytes_max: usize,
     pub(super) evictions: u64,
 }
 
 impl HomeChannels {
     /// Epochs are counted from `first_epoch`, which differs from that of earlier processes. Histories and idle channels may
-    /// take `bytes_max`; past it the least recently used are evicted.
+    /// take `bytes_max`; past it the least recently used of a namespace are evicted, see `shares`.
     pub(crate) fn new(first_epoch: u32, bytes_max: usize) -> Self {
         Self {
             name_index: NameIndex::default(),
             channels: Slab::new(),
-            last_epoch: first_epoch,
+            epochs: Epochs::new(first_epoch),
             lagging: VecDeque::new(),
             idempotency_keys: IdempotencyKeys::new(),
             with_records: ExpiryLists::new(ListKind::History),
             idle: ExpiryLists::new(ListKind::Idle),
-            memory: MemoryUse::default(),
+            history_bytes: NamespaceBytes::default(),
+            presence_bytes: 0,
             bytes_max,
             evictions: 0,
         }
@@ -75,7 +81,7 @@ impl HomeChannels {
     }
 
     pub(crate) fn memory(&self) -> MemoryUse {
-        self.memory
+        MemoryUse { history: self.history_bytes.total(), presence: self.presence_bytes }
     }
 
     /// Histories and positions that were dropped to stay within `bytes_max`.
@@ -100,7 +106,7 @@ impl HomeChannels {
         options: &HistoryOptions,
         now: u64,
     ) -> ChannelTop {
-        let key = self.find_or_create(name);
+        let key = self.find_or_create(name, options.has_history());
         self.channels[key.index()].shards.push(shard);
         self.keep_or_remove(key, now);
         if options.has_history() {
@@ -119,13 +125,12 @@ impl HomeChannels {
             self.lagging.retain(|lagging| (lagging.shard, lagging.group) != (shard, group));
         }
         self.keep_or_remove(key, now);
-        self.evict();
     }
 
-    /// The channel's position. If the channel has a history, this is a use of it and fixes its epoch.
+    /// The channel's position. If the channel has a history, this is a use of it.
     #[cfg(test)]
     pub(super) fn position(&mut self, name: &str, options: &HistoryOptions, now: u64) -> Position {
-        self.find_used(name, options, now).map_or(Position::default(), |channel| channel.top)
+        self.find_used(name, options, now).1
     }
 
     /// Reads what a reader lacks. A use of the history.
@@ -136,9 +141,8 @@ impl HomeChannels {
         options: &HistoryOptions,
         now: u64,
     ) -> Recovery<'_> {
-        let channel = self.find_used(name, options, now);
-        let top = channel.map_or(Position::default(), |channel| channel.top);
-        history::recover(channel.and_then(|channel| channel.history.as_deref()), top, request)
+        let (history, top) = self.find_used(name, options, now);
+        history::recover(history, top, request)
     }
 
     /// Reads a part of the history. A use of the history.
@@ -149,9 +153,8 @@ impl HomeChannels {
         options: &HistoryOptions,
         now: u64,
     ) -> Result<HistorySlice<'_>, Unrecoverable> {
-        let channel = self.find_used(name, options, now);
-        let top = channel.map_or(Position::default(), |channel| channel.top);
-        history::read(channel.and_then(|channel| channel.history.as_deref()), top, filter)
+        let (history, top) = self.find_used(name, options, now);
+        history::read(history, top, filter)
     }
 
     /// Drops the publications and keeps the position.
@@ -161,27 +164,27 @@ impl HomeChannels {
         }
     }
 
-    /// The channel for a reader. A channel with a history is created if it does not exist.
-    fn find_used(&mut self, name: &str, options: &HistoryOptions, now: u64) -> Option<&Channel> {
-        let key = match options.has_history() {
-            true => {
-                self.evict();
-                let key = self.find_or_create(name);
-                self.touch_history(key, options, now);
-                key
-            }
-            false => self.find(name)?,
+    /// The history and the position for a reader. A channel that does not exist is not created: if its namespace has
+    /// histories, it is at the beginning of the epoch that its first publication will have.
+    fn find_used(&mut self, name: &str, options: &HistoryOptions, now: u64) -> (Option<&ChannelHistory>, Position) {
+        let Some(key) = self.find(name) else {
+            let epoch = if options.has_history() { self.epochs.of(name) } else { 0 };
+            return (None, Position { epoch, offset: 0 });
         };
-        Some(&self.channels[key.index()])
+        if options.has_history() {
+            self.touch_history(key, options, now);
+        }
+        let channel = &self.channels[key.index()];
+        (channel.history.as_deref(), channel.top)
     }
 
     /// Adds a client to the presence. Returns true if it is new; the entry of a known client is replaced.
     pub(crate) fn presence_add(&mut self, name: &str, client: [u8; 16], user: &str, client_info: &[u8]) -> bool {
-        let key = self.find_or_create(name);
+        let key = self.find_or_create(name, true);
         let presence = self.channels[key.index()].presence.get_or_insert_default();
         let bytes = presence.bytes();
         let new = presence.add(client, user, client_info);
-        self.memory.presence = self.memory.presence + presence.bytes() - bytes;
+        self.presence_bytes = self.presence_bytes + presence.bytes() - bytes;
         self.unlist_idle(key);
         new
     }
@@ -193,11 +196,10 @@ impl HomeChannels {
         let presence = entry.as_mut()?;
         let bytes = presence.bytes();
         let client_info = presence.remove(client)?;
-        self.memory.presence -= bytes - presence.bytes();
+        self.presence_bytes -= bytes - presence.bytes();
         if presence.is_empty() {
             *entry = None;
             self.keep_or_remove(key, now);
-            self.evict();
         }
         Some(client_info)
     }
@@ -205,6 +207,11 @@ impl HomeChannels {
     /// The number of clients in the channel, and of distinct users.
     pub(crate) fn presence_stats(&self, name: &str) -> (u32, u32) {
         self.presence(name).map_or((0, 0), |presence| (presence.clients(), presence.users()))
+    }
+
+    /// What the entries of the channel's presence take, and their number.
+    pub(crate) fn presence_size(&self, name: &str) -> (usize, u32) {
+        self.presence(name).map_or((0, 0), |presence| (presence.bytes(), presence.clients()))
     }
 
     /// The entries of up to `max` slots from slot `from` on, and where the next slice begins: `None` after the last slice. A

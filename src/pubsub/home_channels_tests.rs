@@ -16,7 +16,7 @@ const A: ShardId = ShardId(0);
 const B: ShardId = ShardId(1);
 const PLAIN: WireFormat = WireFormat::plain(0);
 const NONE: HistoryOptions = HistoryOptions::NONE;
-const TEN: HistoryOptions = HistoryOptions { size: 10, ttl_ms: 60, meta_ttl_ms: 600 };
+const TEN: HistoryOptions = HistoryOptions { namespace: 0, size: 10, ttl_ms: 60, meta_ttl_ms: 600 };
 
 fn home() -> HomeChannels {
     HomeChannels::new(7, usize::MAX)
@@ -341,4 +341,48 @@ fn eviction_takes_the_least_recently_used() {
     assert_eq!(again, Position { offset: 2, ..b });
     assert_eq!(home.position("c", &NONE, 0), Position::default());
     assert!(home.memory().history <= 2 * one);
+}
+
+#[test]
+fn channel_without_publications_costs_nothing_and_keeps_its_position() {
+    let mut home = HomeChannels::new(7, 4_000);
+    let kept = stamp(&mut home, b"kept", 0);
+    let bytes = home.memory().history;
+    let mut first = Vec::new();
+    for n in 0..10_000 {
+        let name = format!("made-up-{n}");
+        let top = home.subscribe(&name, InterestedShard::new(A, GROUP, PLAIN), &TEN, n);
+        home.unsubscribe(&name, A, GROUP, n);
+        first.push(top.position);
+        assert_eq!(home.position(&name, &TEN, n), top.position, "reading creates nothing");
+    }
+    assert_eq!((home.len(), home.memory().history, home.evictions()), (1, bytes, 0));
+    assert_eq!(recovered(&mut home, Some(kept.epoch), 0, RecoveryMode::Stream), (true, vec![1], 1));
+    // A reader of such a channel recovers what was published after it left.
+    let name = "made-up-5";
+    home.publish(&Publication { channel: name, ..news(b"1") }, &TEN, 0, |_, _| true);
+    let since = Since { epoch: Some(first[5].epoch), offset: 0 };
+    let request = RecoveryRequest { since, limit: 300, mode: RecoveryMode::Stream };
+    let recovery = home.recover(name, request, &TEN, 0);
+    assert_eq!((recovery.recovered, offsets(recovery.publications)), (true, vec![1]));
+    // Once the channel is forgotten with its publications, the reader has missed something.
+    home.expire(100_000, &mut 99);
+    let recovery = home.recover(name, request, &TEN, 100_000);
+    assert_eq!((recovery.recovered, recovery.top.offset), (false, 0));
+}
+
+#[test]
+fn namespace_over_its_share_evicts_its_own_histories() {
+    let other = HistoryOptions { namespace: 1, ..TEN };
+    let mut home = HomeChannels::new(7, 10_000);
+    let kept = stamp(&mut home, &[0; 2_000], 0);
+    for n in 0..100 {
+        let name = format!("flood-{n}");
+        home.publish(&Publication { channel: &name, ..news(&[0; 1_000]) }, &other, 1 + n, |_, _| true);
+    }
+    assert!(home.evictions() > 80 && home.memory().history <= 10_000);
+    assert_eq!(recovered(&mut home, Some(kept.epoch), 0, RecoveryMode::Stream), (true, vec![1], 1), "the older one");
+    // One within its share has room made by the larger one.
+    let again = stamp(&mut home, &[0; 2_000], 200);
+    assert_eq!(recovered(&mut home, Some(again.epoch), 0, RecoveryMode::Stream).1, [1, 2]);
 }

@@ -7,7 +7,8 @@
 //! - `placement`: which shard is a channel's home
 //! - `home_channels`: the channels of a home shard, with `channel`, `publish`, `resend` and `lifecycle`
 //! - `history`, `presence`, `idempotency`: what a channel keeps
-//! - `retention`, `name_index`: which channel expires next, and channels by name
+//! - `epochs`: the epoch of a name, also while no channel has it
+//! - `retention`, `shares`, `name_index`: which channel expires next, which gives way, and channels by name
 //!
 //! The subscribers' side:
 //! - `subscribers`: the subscriptions of a shard, grouped by channel and wire format
@@ -15,6 +16,7 @@
 //! Both sides: `publication`, `position`, `wire_format`.
 
 mod channel;
+mod epochs;
 mod history;
 mod home_channels;
 #[cfg(test)]
@@ -31,19 +33,21 @@ mod publication;
 mod publish;
 mod resend;
 mod retention;
+mod shares;
 mod subscribers;
 mod wire_format;
 
 pub use history::Since;
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
+pub use publication::PublicationRecord;
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
 pub(crate) use history::{HistoryFilter, HistoryOptions, HistorySlice, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
 pub(crate) use position::EpochText;
-pub(crate) use publication::{Delivery, Publication, PublicationRecord, PublishOptions};
+pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;
 pub(crate) use subscribers::{

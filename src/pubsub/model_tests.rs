@@ -18,9 +18,9 @@ use crate::ids::{GroupId, ShardId};
 const NAMES: [&str; 4] = ["a", "bb", "ccc", "dddd"];
 const OPTIONS: [HistoryOptions; 4] = [
     HistoryOptions::NONE,
-    HistoryOptions { size: 3, ttl_ms: 40, meta_ttl_ms: 150 },
-    HistoryOptions { size: 8, ttl_ms: 90, meta_ttl_ms: 60 },
-    HistoryOptions { size: 2, ttl_ms: 40, meta_ttl_ms: 0 },
+    HistoryOptions { namespace: 1, size: 3, ttl_ms: 40, meta_ttl_ms: 150 },
+    HistoryOptions { namespace: 4, size: 8, ttl_ms: 90, meta_ttl_ms: 60 },
+    HistoryOptions { namespace: 4, size: 2, ttl_ms: 40, meta_ttl_ms: 0 },
 ];
 const BYTES_MAX: usize = 1_400;
 const STEPS: usize = 20_000;
@@ -34,8 +34,10 @@ struct Channel {
     kept: Vec<usize>,
     published: u64,
     ttl: u64,
-    /// Whether the channel keeps a position, for how long, and when it was last used.
+    /// Whether the channel keeps a position (it was published to), for which namespace, for how long, and when it was last
+    /// used.
     keeps: bool,
+    namespace: u16,
     meta_ttl: u64,
     used: u64,
     version: u64,
@@ -71,8 +73,12 @@ struct Pair {
     now: u64,
     home: HomeChannels,
     channels: BTreeMap<&'static str, Channel>,
-    /// All epochs so far.
-    epochs: HashSet<u32>,
+    /// The epoch that a name has or would have if it existed, and after how many ended epochs that was seen.
+    epochs: BTreeMap<&'static str, (u32, usize)>,
+    /// The epochs that ended with publications.
+    ended: HashSet<(&'static str, u32)>,
+    /// How many ended.
+    ends: usize,
     /// Expiry, channel, key and answer.
     keys: Vec<(u64, &'static str, u8, Option<Position>)>,
 }
@@ -86,7 +92,9 @@ fn home_channels_do_what_the_model_does() {
         now: 0,
         home: HomeChannels::new(0, BYTES_MAX),
         channels: BTreeMap::new(),
-        epochs: HashSet::new(),
+        epochs: BTreeMap::new(),
+        ended: HashSet::new(),
+        ends: 0,
         keys: Vec::new(),
     };
     for _ in 0..STEPS {
@@ -118,45 +126,79 @@ impl Pair {
         OPTIONS[self.random.usize(..OPTIONS.len())]
     }
 
-    /// The channel in the model. The home chooses the epoch; it must be new.
-    fn open(&mut self, name: &'static str, position: Position) -> &mut Channel {
-        let epochs = &mut self.epochs;
+    /// The channel in the model. The home chooses the epoch.
+    fn open(&mut self, name: &'static str, position: Position, has_history: bool) -> &mut Channel {
+        if has_history && !self.channels.contains_key(name) {
+            self.begins(name, position.epoch);
+        }
         self.channels.entry(name).or_insert_with(|| {
-            assert!(position.epoch != 0 && epochs.insert(position.epoch));
+            assert!(position.epoch != 0);
             Channel { top: Position { offset: 0, ..position }, ..Channel::default() }
         })
     }
 
-    fn touch(&mut self, name: &'static str, position: Position, options: &HistoryOptions) {
-        let now = self.now;
-        let channel = self.open(name, position);
-        (channel.keeps, channel.meta_ttl, channel.used) = (true, options.meta_ttl_ms, now);
+    /// A channel that does not exist begins with this epoch: one in which it lost nothing, and the same as long as no epoch
+    /// of any channel ends.
+    fn begins(&mut self, name: &'static str, epoch: u32) {
+        assert!(epoch != 0 && !self.ended.contains(&(name, epoch)));
+        let (known, ends) = *self.epochs.get(name).unwrap_or(&(epoch, self.ends));
+        assert!(known == epoch || ends != self.ends);
+        self.epochs.insert(name, (epoch, self.ends));
     }
 
-    fn left(&mut self, name: &str) {
-        let channel = self.channels.get_mut(name).expect("the channel exists");
-        if channel.is_idle() {
-            channel.used = self.now;
-            if !channel.keeps {
-                self.channels.remove(name);
-            }
+    fn remove(&mut self, name: &'static str) {
+        let channel = self.channels.remove(name).expect("the channel exists");
+        if channel.top.offset > 0 {
+            self.ended.insert((name, channel.top.epoch));
+            self.ends += 1;
         }
-        self.evict();
+    }
+
+    fn touch(&mut self, name: &str, options: &HistoryOptions) {
+        if let Some(channel) = self.channels.get_mut(name).filter(|channel| channel.keeps) {
+            (channel.meta_ttl, channel.used) = (options.meta_ttl_ms, self.now);
+        }
+    }
+
+    fn left(&mut self, name: &'static str) {
+        let channel = self.channels.get_mut(name).expect("the channel exists");
+        if !channel.is_idle() {
+            return;
+        }
+        channel.used = self.now;
+        let (keeps, namespace) = (channel.keeps, channel.namespace);
+        if keeps { self.evict(namespace) } else { self.remove(name) }
     }
 
     fn bytes(&self) -> usize {
         self.channels.iter().map(|(name, channel)| channel.bytes(name)).sum()
     }
 
-    fn evict(&mut self) {
+    /// The namespace that makes room for one that grows.
+    fn gives_way(&self, growing: u16) -> u16 {
+        let mut bytes = BTreeMap::<u16, usize>::new();
+        for (name, channel) in &self.channels {
+            *bytes.entry(channel.namespace).or_default() += channel.bytes(name);
+        }
+        bytes.retain(|_, bytes| *bytes > 0);
+        let share = BYTES_MAX / bytes.len();
+        if bytes.get(&growing).is_some_and(|&own| own > share) {
+            return growing;
+        }
+        bytes.into_iter().map(|(namespace, bytes)| (bytes, namespace)).max().expect("something uses the memory").1
+    }
+
+    fn evict(&mut self, growing: u16) {
         while self.bytes() > BYTES_MAX {
-            let published = self.channels.iter().filter(|(_, c)| !c.kept.is_empty()).map(|(n, c)| (c.published, 0, *n));
-            let idle = self.channels.iter().filter(|(_, c)| c.keeps && c.is_idle()).map(|(n, c)| (c.used, 1, *n));
-            let (_, _, name) = published.chain(idle).min().expect("something uses the memory");
+            let namespace = self.gives_way(growing);
+            let own = self.channels.iter().filter(|(_, channel)| channel.namespace == namespace);
+            let published = own.clone().filter(|(_, c)| !c.kept.is_empty()).map(|(n, c)| (c.published, 0, *n));
+            let idle = own.filter(|(_, c)| c.keeps && c.is_idle()).map(|(n, c)| (c.used, 1, *n));
+            let (_, _, name) = published.chain(idle).min().expect("the namespace uses memory");
             let channel = self.channels.get_mut(name).expect("it is there");
             channel.kept.clear();
             if channel.is_idle() {
-                self.channels.remove(name);
+                self.remove(name);
             }
         }
     }
@@ -200,12 +242,8 @@ impl Pair {
             _ = (key > 0).then(|| self.keys.push((self.now + KEY_TTL, name, key, outcome.position())));
             self.delivered(name, &given);
         }
-        self.evict_after(outcome);
-    }
-
-    fn evict_after(&mut self, outcome: PublishOutcome) {
         if matches!(outcome, PublishOutcome::Stored(_)) {
-            self.evict();
+            self.evict(options.namespace);
         }
     }
 
@@ -218,9 +256,10 @@ impl Pair {
     ) {
         let position = outcome.position().expect("a history has positions");
         let now = self.now;
-        self.touch(name, position, options);
-        let channel = self.channels.get_mut(name).expect("touch has created the channel");
+        let channel = self.open(name, position, true);
+        (channel.keeps, channel.namespace) = (true, options.namespace);
         (channel.published, channel.ttl) = (now, options.ttl_ms);
+        (channel.meta_ttl, channel.used) = (options.meta_ttl_ms, now);
         if publication.version > 0 && publication.version <= channel.version {
             assert_eq!(outcome, PublishOutcome::StaleVersion(channel.top));
             return;
@@ -255,12 +294,12 @@ impl Pair {
         let group = GroupId::new(self.random.u32(..), 1);
         let interested = InterestedShard::new(shard, group, WireFormat::plain(0));
         let top = self.home.subscribe(name, interested, &options, self.now);
-        let channel = self.open(name, top.position);
+        let channel = self.open(name, top.position, options.has_history());
         let known = channel.made.len();
         assert_eq!(top, ChannelTop { position: channel.top, seq: known as u64 });
         channel.shards.insert(shard, Subscribed { group, known, lagging: false });
         if options.has_history() {
-            self.touch(name, top.position, &options);
+            self.touch(name, &options);
         }
     }
 
@@ -316,20 +355,24 @@ impl Pair {
         Since { epoch: epoch[self.random.usize(..5)], offset: (top.offset + 3).saturating_sub(self.random.u64(..12)) }
     }
 
-    /// Every read is a use of the history.
+    /// Every read is a use of the history, and creates none.
     fn asked(&mut self, name: &'static str, options: &HistoryOptions, top: Position) {
         if options.has_history() {
-            self.touch(name, top, options);
+            self.touch(name, options);
         }
-        assert_eq!(top, self.channels.get(name).map_or(Position::default(), |channel| channel.top));
+        match self.channels.get(name) {
+            Some(channel) => assert_eq!(top, channel.top),
+            None if options.has_history() => {
+                assert_eq!(top.offset, 0);
+                self.begins(name, top.epoch);
+            }
+            None => assert_eq!(top, Position::default()),
+        }
     }
 
     fn recover(&mut self, name: &'static str) {
         let (options, since, limit) = (self.options(), self.since(name), self.random.usize(1..6));
         let cache = self.random.u8(..3) == 0;
-        if options.has_history() {
-            self.evict();
-        }
         let mode = if cache { RecoveryMode::Cache { filter: None } } else { RecoveryMode::Stream };
         let recovery = self.home.recover(name, RecoveryRequest { since, limit, mode }, &options, self.now);
         let (recovered, top) = (recovery.recovered, recovery.top);
@@ -355,9 +398,6 @@ impl Pair {
     fn history(&mut self, name: &'static str) {
         let (options, reverse, limit) = (self.options(), self.random.bool(), self.random.i32(-1..4));
         let since = self.random.bool().then(|| self.since(name));
-        if options.has_history() {
-            self.evict();
-        }
         let found = self.home.history(name, HistoryFilter { since, limit, reverse }, &options, self.now);
         let found =
             found.map(|history| (history.publications.map(|record| record.offset).collect::<Vec<_>>(), history.top));
@@ -384,7 +424,7 @@ impl Pair {
         if self.random.bool() {
             let new = self.home.presence_add(name, [client; 16], &(client / 2).to_string(), &[client]);
             let position = self.home.position(name, &HistoryOptions::NONE, self.now);
-            assert_eq!(new, self.open(name, position).members.insert(client));
+            assert_eq!(new, self.open(name, position, true).members.insert(client));
         } else {
             let was = self.channels.get_mut(name).is_some_and(|channel| channel.members.remove(&client));
             let removed = self.home.presence_remove(name, [client; 16], self.now);
@@ -409,7 +449,8 @@ impl Pair {
         let now = self.now;
         self.home.expire(now, &mut 1_000);
         let due = |c: &Channel| c.keeps && c.is_idle() && c.meta_ttl > 0 && c.used + c.meta_ttl <= now;
-        self.channels.retain(|_, channel| !due(channel));
+        let due: Vec<_> = self.channels.iter().filter(|(_, channel)| due(channel)).map(|(name, _)| *name).collect();
+        due.into_iter().for_each(|name| self.remove(name));
         self.channels.values_mut().filter(|c| c.published + c.ttl <= now).for_each(|c| c.kept.clear());
         self.keys.retain(|&(due, ..)| due > now);
     }

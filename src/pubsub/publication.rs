@@ -35,9 +35,9 @@ pub(crate) struct PublishOptions<'a> {
     pub(crate) version_epoch: &'a str,
 }
 
-/// A publication as the history keeps it: all wire formats are encoded from it.
+/// A publication as the history keeps it, whose parts are shared with every clone: all wire formats are encoded from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct PublicationRecord {
+pub struct PublicationRecord {
     pub(crate) offset: u64,
     /// Shared with the replies that still have to be sent.
     pub(crate) data: Bytes,

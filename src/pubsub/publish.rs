@@ -7,6 +7,7 @@ use super::history::HistoryOptions;
 use super::home_channels::HomeChannels;
 use super::position::{DeliveryPosition, Position};
 use super::publication::{Delivery, Publication, PublicationRecord};
+use super::retention::ListClass;
 use crate::ids::ChannelKey;
 
 /// What happened to a publication.
@@ -87,14 +88,15 @@ impl HomeChannels {
         now: u64,
         deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool,
     ) -> PublishOutcome {
-        let key = self.find_or_create(publication.channel);
-        self.touch_history(key, options, now);
+        let key = self.find_or_create(publication.channel, true);
+        self.open_history(key, options, now);
         let channel = &mut self.channels[key.index()];
-        let history = channel.history.as_mut().expect("touch_history has created the history");
+        let history = channel.history.as_mut().expect("open_history has created the history");
+        let class = ListClass { namespace: options.namespace, span: options.ttl_ms };
         if history.is_stale(publication.version, publication.options.version_epoch) {
             let top = channel.top;
             if history.len() > 0 {
-                self.with_records.touch(&mut self.channels, key, options.ttl_ms, now);
+                self.with_records.touch(&mut self.channels, key, class, now);
             }
             return PublishOutcome::StaleVersion(top);
         }
@@ -109,10 +111,10 @@ impl HomeChannels {
         history.set_version(publication.version, publication.options.version_epoch);
         let bytes = history.bytes();
         history.push(PublicationRecord::new(publication, at), options.size);
-        self.memory.history = self.memory.history + history.bytes() - bytes;
+        self.history_bytes.replace(options.namespace, bytes, history.bytes());
         let top = channel.top;
-        self.with_records.touch(&mut self.channels, key, options.ttl_ms, now);
-        self.evict();
+        self.with_records.touch(&mut self.channels, key, class, now);
+        self.evict(options.namespace);
         PublishOutcome::Stored(top)
     }
 }

@@ -1,10 +1,10 @@
 //! Which channel expires next, and which was used least recently.
 //!
-//! [`ExpiryLists`] has one list for each time span in use; a list orders its channels by their last use. A channel that is
+//! [`ExpiryLists`] has one list for each namespace and time span in use; a list orders its channels by their last use. A channel that is
 //! used moves to the back of its list, so that the front is both the next to expire and the least recently used: nothing
 //! is scanned. The lists link the channels through [`ListLinks`] in the channels themselves and own no memory for them.
 //!
-//! Invariants: the times of a list do not fall from front to back; only an empty list changes its span.
+//! Invariants: the times of a list do not fall from front to back; only an empty list changes its class.
 
 use slab::Slab;
 
@@ -46,15 +46,22 @@ pub(super) trait Linked {
     fn links_mut(&mut self, kind: ListKind) -> &mut ListLinks;
 }
 
-/// Channels with the same time span, the least recently used first.
-struct LruList {
+/// What the channels of one list have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ListClass {
+    pub(super) namespace: u16,
     /// Milliseconds from the last use to the expiry; `u64::MAX` for never.
-    span: u64,
+    pub(super) span: u64,
+}
+
+/// Channels of one class, the least recently used first.
+struct LruList {
+    class: ListClass,
     front: OptionU32<ChannelKey>,
     back: OptionU32<ChannelKey>,
 }
 
-/// The lists of one kind: one for each time span, and those are few.
+/// The lists of one kind: one for each class, and those are few.
 pub(super) struct ExpiryLists {
     kind: ListKind,
     lists: Vec<LruList>,
@@ -73,18 +80,16 @@ impl ExpiryLists {
         channels[key.index()].links_mut(self.kind)
     }
 
-    /// The channel is used now: it moves to the back of the list with this span.
-    pub(super) fn touch<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey, span: u64, now: u64) {
+    /// The channel is used now: it moves to the back of the list of this class.
+    pub(super) fn touch<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey, class: ListClass, now: u64) {
         let links = self.links_mut(channels, key);
         links.used = now;
-        if let Some(list) = links.list.get().and_then(|at| self.lists.get(at as usize))
-            && list.span == span
-            && list.back == OptionU32::some(key)
-        {
+        let same = links.list.get().map(|at| at as usize).filter(|&at| self.lists[at].class == class);
+        if same.is_some_and(|at| self.lists[at].back == OptionU32::some(key)) {
             return;
         }
         self.remove(channels, key);
-        let at = self.list_of(span);
+        let at = same.unwrap_or_else(|| self.list_of(class));
         let back = std::mem::replace(&mut self.lists[at].back, OptionU32::some(key));
         let list = OptionU32::some(at as u32);
         *self.links_mut(channels, key) = ListLinks { list, before: back, after: OptionU32::NONE, used: now };
@@ -108,30 +113,31 @@ impl ExpiryLists {
         }
     }
 
-    /// The index of the list with this span: an existing one, an empty one or a new one.
-    fn list_of(&mut self, span: u64) -> usize {
-        if let Some(at) = self.lists.iter().position(|list| list.span == span) {
+    /// The index of the list of this class: an existing one, an empty one or a new one.
+    fn list_of(&mut self, class: ListClass) -> usize {
+        if let Some(at) = self.lists.iter().position(|list| list.class == class) {
             return at;
         }
         let empty = self.lists.iter().position(|list| list.front.is_none());
         let at = empty.unwrap_or_else(|| {
-            self.lists.push(LruList { span, front: OptionU32::NONE, back: OptionU32::NONE });
+            self.lists.push(LruList { class, front: OptionU32::NONE, back: OptionU32::NONE });
             self.lists.len() - 1
         });
-        self.lists[at].span = span;
+        self.lists[at].class = class;
         at
     }
 
     /// The next channel to expire, and when.
     pub(super) fn next_expiry<T: Linked>(&self, channels: &Slab<T>) -> Option<(u64, ChannelKey)> {
-        let lists = self.lists.iter().filter(|list| list.span != u64::MAX);
-        let fronts = lists.filter_map(|list| Some((list.front.get()?, list.span)));
+        let lists = self.lists.iter().filter(|list| list.class.span != u64::MAX);
+        let fronts = lists.filter_map(|list| Some((list.front.get()?, list.class.span)));
         fronts.map(|(key, span)| (self.links(channels, key).used.saturating_add(span), key)).min()
     }
 
-    /// The channel that was used least recently, and when.
-    pub(super) fn least_recent<T: Linked>(&self, channels: &Slab<T>) -> Option<(u64, ChannelKey)> {
-        let fronts = self.lists.iter().filter_map(|list| list.front.get());
+    /// The channel of a namespace that was used least recently, and when.
+    pub(super) fn least_recent<T: Linked>(&self, channels: &Slab<T>, namespace: u16) -> Option<(u64, ChannelKey)> {
+        let lists = self.lists.iter().filter(|list| list.class.namespace == namespace);
+        let fronts = lists.filter_map(|list| list.front.get());
         fronts.map(|key| (self.links(channels, key).used, key)).min()
     }
 }

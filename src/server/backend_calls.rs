@@ -2,6 +2,7 @@
 //! and each answer goes back to the shard that asked. Key sets are fetched here too, and sent to every shard.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -9,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::AbortHandle;
 
 use super::shard_client::ShardClient;
-use crate::auth::KeySet;
+use crate::auth::{KeySet, TokenSettings};
 use crate::backend;
 use crate::backend::call::{Answer, Call};
 use crate::backend::jwks::{KeySetFetcher, KeySettings, key_set};
@@ -49,6 +50,7 @@ struct Shared {
 /// A key set and the task that fetches it. The task ends with the last settings that name the endpoint.
 struct KeyTask {
     endpoint: Arc<str>,
+    age_max: Duration,
     keys: KeySetFetcher,
     /// Starts the first fetch.
     start: Arc<Notify>,
@@ -87,18 +89,18 @@ impl BackendAccess {
         let client = &config.client;
         let anonymous = client.insecure || client.allow_anonymous_connect_without_token;
         let proxies = config.proxies.iter().map(|proxy| settings(proxy, anonymous)).collect();
-        let key_task = |of: TokenKind, endpoint: &str| {
+        let key_task = |of: TokenKind, token: Option<&TokenSettings>| {
+            let Some(token) = token.filter(|token| !token.jwks_public_endpoint.is_empty()) else { return Ok(None) };
+            let (endpoint, age_max) = (&*token.jwks_public_endpoint, token.jwks_age_max);
             let same = previous.and_then(|access| access.key_tasks[of as usize].as_ref());
-            match same.filter(|task| *task.endpoint == *endpoint) {
+            match same.filter(|task| *task.endpoint == *endpoint && task.age_max == age_max) {
                 Some(task) => Ok(Some(Arc::clone(task))),
-                None if endpoint.is_empty() => Ok(None),
-                None => KeyTask::new(of, endpoint, &shared).map(|task| Some(Arc::new(task))),
+                None => KeyTask::new(of, endpoint, age_max, &shared).map(|task| Some(Arc::new(task))),
             }
         };
-        let subscription_endpoint = client.subscription_token().map_or("", |token| &token.jwks_public_endpoint);
         let key_tasks = [
-            key_task(TokenKind::Connection, &client.token.jwks_public_endpoint)?,
-            key_task(TokenKind::Subscription, subscription_endpoint)?,
+            key_task(TokenKind::Connection, Some(&client.token))?,
+            key_task(TokenKind::Subscription, client.subscription_token())?,
         ];
         let [connection, subscription] = key_tasks.each_ref().map(|task| task.as_ref().map(|task| task.keys.clone()));
         let previous = previous.map(|access| &*access.backend);
@@ -122,26 +124,31 @@ impl BackendAccess {
         Arc::clone(&self.backend)
     }
 
-    /// Starts the first fetch of each key set. Call it when the shards have the settings that name the endpoints.
+    /// Starts the first fetch of each key set; a reload fetches the sets again that it keeps. Call it when the shards have the
+    /// settings that name the endpoints.
     pub(crate) fn start_key_fetches(&self, shards: &ShardClient) {
         self.shared.shards.get_or_init(|| shards.clone());
-        self.key_tasks.iter().flatten().for_each(|task| task.start.notify_one());
+        for task in self.key_tasks.iter().flatten() {
+            task.start.notify_one();
+            let keys = task.keys.clone();
+            self.shared.runtime.spawn(async move { keys.refetch().await });
+        }
     }
 }
 
 impl KeyTask {
-    fn new(of: TokenKind, endpoint: &str, shared: &Shared) -> Result<Self, SetupError> {
+    fn new(of: TokenKind, endpoint: &str, age_max: Duration, shared: &Shared) -> Result<Self, SetupError> {
         let section = match of {
             TokenKind::Connection => "client.token",
             TokenKind::Subscription => "client.subscription_token",
         };
         let name = format!("{section}.jwks_public_endpoint");
-        let settings = KeySettings { name, endpoint: endpoint.to_owned(), ..KeySettings::default() };
+        let settings = KeySettings { name, endpoint: endpoint.to_owned(), age_max, ..KeySettings::default() };
         let endpoint: Arc<str> = endpoint.into();
         let (shards, source) = (Arc::clone(&shared.shards), Arc::clone(&endpoint));
-        let deliver = move |keys: KeySet| {
+        let deliver = move |keys: Option<KeySet>| {
             if let Some(shards) = shards.get() {
-                shards.send_keys(of, &source, &Arc::new(keys));
+                shards.send_keys(of, &source, &keys.map(Arc::new));
             }
         };
         let (keys, fetches) = key_set(settings, KeySet::parse, deliver)?;
@@ -151,7 +158,7 @@ impl KeyTask {
             started.notified().await;
             fetches.await;
         });
-        Ok(Self { endpoint, keys, start, task: task.abort_handle() })
+        Ok(Self { endpoint, age_max, keys, start, task: task.abort_handle() })
     }
 }
 

@@ -35,6 +35,7 @@ fn with_address(before: &str, address: Option<IpAddr>) -> String {
 fn consequence(bound: Bound) -> &'static str {
     match bound {
         Bound::ShardConnections | Bound::Connections | Bound::ConnectionRate => "new connections are answered with 503",
+        Bound::PendingHeads => "incomplete requests that keep more than an equal part are answered with 503",
         Bound::AddressConnections | Bound::AddressHandshakes => "new connections are answered with 429",
         Bound::AddressTable => "new addresses are admitted without being counted",
         Bound::UpgradeTimeout => "requests that are not complete are answered with 408",
@@ -42,6 +43,7 @@ fn consequence(bound: Bound) -> &'static str {
         Bound::UserConnections => "the user's next connection is closed with 3504",
         Bound::Message => "such messages close their connection with 1009",
         Bound::Channels => "subscribes get error 106, a connect is closed with 3505",
+        Bound::TagsFilters => "subscribes with such filters get error 106",
         Bound::CommandRate => "such connections are closed with 3013, unless client.rate_limit_dry_run is set",
         Bound::ByteRate => "such connections are read more slowly, unless client.rate_limit_dry_run is set",
         Bound::Backlog | Bound::Backlogs => "slow connections are closed with 3008",
@@ -63,6 +65,13 @@ fn write(shard: ShardId, record: LogRecord) {
             let error = io::Error::from_raw_os_error(errno);
             log::warn!(
                 "shard {shard}: accept failed: {error}; existing connections are unaffected, retrying in 100 ms"
+            );
+        }
+        LogRecord::WatchFailed { errno } => {
+            let error = io::Error::from_raw_os_error(errno);
+            log::warn!(
+                "shard {shard}: epoll_ctl failed for a new connection, which was closed: {error}; existing connections are \
+                 unaffected, accepting again in 100 ms. If no space is left, raise the sysctl fs.epoll.max_user_watches"
             );
         }
         LogRecord::SlowClosed { slot, backlog_bytes, address } => {

@@ -1,5 +1,8 @@
 //! Compares the process's memory with its limit: past the limit new connections are rejected, until the memory is well below
 //! it again. The control thread reads the memory, since a shard reads no files; the shards see the result in one flag.
+//!
+//! What counts is the memory that the process has from the host. The allocator keeps freed memory, so that it would count
+//! long after its clients have left: it is told to return it while connections are rejected, and after each growth.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +11,17 @@ use std::time::Duration;
 use crate::admin::procfs;
 use crate::config::Config;
 use crate::engine::Admission;
+use crate::sys::return_free_memory;
 
 /// How often the memory is read. A storm of connections uses a few MiB in that time.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Checks between two returns of free memory while connections are rejected, at first; twice as many after each return
+/// that was of little use.
+const RETURN_CHECKS_MIN: u32 = 4;
+const RETURN_CHECKS_MAX: u32 = 128;
+/// Memory that grew by so much, and then not at all for so many checks, is returned as far as it is free.
+const GROWTH_BYTES: u64 = 64 << 20;
+const QUIET_CHECKS: u32 = 40;
 
 #[derive(Clone)]
 pub(crate) struct MemoryWatch {
@@ -20,6 +31,46 @@ pub(crate) struct MemoryWatch {
 }
 
 const NO_LIMIT: u64 = u64::MAX;
+
+/// When the allocator has to return its free memory. It is told seldom, since shards that allocate wait meanwhile.
+#[derive(Debug)]
+struct ReturnSchedule {
+    /// The memory after the last return.
+    floor: u64,
+    /// The most since then.
+    highest: u64,
+    checks_since_growth: u32,
+    checks_since_return: u32,
+    /// Checks between two returns while connections are rejected.
+    wait_checks: u32,
+}
+
+impl ReturnSchedule {
+    fn new(resident: u64) -> Self {
+        Self {
+            floor: resident,
+            highest: resident,
+            checks_since_growth: 0,
+            checks_since_return: RETURN_CHECKS_MAX,
+            wait_checks: RETURN_CHECKS_MIN,
+        }
+    }
+
+    /// After each check.
+    fn is_due(&mut self, resident: u64, is_full: bool) -> bool {
+        self.checks_since_return = self.checks_since_return.saturating_add(1);
+        self.checks_since_growth = if resident > self.highest { 0 } else { self.checks_since_growth.saturating_add(1) };
+        self.highest = self.highest.max(resident);
+        let is_quiet = resident >= self.floor + GROWTH_BYTES && self.checks_since_growth >= QUIET_CHECKS;
+        is_quiet || is_full && self.checks_since_return >= self.wait_checks
+    }
+
+    fn returned(&mut self, before: u64, after: u64) {
+        let was_of_use = before.saturating_sub(after) >= before / 64;
+        let wait_checks = if was_of_use { RETURN_CHECKS_MIN } else { (self.wait_checks * 2).min(RETURN_CHECKS_MAX) };
+        *self = Self { checks_since_return: 0, wait_checks, ..Self::new(after) };
+    }
+}
 
 impl MemoryWatch {
     pub(crate) fn new(config: &Config, admission: Arc<Admission>) -> Self {
@@ -39,19 +90,28 @@ impl MemoryWatch {
 
     /// Never returns.
     pub(crate) async fn run(self) {
+        let mut schedule = ReturnSchedule::new(procfs::resident_bytes().unwrap_or(0));
         loop {
-            let has_limit = self.bytes_max.load(Ordering::Relaxed) != NO_LIMIT;
-            // Also if a limit that was exceeded has been removed: connections must be accepted again.
-            if (has_limit || self.admission.is_memory_full())
-                && let Some(resident) = procfs::resident_bytes()
-            {
+            if let Some(resident) = procfs::resident_bytes() {
                 self.check(resident);
+                if schedule.is_due(resident, self.admission.is_memory_full()) {
+                    self.return_free_memory(resident, &mut schedule);
+                }
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Accepts connections again a twentieth below the limit, so that admission does not flap.
+    fn return_free_memory(&self, before: u64, schedule: &mut ReturnSchedule) {
+        return_free_memory();
+        let after = procfs::resident_bytes().unwrap_or(before);
+        schedule.returned(before, after);
+        log::debug!("returned {} MiB of unused memory to the host", before.saturating_sub(after) >> 20);
+        self.check(after);
+    }
+
+    /// Accepts connections again a twentieth below the limit, so that admission does not flap; at once if the limit was
+    /// removed.
     fn check(&self, resident: u64) {
         let was_full = self.admission.is_memory_full();
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);
@@ -92,5 +152,35 @@ mod tests {
         watch.set(&config);
         watch.check(600);
         assert!(admission.is_memory_full(), "the new limit is in force");
+    }
+
+    /// Checks until a return is due; `None` if that does not happen.
+    fn checks_until_due(schedule: &mut ReturnSchedule, resident: u64, is_full: bool) -> Option<u32> {
+        (1..=1_000).find(|_| schedule.is_due(resident, is_full))
+    }
+
+    #[test]
+    fn free_memory_is_returned_while_connections_are_rejected_and_less_often_if_none_is_free() {
+        let mut schedule = ReturnSchedule::new(1_000);
+        assert_eq!(checks_until_due(&mut schedule, 1_000, true), Some(1));
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            schedule.returned(1_000, 1_000);
+            waits.push(checks_until_due(&mut schedule, 1_000, true).expect("it is due"));
+        }
+        assert_eq!(waits, [8, 16, 32, 64, 128, 128, 128]);
+        schedule.returned(1_000, 500);
+        assert_eq!(checks_until_due(&mut schedule, 500, true), Some(4), "it was of use");
+        schedule.returned(500, 500);
+        assert_eq!(checks_until_due(&mut schedule, 500, false), None, "connections are accepted again");
+    }
+
+    #[test]
+    fn memory_that_grew_and_is_quiet_is_returned_once() {
+        let mut schedule = ReturnSchedule::new(1_000);
+        assert!((0..100).all(|n| !schedule.is_due(1_000 + GROWTH_BYTES + n, false)), "it still grows");
+        assert_eq!(checks_until_due(&mut schedule, 1_000 + GROWTH_BYTES, false), Some(QUIET_CHECKS));
+        schedule.returned(1_000 + GROWTH_BYTES, GROWTH_BYTES);
+        assert_eq!(checks_until_due(&mut schedule, GROWTH_BYTES, false), None, "the rest is in use");
     }
 }

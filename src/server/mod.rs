@@ -26,7 +26,7 @@ pub(crate) mod wall_clock;
 pub use reload::Load;
 pub use shard_client::ShardClient;
 pub use shutdown::Ended;
-pub use start::StartError;
+pub use start::{StartError, check_files};
 
 use std::sync::Arc;
 

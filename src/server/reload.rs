@@ -3,12 +3,15 @@
 //! A reload applies everything or nothing: if anything is wrong, in the settings or in a file that they name, nothing
 //! changes. Connections keep what they were granted; the next command, publication or connection gets the new settings.
 //! The log names the changes that need a restart.
+//!
+//! A file that is half written may still be valid, since any part of a TOML file is. Two rules protect from it: a reload
+//! takes settings that were read twice with the same result, and it removes no keys (`lost_keys`).
 
 use std::cell::{Ref, RefCell};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -20,10 +23,16 @@ use super::systemd;
 use super::tls_files::Tls;
 use crate::admin;
 use crate::admin::process_stats::ProcessStats;
+use crate::auth::TokenSettings;
 use crate::config::{self, Changes, Config, ConfigErrors};
 use crate::engine::Admission;
 use crate::engine::config::EngineConfig;
 use crate::messaging::Settings;
+
+/// Time between two readings of the settings.
+const READING_PAUSE: Duration = Duration::from_millis(100);
+/// Readings after the first one until two agree.
+const READINGS_MAX: u32 = 20;
 
 /// Reads the settings from their sources, as at the start.
 pub type Load = Box<dyn Fn() -> Result<(Config, Vec<String>), ConfigErrors>>;
@@ -88,7 +97,7 @@ impl Reload {
 
     /// Errors: why nothing was changed, a line for each reason.
     async fn reload(&self) -> Result<(), String> {
-        let (mut config, remarks) = (self.load)().map_err(text)?;
+        let (mut config, remarks) = read_settled(&self.load).await?;
         let changes = self.compare(&mut config)?;
         // What can fail comes first, the certificates last of it, so that the reload applies everything or nothing.
         let backends = self.running.borrow().backends.reloaded(&config).map_err(text)?;
@@ -126,9 +135,84 @@ impl Reload {
         if current.http_api.key_generated && config.http_api.key_generated {
             config.http_api.key.clone_from(&current.http_api.key);
         }
+        if let Some(lost) = lost_keys(current, config) {
+            return Err(format!(
+                "{lost}\n  The file may be incomplete. A restart applies it, if that is what you want."
+            ));
+        }
         let live = config::changes(current, config).live;
         Ok(Changes { live, at_start: config::changes(started, config).at_start })
     }
+}
+
+/// Reads the settings until two readings have the same result, so that a file that is being written is read whole. Errors:
+/// those of the settings, or they go on changing.
+async fn read_settled(load: &Load) -> Result<(Config, Vec<String>), String> {
+    let mut last = load().map_err(text);
+    for _ in 0..READINGS_MAX {
+        tokio::time::sleep(READING_PAUSE).await;
+        let next = load().map_err(text);
+        let is_same = match (&last, &next) {
+            (Ok((one, _)), Ok((other, _))) => is_same(one, other),
+            (Err(one), Err(other)) => one == other,
+            _ => false,
+        };
+        if is_same {
+            return next;
+        }
+        last = next;
+    }
+    Err("the settings go on changing while they are read\n  Send SIGHUP when the file is complete.".into())
+}
+
+/// Whether two readings differ in no setting. Each reading generates an API key of its own if none is set.
+fn is_same(one: &Config, other: &Config) -> bool {
+    let mut other = other.clone();
+    if one.http_api.key_generated && other.http_api.key_generated {
+        other.http_api.key.clone_from(&one.http_api.key);
+    }
+    config::changes(one, &other) == Changes::default()
+}
+
+/// What the new settings lack that a truncated file loses and that would refuse good clients for good: SDKs do not come back
+/// from 3500 or 102.
+fn lost_keys(current: &Config, new: &Config) -> Option<&'static str> {
+    let has_keys = |token: Option<&TokenSettings>| token.is_some_and(|token| !token.is_empty());
+    let subscription = |config: &Config| has_keys(config.client.subscription_token());
+    let knows_clients = |config: &Config| {
+        let client = &config.client;
+        let is_open = client.insecure || client.allow_anonymous_connect_without_token;
+        is_open || config.connect_proxy.is_some() || !client.token.is_empty()
+    };
+    let has_api_key = |config: &Config| config.http_api.key.is_some();
+    [
+        (
+            has_keys(Some(&current.client.token)) && !has_keys(Some(&new.client.token)),
+            "client.token has no key any more: every token would be refused",
+        ),
+        (
+            knows_clients(current) && !knows_clients(new),
+            "client.proxy.connect is off and there is no other way to connect: every client would be refused",
+        ),
+        (
+            subscription(current) && !subscription(new),
+            "client.subscription_token has no key any more: subscription tokens would be refused",
+        ),
+        (
+            has_api_key(current) && !has_api_key(new) && !new.http_api.disabled,
+            "http_api.key is not set any more: every call of the server API would be refused",
+        ),
+        (
+            current.grpc_api.key.is_some() && new.grpc_api.key.is_none() && new.grpc_api.enabled,
+            "grpc_api.key is not set any more: every call of the gRPC API would be refused",
+        ),
+        (
+            !current.channel.namespaces.is_empty() && new.channel.namespaces.is_empty(),
+            "channel.namespaces has no namespace any more: their channels would be unknown",
+        ),
+    ]
+    .into_iter()
+    .find_map(|(is_lost, what)| is_lost.then_some(what))
 }
 
 /// An error with its fix, each on a line of its own.
@@ -154,4 +238,93 @@ fn log_changes(changes: &Changes, tls_files: TlsFiles) {
 
 fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A file whose readings have these texts, the last one from then on.
+    fn load(texts: &'static [&'static str]) -> (Load, std::rc::Rc<Cell<usize>>) {
+        let readings = std::rc::Rc::new(Cell::new(0));
+        let count = std::rc::Rc::clone(&readings);
+        let load = move || {
+            let text = texts[count.get().min(texts.len() - 1)];
+            count.set(count.get() + 1);
+            config::load_text(text, std::iter::empty())
+        };
+        (Box::new(load), readings)
+    }
+
+    fn config(text: &str) -> Config {
+        config::load_text(text, std::iter::empty()).expect("valid settings").0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_are_read_until_two_readings_agree() {
+        let limit = |read: Result<(Config, Vec<String>), String>| read.map(|(config, _)| config.client.channel_limit);
+        let (same, readings) = load(&["client.channel_limit = 1"]);
+        assert_eq!((limit(read_settled(&same).await), readings.get()), (Ok(1), 2));
+        // While a file is written, it is empty, then cut within a number, then whole.
+        let (growing, readings) =
+            load(&["client.channel_limit =", "client.channel_limit = 1", "client.channel_limit = 12"]);
+        assert_eq!((limit(read_settled(&growing).await), readings.get()), (Ok(12), 4));
+        let (wrong, _) = load(&["client.channel_limit = \"x\""]);
+        assert!(read_settled(&wrong).await.is_err_and(|why| why.contains("client.channel_limit")));
+        let (generated, _) = load(&["dev = true"]);
+        assert!(read_settled(&generated).await.is_ok(), "each reading has an API key of its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_that_go_on_changing_are_refused() {
+        let count = Cell::new(0);
+        let load: Load = Box::new(move || {
+            count.set(count.get() + 1);
+            config::load_text(&format!("client.channel_limit = {}", count.get()), std::iter::empty())
+        });
+        assert!(read_settled(&load).await.is_err_and(|why| why.contains("go on changing")));
+    }
+
+    #[test]
+    fn lost_keys_are_named_and_changed_ones_are_not() {
+        let key = "\"0123456789abcdef0123456789abcdef\"";
+        let all = format!(
+            "[client.token]\nhmac_secret_key = {key}\n[client.subscription_token]\nenabled = true\n\
+             hmac_secret_key = {key}\n[grpc_api]\nenabled = true\nkey = {key}\n[http_api]\nkey = {key}\n\
+             [[channel.namespaces]]\nname = \"chat\"\n"
+        );
+        let current = config(&all);
+        assert_eq!(lost_keys(&current, &current), None);
+        let other = all.replace("0123", "9999").replace("chat", "news");
+        assert_eq!(lost_keys(&current, &config(&other)), None, "they were replaced");
+        let lost = |removed: &str| lost_keys(&current, &config(&all.replace(removed, ""))).unwrap_or_default();
+        let section = |name: &str, rest: &str| format!("[{name}]\n{rest}");
+        let hmac = format!("hmac_secret_key = {key}\n");
+        assert!(lost(&section("client.token", &hmac)).starts_with("client.token"));
+        let own = section("client.subscription_token", &format!("enabled = true\n{hmac}"));
+        assert!(lost(&own).starts_with("client.subscription_token"));
+        assert!(lost(&section("http_api", &format!("key = {key}\n"))).starts_with("http_api.key"));
+        let no_grpc_key = all.replace(&format!("key = {key}\n[http_api]"), "[http_api]");
+        assert!(lost_keys(&current, &config(&no_grpc_key)).is_some_and(|lost| lost.starts_with("grpc_api.key")));
+        assert!(lost("[[channel.namespaces]]\nname = \"chat\"\n").starts_with("channel.namespaces"));
+        let proxied = config("[client.proxy.connect]\nenabled = true\nendpoint = \"http://127.0.0.1:1/\"\n");
+        assert!(lost_keys(&proxied, &config("shards = 1\n")).is_some_and(|lost| lost.contains("proxy.connect")));
+        let disabled = config(&all.replace(&format!("[http_api]\nkey = {key}\n"), "[http_api]\ndisabled = true\n"));
+        assert_eq!(lost_keys(&current, &disabled), None, "it is off on purpose");
+    }
+
+    #[test]
+    fn every_part_of_a_settings_file_is_refused_or_keeps_the_keys() {
+        let whole = "[client.token]\nhmac_secret_key = \"0123456789abcdef0123456789abcdef\"\n\
+                     [http_api]\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                     [[channel.namespaces]]\nname = \"chat\"\npresence = true\n";
+        let current = config(whole);
+        let end = whole.find("chat").expect("the name is there");
+        for cut in 0..end {
+            let read = config::load_text(&whole[..cut], std::iter::empty());
+            assert!(read.map_or(true, |(config, _)| lost_keys(&current, &config).is_some()), "{:?}", &whole[..cut]);
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //! closed in waves while the rest is served.
 //!
 //! A shard without connections goes on as home shard. All shards stop together when no connection is open and nothing is in
-//! flight, or at `shutdown.timeout`. A second signal stops them at once.
+//! flight, or at `shutdown.timeout`. A second signal stops them at once, unless it comes right after the first: `timeout` and
+//! service managers signal a process and then its group.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::engine::stats::Snapshot;
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the log says how many connections are left.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// A signal this long after the first one is the same signal, sent again.
+const SAME_SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +58,7 @@ pub(crate) async fn run(
     servers: Vec<JoinHandle<()>>,
 ) -> Ended {
     let link = tokio::select! { () = signals.next() => None, link = successor.ready() => link };
+    let first = Instant::now();
     match link {
         // The successor has these listeners too. Connections that are open get one more response.
         Some(_) => servers.iter().for_each(JoinHandle::abort),
@@ -69,15 +73,17 @@ pub(crate) async fn run(
         }
     };
     let second_signal = async {
+        let mut first = first;
         if link.is_some() {
             // A signal to both processes means an orderly shutdown of both.
             signals.next().await;
+            first = Instant::now();
             log::info!(
                 "signal ignored: this process shuts down already, since another one took over; one more signal cuts its \
                  open connections"
             );
         }
-        signals.next().await;
+        next_after(first, async || signals.next().await).await;
     };
     tokio::select! {
         () = shut_down => Ended::InOrder,
@@ -85,6 +91,22 @@ pub(crate) async fn run(
             log::warn!("second signal: shutting down at once; open connections are cut without a close handshake");
             Ended::AtOnce
         }
+    }
+}
+
+/// Waits for a signal that is not the first one sent again.
+async fn next_after(first: Instant, mut next: impl AsyncFnMut()) {
+    loop {
+        next().await;
+        let after = first.elapsed();
+        if after > SAME_SIGNAL_INTERVAL {
+            return;
+        }
+        log::info!(
+            "signal ignored: it came {} ms after the first one, as when a process and its group are signaled; another one, \
+             {SAME_SIGNAL_INTERVAL:?} after the first, cuts the open connections",
+            after.as_millis()
+        );
     }
 }
 
@@ -106,7 +128,7 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
     }
     log::info!(
         "shutting down: no new clients; closing {count} connections within {window:?}, the last of them after \
-         {timeout:?} at most; a second signal cuts them at once"
+         {timeout:?} at most; a second signal after {SAME_SIGNAL_INTERVAL:?} cuts them at once"
     );
     // The successor accepts as well: upgrades under way are completed here, and the clients reconnect to it.
     let upgrades = if has_successor { Upgrades::Complete } else { Upgrades::Refuse };
@@ -130,4 +152,26 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
 
 fn open_connections(snapshots: &[Snapshot]) -> u64 {
     snapshots.iter().map(|snapshot| snapshot.connections).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn signal_within_a_second_of_the_first_is_the_same_signal() {
+        let (send, mut signals) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            for ms in [0, 300, 600, 300] {
+                sleep(Duration::from_millis(ms)).await;
+                send.send(()).expect("it waits for them");
+            }
+            sleep(Duration::from_secs(60)).await;
+        });
+        let first = Instant::now();
+        next_after(first, async || signals.recv().await.expect("another signal")).await;
+        assert_eq!(first.elapsed().as_millis(), 1_200, "those of 0, 300 and 900 ms are the first one");
+    }
 }

@@ -2,19 +2,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::tls_files::TlsError;
+use super::tls_files::{Tls, TlsError};
 use crate::admin::process_stats::ProcessStats;
 use crate::backend::SetupError;
-use crate::config::{self, Config};
+use crate::config::{self, Config, engine_config};
 use crate::engine::net::affinity;
+use crate::engine::net::cpu_quota::{cpu_quota, whole_cores};
+use crate::engine::net::listener::{self, ListenError, hint, without_ipv6};
 use crate::engine::threads::EngineError;
 use crate::handover::{HandoverError, Inherited};
+
+const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Descriptors that a server needs at least: listeners, polls, logs, and a few clients.
 pub(crate) const FILES_MIN: u64 = 256;
@@ -27,10 +32,8 @@ const FILES_GROWN_MAX: u64 = 1 << 20;
 pub enum StartError {
     /// A shard, or an address of `listen`.
     Engine(EngineError),
-    /// The admin address.
-    Admin { address: SocketAddr, error: io::Error },
-    /// The address of the gRPC API.
-    Grpc { address: SocketAddr, error: io::Error },
+    /// Addresses that cannot be listened on: all of them, at least one.
+    Addresses(Vec<AddressError>),
     /// The gRPC API is on, and this program was built without it.
     GrpcNotBuilt,
     /// The client for calls to backends.
@@ -52,6 +55,27 @@ pub enum StartError {
     Kernel(io::Error),
 }
 
+/// An address that cannot be listened on, and the setting that names it.
+#[derive(Debug)]
+pub enum AddressError {
+    Listen(ListenError),
+    Admin { address: SocketAddr, error: io::Error },
+    Grpc { address: SocketAddr, error: io::Error },
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (setting, address, error, choose) = match self {
+            Self::Listen(error) => return write!(f, "listen: {error}"),
+            Self::Admin { address, error } => ("admin.address", address, error, "choose another --admin"),
+            Self::Grpc { address, error } => {
+                ("grpc_api.port", address, error, "choose another grpc_api.port or grpc_api.address")
+            }
+        };
+        write!(f, "{setting}: cannot listen on {address}: {error}{}", hint(*address, error, choose))
+    }
+}
+
 impl From<EngineError> for StartError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
@@ -61,14 +85,12 @@ impl From<EngineError> for StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Engine(EngineError::Listen(error)) => write!(f, "listen: {error}"),
             Self::Engine(error) => error.fmt(f),
-            Self::Admin { address, error } => {
-                write!(f, "admin: cannot listen on {address}: {error}\n  Choose another address with --admin.")
-            }
-            Self::Grpc { address, error } => write!(
-                f,
-                "grpc_api: cannot listen on {address}: {error}\n  Choose another grpc_api.address or grpc_api.port."
-            ),
+            Self::Addresses(errors) => errors.iter().enumerate().try_for_each(|(index, error)| {
+                let separator = if index == 0 { "" } else { "\n" };
+                write!(f, "{separator}{error}")
+            }),
             Self::GrpcNotBuilt => f.write_str(
                 "grpc_api.enabled: this program was built without the gRPC API\n  \
                  Build it with the cargo feature `grpc`, which is on by default, or set grpc_api.enabled = false.",
@@ -94,6 +116,14 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Opens the certificates and keys that the settings name, as the start does. What is surprising about them is logged.
+pub fn check_files(config: &Config) -> Result<(), StartError> {
+    if config.grpc_api.listen.is_some() && !cfg!(feature = "grpc") {
+        return Err(StartError::GrpcNotBuilt);
+    }
+    Tls::open(&config.tls).map(drop).map_err(StartError::Tls)
+}
+
 /// Raises the soft limit of open files to the hard limit, and returns it.
 pub(crate) fn raise_file_limit() -> Result<u64, StartError> {
     let now = getrlimit(Resource::Nofile);
@@ -112,7 +142,13 @@ pub(crate) fn grow_file_table(limit: u64) {
 
 /// One core per shard; `None` for all if there are more shards than cores, which are then not pinned.
 pub(crate) fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartError> {
-    let usable = affinity::usable_cores();
+    let quota = cpu_quota("self", |path| std::fs::read_to_string(path).ok());
+    choose_among(config, affinity::usable_cores(), quota)
+}
+
+/// Without `cores` and `shards`, no more shards than the limit on CPU time, `quota` cores: past it all of them would be stopped
+/// in every period.
+fn choose_among(config: &Config, usable: Vec<usize>, quota: Option<f64>) -> Result<Vec<Option<usize>>, StartError> {
     let chosen = config.cores.clone().unwrap_or_else(|| usable.clone());
     if let Some(core) = chosen.iter().find(|core| !usable.contains(core)) {
         return Err(StartError::Cores(format!(
@@ -122,7 +158,25 @@ pub(crate) fn choose_cores(config: &Config) -> Result<Vec<Option<usize>>, StartE
     if chosen.is_empty() {
         return Err(StartError::Cores("cores: the kernel reports no core that this process may use".into()));
     }
-    let shards = config.shards.unwrap_or(chosen.len());
+    let shards = match (config.shards, &config.cores, quota) {
+        (Some(shards), ..) => shards,
+        (None, None, Some(quota)) if whole_cores(quota) < chosen.len() => {
+            let shards = whole_cores(quota);
+            log::info!(
+                "this process may use the CPU time of {quota:.2} cores (its control group's limit), and {} cores: {shards} shards; \
+                 set cores or shards for another number",
+                chosen.len()
+            );
+            shards
+        }
+        _ => chosen.len(),
+    };
+    if let Some(quota) = quota.filter(|&quota| (shards as f64) > quota.ceil()) {
+        log::warn!(
+            "{shards} shards have the CPU time of {quota:.2} cores (the control group's limit): busy shards will be stopped until \
+             the next period, up to 100 ms"
+        );
+    }
     if shards > chosen.len() && !config.oversubscribe {
         return Err(StartError::Cores(format!(
             "shards: {shards} shards on {} cores would wait for each other\n  Lower --shards, name more --cores, or set \
@@ -153,7 +207,8 @@ pub(crate) struct ControlListeners {
 }
 
 impl ControlListeners {
-    /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others.
+    /// Uses the sockets that another process has passed where their addresses match the settings, and opens the others. The
+    /// errors name every address that is taken, also those of `listen`, which the shards open later.
     pub(crate) fn open(config: &Config, mut inherited: Option<&mut Inherited>) -> Result<Self, StartError> {
         let grpc_address = config.grpc_api.listen;
         if grpc_address.is_some() && !cfg!(feature = "grpc") {
@@ -161,10 +216,23 @@ impl ControlListeners {
         }
         let (passed_admin, passed_grpc) =
             inherited.as_mut().map_or((None, None), |inherited| (inherited.admin.take(), inherited.grpc.take()));
-        Ok(Self {
-            admin: listen(config.admin.address, passed_admin, |address, error| StartError::Admin { address, error })?,
-            grpc: listen(grpc_address, passed_grpc, |address, error| StartError::Grpc { address, error })?,
-        })
+        let admin = listen(config.admin.address, passed_admin, |address, error| AddressError::Admin { address, error });
+        let grpc = listen(grpc_address, passed_grpc, |address, error| AddressError::Grpc { address, error });
+        let mut errors = Vec::new();
+        if !config.join {
+            let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.address.clone()).collect();
+            let none = Vec::new();
+            let passed = inherited.as_ref().map_or(&none, |inherited| &inherited.clients);
+            let machine = engine_config(config).machine;
+            errors.extend(listener::probe(&addresses, passed, &machine).into_iter().map(AddressError::Listen));
+        }
+        match (admin, grpc) {
+            (Ok(admin), Ok(grpc)) if errors.is_empty() => Ok(Self { admin, grpc }),
+            (admin, grpc) => {
+                errors.extend(admin.err().into_iter().chain(grpc.err()));
+                Err(StartError::Addresses(errors))
+            }
+        }
     }
 
     /// The descriptors, which no shard uses.
@@ -176,16 +244,43 @@ impl ControlListeners {
 fn listen(
     address: Option<SocketAddr>,
     passed: Option<TcpListener>,
-    error: impl FnOnce(SocketAddr, io::Error) -> StartError,
-) -> Result<Option<TcpListener>, StartError> {
+    error: impl FnOnce(SocketAddr, io::Error) -> AddressError,
+) -> Result<Option<TcpListener>, AddressError> {
     let Some(address) = address else { return Ok(None) };
     let matches = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .is_ok_and(|at| at.ip() == address.ip() && (at.port() == address.port() || address.port() == 0))
+        let is_ip = |at: SocketAddr| at.ip() == address.ip() || (at.ip(), address.ip()) == (ANY4, ANY6);
+        listener.local_addr().is_ok_and(|at| is_ip(at) && (at.port() == address.port() || address.port() == 0))
     };
     match passed.filter(matches) {
         Some(listener) => Ok(Some(listener)),
-        None => TcpListener::bind(address).map(Some).map_err(|why| error(address, why)),
+        None => bind(address).map(Some).map_err(|why| error(address, why)),
+    }
+}
+
+/// A listener at the address. `[::]` serves both families, and IPv4 alone on a host without IPv6.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).or_else(|error| match without_ipv6(address, &error) {
+        Some(ipv4) => TcpListener::bind(ipv4),
+        None => Err(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_follow_the_limit_on_cpu_time() {
+        let shards =
+            |config: &Config, quota| choose_among(config, vec![0, 1, 2, 3], quota).map(|cores| cores.len()).ok();
+        let default = Config::default();
+        for (quota, number) in [(None, 4), (Some(0.5), 1), (Some(1.5), 2), (Some(3.0), 3), (Some(16.0), 4)] {
+            assert_eq!(shards(&default, quota), Some(number), "{quota:?}");
+        }
+        assert_eq!(choose_among(&default, vec![4, 5], Some(1.0)).unwrap(), [Some(4)]);
+        let cores = Config { cores: Some(vec![0, 1, 2]), ..Config::default() };
+        assert_eq!(shards(&cores, Some(1.0)), Some(3), "the operator has chosen");
+        let number = Config { shards: Some(4), ..Config::default() };
+        assert_eq!(shards(&number, Some(1.0)), Some(4));
     }
 }

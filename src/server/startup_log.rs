@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
 use super::start::{ControlListeners, FILES_MIN};
+use crate::admin::procfs;
 use crate::config::{Config, Listen};
 use crate::engine::net::listener::{Address, ListenSockets};
 
@@ -37,6 +38,7 @@ pub(crate) fn log_startup(
     let scope = if tables > 1 { "each shard" } else { "this process" };
     let connections = file_limit.saturating_sub(FILES_MIN) * tables;
     log::info!("{scope} may open {file_limit} files: room for about {connections} connections");
+    log_unreachable_limits(config, connections);
     let addresses: Vec<_> = bound.iter().zip(&config.listeners).map(|(at, listen)| describe(listen, at)).collect();
     log::info!("clients connect to {}", addresses.join(", "));
     let local_address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
@@ -71,8 +73,27 @@ fn print_dev_help(config: &Config, client_tls: bool, client: SocketAddr, admin: 
     );
 }
 
+/// Limits that this process cannot reach, since another one comes first. `connections` is the room for descriptors.
+fn log_unreachable_limits(config: &Config, connections: u64) {
+    let limit = u64::from(config.client.connection_limit);
+    if limit > connections {
+        log::warn!(
+            "client.connection_limit ({limit}) has no effect: the limit on open files allows {connections} connections"
+        );
+    }
+    let bytes = config.limits.memory_bytes_max as u64;
+    if let Some(group) = procfs::memory_limit().filter(|&group| bytes >= group) {
+        log::warn!(
+            "limits.memory_bytes_max ({} MiB) has no effect: the kernel ends the process at the control group's limit ({} MiB)",
+            bytes >> 20,
+            group >> 20
+        );
+    }
+}
+
+/// The listener as in the settings, with the address as bound.
 fn describe(listen: &Listen, at: &Address) -> String {
-    format!("{}{at}", if listen.options.tls { Listen::TLS } else { "" })
+    Listen { address: at.clone(), options: listen.options }.to_string()
 }
 
 /// How a client is authenticated. `config` warns about settings that let no client in.
@@ -97,6 +118,18 @@ fn authentication(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listener_is_described_with_all_its_options() {
+        let bound = Address::Tcp("127.0.0.1:8443".parse().unwrap());
+        for (wanted, shown) in [
+            ("127.0.0.1:0", "127.0.0.1:8443"),
+            ("tls:127.0.0.1:0", "tls:127.0.0.1:8443"),
+            ("proxy:tls:127.0.0.1:0", "proxy:tls:127.0.0.1:8443"),
+        ] {
+            assert_eq!(describe(&wanted.parse().unwrap(), &bound), shown);
+        }
+    }
 
     #[test]
     fn startup_log_names_every_way_of_authentication() {

@@ -9,12 +9,14 @@
 
 mod epoll;
 mod files;
+mod heap;
 mod pages;
 mod socket;
 mod xor;
 
 pub(crate) use epoll::{BusyPoll, set_busy_poll};
 pub(crate) use files::{close_copy, own_file_table};
+pub(crate) use heap::return_free_memory;
 pub(crate) use pages::advise_huge;
 pub(crate) use socket::set_defer_accept;
 pub(crate) use xor::{BLOCK, xor_blocks};

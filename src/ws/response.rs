@@ -14,6 +14,8 @@ pub enum Refusal {
     /// 403, with the setting that decides: the request comes from a browser page of an origin that is not allowed.
     ForeignOrigin(&'static str),
     NotFound,
+    /// 404, with the address that serves the path.
+    WrongAddress(&'static str),
     MethodNotAllowed,
     /// The head did not arrive in time.
     Timeout,
@@ -49,7 +51,7 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => 400,
             Self::ForeignOrigin(_) => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::WrongAddress(_) => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::TargetTooLong => 414,
@@ -64,9 +66,9 @@ impl Refusal {
     /// One line that says what is wrong.
     pub fn words(&self) -> &'static str {
         match self {
-            Self::BadRequest(words) | Self::ForeignOrigin(words) => words,
+            Self::BadRequest(words) | Self::ForeignOrigin(words) | Self::WrongAddress(words) => words,
             Self::NotFound => "nothing is served at this path",
-            Self::MethodNotAllowed => "only GET is served here",
+            Self::MethodNotAllowed => "only GET and HEAD are served here",
             Self::Timeout => "the request head was not complete in time",
             Self::TargetTooLong => "the request target is too long",
             Self::UpgradeRequired => "this address speaks WebSocket version 13 (RFC 6455): send an upgrade request",
@@ -95,7 +97,7 @@ impl Refusal {
     pub fn write(&self, out: &mut Vec<u8>) {
         let extra: &[u8] = match self {
             // RFC 9110, 15.5.6: "MUST generate an Allow header field in a 405 response".
-            Self::MethodNotAllowed => b"Allow: GET\r\n",
+            Self::MethodNotAllowed => b"Allow: GET, HEAD\r\n",
             // Section 4.4: the versions the server is willing to use. RFC 9110, 15.5.22: a 426 "MUST send an Upgrade".
             Self::UpgradeRequired => b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
             _ => b"",
@@ -134,6 +136,14 @@ pub fn accept(out: &mut Vec<u8>, key: &[u8; 24], protocol: Option<&str>, deflate
 pub fn http_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     begin(out, status);
     end(out, content_type, &[body]);
+}
+
+/// Makes a whole response that of a HEAD request: it ends with its head (RFC 9110, 9.3.2).
+pub fn drop_body(response: &mut Vec<u8>) {
+    const END: &[u8] = b"\r\n\r\n";
+    if let Some(at) = memchr::memmem::find(response, END) {
+        response.truncate(at + END.len());
+    }
 }
 
 fn begin(out: &mut Vec<u8>, status: u16) {
@@ -207,7 +217,7 @@ mod tests {
         let refusals = [
             (Refusal::BadRequest("Host is missing"), 400, "Host is missing\n"),
             (Refusal::NotFound, 404, "nothing is served at this path\n"),
-            (Refusal::MethodNotAllowed, 405, "only GET is served here\n"),
+            (Refusal::MethodNotAllowed, 405, "only GET and HEAD are served here\n"),
             (Refusal::Timeout, 408, "the request head was not complete in time\n"),
             (Refusal::TargetTooLong, 414, "the request target is too long\n"),
             (Refusal::HeadTooLarge, 431, "the request head is too large\n"),
@@ -219,7 +229,7 @@ mod tests {
             assert_eq!((code, refusal.status(), got.as_str()), (status, status, body));
             assert!(fields.contains(&("content-length".into(), body.len().to_string())));
             assert!(fields.contains(&("connection".into(), "close".into())));
-            assert_eq!(fields.contains(&("allow".into(), "GET".into())), status == 405);
+            assert_eq!(fields.contains(&("allow".into(), "GET, HEAD".into())), status == 405);
             assert_eq!(fields.contains(&("retry-after".into(), "3".into())), status == 503 || status == 429);
         }
         let (code, fields, _) = parsed(&written(|out| Refusal::UpgradeRequired.write(out)));
@@ -238,5 +248,8 @@ mod tests {
             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(response, expected);
         assert_eq!(parsed(&written(|out| http_response(out, 299, "text/plain", b""))).0, 299);
+        let mut head = response.into_bytes();
+        drop_body(&mut head);
+        assert_eq!(head, expected.trim_end_matches("{}").as_bytes());
     }
 }

@@ -1,36 +1,69 @@
 //! Parses the HTTP request for a WebSocket (RFC 6455, section 4.2.1; RFC 9112) in place.
 //!
 //! Two passes. `scan` reads the line ends: it finds the end of the head and refuses early what an incomplete head already
-//! shows: a first line that is not a GET, a target or a head that is too long, a line that ends in a bare LF. Only a whole
+//! shows: a first line that is not HTTP/1, a target or a head that is too long, a line that ends in a bare LF. Only a whole
 //! head goes to `httparse`, which is strict about names, values, folding and whitespace before the colon; `judge` then checks
 //! it against the RFC.
 //!
-//! Parsing is strict wherever two parsers could read one request differently (Host, body lengths, line ends). Plain HTTP/1.0
-//! GETs are accepted, since health checks of load balancers still send them.
+//! Parsing is strict wherever two parsers could read one request differently (Host, body lengths, line ends). HTTP/1.0 is
+//! accepted, since health checks of load balancers and proxies that were not told otherwise still send it. So is a list of
+//! versions that has 13, and the scheme `ws` in a target: Centrifugo accepts them too.
 
 use super::http_token::is_token;
 use super::response::Refusal;
 use std::mem::MaybeUninit;
 
-/// The bytes of a request head; a longer one is refused with 431.
-pub const UPGRADE_BYTES_MAX: usize = 8 * 1024;
-/// The header fields of a request; a request with more is refused with 431.
-pub const UPGRADE_HEADERS_MAX: usize = 64;
-/// The bytes of a request target; a longer one is refused with 414.
-pub const UPGRADE_TARGET_BYTES_MAX: usize = 2 * 1024;
+/// The largest `RequestBounds::fields_max`: the fields of a request are read on the stack.
+pub const REQUEST_FIELDS_MAX: usize = 256;
 
-const _: () = assert!(UPGRADE_TARGET_BYTES_MAX < UPGRADE_BYTES_MAX);
+/// The bounds of a request head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestBounds {
+    /// The bytes of the head; a longer one is refused with 431.
+    pub head_bytes_max: usize,
+    /// The header fields, at most `REQUEST_FIELDS_MAX`; a request with more is refused with 431.
+    pub fields_max: usize,
+    /// The bytes of the target; a longer one is refused with 414.
+    pub target_bytes_max: usize,
+}
 
-/// A GET with a whole, valid head.
+impl RequestBounds {
+    /// What the proxies in front of a server let pass: the cookies of single sign-on, the fields of a mesh, a token in a URL.
+    pub const DEFAULT: Self = Self { head_bytes_max: 32 * 1024, fields_max: 128, target_bytes_max: 8 * 1024 };
+}
+
+/// The method of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    Get,
+    /// As a GET, with a response that ends with its head. It opens no WebSocket.
+    Head,
+    /// Any other: it opens no WebSocket, and its body is not read.
+    Other,
+}
+
+impl Method {
+    /// By the first bytes of a request, whole or not.
+    pub fn of(request: &[u8]) -> Self {
+        match request.strip_prefix(b"\r\n").unwrap_or(request) {
+            request if request.starts_with(b"GET ") => Self::Get,
+            request if request.starts_with(b"HEAD ") => Self::Head,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A request with a whole, valid head.
 #[derive(Debug)]
 pub struct Request<'a> {
+    pub method: Method,
     /// The request target as sent.
     pub target: &'a str,
-    /// The target's path, at least "/".
+    /// The target's path, at least "/"; "" if another method has a target without one (`OPTIONS *`).
     pub path: &'a str,
     /// The part of the target after "?", or "".
     pub query: &'a str,
-    /// The authority of an absolute target, else the Host field. "" only for a plain HTTP/1.0 request.
+    /// The authority of an absolute target, else the Host field, which may be empty. "" also without the field in HTTP/1.0.
     pub host: &'a str,
     pub origin: Option<&'a str>,
     /// `None`: a plain HTTP request, such as one for `/health`.
@@ -79,17 +112,19 @@ impl<'a> Fields<'a> {
 }
 
 /// Parses the request at the start of `bytes`; `Ok(None)`: valid so far, but not whole. Does not allocate.
-pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
+pub fn parse<'a>(bytes: &'a [u8], bounds: &RequestBounds) -> Result<Option<Request<'a>>, Refusal> {
     // RFC 9112, 2.2: a server "SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
     let blank_bytes = match bytes {
         [b'\r'] => return Ok(None),
         [b'\r', b'\n', ..] => 2,
         _ => 0,
     };
-    let Some(head) = scan(&bytes[blank_bytes..])? else { return Ok(None) };
-    let mut fields = [const { MaybeUninit::uninit() }; UPGRADE_HEADERS_MAX];
+    let Some(head) = scan(&bytes[blank_bytes..], bounds)? else { return Ok(None) };
+    let method = Method::of(head.bytes);
+    let mut fields = [const { MaybeUninit::uninit() }; REQUEST_FIELDS_MAX];
+    let fields = &mut fields[..bounds.fields_max.min(REQUEST_FIELDS_MAX)];
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(head.bytes, &mut fields) {
+    match request.parse_with_uninit_headers(head.bytes, fields) {
         Ok(httparse::Status::Complete(end)) => debug_assert_eq!(end, head.bytes.len(), "two ends of one head"),
         Ok(httparse::Status::Partial) => return Err(Refusal::BadRequest("malformed request head")),
         Err(error) => return Err(refusal(error)),
@@ -98,8 +133,16 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     let target = request.path.expect("httparse returns a target with every whole head");
     let http_1_1 = request.version == Some(1);
     let judged = Judged::of(request.headers)?;
-    let (path, query, authority) = split_target(target)?;
-    let upgrade = judged.upgrade(http_1_1)?.map(|key| Upgrade { key, fields });
+    if judged.has_body && method != Method::Other {
+        return Err(Refusal::BadRequest("a body is not taken here"));
+    }
+    let (path, query, authority) = match split_target(target) {
+        // RFC 9112, 3.2.3 and 3.2.4: CONNECT and OPTIONS have forms without a path.
+        Err(_) if method == Method::Other => ("", "", None),
+        parts => parts?,
+    };
+    let key = if method == Method::Get { judged.upgrade()? } else { None };
+    let upgrade = key.map(|key| Upgrade { key, fields });
     let host = match judged.host {
         Some(host) => authority.unwrap_or(host),
         // RFC 9112, 3.2: a 400 "to any HTTP/1.1 request message that lacks a Host header field".
@@ -107,7 +150,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
         None => authority.unwrap_or(""),
     };
     let head_bytes = blank_bytes + head.bytes.len();
-    Ok(Some(Request { target, path, query, host, origin: judged.origin, upgrade, head_bytes, fields }))
+    Ok(Some(Request { method, target, path, query, host, origin: judged.origin, upgrade, head_bytes, fields }))
 }
 
 fn refusal(error: httparse::Error) -> Refusal {
@@ -127,8 +170,8 @@ struct Head<'a> {
 }
 
 /// Finds the end of the head, and refuses heads that no further byte can make valid.
-fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
-    let bounded = &bytes[..bytes.len().min(UPGRADE_BYTES_MAX)];
+fn scan<'a>(bytes: &'a [u8], bounds: &RequestBounds) -> Result<Option<Head<'a>>, Refusal> {
+    let bounded = &bytes[..bytes.len().min(bounds.head_bytes_max)];
     let mut first_line_bytes = None;
     let mut line_start = 0;
     for at in memchr::memchr_iter(b'\n', bounded) {
@@ -140,7 +183,7 @@ fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
             return Err(Refusal::BadRequest("not an HTTP request"));
         }
         if first_line_bytes.is_none() {
-            judge_first_line(&bounded[..at - 1], true)?;
+            judge_first_line(&bounded[..at - 1], true, bounds)?;
         }
         let first_line_bytes = *first_line_bytes.get_or_insert(at + 1);
         if at == line_start + 1 {
@@ -150,52 +193,60 @@ fn scan(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
     }
     if first_line_bytes.is_none() {
         // Perhaps only the CR of the line end has arrived.
-        judge_first_line(bounded.strip_suffix(b"\r").unwrap_or(bounded), false)?;
+        judge_first_line(bounded.strip_suffix(b"\r").unwrap_or(bounded), false, bounds)?;
     }
-    if bytes.len() >= UPGRADE_BYTES_MAX { Err(Refusal::HeadTooLarge) } else { Ok(None) }
+    if bytes.len() >= bounds.head_bytes_max { Err(Refusal::HeadTooLarge) } else { Ok(None) }
 }
 
-/// Checks that a request line, `whole` or not, is a GET with a target that is not too long.
-fn judge_first_line(line: &[u8], whole: bool) -> Result<(), Refusal> {
-    const GET: &[u8] = b"GET ";
+/// Checks that a request line, `whole` or not, is one of HTTP/1 with a target that is not too long. Bytes that are no method
+/// are refused at once: TLS, SSH and the like.
+fn judge_first_line(line: &[u8], whole: bool, bounds: &RequestBounds) -> Result<(), Refusal> {
+    const NOT_HTTP: Refusal = Refusal::BadRequest("not an HTTP request");
     /// No registered method is longer (UPDATEREDIRECTREF has 17).
     const METHOD_BYTES_MAX: usize = 32;
-    let Some(rest) = line.strip_prefix(GET) else {
-        if GET.starts_with(line) && !whole {
-            return Ok(());
-        }
-        let method = &line[..memchr::memchr(b' ', line).unwrap_or(line.len())];
-        return match method {
-            _ if !is_token(method) || whole && method.len() == line.len() => {
-                Err(Refusal::BadRequest("not an HTTP request"))
-            }
-            _ if method.len() < line.len() || method.len() > METHOD_BYTES_MAX => Err(Refusal::MethodNotAllowed),
-            _ => Ok(()),
-        };
-    };
-    let target = &rest[..memchr::memchr(b' ', rest).unwrap_or(rest.len())];
-    if target.len() > UPGRADE_TARGET_BYTES_MAX {
+    let (method, rest) = first_word(line);
+    let is_method = method == b"GET" || line.is_empty() || method.len() <= METHOD_BYTES_MAX && is_token(method);
+    if !is_method || whole && rest.is_none() {
+        return Err(NOT_HTTP);
+    }
+    let (target, version) = first_word(rest.unwrap_or_default());
+    if target.len() > bounds.target_bytes_max {
         return Err(Refusal::TargetTooLong);
     }
-    Ok(())
+    // RFC 9112, section 3.
+    match version {
+        _ if !whole => Ok(()),
+        Some(b"HTTP/1.1" | b"HTTP/1.0") if !target.is_empty() => Ok(()),
+        Some(other) if other.starts_with(b"HTTP/") && !other.contains(&b' ') && !target.is_empty() => {
+            Err(Refusal::BadRequest("HTTP version is not 1.1"))
+        }
+        _ => Err(Refusal::BadRequest("malformed request line")),
+    }
+}
+
+/// The bytes up to the first blank, and those after it.
+fn first_word(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b' ', bytes) {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    }
 }
 
 /// Path, query and, of an absolute target, the authority. RFC 9112, 3.2: a server must take both forms.
 fn split_target(target: &str) -> Result<(&str, &str, Option<&str>), Refusal> {
     const BAD: Refusal = Refusal::BadRequest("malformed request target");
-    let absolute = ["http://", "https://"].iter().find_map(|scheme| {
-        target.split_at_checked(scheme.len()).filter(|(start, _)| start.eq_ignore_ascii_case(scheme))
-    });
-    let (authority, local) = match absolute {
-        Some((_, rest)) => {
-            let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            if authority.is_empty() || !is_host(authority.as_bytes()) {
-                return Err(BAD);
-            }
-            (Some(authority), local)
+    let (authority, local) = if target.starts_with('/') {
+        (None, target)
+    } else {
+        let absolute = ["http://", "https://", "ws://", "wss://"].iter().find_map(|scheme| {
+            target.split_at_checked(scheme.len()).filter(|(start, _)| start.eq_ignore_ascii_case(scheme))
+        });
+        let (_, rest) = absolute.ok_or(BAD)?;
+        let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.is_empty() || !is_host(authority.as_bytes()) {
+            return Err(BAD);
         }
-        None if target.starts_with('/') => (None, target),
-        None => return Err(BAD),
+        (Some(authority), local)
     };
     // RFC 6455, section 3: "fragment identifiers ... MUST NOT be used on these URIs".
     if local.contains('#') {
@@ -211,9 +262,10 @@ struct Judged<'a> {
     host: Option<&'a str>,
     origin: Option<&'a str>,
     key: Option<&'a [u8]>,
-    version: Option<&'a [u8]>,
+    version_13: bool,
     upgrade_websocket: bool,
     connection_upgrade: bool,
+    has_body: bool,
 }
 
 impl<'a> Judged<'a> {
@@ -227,7 +279,8 @@ impl<'a> Judged<'a> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is("host") => {
-                let host = std::str::from_utf8(value).ok().filter(|_| is_host(value));
+                // RFC 9112, 3.2: an empty Host stands for a target without an authority.
+                let host = std::str::from_utf8(value).ok().filter(|_| value.is_empty() || is_host(value));
                 let host = host.ok_or(Refusal::BadRequest("malformed Host"))?;
                 once(&mut self.host, host, "more than one Host")
             }
@@ -243,28 +296,33 @@ impl<'a> Judged<'a> {
                 self.connection_upgrade |= lists(value, "upgrade");
                 Ok(())
             }
-            14 if is("content-length") && value != b"0" => Err(Refusal::BadRequest("a body is not taken here")),
-            17 if is("transfer-encoding") => Err(Refusal::BadRequest("a body is not taken here")),
+            14 if is("content-length") => {
+                self.has_body |= value != b"0";
+                Ok(())
+            }
+            17 if is("transfer-encoding") => {
+                self.has_body = true;
+                Ok(())
+            }
             17 if is("sec-websocket-key") => once(&mut self.key, value, "more than one Sec-WebSocket-Key"),
-            21 if is("sec-websocket-version") => once(&mut self.version, value, "more than one Sec-WebSocket-Version"),
+            21 if is("sec-websocket-version") => {
+                self.version_13 |= value == b"13" || lists(value, "13");
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
     /// The key of a valid request for a WebSocket; `None` if the request is not for a WebSocket.
-    fn upgrade(&self, http_1_1: bool) -> Result<Option<&'a [u8; 24]>, Refusal> {
+    fn upgrade(&self) -> Result<Option<&'a [u8; 24]>, Refusal> {
         if !self.upgrade_websocket {
             return Ok(None);
-        }
-        // Section 4.2.1: "an HTTP/1.1 or higher GET request".
-        if !http_1_1 {
-            return Err(Refusal::BadRequest("a WebSocket needs HTTP/1.1"));
         }
         if !self.connection_upgrade {
             return Err(Refusal::BadRequest("Connection does not list Upgrade"));
         }
         // Section 4.4: refuse other versions, and name the supported one.
-        if self.version != Some(b"13") {
+        if !self.version_13 {
             return Err(Refusal::UpgradeRequired);
         }
         let key = self.key.ok_or(Refusal::BadRequest("Sec-WebSocket-Key is missing"))?;

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
+    super::parse(bytes, &RequestBounds::DEFAULT)
+}
+
 /// The example of RFC 6455, section 1.2. `lines` replace those with the same name or are added.
 fn head(lines: &[&str]) -> String {
     let name = |line: &str| line.split(':').next().unwrap_or("").to_ascii_lowercase();
@@ -107,6 +111,8 @@ fn request_targets_have_two_forms() {
     assert_eq!(parts("http://other:80/a?b"), ("/a".into(), "b".into(), "other:80".into()));
     assert_eq!(parts("HTTPS://other"), ("/".into(), "".into(), "other".into()));
     assert_eq!(parts("http://other?b"), ("/".into(), "b".into(), "other".into()));
+    assert_eq!(parts("ws://other/a"), ("/a".into(), "".into(), "other".into()));
+    assert_eq!(parts("WSS://other:443/a?b"), ("/a".into(), "b".into(), "other:443".into()));
     for target in ["*", "chat", "http://", "http:///chat", "ftp://x/", "/a#b", "http://u@h/"] {
         let words = bad(&first_line(&format!("GET {target} HTTP/1.1")));
         assert_eq!(words, "malformed request target", "{target}");
@@ -127,10 +133,9 @@ fn request_without_an_upgrade_is_plain() {
 
 #[test]
 fn upgrade_faults_are_named() {
-    assert_eq!(bad(&first_line("GET / HTTP/1.0")), "a WebSocket needs HTTP/1.1");
     assert_eq!(bad(&head(&["Connection: keep-alive"])), "Connection does not list Upgrade");
     assert_eq!(bad(&without(&["sec-websocket-key"])), "Sec-WebSocket-Key is missing");
-    for version in ["12", "8", "13, 8", "013", ""] {
+    for version in ["12", "8", "8, 12", "013", ""] {
         assert_eq!(refused(&head(&[&format!("Sec-WebSocket-Version: {version}")])), Refusal::UpgradeRequired);
     }
     assert_eq!(refused(&without(&["sec-websocket-version"])), Refusal::UpgradeRequired);
@@ -146,14 +151,47 @@ fn upgrade_faults_are_named() {
 }
 
 #[test]
+fn upgrade_requests_that_centrifugo_accepts_are_accepted() {
+    for text in [
+        first_line("GET / HTTP/1.0"),
+        first_line("GET / HTTP/1.0").replace("Host: server.example.com\r\n", ""),
+        head(&["Host:"]),
+        head(&["Sec-WebSocket-Version: 13, 8"]),
+        head(&["Sec-WebSocket-Version: 8,13"]),
+        head(&["Sec-WebSocket-Version: 8", "Sec-WebSocket-Version: 13"]),
+    ] {
+        assert!(verdict(&text).unwrap().upgrade.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn head_request_is_a_plain_one_and_other_methods_are_for_the_app() {
+    let text = first_line("HEAD /chat HTTP/1.1");
+    let request = verdict(&text).unwrap();
+    assert_eq!((request.method, request.path, request.upgrade.is_none()), (Method::Head, "/chat", true));
+    for (line, path) in [
+        ("POST /api/publish?a HTTP/1.1", "/api/publish"),
+        ("GETS / HTTP/1.1", "/"),
+        ("get / HTTP/1.0", "/"),
+        ("OPTIONS * HTTP/1.1", ""),
+        ("CONNECT a:80 HTTP/1.1", ""),
+    ] {
+        let text = first_line(line);
+        let request = verdict(&text).unwrap();
+        assert_eq!((request.method, request.path, request.upgrade.is_none()), (Method::Other, path, true), "{line}");
+    }
+    let post = verdict("POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    assert_eq!(post.method, Method::Other);
+}
+
+#[test]
 fn upgrade_fields_must_not_repeat() {
     let twice = |line: &str| bad(&head(&[line, line]));
     assert_eq!(twice("Host: a"), "more than one Host");
     assert_eq!(twice("Origin: http://a"), "more than one Origin");
     assert_eq!(twice("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), "more than one Sec-WebSocket-Key");
-    assert_eq!(twice("Sec-WebSocket-Version: 13"), "more than one Sec-WebSocket-Version");
     assert_eq!(bad(&without(&["host"])), "Host is missing");
-    for host in ["", "a b", "a/b", "u@h", "a,b\u{7f}"] {
+    for host in ["a b", "a/b", "u@h", "a,b\u{7f}"] {
         let words = bad(&head(&[&format!("Host: {host}")]));
         assert!(words == "malformed Host" || words == "malformed header field", "{host:?}: {words}");
     }
@@ -190,48 +228,61 @@ fn request_heads_that_are_malformed_are_refused() {
 }
 
 #[test]
-fn requests_that_are_not_a_get_are_refused_at_their_first_bytes() {
-    for (bytes, refusal) in [
-        (&b"POST "[..], Refusal::MethodNotAllowed),
-        (b"GETS ", Refusal::MethodNotAllowed),
-        (b"get ", Refusal::MethodNotAllowed),
-        (b"PRI * HTTP/2.0\r\n", Refusal::MethodNotAllowed),
-        (&[b'A'; 33], Refusal::MethodNotAllowed),
-        (b"\x16\x03\x01", Refusal::BadRequest("not an HTTP request")),
-        (b" GET", Refusal::BadRequest("not an HTTP request")),
-        (b"G\0", Refusal::BadRequest("not an HTTP request")),
-        (b"Gaht\r\n", Refusal::BadRequest("not an HTTP request")),
-        (b"GET\r\n", Refusal::BadRequest("not an HTTP request")),
+fn bytes_that_are_not_http_1_are_refused() {
+    const NOT_HTTP: &str = "not an HTTP request";
+    for (bytes, words) in [
+        (&[b'A'; 33][..], NOT_HTTP),
+        (b"\x16\x03\x01", NOT_HTTP),
+        (b" GET", NOT_HTTP),
+        (b"G\0", NOT_HTTP),
+        (b"Gaht\r\n", NOT_HTTP),
+        (b"GET\r\n", NOT_HTTP),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", NOT_HTTP),
+        (b"EHLO example.org\r\n", "malformed request line"),
+        (b"SSH a b\r\n", "malformed request line"),
+        (b"POST / http/1.1\r\n", "malformed request line"),
+        (b"PRI * HTTP/2.0\r\n", "HTTP version is not 1.1"),
+        (b"POST / HTTP/1.2\r\n", "HTTP version is not 1.1"),
     ] {
         let got = parse(bytes).map(|request| assert!(request.is_none()));
-        assert_eq!(got, Err(refusal), "{bytes:?}");
+        assert_eq!(got, Err(Refusal::BadRequest(words)), "{:?}", bytes.escape_ascii().to_string());
     }
     // These beginnings may still become valid, however they are cut.
-    for bytes in [&b"POST"[..], b"Gaht\r", b"GET\r", b"GET /\r"] {
+    for bytes in [&b"POST"[..], b"POST /", b"Gaht\r", b"GET\r", b"GET /\r", b"PRI * HTTP/2.0\r"] {
         assert!(matches!(parse(bytes), Ok(None)), "{bytes:?}");
     }
 }
 
 #[test]
 fn request_bounds_hold_for_incomplete_heads() {
-    let target = format!("/{}", "a".repeat(UPGRADE_TARGET_BYTES_MAX - 1));
+    let RequestBounds { head_bytes_max, fields_max, target_bytes_max } = RequestBounds::DEFAULT;
+    let target = format!("/{}", "a".repeat(target_bytes_max - 1));
     assert_eq!(verdict(&first_line(&format!("GET {target} HTTP/1.1"))).unwrap().path, target);
     assert_eq!(refused(&first_line(&format!("GET {target}a HTTP/1.1"))), Refusal::TargetTooLong);
     assert_eq!(parse(format!("GET {target}a").as_bytes()).err(), Some(Refusal::TargetTooLong));
 
-    let fill = UPGRADE_BYTES_MAX - head(&["X-Fill: "]).len();
+    let fill = head_bytes_max - head(&["X-Fill: "]).len();
     let largest = head(&[&format!("X-Fill: {}", "a".repeat(fill))]);
-    assert_eq!(largest.len(), UPGRADE_BYTES_MAX);
+    assert_eq!(largest.len(), head_bytes_max);
     assert!(parse(largest.as_bytes()).unwrap().is_some());
     let larger = largest.replacen("X-Fill: ", "X-Fill: a", 1);
     assert_eq!(parse(larger.as_bytes()).err(), Some(Refusal::HeadTooLarge));
-    assert_eq!(parse(&larger.as_bytes()[..UPGRADE_BYTES_MAX]).err(), Some(Refusal::HeadTooLarge));
-    assert!(parse(&larger.as_bytes()[..UPGRADE_BYTES_MAX - 1]).unwrap().is_none());
+    assert_eq!(parse(&larger.as_bytes()[..head_bytes_max]).err(), Some(Refusal::HeadTooLarge));
+    assert!(parse(&larger.as_bytes()[..head_bytes_max - 1]).unwrap().is_none());
 
     let own = head(&[]).lines().count() - 2;
     let fields = |count: usize| head(&["X-A: 1"].repeat(count));
-    assert!(parse(fields(UPGRADE_HEADERS_MAX - own).as_bytes()).unwrap().is_some());
-    assert_eq!(parse(fields(UPGRADE_HEADERS_MAX - own + 1).as_bytes()).err(), Some(Refusal::HeadTooLarge));
+    assert!(parse(fields(fields_max - own).as_bytes()).unwrap().is_some());
+    assert_eq!(parse(fields(fields_max - own + 1).as_bytes()).err(), Some(Refusal::HeadTooLarge));
+}
+
+#[test]
+fn request_heads_of_single_sign_on_and_meshes_are_accepted() {
+    let cookie = format!("Cookie: session={}", "a".repeat(12_000));
+    let fields: Vec<String> = (0..100).map(|n| format!("X-Mesh-{n}: {}", "b".repeat(100))).collect();
+    let lines: Vec<&str> = fields.iter().map(String::as_str).chain([cookie.as_str()]).collect();
+    assert!(parse(head(&lines).as_bytes()).unwrap().unwrap().upgrade.is_some());
+    assert_eq!(parse(head(&["X-A: 1"].repeat(250)).as_bytes()).err(), Some(Refusal::HeadTooLarge));
 }
 
 #[test]

@@ -151,9 +151,12 @@ fn calls_without_the_right_key_are_unauthenticated() {
         assert_eq!(call!(peer, publish, publish("a", b"1")).unwrap_err().code(), Code::Unauthenticated, "{wrong:?}");
     }
     assert!(server.fake.asked().is_empty());
-    let open = Server::start(settings_with(|api| api.grpc = GrpcSettings::default()));
-    let mut peer = Peer { authorization: None, ..Peer::of(&open) };
-    assert!(call!(peer, publish, publish("a", b"1")).is_ok(), "no key is set");
+    let unset = Server::start(settings_with(|api| api.grpc = GrpcSettings::default()));
+    for sent in [None, Some("apikey "), Some("apikey secret")] {
+        let mut peer = Peer { authorization: sent.map(str::to_owned), ..Peer::of(&unset) };
+        assert_eq!(call!(peer, publish, publish("a", b"1")).unwrap_err().code(), Code::Unauthenticated, "{sent:?}");
+    }
+    assert!(unset.fake.asked().is_empty(), "no key is set, as in the HTTP API");
 }
 
 #[test]

@@ -52,11 +52,24 @@ fn grpc_api_has_its_own_address_and_key() {
 }
 
 #[test]
-fn grpc_api_needs_no_admin_address_and_no_key() {
+fn grpc_api_without_a_key_rejects_every_call_and_says_so() {
+    let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+    command.env("CORECAST_GRPC_API_ENABLED", "true");
+    let server = Server::spawn(command, &[("grpc_api.address", "127.0.0.1"), ("grpc_api.port", "0")]);
+    let at = grpc(&server);
+    for key in [None, Some(""), Some(KEY)] {
+        assert_eq!(info(at, key).unwrap_err().code(), Code::Unauthenticated);
+    }
+    server.wait_for_log("grpc_api.key is not set: the gRPC API will reject every call");
+}
+
+#[test]
+fn grpc_api_is_served_without_the_http_api() {
     let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
     command.env("CORECAST_GRPC_API_ENABLED", "true").env("CORECAST_HTTP_API_DISABLED", "true");
+    command.env("CORECAST_GRPC_API_KEY", "of-grpc");
     let server = Server::spawn(command, &[("grpc_api.address", "127.0.0.1"), ("grpc_api.port", "0")]);
-    assert_eq!(info(grpc(&server), None).unwrap().nodes.len(), 1);
+    assert_eq!(info(grpc(&server), Some("of-grpc")).unwrap().nodes.len(), 1);
     // The server does not serve the other API, whatever the key.
     let (status, body) = server.http("POST", "/api/info", &[("X-API-Key", KEY)], "{}");
     assert_eq!(status, 404, "{body}");

@@ -11,7 +11,7 @@ use crate::common::backend::{
     unused_address,
 };
 use corecast::auth::grant::{Publish, SubscribeGrant};
-use corecast::backend::call::{Answer, Question};
+use corecast::backend::call::{Answer, Call, Caller, Question};
 use corecast::backend::{Backoff, BreakerSettings, ProxySettings, REPLY_BYTES_MAX};
 use hyper::StatusCode;
 use tokio::io::AsyncWriteExt;
@@ -28,6 +28,11 @@ fn short_timeout() -> ProxySettings {
 fn breaker(failures_to_open: u32, open_for: Duration) -> ProxySettings {
     let breaker = BreakerSettings { failures_to_open, open_for };
     ProxySettings { retries_max: 0, breaker, ..short_timeout() }
+}
+
+/// The call of another user.
+fn of_user(call: Call, user: u32) -> Call {
+    Call { caller: Caller { user: user.to_string(), ..call.caller.clone() }, ..call }
 }
 
 fn granted() -> Answer {
@@ -240,8 +245,8 @@ async fn open_circuit_closes_after_a_successful_probe() {
     })
     .await;
     let backend = backend(&server.url, breaker(3, Duration::from_millis(50)));
-    for _ in 0..3 {
-        assert_eq!(backend.ask(subscribing()).await, Answer::Failed);
+    for user in 0..3 {
+        assert_eq!(backend.ask(of_user(subscribing(), user)).await, Answer::Failed);
     }
     assert_eq!((counts(&backend).open, counts(&backend).opened), (true, 1));
     alive.store(true, Ordering::Relaxed);
@@ -259,8 +264,8 @@ async fn open_circuit_closes_after_a_successful_probe() {
 async fn open_circuit_makes_no_calls() {
     let server = Server::start(|_, _| async { StatusCode::SERVICE_UNAVAILABLE }).await;
     let backend = backend(&server.url, breaker(2, PATIENCE));
-    for _ in 0..1000 {
-        assert_eq!(backend.ask(rpc()).await, Answer::Failed);
+    for user in 0..1000 {
+        assert_eq!(backend.ask(of_user(rpc(), user)).await, Answer::Failed);
     }
     assert_eq!(server.seen().len(), 2);
     assert_eq!(failures(&backend), [("circuit_open", 998), ("status", 2)]);
@@ -282,4 +287,109 @@ async fn dropped_call_frees_its_slot() {
         }
         assert_eq!(counts(&backend).in_flight, 0);
     }
+}
+
+/// A backend that never answers an rpc with the data "slow", answers one with "503" with that status, and all other calls
+/// at once.
+async fn provoked() -> Server {
+    Server::start(|seen, _| async move {
+        match seen.json()["data"].as_str() {
+            Some("slow") => std::future::pending().await,
+            Some("503") => (StatusCode::SERVICE_UNAVAILABLE, ""),
+            _ => (StatusCode::OK, r#"{"result":{"user":"9","data":1}}"#),
+        }
+    })
+    .await
+}
+
+fn rpc_with(data: &str) -> Call {
+    call(Question::Rpc { method: "m".into(), data: serde_json::to_vec(data).unwrap() })
+}
+
+#[tokio::test]
+async fn slow_rpcs_of_clients_do_not_fail_the_calls_of_others() {
+    let server = provoked().await;
+    let backend = Arc::new(backend(&server.url, ProxySettings { timeout: SHORT, ..breaker(10, PATIENCE) }));
+    let ask = |call: Call| {
+        let backend = Arc::clone(&backend);
+        tokio::spawn(async move { backend.ask(call).await })
+    };
+    // 24 slow calls, of one user and of twelve, end together while no other call is made.
+    for users in [1, 12] {
+        let slow: Vec<_> = (0..12).map(|n| ask(of_user(rpc_with("slow"), 1000 + n % users))).collect();
+        for call in slow {
+            assert_eq!(call.await.unwrap(), Answer::Failed);
+        }
+    }
+    // One user's calls that the backend rejects with 503.
+    for _ in 0..50 {
+        assert_eq!(backend.ask(of_user(rpc_with("503"), 7)).await, Answer::Failed);
+    }
+    // Slow calls among 340 honest ones.
+    let slow: Vec<_> = (0..12).map(|n| ask(of_user(rpc_with("slow"), n))).collect();
+    for n in 0..85 {
+        assert_eq!(backend.ask(of_user(rpc_with("fine"), n)).await, Answer::Rpc { data: b"1".into() });
+        assert!(matches!(backend.ask(of_user(subscribing(), n)).await, Answer::Subscribe(_)));
+        assert!(matches!(backend.ask(connecting()).await, Answer::Connect(_)));
+        assert!(matches!(backend.ask(of_user(call(Question::Refresh), n)).await, Answer::Refresh(_)));
+    }
+    for call in slow {
+        assert_eq!(call.await.unwrap(), Answer::Failed);
+    }
+    assert_eq!((counts(&backend).opened, failures(&backend)), (0, vec![("timeout", 36), ("status", 50)]));
+}
+
+#[tokio::test]
+async fn open_circuit_of_one_method_leaves_the_others_closed() {
+    let server = provoked().await;
+    let backend = backend(&server.url, breaker(3, PATIENCE));
+    for user in 0..3 {
+        assert_eq!(backend.ask(of_user(rpc_with("503"), user)).await, Answer::Failed);
+    }
+    assert_eq!((counts(&backend).open, counts(&backend).opened), (true, 1), "several users are evidence");
+    server.seen();
+    assert_eq!(backend.ask(rpc_with("fine")).await, Answer::Failed);
+    assert_eq!(server.seen().len(), 0);
+    assert!(matches!(backend.ask(subscribing()).await, Answer::Subscribe(_)));
+    assert!(matches!(backend.ask(connecting()).await, Answer::Connect(_)));
+}
+
+#[tokio::test]
+async fn slow_calls_of_one_method_take_no_place_of_another() {
+    let server = provoked().await;
+    let settings = ProxySettings { concurrency_max: 1, queue_max: 0, ..breaker(10, PATIENCE) };
+    let backend = Arc::new(backend(&server.url, settings));
+    let slow = Arc::clone(&backend);
+    let slow = tokio::spawn(async move { slow.ask(rpc_with("slow")).await });
+    until("the slow call is there", || counts(&backend).in_flight == 1).await;
+    assert_eq!(backend.ask(rpc_with("fine")).await, Answer::Failed, "no place for another rpc");
+    assert!(matches!(backend.ask(subscribing()).await, Answer::Subscribe(_)));
+    slow.abort();
+}
+
+#[tokio::test]
+async fn outages_open_the_circuit() {
+    // It cannot be reached: each call of one user counts.
+    let gone = backend(&unused_address().await, breaker(5, PATIENCE));
+    for _ in 0..20 {
+        assert_eq!(gone.ask(rpc()).await, Answer::Failed);
+    }
+    assert_eq!(failures(&gone), [("circuit_open", 15), ("unreachable", 5)]);
+    // It never answers: the timeouts of several connecting clients count.
+    let (url, _) = bare(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let hung = Arc::new(backend(&url, ProxySettings { timeout: SHORT, ..breaker(5, PATIENCE) }));
+    let asked: Vec<_> = (0..5)
+        .map(|user| {
+            let hung = Arc::clone(&hung);
+            tokio::spawn(async move { hung.ask(of_user(connecting(), user)).await })
+        })
+        .collect();
+    for call in asked {
+        assert_eq!(call.await.unwrap(), Answer::Failed);
+    }
+    assert_eq!((counts(&hung).open, failures(&hung)), (true, vec![("timeout", 5)]));
 }

@@ -172,7 +172,7 @@ async fn each_reply_reaches_the_connection_that_called() {
             (call.shard, call.serial, call.conn.slot) = (ShardId(serial as u16 % 3), serial, serial * 2);
             sender.send(asked(call)).await.unwrap();
         }
-        let lost = Question::Keys { subscription: false, kid: "k".into() };
+        let lost = Question::Keys { subscription: false };
         sender.send(asked(call(lost))).await.unwrap();
     };
     let deliver = |shard: ShardId, conn: corecast::ids::ConnId, serial, answer| {

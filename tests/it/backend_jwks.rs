@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::backend::{Server, backend, call, until, unused_address};
-use corecast::backend::call::{Answer, Question};
+use crate::common::backend::{Reply, Server, backend, call, until, unused_address};
+use corecast::backend::call::{Answer, Fetched, Question};
 use corecast::backend::jwks::{KEY_SET_BYTES_MAX, KeySetFetcher, KeySettings, key_set};
 use corecast::backend::{ProxySettings, SetupError};
 use hyper::{Method, StatusCode};
@@ -29,7 +29,7 @@ fn start(url: &str) -> (KeySetFetcher, Delivered) {
     };
     let sink = Arc::clone(&delivered);
     let (fetcher, fetches) =
-        key_set(settings, parse, move |set| sink.lock().unwrap().push(set)).expect("a good endpoint");
+        key_set(settings, parse, move |set| sink.lock().unwrap().extend(set)).expect("a good endpoint");
     tokio::spawn(fetches);
     (fetcher, delivered)
 }
@@ -58,13 +58,13 @@ async fn rotated_key_reaches_the_shards_before_the_caller() {
     assert_eq!((seen.method, seen.path.as_str()), (Method::GET, "/keys"));
 
     let backend = backend(&server.url, ProxySettings::default()).with_keys(Some(fetcher), None);
-    let ask = |subscription| backend.ask(call(Question::Keys { subscription, kid: "new".into() }));
+    let ask = |subscription| backend.ask(call(Question::Keys { subscription }));
     *response.lock().unwrap() = (StatusCode::OK, set("new").to_string());
-    assert_eq!(ask(false).await, Answer::Keys);
+    assert_eq!(ask(false).await, Answer::Keys(Fetched::AfterCall));
     assert_eq!(take_delivered(&shards), [set("new")]);
     assert_eq!(ask(true).await, Answer::Failed, "there is no key set for subscriptions");
 
-    assert_eq!(ask(false).await, Answer::Keys, "the fetch is over, with or without the key");
+    assert_eq!(ask(false).await, Answer::Keys(Fetched::AfterCall), "the fetch is over, with or without the key");
     assert_eq!(take_delivered(&shards), [] as [Value; 0], "the key set did not change");
 
     for bad in [
@@ -78,23 +78,39 @@ async fn rotated_key_reaches_the_shards_before_the_caller() {
         assert_eq!(take_delivered(&shards), [] as [Value; 0], "the keys are kept");
     }
     *response.lock().unwrap() = (StatusCode::OK, set("third").to_string());
-    assert_eq!(ask(false).await, Answer::Keys);
+    assert_eq!(ask(false).await, Answer::Keys(Fetched::AfterCall));
     assert_eq!(take_delivered(&shards), [set("third")]);
 }
 
 #[tokio::test]
 async fn unreachable_endpoint_is_a_failure_and_is_retried() {
     let (fetcher, shards) = start(&unused_address().await);
-    assert!(!fetcher.refetch().await);
-    assert!(!fetcher.refetch().await);
+    assert_eq!(fetcher.refetch().await, None);
+    assert_eq!(fetcher.refetch().await, None);
     assert_eq!(take_delivered(&shards), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn redirect_of_a_key_set_is_a_failure_and_its_target_gets_no_request() {
+    let target = Server::responding(&set("of-another-address").to_string()).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!("{}/keys", target.url);
+        let redirecting = Server::start(move |_, _| {
+            let reply = Reply::redirect(StatusCode::from_u16(status).unwrap(), location.clone());
+            async move { reply }
+        })
+        .await;
+        let (fetcher, shards) = start(&redirecting.url);
+        assert_eq!(fetcher.refetch().await, None, "{status}");
+        assert_eq!((take_delivered(&shards), target.seen().len()), (vec![], 0), "{status}");
+    }
 }
 
 #[tokio::test]
 async fn endpoint_templates_are_rejected() {
     let settings = |endpoint: &str| KeySettings { endpoint: endpoint.into(), ..KeySettings::default() };
     let parse = |_: &[u8]| Ok::<_, String>(());
-    let refused = |endpoint| key_set(settings(endpoint), parse, |()| {}).err();
+    let refused = |endpoint| key_set(settings(endpoint), parse, |_| {}).err();
     assert_eq!(refused("keys.json"), Some(SetupError::Endpoint { name: "jwks".into() }));
     assert_eq!(refused("file:///keys.json"), Some(SetupError::Scheme { name: "jwks".into() }));
     let template = refused("https://keys.example/{{tenant}}").unwrap();

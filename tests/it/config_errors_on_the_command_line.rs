@@ -8,7 +8,7 @@ fn corecast(args: &[&str]) -> Output {
     command.output().expect("the program runs")
 }
 
-fn text(bytes: &[u8]) -> &str {
+fn text_of(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
@@ -39,8 +39,22 @@ fn printed_configuration_passes_its_own_check() {
     assert_eq!(printed.status.code(), Some(0));
     let file = File::new("sample", &printed.stdout);
     let checked = corecast(&["check-config", file.path()]);
-    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
-    assert!(text(&checked.stdout).contains("no errors"));
+    assert_eq!(checked.status.code(), Some(0), "{}", text_of(&checked.stderr));
+    assert!(text_of(&checked.stdout).contains("no errors"));
+}
+
+#[test]
+fn file_without_a_setting_is_an_error_for_the_check_and_at_the_start() {
+    for (content, why) in
+        [("", "the file is empty"), ("\n \n", "the file is empty"), ("# dev = true\n[client]\n", "no setting")]
+    {
+        let file = File::new("empty", content.as_bytes());
+        for args in [&["check-config", file.path()][..], &["serve", "--config", file.path()]] {
+            let output = corecast(args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}");
+            assert!(text_of(&output.stderr).contains(why), "{}", text_of(&output.stderr));
+        }
+    }
 }
 
 #[test]
@@ -49,12 +63,78 @@ fn invalid_file_lists_each_error_on_stderr() {
     let checked = corecast(&["check-config", file.path()]);
     assert_eq!(checked.status.code(), Some(2));
     assert!(checked.stdout.is_empty());
-    let lines: Vec<&str> = text(&checked.stderr).lines().collect();
+    let lines: Vec<&str> = text_of(&checked.stderr).lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
         lines[0].contains(":2: client.ping_intervall: ") && lines[0].contains("did you mean client.ping_interval?")
     );
     assert!(lines[1].contains(":3: client.pong_timeout: ") && lines[1].contains("\"8s\""));
+}
+
+#[test]
+fn top_level_key_below_a_table_is_told_where_it_belongs() {
+    let text = b"[client]\ninsecure = true\nlisten = [\"127.0.0.1:1\"]\nadmin.address = \"127.0.0.1:2\"\n\
+                 [[channel.namespaces]]\nname = \"news\"\nshards = 2\n";
+    let file = File::new("below", text);
+    let checked = corecast(&["check-config", file.path()]);
+    assert_eq!(checked.status.code(), Some(2));
+    let lines: Vec<&str> = text_of(&checked.stderr).lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines[0].contains(":3: client.listen: listen stands below [client]"), "{lines:#?}");
+    assert!(lines[0].ends_with("move the line to the top of the file, above the first table"), "{lines:#?}");
+    assert!(lines[1].ends_with("move the line above the first table, or write address below [admin]"), "{lines:#?}");
+    assert!(lines[2].contains("shards stands below [[channel.namespaces]]"), "{lines:#?}");
+}
+
+#[test]
+fn check_evaluates_the_environment_as_the_start_does() {
+    let file = File::new("environment", b"client.ping_interval = \"30s\"\n");
+    for (value, code, part) in [("9s", 0, "no errors"), ("9", 2, "environment CORECAST_CLIENT_PING_INTERVAL: ")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
+        command.args(["check-config", file.path()]).env_clear().env("CORECAST_CLIENT_PING_INTERVAL", value);
+        let checked = command.output().expect("the program runs");
+        assert_eq!(checked.status.code(), Some(code), "{checked:?}");
+        let all = [text_of(&checked.stdout), text_of(&checked.stderr)].concat();
+        assert!(all.contains(part), "{all}");
+    }
+}
+
+#[test]
+fn check_opens_the_certificates_and_keys_of_the_settings() {
+    let text = b"listen = [\"tls:127.0.0.1:1\"]\ntls.cert_pem_file = \"/nowhere/chain.pem\"\n";
+    let file = File::new("certificates", text);
+    let checked = corecast(&["check-config", file.path()]);
+    assert_eq!(checked.status.code(), Some(2), "{checked:?}");
+    let errors = text_of(&checked.stderr);
+    assert!(errors.contains("tls.cert_pem_file: /nowhere/chain.pem: No such file"), "{errors}");
+    let skipped = corecast(&["check-config", "--skip-files", file.path()]);
+    assert_eq!(skipped.status.code(), Some(0), "{skipped:?}");
+}
+
+#[test]
+fn check_warns_of_secrets_that_everyone_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::new("exposed", b"http_api.key = \"0123456789abcdef0123456789abcdef\"\n");
+    for (mode, warns) in [(0o644, true), (0o600, false)] {
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        let checked = corecast(&["check-config", file.path()]);
+        let text = text_of(&checked.stdout);
+        assert_eq!(text.contains("it sets http_api.key, and every user of this host can read it"), warns, "{text}");
+        assert!(checked.status.code() == Some(0) && !text.contains("0123"), "{text}");
+    }
+}
+
+#[test]
+fn file_of_secrets_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("corecast-{}-secrets.toml", std::process::id()));
+    let file = File(path.clone());
+    let made = corecast(&["token", "secret", "--file", file.path()]);
+    assert!(made.status.code() == Some(0) && !text_of(&made.stdout).contains("hmac"), "{made:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("hmac_secret_key = \""));
+    let again = corecast(&["token", "secret", "--file", file.path()]);
+    assert!(again.status.code() == Some(2) && text_of(&again.stderr).contains("exists"), "{again:?}");
 }
 
 #[test]
@@ -68,7 +148,7 @@ fn bad_flags_and_bad_arguments_exit_with_2() {
     ] {
         let output = corecast(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(text(&output.stderr).contains(part), "{args:?}: {}", text(&output.stderr));
+        assert!(text_of(&output.stderr).contains(part), "{args:?}: {}", text_of(&output.stderr));
     }
 }
 
@@ -76,7 +156,7 @@ fn bad_flags_and_bad_arguments_exit_with_2() {
 fn help_names_each_flag_with_the_reason_of_its_setting() {
     let help = corecast(&["serve", "--help"]);
     assert_eq!(help.status.code(), Some(0));
-    let help = text(&help.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = text_of(&help.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     for setting in corecast::config::SETTINGS.iter().filter(|setting| setting.flag.is_some()) {
         assert!(help.contains(setting.reason), "{}", setting.name);
     }

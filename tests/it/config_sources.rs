@@ -10,7 +10,9 @@ fn file(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 fn env(pairs: &[(&str, &str)]) -> Vec<RawSetting> {
-    config::environment(pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()))).0
+    let mut values = Vec::new();
+    config::environment(pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())), &mut values);
+    values
 }
 
 fn messages(result: Result<Config, ConfigErrors>) -> Vec<String> {
@@ -111,17 +113,6 @@ fn environment_can_set_every_kind_of_setting() {
 }
 
 #[test]
-fn unknown_variable_with_the_prefix_is_a_warning() {
-    let variables =
-        [("CORECAST_CLIENT_PING_INTERVALL", "1s"), ("CORECAST_SERVICE_HOST", "10.0.0.1"), ("CORECAST_LOG", "debug")];
-    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (given, warnings) = config::environment(variables);
-    assert!(given.is_empty());
-    assert_eq!(warnings.len(), 2);
-    assert!(warnings[0].contains("did you mean CORECAST_CLIENT_PING_INTERVAL?"), "{warnings:?}");
-}
-
-#[test]
 fn access_is_closed_without_dev() {
     let config = file("").unwrap();
     assert!(!config.client.insecure && !config.echo.enabled && !config.dev);
@@ -197,8 +188,8 @@ fn contradicting_settings_are_rejected() {
         ),
         ("channel.max_length = 0", "channel.max_length", "too small"),
         ("client.allowed_origins = [\"https://a.example/\"]", "client.allowed_origins", "path"),
-        ("http_api.key = \"\"", "http_api.key", "empty"),
-        ("dev = \"yes\"", "dev", "not a boolean"),
+        ("http_api.key = \" \"", "http_api.key", "empty"),
+        ("dev = \"maybe\"", "dev", "not a boolean"),
         ("client = 3", "client", "there is no setting"),
     ] {
         let messages = messages(file(text));

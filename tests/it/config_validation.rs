@@ -152,6 +152,8 @@ fn tokens_and_personal_channels_need_existing_keys_and_namespaces() {
         ("client.token.issuer_regex = \"(\"", "client.token.issuer_regex", "correct it"),
         ("client.token.user_id_claim = \"user-id\"", "client.token.user_id_claim", "top-level"),
         ("client.token.jwks_public_endpoint = \"id.example.com\"", "client.token.jwks_public_endpoint", "http://"),
+        ("client.token.jwks_age_max = \"59s\"", "client.token.jwks_age_max", "\"24h\""),
+        ("client.token.jwks_age_max = \"1000h\"", "client.token.jwks_age_max", "\"24h\""),
         ("client.token.hmac_previous_secret_key = \"x\"", "client.token.hmac_previous_secret_key", "hmac_secret_key"),
         (
             "[client.subscribe_to_user_personal_channel]\nenabled = true\npersonal_channel_namespace = \"no\"",
@@ -253,7 +255,42 @@ fn surprising_settings_are_warnings() {
     }
     assert!(warns("client.insecure = true", "accepts clients without a token"));
     assert!(warns("client.subscription_token.enabled = true", "has no key"));
-    assert!(warns("grpc_api.enabled = true", "grpc_api needs no key"));
+    assert!(warns("grpc_api.enabled = true", "grpc_api.key is not set"));
+    for (text, part) in [
+        (
+            "listen = [\"unix:/x\"]\nlimits.connections_per_address = 5",
+            "no effect at unix:/x: the clients of a unix socket",
+        ),
+        (
+            "listen = [\"127.0.0.1:1\"]\nlimits.handshakes_per_address = 5",
+            "no effect at 127.0.0.1:1: every client comes",
+        ),
+        (
+            "listen = [\"tls:unix:/x\"]\ntls.cert_pem_file = \"x\"\nlimits.trusted_proxies = [\"10.0.0.0/8\"]",
+            "limits.trusted_proxies has no",
+        ),
+        ("limits.handshakes_per_address_burst = 7", "no effect without limits.handshakes_per_address"),
+        ("client.command_rate_burst = 7", "no effect without client.command_rate_limit"),
+        ("client.byte_rate_burst = 7", "no effect without client.byte_rate_limit"),
+        ("client.rate_limit_dry_run = true", "client.rate_limit_dry_run has no effect"),
+        ("client.queue_max_size = \"2GiB\"", "more than engine.backlog_bytes_max"),
+        ("websocket.decompressed_message_size_limit = 100000", "no effect without websocket.compression"),
+    ] {
+        assert!(warns(text, part), "{text}: {:#?}", warnings(text));
+    }
+    for text in [
+        "listen = [\"proxy:unix:/x\", \"[::]:1\"]\nlimits.connections_per_address = 5",
+        "listen = [\"127.0.0.1:1\"]\nlimits = { connections_per_address = 5, trusted_proxies = [\"127.0.0.1\"] }",
+        "client = { command_rate_limit = 5, command_rate_burst = 7, rate_limit_dry_run = true }",
+    ] {
+        assert!(!warns(text, "has no effect"), "{text}: {:#?}", warnings(text));
+    }
+    assert!(warns("http_api.key = \"short\"", "http_api.key is shorter than 16 bytes"));
+    assert!(warns("grpc_api = { enabled = true, key = \"short\" }", "grpc_api.key is shorter than 16 bytes"));
+    assert!(!warns("http_api.key = \"a-key-of-sixteen\"", "shorter"));
+    assert!(warns("client.allowed_origins = [\"https://a.example\", \"*\"]", "every page on the web may connect"));
+    assert!(warns("client.allowed_origins = [\"https://*\"]", "every page on the web may connect"));
+    assert!(!warns("client.allowed_origins = [\"https://*.a.example\"]", "every page on the web"));
     let long = "0123456789abcdef0123456789abcdef";
     assert!(warns("client.token.hmac_secret_key = \"x\"", "client.token.hmac_secret_key is shorter than 32 bytes"));
     assert!(!warns(&format!("client.token.hmac_secret_key = \"{long}\""), "shorter"));

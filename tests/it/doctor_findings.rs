@@ -110,7 +110,10 @@ fn container_reports_unreadable_values_and_cgroup_limits() {
     let tree = container();
     let report = examine(&tree, &["--connections", "100000"]);
     assert_eq!(report.code, 1);
-    assert_eq!(report.finding("CPU time"), ("fail", "2.00 cores for 4 shards"));
+    assert_eq!(report.finding("CPU time"), ("ok", "2.00 cores for 2 shards"), "the shards follow the limit");
+    tree.put("corecast.toml", "shards = 4\n");
+    let four = examine(&tree, &["--config", &format!("{}/corecast.toml", tree.root())]);
+    assert_eq!(four.finding("CPU time"), ("fail", "2.00 cores for 4 shards"));
     assert_eq!(report.severity("CPU throttling"), "warn");
     assert_eq!(report.severity("fs.nr_open"), "unknown");
     assert_eq!(report.severity("clock source"), "unknown");

@@ -55,6 +55,35 @@ fn thousands_of_half_open_handshakes_time_out() {
 }
 
 #[test]
+fn slow_heads_of_many_connections_are_bounded_and_ordinary_ones_are_served() {
+    const BOUND: u64 = 1024 * 1024;
+    let server = plain(&[("engine.pending_heads_bytes_max", "1MiB"), ("engine.upgrade_timeout", "60s")]);
+    let descriptors = server.descriptors();
+    let start = format!("GET /echo HTTP/1.1\r\nHost: t\r\nCookie: {}", "c".repeat(20_000));
+    let slow: Vec<Raw> = (0..200)
+        .map(|_| {
+            let mut raw = Raw::connect(&server);
+            // In pieces, so that the kept head grows.
+            start.as_bytes().chunks(6_000).for_each(|piece| raw.send(piece));
+            raw
+        })
+        .collect();
+    let refused = "corecast_connections_refused_total";
+    server.wait_for_metric(refused, "reason=\"full\"", |n| n >= 200 - 2 * BOUND / 20_000);
+    assert!(server.metric("corecast_limit_reached_total", "engine.pending_heads_bytes_max") > 0);
+    assert!(server.metric("corecast_spill_bytes", "") <= 2 * BOUND);
+    let head = upgrade_request("/echo");
+    for _ in 0..10 {
+        let mut honest = Raw::connect(&server);
+        honest.send(&head.as_bytes()[..100]);
+        honest.send(&head.as_bytes()[100..]);
+        honest.take_upgrade();
+    }
+    drop(slow);
+    assert_nothing_left(&server, descriptors);
+}
+
+#[test]
 fn byte_by_byte_sessions_of_many_clients_are_served() {
     let server = plain(&[]);
     let descriptors = server.descriptors();

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use crate::common::{Frame, PATIENCE, Raw, Server, TEXT, command, frame};
 use socket2::{Domain, Socket, Type};
 
-const NO_EXEMPTIONS: (&str, &str) = ("limits.exempt", "");
+const NO_EXEMPTIONS: (&str, &str) = ("limits.exempt", "[]");
 const TWO_EACH: (&str, &str) = ("limits.connections_per_address", "2");
 
 fn request(fields: &str) -> String {
@@ -50,6 +50,30 @@ fn echoes(raw: &mut Raw) {
 
 fn refusals(server: &Server, reason: &str) -> u64 {
     server.metric("corecast_connections_refused_total", &format!("reason=\"{reason}\""))
+}
+
+#[test]
+fn any_address_serves_both_families_and_counts_their_clients_apart() {
+    let mut command = command(&["--listen", "[::]:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+    command.env("CORECAST_OVERSUBSCRIBE", "true");
+    let server = Server::spawn(command, &[NO_EXEMPTIONS, TWO_EACH]);
+    let at = |ip: [u8; 4]| SocketAddr::from((ip, server.client.port()));
+    // Within an IPv6 address they would share one /64.
+    let mut held = Vec::new();
+    for address in ["127.0.0.2", "127.0.0.2", "127.0.0.3"] {
+        let (raw, status) = open(from(address, at([127, 0, 0, 1])), b"", "");
+        assert_eq!(status, 101, "{address}");
+        held.push(raw);
+    }
+    assert_eq!(open(from("127.0.0.2", at([127, 0, 0, 1])), b"", "").1, 429);
+    if server.client.is_ipv6() {
+        let socket = TcpStream::connect(("::1", server.client.port())).expect("IPv6 is served");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let (mut raw, status) = open(Raw(socket), b"", "");
+        assert_eq!(status, 101);
+        echoes(&mut raw);
+    }
+    held.iter_mut().for_each(echoes);
 }
 
 /// A server whose only listener requires the PROXY header.
@@ -161,7 +185,7 @@ fn connection_without_the_required_proxy_header_is_closed_and_counted() {
 #[test]
 fn proxy_header_on_a_plain_listener_is_rejected() {
     let server = Server::start();
-    assert_eq!(open(from("127.0.0.1", server.client), &line("203.0.113.9"), "").1, 405);
+    assert_eq!(open(from("127.0.0.1", server.client), &line("203.0.113.9"), "").1, 400);
 }
 
 #[test]

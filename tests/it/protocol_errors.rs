@@ -1,6 +1,7 @@
 //! Commands that a client may not send, and the error (100-113) or the close code (from 3000) that each gets.
 
-use crate::common::{Client, PLAIN, Server};
+use crate::common::web::Web;
+use crate::common::{Client, PATIENCE, PLAIN, Server};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -147,11 +148,17 @@ fn send_command_is_closed_with_3508() {
 }
 
 #[test]
-fn binary_frame_is_closed_with_3506() {
+fn json_commands_in_a_binary_frame_are_served() {
     let server = Server::start();
-    let mut client = Client::connect(&server);
-    client.ws.send(Message::binary(b"{}".to_vec())).unwrap();
-    assert_eq!(client.closed().0, 3506);
+    let mut client = Client::fresh(&server);
+    let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"x\"}}";
+    client.ws.send(Message::binary(commands.as_bytes().to_vec())).unwrap();
+    assert!(client.next()["connect"].is_object());
+    assert!(client.next()["subscribe"].is_object());
+    // Text frames are checked as UTF-8 by the WebSocket; these are checked by the protocol.
+    let broken = b"{\"id\":3,\"publish\":{\"channel\":\"x\",\"data\":\"\xff\"}}";
+    client.ws.send(Message::binary(broken.to_vec())).unwrap();
+    assert_eq!(client.closed().0, 3501);
 }
 
 #[test]
@@ -169,6 +176,25 @@ fn client_without_connect_is_closed_as_stale_with_3502() {
     let server = Server::with(&[("client.stale_close_delay", "200ms")]);
     let mut silent = Client::fresh(&server);
     assert_eq!(silent.closed(), (3502, "stale".into()));
+}
+
+#[test]
+fn connect_that_a_backend_does_not_answer_is_closed_with_a_code_after_which_sdks_reconnect() {
+    let (_open, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let backend = Web::start(move |_, _| {
+        let _ = held.lock().expect("one call waits").recv_timeout(PATIENCE);
+        None
+    });
+    let server = Server::with(&[
+        ("client.stale_close_delay", "200ms"),
+        ("client.proxy.connect.enabled", "true"),
+        ("client.proxy.connect.endpoint", &backend.url),
+        ("client.proxy.connect.timeout", "30s"),
+    ]);
+    let mut client = Client::fresh(&server);
+    client.send(json!({"connect": {}}));
+    assert_eq!(client.closed(), (3004, "internal server error".into()));
 }
 
 #[test]

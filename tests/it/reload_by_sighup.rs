@@ -1,6 +1,7 @@
 //! SIGHUP: changed settings apply to new connections; open connections stay; a file with errors changes nothing.
 
 use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -139,6 +140,28 @@ fn invalid_file_changes_nothing_and_is_logged() {
 }
 
 #[test]
+fn empty_or_truncated_file_changes_nothing() {
+    let namespace = "[[channel.namespaces]]\nname = \"chat\"\nallow_subscribe_for_client = true\n";
+    let whole = settings('a', namespace);
+    let mut running = Reloaded::start("truncated", &whole);
+    let of_a = token('a');
+    let up_to = |words: &str| whole[..whole.find(words).expect("the file has them")].to_owned();
+    for (text, why) in [
+        (String::new(), "the file is empty"),
+        (" \n\n".into(), "the file is empty"),
+        ("# client.token.hmac_secret_key = \"a\"\n[client]\n".into(), "the file contains no setting"),
+        (up_to("client.token"), "client.token has no key any more"),
+        (up_to("http_api"), "client.token has no key any more"),
+        (up_to("[[channel"), "channel.namespaces has no namespace any more"),
+    ] {
+        running.reload(&text, "refused");
+        running.server.wait_for_log(why);
+        connect(&running.server, &of_a).expect("the key is as it was").subscribe("chat:room");
+    }
+    running.reload(&whole, "applied");
+}
+
+#[test]
 fn settings_that_need_a_restart_are_logged_with_both_values() {
     let mut running = Reloaded::start("restart", &settings('a', ""));
     running.reload(&settings('a', "engine.mail_bytes_max = \"9MiB\"\necho.enabled = true\n"), "applied");
@@ -271,18 +294,44 @@ fn certificates_are_replaced_under_open_connections_and_invalid_ones_are_rejecte
     handshake(server.client, &new_client, "old.test").expect_err("the name is new");
     here.send(tungstenite::Message::text("still here")).expect("the write succeeds");
     assert_eq!(here.read().expect("an echo").into_text().unwrap(), "still here");
-    // Half a file, as seen while it is being written.
+    // Half a file, as seen while it is being written, and files that were truncated to be written.
     let text = std::fs::read_to_string(&file).expect("the file exists");
-    std::fs::write(&file, &text[..text.len() / 2]).expect("the folder takes files");
-    reload(2);
-    assert_eq!(server.metric("corecast_config_reloads_total", "refused"), 1);
-    handshake(server.client, &config, "new.test").expect("it is as it was");
+    for (refused, part) in (1..).zip([&text[..text.len() / 2], "", "\n"]) {
+        std::fs::write(&file, part).expect("the folder takes files");
+        reload(1 + refused);
+        assert_eq!(server.metric("corecast_config_reloads_total", "refused"), refused);
+        handshake(server.client, &config, "new.test").expect("it is as it was");
+    }
+}
+
+#[test]
+fn truncated_file_of_ticket_keys_changes_nothing() {
+    let authority = Authority::new("tickets");
+    let certificate = authority.bundle("server.pem", &["t.test"]);
+    let key = data_encoding::BASE64.encode(&[7; 32]);
+    let file = authority.file("tickets", &key);
+    let server = crate::common::tls::serve(&[("tls.cert_pem_file", &certificate), ("tls.ticket_keys_file", &file)]);
+    for (refused, part) in (1..).zip(["", "\n# keys\n", &key[..40], &key[..42]]) {
+        authority.file("tickets", part);
+        server.signal(Signal::HUP);
+        server.wait_for_metric("corecast_config_reloads_total", "refused", |n| n == refused);
+    }
+    authority.file("tickets", &key);
+    server.signal(Signal::HUP);
+    server.wait_for_metric("corecast_config_reloads_total", "applied", |n| n == 1);
 }
 
 #[test]
 fn service_manager_is_notified_of_start_reload_and_stop() {
     let path = SocketPath::new("notify");
-    let manager = UnixDatagram::bind(&path.0).expect("the path is free");
+    notifies(UnixDatagram::bind(&path.0).expect("the path is free"), path.text());
+    // An abstract socket has a name and no file.
+    let name = format!("corecast-it-notify-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+    notifies(UnixDatagram::bind_addr(&address).expect("the name is free"), &format!("@{name}"));
+}
+
+fn notifies(manager: UnixDatagram, socket: &str) {
     manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let receive = || {
         let mut text = [0; 512];
@@ -290,7 +339,7 @@ fn service_manager_is_notified_of_start_reload_and_stop() {
         String::from_utf8(text[..n].to_vec()).expect("text")
     };
     let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
-    command.env("NOTIFY_SOCKET", &path.0);
+    command.env("NOTIFY_SOCKET", socket);
     let mut server = Server::spawn(command, &[]);
     let notification = receive();
     assert!(notification.contains("READY=1") && notification.contains("MAINPID="), "{notification}");

@@ -115,15 +115,31 @@ fn clients_that_never_answer_are_disconnected_at_the_deadline() {
 }
 
 #[test]
-fn second_signal_exits_immediately() {
+fn signal_to_the_process_and_its_group_is_one_signal() {
+    let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.close_timeout", "1h")]);
+    let mut deaf = Raw::open(&server, "/echo");
+    // Both wait until the process runs again, and are then handled one right after the other.
+    server.signal(Signal::STOP);
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    server.signal(Signal::CONT);
+    assert!(deaf.frame().is_close(1001));
+    server.wait_for_log("signal ignored: it came");
+    // The shutdown goes on in order: the client still has the time to answer.
+    deaf.send(&frame(CLOSE, &1001u16.to_be_bytes()));
+    deaf.expect_end();
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn second_signal_ends_the_process_without_waiting_for_clients() {
     let mut server = Server::with(&[("shutdown.timeout", "1h"), ("engine.close_timeout", "1h")]);
     let mut deaf = Raw::open(&server, "/echo");
     deaf.send(&frame(TEXT, b"here"));
     deaf.frame();
     server.signal(Signal::TERM);
     assert!(deaf.frame().is_close(1001));
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait_for_exit().code(), Some(3));
+    assert_eq!(server.signal_until_exit(Signal::TERM).code(), Some(3));
     server.wait_for_log("second signal");
 }
 
@@ -141,8 +157,7 @@ fn health_is_red_for_the_configured_time_before_the_listeners_close() {
     // Load balancers still send clients, which are served.
     let mut client = Client::connect(&server);
     client.subscribe("late");
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait_for_exit().code(), Some(3));
+    assert_eq!(server.signal_until_exit(Signal::TERM).code(), Some(3));
 }
 
 #[test]

@@ -61,6 +61,43 @@ fn join_lets_two_servers_share_a_port() {
 }
 
 #[test]
+fn every_used_port_is_named_with_its_own_setting_and_fix() {
+    let taken = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [clients, admin, grpc] = taken.each_ref().map(|taken| taken.local_addr().unwrap());
+    let mut command = command(&["--listen", &clients.to_string(), "--admin", &admin.to_string(), "--shards", "1"]);
+    command.env("CORECAST_GRPC_API_ENABLED", "true").env("CORECAST_GRPC_API_ADDRESS", "127.0.0.1");
+    command.env("CORECAST_GRPC_API_KEY", "the-key-of-the-tests");
+    command.env("CORECAST_GRPC_API_PORT", grpc.port().to_string()).env("CORECAST_OVERSUBSCRIBE", "true");
+    let output = command.output().expect("the program runs");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for (setting, address, fix) in
+        [("listen", clients, "--listen, or give --join"), ("admin.address", admin, "another --admin.")]
+    {
+        assert!(stderr.contains(&format!("{setting}: cannot listen on {address}: ")), "{stderr}");
+        assert!(stderr.contains(&format!("'sport = :{}'", address.port())) && stderr.contains(fix), "{stderr}");
+    }
+    if cfg!(feature = "grpc") {
+        assert!(stderr.contains(&format!("grpc_api.port: cannot listen on {grpc}: ")), "{stderr}");
+        assert!(stderr.contains("another grpc_api.port or grpc_api.address."), "{stderr}");
+    }
+}
+
+#[test]
+fn log_level_that_does_not_exist_is_refused_with_the_list() {
+    for text in ["verbose", "json", "corecast::server", "info,corecast=loud", "=debug"] {
+        let mut command = command(&["--listen", "127.0.0.1:0"]);
+        let output = command.env("CORECAST_LOG", text).output().expect("the program runs");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{text}: {stderr}");
+        assert!(
+            stderr.starts_with("CORECAST_LOG: ") && stderr.contains("off, error, warn, info, debug, trace"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
 fn error_names_a_used_admin_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

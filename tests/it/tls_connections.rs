@@ -233,7 +233,7 @@ fn proxy_header_precedes_the_tls_handshake() {
         crate::common::command(&["--listen", "proxy:tls:127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
     let server = crate::common::Server::spawn(
         command,
-        &[("tls.cert_pem_file", &bundle), ("limits.connections_per_address", "1"), ("limits.exempt", "")],
+        &[("tls.cert_pem_file", &bundle), ("limits.connections_per_address", "1"), ("limits.exempt", "[]")],
     );
     let config: Arc<ClientConfig> = Arc::new(authority.client(rustls::ALL_VERSIONS));
     let connect_from = |from: &str| {

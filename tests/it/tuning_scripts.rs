@@ -234,6 +234,22 @@ fn unknown_arguments_print_the_usage() {
     }
 }
 
+#[test]
+fn help_is_the_comment_and_not_the_program() {
+    let check = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/check");
+    for (script, first) in [(TUNE, "Compares this host with a profile"), (check, "Compares this host with the files")] {
+        for flag in ["--help", "-h"] {
+            let output = Command::new("sh").args([script, flag]).output().expect("a shell");
+            assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{script}");
+            let text = String::from_utf8(output.stdout).expect("UTF-8");
+            assert!(text.starts_with(first) && text.contains("Usage: ") && text.contains("Exit: "), "{text}");
+            for code in ["set -u", "LC_ALL", "sed ", "$0"] {
+                assert!(!text.contains(code), "{script} prints its program: {text}");
+            }
+        }
+    }
+}
+
 /// The real kernel's settings below `net.`, in a namespace of this test; everything else is simulated.
 #[test]
 fn network_settings_are_accepted_by_the_kernel_in_a_namespace() {

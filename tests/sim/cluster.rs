@@ -1,10 +1,11 @@
 //! The shards of a simulation with a simulated kernel and clock: which shard takes a turn, sleeps or is woken.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use corecast::config::SlowConsumer;
 use corecast::engine::config::EngineConfig;
@@ -28,6 +29,16 @@ pub struct Bounds {
     pub backlogs_bytes: usize,
     /// The channels' slow-consumer policy, and its bytes.
     pub slow_consumer: (SlowConsumer, usize),
+}
+
+thread_local! {
+    static CLOCK_US: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The clock of the turns: each look at it finds a millisecond gone, so that turns end and shares are used up often.
+fn clock_us() -> u64 {
+    CLOCK_US.set(CLOCK_US.get() + 1_000);
+    CLOCK_US.get()
 }
 
 struct WakeFlag(Arc<AtomicBool>);
@@ -72,6 +83,9 @@ impl Cluster {
             read_bytes_per_turn: 200,
             subscribe_requests_max: random.u32(1..4),
             turn_bytes_max: 500,
+            work_per_look: random.u32(50..2_000),
+            time_per_turn: Duration::from_millis(3),
+            time_per_connection: Duration::from_millis(random.u64(1..3)),
             ..EngineConfig::default()
         });
         let flags: Vec<_> = (0..bounds.shards).map(|_| Arc::new(AtomicBool::new(false))).collect();
@@ -82,7 +96,8 @@ impl Cluster {
         let make = |(mail, flag): (corecast::engine::Mailbox<_>, Arc<AtomicBool>)| {
             let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), bounds.shards);
             let (log_ring, _) = LogRing::new(mail.me());
-            let shard = Shard::new(messaging, mail, Arc::clone(&config), log_ring, 0);
+            let mut shard = Shard::new(messaging, mail, Arc::clone(&config), log_ring, 0);
+            shard.set_clock(clock_us);
             SimShard { shard, flag, events: Vec::new(), requests: Vec::new(), is_asleep: false, wakes_at: None }
         };
         let shards = mesh.into_iter().zip(flags).map(make).collect();
@@ -99,6 +114,7 @@ impl Cluster {
 
     /// A turn as the event loop takes it. False if the shard sleeps and no wake, event or timeout ends that.
     pub fn turn(&mut self, index: usize) -> bool {
+        let shards = self.shards.len();
         let sim = &mut self.shards[index];
         if sim.is_asleep {
             let due = sim.wakes_at.is_some_and(|at| at <= self.now);
@@ -118,6 +134,9 @@ impl Cluster {
             shard.app.request(&mut shard.cx, request);
         }
         let wait = shard.end();
+        let reserved = shard.snapshot().backlog_reserved_bytes as usize;
+        let bound = shard.cx.config.backlog_bytes_max / shards;
+        assert!(reserved <= bound, "{reserved} bytes are reserved for replies, {bound} may be");
         sim.is_asleep = wait != Wait::No && shard.cx.mail.may_sleep();
         sim.wakes_at = if let Wait::For(ms) = wait { Some(self.now + ms) } else { None };
         true
@@ -174,6 +193,7 @@ impl Cluster {
             let left = (snapshot.subscriptions, snapshot.backlog_bytes, snapshot.spill_bytes, snapshot.users);
             assert_eq!(left, (0, 0, 0, 0));
             assert_eq!((snapshot.backlog_kept_bytes, snapshot.backlog_connections), (0, 0));
+            assert_eq!((snapshot.backlog_reserved_bytes, snapshot.replies_waiting), (0, 0));
         }
     }
 }

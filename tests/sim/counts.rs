@@ -17,7 +17,7 @@ counts! {
     // What clients received.
     texts, binaries, live, recovered, recovered_publications, nothing_missed, unrecovered, other_epochs, rejected,
     insufficient, closed_for_loss, closed_as_slow, deltas, withheld, not_stored, joins, leaves, with_connect, one_frames,
-    already, by_server, unsubscribed, disconnected, presences,
+    already, by_server, unsubscribed, unsubscribed_pending, disconnected, presences,
     // What the simulation did.
     resets, ends, expired, removed,
     // What shards counted.

@@ -4,6 +4,7 @@
 //! - `publish_simulation` clients that publish and subscribe (`publishing_client`) under small limits
 //! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`;
 //!   `scenario` has its parameters
+//! - `pending_calls` calls of the server API while a home shard owes an answer
 //! - `protocol` commands and replies of both encodings · `counts` the events that happened
 
 pub mod client_socket;
@@ -14,6 +15,8 @@ pub mod model;
 #[path = "../../src/protocol/protobuf/peer_tests.rs"]
 #[allow(dead_code)]
 pub mod pb;
+#[cfg(test)]
+mod pending_calls;
 pub mod protocol;
 pub mod publish_simulation;
 pub mod publishing_client;

@@ -22,6 +22,7 @@ pub struct PublishCounts {
     pub repaired: u64,
     pub lost: u64,
     pub flushes_cut: u64,
+    pub shares_spent: u64,
     pub writes_short: u64,
     pub slots_reused: u64,
     pub late_answers: u64,
@@ -41,6 +42,7 @@ impl PublishCounts {
         self.repaired += other.repaired;
         self.lost += other.lost;
         self.flushes_cut += other.flushes_cut;
+        self.shares_spent += other.shares_spent;
         self.writes_short += other.writes_short;
         self.slots_reused += other.slots_reused;
         self.late_answers += other.late_answers;
@@ -228,6 +230,7 @@ impl PublishSimulation {
             counts.lost += counters.publications_lost;
             counts.dropped += counters.dropped.iter().sum::<u64>();
             counts.flushes_cut += counters.flushes_cut;
+            counts.shares_spent += counters.shares_spent;
             counts.writes_short += counters.writes_short;
         }
         counts

@@ -320,6 +320,11 @@ impl ReconnectingClient {
                 subscription.position = None;
                 counts.rejected += 1;
             }
+            // The server API has unsubscribed the client while the subscribe waited.
+            103 => {
+                subscription.is_wanted = false;
+                counts.unsubscribed_pending += 1;
+            }
             code => panic!("c{channel}: rejected with {code}"),
         }
         if self.subscriptions[channel].state == SubscriptionState::Pending {

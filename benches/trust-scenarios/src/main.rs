@@ -5,6 +5,10 @@
 mod abuse;
 mod drain;
 mod reconnecting_subscriber;
+mod replies;
+mod reply_attack;
+mod reply_server;
+mod reply_socket;
 mod restart;
 mod restart_publisher;
 
@@ -28,6 +32,8 @@ enum Command {
     Abuse(Box<abuse::Args>),
     /// A server that gets SIGTERM while it has open connections: when and how each is closed
     Drain(Box<drain::Args>),
+    /// Clients that ask for large replies, in every form: the peak memory of the server, and the p99 of an honest client
+    Replies(Box<replies::Args>),
     /// A server that is replaced: new connections at a rate, subscribers that check every number, publications at both APIs
     Restart(Box<restart::Args>),
 }
@@ -36,6 +42,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Abuse(args) => abuse::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Replies(args) => replies::run(&args),
         Command::Restart(args) => restart::run(&args),
     };
     corecast_load::exit_code("corecast-trust", result)

@@ -29,6 +29,31 @@ fn abusive_clients_are_renewed_and_other_subscribers_get_everything() {
 }
 
 #[test]
+fn attack_by_large_replies_is_run_and_judged() {
+    let server = Server::start_with("replies", &open_to_all(), &[]);
+    let program = std::path::Path::new(TOOL).with_file_name("corecast");
+    drop(server);
+    let output = std::process::Command::new(TOOL)
+        .args([
+            "replies",
+            "--only",
+            "history, 3 × not reading, one frame, Json",
+            "--connections",
+            "3",
+            "--seconds",
+            "0.5",
+        ])
+        .args(["--publications", "10", "--backlog-mib", "64", "--server"])
+        .arg(program)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("history, 3")).collect();
+    assert_eq!(rows.len(), 1, "{text}");
+    assert!(rows[0].ends_with("holds |") || rows[0].ends_with("FAILED |"), "{text}");
+}
+
+#[test]
 fn drain_reports_closes_by_second_and_code() {
     let server = Server::start_with(
         "drain",

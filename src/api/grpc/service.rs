@@ -57,7 +57,7 @@ pub async fn serve<S: ShardApi>(listener: std::net::TcpListener, shards: S, sett
 }
 
 fn is_authorized(settings: &GrpcSettings, metadata: &MetadataMap) -> bool {
-    let Some(key) = &settings.key else { return true };
+    let Some(key) = &settings.key else { return false };
     let value = metadata.get("authorization").and_then(|value| value.to_str().ok());
     value.and_then(|value| value.split_once(' ')).is_some_and(|(scheme, sent)| {
         // In constant time, so that the delay of the reply does not tell how much of a guess was right.

@@ -171,7 +171,7 @@ impl From<&api::InfoRequest> for ApiRequest<'_> {
 
 impl<'a> From<&'a api::RpcRequest> for ApiRequest<'a> {
     fn from(from: &'a api::RpcRequest) -> Self {
-        Self::Rpc(Rpc { method: (&from.method).into() })
+        Self::Rpc(Rpc { method: (&from.method).into(), params: None })
     }
 }
 

@@ -43,6 +43,8 @@ impl Key {
             ));
         }
         let mut settings = match &self.config {
+            // An empty CORECAST_CONFIG names no file.
+            Some(path) if path.as_os_str().is_empty() => TokenSettings::default(),
             Some(path) => configured(path, kind)?,
             None => TokenSettings::default(),
         };
@@ -78,5 +80,8 @@ fn configured(path: &Path, kind: TokenKind) -> Result<TokenSettings, Outcome> {
 }
 
 pub fn read(path: &Path) -> Result<String, Outcome> {
-    std::fs::read_to_string(path).map_err(|error| usage(format!("{} cannot be read: {error}", path.display())))
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| usage(format!("{} cannot be read: {error}", path.display())))?;
+    // Some editors write a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

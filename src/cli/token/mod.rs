@@ -75,7 +75,14 @@ Examples:
         key: Key,
     },
     /// Print new random secrets for client.token.hmac_secret_key and http_api.key
+    #[command(after_help = "\
+Examples:
+  corecast token secret --file corecast.toml
+  corecast token secret --format env")]
     Secret {
+        /// Write them to this new file, which only its owner can read (mode 0600), instead of stdout
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
         /// The format of the output
         #[arg(long, value_enum, default_value = "toml")]
         format: Format,
@@ -101,7 +108,7 @@ pub fn run(task: TokenTask, now_s: u64) -> Outcome {
                 .and_then(|settings| make::make(&claims, own, &settings, &signing, now_s))
         }
         TokenTask::Check { token, jwks, key } => check::check(&token, jwks.as_deref(), &key, now_s),
-        TokenTask::Secret { format } => secret::secrets(format),
+        TokenTask::Secret { file, format } => secret::secrets(file.as_deref(), format),
     };
     result.unwrap_or_else(|outcome| outcome)
 }

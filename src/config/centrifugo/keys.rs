@@ -32,7 +32,7 @@ const BACKEND_TLS: &str = "a client certificate or certificate authority for one
 const BACKEND_TLS_FIX: &str = "remove it, and give the backend a certificate that the system trusts";
 const TRANSPORT: &str = "this transport is not available: clients use WebSocket";
 const ONE_PROCESS: &str = "this server is one process with its memory: servers cannot be connected yet";
-const OWN_ADDRESS: &str = "the server API, /metrics, /health and the admin page are served only at admin.address";
+const OWN_ADDRESS: &str = "the server API, /metrics and the admin page are served only at admin.address";
 const PATH: &str = "the path is fixed";
 const STREAM_ONLY: &str = "only stream subscriptions are supported";
 
@@ -175,7 +175,7 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     idle("prometheus.enabled", "", OWN_ADDRESS),
     idle("prometheus.handler_prefix", "/metrics", PATH),
     idle("prometheus.", "", "there is one set of metrics"),
-    idle("health.enabled", "", OWN_ADDRESS),
+    idle("health.enabled", "", "/health is always served, at admin.address and at the addresses of listen"),
     idle("health.handler_prefix", "/health", PATH),
     idle("admin.enabled", "", "there is no administration interface: admin.address serves a page with counters"),
     idle(

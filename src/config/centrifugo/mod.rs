@@ -6,8 +6,8 @@
 pub(crate) mod keys;
 
 use super::error::ConfigError;
-use super::parse::scalar::duration;
-use super::parse::value::{Invalid, Raw};
+use super::parse::scalar::{Bool, duration};
+use super::parse::value::{Invalid, Raw, Unit};
 use super::schema::registry::{LISTS, split_list_name};
 use super::sources::raw_setting::RawSetting;
 use keys::{FOREIGN, ForeignKey, SAME_KEYS, SWITCHED, Verdict};
@@ -71,12 +71,41 @@ fn unknown(value: &RawSetting, path: &str) -> Judgment {
     Judgment::Warning(format!("{origin}: {setting} has no effect: there is no setting with this name{hint}"))
 }
 
+/// The key of the original that the rest of an environment variable names, after `section`. Its name may contain dots where the
+/// original has `_`.
+pub(crate) fn key_of_variable(section: &str, rest: &str) -> Option<String> {
+    let own = |foreign: &ForeignKey| {
+        let same = SAME_KEYS.iter().filter_map(|(one, all)| Some(format!("{one}{}", foreign.path.strip_prefix(all)?)));
+        same.chain([foreign.path.to_owned()]).collect::<Vec<_>>()
+    };
+    let key = |path: String| {
+        let key = path.strip_prefix(section).filter(|key| !key.is_empty() && !key.contains('['))?;
+        let variable = key.replace('.', "_").to_uppercase();
+        match key.ends_with('.') {
+            true => Some((key.len(), with_dots(key, &rest.strip_prefix(&variable)?.to_lowercase()))),
+            false => (rest == variable).then(|| (key.len(), key.to_owned())),
+        }
+    };
+    FOREIGN.iter().flat_map(own).filter_map(key).max().map(|(_, key)| key)
+}
+
+/// The name of `rest` in a section; a section within it that can be switched off gets its dot.
+fn with_dots(section: &str, rest: &str) -> String {
+    let inner = SWITCHED.iter().filter_map(|(switched, ..)| switched.strip_prefix(section));
+    let found = inner.max_by_key(|inner| if rest.starts_with(&format!("{inner}_")) { inner.len() } else { 0 });
+    match found.and_then(|inner| Some((inner, rest.strip_prefix(inner)?.strip_prefix('_')?))) {
+        Some((inner, key)) => format!("{section}{inner}.{key}"),
+        None => format!("{section}{rest}"),
+    }
+}
+
 /// Unset in the original.
 fn is_nothing(raw: &Raw) -> bool {
     match raw {
+        Raw::Text(_) if Bool::read(raw) == Ok(false) => true,
         Raw::Bool(on) => !on,
         Raw::Integer(number) => *number == 0,
-        Raw::Text(text) => matches!(text.as_str(), "" | "0s" | "0" | "false"),
+        Raw::Text(text) => matches!(text.as_str(), "" | "0s" | "[]" | "{}"),
         Raw::List(items) => items.is_empty(),
         Raw::Table(row) => row.is_empty(),
         // Lists such as `consumers`, whose elements can be off.
@@ -88,6 +117,7 @@ fn is_nothing(raw: &Raw) -> bool {
 fn equals(raw: &Raw, default: &str) -> bool {
     !default.is_empty()
         && match raw {
+            Raw::Text(_) if default == "true" => Bool::read(raw) == Ok(true),
             Raw::Text(text) => text == default || duration(text).is_some_and(|span| duration(default) == Some(span)),
             Raw::Integer(number) => number.to_string() == default,
             Raw::Bool(on) => on.to_string() == default,
@@ -125,6 +155,25 @@ fn without_numbers(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variable_names_a_key_of_the_original() {
+        for (section, rest, key) in [
+            ("", "LOG_LEVEL", Some("log.level")),
+            ("", "ENGINE_REDIS_ADDRESS", Some("engine.redis.address")),
+            ("", "CLIENT_PROXY_CONNECT_HTTP_TLS_ENABLED", Some("client.proxy.connect.http.tls.enabled")),
+            ("", "CHANNEL_WITHOUT_NAMESPACE_SUBSCRIPTION_TYPE", Some("channel.without_namespace.subscription_type")),
+            ("channel.namespaces[].", "MAP_MODE", Some("map.mode")),
+            ("proxies[].", "HTTP_TLS_ENABLED", Some("http.tls.enabled")),
+            ("", "CLIENT_PING_INTERVALL", None),
+            ("", "MAP_BROKER_POSTGRES_POOL_SIZE", Some("map_broker.postgres.pool_size")),
+            ("", "MAP_BROKER_TYPE", Some("map_broker.type")),
+            ("", "HTTP_SERVER_TLS_AUTOCERT_EMAIL", Some("http_server.tls_autocert.email")),
+            ("proxies[].", "SUBSCRIPTION_TYPE", None),
+        ] {
+            assert_eq!(key_of_variable(section, rest).as_deref(), key, "{rest}");
+        }
+    }
 
     #[test]
     fn numbers_of_list_elements_are_removed() {

@@ -25,7 +25,7 @@ impl<T: Words> Unit<T> for Word {
 
 fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Result<T, Invalid> {
     let found = match raw {
-        Raw::Text(text) => words.iter().find(|(word, _)| word == text),
+        Raw::Text(text) => words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())),
         _ => None,
     };
     let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
@@ -46,6 +46,23 @@ impl Unit<bool> for ErrorMode {
 
     fn show(transport: &bool) -> Option<String> {
         Some(quoted(ERROR_MODES[usize::from(*transport)].0))
+    }
+}
+
+/// What an API does with unknown fields: true for "reject".
+pub(crate) enum UnknownFields {}
+
+const UNKNOWN_FIELDS: [(&str, bool); 2] = [("log", false), ("reject", true)];
+
+impl Unit<bool> for UnknownFields {
+    const FORM: &'static str = "one of the words";
+
+    fn read(raw: &Raw) -> Result<bool, Invalid> {
+        word(raw, &UNKNOWN_FIELDS)
+    }
+
+    fn show(rejects: &bool) -> Option<String> {
+        Some(quoted(UNKNOWN_FIELDS[usize::from(*rejects)].0))
     }
 }
 

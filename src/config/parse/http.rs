@@ -1,5 +1,6 @@
 //! URLs, and names and values of HTTP headers.
 
+use super::lists::structured;
 use super::scalar::hidden_text;
 use super::value::{Invalid, Raw, Row, Unit, list, quoted};
 
@@ -11,8 +12,8 @@ impl Unit<String> for Url {
     const SECRET: bool = true;
 
     fn read(raw: &Raw) -> Result<String, Invalid> {
-        let text = hidden_text(raw)?;
-        check_url(text, Schemes::Http).map(|()| text.clone())
+        let text = hidden_text(raw)?.trim();
+        check_url(text, Schemes::Http).map(|()| text.to_owned())
     }
 
     fn show(text: &String) -> Option<String> {
@@ -28,8 +29,8 @@ impl Unit<String> for Endpoint {
     const SECRET: bool = true;
 
     fn read(raw: &Raw) -> Result<String, Invalid> {
-        let text = hidden_text(raw)?;
-        check_url(text, Schemes::HttpAndGrpc).map(|()| text.clone())
+        let text = hidden_text(raw)?.trim();
+        check_url(text, Schemes::HttpAndGrpc).map(|()| text.to_owned())
     }
 
     fn show(text: &String) -> Option<String> {
@@ -119,7 +120,11 @@ impl Unit<Vec<(String, String)>> for HeaderValues {
     fn read(raw: &Raw) -> Result<Vec<(String, String)>, Invalid> {
         let headers = match raw {
             Raw::Table(row) => from_table(row)?,
-            _ => from_rows(raw.rows(HEADERS_FIX)?)?,
+            Raw::Text(text) => match structured(text) {
+                Some(Raw::Table(row)) => from_table(&row)?,
+                _ => from_rows(&raw.rows(HEADERS_FIX)?)?,
+            },
+            _ => from_rows(&raw.rows(HEADERS_FIX)?)?,
         };
         for (index, (key, value)) in headers.iter().enumerate() {
             header_name(key)?;
@@ -206,6 +211,9 @@ mod tests {
         let headers = HeaderValues::read(&Raw::Rows(vec![row(&[("key", "X-Key"), ("value", "2")])])).unwrap();
         assert_eq!(headers, [("X-Key".to_owned(), "2".to_owned())]);
         assert!(!HeaderValues::show(&headers).unwrap().contains('2'));
+        for json in ["{\"X-Key\": \"2\"}", "[{\"key\": \"X-Key\", \"value\": \"2\"}]"] {
+            assert_eq!(HeaderValues::read(&text(json)).unwrap(), headers, "{json}");
+        }
         for bad in [
             Raw::Table(row(&[("X Key", "1")])),
             Raw::Table(row(&[("X-Key", "a\nb")])),

@@ -2,6 +2,8 @@
 
 pub(crate) mod enums;
 pub(crate) mod http;
+pub(crate) mod json;
+pub(crate) mod lists;
 pub(crate) mod net;
 pub(crate) mod scalar;
 pub(crate) mod value;

@@ -21,7 +21,7 @@ impl Unit<Option<SocketAddr>> for Address {
         let Raw::Text(text) = raw else {
             return Err(raw.is_not("an address", "write \"ADDR:PORT\", such as \"127.0.0.1:9000\""));
         };
-        socket_address(text).map(Some)
+        socket_address(text.trim()).map(Some)
     }
 
     fn show(address: &Option<SocketAddr>) -> Option<String> {
@@ -39,7 +39,7 @@ pub struct Listen {
 impl Listen {
     /// Prefixes of an address in the setting `listen`.
     const PROXIED: &str = "proxy:";
-    pub const TLS: &str = "tls:";
+    const TLS: &str = "tls:";
 
     /// A listener without TLS or the PROXY protocol.
     pub fn plain(address: ListenAddress) -> Self {
@@ -102,7 +102,7 @@ impl Unit<Vec<Listen>> for Listeners {
     const ARGUMENT: Argument = Argument::Many("ADDR:PORT");
 
     fn read(raw: &Raw) -> Result<Vec<Listen>, Invalid> {
-        let fix = "write a list, such as [\"0.0.0.0:8000\"]";
+        let fix = "write a list, such as [\"[::]:8000\"]";
         let listeners: Vec<Listen> = raw.items(fix)?.iter().map(|item| item.parse()).collect::<Result<_, _>>()?;
         if listeners.is_empty() { Err(Invalid::new("it contains no address", fix)) } else { Ok(listeners) }
     }
@@ -149,7 +149,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, Invalid> {
                 format!("names are not resolved; write \"127.0.0.1:{port}\"")
             }
             (Some(port), _) => {
-                format!("names are not resolved; write the address, or \"0.0.0.0:{port}\" for all of this machine")
+                format!("names are not resolved; write the address, or \"[::]:{port}\" for all of this machine")
             }
             _ => "write \"ADDR:PORT\", such as \"127.0.0.1:8000\" or \"[::]:8000\"".to_owned(),
         };
@@ -170,8 +170,12 @@ impl Unit<Option<Vec<usize>>> for Cores {
     fn read(raw: &Raw) -> Result<Option<Vec<usize>>, Invalid> {
         let invalid = |what: String| Invalid::new(what, "write core numbers and ranges, such as \"0,2-5\"");
         let text = match raw {
+            Raw::Text(text) if text.trim().starts_with('[') => {
+                raw.items("write core numbers and ranges, such as \"0,2-5\"")?.join(",")
+            }
             Raw::Text(text) => text.clone(),
             Raw::Integer(core) => core.to_string(),
+            Raw::List(cores) => cores.join(","),
             _ => return Err(invalid(format!("{} is not a list of cores", raw.describe()))),
         };
         let mut cores: Vec<usize> = Vec::new();
@@ -258,12 +262,12 @@ mod tests {
         assert_eq!(turned.to_string(), "proxy:tls:127.0.0.1:1");
         for (bad, fix) in [
             ("localhost:8000", "127.0.0.1:8000"),
-            (":8000", "0.0.0.0:8000"),
+            (":8000", "[::]:8000"),
             ("::1", "[::1]:8000"),
             ("127.0.0.1", "127.0.0.1:8000"),
             ("unix:relative", "unix:/run"),
             ("fd:1", "fd:3"),
-            ("8000", "0.0.0.0:8000"),
+            ("8000", "[::]:8000"),
             ("tls:tls:127.0.0.1:8000", "once"),
             ("tls:", "127.0.0.1:8000"),
         ] {
@@ -275,6 +279,8 @@ mod tests {
     #[test]
     fn cores_are_numbers_and_ranges() {
         assert_eq!(Cores::read(&text("0, 2-5")).unwrap(), Some(vec![0, 2, 3, 4, 5]));
+        assert_eq!(Cores::read(&text("[0,1]")).unwrap(), Some(vec![0, 1]));
+        assert_eq!(Cores::read(&Raw::List(vec!["0".into(), "2-3".into()])).unwrap(), Some(vec![0, 2, 3]));
         for bad in ["", "a", "5-2", "0,0", "1-3,2", "0-99999999", "-1", "1-"] {
             assert!(Cores::read(&text(bad)).is_err(), "{bad}");
         }

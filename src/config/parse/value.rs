@@ -53,6 +53,8 @@ pub(crate) trait Unit<T> {
     const ARGUMENT: Argument = Argument::One("N");
     /// The value may hold a secret and is left out of messages.
     const SECRET: bool = false;
+    /// Blanks and quotes at the ends of a text are part of the value.
+    const VERBATIM: bool = false;
 
     fn read(raw: &Raw) -> Result<T, Invalid>;
 
@@ -77,24 +79,26 @@ impl Raw {
     pub fn is_not(&self, expected: &str, fix: &str) -> Invalid {
         Invalid::new(format!("{} is not {expected}", self.describe()), fix)
     }
+}
 
-    /// A TOML list, or text with commas or blanks between the items, as in the environment.
-    pub fn items(&self, fix: &str) -> Result<Vec<String>, Invalid> {
-        match self {
-            Self::List(items) => Ok(items.clone()),
-            Self::Text(text) => Ok(text.split([',', ' ']).filter(|item| !item.is_empty()).map(str::to_owned).collect()),
-            _ => Err(self.is_not("a list", fix)),
-        }
-    }
+/// The whole number that `text` is, also as a float: programs that fill in templates write large numbers as 1.048576e+06.
+pub(crate) fn whole_number(text: &str) -> Option<i64> {
+    /// A float holds every whole number up to this one.
+    const EXACT_MAX: f64 = (1u64 << 53) as f64;
+    let text = text.trim();
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+    let float = || text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| text.parse().ok())?;
+    text.parse().ok().or_else(|| float().filter(whole).map(|number| number as i64))
+}
 
-    /// The tables of a list. An empty list counts as a list of tables.
-    pub fn rows(&self, fix: &str) -> Result<&[Row], Invalid> {
-        match self {
-            Self::Rows(rows) => Ok(rows),
-            Self::List(items) if items.is_empty() => Ok(&[]),
-            _ => Err(self.is_not("a list of tables", fix)),
-        }
-    }
+/// What templates and shells leave where a value is missing: as a secret it could be guessed.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    let within = |start: &str, end: &str| text.trim().strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    ["<no value>", "<nil>"].contains(&text.trim())
+        || within("${", "}").or_else(|| within("$(", ")")).is_some_and(is_name)
+        || within("{{", "}}").is_some_and(|inner| !inner.contains("}}"))
 }
 
 pub(crate) fn quoted(text: &str) -> String {

@@ -94,6 +94,11 @@ section! {
     /// Publications that one recovery can return; a client that missed more is not recovered.
     recovery_max_publication_limit: u32 as Count = 300;
 
+    /// Bytes of all tag filters of one connection, about as long as its subscribe commands write them; past it a subscribe with a
+    /// filter gets error 106. One filter may have 16 KiB, 256 nodes, 1,024 values and a depth of 32; past that it gets error
+    /// 107.
+    tags_filter_bytes_max: usize as Bytes = 64 * 1024;
+
     /// Include the server's time in connect replies.
     connect_include_server_time: bool as Bool = false;
 }

@@ -1,6 +1,6 @@
 //! The whole configuration: the settings without a section, and every section.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::channel::Channel;
@@ -51,11 +51,12 @@ section! {
     /// server listens only on this machine. Settings that you set still apply. Do not use it on a server that others can reach.
     dev: bool as Bool = false, restart, flag("dev");
 
-    /// The addresses where clients connect. Each shard opens all of them; fd:N is a descriptor from the parent process.
+    /// The addresses where clients connect. Each shard opens all of them; fd:N is a descriptor from the parent process. [::] is
+    /// every address of this machine, IPv4 and IPv6; only IPv6 if 0.0.0.0 with the same port is listed too.
     /// "proxy:" before an address: only proxies connect there, and each connection begins with a PROXY protocol header
     /// (version 1 or 2) with the client's address. "tls:": clients use TLS (tls.cert_pem_file).
     // Never empty.
-    listeners: Vec<Listen> as Listeners = vec![tcp(Ipv4Addr::UNSPECIFIED, 8000)], restart, flag("listen"), named("listen");
+    listeners: Vec<Listen> as Listeners = vec![tcp(Ipv6Addr::UNSPECIFIED.into(), 8000)], restart, flag("listen"), named("listen");
 
     /// Share the port with a server that already listens on it. Otherwise such a port is an error, since each of the two servers
     /// would get half of the clients.
@@ -65,7 +66,8 @@ section! {
     // Distinct, in the order written.
     cores: Option<Vec<usize>> as Cores = None, restart, flag("cores"), example("\"0,2-5\"");
 
-    /// Number of shards. Unset: one per core.
+    /// Number of shards. Unset: one per core, or as many as the process's limit on CPU time (cpu.max of its control group)
+    /// allows, rounded up, if that is less and cores is unset.
     // `1..=SHARDS_MAX`.
     shards: Option<usize> as Count = None, restart, flag("shards"), example("4");
 
@@ -76,8 +78,8 @@ section! {
     control_cores: Option<Vec<usize>> as Cores = None, restart, flag("control-cores"), example("\"1\"");
 }
 
-fn tcp(ip: Ipv4Addr, port: u16) -> Listen {
-    Listen::plain(Address::Tcp(SocketAddr::new(ip.into(), port)))
+fn tcp(ip: IpAddr, port: u16) -> Listen {
+    Listen::plain(Address::Tcp(SocketAddr::new(ip, port)))
 }
 
 impl Config {
@@ -85,7 +87,7 @@ impl Config {
     pub fn dev() -> Self {
         let mut config = Self { dev: true, ..Self::default() };
         config.echo.enabled = true;
-        config.listeners = vec![tcp(Ipv4Addr::LOCALHOST, 8000)];
+        config.listeners = vec![tcp(Ipv4Addr::LOCALHOST.into(), 8000)];
         config.admin.address = Some((Ipv4Addr::LOCALHOST, 9000).into());
         config.client.insecure = true;
         config.client.allowed_origins = vec!["*".into()];

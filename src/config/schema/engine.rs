@@ -68,6 +68,20 @@ section! {
     /// Time from accept to the complete request head; past it the request gets status 408.
     upgrade_timeout: Duration as Time = Duration::from_secs(5);
 
+    /// Bytes of a request head; a longer one gets status 431. The default passes what nginx passes: cookies of single sign-on
+    /// have up to 16 KiB. At most 128 KiB.
+    request_head_bytes_max: usize as Bytes = 32 * 1024;
+
+    /// Header fields of a request; more get status 431. At most 256.
+    request_fields_max: usize as Count = 128;
+
+    /// Bytes of a request target (path and query); a longer one gets status 414.
+    request_target_bytes_max: usize as Bytes = 8 * 1024;
+
+    /// Bytes of all incomplete request heads together; past it those that keep more than an equal part get status 503. Each
+    /// shard has an equal part.
+    pending_heads_bytes_max: usize as Bytes = 64 * 1024 * 1024;
+
     /// Time from the server's close frame to the client's; past it the socket is closed.
     close_timeout: Duration as Time = Duration::from_secs(5);
 
@@ -95,11 +109,12 @@ section! {
     /// Batches in the mailbox of a shard; past it senders keep further batches in order on their own side.
     mailbox_batches_max: usize as Count = 256, restart;
 
-    /// Bytes that may wait for one other shard; past it publications for it are held back, or skipped and counted.
+    /// Bytes that may wait for one other shard; past it publications for it are held back, or skipped and counted. A quarter of it
+    /// bounds the large replies that a shard requests at a time.
     mail_bytes_max: usize as Bytes = 16 * 1024 * 1024, restart;
 
-    /// Bytes kept for all clients that do not read, shared messages counted once; past it the clients with the largest backlog
-    /// close with 3008. Each shard has an equal part.
+    /// Bytes kept for all clients that do not read and reserved for replies, shared messages counted once; past it the clients with
+    /// the largest backlog close with 3008. Each shard has an equal part, which also bounds one reply.
     backlog_bytes_max: usize as Bytes = 1024 * 1024 * 1024;
 
     /// Bytes of publications being written in one turn; past it the shard takes no more mail until they are written.

@@ -35,10 +35,10 @@ section! {
     /// Send the meta of the connection, from its token or from the connect call, with every call.
     include_connection_meta: bool as Bool = false;
 
-    /// Concurrent calls. Further calls wait.
+    /// Concurrent calls of one method (connect, rpc and so on). Further calls wait.
     concurrency_max: u32 as Count = 256;
 
-    /// Calls that may wait; past it a call fails at once.
+    /// Calls of one method that may wait; past it a call fails at once.
     queue_max: u32 as Count = 1024;
 
     /// Attempts after the first, only for calls that are safe to repeat.
@@ -50,7 +50,9 @@ section! {
     /// The longest time before a repetition.
     retry_backoff_max: Duration as Time = Duration::from_millis(200);
 
-    /// Consecutive failures after which the circuit breaker opens: calls then fail at once without being made. 0: never.
+    /// Failures without a success between them after which the circuit breaker of a method opens: its calls then fail at once
+    /// without being made. Every call counts if the backend cannot be reached. Timeouts, statuses such as 503 and broken
+    /// connections count once for each user (or anonymous connection), and timeouts of rpc and publish not at all. 0: never.
     breaker_failures: u32 as Count = 10;
 
     /// Time that the circuit breaker stays open before it lets one call through to test the backend.

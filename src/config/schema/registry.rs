@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::config::Config;
 use super::namespace::Namespace;
 use super::proxy::{Proxy, RpcNamespace};
-use super::section::{Item, Section};
+use super::section::Section;
 use crate::config::parse::value::{Argument, Invalid, Raw};
 
 /// The prefix of the environment variables that set settings.
@@ -27,6 +27,8 @@ pub struct Setting {
     pub form: &'static str,
     /// Messages must not show the value.
     pub secret: bool,
+    /// Blanks and quotes at the ends of a text are part of the value.
+    pub verbatim: bool,
     /// The flag of `serve`, if there is one, without the dashes.
     pub flag: Option<&'static str>,
     pub argument: Argument,
@@ -45,13 +47,23 @@ pub struct Setting {
 impl Setting {
     /// The environment variable that sets it.
     pub fn variable(&self) -> String {
-        format!("{ENVIRONMENT_PREFIX}{}", self.name.replace('.', "_").to_uppercase())
+        variable_of(&self.name)
+    }
+
+    /// Reads a value into the configuration.
+    pub fn read_into(&self, config: &mut Config, raw: &Raw) -> Result<(), Invalid> {
+        (self.read)(config, raw)
     }
 
     /// Its value in this configuration, as TOML; none if nothing is set.
     pub fn show(&self, config: &Config) -> Option<String> {
         (self.show)(config)
     }
+}
+
+/// The environment variable that sets the setting or the list `name`.
+pub(crate) fn variable_of(name: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", name.replace('.', "_").to_uppercase())
 }
 
 /// Where a section is in the configuration.
@@ -114,6 +126,7 @@ fn add<T: Section>(all: &mut Vec<Setting>, section: &str, place: Place<T>) {
         reason: item.reason,
         form: item.form,
         secret: item.secret,
+        verbatim: item.verbatim,
         flag: item.flag,
         argument: item.argument,
         example: item.example,
@@ -165,18 +178,26 @@ pub(crate) fn split_list_name(name: &str) -> Option<(&str, usize, &str)> {
     LISTS.contains(&list).then_some((list, number.parse().ok()?, key))
 }
 
-/// The names that could be meant by `name`, which is unknown.
-pub(crate) fn candidates(name: &str) -> Vec<String> {
-    match split_list_name(name) {
-        Some((list @ "channel.namespaces", number, _)) => element_names::<Namespace>(list, number),
-        Some((list @ "proxies", number, _)) => element_names::<Proxy>(list, number),
-        Some((list, number, _)) => element_names::<RpcNamespace>(list, number),
-        None => SETTINGS.iter().map(|setting| setting.name.clone()).collect(),
+/// The keys of an element of the list.
+pub(crate) fn element_keys(list: &str) -> Vec<&'static str> {
+    fn keys<T: Section>() -> Vec<&'static str> {
+        T::SETTINGS.iter().map(|item| item.name).collect()
+    }
+    match list {
+        "channel.namespaces" => keys::<Namespace>(),
+        "proxies" => keys::<Proxy>(),
+        _ => keys::<RpcNamespace>(),
     }
 }
 
-fn element_names<T: Section>(list: &str, number: usize) -> Vec<String> {
-    T::SETTINGS.iter().map(|item: &Item<T>| format!("{list}[{number}].{}", item.name)).collect()
+/// The names that could be meant by `name`, which is unknown.
+pub(crate) fn candidates(name: &str) -> Vec<String> {
+    match split_list_name(name) {
+        Some((list, number, _)) => {
+            element_keys(list).into_iter().map(|key| format!("{list}[{number}].{key}")).collect()
+        }
+        None => SETTINGS.iter().map(|setting| setting.name.clone()).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(crate) struct Item<T: 'static> {
     pub argument: Argument,
     /// Messages must not show the value.
     pub secret: bool,
+    /// Blanks and quotes at the ends of a text are part of the value.
+    pub verbatim: bool,
     /// The flag of `serve`, if there is one, without the dashes.
     pub flag: Option<&'static str>,
     /// A value to show if nothing is set by default.
@@ -135,6 +137,7 @@ macro_rules! section {
                     form: <$unit as $crate::config::parse::value::Unit<$type>>::FORM,
                     argument: <$unit as $crate::config::parse::value::Unit<$type>>::ARGUMENT,
                     secret: <$unit as $crate::config::parse::value::Unit<$type>>::SECRET,
+                    verbatim: <$unit as $crate::config::parse::value::Unit<$type>>::VERBATIM,
                     flag: None,
                     example: "",
                     inherits: false,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::section::section;
-use crate::config::parse::enums::ErrorMode;
+use crate::config::parse::enums::{ErrorMode, UnknownFields};
 use crate::config::parse::net::Address;
 use crate::config::parse::scalar::{Bool, Count, Secret, Text, Time};
 
@@ -42,6 +42,10 @@ section! {
 
     /// How errors are reported: "" in the body with status 200, "transport" with an HTTP status.
     transport_errors: bool as ErrorMode = false, named("error_mode");
+
+    /// What happens to fields that a method does not have, such as a misspelled one: "log" ignores them and names one in the log,
+    /// at most every ten seconds; "reject" rejects the call with error 107.
+    rejects_unknown_fields: bool as UnknownFields = false, named("unknown_fields");
 }
 
 section! {
@@ -61,7 +65,8 @@ section! {
     /// The port of the gRPC API.
     port: u16 as Count = 10000, restart;
 
-    /// The key that calls of the gRPC API must send (metadata authorization: apikey KEY). Unset: no key is required.
+    /// The key that calls of the gRPC API must send (metadata authorization: apikey KEY). Unset: the API
+    /// rejects every call.
     key: Option<String> as Secret = None, example("\"a-long-random-text\"");
 
     /// How errors are reported: "" in the response, "transport" as a gRPC status.

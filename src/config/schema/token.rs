@@ -1,9 +1,11 @@
 //! `client.token` and `client.subscription_token`: how tokens are verified. The struct belongs to `auth`.
 
+use std::time::Duration;
+
 use super::section::section;
 use crate::auth::TokenSettings;
 use crate::config::parse::http::Url;
-use crate::config::parse::scalar::{Bool, Count, Pattern, Secret, Text};
+use crate::config::parse::scalar::{Bool, Count, Pattern, Pem, Secret, Text, Time};
 
 section! {
     impl TokenSettings;
@@ -18,13 +20,18 @@ section! {
     hmac_previous_secret_key_valid_until: u64 as Count;
 
     /// The public key for RS256, RS384 and RS512, as PEM.
-    rsa_public_key: String as Secret, example("\"-----BEGIN PUBLIC KEY-----\\n...\\n-----END PUBLIC KEY-----\"");
+    rsa_public_key: String as Pem, example("\"-----BEGIN PUBLIC KEY-----\\n...\\n-----END PUBLIC KEY-----\"");
 
     /// The public key for ES256, ES384 and ES512, as PEM.
-    ecdsa_public_key: String as Secret, example("\"-----BEGIN PUBLIC KEY-----\\n...\\n-----END PUBLIC KEY-----\"");
+    ecdsa_public_key: String as Pem, example("\"-----BEGIN PUBLIC KEY-----\\n...\\n-----END PUBLIC KEY-----\"");
 
     /// The URL of a key set (JWKS). If it is set, the other keys of this section are ignored.
     jwks_public_endpoint: String as Url, example("\"https://id.example.com/.well-known/jwks.json\"");
+
+    /// Time for which the keys of the last fetch stay valid if the endpoint fails: for so long a revoked key can be accepted.
+    /// Past it, clients with tokens are told to try again later. While the endpoint answers, keys are fetched every hour, or
+    /// in half of this time if that is shorter.
+    jwks_age_max: Duration as Time;
 
     /// The audience that the claim aud must contain. Empty: aud is not checked.
     audience: String as Text;

@@ -2,6 +2,7 @@
 
 pub(crate) mod environment;
 pub(crate) mod file;
+pub(crate) mod flatten;
 pub(crate) mod raw_setting;
 
 use crate::config::error::Origin;

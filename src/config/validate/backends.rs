@@ -1,6 +1,7 @@
 //! Backends, RPC and tokens.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::channels::{ProxySetting, name_fits, proxy_exists};
 use super::checks::Checks;
@@ -9,6 +10,10 @@ use crate::config::parse::scalar::show_duration;
 use crate::config::schema::config::Config;
 use crate::config::schema::proxy::{DEFAULT_PROXY, Proxy};
 use crate::engine::timer_wheel::TICK;
+
+/// The bounds of `jwks_age_max`.
+const KEY_AGE_MIN: Duration = Duration::from_secs(60);
+const KEY_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Backends with a name. With those of sections their numbers fit 16 bits.
 const PROXIES_MAX: usize = 1024;
@@ -106,6 +111,10 @@ fn token(section: &str, token: &TokenSettings, checks: &mut Checks) {
     let what = "it contains {{…}}, but keys come from one fixed URL";
     let fix = "write the URL of one key set; tenants with their own keys need a server each";
     checks.require(!token.jwks_public_endpoint.contains("{{"), &at("jwks_public_endpoint"), what, fix);
+    let age = token.jwks_age_max;
+    let what = format!("{} is not between a minute and 30 days", show_duration(age));
+    let fits = (KEY_AGE_MIN..=KEY_AGE_MAX).contains(&age);
+    checks.require(fits, &at("jwks_age_max"), what, "write a time such as \"24h\"");
     for part in parts(token) {
         if let Err(InvalidSetting { setting, what, fix }) = Verifier::new(&part) {
             checks.require(false, &at(setting), what, fix);

@@ -2,10 +2,10 @@
 
 use super::checks::Checks;
 use crate::config::schema::config::Config;
-use crate::config::schema::engine::Limits;
+use crate::config::schema::engine::{Engine, Limits};
 use crate::config::schema::lifecycle::Handover;
 use crate::engine::admission::address_table::{ADDRESS_BURST_S_MAX, ADDRESS_CONNECTIONS_MAX, ADDRESS_HANDSHAKES_MAX};
-use crate::engine::config::RECEIVE_BYTES;
+use crate::engine::config::{RECEIVE_BYTES, REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 
 pub(crate) fn bounds(config: &Config, checks: &mut Checks) {
     let (engine, websocket, client) = (&config.engine, &config.websocket, &config.client);
@@ -29,11 +29,15 @@ pub(crate) fn bounds(config: &Config, checks: &mut Checks) {
         ("engine.turn_bytes_max", engine.turn_bytes_max, 64 * 1024),
         ("limits.handshakes_per_address_burst", config.limits.handshakes_per_address_burst as usize, 1),
         ("engine.backlog_bytes_max", engine.backlog_bytes_max, 1024 * 1024),
+        ("engine.request_target_bytes_max", engine.request_target_bytes_max, 256),
+        ("engine.request_fields_max", engine.request_fields_max, 16),
+        ("engine.pending_heads_bytes_max", engine.pending_heads_bytes_max, 1024 * 1024),
         ("handover.bytes_max", config.handover.bytes_max, 64 * 1024),
     ] {
         checks.require(number >= least, setting, format!("{number} is too small"), format!("write at least {least}"));
     }
     per_address(&config.limits, checks);
+    request_head(engine, checks);
     let Handover { socket, take, .. } = &config.handover;
     let fix = "set handover.socket to the path that the other process uses";
     checks.require(!take || !socket.is_empty(), "handover.take", "handover.socket is not set", fix);
@@ -63,6 +67,24 @@ pub(crate) fn bounds(config: &Config, checks: &mut Checks) {
     );
     let fix = "write a smaller size, such as \"256KiB\"";
     checks.require(read <= 64 * RECEIVE_BYTES, "engine.read_bytes_per_turn", what, fix);
+}
+
+fn request_head(engine: &Engine, checks: &mut Checks) {
+    let (head, target, fields) =
+        (engine.request_head_bytes_max, engine.request_target_bytes_max, engine.request_fields_max);
+    let setting = "engine.request_head_bytes_max";
+    let what = format!("{head} is more than half of a receive buffer, {REQUEST_HEAD_BYTES_MAX}");
+    checks.require(head <= REQUEST_HEAD_BYTES_MAX, setting, what, "write a smaller size, such as \"32KiB\"");
+    let what =
+        format!("{head} bytes hold no target of engine.request_target_bytes_max, {target} bytes, with its fields");
+    checks.require(head >= target + 1024, setting, what, "write a larger size, or a smaller target");
+    let what = format!("{fields} is more than {REQUEST_FIELDS_MAX}");
+    checks.require(
+        fields <= REQUEST_FIELDS_MAX,
+        "engine.request_fields_max",
+        what,
+        "write a smaller number, such as 128",
+    );
 }
 
 /// The address table counts in words of a few bits.

@@ -4,6 +4,7 @@ pub(crate) mod backends;
 pub(crate) mod channels;
 pub(crate) mod checks;
 pub(crate) mod engine;
+pub(crate) mod limits;
 pub(crate) mod network;
 pub(crate) mod times;
 pub(crate) mod warnings;

@@ -47,12 +47,12 @@ pub(crate) fn listeners(config: &Config, checks: &mut Checks) {
     }
 }
 
-/// One process cannot listen on both.
+/// One process cannot listen on both. `[::]` is every address of both families.
 fn conflict(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port()
-        && one.port() != 0
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+    let covers = |one: SocketAddr, other: SocketAddr| {
+        one.ip() == other.ip() || (one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+    };
+    one.port() == other.port() && one.port() != 0 && (covers(one, other) || covers(other, one))
 }
 
 /// TLS needs a certificate. The files themselves are checked when they are opened.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::limits;
 use crate::auth::TokenSettings;
 use crate::config::schema::config::Config;
 use crate::config::schema::namespace::{Allowed, Namespace, RecoveryMode, SlowConsumer};
@@ -18,12 +19,35 @@ impl Config {
         {
             let about = token.map(TokenSettings::remarks).unwrap_or_default();
             warnings.extend(about.into_iter().map(|(setting, text)| format!("{section}.{setting} {text}")));
+            let secrets = token.map(|token| (&token.hmac_secret_key, &token.hmac_previous_secret_key));
+            for (setting, secret) in secrets
+                .into_iter()
+                .flat_map(|(now, previous)| [("hmac_secret_key", now), ("hmac_previous_secret_key", previous)])
+            {
+                warnings.extend(odd_ends(secret).map(|text| format!("{section}.{setting} {text}")));
+            }
         }
+        warnings.extend(limits::warnings(self));
         for namespace in std::iter::once(&self.channel.without_namespace).chain(&self.channel.namespaces) {
             namespace_warnings(namespace, &mut warnings);
         }
         warnings.extend(self.ignored_keys.iter().cloned());
         warnings
+    }
+}
+
+/// What platforms put around a secret. It is not dropped, since the signer of the tokens may have it too.
+fn odd_ends(secret: &str) -> Option<&'static str> {
+    let quoted =
+        ['"', '\''].iter().any(|&quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote));
+    match () {
+        () if secret.trim() != secret => {
+            Some("begins or ends with a blank or a line end, which is part of the secret (`echo -n` writes none)")
+        }
+        () if quoted => {
+            Some("is within quotes, which are part of the secret (`docker run --env-file` does not remove them)")
+        }
+        () => None,
     }
 }
 
@@ -34,7 +58,10 @@ fn is_public(ip: IpAddr) -> bool {
     !ip.is_loopback()
 }
 
-fn clients(config: &Config) -> [Warning; 3] {
+/// API keys that are shorter can be found by trying. `corecast token secret` makes longer ones.
+const API_KEY_BYTES_MIN: usize = 16;
+
+fn clients(config: &Config) -> [Warning; 4] {
     let client = &config.client;
     let is_known = !client.token.is_empty() || config.connect_proxy.is_some();
     [
@@ -48,19 +75,30 @@ fn clients(config: &Config) -> [Warning; 3] {
             "client.insecure accepts clients without a token: every client that reaches the server may do everything",
         ),
         (
+            client.allowed_origins.iter().any(|origin| origin == "*" || origin.ends_with("://*")) && !config.dev,
+            "client.allowed_origins contains \"*\" for every host: every page on the web may connect from its users' browsers; list your \
+             pages, such as \"https://app.example.com\"",
+        ),
+        (
             client.subscription_token().is_some_and(TokenSettings::is_empty),
             "client.subscription_token is enabled and has no key: every subscription token will be rejected",
         ),
     ]
 }
 
-fn apis(config: &Config) -> [Warning; 4] {
+fn apis(config: &Config) -> [Warning; 6] {
     let (admin, grpc) = (config.admin.address, config.grpc_api.listen);
     let key = &config.http_api.key;
+    let is_short = |key: &Option<String>| key.as_ref().is_some_and(|key| key.len() < API_KEY_BYTES_MIN);
     [
         (
             admin.is_some() && key.is_none() && !config.http_api.disabled,
             "http_api.key is not set: the server API will reject every call",
+        ),
+        (is_short(key), "http_api.key is shorter than 16 bytes and can be guessed (`corecast token secret` makes one)"),
+        (
+            grpc.is_some() && is_short(&config.grpc_api.key),
+            "grpc_api.key is shorter than 16 bytes and can be guessed (`corecast token secret` makes one)",
         ),
         (
             admin.is_none() && key.is_some(),
@@ -71,8 +109,8 @@ fn apis(config: &Config) -> [Warning; 4] {
             "admin.address can be reached from other machines: the metrics, /stats and the admin page need no key",
         ),
         (
-            grpc.is_some_and(|address| is_public(address.ip())) && config.grpc_api.key.is_none(),
-            "grpc_api needs no key and can be reached from other machines: set grpc_api.key",
+            grpc.is_some() && config.grpc_api.key.is_none(),
+            "grpc_api.key is not set: the gRPC API will reject every call",
         ),
     ]
 }

@@ -190,7 +190,7 @@ fn connections_of(word: u64) -> u64 {
 
 /// What counts as one address: all of a v4, /64 of a v6, which is the least that one site gets (RFC 6177). A v4 address
 /// that is written as a v6 one is a v4 address.
-fn prefix(address: IpAddr) -> u64 {
+pub(super) fn prefix(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(v4) => u64::from(u32::from(v4)),
         // No routed v6 prefix is below 2^32, so the two ranges do not overlap.

@@ -1,5 +1,6 @@
 //! Which connections are admitted: limits per address, overload, the client's address behind a proxy.
 
+pub(crate) mod address_keys;
 pub mod address_table;
 pub mod client_address;
 pub(crate) mod overload;

@@ -15,7 +15,7 @@ use super::address_table::{AddressSlot, Entered};
 use super::client_address::client_of;
 use super::overload::{Admission, Lag, retry_after};
 use crate::engine::config::EngineConfig;
-use crate::engine::connection::state::ConnFlags;
+use crate::engine::connection::state::{ConnFlags, Phase};
 use crate::engine::context::Context;
 use crate::engine::log_ring::LogRecord;
 use crate::engine::stats::Bound;
@@ -209,7 +209,7 @@ impl Peers {
         }
     }
 
-    /// So many bytes were read of an open connection. True if it has sent more than it may: it is not read for a while, and
+    /// So many bytes were read. True if the connection is open and has sent more than it may: it is not read for a while, and
     /// TCP slows the peer down.
     #[inline]
     pub(crate) fn exceeds_byte_rate<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, n: usize) -> bool {
@@ -220,6 +220,9 @@ impl Peers {
         let buckets = &mut self.byte_buckets;
         if buckets.len() <= slot as usize {
             buckets.resize(slot as usize + 1, TokenBucket::FULL);
+        }
+        if cx.connections[slot].phase != Phase::Open {
+            return false;
         }
         let ms = rate.owe(&mut buckets[slot as usize], n as u64, cx.now);
         if ms == 0 {

@@ -10,7 +10,65 @@ use crate::engine::stats::{Bound, Closed};
 use crate::ids::OptionU32;
 use crate::ws::{self, Opcode};
 
+/// A queue above this counts from the moment at which it is filled; others from the moment at which the peer takes no more.
+const COUNTED_BYTES_MIN: usize = 64 * 1024;
+
+/// The answer to a request for a part of the memory of all backlogs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reservation {
+    /// The bytes count until `release_backlog`.
+    Taken,
+    /// There is no room now. The connections with the longest backlogs are being closed if it takes that to make it.
+    Later,
+    /// More than all backlogs of the shard may keep.
+    Never,
+}
+
 impl<M: Send> Context<M> {
+    /// Bytes that all backlogs of this shard may keep.
+    fn backlogs_max(&self) -> usize {
+        self.config.backlog_bytes_max / self.mail.shards().max(1)
+    }
+
+    /// Reserves bytes of the memory of all backlogs, for a message that is not produced yet.
+    pub fn reserve_backlog(&mut self, bytes: usize) -> Reservation {
+        let max = self.backlogs_max();
+        if bytes > max {
+            return Reservation::Never;
+        }
+        let excess = self.queues.excess(max - bytes);
+        if excess == 0 {
+            self.queues.reserved += bytes;
+            return Reservation::Taken;
+        }
+        // What is reserved becomes free without a close. And closes take effect at the end of the turn: one call is enough.
+        let excess = excess.saturating_sub(self.queues.reserved);
+        if excess > 0 && self.crowded_in != Some(self.counters.turns) {
+            self.crowded_in = Some(self.counters.turns);
+            self.close_longest_backlogs(excess);
+        }
+        Reservation::Later
+    }
+
+    /// The message is queued, or will not be produced.
+    pub fn release_backlog(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.queues.reserved, "only what was reserved is released");
+        self.queues.reserved = self.queues.reserved.saturating_sub(bytes);
+    }
+
+    /// A part of a queue was written: the connection goes on if it waits for that.
+    #[inline]
+    pub(crate) fn after_queue_write(&mut self, slot: u32) {
+        if self.connections[slot].flags.contains(ConnFlags::RESUMES_WHEN_WRITTEN) {
+            let waits = self.connections[slot].queue.get().map_or(0, |key| self.queues.get(key).bytes());
+            if waits <= self.config.outbound_bytes_max / 2 {
+                self.connections[slot].flags.remove(ConnFlags::RESUMES_WHEN_WRITTEN);
+                let conn = self.connections.id(slot);
+                self.resumed.push(conn);
+            }
+        }
+    }
+
     /// Appends frames to what is written to a slot: to the reply buffer of the read under way, or to its queue.
     pub(crate) fn queue(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
         if self.current == Some(slot) {
@@ -20,6 +78,22 @@ impl<M: Send> Context<M> {
         let queue = self.queues.get_mut(key);
         let waited = queue.bytes();
         queue.reply(write);
+        if queue.bytes() > COUNTED_BYTES_MIN {
+            self.queues.keep(key);
+        }
+        self.after_queueing(slot, waited);
+    }
+
+    /// As `queue`, for a frame that has a buffer of its own.
+    pub(crate) fn queue_buffer(&mut self, slot: u32, buffer: Vec<u8>, from: usize) {
+        if self.current == Some(slot) {
+            return self.reply_buffer.extend_from_slice(&buffer[from..]);
+        }
+        let key = self.queue_for(slot);
+        let queue = self.queues.get_mut(key);
+        let waited = queue.bytes();
+        queue.push_buffer(buffer, from);
+        self.queues.keep(key);
         self.after_queueing(slot, waited);
     }
 
@@ -94,6 +168,7 @@ impl<M: Send> Context<M> {
         if let Some(key) = self.connections[slot].queue.take() {
             self.queues.give_back(key);
             self.connections.clear(slot, WriteFlags::QUEUED);
+            self.after_queue_write(slot);
         }
     }
 
@@ -132,7 +207,7 @@ impl<M: Send> Context<M> {
     #[inline]
     pub(crate) fn judge_backlogs(&mut self) {
         if !self.queues.keeps_nothing() {
-            let excess = self.queues.excess(self.config.backlog_bytes_max / self.mail.shards().max(1));
+            let excess = self.queues.excess(self.backlogs_max());
             if excess > 0 {
                 self.close_longest_backlogs(excess);
             }

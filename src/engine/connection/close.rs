@@ -15,7 +15,12 @@ use crate::engine::rejection::Rejection;
 use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed};
 use crate::engine::timer_wheel::Millis;
+use crate::ids::ConnId;
 use crate::ws::{self, Opcode, Refusal, Violation};
+
+/// Bytes of a partly sent frame that a slow consumer may still take, so that a close frame can follow. If more are left, the
+/// socket is closed at once: the memory is needed now.
+const SLOW_REST_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes read and dropped from a peer after the server's close, before its socket is reset.
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
@@ -163,7 +168,7 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn close_requested(&mut self) {
         for request in mem::take(&mut self.cx.close_requests) {
             let slot = request.conn.slot;
-            if !self.cx.connections.takes_more(request.conn) {
+            if !self.cx.connections.awaits_close(request.conn) {
                 continue;
             }
             if self.cx.connections.has(slot, WriteFlags::IN_FLUSH) && request.why != Closed::Slow {
@@ -174,6 +179,10 @@ impl<A: App, S: Source> Shard<A, S> {
             let (code, reason) = match why {
                 Closed::Slow => {
                     let (code, reason) = self.drop_backlog(slot);
+                    if self.queued_bytes(slot) > SLOW_REST_BYTES_MAX {
+                        self.close_socket(slot, why);
+                        continue;
+                    }
                     (code, Cow::Borrowed(reason))
                 }
                 _ => (code, reason),
@@ -184,7 +193,7 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.queue(slot, |out| ws::close_frame(out, code, &reason));
             self.set_deadline(slot, self.cx.config.close_timeout.as_millis() as Millis);
             self.handle_spill(slot);
-            self.read_next_turn(slot);
+            self.read_later(slot);
         }
     }
 
@@ -197,7 +206,10 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.slow.forget(id);
         if let Some(key) = self.conn(slot).queue.get() {
             let backlog_bytes = self.cx.queues.get(key).bytes();
-            self.cx.queues.get_mut(key).drop_unsent();
+            let queue = self.cx.queues.get_mut(key);
+            if queue.partial_frame_bytes() <= SLOW_REST_BYTES_MAX {
+                queue.drop_unsent();
+            }
             let address = self.address_of(slot);
             let is_own = backlog_bytes > self.cx.config.outbound_bytes_max;
             let bound = if is_own { Bound::Backlog } else { Bound::Backlogs };
@@ -205,6 +217,10 @@ impl<A: App, S: Source> Shard<A, S> {
             self.cx.log(LogRecord::SlowClosed { slot, backlog_bytes, address });
         }
         self.app.close_reason(id, EngineClose::Slow)
+    }
+
+    fn queued_bytes(&mut self, slot: u32) -> usize {
+        self.conn(slot).queue.get().map_or(0, |key| self.cx.queues.get(key).bytes())
     }
 
     /// A deadline has come.
@@ -232,14 +248,40 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Closes an open connection because the shard ends. True where it was open and no close was requested.
+    /// Closes an open connection because the shard ends, or stops reading it if the app owes it replies. True where it was
+    /// open, no close was requested and it was not chosen before.
     pub(crate) fn close_for_shutdown(&mut self, slot: u32) -> bool {
         let Some(id) = self.cx.connections.id_at(slot).filter(|&id| self.cx.connections.is_open(id)) else {
             return false;
         };
+        if self.conn(slot).flags.contains(ConnFlags::LAST_REPLIES) {
+            return false;
+        }
+        if self.app.owes_replies(id) {
+            self.conn(slot).flags.insert(ConnFlags::LAST_REPLIES);
+            self.answering.push(id);
+        } else {
+            self.request_shutdown_close(id);
+        }
+        true
+    }
+
+    fn request_shutdown_close(&mut self, id: ConnId) {
         let (code, reason) = self.app.close_reason(id, EngineClose::Shutdown);
         self.cx.request_close(id, code, reason.into(), Closed::Shutdown);
-        true
+    }
+
+    /// Closes the connections that waited for their last replies and have them.
+    pub(crate) fn close_answered(&mut self) {
+        for id in mem::take(&mut self.answering) {
+            if !self.cx.connections.is_open(id) {
+                continue;
+            }
+            match self.app.owes_replies(id) {
+                true => self.answering.push(id),
+                false => self.request_shutdown_close(id),
+            }
+        }
     }
 
     /// Ends an upgrade under way because the shard ends.

@@ -3,11 +3,12 @@
 
 use std::mem;
 
-use super::state::{ConnFlags, Phase};
+use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX};
 use crate::engine::app::{App, Flow, Message};
 use crate::engine::net::source::Source;
 use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
 use crate::engine::shard::Shard;
+use crate::engine::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws;
 use crate::ws::deflate::Broken;
@@ -84,6 +85,10 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut handled = Handled { used: 0, frame_bytes: 0 };
         if self.conn(slot).phase == Phase::Upgrading {
             handled.used = self.upgrade(slot, bytes);
+            // The next read of a long head goes directly into the spill, which grows with it.
+            if bytes.len() > SPILL_COPY_BYTES_MAX {
+                handled.frame_bytes = self.cx.config.request_head_bytes_max;
+            }
             self.send_response(slot);
         }
         let phase = self.conn(slot).phase;
@@ -99,51 +104,60 @@ impl<A: App, S: Source> Shard<A, S> {
             self.drop_received(slot, bytes.len() - handled.used);
             handled.used = bytes.len();
         }
+        self.cx.time.charge(STEP_WORK + handled.used as u32);
         self.cx.current = None;
         self.send_replies(slot);
         handled
     }
 
-    /// Decodes and handles all whole frames.
+    /// Decodes and handles all whole frames, as far as the connection's share of the turn goes.
     fn handle_frames(&mut self, slot: u32, bytes: &mut [u8]) -> Handled {
         let limit = self.cx.config.message_bytes_max;
         let mut echoes = EchoRun::default();
         let mut handled = Handled { used: 0, frame_bytes: 0 };
-        while handled.used < bytes.len() {
-            let conn = self.conn(slot);
-            let compressed = conn.compression.is_on();
-            let at = echoes.next_frame_at(handled.used);
-            let gap = handled.used - at;
-            let (consumed, event) = match conn.decoder.decode_behind(gap, &mut bytes[at..], limit, compressed) {
-                Ok(Step::Partial { frame_bytes }) => {
-                    handled.frame_bytes = frame_bytes.unwrap_or(0);
-                    break;
+        'bytes: loop {
+            // The clock is read between two frames, behind so many bytes: for most reads not at all.
+            let look_at = bytes.len().min(handled.used + self.cx.time.left());
+            while handled.used < look_at {
+                let conn = self.conn(slot);
+                let compressed = conn.compression.is_on();
+                let at = echoes.next_frame_at(handled.used);
+                let gap = handled.used - at;
+                let (consumed, event) = match conn.decoder.decode_behind(gap, &mut bytes[at..], limit, compressed) {
+                    Ok(Step::Partial { frame_bytes }) => {
+                        handled.frame_bytes = frame_bytes.unwrap_or(0);
+                        break 'bytes;
+                    }
+                    Ok(Step::Frame { consumed, event }) => (consumed, event),
+                    Err(violation) => {
+                        self.fail(slot, violation);
+                        handled.used = bytes.len();
+                        break 'bytes;
+                    }
+                };
+                if let Some(mut echo) = event.and_then(|event| self.handle_event(slot, event)) {
+                    echo.offset += at;
+                    self.reflect(slot, bytes, &mut echoes, echo);
                 }
-                Ok(Step::Frame { consumed, event }) => (consumed, event),
-                Err(violation) => {
-                    self.fail(slot, violation);
+                handled.used += consumed;
+                let conn = self.conn(slot);
+                if !matches!(conn.phase, Phase::Open | Phase::Closing) {
                     handled.used = bytes.len();
-                    break;
+                    break 'bytes;
                 }
-            };
-            if let Some(mut echo) = event.and_then(|event| self.handle_event(slot, event)) {
-                echo.offset += at;
-                self.reflect(slot, bytes, &mut echoes, echo);
+                if conn.flags.intersects(ConnFlags::STALLED | ConnFlags::CLOSE_REQUESTED) {
+                    break 'bytes;
+                }
+                if compressed && handled.used < bytes.len() && self.cx.compressors.is_spent() {
+                    self.put_off(slot);
+                    break 'bytes;
+                }
             }
-            handled.used += consumed;
-            let conn = self.conn(slot);
-            if !matches!(conn.phase, Phase::Open | Phase::Closing) {
-                handled.used = bytes.len();
+            if handled.used >= bytes.len() {
                 break;
             }
-            if conn.flags.intersects(ConnFlags::STALLED | ConnFlags::CLOSE_REQUESTED) {
-                break;
-            }
-            if compressed && handled.used < bytes.len() && self.cx.compressors.is_spent() {
-                // The rest is offered again in the next turn.
-                self.conn(slot).flags.insert(ConnFlags::STALLED);
-                let id = self.cx.connections.id(slot);
-                self.cx.resume(id);
+            if self.cx.time.look(slot) && self.conn(slot).phase == Phase::Open {
+                self.put_off(slot);
                 break;
             }
         }
@@ -213,9 +227,15 @@ impl<A: App, S: Source> Shard<A, S> {
             Flow::Stall { consumed } if consumed == payload.len() => {}
             Flow::Stall { consumed } => {
                 self.stall(id, text, &payload[consumed..]);
-                self.stalled.push(id);
+                self.stalled.push_back(id);
             }
             Flow::Wait { consumed } => self.stall(id, text, &payload[consumed..]),
+            Flow::Yield { consumed } => {
+                if consumed < payload.len() {
+                    self.stall(id, text, &payload[consumed..]);
+                }
+                self.put_off(id.slot);
+            }
         }
         false
     }

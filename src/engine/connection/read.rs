@@ -9,16 +9,18 @@ use std::mem;
 use rustix::io::Errno;
 
 use super::frames::{Handled, Lies};
-use super::state::{ConnFlags, Phase, Spill, WriteFlags};
+use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX, Spill, WriteFlags};
 use crate::engine::app::App;
+use crate::engine::config::RECEIVE_BYTES;
 use crate::engine::net::source::Source;
 use crate::engine::shard::Shard;
 use crate::engine::stats::Closed;
 use crate::ids::ConnId;
 use crate::ws::Decoder;
 
-/// Spills up to this are copied in front of the next read; longer ones are read into.
-const SPILL_COPY_BYTES_MAX: usize = 4 * 1024;
+/// While all spills of the shard are longer than this, a read takes less: a connection that is then put off keeps less.
+const SPILLS_LARGE_BYTES: usize = 64 * 1024 * 1024;
+const SMALL_READ_BYTES: usize = 16 * 1024;
 
 /// The result of one read.
 enum Got {
@@ -34,23 +36,29 @@ enum Got {
 }
 
 impl<A: App, S: Source> Shard<A, S> {
-    /// Reads a connection until it is drained, stalled, ended, or its budget is spent.
+    /// Reads a connection until it is drained, stalled, ended, or its budget is spent. One that is in a list of those to
+    /// read waits for its place there.
     pub(crate) fn read(&mut self, slot: u32) {
-        if self.conn(slot).phase == Phase::ProxyHeader && !self.take_proxy_header(slot) {
-            return;
-        }
         let mut budget = self.cx.config.read_bytes_per_turn;
         loop {
             const STOPS: ConnFlags = ConnFlags::STALLED
                 .union(ConnFlags::RATE_LIMITED)
                 .union(ConnFlags::READ_ENDED)
-                .union(ConnFlags::CLOSE_REQUESTED);
+                .union(ConnFlags::CLOSE_REQUESTED)
+                .union(ConnFlags::IN_READY)
+                .union(ConnFlags::LAST_REPLIES);
             let conn = &self.cx.connections[slot];
             if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
                 || conn.flags.intersects(STOPS)
                 || conn.phase == Phase::Closed
             {
                 return;
+            }
+            if conn.phase == Phase::ProxyHeader {
+                if !self.take_proxy_header(slot) {
+                    return;
+                }
+                continue;
             }
             self.cx.counters.reads += 1;
             let got = match self.take_spill(slot) {
@@ -60,13 +68,11 @@ impl<A: App, S: Source> Shard<A, S> {
                 spill => self.read_into_shared(slot, spill),
             };
             self.want_push(slot);
-            let conn = &mut self.cx.connections[slot];
             match got {
                 Got::Bytes { n, short } => {
-                    let is_open = conn.phase == Phase::Open;
-                    let must_rest = is_open && self.peers.exceeds_byte_rate(&mut self.cx, slot, n);
-                    let conn = &mut self.cx.connections[slot];
+                    let must_rest = self.peers.exceeds_byte_rate(&mut self.cx, slot, n);
                     let inside = self.sockets.has_more_inside(slot);
+                    let conn = &mut self.cx.connections[slot];
                     if short && !conn.flags.contains(ConnFlags::READ_CLOSED) && !inside {
                         conn.flags.remove(ConnFlags::READABLE);
                         return;
@@ -76,11 +82,11 @@ impl<A: App, S: Source> Shard<A, S> {
                     }
                     budget = budget.saturating_sub(n);
                     if budget == 0 {
-                        return self.read_next_turn(slot);
+                        return self.read_behind_others(slot);
                     }
                 }
-                Got::Nothing if self.sockets.has_more_inside(slot) => return self.read_next_turn(slot),
-                Got::Nothing => return conn.flags.remove(ConnFlags::READABLE),
+                Got::Nothing if self.sockets.has_more_inside(slot) => return self.read_behind_others(slot),
+                Got::Nothing => return self.conn(slot).flags.remove(ConnFlags::READABLE),
                 Got::End => return self.read_ended(slot),
                 Got::Refused => return self.refused_below(slot),
                 Got::Broken => return self.close_socket(slot, Closed::Reset),
@@ -88,13 +94,67 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// Puts the connection into the ready list, which the next turn reads.
-    pub(crate) fn read_next_turn(&mut self, slot: u32) {
+    /// Reads the connection now, or after those that wait already.
+    #[inline]
+    pub(crate) fn read_in_order(&mut self, slot: u32) {
+        if self.cx.time.reads_wait { self.read_later(slot) } else { self.read(slot) }
+    }
+
+    /// Puts the connection into the list of those that are read next, in this turn if there is time.
+    pub(crate) fn read_later(&mut self, slot: u32) {
+        if let Some(id) = self.enlist(slot) {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// The connection has used up its share of the turn: the next turn reads it after all others.
+    fn read_behind_others(&mut self, slot: u32) {
+        if let Some(id) = self.enlist(slot) {
+            self.spent.push_back(id);
+        }
+    }
+
+    /// None if the connection is in a list already.
+    fn enlist(&mut self, slot: u32) -> Option<ConnId> {
         let id = self.cx.connections.id(slot);
         let flags = &mut self.conn(slot).flags;
-        if !flags.contains(ConnFlags::IN_READY) {
-            flags.insert(ConnFlags::IN_READY);
-            self.ready.push_back(id);
+        let is_new = !flags.contains(ConnFlags::IN_READY);
+        flags.insert(ConnFlags::IN_READY);
+        is_new.then_some(id)
+    }
+
+    /// The rest of the bytes that were read, which the caller spills, is handled in a later turn, after all others.
+    pub(crate) fn put_off(&mut self, slot: u32) {
+        self.conn(slot).flags.insert(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
+        self.cx.counters.shares_spent += 1;
+        self.read_behind_others(slot);
+    }
+
+    /// Reads the connections that no edge will report: those that wait for their first read, then those that used up their
+    /// share in an earlier turn, until the time is over. One of each kind is read in any case, so that neither starves.
+    pub(crate) fn read_waiting(&mut self) {
+        while let Some(id) = self.ready.pop_front() {
+            self.read_enlisted(id);
+            if self.cx.time.is_over {
+                break;
+            }
+        }
+        for _ in 0..mem::take(&mut self.spent_before) {
+            let Some(id) = self.spent.pop_front() else { break };
+            self.read_enlisted(id);
+            if self.cx.time.is_over {
+                break;
+            }
+        }
+    }
+
+    fn read_enlisted(&mut self, id: ConnId) {
+        let Some(conn) = self.cx.connections.get_mut(id) else { return };
+        conn.flags.remove(ConnFlags::IN_READY);
+        if conn.flags.contains(ConnFlags::OUT_OF_TIME) {
+            self.resume(id);
+        } else {
+            self.read(id.slot);
         }
     }
 
@@ -114,8 +174,9 @@ impl<A: App, S: Source> Shard<A, S> {
         if let Some(spill) = &spill {
             receive[..before].copy_from_slice(&spill.bytes);
         }
-        let room = receive.len() - before;
-        let read = self.sockets.get_mut(slot).map_or(Err(Errno::BADF), |source| source.read(&mut receive[before..]));
+        let end = receive.len().min(before + self.read_bytes_max);
+        let room = end - before;
+        let read = self.sockets.get_mut(slot).map_or(Err(Errno::BADF), |source| source.read(&mut receive[before..end]));
         let got = self.got(read, room);
         if let Got::Bytes { n, .. } = got {
             drop(spill);
@@ -134,7 +195,9 @@ impl<A: App, S: Source> Shard<A, S> {
     fn read_into_spill(&mut self, slot: u32, mut spill: Spill) -> Got {
         let have = spill.bytes.len();
         if spill.bytes.capacity() == have {
-            let more = have.max(4 * SPILL_COPY_BYTES_MAX).min(spill.frame_bytes - have);
+            // A request head has no announced length: it gets as much room as it has used.
+            let least = if spill.is_head { 0 } else { 4 * SPILL_COPY_BYTES_MAX };
+            let more = have.max(least).min(spill.frame_bytes - have);
             spill.bytes.reserve_exact(more);
         }
         let room = spill.bytes.capacity() - have;
@@ -143,12 +206,15 @@ impl<A: App, S: Source> Shard<A, S> {
         if let Got::Bytes { .. } = got {
             let mut bytes = spill.bytes;
             let length = bytes.len();
-            let Handled { used, frame_bytes } = self.handle_bytes(slot, &mut bytes);
-            if used == 0 {
-                self.keep_rest(slot, bytes, frame_bytes);
-            } else if used < length {
-                bytes.drain(..used);
-                self.keep_rest(slot, bytes, frame_bytes);
+            let handled = self.handle_bytes(slot, &mut bytes);
+            if handled.used == 0 {
+                self.keep_rest(slot, bytes, handled.frame_bytes);
+            } else if spill.is_head {
+                // What follows a head is short, and the room of the head is given back.
+                self.keep_unused(slot, &bytes, handled);
+            } else if handled.used < length {
+                bytes.drain(..handled.used);
+                self.keep_rest(slot, bytes, handled.frame_bytes);
             }
         } else {
             self.put_spill(slot, spill);
@@ -185,7 +251,8 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.put_spill(slot, *stalled);
             }
             None if matches!(self.conn(slot).phase, Phase::Upgrading | Phase::Open | Phase::Closing) => {
-                self.put_spill(slot, Spill { bytes, frame_bytes, rest: 0, text: false });
+                let is_head = self.conn(slot).phase == Phase::Upgrading;
+                self.put_spill(slot, Spill { bytes, frame_bytes, rest: 0, text: false, is_head });
             }
             None => {}
         }
@@ -194,38 +261,64 @@ impl<A: App, S: Source> Shard<A, S> {
     fn take_spill(&mut self, slot: u32) -> Option<Box<Spill>> {
         let spill = self.conn(slot).spill.take()?;
         self.cx.spill_bytes -= spill.bytes.capacity();
+        if spill.is_head {
+            self.cx.pending_heads.bytes -= spill.bytes.capacity();
+            self.cx.pending_heads.count -= 1;
+        }
+        self.size_reads();
         Some(spill)
     }
 
     fn put_spill(&mut self, slot: u32, spill: Spill) {
         self.cx.spill_bytes += spill.bytes.capacity();
+        if spill.is_head {
+            self.cx.pending_heads.bytes += spill.bytes.capacity();
+            self.cx.pending_heads.count += 1;
+        }
+        self.size_reads();
         self.conn(slot).spill = Some(Box::new(spill));
+    }
+
+    /// What a read takes may have to be spilled: it takes less while much is.
+    fn size_reads(&mut self) {
+        let much = self.cx.spill_bytes > SPILLS_LARGE_BYTES;
+        self.read_bytes_max = if much { SMALL_READ_BYTES } else { RECEIVE_BYTES };
     }
 
     /// Keeps the rest of a message that the app could not take now.
     pub(crate) fn stall(&mut self, id: ConnId, text: bool, rest: &[u8]) {
-        self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text });
+        self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text, is_head: false });
         self.conn(id.slot).flags.insert(ConnFlags::STALLED);
     }
 
-    /// Offers stalled connections the rest of their message again, and continues with the bytes after it.
+    /// Offers stalled connections the rest of their message again, and continues with the bytes after it: each once, the
+    /// one that has waited longest first, until the time is over.
     pub(crate) fn resume_stalled(&mut self) {
-        self.stalled.append(&mut self.cx.resumed);
-        for id in mem::take(&mut self.stalled) {
-            if self.cx.connections.get(id).is_some_and(|conn| conn.flags.contains(ConnFlags::STALLED)) {
+        self.stalled.extend(self.cx.resumed.drain(..));
+        self.stalled_wait = false;
+        for left in (0..self.stalled.len()).rev() {
+            let Some(id) = self.stalled.pop_front() else { break };
+            let stalled =
+                |flags: ConnFlags| flags.contains(ConnFlags::STALLED) && !flags.contains(ConnFlags::LAST_REPLIES);
+            if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
+            }
+            if self.cx.time.is_over {
+                self.stalled_wait = left > 0;
+                break;
             }
         }
     }
 
     fn resume(&mut self, id: ConnId) {
         let slot = id.slot;
-        self.conn(slot).flags.remove(ConnFlags::STALLED);
-        let Some(spill) = self.take_spill(slot) else { return };
+        self.conn(slot).flags.remove(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
+        // Without a spill it was put off at the end of what was read.
+        let Some(spill) = self.take_spill(slot) else { return self.read(slot) };
         let Spill { mut bytes, rest, text, .. } = *spill;
         self.cx.current = Some(slot);
         let (message, raw) = bytes.split_at_mut(rest);
-        if self.conn(slot).phase == Phase::Open && !message.is_empty() {
+        if self.conn(slot).is_open() && !message.is_empty() {
             self.deliver_message(id, text, message, Lies::Elsewhere);
         }
         self.cx.current = None;
@@ -248,14 +341,14 @@ impl<A: App, S: Source> Shard<A, S> {
         while let Some(conn) = self.peers.next_rested(self.cx.now) {
             if let Some(known) = self.cx.connections.get_mut(conn) {
                 known.flags.remove(ConnFlags::RATE_LIMITED);
-                self.read(conn.slot);
+                self.read_in_order(conn.slot);
             }
         }
     }
 
     /// Handles bytes that were spilled before the server's close: the peer's own close may be among them.
     pub(crate) fn handle_spill(&mut self, slot: u32) {
-        self.conn(slot).flags.remove(ConnFlags::STALLED);
+        self.conn(slot).flags.remove(ConnFlags::STALLED | ConnFlags::OUT_OF_TIME);
         if let Some(mut spill) = self.take_spill(slot) {
             let bytes = &mut spill.bytes[spill.rest..];
             let handled = self.handle_bytes(slot, bytes);

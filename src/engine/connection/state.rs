@@ -44,7 +44,7 @@ bitflags! {
         const READ_CLOSED = 2;
         /// The app could not take a message whole: its rest is spilled, and the socket is not read.
         const STALLED = 4;
-        /// The connection is in the ready list.
+        /// The connection is in one of the two lists of those that are to be read without a new edge.
         const IN_READY = 8;
         /// The connection is in the list of queues to write.
         const IN_TO_WRITE = 16;
@@ -56,6 +56,14 @@ bitflags! {
         const FORGOTTEN = 128;
         /// It sent more than `bytes_per_second`: not read until its time has come.
         const RATE_LIMITED = 256;
+        /// Stalled because it has used up its share of a turn: a later turn offers the rest again.
+        const OUT_OF_TIME = 512;
+        /// The rest of a stalled message is offered again when the peer has taken most of what waits for it.
+        const RESUMES_WHEN_WRITTEN = 1024;
+        /// A close was requested because the peer does not read: its backlog will be dropped, so nothing more is queued.
+        const CLOSES_AS_SLOW = 2048;
+        /// The shard drains, and the app owes the peer replies: nothing more is read, and the close follows the replies.
+        const LAST_REPLIES = 4096;
     }
 }
 
@@ -82,16 +90,30 @@ bitflags! {
     }
 }
 
+/// Spills up to this are copied in front of the next read; longer ones are read into.
+pub(crate) const SPILL_COPY_BYTES_MAX: usize = 4 * 1024;
+
 /// Bytes that were read and could not be used yet.
 pub(crate) struct Spill {
     /// The rest of a message that the app took in part (`rest` bytes), then raw bytes that begin at a frame.
     pub bytes: Vec<u8>,
-    /// Bytes of the whole frame that the raw bytes begin, where its header is known; else 0.
+    /// Bytes of the whole frame that the raw bytes begin, where its header is known; the most that a long request head may
+    /// have; else 0.
     pub frame_bytes: usize,
     /// Leading bytes that are a decoded message. 0 unless the connection is stalled.
     pub rest: usize,
     /// The type of the stalled message.
     pub text: bool,
+    /// A request head that is not complete.
+    pub is_head: bool,
+}
+
+/// The request heads of a shard that are not complete.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct PendingHeads {
+    /// Bytes of their buffers.
+    pub bytes: usize,
+    pub count: usize,
 }
 
 pub(crate) struct Conn {

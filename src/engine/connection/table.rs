@@ -9,7 +9,7 @@ use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
-use super::state::{Conn, Phase, WriteFlags};
+use super::state::{Conn, ConnFlags, Phase, WriteFlags};
 use crate::ids::ConnId;
 use crate::sys::advise_huge;
 
@@ -94,9 +94,15 @@ impl Connections {
         self.get(conn).is_some_and(Conn::is_open)
     }
 
-    /// Our close frame is not queued yet: replies and broadcasts still go out.
+    /// Our close frame is not queued yet: replies and broadcasts still go out, unless the backlog will be dropped.
     #[inline]
     pub(crate) fn takes_more(&self, conn: ConnId) -> bool {
+        self.get(conn)
+            .is_some_and(|known| known.phase == Phase::Open && !known.flags.contains(ConnFlags::CLOSES_AS_SLOW))
+    }
+
+    /// Our close frame is not queued yet.
+    pub(crate) fn awaits_close(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(|known| known.phase == Phase::Open)
     }
 
@@ -146,7 +152,6 @@ impl IndexMut<u32> for Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::connection::state::ConnFlags;
 
     #[test]
     fn reused_slot_has_a_new_generation_and_fresh_flags() {
@@ -168,7 +173,9 @@ mod tests {
         assert!(connections.is_open(conn) && connections.takes_more(conn));
         connections[conn.slot].flags.insert(ConnFlags::CLOSE_REQUESTED);
         assert!(!connections.is_open(conn) && connections.takes_more(conn));
+        connections[conn.slot].flags.insert(ConnFlags::CLOSES_AS_SLOW);
+        assert!(!connections.takes_more(conn) && connections.awaits_close(conn));
         connections[conn.slot].phase = Phase::Closing;
-        assert!(!connections.takes_more(conn));
+        assert!(!connections.takes_more(conn) && !connections.awaits_close(conn));
     }
 }

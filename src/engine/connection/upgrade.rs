@@ -17,14 +17,14 @@ use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed, Refused};
 use crate::engine::timer_wheel::Millis;
 use crate::ids::ConnId;
-use crate::ws::{self, Refusal};
+use crate::ws::{self, Method, Refusal, RequestBounds};
 
 /// What a refusal counts as.
 fn refused(refusal: Refusal) -> Refused {
     match refusal {
         Refusal::BadRequest(_) => Refused::BadRequest,
         Refusal::ForeignOrigin(_) => Refused::Origin,
-        Refusal::NotFound => Refused::NotFound,
+        Refusal::NotFound | Refusal::WrongAddress(_) => Refused::NotFound,
         Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
         Refusal::Timeout => Refused::Timeout,
         Refusal::TargetTooLong => Refused::TargetTooLong,
@@ -39,9 +39,9 @@ fn refused(refusal: Refusal) -> Refused {
 }
 
 /// What the log says of a refused request. The query of the target and the other fields may hold secrets.
-fn describe(refusal: Refusal, head: &[u8]) -> String {
+fn describe(refusal: Refusal, head: &[u8], bounds: &RequestBounds) -> String {
     let mut text = "rejected a request".to_owned();
-    if let Ok(Some(request)) = ws::parse_request(head) {
+    if let Ok(Some(request)) = ws::parse_request(head, bounds) {
         text.push_str(" for ");
         show(&mut text, request.path);
         if let (Refusal::ForeignOrigin(_), Some(origin)) = (refusal, request.origin) {
@@ -149,8 +149,15 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Answers the request head when it is complete. Returns the bytes that it took.
     pub(crate) fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
-        let (route, head_bytes, key, compression) = match ws::parse_request(bytes) {
-            Ok(None) => return 0,
+        let bounds = self.cx.config.request_bounds();
+        let (route, head_bytes, key, compression) = match ws::parse_request(bytes, &bounds) {
+            Ok(None) if self.may_keep_head(bytes.len()) => return 0,
+            Ok(None) => {
+                let address = self.address_of(slot);
+                self.cx.reached_by(Bound::PendingHeads, address);
+                let refusal = Refusal::Unavailable { retry_after_s: self.peers.retry_after(&self.cx, 1) };
+                (Route::Refuse(refusal), bytes.len(), None, None)
+            }
             Ok(Some(request)) => {
                 let proxy = self.address_of_trusted_proxy(slot);
                 let judged =
@@ -158,6 +165,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 let route = match judged {
                     _ if self.refuses_upgrades() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
                     Err(refusal) => Route::Refuse(refusal),
+                    Ok(()) if request.method == Method::Other => self.app.other_method(&mut self.cx, &request),
                     Ok(()) => self.app.route(&mut self.cx, &request),
                 };
                 let compression = self.cx.compressors.agree(request.values("sec-websocket-extensions"));
@@ -181,7 +189,18 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.finish_after_replies(slot);
             }
         }
+        if Method::of(bytes) == Method::Head {
+            ws::drop_body(&mut self.cx.reply_buffer);
+        }
         head_bytes
+    }
+
+    /// Whether a connection may keep so many bytes of an incomplete head. Within the bound of the shard any may. Past it,
+    /// one may that keeps less than an equal part, so that large slow heads do not crowd out ordinary ones. All together
+    /// keep at most twice the bound: what was kept before it was reached, and the equal parts.
+    fn may_keep_head(&self, bytes: usize) -> bool {
+        let bound = self.cx.config.pending_heads_bytes_max / self.cx.mail.shards().max(1);
+        self.cx.pending_heads.bytes + bytes <= bound || bytes <= bound / (self.cx.pending_heads.count + 1)
     }
 
     /// The address of the socket or of the PROXY header, if it is that of a trusted proxy, which may name its client in
@@ -201,6 +220,10 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.connections.clear(slot, WriteFlags::NOT_OPEN);
         self.cx.wheel.cancel(slot);
         self.cx.connections.open += 1;
+        if self.app.wants_address_keys() {
+            let address = self.address_of(slot);
+            self.cx.address_keys.set(slot, address);
+        }
         let id = self.cx.connections.id(slot);
         self.app.open(&mut self.cx, id, route);
     }
@@ -212,6 +235,12 @@ impl<A: App, S: Source> Shard<A, S> {
         self.send_replies(slot);
     }
 
+    /// The kernel reports nothing about a new connection: it is closed without a response, for which it would have to wait.
+    pub(crate) fn refuse_unwatched(&mut self, conn: ConnId) {
+        self.cx.counters.refused[Refused::Kernel as usize] += 1;
+        self.close_socket(conn.slot, Closed::Reset);
+    }
+
     /// `head`: the request, as far as it was received.
     fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
         let why = match refused(refusal) {
@@ -220,7 +249,8 @@ impl<A: App, S: Source> Shard<A, S> {
         };
         self.cx.counters.refused[why as usize] += 1;
         if why.is_fault_of_request() {
-            self.log_refusal(slot, RefusalKind::Request(why), || describe(refusal, head));
+            let bounds = self.cx.config.request_bounds();
+            self.log_refusal(slot, RefusalKind::Request(why), || describe(refusal, head, &bounds));
         }
         refusal.write(&mut self.cx.reply_buffer);
         self.finish_after_replies(slot);

@@ -175,6 +175,8 @@ impl<S: Source> Sockets<S> {
         cx.queues.get_mut(key).advance(written);
         if written == total {
             cx.release_queue(slot);
+        } else {
+            cx.after_queue_write(slot);
         }
         if written < given || taken == Err(Errno::INPROGRESS) {
             cx.block(slot);

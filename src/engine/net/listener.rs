@@ -1,13 +1,15 @@
 //! Listeners: all made by one thread, in shard order, before the shards start. Options are set once on the listener, and
 //! accepted sockets inherit them.
 //!
+//! `[::]` serves IPv4 too, unless `0.0.0.0` with the same port is listed; on a host without IPv6 it serves only IPv4.
+//!
 //! TCP addresses get one SO_REUSEPORT socket per shard, among which the kernel spreads connections. Unix sockets and
 //! inherited descriptors are one socket that all shards accept from. Before the first SO_REUSEPORT bind the port is
 //! probed without it: a second server, started by mistake, would silently take half of the clients.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -74,20 +76,13 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.error)?;
         match (self.error.kind(), &self.address) {
-            (io::ErrorKind::AddrInUse, Address::Tcp(a)) => write!(
-                f,
-                "\n  Another process has port {p}; `ss -ltnp 'sport = :{p}'` names it. Stop it, choose another --listen, or \
-                 give --join if it is a corecast server that should share the port with this one.",
-                p = a.port()
-            ),
+            (_, Address::Tcp(address)) => f.write_str(&hint(
+                *address,
+                &self.error,
+                "choose another --listen, or give --join if it is a corecast server that should share the port with this one",
+            )),
             (io::ErrorKind::AddrInUse, _) => {
                 write!(f, "\n  Another process listens there. Stop it or choose another path.")
-            }
-            (io::ErrorKind::PermissionDenied, Address::Tcp(a)) if a.port() < 1024 => {
-                write!(f, "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.")
-            }
-            (io::ErrorKind::AddrNotAvailable, _) => {
-                write!(f, "\n  No interface of this host has that address; `ip addr` lists the addresses.")
             }
             (io::ErrorKind::NotFound, Address::Inherited(_)) => write!(
                 f,
@@ -99,6 +94,40 @@ impl fmt::Display for ListenError {
 }
 
 impl std::error::Error for ListenError {}
+
+/// A line with what to do about an address that cannot be listened on, or nothing. `choose` says how to choose another.
+pub fn hint(address: SocketAddr, error: &io::Error, choose: &str) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("\n  Another process has port {port}; `ss -ltnp 'sport = :{port}'` names it. Stop it, or {choose}.")
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => {
+            "\n  Ports below 1024 need CAP_NET_BIND_SERVICE, or choose one from 1024 on.".into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "\n  No interface of this host has that address; `ip addr` lists the addresses.".into()
+        }
+        _ => String::new(),
+    }
+}
+
+/// The TCP addresses that another process has, each with its error. Nothing stays open. `passed` are those of a process that is
+/// taken over.
+pub fn probe(addresses: &[Address], passed: &ListenSockets, machine: &Machine) -> Vec<ListenError> {
+    let mut errors = Vec::new();
+    for address in addresses {
+        let Address::Tcp(at) = *address else { continue };
+        let tcp = Tcp { address: at, is_dual: is_dual(at, addresses), machine };
+        let is_passed = passed.iter().any(|(one, _)| matches!(one, Address::Tcp(one) if one.port() == at.port()));
+        if at.port() != 0 && !is_passed {
+            let probed = tcp.socket(Port::Exclusive).map(drop);
+            let error = probed.err().filter(|error| error.kind() == io::ErrorKind::AddrInUse);
+            errors.extend(error.map(|error| ListenError { address: address.clone(), error }));
+        }
+    }
+    errors
+}
 
 /// The listeners of one shard, each with the index of its address.
 pub type ShardListeners = Vec<(OwnedFd, usize)>;
@@ -138,9 +167,12 @@ pub fn open(wanted: &Wanted<'_>, passed: &mut ListenSockets) -> Result<Opened, L
     let mut inherited = ListenFd::from_env();
     for (index, address) in addresses.iter().enumerate() {
         let fail = |error| ListenError { address: address.clone(), error };
-        let (sockets, at) = match (take_passed(passed, address), address) {
-            (Some((at, sockets)), _) => complete(&at, sockets, shards, machine).map(|s| (s, at)),
-            (None, Address::Tcp(at)) => open_tcp(*at, shards, join, machine).map(|(s, at)| (s, Address::Tcp(at))),
+        let (sockets, at) = match (take_passed(passed, address, addresses), address) {
+            (Some((at, sockets)), _) => complete(&at, sockets, wanted).map(|s| (s, at)),
+            (None, Address::Tcp(at)) => {
+                open_tcp(&Tcp { address: *at, is_dual: is_dual(*at, addresses), machine }, shards, join)
+                    .map(|(s, at)| (s, Address::Tcp(at)))
+            }
             (None, Address::Unix(path)) => open_unix(path).map(|s| (vec![s], address.clone())),
             (None, Address::Inherited(number)) => {
                 take_inherited(&mut inherited, *number).map(|s| (vec![s], address.clone()))
@@ -160,22 +192,45 @@ pub fn open(wanted: &Wanted<'_>, passed: &mut ListenSockets) -> Result<Opened, L
     Ok(opened)
 }
 
-/// The passed sockets of this address. Port 0 is any port of the address.
-fn take_passed(passed: &mut ListenSockets, address: &Address) -> Option<(Address, Vec<OwnedFd>)> {
-    let fits = |one: &Address| match (one, address) {
+/// The address serves both families: `[::]`, if the port of IPv4 is not another listener's.
+fn is_dual(address: SocketAddr, all: &[Address]) -> bool {
+    let is_other = |other: &Address| *other == Address::Tcp((Ipv4Addr::UNSPECIFIED, address.port()).into());
+    address.ip() == Ipv6Addr::UNSPECIFIED && !all.iter().any(is_other)
+}
+
+/// The address of IPv4 that replaces one of both families if the error says that the host has no IPv6.
+pub fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let is_missing = error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    let is_any = address.ip() == Ipv6Addr::UNSPECIFIED;
+    (is_missing && is_any).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
+/// The passed sockets of this address. Port 0 is any port of the address. An address of both families takes those of IPv4: the
+/// process before could have had no others, and holds their port.
+fn take_passed(passed: &mut ListenSockets, address: &Address, all: &[Address]) -> Option<(Address, Vec<OwnedFd>)> {
+    let fits = |one: &Address, wanted: &Address| match (one, wanted) {
         (Address::Tcp(one), Address::Tcp(wanted)) if wanted.port() == 0 => one.ip() == wanted.ip(),
-        _ => one == address,
+        _ => one == wanted,
     };
-    let index = passed.iter().position(|(one, sockets)| fits(one) && !sockets.is_empty())?;
+    let find = |wanted: &Address| passed.iter().position(|(one, sockets)| fits(one, wanted) && !sockets.is_empty());
+    let of_ipv4 = || match address {
+        Address::Tcp(at) if is_dual(*at, all) => find(&Address::Tcp((Ipv4Addr::UNSPECIFIED, at.port()).into())),
+        _ => None,
+    };
+    let index = find(address).or_else(of_ipv4)?;
     Some(passed.remove(index))
 }
 
 /// The passed sockets, and for TCP more of them until each shard has one.
-fn complete(at: &Address, sockets: Vec<OwnedFd>, shards: usize, machine: &Machine) -> io::Result<Vec<Socket>> {
+fn complete(at: &Address, sockets: Vec<OwnedFd>, wanted: &Wanted<'_>) -> io::Result<Vec<Socket>> {
     let mut sockets: Vec<_> = sockets.into_iter().map(Socket::from).collect();
     if let (Address::Tcp(at), true) = (at, sockets[0].reuse_port()?) {
-        while sockets.len() < shards {
-            let socket = tcp_socket(*at, Port::Shared, machine)?;
+        // Sockets of one port must agree: the passed ones may be of an older configuration.
+        let is_dual = at.is_ipv6() && !sockets[0].only_v6()?;
+        let tcp = Tcp { address: *at, is_dual, machine: wanted.machine };
+        while sockets.len() < wanted.cores.len() {
+            let socket = tcp.socket(Port::Shared)?;
             socket.listen(BACKLOG)?;
             sockets.push(socket);
         }
@@ -194,21 +249,34 @@ fn steer(sockets: &[Socket], wanted: &Wanted<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn open_tcp(
+/// A TCP listener to open.
+struct Tcp<'a> {
     address: SocketAddr,
-    shards: usize,
-    join: bool,
-    machine: &Machine,
-) -> io::Result<(Vec<Socket>, SocketAddr)> {
+    /// It serves IPv4 too.
+    is_dual: bool,
+    machine: &'a Machine,
+}
+
+fn open_tcp(tcp: &Tcp<'_>, shards: usize, join: bool) -> io::Result<(Vec<Socket>, SocketAddr)> {
+    let &Tcp { address, is_dual, machine } = tcp;
     if !join && address.port() != 0 {
         // The probe: it fails if another process has the port.
-        tcp_socket(address, Port::Exclusive, machine)?;
+        match (tcp.socket(Port::Exclusive), is_dual) {
+            (Err(error), true) if without_ipv6(address, &error).is_some() => {}
+            (probed, _) => _ = probed?,
+        }
     }
-    let first = tcp_socket(address, Port::Shared, machine)?;
+    let first = match (tcp.socket(Port::Shared), is_dual) {
+        (Err(error), true) => {
+            let address = without_ipv6(address, &error).ok_or(error)?;
+            return open_tcp(&Tcp { address, is_dual: false, machine }, shards, join);
+        }
+        (first, _) => first?,
+    };
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     for _ in 1..shards {
-        sockets.push(tcp_socket(bound, Port::Shared, machine)?);
+        sockets.push(Tcp { address: bound, is_dual, machine }.socket(Port::Shared)?);
     }
     // Listening begins when all are bound: the kernel numbers the group's sockets in this order.
     for socket in &sockets {
@@ -224,23 +292,28 @@ enum Port {
     Shared,
 }
 
-fn tcp_socket(address: SocketAddr, port: Port, machine: &Machine) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(port == Port::Shared)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+impl Tcp<'_> {
+    /// A bound socket that does not listen yet.
+    fn socket(&self, port: Port) -> io::Result<Socket> {
+        let &Self { address, is_dual, machine } = self;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(port == Port::Shared)?;
+        if address.is_ipv6() {
+            // Never the host's default (net.ipv6.bindv6only).
+            socket.set_only_v6(!is_dual)?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(machine.notsent_bytes_max)?;
+        if !machine.defer_accept.is_zero() {
+            sys::set_defer_accept(&socket, machine.defer_accept.as_secs() as u32)?;
+        }
+        if !machine.user_timeout.is_zero() {
+            socket.set_tcp_user_timeout(Some(machine.user_timeout))?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket)
     }
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(machine.notsent_bytes_max)?;
-    if !machine.defer_accept.is_zero() {
-        sys::set_defer_accept(&socket, machine.defer_accept.as_secs() as u32)?;
-    }
-    if !machine.user_timeout.is_zero() {
-        socket.set_tcp_user_timeout(Some(machine.user_timeout))?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 fn open_unix(path: &Path) -> io::Result<Socket> {
@@ -325,6 +398,51 @@ mod tests {
             assert_eq!(socket.tcp_notsent_lowat().expect("it was set"), 16 * 1024);
             assert_eq!(socket.tcp_user_timeout().expect("it was set"), Some(machine.user_timeout));
         }
+    }
+
+    #[test]
+    fn any_address_of_ipv6_serves_ipv4_too_unless_that_is_listed() {
+        let any6 = Address::Tcp("[::]:0".parse().expect("an address"));
+        let opened = fresh(std::slice::from_ref(&any6), 2, false).expect("a port is free");
+        let Address::Tcp(at) = opened.bound[0] else { panic!("it is TCP") };
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, at.port())).expect("IPv4 is served");
+        if at.is_ipv6() {
+            std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, at.port())).expect("IPv6 is served");
+        }
+        drop(opened);
+        let both = [
+            Address::Tcp((Ipv4Addr::UNSPECIFIED, at.port()).into()),
+            Address::Tcp((Ipv6Addr::UNSPECIFIED, at.port()).into()),
+        ];
+        let Address::Tcp(v6) = both[1] else { unreachable!() };
+        assert!(!is_dual(v6, &both) && is_dual(v6, &both[1..]) && is_dual(at, &[any()]) == at.is_ipv6());
+        let opened = fresh(&both, 2, false).expect("each family has its own sockets");
+        assert!(opened.per_shard.into_iter().flatten().all(|(socket, index)| {
+            index == 0 || at.is_ipv4() || Socket::from(socket).only_v6().expect("it was set")
+        }));
+    }
+
+    #[test]
+    fn host_without_ipv6_serves_ipv4() {
+        let any6: SocketAddr = "[::]:8000".parse().expect("an address");
+        let v4 = Some("0.0.0.0:8000".parse().expect("an address"));
+        for (error, fallback) in [(libc::EAFNOSUPPORT, v4), (libc::EADDRNOTAVAIL, v4), (libc::EADDRINUSE, None)] {
+            assert_eq!(without_ipv6(any6, &io::Error::from_raw_os_error(error)), fallback);
+        }
+        let one = "[::1]:8000".parse().expect("an address");
+        assert_eq!(without_ipv6(one, &io::Error::from_raw_os_error(libc::EAFNOSUPPORT)), None);
+    }
+
+    #[test]
+    fn address_of_both_families_takes_the_passed_sockets_of_ipv4() {
+        let v4 = Address::Tcp((Ipv4Addr::UNSPECIFIED, 0).into());
+        let first = fresh(&[v4], 2, false).expect("a port is free");
+        let Address::Tcp(at) = first.bound[0] else { panic!("it is TCP") };
+        let mut passed = first.kept;
+        let wanted = [Address::Tcp((Ipv6Addr::UNSPECIFIED, at.port()).into())];
+        let next = taking(&wanted, 3, false, &mut passed).expect("the sockets were passed");
+        assert!(passed.is_empty() && next.bound == first.bound);
+        assert_eq!(next.per_shard.iter().map(Vec::len).sum::<usize>(), 3);
     }
 
     #[test]

@@ -155,7 +155,11 @@ fn step(random: &mut fastrand::Rng, queue: &mut Queue, model: &mut Model) {
     match random.u8(..20) {
         0..3 => {
             let new = frames(random, Owner { policy: SlowConsumerPolicy::Close, ..owner });
-            queue.reply(|out| out.extend(joined(&new).0));
+            let bytes = joined(&new).0;
+            match random.bool() {
+                true => queue.reply(|out| out.extend(bytes)),
+                false => queue.push_buffer([b"gap", &*bytes].concat(), 3),
+            }
             model.frames.extend(new);
         }
         3..6 => {
@@ -240,6 +244,9 @@ fn queue_under_policies_behaves_like_its_frames_one_by_one() {
             assert_eq!(left(&queue), model.left(), "{place}");
             assert_eq!(queue.bytes(), model.bytes(), "{place}");
             assert_eq!(queue.own, queue.items.iter().map(|item| item.chunk.own_bytes()).sum::<usize>(), "{place}");
+            let partial = model.frames.first().filter(|_| model.written > 0);
+            let partial = partial.map_or(0, |frame| frame.bytes.len() - model.written);
+            assert_eq!(queue.partial_frame_bytes(), partial, "{place}");
             let tagged = queue.items.iter().filter(|item| item.owner.is_some()).count();
             assert_eq!(queue.owned_items(), tagged, "{place}");
             dropped += u64::from(queue.bytes() < before);

@@ -26,6 +26,8 @@ pub struct Pool {
     idle: Vec<Queue>,
     /// Bytes of the queues' own, as far as they are counted.
     own: usize,
+    /// Bytes of messages that are not produced yet.
+    pub(crate) reserved: usize,
     /// Turn buffers that a peer waits for or waited for, with their sizes; and the sum of these sizes.
     held: Vec<(Weak<Vec<u8>>, usize)>,
     held_bytes: usize,
@@ -110,16 +112,16 @@ impl Pool {
         self.own == 0 && self.held.is_empty()
     }
 
-    /// Once a turn: how much more than `bytes_max` all queues together keep. Searches the buffers only if that may be more, or
+    /// How much more than `bytes_max` all queues together keep and reserve. Searches the buffers only if that may be more, or
     /// if there are twice as many as after the last search.
     pub fn excess(&mut self, bytes_max: usize) -> usize {
-        let may_be = self.own + self.held_bytes > bytes_max;
+        let may_be = self.own + self.reserved + self.held_bytes > bytes_max;
         if may_be || self.held.len() > 2 * self.held_at_search.max(HELD_SEARCH_MIN) {
             self.held.retain(|(frames, _)| frames.strong_count() > 0);
             self.held_bytes = self.held.iter().map(|(_, size)| size).sum();
             self.held_at_search = self.held.len();
         }
-        (self.own + self.held_bytes).saturating_sub(bytes_max)
+        (self.own + self.reserved + self.held_bytes).saturating_sub(bytes_max)
     }
 
     /// The slots with the longest backlogs, of the peers that do not read and that `may_close` accepts: as many as free `excess`

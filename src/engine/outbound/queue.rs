@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::frames::frame_end_after;
 use super::owner::{InFlight, Owner, OwnerBacklog};
 use crate::slow_policy::SlowConsumerPolicy;
 
@@ -63,6 +64,9 @@ pub(super) struct Item {
 /// A pooled reply buffer above this is given back to the allocator when its queue empties.
 const KEPT_BYTES_MAX: usize = 1024;
 
+/// Frames join a chunk up to this: moving a longer one to a larger buffer would take twice its memory.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+
 /// What waits for one peer.
 #[derive(Default)]
 pub struct Queue {
@@ -115,7 +119,8 @@ impl Queue {
     fn append(&mut self, owner: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) {
         let joins = self.broadcast_at != Some(self.items.len())
             && self.items.back().is_some_and(|item| {
-                item.owner == owner && matches!(&item.chunk, Chunk::Own(bytes) if bytes.len() == item.to)
+                let has_room = |bytes: &Vec<u8>| bytes.len() == item.to && bytes.len() < JOINED_BYTES_MAX;
+                item.owner == owner && matches!(&item.chunk, Chunk::Own(bytes) if has_room(bytes))
             });
         if !joins {
             let chunk = Chunk::Own(std::mem::take(&mut self.spare));
@@ -130,6 +135,28 @@ impl Queue {
             if bytes.is_empty() {
                 self.items.pop_back();
             }
+        }
+    }
+
+    /// Appends a buffer whose whole frames begin at `from`.
+    pub fn push_buffer(&mut self, buffer: Vec<u8>, from: usize) {
+        let to = buffer.len();
+        if from < to {
+            self.bytes += to - from;
+            self.own += to;
+            self.items.push_back(Item { chunk: Chunk::Own(buffer), from, to, owner: None, latest: None });
+        }
+    }
+
+    /// Bytes that are left of a frame that the peer has in part.
+    pub fn partial_frame_bytes(&self) -> usize {
+        match self.items.front() {
+            Some(first) if self.head > 0 => match &first.chunk {
+                Chunk::Rest(bytes) => bytes.len() - self.head,
+                chunk => frame_end_after(&chunk.as_slice()[first.from..first.to], self.head) - self.head,
+            },
+            Some(Item { chunk: Chunk::Rest(bytes), .. }) => bytes.len(),
+            _ => 0,
         }
     }
 

@@ -4,6 +4,7 @@
 //! client's `user` and `client`, the three fields of a history, the counts of presence) are always written here too. Cost of
 //! a publication: its bytes are copied, and the payload is scanned once for line breaks.
 
+use crate::protocol::payload::{Info, is_json};
 use crate::protocol::reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribeResult, WirePublication,
 };
@@ -93,7 +94,7 @@ fn push_body(fields: &mut Fields, push: &Push) {
             fields.text("epoch", sub.epoch);
             fields.number("offset", sub.offset);
             fields.flag("positioned", sub.positioned);
-            fields.raw("data", sub.data);
+            fields.payload("data", sub.data);
         }),
         Push::Connect(result) => object(fields.key("connect"), |fields| connect_push(fields, result)),
         Push::Disconnect { code, reason, reconnect } => object(fields.key("disconnect"), |fields| {
@@ -161,7 +162,7 @@ fn subscribe(fields: &mut Fields, result: &SubscribeResult) {
     fields.flag("recovered", result.recovered);
     fields.number("offset", result.offset);
     fields.flag("positioned", result.positioned);
-    fields.raw("data", result.data);
+    fields.payload("data", result.data);
     fields.flag("was_recovering", result.was_recovering);
     fields.flag("delta", result.delta);
 }
@@ -233,8 +234,8 @@ fn client_info(out: &mut Vec<u8>, info: &ClientInfo) {
     object(out, |fields| {
         string(fields.key("user"), info.user);
         string(fields.key("client"), info.client);
-        fields.raw("conn_info", info.conn_info);
-        fields.raw("chan_info", info.chan_info);
+        fields.info("conn_info", info.conn_info);
+        fields.info("chan_info", info.chan_info);
     });
 }
 
@@ -299,6 +300,26 @@ impl Fields<'_> {
     fn raw(&mut self, name: &str, value: &[u8]) {
         if !value.is_empty() {
             raw(self.key(name), value);
+        }
+    }
+
+    /// A payload that may be no JSON. Cost: it is read once more than `raw`.
+    fn payload(&mut self, name: &str, value: &[u8]) {
+        match value {
+            [] => {}
+            json if is_json(json) => raw(self.key(name), json),
+            bytes => base64(self.key(name), bytes),
+        }
+    }
+
+    /// An info in the form of `kept_info`.
+    #[inline]
+    fn info(&mut self, name: &str, kept: &[u8]) {
+        if !kept.is_empty() {
+            match Info::of(kept) {
+                Info::Json(json) => raw(self.key(name), json),
+                Info::Bytes(bytes) => base64(self.key(name), bytes),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! A push is a field of a reply, and its body is a field of the push. The numbers of both are only in this file.
 
 use super::sink::{Message, Sink, append};
+use crate::protocol::payload::Info;
 use crate::protocol::reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, Push, Reply, SubscribePush, SubscribeResult, WirePublication,
 };
@@ -217,8 +218,8 @@ impl Message for ClientInfo<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.text(1, self.user);
         sink.text(2, self.client);
-        sink.bytes(3, self.conn_info);
-        sink.bytes(4, self.chan_info);
+        sink.bytes(3, Info::of(self.conn_info).bytes());
+        sink.bytes(4, Info::of(self.chan_info).bytes());
     }
 }
 

@@ -99,9 +99,7 @@ impl<D> Subscribers<D> {
 
     /// The answer that one recovering subscription waited for. False if the subscription is gone or already live.
     pub(crate) fn activate_recovered(&mut self, id: SubscriptionId, base: DeltaBase) -> bool {
-        let waits = self.subscriptions.get(id.index()).is_some_and(|subscription| {
-            subscription.generation == id.generation && subscription.state == State::Recovering
-        });
+        let waits = self.is_recovering(id);
         if waits {
             debug_assert!(
                 self.groups[self.subscriptions[id.index()].group.index()].is_live,

@@ -42,6 +42,11 @@ impl<'a, D> SubscriptionRef<'a, D> {
         matches!(self.subscription.state, State::Pending | State::Recovering)
     }
 
+    /// True while it waits for what it missed.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.subscription.state == State::Recovering
+    }
+
     /// True if its publications come as deltas.
     pub(crate) fn is_delta(&self) -> bool {
         self.group.wire_format.delta

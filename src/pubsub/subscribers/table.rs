@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::subscription_ref::SubscriptionRef;
 use super::types::{State, SubscriberGroup, Subscription, SubscriptionList};
-use crate::ids::{GroupId, GroupKey, SubscriptionKey, kind};
+use crate::ids::{GroupId, GroupKey, SubscriptionId, SubscriptionKey, kind};
 use crate::pubsub::name_index::NameIndex;
 use crate::pubsub::position::Position;
 use crate::pubsub::wire_format::WireFormat;
@@ -65,6 +65,17 @@ impl<D> Subscribers<D> {
         SubscriptionRef { subscription, group: &self.groups[subscription.group.index()] }
     }
 
+    /// The identity of a subscription, which must exist.
+    pub(crate) fn id(&self, key: SubscriptionKey) -> SubscriptionId {
+        key.with(self.subscriptions[key.index()].generation)
+    }
+
+    /// The subscription with this identity, if it has not ended.
+    pub(crate) fn find_id(&self, id: SubscriptionId) -> Option<SubscriptionKey> {
+        let subscription = self.subscriptions.get(id.index())?;
+        (subscription.generation == id.generation && subscription.state != State::Left).then(|| id.key())
+    }
+
     /// What the caller keeps with the subscription, which must exist.
     pub(crate) fn detail_mut(&mut self, key: SubscriptionKey) -> &mut Option<Box<D>> {
         &mut self.subscriptions[key.index()].detail
@@ -103,6 +114,13 @@ impl<D> Subscribers<D> {
     /// The policy of a group's channel; to close, if the group is gone.
     pub(crate) fn slow_policy(&self, id: GroupId) -> SlowConsumerPolicy {
         self.group(id).map_or(SlowConsumerPolicy::Close, |group| group.slow_policy)
+    }
+
+    /// True while the subscription waits for its recovery.
+    pub(crate) fn is_recovering(&self, id: SubscriptionId) -> bool {
+        self.subscriptions.get(id.index()).is_some_and(|subscription| {
+            subscription.generation == id.generation && subscription.state == State::Recovering
+        })
     }
 
     /// The position of a channel, if its group in this format is live: a new subscription to it is live at once.

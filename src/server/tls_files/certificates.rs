@@ -87,8 +87,8 @@ fn read_pair(
     };
     let chain = read_chain(chain_file.path).map_err(chain_error)?;
     let names = log_certificate(chain_file.path, &chain[0]).map_err(chain_error)?;
-    let key =
-        PrivateKeyDer::from_pem_file(key_file.path).map_err(|error| key_error(pem_error(&error, "private key")))?;
+    let key = read_pem(key_file.path).and_then(|pem| PrivateKeyDer::from_pem_slice(&pem));
+    let key = key.map_err(|error| key_error(pem_error(&error, "private key")))?;
     warn_if_world_readable(key_file.setting, key_file.path);
     let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -105,9 +105,16 @@ fn read_pair(
 
 /// The certificates of a file, at least one.
 pub(crate) fn read_chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| pem_error(&error, "certificate"))?;
+    let pem = read_pem(file).map_err(|error| pem_error(&error, "certificate"))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem);
     let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| pem_error(&error, "certificate"))?;
     if chain.is_empty() { Err("it holds no certificate".into()) } else { Ok(chain) }
+}
+
+/// The bytes of a file without a byte order mark, which some editors write and which would hide the first line.
+fn read_pem(file: &str) -> Result<Vec<u8>, rustls::pki_types::pem::Error> {
+    let bytes = std::fs::read(file).map_err(rustls::pki_types::pem::Error::Io)?;
+    Ok(bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
 /// Logs a certificate's names and validity, with a warning if it has expired or soon will. Returns the names.
@@ -183,6 +190,17 @@ mod tests {
         assert_eq!(validity(&certificate), Ok((999_993_600, 1_999_987_200)));
         let names = log_certificate("file", &der).unwrap();
         assert_eq!(names, ["a.example".into(), "*.b.example".into()]);
+    }
+
+    #[test]
+    fn file_of_a_windows_editor_is_read() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let path = std::env::temp_dir().join(format!("corecast-mark-{}.pem", std::process::id()));
+        std::fs::write(&path, format!("\u{feff}{}", pem.replace('\n', "\r\n"))).unwrap();
+        let chain = read_chain(path.to_str().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(chain.unwrap().len(), 1);
     }
 
     #[test]

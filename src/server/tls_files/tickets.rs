@@ -155,6 +155,8 @@ pub(crate) fn read(file: &str) -> Result<Vec<Key>, TlsError> {
     let text = std::fs::read_to_string(file).map_err(|io_error| error(io_error.to_string()))?;
     warn_if_world_readable(SETTING, file);
     let mut keys = Vec::new();
+    // Some editors write a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
         if line.is_empty() || line.starts_with('#') {
             continue;

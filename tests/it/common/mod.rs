@@ -10,6 +10,7 @@ mod client;
 pub mod grpc;
 pub mod raw;
 pub mod tls;
+pub mod web;
 
 pub use client::{Client, ws, ws_at};
 pub use raw::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_part};
@@ -73,7 +74,7 @@ impl Server {
         let client = log.wait_for("clients connect to ");
         let admin = log.wait_for("admin address: http");
         // A unix socket has no address; its test knows the path.
-        let address = |at: &str| at.trim().trim_start_matches("tls:").parse().ok();
+        let address = |at: &str| at.trim().trim_start_matches("proxy:").trim_start_matches("tls:").parse().ok();
         let clients = client.split(',').map(|at| address(at).unwrap_or(([127, 0, 0, 1], 0).into()));
         let clients: Vec<SocketAddr> = clients.collect();
         let admin = admin.trim_start_matches('s').trim_start_matches("://");
@@ -101,6 +102,17 @@ impl Server {
     /// Waits until the process exits.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         wait_for_exit(&mut self.child)
+    }
+
+    /// Sends a signal again and again until the process exits: right after the first one it would be the same signal.
+    pub fn signal_until_exit(&mut self, signal: Signal) -> ExitStatus {
+        until(
+            || "the process does not end".into(),
+            || {
+                self.signal(signal);
+                self.child.try_wait().expect("a child of this process")
+            },
+        )
     }
 
     pub fn wait_for_log(&self, words: &str) -> String {

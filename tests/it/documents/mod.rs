@@ -121,7 +121,7 @@ fn settings_in_blocks_are_valid() {
         for block in document.blocks.iter().filter(|block| ["toml", "json"].contains(&&*block.language)) {
             let path = folder.join(format!("block.{}", block.language));
             fs::write(&path, &block.text).expect("a folder of our own");
-            let (code, _, errors) = corecast(&["check-config", path.to_str().expect("text")]);
+            let (code, _, errors) = corecast(&["check-config", "--skip-files", path.to_str().expect("text")]);
             if code != 0 {
                 faults.push(format!("{}:{}: {}", document.name, block.line, errors.trim()));
             }
@@ -130,7 +130,7 @@ fn settings_in_blocks_are_valid() {
     for file in fs::read_dir(root().join("docs/examples")).expect("the folder of examples").flatten() {
         let path = file.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
-            let (code, text, errors) = corecast(&["check-config", path.to_str().expect("text")]);
+            let (code, text, errors) = corecast(&["check-config", "--skip-files", path.to_str().expect("text")]);
             if code != 0 || text.contains("note:") {
                 faults.push(format!("{}: {text}{errors}", path.display()));
             }

@@ -119,7 +119,7 @@ scenarios('rules of the protocol', {
     assert.deepEqual(await bare.closing(), { code: 3505, reason: 'channel limit' })
   })
 
-  both('a binary frame to a JSON client', async (kit) => {
+  both('bytes to a JSON client', async (kit) => {
     if (kit.encoding !== 'json') return
     const bare = await kit.bareConnected()
     const other = await kit.bareConnected()
@@ -141,6 +141,13 @@ scenarios('rules of the protocol', {
     assert.deepEqual(await bare.closing(), { code: 3506, reason: 'inappropriate protocol' })
     other.send({ id: 3, publish: { channel: 'else', data: 1 } })
     assert.ok((await other.reply(3)).publish)
+  })
+
+  both('JSON commands in a binary frame are served', async (kit) => {
+    if (kit.encoding !== 'json') return
+    const bare = await kit.bareConnected()
+    bare.socket.send(Buffer.from(JSON.stringify({ id: 2, publish: { channel: kit.tag, data: 1 } })))
+    assert.ok((await bare.reply(2)).publish)
   })
 
   both('numbers, escapes and order of keys stay as they were written', async (kit) => {

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto'
 import { once } from 'node:events'
-import { until } from '../server.mjs'
+import { ORIGINAL, until } from '../server.mjs'
 import { SECRET, ending, jwt, now } from '../tokens.mjs'
+import { ENCODINGS } from '../wire.mjs'
 import { WAIT_MS, event } from './clients.mjs'
 import { scenarios } from './kit.mjs'
 
@@ -199,7 +200,11 @@ scenarios('connections with public keys of the configuration', {
 
 async function keyServer() {
   const site = { asked: 0, keys: [] }
-  const listener = createServer((request, response) => { site.asked++; response.end(JSON.stringify({ keys: site.keys })) }).listen(0, '127.0.0.1')
+  const listener = createServer((request, response) => {
+    site.asked++
+    if (!site.keys) response.statusCode = 503
+    response.end(JSON.stringify({ keys: site.keys }))
+  }).listen(0, '127.0.0.1')
   await once(listener, 'listening')
   const jwk = (key, kid, alg) => ({ ...key.publicKey.export({ format: 'jwk' }), kid, alg, use: 'sig' })
   site.keys = [jwk(rsa, 'r1', 'RS256'), jwk(ec, 'e1', 'ES256'), jwk(ed, 'd1', 'EdDSA')]
@@ -228,4 +233,33 @@ scenarios('connections with keys of a key server', {
     assert.ok(site.backend.asked <= after + 1, 'kept after the first time')
   })
   both('a key that does not exist', async (kit) => assert.deepEqual(await kit.refused({ token: signed('RS256', rsa, { sub: 'x' }, 'nowhere') }), INVALID))
+})
+
+/** A key server that answers with 503 until clients in both encodings have met that. */
+async function absentKeyServer() {
+  const site = await keyServer()
+  let missing = ENCODINGS.length
+  const { keys } = site
+  site.keys = undefined
+  site.met = () => { if (--missing === 0) site.keys = keys }
+  return site
+}
+
+// The original refuses such tokens for good.
+scenarios('a key server that is away', {
+  prepare: absentKeyServer,
+  config: ({ url }) => ({ client: { token: { jwks_public_endpoint: url } } }),
+  options: { skip: ORIGINAL },
+}, (both, site) => {
+  both('the SDK goes on trying, and is connected when the keys are back', async (kit) => {
+    const client = kit.client({ token: signed('RS256', rsa, { sub: kit.user }, 'r1') })
+    const gone = []
+    client.on('disconnected', (context) => gone.push(context))
+    const connected = event(client, 'connected')
+    const { error } = await new Promise((resolve) => { client.once('error', resolve); client.connect() })
+    assert.deepEqual({ code: error.code, message: error.message, temporary: error.temporary }, { code: 100, message: 'internal server error', temporary: true })
+    site.backend.met()
+    await connected
+    assert.deepEqual(gone, [])
+  })
 })

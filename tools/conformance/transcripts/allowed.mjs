@@ -14,6 +14,7 @@ export const ALLOWED = [
   { script: 'api', transcript: 'disconnect refused', path: /^api\.2\.body\.(result|error)$/, reason: 'a close code that may not be in a close frame (RFC 6455, 7.4.2) is refused' },
   { script: 'api', transcript: 'info', path: 'api.0.body.result.nodes.0.metrics', reason: 'metrics are at /metrics' },
   { script: 'channels', transcript: 'a sub_refresh with a token that has expired', path: /^connections\.ann\.replies\.3\.0\.(sub_refresh|error)$/, reason: 'the original takes an expired token, and the subscription never expires again' },
+  { script: 'channels', transcript: 'the anonymous user in channels of users', path: /^connections\.nobody\.replies\.[23]\.0\.(subscribe|error)$/, reason: 'an empty entry of a list of users names no user' },
   { script: 'channels', transcript: 'publish to a name too long', path: /^connections\.ann\.replies\.2\.0\.(publish|error)$/, reason: 'channel.max_length bounds every name, since a name is memory' },
   { transcript: 'a delta that is longer than the data', path: /^connections\.a\.pushes\.diff:4\.2\.pub\.(data\.\$full|data\.\$delta|delta)$/, reason: 'our delta is shorter than the data where the original\'s is not' },
   { transcript: 'subscribe a user to a stream since a position', path: 'connections.a.pushes.rec:2.1', reason: 'what was missed since the position follows the push; the original names the position and sends nothing' },

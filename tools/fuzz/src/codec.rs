@@ -4,7 +4,7 @@ use corecast::engine::admission::proxy_protocol as proxy;
 use corecast::engine::client_of as named_by;
 use corecast::ws::deflate::{Broken, Deflater, Inflater};
 use corecast::ws::extension::{Allowed, agree};
-use corecast::ws::parse_request;
+use corecast::ws::{RequestBounds, parse_request};
 
 use super::readers::{Decoded, End, Seen, read_with_corecast, read_with_tungstenite};
 
@@ -12,14 +12,15 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The result for a prefix is the result for the whole; the consumed bytes are within the input.
 pub fn upgrade(data: &[u8]) {
-    let whole = parse_request(data);
+    let bounds = RequestBounds::DEFAULT;
+    let whole = parse_request(data, &bounds);
     if let Ok(Some(request)) = &whole {
         assert!(request.head_bytes <= data.len() && request.path.starts_with('/'));
         let _ = request.upgrade.as_ref().map(|upgrade| upgrade.protocols().count());
         assert!(request.values("host").count() <= 1);
     }
     for cut in [data.len() / 3, data.len() / 2, data.len().saturating_sub(1)] {
-        match parse_request(&data[..cut]) {
+        match parse_request(&data[..cut], &bounds) {
             Ok(None) => {}
             Ok(Some(part)) => {
                 assert_eq!(Ok(part.head_bytes), whole.as_ref().map(|w| w.as_ref().expect("whole").head_bytes))

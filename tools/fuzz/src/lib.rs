@@ -3,6 +3,7 @@
 
 mod codec;
 pub mod readers;
+mod session;
 mod text;
 
 /// A target's name and function.
@@ -19,8 +20,10 @@ pub const TARGETS: &[Target] = &[
     ("json_commands", text::json_commands),
     ("protobuf_commands", text::protobuf_commands),
     ("config", text::config),
+    ("environment", text::environment),
     ("token", text::token),
     ("delta", text::delta),
+    ("session", session::session),
 ];
 
 pub fn target(name: &str) -> Option<fn(&[u8])> {

@@ -43,6 +43,22 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// Any variables: each is a setting, is reported, or describes a service; a configuration of them is checked.
+pub fn environment(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let variables = text.split('\0').filter_map(|line| line.split_once('='));
+    let variables = variables.map(|(name, value)| (format!("CORECAST_{name}"), value.to_owned()));
+    let mut values = Vec::new();
+    let found = config::environment(variables, &mut values);
+    for value in &values {
+        assert!(matches!(value.origin, config::Origin::Environment { .. }), "{value:?}");
+    }
+    match config::assemble(&values) {
+        Ok(config) => _ = config.warnings(),
+        Err(faults) => assert!(!faults.0.is_empty() && found.errors.iter().all(|error| !error.to_string().is_empty())),
+    }
+}
+
 struct Verifiers {
     fixed: Verifier,
     fetched: Verifier,

@@ -8,7 +8,10 @@ const proxied = (name, options = {}) => ({ name, subscribe_proxy_enabled: true, 
 export const config = ({ url }) => {
   const proxy = (path) => ({ endpoint: `${url}/${path}`, timeout: '2s', http_headers: ['Cookie', 'X-Trace'], emulated_headers: ['X-Device'], include_connection_meta: true })
   return {
-    client: { proxy: { connect: { enabled: true, ...proxy('connect') }, refresh: { enabled: true, ...proxy('refresh') } } },
+    client: {
+      expired_sub_close_delay: '1s', presence_update_interval: '1s',
+      proxy: { connect: { enabled: true, ...proxy('connect') }, refresh: { enabled: true, ...proxy('refresh') } },
+    },
     channel: {
       proxy: { subscribe: proxy('subscribe'), publish: proxy('publish'), sub_refresh: proxy('sub_refresh') },
       namespaces: [
@@ -35,6 +38,16 @@ const error = { error: { code: 1234, message: 'not today' } }
 const temporary = { error: { code: 1235, message: 'later', temporary: true } }
 const disconnect = { disconnect: { code: 4567, reason: 'go away' } }
 
+/** A connection that ends in a second, and what the application then says. */
+const refreshes = (name, reply, ...rest) => ({ name: `refresh: ${name}`, steps: [connect({ result: { user: 'ann', expire_at: '$now+1', meta: { refresh: reply } } }), ...rest] })
+/** The same for a subscription. */
+const subRefreshes = (name, reply, ...rest) => ({
+  name: `sub_refresh: ${name}`,
+  steps: [connect({ result: { user: 'ann', meta: { sub_refresh: reply } } }), asks(subscribe(2, 'px:e', { result: { expire_at: '$now+1' } })), ...rest],
+})
+const stays = [{ on: 'a', asked: 'sub_refresh' }, { api: 'publish', body: { channel: 'px:e', data: 1 } }, { on: 'a', pushes: 1, channel: 'px:e' }]
+const ends = { on: 'a', pushes: 1, channel: 'px:e' }
+
 export const transcripts = [
   connects('a user', user),
   connects('an empty result', { result: {} }),
@@ -53,6 +66,28 @@ export const transcripts = [
   { name: 'refresh: a client must not', steps: [connect({ result: { user: 'ann', expire_at: '$now+100' } }), asks({ id: 2, refresh: { token: 'x' } }), closes] },
   { name: 'refresh: prolonged', steps: [connect({ result: { user: 'ann', expire_at: '$now+1', meta: { refresh: { result: { expire_at: '$now+100' } } } } }), { on: 'a', asked: 'refresh' }, settled] },
   { name: 'refresh: expired', steps: [connect({ result: { user: 'ann', expire_at: '$now+1', meta: { refresh: { result: { expired: true } } } } }), closes] },
+
+  refreshes('an empty result', { result: {} }, closes),
+  refreshes('no result', {}, closes),
+  refreshes('an end of zero', { result: { expire_at: 0 } }, closes),
+  refreshes('an end before 1970', { result: { expire_at: -5 } }, closes),
+  refreshes('an end that has been', { result: { expire_at: 1 } }, closes),
+  refreshes('an error', error, closes),
+  refreshes('an error without a code', { error: {} }, closes),
+  refreshes('a disconnect', disconnect, closes),
+  refreshes('a disconnect with a code of no close frame', { disconnect: { code: 1000 } }, closes),
+  refreshes('a status', 500, { on: 'a', asked: 'refresh' }, settled),
+  refreshes('a malformed reply', 'text', { on: 'a', asked: 'refresh' }, settled),
+
+  subRefreshes('prolonged', { result: { expire_at: '$now+100' } }, ...stays),
+  subRefreshes('an empty result', { result: {} }, ...stays),
+  subRefreshes('an end before 1970', { result: { expire_at: -5 } }, ...stays),
+  subRefreshes('a status', 500, ...stays),
+  subRefreshes('a malformed reply', 'text', ...stays),
+  subRefreshes('expired', { result: { expired: true } }, ends),
+  subRefreshes('no result', {}, ends),
+  subRefreshes('an error', error, ends),
+  subRefreshes('a disconnect', disconnect, ends),
 
   { name: 'subscribe: allowed', steps: [connect(), asks(subscribe(2, 'px:1', { result: { info: { i: 1 }, data: { d: 1 } } }), subscribe(3, 'px:2')), { api: 'presence', body: { channel: 'px:1' } }] },
   { name: 'subscribe: base64', steps: [connect(), asks(subscribe(2, 'px:1', { result: { b64info: 'eyJpIjoxfQ==', b64data: 'eyJkIjoxfQ==' } })), { api: 'presence', body: { channel: 'px:1' } }] },

@@ -44,6 +44,7 @@ export const transcripts = [
   one('a namespace without a name', subscribe(2, ':x')),
   one('names that do not fit', subscribe(2, 'shape:12'), subscribe(3, 'shape:no'), subscribe(4, 'open:ä')),
   { name: 'an empty name', steps: [ann, onAnn(subscribe(2, '')), { on: 'ann', settled: true }] },
+  { name: 'the anonymous user in channels of users', steps: [{ on: 'nobody', send: [{ id: 1, connect: {} }] }, { on: 'nobody', send: [subscribe(2, 'own:x#ann,'), subscribe(3, 'own:x#'), subscribe(4, 'own:x#ann')] }, { on: 'nobody', settled: true }] },
   one('user-limited channels', subscribe(2, 'own:x#ann'), subscribe(3, 'own:x#bob,ann'), subscribe(4, 'own:x#annie'), subscribe(5, 'own:x')),
   { name: 'an anonymous user where users are allowed', steps: [{ on: 'a', send: [{ id: 1, connect: {} }, subscribe(2, 'open:x'), { id: 3, publish: { channel: 'open:x', data: 1 } }] }] },
   one('a token for a channel', subscribe(2, 'by-token', { token: subToken({ channel: 'by-token' }) }), subscribe(3, '$open:t', { token: subToken({ channel: '$open:t', info: { role: 1 }, data: { hello: 1 } }) })),

@@ -196,8 +196,12 @@ fn sums(text: &str) -> BTreeMap<String, f64> {
 }
 
 fn loop_lag(text: &str) -> Option<f64> {
-    let gauges = text.lines().filter(|line| line.starts_with("corecast_loop_lag_microseconds"));
-    gauges.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).reduce(f64::max)
+    // Older servers know only microseconds.
+    let names = [("corecast_loop_lag_seconds{", 1e6), ("corecast_loop_lag_microseconds{", 1.0)];
+    names.into_iter().find_map(|(name, scale)| {
+        let gauges = text.lines().filter(|line| line.starts_with(name));
+        gauges.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).reduce(f64::max).map(|lag| lag * scale)
+    })
 }
 
 fn version(text: &str) -> Option<String> {
@@ -243,6 +247,7 @@ mod tests {
         let text = "corecast_build_info{version=\"0.1.0\"} 1\ncorecast_loop_lag_microseconds{shard=\"0\"} 3\n\
             corecast_loop_lag_microseconds{shard=\"1\"} 12\n";
         assert_eq!((loop_lag(text), version(text).as_deref()), (Some(12.0), Some("corecast 0.1.0")));
+        assert_eq!(loop_lag(&format!("corecast_loop_lag_seconds{{shard=\"0\"}} 0.5\n{text}")), Some(500_000.0));
         assert_eq!((loop_lag("x 1\n"), version("x 1\n")), (None, None));
     }
 

@@ -1,0 +1,66 @@
+//! The epochs of channels, so that a channel that was never published to need not be kept for its position.
+//!
+//! An epoch is one life of a channel's stream: offsets begin anew with the next one. A channel without publications is at
+//! offset 0, and any number of such lives may share an epoch: a reader at offset 0 has missed nothing in them. So only the
+//! removal of a channel with an offset above 0 ends an epoch. Which epoch a name is in is kept by groups of names, 4 bytes
+//! for each group: the end of one name's epoch also ends that of the empty channels of its group, whose readers then load
+//! their state anew.
+
+use std::hash::{BuildHasher, RandomState};
+
+/// Groups of names. 16 KiB on each shard.
+const GROUPS: usize = 4096;
+
+pub(super) struct Epochs {
+    last: u32,
+    by_group: Box<[u32]>,
+    /// Seeded at random in each process, so that no client can choose names of one group.
+    hasher: RandomState,
+}
+
+impl Epochs {
+    /// Epochs are counted from `first`.
+    pub(super) fn new(first: u32) -> Self {
+        let first = first.max(1);
+        Self { last: first, by_group: vec![first; GROUPS].into(), hasher: RandomState::new() }
+    }
+
+    fn group(&self, name: &str) -> usize {
+        self.hasher.hash_one(name) as usize % GROUPS
+    }
+
+    /// The epoch that a channel with this name begins in, or would if it existed.
+    pub(super) fn of(&self, name: &str) -> u32 {
+        self.by_group[self.group(name)]
+    }
+
+    /// A channel with offsets above 0 is gone: its name begins another epoch.
+    pub(super) fn end(&mut self, name: &str) {
+        self.by_group[self.group(name)] = self.next();
+    }
+
+    /// An epoch that no channel has had. 0 is the epoch of no channel.
+    pub(super) fn next(&mut self) -> u32 {
+        self.last = self.last.wrapping_add(1).max(1);
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_lasts_until_a_channel_with_offsets_is_gone() {
+        let mut epochs = Epochs::new(0);
+        let first = epochs.of("a");
+        assert_eq!((first, epochs.of("a")), (1, first));
+        epochs.end("a");
+        let second = epochs.of("a");
+        assert_ne!(second, first);
+        assert!(epochs.next() > second);
+        let other = (0..).map(|n| n.to_string()).find(|name| epochs.group(name) != epochs.group("a")).expect("one");
+        assert_eq!(epochs.of(&other), first, "names of other groups are not concerned");
+        assert_eq!(Epochs::new(u32::MAX).next(), 1, "0 is left out");
+    }
+}
