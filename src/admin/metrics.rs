@@ -30,6 +30,11 @@ const COUNTERS: &[Row<Counters>] = &[
     ("encodings", "Publications encoded, once for each wire format in use.", |c| c.encodings),
     ("deliveries", "Publications queued for subscribers, counted once per subscriber.", |c| c.deliveries),
     ("socket_reads", "Read calls on client sockets.", |c| c.reads),
+    (
+        "connection_shares_spent",
+        "How often a connection used up its share of a turn, so that the rest of its input waited behind that of others.",
+        |c| c.shares_spent,
+    ),
     ("socket_writes", "Write calls on client sockets.", |c| c.writes),
     ("socket_writes_short", "Write calls that the socket accepted only in part or not at all.", |c| c.writes_short),
     ("received_bytes", "Bytes read from client sockets.", |c| c.bytes_in),

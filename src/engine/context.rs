@@ -21,6 +21,9 @@ use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
 
+/// Bytes of a reply that take as long to encode as one unit of work.
+const REPLY_BYTES_PER_WORK: usize = 8;
+
 /// A shard's end of the mailboxes.
 pub type Mailbox<M> = Endpoint<M, Box<dyn Wake>>;
 
@@ -148,6 +151,7 @@ impl<M: Send> Context<M> {
             return;
         }
         self.counters.replies += 1;
+        self.time.charge((bytes / REPLY_BYTES_PER_WORK) as u32);
         let mut buffer = Vec::with_capacity(ws::SERVER_HEADER_BYTES_MAX + bytes);
         buffer.extend_from_slice(&[0; ws::SERVER_HEADER_BYTES_MAX]);
         write(&mut buffer);

@@ -86,8 +86,13 @@ impl<A: App, S: Source> Shard<A, S> {
             };
             let Some(mut batch) = next else { return };
             let portion = (*budget).min(MAIL_PER_LOOK);
-            let mut left = portion;
+            let (mut left, waiting) = (portion, batch.remaining());
             self.app.mail(&mut self.cx, &mut batch, &mut left);
+            if batch.remaining() == waiting {
+                // The app takes no more in this turn.
+                self.partial_batch = Some(batch);
+                return;
+            }
             *budget -= portion - left;
             if batch.is_empty() {
                 self.cx.mail.recycle(batch);

@@ -75,8 +75,14 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
                     return Flow::Yield { consumed: start };
                 }
             }
-            Progress::NoRoom => return Flow::Stall { consumed: start },
-            Progress::Deferred => return Flow::Wait { consumed: start },
+            Progress::NoRoom | Progress::Deferred => {
+                // It was read in vain, and will be again.
+                cx.charge((end - start) as u32);
+                return match progress {
+                    Progress::NoRoom => Flow::Stall { consumed: start },
+                    _ => Flow::Wait { consumed: start },
+                };
+            }
             Progress::Pending => {
                 state.proxy_calls.block_reading(conn);
                 return Flow::Wait { consumed: end };

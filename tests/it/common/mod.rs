@@ -8,6 +8,7 @@ pub mod backend;
 mod client;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+pub mod held;
 pub mod raw;
 pub mod tls;
 pub mod web;
