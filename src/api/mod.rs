@@ -24,6 +24,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub mod settings;
 pub mod shard_api;
+pub mod unauthorized;
 pub(crate) mod unknown_fields;
 
 pub use dispatch::Dispatcher;

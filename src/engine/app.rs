@@ -54,7 +54,8 @@ pub trait App: 'static {
         true
     }
 
-    /// Mail of one sender, in order. It may stop early when `budget` is spent, and is called again with the rest.
+    /// Mail of one sender, in order. It may stop early when `budget` is spent, and is called again with the rest. If it takes
+    /// nothing, all mail waits for the next turn.
     fn mail(&mut self, _cx: &mut Context<Self::Mail>, batch: &mut Batch<Self::Mail>, _budget: &mut u32) {
         batch.for_each(drop);
     }

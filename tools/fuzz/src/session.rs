@@ -70,7 +70,8 @@ impl Stage {
         let bounds = Bounds {
             shards: 1,
             mailbox_batches: 64,
-            mail_bytes: 1 << 20,
+            // So few that every history, presence and recovery is paid for before it is produced.
+            mail_bytes: 1 << 14,
             slice: 100,
             backlog_bytes: 1 << 20,
             backlogs_bytes: 1 << 20,
