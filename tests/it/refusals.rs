@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::common::{Client, Frame, Raw, Server, raw};
+use crate::common::{Client, Frame, Raw, Server, raw, until};
 use corecast::auth::Hash;
 use corecast::auth::sign::SigningKey;
 use serde_json::{Value, json};
@@ -32,10 +32,10 @@ fn signed(secret: &str, change: impl Fn(&mut Value)) -> String {
 
 /// The line that has all of `words`.
 fn line_with(server: &Server, words: &[&str]) -> String {
-    server.wait_for_log(words[0]);
-    let lines = server.log();
-    let line = lines.iter().find(|line| words.iter().all(|words| line.contains(words)));
-    line.unwrap_or_else(|| panic!("no line has {words:?}: {lines:#?}")).clone()
+    until(
+        || format!("no line has {words:?}: {:#?}", server.log()),
+        || server.log().into_iter().find(|line| words.iter().all(|words| line.contains(words))),
+    )
 }
 
 #[test]

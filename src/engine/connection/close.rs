@@ -180,6 +180,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 Closed::Slow => {
                     let (code, reason) = self.drop_backlog(slot);
                     if self.queued_bytes(slot) > SLOW_REST_BYTES_MAX {
+                        self.cx.counters.closes.count(code);
                         self.close_socket(slot, why);
                         continue;
                     }

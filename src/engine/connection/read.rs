@@ -152,11 +152,8 @@ impl<A: App, S: Source> Shard<A, S> {
     fn read_enlisted(&mut self, id: ConnId) {
         let Some(conn) = self.cx.connections.get_mut(id) else { return };
         conn.flags.remove(ConnFlags::IN_READY);
-        if conn.flags.contains(ConnFlags::OUT_OF_TIME) {
-            self.resume(id);
-        } else {
-            self.read(id.slot);
-        }
+        let is_put_off = conn.flags.contains(ConnFlags::OUT_OF_TIME) && !conn.flags.contains(ConnFlags::LAST_REPLIES);
+        if is_put_off { self.resume(id) } else { self.read(id.slot) }
     }
 
     /// A read may have produced answers of the source itself (TLS). Only a push shows whether the kernel accepts them:
