@@ -32,7 +32,7 @@ const COUNTERS: &[Row<Counters>] = &[
     ("socket_reads", "Read calls on client sockets.", |c| c.reads),
     (
         "connection_shares_spent",
-        "How often a connection used up its share of a turn, so that the rest of its input waited behind that of others.",
+        "Times that a connection used up its share of a turn; the rest of its input waited.",
         |c| c.shares_spent,
     ),
     ("socket_writes", "Write calls on client sockets.", |c| c.writes),
@@ -265,8 +265,7 @@ fn shards(text: &mut Exposition, shards: &[Snapshot]) {
 }
 
 fn closes(text: &mut Exposition, shards: &[Snapshot]) {
-    let help = "Connections closed by the server, by the code of the close frame; codes without a meaning of their own are \
-                counted as other.";
+    let help = "Connections closed by the server, by close code; codes without a series of their own count as other.";
     let mut family = text.family(Kind::Counter, "closes", help);
     for shard in shards {
         for (code, count) in shard.counters.closes.by_code() {
