@@ -35,6 +35,7 @@
 //! - **mail, mailbox, batch**: messages between shards; a bounded queue for each shard; many messages with one arena.
 //! - **home shard**: the shard that numbers the publications of a channel and keeps its history and presence.
 //! - **turn**: one pass of the event loop: mail, events, deadlines, mail out, one slice of the flush.
+//! - **share**: the part of a turn's time that one connection may use.
 //! - **flush**: the writing of all broadcasts of a turn; **slice**: the part of a flush that one turn writes.
 //! - **broadcast**: the same frames to many connections of a shard, by reference.
 //! - **turn buffer**: the frames that a channel gathered in a turn, shared by its subscribers.

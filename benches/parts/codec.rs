@@ -4,7 +4,7 @@
 //! ASCII text ASCII on every second pass; for other text each pass gets a fresh copy, made outside of the measured
 //! time.
 
-use corecast::ws::{Decoder, Event, Opcode, Refusal, Step, encode, parse_header, unmask, upgrade};
+use corecast::ws::{Decoder, Event, Opcode, Refusal, RequestBounds, Step, encode, parse_header, unmask, upgrade};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -175,11 +175,11 @@ const UPGRADE: &[u8] = b"GET /connection/websocket?cf_protocol=json HTTP/1.1\r\n
 fn upgrades(c: &mut Criterion) {
     let mut group = c.benchmark_group("upgrade");
     let mut out = Vec::with_capacity(1024);
-    group.bench_function("parse", |b| b.iter(|| upgrade::parse(black_box(UPGRADE)).is_ok()));
+    group.bench_function("parse", |b| b.iter(|| upgrade::parse(black_box(UPGRADE), &RequestBounds::DEFAULT).is_ok()));
     group.bench_function("parse and accept", |b| {
         b.iter(|| {
             out.clear();
-            let request = upgrade::parse(black_box(UPGRADE)).expect("valid").expect("whole");
+            let request = upgrade::parse(black_box(UPGRADE), &RequestBounds::DEFAULT).expect("valid").expect("whole");
             let upgrade = request.upgrade.expect("an upgrade");
             corecast::ws::accept(&mut out, upgrade.key, upgrade.protocols().next(), None);
             out.len()

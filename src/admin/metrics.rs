@@ -11,8 +11,10 @@ use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
 use super::procfs;
 use crate::api::settings::VERSION;
+use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use crate::engine::rejection::Rejection;
 use crate::engine::stats::{
     Bound, Closed, Counters, DROPPED_POLICIES, Refused, Snapshot, TURN_BUCKETS_US, TlsCounts, TlsFailed,
 };
@@ -28,6 +30,11 @@ const COUNTERS: &[Row<Counters>] = &[
     ("encodings", "Publications encoded, once for each wire format in use.", |c| c.encodings),
     ("deliveries", "Publications queued for subscribers, counted once per subscriber.", |c| c.deliveries),
     ("socket_reads", "Read calls on client sockets.", |c| c.reads),
+    (
+        "connection_shares_spent",
+        "How often a connection used up its share of a turn, so that the rest of its input waited behind that of others.",
+        |c| c.shares_spent,
+    ),
     ("socket_writes", "Write calls on client sockets.", |c| c.writes),
     ("socket_writes_short", "Write calls that the socket accepted only in part or not at all.", |c| c.writes_short),
     ("received_bytes", "Bytes read from client sockets.", |c| c.bytes_in),
@@ -178,6 +185,7 @@ pub(crate) struct Report<'a> {
     pub shards: &'a [Snapshot],
     pub backends: &'a Backends,
     pub process: &'a ProcessStats,
+    pub unauthorized: &'a Unauthorized,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -189,6 +197,11 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
     shards(&mut text, report.shards);
     backends(&mut text, report.backends);
     handover_and_reloads(&mut text, report.process);
+    let help = "Calls of the server API rejected because the API key is missing or wrong.";
+    let mut family = text.family(Kind::Counter, "api_unauthorized", help);
+    for (api, name) in Api::ALL {
+        family.sample(&[("api", &name)], report.unauthorized.calls(api));
+    }
     text.set_prefix("process_");
     process(&mut text, report.started_at);
     text.finish()
@@ -226,6 +239,11 @@ fn shards(text: &mut Exposition, shards: &[Snapshot]) {
     per_shard_and(text.family(Kind::Counter, "connections_closed", help), shards, "reason", |shard| {
         Closed::ALL.map(|(reason, name)| (name, shard.counters.closed[reason as usize]))
     });
+    let help = "Commands and frames of open connections rejected, by reason.";
+    per_shard_and(text.family(Kind::Counter, "refusals", help), shards, "reason", |shard| {
+        Rejection::ALL.map(|(rejection, name)| (name, shard.counters.rejections[rejection as usize]))
+    });
+    closes(text, shards);
     tls(text, shards);
     let help = "Publications dropped because the subscriber did not read, by the policy of the namespace.";
     per_shard_and(text.family(Kind::Counter, "publications_dropped", help), shards, "policy", |shard| {
@@ -244,6 +262,18 @@ fn shards(text: &mut Exposition, shards: &[Snapshot]) {
     }
     text.family(Kind::Gauge, "build_info", "Version of the running server; always 1.")
         .sample(&[("version", &VERSION)], 1);
+}
+
+fn closes(text: &mut Exposition, shards: &[Snapshot]) {
+    let help = "Connections closed by the server, by the code of the close frame; codes without a meaning of their own are \
+                counted as other.";
+    let mut family = text.family(Kind::Counter, "closes", help);
+    for shard in shards {
+        for (code, count) in shard.counters.closes.by_code() {
+            let code = code.map_or("other".to_owned(), |code| code.to_string());
+            family.sample(&[("shard", &shard.shard), ("code", &code)], count);
+        }
+    }
 }
 
 fn tls(text: &mut Exposition, shards: &[Snapshot]) {

@@ -17,6 +17,8 @@ fn snapshots() -> Vec<Snapshot> {
         shard.counters.epoll_waits = 9;
         shard.counters.epoll_waits_blocking = 2;
         shard.counters.closed[Closed::Slow as usize] = 4;
+        shard.counters.rejections[Rejection::Permission as usize] = 3;
+        [3500, 3500, 4999].into_iter().for_each(|code| shard.counters.closes.count(code));
         for us in [1, 10, 11, 300_000] {
             shard.counters.turn(us);
         }
@@ -39,7 +41,8 @@ fn backends() -> Backends {
 
 fn text(format: Format) -> String {
     let (shards, backends, process) = (&snapshots(), &backends(), &ProcessStats::default());
-    encode(format, &Report { shards, backends, process, started_at: 1.5 })
+    let unauthorized = &Unauthorized::default();
+    encode(format, &Report { shards, backends, process, unauthorized, started_at: 1.5 })
 }
 
 /// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,
@@ -93,6 +96,9 @@ fn formats_are_well_formed_and_have_equal_samples() {
         ("corecast_epoll_waits_total{shard=\"0\",mode=\"blocking\"}", 2.0),
         ("corecast_epoll_waits_total{shard=\"0\",mode=\"polling\"}", 7.0),
         ("corecast_connections_closed_total{shard=\"1\",reason=\"slow\"}", 4.0),
+        ("corecast_refusals_total{shard=\"1\",reason=\"permission_denied\"}", 3.0),
+        ("corecast_closes_total{shard=\"0\",code=\"3500\"}", 2.0),
+        ("corecast_closes_total{shard=\"0\",code=\"other\"}", 1.0),
         ("corecast_publications_dropped_total{shard=\"1\",policy=\"keep_latest\"}", 9.0),
         ("corecast_shard_core{shard=\"1\"}", 3.0),
         ("corecast_users{shard=\"1\"}", 3.0),
@@ -187,7 +193,12 @@ fn histogram_is_cumulative_and_ends_with_its_count() {
 
 #[test]
 fn text_without_shards_is_well_formed() {
-    let report =
-        Report { shards: &[], backends: &Backends::default(), process: &ProcessStats::default(), started_at: 0.0 };
+    let report = Report {
+        shards: &[],
+        backends: &Backends::default(),
+        process: &ProcessStats::default(),
+        unauthorized: &Unauthorized::default(),
+        started_at: 0.0,
+    };
     check(&encode(Format::OpenMetrics, &report), true);
 }

@@ -1,5 +1,6 @@
 //! Finds the answer to a request at the admin address: the API, health, metrics, statistics, or a file of the page.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,10 +51,15 @@ impl<F: ShardApi> Context<F> {
     }
 }
 
-pub(crate) async fn respond<F: ShardApi>(context: &Context<F>, request: Request<Incoming>) -> Response<Body> {
+/// `peer` is the address of the connection.
+pub(crate) async fn respond<F: ShardApi>(
+    context: &Context<F>,
+    request: Request<Incoming>,
+    peer: Option<SocketAddr>,
+) -> Response<Body> {
     let path = request.uri().path();
     if http::api_path(path).is_some() {
-        return http::respond(&context.dispatcher, &context.api_settings.get(), request).await;
+        return http::respond(&context.dispatcher, &context.api_settings.get(), request, peer).await;
     }
     let known = matches!(path, "/health" | "/metrics" | "/stats") || page::file(path).is_some();
     if !known {
@@ -90,7 +96,8 @@ async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Respo
     });
     let shards = context.dispatcher.shards.snapshots().await;
     let process = &*settings.process_stats;
-    let report = Report { shards: &shards, backends: &backends, process, started_at: context.started_at };
+    let unauthorized = &*settings.api.unauthorized;
+    let report = Report { shards: &shards, backends: &backends, process, unauthorized, started_at: context.started_at };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or(""));
     text([(CONTENT_TYPE, format.content_type())], metrics::encode(format, &report))
 }

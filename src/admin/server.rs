@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ pub async fn serve<F: ShardApi>(listener: std::net::TcpListener, shards: F, sett
     let context = Arc::new(Context::new(shards, settings));
     let mut limit = ConnectionLimit::new(Arc::clone(&context.settings().process_stats));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, Some(peer)),
             Err(error) => {
                 log::warn!("admin address: accept failed: {error}; retrying in {ACCEPT_PAUSE:?}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -53,37 +54,42 @@ pub async fn serve<F: ShardApi>(listener: std::net::TcpListener, shards: F, sett
         };
         // A small response must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve_connection(stream, tls, Arc::clone(&context), permit));
+        tokio::spawn(serve_connection((stream, peer), tls, Arc::clone(&context), permit));
     }
 }
 
 async fn serve_connection<F: ShardApi>(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Option<SocketAddr>),
     tls: Option<TlsAcceptor>,
     context: Arc<Context<F>>,
     _permit: ConnectionPermit,
 ) {
-    let Some(tls) = tls else { return serve_http(stream, &context).await };
+    let Some(tls) = tls else { return serve_http(stream, peer, &context).await };
     match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve_http(stream, &context).await,
+        Ok(Ok(stream)) => serve_http(stream, peer, &context).await,
         Ok(Err(error)) => log::info!("admin address: TLS handshake failed: {error}; the connection is closed"),
         Err(_) => log::info!("admin address: no TLS handshake within {HANDSHAKE_TIMEOUT:?}; the connection is closed"),
     }
 }
 
 /// Until the client closes the connection. How it ends is not reported: clients may close at any time.
-async fn serve_http<F: ShardApi>(stream: impl AsyncRead + AsyncWrite + Unpin, context: &Context<F>) {
+async fn serve_http<F: ShardApi>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Option<SocketAddr>,
+    context: &Context<F>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(context.settings().request_timeout);
-    let service = service_fn(|request| respond_once(context, request));
+    let service = service_fn(|request| respond_once(context, request, peer));
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn respond_once<F: ShardApi>(
     context: &Context<F>,
     request: hyper::Request<Incoming>,
+    peer: Option<SocketAddr>,
 ) -> Result<Response<Body>, Infallible> {
-    let mut response = respond(context, request).await;
+    let mut response = respond(context, request, peer).await;
     // A client that keeps its connection open reaches the next process only if it connects again.
     if context.is_draining() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

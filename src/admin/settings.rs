@@ -61,8 +61,9 @@ impl Settings {
 
     /// The settings after a reload: another configuration and its backend, the same process and addresses.
     pub fn reloaded(&self, config: &Config, backend: Arc<Backend>) -> Self {
+        let api = ApiSettings::new(config, self.api.uid.clone(), self.api.name.clone());
         Self {
-            api: Arc::new(ApiSettings::new(config, self.api.uid.clone(), self.api.name.clone())),
+            api: Arc::new(ApiSettings { unauthorized: Arc::clone(&self.api.unauthorized), ..api }),
             client_tls: self.client_tls,
             tls: self.tls.clone(),
             backend: Some(backend),

@@ -11,7 +11,7 @@ use super::check::RequestLimits;
 use super::in_flight::{Permit, Permits, Window};
 use super::request::ApiRequest;
 use super::settings::{Settings, VERSION};
-use super::shard_api::{ApiResult, ShardApi};
+use super::shard_api::{ApiError, ApiResult, ShardApi};
 use super::unknown_fields::UnknownFieldLog;
 use crate::auth::grant::Publish;
 use crate::engine::stats::Snapshot;
@@ -86,6 +86,7 @@ impl<S: ShardApi> Dispatcher<S> {
     }
 
     pub async fn call(&self, request: &ApiRequest<'_>) -> ApiResult<ApiResponse> {
+        let _open = self.shards.begin_call().ok_or(ApiError::TooManyRequests)?;
         match self.limits.check(request)? {
             ApiCall::Publish { channel, publish } => {
                 let permit = self.permits.acquire().await?;
@@ -102,6 +103,9 @@ impl<S: ShardApi> Dispatcher<S> {
         requests: &[ApiResult<ApiRequest<'_>>],
         order: BatchOrder,
     ) -> Vec<ApiResult<ApiResponse>> {
+        let Some(_open) = self.shards.begin_call() else {
+            return requests.iter().map(|_| Err(ApiError::TooManyRequests)).collect();
+        };
         let mut window = Window::new(requests.len());
         for request in requests {
             let checked = match request {

@@ -8,6 +8,7 @@
 //! would cost more than a call.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use http_body_util::Full;
@@ -24,6 +25,7 @@ use super::request::{ApiRequest, Method};
 use super::response;
 use super::settings::{API_BODY_BYTES_MAX, Settings};
 use super::shard_api::{ApiError, ApiResult, ShardApi};
+use super::unauthorized::Api;
 use super::unknown_fields::UnknownFields;
 use crate::protocol::ErrorCode;
 
@@ -42,6 +44,7 @@ pub(crate) async fn respond<S: ShardApi>(
     dispatcher: &Dispatcher<S>,
     settings: &Settings,
     request: Request<Incoming>,
+    peer: Option<SocketAddr>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     if settings.disabled {
@@ -50,6 +53,7 @@ pub(crate) async fn respond<S: ShardApi>(
     }
     // Before the method is looked at: without the key, a client does not learn which methods exist.
     if let Err(message) = check_key(settings.key.as_deref(), &head.headers, head.uri.query()) {
+        settings.unauthorized.record(Api::Http, peer);
         let error = format!("{{\"error\":{{\"code\":101,\"message\":\"{message}\"}}}}");
         return json(StatusCode::UNAUTHORIZED, error.into_bytes());
     }

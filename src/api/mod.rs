@@ -19,12 +19,15 @@ pub mod grpc;
 pub(crate) mod http;
 pub(crate) mod in_flight;
 pub(crate) mod json_request;
+mod open_calls;
 pub(crate) mod request;
 pub(crate) mod response;
 pub mod settings;
 pub mod shard_api;
+pub mod unauthorized;
 pub(crate) mod unknown_fields;
 
 pub use dispatch::Dispatcher;
+pub use open_calls::{OpenCall, OpenCalls};
 pub use request::BATCH_COMMANDS_MAX;
 pub use shard_api::{ApiError, ApiResult, ShardApi};

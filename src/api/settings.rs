@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::unauthorized::Unauthorized;
 use crate::config::Config;
 
 /// Bytes of a call's body or message; a longer one is rejected.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub channel_bytes_max: usize,
     /// Longest data of a publication, in bytes.
     pub data_bytes_max: usize,
+    /// The calls of this process without the key.
+    pub unauthorized: Arc<Unauthorized>,
 }
 
 /// What the gRPC front-end takes from the configuration.
@@ -57,6 +60,7 @@ impl Settings {
             name,
             channel_bytes_max: config.channel.max_length,
             // A publication that does not fit the mailbox of a shard as a whole cannot be delivered.
+            unauthorized: Arc::default(),
             data_bytes_max: engine.mail_bytes_max.min(engine.turn_bytes_max).min(API_BODY_BYTES_MAX / 2),
         }
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 
+use super::open_calls::OpenCall;
 use crate::engine::stats::Snapshot;
 use crate::messaging::api_call::{ApiCall, ApiReply};
 use crate::protocol::ErrorCode;
@@ -20,6 +21,11 @@ pub trait ShardApi: Clone + Send + Sync + 'static {
 
     /// The numbers of every shard that answered in time, in shard order.
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send;
+
+    /// A front-end begins a call, and drops what it gets with the reply. `None`: the server ends and takes no more calls.
+    fn begin_call(&self) -> Option<OpenCall> {
+        Some(OpenCall::default())
+    }
 
     /// The server shuts down: it serves its connections and wants no new ones.
     fn is_draining(&self) -> bool;

@@ -39,9 +39,10 @@ pub enum InvalidToken {
     NoChannel,
 }
 
-impl fmt::Display for InvalidToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl InvalidToken {
+    /// The reason, as part of a sentence about the token. It shows nothing of the token.
+    pub fn text(self) -> &'static str {
+        match self {
             Self::TooLong => "it is longer than 32 KiB",
             Self::Form => "it does not have the form header.claims.signature in base64url",
             Self::Header => "its header is not a JSON object with `alg`",
@@ -60,7 +61,13 @@ impl fmt::Display for InvalidToken {
             Self::UserClaim => "the claim with the user's id is neither text nor a number",
             Self::ChannelInConnectToken => "it is a subscription token: it has a `channel`",
             Self::NoChannel => "it is not a subscription token: it has no `channel`",
-        })
+        }
+    }
+}
+
+impl fmt::Display for InvalidToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

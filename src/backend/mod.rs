@@ -12,7 +12,7 @@
 //! - `call`          what a shard asks, and the answer
 //! - `dispatch`      all proxies and key sets; takes calls from the shards and delivers the answers
 //! - `proxy`         one configured backend: admission, deadline, attempts, counters
-//! - `lane`, `breaker`   the calls of one method at a proxy; its circuit breaker
+//! - `method_calls`, `breaker`   the calls of one method at a proxy; its circuit breaker
 //! - `endpoint`, `http_client`, `grpc`   where requests go and how they are sent; `grpc` needs the feature of that name
 //! - `json`, `protobuf`  requests and responses in the two encodings; `proto` is generated from `proxy.proto`
 //! - `reply`, `answers`  the common form of responses, and the answers made from them
@@ -33,7 +33,7 @@ pub(crate) mod grpc;
 pub(crate) mod http_client;
 pub(crate) mod json;
 pub mod jwks;
-pub(crate) mod lane;
+pub(crate) mod method_calls;
 /// The messages, the client and the server of `proxy.proto`.
 #[cfg(feature = "grpc")]
 #[allow(clippy::all)]

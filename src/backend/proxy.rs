@@ -1,8 +1,8 @@
 //! One configured proxy, and the way of one call through it.
 //!
-//! A call is admitted, or fails at once if the circuit of its method is open or the queue is full. An admitted call waits for a
-//! permit of its method's concurrency limit (`lane`) and then makes attempts, until one succeeds, another attempt is not allowed, or the deadline
-//! passes. The deadline counts from the admission.
+//! A call is admitted, or fails at once if the circuit of its method is open or the queue is full. An admitted call waits
+//! for a permit of its method's concurrency limit (`method_calls`) and then makes attempts, until one succeeds, another
+//! attempt is not allowed, or the deadline passes. The deadline counts from the admission.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use super::fault::{Fault, Retry};
 #[cfg(feature = "grpc")]
 use super::grpc::Grpc;
 use super::http_client::{HttpClient, read_body};
-use super::lane::{CallEnd, CallerHash, Lane};
+use super::method_calls::{CallEnd, CallerHash, MethodCalls};
 use super::settings::{Headers, ProxySettings, REPLY_BYTES_MAX, SetupError};
 use super::stats::{LogThrottle, ProxySnapshot, Reason};
 use super::{answers, json};
@@ -50,7 +50,7 @@ enum Transport {
 #[derive(Debug)]
 struct State {
     /// By method.
-    lanes: [Lane; Method::COUNT],
+    methods: [MethodCalls; Method::COUNT],
     counts: ProxySnapshot,
     log: LogThrottle,
 }
@@ -75,7 +75,7 @@ impl Proxy {
             concurrency: std::array::from_fn(|_| Semaphore::new(concurrency)),
             callers: CallerHash::default(),
             state: Mutex::new(State {
-                lanes: std::array::from_fn(|_| Lane::new(settings.breaker)),
+                methods: std::array::from_fn(|_| MethodCalls::new(settings.breaker)),
                 counts: ProxySnapshot { name: settings.name.clone(), ..ProxySnapshot::default() },
                 log: LogThrottle::default(),
             }),
@@ -89,7 +89,7 @@ impl Proxy {
 
     pub(crate) fn snapshot(&self) -> ProxySnapshot {
         let state = self.state();
-        let open = state.lanes.iter().any(|lane| lane.breaker.is_open());
+        let open = state.methods.iter().any(|calls| calls.breaker.is_open());
         ProxySnapshot { open, ..state.counts.clone() }
     }
 
@@ -102,15 +102,15 @@ impl Proxy {
         };
         let mut state = self.state();
         state.counts.calls += 1;
-        let lane = &mut state.lanes[method as usize];
+        let calls = &mut state.methods[method as usize];
         let bound = self.settings.concurrency_max.saturating_add(self.settings.queue_max) as u64;
-        let admitted = match lane.in_flight >= bound {
+        let admitted = match calls.in_flight >= bound {
             true => Err(Fault::new(Reason::Busy, "too many calls are waiting", Retry::Never)),
-            false => lane.breaker.admit(now.into_std()).ok_or_else(open_circuit),
+            false => calls.breaker.admit(now.into_std()).ok_or_else(open_circuit),
         };
         match admitted {
             Ok(kind) => {
-                lane.in_flight += 1;
+                calls.in_flight += 1;
                 state.counts.in_flight += 1;
                 drop(state);
                 let (caller, deadline) = (self.callers.of(&call.caller), now + self.settings.timeout);
@@ -181,8 +181,8 @@ impl Proxy {
     }
 
     fn still_admits(&self, call: &Call, kind: CallKind) -> bool {
-        let lane = |method| self.state().lanes[method as usize].breaker.still_admits(kind);
-        call.question.method().is_some_and(lane)
+        let calls = |method| self.state().methods[method as usize].breaker.still_admits(kind);
+        call.question.method().is_some_and(calls)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -244,9 +244,9 @@ impl AdmittedCall {
         if let Some(sent_at) = sent_at {
             state.counts.record_duration(now - sent_at);
         }
-        let lane = &mut state.lanes[method as usize];
-        let health = lane.health(&end);
-        let transition = lane.breaker.record(self.kind, health, now.into_std());
+        let calls = &mut state.methods[method as usize];
+        let health = calls.health(&end);
+        let transition = calls.breaker.record(self.kind, health, now.into_std());
         state.counts.opened += u64::from(transition == Some(Transition::Opened));
         drop(state);
         let (name, kind) = (&self.proxy.settings.name, method.name());
@@ -269,10 +269,10 @@ impl Drop for AdmittedCall {
     fn drop(&mut self) {
         let mut state = self.proxy.state();
         state.counts.in_flight -= 1;
-        let lane = &mut state.lanes[self.method as usize];
-        lane.in_flight -= 1;
+        let calls = &mut state.methods[self.method as usize];
+        calls.in_flight -= 1;
         if !self.is_recorded {
-            lane.breaker.record(self.kind, Health::Unknown, Instant::now().into_std());
+            calls.breaker.record(self.kind, Health::Unknown, Instant::now().into_std());
         }
     }
 }

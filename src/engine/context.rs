@@ -10,9 +10,10 @@ use super::connection::slow_consumer::SlowConsumers;
 use super::connection::state::{ConnFlags, PendingHeads, WriteFlags};
 use super::connection::table::Connections;
 use super::deflate::Compressors;
-use super::log_ring::{LimitLog, LogRecord, LogRing};
+use super::log_ring::{LimitLog, LogRecord, LogRing, RefusalKind};
 use super::mailbox::{Endpoint, Wake};
 use super::outbound::{Broadcast, InFlight, Owner, Pool};
+use super::rejection::Rejection;
 use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
 use super::turn_time::TurnTime;
@@ -376,6 +377,13 @@ impl<M: Send> Context<M> {
         if let Some(count) = self.log.throttle(bound, self.now) {
             self.log(LogRecord::Reached { bound, count, address });
         }
+    }
+
+    /// A command or a frame of a connection is refused: counted, and logged now and then. `describe` says what was refused,
+    /// why, and what the server does; it runs only for what is logged.
+    pub fn rejected(&mut self, why: Rejection, conn: ConnId, describe: impl FnOnce() -> String) {
+        self.counters.rejections[why as usize] += 1;
+        self.log.refused_by_connection(RefusalKind::Command(why), conn, self.now, describe);
     }
 
     /// Hands a record to the control thread, which writes the log.

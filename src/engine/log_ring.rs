@@ -6,17 +6,22 @@ use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::stats::{Bound, TlsFailed};
+use super::rejection::Rejection;
+use super::stats::{Bound, Refused, TlsFailed};
 use super::timer_wheel::Millis;
+use super::token_bucket::{Rate, TokenBucket};
 use crate::ids::{ConnId, ShardId};
 
 /// How often a shard logs that one and the same limit was reached, in milliseconds. The record says how often it was.
 pub const REACHED_INTERVAL_MS: Millis = 10_000;
+/// How often a shard logs a refusal of one kind: some at once, for a person who tries, then one in ten seconds. A record says
+/// how many others there were.
+const REFUSALS: Rate = Rate::every(10_000, 5);
 /// Records that may wait for the control thread, per shard.
 const RECORDS_MAX: usize = 1024;
 
 /// What a shard reports to the operator. The ring adds the shard's id.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum LogRecord {
     /// The shard runs. `core`: where its thread is pinned; `wanted`: where it should be.
     Started {
@@ -44,6 +49,13 @@ pub enum LogRecord {
     Reached {
         bound: Bound,
         count: u64,
+        address: Option<IpAddr>,
+    },
+    /// A command, frame or request was refused: what, why, and what the server did. So many others of the kind were not
+    /// logged since the last such record.
+    Refused {
+        what: Box<str>,
+        suppressed: u64,
         address: Option<IpAddr>,
     },
     /// TLS sessions that failed since the last such record, and the reason of the last one.
@@ -74,11 +86,34 @@ pub enum LogRecord {
     },
 }
 
-/// When each limit may be logged again, and how often it was reached since: a flood is one line in ten seconds.
+impl LogRecord {
+    /// The record with the address of its connection.
+    pub(crate) fn with_address(mut self, from: Option<IpAddr>) -> Self {
+        if let Self::Reached { address, .. } | Self::Refused { address, .. } = &mut self {
+            *address = from;
+        }
+        self
+    }
+}
+
+/// What is refused, by a kind that is logged apart from the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RefusalKind {
+    /// A command or a frame.
+    Command(Rejection),
+    /// A request for a connection.
+    Request(Refused),
+}
+
+/// When each limit and each kind of refusal may be logged again, and how often it occurred since: a flood is one line in
+/// ten seconds.
 #[derive(Default)]
 pub(crate) struct LogThrottle {
     /// By limit: the time from which it may be logged, and the count.
     limits: [(Millis, u64); Bound::ALL.len()],
+    /// By kind: the lines that may be written, and how many were not.
+    commands: [(TokenBucket, u64); Rejection::ALL.len()],
+    requests: [(TokenBucket, u64); Refused::ALL.len()],
 }
 
 impl LogThrottle {
@@ -91,6 +126,19 @@ impl LogThrottle {
         }
         *next = now + REACHED_INTERVAL_MS;
         Some(mem::take(count))
+    }
+
+    /// Something was refused. Returns how many of its kind were not logged since the last record, if it may be logged now.
+    pub(crate) fn refused(&mut self, kind: RefusalKind, now: Millis) -> Option<u64> {
+        let (bucket, suppressed) = match kind {
+            RefusalKind::Command(rejection) => &mut self.commands[rejection as usize],
+            RefusalKind::Request(refused) => &mut self.requests[refused as usize],
+        };
+        if !REFUSALS.take(bucket, 1, now) {
+            *suppressed += 1;
+            return None;
+        }
+        Some(mem::take(suppressed))
     }
 }
 
@@ -113,13 +161,12 @@ impl LogRing {
     }
 }
 
-/// The ring of a shard, and the limits that were reached.
+/// The ring of a shard, and the limits that were reached and the refusals that may be logged.
 pub(crate) struct LimitLog {
     ring: LogRing,
     throttle: LogThrottle,
-    /// Limits that may be logged now, with how often and by which connection they were reached. Their addresses are looked
-    /// up at the end of the turn.
-    pending: Vec<(Bound, u64, ConnId)>,
+    /// Records of connections. Their addresses are looked up at the end of the turn.
+    pending: Vec<(LogRecord, ConnId)>,
 }
 
 impl LimitLog {
@@ -137,15 +184,35 @@ impl LimitLog {
         self.throttle.reached(bound, now)
     }
 
+    /// As `LogThrottle::refused`.
+    pub(crate) fn throttle_refusal(&mut self, kind: RefusalKind, now: Millis) -> Option<u64> {
+        self.throttle.refused(kind, now)
+    }
+
     /// A connection has reached a limit.
     pub(crate) fn reached_by_connection(&mut self, bound: Bound, conn: ConnId, now: Millis) {
         if let Some(count) = self.throttle.reached(bound, now) {
-            self.pending.push((bound, count, conn));
+            self.pending.push((LogRecord::Reached { bound, count, address: None }, conn));
         }
     }
 
-    pub(crate) fn pending(&mut self) -> Option<(Bound, u64, ConnId)> {
-        self.pending.pop()
+    /// Something of a connection was refused. `describe` runs only if it is logged.
+    pub(crate) fn refused_by_connection(
+        &mut self,
+        kind: RefusalKind,
+        conn: ConnId,
+        now: Millis,
+        describe: impl FnOnce() -> String,
+    ) {
+        if let Some(suppressed) = self.throttle.refused(kind, now) {
+            let what = describe().into_boxed_str();
+            self.pending.push((LogRecord::Refused { what, suppressed, address: None }, conn));
+        }
+    }
+
+    /// The records that wait for their addresses, in order.
+    pub(crate) fn take_pending(&mut self) -> Vec<(LogRecord, ConnId)> {
+        mem::take(&mut self.pending)
     }
 }
 
@@ -160,6 +227,34 @@ mod tests {
         assert_eq!((1..1000).filter_map(|now| throttle.reached(Bound::Message, now)).count(), 0);
         assert_eq!(throttle.reached(Bound::Channels, 5), Some(1));
         assert_eq!(throttle.reached(Bound::Message, REACHED_INTERVAL_MS), Some(1000));
+    }
+
+    #[test]
+    fn flood_of_refusals_writes_a_bounded_number_of_lines_and_describes_no_other() {
+        let (ring, _drain) = LogRing::new(ShardId(0));
+        let mut log = LimitLog::new(ring);
+        let conn = ConnId::new(3, 1);
+        let mut described = 0;
+        for now in 0..100_000 {
+            let kind = RefusalKind::Command(Rejection::TokenSignature);
+            log.refused_by_connection(kind, conn, now, || {
+                described += 1;
+                "a token".into()
+            });
+        }
+        let lines = log.take_pending();
+        assert_eq!((described, lines.len()), (14, 14), "5 at once, then one in ten seconds");
+        let suppressed: Vec<u64> = lines
+            .iter()
+            .map(|(record, _)| match record {
+                LogRecord::Refused { suppressed, .. } => *suppressed,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((suppressed[4], suppressed[5]), (0, 9_995));
+        let kind = RefusalKind::Request(Refused::Origin);
+        log.refused_by_connection(kind, conn, 0, || "an origin".into());
+        assert_eq!(log.take_pending().len(), 1, "another kind is logged apart");
     }
 
     #[test]

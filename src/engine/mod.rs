@@ -37,6 +37,8 @@ pub mod mailbox;
 pub mod net;
 #[doc(hidden)]
 pub mod outbound;
+#[doc(hidden)]
+pub mod rejection;
 pub(crate) mod shard;
 #[doc(hidden)]
 pub mod stats;

@@ -1,6 +1,7 @@
 //! The counters of a shard: plain numbers that only its own thread writes. Other threads get a copy, taken between two
 //! turns.
 
+use super::rejection::{Closes, Rejection};
 use crate::slow_policy::SlowConsumerPolicy;
 
 /// Why a connection was refused before it became a WebSocket. The index is the place in `Counters::refused`.
@@ -26,12 +27,14 @@ pub enum Refused {
     Overloaded,
     /// The PROXY header is malformed, or did not come in time.
     ProxyHeader,
+    /// A browser page of an origin that is not allowed.
+    Origin,
     /// The kernel had no memory, or no epoll watch, for its socket.
     Kernel,
 }
 
 impl Refused {
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::BadRequest, "bad_request"),
         (Self::NotFound, "not_found"),
         (Self::MethodNotAllowed, "method_not_allowed"),
@@ -46,8 +49,24 @@ impl Refused {
         (Self::AddressRate, "address_rate"),
         (Self::Overloaded, "overloaded"),
         (Self::ProxyHeader, "proxy_header"),
+        (Self::Origin, "origin"),
         (Self::Kernel, "kernel"),
     ];
+
+    /// The request itself is at fault. It is logged as such; everything else is logged as a limit, or as what the server
+    /// goes through.
+    pub fn is_fault_of_request(self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest
+                | Self::NotFound
+                | Self::MethodNotAllowed
+                | Self::TargetTooLong
+                | Self::UpgradeRequired
+                | Self::HeadTooLarge
+                | Self::Origin
+        )
+    }
 }
 
 /// A limit, by the name of its setting. The index is the place in `Counters::reached`.
@@ -207,6 +226,10 @@ pub struct Counters {
     pub refused: [u64; Refused::ALL.len()],
     /// WebSockets that ended, by `Closed`.
     pub closed: [u64; Closed::ALL.len()],
+    /// Commands and frames that were refused, by `Rejection`.
+    pub rejections: [u64; Rejection::ALL.len()],
+    /// Closes by the server, by code.
+    pub closes: Closes,
     /// How often each limit was reached.
     pub reached: [u64; Bound::ALL.len()],
     /// Messages received whole, control frames not counted.

@@ -30,6 +30,12 @@ impl Rate {
         Some(Self { cost_ns, room_ns: cost_ns.saturating_mul(burst) })
     }
 
+    /// One in each interval, `burst` of them at once.
+    pub const fn every(interval_ms: u64, burst: u64) -> Self {
+        let cost_ns = interval_ms * NS;
+        Self { cost_ns, room_ns: cost_ns * burst }
+    }
+
     /// Takes `n` at once, or nothing if they are not there.
     pub fn take(self, bucket: &mut TokenBucket, n: u64, now_ms: u64) -> bool {
         let now = now_ms * NS;

@@ -7,7 +7,6 @@ use std::mem;
 use super::app::App;
 use super::connection::state::{ConnFlags, Phase, WriteFlags};
 use super::flush::write_next_queue;
-use super::log_ring::LogRecord;
 use super::net::source::Source;
 use super::shard::Shard;
 use super::stats::Closed;
@@ -146,13 +145,13 @@ impl<A: App, S: Source> Shard<A, S> {
         // Then the connections whose reading was stopped, in the same turn in which the reason ended.
         self.resume_rate_limited();
         self.resume_stalled();
-        // All reads of the turn are done: the limits that they reached are logged while the connections still exist.
-        self.log_limits();
         let pushes_before = self.cx.counters.mail_pushes;
         // Deadlines after reads: an answer that arrived in time counts, even if it is read late.
         self.handle_deadlines();
         // The app's own upkeep sees the result of reads and deadlines.
         self.app.sweep(&mut self.cx);
+        // Before closes are carried out: the address of a connection that both sides have closed is not known any more.
+        self.log_with_addresses();
         // Shutdown requests closes, as reads, deadlines and the sweep do; all are carried out together.
         self.close_wave();
         self.close_requested();
@@ -166,12 +165,12 @@ impl<A: App, S: Source> Shard<A, S> {
         self.wait(moved | (self.cx.counters.mail_pushes > pushes_before))
     }
 
-    /// Limits that may be logged now, each with the address that reached it last.
-    fn log_limits(&mut self) {
-        while let Some((bound, count, conn)) = self.cx.log.pending() {
+    /// The records of connections that may be logged now, each with the address of its connection.
+    pub(crate) fn log_with_addresses(&mut self) {
+        for (record, conn) in self.cx.log.take_pending() {
             let known = self.cx.connections.get(conn).is_some();
             let address = if known { self.address_of(conn.slot) } else { None };
-            self.cx.log(LogRecord::Reached { bound, count, address });
+            self.cx.log(record.with_address(address));
         }
     }
 

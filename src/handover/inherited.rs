@@ -18,6 +18,9 @@ use crate::engine::net::listener::ListenSockets;
 /// How long to wait for each frame of the old process while it passes the sockets.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pause before the shards are asked again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why a handover that was asked for failed.
 #[derive(Debug)]
 pub struct HandoverError {
@@ -89,7 +92,7 @@ impl Inherited {
                         None => clients.push((at, sockets)),
                     },
                 },
-                FrameKind::Hello | FrameKind::Ready | FrameKind::Publication | FrameKind::Call => {
+                FrameKind::Hello | FrameKind::Ready | FrameKind::Proven | FrameKind::Publication | FrameKind::Call => {
                     return Err(wire::unknown_frame());
                 }
             }
@@ -105,8 +108,9 @@ impl Inherited {
         self.stream.as_raw_fd()
     }
 
-    /// Tells the old process that this one serves clients, and runs the link until the old process ends.
-    pub async fn report_ready(self, shards: impl LocalShards) {
+    /// Tells the old process that this one serves clients, and after `trial` that it has taken over; runs the link until the
+    /// old process ends. `on_proven` is called when this process is the one that serves.
+    pub async fn report_ready(self, shards: impl LocalShards, trial: Duration, on_proven: impl FnOnce()) {
         let Self { stream, received, frames, link, .. } = self;
         let stream = match tokio::net::UnixStream::from_std(stream) {
             Ok(stream) => stream,
@@ -118,11 +122,34 @@ impl Inherited {
             }
         };
         link.send_frame(FrameKind::Ready, &[]);
-        match (Connection { stream, received, link, frames }).run(&shards, || {}).await {
+        let connection = Connection { stream, received, link: Arc::clone(&link), frames };
+        let mut run = std::pin::pin!(connection.run(&shards, |_| {}));
+        let result = tokio::select! {
+            result = &mut run => Some(result),
+            () = served(&shards, trial) => None,
+        };
+        on_proven();
+        let result = match result {
+            Some(result) => result,
+            None => {
+                link.send_frame(FrameKind::Proven, &[]);
+                run.await
+            }
+        };
+        match result {
             Ok(()) => log::info!("handover: complete, the old process has ended"),
             Err(error) => log::error!(
                 "handover: the link to the old process failed: {error}; publications no longer pass between the two"
             ),
         }
+    }
+}
+
+/// Returns when this process has served for `trial`, and every shard answers.
+async fn served(shards: &impl LocalShards, trial: Duration) {
+    tokio::time::sleep(trial).await;
+    while !shards.are_serving().await {
+        log::warn!("handover: not every shard answers; the old process goes on accepting clients");
+        tokio::time::sleep(trial.max(RETRY_PAUSE)).await;
     }
 }

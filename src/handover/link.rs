@@ -45,6 +45,9 @@ pub trait LocalShards: Clone + Send + Sync + 'static {
     /// When this returns, every home shard forwards its publications to the peer process; with `None`, to no process.
     fn set_peer(&self, peer: Option<Arc<Link>>) -> impl Future<Output = ()> + Send;
 
+    /// Every shard answers.
+    fn are_serving(&self) -> impl Future<Output = bool> + Send;
+
     /// Queues a publication of the peer process for the channel's home shard; waits while that mailbox is full.
     fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) -> impl Future<Output = ()> + Send;
 
@@ -98,6 +101,15 @@ impl HandoverPeer for Link {
     }
 }
 
+/// How far the new process is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// It serves clients.
+    Ready,
+    /// It has done so for its trial time.
+    Proven,
+}
+
 /// A connected link, before it runs.
 pub(crate) struct Connection {
     pub stream: UnixStream,
@@ -108,13 +120,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_ready` is called when the
-    /// peer process says that it serves clients.
-    pub(crate) async fn run(self, shards: &impl LocalShards, on_ready: impl FnMut()) -> io::Result<()> {
+    /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_progress` is called when the
+    /// peer process says how far it is.
+    pub(crate) async fn run(self, shards: &impl LocalShards, on_progress: impl FnMut(Progress)) -> io::Result<()> {
         let Self { stream, received, link, frames } = self;
         let (input, output) = stream.into_split();
         let result = tokio::select! {
-            result = read_frames(input, received, shards, &link.stats, on_ready) => result,
+            result = read_frames(input, received, shards, &link.stats, on_progress) => result,
             result = write_frames(output, frames, &link) => result,
         };
         shards.set_peer(None).await;
@@ -154,7 +166,7 @@ async fn read_frames(
     mut received: BytesMut,
     shards: &impl LocalShards,
     stats: &ProcessStats,
-    mut on_ready: impl FnMut(),
+    mut on_progress: impl FnMut(Progress),
 ) -> io::Result<()> {
     loop {
         while let Some((kind, body)) = wire::take_frame(&mut received)? {
@@ -167,7 +179,8 @@ async fn read_frames(
                 FrameKind::Call => {
                     shards.call_forwarded(serde_json::from_slice(&body).map_err(|_| wire::unknown_frame())?);
                 }
-                FrameKind::Ready => on_ready(),
+                FrameKind::Ready => on_progress(Progress::Ready),
+                FrameKind::Proven => on_progress(Progress::Proven),
                 FrameKind::Hello | FrameKind::ListenSockets | FrameKind::Go | FrameKind::Refused => {
                     return Err(wire::unknown_frame());
                 }

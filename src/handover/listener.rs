@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::link::{Connection, Link, LocalShards};
+use super::link::{Connection, Link, LocalShards, Progress};
 use super::wire::{self, FrameKind, SocketRole};
 use crate::admin::process_stats::ProcessStats;
 use crate::engine::net::listener::ListenSockets;
@@ -30,10 +30,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o600;
 
 /// The listening sockets that the next process gets.
-pub struct PassedSockets<'a> {
-    pub clients: ListenSockets,
-    pub admin: Option<&'a TcpListener>,
-    pub grpc: Option<&'a TcpListener>,
+pub struct PassedSockets(Vec<(SocketRole, Vec<OwnedFd>)>);
+
+impl PassedSockets {
+    pub fn new(clients: ListenSockets, admin: Option<&TcpListener>, grpc: Option<&TcpListener>) -> io::Result<Self> {
+        let mut sockets: Vec<_> = clients.into_iter().map(|(at, sockets)| (SocketRole::Clients(at), sockets)).collect();
+        for (role, listener) in [(SocketRole::Admin, admin), (SocketRole::Grpc, grpc)] {
+            if let Some(listener) = listener {
+                sockets.push((role, vec![listener.try_clone()?.into()]));
+            }
+        }
+        Ok(Self(sockets))
+    }
 }
 
 /// Listens for the process that takes over.
@@ -47,41 +55,29 @@ pub struct HandoverListener {
 
 impl HandoverListener {
     /// Must run within a tokio runtime. Replaces the socket file of any process that had the path before.
-    pub fn open(
-        path: &str,
-        passed: PassedSockets<'_>,
-        bytes_max: usize,
-        stats: &Arc<ProcessStats>,
-    ) -> io::Result<Self> {
-        let PassedSockets { clients, admin, grpc } = passed;
-        let mut sockets: Vec<_> = clients.into_iter().map(|(at, sockets)| (SocketRole::Clients(at), sockets)).collect();
-        for (role, listener) in [(SocketRole::Admin, admin), (SocketRole::Grpc, grpc)] {
-            if let Some(listener) = listener {
-                sockets.push((role, vec![listener.try_clone()?.into()]));
-            }
-        }
+    pub fn open(path: &str, passed: PassedSockets, bytes_max: usize, stats: &Arc<ProcessStats>) -> io::Result<Self> {
         // Renamed into place, so that the path is never missing and never has another mode.
         let temporary = format!("{path}.{}", std::process::id());
         let _ = std::fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
         std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         std::fs::rename(&temporary, path)?;
-        Ok(Self { path: path.into(), listener, sockets, bytes_max, stats: Arc::clone(stats) })
+        Ok(Self { path: path.into(), listener, sockets: passed.0, bytes_max, stats: Arc::clone(stats) })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Serves handovers until one succeeds and its process has ended. `on_ready` gets the link when the new process
-    /// serves clients.
-    pub async fn run(mut self, shards: impl LocalShards, mut on_ready: impl FnMut(Arc<Link>)) {
+    /// Serves handovers until one succeeds and its process has ended.
+    pub async fn run(mut self, shards: impl LocalShards, mut on_event: impl FnMut(SuccessorEvent)) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => match self.hand_over(stream, &shards, &mut on_ready).await {
+                Ok((stream, _)) => match self.hand_over(stream, &shards, &mut on_event).await {
                     Ok(HandoverEnd::Completed) => return,
-                    Ok(HandoverEnd::NeverReady) => {
-                        log::warn!("handover: the new process ended before it was ready; this process goes on serving");
+                    Ok(HandoverEnd::NotProven { was_ready }) => {
+                        let before = if was_ready { "it had proven itself" } else { "it was ready" };
+                        log::warn!("handover: the new process ended before {before}; this process goes on serving");
                     }
                     Err(error) => log::warn!("handover: failed: {error}; this process goes on serving"),
                 },
@@ -100,7 +96,7 @@ impl HandoverListener {
         &mut self,
         mut stream: UnixStream,
         shards: &impl LocalShards,
-        on_ready: &mut impl FnMut(Arc<Link>),
+        on_event: &mut impl FnMut(SuccessorEvent),
     ) -> io::Result<HandoverEnd> {
         let pid = wire::check_peer_user(&stream)?;
         let mut received = BytesMut::new();
@@ -113,22 +109,39 @@ impl HandoverListener {
             shards.set_peer(None).await;
             return Err(error);
         }
-        let mut is_ready = false;
+        let (mut is_ready, mut is_proven) = (false, false);
         let (notify, ready) = oneshot::channel();
         let mut notify = Some(notify);
         let sockets = &mut self.sockets;
         let connection = Connection { stream, received, link: Arc::clone(&link), frames };
-        let run = connection.run(shards, || {
-            is_ready = true;
-            log::info!("handover: process {pid} is ready; this process accepts no new clients and shuts down");
-            sockets.clear();
-            _ = notify.take().map(|notify| notify.send(()));
-            on_ready(Arc::clone(&link));
+        let run = connection.run(shards, |progress| match progress {
+            Progress::Ready => {
+                is_ready = true;
+                log::info!(
+                    "handover: process {pid} is ready; this process accepts clients too until it has proven itself"
+                );
+                _ = notify.take().map(|notify| notify.send(()));
+                on_event(SuccessorEvent::Ready(Arc::clone(&link)));
+            }
+            Progress::Proven if is_ready => {
+                is_proven = true;
+                log::info!(
+                    "handover: process {pid} has taken over; this process accepts no new clients and shuts down"
+                );
+                sockets.clear();
+                on_event(SuccessorEvent::Proven(Arc::clone(&link)));
+            }
+            Progress::Proven => {}
         });
         let result = run_if_ready_in_time(run, ready).await;
-        if !is_ready {
+        if !is_proven {
+            on_event(SuccessorEvent::Failed);
             shards.set_peer(None).await;
-            return result.map(|()| HandoverEnd::NeverReady);
+            // A link that breaks is how a process ends that is killed.
+            return match result {
+                Err(error) if !is_ready => Err(error),
+                _ => Ok(HandoverEnd::NotProven { was_ready: is_ready }),
+            };
         }
         if let Err(error) = result {
             log::error!(
@@ -150,10 +163,20 @@ impl HandoverListener {
 
 /// How a handover without an error came out.
 enum HandoverEnd {
-    /// The new process was ready, and the link to it has ended since.
+    /// The new process has taken over, and the link to it has ended since.
     Completed,
-    /// The new process ended before it was ready.
-    NeverReady,
+    /// The new process ended before that.
+    NotProven { was_ready: bool },
+}
+
+/// What the old process learns of the new one.
+pub enum SuccessorEvent {
+    /// It serves clients. Both processes accept, so that it may still fail.
+    Ready(Arc<Link>),
+    /// It has taken over.
+    Proven(Arc<Link>),
+    /// It ended before it had proven itself.
+    Failed,
 }
 
 /// Runs the link; ends it with an error if the new process is not ready in time.

@@ -6,11 +6,12 @@
 //!   │ Hello ──────────────────────────────────►  │ its home shards forward publications from now on
 //!   │ ◄──────────────── ListenSockets …, Go      │
 //!   │ its shards listen, and forward as well     │
-//!   │ Ready ──────────────────────────────────►  │ closes its listening sockets, drains, ends
+//!   │ Ready ──────────────────────────────────►  │ goes on: both accept
+//!   │ Proven, after handover.trial_time ──────►  │ closes its listening sockets, drains, ends
 //!   │ ◄───── Publication, Call, both ways ────►  │
 //! ```
 //!
-//! If the new process ends before it is ready, the old process goes on as before. Both processes hold the same sockets, so
+//! If the new process ends before it has proven itself, the old process goes on as before. Both processes hold the same sockets, so
 //! that either can accept a connection that waits in one of them.
 //!
 //! - `listener`   the old process's side · `inherited` the new process's side
@@ -23,4 +24,4 @@ pub(crate) mod wire;
 
 pub use inherited::{HandoverError, Inherited};
 pub use link::Link;
-pub use listener::{HandoverListener, PassedSockets};
+pub use listener::{HandoverListener, PassedSockets, SuccessorEvent};

@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use crate::engine::net::listener::Address;
 
 /// Version of the frames and of the publications and calls in them. The old process rejects any other version.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 /// Bytes of a body, more than any publication has. A longer body ends the link.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Descriptors in one frame; the kernel allows 253.
@@ -36,6 +36,8 @@ pub enum FrameKind {
     Go,
     /// To the old process: the new process serves clients.
     Ready,
+    /// To the old process, behind `Ready`: the new process has served for its trial time, and every shard of it answers.
+    Proven,
     /// Both ways: `messaging::Forwarded`.
     Publication,
     /// Both ways: a `messaging::ApiCall` as JSON.
@@ -46,8 +48,10 @@ pub enum FrameKind {
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use FrameKind::{Call, Go, Hello, ListenSockets, Publication, Ready, Refused};
-        [Hello, ListenSockets, Go, Ready, Publication, Call, Refused].into_iter().find(|kind| *kind as u8 == byte)
+        use FrameKind::{Call, Go, Hello, ListenSockets, Proven, Publication, Ready, Refused};
+        [Hello, ListenSockets, Go, Ready, Proven, Publication, Call, Refused]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 

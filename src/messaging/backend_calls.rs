@@ -6,6 +6,7 @@
 use super::arena::client_text;
 use super::mail::Mail;
 use super::proxy_calls::{PendingCommand, Waiting};
+use super::rejections::{Action, Fault};
 use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
@@ -77,12 +78,14 @@ pub(crate) fn answer_received(
     let PendingCommand { id, raw, retry, on_answer, blocks_reading, .. } = command;
     let progress = match answer {
         Answer::Disconnect { code, reason } if !retry => {
+            let mut cx = CommandContext::new(state, engine, conn, id, &raw);
+            cx.report(Some(Fault::BACKEND), Action::Close(code));
             state.close_with(engine, conn, code, reason.into());
             Progress::Ended
         }
         answer => {
             let keys = key_fetch(retry, &answer);
-            on_answer(&mut CommandContext { state, engine, conn, id, raw: &raw, keys }, answer)
+            on_answer(&mut CommandContext { keys, ..CommandContext::new(state, engine, conn, id, &raw) }, answer)
         }
     };
     if !blocks_reading {
@@ -99,7 +102,10 @@ pub(crate) fn answer_received(
 /// Rejects a command whose backend did not grant it.
 pub(crate) fn reject(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
     match answer {
-        Answer::Error { code, message, temporary } => cx.reply(&Reply::Error { code, message: &message, temporary }),
+        Answer::Error { code, message, temporary } => {
+            cx.report(Some(Fault::BACKEND), Action::Error(code));
+            cx.reply(&Reply::Error { code, message: &message, temporary })
+        }
         _ => cx.reject(ErrorCode::Internal),
     }
 }

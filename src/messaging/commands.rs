@@ -14,8 +14,9 @@ use super::mail::{Mail, Query};
 use super::publish;
 use super::queries;
 use super::refresh;
+use super::rejections::Fault;
 use super::session::Phase;
-use super::state::{CommandContext, KeyFetch, Messaging, Progress};
+use super::state::{CommandContext, Messaging, Progress};
 use super::subscribe;
 use super::subscription_end;
 use crate::backend::call::{Answer, Question};
@@ -38,7 +39,9 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
     }
     // As with Centrifugo, a client may use either opcode. Of JSON, only text frames were checked as UTF-8.
     if !message.text && encoding.is_text() && simdutf8::basic::from_utf8(message.payload).is_err() {
-        state.end(cx, conn, Disconnect::BadRequest);
+        let mut cx = CommandContext::new(state, cx, conn, 0, b"");
+        cx.fault = Some(Fault::malformed("it is not UTF-8"));
+        cx.end(Disconnect::BadRequest);
         return flow_of_ended(state, conn, bytes);
     }
     if encoding == Encoding::UniJson {
@@ -48,13 +51,14 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
     let rate = state.settings.command_rate;
     for command in encoding.commands(message.payload, 0) {
         let Ok((Command { id, body }, end)) = command else {
-            state.end(cx, conn, Disconnect::BadRequest);
+            let mut cx = CommandContext::new(state, cx, conn, 0, b"");
+            cx.fault = Some(Fault::malformed("it is not a command in the connection's encoding"));
+            cx.end(Disconnect::BadRequest);
             return flow_of_ended(state, conn, bytes);
         };
         let is_pong = matches!(body, Body::Pong);
         let raw = &message.payload[start..end];
-        let progress =
-            execute(&mut CommandContext { state, engine: cx, conn, id, raw, keys: KeyFetch::NotRequested }, body);
+        let progress = execute(&mut CommandContext::new(state, cx, conn, id, raw), body);
         let is_taken = matches!(progress, Progress::Done | Progress::Pending | Progress::Replying);
         if let (Some(rate), true) = (rate, is_taken && !is_pong)
             && !is_within_rate(state, cx, conn, rate)
@@ -71,8 +75,14 @@ pub(crate) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnI
                     return Flow::Yield { consumed: start };
                 }
             }
-            Progress::NoRoom => return Flow::Stall { consumed: start },
-            Progress::Deferred => return Flow::Wait { consumed: start },
+            Progress::NoRoom | Progress::Deferred => {
+                // It was read in vain, and will be again.
+                cx.charge((end - start) as u32);
+                return match progress {
+                    Progress::NoRoom => Flow::Stall { consumed: start },
+                    _ => Flow::Wait { consumed: start },
+                };
+            }
             Progress::Pending => {
                 state.proxy_calls.block_reading(conn);
                 return Flow::Wait { consumed: end };
@@ -120,7 +130,7 @@ fn execute(cx: &mut CommandContext<'_>, body: Body<'_>) -> Progress {
     if cx.session().phase != Phase::Connected {
         return cx.end(Disconnect::BadRequest);
     }
-    if let Some(channel) = channel_of(&body) {
+    if let Some(channel) = body.channel() {
         if channel.is_empty() {
             return cx.end(Disconnect::BadRequest);
         }
@@ -141,20 +151,6 @@ fn execute(cx: &mut CommandContext<'_>, body: Body<'_>) -> Progress {
         Body::Rpc { method, data } => rpc(cx, &method, data),
         Body::Refresh { token } => refresh::refresh(cx, &token),
         Body::SubRefresh { channel, token, .. } => refresh::sub_refresh(cx, &channel, &token),
-    }
-}
-
-/// The channel that a command is about.
-fn channel_of<'a>(body: &'a Body<'_>) -> Option<&'a str> {
-    match body {
-        Body::Subscribe(request) => Some(&request.channel),
-        Body::History(request) => Some(&request.channel),
-        Body::Unsubscribe { channel }
-        | Body::Publish { channel, .. }
-        | Body::Presence { channel }
-        | Body::PresenceStats { channel }
-        | Body::SubRefresh { channel, .. } => Some(channel),
-        _ => None,
     }
 }
 

@@ -18,15 +18,17 @@ use super::home_requests::Requester;
 use super::keepalive::bounded_end;
 use super::mail::Mail;
 use super::pending::{ConnectSubscription, PendingConnect};
+use super::rejections::{self, Action, Fault};
 use super::session::{Identity, Phase};
 use super::settings::{Settings, TokenKind};
-use super::state::{CommandContext, KeyFetch, Messaging, Progress};
+use super::state::{CommandContext, Messaging, Progress};
 use super::subscription::{self, SubscriptionRequest};
 use super::tokens::{TokenFailure, verify_token};
 use crate::auth::Verifier;
 use crate::auth::grant::{ConnectGrant, SubscribeGrant};
 use crate::backend::call::{Answer, Question};
 use crate::engine::Context;
+use crate::engine::rejection::Rejection;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply, kept_info};
@@ -77,10 +79,13 @@ pub(crate) fn connect_by_url(state: &mut Messaging, engine: &mut Context<Mail>, 
 
 /// A unidirectional client's connect request: its first message, or part of its URL.
 pub(crate) fn uni_connect(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId, raw: &[u8]) -> Progress {
-    let mut cx = CommandContext { state, engine, conn, id: 0, raw, keys: KeyFetch::NotRequested };
+    let mut cx = CommandContext::new(state, engine, conn, 0, raw);
     match Encoding::connect_request(raw) {
         Ok(request) => connect(&mut cx, &request),
-        Err(_) => cx.end(Disconnect::BadRequest),
+        Err(_) => {
+            cx.fault = Some(Fault::malformed("it is not a connect request in JSON"));
+            cx.end(Disconnect::BadRequest)
+        }
     }
 }
 
@@ -97,7 +102,11 @@ fn authenticate(cx: &mut CommandContext<'_>, request: &ConnectRequest<'_>) -> Pr
                 call(cx, proxy, question, backend_answered)
             }
             None if is_open => grant_connect(cx, request, ConnectGrant::default(), Granted::Here),
-            None => cx.end(Disconnect::BadRequest),
+            None => {
+                let detail = "it has no token, and client.allow_anonymous_connect_without_token is off";
+                cx.fault = Some(Fault { why: Rejection::BadRequest, detail });
+                cx.end(Disconnect::BadRequest)
+            }
         };
     }
     let verified = verify_token(cx, TokenKind::Connection, &request.token, Verifier::connect, authenticate_with_keys);
@@ -140,13 +149,17 @@ fn backend_answered(cx: &mut CommandContext<'_>, answer: Answer) -> Progress {
             }
             _ => Progress::Ended,
         },
-        Answer::Error { code, message, temporary } => reject_connect_with(cx, code, &message, temporary),
+        Answer::Error { code, message, temporary } => {
+            cx.report(Some(Fault::BACKEND), Action::Error(code));
+            reject_connect_with(cx, code, &message, temporary)
+        }
         _ => reject_connect(cx, ErrorCode::Internal),
     }
 }
 
 /// Answers a connect with an error: the connection is of no use any more.
 fn reject_connect(cx: &mut CommandContext<'_>, error: ErrorCode) -> Progress {
+    cx.report(rejections::of_error(error), Action::Error(error.code()));
     reject_connect_with(cx, error.code(), error.message(), error.is_temporary())
 }
 
@@ -170,12 +183,14 @@ fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
         cx.state.close_with(cx.engine, cx.conn, code, reason.into());
         return Progress::Ended;
     }
-    cx.end(match code {
+    let disconnect = match code {
         109 | 110 => Disconnect::ConnectionExpired,
         103 => Disconnect::PermissionDenied,
         111 => Disconnect::TooManyRequests,
         _ => Disconnect::InternalError,
-    })
+    };
+    cx.state.end(cx.engine, cx.conn, disconnect);
+    Progress::Ended
 }
 
 /// The connect is granted: what remains are its subscriptions.
@@ -257,7 +272,7 @@ pub(crate) fn user_home_answered(state: &mut Messaging, engine: &mut Context<Mai
         return state.close(engine, conn, Disconnect::ConnectionLimit);
     }
     let id = state.pending.connect_mut(conn).map_or(0, |connect| connect.id);
-    let mut cx = CommandContext { state, engine, conn, id, raw: b"", keys: KeyFetch::NotRequested };
+    let mut cx = CommandContext::new(state, engine, conn, id, b"");
     if begin_subscriptions(&mut cx) != Progress::Pending {
         cx.engine.resume(conn);
     }

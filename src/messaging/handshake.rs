@@ -40,10 +40,8 @@ pub(crate) fn other_method(request: &Request<'_>) -> Route {
 
 fn not_found(path: &str) -> Route {
     if is_admin_path(path) {
-        return reject(
-            404,
-            b"this is the address of clients; the server API and the metrics are served at admin.address\n",
-        );
+        let words = "this is the address of clients; the server API and the metrics are served at admin.address";
+        return Route::Refuse(Refusal::WrongAddress(words));
     }
     Route::Refuse(Refusal::NotFound)
 }
@@ -64,7 +62,8 @@ pub(crate) fn session_of(route: u8) -> (Encoding, Phase, bool) {
 fn admit(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request<'_>) -> Result<(), Route> {
     let settings = &state.settings;
     if !settings.origins.allows(request.origin) {
-        return Err(reject(403, b"this origin is not among client.allowed_origins\n"));
+        let words = "this origin is not among client.allowed_origins";
+        return Err(Route::Refuse(Refusal::ForeignOrigin(words)));
     }
     if let Err(bound) = settings.connection_counts.admit(&settings.client) {
         cx.reached_now(bound);
@@ -83,7 +82,7 @@ fn route_uni_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Req
     }
     let connect = query(request.query, "cf_connect").map(decoded);
     if connect.as_deref().is_some_and(|bytes| Encoding::connect_request(bytes).is_err()) {
-        return reject(400, b"cf_connect is no connect request\n");
+        return Route::Refuse(Refusal::BadRequest("cf_connect is no connect request"));
     }
     state.pending.handshake.connect = connect;
     Route::Upgrade { protocol: None, route: Encoding::UniJson.index() }
@@ -104,10 +103,6 @@ fn route_client(state: &mut Messaging, cx: &mut Context<Mail>, request: &Request
     let frame_pings = query(request.query, "cf_ws_frame_ping_pong") == Some("true");
     let route = encoding.index() | if frame_pings { FRAME_PINGS } else { 0 };
     Route::Upgrade { protocol: chosen, route }
-}
-
-fn reject(status: u16, body: &'static [u8]) -> Route {
-    Route::Respond { status, content_type: "text/plain; charset=utf-8", body }
 }
 
 /// The value of a query parameter, still encoded.

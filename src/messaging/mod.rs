@@ -49,6 +49,7 @@ mod publish;
 mod queries;
 mod receive;
 mod refresh;
+mod rejections;
 mod reply_payment;
 mod session;
 mod settings;

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use super::backend_calls::call;
 use super::keepalive;
 use super::mail::Mail;
+use super::rejections::{self, Action, Fault};
 use super::session::Phase;
 use super::settings::TokenKind;
-use super::state::{CommandContext, KeyFetch, Messaging, Progress};
+use super::state::{CommandContext, Messaging, Progress};
 use super::subscription_end;
 use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token, verify_token};
 use crate::auth::Verifier;
@@ -57,7 +58,7 @@ fn own_question<'a>(
     conn: ConnId,
     subject: &'a [u8],
 ) -> CommandContext<'a> {
-    CommandContext { state, engine, conn, id: 0, raw: subject, keys: KeyFetch::NotRequested }
+    CommandContext::new(state, engine, conn, 0, subject)
 }
 
 /// False if the connection closes; true if the backend is asked.
@@ -151,7 +152,10 @@ pub(crate) fn refresh(cx: &mut CommandContext<'_>, token: &str) -> Progress {
         return cx.end(Disconnect::BadRequest);
     }
     match verify_token(cx, TokenKind::Connection, token, Verifier::connect, refresh_with_keys) {
-        Ok(grant) if grant.user != cx.session().user() => cx.end(Disconnect::InvalidToken),
+        Ok(grant) if grant.user != cx.session().user() => {
+            cx.fault = Some(Fault::OTHER_USER);
+            cx.end(Disconnect::InvalidToken)
+        }
         Ok(grant) if channels_changed(cx, &grant) => cx.end(Disconnect::InsufficientState),
         Ok(ConnectGrant { expire_at, info, meta, .. }) => {
             refresh_connection(cx, RefreshedBy::Client, RefreshGrant { expired: false, expire_at, info, meta })
@@ -253,6 +257,7 @@ fn sub_refresh_with_keys(cx: &mut CommandContext<'_>, _: Answer) -> Progress {
 /// Rejects a sub_refresh with an error that is temporary: SDKs fetch another token and try again, while any other error would
 /// end the subscription for good. Without another token it ends after its grace period.
 fn reject_for_now(cx: &mut CommandContext<'_>, error: ErrorCode) -> Progress {
+    cx.report(rejections::of_error(error), Action::Error(error.code()));
     cx.reply(&Reply::Error { code: error.code(), message: error.message(), temporary: true })
 }
 

@@ -15,6 +15,7 @@ use super::mail::Mail;
 use super::pending::PendingConnections;
 use super::presence_snapshots::PresenceSnapshots;
 use super::proxy_calls::ProxyCalls;
+use super::rejections::{self, Action, Fault};
 use super::session::{Phase, Session, Sessions};
 use super::settings::Settings;
 use super::token_checks::TokenChecks;
@@ -104,9 +105,21 @@ pub(crate) struct CommandContext<'a> {
     pub raw: &'a [u8],
     /// Whether the key sets were fetched for this command.
     pub keys: KeyFetch,
+    /// Why it is about to be rejected, where the error or the close code does not say it all.
+    pub fault: Option<Fault>,
 }
 
 impl<'a> CommandContext<'a> {
+    pub(super) fn new(
+        state: &'a mut Messaging,
+        engine: &'a mut Context<Mail>,
+        conn: ConnId,
+        id: u32,
+        raw: &'a [u8],
+    ) -> Self {
+        Self { state, engine, conn, id, raw, keys: KeyFetch::NotRequested, fault: None }
+    }
+
     pub(super) fn session(&mut self) -> &mut Session {
         &mut self.state.sessions[self.conn]
     }
@@ -121,23 +134,27 @@ impl<'a> CommandContext<'a> {
     }
 
     pub(super) fn reject(&mut self, error: ErrorCode) -> Progress {
+        self.report(rejections::of_error(error), Action::Error(error.code()));
         self.reply(&error.into())
     }
 
     /// Ends the connection, behind the replies to the commands before this one.
     pub(super) fn end(&mut self, disconnect: Disconnect) -> Progress {
+        self.report(rejections::of_disconnect(disconnect), Action::Close(disconnect.code()));
         self.state.end(self.engine, self.conn, disconnect);
         Progress::Ended
     }
 
-    /// Decodes the command again after a wait. A unidirectional client's message is a connect request by itself.
+    /// Decodes the command again after a wait.
     pub(super) fn decode(&self) -> Option<Command<'a>> {
-        let (encoding, raw) = (self.state.sessions[self.conn].encoding, self.raw);
-        if encoding == Encoding::UniJson {
-            let body = crate::protocol::Body::Connect(Encoding::connect_request(raw).ok()?);
-            return Some(Command { id: 0, body });
-        }
-        encoding.commands(raw, 0).next()?.ok().map(|(command, _)| command)
+        self.state.sessions[self.conn].encoding.command(self.raw)
+    }
+
+    /// Counts a rejection, and logs it now and then. A fault that was left in the command comes before `general`.
+    pub(super) fn report(&mut self, general: Option<Fault>, action: Action) {
+        let Some(fault) = self.fault.take().or(general) else { return };
+        let session = &self.state.sessions[self.conn];
+        self.engine.rejected(fault.why, self.conn, || rejections::describe(session, self.raw, fault, action));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::arena::client_text;
 use super::backend_calls;
+use super::rejections::Fault;
 use super::settings::TokenKind;
 use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::auth::grant::SubscribeGrant;
@@ -48,8 +49,14 @@ pub(crate) fn verify_token<T>(
     cx.engine.charge(work as u32);
     match verify(verifier, token, token_checks.keys(settings, kind), now_s) {
         Ok(grant) => Ok(grant),
-        Err(TokenError::Expired) => Err(TokenFailure::Expired),
-        Err(TokenError::UnknownKey { .. }) if cx.keys == KeyFetch::Failed => Err(TokenFailure::NoKeys),
+        Err(error @ TokenError::Expired) => {
+            cx.fault = Some(Fault::of_token(&error));
+            Err(TokenFailure::Expired)
+        }
+        Err(TokenError::UnknownKey { .. }) if cx.keys == KeyFetch::Failed => {
+            cx.fault = Some(Fault::NO_KEYS);
+            Err(TokenFailure::NoKeys)
+        }
         Err(TokenError::UnknownKey { .. }) if cx.keys != KeyFetch::Done(Fetched::AfterCall) => {
             let question = Question::Keys { subscription: settings.has_own_keys(kind) };
             Err(TokenFailure::Undecided(backend_calls::call(cx, 0, question, on_keys)))
@@ -62,6 +69,7 @@ pub(crate) fn verify_token<T>(
             if kind == TokenKind::Connection || matches!(error, TokenError::Invalid(_)) {
                 cx.engine.counters.tokens_refused += 1;
             }
+            cx.fault = Some(Fault::of_token(&error));
             Err(TokenFailure::Invalid)
         }
     }
@@ -89,5 +97,9 @@ pub(crate) fn subscription_token(
     let matches = token.channel == channel
         && token.user == session.user()
         && token.client.as_deref().is_none_or(|named| named.is_empty() || named == client);
-    if matches { Ok(token.grant) } else { Err(SubscriptionTokenError::Mismatch) }
+    if !matches {
+        cx.fault = Some(Fault::OTHER_SUBSCRIPTION);
+        return Err(SubscriptionTokenError::Mismatch);
+    }
+    Ok(token.grant)
 }

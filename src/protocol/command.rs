@@ -61,6 +61,41 @@ pub enum Body<'a> {
     Unknown,
 }
 
+impl Body<'_> {
+    /// The channel that the command is about.
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Subscribe(request) => Some(&request.channel),
+            Self::History(request) => Some(&request.channel),
+            Self::Unsubscribe { channel }
+            | Self::Publish { channel, .. }
+            | Self::Presence { channel }
+            | Self::PresenceStats { channel }
+            | Self::SubRefresh { channel, .. } => Some(channel),
+            _ => None,
+        }
+    }
+
+    /// The name of the command.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe { .. } => "unsubscribe",
+            Self::Publish { .. } => "publish",
+            Self::Presence { .. } => "presence",
+            Self::PresenceStats { .. } => "presence_stats",
+            Self::History(_) => "history",
+            Self::Rpc { .. } => "rpc",
+            Self::Send { .. } => "send",
+            Self::Refresh { .. } => "refresh",
+            Self::SubRefresh { .. } => "sub_refresh",
+            Self::Pong => "pong",
+            Self::Unknown => "an unknown command",
+        }
+    }
+}
+
 #[derive(Clone, Default, PartialEq, Debug, Deserialize)]
 #[serde(default)]
 pub struct ConnectRequest<'a> {

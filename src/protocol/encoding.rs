@@ -1,6 +1,6 @@
 //! The encoding of a connection, and the commands of a frame in it.
 
-use super::command::{Command, ConnectRequest};
+use super::command::{Body, Command, ConnectRequest};
 use super::error::Malformed;
 use super::reply::{ClientInfo, Push, Reply, WirePublication};
 use super::{json, protobuf};
@@ -40,6 +40,15 @@ impl Encoding {
     /// The first and only message of a unidirectional client.
     pub fn connect_request(bytes: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
         json::connect_request(bytes)
+    }
+
+    /// A message that is one command, which was read before. `None` if it is malformed.
+    pub fn command(self, message: &[u8]) -> Option<Command<'_>> {
+        if self == Self::UniJson {
+            let body = Body::Connect(Self::connect_request(message).ok()?);
+            return Some(Command { id: 0, body });
+        }
+        self.commands(message, 0).next()?.ok().map(|(command, _)| command)
     }
 
     /// Appends a reply. A unidirectional client gets the result of its connect as a push and no other reply.

@@ -17,7 +17,6 @@ use super::shutdown::{self, Ended, StopSignals};
 use super::start::{ControlListeners, StartError};
 use super::startup_log::first_tcp_listener;
 use super::successor::Handover;
-use super::systemd;
 use super::tls_files::Tls;
 use super::wall_clock;
 use crate::admin::{self, Current, Settings};
@@ -83,7 +82,6 @@ impl ControlRuntime {
                 admission: Arc::clone(&engine.admission),
                 memory,
             };
-            systemd::ready();
             let ended = tokio::select! {
                 // Neither returns before the shutdown.
                 () = calls => Ended::InOrder,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::engine::log_ring::LogRecord;
+use crate::engine::stats::Bound;
 use crate::ids::ShardId;
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,6 +29,25 @@ pub(crate) fn write_waiting(rings: &[Receiver<(ShardId, LogRecord)>]) {
 /// With the word before it; empty if the address is not known.
 fn with_address(before: &str, address: Option<IpAddr>) -> String {
     address.map_or(String::new(), |address| format!("{before} {address}"))
+}
+
+/// What the server does when a limit is reached.
+fn consequence(bound: Bound) -> &'static str {
+    match bound {
+        Bound::ShardConnections | Bound::Connections | Bound::ConnectionRate => "new connections are answered with 503",
+        Bound::PendingHeads => "incomplete requests that keep more than an equal part are answered with 503",
+        Bound::AddressConnections | Bound::AddressHandshakes => "new connections are answered with 429",
+        Bound::AddressTable => "new addresses are admitted without being counted",
+        Bound::UpgradeTimeout => "requests that are not complete are answered with 408",
+        Bound::ProxyHeader => "such connections are closed",
+        Bound::UserConnections => "the user's next connection is closed with 3504",
+        Bound::Message => "such messages close their connection with 1009",
+        Bound::Channels => "subscribes get error 106, a connect is closed with 3505",
+        Bound::TagsFilters => "subscribes with such filters get error 106",
+        Bound::CommandRate => "such connections are closed with 3013, unless client.rate_limit_dry_run is set",
+        Bound::ByteRate => "such connections are read more slowly, unless client.rate_limit_dry_run is set",
+        Bound::Backlog | Bound::Backlogs => "slow connections are closed with 3008",
+    }
 }
 
 fn write(shard: ShardId, record: LogRecord) {
@@ -62,7 +82,16 @@ fn write(shard: ShardId, record: LogRecord) {
         }
         LogRecord::Reached { bound, count, address } => {
             let (limit, by) = (bound.name(), with_address(", most recently by", address));
-            log::warn!("shard {shard}: limit {limit} reached {count} times since the last such line{by}");
+            let what = consequence(bound);
+            log::warn!("shard {shard}: limit {limit} reached {count} times since the last such line{by}: {what}");
+        }
+        LogRecord::Refused { what, suppressed, address } => {
+            let from = with_address("; address", address);
+            let others = match suppressed {
+                0 => String::new(),
+                n => format!(" ({n} similar lines suppressed)"),
+            };
+            log::info!("shard {shard}: {what}{from}{others}");
         }
         LogRecord::TlsFailed { count, why } => log::info!(
             "shard {shard}: {count} TLS sessions failed and were closed since the last such line, most recently: {}",

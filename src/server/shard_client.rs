@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::{ApiError, ApiResult, ShardApi};
+use crate::api::{ApiError, ApiResult, OpenCall, OpenCalls, ShardApi};
 use crate::auth::KeySet;
 use crate::backend::call;
 use crate::engine::Upgrades;
@@ -36,6 +36,8 @@ pub struct ShardClient {
     ports: Arc<[ControlPort<ControlRequest>]>,
     placement: Placement,
     is_draining: Arc<AtomicBool>,
+    /// Calls of the server API that are not answered.
+    pub open_calls: OpenCalls,
     /// The link to the peer process of a handover. Locked for the length of a clone.
     peer: Arc<Mutex<Option<Arc<Link>>>>,
 }
@@ -43,7 +45,13 @@ pub struct ShardClient {
 impl ShardClient {
     /// `peer`: the process that this one takes over from, which the shards know already.
     pub fn new(ports: Vec<ControlPort<ControlRequest>>, placement: Placement, peer: Option<Arc<Link>>) -> Self {
-        Self { ports: ports.into(), placement, is_draining: Arc::default(), peer: Arc::new(Mutex::new(peer)) }
+        Self {
+            ports: ports.into(),
+            placement,
+            is_draining: Arc::default(),
+            open_calls: OpenCalls::default(),
+            peer: Arc::new(Mutex::new(peer)),
+        }
     }
 
     /// Turns readiness red. Every connection is served as before, and new ones are accepted.
@@ -156,6 +164,10 @@ impl ShardApi for ShardClient {
         self.queue(call).join()
     }
 
+    fn begin_call(&self) -> Option<OpenCall> {
+        self.open_calls.begin()
+    }
+
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send {
         let pending: Vec<_> = self.ports.iter().map(|port| PendingReply::new(port, ControlCommand::Snapshot)).collect();
         async {
@@ -173,6 +185,10 @@ impl ShardApi for ShardClient {
 }
 
 impl LocalShards for ShardClient {
+    async fn are_serving(&self) -> bool {
+        self.snapshots().await.len() == self.shard_count()
+    }
+
     async fn set_peer(&self, peer: Option<Arc<Link>>) {
         *self.peer.lock().expect("never poisoned: no code panics while holding the lock") = peer.clone();
         for port in self.ports.iter() {

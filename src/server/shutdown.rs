@@ -1,8 +1,9 @@
 //! The shutdown: readiness turns red, for a while if a load balancer must see it first; the listeners close; connections are
 //! closed in waves while the rest is served.
 //!
-//! A shard without connections goes on as home shard. All shards stop together when no connection is open and nothing is in
-//! flight, or at `shutdown.timeout`. A second signal stops them at once, unless it comes right after the first: `timeout` and
+//! A connection is closed behind the replies to the commands that were taken. A shard without connections goes on as home
+//! shard. All shards stop together when no connection is open, nothing is in flight and every call of the server API is
+//! answered, or at `shutdown.timeout`. A second signal stops them at once, unless it comes right after the first: `timeout` and
 //! service managers signal a process and then its group.
 
 use std::time::Duration;
@@ -57,7 +58,10 @@ pub(crate) async fn run(
     mut successor: Successor,
     servers: Vec<JoinHandle<()>>,
 ) -> Ended {
-    let link = tokio::select! { () = signals.next() => None, link = successor.ready() => link };
+    let link = tokio::select! { () = signals.next() => None, link = successor.proven() => link };
+    // At a signal, a successor that is ready takes over also if it has not proven itself yet.
+    let by_signal = link.is_none();
+    let link = link.or_else(|| successor.candidate());
     let first = Instant::now();
     match link {
         // The successor has these listeners too. Connections that are open get one more response.
@@ -67,14 +71,15 @@ pub(crate) async fn run(
     systemd::stopping();
     let settings = reload.config().shutdown.clone();
     let shut_down = async {
-        close_connections(&settings, shards, link.is_some()).await;
+        let until = close_connections(&settings, shards, link.is_some()).await;
+        answer_calls(shards, &servers, until).await;
         if let Some(link) = &link {
             link.finish_sending().await;
         }
     };
     let second_signal = async {
         let mut first = first;
-        if link.is_some() {
+        if link.is_some() && !by_signal {
             // A signal to both processes means an orderly shutdown of both.
             signals.next().await;
             first = Instant::now();
@@ -94,6 +99,25 @@ pub(crate) async fn run(
     }
 }
 
+/// Takes no more calls of the server API, and waits for the replies to those that have begun.
+async fn answer_calls(shards: &ShardClient, servers: &[JoinHandle<()>], until: Instant) {
+    servers.iter().for_each(JoinHandle::abort);
+    shards.open_calls.close();
+    let begun = shards.open_calls.count();
+    while shards.open_calls.count() > 0 && Instant::now() < until {
+        sleep(CHECK_INTERVAL).await;
+    }
+    let left = shards.open_calls.count();
+    if left > 0 {
+        log::warn!(
+            "shutdown.timeout is over: {left} calls of the server API are not answered; their outcome is unknown"
+        );
+    } else if begun > 0 {
+        // The tasks of their connections write the responses.
+        sleep(CHECK_INTERVAL).await;
+    }
+}
+
 /// Waits for a signal that is not the first one sent again.
 async fn next_after(first: Instant, mut next: impl AsyncFnMut()) {
     loop {
@@ -110,8 +134,8 @@ async fn next_after(first: Instant, mut next: impl AsyncFnMut()) {
     }
 }
 
-/// `has_successor`: another process accepts the new connections.
-async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_successor: bool) {
+/// `has_successor`: another process accepts the new connections. Returns when `shutdown.timeout` ends.
+async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_successor: bool) -> Instant {
     let Shutdown { timeout, delay, rate_max, .. } = *settings;
     if !has_successor && !delay.is_zero() {
         shards.report_not_ready();
@@ -138,7 +162,8 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
     while began.elapsed() < timeout {
         let snapshots = shards.snapshots().await;
         if snapshots.len() == shards.shard_count() && snapshots.iter().all(|snapshot| snapshot.idle) {
-            return log::info!("shutdown complete: every connection was closed in order");
+            log::info!("shutdown complete: every connection was closed in order");
+            return began + timeout;
         }
         open = open_connections(&snapshots);
         if logged.elapsed() >= PROGRESS_INTERVAL {
@@ -148,6 +173,7 @@ async fn close_connections(settings: &Shutdown, shards: &ShardClient, has_succes
         sleep(CHECK_INTERVAL).await;
     }
     log::warn!("shutdown.timeout ({timeout:?}) is over: {open} connections are cut without a close handshake");
+    began + timeout
 }
 
 fn open_connections(snapshots: &[Snapshot]) -> u64 {
@@ -156,22 +182,17 @@ fn open_connections(snapshots: &[Snapshot]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn signal_within_a_second_of_the_first_is_the_same_signal() {
-        let (send, mut signals) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            for ms in [0, 300, 600, 300] {
-                sleep(Duration::from_millis(ms)).await;
-                send.send(()).expect("it waits for them");
-            }
-            sleep(Duration::from_secs(60)).await;
-        });
         let first = Instant::now();
-        next_after(first, async || signals.recv().await.expect("another signal")).await;
-        assert_eq!(first.elapsed().as_millis(), 1_200, "those of 0, 300 and 900 ms are the first one");
+        let mut waits = [0, 300, 600, 300, 5_000].into_iter();
+        next_after(first, async || {
+            let wait = waits.next().expect("one of them ends it");
+            tokio::time::advance(Duration::from_millis(wait)).await;
+        })
+        .await;
+        assert_eq!(first.elapsed().as_millis(), 1_200, "those after 0, 300 and 900 ms are the first one");
     }
 }

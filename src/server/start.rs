@@ -192,7 +192,7 @@ fn choose_among(config: &Config, usable: Vec<usize>, quota: Option<f64>) -> Resu
 
 /// Asks the process that this one takes over from for its listening sockets, if the settings say so.
 pub(crate) fn request_inherited(config: &Config, stats: &Arc<ProcessStats>) -> Result<Option<Inherited>, StartError> {
-    let config::Handover { socket, take, bytes_max } = &config.handover;
+    let config::Handover { socket, take, bytes_max, .. } = &config.handover;
     if !take {
         return Ok(None);
     }

@@ -1,17 +1,18 @@
 //! Both ends of a handover in the life of a process: the old process before it, and its successor, the next process.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::shard_client::ShardClient;
 use super::start::ControlListeners;
+use super::systemd;
 use crate::admin::process_stats::ProcessStats;
 use crate::config;
 use crate::engine::net::listener::ListenSockets;
-use crate::handover::{HandoverListener, Inherited, Link, PassedSockets};
+use crate::handover::{HandoverListener, Inherited, Link, PassedSockets, SuccessorEvent};
 
 /// What this process got from the old process, and what it passes to its successor.
 pub(crate) struct Handover {
@@ -22,15 +23,20 @@ pub(crate) struct Handover {
 
 /// Waits for the next process. Without `handover.socket` it waits for ever.
 pub(crate) struct Successor {
-    /// The task that serves `handover.socket`, and the path of the socket.
-    listener: Option<(JoinHandle<()>, PathBuf)>,
-    ready: mpsc::UnboundedReceiver<Arc<Link>>,
+    /// The task that serves `handover.socket`.
+    listener: Option<JoinHandle<()>>,
+    /// The path of the socket, once this process listens there.
+    path: Arc<OnceLock<PathBuf>>,
+    events: mpsc::UnboundedReceiver<SuccessorEvent>,
+    /// A process that is ready and has not proven itself.
+    candidate: Option<Arc<Link>>,
     /// Keeps the channel open where no task holds its sender.
-    _sender: mpsc::UnboundedSender<Arc<Link>>,
+    _sender: mpsc::UnboundedSender<SuccessorEvent>,
 }
 
 impl Handover {
-    /// Tells the old process that this one is ready, and listens for the next one. Must run within the control runtime.
+    /// Tells the old process that this one is ready. Once this process is the one that serves, tells the service manager, and
+    /// listens for the next one: until then the next one must find the old process. Must run within the control runtime.
     pub(crate) fn start(
         self,
         settings: &config::Handover,
@@ -38,43 +44,77 @@ impl Handover {
         listeners: &ControlListeners,
     ) -> Successor {
         let Self { inherited, sockets, stats } = self;
-        if let Some(inherited) = inherited {
-            tokio::spawn(inherited.report_ready(shards.clone()));
-        }
-        let (sender, ready) = mpsc::unbounded_channel();
-        let config::Handover { socket, bytes_max, .. } = settings;
-        if socket.is_empty() {
-            return Successor { listener: None, ready, _sender: sender };
-        }
-        let passed = PassedSockets { clients: sockets, admin: listeners.admin.as_ref(), grpc: listeners.grpc.as_ref() };
-        let listener = match HandoverListener::open(socket, passed, *bytes_max, &stats) {
-            Ok(listener) => {
-                log::info!("handover: a new process can take over at {socket}");
-                let (path, ready) = (listener.path().to_owned(), sender.clone());
-                let run = listener.run(shards.clone(), move |link| drop(ready.send(link)));
-                Some((tokio::spawn(run), path))
+        let (proven, is_proven) = oneshot::channel();
+        let on_proven = move || {
+            systemd::ready();
+            // Nothing waits for it without `handover.socket`.
+            let _ = proven.send(());
+        };
+        match inherited {
+            Some(inherited) => {
+                drop(tokio::spawn(inherited.report_ready(shards.clone(), settings.trial_time, on_proven)));
             }
+            None => on_proven(),
+        }
+        let (sender, events) = mpsc::unbounded_channel();
+        let mut successor =
+            Successor { listener: None, path: Arc::default(), events, candidate: None, _sender: sender.clone() };
+        if settings.socket.is_empty() {
+            return successor;
+        }
+        let passed = match PassedSockets::new(sockets, listeners.admin.as_ref(), listeners.grpc.as_ref()) {
+            Ok(passed) => passed,
             Err(error) => {
                 log::error!(
-                    "handover.socket: cannot listen on {socket}: {error}; no process can take over from this one"
+                    "handover: cannot keep the listening sockets: {error}; no process can take over from this one"
                 );
-                None
+                return successor;
             }
         };
-        Successor { listener, ready, _sender: sender }
+        let (settings, shards, path) = (settings.clone(), shards.clone(), Arc::clone(&successor.path));
+        successor.listener = Some(tokio::spawn(async move {
+            if is_proven.await.is_err() {
+                return;
+            }
+            match HandoverListener::open(&settings.socket, passed, settings.bytes_max, &stats) {
+                Ok(listener) => {
+                    log::info!("handover: a new process can take over at {}", settings.socket);
+                    path.get_or_init(|| listener.path().to_owned());
+                    listener.run(shards, move |event| drop(sender.send(event))).await;
+                }
+                Err(error) => log::error!(
+                    "handover.socket: cannot listen on {}: {error}; no process can take over from this one",
+                    settings.socket
+                ),
+            }
+        }));
+        successor
     }
 }
 
 impl Successor {
-    /// Returns the link to the next process once that process serves clients.
-    pub(crate) async fn ready(&mut self) -> Option<Arc<Link>> {
-        self.ready.recv().await
+    /// Returns the link to the next process once that process has taken over.
+    pub(crate) async fn proven(&mut self) -> Option<Arc<Link>> {
+        loop {
+            match self.events.recv().await? {
+                SuccessorEvent::Proven(link) => return Some(link),
+                SuccessorEvent::Ready(link) => self.candidate = Some(link),
+                SuccessorEvent::Failed => self.candidate = None,
+            }
+        }
+    }
+
+    /// The link to a next process that is ready and has not proven itself yet.
+    pub(crate) fn candidate(&self) -> Option<Arc<Link>> {
+        self.candidate.clone()
     }
 
     /// Accepts no next process any more.
     pub(crate) fn stop(self) {
-        if let Some((task, path)) = self.listener {
+        if let Some(task) = self.listener {
             task.abort();
+        }
+        if let Some(path) = self.path.get() {
             let _ = std::fs::remove_file(path);
         }
     }

@@ -11,7 +11,11 @@ use std::io::Write;
 pub enum Refusal {
     /// 400, with what is wrong.
     BadRequest(&'static str),
+    /// 403, with the setting that decides: the request comes from a browser page of an origin that is not allowed.
+    ForeignOrigin(&'static str),
     NotFound,
+    /// 404, with the address that serves the path.
+    WrongAddress(&'static str),
     MethodNotAllowed,
     /// The head did not arrive in time.
     Timeout,
@@ -46,7 +50,8 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
-            Self::NotFound => 404,
+            Self::ForeignOrigin(_) => 403,
+            Self::NotFound | Self::WrongAddress(_) => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::TargetTooLong => 414,
@@ -61,7 +66,7 @@ impl Refusal {
     /// One line that says what is wrong.
     pub fn words(&self) -> &'static str {
         match self {
-            Self::BadRequest(words) => words,
+            Self::BadRequest(words) | Self::ForeignOrigin(words) | Self::WrongAddress(words) => words,
             Self::NotFound => "nothing is served at this path",
             Self::MethodNotAllowed => "only GET and HEAD are served here",
             Self::Timeout => "the request head was not complete in time",

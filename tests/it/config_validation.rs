@@ -341,3 +341,16 @@ fn disabled_api_has_no_key() {
     let config = file("dev = true\nhttp_api.disabled = true").unwrap();
     assert_eq!((config.http_api.key, config.http_api.key_generated), (None, false));
 }
+
+#[test]
+fn bounds_of_a_request_head_must_fit_each_other_and_the_server() {
+    assert_rejected(&[
+        ("engine.request_head_bytes_max = \"1MiB\"", "engine.request_head_bytes_max", "32KiB"),
+        ("engine.request_head_bytes_max = \"8KiB\"", "engine.request_head_bytes_max", "a smaller target"),
+        ("engine.request_target_bytes_max = 10", "engine.request_target_bytes_max", "at least 256"),
+        ("engine.request_fields_max = 1000", "engine.request_fields_max", "such as 128"),
+        ("engine.request_fields_max = 3", "engine.request_fields_max", "at least 16"),
+        ("engine.pending_heads_bytes_max = 1", "engine.pending_heads_bytes_max", "at least 1048576"),
+        ("http_api.unknown_fields = \"ignore\"", "http_api.unknown_fields", "\"reject\""),
+    ]);
+}

@@ -55,6 +55,7 @@ mod protocol_errors;
 mod publisher_backpressure;
 mod rate_limits_per_client;
 mod refresh_answers;
+mod refusals;
 mod reload_by_sighup;
 mod reply_memory;
 mod shard_panic;

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::TcpStream;
 
+use crate::common::held::{Held, answer};
 use crate::common::{CLOSE, Client, Raw, Server, TEXT, frame};
 use rustix::process::Signal;
 use serde_json::json;
@@ -185,4 +186,54 @@ fn upgrade_during_shutdown_gets_503_with_retry_after() {
     half.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
     assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn command_that_waits_for_the_backend_is_answered_before_the_close() {
+    let backend = Held::start();
+    let url = backend.url();
+    let mut command = crate::common::command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+    command.env("CORECAST_OVERSUBSCRIBE", "true");
+    let settings = [
+        ("rpc.proxy.endpoint", url.as_str()),
+        ("rpc.proxy.timeout", "30s"),
+        ("rpc.without_namespace.proxy_enabled", "true"),
+        ("shutdown.timeout", "30s"),
+        ("shutdown.window", "10ms"),
+    ];
+    let mut server = Server::spawn(command, &settings);
+    let mut caller = Client::connect(&server);
+    let mut idle = Client::connect(&server);
+    let id = caller.send(json!({"rpc": {"method": "m", "data": 1}}));
+    let (_, held) = backend.request();
+    // What the server has not taken before the shutdown is not answered.
+    caller.send(json!({"publish": {"channel": "news", "data": 1}}));
+    server.signal(Signal::TERM);
+    // The connection in the later slot is closed: the one before it was chosen before, or with it.
+    assert_eq!(idle.closed().0, 3001);
+    answer(held, &json!({"result": {"data": "done"}}));
+    let reply = caller.next();
+    assert_eq!((&reply["id"], &reply["rpc"]["data"]), (&json!(id), &json!("done")));
+    assert_eq!(caller.closed().0, 3001);
+    drop((idle, caller));
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    server.wait_for_log("shutdown complete: every connection was closed in order");
+}
+
+#[test]
+fn call_of_the_server_api_that_has_begun_is_answered() {
+    const COMMANDS: usize = 10_000;
+    let server = Server::start();
+    let at = server.admin;
+    let calling = std::thread::spawn(move || {
+        let commands: Vec<_> =
+            (0..COMMANDS).map(|n| json!({"publish": {"channel": format!("c{n}"), "data": n}})).collect();
+        let body = json!({"commands": commands}).to_string();
+        crate::common::http(at, "POST", "/api/batch", &[("X-API-Key", crate::common::KEY)], &body)
+    });
+    server.wait_for_metric("corecast_publications_total", "", |n| n > 0);
+    server.signal(Signal::TERM);
+    let (status, body) = calling.join().expect("a whole response");
+    let replies: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, replies["replies"].as_array().map(Vec::len)), (200, Some(COMMANDS)));
 }

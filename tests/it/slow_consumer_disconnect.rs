@@ -77,7 +77,8 @@ fn slow_subscriber_that_reads_late_gets_whole_frames_and_3008() {
 
 #[test]
 fn subscriber_that_is_slow_within_its_bound_misses_nothing() {
-    let server = Server::with(&[("client.queue_max_size", "256MiB")]);
+    // No ping comes among the publications, however long they take.
+    let server = Server::with(&[("client.queue_max_size", "256MiB"), ("client.ping_interval", "1h")]);
     let mut slow = subscribe_and_stop_reading(&server, "patient");
     let mut honest = Client::pair(&server);
     honest.iter_mut().for_each(|client| client.subscribe("patient"));

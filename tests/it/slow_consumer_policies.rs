@@ -15,7 +15,12 @@ const QUEUE: &str = "256KiB";
 const QUEUE_BYTES: u64 = 256 * 1024;
 
 fn server(policy: &str, settings: &[(&str, &str)]) -> Server {
-    let mut all = vec![("client.queue_max_size", QUEUE), ("channel.without_namespace.slow_consumer", policy)];
+    // A client that does not read answers no ping, and is to stay open on a slow machine too.
+    let mut all = vec![
+        ("client.ping_interval", "1h"),
+        ("client.queue_max_size", QUEUE),
+        ("channel.without_namespace.slow_consumer", policy),
+    ];
     all.extend_from_slice(settings);
     Server::with(&all)
 }

@@ -17,9 +17,12 @@ fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&
     if old.is_some() {
         command.arg("--takeover");
     }
-    let settings = [&[("handover.socket", socket.text())], settings].concat();
+    let settings = [&[("handover.socket", socket.text()), ("handover.trial_time", "0s")], settings].concat();
+    let on_trial = settings.contains(&("handover.trial_time", "1h"));
     let server = Server::spawn(command, &settings);
-    server.wait_for_log("handover: a new process can take over at ");
+    if !on_trial {
+        server.wait_for_log("handover: a new process can take over at ");
+    }
     server
 }
 
@@ -50,7 +53,7 @@ fn publications_at_either_process_reach_subscribers_of_both() {
     clients.iter_mut().for_each(|client| client.subscribe("news"));
     let mut new = start(&socket, "3", Some(&old), &[]);
     assert_eq!(new.client, old.client);
-    old.wait_for_log("is ready; this process accepts no new clients");
+    old.wait_for_log("has taken over; this process accepts no new clients");
     old.wait_for_log("shutting down: no new clients");
     // Clients of the old process publish. The shards learn of the shutdown a moment after the log line: the old process
     // still accepts connections until then.
@@ -138,7 +141,7 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
     client.subscribe("news");
     // A process that sends its hello and closes was not ready.
     let mut half = std::os::unix::net::UnixStream::connect(&socket.0).expect("the old process listens there");
-    std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 1, 0, 0, 0, 0]).expect("the write succeeds");
+    std::io::Write::write_all(&mut half, &[5, 0, 0, 0, 1, 2, 0, 0, 0, 0]).expect("the write succeeds");
     old.wait_for_log("takes over; passing it the listening sockets");
     drop(half);
     old.wait_for_log("this process goes on serving");
@@ -184,4 +187,66 @@ fn positions_of_the_old_process_are_not_recovered() {
     assert!(reply["subscribe"]["was_recovering"] == true && epoch.is_string(), "{reply}");
     assert_ne!(reply["subscribe"]["epoch"], epoch);
     assert_eq!(old.wait_for_exit().code(), Some(0));
+}
+
+/// A client subscribes, and what the server API publishes reaches it.
+fn assert_serves(server: &Server) {
+    let mut client = Client::connect(server);
+    client.subscribe("alive");
+    server.api("publish", &json!({"channel": "alive", "data": 7}));
+    assert_eq!(next_data(&mut client), 7);
+}
+
+#[test]
+fn successor_that_is_killed_while_it_is_on_trial_leaves_the_old_process_serving() {
+    let socket = SocketPath::new("trial");
+    let mut old = start(&socket, "2", None, &[]);
+    let mut client = Client::connect(&old);
+    client.subscribe("news");
+    let mut new = start(&socket, "2", Some(&old), &[("handover.trial_time", "1h")]);
+    old.wait_for_log("this process accepts clients too until it has proven itself");
+    new.signal(Signal::KILL);
+    new.wait_for_exit();
+    old.wait_for_log("ended before it had proven itself; this process goes on serving");
+    // The old process listens everywhere, as before, and its clients are connected.
+    (0..8).for_each(|_| assert_serves(&old));
+    old.api("publish", &json!({"channel": "news", "data": 1}));
+    assert_eq!(client.publication().1, 1);
+    // The next attempt finds the old process, and succeeds.
+    let next = start(&socket, "2", Some(&old), &[]);
+    assert_eq!(client.closed().0, 3001);
+    drop(client);
+    assert_eq!(old.wait_for_exit().code(), Some(0));
+    assert_serves(&next);
+}
+
+#[test]
+fn old_process_that_is_stopped_during_the_trial_shuts_down_in_favor_of_the_new_one() {
+    let socket = SocketPath::new("stopped");
+    let mut old = start(&socket, "2", None, &[]);
+    let mut client = Client::connect(&old);
+    let new = start(&socket, "2", Some(&old), &[("handover.trial_time", "1h")]);
+    old.wait_for_log("this process accepts clients too until it has proven itself");
+    old.signal(Signal::TERM);
+    assert_eq!(client.closed().0, 3001);
+    drop(client);
+    assert_eq!(old.wait_for_exit().code(), Some(0));
+    new.wait_for_log("handover: complete, the old process has ended");
+    assert_serves(&new);
+}
+
+#[test]
+fn process_takes_the_place_of_a_successor_that_is_killed_after_it_has_taken_over() {
+    let socket = SocketPath::new("later");
+    let slow = [("shutdown.timeout", "1h"), ("shutdown.window", "50m")];
+    let old = start(&socket, "1", None, &slow);
+    let _clients: Vec<_> = (0..4).map(|_| Client::connect(&old)).collect();
+    let mut new = start(&socket, "1", Some(&old), &[]);
+    old.wait_for_log("has taken over; this process accepts no new clients");
+    new.signal(Signal::KILL);
+    new.wait_for_exit();
+    // The old process still closes its clients, and holds no listener: the next one starts as usual.
+    let next = start(&socket, "1", Some(&old), &[]);
+    next.wait_for_log("starting as the first process");
+    assert_serves(&next);
 }

@@ -12,14 +12,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corecast::auth::Hash;
+use corecast::auth::sign::SigningKey;
+use corecast::config::Config;
 use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
 use corecast::engine::{App, Context, Flow, Message, Readiness, Shard, Wait};
 use corecast::ids::ConnId;
+use corecast::messaging::Settings;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
 use socket::{Pipe, Socket};
+
+use crate::common::one_shard::OneShard;
 
 /// Units of work of a message, and of a line of one: the clock is read after each.
 const WORK: u32 = 1_000;
@@ -233,4 +239,34 @@ fn many_connections_that_wait_keep_less_of_what_they_sent() {
     server.run();
     assert_eq!(server.shard.snapshot().spill_bytes, 0);
     assert_eq!(server.shard.app.lines.iter().filter(|(_, line)| *line == rest).count(), 4 * CONNECTIONS);
+}
+
+#[test]
+fn commands_with_tokens_are_cut_within_their_frame_and_answered_in_order() {
+    const COMMANDS: usize = 150;
+    let secret = "a-secret-that-is-long-enough-for-hs256";
+    let mut config = Config { dev: false, ..Config::dev() };
+    config.client.token.hmac_secret_key = secret.into();
+    config.client.channel_limit = COMMANDS;
+    let limits = EngineConfig { time_per_connection: Duration::from_micros(3 * LOOK_US), ..EngineConfig::default() };
+    let mut server = OneShard::new(Settings::new(&config, |_| false), limits);
+    server.shard.set_clock(clock);
+    server.send("{\"id\":1,\"connect\":{}}");
+    server.run();
+    server.received();
+    let key = SigningKey::secret(Hash::S256, secret);
+    let command = |n: usize| {
+        let token = key.sign(&format!("{{\"channel\":\"c{n}\"}}"), None).expect("it signs");
+        format!("{{\"id\":{n},\"subscribe\":{{\"channel\":\"c{n}\",\"token\":\"{token}\"}}}}")
+    };
+    let commands: Vec<_> = (2..COMMANDS + 2).map(command).collect();
+    server.send(&commands.join("\n"));
+    let mut received = server.received();
+    let first = received.matches("\"subscribe\"").count();
+    assert!((1..COMMANDS / 4).contains(&first), "{first} commands in a turn");
+    server.run();
+    received += &server.received();
+    let at: Vec<_> = (2..COMMANDS + 2).map(|n| received.find(&format!("\"id\":{n},")).expect("a reply")).collect();
+    assert!(at.is_sorted(), "the replies are in order");
+    assert_eq!(received.matches("\"subscribe\"").count(), COMMANDS);
 }

@@ -1,5 +1,5 @@
-//! Calls of the server API about connections that wait for a home shard. The home shard takes no turn until the test says so:
-//! every pending state lasts as long as it must.
+//! Calls of the server API about connections that wait for a home shard, and a shutdown while they wait. The home shard takes no
+//! turn until the test says so: every pending state lasts as long as it must.
 
 use std::sync::mpsc;
 
@@ -269,4 +269,32 @@ fn other_calls_hold_for_a_connect_that_waits_for_its_subscriptions() {
     assert_eq!(world.here(), [] as [Value; 0], "no connect reply");
     assert_eq!(world.client.close_code, Some(3503));
     world.assert_unsubscribed("far");
+}
+
+#[test]
+fn shutdown_answers_commands_that_wait_for_a_home_shard_and_then_closes() {
+    for (command, reply) in [
+        (json!({"id": 2, "publish": {"channel": "far", "data": 1}}), "publish"),
+        (json!({"id": 2, "history": {"channel": "far", "limit": 1}}), "history"),
+        (json!({"id": 2, "presence": {"channel": "far"}}), "presence"),
+        (json!({"id": 2, "subscribe": {"channel": "far"}}), "subscribe"),
+    ] {
+        let mut world = World::connected();
+        world.send(&command);
+        assert_eq!(world.here(), [] as [Value; 0]);
+        world.cluster.begin_drain();
+        for _ in 0..20 {
+            world.cluster.now += 100;
+            assert_eq!(world.here(), [] as [Value; 0]);
+        }
+        assert_eq!(world.client.close_code, None, "{reply} is not answered yet");
+        // What arrives after the shutdown began is not taken.
+        world.send(&json!({"id": 3, "publish": {"channel": "near", "data": 2}}));
+        let mut replies = world.home_answers();
+        world.cluster.now += 100;
+        replies.extend(world.here());
+        assert_eq!((replies.len(), replies[0]["id"].as_u64()), (1, Some(2)), "{replies:?}");
+        assert!(replies[0][reply].is_object(), "{replies:?}");
+        assert_eq!(world.client.close_code, Some(3001));
+    }
 }

@@ -18,6 +18,7 @@ use crate::api::dispatch::{BatchOrder, Dispatcher};
 use crate::api::request::{ApiRequest, BATCH_COMMANDS_MAX};
 use crate::api::settings::{API_BODY_BYTES_MAX, Current, GrpcSettings};
 use crate::api::shard_api::{ApiResult, ShardApi};
+use crate::api::unauthorized::Api;
 use crate::protocol::ErrorCode;
 
 /// Pause after a failed accept.
@@ -30,15 +31,9 @@ pub async fn serve<S: ShardApi>(listener: std::net::TcpListener, shards: S, sett
     let dispatcher = Dispatcher::new(shards, &settings.get());
     let service = GrpcService { dispatcher, settings: settings.clone() };
     let service = CentrifugoApiServer::new(service).max_decoding_message_size(API_BODY_BYTES_MAX);
-    let guarded = InterceptedService::new(service, move |request: Request<()>| {
-        match is_authorized(&settings.get().grpc, request.metadata()) {
-            true => Ok(request),
-            false => Err(Status::unauthenticated("unauthenticated")),
-        }
-    });
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, Some(peer)),
             Err(error) => {
                 log::warn!("gRPC API: accept failed: {error}; retrying in {ACCEPT_PAUSE:?}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -46,7 +41,16 @@ pub async fn serve<S: ShardApi>(listener: std::net::TcpListener, shards: S, sett
             }
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(guarded.clone());
+        let settings = settings.clone();
+        let guard = move |request: Request<()>| {
+            let settings = settings.get();
+            if is_authorized(&settings.grpc, request.metadata()) {
+                return Ok(request);
+            }
+            settings.unauthorized.record(Api::Grpc, peer);
+            Err(Status::unauthenticated("unauthenticated"))
+        };
+        let service = TowerToHyperService::new(InterceptedService::new(service.clone(), guard));
         // How a connection ends is not logged: clients may close at any time.
         tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
     }

@@ -52,7 +52,8 @@ section! {
     /// Time for a client to refresh an expired subscription; past it the subscription ends with 2501.
     expired_sub_close_delay: Duration as Time = Duration::from_secs(25);
 
-    /// Subscriptions of one connection; past it a subscribe command gets error 106.
+    /// Subscriptions of one connection; past it a subscribe command gets error 106. A connect that names or brings more closes
+    /// with 3505.
     channel_limit: usize as Count = 128;
 
     /// Bytes that may wait for a client that does not read; past it the connection closes with 3008.

@@ -55,9 +55,13 @@ section! {
     /// handover.
     socket: String as Text = String::new(), restart;
 
-    /// Take over from the process that answers at handover.socket. It shuts down once this process is ready. If no process
-    /// answers, this one starts as usual.
+    /// Take over from the process that answers at handover.socket. It shuts down once this process has served for trial_time. If
+    /// no process answers, this one starts as usual.
     take: bool as Bool = false, restart, flag("takeover");
+
+    /// Time that this process must have served after it took over. Until then the old process accepts clients too, and goes on
+    /// alone if this one ends.
+    trial_time: Duration as Time = Duration::from_secs(3), restart;
 
     /// Bytes of publications that may wait for the other process during a handover; past it publishers wait, and the server API
     /// answers with error 111.

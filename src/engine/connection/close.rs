@@ -9,13 +9,14 @@ use super::state::{ConnFlags, Phase, WriteFlags};
 use super::write::AfterWrite;
 use crate::engine::app::{App, EngineClose};
 use crate::engine::context::CloseRequest;
-use crate::engine::log_ring::LogRecord;
+use crate::engine::log_ring::{LogRecord, RefusalKind};
 use crate::engine::net::source::Source;
+use crate::engine::rejection::Rejection;
 use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed};
 use crate::engine::timer_wheel::Millis;
 use crate::ids::ConnId;
-use crate::ws::{self, Opcode, Refusal};
+use crate::ws::{self, Opcode, Refusal, Violation};
 
 /// Bytes of a partly sent frame that a slow consumer may still take, so that a close frame can follow. If more are left, the
 /// socket is closed at once: the memory is needed now.
@@ -26,9 +27,21 @@ pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 impl<A: App, S: Source> Shard<A, S> {
     /// The peer violated the protocol: close frame, FIN, no wait for its close (RFC 6455, section 7.1.7).
-    pub(crate) fn fail(&mut self, slot: u32, code: u16, reason: &'static str) {
+    pub(crate) fn fail(&mut self, slot: u32, violation: Violation) {
+        let (code, reason) = (violation.close_code(), violation.reason());
         if self.conn(slot).phase == Phase::Open {
+            let id = self.cx.connections.id(slot);
+            match violation {
+                Violation::MessageTooBig => self.cx.reached(Bound::Message, id),
+                _ => {
+                    self.cx.counters.rejections[Rejection::MalformedFrame as usize] += 1;
+                    self.log_refusal(slot, RefusalKind::Command(Rejection::MalformedFrame), || {
+                        format!("rejected a malformed frame: {reason}; closing the connection with {code}")
+                    });
+                }
+            }
             ws::close_frame(&mut self.cx.reply_buffer, code, reason);
+            self.cx.counters.closes.count(code);
             self.leave_open(slot, Closed::Protocol);
         }
         self.finish_after_replies(slot);
@@ -111,6 +124,8 @@ impl<A: App, S: Source> Shard<A, S> {
             return;
         }
         self.leave_open(slot, why);
+        // Its address is not known any more after this.
+        self.log_with_addresses();
         self.conn(slot).phase = Phase::Closed;
         self.peers.release(slot);
         self.sockets.close(slot);
@@ -165,6 +180,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 Closed::Slow => {
                     let (code, reason) = self.drop_backlog(slot);
                     if self.queued_bytes(slot) > SLOW_REST_BYTES_MAX {
+                        self.cx.counters.closes.count(code);
                         self.close_socket(slot, why);
                         continue;
                     }
@@ -172,6 +188,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 }
                 _ => (code, reason),
             };
+            self.cx.counters.closes.count(code);
             self.leave_open(slot, why);
             self.conn(slot).phase = Phase::Closing;
             self.cx.queue(slot, |out| ws::close_frame(out, code, &reason));

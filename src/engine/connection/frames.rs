@@ -8,7 +8,6 @@ use crate::engine::app::{App, Flow, Message};
 use crate::engine::net::source::Source;
 use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
 use crate::engine::shard::Shard;
-use crate::engine::stats::Bound;
 use crate::engine::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws;
@@ -131,7 +130,7 @@ impl<A: App, S: Source> Shard<A, S> {
                     }
                     Ok(Step::Frame { consumed, event }) => (consumed, event),
                     Err(violation) => {
-                        self.violated(slot, violation);
+                        self.fail(slot, violation);
                         handled.used = bytes.len();
                         break 'bytes;
                     }
@@ -164,15 +163,6 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         self.send_echoes(slot, &bytes[echoes.take(bytes)]);
         handled
-    }
-
-    /// The peer violated RFC 6455: the connection ends.
-    fn violated(&mut self, slot: u32, violation: Violation) {
-        if violation == Violation::MessageTooBig {
-            let id = self.cx.connections.id(slot);
-            self.cx.reached(Bound::Message, id);
-        }
-        self.fail(slot, violation.close_code(), violation.reason());
     }
 
     /// Handles one event. Returns the payload that has to go back from where it lies, if it has to.
@@ -219,7 +209,7 @@ impl<A: App, S: Source> Shard<A, S> {
             Err(Broken::TooBig) => Some(Violation::MessageTooBig),
         };
         if let Some(violation) = violation {
-            self.fail(slot, violation.close_code(), violation.reason());
+            self.fail(slot, violation);
         }
     }
 

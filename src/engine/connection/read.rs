@@ -15,6 +15,7 @@ use crate::engine::config::RECEIVE_BYTES;
 use crate::engine::net::source::Source;
 use crate::engine::shard::Shard;
 use crate::engine::stats::Closed;
+use crate::engine::turn_time::STEP_WORK;
 use crate::ids::ConnId;
 use crate::ws::Decoder;
 
@@ -135,14 +136,14 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn read_waiting(&mut self) {
         while let Some(id) = self.ready.pop_front() {
             self.read_enlisted(id);
-            if self.cx.time.is_over {
+            if self.cx.time.work_of_shard(0) {
                 break;
             }
         }
         for _ in 0..mem::take(&mut self.spent_before) {
             let Some(id) = self.spent.pop_front() else { break };
             self.read_enlisted(id);
-            if self.cx.time.is_over {
+            if self.cx.time.work_of_shard(0) {
                 break;
             }
         }
@@ -151,11 +152,8 @@ impl<A: App, S: Source> Shard<A, S> {
     fn read_enlisted(&mut self, id: ConnId) {
         let Some(conn) = self.cx.connections.get_mut(id) else { return };
         conn.flags.remove(ConnFlags::IN_READY);
-        if conn.flags.contains(ConnFlags::OUT_OF_TIME) {
-            self.resume(id);
-        } else {
-            self.read(id.slot);
-        }
+        let is_put_off = conn.flags.contains(ConnFlags::OUT_OF_TIME) && !conn.flags.contains(ConnFlags::LAST_REPLIES);
+        if is_put_off { self.resume(id) } else { self.read(id.slot) }
     }
 
     /// A read may have produced answers of the source itself (TLS). Only a push shows whether the kernel accepts them:
@@ -303,7 +301,7 @@ impl<A: App, S: Source> Shard<A, S> {
             if self.cx.connections.get(id).is_some_and(|conn| stalled(conn.flags)) {
                 self.resume(id);
             }
-            if self.cx.time.is_over {
+            if self.cx.time.work_of_shard(STEP_WORK) {
                 self.stalled_wait = left > 0;
                 break;
             }

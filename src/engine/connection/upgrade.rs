@@ -10,18 +10,21 @@ use crate::engine::admission::address_table::AddressSlot;
 use crate::engine::admission::peers::Peer;
 use crate::engine::admission::proxy_protocol::{self, HEADER_BYTES_MAX};
 use crate::engine::app::{App, Route};
+use crate::engine::log_ring::{LogRecord, RefusalKind};
 use crate::engine::net::source::Source;
+use crate::engine::rejection::show;
 use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed, Refused};
 use crate::engine::timer_wheel::Millis;
 use crate::ids::ConnId;
-use crate::ws::{self, Method, Refusal};
+use crate::ws::{self, Method, Refusal, RequestBounds};
 
 /// What a refusal counts as.
 fn refused(refusal: Refusal) -> Refused {
     match refusal {
         Refusal::BadRequest(_) => Refused::BadRequest,
-        Refusal::NotFound => Refused::NotFound,
+        Refusal::ForeignOrigin(_) => Refused::Origin,
+        Refusal::NotFound | Refusal::WrongAddress(_) => Refused::NotFound,
         Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
         Refusal::Timeout => Refused::Timeout,
         Refusal::TargetTooLong => Refused::TargetTooLong,
@@ -33,6 +36,20 @@ fn refused(refusal: Refusal) -> Refused {
         Refusal::AddressFull { .. } => Refused::Address,
         Refusal::AddressTooFast { .. } => Refused::AddressRate,
     }
+}
+
+/// What the log says of a refused request. The query of the target and the other fields may hold secrets.
+fn describe(refusal: Refusal, head: &[u8], bounds: &RequestBounds) -> String {
+    let mut text = "rejected a request".to_owned();
+    if let Ok(Some(request)) = ws::parse_request(head, bounds) {
+        text.push_str(" for ");
+        show(&mut text, request.path);
+        if let (Refusal::ForeignOrigin(_), Some(origin)) = (refusal, request.origin) {
+            text.push_str(" from a page of origin ");
+            show(&mut text, origin);
+        }
+    }
+    text + ": " + refusal.words() + &format!("; answered with {}", refusal.status())
 }
 
 impl<A: App, S: Source> Shard<A, S> {
@@ -165,8 +182,8 @@ impl<A: App, S: Source> Shard<A, S> {
                 }
                 self.open(slot, route);
             }
-            (Route::Upgrade { .. }, None) => self.refuse(slot, Refusal::UpgradeRequired),
-            (Route::Refuse(refusal), _) => self.refuse(slot, refusal),
+            (Route::Upgrade { .. }, None) => self.refuse(slot, Refusal::UpgradeRequired, bytes),
+            (Route::Refuse(refusal), _) => self.refuse(slot, refusal, bytes),
             (Route::Respond { status, content_type, body }, _) => {
                 ws::http_response(&mut self.cx.reply_buffer, status, content_type, body);
                 self.finish_after_replies(slot);
@@ -213,7 +230,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Refuses a connection without a request that caused it.
     pub(crate) fn refuse_now(&mut self, slot: u32, refusal: Refusal) {
-        self.refuse(slot, refusal);
+        self.refuse(slot, refusal, b"");
         self.send_response(slot);
         self.send_replies(slot);
     }
@@ -224,14 +241,27 @@ impl<A: App, S: Source> Shard<A, S> {
         self.close_socket(conn.slot, Closed::Reset);
     }
 
-    fn refuse(&mut self, slot: u32, refusal: Refusal) {
+    /// `head`: the request, as far as it was received.
+    fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
         let why = match refused(refusal) {
             Refused::Full if self.is_draining() => Refused::Draining,
             why => why,
         };
         self.cx.counters.refused[why as usize] += 1;
+        if why.is_fault_of_request() {
+            let bounds = self.cx.config.request_bounds();
+            self.log_refusal(slot, RefusalKind::Request(why), || describe(refusal, head, &bounds));
+        }
         refusal.write(&mut self.cx.reply_buffer);
         self.finish_after_replies(slot);
+    }
+
+    /// Logs a refusal now and then. `describe` runs only if it is logged.
+    pub(crate) fn log_refusal(&mut self, slot: u32, kind: RefusalKind, describe: impl FnOnce() -> String) {
+        if let Some(suppressed) = self.cx.log.throttle_refusal(kind, self.cx.now) {
+            let (what, address) = (describe().into_boxed_str(), self.address_of(slot));
+            self.cx.log(LogRecord::Refused { what, suppressed, address });
+        }
     }
 
     /// Sends the HTTP response that is in the reply buffer.

@@ -83,7 +83,8 @@ fn read_pair(
         setting: key_file.setting,
         file: key_file.path.to_owned(),
         what,
-        fix: "It must hold the certificate's private key in PEM, unencrypted and readable by this user.",
+        fix: "It must hold the certificate's private key in PEM, unencrypted and readable by this user: ECDSA, Ed25519, or RSA \
+              of at least 2048 bits.",
     };
     let chain = read_chain(chain_file.path).map_err(chain_error)?;
     let names = log_certificate(chain_file.path, &chain[0]).map_err(chain_error)?;

@@ -8,6 +8,8 @@ pub mod backend;
 mod client;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+pub mod held;
+pub mod one_shard;
 pub mod raw;
 pub mod tls;
 pub mod web;

@@ -4,7 +4,7 @@ use corecast::engine::admission::proxy_protocol as proxy;
 use corecast::engine::client_of as named_by;
 use corecast::ws::deflate::{Broken, Deflater, Inflater};
 use corecast::ws::extension::{Allowed, agree};
-use corecast::ws::{RequestBounds, parse_request};
+use corecast::ws::{Method, RequestBounds, parse_request};
 
 use super::readers::{Decoded, End, Seen, read_with_corecast, read_with_tungstenite};
 
@@ -15,7 +15,10 @@ pub fn upgrade(data: &[u8]) {
     let bounds = RequestBounds::DEFAULT;
     let whole = parse_request(data, &bounds);
     if let Ok(Some(request)) = &whole {
-        assert!(request.head_bytes <= data.len() && request.path.starts_with('/'));
+        let has_no_path = request.method == Method::Other && request.path.is_empty();
+        assert!(request.head_bytes <= data.len() && (request.path.starts_with('/') || has_no_path));
+        assert!(request.upgrade.is_none() || request.method == Method::Get);
+        assert_eq!(Method::of(data), request.method);
         let _ = request.upgrade.as_ref().map(|upgrade| upgrade.protocols().count());
         assert!(request.values("host").count() <= 1);
     }

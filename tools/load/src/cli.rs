@@ -39,6 +39,9 @@ its counters (--server-metrics http://127.0.0.1:9000/metrics). A throughput coun
 busy and this tool's below 90 %; otherwise the run is VOID. Measure latency under load at a rate (--rate): it counts from the
 intended send time, so a server that stalls cannot hide it.
 
+The first Ctrl-C ends the load: the run then ends with a report on what was measured until then, which is VOID. The second one
+ends the tool at once. Files are replaced when the report is complete. Times are written as 500ms, 10s, 2m or 1h; a number without a unit is seconds.
+
 Exit codes: 0 valid, 1 VOID (something was lost or closed, or the figures do not count), 2 wrong usage.";
 
 /// Generates load for a WebSocket server and reports what the server did, what it cost, and whether anything was lost.
@@ -82,12 +85,27 @@ pub enum Command {
     /// A certificate and its key for localhost, for a server that is measured over TLS
     Certificate(Certificate),
     /// The highest rate at which a latency bound holds (echo or fanout)
-    Search(crate::runs::search::Search),
+    Search(crate::args::search::Search),
     /// Waits on this host for a coordinator (--hosts) and carries parts of its runs
     Agent(crate::distributed::agent::Agent),
     /// Carries a part of a run; the coordinator sends commands on standard input
     #[command(hide = true)]
     Part,
+}
+
+impl Command {
+    /// Whether it loads a server: then Ctrl-C ends the load first.
+    pub fn is_run(&self) -> bool {
+        !matches!(
+            self,
+            Self::Report(_)
+                | Self::Compare(_)
+                | Self::Certificate(_)
+                | Self::Scenarios(_)
+                | Self::Agent(_)
+                | Self::Part
+        )
+    }
 }
 
 #[cfg(test)]

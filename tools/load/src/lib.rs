@@ -8,6 +8,8 @@ pub mod args;
 pub mod cli;
 pub mod distributed;
 pub mod engine;
+pub mod files;
+pub mod interrupt;
 pub mod measure;
 pub mod net;
 pub mod protocols;

@@ -3,12 +3,19 @@
 use clap::Parser;
 use corecast_load::cli::{Cli, Command};
 use corecast_load::distributed::{agent, worker_process};
+use corecast_load::interrupt;
 use corecast_load::report::commands;
 use corecast_load::runs::{certificate, echo_runs, fanout_runs, idle_runs, publish_runs, search, series};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if command.is_run()
+        && let Err(error) = interrupt::listen()
+    {
+        return corecast_load::exit_code("corecast-load", Err(error));
+    }
+    let result = match command {
         Command::Echo(args) => echo_runs::run_echo(&args),
         Command::Fanout(args) => fanout_runs::run_fanout(&args),
         Command::Chat(args) => fanout_runs::run_chat(&args),

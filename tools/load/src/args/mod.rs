@@ -3,11 +3,12 @@
 pub mod message_options;
 pub mod options;
 pub mod run_file;
+pub mod search;
 pub mod share;
 
 use crate::args::message_options::{MessageOptions, Pusher};
 use crate::args::options::{Background, Common, Identity, Timing};
-use crate::measure::rate::{Arrivals, Rate};
+use crate::measure::rate::{Arrivals, Rate, duration};
 use crate::protocols::Protocol;
 use clap::Args;
 
@@ -226,8 +227,8 @@ pub struct Idle {
     pub pusher: Pusher,
     #[command(flatten)]
     pub identity: Identity,
-    /// Seconds to hold the connections; less if the server closes them all
-    #[arg(long, default_value_t = 10.0)]
+    /// Time for which the connections are held; less if the server closes them all
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub hold: f64,
     /// Hold until the server has closed all connections, however long that takes
     #[arg(long)]
@@ -235,8 +236,8 @@ pub struct Idle {
     /// Numbers of connections at which the server's memory is read, such as 2000,19000
     #[arg(long, value_delimiter = ',')]
     pub steps: Vec<usize>,
-    /// Seconds without a change before the memory is read
-    #[arg(long = "settle", default_value_t = 2.0)]
+    /// Time without a change before the memory is read
+    #[arg(long = "settle", default_value = "2s", value_name = "TIME", value_parser = duration)]
     pub memory_delay: f64,
     #[command(flatten)]
     pub common: Common,

@@ -1,9 +1,9 @@
 //! Groups of options that several subcommands share.
 
-use crate::RunError;
 use crate::args::share::Share;
-use crate::measure::rate::Rate;
+use crate::measure::rate::{Rate, duration};
 use crate::net::deflate::Deflate;
+use crate::{RunError, files};
 use clap::Args;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub struct Common {
     /// Connections that may be opening at once
     #[arg(long, default_value_t = 128)]
     pub concurrency: usize,
-    /// Seconds to wait until all connections are open
-    #[arg(long, default_value_t = 60.0)]
+    /// Time until all connections must be open, such as 60s or 2m; a number without a unit is seconds
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub open_timeout: f64,
     /// Poll for messages without sleeping: the cores stay busy, and the server has no wake-ups to pay for
     #[arg(long)]
@@ -80,8 +80,7 @@ impl Files {
     /// Fails before the run, instead of after it, if a file cannot be written.
     pub fn check(&self) -> Result<(), String> {
         for path in self.out.iter().chain(&self.html) {
-            let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-            opened.map_err(|e| format!("{path} cannot be written: {e}"))?;
+            files::check(path.as_ref()).map_err(|e| format!("{path} cannot be written: {e}"))?;
         }
         Ok(())
     }
@@ -140,11 +139,11 @@ pub struct Transport {
 
 #[derive(Clone, Debug, Args)]
 pub struct Timing {
-    /// Seconds that are measured; a --rate with an end determines them
-    #[arg(long, default_value_t = 5.0)]
+    /// Time that is measured, such as 500ms, 5s or 2m; a --rate with an end determines it
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub duration: f64,
-    /// Seconds of load before the measurement
-    #[arg(long, default_value_t = 1.0)]
+    /// Time of load before the measurement
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = duration)]
     pub warmup: f64,
 }
 
@@ -187,8 +186,8 @@ pub struct Background {
     /// Bytes of such a publication's data
     #[arg(id = "beside_size", long = "beside-size", default_value_t = 64)]
     pub size: usize,
-    /// Seconds for which they are timed before the load begins
-    #[arg(long, default_value_t = 5.0)]
+    /// Time for which they are timed before the load begins
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub calm: f64,
 }
 

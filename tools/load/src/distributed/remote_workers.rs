@@ -12,6 +12,7 @@ use crate::engine::clock::{SECOND, now};
 use crate::engine::control::{Control, Phase};
 use crate::measure::latency_series::merge;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -62,6 +63,8 @@ impl RemoteWorker {
     /// Starts a worker process on this machine.
     pub fn spawn(number: usize) -> Result<Self, RunError> {
         let mut command = process::Command::new(std::env::current_exe()?);
+        // Ctrl-C is for the coordinator, which ends its processes.
+        command.process_group(0);
         let mut child = command.arg("part").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(RunError("a worker process has no pipes".into()));

@@ -5,6 +5,7 @@
 
 use crate::RunError;
 use crate::args::options::{Common, Cores, Files};
+use crate::args::search::Searched;
 use crate::args::share::{Share, shares};
 use crate::cli::{Cli, Command as Subcommand};
 use crate::distributed::coordinator_protocol::{Command, Job, MESSAGE_BYTES_MAX, Report, Rest, receive, send};
@@ -12,7 +13,6 @@ use crate::engine::Scenario;
 use crate::engine::clock::now;
 use crate::engine::control::Phase;
 use crate::engine::workers::{StartedWorkers, Workers};
-use crate::runs::search::Searched;
 use crate::runs::{echo_runs, fanout_runs, idle_runs};
 use clap::Parser;
 use std::io::{stdin, stdout};

@@ -10,9 +10,10 @@ use crate::engine::connection::{ConnectionStats, Io};
 use crate::engine::control::{Control, Phase};
 use crate::engine::counters::Counters;
 use crate::engine::{EventLoop, Opening, Scenario};
+use crate::interrupt;
 use crate::measure::latency_series::{Seconds, merge};
 use crate::measure::results::Results;
-use crate::measure::server::Watch;
+use crate::measure::server::{self, Watch};
 use crate::measure::timeline::{Observer, Timeline};
 use crate::net;
 use crate::report::live::{Mode, Progress, State};
@@ -68,6 +69,7 @@ impl WorkerOptions {
     /// The workers that the run is about. Fails if a report file cannot be written.
     pub fn observed(common: &Common) -> Result<Self, String> {
         common.files.check()?;
+        server::check_pid(common.server_pid)?;
         // Each fetch of the counters costs the server something; only a full report is worth that.
         let metrics = common.server_metrics.clone().filter(|_| common.files.any());
         let watch = common.share.is_whole().then_some(Watch { pid: common.server_pid, metrics });
@@ -201,7 +203,7 @@ impl<S: Scenario + 'static> Workers<S> {
     /// What all workers measured up to this pause; less if they do not hand it over in time.
     pub fn results(&mut self, timeout: f64) -> Results {
         let control = self.control.clone();
-        self.wait(timeout, "pause", |_| control.slots.iter().all(|slot| slot.lock().results.is_some()));
+        self.wait_for(timeout, "pause", |_| control.slots.iter().all(|slot| slot.lock().results.is_some()));
         let mut sum = Results::default();
         control.slots.iter().filter_map(|slot| slot.lock().results.take()).for_each(|one| sum.merge(one));
         sum
@@ -219,8 +221,24 @@ impl<S: Scenario + 'static> Workers<S> {
         self.control.cpu().iter().sum()
     }
 
-    /// Waits until `done` returns true or the time is over, showing the progress; returns whether it is done.
-    pub fn wait(&mut self, seconds: f64, what: &'static str, mut done: impl FnMut(&Counters) -> bool) -> bool {
+    /// Waits until `done` returns true, the time is over or Ctrl-C ends the load, showing the progress; returns whether it is
+    /// done.
+    pub fn wait(&mut self, seconds: f64, what: &'static str, done: impl FnMut(&Counters) -> bool) -> bool {
+        self.wait_unless(interrupt::is_set, seconds, what, done)
+    }
+
+    /// The same for what follows the load: also an interrupted run waits for it.
+    fn wait_for(&mut self, seconds: f64, what: &'static str, done: impl FnMut(&Counters) -> bool) -> bool {
+        self.wait_unless(|| false, seconds, what, done)
+    }
+
+    fn wait_unless(
+        &mut self,
+        ends: impl Fn() -> bool,
+        seconds: f64,
+        what: &'static str,
+        mut done: impl FnMut(&Counters) -> bool,
+    ) -> bool {
         let begin = now();
         let end = begin.saturating_add((seconds * SECOND as f64) as u64);
         if self.phases.last().is_some_and(|(name, _)| *name != what) {
@@ -232,7 +250,7 @@ impl<S: Scenario + 'static> Workers<S> {
             if done(&counters) {
                 break true;
             }
-            if now() >= end || self.control.is_broken() {
+            if now() >= end || self.control.is_broken() || ends() {
                 break false;
             }
             self.show_progress(&counters, begin, end);
@@ -245,7 +263,7 @@ impl<S: Scenario + 'static> Workers<S> {
     /// Waits until nothing is in flight (unless `ignore_in_flight`), or nothing was received for a second; ten seconds at most.
     pub fn wait_for_silence(&mut self, what: &'static str, ignore_in_flight: bool) {
         let (mut received, mut at) = (u64::MAX, now());
-        self.wait(10.0, what, |counters| {
+        self.wait_for(10.0, what, |counters| {
             if counters.received != received {
                 (received, at) = (counters.received, now());
             }
@@ -256,7 +274,7 @@ impl<S: Scenario + 'static> Workers<S> {
     /// Lets messages in flight arrive. What a worker sends in the turn in which the phase changes is in flight too.
     pub fn drain(&mut self) {
         let control = self.control.clone();
-        self.wait(10.0, "draining", |_| control.all_saw_phase());
+        self.wait_for(10.0, "draining", |_| control.all_saw_phase());
         self.wait_for_silence("draining", false);
     }
 

@@ -173,7 +173,13 @@ fn parse_segment(text: &str) -> Result<Segment, String> {
     parse().ok_or_else(|| format!("'{text}' is not a rate; try 500, 100..5000/30s or 1000:10s,2000:10s"))
 }
 
-/// `10ms`, `250us`, `1.5s`, `2m`, or seconds without a unit.
+/// A time of the command line, in seconds.
+pub fn duration(text: &str) -> Result<f64, String> {
+    let known = seconds(text).filter(|seconds| seconds.is_finite());
+    known.ok_or_else(|| format!("'{text}' is not a duration; try 500ms, 10s, 2m or 1h"))
+}
+
+/// `10ms`, `250us`, `1.5s`, `2m`, `1h`, or seconds without a unit.
 pub fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -182,6 +188,7 @@ pub fn seconds(text: &str) -> Option<f64> {
         "ms" => 1e-3,
         "us" | "µs" => 1e-6,
         "m" | "min" => 60.0,
+        "h" => 3600.0,
         _ => return None,
     };
     text[..end].parse::<f64>().ok().map(|n| n * scale)
@@ -294,7 +301,7 @@ mod tests {
 
     #[test]
     fn invalid_rate_is_rejected_with_an_example() {
-        for text in ["", "x", "-5", "5:", "5:0s", "1..2", "1..2/x", "1,2:3s", "0", "nan", "5:3h"] {
+        for text in ["", "x", "-5", "5:", "5:0s", "1..2", "1..2/x", "1,2:3s", "0", "nan", "5:3d"] {
             let why = Rate::parse(text).expect_err(text);
             assert!(!why.is_empty());
         }
@@ -367,7 +374,11 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        assert_eq!(["10ms", "250us", "1.5s", "2m", "3"].map(seconds), [0.01, 0.00025, 1.5, 120.0, 3.0].map(Some));
-        assert_eq!(seconds("x").or(seconds("3h")), None);
+        assert_eq!(
+            ["10ms", "250us", "1.5s", "2m", "1h", "3"].map(seconds),
+            [0.01, 0.00025, 1.5, 120.0, 3600.0, 3.0].map(Some)
+        );
+        assert_eq!(seconds("x").or(seconds("3d")), None);
+        assert!(duration("-1").is_err() && duration("5x").is_err_and(|why| why.contains("10s, 2m")));
     }
 }

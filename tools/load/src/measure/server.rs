@@ -17,6 +17,16 @@ pub fn run_time(path: &str) -> u64 {
     read(path).split_ascii_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// Rejects a process that does not exist: all its figures would be 0.
+pub fn check_pid(pid: Option<u32>) -> Result<(), String> {
+    match pid {
+        Some(pid) if !fs::exists(format!("/proc/{pid}/task")).unwrap_or(false) => {
+            Err(format!("--server-pid {pid}: there is no such process"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {

@@ -1,108 +1,79 @@
-//! The message protocol in Protobuf: each command or reply behind its length as a varint, several in one binary frame.
+//! The message protocol in Protobuf: each command or reply behind its length, several in one binary frame.
 //!
-//! Only the needed fields, written by hand; the numbers are those of the protocol's published schema. Unknown fields are skipped.
+//! Only the needed fields, with the numbers of the protocol's published schema. Others are skipped.
 
 use super::{CONNECT_ID, Event, Messages, SUBSCRIBE_ID};
 use crate::net::frame::ProtocolError;
+use prost::Message;
 
-/// Tags: the field number and the wire type (0 varint, 2 bytes).
-const COMMAND_ID: u8 = 1 << 3;
-const COMMAND_CONNECT: u8 = 4 << 3 | 2;
-const COMMAND_SUBSCRIBE: u8 = 5 << 3 | 2;
+/// The tag of `publish` in a command: the field number and the wire type.
 pub const COMMAND_PUBLISH: u8 = 7 << 3 | 2;
-const REPLY_ID: u64 = 1;
-const REPLY_ERROR: u64 = 2;
 
-pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
+#[derive(Clone, PartialEq, Message)]
+struct Command {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, optional, tag = "4")]
+    connect: Option<ConnectRequest>,
+    #[prost(message, optional, tag = "5")]
+    subscribe: Option<SubscribeRequest>,
 }
 
-/// The length of a number as a varint.
-pub fn varint_bytes(n: u64) -> usize {
-    (64 - (n | 1).leading_zeros() as usize).div_ceil(7)
+#[derive(Clone, PartialEq, Message)]
+struct ConnectRequest {
+    #[prost(string, tag = "1")]
+    token: String,
+    #[prost(string, tag = "4")]
+    name: String,
 }
 
-/// Appends a field of bytes.
-pub fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+#[derive(Clone, PartialEq, Message)]
+struct SubscribeRequest {
+    #[prost(string, tag = "1")]
+    channel: String,
+    #[prost(string, tag = "2")]
+    token: String,
+    #[prost(bool, tag = "9")]
+    positioned: bool,
+    #[prost(bool, tag = "10")]
+    recoverable: bool,
 }
 
-fn put_command(out: &mut Vec<u8>, id: u64, tag: u8, request: &[u8]) {
-    let mut command = vec![COMMAND_ID];
-    put_varint(&mut command, id);
-    put_bytes(&mut command, tag, request);
-    put_varint(out, command.len() as u64);
-    out.extend_from_slice(&command);
+/// The beginning of a publish request; its data follows.
+#[derive(Clone, PartialEq, Message)]
+pub struct PublishRequest {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Reply {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, optional, tag = "2")]
+    error: Option<ReplyError>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReplyError {
+    #[prost(uint32, tag = "1")]
+    code: u32,
+    #[prost(string, tag = "2")]
+    message: String,
 }
 
 /// `connect`, and a `subscribe` for each channel.
 pub fn setup(messages: &Messages, number: usize, channels: &[&str]) -> Vec<u8> {
-    let (mut out, mut request) = (Vec::new(), Vec::new());
-    if let Some(tokens) = &messages.tokens {
-        put_bytes(&mut request, 1 << 3 | 2, tokens.connection(number).as_bytes());
-    }
-    put_bytes(&mut request, 4 << 3 | 2, b"load");
-    put_command(&mut out, CONNECT_ID, COMMAND_CONNECT, &request);
+    let token = messages.tokens.as_ref().map(|tokens| tokens.connection(number)).unwrap_or_default();
+    let connect = Some(ConnectRequest { token, name: "load".into() });
+    let mut out = Command { id: CONNECT_ID, connect, subscribe: None }.encode_length_delimited_to_vec();
     for (id, name) in (SUBSCRIBE_ID..).zip(channels) {
-        request.clear();
-        put_bytes(&mut request, 1 << 3 | 2, name.as_bytes());
-        if let Some(token) = messages.subscription_token(number, name) {
-            put_bytes(&mut request, 2 << 3 | 2, token.as_bytes());
-        }
-        if messages.positioned {
-            request.extend_from_slice(&[9 << 3, 1, 10 << 3, 1]);
-        }
-        put_command(&mut out, id, COMMAND_SUBSCRIBE, &request);
+        let token = messages.subscription_token(number, name).unwrap_or_default();
+        let (positioned, recoverable) = (messages.positioned, messages.positioned);
+        let subscribe = Some(SubscribeRequest { channel: (*name).into(), token, positioned, recoverable });
+        out.extend(Command { id, connect: None, subscribe }.encode_length_delimited_to_vec());
     }
     out
-}
-
-/// A varint and the bytes behind it.
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut n = 0;
-    for (i, &byte) in bytes.iter().take(10).enumerate() {
-        n |= u64::from(byte & 0x7f).checked_shl(7 * i as u32)?;
-        if byte & 0x80 == 0 {
-            return Some((n, &bytes[i + 1..]));
-        }
-    }
-    None
-}
-
-/// Bytes behind their length, and what follows them.
-fn length_delimited(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = varint(bytes)?;
-    rest.split_at_checked(usize::try_from(len).ok()?)
-}
-
-/// The fields of a message that are varints (with their value) or bytes, by number.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, u64, &[u8])>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let (tag, rest) = varint(bytes)?;
-        bytes = match tag & 7 {
-            0 => {
-                let (n, rest) = varint(rest)?;
-                found.push((tag >> 3, n, &[][..]));
-                rest
-            }
-            1 => rest.get(8..)?,
-            2 => {
-                let (value, rest) = length_delimited(rest)?;
-                found.push((tag >> 3, 0, value));
-                rest
-            }
-            5 => rest.get(4..)?,
-            _ => return None,
-        };
-    }
-    Some(found)
 }
 
 /// The messages of a frame; the last one is `None` if the bytes are invalid.
@@ -111,7 +82,7 @@ fn replies(mut frame: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
         if frame.is_empty() {
             return None;
         }
-        let reply = length_delimited(frame);
+        let reply = prost::decode_length_delimiter(&mut frame).ok().and_then(|length| frame.split_at_checked(length));
         frame = reply.map_or(&[], |(_, rest)| rest);
         Some(reply.map(|(reply, _)| reply))
     })
@@ -130,49 +101,20 @@ fn event(reply: &[u8]) -> Option<Event> {
     if reply.is_empty() {
         return Some(Event::Ping);
     }
-    let (mut id, mut error) = (None, None);
-    for (number, n, bytes) in fields(reply)? {
-        match number {
-            REPLY_ID => id = Some(n),
-            REPLY_ERROR => error = Some(error_text(bytes)?),
-            _ => {}
+    let Reply { id, error } = Reply::decode(reply).ok()?;
+    Some(match error {
+        // In its JSON form.
+        Some(ReplyError { code, message }) => {
+            Event::Error(id, serde_json::json!({ "code": code, "message": message }).to_string())
         }
-    }
-    Some(match (id, error) {
-        (id, Some(text)) => Event::Error(id.unwrap_or(0), text),
-        (Some(id), None) => Event::Reply(id),
-        (None, None) => Event::Other,
+        None if id > 0 => Event::Reply(id),
+        None => Event::Other,
     })
-}
-
-/// An error in its JSON form.
-fn error_text(bytes: &[u8]) -> Option<String> {
-    let (mut code, mut message) = (0, "".into());
-    for (number, n, bytes) in fields(bytes)? {
-        match number {
-            1 => code = n,
-            2 => message = String::from_utf8_lossy(bytes),
-            _ => {}
-        }
-    }
-    Some(serde_json::json!({ "code": code, "message": message }).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn varints_have_the_computed_length() {
-        for n in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
-            let mut out = Vec::new();
-            put_varint(&mut out, n);
-            assert_eq!(out.len(), varint_bytes(n));
-            assert_eq!(varint(&out), Some((n, &[][..])));
-            assert_eq!(varint(&out[..out.len() - 1]), None);
-        }
-        assert_eq!(varint(&[0xff; 11]), None);
-    }
 
     #[test]
     fn setup_is_a_sequence_of_commands() {

@@ -1,11 +1,13 @@
 //! What surrounds the payload of a publication: built once per channel, filled for each publication.
 
-use super::protobuf::{self, put_varint, varint_bytes};
+use super::protobuf::{COMMAND_PUBLISH, PublishRequest};
 use super::pusher::{self, App};
 use super::token::unix_time;
 use super::{Messages, Protocol};
 use crate::net::http;
 use crate::scenarios::payload::{self, Stamp};
+use prost::Message;
+use prost::encoding::{encode_varint, encoded_len_varint};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -59,10 +61,9 @@ impl PublishTemplate {
         let form = match (api, messages.protocol) {
             (Some(api), _) => Form::Http { api: api.clone(), before: before.into() },
             (None, Protocol::CentrifugeProtobuf) => {
-                let mut request = Vec::new();
-                protobuf::put_bytes(&mut request, 1 << 3 | 2, channel.as_bytes());
+                let mut request = PublishRequest { channel: channel.into() }.encode_to_vec();
                 request.push(2 << 3 | 2);
-                put_varint(&mut request, (before.len() + size + after.len()) as u64);
+                encode_varint((before.len() + size + after.len()) as u64, &mut request);
                 request.extend_from_slice(before.as_bytes());
                 Form::Protobuf { request_bytes: request.len() + size + after.len(), before: request }
             }
@@ -87,11 +88,12 @@ impl PublishTemplate {
             }
             Form::Protobuf { before, request_bytes } => {
                 let request = *request_bytes as u64;
-                put_varint(out, (2 + varint_bytes(id) + varint_bytes(request) + request_bytes) as u64);
+                let bytes = 2 + encoded_len_varint(id) + encoded_len_varint(request) + request_bytes;
+                encode_varint(bytes as u64, out);
                 out.push(1 << 3);
-                put_varint(out, id);
-                out.push(protobuf::COMMAND_PUBLISH);
-                put_varint(out, request);
+                encode_varint(id, out);
+                out.push(COMMAND_PUBLISH);
+                encode_varint(request, out);
                 out.extend_from_slice(before);
             }
             Form::Http { api, before } => {
@@ -159,8 +161,12 @@ mod tests {
     fn protobuf_command_has_the_length_in_its_prefix_for_every_id() {
         for id in [1, 127, 128, 20_000, 3_000_000] {
             let bytes = publication(&messages(Protocol::CentrifugeProtobuf), None, id);
-            assert_eq!(protobuf::count(&bytes), 1);
-            assert_eq!(protobuf::events(&bytes), Ok(vec![super::super::Event::Reply(id)]), "an id and no error");
+            assert_eq!(super::super::protobuf::count(&bytes), 1);
+            assert_eq!(
+                super::super::protobuf::events(&bytes),
+                Ok(vec![super::super::Event::Reply(id)]),
+                "an id and no error"
+            );
             assert!(bytes.ends_with(b"\""));
         }
     }

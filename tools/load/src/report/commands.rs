@@ -2,7 +2,7 @@
 
 use super::saved_run::SavedRun;
 use super::{compare, page, table};
-use crate::RunError;
+use crate::{RunError, files};
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -56,5 +56,6 @@ pub fn compare(args: &Compare) -> Result<u8, RunError> {
 }
 
 fn write(path: &str, text: &str) -> Result<(), RunError> {
-    std::fs::write(path, text).map_err(|e| RunError(format!("{path} could not be written: {e}")))
+    files::replace(path.as_ref(), text, files::READABLE)
+        .map_err(|e| RunError(format!("{path} could not be written: {e}")))
 }

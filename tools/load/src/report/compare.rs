@@ -1,7 +1,8 @@
 //! Two sides of saved runs: what differs in settings and host first, then each figure of both with its ratio.
 //!
 //! A side is one run or several; of several, each figure is the median, with its spread. A ratio is B / A. A verdict is given only
-//! for figures whose better direction is known, and only if the sides differ by more than each varies in itself.
+//! to sides of three runs or more, for figures whose better direction is known, and only if the sides differ by more than each varies
+//! in itself.
 
 use super::figures::human;
 use super::saved_run::{OPENINGS, SCHEMA, SavedRun};
@@ -9,10 +10,10 @@ use super::table::PERCENTILES;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
-/// Ratios this close to 1 are the same; closer if there are enough runs to know their spread.
+/// Ratios this close to 1 are the same.
 const SAME: f64 = 0.02;
-const SAME_OF_FEW: f64 = 0.05;
-const RUNS_ENOUGH: usize = 3;
+/// With fewer runs on a side, its spread is not known and there is no verdict.
+const RUNS_MIN: usize = 3;
 /// A fact that differs between any two moments.
 const VOLATILE: &str = "load average at start";
 /// Options about the output, the server's process and timeouts, which are not settings of the measurement.
@@ -50,8 +51,8 @@ pub struct Row {
     pub b: f64,
     /// The largest deviation from the median on either side, as a share of it.
     spread: f64,
-    /// The deviation that counts as the same.
-    same: f64,
+    /// There are enough runs for a verdict.
+    is_judged: bool,
     better: Better,
 }
 
@@ -70,7 +71,8 @@ impl Row {
         let Some(ratio) = self.ratio() else { return "" };
         let deviation = (ratio - 1.0).abs();
         match self.better {
-            _ if deviation <= self.same => "same",
+            _ if !self.is_judged => "",
+            _ if deviation <= SAME => "same",
             Better::Unknown => "",
             _ if deviation <= self.spread => "within the spread",
             Better::More if ratio > 1.0 => "B better",
@@ -116,7 +118,9 @@ impl Comparison {
             out.push("settings or hosts differ: the ratios include the effect of that".into());
         }
         if are_few(&self.a, &self.b) {
-            out.push("fewer than three runs per side: the significance of a ratio near 1 is unknown".into());
+            out.push(format!(
+                "fewer than {RUNS_MIN} runs on a side: how much they vary is unknown, so there is no verdict"
+            ));
         }
         out
     }
@@ -179,17 +183,17 @@ fn rows(a: &[SavedRun], b: &[SavedRun]) -> Vec<Row> {
             wanted.extend(names.map(|name| (format!("{key}.{name}"), format!("{label}, {name}, µs"), better)));
         }
     }
-    let same = if are_few(a, b) { SAME_OF_FEW } else { SAME };
+    let is_judged = !are_few(a, b);
     let row = |(key, label, better): (String, String, Better)| {
         let ((a, spread_a), (b, spread_b)) = (median(a, &key)?, median(b, &key)?);
-        Some(Row { key, label, a, b, spread: spread_a.max(spread_b), same, better })
+        Some(Row { key, label, a, b, spread: spread_a.max(spread_b), is_judged, better })
     };
     wanted.into_iter().filter_map(row).collect()
 }
 
 /// Whether there are too few runs to know their spread.
 fn are_few(a: &[SavedRun], b: &[SavedRun]) -> bool {
-    a.len().min(b.len()) < RUNS_ENOUGH
+    a.len().min(b.len()) < RUNS_MIN
 }
 
 /// The median of a figure and its spread; `None` if a run does not have it.
@@ -262,13 +266,22 @@ mod tests {
 
     #[test]
     fn higher_rates_and_lower_latencies_are_better() {
-        let found = Comparison::new(vec![run("a", 1.0)], vec![run("b", 2.0)]);
+        let found = Comparison::new(vec![run("a", 1.0); 3], vec![run("b", 2.0); 3]);
         assert_eq!(found.rows.iter().find(|row| row.key == "per_second").unwrap().ratio(), Some(0.5));
         assert_eq!(verdict(&found.rows, "per_second"), "A better");
         assert_eq!(verdict(&found.rows, "latency_us.p99.9"), "A better");
         assert_eq!(verdict(&found.rows, "server_busy"), "same");
         assert!(found.differences.is_empty() && !found.is_void(), "{:?}", found.differences);
         assert!(found.table().contains("latency of <deliveries>, p99, µs"));
+    }
+
+    #[test]
+    fn fewer_than_three_runs_on_a_side_get_no_verdict() {
+        for (a, b) in [(1, 1), (3, 2), (2, 3), (1, 9)] {
+            let found = Comparison::new(vec![run("a", 1.0); a], vec![run("b", 2.0); b]);
+            assert!(!found.rows.is_empty() && found.rows.iter().all(|row| row.verdict().is_empty()), "{a} and {b}");
+            assert!(found.cautions().iter().any(|text| text.contains("no verdict")), "{:?}", found.cautions());
+        }
     }
 
     #[test]

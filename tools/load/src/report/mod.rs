@@ -25,6 +25,7 @@ use crate::measure::server::Spent;
 use crate::measure::timeline::Timeline;
 use crate::report::figures::{human, round, whole};
 use crate::report::saved_run::SCHEMA;
+use crate::{files, interrupt};
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, stderr, stdout};
 use std::net::SocketAddr;
@@ -177,13 +178,20 @@ impl Report {
         self.set("errors", json!(connections.errors));
         for (reason, n) in &connections.errors {
             self.row("connections failed", format!("{n} × {reason}"));
-            self.void(format!("{n} connections failed: {reason}"));
+            self.void(format!("{n} connections failed: {reason}{}", hint(reason)));
         }
         for (code, n) in connections.closes.iter().filter(|_| must_stay_open) {
             let how =
                 if *code == NO_CLOSE_FRAME { "without a close frame".into() } else { format!("with code {code}") };
             self.row("connections closed", format!("{n} × {how}"));
             self.void(format!("{n} connections were ended by the server {how}"));
+        }
+    }
+
+    /// The first error that the server sent to a publisher.
+    pub fn first_error(&mut self, results: &Results) {
+        if let Some(text) = &results.first_error {
+            self.row("first error", format!("{text}{}", hint(text)));
         }
     }
 
@@ -326,7 +334,10 @@ impl Report {
     }
 
     /// Shows the report and returns the exit code: 0, or 1 if the run is void, or 2 if a file could not be written.
-    pub fn finish(mut self, json: bool, files: &Files) -> u8 {
+    pub fn finish(mut self, json: bool, paths: &Files) -> u8 {
+        if interrupt::is_set() {
+            self.void("interrupted: the figures are those of a part of the run");
+        }
         self.check_generator();
         self.set("void", json!(self.void));
         self.set("warnings", json!(self.warnings));
@@ -339,14 +350,31 @@ impl Report {
             print!("{gap}{}", table::table(&full));
         }
         let write = |path: &Option<String>, text: &dyn Fn() -> String| {
-            path.as_ref().map_or(Ok(()), |path| std::fs::write(path, text()).map_err(|e| (path.clone(), e)))
+            let Some(path) = path else { return Ok(()) };
+            files::replace(path.as_ref(), &text(), files::READABLE).map_err(|e| (path.clone(), e))
         };
-        let written = write(&files.out, &|| format!("{full}\n")).and(write(&files.html, &|| page::page(&full)));
+        let written = write(&paths.out, &|| format!("{full}\n")).and(write(&paths.html, &|| page::page(&full)));
         if let Err((path, e)) = written {
             eprintln!("corecast-load: {path} could not be written: {e}");
             return 2;
         }
         u8::from(!self.void.is_empty())
+    }
+}
+
+/// The option that helps against an error of the server or the system.
+fn hint(reason: &str) -> &'static str {
+    let is_any = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
+    match () {
+        () if is_any(&["HTTP 401"]) => "; the API needs its key (--key-env)",
+        () if is_any(&["code 3500", "code 3501", "\"code\":101"]) => {
+            "; a server that requires tokens needs --token-secret-env with its HMAC secret"
+        }
+        () if is_any(&["Too many open files", "os error 24"]) => {
+            "; share the connections between processes (--processes)"
+        }
+        () if is_any(&["AddrNotAvailable", "AddrInUse"]) => "; use more source addresses (--source)",
+        () => "",
     }
 }
 

@@ -324,14 +324,17 @@ mod tests {
 
     #[test]
     fn both_sides_are_in_one_plot_with_different_colors() {
-        let found = Comparison::new(vec![run("a.json", 1.0)], vec![run("b.json", 2.0)]);
+        let sides = |runs| Comparison::new(vec![run("a.json", 1.0); runs], vec![run("b.json", 2.0); runs]);
+        let found = sides(1);
         let plots = comparison_plots(&found);
         assert_eq!(plots[0].lines.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>(), ["A", "B"]);
         let page = comparison(&found);
         assert!(page.contains("class=\"c1\"></i>A") && page.contains("class=\"c2\"></i>B"));
-        for part in ["Both sides in one plot", "A better", "class=\"n worse\"", "Percentiles", "Throughput"] {
+        for part in ["Both sides in one plot", "no verdict", "Percentiles", "Throughput"] {
             assert!(page.contains(part), "{part}");
         }
+        assert!(!page.contains("A better") && comparison(&sides(3)).contains("A better"));
+        assert!(comparison(&sides(3)).contains("class=\"n worse\""));
         assert!(!page.contains("<script") && !page.contains("NaN"));
     }
 }

@@ -46,7 +46,8 @@ pub fn check_open_files(connections: usize) -> Result<(), RunError> {
     let limit = raise_open_files();
     if connections + OTHER_FILES > limit {
         return Err(RunError(format!(
-            "{connections} connections need more open files than the hard limit of {limit}; raise it (ulimit -Hn)"
+            "{connections} connections need more open files than the hard limit of {limit}: share them between processes \
+             (--processes), or raise it (ulimit -Hn)"
         )));
     }
     Ok(())
@@ -170,7 +171,5 @@ pub fn report_delivery_faults(report: &mut Report, missing: u64, results: &Resul
         let n = if name == "disagreeing" && missing > 0 { 0 } else { results.count(name) };
         report.fault(name, n, what);
     }
-    if let Some(text) = &results.first_error {
-        report.row("first error", text);
-    }
+    report.first_error(results);
 }

@@ -257,7 +257,5 @@ fn report_responses(report: &mut Report, args: &args::Publish, finished: &Finish
     report.row("offsets", text);
     report.fault("unsound", incomplete, "channels have duplicate offsets or gaps");
     report.fault("answered_by_error", results.count("rejected"), "publications were rejected with an error");
-    if let Some(text) = &results.first_error {
-        report.row("first error", text);
-    }
+    report.first_error(results);
 }

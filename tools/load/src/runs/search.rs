@@ -3,20 +3,20 @@
 //!
 //! Connections stay open; a probe is a warm-up, a measured time, and a pause until nothing is in flight. The rate doubles until a
 //! probe fails, then the interval is halved on a logarithmic scale down to the precision. One hiccup decides nothing: a rate that
-//! fails is probed again until two of three probes agree, and so is the rate that is found in the end.
+//! fails is probed again until two of three probes agree, and so is the rate that is found in the end. If probes of one rate
+//! disagree, or the time for the search is over before it is complete, the run is void.
 
 use super::{BackgroundCpu, DELIVERY_FAULTS, echo_runs, fanout_runs, measure};
-use crate::RunError;
 use crate::args::options::{Common, Timing};
-use crate::args::{Echo, Fanout};
+use crate::args::search::{Bounds, Search, Searched};
 use crate::distributed::coordinator::report_processes;
 use crate::engine::Scenario;
+use crate::engine::clock::{SECOND, now};
 use crate::engine::control::Phase;
 use crate::engine::workers::{StartedWorkers, Workers};
-use crate::measure::rate::{Rate, seconds};
 use crate::measure::results::Results;
 use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, figures::human};
-use clap::{Args, Subcommand};
+use crate::{RunError, interrupt};
 use serde_json::{Value, json};
 
 /// A latency of so many times its bound is not a hiccup: the rate is not probed again.
@@ -29,101 +29,6 @@ const RESULTS_SECONDS: f64 = 10.0;
 const DRAINS_MAX: usize = 3;
 /// Background workers do not exist in a search.
 const NO_BACKGROUND: BackgroundCpu<'static> = &|| 0;
-
-#[derive(Debug, Args)]
-pub struct Search {
-    #[command(flatten)]
-    bounds: Bounds,
-    #[command(subcommand)]
-    pub scenario: Searched,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Searched {
-    /// Messages that the server sends back
-    Echo(Box<Echo>),
-    /// Publishers and subscribers, with every delivery checked
-    Fanout(Box<Fanout>),
-}
-
-/// What must hold, and the range of the search.
-#[derive(Clone, Debug, Args)]
-pub struct Bounds {
-    /// The bound for the latency of 50 % of the messages, such as 2ms
-    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
-    p50_max: Option<f64>,
-    /// The bound for the latency of 99 % of the messages
-    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
-    p99_max: Option<f64>,
-    /// The bound for the latency of 99.9 % of the messages
-    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
-    p999_max: Option<f64>,
-    /// fanout: the bound for the time to the last subscriber, for 99 % of the publications
-    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
-    last_p99_max: Option<f64>,
-    /// The first rate, per second
-    #[arg(long, global = true, default_value_t = 100.0, value_name = "RATE")]
-    from: f64,
-    /// The highest rate
-    #[arg(long, global = true, default_value_t = 10_000_000.0, value_name = "RATE")]
-    to: f64,
-    /// The precision of the result, such as 2%
-    #[arg(long, global = true, default_value = "2%", value_name = "SHARE", value_parser = share)]
-    precision: f64,
-    /// The longest probe in seconds, if --duration has too few samples: 1,000 for p99, 10,000 for p99.9
-    #[arg(long, global = true, default_value_t = 30.0)]
-    probe_max: f64,
-}
-
-fn time(text: &str) -> Result<f64, String> {
-    seconds(text).filter(|s| *s > 0.0).ok_or_else(|| format!("'{text}' is not a duration; try 10ms, 250us or 1s"))
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let number = text.trim_end_matches('%').parse::<f64>().ok().filter(|n| *n >= 0.1 && *n <= 100.0);
-    number.map(|n| n / 100.0).ok_or_else(|| format!("'{text}' is not a precision; try 2%"))
-}
-
-impl Search {
-    /// The scenario at the first rate: a search is in open loop.
-    pub fn prepared(mut self) -> Result<Self, RunError> {
-        let rate = match &mut self.scenario {
-            Searched::Echo(args) => &mut args.rate.rate,
-            Searched::Fanout(args) => &mut args.rate.rate,
-        };
-        if rate.is_some() {
-            return Err(RunError("search finds the rate: use --from and --to instead of --rate".into()));
-        }
-        if !(self.bounds.from > 0.0 && self.bounds.from <= self.bounds.to && self.bounds.to.is_finite()) {
-            return Err(RunError("--from must be above 0 and at most --to".into()));
-        }
-        *rate = Some(Rate::constant(self.bounds.from));
-        Ok(self)
-    }
-}
-
-impl Bounds {
-    /// Each bound: its name, its quantile, its seconds, and whether it is about the last subscriber.
-    fn list(&self) -> Vec<(&'static str, f64, f64, bool)> {
-        let all = [
-            ("p50", 0.5, self.p50_max, false),
-            ("p99", 0.99, self.p99_max, false),
-            ("p99.9", 0.999, self.p999_max, false),
-            ("last p99", 0.99, self.last_p99_max, true),
-        ];
-        all.into_iter().filter_map(|(name, q, bound, last)| Some((name, q, bound?, last))).collect()
-    }
-
-    fn texts(&self) -> Vec<String> {
-        self.list().iter().map(|(name, _, bound, _)| format!("{name} ≤ {} ms", human(bound * 1e3))).collect()
-    }
-
-    /// The number of messages below which the highest quantile means nothing.
-    fn samples_min(&self) -> u64 {
-        let highest = self.list().iter().map(|bound| bound.1).fold(0.0, f64::max);
-        (10.0 / (1.0 - highest)).round().max(100.0) as u64
-    }
-}
 
 #[derive(Clone, Debug)]
 struct Probe {
@@ -186,6 +91,8 @@ struct Prober<'a, S> {
     bounds: &'a Bounds,
     timing: &'a Timing,
     common: &'a Common,
+    /// When the search must end.
+    end: u64,
     /// Faults and missing messages before the next probe: they are counted over the whole run.
     faults: u64,
     missing: u64,
@@ -194,8 +101,7 @@ struct Prober<'a, S> {
 
 impl<S: Scenario + 'static> Prober<'_, S> {
     fn probe(&mut self, rate: f64) {
-        let needed = self.bounds.samples_min() as f64 / rate * 1.02;
-        let seconds = self.timing.duration.max(needed.min(self.bounds.probe_max));
+        let seconds = self.probe_seconds(rate);
         let workers = &mut self.workers;
         workers.set_rate(rate);
         workers.set_phase(Phase::Warmup);
@@ -216,7 +122,22 @@ impl<S: Scenario + 'static> Prober<'_, S> {
         workers.set_phase(Phase::Pause);
         let results = workers.results(RESULTS_SECONDS);
         let probe = self.evaluate(rate, &window, &results, missing);
+        if !self.common.quiet {
+            eprintln!("at {}/s: {}", human(probe.rate), probe.text());
+        }
         self.probes.push(probe);
+    }
+
+    /// The measured time of a probe.
+    fn probe_seconds(&self, rate: f64) -> f64 {
+        let needed = self.bounds.samples_min() as f64 / rate * 1.02;
+        self.timing.duration.max(needed.min(self.bounds.probe_max))
+    }
+
+    /// Ctrl-C ended the search, or the time does not suffice for another probe.
+    fn is_late(&self, rate: f64) -> bool {
+        let probe = (self.timing.warmup + self.probe_seconds(rate)) * SECOND as f64;
+        interrupt::is_set() || now() + probe as u64 > self.end
     }
 
     fn evaluate(&mut self, rate: f64, window: &Window, results: &Results, missing: u64) -> Probe {
@@ -255,60 +176,96 @@ impl<S: Scenario + 'static> Prober<'_, S> {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// No further probe can hold.
+    fn is_broken(&self) -> bool {
         self.workers.counters().closed > 0 || self.workers.control.is_broken()
     }
 
-    /// Whether a rate holds: by two of three probes; at once if it clearly fails, or holds and need not be `confirmed`.
-    fn holds(&mut self, rate: f64, confirmed: bool) -> bool {
+    /// Whether a rate holds: by two of three probes; at once if it clearly fails, or holds and need not be `confirmed`. `None` if
+    /// the time is over before that is known.
+    fn holds(&mut self, rate: f64, confirmed: bool) -> Option<bool> {
         loop {
             let of_rate = self.probes.iter().filter(|probe| probe.rate == rate);
             let (held, failed): (Vec<&Probe>, Vec<&Probe>) = of_rate.partition(|probe| probe.failure.is_none());
             if held.len() >= 2 || (!confirmed && held.len() > failed.len()) {
-                return true;
+                return Some(true);
             }
             let is_clear = !confirmed && failed.last().is_some_and(|probe| probe.is_clear);
-            let is_over = self.is_over() && held.len() + failed.len() > 0;
-            if failed.len() >= 2 || is_clear || is_over {
-                return false;
+            let is_broken = self.is_broken() && held.len() + failed.len() > 0;
+            if failed.len() >= 2 || is_clear || is_broken {
+                return Some(false);
+            }
+            if self.is_late(rate) {
+                return None;
             }
             self.probe(rate);
         }
     }
 
-    /// The highest rate that holds, and the lowest that does not.
-    fn find(&mut self) -> (Option<f64>, Option<f64>) {
-        let (mut held, mut limit) = (Vec::new(), None);
+    /// Searches; what is known so far is in `found` when the time is over, and `None` is returned.
+    fn find(&mut self, found: &mut Found) -> Option<()> {
         let mut rate = self.bounds.from;
         for _ in 0..HALVINGS_MAX {
-            if self.holds(rate, false) {
-                held.push(rate);
+            if self.holds(rate, false)? {
+                found.held.push(rate);
                 break;
             }
-            limit = Some(rate);
+            found.limit = Some(rate);
             rate /= 2.0;
-            if self.is_over() {
+            if self.is_broken() {
                 break;
             }
         }
-        while limit.is_none() && held.last().is_some_and(|rate| *rate < self.bounds.to) {
+        while found.limit.is_none() && found.held.last().is_some_and(|rate| *rate < self.bounds.to) {
             rate = (rate * 2.0).min(self.bounds.to);
-            if self.holds(rate, false) { held.push(rate) } else { limit = Some(rate) }
+            let holds = self.holds(rate, false)?;
+            found.add(rate, holds);
         }
-        while let (Some(&low), Some(high), false) = (held.last(), limit, self.is_over()) {
+        while let (Some(&low), Some(high), false) = (found.held.last(), found.limit, self.is_broken()) {
             if high / low > 1.0 + self.bounds.precision {
                 let middle = (low * high).sqrt();
-                if self.holds(middle, false) { held.push(middle) } else { limit = Some(middle) }
-            } else if self.holds(low, true) {
+                let holds = self.holds(middle, false)?;
+                found.add(middle, holds);
+            } else if self.holds(low, true)? {
                 break;
             } else {
                 // It held by chance.
-                held.pop();
-                limit = Some(low);
+                found.held.pop();
+                found.limit = Some(low);
             }
         }
-        (held.last().copied(), limit)
+        Some(())
     }
+}
+
+/// What a search knows.
+#[derive(Debug, Default)]
+struct Found {
+    /// The rates that hold, in rising order.
+    held: Vec<f64>,
+    /// The lowest rate that does not.
+    limit: Option<f64>,
+    /// The time was over before the search was complete.
+    is_incomplete: bool,
+}
+
+impl Found {
+    fn add(&mut self, rate: f64, holds: bool) {
+        if holds { self.held.push(rate) } else { self.limit = Some(rate) }
+    }
+}
+
+/// The rates whose probes disagree, each with how many hold of how many.
+fn disagreements(probes: &[Probe]) -> Vec<String> {
+    let mut rates: Vec<f64> = probes.iter().map(|probe| probe.rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.dedup();
+    let text = |rate: f64| {
+        let of_rate = || probes.iter().filter(|probe| probe.rate == rate);
+        let (held, all) = (of_rate().filter(|probe| probe.failure.is_none()).count(), of_rate().count());
+        (held > 0 && held < all).then(|| format!("{}/s ({held} of {all} hold)", human(rate)))
+    };
+    rates.into_iter().filter_map(text).collect()
 }
 
 /// Opens all connections and searches.
@@ -336,10 +293,18 @@ fn run_search<S: Scenario + 'static>(
     scenario: &str,
 ) -> Result<u8, RunError> {
     let all = totals.iter().sum::<usize>();
+    if !common.quiet {
+        let (from, bounds, time) = (human(bounds.from), bounds.texts().join(", "), bounds.time_max);
+        eprintln!(
+            "searching from {from}/s for the highest rate at which {bounds} holds, for at most {time} s (--time-max)"
+        );
+    }
     let is_open = workers.open(&totals, common.open_timeout, "opening");
     let opened = workers.counters().ready;
-    let mut prober = Prober { workers, bounds, timing, common, faults: 0, missing: 0, probes: Vec::new() };
-    let (knee, limit) = if is_open { prober.find() } else { (None, None) };
+    let end = now() + (bounds.time_max * SECOND as f64) as u64;
+    let mut prober = Prober { workers, bounds, timing, common, end, faults: 0, missing: 0, probes: Vec::new() };
+    let mut found = Found::default();
+    found.is_incomplete = is_open && prober.find(&mut found).is_none();
     let probes = prober.probes;
     let finished = prober.workers.finish()?;
 
@@ -350,22 +315,36 @@ fn run_search<S: Scenario + 'static>(
     if !is_open {
         report.void(format!("{opened} of {all} connections were opened, so nothing was searched"));
     }
-    report_probes(&mut report, bounds, &probes, knee, limit);
+    report_probes(&mut report, bounds, &probes, &found);
     report_processes(&mut report, &finished.processes, None);
     Ok(report.finish(common.json, &common.files))
 }
 
-fn report_probes(report: &mut Report, bounds: &Bounds, probes: &[Probe], knee: Option<f64>, limit: Option<f64>) {
+fn report_probes(report: &mut Report, bounds: &Bounds, probes: &[Probe], found: &Found) {
+    let (knee, limit) = (found.held.last().copied(), found.limit);
     for probe in probes {
         report.row(&format!("at {}/s", human(probe.rate)), probe.text());
     }
     report.set("probes", probes.iter().map(Probe::value).collect::<Vec<_>>());
     let texts = bounds.texts();
     report.set("bounds", json!(texts));
+    report.set("time_max_seconds", bounds.time_max);
     report.set("knee", json!(knee));
     match knee {
         Some(knee) => report.row("knee", format!("{} per second: {}", human(knee), texts.join(", "))),
         None => report.void(format!("no rate was found at which {} holds", texts.join(", "))),
+    }
+    let disagreements = disagreements(probes);
+    if !disagreements.is_empty() {
+        report.void(format!(
+            "repeated probes disagree at {}: the server or this host was not steady; probe longer (--duration), use a wider \
+             --precision, or a host without other work",
+            disagreements.join(", ")
+        ));
+    }
+    if found.is_incomplete && !interrupt::is_set() {
+        let time = bounds.time_max;
+        report.void(format!("the search was not complete after {time} s (--time-max): the knee is not confirmed"));
     }
     let failed = probes.iter().rfind(|probe| Some(probe.rate) == limit && probe.failure.is_some());
     let (bottleneck, text) = match failed {
@@ -383,26 +362,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentile_needs_ten_samples_beyond_it() {
-        let bounds = |p50: Option<f64>, p99: Option<f64>, p999: Option<f64>| Bounds {
-            p50_max: p50,
-            p99_max: p99,
-            p999_max: p999,
-            last_p99_max: None,
-            from: 1.0,
-            to: 2.0,
-            precision: 0.02,
-            probe_max: 1.0,
+    fn probes_of_one_rate_that_disagree_are_named() {
+        let probe = |rate: f64, holds: bool| Probe {
+            rate,
+            samples: 1000,
+            latency: [1.0; 4],
+            server_busy: None,
+            own_busy: 0.1,
+            failure: (!holds).then(|| "p99 above 1 ms".into()),
+            is_clear: false,
+            has_few_samples: false,
         };
-        let one = Some(1.0);
-        assert_eq!(bounds(one, None, None).samples_min(), 100);
-        assert_eq!(bounds(None, one, None).samples_min(), 1000);
-        assert_eq!(bounds(one, one, one).samples_min(), 10_000);
-    }
-
-    #[test]
-    fn precision_is_a_percentage() {
-        assert_eq!((share("2%"), share("5")), (Ok(0.02), Ok(0.05)));
-        assert!(share("0").is_err() && share("x").is_err());
+        let steady = [probe(100.0, true), probe(200.0, false), probe(200.0, false), probe(100.0, true)];
+        assert_eq!(disagreements(&steady), [""; 0]);
+        let found = Found { held: vec![100.0], limit: Some(200.0), is_incomplete: false };
+        let bounds = Bounds::example(None, Some(0.001), None);
+        let void = |probes: &[Probe], found: &Found| {
+            let mut report = Report::new("search");
+            report_probes(&mut report, &bounds, probes, found);
+            report.finish(true, &Default::default())
+        };
+        assert_eq!(void(&steady, &found), 0);
+        let mixed = [&steady[..], &[probe(50.0, false), probe(50.0, true), probe(50.0, true)]].concat();
+        assert_eq!(disagreements(&mixed), ["50.0/s (2 of 3 hold)"]);
+        assert_eq!(void(&mixed, &found), 1);
+        assert_eq!(void(&steady, &Found { is_incomplete: true, ..found }), 1, "the time was over");
     }
 }

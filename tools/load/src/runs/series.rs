@@ -10,10 +10,10 @@ use crate::args::options::{Common, Files};
 use crate::args::run_file::{self, PlannedRun};
 use crate::distributed::start_barrier::StartBarrier;
 use crate::engine::clock::{SECOND, now};
-use crate::measure::server::{memory, spent};
+use crate::measure::server::{check_pid, memory, spent};
 use crate::report::Report;
 use crate::report::figures::{command, human};
-use crate::{RunError, args};
+use crate::{RunError, args, interrupt};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
 use std::thread::{JoinHandle, sleep, spawn};
@@ -140,6 +140,9 @@ pub fn run_file(args: &args::RunFile) -> Result<u8, RunError> {
     let (is_single, output) = (planned.len() == 1, Output { json: args.json, quiet: args.quiet });
     let mut outcomes = Vec::new();
     for (number, group) in groups.iter().enumerate() {
+        if interrupt::is_set() {
+            break;
+        }
         if !args.quiet {
             let names: Vec<&str> = group.iter().map(|run| run.name.as_str()).collect();
             eprintln!("── {} ({} of {})", names.join(" and "), number + 1, groups.len());
@@ -204,6 +207,7 @@ fn plan_part(args: &args::Mixed, name: &str, n: usize) -> Result<PlannedRun, Run
 
 pub fn run_mixed(args: &args::Mixed) -> Result<u8, RunError> {
     let (common, timing) = (&args.common, &args.timing);
+    check_pid(common.server_pid)?;
     let sum: f64 = args.parts.iter().map(|(_, share)| share).sum();
     if sum > 1.0 + 1e-9 {
         return Err(RunError(format!("--parts: the shares add up to {}, more than 1", human(sum))));

@@ -2,6 +2,7 @@
 //! process that can also misbehave.
 
 mod chat_and_run_files;
+mod interrupts;
 mod processes;
 mod pusher;
 mod reports;

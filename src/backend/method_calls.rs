@@ -11,9 +11,9 @@ use super::fault::{Evidence, Fault};
 use super::settings::BreakerSettings;
 use super::stats::Reason;
 
-/// The state of a lane, behind the lock of its proxy.
+/// The state of these calls, behind the lock of its proxy.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct MethodCalls {
     pub breaker: Breaker,
     /// Calls waiting or in progress.
     pub in_flight: u64,
@@ -31,7 +31,7 @@ pub(crate) struct CallEnd<'a> {
     pub timeout: Duration,
 }
 
-impl Lane {
+impl MethodCalls {
     pub(crate) fn new(settings: BreakerSettings) -> Self {
         Self { breaker: Breaker::new(settings), in_flight: 0, succeeded_at: None }
     }
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
     use crate::backend::fault::Retry;
 
-    fn lane() -> Lane {
-        Lane::new(BreakerSettings { failures_to_open: 2, open_for: Duration::from_secs(1) })
+    fn calls() -> MethodCalls {
+        MethodCalls::new(BreakerSettings { failures_to_open: 2, open_for: Duration::from_secs(1) })
     }
 
     fn end(method: Method, times: (Instant, Instant), fault: &Fault) -> CallEnd<'_> {
@@ -83,21 +83,21 @@ mod tests {
 
     #[test]
     fn failure_is_no_evidence_if_a_call_succeeded_meanwhile_or_the_client_sets_the_pace() {
-        let (mut lane, sent) = (lane(), Instant::now());
+        let (mut calls, sent) = (calls(), Instant::now());
         let now = sent + Duration::from_secs(1);
         let late = Fault::new(Reason::Late, "late", Retry::Never);
         let gone = Fault::new(Reason::Unreachable, "gone", Retry::Safe);
-        assert_eq!(lane.health(&end(Method::Connect, (sent, now), &late)), Health::Failed { caller: 5 });
-        assert_eq!(lane.health(&end(Method::Rpc, (sent, now), &late)), Health::Unknown);
-        assert_eq!(lane.health(&end(Method::Publish, (sent, now), &late)), Health::Unknown);
-        assert_eq!(lane.health(&end(Method::Rpc, (sent, now), &gone)), Health::Down);
+        assert_eq!(calls.health(&end(Method::Connect, (sent, now), &late)), Health::Failed { caller: 5 });
+        assert_eq!(calls.health(&end(Method::Rpc, (sent, now), &late)), Health::Unknown);
+        assert_eq!(calls.health(&end(Method::Publish, (sent, now), &late)), Health::Unknown);
+        assert_eq!(calls.health(&end(Method::Rpc, (sent, now), &gone)), Health::Down);
         let waited = end(Method::Connect, (now - Duration::from_millis(10), now), &late);
-        assert_eq!(lane.health(&waited), Health::Unknown, "it waited for a permit");
-        assert_eq!(lane.health(&CallEnd { fault: None, ..waited }), Health::Up);
-        assert_eq!(lane.health(&end(Method::Connect, (sent, now), &late)), Health::Unknown);
-        assert_eq!(lane.health(&end(Method::Connect, (sent, now), &gone)), Health::Down);
+        assert_eq!(calls.health(&waited), Health::Unknown, "it waited for a permit");
+        assert_eq!(calls.health(&CallEnd { fault: None, ..waited }), Health::Up);
+        assert_eq!(calls.health(&end(Method::Connect, (sent, now), &late)), Health::Unknown);
+        assert_eq!(calls.health(&end(Method::Connect, (sent, now), &gone)), Health::Down);
         let later = (now + Duration::from_millis(1), now + Duration::from_secs(1));
-        assert_eq!(lane.health(&end(Method::Connect, later, &late)), Health::Failed { caller: 5 });
+        assert_eq!(calls.health(&end(Method::Connect, later, &late)), Health::Failed { caller: 5 });
     }
 
     #[test]
