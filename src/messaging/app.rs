@@ -143,14 +143,14 @@ impl App for Messaging {
 
     fn mail(&mut self, cx: &mut Context<Mail>, batch: &mut Batch<Mail>, budget: &mut u32) {
         let from = batch.from();
-        if self.large_replies.is_turn_spent(cx.counters.turns) {
-            *budget = 0;
-        }
         while *budget > 0
             && let Some(mail) = batch.next()
         {
             *budget -= 1;
             receive::receive(self, cx, from, mail, batch, budget);
+        }
+        if let Some(reply) = self.large_replies.put_off.take() {
+            batch.put_back(reply);
         }
     }
 

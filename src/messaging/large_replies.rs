@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::mail::{HistoryAnswer, LargeRequest, RecoverRequest, Reserved};
+use super::mail::{HistoryAnswer, LargeRequest, Mail, RecoverRequest, Reserved};
 use crate::engine::Millis;
 use crate::protocol::Encoding;
 use crate::pubsub::PublicationRecord;
@@ -14,7 +14,8 @@ use crate::pubsub::PublicationRecord;
 pub(crate) const SMALL_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the publications that one connect may recover; past it the other subscriptions are not recovered.
 pub(crate) const CONNECT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes of replies to encode in one turn. The one that passes it is the last of the turn, and later mail waits.
+/// Bytes of replies to encode in one turn. The one that passes it is the last of the turn; the next one waits, with the mail
+/// behind it.
 const TURN_BYTES_MAX: usize = 512 * 1024;
 /// Bytes that a publication or a client takes in a reply besides what it consists of.
 const ENTRY_BYTES: usize = 160;
@@ -26,6 +27,8 @@ pub(crate) struct LargeReplies {
     /// Histories that have arrived and are not encoded. Nothing in the mail depends on their order.
     pub(super) histories: VecDeque<HistoryAnswer>,
     pub(super) asked: usize,
+    /// The reply that the next turn handles, since this one has encoded its bytes.
+    pub(super) put_off: Option<Mail>,
     /// There was no memory: when to try again.
     pub(super) retry_at: Option<Millis>,
     /// The turn of `turn_bytes`.
@@ -49,7 +52,7 @@ impl LargeReplies {
         (self.turn, self.turn_bytes) = (turn, before + bytes);
     }
 
-    /// No further mail is handled in this turn.
+    /// No further reply is encoded in this turn.
     pub(super) fn is_turn_spent(&self, turn: u64) -> bool {
         self.turn == turn && self.turn_bytes >= TURN_BYTES_MAX
     }

@@ -20,7 +20,8 @@ use crate::ids::{ConnId, GroupId, ShardId};
 use crate::protocol::{Disconnect, Encoding, Reply, Tags};
 use crate::pubsub::{InterestedShard, LostDeliveries, Publication};
 
-/// Handles one message. `batch` holds its bytes. `budget` is what may be handled in this turn; a large reply ends it.
+/// Handles one message. `batch` holds its bytes. `budget` is what may be handled in this turn; a reply
+/// that is put off ends it.
 pub(crate) fn receive(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
@@ -72,10 +73,13 @@ pub(crate) fn receive(
         | Mail::History(_)
         | Mail::Presence { .. }
         | Mail::Reply { .. }) => {
-            receive_reply(state, cx, from, reply, batch);
-            if state.large_replies.is_turn_spent(cx.counters.turns) {
+            if has_content(&reply) && state.large_replies.is_turn_spent(cx.counters.turns) {
+                // Behind it comes only what must not overtake it.
+                state.large_replies.put_off = Some(reply);
                 *budget = 0;
+                return;
             }
+            receive_reply(state, cx, from, reply, batch);
         }
         Mail::Published { reply_to: ReplyTo { conn, id } } => {
             if cx.is_open(conn) {
@@ -92,6 +96,16 @@ pub(crate) fn receive(
             }
         }
         delivery => receive_delivery(state, cx, delivery, batch),
+    }
+}
+
+/// A reply that takes time to encode.
+fn has_content(reply: &Mail) -> bool {
+    match reply {
+        Mail::Recovered { records, .. } => !records.is_empty(),
+        Mail::History(answer) => answer.reserved == Reserved(0),
+        Mail::Presence { .. } => true,
+        _ => false,
     }
 }
 

@@ -115,6 +115,11 @@ impl<M> Batch<M> {
         &self.storage.arena[span.start as usize..][..span.len as usize]
     }
 
+    /// The message that was consumed last is the next one again.
+    pub fn put_back(&mut self, message: M) {
+        self.storage.ops.push_front(message);
+    }
+
     /// Messages not consumed yet.
     pub fn remaining(&self) -> usize {
         self.storage.ops.len()
