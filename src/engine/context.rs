@@ -323,6 +323,11 @@ impl<M: Send> Context<M> {
         self.connections.is_open(conn)
     }
 
+    /// Replies and pushes still go out: the close frame is not queued, and the backlog will not be dropped.
+    pub fn takes_replies(&self, conn: ConnId) -> bool {
+        self.connections.takes_more(conn)
+    }
+
     /// Counts work that costs more than the bytes of its message, in bytes that would cost the same.
     pub fn charge(&mut self, units: u32) {
         self.time.charge(units);

@@ -254,7 +254,8 @@ fn go_live(
 }
 
 pub(crate) fn send_reply(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &SubscribeReply) {
-    if !cx.is_open(conn) {
+    // Pushes of the channel go out until the close frame, and the reply comes before them.
+    if !cx.takes_replies(conn) {
         return;
     }
     let encoding = state.sessions[conn].encoding;
