@@ -13,8 +13,8 @@ mod tree;
 
 mod accept_without_descriptors;
 mod admin_abuse;
-#[cfg(feature = "grpc")]
 mod api_against_pending;
+#[cfg(feature = "grpc")]
 mod api_grpc;
 mod api_methods;
 mod api_publish;

@@ -1,16 +1,13 @@
 //! The same conversation over a source that transfers everything at once, and over one that reads one byte and writes
 //! seven bytes per call: the client gets the same bytes, and the server keeps nothing afterwards.
 
-#[path = "../sim/socket.rs"]
-#[allow(dead_code)]
-mod socket;
-
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::fuzz::session::socket::{Pipe, Socket};
 use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
@@ -20,7 +17,6 @@ use corecast::ids::ConnId;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
 use rustix::io::Errno;
-use socket::{Pipe, Socket};
 
 /// Echoes every message unchanged.
 struct Echo;

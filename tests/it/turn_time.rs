@@ -1,10 +1,6 @@
 //! The time of a turn, over simulated sockets and a simulated clock: connections with much work do not delay the others,
 //! and nothing is lost or reordered meanwhile.
 
-#[path = "../sim/socket.rs"]
-#[allow(dead_code)]
-mod socket;
-
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -12,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fuzz::session::socket::{Pipe, Socket};
 use corecast::auth::Hash;
 use corecast::auth::sign::SigningKey;
 use corecast::config::Config;
@@ -23,7 +20,6 @@ use corecast::ids::ConnId;
 use corecast::messaging::Settings;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
-use socket::{Pipe, Socket};
 
 use crate::common::one_shard::OneShard;
 

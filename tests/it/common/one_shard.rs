@@ -1,13 +1,10 @@
 //! One shard of the server in the test's own thread, with one client over a socket in memory, and turns one by one.
 
-#[path = "../../sim/socket.rs"]
-#[allow(dead_code)]
-mod socket;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::fuzz::session::socket::{Pipe, Socket};
 use corecast::engine::config::EngineConfig;
 use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
@@ -17,7 +14,6 @@ use corecast::messaging::{Messaging, PATH, Settings};
 use corecast::pubsub::Placement;
 use corecast::ws::Opcode;
 use corecast::ws::encode::client_frame;
-use socket::{Pipe, Socket};
 
 struct Silent;
 

@@ -3,7 +3,7 @@
 
 mod codec;
 pub mod readers;
-mod session;
+pub(crate) mod session;
 mod text;
 
 /// A target's name and function.

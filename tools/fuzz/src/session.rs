@@ -1,9 +1,6 @@
 //! A shard with a client of each encoding over sockets in memory. The input is a list of actions: frames of the clients, and
 //! publications, subscriptions and infos of the server API, all with any bytes.
 
-// Where the tests of the workspace include this file, another test includes one of these too.
-#![allow(clippy::duplicate_mod)]
-
 #[path = "../../../tests/sim/client_socket.rs"]
 #[allow(dead_code)]
 mod client_socket;
@@ -12,7 +9,7 @@ mod client_socket;
 mod cluster;
 #[path = "../../../tests/sim/socket.rs"]
 #[allow(dead_code)]
-mod socket;
+pub(crate) mod socket;
 
 use std::time::Duration;
 
