@@ -8,7 +8,8 @@
 //! Time is what counts and not units, because the same bytes may cost a hundred times as much as others: a ping, or a
 //! token with a signature.
 
-use rustix::time::{ClockId, clock_gettime};
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use super::config::EngineConfig;
 
@@ -18,10 +19,12 @@ pub type Clock = fn() -> u64;
 /// The work of a read or of a message of another shard, besides its bytes: about a microsecond.
 pub(crate) const STEP_WORK: u32 = 128;
 
+/// The zero of `monotonic_us`.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// The clock of the host.
 fn monotonic_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+    BEGAN.elapsed().as_micros() as u64
 }
 
 pub(crate) struct TurnTime {
