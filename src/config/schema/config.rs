@@ -51,8 +51,8 @@ section! {
     /// server listens only on this machine. Settings that you set still apply. Do not use it on a server that others can reach.
     dev: bool as Bool = false, restart, flag("dev");
 
-    /// The addresses where clients connect. Each shard opens all of them; fd:N is a descriptor from the parent process. [::] is
-    /// every address of this machine, IPv4 and IPv6; only IPv6 if 0.0.0.0 with the same port is listed too.
+    /// The addresses where clients connect. Each shard opens all of them; fd:N is a descriptor from the parent process. The
+    /// unspecified IPv6 address is every address of this machine, IPv4 and IPv6; only IPv6 if 0.0.0.0 with the same port is listed too.
     /// "proxy:" before an address: only proxies connect there, and each connection begins with a PROXY protocol header
     /// (version 1 or 2) with the client's address. "tls:": clients use TLS (tls.cert_pem_file).
     // Never empty.
