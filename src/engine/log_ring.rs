@@ -210,6 +210,11 @@ impl LimitLog {
         }
     }
 
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The records that wait for their addresses, in order.
     pub(crate) fn take_pending(&mut self) -> Vec<(LogRecord, ConnId)> {
         mem::take(&mut self.pending)

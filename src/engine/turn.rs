@@ -166,7 +166,15 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// The records of connections that may be logged now, each with the address of its connection.
+    #[inline]
     pub(crate) fn log_with_addresses(&mut self) {
+        if self.cx.log.has_pending() {
+            self.log_pending();
+        }
+    }
+
+    #[cold]
+    fn log_pending(&mut self) {
         for (record, conn) in self.cx.log.take_pending() {
             let known = self.cx.connections.get(conn).is_some();
             let address = if known { self.address_of(conn.slot) } else { None };

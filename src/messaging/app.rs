@@ -149,8 +149,8 @@ impl App for Messaging {
             *budget -= 1;
             receive::receive(self, cx, from, mail, batch, budget);
         }
-        if let Some(reply) = self.large_replies.put_off.take() {
-            batch.put_back(reply);
+        if self.large_replies.put_off.is_some() {
+            put_back(self, batch);
         }
     }
 
@@ -248,5 +248,13 @@ impl App for Messaging {
         snapshot.history_bytes = self.home_channels.memory().history as u64;
         snapshot.history_evicted = self.home_channels.evictions();
         snapshot.replies_waiting = self.large_replies.waiting.len() as u64;
+    }
+}
+
+/// The reply that was put off is the first of the next turn.
+#[cold]
+fn put_back(state: &mut Messaging, batch: &mut Batch<Mail>) {
+    if let Some(reply) = state.large_replies.put_off.take() {
+        batch.put_back(reply);
     }
 }

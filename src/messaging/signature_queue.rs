@@ -96,8 +96,13 @@ impl SignatureQueue {
     }
 
     /// A turn begins: the connections that have waited longest, address by address, have their signatures checked now.
+    #[inline]
     pub(super) fn begin_turn(&mut self, now: Millis) -> Vec<ConnId> {
         self.left = SIGNATURES_PER_TURN;
+        if self.has_waiting() { self.choose(now) } else { Vec::new() }
+    }
+
+    fn choose(&mut self, now: Millis) -> Vec<ConnId> {
         let mut chosen = Vec::new();
         while self.left > 0
             && let Some(conn) = self.next(now)

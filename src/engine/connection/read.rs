@@ -134,6 +134,13 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Reads the connections that no edge will report: those that wait for their first read, then those that used up their
     /// share in an earlier turn, until the time is over. One of each kind is read in any case, so that neither starves.
     pub(crate) fn read_waiting(&mut self) {
+        if !self.ready.is_empty() || self.spent_before > 0 {
+            self.read_lists();
+        }
+    }
+
+    #[inline(never)]
+    fn read_lists(&mut self) {
         while let Some(id) = self.ready.pop_front() {
             self.read_enlisted(id);
             if self.cx.time.work_of_shard(0) {
@@ -292,8 +299,15 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Offers stalled connections the rest of their message again, and continues with the bytes after it: each once, the
     /// one that has waited longest first, until the time is over.
     pub(crate) fn resume_stalled(&mut self) {
-        self.stalled.extend(self.cx.resumed.drain(..));
         self.stalled_wait = false;
+        if !self.stalled.is_empty() || !self.cx.resumed.is_empty() {
+            self.resume_list();
+        }
+    }
+
+    #[inline(never)]
+    fn resume_list(&mut self) {
+        self.stalled.extend(self.cx.resumed.drain(..));
         for left in (0..self.stalled.len()).rev() {
             let Some(id) = self.stalled.pop_front() else { break };
             let stalled =
