@@ -21,8 +21,10 @@ pub(super) struct Epochs {
 impl Epochs {
     /// Epochs are counted from `first`.
     pub(super) fn new(first: u32) -> Self {
-        let first = first.max(1);
-        Self { last: first, by_group: vec![first; GROUPS].into(), hasher: RandomState::new() }
+        let mut epochs = Self { last: first.wrapping_sub(1), by_group: Box::default(), hasher: RandomState::new() };
+        // Each group begins with one of its own, so that two channels rarely have the same epoch.
+        epochs.by_group = (0..GROUPS).map(|_| epochs.next()).collect();
+        epochs
     }
 
     fn group(&self, name: &str) -> usize {
@@ -54,13 +56,24 @@ mod tests {
     fn epoch_lasts_until_a_channel_with_offsets_is_gone() {
         let mut epochs = Epochs::new(0);
         let first = epochs.of("a");
-        assert_eq!((first, epochs.of("a")), (1, first));
+        assert_eq!(epochs.of("a"), first);
         epochs.end("a");
         let second = epochs.of("a");
         assert_ne!(second, first);
         assert!(epochs.next() > second);
         let other = (0..).map(|n| n.to_string()).find(|name| epochs.group(name) != epochs.group("a")).expect("one");
-        assert_eq!(epochs.of(&other), first, "names of other groups are not concerned");
-        assert_eq!(Epochs::new(u32::MAX).next(), 1, "0 is left out");
+        let epoch = epochs.of(&other);
+        epochs.end("a");
+        assert_eq!(epochs.of(&other), epoch, "names of other groups are not concerned");
+        assert_ne!(epochs.of("a"), epoch);
+    }
+
+    #[test]
+    fn groups_begin_with_epochs_of_their_own_and_none_with_0() {
+        let mut epochs: Vec<u32> = Epochs::new(u32::MAX).by_group.into();
+        assert!(!epochs.contains(&0));
+        epochs.sort_unstable();
+        epochs.dedup();
+        assert_eq!(epochs.len(), GROUPS);
     }
 }
