@@ -20,6 +20,7 @@ use corecast::messaging::api_call::{ApiCall, ConnectionSelector};
 use corecast::messaging::{ControlRequest, Settings};
 use corecast::ws::Opcode;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use client_socket::ClientSocket;
 use cluster::{Bounds, Cluster};
@@ -197,7 +198,9 @@ impl Client {
         }
         let text = std::str::from_utf8(message).expect("a text frame is UTF-8");
         for line in text.split('\n').filter(|line| !line.is_empty()) {
-            let reply: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            // The grammar bounds no number (RFC 8259, section 6), but `Value` does.
+            let _: &RawValue = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let reply: Value = serde_json::from_str(line).unwrap_or_default();
             if let Some(id) = reply["connect"]["client"].as_str() {
                 self.id = id.to_owned();
             }
