@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::engine::net::cpu_quota::group_folders;
+
 pub fn resident_bytes() -> Option<u64> {
     // Called several times a second. `statm` is one line; `status` has the same number in about sixty lines.
     let mut text = [0; 128];
@@ -18,11 +20,8 @@ pub fn resident_bytes() -> Option<u64> {
 /// version 1). `None` if there is no limit.
 pub fn memory_limit() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let unified = groups.lines().find_map(|line| line.strip_prefix("0::"));
-    let path = unified.unwrap_or("").trim_start_matches('/');
-    let root = std::path::Path::new("/sys/fs/cgroup");
-    let version_2 = std::path::Path::new(path).ancestors().map(|group| root.join(group).join("memory.max"));
-    let files = version_2.chain([root.join("memory/memory.limit_in_bytes")]);
+    let version_2 = group_folders(&groups, "").into_iter().map(|folder| folder + "/memory.max");
+    let files = version_2.chain(["/sys/fs/cgroup/memory/memory.limit_in_bytes".into()]);
     let limits = files.filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
     // Version 1 reports "no limit" as a number larger than any memory.
     limits.filter(|&bytes| bytes < 1 << 50).min()

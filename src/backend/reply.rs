@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::fault::Malformed;
@@ -197,34 +198,12 @@ fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D)
 
 /// A time in any notation of a JSON number: a fraction is dropped, and what does not fit is the nearest that does.
 fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-    struct Seconds(i64);
-    impl<'de> Deserialize<'de> for Seconds {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            from.deserialize_any(Number)
-        }
-    }
-    struct Number;
-    impl Visitor<'_> for Number {
-        type Value = Seconds;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a number of seconds")
-        }
-
-        fn visit_u64<E>(self, number: u64) -> Result<Seconds, E> {
-            Ok(Seconds(i64::try_from(number).unwrap_or(i64::MAX)))
-        }
-
-        fn visit_i64<E>(self, number: i64) -> Result<Seconds, E> {
-            Ok(Seconds(number))
-        }
-
-        fn visit_f64<E>(self, number: f64) -> Result<Seconds, E> {
-            // A cast saturates.
-            Ok(Seconds(number as i64))
-        }
-    }
-    Option::<Seconds>::deserialize(from).map(|at| at.map_or(0, |Seconds(at)| at))
+    let number = Option::<Number>::deserialize(from)?;
+    // The cast saturates.
+    Ok(number.map_or(0, |number| {
+        let beyond = || if number.is_u64() { i64::MAX } else { number.as_f64().unwrap_or_default() as i64 };
+        number.as_i64().unwrap_or_else(beyond)
+    }))
 }
 
 /// For payloads: `null` is a value, and only a missing field counts as absent.

@@ -91,7 +91,7 @@ impl ShardClient {
         self.send_or_retry(shard.index(), ControlCommand::App(ControlRequest::BackendAnswer { conn, serial, answer }));
     }
 
-    /// A key set, or that there is none any more, for every shard.
+    /// Sends a key set to every shard. `None` ends the keys that are in use.
     pub fn send_keys(&self, kind: TokenKind, endpoint: &Arc<str>, keys: &Option<Arc<KeySet>>) {
         self.send_to_all_or_retry(|| {
             ControlCommand::App(ControlRequest::Keys { kind, endpoint: Arc::clone(endpoint), keys: keys.clone() })

@@ -1,16 +1,17 @@
 //! A WebSocket client that blocks: it sends commands and finds words in what it reads, or does not read at all.
 
-use crate::reply_attack::Encoding;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use corecast_load::net::frame;
+
+use crate::reply_attack::Encoding;
 
 /// How long to wait for any one event.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one read of a client that only drains its socket waits.
 const DRAIN: Duration = Duration::from_millis(50);
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
 
 /// A pause that is a part of the load.
 pub fn wait_for_time(time: Duration) {
@@ -51,30 +52,18 @@ impl Socket {
     }
 
     pub fn send_text(&mut self, payload: &str) -> Result<()> {
-        self.send(TEXT, payload.as_bytes())
+        self.send(frame::TEXT, payload.as_bytes())
     }
 
     pub fn send_binary(&mut self, payload: &[u8]) -> Result<()> {
-        self.send(BINARY, payload)
+        self.send(frame::BINARY, payload)
     }
 
     /// A whole frame with a mask of zeros (RFC 6455, section 5.2).
     fn send(&mut self, opcode: u8, payload: &[u8]) -> Result<()> {
-        let mut frame = vec![0x80 | opcode];
-        match payload.len() {
-            short @ 0..=125 => frame.push(0x80 | short as u8),
-            middle @ 126..=0xffff => {
-                frame.push(0x80 | 126);
-                frame.extend((middle as u16).to_be_bytes());
-            }
-            long => {
-                frame.push(0x80 | 127);
-                frame.extend((long as u64).to_be_bytes());
-            }
-        }
-        frame.extend([0; 4]);
-        frame.extend(payload);
-        self.stream.write_all(&frame)
+        let mut bytes = Vec::new();
+        frame::write_masked(&mut bytes, opcode, [0; 4], &[payload]);
+        self.stream.write_all(&bytes)
     }
 
     /// Reads until these words have come, and forgets everything before their end.

@@ -154,7 +154,7 @@ fn add(variable: String, text: String, elements: &[Element], values: &mut Vec<Ra
     let setting = SETTINGS.iter().find(|setting| setting.variable() == variable);
     let is_verbatim = setting.is_some_and(|setting| setting.verbatim);
     let inner = unwrapped(&text);
-    // Its replacement stands for bytes that are not UTF-8.
+    // The replacement character marks bytes that are not UTF-8.
     if text.contains('\u{fffd}') {
         let invalid = Invalid::new("it is not UTF-8", "write it in UTF-8");
         found.errors.push(ConfigError::new(Origin::Environment { variable }, "", invalid));

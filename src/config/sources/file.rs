@@ -32,7 +32,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
         invalid(what, "save the file as UTF-8; some editors and shells of Windows write UTF-16")
     })?;
     let values = parse(&name, &text)?;
-    // `{}` is a whole document, and a truncated JSON document is none.
+    // JSON needs no such check: `{}` is complete, and a truncated document is not valid.
     if values.is_empty() && !is_json(&name) {
         let what = if text.trim().is_empty() { "the file is empty" } else { "the file contains no setting" };
         let fix = "write the settings, or start without a file to use the defaults; `corecast config` prints a file to start from";
