@@ -60,15 +60,17 @@ fn memory_of_clients_that_have_left_does_not_keep_new_ones_out() {
     let settings = [("limits.memory_bytes_max", "64MiB"), ("websocket.message_size_limit", "256KiB")];
     let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"];
     let server = Server::spawn(crate::common::command(&listen), &settings);
-    let mut clients: Vec<_> = (0..600).map(|_| Raw::open(&server, "/echo")).collect();
+    let mut clients: Vec<_> = (0..680).map(|_| Raw::open(&server, "/echo")).collect();
     // The first part of a message waits in the server. The client that stays has its memory above that of the others, so
     // that the allocator does not return theirs by itself.
     let (part, mut used) = (&frame(TEXT, &[b'x'; 120_000])[..100_000], 0);
-    while server.metric("corecast_admission_shut", "") == 0 {
+    // All parts together exceed the limit. The memory is checked every 250 ms.
+    while used < clients.len() && server.metric("corecast_admission_shut", "") == 0 {
         clients[used].send(part);
         used += 1;
         server.wait_for_metric("corecast_spill_bytes", "", |bytes| bytes >= (used * part.len()) as u64);
     }
+    server.wait_for_metric("corecast_admission_shut", "", |shut| shut == 1);
     server.wait_for_log("exceeds limits.memory_bytes_max (");
     let stays = clients.swap_remove(used - 1);
     drop(clients);
