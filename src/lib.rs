@@ -66,6 +66,7 @@ pub mod api;
 pub mod auth;
 #[doc(hidden)]
 pub mod backend;
+mod broker;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]

@@ -2,13 +2,12 @@
 //! requires a token; a token decides alone; then the user in the channel's name, the backend, the namespace. The hooks of a
 //! program that embeds the server can deny what these permit.
 
-use super::arena::RawClientInfo;
 use super::hooks::HookClient;
 use super::session::{Session, millis};
 use super::settings::Settings;
 use crate::auth::grant::{Overrides, SubscribeGrant};
 use crate::config::{Namespace, RecoveryMode, SlowConsumer};
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, RawClientInfo};
 use crate::pubsub::{HistoryOptions, SubscriptionFlags};
 use crate::slow_policy::SlowConsumerPolicy;
 

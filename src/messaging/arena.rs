@@ -4,86 +4,8 @@
 //! Lengths are four bytes, little endian. Only bytes that this process packed are read: one that is too short is a bug.
 
 use crate::auth::grant::Publish;
-use crate::protocol::ClientInfo;
-use crate::protocol::Tags;
+use crate::protocol::{Pieces, Tags, put};
 use crate::pubsub::{Publication, PublishOptions};
-use uuid::Uuid;
-
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-/// Takes pieces from the front.
-struct Pieces<'a>(&'a [u8]);
-
-impl<'a> Pieces<'a> {
-    fn take(&mut self, n: usize) -> &'a [u8] {
-        let (piece, rest) = self.0.split_at(n);
-        self.0 = rest;
-        piece
-    }
-
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        self.take(N).try_into().expect("`take` returns exactly that many bytes")
-    }
-
-    fn bytes(&mut self) -> &'a [u8] {
-        let length = u32::from_le_bytes(self.array());
-        self.take(length as usize)
-    }
-
-    fn text(&mut self) -> &'a str {
-        std::str::from_utf8(self.bytes()).expect("packed from a str")
-    }
-}
-
-/// A client as other clients see it, with its id as bytes. Infos have the form of `protocol::kept_info`.
-#[derive(Clone, Copy)]
-pub(crate) struct RawClientInfo<'a> {
-    pub client: [u8; 16],
-    pub user: &'a str,
-    pub conn_info: &'a [u8],
-    pub chan_info: &'a [u8],
-}
-
-impl<'a> RawClientInfo<'a> {
-    pub(crate) fn pack(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.client);
-        put(out, self.user.as_bytes());
-        put(out, self.conn_info);
-        out.extend_from_slice(self.chan_info);
-    }
-
-    pub(crate) fn unpack(bytes: &'a [u8]) -> Self {
-        let mut pieces = Pieces(bytes);
-        let client = pieces.array();
-        let user = pieces.text();
-        let conn_info = pieces.bytes();
-        Self { client, user, conn_info, chan_info: pieces.0 }
-    }
-
-    /// The protocol's form, with the id as text in `text`.
-    pub(crate) fn text<'t>(&self, text: &'t mut IdText) -> ClientInfo<'t>
-    where
-        'a: 't,
-    {
-        ClientInfo {
-            user: self.user,
-            client: client_text(self.client, text),
-            conn_info: self.conn_info,
-            chan_info: self.chan_info,
-        }
-    }
-}
-
-/// Room for a client id as text.
-pub(super) type IdText = [u8; uuid::fmt::Urn::LENGTH];
-
-/// A client id as text.
-pub(super) fn client_text(client: [u8; 16], text: &mut IdText) -> &str {
-    Uuid::from_bytes(client).hyphenated().encode_lower(text)
-}
 
 /// A publication as the backend or the server API has made it. `tags` holds them packed.
 pub(super) fn granted<'a>(channel: &'a str, publish: &'a Publish, tags: &'a mut Vec<u8>) -> Publication<'a> {
@@ -145,18 +67,6 @@ pub(super) fn unpack_options<'a>(bytes: &'a [u8], publication: Publication<'a>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn client_info_unpacks_to_the_same() {
-        let info = RawClientInfo { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };
-        let mut bytes = Vec::new();
-        info.pack(&mut bytes);
-        let again = RawClientInfo::unpack(&bytes);
-        assert_eq!(
-            (again.client, again.user, again.conn_info, again.chan_info),
-            ([7; 16], "ann", &b"{}"[..], &b"[1]"[..])
-        );
-    }
 
     #[test]
     fn options_are_packed_only_if_there_are_some() {

@@ -3,7 +3,6 @@
 //!
 //! Each caller names the function that continues with the answer (`OnAnswer`).
 
-use super::arena::client_text;
 use super::mail::Mail;
 use super::proxy_calls::{PendingCommand, Waiting};
 use super::rejections::{Action, Fault};
@@ -11,7 +10,7 @@ use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::backend::call::{Answer, Call, Caller, Question};
 use crate::engine::Context;
 use crate::ids::ConnId;
-use crate::protocol::{Encoding, ErrorCode, Reply};
+use crate::protocol::{Encoding, ErrorCode, Reply, client_text};
 
 /// Makes a call. If there is no room for it, the command goes on at once as after a failure of the backend.
 pub(crate) fn call(cx: &mut CommandContext<'_>, proxy: u16, question: Question, on_answer: OnAnswer) -> Progress {

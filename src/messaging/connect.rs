@@ -11,7 +11,6 @@ use std::collections::hash_map::Entry;
 use uuid::Uuid;
 
 use super::access::SubscriptionOptions;
-use super::arena::RawClientInfo;
 use super::backend_calls::call;
 use super::connect_reply;
 use super::home_requests::Requester;
@@ -31,7 +30,9 @@ use crate::engine::Context;
 use crate::engine::rejection::Rejection;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
-use crate::protocol::{Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, Reply, kept_info};
+use crate::protocol::{
+    Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, RawClientInfo, Reply, kept_info,
+};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 /// How long a client whose connect was rejected may take to close the connection itself.

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use super::arena::client_text;
 use super::home_requests::Requester;
 use super::keepalive;
 use super::large_replies::{CONNECT_BYTES_MAX, records_bytes};
@@ -15,7 +14,7 @@ use super::state::Messaging;
 use super::subscribe_reply::{DELTA_BYTES_MAX, Recovery, SubscribeReply};
 use crate::engine::{Context, Reservation};
 use crate::ids::ConnId;
-use crate::protocol::{ConnectResult, Expiry, Reply};
+use crate::protocol::{ConnectResult, Expiry, Reply, client_text};
 
 /// The server's version in the connect reply.
 const VERSION: &str = concat!("corecast ", env!("CARGO_PKG_VERSION"));

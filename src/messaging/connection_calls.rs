@@ -17,7 +17,6 @@ use std::collections::HashSet;
 
 use super::access::SubscriptionOptions;
 use super::api_call::{ApiCall, ApiReply, ConnectionSelector, StreamPosition};
-use super::arena::client_text;
 use super::connect_reply;
 use super::home_requests::Requester;
 use super::mail::Mail;
@@ -32,7 +31,7 @@ use crate::auth::grant::SubscribeGrant;
 use crate::engine::Context;
 use crate::engine::stats::Bound;
 use crate::ids::{ConnId, SubscriptionKey};
-use crate::protocol::{Body, Command, Disconnect, Encoding, ErrorCode, Unsubscribed};
+use crate::protocol::{Body, Command, Disconnect, Encoding, ErrorCode, Unsubscribed, client_text};
 use crate::pubsub::{Since, SubscriptionFlags};
 
 pub(crate) fn carry_out(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall) -> Result<ApiReply, ErrorCode> {

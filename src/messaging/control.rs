@@ -15,7 +15,7 @@ use super::state::Messaging;
 use crate::auth::grant::Publish;
 use crate::engine::Context;
 use crate::protocol::{ErrorCode, Tags};
-use crate::pubsub::{EpochText, HistoryFilter, HistorySlice, Position, PublicationRecord, Since};
+use crate::pubsub::{HistoryFilter, HistorySlice, Position, PublicationRecord, Since};
 
 pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: ControlRequest) {
     match request {
@@ -146,5 +146,5 @@ fn channels(state: &Messaging, pattern: &str) -> ApiReply {
 }
 
 fn stream_position(position: Position) -> StreamPosition {
-    StreamPosition { offset: position.offset, epoch: EpochText::of(position.epoch).as_str().into() }
+    StreamPosition { offset: position.offset, epoch: position.epoch.text().as_str().into() }
 }

@@ -1,13 +1,12 @@
 //! A publication in the wire formats that are in use: each is encoded once, and compressed once, for all subscribers.
 
-use super::arena::RawClientInfo;
 use super::mail::Mail;
 use super::session::opcode;
 use crate::engine::Context;
-use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
 use crate::protocol::{Encoding, JsonForm, Tags, WirePublication};
-use crate::pubsub::{self, Delivery, EpochText, InterestedShard};
+use crate::protocol::{RawClientInfo, delta_fits_json};
+use crate::pubsub::{self, Delivery, InterestedShard};
 use crate::ws;
 
 /// What `WireFormat::wire` holds: the encoding and compression of a frame.
@@ -169,7 +168,7 @@ fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payl
     let mut text = uuid::Uuid::encode_buffer();
     let info = client_info.map(|info| RawClientInfo::unpack(info).text(&mut text));
     let offset = delivery.at.offset;
-    let epoch = EpochText::of(delivery.epoch);
+    let epoch = delivery.epoch.text();
     // Subscribers of an empty channel learn the epoch from its first publication, as with Centrifugo.
     let epoch = if offset == 1 && json_form != JsonForm::Text { epoch.as_str() } else { "" };
     let (tags, delta) = (Tags::from_bytes(tags), is_delta);

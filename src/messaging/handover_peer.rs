@@ -5,7 +5,6 @@
 //! little endian) and its bytes. The order: bits, version (u64), client id (16 bytes), channel, data, user, connection info,
 //! channel info, tags, idempotency key, version epoch.
 
-use super::arena::RawClientInfo;
 use crate::pubsub::{Publication, PublishOptions, PublishOutcome};
 
 const JSON: u8 = 1;
@@ -117,7 +116,7 @@ fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Tags;
+    use crate::protocol::{RawClientInfo, Tags};
 
     fn packed() -> Vec<u8> {
         let client = RawClientInfo { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use super::arena::RawClientInfo;
 use super::data_format::one_line;
 use super::encodings::FrameEncoding;
 use super::handover_peer::{self, Forwarded};
@@ -14,7 +13,7 @@ use super::session::opcode;
 use super::state::Messaging;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, Push, Tags, is_json};
+use crate::protocol::{Encoding, Push, RawClientInfo, Tags, is_json};
 use crate::pubsub::{Publication, PublicationRecord, PublishOutcome, RecoveryMode, RecoveryRequest, ResendStep};
 use crate::ws;
 

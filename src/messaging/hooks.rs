@@ -5,8 +5,7 @@
 
 #![warn(missing_docs)]
 
-use super::arena::{IdText, RawClientInfo, client_text};
-use crate::protocol::Info;
+use crate::protocol::{IdText, Info, RawClientInfo, client_text};
 
 /// The rules of the program that embeds the server. A method that is not implemented allows everything.
 ///

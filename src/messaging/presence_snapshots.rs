@@ -6,10 +6,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::api_call::MemberInfo;
-use super::arena::{RawClientInfo, client_text};
 use super::mail::{ReplyTo, Reserved};
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, ErrorCode, Info};
+use crate::protocol::{Encoding, ErrorCode, Info, RawClientInfo, client_text};
 use crate::pubsub::HomeChannels;
 
 /// Clients that are copied in one turn.

@@ -1,7 +1,7 @@
 //! A client's publication: is it permitted, in what format, do the hooks allow it, and its way to the channel's home
 //! shard.
 
-use super::arena::{self, RawClientInfo};
+use super::arena;
 use super::backend_calls::{self, reject_without_room};
 use super::data_format::fits;
 use super::hooks::{HookClient, Hooks, PublishDecision};
@@ -10,7 +10,7 @@ use super::state::{CommandContext, Progress};
 use crate::backend::call::{Answer, Question};
 use crate::engine::mailbox::Span;
 use crate::ids::ShardId;
-use crate::protocol::{Body, Command, Encoding, ErrorCode, is_json};
+use crate::protocol::{Body, Command, Encoding, ErrorCode, RawClientInfo, is_json};
 use crate::pubsub::{Publication, PublishOptions};
 
 /// The publish command.

@@ -9,7 +9,7 @@ use super::subscribe_reply::PublicationParts;
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{ErrorCode, HistoryRequest, HistoryResult, Reply};
-use crate::pubsub::{EpochText, Since};
+use crate::pubsub::Since;
 
 /// The presence and presence_stats commands.
 pub(crate) fn presence(cx: &mut CommandContext<'_>, channel: &str, query: Query) -> Progress {
@@ -107,7 +107,7 @@ fn send_history(state: &mut Messaging, cx: &mut Context<Mail>, answer: HistoryAn
             records.unwrap_or_default().iter().map(|record| PublicationParts::plain(record, top.epoch, encoding));
         let parts: Vec<_> = parts.collect();
         let publications: Vec<_> = parts.iter().map(PublicationParts::publication).collect();
-        let epoch = EpochText::of(top.epoch);
+        let epoch = top.epoch.text();
         let result = HistoryResult { publications: &publications, epoch: epoch.as_str(), offset: top.offset };
         let bytes = records_bytes(records.unwrap_or_default().iter(), encoding);
         let reply = match records {

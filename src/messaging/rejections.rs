@@ -4,11 +4,10 @@
 //! knows more than the error code says leaves it in `CommandContext::fault` first. A line shows the client's id, user and
 //! channel, and never a token or data.
 
-use super::arena::client_text;
 use super::session::Session;
 use crate::auth::{InvalidToken, TokenError};
 use crate::engine::rejection::{Rejection, show};
-use crate::protocol::{Body, Disconnect, ErrorCode};
+use crate::protocol::{Body, Disconnect, ErrorCode, client_text};
 
 const EXPIRED: &str = "it has expired or is not valid yet";
 

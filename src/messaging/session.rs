@@ -11,11 +11,10 @@
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 
-use super::arena::RawClientInfo;
 use crate::engine::Millis;
 use crate::engine::token_bucket::{Rate, TokenBucket};
 use crate::ids::ConnId;
-use crate::protocol::Encoding;
+use crate::protocol::{Encoding, RawClientInfo};
 use crate::pubsub::SubscriptionList;
 use crate::ws::Opcode;
 

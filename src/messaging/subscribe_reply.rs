@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::arena::{RawClientInfo, client_text};
 use super::large_replies::records_bytes;
-use crate::protocol::delta_fits_json;
 use crate::protocol::fossil;
 use crate::protocol::{ClientInfo, Encoding, Expiry, Filter, JsonForm, SubscribeResult, Tags, WirePublication};
-use crate::pubsub::{EpochText, Position, PublicationRecord, SubscriptionFlags};
+use crate::protocol::{RawClientInfo, client_text, delta_fits_json};
+use crate::pubsub::{Epoch, EpochText, Position, PublicationRecord, SubscriptionFlags};
 
 /// Bytes of recovered publications to search for differences; those behind them come whole. It takes much longer than a copy.
 pub(crate) const DELTA_BYTES_MAX: usize = 512 * 1024;
@@ -58,10 +57,10 @@ pub(crate) struct PublicationParts<'a> {
 }
 
 impl<'a> PublicationParts<'a> {
-    pub(super) fn plain(record: &'a PublicationRecord, epoch: u32, encoding: Encoding) -> Self {
+    pub(super) fn plain(record: &'a PublicationRecord, epoch: Epoch, encoding: Encoding) -> Self {
         let is_base64 = encoding != Encoding::Protobuf && !record.is_json;
         let json_form = if is_base64 { JsonForm::Base64 } else { JsonForm::Value };
-        let epoch = (record.offset == 1).then(|| EpochText::of(epoch));
+        let epoch = (record.offset == 1).then(|| epoch.text());
         let data = Cow::Borrowed(&*record.data);
         Self { record, data, json_form, delta: false, client: publisher(record), epoch }
     }
@@ -130,7 +129,7 @@ impl SubscribeReply {
                 false => PublicationParts::plain(record, self.position.epoch, encoding),
             });
         }
-        SubscribeReplyParts { reply: self, epoch: EpochText::of(self.position.epoch), publications }
+        SubscribeReplyParts { reply: self, epoch: self.position.epoch.text(), publications }
     }
 }
 

@@ -27,8 +27,8 @@ use crate::engine::Context;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId, SubscriptionKey};
 use crate::protocol::{ErrorCode, Filter, Push, Reply, SubscribePush, kept_info};
 use crate::pubsub::{
-    Activation, AddedSubscription, ChannelTop, DeltaBase, EpochText, NewSubscription, Position, Since,
-    SubscriptionFlags, WireFormat,
+    Activation, AddedSubscription, ChannelTop, DeltaBase, NewSubscription, Position, Since, SubscriptionFlags,
+    WireFormat,
 };
 
 /// What is requested besides the options.
@@ -273,7 +273,7 @@ pub(crate) fn send_push(
     reply: &SubscribeReply,
 ) {
     let positioned = reply.flags.contains(SubscriptionFlags::POSITIONED);
-    let epoch = EpochText::of(reply.position.epoch);
+    let epoch = reply.position.epoch.text();
     let push = SubscribePush {
         recoverable: reply.flags.contains(SubscriptionFlags::RECOVERABLE),
         epoch: if positioned { epoch.as_str() } else { "" },

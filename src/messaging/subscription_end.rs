@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::arena::RawClientInfo;
 use super::mail::{JoinOptions, Mail};
 use super::session::Phase;
 use super::state::{CommandContext, Messaging, Progress, owner};
@@ -10,7 +9,7 @@ use crate::engine::Context;
 use crate::engine::outbound::{Owner, frames_in};
 use crate::engine::stats::dropped_index;
 use crate::ids::{ConnId, GroupId, SubscriptionKey};
-use crate::protocol::{Disconnect, Push, Reply, Unsubscribed};
+use crate::protocol::{Disconnect, Push, RawClientInfo, Reply, Unsubscribed};
 use crate::pubsub::SubscriptionFlags;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

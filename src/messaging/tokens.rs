@@ -1,6 +1,5 @@
 //! The verification of a command's token: costly ones in the order of the signature queue, and with fetched keys.
 
-use super::arena::client_text;
 use super::backend_calls;
 use super::rejections::Fault;
 use super::settings::TokenKind;
@@ -8,6 +7,7 @@ use super::state::{CommandContext, KeyFetch, Messaging, OnAnswer, Progress};
 use crate::auth::grant::SubscribeGrant;
 use crate::auth::{InvalidToken, KeySet, TokenError, Verifier};
 use crate::backend::call::{Fetched, Question};
+use crate::protocol::client_text;
 
 /// The work of a token besides reading its bytes twice, in bytes that cost the same: a hash, and the claims.
 const TOKEN_WORK: usize = 1024;

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::api_call::ConnectionSelector;
-use super::arena::client_text;
 use super::session::{Identity, Phase, Sessions};
 use crate::engine::Context;
 use crate::ids::{ConnId, ShardId};
@@ -113,7 +112,7 @@ impl Users {
 mod tests {
     use super::*;
     use crate::messaging::session::Session;
-    use crate::protocol::Encoding;
+    use crate::protocol::{Encoding, client_text};
 
     fn linked(users: &Users, sessions: &Sessions, user: &str) -> Vec<u32> {
         let after = |&slot: &u32| sessions.at(slot).identity.as_ref()?.after;

@@ -7,6 +7,7 @@
 //! - `command`, with `request` and `maps`: what clients send, borrowed from their frame
 //! - `reply`: what the server sends
 //! - `payload`: which bytes JSON embeds as they are
+//! - `packed_client`: a client as one piece of bytes, inside this process
 //! - `codes`: the codes of errors, ended subscriptions and closed connections
 //! - `tags`: the tags of a publication · `filter`, `parse_filter`, `packed_filter`: which publications a subscriber wants;
 //!   `decimal` compares numbers
@@ -23,6 +24,7 @@ mod filter;
 pub mod fossil;
 mod json;
 mod maps;
+mod packed_client;
 mod packed_filter;
 mod parse_filter;
 mod payload;
@@ -37,6 +39,7 @@ pub use encoding::{Commands, Encoding};
 pub use error::{FilterError, Malformed};
 pub use filter::RawFilter;
 pub use maps::{Headers, Subs};
+pub(crate) use packed_client::{IdText, Pieces, RawClientInfo, client_text, put};
 pub use packed_filter::Filter;
 pub(crate) use payload::{Info, is_json, kept_info};
 pub(crate) use reply::{

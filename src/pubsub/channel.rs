@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::epoch::Epoch;
 use super::history::ChannelHistory;
 use super::position::Position;
 use super::presence::Presence;
@@ -59,7 +60,7 @@ const _: () = assert!(size_of::<Channel>() <= 88);
 pub(super) const IDLE_BYTES: usize = size_of::<Channel>() + size_of::<ChannelHistory>() + 32;
 
 impl Channel {
-    pub(super) fn new(name: &str, epoch: u32) -> Self {
+    pub(super) fn new(name: &str, epoch: Epoch) -> Self {
         let top = Position { epoch, offset: 0 };
         Self { name: name.into(), top, seq: 0, shards: SmallVec::new(), history: None, presence: None }
     }

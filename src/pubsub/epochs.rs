@@ -8,6 +8,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::epoch::Epoch;
+
 /// Groups of names. 16 KiB on each shard.
 const GROUPS: usize = 4096;
 
@@ -23,7 +25,7 @@ impl Epochs {
     pub(super) fn new(first: u32) -> Self {
         let mut epochs = Self { last: first.wrapping_sub(1), by_group: Box::default(), hasher: RandomState::new() };
         // Each group begins with one of its own, so that two channels rarely have the same epoch.
-        epochs.by_group = (0..GROUPS).map(|_| epochs.next()).collect();
+        epochs.by_group = (0..GROUPS).map(|_| epochs.next_number()).collect();
         epochs
     }
 
@@ -32,17 +34,22 @@ impl Epochs {
     }
 
     /// The epoch that a channel with this name begins in, or would if it existed.
-    pub(super) fn of(&self, name: &str) -> u32 {
-        self.by_group[self.group(name)]
+    pub(super) fn of(&self, name: &str) -> Epoch {
+        Epoch::of_number(self.by_group[self.group(name)])
     }
 
     /// A channel with offsets above 0 is gone: its name begins another epoch.
     pub(super) fn end(&mut self, name: &str) {
-        self.by_group[self.group(name)] = self.next();
+        self.by_group[self.group(name)] = self.next_number();
     }
 
-    /// An epoch that no channel has had. 0 is the epoch of no channel.
-    pub(super) fn next(&mut self) -> u32 {
+    /// An epoch that no channel has had.
+    pub(super) fn next(&mut self) -> Epoch {
+        Epoch::of_number(self.next_number())
+    }
+
+    /// 0 is the number of no epoch.
+    fn next_number(&mut self) -> u32 {
         self.last = self.last.wrapping_add(1).max(1);
         self.last
     }
@@ -60,7 +67,7 @@ mod tests {
         epochs.end("a");
         let second = epochs.of("a");
         assert_ne!(second, first);
-        assert!(epochs.next() > second);
+        assert!(![first, second].contains(&epochs.next()));
         let other = (0..).map(|n| n.to_string()).find(|name| epochs.group(name) != epochs.group("a")).expect("one");
         let epoch = epochs.of(&other);
         epochs.end("a");

@@ -8,7 +8,8 @@
 
 use std::collections::vec_deque::{self, VecDeque};
 
-use super::position::{EpochText, Position};
+use super::epoch::Epoch;
+use super::position::Position;
 use super::publication::PublicationRecord;
 use super::retention::{ListKind, ListLinks};
 use super::shares::NamespaceNumber;
@@ -39,15 +40,14 @@ impl HistoryOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Since {
     /// `None` matches any epoch.
-    pub epoch: Option<u32>,
+    pub epoch: Option<Epoch>,
     pub offset: u64,
 }
 
 impl Since {
     /// From the wire: an empty epoch matches any, and a text that is not an epoch matches none.
     pub(crate) fn new(epoch: &str, offset: u64) -> Self {
-        let epoch = (!epoch.is_empty()).then(|| EpochText::parse(epoch).unwrap_or(0));
-        Self { epoch, offset }
+        Self { epoch: Epoch::from_client(epoch), offset }
     }
 
     fn is_of_epoch(&self, top: Position) -> bool {

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::channel::{Channel, InterestedShard, LaggingShard};
+use super::epoch::Epoch;
 use super::epochs::Epochs;
 use super::history::{
     self, ChannelHistory, HistoryFilter, HistoryOptions, HistorySlice, Recovery, RecoveryRequest, Unrecoverable,
@@ -168,7 +169,7 @@ impl HomeChannels {
     /// histories, it is at the beginning of the epoch that its first publication will have.
     fn find_used(&mut self, name: &str, options: &HistoryOptions, now: u64) -> (Option<&ChannelHistory>, Position) {
         let Some(key) = self.find(name) else {
-            let epoch = if options.has_history() { self.epochs.of(name) } else { 0 };
+            let epoch = if options.has_history() { self.epochs.of(name) } else { Epoch::default() };
             return (None, Position { epoch, offset: 0 });
         };
         if options.has_history() {

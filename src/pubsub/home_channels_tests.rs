@@ -1,10 +1,11 @@
 //! `HomeChannels`, called as `messaging` calls it.
 
 use super::channel::InterestedShard;
+use super::epoch::Epoch;
 use super::history::{HistoryFilter, HistoryOptions, RecoveryMode, RecoveryRequest, Since, Unrecoverable};
 use super::home_channels::{HomeChannels, MemoryUse};
 use super::idempotency;
-use super::position::{ChannelTop, EpochText, Position};
+use super::position::{ChannelTop, Position};
 use super::publication::{Publication, PublicationRecord, PublishOptions};
 use super::publish::PublishOutcome;
 use super::resend::ResendStep;
@@ -83,7 +84,7 @@ fn offsets<'a>(records: impl Iterator<Item = &'a PublicationRecord>) -> Vec<u64>
 
 fn recovered(
     home: &mut HomeChannels,
-    epoch: Option<u32>,
+    epoch: Option<Epoch>,
     offset: u64,
     mode: RecoveryMode<'_>,
 ) -> (bool, Vec<u64>, u64) {
@@ -172,9 +173,13 @@ fn recovery_brings_all_or_nothing() {
     assert_eq!(recovered(&mut home, Some(epoch), 2, all), (true, vec![3, 4, 5], 5));
     assert_eq!(recovered(&mut home, None, 4, all), (true, vec![5], 5), "the empty epoch matches any");
     assert_eq!(recovered(&mut home, Some(epoch), 5, all), (true, vec![], 5));
-    for (epoch, offset) in
-        [(Some(epoch), 1), (Some(epoch), 6), (Some(epoch), u64::MAX), (Some(epoch + 1), 4), (Some(0), 5)]
-    {
+    for (epoch, offset) in [
+        (Some(epoch), 1),
+        (Some(epoch), 6),
+        (Some(epoch), u64::MAX),
+        (Some(Epoch::of_number(u32::MAX)), 4),
+        (Some(Epoch::default()), 5),
+    ] {
         assert_eq!(recovered(&mut home, epoch, offset, all), (false, vec![], 5));
     }
     let request = RecoveryRequest { since: Since { epoch: None, offset: 2 }, limit: 2, mode: all };
@@ -191,7 +196,7 @@ fn cache_recovery_brings_the_latest_unless_the_reader_has_it() {
     let epoch = home.position("news", &TEN, 0).epoch;
     assert_eq!(recovered(&mut home, Some(epoch), 0, cache), (false, vec![], 0));
     (1..=3u8).for_each(|i| _ = stamp(&mut home, &[i], 0));
-    for (epoch, offset) in [(Some(epoch), 0), (Some(epoch + 1), 3), (None, 3), (None, 99)] {
+    for (epoch, offset) in [(Some(epoch), 0), (Some(Epoch::of_number(u32::MAX)), 3), (None, 3), (None, 99)] {
         assert_eq!(recovered(&mut home, epoch, offset, cache), (true, vec![3], 3));
     }
     assert_eq!(recovered(&mut home, Some(epoch), 3, cache), (true, vec![], 3));
@@ -228,10 +233,10 @@ fn history_is_read_from_either_end() {
     assert_eq!(read(Some((epoch, 14)), 1, true), Ok(vec![]));
     assert_eq!(read(Some((epoch, 2)), -1, true), Ok(vec![]));
     assert_eq!(read(Some((epoch, 0)), -1, true), Ok(vec![]));
-    assert_eq!(read(Some((Some(0), 5)), -1, false).map_err(|lost| lost.top.offset), Err(12));
+    assert_eq!(read(Some((Some(Epoch::default()), 5)), -1, false).map_err(|lost| lost.top.offset), Err(12));
     assert_eq!(Since::new("", 1).epoch, None);
-    assert_eq!(Since::new("other", 1).epoch, Some(0));
-    assert_eq!(Since::new(EpochText::of(9).as_str(), 1).epoch, Some(9));
+    assert_eq!(Since::new("other", 1).epoch, Epoch::from_broker("other"));
+    assert_eq!(Since::new(Epoch::of_number(9).text().as_str(), 1).epoch, Some(Epoch::of_number(9)));
 }
 
 #[test]

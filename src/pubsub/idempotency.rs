@@ -64,6 +64,7 @@ impl IdempotencyKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pubsub::epoch::Epoch;
 
     #[test]
     fn idempotency_key_is_remembered_for_its_time_and_for_its_channel() {
@@ -71,8 +72,8 @@ mod tests {
         let (key, other) = (keys.hash("news", "a"), keys.hash("newsa", ""));
         assert_ne!(key, other);
         assert_eq!(keys.find(key, 0), None);
-        keys.insert(key, Some(Position { epoch: 1, offset: 2 }), 10);
-        assert_eq!(keys.find(key, 9 + KEY_TTL), Some(Some(Position { epoch: 1, offset: 2 })));
+        keys.insert(key, Some(Position { epoch: Epoch::of_number(1), offset: 2 }), 10);
+        assert_eq!(keys.find(key, 9 + KEY_TTL), Some(Some(Position { epoch: Epoch::of_number(1), offset: 2 })));
         assert_eq!(keys.find(other, 9 + KEY_TTL), None);
         assert_eq!(keys.find(key, 10 + KEY_TTL), None);
         keys.insert(key, None, 10 + KEY_TTL);

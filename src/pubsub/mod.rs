@@ -7,7 +7,7 @@
 //! - `placement`: which shard is a channel's home
 //! - `home_channels`: the channels of a home shard, with `channel`, `publish`, `resend` and `lifecycle`
 //! - `history`, `presence`, `idempotency`: what a channel keeps
-//! - `epochs`: the epoch of a name, also while no channel has it
+//! - `epoch`, `epochs`: an epoch's text; the epoch of a name, also while no channel has it
 //! - `retention`, `shares`, `name_index`: which channel expires next, which gives way, and channels by name
 //!
 //! The subscribers' side:
@@ -16,6 +16,7 @@
 //! Both sides: `publication`, `position`, `wire_format`.
 
 mod channel;
+mod epoch;
 mod epochs;
 mod history;
 mod home_channels;
@@ -37,6 +38,7 @@ mod shares;
 mod subscribers;
 mod wire_format;
 
+pub use epoch::Epoch;
 pub use history::Since;
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
@@ -44,9 +46,9 @@ pub use publication::PublicationRecord;
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
+pub(crate) use epoch::EpochText;
 pub(crate) use history::{HistoryFilter, HistoryOptions, HistorySlice, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
-pub(crate) use position::EpochText;
 pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;

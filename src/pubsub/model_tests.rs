@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use fastrand::Rng;
 
 use super::channel::{IDLE_BYTES, InterestedShard};
+use super::epoch::Epoch;
 use super::history::{HistoryFilter, HistoryOptions, RecoveryMode, RecoveryRequest, Since, Unrecoverable};
 use super::home_channels::HomeChannels;
 use super::idempotency::KEY_TTL;
@@ -74,9 +75,9 @@ struct Pair {
     home: HomeChannels,
     channels: BTreeMap<&'static str, Channel>,
     /// The epoch that a name has or would have if it existed, and after how many ended epochs that was seen.
-    epochs: BTreeMap<&'static str, (u32, usize)>,
+    epochs: BTreeMap<&'static str, (Epoch, usize)>,
     /// The epochs that ended with publications.
-    ended: HashSet<(&'static str, u32)>,
+    ended: HashSet<(&'static str, Epoch)>,
     /// How many ended.
     ends: usize,
     /// Expiry, channel, key and answer.
@@ -132,15 +133,15 @@ impl Pair {
             self.begins(name, position.epoch);
         }
         self.channels.entry(name).or_insert_with(|| {
-            assert!(position.epoch != 0);
+            assert!(position.epoch != Epoch::default());
             Channel { top: Position { offset: 0, ..position }, ..Channel::default() }
         })
     }
 
     /// A channel that does not exist begins with this epoch: one in which it lost nothing, and the same as long as no epoch
     /// of any channel ends.
-    fn begins(&mut self, name: &'static str, epoch: u32) {
-        assert!(epoch != 0 && !self.ended.contains(&(name, epoch)));
+    fn begins(&mut self, name: &'static str, epoch: Epoch) {
+        assert!(epoch != Epoch::default() && !self.ended.contains(&(name, epoch)));
         let (known, ends) = *self.epochs.get(name).unwrap_or(&(epoch, self.ends));
         assert!(known == epoch || ends != self.ends);
         self.epochs.insert(name, (epoch, self.ends));
@@ -351,7 +352,7 @@ impl Pair {
     /// The position that a reader claims, near the true one more often than not.
     fn since(&mut self, name: &str) -> Since {
         let top = self.channels.get(name).map_or(Position::default(), |channel| channel.top);
-        let epoch = [None, Some(top.epoch), Some(top.epoch), Some(top.epoch), Some(u32::MAX)];
+        let epoch = [None, Some(top.epoch), Some(top.epoch), Some(top.epoch), Some(Epoch::of_number(u32::MAX))];
         Since { epoch: epoch[self.random.usize(..5)], offset: (top.offset + 3).saturating_sub(self.random.u64(..12)) }
     }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::epoch::Epoch;
 use super::position::DeliveryPosition;
 
 /// A publication to one channel.
@@ -62,6 +63,11 @@ impl PublicationRecord {
         }
     }
 
+    /// As a broker keeps it. Its sequence number is given when it is delivered.
+    pub(crate) fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
+        Self { offset, data, client_info, is_json: false, tags, version, seq: 0 }
+    }
+
     /// The publication again, without its options.
     pub(crate) fn publication<'a>(&'a self, channel: &'a str) -> Publication<'a> {
         Publication {
@@ -76,7 +82,7 @@ impl PublicationRecord {
     }
 
     /// Its cost against the limit on history memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.data.len() + self.client_info.as_ref().map_or(0, Bytes::len) + self.tags.len()
     }
 }
@@ -87,7 +93,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) publication: &'a Publication<'a>,
     pub(crate) at: DeliveryPosition,
     /// The epoch of `at.offset`.
-    pub(crate) epoch: u32,
+    pub(crate) epoch: Epoch,
     /// What the delivery before brought. Set if the publication uses deltas and the history stores the one before.
     pub(crate) previous: Option<&'a PublicationRecord>,
 }

@@ -31,8 +31,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("doctor", &["config", "engine"]),
     // Calls to the application's backend.
     ("backend", &["ids", "ws", "auth", "config", "protocol"]),
+    // Brokers that several servers share.
+    ("broker", &["ids", "protocol", "pubsub", "config"]),
     // The only layer that joins engine, protocol and pubsub.
-    ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "config", "engine"]),
+    ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "broker", "config", "engine"]),
+    // The servers of a cluster.
+    ("cluster", &["*"]),
     // The processes around it.
     ("api", &["*"]),
     ("admin", &["*"]),

@@ -8,6 +8,7 @@ use super::types::{
     SubscriptionList, TurnOutput,
 };
 use crate::ids::{ConnId, GroupId, SubscriptionKey};
+use crate::pubsub::epoch::Epoch;
 use crate::pubsub::position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
 use crate::pubsub::wire_format::WireFormat;
 use crate::slow_policy::SlowConsumerPolicy;
@@ -63,12 +64,12 @@ fn subscription_goes_live_with_the_answer_of_home_and_not_before() {
     let (AddedSubscription { id: first, group: id, .. }, _) = join(&mut subscribers, 0);
     let (second, _) = join(&mut subscribers, 1);
     assert_eq!((second.live_at, second.opened_group), (None, false));
-    let top = ChannelTop { position: Position { epoch: 1, offset: 9 }, seq: 9 };
+    let top = ChannelTop { position: Position { epoch: Epoch::of_number(1), offset: 9 }, seq: 9 };
     assert_eq!(subscribers.activate_group(id, top), Some(vec![first.key(), second.id.key()]));
     assert!(subscribers.deliver(id, at(10), b"x"));
     let (_, turns) = end(&mut subscribers);
     assert_eq!(**turns[0].member_slots, [0, 1]);
-    assert_eq!(join(&mut subscribers, 2).0.live_at, Some(Position { epoch: 1, offset: 10 }));
+    assert_eq!(join(&mut subscribers, 2).0.live_at, Some(Position { epoch: Epoch::of_number(1), offset: 10 }));
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! What a home shard asks of a broker, and what the broker answers.
+//!
+//! A request with a [`Ticket`] is answered exactly once, also if the broker is away. The others are carried out when the broker
+//! can be reached, in the order in which they were sent.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::ids::ShardId;
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+
+/// Names a request. The home shard chooses it, and may use it again after the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Ticket(pub(crate) u32);
+
+/// One life of a home shard's subscription to a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SubscribeSerial(pub(crate) u32);
+
+/// A request of a home shard about one channel.
+pub(crate) struct Request {
+    pub(crate) from: ShardId,
+    pub(crate) channel: Box<str>,
+    pub(crate) kind: RequestKind,
+}
+
+pub(crate) enum RequestKind {
+    /// The home shard wants the channel's publications, joins and leaves: `Event::Subscribed` follows, and before it
+    /// `Event::SubscribeDelayed` if the broker is away. A second one replaces the first.
+    Subscribe(SubscribeSerial),
+    /// Ends what `Subscribe` began.
+    Unsubscribe,
+    Publish {
+        ticket: Ticket,
+        publish: Box<PublishRequest>,
+    },
+    /// A client joined or left. `client_info` is packed (`protocol::RawClientInfo`).
+    JoinLeave {
+        is_join: bool,
+        client_info: Bytes,
+    },
+    /// Reads a part of the history. An epoch in the filter that is not the channel's is not an error here: the answer has the
+    /// channel's position, and the caller compares.
+    History {
+        ticket: Ticket,
+        filter: HistoryFilter,
+        options: HistoryOptions,
+    },
+    /// Drops the publications and keeps the position.
+    HistoryRemove {
+        ticket: Ticket,
+    },
+    /// Adds a client to the presence, or renews it.
+    PresenceSet {
+        client: [u8; 16],
+        client_info: Bytes,
+    },
+    PresenceRemove {
+        client: [u8; 16],
+        user: Box<str>,
+    },
+    Presence {
+        ticket: Ticket,
+    },
+    PresenceStats {
+        ticket: Ticket,
+    },
+}
+
+/// A publication to make.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct PublishRequest {
+    pub(crate) data: Bytes,
+    /// Packed; empty if the server API published.
+    pub(crate) client_info: Bytes,
+    /// Packed (`protocol::Tags`).
+    pub(crate) tags: Bytes,
+    pub(crate) version: u64,
+    /// Empty for any.
+    pub(crate) version_epoch: Box<str>,
+    /// Empty for none.
+    pub(crate) idempotency_key: Box<str>,
+    pub(crate) use_delta: bool,
+    /// Without a history the publication gets no position.
+    pub(crate) history: HistoryOptions,
+}
+
+/// From the broker to a channel's home shard. Those of one channel come in the broker's order.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// From here on every publication arrives; earlier ones may be missing. It comes again when a connection was lost and is
+    /// back, and when the mailbox of the shard had no room for a publication.
+    Subscribed {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    /// The broker is away: `Subscribed` follows when it is back.
+    SubscribeDelayed {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    Publication {
+        channel: Box<str>,
+        record: PublicationRecord,
+        position: Option<Position>,
+    },
+    JoinLeave {
+        channel: Box<str>,
+        is_join: bool,
+        client_info: Bytes,
+    },
+    Answer {
+        ticket: Ticket,
+        answer: Result<Answer, BrokerError>,
+    },
+}
+
+/// The answer to a request with a ticket.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Published(Published),
+    History(HistoryRead),
+    HistoryRemoved,
+    /// Packed client infos.
+    Presence(Vec<Bytes>),
+    PresenceStats {
+        clients: u32,
+        users: u32,
+    },
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Published {
+    /// `None`: the channel has no history.
+    pub(crate) position: Option<Position>,
+    /// It was not made, since its idempotency key or its version is known.
+    pub(crate) is_suppressed: bool,
+}
+
+/// A part of a history: in the order that the filter asks for, with the position at the moment of the read.
+#[derive(Debug)]
+pub(crate) struct HistoryRead {
+    pub(crate) records: Vec<PublicationRecord>,
+    pub(crate) top: Position,
+}
+
+/// Why the broker did not do it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum BrokerError {
+    /// It is away, or the queue to it is full. Nothing happened.
+    Unavailable,
+    /// The connection was lost, or the time was over, before the answer: it may have happened.
+    OutcomeUnknown,
+    /// This broker does not have it.
+    NotSupported,
+    /// It refused the request; its reason.
+    Refused(Box<str>),
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable => f.write_str("the broker is not available"),
+            Self::OutcomeUnknown => f.write_str("no answer of the broker, the outcome is unknown"),
+            Self::NotSupported => f.write_str("the broker does not support it"),
+            Self::Refused(reason) => write!(f, "the broker refused it: {reason}"),
+        }
+    }
+}
+
+impl Request {
+    /// What it takes while it waits, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let content = match &self.kind {
+            RequestKind::Publish { publish, .. } => {
+                let PublishRequest { data, client_info, tags, version_epoch, idempotency_key, .. } = &**publish;
+                data.len()
+                    + client_info.len()
+                    + tags.len()
+                    + version_epoch.len()
+                    + idempotency_key.len()
+                    + size_of::<PublishRequest>()
+            }
+            RequestKind::JoinLeave { client_info, .. } | RequestKind::PresenceSet { client_info, .. } => {
+                client_info.len()
+            }
+            RequestKind::PresenceRemove { user, .. } => user.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + self.channel.len() + content
+    }
+
+    /// The answer that a refused request gets, if it gets one.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        match self.kind {
+            RequestKind::Publish { ticket, .. }
+            | RequestKind::History { ticket, .. }
+            | RequestKind::HistoryRemove { ticket }
+            | RequestKind::Presence { ticket }
+            | RequestKind::PresenceStats { ticket } => Some(ticket),
+            _ => None,
+        }
+    }
+}
+
+impl Event {
+    /// What it takes while it waits, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let content = match self {
+            Self::Subscribed { channel, .. } | Self::SubscribeDelayed { channel, .. } => channel.len(),
+            Self::Publication { channel, record, .. } => channel.len() + record.bytes(),
+            Self::JoinLeave { channel, client_info, .. } => channel.len() + client_info.len(),
+            Self::Answer { answer: Ok(Answer::History(read)), .. } => {
+                read.records.iter().map(PublicationRecord::bytes).sum()
+            }
+            Self::Answer { answer: Ok(Answer::Presence(members)), .. } => {
+                members.iter().map(|member| size_of::<Bytes>() + member.len()).sum()
+            }
+            Self::Answer { .. } => 0,
+        };
+        size_of::<Self>() + content
+    }
+}

@@ -1,0 +1,46 @@
+//! Brokers: channels that several servers share. A channel's home shard sends requests, and gets events.
+//!
+//! Without a broker the home shard itself is what orders and keeps publications. With one, the broker owns offsets, epochs and
+//! histories, and the home shard delivers what arrives from it (`messaging::home_broker`).
+//!
+//! - `message`: requests and events
+//! - `port`: the queues between shards and broker threads, bounded in bytes
+//! - `control`: messages between the servers of a cluster
+
+pub(crate) mod control;
+pub(crate) mod message;
+pub(crate) mod port;
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use message::Request;
+use port::RequestPort;
+
+/// The broker threads, as a home shard sees them.
+#[derive(Clone)]
+pub(crate) struct Broker {
+    threads: Box<[RequestPort]>,
+}
+
+impl Broker {
+    /// `threads` is not empty.
+    pub(crate) fn new(threads: Vec<RequestPort>) -> Self {
+        Self { threads: threads.into() }
+    }
+
+    /// The thread of a channel: always the same one, so that the requests about a channel keep their order.
+    fn thread_of(&self, channel: &str) -> &RequestPort {
+        let mut hasher = SipHasher13::new();
+        hasher.write(channel.as_bytes());
+        &self.threads[hasher.finish() as usize % self.threads.len()]
+    }
+
+    /// Queues a request. It is given back if there is no room for it; one that has no answer is queued in any case, and lost
+    /// only if the thread has ended.
+    pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
+        let port = self.thread_of(&request.channel);
+        if request.ticket().is_some() { port.try_send(request) } else { port.send(request) }
+    }
+}

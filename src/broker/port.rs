@@ -1,0 +1,142 @@
+//! The two ways between shards and a broker thread, each bounded in bytes when they are taken: requests through a
+//! [`RequestPort`], events through an [`EventPort`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::message::{Event, Request};
+
+/// The shards' end of the queue to one broker thread. Clones share the queue.
+#[derive(Clone)]
+pub(crate) struct RequestPort {
+    requests: UnboundedSender<Request>,
+    queued: Arc<Queued>,
+}
+
+/// The broker thread's end.
+pub(crate) struct RequestQueue {
+    requests: UnboundedReceiver<Request>,
+    queued: Arc<Queued>,
+}
+
+/// Bytes that wait in a queue, with their bound.
+struct Queued {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+/// A queue of so many bytes of requests.
+pub(crate) fn request_queue(bytes_max: usize) -> (RequestPort, RequestQueue) {
+    let (sender, receiver) = unbounded_channel();
+    let queued = Arc::new(Queued { bytes: AtomicUsize::new(0), bytes_max });
+    (RequestPort { requests: sender, queued: Arc::clone(&queued) }, RequestQueue { requests: receiver, queued })
+}
+
+impl RequestPort {
+    /// Queues a request; gives it back if there is no room, or the thread has ended.
+    pub(crate) fn try_send(&self, request: Request) -> Result<(), Request> {
+        if self.queued.bytes.load(Ordering::Relaxed) >= self.queued.bytes_max {
+            return Err(request);
+        }
+        self.send(request)
+    }
+
+    /// Queues a request whatever waits: for those of which there is at most one for each channel or member.
+    pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
+        let bytes = request.bytes();
+        self.queued.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.requests.send(request).map_err(|rejected| {
+            self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            rejected.0
+        })
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl RequestQueue {
+    /// Waits for requests and takes up to `max` of them. Returns how many; 0 when every sender is gone.
+    pub(crate) async fn receive(&mut self, requests: &mut Vec<Request>, max: usize) -> usize {
+        let before = requests.len();
+        let count = self.requests.recv_many(requests, max).await;
+        let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
+        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        count
+    }
+}
+
+/// Events on their way to one shard. Their bytes count until the shard drops the batch.
+pub(crate) struct EventBatch {
+    pub(crate) events: std::vec::IntoIter<Event>,
+    bytes: usize,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Drop for EventBatch {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// How a batch gets into a shard's mailbox; it is given back if there is no room now.
+pub(crate) type PostEvents = Arc<dyn Fn(EventBatch) -> Result<(), EventBatch> + Send + Sync>;
+
+/// A broker thread's end of the way to one shard.
+pub(crate) struct EventPort {
+    post: PostEvents,
+    waiting: Vec<Event>,
+    waiting_bytes: usize,
+    /// A batch that found the mailbox full.
+    rejected: Option<EventBatch>,
+    queued: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+impl EventPort {
+    pub(crate) fn new(post: PostEvents, bytes_max: usize) -> Self {
+        Self { post, waiting: Vec::new(), waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max }
+    }
+
+    /// Whether a publication fits. Without room it is dropped, and `Event::Subscribed` follows when there is room again.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) + self.waiting_bytes < self.bytes_max
+    }
+
+    /// Adds an event to the next batch. Only those of publications may be left out for lack of room.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.waiting_bytes += event.bytes();
+        self.waiting.push(event);
+    }
+
+    /// Posts what waits. False: the mailbox is full, and the caller tries again soon.
+    pub(crate) fn flush(&mut self) -> bool {
+        if let Some(batch) = self.rejected.take()
+            && let Err(batch) = (self.post)(batch)
+        {
+            self.rejected = Some(batch);
+            return false;
+        }
+        if self.waiting.is_empty() {
+            return true;
+        }
+        let bytes = std::mem::take(&mut self.waiting_bytes);
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        let events = std::mem::take(&mut self.waiting).into_iter();
+        let batch = EventBatch { events, bytes, queued: Arc::clone(&self.queued) };
+        match (self.post)(batch) {
+            Ok(()) => true,
+            Err(batch) => {
+                self.rejected = Some(batch);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed) + self.waiting_bytes
+    }
+}
