@@ -6,6 +6,7 @@
 //! - `assemble`: the values of every source → `Config`; later sources override: default < file < environment < flags
 //! - `validate`: settings against their bounds and against each other, and warnings about surprising ones
 //! - `centrifugo`: keys of the original that are not settings here
+//! - `brokers`: brokers as the settings describe them, with addresses resolved
 //! - `engine_config`: `Config` → the engine's own configuration
 //! - `reload_diff`: what differs after a reload, and what of it needs a restart
 //! - `print`: the sample file and the reference table
@@ -13,6 +14,7 @@
 //! Invariants: a `Config` from `assemble` passed every check. Either all of it is valid or every error is reported.
 
 pub(crate) mod assemble;
+pub(crate) mod brokers;
 pub(crate) mod centrifugo;
 pub(crate) mod channel_names;
 pub(crate) mod engine_config;
@@ -28,6 +30,7 @@ use std::path::Path;
 
 pub use crate::auth::TokenSettings;
 pub use assemble::assemble;
+pub use brokers::{BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology};
 pub use engine_config::engine_config;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use parse::net::Listen;

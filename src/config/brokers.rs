@@ -1,0 +1,151 @@
+//! Brokers as the settings describe them, with addresses resolved into topologies: what `broker` is started with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which brokers this server uses. Without any it is a server of its own, which keeps everything in its memory.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Brokers {
+    pub publications: Option<BrokerKind>,
+    /// `None`: this server's memory.
+    pub presence: Option<Redis>,
+    /// Broker threads; channels are spread over them.
+    pub threads: usize,
+    /// Bytes of requests that may wait for one broker thread; past it publications are rejected.
+    pub queue_bytes_max: usize,
+    /// Bytes of events that may wait for one shard; past it publications are dropped, and read from the history later.
+    pub events_bytes_max: usize,
+    /// How long a subscribe of a positioned channel waits for the broker.
+    pub subscribe_timeout: Duration,
+    /// While the broker is away, publications without history go to the subscribers of this server only, and are not rejected.
+    pub publish_locally: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BrokerKind {
+    Redis(Redis),
+    Nats(Nats),
+}
+
+/// Redis or Valkey.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redis {
+    /// More than one: channels are spread over them by this server (client-side sharding).
+    pub shards: Vec<RedisShard>,
+    pub prefix: String,
+    pub history_use_lists: bool,
+    pub presence_ttl: Duration,
+    pub presence_hash_field_ttl: bool,
+    pub presence_user_mapping: bool,
+    /// Partitions of sharded PUB/SUB in a cluster; 0 for ordinary PUB/SUB.
+    pub sharded_pub_sub_partitions: u32,
+    pub use_precomputed_partition_tags: bool,
+    pub group_sharded_pub_sub_by_node: bool,
+    pub subscribe_on_replica: bool,
+    pub presence_read_from_replica: bool,
+    /// PUB/SUB without a message for this long is probed; `None` for never.
+    pub probe_interval: Option<Duration>,
+}
+
+/// One server, one group of servers with sentinels, or one cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RedisShard {
+    pub topology: RedisTopology,
+    pub login: Login,
+    pub db: u32,
+    pub tls: Option<ClientTls>,
+    pub force_resp2: bool,
+    pub replica_client: bool,
+    pub connect_timeout: Duration,
+    pub io_timeout: Duration,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RedisTopology {
+    Single(Endpoint),
+    Sentinel { sentinels: Vec<Endpoint>, master_name: String, login: Login, tls: Option<ClientTls> },
+    Cluster(Vec<Endpoint>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Endpoint {
+    /// Host name or address, and port.
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+/// How a connection to a server logs in; empty fields are not sent.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Login {
+    pub user: String,
+    pub password: String,
+    pub client_name: String,
+}
+
+/// TLS towards a broker.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ClientTls {
+    /// PEM texts; empty for the root certificates of this machine, and for no certificate of this server.
+    pub server_ca_pem: String,
+    pub cert_pem: String,
+    pub key_pem: String,
+    /// Empty: the host of the address.
+    pub server_name: String,
+    pub insecure_skip_verify: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Nats {
+    /// Addresses with scheme, comma-separated.
+    pub url: String,
+    pub prefix: String,
+    pub dial_timeout: Duration,
+    pub write_timeout: Duration,
+    pub tls: Option<ClientTls>,
+    pub allow_wildcards: bool,
+    pub raw_mode: Option<NatsRawMode>,
+}
+
+/// Subjects and payloads as other programs on NATS expect them.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct NatsRawMode {
+    pub channel_replacements: BTreeMap<String, String>,
+    pub prefix: String,
+}
+
+impl Redis {
+    /// One server at this address, with the defaults.
+    pub fn at(endpoint: Endpoint) -> Self {
+        Self {
+            shards: vec![RedisShard::at(endpoint)],
+            prefix: "centrifugo".into(),
+            history_use_lists: false,
+            presence_ttl: Duration::from_secs(60),
+            presence_hash_field_ttl: false,
+            presence_user_mapping: false,
+            sharded_pub_sub_partitions: 0,
+            use_precomputed_partition_tags: false,
+            group_sharded_pub_sub_by_node: false,
+            subscribe_on_replica: false,
+            presence_read_from_replica: false,
+            probe_interval: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl RedisShard {
+    /// One server at this address, with the defaults.
+    pub fn at(endpoint: Endpoint) -> Self {
+        Self {
+            topology: RedisTopology::Single(endpoint),
+            login: Login::default(),
+            db: 0,
+            tls: None,
+            force_resp2: false,
+            replica_client: false,
+            connect_timeout: Duration::from_secs(1),
+            io_timeout: Duration::from_secs(4),
+        }
+    }
+}
