@@ -87,10 +87,11 @@ fn default_redis_is_that_of_the_broker_tests() {
 fn address_overrides_the_settings_beside_it() {
     let config = toml(
         "[engine]\ntype = \"redis\"\n[engine.redis]\naddress = [\"redis://:own@a:1/2?io_timeout=9s\", \"rediss://b\"]\n\
-         user = \"u\"\npassword = \"common\"\ndb = 5\nclient_name = \"node\"\nforce_resp2 = true\nconnect_timeout = 0\n",
+         user = \"u\"\npassword = \"common\"\ndb = 5\nclient_name = \"node\"\nforce_resp2 = true\nconnect_timeout = 0\npresence_ttl = 0\n",
     )
     .unwrap();
     let [first, second] = &redis(&config).shards[..] else { panic!("two shards") };
+    assert_eq!(redis(&config).presence_ttl, Duration::from_secs(60));
     assert_eq!((first.login.password.as_str(), first.db, first.io_timeout), ("own", 2, Duration::from_secs(9)));
     assert_eq!((second.login.password.as_str(), second.db, second.io_timeout), ("common", 5, Duration::from_secs(4)));
     assert_eq!((first.tls.clone(), second.tls.clone()), (None, Some(ClientTls::default())));
@@ -174,8 +175,7 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
         (engine("address = \"redis+cluster://a:1/3\""), "engine.redis.address", "only database 0"),
         (cluster("prefix = \"{x}\""), "engine.redis.prefix", "without braces"),
         (engine("prefix = \"a b\""), "engine.redis.prefix", "blank"),
-        (engine("presence_ttl = \"1500ms\""), "engine.redis.presence_ttl", "\"60s\""),
-        (engine("presence_ttl = \"0s\""), "engine.redis.presence_ttl", "\"60s\""),
+        (engine("presence_ttl = \"60500ms\""), "engine.redis.presence_ttl", "\"60s\""),
         (engine("io_timeout = \"2m\""), "engine.redis.io_timeout", "10ms"),
         (cluster("sharded_pub_sub_partitions = 5000"), "engine.redis.sharded_pub_sub_partitions", "4096"),
         (cluster("use_precomputed_partition_tags = true"), "engine.redis.use_precomputed_partition_tags", "power of two"),
@@ -189,6 +189,7 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
         (nats("url = \"ws://a\""), "broker.nats.url", "nats://10.0.0.1:4222"),
         (nats("prefix = \"a.>\""), "broker.nats.prefix", "subject"),
         (nats("raw_mode = { enabled = true, channel_replacements = { \"\" = \"x\" } }"), "broker.nats.raw_mode.channel_replacements", "empty"),
+        (engine("presence_ttl = \"20s\""), "client.presence_update_interval", "presence_ttl, 20s"),
         ("broker.threads = 0".into(), "broker.threads", "write 1"),
         ("broker.queue_bytes_max = 1".into(), "broker.queue_bytes_max", "64KiB"),
         ("broker.subscribe_timeout = \"0s\"".into(), "broker.subscribe_timeout", "5s"),
@@ -234,16 +235,16 @@ fn history_beside_nats_is_rejected_with_the_namespace() {
 fn settings_of_unused_brokers_are_reported() {
     for (text, part) in [
         ("engine.redis.prefix = \"x\"", "engine.redis.prefix has no effect: engine.type is not \"redis\""),
-        ("broker.type = \"nats\"", "broker.type has no effect: broker.enabled is not set"),
-        ("broker.redis.db = 1", "broker.redis.db has no effect: broker.enabled is not set"),
+        ("broker.type = \"nats\"", "broker.type has no effect: broker.enabled is false"),
+        ("broker.redis.db = 1", "broker.redis.db has no effect: broker.enabled is false"),
         ("broker.enabled = true\nbroker.redis.db = 1", "broker.redis.db has no effect: broker.type is not \"redis\""),
-        ("broker.enabled = true\nbroker.type = \"nats\"\nbroker.nats.raw_mode.prefix = \"x\"", "raw_mode.enabled is not set"),
+        ("broker.enabled = true\nbroker.type = \"nats\"\nbroker.nats.raw_mode.prefix = \"x\"", "raw_mode.enabled is false"),
         ("broker.publish_locally = true", "broker.publish_locally has no effect: there is no broker"),
-        ("presence_manager.type = \"redis\"", "presence_manager.enabled is not set"),
+        ("presence_manager.type = \"redis\"", "presence_manager.enabled is false"),
         ("engine.type = \"redis\"\nengine.redis.sentinel_user = \"u\"", "sentinel_user has no effect: no address is one of sentinels"),
         ("engine.type = \"redis\"\nengine.redis.address = \"a:1\"\nengine.redis.cluster_address = \"b:1\"", "engine.redis.cluster_address overrides it"),
         ("engine.type = \"redis\"\nengine.redis.address = \"redis://a?protocol=3\"", "contains protocol after"),
-        ("engine.type = \"redis\"\nengine.redis.tls.server_name = \"x\"", "engine.redis.tls.enabled is not set"),
+        ("engine.type = \"redis\"\nengine.redis.tls.server_name = \"x\"", "engine.redis.tls.enabled is false"),
         ("engine.type = \"redis\"\nengine.redis.user = \"x\"", "engine.redis.user has no effect without"),
         ("engine.type = \"redis\"\nengine.redis.sharded_pub_sub_partitions = 64", "only with a Redis Cluster"),
         ("engine.type = \"redis\"\nengine.redis.group_sharded_pub_sub_by_node = true", "has no effect without"),

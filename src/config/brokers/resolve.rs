@@ -68,7 +68,7 @@ fn redis(
         shards: shards(section, servers, checks),
         prefix: servers.prefix.clone(),
         history_use_lists: publications.history_use_lists,
-        presence_ttl: presence.presence_ttl,
+        presence_ttl: or_default(presence.presence_ttl, 60),
         presence_hash_field_ttl: presence.presence_hash_field_ttl,
         presence_user_mapping: presence.presence_user_mapping,
         sharded_pub_sub_partitions: publications.sharded_pub_sub_partitions,

@@ -150,7 +150,8 @@ section! {
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct RedisPresence {}
 
-    /// Time after which the entries of a node that died expire, in whole seconds. A living node refreshes its entries within it.
+    /// Time after which the entries of a node that died expire, in whole seconds. A living node renews its entries within it. 0s:
+    /// 60s.
     presence_ttl: Duration as Time = Duration::from_secs(60), restart;
 
     /// Let Redis expire the fields of a hash (version 7.4 or later, Valkey 9 or later) instead of keeping times in a sorted set: less

@@ -56,7 +56,7 @@ fn unused_sections(config: &Config) -> Vec<String> {
     let Config { engine, broker, presence_manager, brokers, .. } = config;
     let reason = |enabled: bool, section: &str, kind: &str| match enabled {
         true => format!("{section}.type is not \"{kind}\""),
-        false => format!("{section}.enabled is not set"),
+        false => format!("{section}.enabled is false"),
     };
     let is_redis = matches!(brokers.publications, Some(BrokerKind::Redis(_)));
     let is_nats = matches!(brokers.publications, Some(BrokerKind::Nats(_)));
@@ -67,12 +67,12 @@ fn unused_sections(config: &Config) -> Vec<String> {
         true => "broker.enabled and presence_manager.enabled override it".to_owned(),
         false => "engine.type is not \"redis\"".to_owned(),
     };
-    let type_of = |key: &str| format!("{key}.enabled is not set");
+    let type_of = |key: &str| format!("{key}.enabled is false");
     let sections: [(&str, bool, String); 7] = [
         ("engine.redis.", engine_redis_is_used(config), engine_reason),
         ("broker.type", broker.enabled, type_of("broker")),
         ("broker.redis.", is_redis && broker.enabled, reason(broker.enabled, "broker", "redis")),
-        ("broker.nats.raw_mode.", !is_nats || broker.nats.raw_mode.enabled, "broker.nats.raw_mode.enabled is not set".into()),
+        ("broker.nats.raw_mode.", !is_nats || broker.nats.raw_mode.enabled, "broker.nats.raw_mode.enabled is false".into()),
         ("broker.nats.", is_nats, reason(broker.enabled, "broker", "nats")),
         ("presence_manager.type", presence_manager.enabled, type_of("presence_manager")),
         (
@@ -92,6 +92,10 @@ fn unused_sections(config: &Config) -> Vec<String> {
     if !has_broker {
         let is_own = |name: &str| name.strip_prefix("broker.").is_some_and(|key| OWN.contains(&key));
         warnings.extend(without_effect(config, is_own, own));
+    }
+    if brokers.presence.is_none() {
+        let is_renewal = |name: &str| name == "client.presence_update_interval";
+        warnings.extend(without_effect(config, is_renewal, "presence in memory ends with the connection"));
     }
     warnings
 }
@@ -146,7 +150,7 @@ fn tls_warnings(section: &str, tls: &BrokerTls, uses_tls: bool, warnings: &mut V
     let default = BrokerTls::default();
     if !tls.enabled && *tls != default {
         let more = if uses_tls { ", and TLS uses the certificate authorities of this machine" } else { "" };
-        warnings.push(format!("the other settings of {section} have no effect: {section}.enabled is not set{more}"));
+        warnings.push(format!("the other settings of {section} have no effect: {section}.enabled is false{more}"));
     }
     if tls.enabled && tls.insecure_skip_verify {
         warnings.push(format!(
