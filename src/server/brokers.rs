@@ -13,7 +13,6 @@ use crate::config::{BrokerKind, Brokers, Config};
 use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::messaging::{BrokerLinks, ControlRequest};
 
-
 /// The brokers before their threads run.
 pub(crate) struct BrokerPlan {
     publications: Option<Planned<BrokerKind>>,
