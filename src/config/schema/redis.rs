@@ -125,7 +125,7 @@ section! {
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct RedisPublications {}
 
-    /// Keep histories in lists instead of streams. Lists have no pages, no reverse order, no versions and no idempotency keys.
+    /// Keep histories in lists instead of streams, as a cluster does that began with an old Redis. Lists have no versions.
     /// All nodes of a cluster must agree.
     history_use_lists: bool as Bool = false, restart;
 
