@@ -36,9 +36,9 @@ pub(crate) struct RunningBrokers {
 }
 
 impl BrokerPlan {
-    /// `None`: the settings name no broker.
-    pub(crate) fn new(config: &Config) -> Option<Self> {
-        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = config.brokers.clone();
+    /// `brokers` are those of the settings with their files read. `None`: the settings name no broker.
+    pub(crate) fn new(config: &Config, brokers: Brokers) -> Option<Self> {
+        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = brokers;
         if publications.is_none() && presence.is_none() {
             return None;
         }

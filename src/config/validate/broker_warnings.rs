@@ -29,13 +29,27 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         }
         Some(BrokerKind::Nats(nats)) => {
             tls_warnings("broker.nats.tls", &broker.nats.tls, nats.tls.is_some(), &mut warnings);
-            let named = presence_namespaces(config);
-            if brokers.presence.is_none() && !named.is_empty() {
-                let named = named.join(", ");
-                warnings.push(format!(
-                    "{named}: presence is in memory and the broker is NATS, so each server only has its own clients; set \
-                     presence_manager.type = \"redis\""
-                ));
+            let with = |is_meant: fn(&Namespace) -> bool| namespaces(config, is_meant);
+            let mut warn = |named: String, text: &str| {
+                if !named.is_empty() {
+                    warnings.push(format!("{named}: {text}"));
+                }
+            };
+            if brokers.presence.is_none() {
+                let text = "presence is in memory and the broker is NATS, so each server only has its own clients; set \
+                            presence_manager.type = \"redis\"";
+                warn(with(|one| one.presence), text);
+            }
+            if nats.allow_wildcards {
+                let text = "with broker.nats.allow_wildcards, a subscriber of a wildcard is in no presence of the channels that \
+                            it matches, and gets none of their joins and leaves";
+                warn(with(|one| one.presence || one.join_leave), text);
+            }
+            if nats.raw_mode.is_some() {
+                warn(
+                    with(|one| one.join_leave),
+                    "join_leave has no effect with broker.nats.raw_mode, which carries only data",
+                );
             }
         }
         None => {}
@@ -187,11 +201,12 @@ fn publications_warnings(section: &str, redis: &Redis, warnings: &mut Vec<String
     }
 }
 
-fn presence_namespaces(config: &Config) -> Vec<String> {
+/// The names of the namespaces for which it holds.
+fn namespaces(config: &Config, is_meant: fn(&Namespace) -> bool) -> String {
     let all = std::iter::once(&config.channel.without_namespace).chain(&config.channel.namespaces);
     let named = |one: &Namespace| match one.name.as_str() {
         "" => "channels without a namespace".to_owned(),
         name => format!("the namespace \"{name}\""),
     };
-    all.filter(|one| one.presence).map(named).collect()
+    all.filter(|one| is_meant(one)).map(named).collect::<Vec<_>>().join(", ")
 }

@@ -51,13 +51,9 @@ pub(crate) fn brokers(config: &Config, checks: &mut Checks) {
         let fix = "write a shorter time, best less than half of it: an entry that is not renewed in time disappears";
         checks.require(renewal < ttl, "client.presence_update_interval", what, fix);
     }
-    if let Some(BrokerKind::Nats(nats)) = &config.brokers.publications {
+    if let Some(BrokerKind::Nats(_)) = &config.brokers.publications {
         for (section, namespace) in config.channel.sections() {
             without_history(&section, namespace, checks);
-            let what = "a subscriber of a wildcard is in no channel that a list could be kept for";
-            let fits = !nats.allow_wildcards || !namespace.presence || !namespace.join_leave;
-            let fix = "remove presence and join_leave, or broker.nats.allow_wildcards";
-            checks.require(fits, &format!("{section}.join_leave"), what, fix);
         }
     }
 }
