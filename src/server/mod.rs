@@ -33,7 +33,7 @@ pub use start::{StartError, check_files};
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, engine_config};
+use crate::config::{self, Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::threads::{self, Plan, Surroundings};
@@ -72,7 +72,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         hooks,
         ..Settings::new(&config, backends.access.sender())
     });
-    let brokers = BrokerPlan::new(&config);
+    let brokers = BrokerPlan::new(&config, config::open_brokers(&config).map_err(StartError::BrokerFiles)?);
     let make = {
         let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
         let links = brokers.as_ref().map(BrokerPlan::links);
