@@ -31,6 +31,8 @@ mod service;
 mod shard;
 mod subscriptions;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
