@@ -69,5 +69,5 @@ pub use handover_peer::{Forwarded, HandoverPeer};
 pub use handshake::{ECHO_PATH, PATH, UNI_PATH};
 pub use hooks::{Denied, HookClient, Hooks, PublishDecision};
 pub use mail::Mail;
-pub use settings::{ConnectionCounts, Settings, TokenKind};
+pub use settings::{ConnectionCounts, Settings, TokenKind, UserConnected};
 pub use state::Messaging;

@@ -31,12 +31,13 @@ pub use start::{StartError, check_files};
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
+use crate::cluster::ClusterSetup;
 use crate::config::{Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
-use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings};
+use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings, UserConnected};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
 use control_thread::{ControlArgs, ControlRuntime};
@@ -64,7 +65,10 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let limits = engine_limits(&config, file_limit);
     let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
+    let uid = uuid::Uuid::new_v4().to_string();
+    let cluster: Option<ClusterSetup> = None;
     let settings = Arc::new(Settings {
+        user_connected: cluster.as_ref().map(report_connected_users),
         handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
         hooks,
         ..Settings::new(&config, backends.access.sender())
@@ -97,10 +101,16 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
+    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster };
     let ended = runtime.run(args, &engine);
     engine.join();
     Ok(ended)
+}
+
+/// How shards tell the cluster of users with a single connection.
+fn report_connected_users(cluster: &ClusterSetup) -> Arc<UserConnected> {
+    let users = cluster.users.clone();
+    Arc::new(move |user, client, channel| users.report(user, client, channel))
 }
 
 fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
