@@ -30,13 +30,16 @@ use std::path::Path;
 
 pub use crate::auth::TokenSettings;
 pub use assemble::assemble;
-pub use brokers::{BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology};
+pub use brokers::{
+    BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology,
+};
 pub use engine_config::engine_config;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use parse::net::Listen;
 pub use parse::value::{Argument, Raw, Row};
 pub use print::{markdown, sample};
 pub use reload_diff::{Changes, changes};
+pub use schema::broker::{Broker, BrokerType, PresenceManager, StoreType};
 pub use schema::channel::Channel;
 pub use schema::client::{Client, ConnectCode, ConnectCodes, PersonalChannel};
 pub use schema::config::Config;
