@@ -20,6 +20,8 @@ pub(crate) mod commands;
 pub(crate) mod incoming;
 pub(crate) mod nodes;
 pub(crate) mod own_shards;
+#[allow(clippy::all, unreachable_pub)]
+#[rustfmt::skip]
 pub(crate) mod proto;
 pub(crate) mod shared;
 pub(crate) mod single_connection;
@@ -39,18 +41,17 @@ use channels::{Survey, SurveyError};
 use incoming::Incoming;
 pub(crate) use own_shards::OwnShards;
 use shared::Shared;
-use single_connection::{ConnectedUser, ConnectedUsers};
+use single_connection::ConnectedUser;
+pub(crate) use single_connection::{ConnectedUsers, connected_users};
 use view::ClusterView;
 
 use crate::api::settings::Current;
 use crate::broker::control::ControlBus;
 use crate::messaging::ApiCall;
 
-/// A cluster that is not joined yet. It is made before the shards, which report to it.
+/// A cluster that is not joined yet.
 pub(crate) struct ClusterSetup {
     bus: ControlBus,
-    /// Where shards report users with a single connection.
-    pub(crate) users: ConnectedUsers,
     reports: Receiver<ConnectedUser>,
 }
 
@@ -59,15 +60,15 @@ pub(crate) struct ClusterSetup {
 pub(crate) struct Cluster(Arc<Shared>);
 
 impl ClusterSetup {
-    pub(crate) fn new(bus: ControlBus) -> Self {
-        let (users, reports) = single_connection::connected_users();
-        Self { bus, users, reports }
+    /// `reports`: users with a single connection, from the shards (`connected_users`).
+    pub(crate) fn new(bus: ControlBus, reports: Receiver<ConnectedUser>) -> Self {
+        Self { bus, reports }
     }
 
     /// Announces this server, with the uid and the name of the settings. The uid is the one that the bus was made for. Must run
     /// within the control runtime.
     pub(crate) fn start(self, settings: Current, shards: impl OwnShards) -> Cluster {
-        let Self { bus: ControlBus { outgoing, incoming }, reports, .. } = self;
+        let Self { bus: ControlBus { outgoing, incoming }, reports } = self;
         let shared = Shared::new(outgoing, settings);
         tokio::spawn(Incoming::new(Arc::clone(&shared), shards.clone()).run(incoming));
         tokio::spawn(single_connection::run(reports, Arc::clone(&shared), shards.clone()));

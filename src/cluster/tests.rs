@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::stats::{Dropped, SurveyEnd};
 use super::view::NodeState;
-use super::{Cluster, ClusterSetup, ConnectedUsers, OwnShards, proto};
+use super::{Cluster, ClusterSetup, ConnectedUsers, OwnShards, connected_users, proto};
 use crate::api::settings::{Current, Settings};
 use crate::auth::grant::{RefreshGrant, SubscribeGrant};
 use crate::broker::control::{ControlPort, control_bus};
@@ -57,8 +57,8 @@ impl Bus {
             members: Arc::default(),
             is_running: Arc::new(Semaphore::new(1)),
         };
-        let setup = ClusterSetup::new(bus);
-        let users = setup.users.clone();
+        let (users, reports) = connected_users();
+        let setup = ClusterSetup::new(bus, reports);
         let settings = Settings { uid: uid.to_string(), name: format!("name-{uid}"), ..Settings::default() };
         let settings = Arc::new(settings);
         let cluster = setup.start(Current::new(move || Arc::clone(&settings)), shards.clone());
@@ -361,7 +361,7 @@ async fn calls_are_rejected_while_the_broker_takes_no_messages() {
     let (bus, _port) = control_bus("a");
     let settings = Arc::new(Settings { uid: "a".into(), ..Settings::default() });
     let shards = Bus::default().join("other").shards;
-    let cluster = ClusterSetup::new(bus).start(Current::new(move || Arc::clone(&settings)), shards);
+    let cluster = ClusterSetup::new(bus, connected_users().1).start(Current::new(move || Arc::clone(&settings)), shards);
     let info = vec![b'1'; 1024 * 1024];
     let call = ApiCall::Refresh { connections: ann(), renewal: RefreshGrant { info, ..RefreshGrant::default() } };
     let taken = (0..100).filter(|_| cluster.share(&call)).count();
