@@ -311,7 +311,8 @@ mod tests {
         let Ok(Some(ApiCall::Disconnect { reason, .. })) = disconnect(long) else { panic!("it is carried out") };
         assert_eq!(reason.len(), CLOSE_REASON_BYTES_MAX / 2 * 2);
         for channel in ["", &"x".repeat(256)] {
-            let fields = proto::Subscribe { user: "ann".into(), channel: channel.into(), ..proto::Subscribe::default() };
+            let fields =
+                proto::Subscribe { user: "ann".into(), channel: channel.into(), ..proto::Subscribe::default() };
             assert_eq!(subscribe(fields, LIMITS), Err(Dropped::Malformed));
         }
         let never = proto::Refresh { user: "ann".into(), expire_at: -5, ..proto::Refresh::default() };

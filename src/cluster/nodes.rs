@@ -51,7 +51,9 @@ pub(crate) struct Change {
 
 #[derive(PartialEq, Debug)]
 pub(crate) enum What {
-    Joined { version: String },
+    Joined {
+        version: String,
+    },
     /// It was lost for so long.
     Returned(Duration),
     /// No message for so long.

@@ -74,7 +74,8 @@ impl Bus {
                     state.to_one.push((command, to.clone()));
                 }
                 let receives = |one: &str| message.to.as_deref().is_none_or(|to| to == one);
-                for (one, server) in state.servers.iter().filter(|(one, _)| receives(one) && !state.cut.contains(*one)) {
+                for (one, server) in state.servers.iter().filter(|(one, _)| receives(one) && !state.cut.contains(*one))
+                {
                     server.try_send(message.payload.clone()).unwrap_or_else(|_| panic!("{one} does not read"));
                 }
             }
@@ -208,7 +209,8 @@ async fn server_that_joins_is_answered_at_once_and_alone() {
     wait(1).await;
     let b = bus.join("b");
     until("b knows a", || b.running() == 1).await;
-    let answers: Vec<_> = bus.0.lock().unwrap().to_one.iter().map(|(command, to)| (command.uid.clone(), to.clone())).collect();
+    let answers: Vec<_> =
+        bus.0.lock().unwrap().to_one.iter().map(|(command, to)| (command.uid.clone(), to.clone())).collect();
     assert!(answers.contains(&("a".into(), "b".into())), "{answers:?}");
     until("a knows b", || a.running() == 1).await;
 }
@@ -361,7 +363,8 @@ async fn calls_are_rejected_while_the_broker_takes_no_messages() {
     let (bus, _port) = control_bus("a");
     let settings = Arc::new(Settings { uid: "a".into(), ..Settings::default() });
     let shards = Bus::default().join("other").shards;
-    let cluster = ClusterSetup::new(bus, connected_users().1).start(Current::new(move || Arc::clone(&settings)), shards);
+    let cluster =
+        ClusterSetup::new(bus, connected_users().1).start(Current::new(move || Arc::clone(&settings)), shards);
     let info = vec![b'1'; 1024 * 1024];
     let call = ApiCall::Refresh { connections: ann(), renewal: RefreshGrant { info, ..RefreshGrant::default() } };
     let taken = (0..100).filter(|_| cluster.share(&call)).count();

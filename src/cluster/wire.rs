@@ -86,11 +86,12 @@ fn node_info(node: proto::Node, sender: &str, bytes: usize) -> Result<NodeInfo, 
     if uid != sender || name.len() > NAME_BYTES_MAX || version.len() > NAME_BYTES_MAX {
         return Err(Dropped::Malformed);
     }
-    let metrics = metrics.filter(|_| bytes <= METRICS_BYTES_MAX).map(|proto::Metrics { interval, items }| NodeMetrics {
-        interval_s: if interval.is_finite() { interval } else { 0.0 },
-        // Numbers that JSON does not have.
-        items: items.into_iter().filter(|(_, value)| value.is_finite()).collect(),
-    });
+    let metrics =
+        metrics.filter(|_| bytes <= METRICS_BYTES_MAX).map(|proto::Metrics { interval, items }| NodeMetrics {
+            interval_s: if interval.is_finite() { interval } else { 0.0 },
+            // Numbers that JSON does not have.
+            items: items.into_iter().filter(|(_, value)| value.is_finite()).collect(),
+        });
     Ok(NodeInfo {
         uid,
         name,
