@@ -28,6 +28,7 @@ mod backend_grpc_calls;
 mod backend_http_calls;
 mod backend_jwks;
 mod backend_killed;
+mod broker_servers;
 mod channels_across_shards;
 mod compression;
 mod config_errors_on_the_command_line;

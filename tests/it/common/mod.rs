@@ -5,6 +5,7 @@
 //! ports.
 
 pub mod backend;
+pub mod brokers;
 mod client;
 #[cfg(feature = "grpc")]
 pub mod grpc;
