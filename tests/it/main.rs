@@ -31,6 +31,7 @@ mod backend_killed;
 mod broker_servers;
 mod channels_across_shards;
 mod compression;
+mod config_brokers;
 mod config_errors_on_the_command_line;
 mod config_from_platforms;
 mod config_of_centrifugo;
