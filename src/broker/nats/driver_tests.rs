@@ -289,11 +289,10 @@ fn what_nats_does_not_have_is_not_supported_also_in_an_outage() {
             }
             let history = HistoryOptions::default();
             let ticket = Ticket;
-            shard.send("a", RequestKind::History {
-                ticket: ticket(1),
-                filter: HistoryFilter::default(),
-                options: history,
-            });
+            shard.send(
+                "a",
+                RequestKind::History { ticket: ticket(1), filter: HistoryFilter::default(), options: history },
+            );
             shard.send("a", RequestKind::HistoryRemove { ticket: ticket(2) });
             shard.send("a", RequestKind::Presence { ticket: ticket(3) });
             shard.send("a", RequestKind::PresenceStats { ticket: ticket(4) });

@@ -149,7 +149,8 @@ impl Driver {
         for address in addresses {
             let Ok(announced) = url::server(address) else { continue };
             let announced = ServerAddress { needs_tls: from.needs_tls, login: from.login.clone(), ..announced };
-            let is_known = self.servers.iter().any(|known| known.host == announced.host && known.port == announced.port);
+            let is_known =
+                self.servers.iter().any(|known| known.host == announced.host && known.port == announced.port);
             if !is_known && self.servers.len() < ANNOUNCED_MAX {
                 self.servers.push_back(announced);
             }

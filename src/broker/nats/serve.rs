@@ -16,7 +16,9 @@ use super::url::ServerAddress;
 use super::wire::{self, ServerOp};
 use super::{Driver, REQUESTS_MAX, now_ms};
 use crate::broker::control::{ControlMessage, ControlPort};
-use crate::broker::message::{Answer, BrokerError, Event, PublishRequest, Published, Request, RequestKind, SubscribeSerial};
+use crate::broker::message::{
+    Answer, BrokerError, Event, PublishRequest, Published, Request, RequestKind, SubscribeSerial,
+};
 use crate::broker::stats::{LinkState, Refusal, add};
 use crate::ids::ShardId;
 
@@ -273,7 +275,11 @@ fn handle_received(driver: &mut Driver, link: &mut Link, server: &ServerAddress)
         }
     }
     link.received = received;
-    if link.probe_failed { Err("a probe did not arrive: the server accepts and does not deliver".into()) } else { Ok(()) }
+    if link.probe_failed {
+        Err("a probe did not arrive: the server accepts and does not deliver".into())
+    } else {
+        Ok(())
+    }
 }
 
 fn handle_op(driver: &mut Driver, link: &mut Link, server: &ServerAddress, op: ServerOp<'_>) {

@@ -27,7 +27,9 @@ pub(crate) struct Subjects {
 impl Subjects {
     pub(crate) fn new(config: &Nats) -> Self {
         let (channel_prefix, replacements) = match &config.raw_mode {
-            Some(NatsRawMode { prefix, channel_replacements }) => (prefix.clone(), channel_replacements.iter().collect()),
+            Some(NatsRawMode { prefix, channel_replacements }) => {
+                (prefix.clone(), channel_replacements.iter().collect())
+            }
             None => (format!("{}.client.", config.prefix), Vec::new()),
         };
         let mut replacements: Vec<(Box<str>, Box<str>)> = replacements
@@ -135,8 +137,7 @@ pub(super) mod tests {
 
     #[test]
     fn patterns_are_accepted_only_for_subscribing_and_by_setting() {
-        let (without, with) =
-            (Subjects::new(&config()), Subjects::new(&Nats { allow_wildcards: true, ..config() }));
+        let (without, with) = (Subjects::new(&config()), Subjects::new(&Nats { allow_wildcards: true, ..config() }));
         for pattern in ["*", "a.*", "a.>", "a*b"] {
             for channel_use in [ChannelUse::Subscribe, ChannelUse::Publish] {
                 assert!(!without.accepts(pattern, channel_use), "{pattern}");

@@ -103,11 +103,10 @@ mod tests {
 
     #[test]
     fn addresses_are_read_with_and_without_their_parts() {
-        assert_eq!(servers("nats://a:1, b ,tls://c").unwrap(), [
-            plain("a", 1),
-            plain("b", PORT),
-            ServerAddress { needs_tls: true, ..plain("c", PORT) }
-        ]);
+        assert_eq!(
+            servers("nats://a:1, b ,tls://c").unwrap(),
+            [plain("a", 1), plain("b", PORT), ServerAddress { needs_tls: true, ..plain("c", PORT) }]
+        );
         assert_eq!(servers("nats://[::1]:5/").unwrap(), [plain("::1", 5)]);
         assert_eq!(servers("[::1]").unwrap()[0].name(), format!("nats [::1]:{PORT}"));
     }
@@ -124,7 +123,9 @@ mod tests {
 
     #[test]
     fn errors_do_not_contain_the_login() {
-        for wrong in ["", " , ", "ws://ann:secret@a", "nats://ann:secret@:1", "nats://ann:secret@a:b", "a:0", "[::1", "%ff@a"] {
+        for wrong in
+            ["", " , ", "ws://ann:secret@a", "nats://ann:secret@:1", "nats://ann:secret@a:b", "a:0", "[::1", "%ff@a"]
+        {
             let error = servers(wrong).expect_err(wrong);
             assert!(!error.contains("secret"), "{error}");
         }

@@ -14,7 +14,11 @@ const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum ServerOp<'a> {
     Info(Box<ServerInfo>),
-    Message { subject: &'a str, sid: u64, payload: &'a [u8] },
+    Message {
+        subject: &'a str,
+        sid: u64,
+        payload: &'a [u8],
+    },
     Ping,
     Pong,
     Ok,
@@ -56,7 +60,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ServerOp<'_>, usize)>, Malfo
 }
 
 /// `subject sid [reply subject] length`, and the payload in a line of its own.
-fn message<'a>(bytes: &'a [u8], line_bytes: usize, arguments: &'a str) -> Result<Option<(ServerOp<'a>, usize)>, Malformed> {
+fn message<'a>(
+    bytes: &'a [u8],
+    line_bytes: usize,
+    arguments: &'a str,
+) -> Result<Option<(ServerOp<'a>, usize)>, Malformed> {
     let mut words = arguments.split_ascii_whitespace();
     let subject = words.next().ok_or(Malformed)?;
     let sid = words.next().and_then(|word| word.parse().ok()).ok_or(Malformed)?;
@@ -191,7 +199,8 @@ mod tests {
         out.clear();
         connect(&mut out, &Login::Password { user: "a\"b".into(), password: "\r\n".into() }, false);
         let line = std::str::from_utf8(&out).expect("text").strip_prefix("CONNECT ").expect("the verb");
-        let options: serde_json::Value = serde_json::from_str(line.strip_suffix("\r\n").expect("a line")).expect("JSON");
+        let options: serde_json::Value =
+            serde_json::from_str(line.strip_suffix("\r\n").expect("a line")).expect("JSON");
         assert_eq!((&options["user"], &options["pass"]), (&json!("a\"b"), &json!("\r\n")));
     }
 }
