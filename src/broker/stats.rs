@@ -50,12 +50,8 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Each with its name in metrics, in the order of the discriminants.
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::Away, "away"),
-        (Self::Full, "full"),
-        (Self::Unanswered, "unanswered"),
-        (Self::Rejected, "rejected"),
-    ];
+    pub(crate) const ALL: [(Self, &'static str); 4] =
+        [(Self::Away, "away"), (Self::Full, "full"), (Self::Unanswered, "unanswered"), (Self::Rejected, "rejected")];
 }
 
 /// All connections of this process to its brokers.

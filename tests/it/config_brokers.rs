@@ -42,12 +42,24 @@ fn sections_decide_together_what_is_used() {
         let brokers = toml(text).unwrap_or_else(|errors| panic!("{text}: {errors}")).brokers;
         let publications = match brokers.publications {
             None => "memory",
-            Some(BrokerKind::Redis(redis)) => if redis.prefix == "of-broker" { "own redis" } else { "redis" },
+            Some(BrokerKind::Redis(redis)) => {
+                if redis.prefix == "of-broker" {
+                    "own redis"
+                } else {
+                    "redis"
+                }
+            }
             Some(BrokerKind::Nats(_)) => "nats",
         };
         let presence = match brokers.presence {
             None => "memory",
-            Some(redis) => if redis.prefix == "of-presence" { "own redis" } else { "redis" },
+            Some(redis) => {
+                if redis.prefix == "of-presence" {
+                    "own redis"
+                } else {
+                    "redis"
+                }
+            }
         };
         (publications, presence)
     };
@@ -68,7 +80,11 @@ fn sections_decide_together_what_is_used() {
             "own redis",
         ),
         // What is not used need not be right.
-        ("engine.redis.address = \"nonsense\"\nbroker.type = \"postgres\"\nbroker.nats.url = \"ws://x\"", "memory", "memory"),
+        (
+            "engine.redis.address = \"nonsense\"\nbroker.type = \"postgres\"\nbroker.nats.url = \"ws://x\"",
+            "memory",
+            "memory",
+        ),
     ] {
         assert_eq!(kinds(&format!("{own}{text}")), (publications, presence), "{text}");
     }
@@ -80,7 +96,10 @@ fn default_redis_is_that_of_the_broker_tests() {
     assert_eq!(redis(&config), &Redis::at(tcp("127.0.0.1", 6379)));
     assert_eq!(config.brokers.presence.as_ref(), Some(redis(&config)));
     assert_eq!(Config::default().brokers, toml("").unwrap().brokers);
-    assert_eq!(toml("engine.type = \"redis\"\nbroker.probe_interval = \"0s\"").map(|c| redis(&c).probe_interval).unwrap(), None);
+    assert_eq!(
+        toml("engine.type = \"redis\"\nbroker.probe_interval = \"0s\"").map(|c| redis(&c).probe_interval).unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -162,13 +181,21 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
         ("broker.enabled = true\nbroker.type = \"postgres\"".into(), "broker.type", "PostgreSQL is not a broker"),
         ("broker.enabled = true\nbroker.type = \"redisnats\"".into(), "broker.type", "Redis and NATS together"),
         ("presence_manager.type = \"nats\"".into(), "presence_manager.type", "\"memory\", \"redis\""),
-        ("controller.enabled = true\ncontroller.type = \"postgres\"".into(), "controller.enabled", "broker of publications"),
+        (
+            "controller.enabled = true\ncontroller.type = \"postgres\"".into(),
+            "controller.enabled",
+            "broker of publications",
+        ),
         (engine("address = []"), "engine.redis.address", "redis://127.0.0.1:6379"),
         (engine("address = [\"a:1\", \"http://b\"]"), "engine.redis.address", "address 2: "),
         (engine("address = [\"a:1\", \"redis://a:1\"]"), "engine.redis.address", "listed twice"),
         (engine("address = \"redis+sentinel://a\""), "engine.redis.sentinel_master_name", "mymaster"),
         (engine("sentinel_address = [\"a:1\"]"), "engine.redis.sentinel_master_name", "mymaster"),
-        (engine("sentinel_address = [\"a\"]\nengine.redis.sentinel_master_name = \"m\""), "engine.redis.sentinel_address", "host:port"),
+        (
+            engine("sentinel_address = [\"a\"]\nengine.redis.sentinel_master_name = \"m\""),
+            "engine.redis.sentinel_address",
+            "host:port",
+        ),
         (engine("cluster_address = [\"a:1,b\"]"), "engine.redis.cluster_address", "host:port"),
         (cluster("db = 3"), "engine.redis.db", "only database 0"),
         (engine("address = \"redis+cluster://a:1/3\""), "engine.redis.address", "only database 0"),
@@ -178,17 +205,29 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
         (engine("presence_ttl = \"0s\""), "engine.redis.presence_ttl", "\"60s\""),
         (engine("io_timeout = \"2m\""), "engine.redis.io_timeout", "10ms"),
         (cluster("sharded_pub_sub_partitions = 5000"), "engine.redis.sharded_pub_sub_partitions", "4096"),
-        (cluster("use_precomputed_partition_tags = true"), "engine.redis.use_precomputed_partition_tags", "power of two"),
+        (
+            cluster("use_precomputed_partition_tags = true"),
+            "engine.redis.use_precomputed_partition_tags",
+            "power of two",
+        ),
         (cluster("subscribe_on_replica = true"), "engine.redis.subscribe_on_replica", "replica_client.enabled"),
         (
             cluster("replica_client.enabled = true\nengine.redis.presence_read_from_replica = true"),
             "engine.redis.presence_read_from_replica",
             "presence_hash_field_ttl",
         ),
-        (engine("tls = { enabled = true, server_ca_pem = \"/none.pem\" }"), "engine.redis.tls.server_ca_pem", "no file"),
+        (
+            engine("tls = { enabled = true, server_ca_pem = \"/none.pem\" }"),
+            "engine.redis.tls.server_ca_pem",
+            "no file",
+        ),
         (nats("url = \"ws://a\""), "broker.nats.url", "nats://10.0.0.1:4222"),
         (nats("prefix = \"a.>\""), "broker.nats.prefix", "subject"),
-        (nats("raw_mode = { enabled = true, channel_replacements = { \"\" = \"x\" } }"), "broker.nats.raw_mode.channel_replacements", "empty"),
+        (
+            nats("raw_mode = { enabled = true, channel_replacements = { \"\" = \"x\" } }"),
+            "broker.nats.raw_mode.channel_replacements",
+            "empty",
+        ),
         ("broker.threads = 0".into(), "broker.threads", "write 1"),
         ("broker.queue_bytes_max = 1".into(), "broker.queue_bytes_max", "64KiB"),
         ("broker.subscribe_timeout = \"0s\"".into(), "broker.subscribe_timeout", "5s"),
@@ -210,7 +249,9 @@ fn history_beside_nats_is_rejected_with_the_namespace() {
         ("force_recovery_mode = \"cache\"", &["force_recovery_mode"]),
         ("allowed_delta_types = [\"fossil\"]\ndelta_publish = true", &["delta_publish", "allowed_delta_types"]),
     ] {
-        let text = format!("{nats}[[channel.namespaces]]\nname = \"plain\"\n[[channel.namespaces]]\nname = \"chat\"\n{options}");
+        let text = format!(
+            "{nats}[[channel.namespaces]]\nname = \"plain\"\n[[channel.namespaces]]\nname = \"chat\"\n{options}"
+        );
         let errors: Vec<String> = toml(&text).expect_err(options).0.iter().map(ToString::to_string).collect();
         assert_eq!(errors.len(), keys.len(), "{errors:#?}");
         for key in keys {
@@ -237,11 +278,20 @@ fn settings_of_unused_brokers_are_reported() {
         ("broker.type = \"nats\"", "broker.type has no effect: broker.enabled is not set"),
         ("broker.redis.db = 1", "broker.redis.db has no effect: broker.enabled is not set"),
         ("broker.enabled = true\nbroker.redis.db = 1", "broker.redis.db has no effect: broker.type is not \"redis\""),
-        ("broker.enabled = true\nbroker.type = \"nats\"\nbroker.nats.raw_mode.prefix = \"x\"", "raw_mode.enabled is not set"),
+        (
+            "broker.enabled = true\nbroker.type = \"nats\"\nbroker.nats.raw_mode.prefix = \"x\"",
+            "raw_mode.enabled is not set",
+        ),
         ("broker.publish_locally = true", "broker.publish_locally has no effect: there is no broker"),
         ("presence_manager.type = \"redis\"", "presence_manager.enabled is not set"),
-        ("engine.type = \"redis\"\nengine.redis.sentinel_user = \"u\"", "sentinel_user has no effect: no address is one of sentinels"),
-        ("engine.type = \"redis\"\nengine.redis.address = \"a:1\"\nengine.redis.cluster_address = \"b:1\"", "engine.redis.cluster_address overrides it"),
+        (
+            "engine.type = \"redis\"\nengine.redis.sentinel_user = \"u\"",
+            "sentinel_user has no effect: no address is one of sentinels",
+        ),
+        (
+            "engine.type = \"redis\"\nengine.redis.address = \"a:1\"\nengine.redis.cluster_address = \"b:1\"",
+            "engine.redis.cluster_address overrides it",
+        ),
         ("engine.type = \"redis\"\nengine.redis.address = \"redis://a?protocol=3\"", "contains protocol after"),
         ("engine.type = \"redis\"\nengine.redis.tls.server_name = \"x\"", "engine.redis.tls.enabled is not set"),
         ("engine.type = \"redis\"\nengine.redis.user = \"x\"", "engine.redis.user has no effect without"),
@@ -249,7 +299,10 @@ fn settings_of_unused_brokers_are_reported() {
         ("engine.type = \"redis\"\nengine.redis.group_sharded_pub_sub_by_node = true", "has no effect without"),
         ("engine.type = \"redis\"\nengine.redis.tls.client_ca_pem = \"x\"", "no clients to verify"),
         ("map_broker.type = \"redis\"", "there is no map broker"),
-        ("broker.enabled = true\nbroker.type = \"nats\"\nchannel.without_namespace.presence = true", "presence is in memory and the broker is NATS"),
+        (
+            "broker.enabled = true\nbroker.type = \"nats\"\nchannel.without_namespace.presence = true",
+            "presence is in memory and the broker is NATS",
+        ),
     ] {
         let warnings = toml(text).unwrap_or_else(|errors| panic!("{text}: {errors}")).warnings();
         let found = warnings.iter().filter(|warning| warning.contains(part)).count();

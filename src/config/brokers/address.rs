@@ -72,7 +72,8 @@ pub(crate) fn redis_address(text: &str) -> Result<RedisAddress, String> {
     let parts = split(&text[scheme.len()..])?;
     let mut address = RedisAddress { kind, tls, user: parts.user, password: parts.password, ..RedisAddress::default() };
     read_parameters(&mut address, &parts.query)?;
-    let more: Vec<&str> = parts.query.iter().filter(|(key, _)| key == "addr").map(|(_, value)| value.as_str()).collect();
+    let more: Vec<&str> =
+        parts.query.iter().filter(|(key, _)| key == "addr").map(|(_, value)| value.as_str()).collect();
     if address.sentinel_master_name.is_some() {
         kind = RedisKind::Sentinel;
     } else if kind == RedisKind::Single && !more.is_empty() {

@@ -43,7 +43,8 @@ fn text_of(value: &str) -> Result<String, String> {
     if let Some(text) = decoded.filter(|text| text.contains(BEGIN)) {
         return Ok(text);
     }
-    let unreadable = |error: std::io::Error| format!("it is neither PEM nor base64, and no file that can be read: {error}");
+    let unreadable =
+        |error: std::io::Error| format!("it is neither PEM nor base64, and no file that can be read: {error}");
     let file = File::open(value).map_err(unreadable)?;
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;

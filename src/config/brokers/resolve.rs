@@ -13,7 +13,8 @@ use crate::config::validate::Checks;
 
 const ADDRESS_FIX: &str = "write an address such as \"redis://127.0.0.1:6379\"; in names and passwords, write @ / ? # and % as \
                            %40 %2F %3F %23 and %25";
-const ENDPOINTS_FIX: &str = "write \"host:port\", with commas between the servers, such as \"10.0.0.1:7000,10.0.0.2:7000\"";
+const ENDPOINTS_FIX: &str =
+    "write \"host:port\", with commas between the servers, such as \"10.0.0.1:7000,10.0.0.2:7000\"";
 
 /// What the settings mean. Anything that is wrong is added to `checks`, and the result is then incomplete.
 pub(crate) fn resolve(config: &Config, checks: &mut Checks) -> Brokers {
@@ -267,9 +268,7 @@ fn bounds(section: &str, redis: &Redis, checks: &mut Checks) {
     let fits = !reads || redis.presence_hash_field_ttl;
     checks.require(fits, &at("presence_read_from_replica"), what, "set presence_hash_field_ttl (Redis 7.4 or later)");
     let has_replicas = redis.shards.iter().all(|shard| shard.replica_client);
-    for (key, is_set) in
-        [("presence_read_from_replica", reads), ("subscribe_on_replica", redis.subscribe_on_replica)]
-    {
+    for (key, is_set) in [("presence_read_from_replica", reads), ("subscribe_on_replica", redis.subscribe_on_replica)] {
         let what = "replica_client.enabled is not set";
         let fits = !is_set || has_replicas;
         checks.require(fits, &at(key), what, format!("set {section}.replica_client.enabled, or remove it"));
@@ -304,24 +303,21 @@ fn nats(settings: &broker::Nats, checks: &mut Checks) -> Nats {
     if uses_tls {
         tls.get_or_insert_default();
     }
-    let (dial_timeout, write_timeout) =
-        (or_default(settings.dial_timeout, 1), or_default(settings.write_timeout, 1));
+    let (dial_timeout, write_timeout) = (or_default(settings.dial_timeout, 1), or_default(settings.write_timeout, 1));
     time_fits("broker.nats.dial_timeout", dial_timeout, checks);
     time_fits("broker.nats.write_timeout", write_timeout, checks);
     let raw = &settings.raw_mode;
-    for (setting, prefix, is_used) in [
-        ("broker.nats.prefix", &settings.prefix, true),
-        ("broker.nats.raw_mode.prefix", &raw.prefix, raw.enabled),
-    ] {
+    for (setting, prefix, is_used) in
+        [("broker.nats.prefix", &settings.prefix, true), ("broker.nats.raw_mode.prefix", &raw.prefix, raw.enabled)]
+    {
         let is_subject = |c: char| !c.is_whitespace() && !c.is_control() && !['*', '>'].contains(&c);
         let fits = !is_used || prefix.chars().all(is_subject);
         let what = "it contains a blank, * or >, which a subject of NATS cannot contain";
         checks.require(fits, setting, what, "write a prefix such as \"centrifugo\"");
     }
-    let raw_mode = raw.enabled.then(|| NatsRawMode {
-        channel_replacements: raw.channel_replacements.clone(),
-        prefix: raw.prefix.clone(),
-    });
+    let raw_mode = raw
+        .enabled
+        .then(|| NatsRawMode { channel_replacements: raw.channel_replacements.clone(), prefix: raw.prefix.clone() });
     let (prefix, allow_wildcards) = (settings.prefix.clone(), settings.allow_wildcards);
     Nats { url, prefix, dial_timeout, write_timeout, tls, allow_wildcards, raw_mode }
 }

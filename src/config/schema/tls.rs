@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::section::section;
-use crate::config::parse::enums::{Word, Words};
 use crate::config::parse::broker::PemSource;
+use crate::config::parse::enums::{Word, Words};
 use crate::config::parse::scalar::{Bool, Files, Text, Time};
 
 section! {

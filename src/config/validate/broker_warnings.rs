@@ -72,7 +72,11 @@ fn unused_sections(config: &Config) -> Vec<String> {
         ("engine.redis.", engine_redis_is_used(config), engine_reason),
         ("broker.type", broker.enabled, type_of("broker")),
         ("broker.redis.", is_redis && broker.enabled, reason(broker.enabled, "broker", "redis")),
-        ("broker.nats.raw_mode.", !is_nats || broker.nats.raw_mode.enabled, "broker.nats.raw_mode.enabled is not set".into()),
+        (
+            "broker.nats.raw_mode.",
+            !is_nats || broker.nats.raw_mode.enabled,
+            "broker.nats.raw_mode.enabled is not set".into(),
+        ),
         ("broker.nats.", is_nats, reason(broker.enabled, "broker", "nats")),
         ("presence_manager.type", presence_manager.enabled, type_of("presence_manager")),
         (
@@ -121,8 +125,7 @@ fn servers_warnings(section: &str, servers: &RedisServers, warnings: &mut Vec<St
     for name in addresses.iter().flat_map(|address| &address.unknown) {
         warnings.push(format!("{section}.address contains {name} after its question mark, which has no effect"));
     }
-    let is_sentinel = used == "sentinel_address"
-        || addresses.iter().any(|address| address.kind == RedisKind::Sentinel);
+    let is_sentinel = used == "sentinel_address" || addresses.iter().any(|address| address.kind == RedisKind::Sentinel);
     let of_sentinel = [
         ("sentinel_user", !servers.sentinel_user.is_empty()),
         ("sentinel_password", !servers.sentinel_password.is_empty()),

@@ -54,7 +54,8 @@ pub(crate) fn brokers(config: &Config, checks: &mut Checks) {
 
 /// NATS hands publications on and forgets them.
 fn without_history(section: &str, one: &Namespace, checks: &mut Checks) {
-    let of = if one.name.is_empty() { "channels without a namespace" } else { &format!("the namespace \"{}\"", one.name) };
+    let of =
+        if one.name.is_empty() { "channels without a namespace" } else { &format!("the namespace \"{}\"", one.name) };
     let is_cache = one.force_recovery_mode == RecoveryMode::Cache;
     for (key, is_set, why) in [
         ("history_size", one.history_size > 0, "keeps no history"),
