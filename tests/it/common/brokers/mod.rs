@@ -8,12 +8,14 @@ mod nodes;
 mod redis;
 mod redis_cluster;
 mod redis_sentinel;
+mod relay;
 
 pub use nats::NatsServer;
 pub use nodes::{CentrifugoServer, Node};
 pub use redis::{RedisKind, RedisServer};
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinel::SentinelGroup;
+pub use relay::RedisRelay;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -134,6 +136,10 @@ impl Process {
     /// Ends it in order.
     fn stop(&mut self) {
         self.signal(Signal::TERM);
+        self.wait_for_exit();
+    }
+
+    fn wait_for_exit(&mut self) {
         let mut child = self.child.take().expect("it runs");
         super::wait_for_exit(&mut child);
     }

@@ -63,7 +63,7 @@ enum Program {
 /// A node of either program.
 pub struct Node {
     pub client: SocketAddr,
-    api: SocketAddr,
+    pub api_address: SocketAddr,
     program: Program,
 }
 
@@ -75,29 +75,33 @@ impl Node {
 
     /// With settings of its own besides, such as `("handover.trial_time", "0s")`.
     pub fn corecast_with(config: &Value, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(config, settings, None)
+    }
+
+    /// The next process of a Corecast, which takes its listeners over.
+    pub fn take_over(&self, config: &Value, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(config, settings, Some(self))
+    }
+
+    fn spawn(config: &Value, settings: &[(&str, &str)], old: Option<&Self>) -> Self {
         let folder = Folder::new("corecast");
         let file = folder.file("config.json");
         std::fs::write(&file, config.to_string()).expect("the folder takes files");
+        let at = |address: fn(&Self) -> SocketAddr| old.map_or("127.0.0.1:0".into(), |old| address(old).to_string());
+        let (listen, admin) = (at(|old| old.client), at(|old| old.api_address));
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corecast"));
-        command.args([
-            "serve",
-            "--config",
-            &file,
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--shards",
-            "2",
-        ]);
+        command.args(["serve", "--config", &file, "--listen", &listen, "--admin", &admin, "--shards", "2"]);
+        if old.is_some() {
+            command.arg("--takeover");
+        }
         command.env_clear().env("CORECAST_HTTP_API_KEY", KEY).env("CORECAST_OVERSUBSCRIBE", "true");
         let server = Server::spawn(command, settings);
-        Self { client: server.client, api: server.admin, program: Program::Corecast(server) }
+        Self { client: server.client, api_address: server.admin, program: Program::Corecast(server) }
     }
 
     pub fn centrifugo(config: &Value) -> Self {
         let server = CentrifugoServer::start(config);
-        Self { client: server.at, api: server.at, program: Program::Centrifugo(server) }
+        Self { client: server.at, api_address: server.at, program: Program::Centrifugo(server) }
     }
 
     /// The Corecast that this node is.
@@ -111,7 +115,7 @@ impl Node {
     /// The answer of the server API, which may contain an error.
     pub fn call(&self, method: &str, body: &Value) -> Value {
         let (status, body) =
-            http(self.api, "POST", &format!("/api/{method}"), &[("X-API-Key", KEY)], &body.to_string());
+            http(self.api_address, "POST", &format!("/api/{method}"), &[("X-API-Key", KEY)], &body.to_string());
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).expect("JSON")
     }
@@ -144,10 +148,18 @@ impl Node {
         }
     }
 
-    pub fn signal(&mut self, signal: Signal) {
-        match &mut self.program {
+    pub fn signal(&self, signal: Signal) {
+        match &self.program {
             Program::Corecast(server) => server.signal(signal),
             Program::Centrifugo(server) => server.process.signal(signal),
+        }
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_for_exit(&mut self) {
+        match &mut self.program {
+            Program::Corecast(server) => _ = server.wait_for_exit(),
+            Program::Centrifugo(server) => server.process.wait_for_exit(),
         }
     }
 

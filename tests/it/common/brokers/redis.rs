@@ -69,7 +69,10 @@ impl RedisServer {
                 }
                 let ping = self.try_connect().and_then(|mut connection| connection.ping::<String>());
                 // A password is asked for only by one that is ready.
-                let ready = ping.is_ok_and(|answer| answer == "PONG") || self.process.log().contains("Ready to accept");
+                let ready = match ping {
+                    Ok(answer) => answer == "PONG",
+                    Err(error) => error.code() == Some("NOAUTH"),
+                };
                 ready.then_some(true)
             },
         )
