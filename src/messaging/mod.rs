@@ -81,5 +81,5 @@ pub use handshake::{ECHO_PATH, PATH, UNI_PATH};
 pub(crate) use home_broker::BrokerLinks;
 pub use hooks::{Denied, HookClient, Hooks, PublishDecision};
 pub use mail::Mail;
-pub use settings::{ConnectionCounts, Settings, TokenKind};
+pub use settings::{ConnectionCounts, Settings, TokenKind, UserConnected};
 pub use state::Messaging;

@@ -190,7 +190,7 @@ mod tests {
         let certificate = EndEntityCert::try_from(&der).unwrap();
         assert_eq!(validity(&certificate), Ok((999_993_600, 1_999_987_200)));
         let names = log_certificate("file", &der).unwrap();
-        assert_eq!(names, [Box::<str>::from("a.example"), "*.b.example".into()]);
+        assert_eq!(names, ["a.example", "*.b.example"].map(Box::<str>::from));
     }
 
     #[test]
