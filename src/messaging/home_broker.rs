@@ -15,6 +15,7 @@ use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo};
 use crate::broker::Broker;
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
+use crate::broker::nats::ChannelUse;
 use crate::broker::port::EventBatch;
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
@@ -34,6 +35,13 @@ pub struct BrokerLinks {
     pub publish_locally: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
+}
+
+impl BrokerLinks {
+    /// Whether there can be such a channel.
+    pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
+        self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
 }
 
 /// The broker's side of a home shard's state.
