@@ -60,7 +60,12 @@ const PLOTS: [(&str, Quantity, Named); 6] = [
     (
         "Connections",
         Quantity::Count("connections"),
-        &[("open", "open"), ("failed", "failed so far"), ("closed", "ended by the server so far")],
+        &[
+            ("open", "open"),
+            ("away", "to be recovered"),
+            ("failed", "failed so far"),
+            ("closed", "ended by the server so far"),
+        ],
     ),
 ];
 const LATENCIES: Named =
@@ -177,9 +182,11 @@ fn nodes(run: &SavedRun) -> String {
         });
         let closes = node["closes"].as_object().into_iter().flatten();
         let closes: Vec<String> = closes.map(|(code, n)| format!("{} × {code}", count(n))).collect();
-        let url = format!("{number} {}", node["url"].as_str().unwrap_or_default());
+        // Without its scheme and path.
+        let host = node["url"].as_str().and_then(|url| url.split('/').nth(2)).unwrap_or_default();
+        let name = format!("{number} {host}");
         let counts = columns.iter().map(|(key, _)| count(&node[*key]));
-        std::iter::once(url).chain(counts).chain(latency).chain([closes.join(", ")]).collect()
+        std::iter::once(name).chain(counts).chain(latency).chain([closes.join(", ")]).collect()
     };
     let header: Vec<&str> =
         ["node"].into_iter().chain(columns.map(|(_, label)| label)).chain(["p50", "p99", "closes"]).collect();

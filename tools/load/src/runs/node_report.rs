@@ -52,6 +52,7 @@ impl Node {
         let (figures, faults) = (&self.figures, &self.faults);
         json!({
             "url": url, "subscribers": self.subscribers, "deliveries": figures.deliveries, "lost": self.lost,
+            "recovered_deliveries": figures.missed.len(),
             "lost_publications": self.publications.len(), "duplicates": faults.duplicates,
             "reordered": faults.reordered, "strange": faults.unknown, "closes": figures.closes,
             "unsubscribes": figures.unsubscribes, "silent": figures.silent, "failed_attempts": figures.failed,
@@ -164,12 +165,12 @@ pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], scenarios
     let publisher = scenarios.iter().find_map(|scenario| scenario.publisher.as_ref());
     let Some((publisher, answers)) = publisher.and_then(|one| Some((one, one.answers.as_ref()?))) else { return };
     report.set("lost", nodes.iter().map(|node| node.lost).sum::<u64>());
-    let sum = |read: fn(&NodeFigures) -> u64| nodes.iter().map(|node| read(&node.figures)).sum::<u64>();
-    report.set("recovered", sum(|figures| figures.recovered));
-    report.set("not_recovered", sum(|figures| figures.not_recovered));
-    let mut away_times = publishers.figures.away.clone();
-    nodes.iter().for_each(|node| away_times.merge(&node.figures.away));
-    report.latency("away_us", "from close to recovery", &away_times);
+    let mut all = publishers.figures.clone();
+    nodes.iter().for_each(|node| all.merge(&node.figures));
+    report.latency("missed_us", "age of recovered deliveries", &all.missed);
+    report.latency("away_us", "from close to recovery", &all.away);
+    report.set("recovered", all.recovered);
+    report.set("not_recovered", all.not_recovered);
     let (accepted, refused, unsent) = (answers.accepted, answers.refused, answers.unsent);
     let in_doubt = publisher.sequencer.published_in_all() - accepted - refused - unsent;
     let counts = [(accepted, "acknowledged"), (refused, "refused"), (in_doubt, "in doubt"), (unsent, "not sent")];
@@ -183,6 +184,5 @@ pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], scenarios
         report.void("no publication was acknowledged");
     }
     report.fault("not_back", away, "clients were not connected and subscribed again at the end");
-    let ended = sum(|figures| figures.ended) + publishers.figures.ended;
-    report.fault("ended", ended, "clients were closed with a code after which SDKs do not reconnect");
+    report.fault("ended", all.ended, "clients were closed with a code after which SDKs do not reconnect");
 }

@@ -251,10 +251,12 @@ impl Fanout {
             } else if !is_publication {
                 self.reply(io, id, &reply(line)?)?;
             }
+            self.times.recovering = !is_publication;
             let (found, at) = self.deliveries(io, id, line);
             (all, last) = (all + found, at);
             only_deliveries &= is_publication;
         }
+        self.times.recovering = false;
         Ok((all, last.filter(|_| only_deliveries && all == 1)))
     }
 

@@ -9,6 +9,8 @@ pub struct NodeFigures {
     pub deliveries: u64,
     /// In the measured time.
     pub latency: LatencyHistogram,
+    /// The ages of recovered deliveries.
+    pub missed: LatencyHistogram,
     pub closes: BTreeMap<u16, u64>,
     /// Codes of unsubscribes.
     pub unsubscribes: BTreeMap<u64, u64>,
@@ -33,6 +35,7 @@ impl NodeFigures {
         add(&mut self.closes, &other.closes);
         add(&mut self.unsubscribes, &other.unsubscribes);
         self.latency.merge(&other.latency);
+        self.missed.merge(&other.missed);
         self.away.merge(&other.away);
         self.deliveries += other.deliveries;
         self.silent += other.silent;
