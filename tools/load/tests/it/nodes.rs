@@ -4,7 +4,7 @@ use crate::server::{Server, faults, open_to_all};
 use crate::verdicts::{Fault, Server as Cluster, load};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Subscribers of each run; with two nodes, each has half of them.
 const SUBSCRIBERS: usize = 8;
@@ -148,6 +148,39 @@ fn nodes_that_share_nothing_lose_what_is_published_at_the_other() {
         let (code, result) = one.load(&[&usual[..], more].concat());
         let (lost, publications) = (of_nodes(&result, "lost"), result["acknowledged"].as_u64().unwrap());
         assert_eq!((code, lost[lost_at], lost[1 - lost_at]), (1, 3 * publications, 0), "{more:?}: {result}");
+    }
+}
+
+/// Kills the server once so many connections are open, and starts it again at the same addresses.
+fn kill_and_start_again(server: &mut Server, name: &str, connections: usize) {
+    let wanted = format!("corecast_connections{{shard=\"0\"}} {connections}\n");
+    server.wait_for_metrics(|text| text.contains(&wanted));
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let (listen, admin) = (server.client.to_string(), server.admin.to_string());
+    let mut more = open_to_all();
+    more["listen"] = json!([listen]);
+    *server = Server::start_with(name, &more, &["--admin", &admin]);
+}
+
+#[test]
+fn node_that_is_killed_and_returns_does_not_end_a_run() {
+    for by_api in [false, true] {
+        let mut server = Server::start_with("killed", &open_to_all(), &[]);
+        let (url, api) = (server.url(), format!("http://{}/api", server.admin));
+        let usual = ["fanout", &url, "-n", "10", "--reconnect", "same", "--rate", "100", "--duration", "4"];
+        let by = if by_api { &["--api", &api, "--key-env", "KEY"][..] } else { &[] };
+        let mut tool = Command::new(crate::TOOL);
+        tool.args(usual).args(["--reconnect-delay-max", "0.3", "--json", "--quiet"]).args(by).env("KEY", "the-key");
+        let running = tool.stdout(Stdio::piped()).spawn().unwrap();
+        kill_and_start_again(&mut server, "killed", if by_api { 10 } else { 11 });
+        let output = running.wait_with_output().unwrap();
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // Its history is gone, so nothing is recovered.
+        assert_eq!((of_nodes(&result, "not_recovered"), &result["not_back"]), (vec![10], &json!(0)), "{result}");
+        assert_eq!(result["nodes"][0]["closes"], json!({"1006": 10}), "{result}");
+        let [acknowledged, deliveries] = ["acknowledged", "run_deliveries"].map(|key| result[key].as_u64().unwrap());
+        assert!(acknowledged > 100 && deliveries > 10 * 100, "it goes on: {result}");
     }
 }
 
