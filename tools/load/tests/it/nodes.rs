@@ -85,7 +85,7 @@ fn lost_history_and_repeated_recoveries_make_a_run_void() {
     let (exit, result) = fanout(2, Fault::Forget, &[]);
     let lost = of_nodes(&result, "lost");
     assert_eq!((exit, of_nodes(&result, "not_recovered")), (1, vec![0, SUBSCRIBERS as u64 / 2]), "{result}");
-    assert!(lost[0] == 0 && lost[1] > 0 && lost[1] % (SUBSCRIBERS as u64 / 2) == 0, "{result}");
+    assert!(lost[0] == 0 && lost[1] > 0 && lost[1].is_multiple_of(SUBSCRIBERS as u64 / 2), "{result}");
     let (exit, result) = fanout(2, Fault::Repeat, &[]);
     assert_eq!((exit, of_nodes(&result, "duplicates")), (1, vec![0, SUBSCRIBERS as u64 / 2]), "{result}");
     assert_eq!(result["lost"], 0, "{result}");
