@@ -167,13 +167,14 @@ impl Fanout {
             return;
         };
         let node = self.nodes[id];
-        if let Some(clients) = &mut self.clients {
-            let number = self.first + id;
-            clients.delivered(id, self.plan.subscriptions.index(number, number, channel).unwrap_or(0), bytes);
-        }
         if !self.checker.record(node, subscription, channel as u8, stamp) {
             io.counters.faults += 1;
             return;
+        }
+        if let Some(clients) = &mut self.clients {
+            // After a duplicate, the slot may be of another channel.
+            let number = self.first + id;
+            clients.delivered(id, self.plan.subscriptions.index(number, number, channel).unwrap_or(0), bytes);
         }
         self.times.delivered(stamp, channel, node, bytes);
         io.counters.received += 1;
