@@ -64,7 +64,7 @@ impl Refusal {
 
 /// All connections of this process to its brokers.
 #[derive(Default)]
-pub(crate) struct BrokerStats {
+pub struct BrokerStats {
     connections: RwLock<Vec<Arc<ConnectionStats>>>,
 }
 
