@@ -15,7 +15,7 @@ use super::proto::{self, SurveyRequest, SurveyResponse};
 use super::shared::Shared;
 use super::stats::{Dropped, add};
 use super::view::NodeInfo;
-use super::wire::{self, Content, Limits, Received};
+use super::wire::{self, Content, Received};
 use crate::messaging::ApiCall;
 
 /// How often the table of servers is checked.
@@ -74,8 +74,8 @@ impl<S: OwnShards> Incoming<S> {
     }
 
     fn receive(&self, bytes: &[u8]) {
-        let limits = Limits { channel_bytes_max: self.shared.settings.get().channel_bytes_max };
-        let Received { from, content } = match wire::decode(bytes, &self.uid, limits) {
+        let channel_bytes_max = self.shared.settings.get().channel_bytes_max;
+        let Received { from, content } = match wire::decode(bytes, &self.uid, channel_bytes_max) {
             Ok(Some(received)) => received,
             // Its own message: the broker delivers.
             Ok(None) => return self.shared.hear(),

@@ -37,14 +37,8 @@ pub(crate) enum Content {
     Nothing,
 }
 
-/// What a call of another server must meet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) channel_bytes_max: usize,
-}
-
-/// Reads a message. `None`: this server, `own`, has sent it itself.
-pub(crate) fn decode(bytes: &[u8], own: &str, limits: Limits) -> Result<Option<Received>, Dropped> {
+/// Reads a message. `None`: this server, `own`, has sent it itself. Longer channel names are malformed.
+pub(crate) fn decode(bytes: &[u8], own: &str, channel_bytes_max: usize) -> Result<Option<Received>, Dropped> {
     if bytes.len() > ANSWER_BYTES_MAX {
         return Err(Dropped::TooLarge);
     }
@@ -59,18 +53,18 @@ pub(crate) fn decode(bytes: &[u8], own: &str, limits: Limits) -> Result<Option<R
         return Err(Dropped::TooLarge);
     }
     let from = command.uid.clone();
-    let content = content(command, bytes.len(), limits)?;
+    let content = content(command, bytes.len(), channel_bytes_max)?;
     Ok(Some(Received { from, content }))
 }
 
 /// The first field that is set, in the order in which the original looks at them.
-fn content(command: proto::Command, bytes: usize, limits: Limits) -> Result<Content, Dropped> {
+fn content(command: proto::Command, bytes: usize, channel_bytes_max: usize) -> Result<Content, Dropped> {
     let call = |call: Option<ApiCall>| call.map_or(Content::Nothing, Content::Call);
     Ok(match command {
         proto::Command { uid, node: Some(node), .. } => Content::Node(node_info(node, &uid, bytes)?),
         proto::Command { shutdown: Some(_), .. } => Content::Shutdown,
-        proto::Command { unsubscribe: Some(fields), .. } => call(commands::unsubscribe(fields, limits)?),
-        proto::Command { subscribe: Some(fields), .. } => call(commands::subscribe(fields, limits)?),
+        proto::Command { unsubscribe: Some(fields), .. } => call(commands::unsubscribe(fields, channel_bytes_max)?),
+        proto::Command { subscribe: Some(fields), .. } => call(commands::subscribe(fields, channel_bytes_max)?),
         proto::Command { disconnect: Some(fields), .. } => call(commands::disconnect(fields)?),
         proto::Command { survey_request: Some(request), .. } => Content::SurveyRequest(request),
         proto::Command { survey_response: Some(response), .. } => Content::SurveyResponse(response),
