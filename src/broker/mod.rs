@@ -12,8 +12,8 @@
 
 pub(crate) mod client_tls;
 pub(crate) mod control;
-pub(crate) mod message;
-pub(crate) mod port;
+pub mod message;
+pub mod port;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;
@@ -27,13 +27,13 @@ use port::RequestPort;
 
 /// The broker threads, as a home shard sees them.
 #[derive(Clone)]
-pub(crate) struct Broker {
+pub struct Broker {
     threads: Box<[RequestPort]>,
 }
 
 impl Broker {
     /// `threads` is not empty.
-    pub(crate) fn new(threads: Vec<RequestPort>) -> Self {
+    pub fn new(threads: Vec<RequestPort>) -> Self {
         Self { threads: threads.into() }
     }
 

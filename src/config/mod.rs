@@ -33,6 +33,7 @@ pub use assemble::assemble;
 pub use brokers::{
     BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology,
 };
+pub use brokers::resolve::open_brokers;
 pub use engine_config::engine_config;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use parse::net::Listen;

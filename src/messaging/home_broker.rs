@@ -27,7 +27,7 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What a home shard needs to know of the brokers.
 #[derive(Clone)]
-pub(crate) struct BrokerLinks {
+pub struct BrokerLinks {
     pub publications: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,

@@ -13,9 +13,6 @@ use crate::config::{BrokerKind, Brokers, Config};
 use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::messaging::{BrokerLinks, ControlRequest};
 
-/// Time in which the presence of each client is renewed, as in the original: under half of its lifetime there.
-const PRESENCE_INTERVAL_MS: u64 = 27_000;
-
 /// The brokers before their threads run.
 pub(crate) struct BrokerPlan {
     publications: Option<Planned<BrokerKind>>,
@@ -39,9 +36,9 @@ pub(crate) struct RunningBrokers {
 }
 
 impl BrokerPlan {
-    /// `None`: the settings name no broker.
-    pub(crate) fn new(config: &Config) -> Option<Self> {
-        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = config.brokers.clone();
+    /// `brokers` are those of the settings with their files read. `None`: the settings name no broker.
+    pub(crate) fn new(config: &Config, brokers: Brokers) -> Option<Self> {
+        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = brokers;
         if publications.is_none() && presence.is_none() {
             return None;
         }
@@ -72,7 +69,7 @@ impl BrokerPlan {
             presence: presence_broker,
             subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
             publish_locally: config.brokers.publish_locally,
-            presence_interval: PRESENCE_INTERVAL_MS,
+            presence_interval: config.client.presence_update_interval.as_millis() as u64,
         };
         Some(Self { publications, presence, links, events_bytes_max, queue_bytes_max })
     }
