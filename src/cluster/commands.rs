@@ -218,7 +218,7 @@ mod tests {
     /// The call that another server makes of this one.
     fn over(call: &ApiCall, channels: &Channel) -> Option<ApiCall> {
         let command = Command { uid: "other".into(), ..message(call, channels)? };
-        match decode(&command.encode_to_vec(), "own", CHANNEL_BYTES_MAX).unwrap().unwrap().content {
+        match decode(&command.encode_to_vec(), "own", CHANNEL_BYTES_MAX).unwrap().content {
             Content::Call(call) => Some(call),
             other => panic!("{other:?}"),
         }

@@ -18,7 +18,7 @@ const METRICS_BYTES_MAX: usize = 64 * 1024;
 const UID_BYTES_MAX: usize = 128;
 const NAME_BYTES_MAX: usize = 1024;
 
-/// A message of another server.
+/// A message, and the uid of the server that sent it.
 #[derive(PartialEq, Debug)]
 pub(crate) struct Received {
     pub(crate) from: String,
@@ -33,18 +33,21 @@ pub(crate) enum Content {
     Call(ApiCall),
     SurveyRequest(proto::SurveyRequest),
     SurveyResponse(proto::SurveyResponse),
+    /// This server has sent it itself: the broker delivers. The id of its survey, if it is one.
+    Own(Option<u64>),
     /// Something that this server needs not know, or a call that selects no connection.
     Nothing,
 }
 
-/// Reads a message. `None`: this server, `own`, has sent it itself. Longer channel names are malformed.
-pub(crate) fn decode(bytes: &[u8], own: &str, channel_bytes_max: usize) -> Result<Option<Received>, Dropped> {
+/// Reads a message. `own` is the uid of this server. Longer channel names are malformed.
+pub(crate) fn decode(bytes: &[u8], own: &str, channel_bytes_max: usize) -> Result<Received, Dropped> {
     if bytes.len() > ANSWER_BYTES_MAX {
         return Err(Dropped::TooLarge);
     }
     let command = proto::Command::decode(bytes).map_err(|_| Dropped::Malformed)?;
     if command.uid == own {
-        return Ok(None);
+        let survey = command.survey_request.map(|request| request.id);
+        return Ok(Received { from: command.uid, content: Content::Own(survey) });
     }
     if command.uid.is_empty() || command.uid.len() > UID_BYTES_MAX {
         return Err(Dropped::Malformed);
@@ -54,7 +57,7 @@ pub(crate) fn decode(bytes: &[u8], own: &str, channel_bytes_max: usize) -> Resul
     }
     let from = command.uid.clone();
     let content = content(command, bytes.len(), channel_bytes_max)?;
-    Ok(Some(Received { from, content }))
+    Ok(Received { from, content })
 }
 
 /// The first field that is set, in the order in which the original looks at them.
