@@ -14,6 +14,7 @@ use super::mail::{HistoryAnswer, Inquiry, LargeRequest, Mail, Question};
 use super::presence_snapshots::Asker;
 use super::state::Messaging;
 use crate::broker::message::{self, Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
+use crate::broker::nats::ChannelUse;
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{Encoding, ErrorCode, Reply, Tags};
@@ -32,6 +33,9 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
     cx.counters.publications += 1;
     let options = state.settings.history_options(publication.channel);
     let Some(broker) = &mut state.broker else { return };
+    if !broker.links.accepts(publication.channel, ChannelUse::Publish) {
+        return answer_publisher(cx, by, Err(ErrorCode::BadRequest));
+    }
     let history = if publication.options.skip_history { HistoryOptions { size: 0, ..options } } else { options };
     let Publication { channel, data, client_info, tags, version, .. } = *publication;
     let publish = PublishRequest {
@@ -76,6 +80,10 @@ fn published(
             ErrorCode::Internal
         }),
     };
+    answer_publisher(cx, by, result);
+}
+
+fn answer_publisher(cx: &mut Context<Mail>, by: Publisher, result: Result<Option<Position>, ErrorCode>) {
     match by {
         Publisher::Client { shard, reply_to } => match result {
             Ok(_) => _ = cx.mail.post(shard, Mail::Published { reply_to }),

@@ -181,6 +181,11 @@ pub(super) fn answer_waiting(state: &mut Messaging, cx: &mut Context<Mail>, chan
         match one {
             Waiting::Group { to, group } => _ = cx.mail.post(to, Mail::Subscribed { group, top }),
             Waiting::Recovery { to, recovery } => home_shard::recover(state, cx, to, channel, recovery),
+            Waiting::JoinLeave { is_join, client_info } => {
+                if let Some(broker) = &state.broker {
+                    broker.tell(channel, RequestKind::JoinLeave { is_join, client_info });
+                }
+            }
         }
     }
 }

@@ -148,7 +148,7 @@ pub(crate) fn client_joined(
 
 /// To the subscribers of every server, or of this one.
 fn join_or_leave(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, client_info: &[u8], is_join: bool) {
-    match state.broker.as_ref().filter(|broker| broker.links.publications.is_some()) {
+    match state.broker.as_mut().filter(|broker| broker.links.publications.is_some()) {
         Some(broker) => broker.tell_join_or_leave(channel, client_info, is_join),
         None => push_join_or_leave(state, cx, channel, client_info, is_join),
     }
