@@ -29,6 +29,9 @@ use crate::messaging::{ApiCall, ApiReply};
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a survey waits for a server that has missed an announcement when it begins.
 const STALLED_TIMEOUT: Duration = Duration::from_secs(1);
+/// When a server that has not answered is asked again, after the begin. The broker loses a question while the connection of
+/// that server is being made anew.
+const ASK_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(1_000), Duration::from_millis(2_500)];
 /// How often a survey looks at the table of servers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -75,6 +78,7 @@ pub(crate) struct Survey {
     id: u64,
     heard: mpsc::Receiver<Heard>,
     asked: HashMap<Box<str>, Label>,
+    pattern: Box<str>,
     began: Instant,
 }
 
@@ -94,10 +98,9 @@ pub(crate) fn begin(shared: &Arc<Shared>, pattern: &str) -> Result<Option<Survey
         return Ok(None);
     }
     let Some((id, heard)) = shared.surveys.begin() else { return Err(failed(shared, SurveyError::Busy)) };
-    let survey = Survey { shared: Arc::clone(shared), id, heard, asked, began: Instant::now() };
-    let data = ChannelsRequest { pattern: pattern.into() }.encode_to_vec();
-    let survey_request = Some(SurveyRequest { id, op: OP.into(), data });
-    match shared.send(None, proto::Command { survey_request, ..proto::Command::default() }) {
+    let survey =
+        Survey { shared: Arc::clone(shared), id, heard, asked, pattern: pattern.into(), began: Instant::now() };
+    match shared.send(None, survey.question()) {
         Ok(()) => Ok(Some(survey)),
         Err(_) => Err(failed(shared, SurveyError::Busy)),
     }
@@ -119,6 +122,7 @@ impl Survey {
 
     async fn collect(&mut self, answered: &mut HashMap<String, SurveyResponse>) -> Result<(), SurveyError> {
         let deadline = self.began + SURVEY_TIMEOUT;
+        let mut ask_again = ASK_AGAIN_AFTER.map(|after| self.began + after).into_iter().peekable();
         let mut is_delivered = false;
         loop {
             let now = Instant::now();
@@ -130,6 +134,9 @@ impl Survey {
                 _ if now >= deadline => return Err(SurveyError::Silent),
                 _ => {}
             }
+            if ask_again.next_if(|&at| at <= now).is_some() {
+                self.ask_again(answered);
+            }
             tokio::select! {
                 Some(heard) = self.heard.recv() => match heard {
                     Heard::Question => is_delivered = true,
@@ -137,6 +144,21 @@ impl Survey {
                 },
                 () = sleep_until(deadline.min(now + CHECK_INTERVAL)) => {}
             }
+        }
+    }
+
+    fn question(&self) -> proto::Command {
+        let data = ChannelsRequest { pattern: self.pattern.to_string() }.encode_to_vec();
+        let survey_request = Some(SurveyRequest { id: self.id, op: OP.into(), data });
+        proto::Command { survey_request, ..proto::Command::default() }
+    }
+
+    /// Asks each server again that announces itself and has not answered. A second answer replaces the first.
+    fn ask_again(&self, answered: &HashMap<String, SurveyResponse>) {
+        let is_running = |uid: &str| self.shared.nodes().state(uid) == Some(NodeState::Running);
+        for uid in self.asked.keys().filter(|uid| !answered.contains_key(&***uid) && is_running(uid)) {
+            // If it is lost, the survey fails.
+            let _ = self.shared.send(Some(uid), self.question());
         }
     }
 

@@ -322,6 +322,20 @@ async fn survey_fails_if_the_broker_delivers_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn server_that_missed_the_question_is_asked_again() {
+    let bus = Bus::default();
+    let [a, b, _c] = three(&bus).await;
+    b.shards.set_channels(&[("chat", 1)]);
+    bus.cut(&["b"]);
+    let survey = a.cluster.ask_channels("").unwrap().expect("there are others");
+    wait(1).await;
+    bus.cut(&[]);
+    let channels = survey.channels().await.expect("it is answered");
+    assert_eq!(channels.into_iter().collect::<Vec<_>>(), [("chat".into(), 1)]);
+    assert_eq!(a.surveys(), [1, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn users_for_whom_there_is_no_room_are_counted() {
     let bus = Bus::default();
     let [a, _b, _c] = three(&bus).await;
