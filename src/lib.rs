@@ -66,7 +66,8 @@ pub mod api;
 pub mod auth;
 #[doc(hidden)]
 pub mod backend;
-mod broker;
+#[doc(hidden)]
+pub mod broker;
 #[doc(hidden)]
 pub mod cluster;
 #[doc(hidden)]

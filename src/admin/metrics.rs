@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
+use super::broker_metrics;
 use super::cluster_metrics;
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
@@ -15,6 +16,7 @@ use crate::api::settings::VERSION;
 use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use crate::broker::stats::BrokerStats;
 use crate::cluster::view::ClusterView;
 use crate::engine::rejection::Rejection;
 use crate::engine::stats::{
@@ -55,6 +57,13 @@ const COUNTERS: &[Row<Counters>] = &[
         "Publications not sent to a slow shard and no longer in the history when it caught up.",
         |c| c.publications_lost,
     ),
+    ("publications_refused", "Publications that the broker did not take, or did not answer.", |c| {
+        c.publications_refused
+    }),
+    ("publications_local", "Publications delivered on this server only, while the broker was away.", |c| {
+        c.publications_local
+    }),
+    ("subscribes_failed", "Subscribes that failed because the broker was away.", |c| c.subscribes_failed),
     ("recoveries", "Subscriptions that received every publication they had missed.", |c| c.recoveries),
     ("recoveries_failed", "Subscriptions whose missed publications were no longer in the history.", |c| {
         c.recoveries_failed
@@ -190,6 +199,8 @@ pub(crate) struct Report<'a> {
     pub unauthorized: &'a Unauthorized,
     /// If this server is in one.
     pub cluster: Option<&'a ClusterView>,
+    /// The connections to brokers.
+    pub brokers: &'a BrokerStats,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -209,6 +220,7 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
     if let Some(cluster) = report.cluster {
         cluster_metrics::write(&mut text, cluster);
     }
+    broker_metrics::write(&mut text, report.brokers);
     text.set_prefix("process_");
     process(&mut text, report.started_at);
     text.finish()

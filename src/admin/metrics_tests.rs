@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::broker::stats::BrokerStats;
 use crate::cluster::stats::{Counts, Dropped, SurveyEnd};
 use crate::cluster::view::{ClusterView, NodeInfo, NodeState, NodeView};
 
@@ -54,7 +55,10 @@ fn text(format: Format) -> String {
     let (shards, backends, process) = (&snapshots(), &backends(), &ProcessStats::default());
     let unauthorized = &Unauthorized::default();
     let cluster = Some(&cluster());
-    encode(format, &Report { shards, backends, process, unauthorized, cluster, started_at: 1.5 })
+    encode(
+        format,
+        &Report { shards, backends, process, unauthorized, cluster, brokers: &BrokerStats::default(), started_at: 1.5 },
+    )
 }
 
 /// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,
@@ -220,6 +224,7 @@ fn text_without_shards_is_well_formed() {
         process: &ProcessStats::default(),
         unauthorized: &Unauthorized::default(),
         cluster: None,
+        brokers: &BrokerStats::default(),
         started_at: 0.0,
     };
     check(&encode(Format::OpenMetrics, &report), true);

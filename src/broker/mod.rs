@@ -13,9 +13,9 @@
 
 pub(crate) mod client_tls;
 pub(crate) mod control;
-pub(crate) mod message;
+pub mod message;
 pub(crate) mod nats;
-pub(crate) mod port;
+pub mod port;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;
@@ -31,7 +31,7 @@ use port::RequestPort;
 
 /// The broker threads, as a home shard sees them.
 #[derive(Clone)]
-pub(crate) struct Broker {
+pub struct Broker {
     threads: Box<[RequestPort]>,
     /// Of NATS, which has no subject for some names of channels.
     subjects: Option<Arc<Subjects>>,
@@ -39,7 +39,7 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// `threads` is not empty.
-    pub(crate) fn new(threads: Vec<RequestPort>) -> Self {
+    pub fn new(threads: Vec<RequestPort>) -> Self {
         Self { threads: threads.into(), subjects: None }
     }
 

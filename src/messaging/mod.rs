@@ -78,7 +78,7 @@ pub use api_call::{ApiCall, ApiReply};
 pub use control_request::ControlRequest;
 pub use handover_peer::{Forwarded, HandoverPeer};
 pub use handshake::{ECHO_PATH, PATH, UNI_PATH};
-pub(crate) use home_broker::BrokerLinks;
+pub use home_broker::BrokerLinks;
 pub use hooks::{Denied, HookClient, Hooks, PublishDecision};
 pub use mail::Mail;
 pub use settings::{ConnectionCounts, Settings, TokenKind, UserConnected};

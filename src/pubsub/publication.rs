@@ -67,8 +67,8 @@ impl PublicationRecord {
         }
     }
 
-    /// As a broker keeps it. Its sequence number is given when it is delivered.
-    pub(crate) fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
+    /// As a broker keeps it: not known to be JSON. Its sequence number is given when it is delivered.
+    pub fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
         Self { offset, data, client_info, is_json: false, tags, version, published_to: None, seq: 0 }
     }
 

@@ -115,7 +115,9 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster };
+    let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
+    let args =
+        ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers: broker_stats };
     let ended = runtime.run(args, &engine);
     engine.join();
     if let Some(brokers) = brokers {

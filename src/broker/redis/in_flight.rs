@@ -62,12 +62,7 @@ pub(super) enum Verdict {
 }
 
 impl InFlight {
-    pub(super) fn new(
-        commands: Rc<Commands>,
-        events: EventSink,
-        stats: Arc<ConnectionStats>,
-        load: Rc<Load>,
-    ) -> Self {
+    pub(super) fn new(commands: Rc<Commands>, events: EventSink, stats: Arc<ConnectionStats>, load: Rc<Load>) -> Self {
         let (sent, again) = (VecDeque::new(), VecDeque::new());
         Self { sent, again, is_script_missing: false, commands, events, stats, load, encoded: Cmd::new() }
     }

@@ -9,9 +9,15 @@ use crate::broker::message::{PublishRequest, Request, RequestKind};
 pub(super) enum Job {
     Request(Request),
     /// Publishes a message of the cluster.
-    Control { channel: String, payload: Vec<u8> },
+    Control {
+        channel: String,
+        payload: Vec<u8>,
+    },
     /// Publishes a probe.
-    Probe { channel: String, outcome: Rc<Cell<ProbeOutcome>> },
+    Probe {
+        channel: String,
+        outcome: Rc<Cell<ProbeOutcome>>,
+    },
     /// Only asks whether the server answers.
     Ping,
 }
@@ -72,7 +78,9 @@ impl Job {
     /// A stamp for the message of a publication.
     pub(super) fn stamp(&self, now_ms: i64, nonce: impl FnOnce() -> u64) -> Stamp {
         let nonce = match self {
-            Self::Request(Request { kind: RequestKind::Publish { publish, .. }, .. }) if has_history(publish) => nonce(),
+            Self::Request(Request { kind: RequestKind::Publish { publish, .. }, .. }) if has_history(publish) => {
+                nonce()
+            }
             _ => 0,
         };
         Stamp { time_ms: now_ms, nonce }

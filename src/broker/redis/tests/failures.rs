@@ -41,15 +41,23 @@ fn publications_survive_the_loss_of_their_connection_exactly_once() {
         if n % 200 == 100 {
             let () = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         }
-        tickets.push((n, driver.publish_later("a", crate::broker::message::PublishRequest {
-            history: crate::pubsub::HistoryOptions { size: 5000, ..super::harness::HISTORY },
-            ..data(&n.to_string())
-        })));
+        tickets.push((
+            n,
+            driver.publish_later(
+                "a",
+                crate::broker::message::PublishRequest {
+                    history: crate::pubsub::HistoryOptions { size: 5000, ..super::harness::HISTORY },
+                    ..data(&n.to_string())
+                },
+            ),
+        ));
     }
     let mut made = Vec::new();
     for (n, ticket) in tickets {
         match driver.answer(ticket) {
-            Ok(Answer::Published(published)) => made.push((published.position.expect("it has one").offset, n.to_string())),
+            Ok(Answer::Published(published)) => {
+                made.push((published.position.expect("it has one").offset, n.to_string()))
+            }
             Err(BrokerError::Unavailable) => (),
             other => panic!("{other:?}"),
         }
