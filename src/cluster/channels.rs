@@ -2,7 +2,8 @@
 //!
 //! A survey asks every server of the table. It waits for those that announce themselves, and a little for one that has stopped;
 //! without that one the answer is partial, which is logged and counted. An error of one server, or no answer of one that
-//! announces itself, fails the survey.
+//! announces itself, fails the survey. So does a broker that delivers nothing, which would look like the end of all servers:
+//! a server counts as dead only if the survey's own question has come back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,7 +19,7 @@ use super::own_shards::OwnShards;
 use super::proto::{self, ChannelInfo, ChannelsRequest, ChannelsResult, SurveyRequest, SurveyResponse};
 use super::shared::Shared;
 use super::stats::{SurveyEnd, add};
-use super::surveys::Answer;
+use super::surveys::Heard;
 use super::view::NodeState;
 use super::wire::ANSWER_BYTES_MAX;
 use crate::auth;
@@ -72,7 +73,7 @@ impl fmt::Display for SurveyError {
 pub(crate) struct Survey {
     shared: Arc<Shared>,
     id: u64,
-    answers: mpsc::Receiver<Answer>,
+    heard: mpsc::Receiver<Heard>,
     asked: HashMap<Box<str>, Label>,
     began: Instant,
 }
@@ -92,8 +93,8 @@ pub(crate) fn begin(shared: &Arc<Shared>, pattern: &str) -> Result<Option<Survey
     if asked.is_empty() {
         return Ok(None);
     }
-    let Some((id, answers)) = shared.surveys.begin() else { return Err(failed(shared, SurveyError::Busy)) };
-    let survey = Survey { shared: Arc::clone(shared), id, answers, asked, began: Instant::now() };
+    let Some((id, heard)) = shared.surveys.begin() else { return Err(failed(shared, SurveyError::Busy)) };
+    let survey = Survey { shared: Arc::clone(shared), id, heard, asked, began: Instant::now() };
     let data = ChannelsRequest { pattern: pattern.into() }.encode_to_vec();
     let survey_request = Some(SurveyRequest { id, op: OP.into(), data });
     match shared.send(None, proto::Command { survey_request, ..proto::Command::default() }) {
@@ -118,14 +119,22 @@ impl Survey {
 
     async fn collect(&mut self, answered: &mut HashMap<String, SurveyResponse>) -> Result<(), SurveyError> {
         let deadline = self.began + SURVEY_TIMEOUT;
+        let mut is_delivered = false;
         loop {
             let now = Instant::now();
-            let Some(awaited) = self.awaited(answered, now) else { return Ok(()) };
-            if now >= deadline {
-                return Err(SurveyError::NoAnswer(awaited.clone()));
+            let awaited = self.awaited(answered, now);
+            let is_complete = || self.asked.keys().all(|uid| answered.contains_key(&**uid));
+            match awaited {
+                None if is_delivered || is_complete() => return Ok(()),
+                Some(node) if now >= deadline && is_delivered => return Err(SurveyError::NoAnswer(node.clone())),
+                _ if now >= deadline => return Err(SurveyError::Silent),
+                _ => {}
             }
             tokio::select! {
-                Some((from, response)) = self.answers.recv() => drop(answered.insert(from, response)),
+                Some(heard) = self.heard.recv() => match heard {
+                    Heard::Question => is_delivered = true,
+                    Heard::Answer(from, response) => drop(answered.insert(from, response)),
+                },
                 () = sleep_until(deadline.min(now + CHECK_INTERVAL)) => {}
             }
         }
@@ -174,8 +183,7 @@ impl Survey {
         self.shared.counters.survey_ended(if is_partial { SurveyEnd::Partial } else { SurveyEnd::Complete });
         if is_partial {
             log::warn!(
-                "cluster: the answer to `channels` is partial: without the channels of {}, silent for more than an \
-                 announcement",
+                "cluster: the answer to `channels` is partial: without the channels of {}, from which nothing arrives",
                 missing.join(", ")
             );
         }
