@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
+use super::cluster_metrics;
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
 use super::procfs;
@@ -14,6 +15,7 @@ use crate::api::settings::VERSION;
 use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use crate::cluster::view::ClusterView;
 use crate::engine::rejection::Rejection;
 use crate::engine::stats::{
     Bound, Closed, Counters, DROPPED_POLICIES, Refused, Snapshot, TURN_BUCKETS_US, TlsCounts, TlsFailed,
@@ -186,6 +188,8 @@ pub(crate) struct Report<'a> {
     pub backends: &'a Backends,
     pub process: &'a ProcessStats,
     pub unauthorized: &'a Unauthorized,
+    /// If this server is in one.
+    pub cluster: Option<&'a ClusterView>,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -201,6 +205,9 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
     let mut family = text.family(Kind::Counter, "api_unauthorized", help);
     for (api, name) in Api::ALL {
         family.sample(&[("api", &name)], report.unauthorized.calls(api));
+    }
+    if let Some(cluster) = report.cluster {
+        cluster_metrics::write(&mut text, cluster);
     }
     text.set_prefix("process_");
     process(&mut text, report.started_at);

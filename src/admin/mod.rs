@@ -13,10 +13,11 @@
 //!
 //! - `server`      accepts connections, up to `connection_limit`, and serves HTTP/1.1 on each, over TLS if configured
 //! - `router`      finds the answer for a path
-//! - `metrics`     what `/metrics` shows; `exposition` is the text format; `process_stats` and `procfs` are sources
+//! - `metrics`     what `/metrics` shows, `cluster_metrics` of the cluster; `exposition` is the text format; `process_stats` and `procfs` are sources
 //! - `stats`, `page`   what `/stats` and `/` show
 //! - `settings`    what all of them take from the configuration
 
+pub(crate) mod cluster_metrics;
 pub(crate) mod connection_limit;
 pub(crate) mod exposition;
 pub(crate) mod metrics;

@@ -97,7 +97,9 @@ async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Respo
     let shards = context.dispatcher.shards.snapshots().await;
     let process = &*settings.process_stats;
     let unauthorized = &*settings.api.unauthorized;
-    let report = Report { shards: &shards, backends: &backends, process, unauthorized, started_at: context.started_at };
+    let cluster = context.dispatcher.shards.cluster();
+    let (cluster, started_at) = (cluster.as_ref(), context.started_at);
+    let report = Report { shards: &shards, backends: &backends, process, unauthorized, cluster, started_at };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or(""));
     text([(CONTENT_TYPE, format.content_type())], metrics::encode(format, &report))
 }
@@ -111,6 +113,7 @@ async fn statistics<F: ShardApi>(context: &Context<F>) -> Response<Body> {
         client: stats::client(&settings),
         turn_bounds_us: &TURN_BUCKETS_US,
         shards: context.dispatcher.shards.snapshots().await.into_iter().map(stats::Shard::from).collect(),
+        nodes: context.dispatcher.shards.cluster().map_or(Vec::new(), |cluster| stats::nodes(cluster.others)),
     };
     let json = serde_json::to_string(&stats).expect("a struct of numbers and strings is JSON");
     text([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json)

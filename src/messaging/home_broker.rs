@@ -15,6 +15,7 @@ use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo};
 use crate::broker::Broker;
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
+use crate::broker::nats::ChannelUse;
 use crate::broker::port::EventBatch;
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
@@ -27,13 +28,20 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What a home shard needs to know of the brokers.
 #[derive(Clone)]
-pub(crate) struct BrokerLinks {
+pub struct BrokerLinks {
     pub publications: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
+}
+
+impl BrokerLinks {
+    /// Whether there can be such a channel.
+    pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
+        self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
 }
 
 /// The broker's side of a home shard's state.

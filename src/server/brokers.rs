@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::broker::control::{ControlBus, control_bus};
 use crate::broker::port::{EventPort, PostEvents, RequestQueue, request_queue};
 use crate::broker::stats::BrokerStats;
-use crate::broker::{redis, thread};
+use crate::broker::{nats, redis, thread};
 use crate::config::{BrokerKind, Brokers, Config};
 use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::messaging::{BrokerLinks, ControlRequest};
@@ -50,6 +50,10 @@ impl BrokerPlan {
             None => (None, None),
             Some(config) => {
                 let (broker, queues) = open();
+                let broker = match &config {
+                    BrokerKind::Nats(config) => broker.with_subjects(nats::Subjects::new(config)),
+                    BrokerKind::Redis(_) => broker,
+                };
                 (Some(broker), Some(Planned { config, queues }))
             }
         };
@@ -82,6 +86,9 @@ impl BrokerPlan {
     pub(crate) fn start(self, ports: &[ControlPort<ControlRequest>], uid: &str) -> io::Result<RunningBrokers> {
         let Self { publications, presence, links, events_bytes_max, queue_bytes_max } = self;
         drop(links);
+        if let Some(Planned { config: BrokerKind::Nats(config), .. }) = &publications {
+            nats::check(config).map_err(io::Error::other)?;
+        }
         let events = || ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max)).collect::<Vec<_>>();
         let mut running = RunningBrokers::default();
         if let Some(Planned { config, queues }) = publications {
@@ -105,7 +112,10 @@ impl BrokerPlan {
                         };
                         thread::spawn(name, move || redis::run(args))?
                     }
-                    BrokerKind::Nats(_) => return Err(io::Error::other("not built")),
+                    BrokerKind::Nats(config) => {
+                        let args = nats::ThreadArgs { config, requests, events, control, stats, queue_bytes_max };
+                        thread::spawn(name, move || nats::run(args))?
+                    }
                 });
             }
         }
