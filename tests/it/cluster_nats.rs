@@ -35,13 +35,10 @@ fn publication(client: &mut Client) -> Value {
 }
 
 /// Waits until each node is connected to NATS: it delivers nothing that was published before.
-fn wait_until_ready(nodes: &[Node]) {
-    let health = |node: &Node| node.server().http("GET", "/health/ready", &[], "");
-    let is_ready = |node: &Node| health(node).0 == 200;
-    until(
-        || format!("a node is not ready: {:?}", nodes.iter().map(health).collect::<Vec<_>>()),
-        || nodes.iter().all(is_ready).then_some(()),
-    );
+fn wait_until_connected(nodes: &[Node]) {
+    for node in nodes {
+        node.server().wait_for_metric("corecast_broker_connection_state", "state=\"up\"", |up| up == 1);
+    }
 }
 
 #[test]
@@ -86,7 +83,7 @@ fn nats_that_is_killed_refuses_publications_and_closes_no_client() {
     let mut nats = NatsServer::start();
     let config = config(&nats);
     let nodes = [Node::corecast(&config), Node::corecast(&config)];
-    wait_until_ready(&nodes);
+    wait_until_connected(&nodes);
     let mut clients = clients(&nodes, "news");
     nats.kill();
     until(
@@ -103,7 +100,7 @@ fn nats_that_is_killed_refuses_publications_and_closes_no_client() {
             nodes[0].call("publish", &json!({"channel": "news", "data": number}))["result"].is_object().then_some(())
         },
     );
-    wait_until_ready(&nodes);
+    wait_until_connected(&nodes);
     nodes[1].api("publish", &json!({"channel": "news", "data": "last"}));
     for client in &mut clients {
         while publication(client)["data"] != json!("last") {}
@@ -115,7 +112,7 @@ fn nats_that_is_stopped_is_an_outage_that_ends() {
     let nats = NatsServer::start();
     let config = config(&nats);
     let nodes = [Node::corecast(&config), Node::corecast(&config)];
-    wait_until_ready(&nodes);
+    wait_until_connected(&nodes);
     let mut clients = clients(&nodes, "news");
     nats.pause();
     until(
@@ -127,7 +124,7 @@ fn nats_that_is_stopped_is_an_outage_that_ends() {
         || (nodes[0].server().http("GET", "/health/ready", &[], "").0 == 503).then_some(()),
     );
     nats.resume();
-    wait_until_ready(&nodes);
+    wait_until_connected(&nodes);
     nodes[1].api("publish", &json!({"channel": "news", "data": "last"}));
     for client in &mut clients {
         while publication(client)["data"] != json!("last") {}
@@ -148,7 +145,7 @@ fn nats_is_reached_over_tls_with_a_login() {
         "tls": {"enabled": true, "server_ca_pem": authority.own()},
     });
     let nodes = [Node::corecast(&config), Node::corecast(&config)];
-    wait_until_ready(&nodes);
+    wait_until_connected(&nodes);
     let mut clients = clients(&nodes, "news");
     nodes[0].api("publish", &json!({"channel": "news", "data": "over TLS"}));
     for client in &mut clients {
@@ -166,7 +163,7 @@ fn pattern_of_channels_brings_the_channel_of_each_publication() {
     config["broker"]["nats"]["allow_wildcards"] = json!(true);
     config["channel"] = json!({});
     let nodes = [Node::corecast(&config), Node::centrifugo(&config)];
-    wait_until_ready(&nodes[..1]);
+    wait_until_connected(&nodes[..1]);
     let mut clients = clients(&nodes, "news.*");
     for (node, channel) in nodes.iter().zip(["news.a", "news.b"]) {
         node.api("publish", &json!({"channel": channel, "data": 1}));
