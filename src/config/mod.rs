@@ -30,6 +30,7 @@ use std::path::Path;
 
 pub use crate::auth::TokenSettings;
 pub use assemble::assemble;
+pub use brokers::resolve::open_brokers;
 pub use brokers::{
     BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology,
 };
@@ -39,6 +40,7 @@ pub use parse::net::Listen;
 pub use parse::value::{Argument, Raw, Row};
 pub use print::{markdown, sample};
 pub use reload_diff::{Changes, changes};
+pub use schema::broker::{Broker, BrokerType, PresenceManager, StoreType};
 pub use schema::channel::Channel;
 pub use schema::client::{Client, ConnectCode, ConnectCodes, PersonalChannel};
 pub use schema::config::Config;

@@ -5,11 +5,13 @@
 //!
 //! - `start`           checks before the start, and the control thread's listeners · `startup_log` what the log then says
 //! - `control_thread`  what the control thread runs · `successor` the next process · `shutdown` the end
+//! - `brokers`         the queues and threads of brokers
 //! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
 //! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
 //! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
+pub(crate) mod brokers;
 pub(crate) mod control_thread;
 pub(crate) mod log_writer;
 pub(crate) mod memory_watch;
@@ -31,14 +33,16 @@ pub use start::{StartError, check_files};
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, engine_config};
+use crate::cluster::{ClusterSetup, ConnectedUsers, connected_users};
+use crate::config::{self, Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
-use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings};
+use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings, UserConnected};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
+use brokers::BrokerPlan;
 use control_thread::{ControlArgs, ControlRuntime};
 use memory_watch::MemoryWatch;
 use reload::Running;
@@ -64,14 +68,25 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let limits = engine_limits(&config, file_limit);
     let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
+    let uid = uuid::Uuid::new_v4().to_string();
+    let brokers = BrokerPlan::new(&config, config::open_brokers(&config).map_err(StartError::BrokerFiles)?);
+    let (users, reports) = connected_users();
     let settings = Arc::new(Settings {
+        user_connected: brokers.is_some().then(|| report_connected_users(users)),
         handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
         hooks,
         ..Settings::new(&config, backends.access.sender())
     });
     let make = {
         let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
-        move |_| Messaging::new(Arc::clone(&settings), placement.clone(), shards)
+        let links = brokers.as_ref().map(BrokerPlan::links);
+        move |shard| {
+            let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), shards);
+            match &links {
+                Some(links) => messaging.with_brokers(links.clone(), shard),
+                None => messaging,
+            }
+        }
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
     let mut surroundings = Surroundings {
@@ -85,6 +100,9 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     }
     startup_log::log_unused(&engine.missed, surroundings.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
+    let mut brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
+    let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
+    let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
@@ -97,10 +115,20 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
+    let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
+    let args =
+        ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers: broker_stats };
     let ended = runtime.run(args, &engine);
     engine.join();
+    if let Some(brokers) = brokers {
+        brokers.join();
+    }
     Ok(ended)
+}
+
+/// How shards tell the cluster of users with a single connection.
+fn report_connected_users(users: ConnectedUsers) -> Arc<UserConnected> {
+    Arc::new(move |user, client, channel| users.report(user, client, channel))
 }
 
 fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {
