@@ -30,7 +30,9 @@ use std::path::Path;
 
 pub use crate::auth::TokenSettings;
 pub use assemble::assemble;
-pub use brokers::{BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology};
+pub use brokers::{
+    BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology,
+};
 pub use engine_config::engine_config;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use parse::net::Listen;

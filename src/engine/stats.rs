@@ -272,6 +272,12 @@ pub struct Counters {
     pub publications_repaired: u64,
     /// Deliveries that home did not queue for a slow shard and could not send later.
     pub publications_lost: u64,
+    /// Publications that the broker did not take.
+    pub publications_refused: u64,
+    /// Publications that only this server's subscribers got, since the broker was away.
+    pub publications_local: u64,
+    /// Subscribes that failed because the broker was away.
+    pub subscribes_failed: u64,
     /// Subscriptions that got all that they had missed.
     pub recoveries: u64,
     /// Subscriptions that could not.

@@ -1,5 +1,6 @@
 //! What the engine calls on a shard: the life of a connection, its messages, and the steps of a turn.
 
+use super::broker_events;
 use super::commands;
 use super::connect;
 use super::connect_reply;
@@ -181,6 +182,9 @@ impl App for Messaging {
         if self.home_channels.next_expiry().is_some_and(|at| at <= cx.now()) {
             self.home_channels.expire(cx.now(), &mut { EXPIRY_STEPS });
         }
+        if self.broker.is_some() {
+            broker_events::sweep(self, cx);
+        }
         if !self.large_replies.histories.is_empty() {
             queries::send_histories(self, cx);
         }
@@ -194,8 +198,13 @@ impl App for Messaging {
 
     fn next_sweep(&self) -> Option<Millis> {
         let has_work = !self.presence_snapshots.is_empty() || self.token_checks.signatures.has_waiting();
+        let has_events = self.broker.as_ref().is_some_and(|broker| broker.has_events());
+        if has_work || has_events {
+            return Some(0);
+        }
+        let broker_at = self.broker.as_ref().and_then(|broker| broker.next_timer());
         let retry_at = self.large_replies.next_sweep();
-        if has_work { Some(0) } else { self.home_channels.next_expiry().into_iter().chain(retry_at).min() }
+        self.home_channels.next_expiry().into_iter().chain(retry_at).chain(broker_at).min()
     }
 
     fn owes_replies(&self, conn: ConnId) -> bool {

@@ -279,6 +279,16 @@ pub(crate) fn user_home_answered(state: &mut Messaging, engine: &mut Context<Mai
     }
 }
 
+/// A subscription of the connect failed for a temporary reason: so does the connect, and the client tries again.
+pub(crate) fn subscription_failed(state: &mut Messaging, engine: &mut Context<Mail>, conn: ConnId) {
+    if !engine.is_open(conn) || state.sessions[conn].phase != Phase::Connecting {
+        return;
+    }
+    let id = state.pending.connect_mut(conn).map_or(0, |connect| connect.id);
+    let mut cx = CommandContext::new(state, engine, conn, id, b"");
+    reject_connect(&mut cx, ErrorCode::Internal);
+}
+
 /// Why a connect fails.
 enum ConnectFault {
     Error(ErrorCode),

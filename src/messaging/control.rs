@@ -1,21 +1,20 @@
 //! The requests of the control thread to a shard, among them the calls of the server API.
 
-use super::api_call::{
-    ApiCall, ApiReply, HistoryPage, HistoryPublication, HistoryQuery, PresenceStats, StreamPosition,
+use super::api_call::{ApiCall, ApiReply, HistoryPage, HistoryQuery, PresenceStats, StreamPosition};
+use super::api_checks::{
+    check_history, check_presence, history_filter, history_publication, publication, stream_position,
 };
-use super::arena::granted;
 use super::backend_calls;
 use super::connection_calls;
+use super::control_broker;
 use super::control_request::{Answer, ControlRequest};
-use super::data_format::fits;
 use super::home_shard;
 use super::mail::Mail;
-use super::presence_snapshots::member_info;
 use super::state::Messaging;
 use crate::auth::grant::Publish;
 use crate::engine::Context;
-use crate::protocol::{ErrorCode, Tags};
-use crate::pubsub::{HistoryFilter, HistorySlice, Position, PublicationRecord, Since};
+use crate::protocol::ErrorCode;
+use crate::pubsub::HistorySlice;
 
 pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: ControlRequest) {
     match request {
@@ -39,16 +38,24 @@ pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: Con
             answer(());
         }
         ControlRequest::Health { is_ready } => state.is_ready = is_ready,
+        ControlRequest::Broker(batch) => {
+            if let Some(broker) = &mut state.broker {
+                broker.push(batch);
+            }
+        }
     }
 }
 
 fn api_call(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall, answer: Answer<Result<ApiReply, ErrorCode>>) {
+    if state.broker.is_some() && control_broker::is_of_broker(state, &call) {
+        return control_broker::api_call(state, cx, call, answer);
+    }
     // The one call that is not answered at once: a large presence is copied over many turns.
     if let ApiCall::Presence { channel } = call {
         return match check_presence(state, &channel) {
             Ok(()) => {
                 let answer = Box::new(move |members: Result<_, _>| answer(members.map(ApiReply::Presence)));
-                state.presence_snapshots.begin_for_api(channel, answer);
+                state.presence_snapshots.begin_for_api(&channel, None, answer);
             }
             Err(error) => answer(Err(error)),
         };
@@ -87,16 +94,11 @@ fn publish(
     channel: &str,
     publish: &Publish,
 ) -> Result<Option<StreamPosition>, ErrorCode> {
-    let namespace = state.settings.namespace_of(channel)?;
     let mut tags = Vec::new();
-    let mut publication = granted(channel, publish, &mut tags);
-    if !fits(publication.data, namespace.publication_data_format, publication.is_json) {
-        return Err(ErrorCode::BadRequest);
-    }
+    let publication = publication(state, channel, publish, &mut tags)?;
     if state.is_handover_peer_full() {
         return Err(ErrorCode::TooManyRequests);
     }
-    publication.options.use_delta |= namespace.delta_publish;
     Ok(home_shard::publish(state, cx, &publication).position().map(stream_position))
 }
 
@@ -106,36 +108,11 @@ fn history(
     channel: &str,
     query: &HistoryQuery,
 ) -> Result<HistoryPage, ErrorCode> {
-    check_history(state, channel)?;
-    let HistoryQuery { limit, since, reverse } = query;
-    // There is nothing before the first publication.
-    if *reverse && since.as_ref().is_some_and(|since| since.offset == 0) {
-        return Err(ErrorCode::BadRequest);
-    }
+    let filter = history_filter(state, channel, query)?;
     let options = state.settings.history_options(channel);
-    let since = since.as_ref().map(|position| Since::new(&position.epoch, position.offset));
-    let filter = HistoryFilter { since, limit: *limit, reverse: *reverse };
     let found = state.home_channels.history(channel, filter, &options, cx.now());
     let HistorySlice { publications, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
     Ok(HistoryPage { publications: publications.map(history_publication).collect(), top: stream_position(top) })
-}
-
-fn history_publication(record: &PublicationRecord) -> HistoryPublication {
-    let tags = Tags::from_bytes(&record.tags).iter();
-    HistoryPublication {
-        offset: record.offset,
-        data: record.data.clone(),
-        info: record.client_info.as_deref().map(member_info),
-        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-    }
-}
-
-fn check_history(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
-    if state.settings.namespace_of(channel)?.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
-}
-
-fn check_presence(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
-    if state.settings.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
 }
 
 fn channels(state: &Messaging, pattern: &str) -> ApiReply {
@@ -143,8 +120,4 @@ fn channels(state: &Messaging, pattern: &str) -> ApiReply {
     let matches = |name: &str| pattern.is_empty() || glob.as_ref().is_some_and(|glob| glob.is_match(name));
     let channels = state.subscribers.channels().filter(|(name, _)| matches(name));
     ApiReply::Channels(channels.map(|(name, count)| (name.into(), count)).collect())
-}
-
-fn stream_position(position: Position) -> StreamPosition {
-    StreamPosition { offset: position.offset, epoch: position.epoch.text().as_str().into() }
 }

@@ -9,6 +9,7 @@ use super::handover_peer::HandoverPeer;
 use super::settings::{Settings, TokenKind};
 use crate::auth::KeySet;
 use crate::backend::call;
+use crate::broker::port::EventBatch;
 use crate::ids::ConnId;
 use crate::protocol::ErrorCode;
 
@@ -29,6 +30,8 @@ pub enum ControlRequest {
     Clock { clock_zero_unix_ms: u64 },
     /// Another process takes over from this one; or, with `None`, it is gone.
     HandoverPeer { peer: Option<Arc<dyn HandoverPeer>>, answer: Answer<()> },
+    /// Events of the broker.
+    Broker(EventBatch),
     /// What `/health` at the clients' address reports.
     Health { is_ready: bool },
 }

@@ -5,6 +5,7 @@
 //! little endian) and its bytes. The order: bits, version (u64), client id (16 bytes), channel, data, user, connection info,
 //! channel info, tags, idempotency key, version epoch.
 
+use crate::protocol::RawClientInfo;
 use crate::pubsub::{Publication, PublishOptions, PublishOutcome};
 
 const JSON: u8 = 1;
@@ -116,7 +117,7 @@ fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{RawClientInfo, Tags};
+    use crate::protocol::Tags;
 
     fn packed() -> Vec<u8> {
         let client = RawClientInfo { client: [7; 16], user: "ann", conn_info: b"{}", chan_info: b"[1]" };

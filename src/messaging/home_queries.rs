@@ -1,30 +1,23 @@
 //! The home shard's answers to the queries of clients: a history by reference, a presence as encoded entries, and short
 //! replies as whole frames in the client's encoding.
 
+use super::home_broker::Call;
 use super::large_replies::{presence_bytes, records_bytes};
-use super::mail::{HistoryAnswer, LargeRequest, Mail, Query, Question, ReplyTo, Reserved};
+use super::mail::{HistoryAnswer, Inquiry, LargeRequest, Mail, Query, Question, ReplyTo};
 use super::presence_snapshots::Asker;
 use super::session::opcode;
 use super::state::Messaging;
+use crate::broker::message::{BrokerError, RequestKind};
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, Reply};
+use crate::protocol::{ErrorCode, Reply};
 use crate::pubsub::{HistoryFilter, HistorySlice};
 use crate::ws;
 
-/// The client that gets a reply, and what may be sent to it.
-#[derive(Clone, Copy)]
-pub(crate) struct Inquiry {
-    pub shard: ShardId,
-    pub query: Query,
-    pub reply_to: ReplyTo,
-    pub encoding: Encoding,
-    /// A larger reply has to be paid for first.
-    pub bytes_max: usize,
-    pub reserved: Reserved,
-}
-
 pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) {
+    if state.broker.is_some() && ask_broker(state, cx, channel, inquiry).is_some() {
+        return;
+    }
     let Inquiry { shard, query, reply_to, encoding, bytes_max, reserved } = inquiry;
     match query {
         Query::Presence => {
@@ -33,15 +26,58 @@ pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &st
             if bytes > bytes_max {
                 return ask_to_pay(cx, channel, inquiry, bytes);
             }
-            state.presence_snapshots.begin_for_client(channel, encoding, Asker { shard, reply_to, reserved });
+            state.presence_snapshots.begin_for_client(channel, encoding, Asker { shard, reply_to, reserved }, None);
         }
         Query::PresenceStats => {
             let (num_clients, num_users) = state.home_channels.presence_stats(channel);
             send(cx, inquiry, &Reply::PresenceStats { num_clients, num_users });
         }
-        Query::History { limit, reverse, since } => {
-            answer_history(state, cx, channel, HistoryFilter { since, limit, reverse }, inquiry);
+        Query::History { .. } => {
+            let filter = query.filter().unwrap_or_default();
+            answer_history(state, cx, channel, filter, inquiry);
         }
+    }
+}
+
+/// Asks the broker. `None`: no broker has what the query is about.
+fn ask_broker(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) -> Option<()> {
+    let options = state.settings.history_options(channel);
+    let broker = state.broker.as_mut()?;
+    let name: Box<str> = channel.into();
+    let sent = match inquiry.query {
+        Query::History { .. } => {
+            broker.links.publications.as_ref()?;
+            let filter = inquiry.query.filter().unwrap_or_default();
+            let call = Call::History { channel: name, inquiry, filter };
+            broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options })
+        }
+        Query::Presence => {
+            broker.links.presence.as_ref()?;
+            broker.ask(channel, Call::Presence { channel: name, inquiry }, |ticket| RequestKind::Presence { ticket })
+        }
+        Query::PresenceStats => {
+            broker.links.presence.as_ref()?;
+            let call = Call::Presence { channel: name, inquiry };
+            broker.ask(channel, call, |ticket| RequestKind::PresenceStats { ticket })
+        }
+    };
+    if sent.is_err() {
+        fail(cx, inquiry, &BrokerError::Unavailable);
+    }
+    Some(())
+}
+
+/// The query fails for a reason of the broker.
+pub(super) fn fail(cx: &mut Context<Mail>, inquiry: Inquiry, error: &BrokerError) {
+    let Inquiry { shard, reply_to, reserved, .. } = inquiry;
+    cx.mail.post(shard, Mail::QueryFailed { reply_to, error: code_of(error), reserved });
+}
+
+/// What peers learn of a broker's error.
+pub(super) fn code_of(error: &BrokerError) -> ErrorCode {
+    match error {
+        BrokerError::NotSupported => ErrorCode::NotAvailable,
+        BrokerError::Unavailable | BrokerError::OutcomeUnknown | BrokerError::Refused(_) => ErrorCode::Internal,
     }
 }
 
@@ -68,7 +104,7 @@ fn answer_history(
 }
 
 /// The reply is not produced: the shard that asked gets the request back with its bytes.
-fn ask_to_pay(cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry, bytes: usize) {
+pub(super) fn ask_to_pay(cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry, bytes: usize) {
     let Inquiry { shard, query, reply_to, encoding, reserved, .. } = inquiry;
     let question = Question::Query { query, reply_to, encoding };
     post_too_large(cx, shard, LargeRequest::new(channel, question, bytes, reserved));
@@ -86,7 +122,7 @@ pub(crate) fn copy_presence_slices(state: &mut Messaging, cx: &mut Context<Mail>
 }
 
 /// Posts a short reply as a whole frame.
-fn send(cx: &mut Context<Mail>, inquiry: Inquiry, reply: &Reply<'_>) {
+pub(super) fn send(cx: &mut Context<Mail>, inquiry: Inquiry, reply: &Reply<'_>) {
     let Inquiry { shard, reply_to: ReplyTo { conn, id }, encoding, .. } = inquiry;
     let frame = cx.mail.put_with(shard, |out| {
         ws::frame_with(out, opcode(encoding), |out| encoding.reply(out, id, reply));

@@ -3,18 +3,25 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::data_format::one_line;
-use super::encodings::FrameEncoding;
+use super::encodings::{EncodedFrames, FrameEncoding};
 use super::handover_peer::{self, Forwarded};
-use super::home_queries::{self, Inquiry, post_too_large};
+use super::home_broker::Call;
+use super::home_queries::{self, post_too_large};
 use super::large_replies::{PaidRecovery, records_bytes};
-use super::mail::{JoinOptions, LargeRequest, Mail, Question, RecoverRequest, has_room};
+use super::mail::{Inquiry, JoinOptions, LargeRequest, Mail, Question, RecoverRequest, has_room};
 use super::session::opcode;
 use super::state::Messaging;
+use crate::broker::message::RequestKind;
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{Encoding, Push, RawClientInfo, Tags, is_json};
-use crate::pubsub::{Publication, PublicationRecord, PublishOutcome, RecoveryMode, RecoveryRequest, ResendStep};
+use crate::pubsub::{
+    Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, RecoveryMode,
+    RecoveryRequest, ResendStep, Since,
+};
 use crate::ws;
 
 /// Stamps a publication and posts it to every shard that has subscribers, and to the peer process of a handover.
@@ -26,6 +33,27 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
         handover_peer::forward(&**peer, publication, outcome);
     }
     outcome
+}
+
+/// Delivers what a broker has stamped, without a copy of its own in the broker. `stored`: it has the next offset of its channel.
+pub(crate) fn deliver_stamped(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    record: &PublicationRecord,
+    stored: bool,
+) {
+    let mut publication = record.publication(channel);
+    publication.options.use_delta = true;
+    let (data, is_json) = normalized(&publication);
+    let publication = Publication { data: &data, is_json, ..publication };
+    let options = state.settings.history_options(channel).cached();
+    let frames = &mut state.frames;
+    frames.clear();
+    state.home_channels.publish_stamped(&publication, stored, &options, cx.now(), |to, delivery| {
+        post_or_skip(frames, cx, to, delivery)
+    });
+    cx.counters.encodings += frames.take_encodings();
 }
 
 /// Publishes what the peer process has stamped. It does not go back to the peer.
@@ -51,19 +79,30 @@ fn stamp(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publicatio
     let options = state.settings.history_options(publication.channel);
     let frames = &mut state.frames;
     frames.clear();
-    let outcome = state.home_channels.publish(publication, &options, cx.now(), |to, delivery| {
-        // A full turn does not make a shard slow: it is skipped if there is no room after what was gathered has left.
-        if !has_room(cx, to.shard) {
-            cx.dispatch_mail();
-            if !has_room(cx, to.shard) {
-                return false;
-            }
-        }
-        frames.post(cx, to, delivery);
-        true
-    });
+    let outcome = state
+        .home_channels
+        .publish(publication, &options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
     cx.counters.encodings += frames.take_encodings();
     outcome
+}
+
+/// False if the shard has no room.
+#[inline]
+fn post_or_skip(
+    frames: &mut EncodedFrames,
+    cx: &mut Context<Mail>,
+    to: InterestedShard,
+    delivery: &Delivery<'_>,
+) -> bool {
+    // A full turn does not make a shard slow: it is skipped if there is no room after what was gathered has left.
+    if !has_room(cx, to.shard) {
+        cx.dispatch_mail();
+        if !has_room(cx, to.shard) {
+            return false;
+        }
+    }
+    frames.post(cx, to, delivery);
+    true
 }
 
 /// Sends shards that were skipped what they missed while there is room: half the bound, so that what is sent again does not
@@ -100,11 +139,35 @@ pub(crate) fn client_joined(
     let info = RawClientInfo::unpack(client_info);
     if options.presence {
         state.home_channels.presence_add(channel, info.client, info.user, client_info);
+        if let Some(broker) = &state.broker {
+            let client_info = Bytes::copy_from_slice(client_info);
+            broker.tell_presence(channel, RequestKind::PresenceSet { client: info.client, client_info });
+        }
     }
     if options.push {
-        let mut text = uuid::Uuid::encode_buffer();
-        post_push(state, cx, channel, &Push::Join(info.text(&mut text)));
+        join_or_leave(state, cx, channel, client_info, true);
     }
+}
+
+/// To the subscribers of every server, or of this one.
+fn join_or_leave(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, client_info: &[u8], is_join: bool) {
+    match state.broker.as_ref().filter(|broker| broker.links.publications.is_some()) {
+        Some(broker) => broker.tell_join_or_leave(channel, client_info, is_join),
+        None => push_join_or_leave(state, cx, channel, client_info, is_join),
+    }
+}
+
+/// To the subscribers of this server.
+pub(crate) fn push_join_or_leave(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    client_info: &[u8],
+    is_join: bool,
+) {
+    let mut text = uuid::Uuid::encode_buffer();
+    let info = RawClientInfo::unpack(client_info).text(&mut text);
+    post_push(state, cx, channel, &if is_join { Push::Join(info) } else { Push::Leave(info) });
 }
 
 /// A client has unsubscribed, or its connection is closed.
@@ -118,10 +181,13 @@ pub(crate) fn client_left(
     let info = RawClientInfo::unpack(client_info);
     if options.presence {
         state.home_channels.presence_remove(channel, info.client, cx.now());
+        if let Some(broker) = &state.broker {
+            let (client, user) = (info.client, info.user.into());
+            broker.tell_presence(channel, RequestKind::PresenceRemove { client, user });
+        }
     }
     if options.push {
-        let mut text = uuid::Uuid::encode_buffer();
-        post_push(state, cx, channel, &Push::Leave(info.text(&mut text)));
+        join_or_leave(state, cx, channel, client_info, false);
     }
 }
 
@@ -154,6 +220,13 @@ pub(crate) fn recover(
     channel: &str,
     recovery: PaidRecovery,
 ) {
+    let recovery = match &mut state.broker {
+        None => recovery,
+        Some(broker) => match broker.may_recover(to, channel, recovery) {
+            Some(recovery) => recovery,
+            None => return,
+        },
+    };
     if state.home_channels.is_lagging(channel, to, recovery.request.group) {
         return state.delayed_recoveries.push_back((to, channel.into(), recovery));
     }
@@ -167,12 +240,18 @@ pub(crate) fn recover(
     let accepts: Option<&dyn Fn(&PublicationRecord) -> bool> = if filter.is_some() { Some(&accepts) } else { None };
     let mode = if *cache { RecoveryMode::Cache { filter: accepts } } else { RecoveryMode::Stream };
     let asked = RecoveryRequest { since: *since, limit, mode };
+    let has_broker = state.has_broker();
     let found = state.home_channels.recover(channel, asked, &options, cx.now());
     let (sub, position) = (*sub, found.top);
     if is_refused {
         let records = Box::default();
         cx.mail.post(to, Mail::Recovered { sub, position, recovered: false, records, reserved });
         return;
+    }
+    if has_broker && !found.recovered && options.has_history() {
+        // The broker may have more than what is kept here.
+        let recovery = PaidRecovery { request, bytes_max, reserved, is_refused };
+        return ask_recovery(state, cx, channel, to, recovery, 0);
     }
     let bytes = records_bytes(found.publications.clone(), Encoding::Json);
     if bytes > bytes_max {
@@ -181,6 +260,36 @@ pub(crate) fn recover(
     }
     let (recovered, records) = (found.recovered, found.publications.cloned().collect());
     cx.mail.post(to, Mail::Recovered { sub, position, recovered, records, reserved });
+}
+
+/// Asks the broker for what a subscription missed.
+pub(super) fn ask_recovery(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    to: ShardId,
+    recovery: PaidRecovery,
+    tries: u8,
+) {
+    let options = state.settings.history_options(channel);
+    let limit = state.settings.client.recovery_max_publication_limit as i32;
+    let request = &recovery.request;
+    let filter = match request.cache {
+        false => HistoryFilter { since: Some(Since { epoch: None, ..request.since }), limit, reverse: false },
+        true => HistoryFilter { since: None, limit: if request.filter.is_some() { limit } else { 1 }, reverse: true },
+    };
+    let Some(broker) = &mut state.broker else { return };
+    let call = Call::Recover { channel: channel.into(), to, recovery, tries };
+    let sent = broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options });
+    if let Err(Call::Recover { recovery, .. }) = sent {
+        fail_recovery(cx, to, &recovery);
+    }
+}
+
+/// The broker is away: the subscribe fails, and its client tries again. Never `recovered: false` for that.
+pub(super) fn fail_recovery(cx: &mut Context<Mail>, to: ShardId, recovery: &PaidRecovery) {
+    let PaidRecovery { request, reserved, .. } = recovery;
+    cx.mail.post(to, Mail::RecoveryFailed { sub: request.sub, reserved: *reserved });
 }
 
 /// Answers the recoveries that waited for skipped publications to be sent again.

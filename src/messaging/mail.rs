@@ -6,8 +6,10 @@ use bytes::Bytes;
 use crate::engine::Context;
 use crate::engine::mailbox::Span;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
-use crate::protocol::{Encoding, Filter};
-use crate::pubsub::{ChannelTop, DeliveryPosition, LostDeliveries, Position, PublicationRecord, Since, WireFormat};
+use crate::protocol::{Encoding, ErrorCode, Filter};
+use crate::pubsub::{
+    ChannelTop, DeliveryPosition, HistoryFilter, LostDeliveries, Position, PublicationRecord, Since, WireFormat,
+};
 
 pub enum Mail {
     /// To home: the sending shard wants the channel's publications. Exactly one `Unsubscribe` follows.
@@ -69,6 +71,31 @@ pub enum Mail {
         recovered: bool,
         records: Box<[PublicationRecord]>,
         reserved: Reserved,
+    },
+    /// From home: the broker is away, and the subscribes that wait for the group fail.
+    SubscribeFailed {
+        group: GroupId,
+    },
+    /// From home: the broker is away, and the subscribe fails.
+    RecoveryFailed {
+        sub: SubscriptionId,
+        reserved: Reserved,
+    },
+    /// From home: a query failed, or a publication was not made.
+    QueryFailed {
+        reply_to: ReplyTo,
+        error: ErrorCode,
+        reserved: Reserved,
+    },
+    PublishFailed {
+        reply_to: ReplyTo,
+        error: ErrorCode,
+    },
+    /// From home: the group goes on at another position of the broker. So many publications were lost, as far as that is known.
+    Restart {
+        group: GroupId,
+        top: ChannelTop,
+        lost: u64,
     },
     /// From home: a part of a history.
     History(Box<HistoryAnswer>),
@@ -214,9 +241,41 @@ pub struct ReplyTo {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Query {
-    History { limit: i32, reverse: bool, since: Option<Since> },
+    /// `has_since`: it begins at `since`. Both are one field in `HistoryFilter`, which would make every message larger.
+    History {
+        limit: i32,
+        reverse: bool,
+        has_since: bool,
+        since: Since,
+    },
     Presence,
     PresenceStats,
+}
+
+/// The client that gets a reply, and what may be sent to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Inquiry {
+    pub shard: ShardId,
+    pub query: Query,
+    pub reply_to: ReplyTo,
+    pub encoding: Encoding,
+    /// A larger reply has to be paid for first.
+    pub bytes_max: usize,
+    pub reserved: Reserved,
+}
+
+impl Query {
+    pub(super) fn history(filter: HistoryFilter) -> Self {
+        let HistoryFilter { since, limit, reverse } = filter;
+        let none = Since { epoch: None, offset: 0 };
+        Self::History { limit, reverse, has_since: since.is_some(), since: since.unwrap_or(none) }
+    }
+
+    /// Which part of a history it asks for, if it asks for one.
+    pub(super) fn filter(self) -> Option<HistoryFilter> {
+        let Self::History { limit, reverse, has_since, since } = self else { return None };
+        Some(HistoryFilter { since: has_since.then_some(since), limit, reverse })
+    }
 }
 
 /// Whether publications for a shard fit into its mailbox. Unlike replies and unsubscribes, they are only queued while there

@@ -12,9 +12,13 @@
 //! - `reply_payment`, `large_replies` replies that are paid for in bytes before they are produced
 //! - `home_shard`, `home_queries`, `presence_snapshots` the home shard's side · `encodings` a publication's frames
 //!
+//! Channels that a broker orders:
+//! - `home_broker` the state · `broker_channels` from the subscription to the repair of holes · `broker_calls` answers
+//! - `broker_events` what arrives and what is due · `presence_renewal` · `control_broker` calls of the server API
+//!
 //! Between threads and processes:
 //! - `mail`, `arena` the messages between shards · `receive` what they do
-//! - `control_request`, `control` requests of the control thread · `api_call`, `connection_calls` calls of the server API
+//! - `control_request`, `control` requests of the control thread · `api_call`, `api_checks`, `connection_calls` calls of the server API
 //! - `handover_peer` the peer process while one takes over from another
 //!
 //! `state` holds all components; `app` is what the engine calls; `settings` is what the operator configured. Imports go one
@@ -22,19 +26,25 @@
 
 mod access;
 pub mod api_call;
+mod api_checks;
 mod app;
 mod arena;
 mod backend_calls;
+mod broker_calls;
+mod broker_channels;
+mod broker_events;
 mod commands;
 mod connect;
 mod connect_reply;
 mod connection_calls;
 mod control;
+mod control_broker;
 pub mod control_request;
 mod data_format;
 mod encodings;
 mod handover_peer;
 mod handshake;
+mod home_broker;
 mod home_queries;
 mod home_requests;
 mod home_shard;
@@ -43,6 +53,7 @@ mod keepalive;
 mod large_replies;
 mod mail;
 mod pending;
+mod presence_renewal;
 mod presence_snapshots;
 mod proxy_calls;
 mod publish;
@@ -67,6 +78,7 @@ pub use api_call::{ApiCall, ApiReply};
 pub use control_request::ControlRequest;
 pub use handover_peer::{Forwarded, HandoverPeer};
 pub use handshake::{ECHO_PATH, PATH, UNI_PATH};
+pub(crate) use home_broker::BrokerLinks;
 pub use hooks::{Denied, HookClient, Hooks, PublishDecision};
 pub use mail::Mail;
 pub use settings::{ConnectionCounts, Settings, TokenKind};

@@ -24,18 +24,49 @@ pub(crate) struct Asker {
     pub reserved: Reserved,
 }
 
+/// Where the clients come from.
+enum Source {
+    /// The presence of a channel that is kept here.
+    Channel(Box<str>),
+    /// What a broker has answered: packed client infos.
+    Members(Vec<Bytes>),
+}
+
+impl Source {
+    fn new(channel: &str, members: Option<Vec<Bytes>>) -> Self {
+        members.map_or_else(|| Self::Channel(channel.into()), Self::Members)
+    }
+
+    /// Up to `max` packed client infos from `from` on, and where the next slice begins.
+    fn slice(&self, channels: &HomeChannels, from: u32, max: u32, mut each: impl FnMut(&[u8])) -> Option<u32> {
+        match self {
+            Self::Channel(channel) => {
+                let (members, next) = channels.presence_slice(channel, from, max);
+                members.for_each(|member| each(&member.client_info));
+                next
+            }
+            Self::Members(members) => {
+                let from = (from as usize).min(members.len());
+                let to = from.saturating_add(max.max(1) as usize).min(members.len());
+                members[from..to].iter().for_each(|member| each(member));
+                (to < members.len()).then_some(to as u32)
+            }
+        }
+    }
+}
+
 /// The reply for all commands that asked before the copy began.
 struct ClientSnapshot {
     askers: Vec<Asker>,
     encoding: Encoding,
-    channel: Box<str>,
+    source: Source,
     /// Where the next slice begins.
     next: u32,
     entries: Vec<u8>,
 }
 
 struct ApiSnapshot {
-    channel: Box<str>,
+    source: Source,
     next: u32,
     members: Vec<MemberInfo>,
     answer: PresenceAnswer,
@@ -52,24 +83,37 @@ impl PresenceSnapshots {
         self.for_clients.is_empty() && self.for_api.is_empty()
     }
 
-    pub(super) fn begin_for_client(&mut self, channel: &str, encoding: Encoding, asker: Asker) {
+    /// `members`: the presence, if a broker keeps it.
+    pub(super) fn begin_for_client(
+        &mut self,
+        channel: &str,
+        encoding: Encoding,
+        asker: Asker,
+        members: Option<Vec<Bytes>>,
+    ) {
+        let source = Source::new(channel, members);
         let same = |snapshot: &&mut ClientSnapshot| {
-            snapshot.next == 0 && snapshot.encoding == encoding && *snapshot.channel == *channel
+            let is_same = match (&snapshot.source, &source) {
+                (Source::Channel(one), Source::Channel(other)) => one == other,
+                _ => false,
+            };
+            is_same && snapshot.next == 0 && snapshot.encoding == encoding
         };
         match self.for_clients.iter_mut().find(same) {
             Some(snapshot) => snapshot.askers.push(asker),
             None => self.for_clients.push_back(ClientSnapshot {
                 askers: vec![asker],
                 encoding,
-                channel: channel.into(),
+                source,
                 next: 0,
                 entries: Vec::new(),
             }),
         }
     }
 
-    pub(super) fn begin_for_api(&mut self, channel: Box<str>, answer: PresenceAnswer) {
-        self.for_api.push_back(ApiSnapshot { channel, next: 0, members: Vec::new(), answer });
+    pub(super) fn begin_for_api(&mut self, channel: &str, members: Option<Vec<Bytes>>, answer: PresenceAnswer) {
+        let source = Source::new(channel, members);
+        self.for_api.push_back(ApiSnapshot { source, next: 0, members: Vec::new(), answer });
     }
 
     /// Copies slices of the replies in turn, in all so many clients. All commands that wait for a complete one share its entries.
@@ -78,13 +122,13 @@ impl PresenceSnapshots {
         while clients > 0
             && let Some(mut snapshot) = self.for_clients.pop_front()
         {
-            let (members, next) = channels.presence_slice(&snapshot.channel, snapshot.next, clients);
-            for member in members {
+            let ClientSnapshot { source, encoding, entries, next, .. } = &mut snapshot;
+            let next = source.slice(channels, *next, clients, |member| {
                 let mut text = uuid::Uuid::encode_buffer();
-                let info = RawClientInfo::unpack(&member.client_info).text(&mut text);
-                snapshot.encoding.presence_entry(&mut snapshot.entries, &info);
-                clients -= 1;
-            }
+                let info = RawClientInfo::unpack(member).text(&mut text);
+                encoding.presence_entry(entries, &info);
+                clients = clients.saturating_sub(1);
+            });
             // A slice of empty slots is work too.
             clients = clients.saturating_sub(1);
             if let Some(next) = next {
@@ -96,11 +140,10 @@ impl PresenceSnapshots {
             snapshot.askers.into_iter().for_each(|asker| send(asker, entries.clone()));
         }
         for _ in 0..self.for_api.len() {
-            let Some(ApiSnapshot { channel, next, mut members, answer }) = self.for_api.pop_front() else { return };
-            let (slice, next) = channels.presence_slice(&channel, next, SLICE_CLIENTS);
-            members.extend(slice.map(|member| member_info(&member.client_info)));
+            let Some(ApiSnapshot { source, next, mut members, answer }) = self.for_api.pop_front() else { return };
+            let next = source.slice(channels, next, SLICE_CLIENTS, |member| members.push(member_info(member)));
             match next {
-                Some(next) => self.for_api.push_back(ApiSnapshot { channel, next, members, answer }),
+                Some(next) => self.for_api.push_back(ApiSnapshot { source, next, members, answer }),
                 None => answer(Ok(members)),
             }
         }
@@ -146,7 +189,7 @@ mod tests {
     fn large_presence_is_copied_in_slices_and_its_entries_are_shared() {
         let channels = channels(SLICE_CLIENTS + 1);
         let mut snapshots = PresenceSnapshots::default();
-        (1..3).for_each(|id| snapshots.begin_for_client("a", Encoding::Json, asker(id)));
+        (1..3).for_each(|id| snapshots.begin_for_client("a", Encoding::Json, asker(id), None));
         let mut sent = Vec::new();
         snapshots.copy_slices(&channels, |asker, entries| sent.push((asker.reserved, entries)));
         assert!(sent.is_empty());
@@ -162,7 +205,7 @@ mod tests {
         let mut snapshots = PresenceSnapshots::default();
         for id in 0..10 {
             // The copy of the one before has begun, so that the next cannot share it.
-            snapshots.begin_for_client("a", Encoding::Json, asker(id));
+            snapshots.begin_for_client("a", Encoding::Json, asker(id), None);
             snapshots.for_clients.iter_mut().for_each(|snapshot| snapshot.next = 1);
         }
         let mut sent = 0;

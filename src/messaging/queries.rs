@@ -9,7 +9,7 @@ use super::subscribe_reply::PublicationParts;
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{ErrorCode, HistoryRequest, HistoryResult, Reply};
-use crate::pubsub::Since;
+use crate::pubsub::{HistoryFilter, Since};
 
 /// The presence and presence_stats commands.
 pub(crate) fn presence(cx: &mut CommandContext<'_>, channel: &str, query: Query) -> Progress {
@@ -43,7 +43,7 @@ pub(crate) fn history(cx: &mut CommandContext<'_>, request: &HistoryRequest<'_>)
         limit => limit,
     };
     let since = request.since.as_ref().map(|since| Since::new(&since.epoch, since.offset));
-    send_home(cx, &request.channel, Query::History { limit, reverse: request.reverse, since })
+    send_home(cx, &request.channel, Query::history(HistoryFilter { since, limit, reverse: request.reverse }))
 }
 
 fn may_query_history(cx: &CommandContext<'_>, request: &HistoryRequest<'_>) -> Result<(), ErrorCode> {

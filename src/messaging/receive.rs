@@ -2,11 +2,14 @@
 //! the connection that waits, deliveries to the subscribers.
 
 use super::arena::unpack_options;
+use super::broker_calls;
+use super::broker_channels;
 use super::connect;
-use super::home_queries::{self, Inquiry};
+use super::home_broker::Publisher;
+use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, SMALL_REPLY_BYTES_MAX};
-use super::mail::{Mail, ReplyTo, Reserved};
+use super::mail::{Inquiry, Mail, ReplyTo, Reserved};
 use super::queries;
 use super::reply_payment;
 use super::state::{Messaging, owner};
@@ -18,7 +21,7 @@ use crate::engine::log_ring::LogRecord;
 use crate::engine::mailbox::Batch;
 use crate::ids::{ConnId, GroupId, ShardId};
 use crate::protocol::{Disconnect, Encoding, Reply, Tags};
-use crate::pubsub::{InterestedShard, LostDeliveries, Publication};
+use crate::pubsub::{ChannelTop, InterestedShard, LostDeliveries, Publication};
 
 /// Handles one message. `batch` holds its bytes. `budget` is what may be handled in this turn; a reply
 /// that is put off ends it.
@@ -37,10 +40,16 @@ pub(crate) fn receive(
             let options = state.settings.history_options(name(channel));
             let shard = InterestedShard::new(from, group, wire_format);
             let top = state.home_channels.subscribe(name(channel), shard, &options, cx.now());
-            cx.mail.post(from, Mail::Subscribed { group, top });
+            match state.has_broker() {
+                true => broker_channels::group_joins(state, cx, (from, group), name(channel), top),
+                false => _ = cx.mail.post(from, Mail::Subscribed { group, top }),
+            }
         }
         Mail::Unsubscribe { channel, group } => {
             state.home_channels.unsubscribe(name(channel), from, group, cx.now());
+            if state.has_broker() {
+                broker_channels::group_left(state, cx, from, group, name(channel));
+            }
         }
         Mail::Recover { channel, request } => {
             let bytes_max = small_reply_bytes(request.allows_small);
@@ -57,7 +66,11 @@ pub(crate) fn receive(
             let (channel, data) = (name(channel), batch.bytes(data));
             let client_info = Some(batch.bytes(client_info));
             let publication = Publication { channel, data, is_json, client_info, ..Publication::default() };
-            home_shard::publish(state, cx, &unpack_options(batch.bytes(options), publication));
+            let publication = unpack_options(batch.bytes(options), publication);
+            if state.has_broker() {
+                return broker_calls::publish(state, cx, &publication, Publisher::Client { shard: from, reply_to });
+            }
+            home_shard::publish(state, cx, &publication);
             cx.mail.post(from, Mail::Published { reply_to });
         }
         Mail::Query { channel, query, reply_to, wire, allows_small } => {
@@ -68,7 +81,14 @@ pub(crate) fn receive(
         }
         Mail::PaidRequest(request) => home_shard::paid_request(state, cx, from, *request),
         Mail::Subscribed { group, top } => subscription::group_subscribed(state, cx, from, group, top),
+        Mail::SubscribeFailed { group } => {
+            for conn in subscription::group_failed(state, cx, from, group) {
+                connect::subscription_failed(state, cx, conn);
+            }
+        }
         reply @ (Mail::TooLarge(_)
+        | Mail::RecoveryFailed { .. }
+        | Mail::QueryFailed { .. }
         | Mail::Recovered { .. }
         | Mail::History(_)
         | Mail::Presence { .. }
@@ -84,6 +104,12 @@ pub(crate) fn receive(
         Mail::Published { reply_to: ReplyTo { conn, id } } => {
             if cx.is_open(conn) {
                 state.reply(cx, conn, id, &Reply::Publish);
+                state.reply_received(cx, conn);
+            }
+        }
+        Mail::PublishFailed { reply_to: ReplyTo { conn, id }, error } => {
+            if cx.is_open(conn) {
+                state.reply(cx, conn, id, &error.into());
                 state.reply_received(cx, conn);
             }
         }
@@ -123,6 +149,25 @@ fn receive_reply(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, r
             reply_payment::release(state, cx, reserved);
             let recovery = if recovered { Recovery::Complete(records) } else { Recovery::Failed };
             subscription::recovered(state, cx, sub, position, recovery);
+            reply_payment::ask(state, cx);
+        }
+        Mail::RecoveryFailed { sub, reserved } => {
+            state.home_requests.answered(from);
+            reply_payment::release(state, cx, reserved);
+            if state.subscribers.is_recovering(sub)
+                && let Some(conn) = subscription::failed(state, cx, sub.key())
+            {
+                connect::subscription_failed(state, cx, conn);
+            }
+            reply_payment::ask(state, cx);
+        }
+        Mail::QueryFailed { reply_to: ReplyTo { conn, id }, error, reserved } => {
+            state.home_requests.answered(from);
+            reply_payment::release(state, cx, reserved);
+            if cx.is_open(conn) {
+                state.reply(cx, conn, id, &error.into());
+                reply_payment::query_answered(state, cx, conn);
+            }
             reply_payment::ask(state, cx);
         }
         Mail::History(answer) => queries::history_answered(state, cx, from, *answer),
@@ -169,6 +214,7 @@ fn receive_delivery(state: &mut Messaging, cx: &mut Context<Mail>, mail: Mail, b
             let frame = batch.bytes(frame);
             state.subscribers.deliver_join_leave(group, frame, |conn, frame| cx.deliver(conn, owner, frame, None));
         }
+        Mail::Restart { group, top, lost } => restarted(state, cx, group, top, lost),
         Mail::Lost { group, lost } => deliveries_lost(state, cx, group, lost),
         _ => {}
     }
@@ -181,6 +227,16 @@ fn deliveries_lost(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId
     cx.counters.publications_lost += count * u64::from(subscribers);
     cx.log(LogRecord::Gap { count, subscribers });
     for sub in if lost.with_offset > 0 { state.subscribers.of_group(group) } else { Vec::new() } {
+        subscription_end::insufficient_state(state, cx, sub);
+    }
+}
+
+/// The broker has lost what came between, or began anew: positioned subscribers have to load their state.
+fn restarted(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId, top: ChannelTop, lost: u64) {
+    let Some(subscribers) = state.subscribers.restart(group, top) else { return };
+    cx.counters.publications_lost += lost * u64::from(subscribers);
+    cx.log(LogRecord::Gap { count: lost, subscribers });
+    for sub in state.subscribers.of_group(group) {
         subscription_end::insufficient_state(state, cx, sub);
     }
 }

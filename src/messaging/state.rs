@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::encodings::EncodedFrames;
 use super::handover_peer::HandoverPeer;
+use super::home_broker::{BrokerLinks, HomeBroker};
 use super::home_requests::HomeRequests;
 use super::large_replies::{LargeReplies, PaidRecovery, SMALL_REPLY_BYTES_MAX};
 use super::mail::Mail;
@@ -46,6 +47,8 @@ pub struct Messaging {
     pub(super) placement: Placement,
     /// The channels whose home is this shard.
     pub(super) home_channels: HomeChannels,
+    /// Brokers that keep publications or presence for several servers.
+    pub(super) broker: Option<Box<HomeBroker>>,
     /// The subscriptions of this shard's connections.
     pub(super) subscribers: Subscribers<SubscriptionDetail>,
     pub(super) sessions: Sessions,
@@ -172,6 +175,7 @@ impl Messaging {
             clock_zero_unix_ms: settings.clock_zero_unix_ms,
             settings,
             placement,
+            broker: None,
             subscribers: Subscribers::default(),
             sessions: Sessions::default(),
             pending: PendingConnections::default(),
@@ -185,6 +189,17 @@ impl Messaging {
             frames: EncodedFrames::default(),
             is_ready: true,
         }
+    }
+
+    /// The same with brokers, for the shard with this number.
+    pub(crate) fn with_brokers(mut self, links: BrokerLinks, me: ShardId) -> Self {
+        self.broker = Some(Box::new(HomeBroker::new(links, me)));
+        self
+    }
+
+    /// Whether a broker orders the publications.
+    pub(super) fn has_broker(&self) -> bool {
+        self.broker.as_ref().is_some_and(|broker| broker.links.publications.is_some())
     }
 
     /// The home shard of a channel or a user.

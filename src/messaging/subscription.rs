@@ -208,6 +208,33 @@ pub(crate) fn recovered(
     }
 }
 
+/// The broker is away: the subscribes that wait for a group fail. Returns the connections whose connect fails with them.
+pub(crate) fn group_failed(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    home: ShardId,
+    group: GroupId,
+) -> Vec<ConnId> {
+    state.home_requests.answered(home);
+    let pending = state.subscribers.pending_of_group(group);
+    pending.into_iter().filter_map(|sub| failed(state, cx, sub)).collect()
+}
+
+/// A subscribe fails for a temporary reason: the client tries again. Returns the connection if its connect fails with it.
+pub(crate) fn failed(state: &mut Messaging, cx: &mut Context<Mail>, sub: SubscriptionKey) -> Option<ConnId> {
+    let conn = state.subscribers.get(sub).conn();
+    let requester = state.home_requests.requester(sub);
+    cx.counters.subscribes_failed += 1;
+    subscription_end::end(state, cx, conn, sub);
+    match requester {
+        Some(Requester::Command(id)) => state.reply(cx, conn, id, &ErrorCode::Internal.into()),
+        Some(Requester::Connect) => return Some(conn),
+        Some(Requester::Server) | None => {}
+    }
+    state.close_if_settled(cx, conn);
+    None
+}
+
 /// A subscription is live: its client gets the reply, and the commands behind it go on.
 fn go_live(
     state: &mut Messaging,

@@ -8,6 +8,7 @@ use super::api_call::ConnectionSelector;
 use super::session::{Identity, Phase, Sessions};
 use crate::engine::Context;
 use crate::ids::{ConnId, ShardId};
+use crate::protocol::client_text;
 
 #[derive(Default)]
 pub(crate) struct Users {
@@ -112,7 +113,7 @@ impl Users {
 mod tests {
     use super::*;
     use crate::messaging::session::Session;
-    use crate::protocol::{Encoding, client_text};
+    use crate::protocol::Encoding;
 
     fn linked(users: &Users, sessions: &Sessions, user: &str) -> Vec<u32> {
         let after = |&slot: &u32| sessions.at(slot).identity.as_ref()?.after;

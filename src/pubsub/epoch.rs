@@ -4,18 +4,25 @@
 //! and named by its index there. Only brokers add to the table: a client's unknown text is `UNKNOWN`, which no channel has.
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::{PoisonError, RwLock};
 
-/// One life of a channel's stream. The default is the epoch of no channel.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Epoch(u64);
+/// One life of a channel's stream. The default is the epoch of no channel. An optional epoch takes no more room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch(NonZero<u64>);
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
 
 /// The digits of this server's own epochs.
 const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const LETTERS_OF_NUMBER: usize = 6;
 
 /// The last byte of an epoch whose text is in the table. No UTF-8 text has it.
-const IN_TABLE: u64 = 0xff << 56;
+const IN_TABLE: NonZero<u64> = NonZero::new(0xff << 56).unwrap();
 /// Longer texts in the table, and bytes of one: 4 MiB at most.
 const TABLE_MAX: usize = 1 << 16;
 const TEXT_BYTES_MAX: usize = 64;
@@ -23,8 +30,10 @@ const TEXT_BYTES_MAX: usize = 64;
 static TABLE: RwLock<Vec<&'static str>> = RwLock::new(Vec::new());
 
 impl Epoch {
-    /// An epoch that no channel has.
-    const UNKNOWN: Self = Self(u64::MAX);
+    /// Of no channel, with the empty text.
+    const NONE: Self = Self(NonZero::new(u64::MAX - 1).unwrap());
+    /// A text that names no epoch of a channel.
+    const UNKNOWN: Self = Self(NonZero::<u64>::MAX);
 
     /// This server's own epoch with this number: six letters. 0 is the epoch of no channel.
     pub(crate) fn of_number(number: u32) -> Self {
@@ -36,7 +45,7 @@ impl Epoch {
             *letter = LETTERS[rest % LETTERS.len()];
             rest /= LETTERS.len();
         }
-        Self(u64::from_le_bytes(text))
+        NonZero::new(u64::from_le_bytes(text)).map_or(Self::NONE, Self)
     }
 
     /// From a client. The empty text names no epoch.
@@ -46,13 +55,12 @@ impl Epoch {
         }
         let of_table = || {
             let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
-            table.iter().position(|known| *known == text).map(|at| Self(IN_TABLE | at as u64))
+            table.iter().position(|known| *known == text).map(Self::in_table)
         };
         Some(Self::short(text).or_else(of_table).unwrap_or(Self::UNKNOWN))
     }
 
     /// From a broker. `None`: the text is longer than 64 bytes, or the table is full.
-    #[cfg_attr(not(test), expect(dead_code, reason = "brokers come with the next change"))]
     pub(crate) fn from_broker(text: &str) -> Option<Self> {
         if text.is_empty() {
             return Some(Self::default());
@@ -62,28 +70,33 @@ impl Epoch {
         }
         let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = table.iter().position(|known| *known == text) {
-            return Some(Self(IN_TABLE | at as u64));
+            return Some(Self::in_table(at));
         }
         if table.len() == TABLE_MAX || text.len() > TEXT_BYTES_MAX {
             return None;
         }
         table.push(Box::leak(text.into()));
-        Some(Self(IN_TABLE | (table.len() - 1) as u64))
+        Some(Self::in_table(table.len() - 1))
     }
 
     /// Of a text that fits. Zero bytes end a text here, so one that has them does not.
     fn short(text: &str) -> Option<Self> {
         let mut bytes = [0; 8];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        (!text.contains('\0')).then_some(Self(u64::from_le_bytes(bytes)))
+        NonZero::new(u64::from_le_bytes(bytes)).filter(|_| !text.contains('\0')).map(Self)
+    }
+
+    fn in_table(at: usize) -> Self {
+        Self(IN_TABLE | at as u64)
     }
 
     /// What names it on the wire.
     pub(crate) fn text(self) -> EpochText {
-        if self.0 & IN_TABLE != IN_TABLE {
-            return EpochText { short: self.0.to_le_bytes(), long: "" };
+        let number = self.0.get();
+        if number & IN_TABLE.get() != IN_TABLE.get() {
+            return EpochText { short: number.to_le_bytes(), long: "" };
         }
-        let at = (self.0 & !IN_TABLE) as usize;
+        let at = (number & !IN_TABLE.get()) as usize;
         let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
         EpochText { short: [0; 8], long: table.get(at).copied().unwrap_or_default() }
     }

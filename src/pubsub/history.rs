@@ -31,7 +31,7 @@ impl HistoryOptions {
     #[cfg(test)]
     pub(super) const NONE: Self = Self { namespace: 0, size: 0, ttl_ms: 0, meta_ttl_ms: 0 };
 
-    pub(super) fn has_history(&self) -> bool {
+    pub(crate) fn has_history(&self) -> bool {
         self.size > 0 && self.ttl_ms > 0
     }
 }
@@ -50,7 +50,7 @@ impl Since {
         Self { epoch: Epoch::from_client(epoch), offset }
     }
 
-    fn is_of_epoch(&self, top: Position) -> bool {
+    pub(super) fn is_of_epoch(&self, top: Position) -> bool {
         self.epoch.is_none_or(|epoch| epoch == top.epoch)
     }
 }
@@ -148,6 +148,10 @@ pub(super) struct ChannelHistory {
 }
 
 impl ChannelHistory {
+    pub(super) fn of_records(records: &[PublicationRecord]) -> Self {
+        Self { records: records.iter().cloned().collect(), ..Self::default() }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -164,6 +168,11 @@ impl ChannelHistory {
     pub(super) fn records_from(&self, seq: u64) -> RecordIter<'_> {
         let from = self.records.partition_point(|record| record.seq < seq);
         RecordIter { records: self.records.range(from..), reverse: false }
+    }
+
+    /// The records after this offset.
+    pub(super) fn records_after(&self, offset: u64) -> RecordIter<'_> {
+        RecordIter { records: self.records.range(self.index_after(offset)..), reverse: false }
     }
 
     /// True if a publication with this version is not above the last one.

@@ -54,6 +54,8 @@ pub(crate) struct HomeChannels {
     pub(super) idle: ExpiryLists,
     pub(super) history_bytes: NamespaceBytes,
     pub(super) presence_bytes: usize,
+    /// Clients in presences.
+    pub(super) members: usize,
     pub(super) bytes_max: usize,
     pub(super) evictions: u64,
 }
@@ -72,6 +74,7 @@ impl HomeChannels {
             idle: ExpiryLists::new(ListKind::Idle),
             history_bytes: NamespaceBytes::default(),
             presence_bytes: 0,
+            members: 0,
             bytes_max,
             evictions: 0,
         }
@@ -185,6 +188,7 @@ impl HomeChannels {
         let presence = self.channels[key.index()].presence.get_or_insert_default();
         let bytes = presence.bytes();
         let new = presence.add(client, user, client_info);
+        self.members += usize::from(new);
         self.presence_bytes = self.presence_bytes + presence.bytes() - bytes;
         self.unlist_idle(key);
         new
@@ -198,6 +202,7 @@ impl HomeChannels {
         let bytes = presence.bytes();
         let client_info = presence.remove(client)?;
         self.presence_bytes -= bytes - presence.bytes();
+        self.members -= 1;
         if presence.is_empty() {
             *entry = None;
             self.keep_or_remove(key, now);

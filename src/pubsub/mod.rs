@@ -8,6 +8,7 @@
 //! - `home_channels`: the channels of a home shard, with `channel`, `publish`, `resend` and `lifecycle`
 //! - `history`, `presence`, `idempotency`: what a channel keeps
 //! - `epoch`, `epochs`: an epoch's text; the epoch of a name, also while no channel has it
+//! - `shared`: channels that a broker orders
 //! - `retention`, `shares`, `name_index`: which channel expires next, which gives way, and channels by name
 //!
 //! The subscribers' side:
@@ -34,6 +35,7 @@ mod publication;
 mod publish;
 mod resend;
 mod retention;
+mod shared;
 mod shares;
 mod subscribers;
 mod wire_format;
@@ -52,6 +54,7 @@ pub(crate) use home_channels::HomeChannels;
 pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;
+pub(crate) use shared::recover_read;
 pub(crate) use subscribers::{
     Activation, AddedSubscription, DeltaBase, NewSubscription, PendingBroadcast, Subscribers, SubscriptionFlags,
     SubscriptionList, TurnOutput,

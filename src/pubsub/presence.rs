@@ -20,6 +20,10 @@ pub(crate) struct PresenceEntry {
 }
 
 impl PresenceEntry {
+    pub(crate) fn client(&self) -> [u8; 16] {
+        self.client
+    }
+
     /// Its approximate memory, places in the index included.
     fn bytes(&self) -> usize {
         size_of::<Self>()

@@ -100,6 +100,21 @@ impl HomeChannels {
             }
             return PublishOutcome::StaleVersion(top);
         }
+        PublishOutcome::Stored(self.append(key, publication, options, now, deliver))
+    }
+
+    /// Gives the publication the next offset, delivers and stores it. The channel has a history.
+    fn append(
+        &mut self,
+        key: ChannelKey,
+        publication: &Publication<'_>,
+        options: &HistoryOptions,
+        now: u64,
+        deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool,
+    ) -> Position {
+        let channel = &mut self.channels[key.index()];
+        let history = channel.history.as_mut().expect("open_history has created the history");
+        let class = ListClass { namespace: options.namespace, span: options.ttl_ms };
         let behind = Behind { lagging: &mut self.lagging, channel: key, offset: channel.top.offset };
         // If a delivery that is not stored came after the last record, receivers of it have no base for a delta.
         let previous = history.last().filter(|last| publication.options.use_delta && last.seq == channel.seq);
@@ -115,7 +130,25 @@ impl HomeChannels {
         let top = channel.top;
         self.with_records.touch(&mut self.channels, key, class, now);
         self.evict(options.namespace);
-        PublishOutcome::Stored(top)
+        top
+    }
+
+    /// A publication that a broker has stamped. `stored`: it has the offset after the channel's top, and is kept so that it can
+    /// be sent again; otherwise it has none. Without subscribers it is ignored.
+    pub(crate) fn publish_stamped(
+        &mut self,
+        publication: &Publication<'_>,
+        stored: bool,
+        options: &HistoryOptions,
+        now: u64,
+        deliver: impl FnMut(InterestedShard, &Delivery<'_>) -> bool,
+    ) {
+        let Some(key) = self.find(publication.channel).filter(|_| stored) else {
+            self.publish_not_stored(publication, deliver);
+            return;
+        };
+        self.open_history(key, options, now);
+        self.append(key, publication, options, now, deliver);
     }
 }
 

@@ -11,7 +11,7 @@ use thin_vec::ThinVec;
 use super::table::Subscribers;
 use super::types::{DeltaBase, PendingBroadcast, PendingUnicast, State, SubscriberGroup, TurnOutput, TurnShare};
 use crate::ids::{ConnId, GroupId, GroupKey, OptionU32};
-use crate::pubsub::position::{DeliveryPosition, LostDeliveries};
+use crate::pubsub::position::{ChannelTop, DeliveryPosition, LostDeliveries};
 
 /// Turn buffers above this size are freed, and so are spare ones beyond this number.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
@@ -94,6 +94,14 @@ impl<D> Subscribers<D> {
         debug_assert!(lost.last_seq > group.seq);
         (group.seq, group.position.offset) = (lost.last_seq, lost.offset);
         group.base_lost = true;
+        Some(group.count)
+    }
+
+    /// What the group has got is not continued: it goes on at another position. Returns how many subscriptions are concerned;
+    /// `None` if the group is gone.
+    pub(crate) fn restart(&mut self, id: GroupId, top: ChannelTop) -> Option<u32> {
+        let group = self.group_mut(id)?;
+        (group.seq, group.position, group.base_lost) = (top.seq, top.position, true);
         Some(group.count)
     }
 

@@ -111,6 +111,13 @@ impl<D> Subscribers<D> {
         lists.copied().filter(|key| self.subscriptions[key.index()].state != State::Left).collect()
     }
 
+    /// The subscriptions that wait for the answer for a group.
+    pub(crate) fn pending_of_group(&self, id: GroupId) -> Vec<SubscriptionKey> {
+        let Some(group) = self.group(id) else { return Vec::new() };
+        let pending = group.pending.iter().copied();
+        pending.filter(|key| self.subscriptions[key.index()].state == State::Pending).collect()
+    }
+
     /// The policy of a group's channel; to close, if the group is gone.
     pub(crate) fn slow_policy(&self, id: GroupId) -> SlowConsumerPolicy {
         self.group(id).map_or(SlowConsumerPolicy::Close, |group| group.slow_policy)

@@ -1,0 +1,64 @@
+//! What a home shard checks of a call of the server API, and the forms of its replies.
+
+use super::api_call::{HistoryPublication, HistoryQuery, StreamPosition};
+use super::arena::granted;
+use super::data_format::fits;
+use super::presence_snapshots::member_info;
+use super::state::Messaging;
+use crate::auth::grant::Publish;
+use crate::protocol::{ErrorCode, Tags};
+use crate::pubsub::{HistoryFilter, Position, Publication, PublicationRecord, Since};
+
+/// A publication of the server API, if its namespace takes it. `tags` holds them packed.
+pub(super) fn publication<'a>(
+    state: &Messaging,
+    channel: &'a str,
+    publish: &'a Publish,
+    tags: &'a mut Vec<u8>,
+) -> Result<Publication<'a>, ErrorCode> {
+    let namespace = state.settings.namespace_of(channel)?;
+    let mut publication = granted(channel, publish, tags);
+    if !fits(publication.data, namespace.publication_data_format, publication.is_json) {
+        return Err(ErrorCode::BadRequest);
+    }
+    publication.options.use_delta |= namespace.delta_publish;
+    Ok(publication)
+}
+
+/// Which part of a history a call reads, if the channel has one.
+pub(super) fn history_filter(
+    state: &Messaging,
+    channel: &str,
+    query: &HistoryQuery,
+) -> Result<HistoryFilter, ErrorCode> {
+    check_history(state, channel)?;
+    let HistoryQuery { limit, since, reverse } = query;
+    // There is nothing before the first publication.
+    if *reverse && since.as_ref().is_some_and(|since| since.offset == 0) {
+        return Err(ErrorCode::BadRequest);
+    }
+    let since = since.as_ref().map(|position| Since::new(&position.epoch, position.offset));
+    Ok(HistoryFilter { since, limit: *limit, reverse: *reverse })
+}
+
+pub(super) fn history_publication(record: &PublicationRecord) -> HistoryPublication {
+    let tags = Tags::from_bytes(&record.tags).iter();
+    HistoryPublication {
+        offset: record.offset,
+        data: record.data.clone(),
+        info: record.client_info.as_deref().map(member_info),
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    }
+}
+
+pub(super) fn check_history(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
+    if state.settings.namespace_of(channel)?.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+}
+
+pub(super) fn check_presence(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
+    if state.settings.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+}
+
+pub(super) fn stream_position(position: Position) -> StreamPosition {
+    StreamPosition { offset: position.offset, epoch: position.epoch.text().as_str().into() }
+}

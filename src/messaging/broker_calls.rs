@@ -1,0 +1,281 @@
+//! What a home shard has asked a broker, and what it does with the answers: replies to clients and to the server API.
+
+use bytes::Bytes;
+
+use super::api_call::{ApiReply, HistoryPage, PresenceStats};
+use super::api_checks::{history_publication, stream_position};
+use super::broker_channels;
+use super::control_request::Answer as ApiAnswer;
+use super::home_broker::{Call, LocalCopy, Publisher};
+use super::home_queries;
+use super::home_shard;
+use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
+use super::mail::{HistoryAnswer, Inquiry, LargeRequest, Mail, Question};
+use super::presence_snapshots::Asker;
+use super::state::Messaging;
+use crate::broker::message::{Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
+use crate::engine::Context;
+use crate::ids::ShardId;
+use crate::protocol::{Encoding, ErrorCode, Reply, Tags};
+use crate::pubsub::{
+    HistoryFilter, HistoryOptions, Position, Publication, PublicationRecord, RecoveryMode, RecoveryRequest,
+    recover_read,
+};
+
+/// How often a recovery is read again because publications arrived meanwhile that are not kept.
+const RECOVERY_TRIES_MAX: u8 = 3;
+
+type ApiResult = Result<ApiReply, ErrorCode>;
+
+/// Sends a publication to the broker.
+pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>, by: Publisher) {
+    cx.counters.publications += 1;
+    let options = state.settings.history_options(publication.channel);
+    let Some(broker) = &mut state.broker else { return };
+    let history = if publication.options.skip_history { HistoryOptions { size: 0, ..options } } else { options };
+    let Publication { channel, data, client_info, tags, version, .. } = *publication;
+    let publish = PublishRequest {
+        data: Bytes::copy_from_slice(data),
+        client_info: Bytes::copy_from_slice(client_info.unwrap_or_default()),
+        tags: Bytes::copy_from_slice(tags),
+        version,
+        version_epoch: publication.options.version_epoch.into(),
+        idempotency_key: publication.options.idempotency_key.into(),
+        use_delta: publication.options.use_delta,
+        history,
+    };
+    let local = (broker.links.publish_locally && !history.has_history()).then(|| {
+        let PublishRequest { data, tags, client_info, .. } = publish.clone();
+        let client_info = Some(client_info).filter(|info| !info.is_empty());
+        Box::new(LocalCopy {
+            channel: channel.into(),
+            record: PublicationRecord::of_broker(0, data, client_info, tags, version),
+        })
+    });
+    let call = Call::Publish { by, local };
+    let sent = broker.ask(channel, call, |ticket| RequestKind::Publish { ticket, publish: Box::new(publish) });
+    if let Err(Call::Publish { by, local }) = sent {
+        published(state, cx, by, local, Err(BrokerError::Unavailable));
+    }
+}
+
+fn published(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    by: Publisher,
+    local: Option<Box<LocalCopy>>,
+    result: Result<Published, BrokerError>,
+) {
+    let result = match (result, local) {
+        (Err(BrokerError::Unavailable), Some(local)) => {
+            home_shard::deliver_stamped(state, cx, &local.channel, &local.record, false);
+            cx.counters.publications_local += 1;
+            Ok(None)
+        }
+        (result, _) => result.map(|published| published.position).map_err(|_| {
+            cx.counters.publications_refused += 1;
+            ErrorCode::Internal
+        }),
+    };
+    match by {
+        Publisher::Client { shard, reply_to } => match result {
+            Ok(_) => _ = cx.mail.post(shard, Mail::Published { reply_to }),
+            Err(error) => _ = cx.mail.post(shard, Mail::PublishFailed { reply_to, error }),
+        },
+        Publisher::Api(answer) => answer(result.map(|position| ApiReply::Publish(position.map(stream_position)))),
+    }
+}
+
+/// The broker has answered.
+pub(crate) fn answered(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    ticket: Ticket,
+    answer: Result<Answer, BrokerError>,
+) {
+    let Some(broker) = &mut state.broker else { return };
+    let Some(call) = broker.calls.try_remove(ticket.0 as usize) else {
+        debug_assert!(false, "a broker answers each request once");
+        return;
+    };
+    match call {
+        Call::Publish { by, local } => {
+            let result = answer.and_then(|answer| match answer {
+                Answer::Published(published) => Ok(published),
+                _ => Err(BrokerError::OutcomeUnknown),
+            });
+            published(state, cx, by, local, result);
+        }
+        Call::Position { channel, serial } => {
+            broker_channels::position_read(state, cx, &channel, serial, history(answer).map(|read| read.top));
+        }
+        Call::Repair { channel, serial, from } => {
+            let read = history(answer).map(|read| (read.records, read.top));
+            broker_channels::repair_read(state, cx, (&channel, serial), from, read);
+        }
+        Call::Compare { channel, serial, from } => {
+            let top = history(answer).map(|read| read.top);
+            broker_channels::position_compared(state, cx, (&channel, serial), from, top);
+        }
+        Call::Recover { channel, to, recovery, tries } => match history(answer) {
+            Some(read) => recovery_read(state, cx, (&channel, to), recovery, tries, read),
+            None => home_shard::fail_recovery(cx, to, &recovery),
+        },
+        Call::History { channel, inquiry, filter } => match answer {
+            Ok(Answer::History(read)) => answer_history(cx, &channel, inquiry, filter, read),
+            Err(error) => home_queries::fail(cx, inquiry, &error),
+            Ok(_) => home_queries::fail(cx, inquiry, &BrokerError::OutcomeUnknown),
+        },
+        Call::Presence { channel, inquiry } => match answer {
+            Ok(Answer::Presence(members)) => answer_presence(state, cx, &channel, inquiry, members),
+            Ok(Answer::PresenceStats { clients, users }) => {
+                home_queries::send(cx, inquiry, &Reply::PresenceStats { num_clients: clients, num_users: users });
+            }
+            Err(error) => home_queries::fail(cx, inquiry, &error),
+            Ok(_) => home_queries::fail(cx, inquiry, &BrokerError::OutcomeUnknown),
+        },
+        Call::Api { answer: to, filter, channel } => answer_api(state, to, filter, &channel, answer),
+    }
+}
+
+fn history(answer: Result<Answer, BrokerError>) -> Option<HistoryRead> {
+    match answer {
+        Ok(Answer::History(read)) => Some(read),
+        _ => None,
+    }
+}
+
+fn answer_api(
+    state: &mut Messaging,
+    to: ApiAnswer<ApiResult>,
+    filter: HistoryFilter,
+    channel: &str,
+    answer: Result<Answer, BrokerError>,
+) {
+    let reply = match answer {
+        Err(error) => Err(home_queries::code_of(&error)),
+        Ok(Answer::History(HistoryRead { top, .. })) if !filter.is_of_epoch(top) => {
+            Err(ErrorCode::UnrecoverablePosition)
+        }
+        Ok(Answer::History(HistoryRead { records, top })) => {
+            let publications = records.iter().map(history_publication).collect();
+            Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))
+        }
+        Ok(Answer::HistoryRemoved) => Ok(ApiReply::Done),
+        Ok(Answer::PresenceStats { clients, users }) => Ok(ApiReply::PresenceStats(PresenceStats { clients, users })),
+        Ok(Answer::Presence(members)) => {
+            let to = Box::new(move |members: Result<_, _>| to(members.map(ApiReply::Presence)));
+            return state.presence_snapshots.begin_for_api(channel.into(), Some(members), to);
+        }
+        Ok(Answer::Published(_)) => Err(ErrorCode::Internal),
+    };
+    to(reply);
+}
+
+/// Asks the broker for a call of the server API.
+pub(crate) fn api_call(
+    state: &mut Messaging,
+    channel: &str,
+    filter: HistoryFilter,
+    answer: ApiAnswer<ApiResult>,
+    kind: impl FnOnce(Ticket) -> RequestKind,
+) {
+    let Some(broker) = &mut state.broker else { return };
+    let call = Call::Api { answer, filter, channel: channel.into() };
+    if let Err(Call::Api { answer, .. }) = broker.ask(channel, call, kind) {
+        answer(Err(ErrorCode::Internal));
+    }
+}
+
+fn answer_history(cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry, filter: HistoryFilter, read: HistoryRead) {
+    let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
+    let HistoryRead { records, top } = read;
+    let records = filter.is_of_epoch(top).then(|| records.into_boxed_slice());
+    let bytes = records.as_deref().map_or(0, |records| records_bytes(records.iter(), encoding));
+    if bytes > bytes_max {
+        return home_queries::ask_to_pay(cx, channel, inquiry, bytes);
+    }
+    cx.mail.post(shard, Mail::History(Box::new(HistoryAnswer { reply_to, records, top, reserved })));
+}
+
+fn answer_presence(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    inquiry: Inquiry,
+    members: Vec<Bytes>,
+) {
+    let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
+    let bytes = presence_bytes(members.len() as u32, members.iter().map(Bytes::len).sum());
+    if bytes > bytes_max {
+        return home_queries::ask_to_pay(cx, channel, inquiry, bytes);
+    }
+    let asker = Asker { shard, reply_to, reserved };
+    state.presence_snapshots.begin_for_client(channel, encoding, asker, Some(members));
+}
+
+/// What a subscription missed was read. It continues at the last delivery of this channel: what was read beyond it is delivered
+/// to everyone first, and what arrived meanwhile is added.
+fn recovery_read(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    (channel, to): (&str, ShardId),
+    recovery: PaidRecovery,
+    tries: u8,
+    read: HistoryRead,
+) {
+    let HistoryRead { mut records, top } = read;
+    if recovery.request.cache {
+        records.reverse();
+    }
+    if state.home_channels.is_lagging(channel, to, recovery.request.group) {
+        return state.delayed_recoveries.push_back((to, channel.into(), recovery));
+    }
+    let Some(before) = state.home_channels.top(channel) else {
+        // Nobody is subscribed any more, the asker neither.
+        return home_shard::fail_recovery(cx, to, &recovery);
+    };
+    let is_ahead = top.epoch != before.epoch || top.offset > before.offset;
+    if is_ahead && !broker_channels::absorb(state, cx, channel, &records, top) {
+        return match tries < RECOVERY_TRIES_MAX {
+            true => broker_channels::recover_after_repair(state, cx, to, channel, recovery),
+            false => home_shard::fail_recovery(cx, to, &recovery),
+        };
+    }
+    if !is_ahead {
+        match state.home_channels.kept_after(channel, top.offset) {
+            Some(newer) => records.extend(newer),
+            None if tries < RECOVERY_TRIES_MAX => {
+                return home_shard::ask_recovery(state, cx, channel, to, recovery, tries + 1);
+            }
+            None => return home_shard::fail_recovery(cx, to, &recovery),
+        }
+    }
+    let Some(top) = state.home_channels.top(channel) else { return home_shard::fail_recovery(cx, to, &recovery) };
+    answer_recovery(state, cx, (channel, to), recovery, &records, top);
+}
+
+fn answer_recovery(
+    state: &Messaging,
+    cx: &mut Context<Mail>,
+    (channel, to): (&str, ShardId),
+    recovery: PaidRecovery,
+    records: &[PublicationRecord],
+    top: Position,
+) {
+    let PaidRecovery { request, bytes_max, reserved, .. } = recovery;
+    let limit = state.settings.client.recovery_max_publication_limit as usize;
+    let accepts = |record: &PublicationRecord| {
+        request.filter.as_ref().is_none_or(|filter| filter.matches(Tags::from_bytes(&record.tags)))
+    };
+    let accepts: Option<&dyn Fn(&PublicationRecord) -> bool> = request.filter.is_some().then_some(&accepts);
+    let mode = if request.cache { RecoveryMode::Cache { filter: accepts } } else { RecoveryMode::Stream };
+    let found = recover_read(records, top, RecoveryRequest { since: request.since, limit, mode });
+    let bytes = records_bytes(found.records.iter(), Encoding::Json);
+    if bytes > bytes_max {
+        let question = Question::Recovery { request, is_refused: false };
+        return home_queries::post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
+    }
+    let (sub, recovered, records) = (request.sub, found.recovered, found.records);
+    cx.mail.post(to, Mail::Recovered { sub, position: top, recovered, records, reserved });
+}

@@ -1,0 +1,267 @@
+//! What a home shard keeps of the channels that a broker orders (`broker_channels`), and of its requests to the broker.
+//!
+//! Bounds: what is held for a channel in repair (`HELD_MAX`); requests by the queue of the broker thread; events by the queue of
+//! the shard.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::api_call::ApiReply;
+use super::control_request::Answer;
+use super::large_replies::PaidRecovery;
+use super::mail::{Inquiry, ReplyTo};
+use crate::broker::Broker;
+use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
+use crate::broker::port::EventBatch;
+use crate::engine::Millis;
+use crate::ids::{GroupId, ShardId};
+use crate::protocol::ErrorCode;
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+
+/// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
+pub(super) const HELD_MAX: usize = 1024;
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// What a home shard needs to know of the brokers.
+#[derive(Clone)]
+pub(crate) struct BrokerLinks {
+    pub publications: Option<Broker>,
+    pub presence: Option<Broker>,
+    pub subscribe_timeout: Millis,
+    pub publish_locally: bool,
+    /// The presence of each client is renewed once in this time.
+    pub presence_interval: Millis,
+}
+
+/// The broker's side of a home shard's state.
+pub(crate) struct HomeBroker {
+    pub(super) links: BrokerLinks,
+    me: ShardId,
+    pub(super) channels: HashMap<Box<str>, SharedChannel>,
+    pub(super) calls: Slab<Call>,
+    pub(super) events: VecDeque<EventBatch>,
+    pub(super) timers: BinaryHeap<Reverse<Timer>>,
+    pub(super) last_serial: u32,
+    pub(super) renewal: PresenceRenewal,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ChannelState {
+    /// The broker has not acknowledged the subscription.
+    Subscribing,
+    /// The broker is away. A channel without a history is served all the same.
+    Delayed,
+    /// The position is being read.
+    Positioning,
+    Live,
+    /// What is missing is being read.
+    Repairing,
+}
+
+/// A channel with subscribers on this server.
+pub(super) struct SharedChannel {
+    pub(super) serial: SubscribeSerial,
+    pub(super) state: ChannelState,
+    pub(super) has_history: bool,
+    /// When something of the channel was heard last, or compared.
+    pub(super) heard: Millis,
+    /// The last offset that the broker delivered, which differs from the top if the top was read.
+    pub(super) last_arrived: u64,
+    pub(super) busy: Option<Box<Busy>>,
+}
+
+/// What waits for a channel.
+#[derive(Default)]
+pub(super) struct Busy {
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) held: VecDeque<(PublicationRecord, Position)>,
+    pub(super) held_bytes: usize,
+    /// Something came that could not be held.
+    pub(super) is_behind: bool,
+}
+
+pub(super) enum Waiting {
+    Group { to: ShardId, group: GroupId },
+    Recovery { to: ShardId, recovery: PaidRecovery },
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Timer {
+    pub(super) at: Millis,
+    pub(super) what: TimerKind,
+    pub(super) serial: u32,
+    pub(super) channel: Box<str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum TimerKind {
+    /// Waiting subscribes fail.
+    SubscribeTimeout,
+    /// A read is tried again.
+    Retry,
+    /// The position is compared with the broker's.
+    Check,
+    /// The position was behind the broker's.
+    Repair,
+}
+
+impl SharedChannel {
+    /// Whether subscribers are served.
+    pub(super) fn is_open(&self) -> bool {
+        match self.state {
+            ChannelState::Live | ChannelState::Repairing => true,
+            ChannelState::Delayed => !self.has_history,
+            ChannelState::Subscribing | ChannelState::Positioning => false,
+        }
+    }
+
+    pub(super) fn busy(&mut self) -> &mut Busy {
+        self.busy.get_or_insert_default()
+    }
+
+    /// Keeps a publication until the channel is live.
+    pub(super) fn hold(&mut self, record: PublicationRecord, position: Position) {
+        let busy = self.busy();
+        if busy.held.len() >= HELD_MAX || busy.held_bytes >= HELD_BYTES_MAX {
+            busy.is_behind = true;
+            return;
+        }
+        busy.held_bytes += record.bytes();
+        busy.held.push_back((record, position));
+    }
+}
+
+impl HomeBroker {
+    pub(super) fn new(links: BrokerLinks, me: ShardId) -> Self {
+        Self {
+            links,
+            me,
+            channels: HashMap::new(),
+            calls: Slab::new(),
+            events: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            last_serial: 0,
+            renewal: Default::default(),
+        }
+    }
+
+    pub(super) fn push(&mut self, batch: EventBatch) {
+        self.events.push_back(batch);
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// When a timer or the presence needs a turn.
+    pub(super) fn next_timer(&self) -> Option<Millis> {
+        let timer = self.timers.peek().map(|Reverse(timer)| timer.at);
+        timer.into_iter().chain(self.links.presence.as_ref().and_then(|_| Some(self.renewal.at))).min()
+    }
+
+    /// Sends a request for a call. It is given back if there is no room.
+    pub(super) fn ask(
+        &mut self,
+        channel: &str,
+        call: Call,
+        kind: impl FnOnce(Ticket) -> RequestKind,
+    ) -> Result<(), Call> {
+        let ticket = Ticket(self.calls.insert(call) as u32);
+        let kind = kind(ticket);
+        let broker = match kind {
+            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => &self.links.presence,
+            _ => &self.links.publications,
+        };
+        let request = Request { from: self.me, channel: channel.into(), kind };
+        match broker.as_ref().map(|broker| broker.send(request)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(self.calls.remove(ticket.0 as usize)),
+        }
+    }
+
+    pub(super) fn tell(&self, channel: &str, kind: RequestKind) {
+        if let Some(broker) = &self.links.publications {
+            _ = broker.send(Request { from: self.me, channel: channel.into(), kind });
+        }
+    }
+
+    /// Tells the broker of a member of the channel's presence.
+    pub(super) fn tell_presence(&self, channel: &str, kind: RequestKind) {
+        if let Some(broker) = &self.links.presence {
+            _ = broker.send(Request { from: self.me, channel: channel.into(), kind });
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, at: Millis, what: TimerKind, channel: &str, serial: SubscribeSerial) {
+        self.timers.push(Reverse(Timer { at, what, serial: serial.0, channel: channel.into() }));
+    }
+
+    pub(super) fn channel(&mut self, channel: &str, serial: SubscribeSerial) -> Option<&mut SharedChannel> {
+        self.channels.get_mut(channel).filter(|shared| shared.serial == serial)
+    }
+
+    /// Reads a part of the history. False if there is no room for the request.
+    pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options }).is_ok()
+    }
+
+    /// A client has joined or left: the subscribers of every server learn of it from the broker.
+    pub(super) fn tell_join_or_leave(&self, channel: &str, client_info: &[u8], is_join: bool) {
+        let client_info = Bytes::copy_from_slice(client_info);
+        self.tell(channel, RequestKind::JoinLeave { is_join, client_info });
+    }
+
+    /// Whether a recovery may be answered now; otherwise it waits for the channel.
+    pub(super) fn may_recover(&mut self, to: ShardId, channel: &str, recovery: PaidRecovery) -> Option<PaidRecovery> {
+        match self.channels.get_mut(channel) {
+            Some(shared) if !shared.is_open() => {
+                shared.busy().waiting.push(Waiting::Recovery { to, recovery });
+                None
+            }
+            _ => Some(recovery),
+        }
+    }
+
+    pub(super) fn is_open(&self, channel: &str) -> bool {
+        self.channels.get(channel).is_some_and(SharedChannel::is_open)
+    }
+}
+
+/// Where the renewal of the presence goes on.
+#[derive(Default)]
+pub(crate) struct PresenceRenewal {
+    /// The place of a channel, and a slot of its presence.
+    pub channel: usize,
+    pub slot: u32,
+    /// When the next portion is due; 0 before the first.
+    pub at: Millis,
+}
+
+type ApiResult = Result<ApiReply, ErrorCode>;
+
+/// A request to the broker that is not answered.
+pub(crate) enum Call {
+    Publish { by: Publisher, local: Option<Box<LocalCopy>> },
+    Position { channel: Box<str>, serial: SubscribeSerial },
+    Repair { channel: Box<str>, serial: SubscribeSerial, from: Position },
+    Compare { channel: Box<str>, serial: SubscribeSerial, from: Position },
+    Recover { channel: Box<str>, to: ShardId, recovery: PaidRecovery, tries: u8 },
+    History { channel: Box<str>, inquiry: Inquiry, filter: HistoryFilter },
+    Presence { channel: Box<str>, inquiry: Inquiry },
+    Api { answer: Answer<ApiResult>, filter: HistoryFilter, channel: Box<str> },
+}
+
+/// Who gets the answer to a publication.
+pub(crate) enum Publisher {
+    Client { shard: ShardId, reply_to: ReplyTo },
+    Api(Answer<ApiResult>),
+}
+
+/// A publication for the subscribers of this server, should the broker be away.
+pub(crate) struct LocalCopy {
+    pub channel: Box<str>,
+    pub record: PublicationRecord,
+}
