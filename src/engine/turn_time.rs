@@ -83,8 +83,7 @@ impl TurnTime {
 
     /// The part of the turn that has begun has no time: it does the least that keeps it going.
     pub(crate) fn end(&mut self) {
-        self.is_over = true;
-        self.reads_wait = true;
+        (self.is_over, self.reads_wait) = (true, true);
     }
 
     /// Units until the clock is read.

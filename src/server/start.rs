@@ -122,11 +122,9 @@ impl StartError {
     pub fn is_in_settings(&self) -> bool {
         match self {
             Self::GrpcNotBuilt | Self::Backend(_) | Self::Tls(_) | Self::Cores(_) | Self::ControlCores(_) => true,
-            Self::Engine(_)
-            | Self::Addresses(_)
-            | Self::Handover(_)
-            | Self::TooFewFiles { .. }
-            | Self::Kernel(_) => false,
+            Self::Engine(_) | Self::Addresses(_) | Self::Handover(_) | Self::TooFewFiles { .. } | Self::Kernel(_) => {
+                false
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Dispatch {
 struct Ring<M> {
     tx: Sender<Batch<M>>,
     rx: Receiver<Batch<M>>,
-    /// In all its batches, for `is_behind`. Nothing is ordered by it.
+    /// In all its batches, for `is_receiver_behind`. Nothing is ordered by it.
     messages: AtomicUsize,
 }
 
@@ -247,14 +247,19 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         self.outboxes.iter().any(|outbox| outbox.overflow)
     }
 
-    /// Receivers are behind with what this shard sent: it has mail of its own left, or a mailbox that it has sent to holds more
-    /// than so many messages, of any sender.
+    /// Messages of this shard to itself in batches that were not received yet.
     #[inline]
-    pub fn is_behind(&mut self, messages_max: usize) -> bool {
-        !self.own.is_empty() || self.has_sent && self.is_receiver_behind(messages_max)
+    pub fn own_messages(&self) -> usize {
+        self.own.iter().map(Batch::remaining).sum()
     }
 
-    fn is_receiver_behind(&mut self, messages_max: usize) -> bool {
+    /// A mailbox that this shard has sent to holds more than so many messages, of any sender.
+    #[inline]
+    pub fn is_receiver_behind(&mut self, messages_max: usize) -> bool {
+        self.has_sent && self.look_at_receivers(messages_max)
+    }
+
+    fn look_at_receivers(&mut self, messages_max: usize) -> bool {
         for index in self.sent_to.iter() {
             if self.mailboxes[index].queue().messages.load(Ordering::Relaxed) <= messages_max {
                 self.sent_to.remove(index);
