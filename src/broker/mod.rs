@@ -6,10 +6,17 @@
 //! - `message`: requests and events
 //! - `port`: the queues between shards and broker threads, bounded in bytes
 //! - `control`: messages between the servers of a cluster
+//! - `thread`, `stats`: the threads, and the numbers of their connections
+//! - `client_tls`: TLS towards brokers
+//! - `redis`: Redis and Valkey
 
+pub(crate) mod client_tls;
 pub(crate) mod control;
 pub(crate) mod message;
 pub(crate) mod port;
+pub(crate) mod redis;
+pub(crate) mod stats;
+pub(crate) mod thread;
 
 use std::hash::Hasher;
 

@@ -70,7 +70,7 @@ impl RequestQueue {
 }
 
 /// Events on their way to one shard. Their bytes count until the shard drops the batch.
-pub(crate) struct EventBatch {
+pub struct EventBatch {
     pub(crate) events: std::vec::IntoIter<Event>,
     bytes: usize,
     queued: Arc<AtomicUsize>,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::brokers::{self, BrokerKind};
 use super::centrifugo;
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::parse::net::Listen;
@@ -25,6 +26,10 @@ pub fn assemble(values: &[RawSetting]) -> Result<Config, ConfigErrors> {
     let is_set = |name: &str| values.iter().any(|value| value.name == name);
     apply_original_addresses(&mut config, is_set, &mut checks);
     inherit(&mut config, is_set);
+    config.brokers = brokers::resolve::resolve(&config, &mut checks);
+    if config.dev && matches!(config.brokers.publications, Some(BrokerKind::Nats(_))) {
+        drop_default_history(&mut config, is_set);
+    }
     validate::check(&config, &mut checks);
     for (setting, invalid) in checks.failed {
         // One error for a setting is enough: a value that cannot be read often fails a check too.
@@ -124,6 +129,23 @@ fn ip_address(setting: &str, text: &str, checks: &mut Checks) -> Option<IpAddr> 
             checks.require(ip.is_some(), setting, invalid(), "write an address such as \"127.0.0.1\"");
             ip
         }
+    }
+}
+
+/// With NATS the channels of development mode have no history, unless the settings ask for one, which is then an error.
+fn drop_default_history(config: &mut Config, is_set: impl Fn(&str) -> bool) {
+    let plain = Namespace::default();
+    let one = &mut config.channel.without_namespace;
+    let unset = |key: &str| !is_set(&format!("channel.without_namespace.{key}"));
+    if unset("history_size") && unset("history_ttl") {
+        (one.history_size, one.history_ttl) = (plain.history_size, plain.history_ttl);
+    }
+    for (key, on) in [
+        ("allow_positioning", &mut one.allow_positioning),
+        ("allow_recovery", &mut one.allow_recovery),
+        ("allowed_delta_types", &mut one.allow_delta),
+    ] {
+        *on &= !unset(key);
     }
 }
 

@@ -39,6 +39,7 @@ pub use parse::net::Listen;
 pub use parse::value::{Argument, Raw, Row};
 pub use print::{markdown, sample};
 pub use reload_diff::{Changes, changes};
+pub use schema::broker::{Broker, BrokerType, PresenceManager, StoreType};
 pub use schema::channel::Channel;
 pub use schema::client::{Client, ConnectCode, ConnectCodes, PersonalChannel};
 pub use schema::config::Config;

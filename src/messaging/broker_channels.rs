@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use super::home_broker::{Busy, Call, ChannelState, HELD_MAX, SharedChannel, TimerKind, Waiting};
+use super::home_broker::{Call, ChannelState, HELD_MAX, SharedChannel, TimerKind, Waiting};
 use super::home_shard;
 use super::large_replies::PaidRecovery;
 use super::mail::Mail;

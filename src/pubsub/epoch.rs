@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::sync::{PoisonError, RwLock};
 
 /// One life of a channel's stream. The default is the epoch of no channel. An optional epoch takes no more room.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Epoch(NonZero<u64>);
 
 impl Default for Epoch {

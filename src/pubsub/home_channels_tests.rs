@@ -214,7 +214,7 @@ fn history_is_read_from_either_end() {
     let mut home = home();
     let epoch = Some(home.position("news", &TEN, 0).epoch);
     (1..=12u8).for_each(|i| _ = stamp(&mut home, &[i], 0));
-    let mut read = |since: Option<(Option<u32>, u64)>, limit, reverse| {
+    let mut read = |since: Option<(Option<Epoch>, u64)>, limit, reverse| {
         let since = since.map(|(epoch, offset)| Since { epoch, offset });
         let history = home.history("news", HistoryFilter { since, limit, reverse }, &TEN, 0)?;
         assert_eq!(history.top.offset, 12);

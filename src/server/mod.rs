@@ -5,11 +5,13 @@
 //!
 //! - `start`           checks before the start, and the control thread's listeners · `startup_log` what the log then says
 //! - `control_thread`  what the control thread runs · `successor` the next process · `shutdown` the end
+//! - `brokers`         the queues and threads of brokers
 //! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
 //! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
 //! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
+pub(crate) mod brokers;
 pub(crate) mod control_thread;
 pub(crate) mod log_writer;
 pub(crate) mod memory_watch;
@@ -39,6 +41,7 @@ use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
+use brokers::BrokerPlan;
 use control_thread::{ControlArgs, ControlRuntime};
 use memory_watch::MemoryWatch;
 use reload::Running;
@@ -69,9 +72,17 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         hooks,
         ..Settings::new(&config, backends.access.sender())
     });
+    let brokers = BrokerPlan::new(&config);
     let make = {
         let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
-        move |_| Messaging::new(Arc::clone(&settings), placement.clone(), shards)
+        let links = brokers.as_ref().map(BrokerPlan::links);
+        move |shard| {
+            let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), shards);
+            match &links {
+                Some(links) => messaging.with_brokers(links.clone(), shard),
+                None => messaging,
+            }
+        }
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
     let mut surroundings = Surroundings {
@@ -85,6 +96,8 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     }
     startup_log::log_unused(&engine.missed, surroundings.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
+    let uid = uuid::Uuid::new_v4().to_string();
+    let brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
@@ -100,6 +113,9 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
     let ended = runtime.run(args, &engine);
     engine.join();
+    if let Some(brokers) = brokers {
+        brokers.join();
+    }
     Ok(ended)
 }
 

@@ -30,6 +30,7 @@ mod backend_jwks;
 mod backend_killed;
 mod channels_across_shards;
 mod compression;
+mod config_brokers;
 mod config_errors_on_the_command_line;
 mod config_from_platforms;
 mod config_of_centrifugo;

@@ -31,7 +31,11 @@ const OTHER_PEM: &str = "certificates come from files: tls.cert_pem_file and tls
 const BACKEND_TLS: &str = "a client certificate or certificate authority for one backend is not supported";
 const BACKEND_TLS_FIX: &str = "remove it, and give the backend a certificate that the system trusts";
 const TRANSPORT: &str = "this transport is not available: clients use WebSocket";
-const ONE_PROCESS: &str = "this server is one process with its memory: servers cannot be connected yet";
+const NO_MAP_BROKER: &str = "there are only stream subscriptions, so there is no map broker";
+const OTHER_BROKER: &str = "it is a setting of a broker that this server does not have: the brokers are Redis and NATS";
+const ONE_BROKER: &str = "there is one broker for all namespaces";
+const ONE_BROKER_FIX: &str = "remove it; namespaces that need a broker of their own need a cluster of their own";
+const NO_CLIENT_CA: &str = "this server is a client of the broker, which has no clients to verify";
 const OWN_ADDRESS: &str = "the server API, /metrics and the admin page are served only at admin.address";
 const PATH: &str = "the path is fixed";
 const STREAM_ONLY: &str = "only stream subscriptions are supported";
@@ -122,7 +126,7 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     idle("channel.namespaces[].map_clients_presence_channel_prefix", "", STREAM_ONLY),
     idle("channel.namespaces[].map_users_presence_channel_prefix", "", STREAM_ONLY),
     idle("shared_poll.", "", STREAM_ONLY),
-    idle("map_broker.", "memory", STREAM_ONLY),
+    idle("map_broker.", "memory", NO_MAP_BROKER),
     // Keys for what is fixed here, or does not exist.
     idle("client.presence_update_interval", "27s", "presence ends with the connection and needs no updates"),
     idle("client.concurrency", "", "the commands of a connection are handled in order"),
@@ -192,12 +196,31 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     idle("rpc.ping.", "ping", "there is no such method: the server pings clients"),
     idle("log.level", "info", "the environment variable CORECAST_LOG sets it"),
     idle("log.", "", "logs go to stderr"),
-    idle("node.", "60s", ONE_PROCESS),
-    idle("engine.type", "memory", ONE_PROCESS),
-    idle("engine.redis.", "", ONE_PROCESS),
-    idle("broker.", "memory", ONE_PROCESS),
-    idle("presence_manager.", "memory", ONE_PROCESS),
-    idle("controller.", "", ONE_PROCESS),
+    idle("node.", "60s", "the announcements of a node contain no metrics: read them at each node's /metrics"),
+    // Brokers.
+    idle("broker.postgres.", "", OTHER_BROKER),
+    idle("broker.redisnats.", "", OTHER_BROKER),
+    idle("engine.redis.tls.client_ca_pem", "", NO_CLIENT_CA),
+    idle("engine.redis.sentinel_tls.client_ca_pem", "", NO_CLIENT_CA),
+    idle("broker.redis.tls.client_ca_pem", "", NO_CLIENT_CA),
+    idle("broker.redis.sentinel_tls.client_ca_pem", "", NO_CLIENT_CA),
+    idle("broker.nats.tls.client_ca_pem", "", NO_CLIENT_CA),
+    idle("presence_manager.redis.tls.client_ca_pem", "", NO_CLIENT_CA),
+    idle("presence_manager.redis.sentinel_tls.client_ca_pem", "", NO_CLIENT_CA),
+    refused(
+        "controller.enabled",
+        "control messages between nodes always go through the broker of publications, so this node would not hear a cluster \
+         with another controller",
+        "remove it here and at the other nodes",
+    ),
+    idle("controller.", "", "control messages between nodes go through the broker of publications"),
+    // What the original sells separately and always applies here.
+    idle("singleflight.enabled", "true", "it always applies"),
+    idle("channel.namespaces[].shared_position_sync", "true", "it always applies"),
+    refused("channel.namespaces[].broker_name", ONE_BROKER, ONE_BROKER_FIX),
+    refused("channel.namespaces[].presence_manager_name", ONE_BROKER, ONE_BROKER_FIX),
+    idle("brokers", "", ONE_BROKER),
+    idle("presence_managers", "", ONE_BROKER),
     idle("consumers", "", "the server does not read from queues: publish through the server API"),
     idle("sse.", "", TRANSPORT),
     idle("http_stream.", "", TRANSPORT),
@@ -233,6 +256,8 @@ pub(crate) const SWITCHED: &[(&str, &str, &str)] = &[
     ("controller", "controller.enabled", "true"),
     ("presence_manager", "presence_manager.enabled", "true"),
     ("broker", "broker.enabled", "true"),
+    ("broker.postgres", "broker.type", "postgres"),
+    ("broker.redisnats", "broker.type", "redisnats"),
     ("engine.redis", "engine.type", "redis"),
     ("map_broker.redis", "map_broker.type", "redis"),
     ("map_broker.postgres", "map_broker.type", "postgres"),

@@ -160,7 +160,8 @@ mod tests {
     fn variable_names_a_key_of_the_original() {
         for (section, rest, key) in [
             ("", "LOG_LEVEL", Some("log.level")),
-            ("", "ENGINE_REDIS_ADDRESS", Some("engine.redis.address")),
+            ("", "BROKER_POSTGRES_DSN", Some("broker.postgres.dsn")),
+            ("", "ENGINE_REDIS_TLS_CLIENT_CA_PEM", Some("engine.redis.tls.client_ca_pem")),
             ("", "CLIENT_PROXY_CONNECT_HTTP_TLS_ENABLED", Some("client.proxy.connect.http.tls.enabled")),
             ("", "CHANNEL_WITHOUT_NAMESPACE_SUBSCRIPTION_TYPE", Some("channel.without_namespace.subscription_type")),
             ("channel.namespaces[].", "MAP_MODE", Some("map.mode")),

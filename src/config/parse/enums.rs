@@ -6,6 +6,8 @@ use super::value::{Invalid, Raw, Unit, quoted};
 pub(crate) trait Words: Copy + PartialEq + Sized + 'static {
     /// The first word of a value is the one that is shown.
     const WORDS: &'static [(&'static str, Self)];
+    /// Words that are read but not offered in messages, since a check rejects them with its own reason.
+    const UNLISTED: &'static [(&'static str, Self)] = &[];
 }
 
 /// One of the words of the type.
@@ -15,11 +17,11 @@ impl<T: Words> Unit<T> for Word {
     const FORM: &'static str = "one of the words";
 
     fn read(raw: &Raw) -> Result<T, Invalid> {
-        word(raw, T::WORDS)
+        word(raw, T::WORDS).or_else(|unknown| word(raw, T::UNLISTED).map_err(|_| unknown))
     }
 
     fn show(value: &T) -> Option<String> {
-        T::WORDS.iter().find(|(_, other)| other == value).map(|(word, _)| quoted(word))
+        T::WORDS.iter().chain(T::UNLISTED).find(|(_, other)| other == value).map(|(word, _)| quoted(word))
     }
 }
 

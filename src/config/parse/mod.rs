@@ -1,5 +1,6 @@
 //! From the text of one value to its type, and back: one unit for each way of writing a value.
 
+pub(crate) mod broker;
 pub(crate) mod enums;
 pub(crate) mod http;
 pub(crate) mod json;

@@ -58,3 +58,12 @@ pub struct ChannelProxies {
     pub publish: Proxy,
     pub sub_refresh: Proxy,
 }
+
+impl Channel {
+    /// Every namespace with the name of its section: `channel.without_namespace`, `channel.namespaces[0]` and so on.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = (String, &Namespace)> {
+        let numbered = self.namespaces.iter().enumerate();
+        let named = numbered.map(|(number, one)| (format!("channel.namespaces[{number}]"), one));
+        std::iter::once(("channel.without_namespace".to_owned(), &self.without_namespace)).chain(named)
+    }
+}

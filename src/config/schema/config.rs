@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::broker::{Broker, PresenceManager};
 use super::channel::Channel;
 use super::client::Client;
 use super::engine::{Engine, Limits, UniWebsocket, Websocket};
@@ -13,6 +14,7 @@ use super::proxy::{Proxy, Rpc};
 use super::section::section;
 use super::server::{Admin, Echo, GrpcApi, HttpApi, HttpServer, NodeName};
 use super::tls::Tls;
+use crate::config::brokers::Brokers;
 use crate::config::parse::net::{Cores, Listen, Listeners};
 use crate::config::parse::scalar::{Bool, Count};
 use crate::engine::net::listener::Address;
@@ -41,6 +43,10 @@ section! {
         pub websocket: Websocket = Websocket::default(),
         pub uni_websocket: UniWebsocket = UniWebsocket::default(),
         pub engine: Engine = Engine::default(),
+        pub broker: Broker = Broker::default(),
+        pub presence_manager: PresenceManager = PresenceManager::default(),
+        /// What the sections `engine`, `broker` and `presence_manager` mean together.
+        pub brokers: Brokers = Brokers::default(),
         pub machine: Machine = Machine::default(),
         pub http_server: HttpServer = HttpServer::default(),
         /// Keys of the original that have no effect here: a sentence for each.

@@ -1,10 +1,13 @@
-//! The engine's bounds: `websocket`, `uni_websocket`, `engine` and `limits`.
+//! The engine's bounds, and where it keeps what servers share: `websocket`, `uni_websocket`, `engine` and `limits`.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::broker::StoreType;
+use super::redis::EngineRedis;
 use super::section::section;
+use crate::config::parse::enums::Word;
 use crate::config::parse::net::Networks;
 use crate::config::parse::scalar::{Bool, Bytes, Count, Time};
 
@@ -60,7 +63,13 @@ section! {
 section! {
     /// The section `engine`.
     #[derive(Clone, Debug)]
-    pub struct Engine {}
+    pub struct Engine {
+        pub redis: EngineRedis = EngineRedis::default(),
+    }
+
+    /// Where publications, histories and presence are kept: "memory", which one server has for itself, or "redis" (also Valkey),
+    /// which the servers of a cluster share. broker and presence_manager override it for one of the two.
+    kind: StoreType as Word = StoreType::Memory, restart, named("type");
 
     /// Connections of one shard; past it new ones are rejected with status 503.
     connections_max: u32 as Count = 1 << 20, restart;

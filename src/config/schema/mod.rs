@@ -2,6 +2,7 @@
 //!
 //! `section` is the macro of a declaration, `registry` the list of all settings by name; the other modules are the sections.
 
+pub(crate) mod broker;
 pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod config;
@@ -10,6 +11,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod machine;
 pub(crate) mod namespace;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod registry;
 pub(crate) mod section;
 pub(crate) mod server;

@@ -78,7 +78,7 @@ macro_rules! place {
 
 /// In the order of the sample file: the settings of a section together, those without a section first.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    let mut all = Vec::with_capacity(256);
+    let mut all = Vec::with_capacity(512);
     add(&mut all, "", Place::<Config> { get: |config| config, get_mut: |config| config });
     add(&mut all, "admin.", place!(admin));
     add(&mut all, "http_api.", place!(http_api));
@@ -112,11 +112,37 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     add(&mut all, "websocket.", place!(websocket));
     add(&mut all, "uni_websocket.", place!(uni_websocket));
     add(&mut all, "engine.", place!(engine));
+    add(&mut all, "engine.redis.", place!(engine.redis.servers));
+    add(&mut all, "engine.redis.", place!(engine.redis.publications));
+    add(&mut all, "engine.redis.", place!(engine.redis.presence));
+    add(&mut all, "engine.redis.tls.", place!(engine.redis.servers.tls));
+    add(&mut all, "engine.redis.sentinel_tls.", place!(engine.redis.servers.sentinel_tls));
+    add(&mut all, "engine.redis.replica_client.", place!(engine.redis.servers.replica_client));
+    add_brokers(&mut all);
     add(&mut all, "machine.", place!(machine));
     repeat(&mut all, "http_server.", place!(http_server));
     repeat(&mut all, "http_server.tls.", place!(http_server.tls));
     all
 });
+
+/// `broker` and `presence_manager`. Their settings of Redis are shown once, at `engine.redis`.
+fn add_brokers(all: &mut Vec<Setting>) {
+    add(all, "broker.", place!(broker));
+    repeat(all, "broker.redis.", place!(broker.redis.servers));
+    repeat(all, "broker.redis.", place!(broker.redis.publications));
+    repeat(all, "broker.redis.tls.", place!(broker.redis.servers.tls));
+    repeat(all, "broker.redis.sentinel_tls.", place!(broker.redis.servers.sentinel_tls));
+    repeat(all, "broker.redis.replica_client.", place!(broker.redis.servers.replica_client));
+    add(all, "broker.nats.", place!(broker.nats));
+    add(all, "broker.nats.tls.", place!(broker.nats.tls));
+    add(all, "broker.nats.raw_mode.", place!(broker.nats.raw_mode));
+    add(all, "presence_manager.", place!(presence_manager));
+    repeat(all, "presence_manager.redis.", place!(presence_manager.redis.servers));
+    repeat(all, "presence_manager.redis.", place!(presence_manager.redis.presence));
+    repeat(all, "presence_manager.redis.tls.", place!(presence_manager.redis.servers.tls));
+    repeat(all, "presence_manager.redis.sentinel_tls.", place!(presence_manager.redis.servers.sentinel_tls));
+    repeat(all, "presence_manager.redis.replica_client.", place!(presence_manager.redis.servers.replica_client));
+}
 
 /// Adds the settings of a section.
 fn add<T: Section>(all: &mut Vec<Setting>, section: &str, place: Place<T>) {

@@ -1,8 +1,10 @@
-//! `tls`: certificates, and how clients resume sessions.
+//! `tls`: certificates, and how clients resume sessions; and TLS towards brokers.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::section::section;
+use crate::config::parse::broker::PemSource;
 use crate::config::parse::enums::{Word, Words};
 use crate::config::parse::scalar::{Bool, Files, Text, Time};
 
@@ -48,6 +50,37 @@ section! {
     /// PEM file with the certificate authority that must have signed the certificates of clients at admin.address. Empty: no
     /// client certificate is required.
     admin_client_ca_pem_file: String as Text = String::new(), example("\"/etc/corecast/admins.pem\"");
+}
+
+section! {
+    /// TLS towards a broker: the section `tls` or `sentinel_tls` of a broker.
+    #[derive(Clone, PartialEq, Eq)]
+    pub struct BrokerTls {}
+
+    /// Use TLS with the settings of this section. An address that begins with rediss:// or tls:// uses TLS also without it.
+    enabled: bool as Bool = false, restart;
+
+    /// The certificate of this server, if the broker asks for one: PEM, PEM in base64, or the path of a PEM file.
+    cert_pem: String as PemSource = String::new(), restart;
+
+    /// The key of the certificate, in the same forms.
+    key_pem: String as PemSource = String::new(), restart;
+
+    /// The certificate authorities that may have signed the broker's certificate, in the same forms. Empty: those of this machine.
+    server_ca_pem: String as PemSource = String::new(), restart;
+
+    /// Accept any certificate of the broker: an attacker on the network can then read and change everything. Only for tests.
+    insecure_skip_verify: bool as Bool = false, restart;
+
+    /// The name that the broker's certificate must have. Empty: the host of the address.
+    server_name: String as Text = String::new(), restart;
+}
+
+/// Without the key.
+impl fmt::Debug for BrokerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerTls").field("enabled", &self.enabled).finish_non_exhaustive()
+    }
 }
 
 /// The oldest version that is accepted.

@@ -4,11 +4,14 @@ use crate::config::parse::json::{Node, array, row};
 use crate::config::parse::value::{Raw, Row};
 use crate::config::schema::registry::{LISTS, SETTINGS};
 
+/// Settings that are tables whose keys the operator chooses.
+const KEYED: [&str; 2] = [".static_headers", ".channel_replacements"];
+
 /// Adds the values of `node`, each with its name and the byte at which it begins. Tables become dots in names.
 pub(crate) fn flatten(name: String, at: usize, node: Node, out: &mut Vec<(String, usize, Raw)>) {
     match node {
         Node::Leaf(raw) => out.push((name, at, raw)),
-        Node::Table(keys) if name.ends_with(".static_headers") => out.push((name, at, Raw::Table(row(keys)))),
+        Node::Table(keys) if KEYED.iter().any(|end| name.ends_with(end)) => out.push((name, at, Raw::Table(row(keys)))),
         Node::Table(keys) if keys.is_empty() => {
             let section = format!("{name}.");
             let known = name.is_empty() || SETTINGS.iter().any(|setting| setting.name.starts_with(&section));

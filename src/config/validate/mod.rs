@@ -1,6 +1,8 @@
 //! Settings against their bounds and against each other, after every value was read.
 
 pub(crate) mod backends;
+pub(crate) mod broker_warnings;
+pub(crate) mod brokers;
 pub(crate) mod channels;
 pub(crate) mod checks;
 pub(crate) mod engine;
@@ -23,6 +25,7 @@ pub(crate) fn check(config: &Config, checks: &mut Checks) {
     origins(config, checks);
     channels::channels(config, checks);
     backends::backends(config, checks);
+    brokers::brokers(config, checks);
     backends::tokens(config, checks);
 }
 

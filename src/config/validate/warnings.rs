@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::limits;
+use super::{broker_warnings, limits};
 use crate::auth::TokenSettings;
 use crate::config::schema::config::Config;
 use crate::config::schema::namespace::{Allowed, Namespace, RecoveryMode, SlowConsumer};
@@ -28,6 +28,7 @@ impl Config {
             }
         }
         warnings.extend(limits::warnings(self));
+        warnings.extend(broker_warnings::warnings(self));
         for namespace in std::iter::once(&self.channel.without_namespace).chain(&self.channel.namespaces) {
             namespace_warnings(namespace, &mut warnings);
         }

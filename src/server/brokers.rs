@@ -1,0 +1,145 @@
+//! Brokers: their queues are made before the shards, and their threads start once the shards run.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::broker::Broker;
+use crate::broker::control::{ControlBus, control_bus};
+use crate::broker::port::{EventPort, PostEvents, RequestQueue, request_queue};
+use crate::broker::stats::BrokerStats;
+use crate::broker::{redis, thread};
+use crate::config::{BrokerKind, Brokers, Config};
+use crate::engine::control_port::{ControlCommand, ControlPort};
+use crate::messaging::{BrokerLinks, ControlRequest};
+
+/// Time in which the presence of each client is renewed, as in the original: under half of its lifetime there.
+const PRESENCE_INTERVAL_MS: u64 = 27_000;
+
+/// The brokers before their threads run.
+pub(crate) struct BrokerPlan {
+    publications: Option<Planned<BrokerKind>>,
+    presence: Option<Planned<crate::config::Redis>>,
+    links: BrokerLinks,
+    events_bytes_max: usize,
+    queue_bytes_max: usize,
+}
+
+struct Planned<C> {
+    config: C,
+    queues: Vec<RequestQueue>,
+}
+
+/// What runs.
+#[derive(Default)]
+pub(crate) struct RunningBrokers {
+    pub stats: Arc<BrokerStats>,
+    pub bus: Option<ControlBus>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BrokerPlan {
+    /// `None`: the settings name no broker.
+    pub(crate) fn new(config: &Config) -> Option<Self> {
+        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = config.brokers.clone();
+        if publications.is_none() && presence.is_none() {
+            return None;
+        }
+        let open = || {
+            let (ports, queues): (Vec<_>, Vec<_>) = (0..threads.max(1)).map(|_| request_queue(queue_bytes_max)).unzip();
+            (Broker::new(ports), queues)
+        };
+        let (broker, publications) = match publications {
+            None => (None, None),
+            Some(config) => {
+                let (broker, queues) = open();
+                (Some(broker), Some(Planned { config, queues }))
+            }
+        };
+        let is_shared = publications.as_ref().is_some_and(
+            |planned| matches!((&planned.config, &presence), (BrokerKind::Redis(one), Some(other)) if one == other),
+        );
+        let (presence_broker, presence) = match presence {
+            None => (None, None),
+            Some(_) if is_shared => (broker.clone(), None),
+            Some(config) => {
+                let (broker, queues) = open();
+                (Some(broker), Some(Planned { config, queues }))
+            }
+        };
+        let links = BrokerLinks {
+            publications: broker,
+            presence: presence_broker,
+            subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
+            publish_locally: config.brokers.publish_locally,
+            presence_interval: PRESENCE_INTERVAL_MS,
+        };
+        Some(Self { publications, presence, links, events_bytes_max, queue_bytes_max })
+    }
+
+    pub(crate) fn links(&self) -> BrokerLinks {
+        self.links.clone()
+    }
+
+    /// Starts the threads. They end when the shards have ended. `uid` is what other servers know this one by.
+    pub(crate) fn start(self, ports: &[ControlPort<ControlRequest>], uid: &str) -> io::Result<RunningBrokers> {
+        let Self { publications, presence, links, events_bytes_max, queue_bytes_max } = self;
+        drop(links);
+        let events = || ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max)).collect::<Vec<_>>();
+        let mut running = RunningBrokers::default();
+        if let Some(Planned { config, queues }) = publications {
+            let (bus, control) = control_bus(uid);
+            let mut control = Some(control);
+            running.bus = Some(bus);
+            for (index, requests) in queues.into_iter().enumerate() {
+                let (events, control, stats) = (events(), control.take(), Arc::clone(&running.stats));
+                let name = format!("broker {index}");
+                running.threads.push(match config.clone() {
+                    BrokerKind::Redis(config) => {
+                        let has_pub_sub = true;
+                        let args = redis::ThreadArgs {
+                            config,
+                            requests,
+                            events,
+                            control,
+                            stats,
+                            has_pub_sub,
+                            queue_bytes_max,
+                        };
+                        thread::spawn(name, move || redis::run(args))?
+                    }
+                    BrokerKind::Nats(_) => return Err(io::Error::other("not built")),
+                });
+            }
+        }
+        if let Some(Planned { config, queues }) = presence {
+            for (index, requests) in queues.into_iter().enumerate() {
+                let (events, stats, config) = (events(), Arc::clone(&running.stats), config.clone());
+                let (control, has_pub_sub) = (None, false);
+                let args = redis::ThreadArgs { config, requests, events, control, stats, has_pub_sub, queue_bytes_max };
+                running.threads.push(thread::spawn(format!("presence {index}"), move || redis::run(args))?);
+            }
+        }
+        Ok(running)
+    }
+}
+
+impl RunningBrokers {
+    /// Waits for the threads, which end after the shards.
+    pub(crate) fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a broker thread has panicked");
+            }
+        }
+    }
+}
+
+fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
+    let port = port.clone();
+    Arc::new(move |batch| match port.send(ControlCommand::App(ControlRequest::Broker(batch))) {
+        Ok(()) => Ok(()),
+        Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
+        Err(_) => unreachable!("the port gives back what it was given"),
+    })
+}
