@@ -319,8 +319,9 @@ fn million_actions_of_stateful_clients_keep_every_promise() {
         counts.add(&run_reconnect(seed, |random| {
             let policy = [SlowConsumer::Close, SlowConsumer::DropOldest, SlowConsumer::KeepLatest][random.usize(..3)];
             let mut bounds = dropping(random, policy);
-            bounds.mail_bytes = [random.usize(400..2_000), 1 << 20][random.usize(..2)];
-            bounds.backlogs_bytes = [BACKLOGS_BYTES, PLENTY][random.usize(..2)];
+            if policy == SlowConsumer::Close && random.bool() {
+                bounds.mail_bytes = random.usize(400..2_000);
+            }
             let (size, ttl, recovered_max) = (random.u64(1..20), random.u64(50..1_000), random.u64(3..20));
             let history = HistoryLimits { size, ttl, meta_ttl: HOUR, recovered_max, exact: true };
             let (clients, force_recovery, deltas) = (random.usize(2..24), random.bool(), random.bool());
