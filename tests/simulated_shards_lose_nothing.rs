@@ -9,6 +9,7 @@
 mod sim;
 
 use corecast::config::SlowConsumer;
+use sim::broker_simulation::BrokerSimulation;
 use sim::cluster::Bounds;
 use sim::counts::Counts;
 use sim::model::HistoryLimits;
@@ -366,4 +367,63 @@ fn slow_client_with_a_position_resubscribes_and_misses_nothing() {
         ("close 3010", counts.closed_for_loss),
         ("recovery", counts.recovered),
     ]);
+}
+
+#[test]
+fn servers_with_a_failing_broker_lose_nothing_without_telling() {
+    let mut sum = [0; 12];
+    for seed in seeds(12, SIMULATIONS) {
+        eprintln!("CORECAST_SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bounds = Bounds {
+            shards: random.usize(1..4),
+            mailbox_batches: 2,
+            mail_bytes: random.usize(400..2_000),
+            slice: 3,
+            backlog_bytes: 1 << 20,
+            backlogs_bytes: PLENTY,
+            slow_consumer: NEVER_DROP,
+        };
+        let kept_max = random.usize(1..40);
+        let mut simulation = BrokerSimulation::new(&bounds, kept_max, random);
+        for _ in 0..3 {
+            (0..STEPS).for_each(|_| simulation.step());
+            simulation.settle();
+            simulation.check();
+        }
+        let counts = simulation.take_counts();
+        let faults = &counts.faults;
+        let all = [
+            counts.delivered,
+            counts.recovered,
+            counts.unrecovered,
+            counts.insufficient,
+            counts.refused_publications,
+            counts.repaired,
+            faults.lost,
+            faults.repeated,
+            faults.cuts,
+            faults.flushes,
+            faults.failovers,
+            faults.unanswered,
+        ];
+        sum.iter_mut().zip(all).for_each(|(sum, count)| *sum += count);
+    }
+    let names = [
+        "delivery",
+        "recovery",
+        "failed recovery",
+        "unsubscribe 2500",
+        "refused publication",
+        "repair",
+        "loss",
+        "repetition",
+        "cut",
+        "flush",
+        "failover",
+        "lost answer",
+    ];
+    let all: Vec<_> = names.into_iter().zip(sum).collect();
+    eprintln!("{all:?}");
+    happened(&all);
 }

@@ -125,6 +125,10 @@ fn check_warns_of_secrets_that_everyone_can_read() {
         assert_eq!(text.contains("it sets http_api.key, and every user of this host can read it"), warns, "{text}");
         assert!(checked.status.code() == Some(0) && !text.contains("0123"), "{text}");
     }
+    let file = File::new("exposed-address", b"engine.redis.address = [\"a:1\", \"redis://:hush@a:1\"]\n");
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let text = text_of(&corecast(&["check-config", file.path()]).stdout);
+    assert!(text.contains("it sets engine.redis.address, and every user") && !text.contains("hush"), "{text}");
 }
 
 #[test]

@@ -70,8 +70,8 @@ pub(super) struct Stamp {
     pub(super) nonce: u64,
 }
 
-pub(super) fn write_publication(publish: &PublishRequest, stamp: Stamp) -> Vec<u8> {
-    let has_history = publish.history.size > 0 && publish.history.ttl_ms > 0;
+/// `has_history`: the position comes with the message.
+pub(super) fn write_publication(publish: &PublishRequest, has_history: bool, stamp: Stamp) -> Vec<u8> {
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let info = (!publish.client_info.is_empty()).then(|| wire_client_info(&publish.client_info));
     WirePublication {

@@ -57,10 +57,24 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 pub fn exposed_secret(path: &Path) -> Option<String> {
     let everyone = std::fs::metadata(path).ok().filter(|about| about.permissions().mode() & 0o004 != 0);
     let values = everyone.and_then(|_| read(path).ok())?;
-    let is_secret = |name: &str| SETTINGS.iter().any(|setting| setting.verbatim && setting.name == name);
-    let secret = values.iter().find(|value| is_secret(&value.name) && value.raw != Raw::Text(String::new()))?;
+    let is_secret = |value: &RawSetting| match SETTINGS.iter().find(|setting| setting.name == value.name) {
+        Some(setting) if setting.verbatim => value.raw != Raw::Text(String::new()),
+        Some(setting) if setting.secret => holds_login(&value.raw),
+        _ => false,
+    };
+    let secret = values.iter().find(|value| is_secret(value))?;
     let (name, path) = (&secret.name, path.display());
     Some(format!("{path}: it sets {name}, and every user of this host can read it: run chmod 600 {path}"))
+}
+
+/// An address with a login, or a private key.
+fn holds_login(raw: &Raw) -> bool {
+    let holds = |text: &str| text.contains('@') || text.contains("PRIVATE KEY-----");
+    match raw {
+        Raw::Text(text) => holds(text),
+        Raw::List(items) => items.iter().any(|item| holds(item)),
+        _ => false,
+    }
 }
 
 /// The values of the text of a file. The end of `path` says whether it is TOML or JSON; messages contain it. Errors: every

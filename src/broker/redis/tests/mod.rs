@@ -1,0 +1,8 @@
+//! The driver against real servers, which the tests start themselves.
+
+mod failures;
+mod harness;
+mod history;
+mod presence;
+mod publish;
+mod servers;
