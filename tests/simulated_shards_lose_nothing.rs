@@ -5,6 +5,7 @@
 //! published bytes; presence, joins and leaves agree with the subscriptions.
 //!
 //! `CORECAST_SEED=n cargo test --test simulated_shards_lose_nothing` repeats one simulation, `CORECAST_WORLDS=n` runs more.
+//! `-- --ignored million --nocapture` runs a million actions of clients, or `CORECAST_ACTIONS=n`.
 
 mod sim;
 
