@@ -118,6 +118,19 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+impl StartError {
+    /// The settings, or a file that they name, are at fault: the same start fails again until they are changed. Otherwise the
+    /// host is, such as by an address that is taken.
+    pub fn is_in_settings(&self) -> bool {
+        match self {
+            Self::GrpcNotBuilt | Self::Backend(_) | Self::Tls(_) | Self::Cores(_) | Self::ControlCores(_) => true,
+            Self::Engine(_) | Self::Addresses(_) | Self::Handover(_) | Self::TooFewFiles { .. } | Self::Kernel(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// Opens the certificates and keys that the settings name, as the start does. What is surprising about them is logged.
 pub fn check_files(config: &Config) -> Result<(), StartError> {
     if config.grpc_api.listen.is_some() && !cfg!(feature = "grpc") {

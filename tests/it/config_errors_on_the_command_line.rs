@@ -107,6 +107,9 @@ fn check_opens_the_certificates_and_keys_of_the_settings() {
     assert_eq!(checked.status.code(), Some(2), "{checked:?}");
     let errors = text_of(&checked.stderr);
     assert!(errors.contains("tls.cert_pem_file: /nowhere/chain.pem: No such file"), "{errors}");
+    let served = corecast(&["serve", "--config", file.path()]);
+    assert_eq!(served.status.code(), Some(2), "as for every fault of the settings: {served:?}");
+    assert!(text_of(&served.stderr).contains("/nowhere/chain.pem: No such file"), "{served:?}");
     let skipped = corecast(&["check-config", "--skip-files", file.path()]);
     assert_eq!(skipped.status.code(), Some(0), "{skipped:?}");
 }

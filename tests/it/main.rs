@@ -56,6 +56,7 @@ mod limits_per_address;
 mod log_output_failures;
 mod log_secrets;
 mod machine_settings;
+mod mail_behind;
 mod overload_admission;
 mod presence_of_large_channel;
 mod protocol_errors;

@@ -3,7 +3,9 @@
 //! Tables become dots in names. The elements of the lists in `LISTS` become numbers: `channel.namespaces[0].name`. Other
 //! lists, and tables whose keys the operator chooses, remain one value.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -23,7 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
         let origin = Origin::File { path: name.clone(), line: 0 };
         ConfigErrors(vec![ConfigError::new(origin, "", Invalid::new(what, fix))])
     };
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = contents(path).map_err(|error| {
         let fix = "name a file that this user can read; `corecast config` prints one to start from";
         invalid(format!("cannot be read: {error}"), fix)
     })?;
@@ -39,6 +41,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
         return Err(invalid(what.into(), fix));
     }
     Ok(values)
+}
+
+/// The bytes of a file. A named pipe without a writer is empty: to wait for one would stop a server that reloads.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    // A pipe with a writer is read to its end, such as one of the shell's `<(command)`.
+    rustix::io::ioctl_fionbio(&file, false)?;
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A warning if the file sets a secret and every user of the host can read it.
@@ -130,4 +142,17 @@ fn toml_value(value: &DeValue<'_>) -> Node {
         }
         other => Raw::Other(other.type_str()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_pipe_without_a_writer_is_an_empty_file() {
+        let path = std::env::temp_dir().join(format!("corecast-{}-pipe.toml", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+        let (read, _) = (read(&path), std::fs::remove_file(&path));
+        assert!(made.success() && read.is_err_and(|error| error.to_string().contains("the file is empty")));
+    }
 }
