@@ -64,7 +64,7 @@ impl Refusal {
 
 /// All connections of this process to its brokers.
 #[derive(Default)]
-pub(crate) struct BrokerStats {
+pub struct BrokerStats {
     connections: RwLock<Vec<Arc<ConnectionStats>>>,
 }
 
@@ -137,8 +137,12 @@ impl BrokerStats {
 
     /// Whether every connection serves, or what is wrong with which ones.
     pub(crate) fn health(&self) -> Result<(), String> {
+        let connections = self.connections();
+        if connections.is_empty() {
+            return Err("the broker threads have not started yet".into());
+        }
         let mut faults = String::new();
-        for fault in self.connections().iter().filter_map(|connection| connection.fault()) {
+        for fault in connections.iter().filter_map(|connection| connection.fault()) {
             let separator = if faults.is_empty() { "" } else { "; " };
             let _ = write!(faults, "{separator}{fault}");
         }
@@ -232,7 +236,7 @@ mod tests {
     #[test]
     fn health_names_each_connection_that_does_not_serve() {
         let stats = BrokerStats::default();
-        assert_eq!(stats.health(), Ok(()));
+        assert!(stats.health().is_err());
         let commands = stats.register("redis a", Purpose::Commands);
         let pub_sub = stats.register("redis a", Purpose::PubSub);
         assert_eq!(

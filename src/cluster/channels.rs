@@ -2,7 +2,8 @@
 //!
 //! A survey asks every server of the table. It waits for those that announce themselves, and a little for one that has stopped;
 //! without that one the answer is partial, which is logged and counted. An error of one server, or no answer of one that
-//! announces itself, fails the survey.
+//! announces itself, fails the survey. So does a broker that delivers nothing, which would look like the end of all servers:
+//! a server counts as dead only if the survey's own question has come back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,7 +19,7 @@ use super::own_shards::OwnShards;
 use super::proto::{self, ChannelInfo, ChannelsRequest, ChannelsResult, SurveyRequest, SurveyResponse};
 use super::shared::Shared;
 use super::stats::{SurveyEnd, add};
-use super::surveys::Answer;
+use super::surveys::Heard;
 use super::view::NodeState;
 use super::wire::ANSWER_BYTES_MAX;
 use crate::auth;
@@ -28,6 +29,9 @@ use crate::messaging::{ApiCall, ApiReply};
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a survey waits for a server that has missed an announcement when it begins.
 const STALLED_TIMEOUT: Duration = Duration::from_secs(1);
+/// When a server that has not answered is asked again, after the begin. The broker loses a question while the connection of
+/// that server is being made anew.
+const ASK_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(1_000), Duration::from_millis(2_500)];
 /// How often a survey looks at the table of servers.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -72,8 +76,9 @@ impl fmt::Display for SurveyError {
 pub(crate) struct Survey {
     shared: Arc<Shared>,
     id: u64,
-    answers: mpsc::Receiver<Answer>,
+    heard: mpsc::Receiver<Heard>,
     asked: HashMap<Box<str>, Label>,
+    pattern: Box<str>,
     began: Instant,
 }
 
@@ -92,11 +97,10 @@ pub(crate) fn begin(shared: &Arc<Shared>, pattern: &str) -> Result<Option<Survey
     if asked.is_empty() {
         return Ok(None);
     }
-    let Some((id, answers)) = shared.surveys.begin() else { return Err(failed(shared, SurveyError::Busy)) };
-    let survey = Survey { shared: Arc::clone(shared), id, answers, asked, began: Instant::now() };
-    let data = ChannelsRequest { pattern: pattern.into() }.encode_to_vec();
-    let survey_request = Some(SurveyRequest { id, op: OP.into(), data });
-    match shared.send(None, proto::Command { survey_request, ..proto::Command::default() }) {
+    let Some((id, heard)) = shared.surveys.begin() else { return Err(failed(shared, SurveyError::Busy)) };
+    let survey =
+        Survey { shared: Arc::clone(shared), id, heard, asked, pattern: pattern.into(), began: Instant::now() };
+    match shared.send(None, survey.question()) {
         Ok(()) => Ok(Some(survey)),
         Err(_) => Err(failed(shared, SurveyError::Busy)),
     }
@@ -118,16 +122,43 @@ impl Survey {
 
     async fn collect(&mut self, answered: &mut HashMap<String, SurveyResponse>) -> Result<(), SurveyError> {
         let deadline = self.began + SURVEY_TIMEOUT;
+        let mut ask_again = ASK_AGAIN_AFTER.map(|after| self.began + after).into_iter().peekable();
+        let mut is_delivered = false;
         loop {
             let now = Instant::now();
-            let Some(awaited) = self.awaited(answered, now) else { return Ok(()) };
-            if now >= deadline {
-                return Err(SurveyError::NoAnswer(awaited.clone()));
+            let awaited = self.awaited(answered, now);
+            let is_complete = || self.asked.keys().all(|uid| answered.contains_key(&**uid));
+            match awaited {
+                None if is_delivered || is_complete() => return Ok(()),
+                Some(node) if now >= deadline && is_delivered => return Err(SurveyError::NoAnswer(node.clone())),
+                _ if now >= deadline => return Err(SurveyError::Silent),
+                _ => {}
+            }
+            if ask_again.next_if(|&at| at <= now).is_some() {
+                self.ask_again(answered);
             }
             tokio::select! {
-                Some((from, response)) = self.answers.recv() => drop(answered.insert(from, response)),
+                Some(heard) = self.heard.recv() => match heard {
+                    Heard::Question => is_delivered = true,
+                    Heard::Answer(from, response) => drop(answered.insert(from, response)),
+                },
                 () = sleep_until(deadline.min(now + CHECK_INTERVAL)) => {}
             }
+        }
+    }
+
+    fn question(&self) -> proto::Command {
+        let data = ChannelsRequest { pattern: self.pattern.to_string() }.encode_to_vec();
+        let survey_request = Some(SurveyRequest { id: self.id, op: OP.into(), data });
+        proto::Command { survey_request, ..proto::Command::default() }
+    }
+
+    /// Asks each server again that announces itself and has not answered. A second answer replaces the first.
+    fn ask_again(&self, answered: &HashMap<String, SurveyResponse>) {
+        let is_running = |uid: &str| self.shared.nodes().state(uid) == Some(NodeState::Running);
+        for uid in self.asked.keys().filter(|uid| !answered.contains_key(&***uid) && is_running(uid)) {
+            // If it is lost, the survey fails.
+            let _ = self.shared.send(Some(uid), self.question());
         }
     }
 
@@ -174,8 +205,7 @@ impl Survey {
         self.shared.counters.survey_ended(if is_partial { SurveyEnd::Partial } else { SurveyEnd::Complete });
         if is_partial {
             log::warn!(
-                "cluster: the answer to `channels` is partial: without the channels of {}, silent for more than an \
-                 announcement",
+                "cluster: the answer to `channels` is partial: without the channels of {}, from which nothing arrives",
                 missing.join(", ")
             );
         }

@@ -5,7 +5,6 @@
 
 use super::proto::{self, Command};
 use super::stats::Dropped;
-use super::wire::Limits;
 use crate::auth::grant::{Overrides, RefreshGrant, SubscribeGrant};
 use crate::config::{Channel, Namespace};
 use crate::messaging::ApiCall;
@@ -117,10 +116,10 @@ fn unix_seconds(time: Option<u64>) -> i64 {
 /// A call, or `None` if the message selects no connection.
 type Call = Result<Option<ApiCall>, Dropped>;
 
-pub(crate) fn subscribe(fields: proto::Subscribe, limits: Limits) -> Call {
+pub(crate) fn subscribe(fields: proto::Subscribe, channel_bytes_max: usize) -> Call {
     let connections = select(&fields.user, &fields.client, &fields.session);
     check(fields.label_filter.is_some(), fields.all_users, &connections)?;
-    if fields.channel.is_empty() || fields.channel.len() > limits.channel_bytes_max {
+    if fields.channel.is_empty() || fields.channel.len() > channel_bytes_max {
         return Err(Dropped::Malformed);
     }
     let overrides = Overrides {
@@ -147,10 +146,10 @@ pub(crate) fn subscribe(fields: proto::Subscribe, limits: Limits) -> Call {
     }))
 }
 
-pub(crate) fn unsubscribe(fields: proto::Unsubscribe, limits: Limits) -> Call {
+pub(crate) fn unsubscribe(fields: proto::Unsubscribe, channel_bytes_max: usize) -> Call {
     let connections = select(&fields.user, &fields.client, &fields.session);
     check(fields.label_filter.is_some(), fields.all_users, &connections)?;
-    if fields.channel.len() > limits.channel_bytes_max {
+    if fields.channel.len() > channel_bytes_max {
         return Err(Dropped::Malformed);
     }
     let channel = fields.channel.into();
@@ -210,7 +209,7 @@ mod tests {
     use crate::cluster::wire::{Content, decode};
     use prost::Message as _;
 
-    const LIMITS: Limits = Limits { channel_bytes_max: 255 };
+    const CHANNEL_BYTES_MAX: usize = 255;
 
     fn ann() -> ConnectionSelector {
         ConnectionSelector { user: "ann".into(), client: "c".into(), session: "s".into() }
@@ -219,7 +218,7 @@ mod tests {
     /// The call that another server makes of this one.
     fn over(call: &ApiCall, channels: &Channel) -> Option<ApiCall> {
         let command = Command { uid: "other".into(), ..message(call, channels)? };
-        match decode(&command.encode_to_vec(), "own", LIMITS).unwrap().unwrap().content {
+        match decode(&command.encode_to_vec(), "own", CHANNEL_BYTES_MAX).unwrap().content {
             Content::Call(call) => Some(call),
             other => panic!("{other:?}"),
         }
@@ -313,7 +312,7 @@ mod tests {
         for channel in ["", &"x".repeat(256)] {
             let fields =
                 proto::Subscribe { user: "ann".into(), channel: channel.into(), ..proto::Subscribe::default() };
-            assert_eq!(subscribe(fields, LIMITS), Err(Dropped::Malformed));
+            assert_eq!(subscribe(fields, CHANNEL_BYTES_MAX), Err(Dropped::Malformed));
         }
         let never = proto::Refresh { user: "ann".into(), expire_at: -5, ..proto::Refresh::default() };
         let Ok(Some(ApiCall::Refresh { renewal, .. })) = refresh(never) else { panic!("it is carried out") };

@@ -15,7 +15,7 @@ use super::proto::{self, SurveyRequest, SurveyResponse};
 use super::shared::Shared;
 use super::stats::{Dropped, add};
 use super::view::NodeInfo;
-use super::wire::{self, Content, Limits, Received};
+use super::wire::{self, Content, Received};
 use crate::messaging::ApiCall;
 
 /// How often the table of servers is checked.
@@ -74,19 +74,22 @@ impl<S: OwnShards> Incoming<S> {
     }
 
     fn receive(&self, bytes: &[u8]) {
-        let limits = Limits { channel_bytes_max: self.shared.settings.get().channel_bytes_max };
-        let Received { from, content } = match wire::decode(bytes, &self.uid, limits) {
-            Ok(Some(received)) => received,
-            // Its own message: the broker delivers.
-            Ok(None) => return self.shared.hear(),
+        let channel_bytes_max = self.shared.settings.get().channel_bytes_max;
+        let decoded = wire::decode(bytes, &self.uid, channel_bytes_max);
+        if let Ok(Received { content: Content::Own(survey), .. }) = decoded {
+            self.shared.hear();
+            survey.into_iter().for_each(|id| self.shared.surveys.delivered(id));
+            return;
+        }
+        add(&self.shared.counters.received);
+        let Received { from, content } = match decoded {
+            Ok(received) => received,
             Err(why) => {
-                add(&self.shared.counters.received);
                 self.shared.drop_message(why, "a received message");
                 return;
             }
         };
         self.shared.hear();
-        add(&self.shared.counters.received);
         let resumed = self.shared.nodes().heard(&from, Instant::now());
         self.note(resumed);
         match content {
@@ -98,7 +101,7 @@ impl<S: OwnShards> Incoming<S> {
             Content::Call(call) => self.queue(call, bytes.len()),
             Content::SurveyRequest(request) => self.answer(from, request),
             Content::SurveyResponse(response) => self.shared.surveys.answer(from, response),
-            Content::Nothing => {}
+            Content::Own(_) | Content::Nothing => {}
         }
     }
 

@@ -35,13 +35,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc::Receiver;
-
 use channels::{Survey, SurveyError};
 use incoming::Incoming;
 pub(crate) use own_shards::OwnShards;
 use shared::Shared;
-use single_connection::ConnectedUser;
+use single_connection::UserReports;
 pub(crate) use single_connection::{ConnectedUsers, connected_users};
 use view::ClusterView;
 
@@ -52,7 +50,7 @@ use crate::messaging::ApiCall;
 /// A cluster that is not joined yet.
 pub(crate) struct ClusterSetup {
     bus: ControlBus,
-    reports: Receiver<ConnectedUser>,
+    reports: UserReports,
 }
 
 /// The cluster, as this server's API sees it.
@@ -61,7 +59,7 @@ pub(crate) struct Cluster(Arc<Shared>);
 
 impl ClusterSetup {
     /// `reports`: users with a single connection, from the shards (`connected_users`).
-    pub(crate) fn new(bus: ControlBus, reports: Receiver<ConnectedUser>) -> Self {
+    pub(crate) fn new(bus: ControlBus, reports: UserReports) -> Self {
         Self { bus, reports }
     }
 

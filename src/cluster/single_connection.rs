@@ -5,6 +5,7 @@
 //! channel names another connection: most users have none, and a message to every server for each connect would be too many.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -29,28 +30,41 @@ pub(crate) struct ConnectedUser {
     channel: Box<str>,
 }
 
-/// How shards report such users. Clones share the queue.
-#[derive(Clone)]
-pub(crate) struct ConnectedUsers(Sender<ConnectedUser>);
+/// How shards report such users.
+pub(crate) struct ConnectedUsers {
+    queue: Sender<ConnectedUser>,
+    lost: Arc<AtomicU64>,
+}
 
-pub(crate) fn connected_users() -> (ConnectedUsers, Receiver<ConnectedUser>) {
+/// The cluster's end.
+pub(crate) struct UserReports {
+    queue: Receiver<ConnectedUser>,
+    /// Users for whom there was no room.
+    lost: Arc<AtomicU64>,
+}
+
+pub(crate) fn connected_users() -> (ConnectedUsers, UserReports) {
     let (sender, receiver) = channel(USERS_MAX);
-    (ConnectedUsers(sender), receiver)
+    let lost = Arc::new(AtomicU64::new(0));
+    (ConnectedUsers { queue: sender, lost: Arc::clone(&lost) }, UserReports { queue: receiver, lost })
 }
 
 impl ConnectedUsers {
-    /// Without room the report is dropped: the user may keep connections on other servers.
+    /// Without room the report is dropped and counted.
     pub(crate) fn report(&self, user: &str, client: &str, channel: &str) {
-        let _ = self.0.try_send(ConnectedUser { user: user.into(), client: client.into(), channel: channel.into() });
+        let connected = ConnectedUser { user: user.into(), client: client.into(), channel: channel.into() };
+        if self.queue.try_send(connected).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
 /// Handles the reports until every shard has ended.
-pub(crate) async fn run(mut users: Receiver<ConnectedUser>, shared: Arc<Shared>, shards: impl OwnShards) {
+pub(crate) async fn run(mut reports: UserReports, shared: Arc<Shared>, shards: impl OwnShards) {
     let room = Arc::new(Semaphore::new(READS_MAX));
-    while let Some(user) = users.recv().await {
-        if users.len() + 1 >= USERS_MAX {
-            shared.drop_message(Dropped::OutgoingFull, "a user's single connection");
+    while let Some(user) = reports.queue.recv().await {
+        for _ in 0..reports.lost.swap(0, Ordering::Relaxed) {
+            shared.drop_message(Dropped::UsersFull, "a user's new connection");
         }
         if shared.nodes().len() == 0 {
             continue;

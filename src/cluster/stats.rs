@@ -23,10 +23,12 @@ pub enum Dropped {
     SurveysFull,
     /// The table of servers is full.
     NodesFull,
+    /// Too many users with a single connection connect.
+    UsersFull,
 }
 
 impl Dropped {
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Malformed, "malformed"),
         (Self::TooLarge, "too_large"),
         (Self::Unsupported, "unsupported"),
@@ -34,6 +36,7 @@ impl Dropped {
         (Self::OutgoingFull, "outgoing_full"),
         (Self::SurveysFull, "surveys_full"),
         (Self::NodesFull, "nodes_full"),
+        (Self::UsersFull, "users_full"),
     ];
 
     /// What follows from it.
@@ -48,6 +51,7 @@ impl Dropped {
             Self::OutgoingFull => "the other servers do not get it; a call of the server API is rejected",
             Self::SurveysFull => "the server that asks gets an error",
             Self::NodesFull => "the server is not listed and no survey waits for it",
+            Self::UsersFull => "the user keeps the connections on other servers",
         }
     }
 }

@@ -11,8 +11,14 @@ use super::proto::SurveyResponse;
 /// Surveys that may wait at a time.
 const SURVEYS_MAX: usize = 16;
 
-/// An answer, with the uid of the server that sent it.
-pub(crate) type Answer = (String, SurveyResponse);
+/// What a survey waits for.
+#[derive(PartialEq, Debug)]
+pub(crate) enum Heard {
+    /// The broker has delivered the question: to this server, and to all others that hear it.
+    Question,
+    /// An answer, with the uid of the server that sent it.
+    Answer(String, SurveyResponse),
+}
 
 #[derive(Default)]
 pub(crate) struct Surveys(Mutex<Waiting>);
@@ -20,28 +26,36 @@ pub(crate) struct Surveys(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     last_id: u64,
-    by_id: HashMap<u64, mpsc::Sender<Answer>>,
+    by_id: HashMap<u64, mpsc::Sender<Heard>>,
 }
 
 impl Surveys {
     /// The id of a new survey, and where its answers arrive. `None`: too many wait.
-    pub(crate) fn begin(&self) -> Option<(u64, mpsc::Receiver<Answer>)> {
+    pub(crate) fn begin(&self) -> Option<(u64, mpsc::Receiver<Heard>)> {
         let mut waiting = self.lock();
         if waiting.by_id.len() >= SURVEYS_MAX {
             return None;
         }
-        let (sender, receiver) = mpsc::channel(NODES_MAX);
+        let (sender, receiver) = mpsc::channel(NODES_MAX + 1);
         waiting.last_id += 1;
         let id = waiting.last_id;
         waiting.by_id.insert(id, sender);
         Some((id, receiver))
     }
 
+    pub(crate) fn delivered(&self, id: u64) {
+        self.hear(id, Heard::Question);
+    }
+
     /// An answer to a survey that has ended is dropped.
     pub(crate) fn answer(&self, from: String, response: SurveyResponse) {
-        if let Some(survey) = self.lock().by_id.get(&response.id) {
+        self.hear(response.id, Heard::Answer(from, response));
+    }
+
+    fn hear(&self, id: u64, heard: Heard) {
+        if let Some(survey) = self.lock().by_id.get(&id) {
             // Full only if a server answers more than once.
-            let _ = survey.try_send((from, response));
+            let _ = survey.try_send(heard);
         }
     }
 
@@ -65,8 +79,10 @@ mod tests {
         let (other, mut none) = surveys.begin().expect("one waits");
         assert_ne!(id, other);
         let response = SurveyResponse { id, code: 3, data: Vec::new() };
+        surveys.delivered(id);
         surveys.answer("a".into(), response.clone());
-        assert_eq!(answers.try_recv().ok(), Some(("a".into(), response.clone())));
+        assert_eq!(answers.try_recv().ok(), Some(Heard::Question));
+        assert_eq!(answers.try_recv().ok(), Some(Heard::Answer("a".into(), response.clone())));
         surveys.end(id);
         surveys.answer("a".into(), response);
         assert!(answers.try_recv().is_err() && none.try_recv().is_err());

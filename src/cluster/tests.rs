@@ -306,6 +306,45 @@ async fn survey_fails_if_a_server_that_announces_itself_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn survey_fails_if_the_broker_delivers_nothing() {
+    let bus = Bus::default();
+    let [a, b, c] = three(&bus).await;
+    b.shards.set_channels(&[("chat", 1)]);
+    // The broker stops. At first it looks as if the other servers had stopped.
+    bus.cut(&["a", "b", "c"]);
+    assert_eq!(a.channels("").await, Err(SurveyError::Silent));
+    wait(5).await;
+    assert_eq!(a.channels("").await, Err(SurveyError::Silent), "it does not wait");
+    assert_eq!(a.surveys(), [0, 0, 2]);
+    bus.cut(&[]);
+    until("all are back", || [&a, &b, &c].iter().all(|server| server.running() == 2)).await;
+    assert_eq!(a.channels("").await, Ok(vec![("chat".into(), 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_that_missed_the_question_is_asked_again() {
+    let bus = Bus::default();
+    let [a, b, _c] = three(&bus).await;
+    b.shards.set_channels(&[("chat", 1)]);
+    bus.cut(&["b"]);
+    let survey = a.cluster.ask_channels("").unwrap().expect("there are others");
+    wait(1).await;
+    bus.cut(&[]);
+    let channels = survey.channels().await.expect("it is answered");
+    assert_eq!(channels.into_iter().collect::<Vec<_>>(), [("chat".into(), 1)]);
+    assert_eq!(a.surveys(), [1, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_for_whom_there_is_no_room_are_counted() {
+    let bus = Bus::default();
+    let [a, _b, _c] = three(&bus).await;
+    // The cluster does not run between two awaits.
+    (0..5_000).for_each(|_| a.users.report("ann", "c1", "#ann"));
+    until("they are counted", || a.dropped(Dropped::UsersFull) == 5_000 - 4_096).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn survey_fails_with_an_error_of_another_server() {
     let bus = Bus::default();
     let [a, _b, _c] = three(&bus).await;

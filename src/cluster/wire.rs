@@ -18,7 +18,7 @@ const METRICS_BYTES_MAX: usize = 64 * 1024;
 const UID_BYTES_MAX: usize = 128;
 const NAME_BYTES_MAX: usize = 1024;
 
-/// A message of another server.
+/// A message, and the uid of the server that sent it.
 #[derive(PartialEq, Debug)]
 pub(crate) struct Received {
     pub(crate) from: String,
@@ -33,24 +33,21 @@ pub(crate) enum Content {
     Call(ApiCall),
     SurveyRequest(proto::SurveyRequest),
     SurveyResponse(proto::SurveyResponse),
+    /// This server has sent it itself: the broker delivers. The id of its survey, if it is one.
+    Own(Option<u64>),
     /// Something that this server needs not know, or a call that selects no connection.
     Nothing,
 }
 
-/// What a call of another server must meet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) channel_bytes_max: usize,
-}
-
-/// Reads a message. `None`: this server, `own`, has sent it itself.
-pub(crate) fn decode(bytes: &[u8], own: &str, limits: Limits) -> Result<Option<Received>, Dropped> {
+/// Reads a message. `own` is the uid of this server. Longer channel names are malformed.
+pub(crate) fn decode(bytes: &[u8], own: &str, channel_bytes_max: usize) -> Result<Received, Dropped> {
     if bytes.len() > ANSWER_BYTES_MAX {
         return Err(Dropped::TooLarge);
     }
     let command = proto::Command::decode(bytes).map_err(|_| Dropped::Malformed)?;
     if command.uid == own {
-        return Ok(None);
+        let survey = command.survey_request.map(|request| request.id);
+        return Ok(Received { from: command.uid, content: Content::Own(survey) });
     }
     if command.uid.is_empty() || command.uid.len() > UID_BYTES_MAX {
         return Err(Dropped::Malformed);
@@ -59,18 +56,18 @@ pub(crate) fn decode(bytes: &[u8], own: &str, limits: Limits) -> Result<Option<R
         return Err(Dropped::TooLarge);
     }
     let from = command.uid.clone();
-    let content = content(command, bytes.len(), limits)?;
-    Ok(Some(Received { from, content }))
+    let content = content(command, bytes.len(), channel_bytes_max)?;
+    Ok(Received { from, content })
 }
 
 /// The first field that is set, in the order in which the original looks at them.
-fn content(command: proto::Command, bytes: usize, limits: Limits) -> Result<Content, Dropped> {
+fn content(command: proto::Command, bytes: usize, channel_bytes_max: usize) -> Result<Content, Dropped> {
     let call = |call: Option<ApiCall>| call.map_or(Content::Nothing, Content::Call);
     Ok(match command {
         proto::Command { uid, node: Some(node), .. } => Content::Node(node_info(node, &uid, bytes)?),
         proto::Command { shutdown: Some(_), .. } => Content::Shutdown,
-        proto::Command { unsubscribe: Some(fields), .. } => call(commands::unsubscribe(fields, limits)?),
-        proto::Command { subscribe: Some(fields), .. } => call(commands::subscribe(fields, limits)?),
+        proto::Command { unsubscribe: Some(fields), .. } => call(commands::unsubscribe(fields, channel_bytes_max)?),
+        proto::Command { subscribe: Some(fields), .. } => call(commands::subscribe(fields, channel_bytes_max)?),
         proto::Command { disconnect: Some(fields), .. } => call(commands::disconnect(fields)?),
         proto::Command { survey_request: Some(request), .. } => Content::SurveyRequest(request),
         proto::Command { survey_response: Some(response), .. } => Content::SurveyResponse(response),

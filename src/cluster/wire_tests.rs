@@ -4,7 +4,7 @@ use super::*;
 use crate::auth::grant::{Overrides, RefreshGrant, SubscribeGrant};
 use crate::messaging::api_call::{ConnectionSelector, StreamPosition};
 
-const LIMITS: Limits = Limits { channel_bytes_max: 255 };
+const CHANNEL_BYTES_MAX: usize = 255;
 
 /// Made by the original's own code.
 const NODE: &str = "0a083666316432633362225f0a0836663164326333621209686f73745f383030301a05362e392e312003280230ac0238f0a2044231090000000000004e4012260a1b63656e7472696675676f2e6e6f64652e6e756d5f636c69656e74731100000000000008404a01785005";
@@ -38,7 +38,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn content_of(hex: &str) -> Content {
-    let received = decode(&bytes(hex), "own", LIMITS).unwrap().expect("another server has sent it");
+    let received = decode(&bytes(hex), "own", CHANNEL_BYTES_MAX).unwrap();
     assert_eq!(received.from, "6f1d2c3b");
     received.content
 }
@@ -100,7 +100,7 @@ fn calls_of_the_original_are_calls_of_the_server_api() {
     let renewal =
         RefreshGrant { expired: true, expire_at: Some(1_900_000_000), info: b"{\"b\":2}".to_vec(), meta: Vec::new() };
     assert_eq!(content_of(REFRESH), Content::Call(ApiCall::Refresh { connections: ann("c1"), renewal }));
-    assert_eq!(decode(&bytes(REFRESH_BY_LABEL), "own", LIMITS), Err(Dropped::Unsupported));
+    assert_eq!(decode(&bytes(REFRESH_BY_LABEL), "own", CHANNEL_BYTES_MAX), Err(Dropped::Unsupported));
 }
 
 #[test]
@@ -126,22 +126,23 @@ fn surveys_of_the_original_are_read() {
 
 #[test]
 fn own_messages_and_unknown_ones_are_ignored() {
-    assert_eq!(decode(&bytes(DISCONNECT), "6f1d2c3b", LIMITS), Ok(None));
+    let own = |hex| decode(&bytes(hex), "6f1d2c3b", CHANNEL_BYTES_MAX).unwrap().content;
+    assert_eq!((own(DISCONNECT), own(SURVEY_REQUEST)), (Content::Own(None), Content::Own(Some(7))));
     // A command of a later version: field 15 with an empty message, and field 16 with a number.
     let later = [&bytes("0a083666316432633362")[..], &[0x7a, 0x00, 0x80, 0x01, 0x05]].concat();
-    let received = decode(&later, "own", LIMITS).unwrap().unwrap();
+    let received = decode(&later, "own", CHANNEL_BYTES_MAX).unwrap();
     assert_eq!(received.content, Content::Nothing);
     // A field of a later version inside a command that is known.
     let mut refresh = proto::Command::decode(&*bytes(REFRESH)).unwrap().refresh.unwrap().encode_to_vec();
     refresh.extend([0xf8, 0x06, 0x01]);
     let with_more = [&bytes("0a083666316432633362")[..], &[0x62, refresh.len() as u8], &refresh].concat();
-    assert_eq!(decode(&with_more, "own", LIMITS).unwrap().unwrap().content, content_of(REFRESH));
+    assert_eq!(decode(&with_more, "own", CHANNEL_BYTES_MAX).unwrap().content, content_of(REFRESH));
 }
 
 #[test]
 fn messages_out_of_their_bounds_are_dropped() {
     let command = |uid: &str| proto::Command { uid: uid.into(), ..proto::Command::default() };
-    let of = |command: proto::Command| decode(&command.encode_to_vec(), "own", LIMITS);
+    let of = |command: proto::Command| decode(&command.encode_to_vec(), "own", CHANNEL_BYTES_MAX);
     assert_eq!(of(command("")), Err(Dropped::Malformed));
     assert_eq!(of(command(&"u".repeat(UID_BYTES_MAX + 1))), Err(Dropped::Malformed));
     let node = |uid: &str, name: String| proto::Node { uid: uid.into(), name, ..proto::Node::default() };
@@ -151,19 +152,19 @@ fn messages_out_of_their_bounds_are_dropped() {
     assert_eq!(announced(node("b", "n".into())), Err(Dropped::Malformed), "it speaks for another server");
     let items = [("nan".to_owned(), f64::NAN), ("one".to_owned(), 1.0)].into();
     let metrics = Some(proto::Metrics { interval: f64::INFINITY, items });
-    let read = announced(proto::Node { metrics, ..node("a", "n".into()) }).unwrap().unwrap();
+    let read = announced(proto::Node { metrics, ..node("a", "n".into()) }).unwrap();
     let Content::Node(NodeInfo { metrics: Some(metrics), .. }) = read.content else { panic!("it has metrics") };
     assert_eq!((metrics.interval_s, metrics.items), (0.0, [("one".to_owned(), 1.0)].into()));
     let items = (0..4_000).map(|number| (format!("item number {number}"), 1.0)).collect();
     let metrics = Some(proto::Metrics { interval: 60.0, items });
-    let read = announced(proto::Node { metrics, ..node("a", "n".into()) }).unwrap().unwrap();
+    let read = announced(proto::Node { metrics, ..node("a", "n".into()) }).unwrap();
     assert!(matches!(read.content, Content::Node(NodeInfo { metrics: None, .. })), "too many metrics");
     let refresh = proto::Refresh { user: "ann".into(), info: vec![b'1'; MESSAGE_BYTES_MAX], ..Default::default() };
     assert_eq!(of(proto::Command { refresh: Some(refresh), ..command("a") }), Err(Dropped::TooLarge));
     let data = vec![b'1'; MESSAGE_BYTES_MAX];
     let response = proto::SurveyResponse { id: 1, code: 0, data };
     assert!(of(proto::Command { survey_response: Some(response), ..command("a") }).is_ok(), "answers may be large");
-    assert_eq!(decode(&vec![0; ANSWER_BYTES_MAX + 1], "own", LIMITS), Err(Dropped::TooLarge));
+    assert_eq!(decode(&vec![0; ANSWER_BYTES_MAX + 1], "own", CHANNEL_BYTES_MAX), Err(Dropped::TooLarge));
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn any_bytes_are_read_or_rejected() {
         let whole = bytes(hex);
         for end in 0..whole.len() {
             // Cut off within a field it is malformed, between two it is a shorter message.
-            drop(decode(&whole[..end], "own", LIMITS));
+            drop(decode(&whole[..end], "own", CHANNEL_BYTES_MAX));
         }
         for round in 0..2_000 {
             let mut changed = whole.clone();
@@ -189,7 +190,7 @@ fn any_bytes_are_read_or_rejected() {
                     }
                 }
             }
-            if let Ok(Some(received)) = decode(&changed, "own", LIMITS) {
+            if let Ok(received) = decode(&changed, "own", CHANNEL_BYTES_MAX) {
                 assert!(!received.from.is_empty(), "seed {seed}, round {round}");
             }
         }
@@ -197,7 +198,7 @@ fn any_bytes_are_read_or_rejected() {
     for _ in 0..5_000 {
         let length = random.usize(0..64);
         let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
-        drop(decode(&noise, "own", LIMITS));
+        drop(decode(&noise, "own", CHANNEL_BYTES_MAX));
     }
     // Messages within messages, deeper than any message is.
     let mut nested = Vec::new();
@@ -207,5 +208,5 @@ fn any_bytes_are_read_or_rejected() {
         outer.extend_from_slice(&nested);
         nested = outer;
     }
-    drop(decode(&nested, "own", LIMITS));
+    drop(decode(&nested, "own", CHANNEL_BYTES_MAX));
 }

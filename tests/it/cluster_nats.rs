@@ -1,6 +1,7 @@
 //! Two Corecast nodes and a Centrifugo on one NATS: at most once, without a history.
 
 use crate::common::brokers::{NatsServer, Node};
+use crate::common::tls::Authority;
 use crate::common::{Client, until};
 use serde_json::{Value, json};
 
@@ -30,6 +31,13 @@ fn publication(client: &mut Client) -> Value {
         if message["push"]["pub"].is_object() {
             return message["push"]["pub"].take();
         }
+    }
+}
+
+/// Waits until each node is connected to NATS: it delivers nothing that was published before.
+fn wait_until_connected(nodes: &[Node]) {
+    for node in nodes {
+        node.server().wait_for_metric("corecast_broker_connection_state", "state=\"up\"", |up| up == 1);
     }
 }
 
@@ -75,6 +83,7 @@ fn nats_that_is_killed_refuses_publications_and_closes_no_client() {
     let mut nats = NatsServer::start();
     let config = config(&nats);
     let nodes = [Node::corecast(&config), Node::corecast(&config)];
+    wait_until_connected(&nodes);
     let mut clients = clients(&nodes, "news");
     nats.kill();
     until(
@@ -91,16 +100,59 @@ fn nats_that_is_killed_refuses_publications_and_closes_no_client() {
             nodes[0].call("publish", &json!({"channel": "news", "data": number}))["result"].is_object().then_some(())
         },
     );
-    until(
-        || "a node does not come back".into(),
-        || {
-            let health = |node: &Node| node.server().http("GET", "/health/ready", &[], "").0;
-            (nodes.iter().all(|node| health(node) == 200)).then_some(())
-        },
-    );
+    wait_until_connected(&nodes);
     nodes[1].api("publish", &json!({"channel": "news", "data": "last"}));
     for client in &mut clients {
         while publication(client)["data"] != json!("last") {}
+    }
+}
+
+#[test]
+fn nats_that_is_stopped_is_an_outage_that_ends() {
+    let nats = NatsServer::start();
+    let config = config(&nats);
+    let nodes = [Node::corecast(&config), Node::corecast(&config)];
+    wait_until_connected(&nodes);
+    let mut clients = clients(&nodes, "news");
+    nats.pause();
+    until(
+        || "publications are accepted by a broker that is stopped".into(),
+        || nodes[0].call("publish", &json!({"channel": "news", "data": 1}))["error"].is_object().then_some(()),
+    );
+    until(
+        || "a node stays ready".into(),
+        || (nodes[0].server().http("GET", "/health/ready", &[], "").0 == 503).then_some(()),
+    );
+    nats.resume();
+    wait_until_connected(&nodes);
+    nodes[1].api("publish", &json!({"channel": "news", "data": "last"}));
+    for client in &mut clients {
+        while publication(client)["data"] != json!("last") {}
+    }
+}
+
+#[test]
+fn nats_is_reached_over_tls_with_a_login() {
+    let authority = Authority::new("nats");
+    let (certificate, key) = authority.pair(&["localhost"]);
+    let (certificate, key) = (authority.file("nats.pem", &certificate), authority.file("nats.key", &key));
+    let login = ["--user", "ann", "--pass", "p@ss"];
+    let tls = ["--tls", "--tlscert", &certificate, "--tlskey", &key];
+    let nats = NatsServer::start_with(&[&login[..], &tls[..]].concat());
+    let mut config = config(&nats);
+    config["broker"]["nats"] = json!({
+        "url": format!("nats://ann:p%40ss@localhost:{}", nats.port),
+        "tls": {"enabled": true, "server_ca_pem": authority.own()},
+    });
+    let nodes = [Node::corecast(&config), Node::corecast(&config)];
+    wait_until_connected(&nodes);
+    let mut clients = clients(&nodes, "news");
+    nodes[0].api("publish", &json!({"channel": "news", "data": "over TLS"}));
+    for client in &mut clients {
+        assert_eq!(publication(client)["data"], json!("over TLS"));
+    }
+    for node in &nodes {
+        assert!(!node.log().contains("p@ss") && !node.log().contains("p%40ss"), "the login is not logged");
     }
 }
 
@@ -111,6 +163,7 @@ fn pattern_of_channels_brings_the_channel_of_each_publication() {
     config["broker"]["nats"]["allow_wildcards"] = json!(true);
     config["channel"] = json!({});
     let nodes = [Node::corecast(&config), Node::centrifugo(&config)];
+    wait_until_connected(&nodes[..1]);
     let mut clients = clients(&nodes, "news.*");
     for (node, channel) in nodes.iter().zip(["news.a", "news.b"]) {
         node.api("publish", &json!({"channel": channel, "data": 1}));

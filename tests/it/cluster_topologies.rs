@@ -115,7 +115,7 @@ fn channels_answers_while_a_node_is_stopped() {
                 .then_some(())
         },
     );
-    assert_eq!(nodes[0].api("info", &json!({}))["nodes"].as_array().map(Vec::len), Some(2));
+    wait_for_nodes(&nodes[0], 2);
     nodes[2].signal(Signal::CONT);
     wait_for_nodes(&nodes[0], 3);
     until(
@@ -131,7 +131,6 @@ fn channels_answers_while_a_node_is_stopped() {
         wait_for_nodes(&nodes[0], nodes.len() + 1);
         nodes.push(node);
         let second = nodes.remove(1);
-        drop(_followers.get(1));
         second.kill();
         wait_for_nodes(&nodes[0], nodes.len());
         nodes[0].api("channels", &json!({}));

@@ -127,7 +127,8 @@ fn check_warns_of_secrets_that_everyone_can_read() {
     }
     let file = File::new("exposed-address", b"engine.redis.address = [\"a:1\", \"redis://:hush@a:1\"]\n");
     std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let text = text_of(&corecast(&["check-config", file.path()]).stdout);
+    let checked = corecast(&["check-config", file.path()]);
+    let text = text_of(&checked.stdout);
     assert!(text.contains("it sets engine.redis.address, and every user") && !text.contains("hush"), "{text}");
 }
 

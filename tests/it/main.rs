@@ -33,6 +33,7 @@ mod channels_across_shards;
 mod cluster_failures;
 mod cluster_mixed;
 mod cluster_nats;
+mod cluster_nodes;
 mod cluster_topologies;
 mod compression;
 mod config_brokers;

@@ -174,9 +174,9 @@ mod tests {
         let (stream, mut server) = tokio::io::duplex(16);
         let mut connection = Connection::new(Box::new(stream));
         connection.push(redis::cmd("PUBLISH").arg("channel").arg(&[b'x'; 1000][..]));
-        assert_eq!(connection.unsent_bytes(), 1043);
+        assert_eq!(connection.unsent_bytes(), 1039);
         let serve = async {
-            let mut bytes = vec![0; 1043];
+            let mut bytes = vec![0; 1039];
             server.read_exact(&mut bytes).await.expect("all of it is sent");
             server.write_all(b":1\r\n").await.expect("there is room");
             bytes

@@ -45,3 +45,44 @@ fn crc16(bytes: &[u8]) -> u16 {
     });
     bytes.iter().fold(0, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the original computes them.
+    #[test]
+    fn buckets_are_those_of_the_original() {
+        const BUCKETS: [usize; 7] = [1, 2, 3, 7, 16, 128, 4096];
+        let long = "x".repeat(200);
+        for (channel, expected) in [
+            ("", [0, 1, 1, 1, 13, 90, 3422]),
+            ("a", [0, 1, 2, 2, 12, 31, 1695]),
+            ("news", [0, 1, 2, 3, 3, 81, 81]),
+            ("chat:42", [0, 1, 1, 1, 1, 118, 3346]),
+            ("$private#7", [0, 0, 0, 6, 8, 121, 3175]),
+            ("ключ", [0, 0, 0, 4, 12, 55, 523]),
+            (&long, [0, 0, 0, 6, 6, 114, 1256]),
+        ] {
+            assert_eq!(BUCKETS.map(|buckets| bucket_of(channel, buckets)), expected, "{channel}");
+        }
+    }
+
+    #[test]
+    fn slots_are_those_of_the_original() {
+        for (key, slot) in [
+            ("", 0),
+            ("123456789", 12_739),
+            ("chat:42", 8175),
+            ("{user1000}.following", 3443),
+            ("foo{}{bar}", 8363),
+            ("foo{{bar}}zap", 4015),
+            ("foo{bar}{zap}", 5061),
+            ("p.client.{news}", 5161),
+            ("{}", 15_257),
+            ("a{b", 13_340),
+        ] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+    }
+}

@@ -37,8 +37,10 @@ pub(super) struct InFlight {
     sent: VecDeque<Command>,
     /// To be sent again before anything new, in order.
     again: VecDeque<Command>,
-    /// The server does not know a script: nothing is sent until all answers are in, or the order would change.
+    /// The server has forgotten its scripts: nothing is sent until all answers are in, or the order would change.
     is_script_missing: bool,
+    /// By `ScriptId as usize`: the server has got the text on this connection.
+    known_scripts: [bool; ScriptId::COUNT],
     commands: Rc<Commands>,
     events: EventSink,
     stats: Arc<ConnectionStats>,
@@ -64,7 +66,8 @@ pub(super) enum Verdict {
 impl InFlight {
     pub(super) fn new(commands: Rc<Commands>, events: EventSink, stats: Arc<ConnectionStats>, load: Rc<Load>) -> Self {
         let (sent, again) = (VecDeque::new(), VecDeque::new());
-        Self { sent, again, is_script_missing: false, commands, events, stats, load, encoded: Cmd::new() }
+        let known_scripts = [false; ScriptId::COUNT];
+        Self { sent, again, is_script_missing: false, known_scripts, commands, events, stats, load, encoded: Cmd::new() }
     }
 
     /// Whether new jobs may be sent.
@@ -88,7 +91,11 @@ impl InFlight {
         self.write(Command { job, sending, sent: now, first_sent: now }, connection);
     }
 
-    fn write(&mut self, command: Command, connection: &mut Connection) {
+    fn write(&mut self, mut command: Command, connection: &mut Connection) {
+        // The first call of a script on a connection brings its text. Otherwise that call would have to wait behind others.
+        let script = self.commands.script_of(&command.job, command.sending.attempt);
+        let is_known = script.is_none_or(|script| std::mem::replace(&mut self.known_scripts[script as usize], true));
+        command.sending.with_text = !is_known;
         self.encoded.clear();
         self.commands.write(&command.job, command.sending, &mut self.encoded);
         connection.push(&self.encoded);
@@ -101,13 +108,8 @@ impl InFlight {
         if !self.sent.is_empty() {
             return;
         }
-        let with_text = std::mem::take(&mut self.is_script_missing);
-        let mut texts: Vec<ScriptId> = Vec::new();
+        self.is_script_missing = false;
         for mut command in std::mem::take(&mut self.again) {
-            let script = self.commands.script_of(&command.job, command.sending.attempt);
-            let is_first = script.is_some_and(|script| !texts.contains(&script));
-            command.sending.with_text = with_text && is_first;
-            texts.extend(script.filter(|_| is_first));
             command.sent = Instant::now();
             self.write(command, connection);
         }
@@ -123,7 +125,7 @@ impl InFlight {
         self.stats.round_trips.record(command.sent.elapsed());
         let verdict = match value {
             Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript) => {
-                self.is_script_missing = true;
+                (self.is_script_missing, self.known_scripts) = (true, Default::default());
                 self.again.push_back(command);
                 Verdict::Serves
             }
@@ -155,7 +157,7 @@ impl InFlight {
                 self.fail_unanswered(command);
             }
         }
-        self.is_script_missing = false;
+        (self.is_script_missing, self.known_scripts) = (false, Default::default());
         self.count();
     }
 

@@ -142,3 +142,73 @@ fn packed_client_info(info: &WireClientInfo) -> Option<Bytes> {
     raw.pack(&mut packed);
     Some(packed.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the original encodes it, in hex: data, info, tags, delta, time, version.
+    const ORIGINAL: &[u8] = b"22077b2261223a317d2a320a03616e6e122430303030303030302d303030302d343030302d383030302d3030303030303030303030311a027b7d2201783a060a016b120176400148fbd095ffbc31800109";
+
+    fn packed(chan_info: &[u8]) -> Bytes {
+        let client = Uuid::try_parse("00000000-0000-4000-8000-000000000001").expect("a UUID").into_bytes();
+        let mut bytes = Vec::new();
+        RawClientInfo { client, user: "ann", conn_info: b"{}", chan_info }.pack(&mut bytes);
+        bytes.into()
+    }
+
+    #[test]
+    fn publication_is_written_as_the_original_does() {
+        let mut tags = Vec::new();
+        Tags::write(&mut tags, [("k", "v")]);
+        let publish = PublishRequest {
+            data: Bytes::from_static(b"{\"a\":1}"),
+            client_info: packed(b"\0x"),
+            tags: tags.into(),
+            version: 9,
+            use_delta: true,
+            ..PublishRequest::default()
+        };
+        let stamp = Stamp { time_ms: 1_700_000_000_123, nonce: 0 };
+        let message = write_publication(&publish, false, stamp);
+        assert_eq!(data_encoding::HEXLOWER.encode(&message).as_bytes(), ORIGINAL);
+        let read = read_publication(message.into(), 7).expect("it was written here");
+        let record = &read.record;
+        assert_eq!((record.offset, record.version, &*record.data), (7, 9, &b"{\"a\":1}"[..]));
+        assert_eq!((record.client_info.as_ref(), read.is_client_lost), (Some(&publish.client_info), false));
+        assert_eq!(record.tags, publish.tags);
+    }
+
+    #[test]
+    fn nonce_and_delta_depend_on_the_history() {
+        let publish = PublishRequest { use_delta: true, ..PublishRequest::default() };
+        let message = write_publication(&publish, true, Stamp { time_ms: 1, nonce: 7 });
+        assert_eq!(message, b"\x48\x01\xe1\x76\x07\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn client_whose_id_is_no_uuid_is_left_out() {
+        let info = WireClientInfo { client: "x".into(), user: "ann".into(), ..WireClientInfo::default() };
+        let publication =
+            WirePublication { data: Bytes::from_static(b"1"), info: Some(info.clone()), ..WirePublication::default() };
+        let read = read_publication(publication.encode_to_vec().into(), 1).expect("the rest can be read");
+        assert_eq!((read.record.client_info, read.is_client_lost), (None, true));
+        assert_eq!(read_client_info(info.encode_to_vec().into()), None);
+    }
+
+    #[test]
+    fn foreign_bytes_do_no_harm() {
+        let whole = data_encoding::HEXLOWER.decode(ORIGINAL).expect("hex");
+        for end in 0..whole.len() {
+            // Cut between two fields it is a shorter message.
+            _ = read_publication(Bytes::copy_from_slice(&whole[..end]), 1);
+            for bit in 0..8 {
+                let mut changed = whole.clone();
+                changed[end] ^= 1 << bit;
+                _ = read_publication(changed.clone().into(), 1);
+                _ = read_client_info(changed.into());
+            }
+        }
+        assert!(read_publication(Bytes::from_static(b"\xff\xff\xff"), 1).is_none());
+    }
+}

@@ -122,3 +122,71 @@ impl Names {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::redis::hash::slot_of;
+
+    fn all(names: &Names, channel: &str) -> [String; 8] {
+        [
+            names.message(channel),
+            names.history(channel),
+            names.meta(channel),
+            names.result(channel, "key"),
+            names.presence_data(channel),
+            names.presence_expire(channel),
+            names.presence_user_clients(channel),
+            names.presence_user_expire(channel),
+        ]
+    }
+
+    #[test]
+    fn names_are_those_of_the_original() {
+        let names = Names::new("p", Tagging::None, false);
+        let expected = ["p.client.a:b", "p.stream.a:b", "p.stream.meta.a:b", "p.result.a:b.key", "p.presence.data.a:b"];
+        assert_eq!(all(&names, "a:b")[..5], expected);
+        let users = ["p.presence.expire.a:b", "p.presence.user.clients.a:b", "p.presence.user.expire.a:b"];
+        assert_eq!(all(&names, "a:b")[5..], users);
+        assert_eq!([names.control(), names.node("u")], ["p.control", "p.node.u"]);
+        let lists = Names::new("p", Tagging::None, true);
+        assert_eq!([lists.history("a"), lists.meta("a")], ["p.list.a", "p.list.meta.a"]);
+        let cluster = Names::new("p", Tagging::Channel, false);
+        assert_eq!(all(&cluster, "a")[..4], ["p.client.{a}", "p.stream.{a}", "p.stream.meta.{a}", "p.result.{a}.key"]);
+        let tags = (0..16).map(|n| n.to_string().into()).collect();
+        let sharded = Names::new("p", Tagging::Partition(tags), false);
+        // "a" is of partition 12 of 16.
+        let expected = ["p.client.{12}.a", "p.stream.{12}.a", "p.stream.meta.{12}.a", "p.result.{12}.a.key"];
+        assert_eq!(all(&sharded, "a")[..4], expected);
+        assert_eq!(sharded.presence_data("a"), "p.presence.data.{a}");
+    }
+
+    #[test]
+    fn keys_of_one_script_are_in_one_slot() {
+        let tags: Box<[Box<str>]> = (0..16).map(|n| n.to_string().into()).collect();
+        for tagging in [Tagging::Channel, Tagging::Partition(tags)] {
+            let names = Names::new("p", tagging, false);
+            for channel in ["a", "chat:42", "a}b", "a{b}c", "x.y"] {
+                let slots = all(&names, channel).map(|name| slot_of(name.as_bytes()));
+                assert!(slots[..4].iter().all(|slot| *slot == slots[0]), "{channel}");
+                assert!(slots[4..].iter().all(|slot| *slot == slots[4]), "{channel}");
+            }
+        }
+    }
+
+    #[test]
+    fn channel_comes_back_from_its_name() {
+        let tags: Box<[Box<str>]> = ["x".into(), "y".into()].into();
+        for tagging in [Tagging::None, Tagging::Channel, Tagging::Partition(tags)] {
+            let names = Names::new("p", tagging, false);
+            for channel in ["a", "chat:42", "a}b", "{", "}.", "a.b"] {
+                assert_eq!(names.channel_of(names.message(channel).as_bytes()), Some(channel), "{names:?}");
+            }
+            for name in [&b"p.control"[..], b"q.client.a", b"p.client.\xff", b""] {
+                assert_eq!(names.channel_of(name), None);
+            }
+        }
+        let cluster = Names::new("p", Tagging::Channel, false);
+        assert_eq!(cluster.channel_of(b"p.client.a"), None);
+    }
+}

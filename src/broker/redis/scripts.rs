@@ -32,7 +32,7 @@ const FIND_OWN: &str = include_str!("scripts/find_own.lua");
 const EXPIRY: &str = include_str!("scripts/presence_expiry.lua");
 
 /// By `ScriptId as usize`.
-static SCRIPTS: LazyLock<[Script; 11]> = LazyLock::new(|| {
+static SCRIPTS: LazyLock<[Script; ScriptId::COUNT]> = LazyLock::new(|| {
     [
         Script::new(&[APPEND_STREAM]),
         Script::new(&[APPEND_LIST]),
@@ -49,6 +49,8 @@ static SCRIPTS: LazyLock<[Script; 11]> = LazyLock::new(|| {
 });
 
 impl ScriptId {
+    pub(super) const COUNT: usize = 11;
+
     pub(super) fn get(self) -> &'static Script {
         &SCRIPTS[self as usize]
     }

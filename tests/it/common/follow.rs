@@ -66,12 +66,22 @@ impl Follower {
     /// Waits for a number.
     pub fn wait_for(&self, number: u64) {
         until(
-            || {
-                let Followed { numbers, .. } = &self.so_far();
-                format!("{number} does not come after {} others, the last is {:?}", numbers.len(), numbers.last())
-            },
+            || format!("{number} does not come: {}", self.summary()),
             || self.so_far().numbers.contains(&number).then_some(()),
         );
+    }
+
+    /// Waits for any number behind this one.
+    pub fn wait_for_later_than(&self, number: u64) {
+        until(
+            || format!("nothing comes after {number}: {}", self.summary()),
+            || self.so_far().numbers.iter().any(|later| *later > number).then_some(()),
+        );
+    }
+
+    fn summary(&self) -> String {
+        let last = self.so_far().numbers.last().copied();
+        format!("the last is {last:?}: {:?}", Followed { numbers: Vec::new(), ..self.so_far() })
     }
 
     /// Ends it. Panics unless every acknowledged publication came once and in order, or the server said that some are lost.
@@ -262,9 +272,9 @@ fn send(ws: &mut WebSocket<TcpStream>, command: &Value) -> Result<(), String> {
     ws.send(Message::text(command.to_string())).map_err(|error| error.to_string())
 }
 
-/// Between two attempts.
+/// Between two attempts, and between two publications: what an outage holds up stays within the bounds of recovery.
 fn wait_a_little() {
-    std::thread::sleep(Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(5));
 }
 
 /// Lets time pass while something is stopped: the outage itself is what takes this long.
@@ -307,9 +317,9 @@ impl Publisher {
                     count.acknowledged.push(number);
                 } else {
                     count.failed += 1;
-                    drop(count);
-                    wait_a_little();
                 }
+                drop(count);
+                wait_a_little();
             }
         });
         Self { stop, count, thread: Some(thread) }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::harness::{Driver, Options, data, kept};
+use super::harness::{Driver, HISTORY, Options, data, kept};
 use super::servers::Server;
 use crate::broker::control::{ControlMessage, control_bus};
-use crate::broker::message::{Answer, BrokerError, Event, RequestKind, SubscribeSerial};
+use crate::broker::message::{Answer, BrokerError, Event, PublishRequest, RequestKind, SubscribeSerial};
+use crate::pubsub::HistoryOptions;
 
 #[test]
 fn killed_connection_is_made_again_and_every_channel_told() {
@@ -36,37 +37,32 @@ fn killed_connection_is_made_again_and_every_channel_told() {
 fn publications_survive_the_loss_of_their_connection_exactly_once() {
     let server = Server::start("redis-server");
     let driver = Driver::ready(server.config());
-    let mut tickets = Vec::new();
-    for n in 0..2000 {
-        if n % 200 == 100 {
-            let () = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        }
-        tickets.push((
-            n,
-            driver.publish_later(
-                "a",
-                crate::broker::message::PublishRequest {
-                    history: crate::pubsub::HistoryOptions { size: 5000, ..super::harness::HISTORY },
-                    ..data(&n.to_string())
-                },
-            ),
-        ));
-    }
+    let history = HistoryOptions { size: 5000, ..HISTORY };
     let mut made = Vec::new();
-    for (n, ticket) in tickets {
-        match driver.answer(ticket) {
-            Ok(Answer::Published(published)) => {
-                made.push((published.position.expect("it has one").offset, n.to_string()))
+    for round in 0..6 {
+        driver.wait_until_healthy();
+        let publish = |n: u32| {
+            let text = format!("{round}.{n}");
+            let ticket = driver.publish_later("a", PublishRequest { history, ..data(&text) });
+            (text, ticket)
+        };
+        let mut tickets: Vec<_> = (0..100).map(publish).collect();
+        let () = server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        tickets.extend((100..200).map(publish));
+        for (text, ticket) in tickets {
+            match driver.answer(ticket) {
+                Ok(Answer::Published(published)) => made.push((published.position.expect("it has one").offset, text)),
+                Err(BrokerError::Unavailable) => (),
+                other => panic!("{other:?}"),
             }
-            Err(BrokerError::Unavailable) => (),
-            other => panic!("{other:?}"),
         }
     }
+    driver.wait_until_healthy();
     let history = driver.history("a", None, -1, false);
-    let kept: Vec<_> =
-        history.records.iter().map(|r| (r.offset, String::from_utf8_lossy(&r.data).into_owned())).collect();
+    let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
+    let kept: Vec<_> = history.records.iter().map(|record| (record.offset, text(&record.data))).collect();
     assert_eq!(kept, made, "what was acknowledged is there once, in order, and nothing else");
-    assert!(made.len() > 100, "{}", made.len());
+    assert!(made.len() > 300, "{}", made.len());
 }
 
 #[test]
@@ -173,7 +169,7 @@ fn control_messages_reach_all_servers_or_one() {
     assert_eq!(got, [Some(b"all".to_vec()), Some(b"one".to_vec())]);
 }
 
-fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !check() {
         assert!(start.elapsed() < super::servers::PATIENCE, "{what}: not yet");

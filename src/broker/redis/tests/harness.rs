@@ -13,7 +13,7 @@ use crate::broker::control::ControlPort;
 use crate::broker::message::*;
 use crate::broker::port::{EventBatch, EventPort, RequestPort, request_queue};
 use crate::broker::redis::{ThreadArgs, run};
-use crate::broker::stats::BrokerStats;
+use crate::broker::stats::{BrokerStats, LinkState};
 use crate::broker::thread;
 use crate::config::Redis;
 use crate::ids::ShardId;
@@ -77,10 +77,15 @@ impl Driver {
         driver
     }
 
+    /// Waits until all connections are up. Health also permits short absences.
     pub(super) fn wait_until_healthy(&self) {
         let start = Instant::now();
-        while let Err(fault) = self.stats.health() {
-            assert!(start.elapsed() < PATIENCE, "{fault}");
+        let is_up = || {
+            let connections = self.stats.connections();
+            !connections.is_empty() && connections.iter().all(|connection| connection.state() == LinkState::Up)
+        };
+        while !is_up() {
+            assert!(start.elapsed() < PATIENCE, "{:?}", self.stats.health());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

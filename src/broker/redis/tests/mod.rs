@@ -6,3 +6,5 @@ mod history;
 mod presence;
 mod publish;
 mod servers;
+mod stub;
+mod stubbed;

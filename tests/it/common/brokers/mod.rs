@@ -11,7 +11,7 @@ mod redis_sentinel;
 mod relay;
 
 pub use nats::NatsServer;
-pub use nodes::{CentrifugoServer, Node};
+pub use nodes::Node;
 pub use redis::{RedisKind, RedisServer};
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinel::SentinelGroup;

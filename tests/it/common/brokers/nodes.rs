@@ -10,14 +10,14 @@ use super::{Folder, Process, free_port};
 use crate::common::{Client, KEY, Server, http, until, ws_at};
 
 /// A running Centrifugo.
-pub struct CentrifugoServer {
+struct CentrifugoServer {
     at: SocketAddr,
     process: Process,
 }
 
 impl CentrifugoServer {
     /// `config` needs neither an address nor an API key.
-    pub fn start(config: &Value) -> Self {
+    fn start(config: &Value) -> Self {
         until(|| "the server does not start".into(), || Self::try_start(config))
     }
 
@@ -50,7 +50,7 @@ impl CentrifugoServer {
         )
     }
 
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         self.process.log()
     }
 }

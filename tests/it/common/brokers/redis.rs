@@ -88,10 +88,6 @@ impl RedisServer {
         self.process.folder.file("redis.sock")
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
     fn try_connect(&self) -> RedisResult<Connection> {
         let client = redis::Client::open(self.address())?;
         let connection = client.get_connection_with_timeout(PATIENCE)?;

@@ -178,7 +178,7 @@ fn nodes(run: &SavedRun) -> String {
         let count = |value: &Value| value.as_f64().map_or("-".into(), whole);
         let latency = ["p50", "p99"].map(|name| {
             let micros = run.figure(&format!("node{number}_latency_us.{name}"));
-            micros.map_or("-".into(), |value| Quantity::Micros.text(value))
+            micros.filter(|micros| *micros > 0.0).map_or("-".into(), |value| Quantity::Micros.text(value))
         });
         let closes = node["closes"].as_object().into_iter().flatten();
         let closes: Vec<String> = closes.map(|(code, n)| format!("{} × {code}", count(n))).collect();

@@ -287,14 +287,11 @@ impl<'a> FanoutRun<'a> {
         report.row("checked", text);
         report_sinks(&mut report, plan, &traffic.finished.scenarios);
         // With several processes no process sees the last delivery of a publication: there, deliveries are counted.
-        let missing = match processes {
-            true => traffic.missing,
-            // What was not acknowledged need not arrive: `report_nodes` counts.
-            false if reconnects => 0,
-            false => plan.in_flight.missing(),
-        };
-        report_delivery_faults(&mut report, missing, results);
-        report_nodes(&mut report, plan, &self.urls, &traffic.finished.scenarios, traffic.away);
+        let missing = if processes { traffic.missing } else { plan.in_flight.missing() };
+        if !reconnects {
+            report_delivery_faults(&mut report, missing, results);
+        }
+        report_nodes(&mut report, plan, &self.urls, traffic);
         report_processes(&mut report, &traffic.finished.processes, Some(latency.micros(0.5)));
         report
     }

@@ -1,9 +1,12 @@
 //! What each node delivered and lost, and how its clients went on after failures.
 //!
 //! A publication is lost for a subscriber if the server acknowledged it and the subscriber never got it. Without reconnects every
-//! publication must arrive, so each counts as acknowledged. A loss counts for the node whose delivery skipped it; at the end of a
+//! publication must arrive, so each counts as acknowledged. One without an answer may also arrive late, because a server that was
+//! slow may still carry it out. A loss counts for the node whose delivery skipped it; at the end of a
 //! channel, for the node of the subscriber.
 
+use super::{DELIVERY_FAULTS, Traffic};
+use crate::engine::workers::Finished;
 use crate::report::Report;
 use crate::report::figures::whole;
 use crate::scenarios::delivery_check::DeliveryFaults;
@@ -26,6 +29,8 @@ struct Node {
     faults: DeliveryFaults,
     /// Subscribers at the end of the run.
     subscribers: u64,
+    /// Deliveries of acknowledged publications after a later one.
+    reordered: u64,
     /// Lost deliveries, and their publications.
     lost: u64,
     publications: BTreeSet<Key>,
@@ -54,7 +59,7 @@ impl Node {
             "url": url, "subscribers": self.subscribers, "deliveries": figures.deliveries, "lost": self.lost,
             "recovered_deliveries": figures.missed.len(),
             "lost_publications": self.publications.len(), "duplicates": faults.duplicates,
-            "reordered": faults.reordered, "strange": faults.unknown, "closes": figures.closes,
+            "reordered": self.reordered, "strange": faults.unknown, "closes": figures.closes,
             "unsubscribes": figures.unsubscribes, "silent": figures.silent, "failed_attempts": figures.failed,
             "recovered": figures.recovered, "not_recovered": figures.not_recovered, "ended": figures.ended,
             "away_ms_max": crate::report::figures::round(figures.away.max_micros() / 1e3),
@@ -66,32 +71,31 @@ impl Node {
             (self.figures.deliveries, "deliveries"),
             (self.lost, "lost"),
             (self.faults.duplicates, "duplicated"),
-            (self.faults.reordered, "out of order"),
+            (self.reordered, "out of order"),
         ];
         let counted = counted.map(|(n, what)| format!("{} {what}", whole(n as f64))).join(", ");
         format!("{} subscribers: {counted}", whole(self.subscribers as f64))
     }
+}
 
-    /// What happened to its connections; `None`: nothing.
-    fn failures_text(&self) -> Option<String> {
-        let figures = &self.figures;
-        let codes = |all: &BTreeMap<u64, u64>, what: &str| {
-            all.iter().map(|(code, n)| format!("{} {what} {code}", whole(*n as f64))).collect::<Vec<_>>()
-        };
-        let closes = figures.closes.iter().map(|(code, n)| (u64::from(*code), *n)).collect();
-        let mut parts = [codes(&closes, "closed with"), codes(&figures.unsubscribes, "unsubscribed with")].concat();
-        let counted = [
-            (figures.silent, "of them silent"),
-            (figures.failed, "failed attempts"),
-            (figures.recovered, "recovered: true"),
-            (figures.not_recovered, "recovered: false"),
-        ];
-        parts.extend(counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", whole(*n as f64))));
-        if !figures.away.is_empty() {
-            parts.push(format!("back within {:.1} s", figures.away.max_micros() / 1e6));
-        }
-        (!parts.is_empty()).then(|| parts.join(", "))
+/// What happened to connections; `None`: nothing.
+fn failures_text(figures: &NodeFigures) -> Option<String> {
+    let codes = |all: &BTreeMap<u64, u64>, what: &str| {
+        all.iter().map(|(code, n)| format!("{} {what} {code}", whole(*n as f64))).collect::<Vec<_>>()
+    };
+    let closes = figures.closes.iter().map(|(code, n)| (u64::from(*code), *n)).collect();
+    let mut parts = [codes(&closes, "closed with"), codes(&figures.unsubscribes, "unsubscribed with")].concat();
+    let counted = [
+        (figures.silent, "of them silent"),
+        (figures.failed, "failed attempts"),
+        (figures.recovered, "recovered: true"),
+        (figures.not_recovered, "recovered: false"),
+    ];
+    parts.extend(counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", whole(*n as f64))));
+    if !figures.away.is_empty() {
+        parts.push(format!("back within {:.1} s", figures.away.max_micros() / 1e6));
     }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Adds the figures of all workers; the last node is that of the publishers.
@@ -107,13 +111,13 @@ fn collect(plan: &Plan, scenarios: &[Fanout]) -> Vec<Node> {
         }
         scenario.nodes().for_each(|node| nodes[usize::from(node)].subscribers += 1);
         if let Some(publisher) = publisher {
-            add_losses(&mut nodes, plan, scenario, publisher);
+            add_faults(&mut nodes, plan, scenario, publisher);
         }
     }
     nodes
 }
 
-fn add_losses(nodes: &mut [Node], plan: &Plan, scenario: &Fanout, publisher: &Publisher) {
+fn add_faults(nodes: &mut [Node], plan: &Plan, scenario: &Fanout, publisher: &Publisher) {
     let is_due = |(channel, by, seq): Key| {
         publisher.answers.as_ref().is_none_or(|answers| answers.is_acknowledged(channel, by, seq))
     };
@@ -127,6 +131,9 @@ fn add_losses(nodes: &mut [Node], plan: &Plan, scenario: &Fanout, publisher: &Pu
             nodes[usize::from(node)].lose(key);
         }
     }
+    for (subscription, by, seq, node) in scenario.checker.late() {
+        nodes[usize::from(node)].reordered += u64::from(is_due((subscriptions[subscription].0, by, seq)));
+    }
     for (subscription, &(channel, node)) in subscriptions.iter().enumerate() {
         for by in (0..plan.publishers_of[channel]).map(|by| by as u8) {
             let behind = scenario.checker.next(subscription, by)..publisher.sequencer.published_by(channel, by);
@@ -139,7 +146,8 @@ fn add_losses(nodes: &mut [Node], plan: &Plan, scenario: &Fanout, publisher: &Pu
 }
 
 /// Reports the nodes if there are several, or if clients reconnect.
-pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], scenarios: &[Fanout], away: u64) {
+pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], traffic: &Traffic<Fanout>) {
+    let scenarios = &traffic.finished.scenarios;
     report.nodes(urls);
     if plan.targets.len() == 1 && plan.reconnects.is_none() {
         return;
@@ -149,7 +157,7 @@ pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], scenarios
     report.set("nodes", nodes.iter().zip(urls).map(|(node, url)| node.json(url)).collect::<Vec<_>>());
     for ((number, node), url) in (1..).zip(&nodes).zip(urls) {
         report.row(&format!("node {number}"), node.text());
-        node.failures_text().into_iter().for_each(|text| report.row("", text));
+        failures_text(&node.figures).into_iter().for_each(|text| report.row("", text));
         if plan.targets.len() > 1 {
             let label = format!("latency at node {number}");
             report.latency(&format!("node{number}_latency_us"), &label, &node.figures.latency);
@@ -158,14 +166,34 @@ pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], scenarios
             report.row("", format!("lost: {}", node.lost_text(plan)));
             report.void(format!("node {number} ({url}) lost {} deliveries of {}", node.lost, node.lost_text(plan)));
         }
-        if node.faults.duplicates > 0 {
-            report.void(format!("node {number} ({url}) delivered {} duplicates", node.faults.duplicates));
+        for (n, what) in [(node.faults.duplicates, "duplicates"), (node.reordered, "deliveries out of order")] {
+            if n > 0 {
+                report.void(format!("node {number} ({url}) made {n} {what}"));
+            }
         }
     }
+    report_reconnects(report, &nodes, &publishers.figures, traffic);
+}
+
+/// Publications by their answers, and how clients went on.
+fn report_reconnects(report: &mut Report, nodes: &[Node], publishers: &NodeFigures, traffic: &Traffic<Fanout>) {
+    let Finished { scenarios, results, .. } = &traffic.finished;
     let publisher = scenarios.iter().find_map(|scenario| scenario.publisher.as_ref());
     let Some((publisher, answers)) = publisher.and_then(|one| Some((one, one.answers.as_ref()?))) else { return };
-    report.set("lost", nodes.iter().map(|node| node.lost).sum::<u64>());
-    let mut all = publishers.figures.clone();
+    let sum = |read: fn(&Node) -> u64| nodes.iter().map(read).sum::<u64>();
+    let lost = sum(|node| node.lost);
+    report.set("lost", lost);
+    report.set("duplicates", sum(|node| node.faults.duplicates));
+    report.set("reordered", sum(|node| node.reordered));
+    for (name, what) in
+        DELIVERY_FAULTS.iter().filter(|(name, _)| ["strange", "held_back", "disagreeing"].contains(name))
+    {
+        // With lost deliveries the orders cannot agree.
+        let n = if *name == "disagreeing" && lost > 0 { 0 } else { results.count(name) };
+        report.fault(name, n, what);
+    }
+    report.first_error(results);
+    let mut all = publishers.clone();
     nodes.iter().for_each(|node| all.merge(&node.figures));
     report.latency("missed_us", "age of recovered deliveries", &all.missed);
     report.latency("away_us", "from close to recovery", &all.away);
@@ -179,10 +207,10 @@ pub fn report_nodes(report: &mut Report, plan: &Plan, urls: &[String], scenarios
     report.set("acknowledged", accepted);
     report.set("in_doubt", in_doubt);
     report.set("unsent", unsent);
-    publishers.failures_text().into_iter().for_each(|text| report.row("", text));
+    failures_text(publishers).into_iter().for_each(|text| report.row("", text));
     if accepted == 0 {
         report.void("no publication was acknowledged");
     }
-    report.fault("not_back", away, "clients were not connected and subscribed again at the end");
+    report.fault("not_back", traffic.away, "clients were not connected and subscribed again at the end");
     report.fault("ended", all.ended, "clients were closed with a code after which SDKs do not reconnect");
 }

@@ -44,6 +44,8 @@ pub struct DeliveryChecker {
     orders: Vec<u64>,
     /// The node at which each skipped publication was skipped, by subscription, publisher and number.
     missing: HashMap<(u32, u8, u32), u8>,
+    /// Publications that were skipped and delivered later, with the node that delivered them, in the same form.
+    late: Vec<((u32, u8, u32), u8)>,
     /// By node.
     pub faults: Vec<DeliveryFaults>,
 }
@@ -61,7 +63,14 @@ impl DeliveryChecker {
         }
         let (next, orders) =
             (vec![0; starts[starts.len() - 1] as usize], vec![0; if several { starts.len() - 1 } else { 0 }]);
-        Self { starts, next, orders, missing: HashMap::new(), faults: vec![DeliveryFaults::default(); nodes] }
+        Self {
+            starts,
+            next,
+            orders,
+            missing: HashMap::new(),
+            late: Vec::new(),
+            faults: vec![DeliveryFaults::default(); nodes],
+        }
     }
 
     /// Records a delivery; true if it is the first one of this publication to this subscription.
@@ -99,6 +108,7 @@ impl DeliveryChecker {
         if let Some(skipped_at) = self.missing.remove(&key(stamp.seq)) {
             faults.reordered += 1;
             self.faults[usize::from(skipped_at)].lost -= 1;
+            self.late.push((key(stamp.seq), node));
             return true;
         }
         faults.duplicates += 1;
@@ -107,9 +117,12 @@ impl DeliveryChecker {
 
     /// The skipped publications that were never delivered: subscription, publisher, number, and the node that skipped it.
     pub fn gaps(&self) -> impl Iterator<Item = (usize, u8, u32, u8)> {
-        self.missing
-            .iter()
-            .map(|(&(subscription, publisher, seq), &node)| (subscription as usize, publisher, seq, node))
+        self.missing.iter().map(|(key, node)| (key.0 as usize, key.1, key.2, *node))
+    }
+
+    /// The publications that were delivered after a later one, in the same form.
+    pub fn late(&self) -> impl Iterator<Item = (usize, u8, u32, u8)> {
+        self.late.iter().map(|(key, node)| (key.0 as usize, key.1, key.2, *node))
     }
 
     /// The number that would follow the last delivery of a publisher to a subscription.
@@ -188,6 +201,7 @@ mod tests {
         assert!(checker.record(0, 0, 1, stamp(0, 2)), "late, from another node");
         assert_eq!((checker.faults[0].reordered, checker.faults[1].lost), (1, 1));
         assert_eq!(checker.gaps().collect::<Vec<_>>(), [(0, 0, 1, 1)]);
+        assert_eq!(checker.late().collect::<Vec<_>>(), [(0, 0, 2, 0)]);
         assert_eq!(checker.next(0, 0), 4);
     }
 }

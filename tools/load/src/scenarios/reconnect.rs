@@ -193,7 +193,9 @@ impl ReconnectingClients {
         }
         client.expected = client.expected.saturating_sub(1);
         if client.expected == 0 && client.connected {
-            io.subscribed(id);
+            if client.stage == Stage::New {
+                io.subscribed(id);
+            }
             self.complete(io, id, figures);
         }
         Ok(())
