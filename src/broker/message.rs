@@ -107,6 +107,12 @@ pub enum Event {
         record: PublicationRecord,
         position: Option<Position>,
     },
+    /// One without a position to a subscription whose channel may be a pattern, with the channel to which it was published.
+    PatternPublication {
+        channel: Box<str>,
+        record: PublicationRecord,
+        published_to: Box<str>,
+    },
     JoinLeave {
         channel: Box<str>,
         is_join: bool,
@@ -211,7 +217,7 @@ impl Event {
     /// What other servers published comes unchecked: says of every publication whether it is JSON, and puts that on one line.
     pub(super) fn check(&mut self) {
         match self {
-            Self::Publication { record, .. } => check(record),
+            Self::Publication { record, .. } | Self::PatternPublication { record, .. } => check(record),
             Self::Answer { answer: Ok(Answer::History(read)), .. } => read.records.iter_mut().for_each(check),
             _ => {}
         }
@@ -222,6 +228,9 @@ impl Event {
         let content = match self {
             Self::Subscribed { channel, .. } | Self::SubscribeDelayed { channel, .. } => channel.len(),
             Self::Publication { channel, record, .. } => channel.len() + record.bytes(),
+            Self::PatternPublication { channel, record, published_to } => {
+                channel.len() + record.bytes() + published_to.len()
+            }
             Self::JoinLeave { channel, client_info, .. } => channel.len() + client_info.len(),
             Self::Answer { answer: Ok(Answer::History(read)), .. } => {
                 read.records.iter().map(PublicationRecord::bytes).sum()

@@ -6,6 +6,7 @@
 //! - `message`: requests and events
 //! - `port`: the queues between shards and broker threads, bounded in bytes
 //! - `control`: messages between the servers of a cluster
+//! - `wire`: what servers exchange, in Protobuf
 //! - `thread`, `stats`: the threads, and the numbers of their connections
 //! - `client_tls`: TLS towards brokers
 //! - `redis`: Redis and Valkey
@@ -19,6 +20,7 @@ pub mod port;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;
+mod wire;
 
 use std::hash::Hasher;
 use std::sync::Arc;

@@ -88,7 +88,7 @@ impl Drop for Survey {
     }
 }
 
-/// Asks the other servers. `None` if there is none.
+/// Asks the other servers. `None` without other servers.
 pub(crate) fn begin(shared: &Arc<Shared>, pattern: &str) -> Result<Option<Survey>, SurveyError> {
     if shared.is_silent() {
         return Err(failed(shared, SurveyError::Silent));

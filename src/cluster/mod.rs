@@ -82,7 +82,7 @@ impl Cluster {
         self.0.share(call).is_ok()
     }
 
-    /// Asks the other servers for their channels. `None` if there are none.
+    /// Asks the other servers for their channels. `None` without other servers.
     pub(crate) fn ask_channels(&self, pattern: &str) -> Result<Option<Survey>, SurveyError> {
         channels::begin(&self.0, pattern)
     }

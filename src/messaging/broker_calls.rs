@@ -10,18 +10,15 @@ use super::home_broker::{Call, LocalCopy, Publisher};
 use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
-use super::mail::{HistoryAnswer, Inquiry, LargeRequest, Mail, Question};
+use super::mail::{HistoryAnswer, Inquiry, Mail};
 use super::presence_snapshots::Asker;
 use super::state::Messaging;
 use crate::broker::message::{self, Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
 use crate::broker::nats::ChannelUse;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, ErrorCode, Reply, Tags};
-use crate::pubsub::{
-    HistoryFilter, HistoryOptions, Position, Publication, PublicationRecord, RecoveryMode, RecoveryRequest,
-    recover_read,
-};
+use crate::protocol::{ErrorCode, Reply};
+use crate::pubsub::{BrokerHistory, HistoryFilter, HistoryOptions, Position, Publication, PublicationRecord};
 
 /// How often a recovery is read again because publications arrived meanwhile that are not kept.
 const RECOVERY_TRIES_MAX: u8 = 3;
@@ -71,7 +68,7 @@ fn published(
 ) {
     let result = match (result, local) {
         (Err(BrokerError::Unavailable), Some(local)) => {
-            home_shard::deliver_stamped(state, cx, &local.channel, &local.record, false);
+            home_shard::deliver_stamped(state, cx, local.record.publication(&local.channel), false);
             cx.counters.publications_local += 1;
             Ok(None)
         }
@@ -264,7 +261,7 @@ fn recovery_read(
         return state.delayed_recoveries.push_back((to, channel.into(), recovery));
     }
     let Some(top) = state.home_channels.top(channel) else { return home_shard::fail_recovery(cx, to, &recovery) };
-    answer_recovery(state, cx, (channel, to), recovery, &records, top);
+    answer_recovery(state, cx, (channel, to), recovery, records, top);
 }
 
 fn answer_recovery(
@@ -272,22 +269,12 @@ fn answer_recovery(
     cx: &mut Context<Mail>,
     (channel, to): (&str, ShardId),
     recovery: PaidRecovery,
-    records: &[PublicationRecord],
+    records: Vec<PublicationRecord>,
     top: Position,
 ) {
-    let PaidRecovery { request, bytes_max, reserved, .. } = recovery;
     let limit = state.settings.client.recovery_max_publication_limit as usize;
-    let accepts = |record: &PublicationRecord| {
-        request.filter.as_ref().is_none_or(|filter| filter.matches(Tags::from_bytes(&record.tags)))
-    };
-    let accepts: Option<&dyn Fn(&PublicationRecord) -> bool> = request.filter.is_some().then_some(&accepts);
-    let mode = if request.cache { RecoveryMode::Cache { filter: accepts } } else { RecoveryMode::Stream };
-    let found = recover_read(records, top, RecoveryRequest { since: request.since, limit, mode });
-    let bytes = records_bytes(found.records.iter(), Encoding::Json);
-    if bytes > bytes_max {
-        let question = Question::Recovery { request, is_refused: false };
-        return home_queries::post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
-    }
-    let (sub, recovered, records) = (request.sub, found.recovered, found.records);
-    cx.mail.post(to, Mail::Recovered { sub, position: top, recovered, records, reserved });
+    let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
+    let history = BrokerHistory::new(records);
+    let found = history.recover(top, recovery.request.asked(limit, &accepts));
+    home_shard::post_recovered(cx, (channel, to), recovery, found);
 }

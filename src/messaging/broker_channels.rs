@@ -44,36 +44,26 @@ pub(crate) fn group_joins(
     let has_history = state.settings.history_options(channel).has_history();
     let Some(broker) = &mut state.broker else { return };
     let now = cx.now();
-    if let Some(shared) = broker.channels.get_mut(channel) {
-        if shared.is_open() {
-            cx.mail.post(to, Mail::Subscribed { group, top });
-            return;
-        }
-        let serial = shared.serial;
-        let busy = shared.busy();
-        let is_first = busy.waiting.is_empty();
-        busy.waiting.push(Waiting::Group { to, group });
-        if is_first {
-            let at = now + broker.links.subscribe_timeout;
-            broker.set_timer(at, TimerKind::SubscribeTimeout, channel, serial);
-        }
+    if !broker.channels.contains_key(channel) {
+        broker.last_serial = broker.last_serial.wrapping_add(1);
+        let serial = SubscribeSerial(broker.last_serial);
+        let state = ChannelState::Subscribing;
+        let shared = SharedChannel { serial, state, has_history, heard: now, last_arrived: 0, busy: None };
+        broker.channels.insert(channel.into(), shared);
+        broker.tell(channel, RequestKind::Subscribe(serial));
+    }
+    let Some(shared) = broker.channels.get_mut(channel) else { return };
+    if shared.is_open() {
+        cx.mail.post(to, Mail::Subscribed { group, top });
         return;
     }
-    broker.last_serial = broker.last_serial.wrapping_add(1);
-    let serial = SubscribeSerial(broker.last_serial);
-    let mut shared = SharedChannel {
-        serial,
-        state: ChannelState::Subscribing,
-        has_history,
-        heard: now,
-        last_arrived: 0,
-        busy: None,
-    };
-    shared.busy().waiting.push(Waiting::Group { to, group });
-    broker.channels.insert(channel.into(), shared);
-    broker.tell(channel, RequestKind::Subscribe(serial));
-    let at = now + broker.links.subscribe_timeout;
-    broker.set_timer(at, TimerKind::SubscribeTimeout, channel, serial);
+    let (serial, busy) = (shared.serial, shared.busy());
+    let is_first = busy.waiting.is_empty();
+    busy.waiting.push(Waiting::Group { to, group });
+    if is_first {
+        let at = now + broker.links.subscribe_timeout;
+        broker.set_timer(at, TimerKind::SubscribeTimeout, channel, serial);
+    }
 }
 
 /// A shard's group has left. With the last one the broker's subscription ends. What waits for an answer gets one.
@@ -221,7 +211,7 @@ pub(super) fn arrived(
     let Some(shared) = broker.channels.get_mut(channel) else { return };
     let Some(position) = position else {
         if shared.is_open() {
-            home_shard::deliver_stamped(state, cx, channel, &record, false);
+            home_shard::deliver_stamped(state, cx, record.publication(channel), false);
         }
         return;
     };
@@ -236,7 +226,7 @@ pub(super) fn arrived(
             shared.last_arrived = position.offset;
             if is_same && position.offset == top.offset + 1 {
                 shared.heard = now;
-                home_shard::deliver_stamped(state, cx, channel, &record, true);
+                home_shard::deliver_stamped(state, cx, record.publication(channel), true);
             } else if !is_same || goes_back || position.offset > top.offset {
                 shared.hold(record, position);
                 begin_repair(state, cx, channel);
@@ -294,12 +284,8 @@ pub(super) fn repair_read(
     if is_behind {
         begin_repair(state, cx, channel);
     }
-    if state
-        .broker
-        .as_ref()
-        .and_then(|broker| broker.channels.get(channel))
-        .is_some_and(|shared| shared.state == ChannelState::Live)
-    {
+    let shared = state.broker.as_ref().and_then(|broker| broker.channels.get(channel));
+    if shared.is_some_and(|shared| shared.state == ChannelState::Live) {
         answer_waiting(state, cx, channel);
     }
 }
@@ -324,7 +310,7 @@ pub(super) fn absorb(
     }
     for record in missed {
         cx.counters.publications_repaired += 1;
-        home_shard::deliver_stamped(state, cx, channel, record, true);
+        home_shard::deliver_stamped(state, cx, record.publication(channel), true);
     }
     true
 }

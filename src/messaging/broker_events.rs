@@ -11,7 +11,7 @@ use super::presence_renewal;
 use super::state::Messaging;
 use crate::broker::message::{Event, SubscribeSerial};
 use crate::engine::Context;
-use crate::pubsub::HistoryFilter;
+use crate::pubsub::{HistoryFilter, Publication};
 
 /// Events that are handled in one turn.
 const EVENTS_PER_TURN: usize = 1024;
@@ -44,6 +44,12 @@ fn handle(state: &mut Messaging, cx: &mut Context<Mail>, event: Event) {
     match event {
         Event::Publication { channel, record, position } => {
             broker_channels::arrived(state, cx, &channel, record, position)
+        }
+        Event::PatternPublication { channel, record, published_to } => {
+            if state.broker.as_ref().is_some_and(|broker| broker.is_open(&channel)) {
+                let publication = Publication { published_to: &published_to, ..record.publication(&channel) };
+                home_shard::deliver_stamped(state, cx, publication, false);
+            }
         }
         Event::Answer { ticket, answer } => broker_calls::answered(state, cx, ticket, answer),
         Event::JoinLeave { channel, is_join, client_info } => {

@@ -10,16 +10,16 @@ use super::handover_peer::{self, Forwarded};
 use super::home_broker::Call;
 use super::home_queries::{self, post_too_large};
 use super::large_replies::{PaidRecovery, records_bytes};
-use super::mail::{Inquiry, JoinOptions, LargeRequest, Mail, Question, RecoverRequest, has_room};
+use super::mail::{Inquiry, JoinOptions, LargeRequest, Mail, Question, has_room};
 use super::session::opcode;
 use super::state::Messaging;
 use crate::broker::message::RequestKind;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, Push, RawClientInfo, Tags, is_json, one_line};
+use crate::protocol::{Encoding, Push, RawClientInfo, is_json, one_line};
 use crate::pubsub::{
-    Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, RecoveryMode,
-    RecoveryRequest, ResendStep, Since,
+    Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery, ResendStep,
+    Since,
 };
 use crate::ws;
 
@@ -34,17 +34,15 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
     outcome
 }
 
-/// Delivers what a broker has stamped, without a copy of its own in the broker. `stored`: it has the next offset of its channel.
+/// Delivers what a broker has stamped. `stored`: it has the next offset of its channel.
 pub(crate) fn deliver_stamped(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
-    channel: &str,
-    record: &PublicationRecord,
+    mut publication: Publication<'_>,
     stored: bool,
 ) {
-    let mut publication = record.publication(channel);
     publication.options.use_delta = true;
-    let options = state.settings.history_options(channel).cached();
+    let options = state.settings.history_options(publication.channel).cached();
     let frames = &mut state.frames;
     frames.clear();
     state.home_channels.publish_stamped(&publication, stored, &options, cx.now(), |to, delivery| {
@@ -231,35 +229,39 @@ pub(crate) fn recover(
     if state.home_channels.is_lagging(channel, to, recovery.request.group) {
         return state.delayed_recoveries.push_back((to, channel.into(), recovery));
     }
-    let PaidRecovery { request, bytes_max, reserved, is_refused } = recovery;
-    let RecoverRequest { sub, since, cache, filter, .. } = &request;
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as usize;
-    let accepts = |record: &PublicationRecord| {
-        filter.as_ref().is_none_or(|filter| filter.matches(Tags::from_bytes(&record.tags)))
-    };
-    let accepts: Option<&dyn Fn(&PublicationRecord) -> bool> = if filter.is_some() { Some(&accepts) } else { None };
-    let mode = if *cache { RecoveryMode::Cache { filter: accepts } } else { RecoveryMode::Stream };
-    let asked = RecoveryRequest { since: *since, limit, mode };
     let has_broker = state.has_broker();
+    let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
+    let asked = recovery.request.asked(limit, &accepts);
     let found = state.home_channels.recover(channel, asked, &options, cx.now());
-    let (sub, position) = (*sub, found.top);
-    if is_refused {
-        let records = Box::default();
+    if recovery.is_refused {
+        let (sub, position, records, reserved) = (recovery.request.sub, found.top, Box::default(), recovery.reserved);
         cx.mail.post(to, Mail::Recovered { sub, position, recovered: false, records, reserved });
         return;
     }
     if has_broker && !found.recovered && options.has_history() {
         // The broker may have more than what is kept here.
-        let recovery = PaidRecovery { request, bytes_max, reserved, is_refused };
         return ask_recovery(state, cx, channel, to, recovery, 0);
     }
+    post_recovered(cx, (channel, to), recovery, found);
+}
+
+/// Posts what was found for a recovery, if it is paid for.
+pub(super) fn post_recovered(
+    cx: &mut Context<Mail>,
+    (channel, to): (&str, ShardId),
+    recovery: PaidRecovery,
+    found: Recovery<'_>,
+) {
+    let PaidRecovery { request, bytes_max, reserved, is_refused } = recovery;
     let bytes = records_bytes(found.publications.clone(), Encoding::Json);
     if bytes > bytes_max {
         let question = Question::Recovery { request, is_refused };
         return post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
     }
-    let (recovered, records) = (found.recovered, found.publications.cloned().collect());
+    let Recovery { recovered, top: position, publications } = found;
+    let (sub, records) = (request.sub, publications.cloned().collect());
     cx.mail.post(to, Mail::Recovered { sub, position, recovered, records, reserved });
 }
 

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use crate::engine::Context;
 use crate::engine::mailbox::Span;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
-use crate::protocol::{Encoding, ErrorCode, Filter};
+use crate::protocol::{Encoding, ErrorCode, Filter, Tags};
 use crate::pubsub::{
-    ChannelTop, DeliveryPosition, HistoryFilter, LostDeliveries, Position, PublicationRecord, Since, WireFormat,
+    ChannelTop, DeliveryPosition, HistoryFilter, LostDeliveries, Position, PublicationRecord, RecoveryMode,
+    RecoveryRequest, Since, WireFormat,
 };
 
 pub enum Mail {
@@ -230,6 +231,24 @@ pub struct RecoverRequest {
     /// A small answer needs no payment.
     pub allows_small: bool,
     pub filter: Option<Box<Filter>>,
+}
+
+impl RecoverRequest {
+    /// Whether the subscription wants a publication.
+    pub(super) fn accepts(&self, record: &PublicationRecord) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(Tags::from_bytes(&record.tags)))
+    }
+
+    /// What a history is asked for. `accepts` is that of this request.
+    pub(super) fn asked<'a>(
+        &self,
+        limit: usize,
+        accepts: &'a dyn Fn(&PublicationRecord) -> bool,
+    ) -> RecoveryRequest<'a> {
+        let filter = self.filter.is_some().then_some(accepts);
+        let mode = if self.cache { RecoveryMode::Cache { filter } } else { RecoveryMode::Stream };
+        RecoveryRequest { since: self.since, limit, mode }
+    }
 }
 
 /// The command that a reply is for.

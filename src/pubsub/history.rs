@@ -148,8 +148,8 @@ pub(super) struct ChannelHistory {
 }
 
 impl ChannelHistory {
-    pub(super) fn of_records(records: &[PublicationRecord]) -> Self {
-        Self { records: records.iter().cloned().collect(), ..Self::default() }
+    pub(super) fn of_records(records: Vec<PublicationRecord>) -> Self {
+        Self { records: records.into(), ..Self::default() }
     }
 
     pub(super) fn bytes(&self) -> usize {

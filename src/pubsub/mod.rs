@@ -49,12 +49,12 @@ pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
 pub(crate) use epoch::EpochText;
-pub(crate) use history::{HistorySlice, RecoveryMode, RecoveryRequest};
+pub(crate) use history::{HistorySlice, Recovery, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
 pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;
-pub(crate) use shared::recover_read;
+pub(crate) use shared::BrokerHistory;
 pub(crate) use subscribers::{
     Activation, AddedSubscription, DeltaBase, NewSubscription, PendingBroadcast, Subscribers, SubscriptionFlags,
     SubscriptionList, TurnOutput,

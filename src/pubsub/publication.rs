@@ -48,7 +48,6 @@ pub struct PublicationRecord {
     pub(crate) is_json: bool,
     pub(crate) tags: Bytes,
     pub(crate) version: u64,
-    published_to: Option<Box<str>>,
     /// Its number among all deliveries of the channel, those without an offset included.
     pub(super) seq: u64,
 }
@@ -62,23 +61,13 @@ impl PublicationRecord {
             is_json: publication.is_json,
             tags: Bytes::copy_from_slice(publication.tags),
             version: publication.version,
-            published_to: Some(publication.published_to).filter(|channel| !channel.is_empty()).map(Box::from),
             seq: at.seq,
         }
     }
 
     /// As a broker keeps it: not known to be JSON. Its sequence number is given when it is delivered.
     pub fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
-        Self { offset, data, client_info, is_json: false, tags, version, published_to: None, seq: 0 }
-    }
-
-    /// It comes through a pattern of channels, and was published to this one of them.
-    pub(crate) fn with_published_to(self, channel: &str) -> Self {
-        Self { published_to: Some(channel.into()), ..self }
-    }
-
-    pub(crate) fn published_to(&self) -> &str {
-        self.published_to.as_deref().unwrap_or_default()
+        Self { offset, data, client_info, is_json: false, tags, version, seq: 0 }
     }
 
     /// The publication again, without its options.
@@ -90,7 +79,7 @@ impl PublicationRecord {
             client_info: self.client_info.as_deref(),
             tags: &self.tags,
             version: self.version,
-            published_to: self.published_to(),
+            published_to: "",
             options: PublishOptions::default(),
         }
     }

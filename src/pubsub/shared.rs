@@ -1,42 +1,38 @@
 //! Channels that a broker orders: the home shard takes over its position, and keeps the last publications to send them again.
 
 use super::channel::InterestedShard;
-use super::history::{self, ChannelHistory, HistoryFilter, HistoryOptions, RecoveryRequest};
+use super::history::{self, ChannelHistory, HistoryFilter, HistoryOptions, Recovery, RecoveryRequest};
 use super::home_channels::HomeChannels;
 use super::position::{ChannelTop, Position};
 use super::presence::PresenceEntry;
 use super::publication::PublicationRecord;
 use crate::ids::{GroupId, ShardId};
 
-/// What a reader lacks, read from a broker.
-pub(crate) struct BrokerRecovery {
-    pub(crate) recovered: bool,
-    pub(crate) records: Box<[PublicationRecord]>,
-}
+/// What was read from a broker, oldest first.
+pub(crate) struct BrokerHistory(ChannelHistory);
 
-/// Judges what was read from a broker, oldest first and up to `top`, as the memory of a home shard is judged.
-pub(crate) fn recover_read(
-    records: &[PublicationRecord],
-    top: Position,
-    request: RecoveryRequest<'_>,
-) -> BrokerRecovery {
-    let history = ChannelHistory::of_records(records);
-    let found = history::recover(Some(&history), top, request);
-    BrokerRecovery { recovered: found.recovered, records: found.publications.cloned().collect() }
+impl BrokerHistory {
+    pub(crate) fn new(records: Vec<PublicationRecord>) -> Self {
+        Self(ChannelHistory::of_records(records))
+    }
+
+    /// What a reader lacks up to `top`, judged as the memory of a home shard is.
+    pub(crate) fn recover(&self, top: Position, request: RecoveryRequest<'_>) -> Recovery<'_> {
+        history::recover(Some(&self.0), top, request)
+    }
 }
 
 impl HomeChannels {
     /// The position of a channel that exists.
     pub(crate) fn top(&self, name: &str) -> Option<Position> {
-        Some(self.channels[self.find(name)?.index()].top)
+        self.channel_top(name).map(|top| top.position)
     }
 
     /// The broker's position of a channel to which no shard has got a delivery yet.
-    pub(crate) fn begin_at(&mut self, name: &str, top: Position) -> Option<ChannelTop> {
-        let key = self.find(name)?;
-        let channel = &mut self.channels[key.index()];
-        channel.top = top;
-        Some(ChannelTop { position: top, seq: channel.seq })
+    pub(crate) fn begin_at(&mut self, name: &str, top: Position) {
+        if let Some(key) = self.find(name) {
+            self.channels[key.index()].top = top;
+        }
     }
 
     /// Whether a shard gets the channel's deliveries for this group.

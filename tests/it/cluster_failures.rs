@@ -9,9 +9,6 @@ use crate::common::until;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Outages of a minute are tested only on demand.
-const LONG: &str = "CORECAST_LONG_TESTS";
-
 /// The configuration of nodes on this Redis.
 pub fn config(address: &str) -> Value {
     json!({
@@ -130,12 +127,9 @@ fn redis_that_is_stopped_for_longer_is_an_outage_without_losses() {
     expect_recovered(&followed);
 }
 
-/// A minute: with CORECAST_LONG_TESTS=1 only.
 #[test]
+#[ignore = "it takes over a minute"]
 fn redis_that_is_stopped_for_a_minute_is_an_outage_without_losses() {
-    if std::env::var_os(LONG).is_none() {
-        return;
-    }
     let redis = RedisServer::start(RedisKind::Redis);
     let service = Service::start(&config(&redis.address()));
     redis.pause();

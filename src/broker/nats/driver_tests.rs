@@ -186,7 +186,10 @@ impl Shard {
     async fn publication(&mut self) -> (String, Bytes, String) {
         match self.event().await {
             Event::Publication { channel, record, position: None } => {
-                (channel.into(), record.data.clone(), record.published_to().into())
+                (channel.into(), record.data.clone(), String::new())
+            }
+            Event::PatternPublication { channel, record, published_to } => {
+                (channel.into(), record.data.clone(), published_to.into())
             }
             event => panic!("{event:?}"),
         }

@@ -1,14 +1,11 @@
 //! What travels in the messages of a channel: a push of the client protocol in Protobuf, as Centrifugo sends it, or in raw
 //! mode the data alone.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use prost::Message;
-use uuid::Uuid;
 
 use crate::broker::message::PublishRequest;
-use crate::protocol::{Info, RawClientInfo, Tags, kept_info};
+use crate::broker::wire::{WireClientInfo, WirePublication};
 use crate::pubsub::PublicationRecord;
 
 /// One field besides the channel is set.
@@ -17,7 +14,7 @@ struct Push {
     #[prost(string, tag = "2")]
     channel: String,
     #[prost(message, optional, tag = "4")]
-    publication: Option<Publication>,
+    publication: Option<WirePublication>,
     #[prost(message, optional, tag = "5")]
     join: Option<Membership>,
     #[prost(message, optional, tag = "6")]
@@ -25,39 +22,9 @@ struct Push {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Publication {
-    #[prost(bytes = "bytes", tag = "4")]
-    data: Bytes,
-    #[prost(message, optional, tag = "5")]
-    info: Option<ClientInfo>,
-    #[prost(uint64, tag = "6")]
-    offset: u64,
-    #[prost(btree_map = "string, string", tag = "7")]
-    tags: BTreeMap<String, String>,
-    /// Whether the publisher wants deltas.
-    #[prost(bool, tag = "8")]
-    delta: bool,
-    /// Milliseconds since 1970.
-    #[prost(int64, tag = "9")]
-    time: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct Membership {
     #[prost(message, optional, tag = "1")]
-    info: Option<ClientInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ClientInfo {
-    #[prost(string, tag = "1")]
-    user: String,
-    #[prost(string, tag = "2")]
-    client: String,
-    #[prost(bytes = "vec", tag = "3")]
-    conn_info: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
-    chan_info: Vec<u8>,
+    info: Option<WireClientInfo>,
 }
 
 /// A message of a channel.
@@ -78,20 +45,13 @@ pub(super) enum Content {
 const EPOCH_TAG: &str = "__centrifugo_epoch";
 
 pub(super) fn publication(channel: &str, publish: &PublishRequest, now_ms: u64) -> Vec<u8> {
-    let tags = Tags::from_bytes(&publish.tags).iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let publication = Publication {
-        data: publish.data.clone(),
-        info: ClientInfo::of_packed(&publish.client_info),
-        offset: 0,
-        tags: tags.collect(),
-        delta: publish.use_delta,
-        time: now_ms as i64,
-    };
+    let time = now_ms as i64;
+    let publication = WirePublication { delta: publish.use_delta, time, ..WirePublication::of(publish) };
     Push { channel: channel.into(), publication: Some(publication), ..Push::default() }.encode_to_vec()
 }
 
 pub(super) fn join_leave(channel: &str, is_join: bool, client_info: &[u8]) -> Vec<u8> {
-    let membership = Some(Membership { info: ClientInfo::of_packed(client_info) });
+    let membership = Some(Membership { info: WireClientInfo::of_packed(client_info) });
     let push = Push { channel: channel.into(), ..Push::default() };
     let push = if is_join { Push { join: membership, ..push } } else { Push { leave: membership, ..push } };
     push.encode_to_vec()
@@ -101,7 +61,7 @@ pub(super) fn join_leave(channel: &str, is_join: bool, client_info: &[u8]) -> Ve
 pub(super) fn read(payload: &[u8]) -> Option<Received> {
     let push = Push::decode(payload).ok()?;
     let content = match push {
-        Push { publication: Some(publication), .. } => Content::Publication(publication.into_record()?),
+        Push { publication: Some(publication), .. } => Content::Publication(record(publication)?),
         Push { join: Some(join), .. } => Content::JoinLeave { is_join: true, client_info: join.packed()? },
         Push { leave: Some(leave), .. } => Content::JoinLeave { is_join: false, client_info: leave.packed()? },
         _ => return None,
@@ -114,18 +74,15 @@ pub(super) fn raw_record(payload: &[u8]) -> PublicationRecord {
     PublicationRecord::of_broker(0, Bytes::copy_from_slice(payload), None, Bytes::new(), 0)
 }
 
-impl Publication {
-    /// `None`: the client that published it has an id of another form.
-    fn into_record(mut self) -> Option<PublicationRecord> {
-        self.tags.remove(EPOCH_TAG);
-        let mut tags = Vec::new();
-        Tags::write(&mut tags, &self.tags);
-        let client_info = match self.info {
-            Some(info) => Some(info.packed()?),
-            None => None,
-        };
-        Some(PublicationRecord::of_broker(0, self.data, client_info, tags.into(), 0))
-    }
+/// `None`: the client that published it has an id of another form.
+fn record(mut publication: WirePublication) -> Option<PublicationRecord> {
+    publication.tags.remove(EPOCH_TAG);
+    let tags = publication.packed_tags();
+    let client_info = match publication.info {
+        Some(info) => Some(info.packed()?),
+        None => None,
+    };
+    Some(PublicationRecord::of_broker(0, publication.data, client_info, tags, 0))
 }
 
 impl Membership {
@@ -134,33 +91,10 @@ impl Membership {
     }
 }
 
-impl ClientInfo {
-    /// `None` for no bytes: the server API published.
-    fn of_packed(packed: &[u8]) -> Option<Self> {
-        if packed.is_empty() {
-            return None;
-        }
-        let info = RawClientInfo::unpack(packed);
-        Some(Self {
-            user: info.user.into(),
-            client: Uuid::from_bytes(info.client).to_string(),
-            conn_info: Info::of(info.conn_info).bytes().into(),
-            chan_info: Info::of(info.chan_info).bytes().into(),
-        })
-    }
-
-    fn packed(self) -> Option<Bytes> {
-        let client = Uuid::parse_str(&self.client).ok()?.into_bytes();
-        let (conn_info, chan_info) = (kept_info(self.conn_info), kept_info(self.chan_info));
-        let mut packed = Vec::new();
-        RawClientInfo { client, user: &self.user, conn_info: &conn_info, chan_info: &chan_info }.pack(&mut packed);
-        Some(packed.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{RawClientInfo, Tags, kept_info};
 
     fn packed_info() -> Bytes {
         let mut packed = Vec::new();
@@ -210,7 +144,8 @@ mod tests {
     fn foreign_payloads_are_none() {
         let mut strange = Push { channel: "a".into(), ..Push::default() };
         assert_eq!(read(&strange.encode_to_vec()), None, "neither publication nor join nor leave");
-        strange.join = Some(Membership { info: Some(ClientInfo { client: "no id".into(), ..ClientInfo::default() }) });
+        strange.join =
+            Some(Membership { info: Some(WireClientInfo { client: "no id".into(), ..WireClientInfo::default() }) });
         assert_eq!(read(&strange.encode_to_vec()), None, "a client id of another form");
         strange.join = Some(Membership::default());
         assert_eq!(read(&strange.encode_to_vec()), None, "no client");

@@ -324,8 +324,8 @@ fn handle_channel_message(driver: &mut Driver, subject: &str, sid: u64, payload:
     }
     let channel = subscription.channel.clone();
     if driver.subjects.is_raw {
-        let record = payload::raw_record(payload).with_published_to(driver.subjects.channel_of(subject));
-        driver.shards.push(shard, Event::Publication { channel, record, position: None });
+        let (record, published_to) = (payload::raw_record(payload), driver.subjects.channel_of(subject).into());
+        driver.shards.push(shard, Event::PatternPublication { channel, record, published_to });
         return;
     }
     let Some(received) = payload::read(payload) else {
@@ -333,11 +333,10 @@ fn handle_channel_message(driver: &mut Driver, subject: &str, sid: u64, payload:
         return;
     };
     let event = match received.content {
-        Content::Publication(record) => {
-            let is_pattern = driver.subjects.allow_wildcards;
-            let record = if is_pattern { record.with_published_to(&received.channel) } else { record };
-            Event::Publication { channel, record, position: None }
+        Content::Publication(record) if driver.subjects.allow_wildcards => {
+            Event::PatternPublication { channel, record, published_to: received.channel.into() }
         }
+        Content::Publication(record) => Event::Publication { channel, record, position: None },
         Content::JoinLeave { is_join, client_info } => Event::JoinLeave { channel, is_join, client_info },
     };
     driver.shards.push(shard, event);

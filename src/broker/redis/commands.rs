@@ -10,6 +10,7 @@ use super::names::Names;
 use super::random;
 use super::scripts::ScriptId;
 use crate::broker::message::{PublishRequest, Request, RequestKind};
+use crate::broker::wire;
 use crate::config::Redis;
 use crate::pubsub::{HistoryFilter, HistoryOptions};
 
@@ -103,13 +104,13 @@ impl Commands {
                 let user = crate::protocol::RawClientInfo::unpack(client_info).user;
                 self.presence_keys(channel, command);
                 let ends = unix_time().as_secs() + self.presence_ttl_s;
-                command.arg(self.presence_ttl_s).arg(ends).arg(messages::client_id(*client));
+                command.arg(self.presence_ttl_s).arg(ends).arg(wire::client_id(*client));
                 command.arg(messages::write_client_info(client_info)).arg(user);
                 command.arg(flag(self.has_user_mapping)).arg(flag(self.fields_expire));
             }
             RequestKind::PresenceRemove { client, user } => {
                 self.presence_keys(channel, command);
-                command.arg(messages::client_id(*client)).arg(&**user);
+                command.arg(wire::client_id(*client)).arg(&**user);
                 command.arg(flag(self.has_user_mapping)).arg(flag(self.fields_expire));
             }
             RequestKind::PresenceStats { .. } if self.has_user_mapping => {

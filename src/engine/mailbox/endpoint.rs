@@ -250,7 +250,7 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
     /// Messages of this shard to itself in batches that were not received yet.
     #[inline]
     pub fn own_messages(&self) -> usize {
-        // Mostly there are none, and nothing to add up.
+        // The queue is empty in most turns: the sum is skipped.
         if self.own.is_empty() { 0 } else { self.own.iter().map(Batch::remaining).sum() }
     }
 
