@@ -88,6 +88,19 @@ impl Shards {
     fn is_empty(&self) -> bool {
         self.0 == Self::default().0
     }
+    /// Not by `iter`: the compiler inlines that into `dispatch`, its one user in every turn, only if it has no other there.
+    fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        for (index, word) in self.0.iter_mut().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                let bit = left & left.wrapping_neg();
+                left ^= bit;
+                if !keep(index * 64 + bit.trailing_zeros() as usize) {
+                    *word ^= bit;
+                }
+            }
+        }
+    }
     fn iter(self) -> impl Iterator<Item = usize> + Clone {
         self.0.into_iter().enumerate().flat_map(|(index, word)| {
             std::iter::successors(Some(word), |bits| Some(bits & bits.wrapping_sub(1)))
@@ -261,11 +274,8 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
     }
 
     fn look_at_receivers(&mut self, messages_max: usize) -> bool {
-        for index in self.sent_to.iter() {
-            if self.mailboxes[index].queue().messages.load(Ordering::Relaxed) <= messages_max {
-                self.sent_to.remove(index);
-            }
-        }
+        let Self { sent_to, mailboxes, .. } = self;
+        sent_to.retain(|index| mailboxes[index].queue().messages.load(Ordering::Relaxed) > messages_max);
         self.has_sent = !self.sent_to.is_empty();
         self.has_sent
     }
