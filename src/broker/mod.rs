@@ -28,7 +28,8 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 
 use message::Request;
-use nats::{ChannelUse, Subjects};
+pub(crate) use nats::ChannelUse;
+use nats::Subjects;
 use port::RequestPort;
 
 /// The broker threads, as a home shard sees them.

@@ -7,7 +7,7 @@ use super::state::{CommandContext, Messaging, Progress};
 use super::subscription::{self, SubscriptionRequest};
 use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token};
 use crate::backend::call::{Answer, Question};
-use crate::broker::nats::ChannelUse;
+use crate::broker::ChannelUse;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, Disconnect, ErrorCode, Filter, FilterError, SubscribeRequest};
