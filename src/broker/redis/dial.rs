@@ -38,7 +38,7 @@ impl fmt::Debug for Tls {
 }
 
 /// What the server must be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Expect {
     Any,
     Master,
@@ -211,7 +211,7 @@ pub(super) fn error_text(error: &redis::ServerError) -> String {
 }
 
 /// A field of a map, which RESP2 sends as a list.
-fn field<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     let found = match value {
         Value::Map(pairs) => pairs.iter().find(|(key, _)| text(key) == Some(name)).map(|(_, value)| value),
         Value::Array(items) => items.chunks_exact(2).find(|pair| text(&pair[0]) == Some(name)).map(|pair| &pair[1]),
