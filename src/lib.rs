@@ -26,7 +26,7 @@
 //! 3. `engine`: bytes, frames and mail. It is usable as a library; see [`engine`].
 //! 4. `config`, then `doctor` (checks of the host) and `backend` (calls to the application).
 //! 5. `messaging`: the joint of engine, protocol and pubsub.
-//! 6. `api`, `admin`, `handover` (to the next process), `server` (start, reload, shutdown), `cli`.
+//! 6. `cluster` (other servers), `api`, `admin`, `handover` (to the next process), `server` (start, reload, shutdown), `cli`.
 //! 7. [`embed`]: the server in a program of your own, with hooks.
 //!
 //! Glossary:
@@ -66,7 +66,10 @@ pub mod api;
 pub mod auth;
 #[doc(hidden)]
 pub mod backend;
-mod broker;
+#[doc(hidden)]
+pub mod broker;
+#[doc(hidden)]
+pub mod cluster;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]

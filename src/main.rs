@@ -50,6 +50,7 @@ fn serve(file: Option<&Path>, flags: Flags) -> ExitCode {
     match corecast::server::run(config, Box::new(load), None) {
         Ok(Ended::InOrder) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(ENDED_AT_ONCE),
+        Err(error) if error.is_in_settings() => fail(USAGE, format_args!("corecast: {error}")),
         Err(error) => fail(FAILED, format_args!("corecast: {error}")),
     }
 }

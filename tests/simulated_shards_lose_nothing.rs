@@ -5,10 +5,12 @@
 //! published bytes; presence, joins and leaves agree with the subscriptions.
 //!
 //! `CORECAST_SEED=n cargo test --test simulated_shards_lose_nothing` repeats one simulation, `CORECAST_WORLDS=n` runs more.
+//! `-- --ignored million --nocapture` runs a million actions of clients, or `CORECAST_ACTIONS=n`.
 
 mod sim;
 
 use corecast::config::SlowConsumer;
+use sim::broker_simulation::BrokerSimulation;
 use sim::cluster::Bounds;
 use sim::counts::Counts;
 use sim::model::HistoryLimits;
@@ -141,21 +143,23 @@ fn happened(what: &[(&str, u64)]) {
 /// As `run`, with clients that reconnect.
 fn run_reconnects(kind: u64, simulations: u64, scenario: impl Fn(&mut fastrand::Rng) -> (Bounds, Scenario)) -> Counts {
     let mut counts = Counts::default();
-    for seed in seeds(kind, simulations) {
-        eprintln!("CORECAST_SEED={seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
-        let (bounds, scenario) = scenario(&mut random);
-        let mut simulation = ReconnectSimulation::new(&bounds, scenario, random);
-        for _ in 0..CHECKS {
-            (0..STEPS / CHECKS).for_each(|_| simulation.step());
-            simulation.run_until_idle();
-            simulation.check();
-        }
-        simulation.reconnect_all();
-        simulation.check();
-        counts.add(&simulation.end());
-    }
+    seeds(kind, simulations).for_each(|seed| counts.add(&run_reconnect(seed, &scenario)));
     counts
+}
+
+fn run_reconnect(seed: u64, scenario: impl Fn(&mut fastrand::Rng) -> (Bounds, Scenario)) -> Counts {
+    eprintln!("CORECAST_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (bounds, scenario) = scenario(&mut random);
+    let mut simulation = ReconnectSimulation::new(&bounds, scenario, random);
+    for _ in 0..CHECKS {
+        (0..STEPS / CHECKS).for_each(|_| simulation.step());
+        simulation.run_until_idle();
+        simulation.check();
+    }
+    simulation.reconnect_all();
+    simulation.check();
+    simulation.end()
 }
 
 const HOUR: u64 = 3_600_000;
@@ -305,6 +309,32 @@ fn keep_latest_delivers_the_newest_to_a_slow_client() {
     assert!(counts.gaps > 0 && counts.gaps <= counts.dropped, "{} missing, {} counted", counts.gaps, counts.dropped);
 }
 
+/// Simulations of every kind of the above, one after another, until clients and the server API have acted so often.
+#[test]
+#[ignore = "it takes an hour: CORECAST_ACTIONS (a million) actions"]
+fn million_actions_of_stateful_clients_keep_every_promise() {
+    const KIND: u64 = 13;
+    let wanted = std::env::var("CORECAST_ACTIONS").map_or(1_000_000, |count| count.parse().expect("a number"));
+    assert!(cfg!(debug_assertions), "a build with overflow checks and assertions");
+    let (mut counts, mut seed) = (Counts::default(), KIND * 1_000_000);
+    while counts.actions < wanted {
+        counts.add(&run_reconnect(seed, |random| {
+            let policy = [SlowConsumer::Close, SlowConsumer::DropOldest, SlowConsumer::KeepLatest][random.usize(..3)];
+            let mut bounds = dropping(random, policy);
+            if policy == SlowConsumer::Close && random.bool() {
+                bounds.mail_bytes = random.usize(400..2_000);
+            }
+            let (size, ttl, recovered_max) = (random.u64(1..20), random.u64(50..1_000), random.u64(3..20));
+            let history = HistoryLimits { size, ttl, meta_ttl: HOUR, recovered_max, exact: true };
+            let (clients, force_recovery, deltas) = (random.usize(2..24), random.bool(), random.bool());
+            (bounds, Scenario { clients, history, clock_step_max: 100, force_recovery, deltas, has_room: false })
+        }));
+        seed += 1;
+        eprintln!("{} of {wanted} actions", counts.actions);
+    }
+    eprintln!("{} seeds: {counts:?}", seed - KIND * 1_000_000);
+}
+
 /// Clients with positions in channels that drop frames: a client accepts no gap without an unsubscribe or close.
 fn positions_under(kind: u64, policy: SlowConsumer) -> Counts {
     run_reconnects(kind, 360, |random| {
@@ -338,4 +368,63 @@ fn slow_client_with_a_position_resubscribes_and_misses_nothing() {
         ("close 3010", counts.closed_for_loss),
         ("recovery", counts.recovered),
     ]);
+}
+
+#[test]
+fn servers_with_a_failing_broker_lose_nothing_without_telling() {
+    let mut sum = [0; 12];
+    for seed in seeds(12, SIMULATIONS) {
+        eprintln!("CORECAST_SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bounds = Bounds {
+            shards: random.usize(1..4),
+            mailbox_batches: 2,
+            mail_bytes: random.usize(400..2_000),
+            slice: 3,
+            backlog_bytes: 1 << 20,
+            backlogs_bytes: PLENTY,
+            slow_consumer: NEVER_DROP,
+        };
+        let kept_max = random.usize(1..40);
+        let mut simulation = BrokerSimulation::new(&bounds, kept_max, random);
+        for _ in 0..3 {
+            (0..STEPS).for_each(|_| simulation.step());
+            simulation.settle();
+            simulation.check();
+        }
+        let counts = simulation.take_counts();
+        let faults = &counts.faults;
+        let all = [
+            counts.delivered,
+            counts.recovered,
+            counts.unrecovered,
+            counts.insufficient,
+            counts.refused_publications,
+            counts.repaired,
+            faults.lost,
+            faults.repeated,
+            faults.cuts,
+            faults.flushes,
+            faults.failovers,
+            faults.unanswered,
+        ];
+        sum.iter_mut().zip(all).for_each(|(sum, count)| *sum += count);
+    }
+    let names = [
+        "delivery",
+        "recovery",
+        "failed recovery",
+        "unsubscribe 2500",
+        "refused publication",
+        "repair",
+        "loss",
+        "repetition",
+        "cut",
+        "flush",
+        "failover",
+        "lost answer",
+    ];
+    let all: Vec<_> = names.into_iter().zip(sum).collect();
+    eprintln!("{all:?}");
+    happened(&all);
 }

@@ -7,6 +7,8 @@
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
+use super::broker_metrics;
+use super::cluster_metrics;
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
 use super::procfs;
@@ -14,6 +16,8 @@ use crate::api::settings::VERSION;
 use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use crate::broker::stats::BrokerStats;
+use crate::cluster::view::ClusterView;
 use crate::engine::rejection::Rejection;
 use crate::engine::stats::{
     Bound, Closed, Counters, DROPPED_POLICIES, Refused, Snapshot, TURN_BUCKETS_US, TlsCounts, TlsFailed,
@@ -53,6 +57,13 @@ const COUNTERS: &[Row<Counters>] = &[
         "Publications not sent to a slow shard and no longer in the history when it caught up.",
         |c| c.publications_lost,
     ),
+    ("publications_refused", "Publications that the broker did not take, or did not answer.", |c| {
+        c.publications_refused
+    }),
+    ("publications_local", "Publications delivered on this server only, while the broker was away.", |c| {
+        c.publications_local
+    }),
+    ("subscribes_failed", "Subscribes that failed because the broker was away.", |c| c.subscribes_failed),
     ("recoveries", "Subscriptions that received every publication they had missed.", |c| c.recoveries),
     ("recoveries_failed", "Subscriptions whose missed publications were no longer in the history.", |c| {
         c.recoveries_failed
@@ -186,6 +197,10 @@ pub(crate) struct Report<'a> {
     pub backends: &'a Backends,
     pub process: &'a ProcessStats,
     pub unauthorized: &'a Unauthorized,
+    /// If this server is in one.
+    pub cluster: Option<&'a ClusterView>,
+    /// The connections to brokers.
+    pub brokers: &'a BrokerStats,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -202,6 +217,10 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
     for (api, name) in Api::ALL {
         family.sample(&[("api", &name)], report.unauthorized.calls(api));
     }
+    if let Some(cluster) = report.cluster {
+        cluster_metrics::write(&mut text, cluster);
+    }
+    broker_metrics::write(&mut text, report.brokers);
     text.set_prefix("process_");
     process(&mut text, report.started_at);
     text.finish()

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::broker::stats::BrokerStats;
+use crate::cluster::stats::{Counts, Dropped, SurveyEnd};
+use crate::cluster::view::{ClusterView, NodeInfo, NodeState, NodeView};
 
 fn snapshots() -> Vec<Snapshot> {
     let mut shards = vec![Snapshot::default(), Snapshot { shard: 1, core: Some(3), ..Snapshot::default() }];
@@ -39,10 +42,23 @@ fn backends() -> Backends {
     Backends { proxies: vec![proxy, other], key_sets }
 }
 
+fn cluster() -> ClusterView {
+    let node = |state| NodeView { info: NodeInfo::default(), state, heard_ms_ago: 5_000 };
+    let others = [NodeState::Running, NodeState::Stalled, NodeState::Lost, NodeState::Lost].map(node).into();
+    let mut counts = Counts { received: 7, sent: 8, surveys_answered: 9, ..Counts::default() };
+    counts.dropped[Dropped::Unsupported as usize] = 3;
+    counts.surveys[SurveyEnd::Partial as usize] = 2;
+    ClusterView { metrics: None, others, counts, silent_ms: 1_500 }
+}
+
 fn text(format: Format) -> String {
     let (shards, backends, process) = (&snapshots(), &backends(), &ProcessStats::default());
     let unauthorized = &Unauthorized::default();
-    encode(format, &Report { shards, backends, process, unauthorized, started_at: 1.5 })
+    let cluster = Some(&cluster());
+    encode(
+        format,
+        &Report { shards, backends, process, unauthorized, cluster, brokers: &BrokerStats::default(), started_at: 1.5 },
+    )
 }
 
 /// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,
@@ -121,6 +137,15 @@ fn formats_are_well_formed_and_have_equal_samples() {
         ("corecast_key_set_fetches_total{setting=\"client.token.jwks_public_endpoint\"}", 8.0),
         ("corecast_key_set_fetches_failed_total{setting=\"client.token.jwks_public_endpoint\"}", 7.0),
         ("corecast_key_set_present{setting=\"client.token.jwks_public_endpoint\"}", 1.0),
+        ("corecast_cluster_nodes{state=\"running\"}", 2.0),
+        ("corecast_cluster_nodes{state=\"stalled\"}", 1.0),
+        ("corecast_cluster_nodes{state=\"lost\"}", 2.0),
+        ("corecast_cluster_silence_seconds", 1.5),
+        ("corecast_cluster_messages_received_total", 7.0),
+        ("corecast_cluster_messages_sent_total", 8.0),
+        ("corecast_cluster_messages_dropped_total{reason=\"unsupported\"}", 3.0),
+        ("corecast_cluster_surveys_total{result=\"partial\"}", 2.0),
+        ("corecast_cluster_surveys_answered_total", 9.0),
         ("process_start_time_seconds", 1.5),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}\n{text}");
@@ -198,6 +223,8 @@ fn text_without_shards_is_well_formed() {
         backends: &Backends::default(),
         process: &ProcessStats::default(),
         unauthorized: &Unauthorized::default(),
+        cluster: None,
+        brokers: &BrokerStats::default(),
         started_at: 0.0,
     };
     check(&encode(Format::OpenMetrics, &report), true);

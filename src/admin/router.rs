@@ -61,7 +61,7 @@ pub(crate) async fn respond<F: ShardApi>(
     if http::api_path(path).is_some() {
         return http::respond(&context.dispatcher, &context.api_settings.get(), request, peer).await;
     }
-    let known = matches!(path, "/health" | "/metrics" | "/stats") || page::file(path).is_some();
+    let known = matches!(path, "/health" | "/health/ready" | "/metrics" | "/stats") || page::file(path).is_some();
     if !known {
         return empty(StatusCode::NOT_FOUND);
     }
@@ -72,6 +72,7 @@ pub(crate) async fn respond<F: ShardApi>(
     }
     match path {
         "/health" => health(context),
+        "/health/ready" => ready(context),
         "/metrics" => scrape(context, request.headers()).await,
         "/stats" => statistics(context).await,
         _ => match page::file(path) {
@@ -88,6 +89,19 @@ fn health<F: ShardApi>(context: &Context<F>) -> Response<Body> {
     response
 }
 
+/// Whether this server does what its settings ask for: not while it shuts down, and not while a broker does not serve.
+fn ready<F: ShardApi>(context: &Context<F>) -> Response<Body> {
+    match context.settings().brokers.health() {
+        Ok(()) => health(context),
+        Err(cause) => {
+            let body = serde_json::json!({ "error": cause }).to_string();
+            let mut response = text([(CONTENT_TYPE, "application/json")], body);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+    }
+}
+
 async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Response<Body> {
     let settings = context.settings();
     let backends = settings.backend.as_ref().map_or_else(Backends::default, |backend| Backends {
@@ -97,7 +111,10 @@ async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Respo
     let shards = context.dispatcher.shards.snapshots().await;
     let process = &*settings.process_stats;
     let unauthorized = &*settings.api.unauthorized;
-    let report = Report { shards: &shards, backends: &backends, process, unauthorized, started_at: context.started_at };
+    let cluster = context.dispatcher.shards.cluster();
+    let (cluster, started_at) = (cluster.as_ref(), context.started_at);
+    let brokers = &*settings.brokers;
+    let report = Report { shards: &shards, backends: &backends, process, unauthorized, cluster, brokers, started_at };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or(""));
     text([(CONTENT_TYPE, format.content_type())], metrics::encode(format, &report))
 }
@@ -111,6 +128,7 @@ async fn statistics<F: ShardApi>(context: &Context<F>) -> Response<Body> {
         client: stats::client(&settings),
         turn_bounds_us: &TURN_BUCKETS_US,
         shards: context.dispatcher.shards.snapshots().await.into_iter().map(stats::Shard::from).collect(),
+        nodes: context.dispatcher.shards.cluster().map_or(Vec::new(), |cluster| stats::nodes(cluster.others)),
     };
     let json = serde_json::to_string(&stats).expect("a struct of numbers and strings is JSON");
     text([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json)

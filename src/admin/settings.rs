@@ -11,6 +11,7 @@ use super::procfs;
 use crate::api::settings::Current as CurrentApi;
 use crate::api::settings::Settings as ApiSettings;
 use crate::backend::Backend;
+use crate::broker::stats::BrokerStats;
 use crate::config::Config;
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub struct Settings {
     /// The backend whose numbers `/metrics` shows.
     pub backend: Option<Arc<Backend>>,
     pub process_stats: Arc<ProcessStats>,
+    pub brokers: Arc<BrokerStats>,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Settings {
             anonymous: config.client.insecure,
             backend: None,
             process_stats: Arc::default(),
+            brokers: Arc::default(),
         }
     }
 
@@ -68,6 +71,7 @@ impl Settings {
             tls: self.tls.clone(),
             backend: Some(backend),
             process_stats: Arc::clone(&self.process_stats),
+            brokers: Arc::clone(&self.brokers),
             ..Self::new(config, self.client)
         }
     }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::settings::Settings;
+use crate::cluster::view::{NodeInfo, NodeState, NodeView};
 use crate::engine::stats::{Snapshot, TURN_BUCKETS_US};
 
 #[derive(Serialize, Debug)]
@@ -16,6 +17,9 @@ pub(crate) struct Stats<'a> {
     /// Upper bounds of `turn_counts`, in microseconds; one more bucket counts longer turns.
     pub turn_bounds_us: &'static [u32],
     pub shards: Vec<Shard>,
+    /// The other servers of the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
 }
 
 /// What the page needs in order to connect as a client.
@@ -69,6 +73,27 @@ impl From<Snapshot> for Shard {
             turn_counts: counters.turn_us,
         }
     }
+}
+
+/// Another server, as it announced itself.
+#[derive(Serialize, Debug)]
+pub(crate) struct Node {
+    pub uid: String,
+    pub name: String,
+    pub version: String,
+    pub state: &'static str,
+    pub heard_ms_ago: u64,
+    pub connections: u32,
+    pub subscriptions: u32,
+    pub channels: u32,
+}
+
+pub(crate) fn nodes(nodes: Vec<NodeView>) -> Vec<Node> {
+    let node = |NodeView { info, state, heard_ms_ago }| {
+        let NodeInfo { uid, name, version, clients: connections, subscriptions, channels, .. } = info;
+        Node { uid, name, version, state: NodeState::name(state), heard_ms_ago, connections, subscriptions, channels }
+    };
+    nodes.into_iter().map(node).collect()
 }
 
 /// How the page, which is served at the admin address, reaches the clients' address.

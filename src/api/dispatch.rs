@@ -14,6 +14,7 @@ use super::settings::{Settings, VERSION};
 use super::shard_api::{ApiError, ApiResult, ShardApi};
 use super::unknown_fields::UnknownFieldLog;
 use crate::auth::grant::Publish;
+use crate::cluster::view::{NodeInfo, NodeState};
 use crate::engine::stats::Snapshot;
 use crate::messaging::api_call::{ApiCall, ApiReply, StreamPosition};
 
@@ -27,20 +28,8 @@ pub enum ApiResponse {
     Shards(ApiReply),
     /// One result for each channel, in the order of the request.
     Broadcast(Vec<PublishResult>),
-    Info(Info),
-}
-
-/// This server in numbers.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Info {
-    pub uid: String,
-    pub name: String,
-    pub version: &'static str,
-    pub clients: u32,
-    pub users: u32,
-    pub channels: u32,
-    pub subscriptions: u32,
-    pub uptime_s: u32,
+    /// This server in numbers, and behind it the others of its cluster as they announced themselves.
+    Info(Vec<NodeInfo>),
 }
 
 /// Whether the commands of a batch wait for one another.
@@ -183,18 +172,26 @@ impl<S: ShardApi> Dispatcher<S> {
         window.finish().await
     }
 
-    fn info(&self, snapshots: &[Snapshot], reply: ApiReply) -> Info {
+    fn info(&self, snapshots: &[Snapshot], reply: ApiReply) -> Vec<NodeInfo> {
+        let cluster = self.shards.cluster().unwrap_or_default();
+        let own = NodeInfo { metrics: cluster.metrics, ..self.own_info(snapshots, reply) };
+        let others = cluster.others.into_iter().filter(|node| node.state != NodeState::Lost);
+        std::iter::once(own).chain(others.map(|node| node.info)).collect()
+    }
+
+    fn own_info(&self, snapshots: &[Snapshot], reply: ApiReply) -> NodeInfo {
         let users = if let ApiReply::Info { users } = reply { users.len() } else { 0 };
         let sum = |of: fn(&Snapshot) -> u64| saturate(snapshots.iter().map(of).sum());
-        Info {
+        NodeInfo {
             uid: self.uid.clone(),
             name: self.name.clone(),
-            version: VERSION,
+            version: VERSION.into(),
             clients: sum(|snapshot| snapshot.connections),
             users: saturate(users as u64),
             channels: sum(|snapshot| snapshot.channels),
             subscriptions: sum(|snapshot| snapshot.subscriptions),
             uptime_s: saturate(self.started.elapsed().as_secs()),
+            metrics: None,
         }
     }
 }

@@ -7,8 +7,9 @@ use data_encoding::BASE64;
 use serde::ser::{Error, Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::dispatch::{ApiResponse, Info, PublishResult};
+use super::dispatch::{ApiResponse, PublishResult};
 use super::shard_api::{ApiError, ApiResult};
+use crate::cluster::view::{NodeInfo, NodeMetrics};
 use crate::messaging::api_call::{ApiReply, HistoryPage, HistoryPublication, MemberInfo, StreamPosition};
 
 /// Bytes of most replies.
@@ -88,7 +89,9 @@ impl Serialize for ApiResponse {
             Self::Broadcast(results) => {
                 OneField { name: "responses", value: Sequence(results.iter().map(ChannelResult)) }.serialize(to)
             }
-            Self::Info(info) => OneField { name: "nodes", value: [NodeBody::from(info)] }.serialize(to),
+            Self::Info(nodes) => {
+                OneField { name: "nodes", value: Sequence(nodes.iter().map(NodeBody::from)) }.serialize(to)
+            }
         }
     }
 }
@@ -282,26 +285,55 @@ impl<'a> From<&'a HistoryPublication> for PublicationBody<'a> {
 struct NodeBody<'a> {
     uid: &'a str,
     name: &'a str,
-    version: &'static str,
+    version: &'a str,
     num_clients: u32,
     num_users: u32,
     num_channels: u32,
     #[serde(skip_serializing_if = "is_zero")]
     uptime: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<MetricsBody<'a>>,
     num_subs: u32,
 }
 
-impl<'a> From<&'a Info> for NodeBody<'a> {
-    fn from(info: &'a Info) -> Self {
+impl<'a> From<&'a NodeInfo> for NodeBody<'a> {
+    fn from(info: &'a NodeInfo) -> Self {
         Self {
             uid: &info.uid,
             name: &info.name,
-            version: info.version,
+            version: &info.version,
             num_clients: info.clients,
             num_users: info.users,
             num_channels: info.channels,
             uptime: info.uptime_s,
+            metrics: info.metrics.as_ref().map(MetricsBody::from),
             num_subs: info.subscriptions,
+        }
+    }
+}
+
+#[derive(serde::Serialize)]
+struct MetricsBody<'a> {
+    interval: Number,
+    items: BTreeMap<&'a str, Number>,
+}
+
+impl<'a> From<&'a NodeMetrics> for MetricsBody<'a> {
+    fn from(metrics: &'a NodeMetrics) -> Self {
+        let items = metrics.items.iter().map(|(name, &value)| (name.as_str(), Number(value))).collect();
+        Self { interval: Number(metrics.interval_s), items }
+    }
+}
+
+/// A whole number is written without a fraction, as JSON libraries of other languages do.
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        const WHOLE_MAX: f64 = (1u64 << 53) as f64;
+        match self.0 {
+            whole if whole.fract() == 0.0 && whole.abs() <= WHOLE_MAX => to.serialize_i64(whole as i64),
+            other => to.serialize_f64(other),
         }
     }
 }

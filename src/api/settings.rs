@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::unauthorized::Unauthorized;
-use crate::config::Config;
+use crate::config::{Channel, Config};
 
 /// Bytes of a call's body or message; a longer one is rejected.
 pub const API_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -29,6 +29,8 @@ pub struct Settings {
     /// Id and name of this process in the result of `info`.
     pub uid: String,
     pub name: String,
+    /// Namespaces, for calls that other servers are to carry out.
+    pub channel: Arc<Channel>,
     /// Longest channel name, in bytes.
     pub channel_bytes_max: usize,
     /// Longest data of a publication, in bytes.
@@ -58,6 +60,7 @@ impl Settings {
             grpc: GrpcSettings { key: grpc_api.key.clone(), transport_errors: grpc_api.transport_errors },
             uid,
             name,
+            channel: Arc::new(config.channel.clone()),
             channel_bytes_max: config.channel.max_length,
             // A publication that does not fit the mailbox of a shard as a whole cannot be delivered.
             unauthorized: Arc::default(),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::future::Future;
 
 use super::open_calls::OpenCall;
+use crate::cluster::view::ClusterView;
 use crate::engine::stats::Snapshot;
 use crate::messaging::api_call::{ApiCall, ApiReply};
 use crate::protocol::ErrorCode;
@@ -21,6 +22,11 @@ pub trait ShardApi: Clone + Send + Sync + 'static {
 
     /// The numbers of every shard that answered in time, in shard order.
     fn snapshots(&self) -> impl Future<Output = Vec<Snapshot>> + Send;
+
+    /// The other servers, if this one is in a cluster.
+    fn cluster(&self) -> Option<ClusterView> {
+        None
+    }
 
     /// A front-end begins a call, and drops what it gets with the reply. `None`: the server ends and takes no more calls.
     fn begin_call(&self) -> Option<OpenCall> {

@@ -1,8 +1,12 @@
 //! The calls of one method at one backend. Each method has a circuit breaker and a concurrency limit of its own, so that slow
 //! or failing calls of one method (an rpc with a payload of the client's choice) do not cost those of another (a connect).
+//! Within a method each user has a part of the concurrency, so that the slow calls of one user do not cost those of others.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
 use super::breaker::{Breaker, Health};
@@ -17,8 +21,20 @@ pub(crate) struct MethodCalls {
     pub breaker: Breaker,
     /// Calls waiting or in progress.
     pub in_flight: u64,
+    /// Of them, those of each caller.
+    callers: HashMap<u64, CallerCalls>,
     succeeded_at: Option<Instant>,
 }
+
+/// The calls of one caller, waiting or in progress: at least one.
+#[derive(Debug)]
+struct CallerCalls {
+    in_flight: usize,
+    concurrency: Arc<Semaphore>,
+}
+
+/// Calls of one caller that may wait, for each that may be in progress.
+const WAITING_PER_CALL: usize = 3;
 
 /// How a call ended.
 pub(crate) struct CallEnd<'a> {
@@ -33,7 +49,31 @@ pub(crate) struct CallEnd<'a> {
 
 impl MethodCalls {
     pub(crate) fn new(settings: BreakerSettings) -> Self {
-        Self { breaker: Breaker::new(settings), in_flight: 0, succeeded_at: None }
+        Self { breaker: Breaker::new(settings), in_flight: 0, callers: HashMap::new(), succeeded_at: None }
+    }
+
+    /// Counts a call of a caller that may have so many in progress. Returns whose permit it needs; `None` if too many of its
+    /// calls wait already.
+    pub(crate) fn begin(&mut self, caller: u64, concurrency_max: usize) -> Option<Arc<Semaphore>> {
+        let new = || CallerCalls { in_flight: 0, concurrency: Arc::new(Semaphore::new(concurrency_max)) };
+        let calls = self.callers.entry(caller).or_insert_with(new);
+        if calls.in_flight >= concurrency_max.saturating_mul(1 + WAITING_PER_CALL) {
+            return None;
+        }
+        calls.in_flight += 1;
+        self.in_flight += 1;
+        Some(Arc::clone(&calls.concurrency))
+    }
+
+    /// A call that `begin` has counted is over.
+    pub(crate) fn end(&mut self, caller: u64) {
+        self.in_flight -= 1;
+        if let Some(calls) = self.callers.get_mut(&caller) {
+            calls.in_flight -= 1;
+            if calls.in_flight == 0 {
+                self.callers.remove(&caller);
+            }
+        }
     }
 
     /// What the end of a call says about the backend. Keeps when a call succeeded last.
@@ -98,6 +138,19 @@ mod tests {
         assert_eq!(calls.health(&end(Method::Connect, (sent, now), &gone)), Health::Down);
         let later = (now + Duration::from_millis(1), now + Duration::from_secs(1));
         assert_eq!(calls.health(&end(Method::Connect, later, &late)), Health::Failed { caller: 5 });
+    }
+
+    #[test]
+    fn caller_has_a_part_of_the_calls_and_is_forgotten_with_its_last_one() {
+        let mut calls = calls();
+        let permits: Vec<_> = (0..8).map_while(|_| calls.begin(5, 2)).collect();
+        assert_eq!((permits.len(), permits[0].available_permits()), (8, 2), "two in progress and six that wait");
+        assert!(calls.begin(5, 2).is_none() && calls.begin(6, 2).is_some());
+        calls.end(5);
+        assert!(calls.begin(5, 2).is_some());
+        (0..8).for_each(|_| calls.end(5));
+        calls.end(6);
+        assert!(calls.callers.is_empty() && calls.in_flight == 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One configured proxy, and the way of one call through it.
 //!
 //! A call is admitted, or fails at once if the circuit of its method is open or the queue is full. An admitted call waits
-//! for a permit of its method's concurrency limit (`method_calls`) and then makes attempts, until one succeeds, another
+//! for a permit of its user and one of its method (`method_calls`) and then makes attempts, until one succeeds, another
 //! attempt is not allowed, or the deadline passes. The deadline counts from the admission.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -61,6 +61,8 @@ pub(crate) struct AdmittedCall {
     proxy: Arc<Proxy>,
     method: Method,
     caller: u64,
+    /// Of the caller's calls.
+    concurrency: Arc<Semaphore>,
     kind: CallKind,
     deadline: Instant,
     is_recorded: bool,
@@ -103,18 +105,29 @@ impl Proxy {
         let mut state = self.state();
         state.counts.calls += 1;
         let calls = &mut state.methods[method as usize];
+        let caller = self.callers.of(&call.caller);
         let bound = self.settings.concurrency_max.saturating_add(self.settings.queue_max) as u64;
+        let busy = |detail| Err(Fault::new(Reason::Busy, detail, Retry::Never));
         let admitted = match calls.in_flight >= bound {
-            true => Err(Fault::new(Reason::Busy, "too many calls are waiting", Retry::Never)),
-            false => calls.breaker.admit(now.into_std()).ok_or_else(open_circuit),
+            true => busy("too many calls are waiting"),
+            // The user first: a probe that the breaker has admitted must be made.
+            false => match calls.begin(caller, self.settings.user_concurrency_max.clamp(1, Semaphore::MAX_PERMITS)) {
+                None => busy("too many calls of one user are waiting (user_concurrency_max)"),
+                Some(concurrency) => match calls.breaker.admit(now.into_std()) {
+                    Some(kind) => Ok((concurrency, kind)),
+                    None => {
+                        calls.end(caller);
+                        Err(open_circuit())
+                    }
+                },
+            },
         };
         match admitted {
-            Ok(kind) => {
-                calls.in_flight += 1;
+            Ok((concurrency, kind)) => {
                 state.counts.in_flight += 1;
                 drop(state);
-                let (caller, deadline) = (self.callers.of(&call.caller), now + self.settings.timeout);
-                Some(AdmittedCall { proxy: Arc::clone(self), method, caller, kind, deadline, is_recorded: false })
+                let (proxy, deadline) = (Arc::clone(self), now + self.settings.timeout);
+                Some(AdmittedCall { proxy, method, caller, concurrency, kind, deadline, is_recorded: false })
             }
             Err(fault) => {
                 drop(state);
@@ -208,8 +221,10 @@ impl AdmittedCall {
     pub(crate) async fn perform(mut self, call: &Call) -> Answer {
         let proxy = Arc::clone(&self.proxy);
         let settings = &proxy.settings;
-        let mut sent_at = None;
+        let (mut sent_at, own) = (None, Arc::clone(&self.concurrency));
         let result = timeout_at(self.deadline, async {
+            // The user's own first: its calls that wait for it take no permit of others.
+            let _own = own.acquire().await.expect("the semaphore is never closed");
             let _permit =
                 proxy.concurrency[self.method as usize].acquire().await.expect("the semaphore is never closed");
             if !proxy.still_admits(call, self.kind) {
@@ -270,7 +285,7 @@ impl Drop for AdmittedCall {
         let mut state = self.proxy.state();
         state.counts.in_flight -= 1;
         let calls = &mut state.methods[self.method as usize];
-        calls.in_flight -= 1;
+        calls.end(self.caller);
         if !self.is_recorded {
             calls.breaker.record(self.kind, Health::Unknown, Instant::now().into_std());
         }

@@ -36,6 +36,8 @@ pub struct ProxySettings {
     pub retry_backoff: Backoff,
     /// Calls in progress at a time.
     pub concurrency_max: usize,
+    /// Of them, those of one user. Three times as many may wait.
+    pub user_concurrency_max: usize,
     /// Calls waiting for one of those to end; a further call fails at once.
     pub queue_max: usize,
     pub breaker: BreakerSettings,
@@ -90,6 +92,7 @@ impl Default for ProxySettings {
             retries_max: 2,
             retry_backoff: Backoff::default(),
             concurrency_max: 256,
+            user_concurrency_max: 64,
             queue_max: 1024,
             breaker: BreakerSettings::default(),
         }

@@ -3,29 +3,31 @@
 //! A request with a [`Ticket`] is answered exactly once, also if the broker is away. The others are carried out when the broker
 //! can be reached, in the order in which they were sent.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::ids::ShardId;
+use crate::protocol::{is_json, one_line};
 use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
 
 /// Names a request. The home shard chooses it, and may use it again after the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Ticket(pub(crate) u32);
+pub struct Ticket(pub(crate) u32);
 
 /// One life of a home shard's subscription to a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct SubscribeSerial(pub(crate) u32);
+pub struct SubscribeSerial(pub(crate) u32);
 
 /// A request of a home shard about one channel.
-pub(crate) struct Request {
-    pub(crate) from: ShardId,
-    pub(crate) channel: Box<str>,
-    pub(crate) kind: RequestKind,
+pub struct Request {
+    pub from: ShardId,
+    pub channel: Box<str>,
+    pub kind: RequestKind,
 }
 
-pub(crate) enum RequestKind {
+pub enum RequestKind {
     /// The home shard wants the channel's publications, joins and leaves: `Event::Subscribed` follows, and before it
     /// `Event::SubscribeDelayed` if the broker is away. A second one replaces the first.
     Subscribe(SubscribeSerial),
@@ -70,25 +72,25 @@ pub(crate) enum RequestKind {
 
 /// A publication to make.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct PublishRequest {
-    pub(crate) data: Bytes,
+pub struct PublishRequest {
+    pub data: Bytes,
     /// Packed; empty if the server API published.
-    pub(crate) client_info: Bytes,
+    pub client_info: Bytes,
     /// Packed (`protocol::Tags`).
-    pub(crate) tags: Bytes,
-    pub(crate) version: u64,
+    pub tags: Bytes,
+    pub version: u64,
     /// Empty for any.
-    pub(crate) version_epoch: Box<str>,
+    pub version_epoch: Box<str>,
     /// Empty for none.
-    pub(crate) idempotency_key: Box<str>,
-    pub(crate) use_delta: bool,
+    pub idempotency_key: Box<str>,
+    pub use_delta: bool,
     /// Without a history the publication gets no position.
-    pub(crate) history: HistoryOptions,
+    pub history: HistoryOptions,
 }
 
 /// From the broker to a channel's home shard. Those of one channel come in the broker's order.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// From here on every publication arrives; earlier ones may be missing. It comes again when a connection was lost and is
     /// back, and when the mailbox of the shard had no room for a publication.
     Subscribed {
@@ -118,7 +120,7 @@ pub(crate) enum Event {
 
 /// The answer to a request with a ticket.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     Published(Published),
     History(HistoryRead),
     HistoryRemoved,
@@ -132,23 +134,23 @@ pub(crate) enum Answer {
 
 /// What became of a publication.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Published {
+pub struct Published {
     /// `None`: the channel has no history.
-    pub(crate) position: Option<Position>,
+    pub position: Option<Position>,
     /// It was not made, since its idempotency key or its version is known.
-    pub(crate) is_suppressed: bool,
+    pub is_suppressed: bool,
 }
 
 /// A part of a history: in the order that the filter asks for, with the position at the moment of the read.
 #[derive(Debug)]
-pub(crate) struct HistoryRead {
-    pub(crate) records: Vec<PublicationRecord>,
-    pub(crate) top: Position,
+pub struct HistoryRead {
+    pub records: Vec<PublicationRecord>,
+    pub top: Position,
 }
 
 /// Why the broker did not do it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum BrokerError {
+pub enum BrokerError {
     /// It is away, or the queue to it is full. Nothing happened.
     Unavailable,
     /// The connection was lost, or the time was over, before the answer: it may have happened.
@@ -172,7 +174,7 @@ impl fmt::Display for BrokerError {
 
 impl Request {
     /// What it takes while it waits, about.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let content = match &self.kind {
             RequestKind::Publish { publish, .. } => {
                 let PublishRequest { data, client_info, tags, version_epoch, idempotency_key, .. } = &**publish;
@@ -193,7 +195,7 @@ impl Request {
     }
 
     /// The answer that a refused request gets, if it gets one.
-    pub(crate) fn ticket(&self) -> Option<Ticket> {
+    pub fn ticket(&self) -> Option<Ticket> {
         match self.kind {
             RequestKind::Publish { ticket, .. }
             | RequestKind::History { ticket, .. }
@@ -206,8 +208,17 @@ impl Request {
 }
 
 impl Event {
+    /// What other servers published comes unchecked: says of every publication whether it is JSON, and puts that on one line.
+    pub(super) fn check(&mut self) {
+        match self {
+            Self::Publication { record, .. } => check(record),
+            Self::Answer { answer: Ok(Answer::History(read)), .. } => read.records.iter_mut().for_each(check),
+            _ => {}
+        }
+    }
+
     /// What it takes while it waits, about.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let content = match self {
             Self::Subscribed { channel, .. } | Self::SubscribeDelayed { channel, .. } => channel.len(),
             Self::Publication { channel, record, .. } => channel.len() + record.bytes(),
@@ -221,5 +232,15 @@ impl Event {
             Self::Answer { .. } => 0,
         };
         size_of::<Self>() + content
+    }
+}
+
+/// The one check of a publication of a broker; encoders depend on it.
+pub(crate) fn check(record: &mut PublicationRecord) {
+    record.is_json = is_json(&record.data);
+    if record.is_json
+        && let Cow::Owned(line) = one_line(&record.data)
+    {
+        record.data = line.into();
     }
 }

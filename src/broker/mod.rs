@@ -9,32 +9,48 @@
 //! - `thread`, `stats`: the threads, and the numbers of their connections
 //! - `client_tls`: TLS towards brokers
 //! - `redis`: Redis and Valkey
+//! - `nats`: NATS
 
 pub(crate) mod client_tls;
 pub(crate) mod control;
-pub(crate) mod message;
-pub(crate) mod port;
+pub mod message;
+pub(crate) mod nats;
+pub mod port;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;
 
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
 use message::Request;
+use nats::{ChannelUse, Subjects};
 use port::RequestPort;
 
 /// The broker threads, as a home shard sees them.
 #[derive(Clone)]
-pub(crate) struct Broker {
+pub struct Broker {
     threads: Box<[RequestPort]>,
+    /// Of NATS, which has no subject for some names of channels.
+    subjects: Option<Arc<Subjects>>,
 }
 
 impl Broker {
     /// `threads` is not empty.
-    pub(crate) fn new(threads: Vec<RequestPort>) -> Self {
-        Self { threads: threads.into() }
+    pub fn new(threads: Vec<RequestPort>) -> Self {
+        Self { threads: threads.into(), subjects: None }
+    }
+
+    /// The broker is NATS.
+    pub(crate) fn with_subjects(self, subjects: Subjects) -> Self {
+        Self { subjects: Some(Arc::new(subjects)), ..self }
+    }
+
+    /// Whether the broker can have such a channel. What it cannot have is a bad request.
+    pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
+        self.subjects.as_ref().is_none_or(|subjects| subjects.accepts(channel, channel_use))
     }
 
     /// The thread of a channel: always the same one, so that the requests about a channel keep their order.

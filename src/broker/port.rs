@@ -10,13 +10,13 @@ use super::message::{Event, Request};
 
 /// The shards' end of the queue to one broker thread. Clones share the queue.
 #[derive(Clone)]
-pub(crate) struct RequestPort {
+pub struct RequestPort {
     requests: UnboundedSender<Request>,
     queued: Arc<Queued>,
 }
 
 /// The broker thread's end.
-pub(crate) struct RequestQueue {
+pub struct RequestQueue {
     requests: UnboundedReceiver<Request>,
     queued: Arc<Queued>,
 }
@@ -28,7 +28,7 @@ struct Queued {
 }
 
 /// A queue of so many bytes of requests.
-pub(crate) fn request_queue(bytes_max: usize) -> (RequestPort, RequestQueue) {
+pub fn request_queue(bytes_max: usize) -> (RequestPort, RequestQueue) {
     let (sender, receiver) = unbounded_channel();
     let queued = Arc::new(Queued { bytes: AtomicUsize::new(0), bytes_max });
     (RequestPort { requests: sender, queued: Arc::clone(&queued) }, RequestQueue { requests: receiver, queued })
@@ -36,7 +36,7 @@ pub(crate) fn request_queue(bytes_max: usize) -> (RequestPort, RequestQueue) {
 
 impl RequestPort {
     /// Queues a request; gives it back if there is no room, or the thread has ended.
-    pub(crate) fn try_send(&self, request: Request) -> Result<(), Request> {
+    pub fn try_send(&self, request: Request) -> Result<(), Request> {
         if self.queued.bytes.load(Ordering::Relaxed) >= self.queued.bytes_max {
             return Err(request);
         }
@@ -44,7 +44,7 @@ impl RequestPort {
     }
 
     /// Queues a request whatever waits: for those of which there is at most one for each channel or member.
-    pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
+    pub fn send(&self, request: Request) -> Result<(), Request> {
         let bytes = request.bytes();
         self.queued.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.requests.send(request).map_err(|rejected| {
@@ -53,14 +53,24 @@ impl RequestPort {
         })
     }
 
-    pub(crate) fn queued_bytes(&self) -> usize {
+    pub fn queued_bytes(&self) -> usize {
         self.queued.bytes.load(Ordering::Relaxed)
     }
 }
 
 impl RequestQueue {
+    /// Takes what waits now.
+    pub fn take_waiting(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        while let Ok(request) = self.requests.try_recv() {
+            self.queued.bytes.fetch_sub(request.bytes(), Ordering::Relaxed);
+            requests.push(request);
+        }
+        requests
+    }
+
     /// Waits for requests and takes up to `max` of them. Returns how many; 0 when every sender is gone.
-    pub(crate) async fn receive(&mut self, requests: &mut Vec<Request>, max: usize) -> usize {
+    pub async fn receive(&mut self, requests: &mut Vec<Request>, max: usize) -> usize {
         let before = requests.len();
         let count = self.requests.recv_many(requests, max).await;
         let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
@@ -71,7 +81,7 @@ impl RequestQueue {
 
 /// Events on their way to one shard. Their bytes count until the shard drops the batch.
 pub struct EventBatch {
-    pub(crate) events: std::vec::IntoIter<Event>,
+    pub events: std::vec::IntoIter<Event>,
     bytes: usize,
     queued: Arc<AtomicUsize>,
 }
@@ -83,10 +93,10 @@ impl Drop for EventBatch {
 }
 
 /// How a batch gets into a shard's mailbox; it is given back if there is no room now.
-pub(crate) type PostEvents = Arc<dyn Fn(EventBatch) -> Result<(), EventBatch> + Send + Sync>;
+pub type PostEvents = Arc<dyn Fn(EventBatch) -> Result<(), EventBatch> + Send + Sync>;
 
 /// A broker thread's end of the way to one shard.
-pub(crate) struct EventPort {
+pub struct EventPort {
     post: PostEvents,
     waiting: Vec<Event>,
     waiting_bytes: usize,
@@ -97,23 +107,24 @@ pub(crate) struct EventPort {
 }
 
 impl EventPort {
-    pub(crate) fn new(post: PostEvents, bytes_max: usize) -> Self {
+    pub fn new(post: PostEvents, bytes_max: usize) -> Self {
         Self { post, waiting: Vec::new(), waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max }
     }
 
     /// Whether a publication fits. Without room it is dropped, and `Event::Subscribed` follows when there is room again.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.queued.load(Ordering::Relaxed) + self.waiting_bytes < self.bytes_max
     }
 
     /// Adds an event to the next batch. Only those of publications may be left out for lack of room.
-    pub(crate) fn push(&mut self, event: Event) {
+    pub fn push(&mut self, mut event: Event) {
+        event.check();
         self.waiting_bytes += event.bytes();
         self.waiting.push(event);
     }
 
     /// Posts what waits. False: the mailbox is full, and the caller tries again soon.
-    pub(crate) fn flush(&mut self) -> bool {
+    pub fn flush(&mut self) -> bool {
         if let Some(batch) = self.rejected.take()
             && let Err(batch) = (self.post)(batch)
         {
@@ -136,7 +147,7 @@ impl EventPort {
         }
     }
 
-    pub(crate) fn queued_bytes(&self) -> usize {
+    pub fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed) + self.waiting_bytes
     }
 }

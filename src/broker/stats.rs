@@ -32,6 +32,14 @@ pub(crate) enum LinkState {
 }
 
 impl LinkState {
+    /// Each with its name in metrics.
+    pub(crate) const NAMES: [(Self, &'static str); 5] = [
+        (Self::Starting, "starting"),
+        (Self::Up, "up"),
+        (Self::Slow, "slow"),
+        (Self::Undelivering, "undelivering"),
+        (Self::Down, "down"),
+    ];
     const ALL: [Self; 5] = [Self::Starting, Self::Up, Self::Slow, Self::Undelivering, Self::Down];
 }
 
@@ -56,7 +64,7 @@ impl Refusal {
 
 /// All connections of this process to its brokers.
 #[derive(Default)]
-pub(crate) struct BrokerStats {
+pub struct BrokerStats {
     connections: RwLock<Vec<Arc<ConnectionStats>>>,
 }
 
@@ -101,6 +109,12 @@ impl Histogram {
         let bucket = ROUND_TRIP_BUCKETS_US.partition_point(|&bound| micros > bound);
         add(&self.counts[bucket], 1);
         add(&self.sum_us, micros);
+    }
+}
+
+impl std::fmt::Debug for BrokerStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.connections().iter().map(|connection| &connection.name)).finish()
     }
 }
 

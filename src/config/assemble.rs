@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::brokers::pem::Files;
 use super::brokers::{self, BrokerKind};
 use super::centrifugo;
 use super::error::{ConfigError, ConfigErrors, Origin};
@@ -26,7 +27,7 @@ pub fn assemble(values: &[RawSetting]) -> Result<Config, ConfigErrors> {
     let is_set = |name: &str| values.iter().any(|value| value.name == name);
     apply_original_addresses(&mut config, is_set, &mut checks);
     inherit(&mut config, is_set);
-    config.brokers = brokers::resolve::resolve(&config, &mut checks);
+    config.brokers = brokers::resolve::resolve(&config, Files::Skip, &mut checks);
     if config.dev && matches!(config.brokers.publications, Some(BrokerKind::Nats(_))) {
         drop_default_history(&mut config, is_set);
     }

@@ -94,7 +94,7 @@ pub struct Login {
     pub client_name: String,
 }
 
-/// TLS towards a broker.
+/// TLS towards a broker. Without `open_brokers` a PEM text may still be the path of a file.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct ClientTls {
     /// PEM texts; empty for the root certificates of this machine, and for no certificate of this server.

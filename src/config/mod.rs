@@ -30,6 +30,7 @@ use std::path::Path;
 
 pub use crate::auth::TokenSettings;
 pub use assemble::assemble;
+pub use brokers::resolve::open_brokers;
 pub use brokers::{
     BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology,
 };

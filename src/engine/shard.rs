@@ -54,6 +54,8 @@ pub struct Shard<A: App, S: Source> {
     pub(super) closed_slots: Vec<u32>,
     /// A batch of mail that a budget cut in two.
     pub(super) partial_batch: Option<Batch<A::Mail>>,
+    /// Turns in a row that began with mail of earlier reads left to handle.
+    pub(super) turns_behind: u32,
     pub(super) drain: Option<Drain>,
     /// Connections that close as soon as the app has answered them.
     pub(super) answering: Vec<ConnId>,
@@ -83,6 +85,7 @@ impl<A: App, S: Source> Shard<A, S> {
             leaving: VecDeque::new(),
             closed_slots: Vec::new(),
             partial_batch: None,
+            turns_behind: 0,
             drain: None,
             answering: Vec::new(),
             due: Vec::new(),

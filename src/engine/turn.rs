@@ -7,6 +7,7 @@ use std::mem;
 use super::app::App;
 use super::connection::state::{ConnFlags, Phase, WriteFlags};
 use super::flush::write_next_queue;
+use super::mailbox::Batch;
 use super::net::source::Source;
 use super::shard::Shard;
 use super::stats::Closed;
@@ -18,6 +19,9 @@ use crate::ids::ConnId;
 const OWN_MAIL_ROUNDS: usize = 4;
 /// Messages of other shards that are handled between two looks at the time.
 const MAIL_PER_LOOK: u32 = 64;
+
+/// While mail is behind, one turn of so many reads a connection of each kind.
+const TURNS_BEHIND_PER_READ: u32 = 16;
 
 /// Bytes of queues to write in one turn: copying large replies to many sockets would take longer than other connections may wait.
 const QUEUED_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
@@ -67,9 +71,32 @@ impl<A: App, S: Source> Shard<A, S> {
     /// The reads of the turn begin, with its whole time. What the kernel reports now is read after the connections that wait
     /// from the turn before.
     pub(super) fn begin_reads(&mut self) {
+        let is_behind = self.is_mail_behind();
         self.cx.time.begin();
         self.cx.time.reads_wait = !self.ready.is_empty();
         self.spent_before = self.spent.len();
+        // Reading is cheaper than handling what it sends, and would lengthen the queues without a bound.
+        match is_behind {
+            true => {
+                self.turns_behind += 1;
+                self.cx.time.end();
+            }
+            false => self.turns_behind = 0,
+        }
+    }
+
+    /// What this shard has read and sent is not handled yet: here, as far as the time or the number of a turn went, or at
+    /// another shard. A reply that was put off is no reason.
+    fn is_mail_behind(&mut self) -> bool {
+        let (me, messages_max) = (self.cx.me(), self.cx.config.mail_per_turn as usize);
+        let partial = self.partial_batch.as_ref().filter(|batch| batch.from() == me).map_or(0, Batch::remaining);
+        let own = partial + self.cx.mail.own_messages();
+        own > 0 && (self.cx.time.is_over || own > messages_max) || self.cx.mail.is_receiver_behind(messages_max)
+    }
+
+    /// Nothing is read while mail of earlier reads waits; now and then a little, in case other mail is what waits.
+    pub(super) fn reads_pause(&self) -> bool {
+        !self.turns_behind.is_multiple_of(TURNS_BEHIND_PER_READ)
     }
 
     /// Mail, oldest first, until the budget or the time is over. While a flush is open and the next one has gathered its

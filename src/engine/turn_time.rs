@@ -81,6 +81,11 @@ impl TurnTime {
         self.reads_wait = false;
     }
 
+    /// The part of the turn that has begun has no time: it does the least that keeps it going.
+    pub(crate) fn end(&mut self) {
+        (self.is_over, self.reads_wait) = (true, true);
+    }
+
     /// Units until the clock is read.
     #[inline]
     pub(crate) fn left(&self) -> usize {

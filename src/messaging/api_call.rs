@@ -144,7 +144,8 @@ impl ApiReply {
             (Self::Connections(sum), Self::Connections(more)) => *sum = sum.saturating_add(more),
             (Self::Channels(channels), Self::Channels(more)) => {
                 for (name, subscribers) in more {
-                    *channels.entry(name).or_default() += subscribers;
+                    let sum = channels.entry(name).or_default();
+                    *sum = sum.saturating_add(subscribers);
                 }
             }
             (Self::Info { users }, Self::Info { users: more }) => users.extend(more),

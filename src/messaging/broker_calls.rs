@@ -13,7 +13,8 @@ use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
 use super::mail::{HistoryAnswer, Inquiry, LargeRequest, Mail, Question};
 use super::presence_snapshots::Asker;
 use super::state::Messaging;
-use crate::broker::message::{Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
+use crate::broker::message::{self, Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
+use crate::broker::nats::ChannelUse;
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{Encoding, ErrorCode, Reply, Tags};
@@ -32,6 +33,9 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
     cx.counters.publications += 1;
     let options = state.settings.history_options(publication.channel);
     let Some(broker) = &mut state.broker else { return };
+    if !broker.links.accepts(publication.channel, ChannelUse::Publish) {
+        return answer_publisher(cx, by, Err(ErrorCode::BadRequest));
+    }
     let history = if publication.options.skip_history { HistoryOptions { size: 0, ..options } } else { options };
     let Publication { channel, data, client_info, tags, version, .. } = *publication;
     let publish = PublishRequest {
@@ -47,10 +51,9 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
     let local = (broker.links.publish_locally && !history.has_history()).then(|| {
         let PublishRequest { data, tags, client_info, .. } = publish.clone();
         let client_info = Some(client_info).filter(|info| !info.is_empty());
-        Box::new(LocalCopy {
-            channel: channel.into(),
-            record: PublicationRecord::of_broker(0, data, client_info, tags, version),
-        })
+        let mut record = PublicationRecord::of_broker(0, data, client_info, tags, version);
+        message::check(&mut record);
+        Box::new(LocalCopy { channel: channel.into(), record })
     });
     let call = Call::Publish { by, local };
     let sent = broker.ask(channel, call, |ticket| RequestKind::Publish { ticket, publish: Box::new(publish) });
@@ -77,6 +80,10 @@ fn published(
             ErrorCode::Internal
         }),
     };
+    answer_publisher(cx, by, result);
+}
+
+fn answer_publisher(cx: &mut Context<Mail>, by: Publisher, result: Result<Option<Position>, ErrorCode>) {
     match by {
         Publisher::Client { shard, reply_to } => match result {
             Ok(_) => _ = cx.mail.post(shard, Mail::Published { reply_to }),
@@ -228,13 +235,14 @@ fn recovery_read(
     if recovery.request.cache {
         records.reverse();
     }
-    if state.home_channels.is_lagging(channel, to, recovery.request.group) {
-        return state.delayed_recoveries.push_back((to, channel.into(), recovery));
-    }
-    let Some(before) = state.home_channels.top(channel) else {
-        // Nobody is subscribed any more, the asker neither.
+    if !state.home_channels.is_interested(channel, to, recovery.request.group) {
         return home_shard::fail_recovery(cx, to, &recovery);
+    }
+    // The channel may have ended and begun again since.
+    let Some(recovery) = state.broker.as_mut().and_then(|broker| broker.may_recover(to, channel, recovery)) else {
+        return;
     };
+    let Some(before) = state.home_channels.top(channel) else { return home_shard::fail_recovery(cx, to, &recovery) };
     let is_ahead = top.epoch != before.epoch || top.offset > before.offset;
     if is_ahead && !broker_channels::absorb(state, cx, channel, &records, top) {
         return match tries < RECOVERY_TRIES_MAX {
@@ -250,6 +258,10 @@ fn recovery_read(
             }
             None => return home_shard::fail_recovery(cx, to, &recovery),
         }
+    }
+    // What was just delivered may have been skipped for the shard: it is sent again first.
+    if state.home_channels.is_lagging(channel, to, recovery.request.group) {
+        return state.delayed_recoveries.push_back((to, channel.into(), recovery));
     }
     let Some(top) = state.home_channels.top(channel) else { return home_shard::fail_recovery(cx, to, &recovery) };
     answer_recovery(state, cx, (channel, to), recovery, &records, top);

@@ -76,20 +76,25 @@ pub(crate) fn group_joins(
     broker.set_timer(at, TimerKind::SubscribeTimeout, channel, serial);
 }
 
-/// A shard's group has left. With the last one the broker's subscription ends.
-pub(crate) fn group_left(state: &mut Messaging, cx: &Context<Mail>, from: ShardId, group: GroupId, channel: &str) {
+/// A shard's group has left. With the last one the broker's subscription ends. What waits for an answer gets one.
+pub(crate) fn group_left(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, group: GroupId, channel: &str) {
     let has_shards = !state.home_channels.interested_shards(channel).is_empty();
     let Some(broker) = &mut state.broker else { return };
     if has_shards {
-        if let Some(busy) = broker.channels.get_mut(channel).and_then(|shared| shared.busy.as_mut()) {
-            busy.waiting
-                .retain(|one| !matches!(one, Waiting::Group { to, group: own } if (*to, *own) == (from, group)));
+        let busy = broker.channels.get_mut(channel).and_then(|shared| shared.busy.as_mut());
+        let is_gone = |one: &Waiting| matches!(one, Waiting::Group { to, group: own } if (*to, *own) == (from, group));
+        if let Some(at) = busy.as_ref().and_then(|busy| busy.waiting.iter().position(is_gone)) {
+            busy.map(|busy| busy.waiting.remove(at));
+            cx.mail.post(from, Mail::SubscribeFailed { group });
         }
         return;
     }
-    if broker.channels.remove(channel).is_some() {
-        broker.tell(channel, RequestKind::Unsubscribe);
+    if broker.channels.contains_key(channel) {
+        fail_waiting(state, cx, channel);
         state.home_channels.forget(channel, cx.now());
+        let Some(broker) = &mut state.broker else { return };
+        broker.channels.remove(channel);
+        broker.tell(channel, RequestKind::Unsubscribe);
     }
 }
 
@@ -101,9 +106,13 @@ pub(super) fn recover_after_repair(
     channel: &str,
     recovery: PaidRecovery,
 ) {
-    let Some(shared) = state.broker.as_mut().and_then(|broker| broker.channels.get_mut(channel)) else { return };
+    let Some(shared) = state.broker.as_mut().and_then(|broker| broker.channels.get_mut(channel)) else {
+        return home_shard::fail_recovery(cx, to, &recovery);
+    };
     shared.busy().waiting.push(Waiting::Recovery { to, recovery });
-    begin_repair(state, cx, channel);
+    if shared.state == ChannelState::Live {
+        begin_repair(state, cx, channel);
+    }
 }
 
 /// From here on every publication of the channel arrives.
@@ -172,6 +181,11 @@ pub(super) fn answer_waiting(state: &mut Messaging, cx: &mut Context<Mail>, chan
         match one {
             Waiting::Group { to, group } => _ = cx.mail.post(to, Mail::Subscribed { group, top }),
             Waiting::Recovery { to, recovery } => home_shard::recover(state, cx, to, channel, recovery),
+            Waiting::JoinLeave { is_join, client_info } => {
+                if let Some(broker) = &state.broker {
+                    broker.tell(channel, RequestKind::JoinLeave { is_join, client_info });
+                }
+            }
         }
     }
 }
@@ -180,10 +194,16 @@ pub(super) fn answer_waiting(state: &mut Messaging, cx: &mut Context<Mail>, chan
 pub(super) fn fail_waiting(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str) {
     let Some(shared) = state.broker.as_mut().and_then(|broker| broker.channels.get_mut(channel)) else { return };
     let waiting = shared.busy.as_mut().map(|busy| std::mem::take(&mut busy.waiting)).unwrap_or_default();
+    // The recoveries first: a group ends with its last subscription.
+    for one in &waiting {
+        if let Waiting::Recovery { to, recovery } = one {
+            home_shard::fail_recovery(cx, *to, recovery);
+        }
+    }
     for one in waiting {
-        match one {
-            Waiting::Group { to, group } => _ = cx.mail.post(to, Mail::SubscribeFailed { group }),
-            Waiting::Recovery { to, recovery } => home_shard::fail_recovery(cx, to, &recovery),
+        if let Waiting::Group { to, group } = one {
+            state.home_channels.unsubscribe(channel, to, group, cx.now());
+            cx.mail.post(to, Mail::SubscribeFailed { group });
         }
     }
 }
@@ -321,7 +341,8 @@ fn restart(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, from: P
     }
 }
 
-/// Publications that came while the channel was not live, in their order.
+/// Publications that came while the channel was not live, in their order. The position was read after they came: one of another
+/// epoch is from before. Should it be of a later one, the next read finds that.
 fn deliver_held(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
@@ -330,17 +351,17 @@ fn deliver_held(
 ) {
     for (record, position) in held {
         let Some(top) = state.home_channels.top(channel) else { return };
-        let is_before = position.epoch == top.epoch && position.offset <= top.offset;
-        if let Some(shared) = state.broker.as_mut().and_then(|broker| broker.channels.get_mut(channel))
-            && is_before
-        {
+        let Some(broker) = &mut state.broker else { return };
+        let Some(shared) = broker.channels.get_mut(channel) else { return };
+        if position.epoch != top.epoch {
+            let serial = shared.serial;
+            broker.set_timer(cx.now() + CHECK_AGAIN, TimerKind::Repair, channel, serial);
+        } else if position.offset > top.offset {
+            arrived(state, cx, channel, record, Some(position));
+        } else if shared.state == ChannelState::Live {
             // It was in what was read.
-            if shared.state == ChannelState::Live {
-                shared.last_arrived = position.offset;
-            }
-            continue;
+            shared.last_arrived = position.offset;
         }
-        arrived(state, cx, channel, record, Some(position));
     }
 }
 
@@ -358,11 +379,8 @@ pub(super) fn position_compared(
     let Some(shared) = broker.channel(channel, serial).filter(|shared| shared.state == ChannelState::Live) else {
         return;
     };
-    let (Some(top), Some(at)) = (top, at) else {
-        return broker.set_timer(now + CHECK_INTERVAL, TimerKind::Check, channel, serial);
-    };
+    let (Some(top), Some(at)) = (top, at) else { return };
     shared.heard = now;
-    broker.set_timer(now + CHECK_INTERVAL, TimerKind::Check, channel, serial);
     if top.epoch != at.epoch || top.offset < from.offset {
         begin_repair(state, cx, channel);
     } else if top.offset > at.offset {

@@ -76,19 +76,17 @@ fn due(state: &mut Messaging, cx: &mut Context<Mail>, timer: &Timer) {
         (TimerKind::SubscribeTimeout, _) if !shared.is_open() => broker_channels::fail_waiting(state, cx, channel),
         (TimerKind::Retry, ChannelState::Positioning) => broker_channels::read_position(state, cx, channel),
         (TimerKind::Retry, ChannelState::Repairing) => broker_channels::begin_repair(state, cx, channel),
-        (TimerKind::Check, ChannelState::Live) => {
+        (TimerKind::Check, state) => {
             let quiet_until = shared.heard + CHECK_INTERVAL;
-            if quiet_until > cx.now() {
-                return broker.set_timer(quiet_until, TimerKind::Check, channel, serial);
-            }
-            let Some(from) = at else { return };
-            let call = Call::Compare { channel: channel.into(), serial, from };
-            if !broker.read(channel, call, HistoryFilter::default(), options) {
-                broker.set_timer(cx.now() + CHECK_INTERVAL, TimerKind::Check, channel, serial);
+            let is_quiet = state == ChannelState::Live && quiet_until <= cx.now();
+            let next = if quiet_until > cx.now() { quiet_until } else { cx.now() + CHECK_INTERVAL };
+            broker.set_timer(next, TimerKind::Check, channel, serial);
+            if let Some(from) = at.filter(|_| is_quiet) {
+                let call = Call::Compare { channel: channel.into(), serial, from };
+                broker.read(channel, call, HistoryFilter::default(), options);
             }
         }
         (TimerKind::Repair, ChannelState::Live) => broker_channels::begin_repair(state, cx, channel),
-        (TimerKind::Check, _) => broker.set_timer(cx.now() + CHECK_INTERVAL, TimerKind::Check, channel, serial),
         _ => {}
     }
 }

@@ -31,7 +31,7 @@ use crate::engine::rejection::Rejection;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
 use crate::protocol::{
-    Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, RawClientInfo, Reply, kept_info,
+    Body, Command, ConnectRequest, Disconnect, Encoding, ErrorCode, RawClientInfo, Reply, client_text, kept_info,
 };
 use crate::pubsub::{Since, SubscriptionFlags};
 
@@ -253,6 +253,11 @@ fn ask_user_home(cx: &mut CommandContext<'_>) -> bool {
     let user = state.sessions[*conn].user();
     if !is_limited || user.is_empty() {
         return false;
+    }
+    if let (Some(report), true) = (&state.settings.user_connected, personal.enabled && personal.single_connection) {
+        let mut text = Uuid::encode_buffer();
+        let channel = state.settings.channel.personal(&personal.personal_channel_namespace, user);
+        report(user, client_text(state.sessions[*conn].client, &mut text), &channel);
     }
     let home = state.home_of(user);
     let user = engine.mail.put(home, user.as_bytes());

@@ -1,6 +1,4 @@
-//! The format of published data: whether the namespace accepts it, and how JSON is put on one line.
-
-use std::borrow::Cow;
+//! The format of published data: whether the namespace accepts it.
 
 use crate::config::DataFormat;
 use crate::protocol::is_json;
@@ -15,15 +13,6 @@ pub(crate) fn fits(data: &[u8], format: DataFormat, known_json: bool) -> bool {
         DataFormat::Json => is_json(),
         DataFormat::JsonObject => is_json() && data.trim_ascii_start().first() == Some(&b'{'),
     }
-}
-
-/// JSON on one line, as frames of lines require. A line break in JSON is whitespace between tokens (RFC 8259, section 2), so
-/// a space replaces it.
-pub(crate) fn one_line(data: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr2(b'\n', b'\r', data).is_none() {
-        return Cow::Borrowed(data);
-    }
-    Cow::Owned(data.iter().map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }).collect())
 }
 
 #[cfg(test)]

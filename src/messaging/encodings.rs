@@ -164,7 +164,7 @@ struct Payload<'a> {
 /// Writes the whole WebSocket frame of a publication.
 fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payload: Payload<'_>) {
     let Payload { data, json_form, is_delta } = payload;
-    let pubsub::Publication { channel, client_info, tags, version, .. } = *delivery.publication;
+    let pubsub::Publication { channel, client_info, tags, version, published_to, .. } = *delivery.publication;
     let mut text = uuid::Uuid::encode_buffer();
     let info = client_info.map(|info| RawClientInfo::unpack(info).text(&mut text));
     let offset = delivery.at.offset;
@@ -172,7 +172,17 @@ fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payl
     // Subscribers of an empty channel learn the epoch from its first publication, as with Centrifugo.
     let epoch = if offset == 1 && json_form != JsonForm::Text { epoch.as_str() } else { "" };
     let (tags, delta) = (Tags::from_bytes(tags), is_delta);
-    let publication =
-        WirePublication { data, json_form, info, offset, tags, delta, epoch, version, ..WirePublication::default() };
+    let publication = WirePublication {
+        data,
+        json_form,
+        info,
+        offset,
+        tags,
+        delta,
+        epoch,
+        version,
+        channel: published_to,
+        ..WirePublication::default()
+    };
     ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, channel, &publication));
 }

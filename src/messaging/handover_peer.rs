@@ -91,7 +91,7 @@ impl<'a> Forwarded<'a> {
             version_epoch: text(&mut bytes)?,
         };
         let is_json = bits & JSON != 0;
-        let publication = Publication { channel, data, is_json, client_info: None, tags, version, options };
+        let publication = Publication { channel, data, is_json, tags, version, options, ..Publication::default() };
         let client = (bits & HAS_CLIENT != 0).then_some(client);
         bytes.is_empty().then_some(Self { channel, publication, client })
     }

@@ -15,6 +15,7 @@ use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo};
 use crate::broker::Broker;
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
+use crate::broker::nats::ChannelUse;
 use crate::broker::port::EventBatch;
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
@@ -27,13 +28,20 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What a home shard needs to know of the brokers.
 #[derive(Clone)]
-pub(crate) struct BrokerLinks {
+pub struct BrokerLinks {
     pub publications: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
+}
+
+impl BrokerLinks {
+    /// Whether there can be such a channel.
+    pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
+        self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
 }
 
 /// The broker's side of a home shard's state.
@@ -86,6 +94,7 @@ pub(super) struct Busy {
 pub(super) enum Waiting {
     Group { to: ShardId, group: GroupId },
     Recovery { to: ShardId, recovery: PaidRecovery },
+    JoinLeave { is_join: bool, client_info: Bytes },
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -208,9 +217,13 @@ impl HomeBroker {
         self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options }).is_ok()
     }
 
-    /// A client has joined or left: the subscribers of every server learn of it from the broker.
-    pub(super) fn tell_join_or_leave(&self, channel: &str, client_info: &[u8], is_join: bool) {
+    /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once
+    /// the channel is open.
+    pub(super) fn tell_join_or_leave(&mut self, channel: &str, client_info: &[u8], is_join: bool) {
         let client_info = Bytes::copy_from_slice(client_info);
+        if let Some(shared) = self.channels.get_mut(channel).filter(|shared| !shared.is_open()) {
+            return shared.busy().waiting.push(Waiting::JoinLeave { is_join, client_info });
+        }
         self.tell(channel, RequestKind::JoinLeave { is_join, client_info });
     }
 

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::data_format::one_line;
 use super::encodings::{EncodedFrames, FrameEncoding};
 use super::handover_peer::{self, Forwarded};
 use super::home_broker::Call;
@@ -17,7 +16,7 @@ use super::state::Messaging;
 use crate::broker::message::RequestKind;
 use crate::engine::Context;
 use crate::ids::ShardId;
-use crate::protocol::{Encoding, Push, RawClientInfo, Tags, is_json};
+use crate::protocol::{Encoding, Push, RawClientInfo, Tags, is_json, one_line};
 use crate::pubsub::{
     Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, RecoveryMode,
     RecoveryRequest, ResendStep, Since,
@@ -45,8 +44,6 @@ pub(crate) fn deliver_stamped(
 ) {
     let mut publication = record.publication(channel);
     publication.options.use_delta = true;
-    let (data, is_json) = normalized(&publication);
-    let publication = Publication { data: &data, is_json, ..publication };
     let options = state.settings.history_options(channel).cached();
     let frames = &mut state.frames;
     frames.clear();
@@ -151,7 +148,7 @@ pub(crate) fn client_joined(
 
 /// To the subscribers of every server, or of this one.
 fn join_or_leave(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, client_info: &[u8], is_join: bool) {
-    match state.broker.as_ref().filter(|broker| broker.links.publications.is_some()) {
+    match state.broker.as_mut().filter(|broker| broker.links.publications.is_some()) {
         Some(broker) => broker.tell_join_or_leave(channel, client_info, is_join),
         None => push_join_or_leave(state, cx, channel, client_info, is_join),
     }
@@ -222,6 +219,10 @@ pub(crate) fn recover(
 ) {
     let recovery = match &mut state.broker {
         None => recovery,
+        // Its group has failed while the request was on its way.
+        Some(_) if !state.home_channels.is_interested(channel, to, recovery.request.group) => {
+            return fail_recovery(cx, to, &recovery);
+        }
         Some(broker) => match broker.may_recover(to, channel, recovery) {
             Some(recovery) => recovery,
             None => return,

@@ -33,8 +33,10 @@ impl Fault {
     pub(super) const OTHER_SUBSCRIPTION: Self =
         Self { why: Rejection::TokenMismatch, detail: "it is valid for another channel, user or client" };
 
-    pub(super) const NO_KEYS: Self =
-        Self { why: Rejection::TokenKeysAbsent, detail: "its key is unknown and the key set could not be fetched" };
+    pub(super) const NO_KEYS: Self = Self {
+        why: Rejection::TokenKeysAbsent,
+        detail: "its key is unknown, and the key set could not be fetched or has no keys",
+    };
     pub(super) const BACKEND: Self = Self { why: Rejection::Backend, detail: "the backend rejected it" };
 
     pub(super) const fn malformed(detail: &'static str) -> Self {

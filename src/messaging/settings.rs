@@ -27,6 +27,9 @@ pub enum TokenKind {
     Subscription,
 }
 
+/// Takes a user, the client id of the user's new connection, and the user's personal channel.
+pub type UserConnected = dyn Fn(&str, &str, &str) + Send + Sync;
+
 /// One copy for all shards.
 pub struct Settings {
     pub client: config::Client,
@@ -59,6 +62,8 @@ pub struct Settings {
     pub handover_peer: Option<Arc<dyn HandoverPeer>>,
     /// The rules of the program that embeds the server.
     pub hooks: Option<Arc<dyn Hooks>>,
+    /// Called when a user connects who may have a single connection, if other servers may have connections of the user.
+    pub user_connected: Option<Arc<UserConnected>>,
 }
 
 impl Settings {
@@ -73,7 +78,8 @@ impl Settings {
         let config::Client { ping_interval, pong_timeout, .. } = self.client;
         let new = Self::of(config, Arc::new(backend), Arc::clone(&self.connection_counts));
         let client = config::Client { ping_interval, pong_timeout, ..new.client };
-        Self { client, echo: self.echo, hooks: self.hooks.clone(), ..new }
+        let (hooks, user_connected) = (self.hooks.clone(), self.user_connected.clone());
+        Self { client, echo: self.echo, hooks, user_connected, ..new }
     }
 
     fn of(
@@ -112,6 +118,7 @@ impl Settings {
             command_rate: Rate::new(client.command_rate_limit.into(), client.command_rate_burst.into()),
             handover_peer: None,
             hooks: None,
+            user_connected: None,
         }
     }
 

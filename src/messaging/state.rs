@@ -192,7 +192,7 @@ impl Messaging {
     }
 
     /// The same with brokers, for the shard with this number.
-    pub(crate) fn with_brokers(mut self, links: BrokerLinks, me: ShardId) -> Self {
+    pub fn with_brokers(mut self, links: BrokerLinks, me: ShardId) -> Self {
         self.broker = Some(Box::new(HomeBroker::new(links, me)));
         self
     }

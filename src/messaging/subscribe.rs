@@ -7,6 +7,7 @@ use super::state::{CommandContext, Messaging, Progress};
 use super::subscription::{self, SubscriptionRequest};
 use super::tokens::{SubscriptionTokenError, TokenFailure, subscription_token};
 use crate::backend::call::{Answer, Question};
+use crate::broker::nats::ChannelUse;
 use crate::engine::stats::Bound;
 use crate::ids::ConnId;
 use crate::protocol::{Body, Command, Disconnect, ErrorCode, Filter, FilterError, SubscribeRequest};
@@ -31,6 +32,9 @@ pub(crate) fn subscribe(cx: &mut CommandContext<'_>, request: &SubscribeRequest<
     }
     if request.kind != 0 {
         return cx.reject(ErrorCode::PermissionDenied);
+    }
+    if state.broker.as_ref().is_some_and(|broker| !broker.links.accepts(channel, ChannelUse::Subscribe)) {
+        return cx.reject(ErrorCode::BadRequest);
     }
     match state.settings.may_subscribe(session, channel, &request.token) {
         Err(error) => cx.reject(error),

@@ -92,6 +92,7 @@ impl<'a> PublicationParts<'a> {
             tags: Tags::from_bytes(&self.record.tags),
             delta: self.delta,
             version: self.record.version,
+            channel: self.record.published_to(),
             epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
             ..WirePublication::default()
         }

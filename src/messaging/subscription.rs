@@ -217,7 +217,14 @@ pub(crate) fn group_failed(
 ) -> Vec<ConnId> {
     state.home_requests.answered(home);
     let pending = state.subscribers.pending_of_group(group);
-    pending.into_iter().filter_map(|sub| failed(state, cx, sub)).collect()
+    let connects = pending.into_iter().filter_map(|sub| failed(state, cx, sub)).collect();
+    // A recovery of the group is on its way and will fail too. Until then others may join the group.
+    if let Some((channel, wire_format)) = state.subscribers.channel_of(group) {
+        state.home_requests.sent(home);
+        let channel = cx.mail.put(home, channel.as_bytes());
+        cx.mail.post(home, Mail::Subscribe { channel, group, wire_format });
+    }
+    connects
 }
 
 /// A subscribe fails for a temporary reason: the client tries again. Returns the connection if its connect fails with it.

@@ -18,7 +18,7 @@ const SIGNATURE_WORK: usize = 8 * 1024;
 pub(crate) enum TokenFailure {
     Expired,
     Invalid,
-    /// Its key is unknown and the key set could not be fetched. The token may be valid: the client tries again later.
+    /// Its key is unknown, and the key set could not be fetched or has no keys. The token may be valid: the client tries again later.
     NoKeys,
     /// It is not decided yet: its signature waits in the queue (`Progress::Deferred`), or its key is fetched and the command
     /// runs again.
@@ -60,6 +60,11 @@ pub(crate) fn verify_token<T>(
         Err(TokenError::UnknownKey { .. }) if cx.keys != KeyFetch::Done(Fetched::AfterCall) => {
             let question = Question::Keys { subscription: settings.has_own_keys(kind) };
             Err(TokenFailure::Undecided(backend_calls::call(cx, 0, question, on_keys)))
+        }
+        // A set without keys is rather a mistake of its provider, under which no client has a better token.
+        Err(TokenError::UnknownKey { .. }) if token_checks.keys(settings, kind).is_some_and(KeySet::is_empty) => {
+            cx.fault = Some(Fault::NO_KEYS);
+            Err(TokenFailure::NoKeys)
         }
         Err(error) => {
             if is_costly && error == TokenError::Invalid(InvalidToken::Signature) {

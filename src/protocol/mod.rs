@@ -41,7 +41,7 @@ pub use filter::RawFilter;
 pub use maps::{Headers, Subs};
 pub(crate) use packed_client::{IdText, Pieces, RawClientInfo, client_text, put};
 pub use packed_filter::Filter;
-pub(crate) use payload::{Info, is_json, kept_info};
+pub(crate) use payload::{Info, is_json, kept_info, one_line};
 pub(crate) use reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribePush, SubscribeResult,
     WirePublication, delta_fits_json,

@@ -7,6 +7,8 @@
 //! A client's info is checked once and shown often. The server keeps it in the form of `kept_info`, which tells JSON from
 //! other bytes by the first byte.
 
+use std::borrow::Cow;
+
 use serde::de::IgnoredAny;
 
 /// In front of an info that is not JSON. No JSON begins with it.
@@ -16,6 +18,15 @@ const NOT_JSON: u8 = 0;
 /// skips.
 pub(crate) fn is_json(bytes: &[u8]) -> bool {
     simdutf8::basic::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// JSON on one line, as frames of lines require. A line break in JSON is whitespace between tokens (RFC 8259, section 2), so
+/// a space replaces it.
+pub(crate) fn one_line(data: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr2(b'\n', b'\r', data).is_none() {
+        return Cow::Borrowed(data);
+    }
+    Cow::Owned(data.iter().map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }).collect())
 }
 
 /// An info of a client or a subscription in the form that the server keeps; empty for none.

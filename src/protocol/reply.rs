@@ -144,6 +144,8 @@ pub(crate) struct WirePublication<'a> {
     pub(crate) epoch: &'a str,
     /// The publisher's version of the state that `data` describes; 0 leaves it out.
     pub(crate) version: u64,
+    /// The channel to which it was published, for subscribers of a pattern; empty leaves it out.
+    pub(crate) channel: &'a str,
 }
 
 /// How JSON represents a payload. Protobuf always has the bytes themselves.

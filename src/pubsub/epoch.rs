@@ -61,7 +61,7 @@ impl Epoch {
     }
 
     /// From a broker. `None`: the text is longer than 64 bytes, or the table is full.
-    pub(crate) fn from_broker(text: &str) -> Option<Self> {
+    pub fn from_broker(text: &str) -> Option<Self> {
         if text.is_empty() {
             return Some(Self::default());
         }

@@ -16,22 +16,22 @@ use super::shares::NamespaceNumber;
 
 /// What a channel keeps. A channel has a history if `size` and `ttl_ms` are above 0; without one it keeps no position.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct HistoryOptions {
+pub struct HistoryOptions {
     /// The namespace's number in the settings.
-    pub(crate) namespace: u16,
+    pub namespace: u16,
     /// Publications.
-    pub(crate) size: u32,
+    pub size: u32,
     /// All publications expire this long after the last one.
-    pub(crate) ttl_ms: u64,
+    pub ttl_ms: u64,
     /// The position expires this long after its last use; 0 for never.
-    pub(crate) meta_ttl_ms: u64,
+    pub meta_ttl_ms: u64,
 }
 
 impl HistoryOptions {
     #[cfg(test)]
     pub(super) const NONE: Self = Self { namespace: 0, size: 0, ttl_ms: 0, meta_ttl_ms: 0 };
 
-    pub(crate) fn has_history(&self) -> bool {
+    pub fn has_history(&self) -> bool {
         self.size > 0 && self.ttl_ms > 0
     }
 }
@@ -57,13 +57,13 @@ impl Since {
 
 /// Which part of a history to read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct HistoryFilter {
+pub struct HistoryFilter {
     /// The part begins after this position, or before it if `reverse`.
-    pub(crate) since: Option<Since>,
+    pub since: Option<Since>,
     /// 0 reads only the position; a negative limit reads everything.
-    pub(crate) limit: i32,
+    pub limit: i32,
     /// Newest first.
-    pub(crate) reverse: bool,
+    pub reverse: bool,
 }
 
 /// A part of a history.

@@ -41,7 +41,7 @@ mod subscribers;
 mod wire_format;
 
 pub use epoch::Epoch;
-pub use history::Since;
+pub use history::{HistoryFilter, HistoryOptions, Since};
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
 pub use publication::PublicationRecord;
@@ -49,7 +49,7 @@ pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
 pub(crate) use epoch::EpochText;
-pub(crate) use history::{HistoryFilter, HistoryOptions, HistorySlice, RecoveryMode, RecoveryRequest};
+pub(crate) use history::{HistorySlice, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
 pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;

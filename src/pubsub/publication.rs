@@ -19,6 +19,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) tags: &'a [u8],
     /// The publisher's own version of the state that `data` describes; 0 for none.
     pub(crate) version: u64,
+    /// The channel to which it was published, if `channel` is a pattern of a broker; empty otherwise.
+    pub(crate) published_to: &'a str,
     pub(crate) options: PublishOptions<'a>,
 }
 
@@ -46,6 +48,7 @@ pub struct PublicationRecord {
     pub(crate) is_json: bool,
     pub(crate) tags: Bytes,
     pub(crate) version: u64,
+    published_to: Option<Box<str>>,
     /// Its number among all deliveries of the channel, those without an offset included.
     pub(super) seq: u64,
 }
@@ -59,13 +62,23 @@ impl PublicationRecord {
             is_json: publication.is_json,
             tags: Bytes::copy_from_slice(publication.tags),
             version: publication.version,
+            published_to: Some(publication.published_to).filter(|channel| !channel.is_empty()).map(Box::from),
             seq: at.seq,
         }
     }
 
-    /// As a broker keeps it. Its sequence number is given when it is delivered.
-    pub(crate) fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
-        Self { offset, data, client_info, is_json: false, tags, version, seq: 0 }
+    /// As a broker keeps it: not known to be JSON. Its sequence number is given when it is delivered.
+    pub fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
+        Self { offset, data, client_info, is_json: false, tags, version, published_to: None, seq: 0 }
+    }
+
+    /// It comes through a pattern of channels, and was published to this one of them.
+    pub(crate) fn with_published_to(self, channel: &str) -> Self {
+        Self { published_to: Some(channel.into()), ..self }
+    }
+
+    pub(crate) fn published_to(&self) -> &str {
+        self.published_to.as_deref().unwrap_or_default()
     }
 
     /// The publication again, without its options.
@@ -77,6 +90,7 @@ impl PublicationRecord {
             client_info: self.client_info.as_deref(),
             tags: &self.tags,
             version: self.version,
+            published_to: self.published_to(),
             options: PublishOptions::default(),
         }
     }

@@ -6,6 +6,7 @@ use super::home_channels::HomeChannels;
 use super::position::{ChannelTop, Position};
 use super::presence::PresenceEntry;
 use super::publication::PublicationRecord;
+use crate::ids::{GroupId, ShardId};
 
 /// What a reader lacks, read from a broker.
 pub(crate) struct BrokerRecovery {
@@ -36,6 +37,11 @@ impl HomeChannels {
         let channel = &mut self.channels[key.index()];
         channel.top = top;
         Some(ChannelTop { position: top, seq: channel.seq })
+    }
+
+    /// Whether a shard gets the channel's deliveries for this group.
+    pub(crate) fn is_interested(&self, name: &str, shard: ShardId, group: GroupId) -> bool {
+        self.interested_shards(name).iter().any(|one| (one.shard, one.group) == (shard, group))
     }
 
     /// The end of a channel's deliveries.

@@ -181,6 +181,7 @@ fn settings(proxy: &config::Proxy, anonymous: bool) -> ProxySettings {
             ..default.retry_backoff
         },
         concurrency_max: proxy.concurrency_max as usize,
+        user_concurrency_max: proxy.user_concurrency_max as usize,
         queue_max: proxy.queue_max as usize,
         breaker: BreakerSettings { failures_to_open: proxy.breaker_failures, open_for: proxy.breaker_open },
     }

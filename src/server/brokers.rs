@@ -8,13 +8,10 @@ use crate::broker::Broker;
 use crate::broker::control::{ControlBus, control_bus};
 use crate::broker::port::{EventPort, PostEvents, RequestQueue, request_queue};
 use crate::broker::stats::BrokerStats;
-use crate::broker::{redis, thread};
+use crate::broker::{nats, redis, thread};
 use crate::config::{BrokerKind, Brokers, Config};
 use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::messaging::{BrokerLinks, ControlRequest};
-
-/// Time in which the presence of each client is renewed, as in the original: under half of its lifetime there.
-const PRESENCE_INTERVAL_MS: u64 = 27_000;
 
 /// The brokers before their threads run.
 pub(crate) struct BrokerPlan {
@@ -39,9 +36,9 @@ pub(crate) struct RunningBrokers {
 }
 
 impl BrokerPlan {
-    /// `None`: the settings name no broker.
-    pub(crate) fn new(config: &Config) -> Option<Self> {
-        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = config.brokers.clone();
+    /// `brokers` are those of the settings with their files read. `None`: the settings name no broker.
+    pub(crate) fn new(config: &Config, brokers: Brokers) -> Option<Self> {
+        let Brokers { publications, presence, threads, queue_bytes_max, events_bytes_max, .. } = brokers;
         if publications.is_none() && presence.is_none() {
             return None;
         }
@@ -53,6 +50,10 @@ impl BrokerPlan {
             None => (None, None),
             Some(config) => {
                 let (broker, queues) = open();
+                let broker = match &config {
+                    BrokerKind::Nats(config) => broker.with_subjects(nats::Subjects::new(config)),
+                    BrokerKind::Redis(_) => broker,
+                };
                 (Some(broker), Some(Planned { config, queues }))
             }
         };
@@ -72,7 +73,7 @@ impl BrokerPlan {
             presence: presence_broker,
             subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
             publish_locally: config.brokers.publish_locally,
-            presence_interval: PRESENCE_INTERVAL_MS,
+            presence_interval: config.client.presence_update_interval.as_millis() as u64,
         };
         Some(Self { publications, presence, links, events_bytes_max, queue_bytes_max })
     }
@@ -85,6 +86,9 @@ impl BrokerPlan {
     pub(crate) fn start(self, ports: &[ControlPort<ControlRequest>], uid: &str) -> io::Result<RunningBrokers> {
         let Self { publications, presence, links, events_bytes_max, queue_bytes_max } = self;
         drop(links);
+        if let Some(Planned { config: BrokerKind::Nats(config), .. }) = &publications {
+            nats::check(config).map_err(io::Error::other)?;
+        }
         let events = || ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max)).collect::<Vec<_>>();
         let mut running = RunningBrokers::default();
         if let Some(Planned { config, queues }) = publications {
@@ -108,7 +112,10 @@ impl BrokerPlan {
                         };
                         thread::spawn(name, move || redis::run(args))?
                     }
-                    BrokerKind::Nats(_) => return Err(io::Error::other("not built")),
+                    BrokerKind::Nats(config) => {
+                        let args = nats::ThreadArgs { config, requests, events, control, stats, queue_bytes_max };
+                        thread::spawn(name, move || nats::run(args))?
+                    }
                 });
             }
         }

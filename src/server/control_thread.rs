@@ -20,6 +20,9 @@ use super::successor::Handover;
 use super::tls_files::Tls;
 use super::wall_clock;
 use crate::admin::{self, Current, Settings};
+use crate::api::settings::Settings as ApiSettings;
+use crate::broker::stats::BrokerStats;
+use crate::cluster::ClusterSetup;
 use crate::engine::threads::Engine;
 use crate::messaging::ControlRequest;
 
@@ -41,6 +44,11 @@ pub(crate) struct ControlArgs<C> {
     pub calls: C,
     pub memory: MemoryWatch,
     pub handover: Handover,
+    /// The id of this process, for the server API and the cluster.
+    pub uid: String,
+    /// If several servers share a broker.
+    pub cluster: Option<ClusterSetup>,
+    pub brokers: Arc<BrokerStats>,
 }
 
 impl ControlRuntime {
@@ -62,14 +70,18 @@ impl ControlRuntime {
     /// Returns when every shard was told to stop, with how the server ended.
     pub(crate) fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
         let Self { runtime, stop, hangup } = self;
-        let ControlArgs { running, load, shards, listeners, calls, memory, handover } = args;
+        let ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers } = args;
         runtime.block_on(async {
             tokio::spawn(memory.clone().run());
             tokio::spawn(log_writer::run(engine.log_records.clone()));
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
-            let settings = Settings { process_stats: Arc::clone(&stats), ..admin_settings(&running, engine) };
+            let process_stats = Arc::clone(&stats);
+            let settings = Settings { process_stats, brokers, ..admin_settings(&running, engine, uid) };
             let (control, settings) = watch::channel(Arc::new(settings));
+            if let Some(cluster) = cluster {
+                shards.set_cluster(cluster.start(admin::api_settings(&settings), shards.clone()));
+            }
             let successor = handover.start(&running.config.handover, &shards, &listeners);
             let servers = serve(listeners, &shards, &settings, running.config.admin.address);
             running.backends.start_key_fetches(&shards);
@@ -95,14 +107,16 @@ impl ControlRuntime {
     }
 }
 
-fn admin_settings(running: &Running, engine: &Engine<ControlRequest>) -> Settings {
+fn admin_settings(running: &Running, engine: &Engine<ControlRequest>, uid: String) -> Settings {
     let config = &running.config;
     let client = first_tcp_listener(&engine.bound);
+    let settings = Settings::new(config, client.map(|(_, at)| at));
     Settings {
+        api: Arc::new(ApiSettings { uid, ..ApiSettings::clone(&settings.api) }),
         client_tls: client.is_some_and(|(index, _)| config.listeners[index].options.tls),
         tls: running.tls.as_ref().and_then(Tls::admin),
         backend: Some(running.backends.backend()),
-        ..Settings::new(config, client.map(|(_, at)| at))
+        ..settings
     }
 }
 

@@ -33,12 +33,13 @@ pub use start::{StartError, check_files};
 use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
-use crate::config::{Config, engine_config};
+use crate::cluster::{ClusterSetup, ConnectedUsers, connected_users};
+use crate::config::{self, Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::threads::{self, Plan, Surroundings};
 use crate::handover::Inherited;
-use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings};
+use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings, UserConnected};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
 use brokers::BrokerPlan;
@@ -67,12 +68,15 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let limits = engine_limits(&config, file_limit);
     let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
+    let uid = uuid::Uuid::new_v4().to_string();
+    let brokers = BrokerPlan::new(&config, config::open_brokers(&config).map_err(StartError::BrokerFiles)?);
+    let (users, reports) = connected_users();
     let settings = Arc::new(Settings {
+        user_connected: brokers.is_some().then(|| report_connected_users(users)),
         handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
         hooks,
         ..Settings::new(&config, backends.access.sender())
     });
-    let brokers = BrokerPlan::new(&config);
     let make = {
         let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
         let links = brokers.as_ref().map(BrokerPlan::links);
@@ -96,8 +100,9 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     }
     startup_log::log_unused(&engine.missed, surroundings.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
-    let uid = uuid::Uuid::new_v4().to_string();
-    let brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
+    let mut brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
+    let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
+    let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
@@ -110,13 +115,20 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover };
+    let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
+    let args =
+        ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers: broker_stats };
     let ended = runtime.run(args, &engine);
     engine.join();
     if let Some(brokers) = brokers {
         brokers.join();
     }
     Ok(ended)
+}
+
+/// How shards tell the cluster of users with a single connection.
+fn report_connected_users(users: ConnectedUsers) -> Arc<UserConnected> {
+    Arc::new(move |user, client, channel| users.report(user, client, channel))
 }
 
 fn engine_limits(config: &Config, file_limit: u64) -> EngineConfig {

@@ -1,16 +1,20 @@
-//! The control thread's interface to the shards: calls with a bound and a deadline, and commands to every shard.
+//! The control thread's interface to the shards: calls with a bound and a deadline, and commands to every shard. Calls that
+//! concern the clients of other servers go to the cluster too.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::{ApiError, ApiResult, OpenCall, OpenCalls, ShardApi};
 use crate::auth::KeySet;
 use crate::backend::call;
+use crate::cluster::channels::{Survey, SurveyError};
+use crate::cluster::view::ClusterView;
+use crate::cluster::{Cluster, OwnShards};
 use crate::engine::Upgrades;
 use crate::engine::config::EngineConfig;
 use crate::engine::control_port::{ControlCommand, ControlPort};
@@ -40,6 +44,8 @@ pub struct ShardClient {
     pub open_calls: OpenCalls,
     /// The link to the peer process of a handover. Locked for the length of a clone.
     peer: Arc<Mutex<Option<Arc<Link>>>>,
+    /// Set once, if this server is in a cluster.
+    cluster: Arc<OnceLock<Cluster>>,
 }
 
 impl ShardClient {
@@ -51,7 +57,14 @@ impl ShardClient {
             is_draining: Arc::default(),
             open_calls: OpenCalls::default(),
             peer: Arc::new(Mutex::new(peer)),
+            cluster: Arc::default(),
         }
+    }
+
+    /// From here on calls reach the clients of the other servers too.
+    pub(crate) fn set_cluster(&self, cluster: Cluster) {
+        let is_first = self.cluster.set(cluster).is_ok();
+        debug_assert!(is_first, "a server joins one cluster");
     }
 
     /// Turns readiness red. Every connection is served as before, and new ones are accepted.
@@ -63,11 +76,17 @@ impl ShardClient {
     /// Turns readiness red, stops accepting, and closes the connections evenly over `window`.
     pub fn drain(&self, window: Duration, upgrades: Upgrades) {
         self.is_draining.store(true, Ordering::Relaxed);
+        if let Some(cluster) = self.cluster.get() {
+            cluster.leave();
+        }
         self.send_to_all(|| ControlCommand::Drain { window: window.as_millis() as u64, upgrades });
     }
 
     /// Ends the threads.
     pub fn stop(&self) {
+        if let Some(cluster) = self.cluster.get() {
+            cluster.leave();
+        }
         self.send_to_all(|| ControlCommand::Stop);
     }
 
@@ -135,6 +154,26 @@ impl ShardClient {
         self.peer.lock().expect("never poisoned: no code panics while holding the lock").clone()
     }
 
+    /// Makes the other servers carry out a call that concerns their clients, or the peer process of a handover if this server
+    /// is in no cluster: a process of a cluster gets it from there. Returns the survey that the call needs.
+    fn share(&self, call: &ApiCall) -> ApiResult<Option<Survey>> {
+        match (self.cluster.get(), call) {
+            (Some(cluster), ApiCall::Channels { pattern }) => cluster.ask_channels(pattern).map_err(survey_error),
+            (Some(cluster), call) => match cluster.share(call) {
+                true => Ok(None),
+                false => Err(ApiError::TooManyRequests),
+            },
+            (None, call) => {
+                if call.is_forwarded()
+                    && let Some(peer) = self.peer()
+                {
+                    peer.send_call(call);
+                }
+                Ok(None)
+            }
+        }
+    }
+
     /// Queues a call for the shards of its scope. A shard with a full mailbox rejects it; the others may carry it out.
     fn queue(&self, call: ApiCall) -> Replies {
         match call.scope() {
@@ -156,12 +195,19 @@ impl ShardClient {
 
 impl ShardApi for ShardClient {
     fn call(&self, call: ApiCall) -> impl Future<Output = ApiResult<ApiReply>> + Send {
-        if call.is_forwarded()
-            && let Some(peer) = self.peer()
-        {
-            peer.send_call(&call);
+        let started = self.share(&call).map(|survey| (survey.map(Box::new), self.queue(call)));
+        async {
+            let (survey, replies) = started?;
+            let mut reply = replies.join().await?;
+            if let Some(survey) = survey {
+                reply.merge(ApiReply::Channels(survey.channels().await.map_err(survey_error)?));
+            }
+            Ok(reply)
         }
-        self.queue(call).join()
+    }
+
+    fn cluster(&self) -> Option<ClusterView> {
+        self.cluster.get().map(Cluster::view)
     }
 
     fn begin_call(&self) -> Option<OpenCall> {
@@ -208,6 +254,35 @@ impl LocalShards for ShardClient {
 
     fn call_forwarded(&self, call: ApiCall) {
         drop(self.queue(call));
+    }
+}
+
+impl OwnShards for ShardClient {
+    async fn ask(&self, call: ApiCall) -> Option<ApiReply> {
+        self.queue(call).join().await.ok()
+    }
+
+    async fn carry_out(&self, call: ApiCall) -> bool {
+        let mut is_queued = true;
+        for port in self.ports.iter() {
+            let order = ControlRequest::Api { call: call.clone(), answer: Box::new(drop) };
+            let sent = send_when_there_is_room(port.clone(), ControlCommand::App(order));
+            is_queued &= timeout(REPLY_TIMEOUT, sent).await.is_ok();
+        }
+        is_queued
+    }
+
+    async fn numbers(&self) -> Vec<Snapshot> {
+        self.snapshots().await
+    }
+}
+
+/// The log has the details.
+fn survey_error(error: SurveyError) -> ApiError {
+    match error {
+        SurveyError::Busy => ApiError::TooManyRequests,
+        SurveyError::NoAnswer(_) => ApiError::OutcomeUnknown,
+        SurveyError::Silent | SurveyError::Refused(..) | SurveyError::Malformed(_) => ErrorCode::Internal.into(),
     }
 }
 

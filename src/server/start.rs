@@ -40,6 +40,8 @@ pub enum StartError {
     Backend(SetupError),
     /// Certificates or keys.
     Tls(TlsError),
+    /// Certificates or keys for a broker.
+    BrokerFiles(String),
     /// The process to take over from.
     Handover(HandoverError),
     /// `cores` or `shards` do not fit this host.
@@ -98,7 +100,7 @@ impl fmt::Display for StartError {
             Self::Backend(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Handover(error) => error.fmt(f),
-            Self::Cores(what) => f.write_str(what),
+            Self::Cores(what) | Self::BrokerFiles(what) => f.write_str(what),
             Self::ControlCores(error) => write!(
                 f,
                 "control_cores: cannot pin the control thread: {error}\n  \
@@ -116,11 +118,25 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+impl StartError {
+    /// The settings, or a file that they name, are at fault: the same start fails again until they are changed. Otherwise the
+    /// host is, such as by an address that is taken.
+    pub fn is_in_settings(&self) -> bool {
+        match self {
+            Self::GrpcNotBuilt | Self::Backend(_) | Self::Tls(_) | Self::Cores(_) | Self::ControlCores(_) => true,
+            Self::Engine(_) | Self::Addresses(_) | Self::Handover(_) | Self::TooFewFiles { .. } | Self::Kernel(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// Opens the certificates and keys that the settings name, as the start does. What is surprising about them is logged.
 pub fn check_files(config: &Config) -> Result<(), StartError> {
     if config.grpc_api.listen.is_some() && !cfg!(feature = "grpc") {
         return Err(StartError::GrpcNotBuilt);
     }
+    config::open_brokers(config).map_err(StartError::BrokerFiles)?;
     Tls::open(&config.tls).map(drop).map_err(StartError::Tls)
 }
 

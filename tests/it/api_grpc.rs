@@ -119,6 +119,10 @@ fn methods_return_the_same_results_as_over_http() {
     assert_eq!(channels["b"].num_clients, 2);
     let nodes = call!(peer, info, api::InfoRequest {}).unwrap().result.unwrap().nodes;
     assert_eq!((nodes[0].uid.as_str(), nodes[0].num_subs), ("the-uid", 12));
+    server.fake.join_cluster();
+    let nodes = call!(peer, info, api::InfoRequest {}).unwrap().result.unwrap().nodes;
+    let metrics = nodes[1].metrics.as_ref().expect("it announced some");
+    assert_eq!((nodes.len(), metrics.interval, metrics.items["a.b"]), (2, 60.0, 2.5));
     let answer = call!(peer, rpc, api::RpcRequest { method: of("x"), ..Default::default() }).unwrap();
     assert_eq!(answer.error, Some(api::Error { code: 104, message: "not found".into() }));
 }

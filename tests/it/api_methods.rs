@@ -212,6 +212,24 @@ fn channels_and_info_sum_over_the_shards() {
 }
 
 #[test]
+fn info_and_stats_list_the_other_servers_of_the_cluster() {
+    let server = Server::with_key();
+    assert!(server.get("/stats").json().get("nodes").is_none());
+    server.fake.join_cluster();
+    let version = corecast::api::settings::VERSION;
+    let answer = format!(
+        r#"{{"result":{{"nodes":[{{"uid":"the-uid","name":"the-name","version":"{version}","num_clients":10,"num_users":4,"num_channels":6,"num_subs":12}},{{"uid":"running","name":"other-name","version":"6.9.1","num_clients":1,"num_users":2,"num_channels":3,"uptime":5,"metrics":{{"interval":60,"items":{{"a.b":2.5,"c":7}}}},"num_subs":4}}]}}}}"#
+    );
+    asserted_call(&server, "info", &json!({}), &answer);
+    let stats = server.get("/stats").json();
+    let nodes = &stats["nodes"];
+    assert_eq!(
+        (&nodes[1]["uid"], &nodes[1]["state"], &nodes[1]["heard_ms_ago"]),
+        (&json!("lost"), &json!("lost"), &json!(1500))
+    );
+}
+
+#[test]
 fn batch_has_a_reply_for_each_command_without_a_wrapper() {
     let server = Server::with_key();
     for parallel in [false, true] {

@@ -368,6 +368,27 @@ async fn slow_calls_of_one_method_take_no_place_of_another() {
 }
 
 #[tokio::test]
+async fn slow_calls_of_one_user_leave_places_to_others() {
+    let server = provoked().await;
+    let settings = ProxySettings { concurrency_max: 4, user_concurrency_max: 2, queue_max: 9, ..breaker(10, PATIENCE) };
+    let backend = Arc::new(backend(&server.url, settings));
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let backend = Arc::clone(&backend);
+            tokio::spawn(async move { backend.ask(of_user(rpc_with("slow"), 1)).await })
+        })
+        .collect();
+    until("the slow calls are there", || counts(&backend).in_flight == 8).await;
+    assert_eq!(backend.ask(of_user(rpc_with("fine"), 1)).await, Answer::Failed, "six of this user wait already");
+    assert_eq!(failures(&backend), [("busy", 1)]);
+    for user in 2..9 {
+        let answer = backend.ask(of_user(rpc_with("fine"), user)).await;
+        assert!(matches!(answer, Answer::Rpc { .. }), "user {user}: {answer:?}");
+    }
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn outages_open_the_circuit() {
     // It cannot be reached: each call of one user counts.
     let gone = backend(&unused_address().await, breaker(5, PATIENCE));

@@ -106,10 +106,11 @@ fn default_redis_is_that_of_the_broker_tests() {
 fn address_overrides_the_settings_beside_it() {
     let config = toml(
         "[engine]\ntype = \"redis\"\n[engine.redis]\naddress = [\"redis://:own@a:1/2?io_timeout=9s\", \"rediss://b\"]\n\
-         user = \"u\"\npassword = \"common\"\ndb = 5\nclient_name = \"node\"\nforce_resp2 = true\nconnect_timeout = 0\n",
+         user = \"u\"\npassword = \"common\"\ndb = 5\nclient_name = \"node\"\nforce_resp2 = true\nconnect_timeout = 0\npresence_ttl = 0\n",
     )
     .unwrap();
     let [first, second] = &redis(&config).shards[..] else { panic!("two shards") };
+    assert_eq!(redis(&config).presence_ttl, Duration::from_secs(60));
     assert_eq!((first.login.password.as_str(), first.db, first.io_timeout), ("own", 2, Duration::from_secs(9)));
     assert_eq!((second.login.password.as_str(), second.db, second.io_timeout), ("common", 5, Duration::from_secs(4)));
     assert_eq!((first.tls.clone(), second.tls.clone()), (None, Some(ClientTls::default())));
@@ -201,8 +202,7 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
         (engine("address = \"redis+cluster://a:1/3\""), "engine.redis.address", "only database 0"),
         (cluster("prefix = \"{x}\""), "engine.redis.prefix", "without braces"),
         (engine("prefix = \"a b\""), "engine.redis.prefix", "blank"),
-        (engine("presence_ttl = \"1500ms\""), "engine.redis.presence_ttl", "\"60s\""),
-        (engine("presence_ttl = \"0s\""), "engine.redis.presence_ttl", "\"60s\""),
+        (engine("presence_ttl = \"60500ms\""), "engine.redis.presence_ttl", "\"60s\""),
         (engine("io_timeout = \"2m\""), "engine.redis.io_timeout", "10ms"),
         (cluster("sharded_pub_sub_partitions = 5000"), "engine.redis.sharded_pub_sub_partitions", "4096"),
         (
@@ -216,11 +216,6 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
             "engine.redis.presence_read_from_replica",
             "presence_hash_field_ttl",
         ),
-        (
-            engine("tls = { enabled = true, server_ca_pem = \"/none.pem\" }"),
-            "engine.redis.tls.server_ca_pem",
-            "no file",
-        ),
         (nats("url = \"ws://a\""), "broker.nats.url", "nats://10.0.0.1:4222"),
         (nats("prefix = \"a.>\""), "broker.nats.prefix", "subject"),
         (
@@ -228,6 +223,7 @@ fn wrong_settings_of_brokers_name_the_setting_and_the_fix() {
             "broker.nats.raw_mode.channel_replacements",
             "empty",
         ),
+        (engine("presence_ttl = \"20s\""), "client.presence_update_interval", "presence_ttl, 20s"),
         ("broker.threads = 0".into(), "broker.threads", "write 1"),
         ("broker.queue_bytes_max = 1".into(), "broker.queue_bytes_max", "64KiB"),
         ("broker.subscribe_timeout = \"0s\"".into(), "broker.subscribe_timeout", "5s"),
@@ -262,8 +258,6 @@ fn history_beside_nats_is_rejected_with_the_namespace() {
     }
     let without = error(&format!("{nats}channel.without_namespace = {{ history_size = 1, history_ttl = \"1s\" }}"));
     assert!(without.contains("channels without a namespace cannot have it"), "{without}");
-    let wild = "allow_wildcards = true\n[channel.without_namespace]\npresence = true\njoin_leave = true";
-    assert!(error(&format!("{nats}broker.nats.{wild}")).contains("wildcard"));
     // Development mode then has no history, unless the settings ask for one.
     let config = toml(&format!("dev = true\n{nats}")).unwrap();
     let open = &config.channel.without_namespace;
@@ -275,15 +269,15 @@ fn history_beside_nats_is_rejected_with_the_namespace() {
 fn settings_of_unused_brokers_are_reported() {
     for (text, part) in [
         ("engine.redis.prefix = \"x\"", "engine.redis.prefix has no effect: engine.type is not \"redis\""),
-        ("broker.type = \"nats\"", "broker.type has no effect: broker.enabled is not set"),
-        ("broker.redis.db = 1", "broker.redis.db has no effect: broker.enabled is not set"),
+        ("broker.type = \"nats\"", "broker.type has no effect: broker.enabled is false"),
+        ("broker.redis.db = 1", "broker.redis.db has no effect: broker.enabled is false"),
         ("broker.enabled = true\nbroker.redis.db = 1", "broker.redis.db has no effect: broker.type is not \"redis\""),
         (
             "broker.enabled = true\nbroker.type = \"nats\"\nbroker.nats.raw_mode.prefix = \"x\"",
-            "raw_mode.enabled is not set",
+            "raw_mode.enabled is false",
         ),
         ("broker.publish_locally = true", "broker.publish_locally has no effect: there is no broker"),
-        ("presence_manager.type = \"redis\"", "presence_manager.enabled is not set"),
+        ("presence_manager.type = \"redis\"", "presence_manager.enabled is false"),
         (
             "engine.type = \"redis\"\nengine.redis.sentinel_user = \"u\"",
             "sentinel_user has no effect: no address is one of sentinels",
@@ -293,7 +287,7 @@ fn settings_of_unused_brokers_are_reported() {
             "engine.redis.cluster_address overrides it",
         ),
         ("engine.type = \"redis\"\nengine.redis.address = \"redis://a?protocol=3\"", "contains protocol after"),
-        ("engine.type = \"redis\"\nengine.redis.tls.server_name = \"x\"", "engine.redis.tls.enabled is not set"),
+        ("engine.type = \"redis\"\nengine.redis.tls.server_name = \"x\"", "engine.redis.tls.enabled is false"),
         ("engine.type = \"redis\"\nengine.redis.user = \"x\"", "engine.redis.user has no effect without"),
         ("engine.type = \"redis\"\nengine.redis.sharded_pub_sub_partitions = 64", "only with a Redis Cluster"),
         ("engine.type = \"redis\"\nengine.redis.group_sharded_pub_sub_by_node = true", "has no effect without"),
@@ -308,6 +302,11 @@ fn settings_of_unused_brokers_are_reported() {
         let found = warnings.iter().filter(|warning| warning.contains(part)).count();
         assert_eq!(found, 1, "{text}: {warnings:#?}");
     }
+    let nats = "broker.enabled = true\nbroker.type = \"nats\"\npresence_manager.enabled = true\npresence_manager.type = \"redis\"\n\
+                [broker.nats]\nallow_wildcards = true\nraw_mode.enabled = true\n[[channel.namespaces]]\nname = \"chat\"\njoin_leave = true";
+    let warnings = toml(nats).unwrap().warnings();
+    let of_chat: Vec<_> = warnings.iter().filter(|text| text.starts_with("the namespace \"chat\": ")).collect();
+    assert!(of_chat.len() == 2 && of_chat[0].contains("wildcard") && of_chat[1].contains("raw_mode"), "{warnings:#?}");
     // What always applies is accepted in silence.
     let silent = "singleflight.enabled = true\nchannel.without_namespace.shared_position_sync = true\nbroker.postgres.dsn = \"x\"";
     assert!(without_effect(&toml(silent).unwrap()).is_empty());
@@ -335,10 +334,42 @@ fn secrets_of_brokers_are_in_no_message() {
     for text in [
         "engine.type = \"redis\"\nengine.redis.address = \"redis://:secret/x@a\"",
         "engine.type = \"redis\"\nengine.redis.address = [\"http://secret\"]",
-        "engine.type = \"redis\"\nengine.redis.tls = { enabled = true, key_pem = \"secret\", cert_pem = \"secret\" }",
         "broker.enabled = true\nbroker.type = \"nats\"\nbroker.nats.url = \"ws://secret@a\"",
     ] {
         let errors = toml(text).expect_err(text).to_string();
         assert!(!errors.contains("secret"), "{errors}");
     }
+}
+
+#[test]
+fn files_of_brokers_are_read_at_the_start_and_not_with_the_settings() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let path = std::env::temp_dir().join(format!("corecast-{}-broker.pem", std::process::id()));
+    std::fs::write(&path, made.cert.pem()).unwrap();
+    let text = |ca: &str, key: &str| {
+        format!(
+            "engine.type = \"redis\"\nbroker.enabled = true\nbroker.type = \"nats\"\nengine.redis.tls.enabled = true\n\
+             engine.redis.tls.server_ca_pem = \"{ca}\"\nbroker.nats.tls.enabled = true\nbroker.nats.tls.cert_pem = \"{ca}\"\n\
+             broker.nats.tls.key_pem = \"{key}\""
+        )
+    };
+    let key = made.signing_key.serialize_pem().replace('\n', "\\\\n");
+    let config = toml(&text(path.to_str().unwrap(), &key)).unwrap();
+    let brokers = config::open_brokers(&config).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let Some(BrokerKind::Nats(nats)) = &brokers.publications else { panic!("NATS") };
+    assert_eq!(nats.tls.as_ref().unwrap().cert_pem, made.cert.pem());
+    assert_eq!(nats.tls.as_ref().unwrap().key_pem, made.signing_key.serialize_pem());
+    assert_eq!(brokers.presence.unwrap().shards[0].tls.as_ref().unwrap().server_ca_pem, made.cert.pem());
+    let errors = config::open_brokers(&toml(&text("/none.pem", "secret-key")).unwrap()).unwrap_err();
+    assert!(
+        errors.contains("engine.redis.tls.server_ca_pem: ") && errors.contains("broker.nats.tls.key_pem: "),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("write PEM, PEM in base64, or the path of a file") && !errors.contains("secret"),
+        "{errors}"
+    );
+    let alone = error("engine.type = \"redis\"\nengine.redis.tls = { enabled = true, key_pem = \"x\" }");
+    assert!(alone.contains("engine.redis.tls.key_pem: it is set without cert_pem"), "{alone}");
 }

@@ -107,6 +107,9 @@ fn check_opens_the_certificates_and_keys_of_the_settings() {
     assert_eq!(checked.status.code(), Some(2), "{checked:?}");
     let errors = text_of(&checked.stderr);
     assert!(errors.contains("tls.cert_pem_file: /nowhere/chain.pem: No such file"), "{errors}");
+    let served = corecast(&["serve", "--config", file.path()]);
+    assert_eq!(served.status.code(), Some(2), "as for every fault of the settings: {served:?}");
+    assert!(text_of(&served.stderr).contains("/nowhere/chain.pem: No such file"), "{served:?}");
     let skipped = corecast(&["check-config", "--skip-files", file.path()]);
     assert_eq!(skipped.status.code(), Some(0), "{skipped:?}");
 }
@@ -122,6 +125,11 @@ fn check_warns_of_secrets_that_everyone_can_read() {
         assert_eq!(text.contains("it sets http_api.key, and every user of this host can read it"), warns, "{text}");
         assert!(checked.status.code() == Some(0) && !text.contains("0123"), "{text}");
     }
+    let file = File::new("exposed-address", b"engine.redis.address = [\"a:1\", \"redis://:hush@a:1\"]\n");
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let checked = corecast(&["check-config", file.path()]);
+    let text = text_of(&checked.stdout);
+    assert!(text.contains("it sets engine.redis.address, and every user") && !text.contains("hush"), "{text}");
 }
 
 #[test]

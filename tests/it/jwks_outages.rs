@@ -225,3 +225,14 @@ fn made_up_key_ids_are_refused_and_do_not_keep_out_a_new_key() {
     assert_eq!(connect(&server, &old.of_user()).closed().0, INVALID_TOKEN, "its key was withdrawn");
     assert!(endpoint.count("/") < 10, "{} fetches", endpoint.count("/"));
 }
+
+#[test]
+fn key_set_without_keys_ends_its_keys_and_refuses_no_token_for_good() {
+    let (key, keys) = (Key::new("one"), Keys::default());
+    keys.publish(&[]);
+    let endpoint = keys.serve();
+    let server = server(&endpoint);
+    is_temporary(&mut connect(&server, &key.of_user()));
+    keys.publish(&[&key]);
+    connected(&server, &key.of_user());
+}

@@ -1,5 +1,5 @@
-//! A server that cannot start prints the reason and the fix to stderr, and exits with 1 (2 for an error on the command
-//! line).
+//! A server that cannot start prints the reason and the fix to stderr, and exits with 1, or with 2 if the settings are at
+//! fault.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -116,14 +116,14 @@ fn error_names_an_address_of_another_host() {
 #[test]
 fn error_names_cores_that_the_process_may_not_use() {
     let (code, stderr) = start_fails(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "4000"]);
-    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("core 4000") && stderr.contains("--cores"), "{stderr}");
 }
 
 #[test]
 fn more_shards_than_cores_need_oversubscribe() {
     let (code, stderr) = start_fails(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "256"]);
-    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("--shards") && stderr.contains("--oversubscribe"), "{stderr}");
 }
 

@@ -13,7 +13,7 @@ use corecast::engine::log_ring::LogRing;
 use corecast::engine::mailbox::{self, Wake};
 use corecast::engine::{App, Readiness, Shard, Upgrades, Wait};
 use corecast::ids::ConnId;
-use corecast::messaging::{ControlRequest, Messaging, Settings};
+use corecast::messaging::{BrokerLinks, ControlRequest, Messaging, Settings};
 use corecast::pubsub::Placement;
 
 use super::socket::{Pipe, Socket};
@@ -72,6 +72,16 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(bounds: &Bounds, settings: Settings, random: &mut fastrand::Rng) -> Self {
+        Self::with_brokers(bounds, settings, None, random)
+    }
+
+    /// The shards of a server with a broker.
+    pub fn with_brokers(
+        bounds: &Bounds,
+        settings: Settings,
+        links: Option<BrokerLinks>,
+        random: &mut fastrand::Rng,
+    ) -> Self {
         let config = Arc::new(EngineConfig {
             connections_max: 1_000,
             outbound_bytes_max: bounds.backlog_bytes,
@@ -94,7 +104,10 @@ impl Cluster {
         let placement = Placement::new(bounds.shards, random.u128(..).to_be_bytes());
         let settings = Arc::new(settings);
         let make = |(mail, flag): (corecast::engine::Mailbox<_>, Arc<AtomicBool>)| {
-            let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), bounds.shards);
+            let mut messaging = Messaging::new(Arc::clone(&settings), placement.clone(), bounds.shards);
+            if let Some(links) = &links {
+                messaging = messaging.with_brokers(links.clone(), mail.me());
+            }
             let (log_ring, _) = LogRing::new(mail.me());
             let mut shard = Shard::new(messaging, mail, Arc::clone(&config), log_ring, 0);
             shard.set_clock(clock_us);

@@ -18,8 +18,8 @@ counts! {
     texts, binaries, live, recovered, recovered_publications, nothing_missed, unrecovered, other_epochs, rejected,
     insufficient, closed_for_loss, closed_as_slow, deltas, withheld, not_stored, joins, leaves, with_connect, one_frames,
     already, by_server, unsubscribed, unsubscribed_pending, disconnected, presences,
-    // What the simulation did.
-    resets, ends, expired, removed,
+    // What the simulation did: actions of clients and of the server API, and some of them by kind.
+    actions, resets, ends, expired, removed,
     // What shards counted.
     dropped, cut, overflows, repaired, lost, flushes_cut, writes_short, slots_reused, epochs,
 }

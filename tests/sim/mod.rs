@@ -4,9 +4,12 @@
 //! - `publish_simulation` clients that publish and subscribe (`publishing_client`) under small limits
 //! - `reconnect_simulation` clients that are cut and recover (`reconnecting_client`), checked against `model`;
 //!   `scenario` has its parameters
+//! - `broker_simulation` servers that share a `broker` which fails
 //! - `pending_calls` calls of the server API while a home shard owes an answer
 //! - `protocol` commands and replies of both encodings · `counts` the events that happened
 
+pub mod broker;
+pub mod broker_simulation;
 pub mod client_socket;
 pub mod cluster;
 pub mod counts;

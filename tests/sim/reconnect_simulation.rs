@@ -80,7 +80,9 @@ impl ReconnectSimulation {
 
     /// One step: a shard takes a turn, a client or the server API acts, or time passes.
     pub fn step(&mut self) {
-        match self.random.u8(..100) {
+        let kind = self.random.u8(..100);
+        self.counts.actions += u64::from(kind >= 55 && kind != 62);
+        match kind {
             0..55 => {
                 let shard = self.random.usize(..self.cluster.len());
                 self.turn(shard);

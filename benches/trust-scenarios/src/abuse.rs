@@ -148,12 +148,13 @@ impl Abuse {
     /// Connects them to the server of the subscribers of `plan`.
     fn start(args: &Args, plan: &Plan, common: &Common) -> Result<Self, RunError> {
         let total = args.half_open + args.never_read;
-        let request = &plan.target.request;
+        let target = &plan.targets[0];
+        let request = &target.request;
         let scenario = AbusiveClients {
             half_open: args.half_open,
-            silent: Target::without_upgrade(plan.target.addr),
-            half: Target { request: Vec::new(), ..plan.target.clone() },
-            never_read: Target { receive_buffer: Some(NEVER_READ_BUFFER_BYTES), ..plan.target.clone() },
+            silent: Target::without_upgrade(target.addr),
+            half: Target { request: Vec::new(), ..target.clone() },
+            never_read: Target { receive_buffer: Some(NEVER_READ_BUFFER_BYTES), ..target.clone() },
             half_request: request[..request.len() / 2].to_vec(),
             messages: plan.messages.clone(),
             setup: ConnectionSetup::new(total),

@@ -10,7 +10,7 @@ use corecast_load::engine::clock::{SECOND, now};
 use corecast_load::engine::connection::{Ending, NO_CLOSE_FRAME};
 use corecast_load::measure::rate::Arrivals;
 use corecast_load::protocols::Protocol;
-use corecast_load::report::Report;
+use corecast_load::report::{Failures, Report};
 use corecast_load::runs::{check_open_files, idle_runs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -70,7 +70,8 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     check_open_files(args.connections)?;
     let pid = args.common.server_pid.and_then(|pid| Pid::from_raw(pid as i32));
     let pid = pid.ok_or("drain needs --server-pid: the process that gets SIGTERM")?;
-    let plan = idle_runs::plan(&args.url, args.protocol, Some(args.channel.clone()), &args.common)?;
+    let plan =
+        idle_runs::plan(std::slice::from_ref(&args.url), args.protocol, Some(args.channel.clone()), &args.common)?;
     let (mut workers, totals) = idle_runs::start(&plan, &args.common, args.connections, Arrivals::Even)?;
     workers.open(&totals, args.common.open_timeout, "opening");
     let opened = workers.counters().ready;
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
     let mut report = Report::new("drain");
     report.set("connections", args.connections);
     report.count("open", opened, "open at the signal");
-    report.connections(&finished, false);
+    report.connections(&finished, Failures::Closes);
     let endings = &finished.connections.endings;
     report_endings(&mut report, endings, signaled);
     if (opened as usize) < args.connections {

@@ -196,10 +196,8 @@ impl Scenario for ReconnectingSubscribers {
 
     fn opened(&mut self, io: &mut Io, id: usize) {
         self.subscribers[id].connected = false;
-        let message = match &self.subscribers[id].since {
-            None => json::setup(&self.messages, id, &[&self.channel]),
-            Some(since) => json::recover(&self.messages, id, &self.channel, since),
-        };
+        let channel = (self.channel.as_str(), self.subscribers[id].since.as_ref());
+        let message = json::setup(&self.messages, id, [channel]);
         io.send_frame(id, frame::TEXT, message.as_bytes());
     }
 

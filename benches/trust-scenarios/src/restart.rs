@@ -19,7 +19,7 @@ use corecast_load::engine::workers::{Finished, WorkerOptions, Workers};
 use corecast_load::measure::rate::{Arrivals, Rate};
 use corecast_load::net::Url;
 use corecast_load::protocols::Protocol;
-use corecast_load::report::Report;
+use corecast_load::report::{Failures, Report};
 use corecast_load::runs::{check_open_files, idle_runs};
 use corecast_load::scenarios::idle::{Idle, Plan};
 use serde_json::json;
@@ -64,7 +64,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<u8, RunError> {
     args.common.processes.reject("restart runs in one process")?;
     check_open_files(args.subscribers + NEW_CONNECTIONS_MAX)?;
-    let plan = idle_runs::plan(&args.url, Protocol::Centrifuge, Some(args.channel.clone()), &args.common)?;
+    let plan = idle_runs::plan(
+        std::slice::from_ref(&args.url),
+        Protocol::Centrifuge,
+        Some(args.channel.clone()),
+        &args.common,
+    )?;
     let mut subscribers = start_subscribers(args, &plan)?;
     let plan = Plan { close: true, rate: Some(Rate::constant(args.newcomers)), ..plan };
     let total = (args.newcomers * args.duration) as usize;
@@ -98,7 +103,7 @@ pub fn run(args: &Args) -> Result<u8, RunError> {
 
 fn start_subscribers(args: &Args, plan: &Plan) -> Result<Workers<ReconnectingSubscribers>, RunError> {
     let total = args.subscribers;
-    let scenario = ReconnectingSubscribers::new(plan.target.clone(), &args.channel, total, args.api.len());
+    let scenario = ReconnectingSubscribers::new(plan.targets[0].clone(), &args.channel, total, args.api.len());
     let opening = Opening { total, concurrency: args.common.concurrency, schedule: None };
     let options = WorkerOptions::background(&args.common);
     let mut workers = Workers::start(Control::new(1, None), vec![(scenario, opening)], &options)?;
@@ -125,7 +130,7 @@ fn report_newcomers(report: &mut Report, finished: &Finished<Idle>, total: usize
     report.count("newcomers", total as u64, "new connections");
     report.count("newcomers_failed", errors.values().sum(), "failed new connections");
     report.latency("newcomers_ready_us", "from intended connect to ready", &finished.connections.opening.ready);
-    report.connections(finished, true);
+    report.connections(finished, Failures::None);
     report.set("newcomers_errors", json!(errors));
     if !all {
         report.void("not all new connections were answered in time");

@@ -253,6 +253,30 @@ function markShard() {
   }
 }
 
+const NODE_LABELS = ["Name", "State", "Connections", "Subscriptions", "Channels", "Heard"];
+
+/** The other servers of the cluster. */
+function drawNodes(nodes) {
+  $("cluster").hidden = nodes.length === 0;
+  const rows = nodes.map((node) => {
+    const row = element("tr");
+    row.setAttribute("role", "row");
+    row.title = `${node.uid}, version ${node.version}`;
+    const heard = `${(node.heard_ms_ago / 1000).toFixed(1)} s ago`;
+    const { name, state, connections, subscriptions, channels } = node;
+    const texts = [name, state, whole(connections), whole(subscriptions), whole(channels), heard];
+    texts.forEach((text, index) => {
+      const cell = element("td");
+      cell.setAttribute("role", index === 0 ? "rowheader" : "cell");
+      cell.dataset.label = NODE_LABELS[index];
+      cell.append(element("span", "value", text));
+      row.append(cell);
+    });
+    return row;
+  });
+  $("nodes").replaceChildren(...rows);
+}
+
 function draw(now) {
   const rows = between(stats.before, now);
   const body = $("shards");
@@ -276,6 +300,7 @@ function draw(now) {
   $("total-deliveries").textContent = whole(sum(rows, "rate"));
   $("total-writes").textContent = ratio(sum(rows, "writes"), sum(rows, "deliveries"));
   $("version").textContent = now.version;
+  drawNodes(now.nodes ?? []);
   stats.before = now;
 }
 

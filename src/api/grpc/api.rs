@@ -451,7 +451,7 @@ pub struct InfoResult {
     #[prost(message, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<NodeResult>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeResult {
     #[prost(string, tag = "1")]
     pub uid: ::prost::alloc::string::String,
@@ -467,8 +467,20 @@ pub struct NodeResult {
     pub num_channels: u32,
     #[prost(uint32, tag = "7")]
     pub uptime: u32,
+    #[prost(message, optional, tag = "8")]
+    pub metrics: ::core::option::Option<Metrics>,
     #[prost(uint32, tag = "10")]
     pub num_subs: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Metrics {
+    #[prost(double, tag = "1")]
+    pub interval: f64,
+    #[prost(btree_map = "string, double", tag = "2")]
+    pub items: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        f64,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RpcRequest {

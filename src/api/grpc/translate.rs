@@ -12,6 +12,7 @@ use crate::api::request::{
     Refresh, Rpc, Since, Subscribe, Unsubscribe,
 };
 use crate::api::shard_api::{ApiError, ApiResult};
+use crate::cluster::view::{NodeInfo, NodeMetrics};
 use crate::messaging::api_call::{ApiReply, HistoryPage, HistoryPublication, MemberInfo, StreamPosition};
 
 /// An empty payload counts as a missing one: the encoding does not distinguish them.
@@ -210,6 +211,24 @@ impl From<HistoryPublication> for api::Publication {
     }
 }
 
+impl From<NodeInfo> for api::NodeResult {
+    fn from(info: NodeInfo) -> Self {
+        let NodeInfo { uid, name, version, clients, users, channels, subscriptions, uptime_s, metrics } = info;
+        let metrics = metrics.map(|NodeMetrics { interval_s: interval, items }| api::Metrics { interval, items });
+        Self {
+            uid,
+            name,
+            version,
+            num_clients: clients,
+            num_users: users,
+            num_channels: channels,
+            uptime: uptime_s,
+            metrics,
+            num_subs: subscriptions,
+        }
+    }
+}
+
 /// `method` is `None` for a command that could not be read, whose result is an error.
 pub(crate) fn reply(method: Option<Method>, result: ApiResult<ApiResponse>) -> api::Reply {
     let none = api::Reply::default();
@@ -219,18 +238,9 @@ pub(crate) fn reply(method: Option<Method>, result: ApiResult<ApiResponse>) -> a
             let responses = results.into_iter().map(Into::into).collect();
             api::Reply { broadcast: Some(api::BroadcastResult { responses }), ..none }
         }
-        Ok(ApiResponse::Info(info)) => {
-            let node = api::NodeResult {
-                uid: info.uid,
-                name: info.name,
-                version: info.version.into(),
-                num_clients: info.clients,
-                num_users: info.users,
-                num_channels: info.channels,
-                uptime: info.uptime_s,
-                num_subs: info.subscriptions,
-            };
-            api::Reply { info: Some(api::InfoResult { nodes: vec![node] }), ..none }
+        Ok(ApiResponse::Info(nodes)) => {
+            let nodes = nodes.into_iter().map(Into::into).collect();
+            api::Reply { info: Some(api::InfoResult { nodes }), ..none }
         }
         Ok(ApiResponse::Shards(reply)) => shards_reply(method, reply),
     }

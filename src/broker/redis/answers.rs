@@ -76,7 +76,8 @@ fn history(value: Value, filter: HistoryFilter) -> Option<(HistoryRead, u64)> {
     };
     let count = entries.len();
     let is_list = matches!(entries.first(), Some(Value::BulkString(_)));
-    let mut records: Vec<_> = entries.into_iter().filter_map(if is_list { list_record } else { stream_record }).collect();
+    let mut records: Vec<_> =
+        entries.into_iter().filter_map(if is_list { list_record } else { stream_record }).collect();
     let malformed = (count - records.len()) as u64;
     if is_list {
         select(&mut records, filter);

@@ -21,8 +21,8 @@ use super::events::EventSink;
 use super::in_flight::{InFlight, Load, Redirects, Verdict, refuse};
 use super::job::Job;
 use super::target::Target;
-use crate::config::Endpoint;
 use crate::broker::stats::{BrokerStats, ConnectionStats, LinkState, Purpose, Refusal, add};
+use crate::config::Endpoint;
 
 /// Jobs taken from the queue at once.
 const BATCH: usize = 512;

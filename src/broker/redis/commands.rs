@@ -69,7 +69,8 @@ impl Commands {
             Job::Request(request) | Job::Redirected(Redirected { request, .. }) => {
                 if let Some(script) = self.script_of(job, sending.attempt) {
                     let script = script.get();
-                    let (verb, name) = if sending.with_text { ("EVAL", &script.text) } else { ("EVALSHA", &script.sha) };
+                    let (verb, name) =
+                        if sending.with_text { ("EVAL", &script.text) } else { ("EVALSHA", &script.sha) };
                     command.arg(verb).arg(name);
                 }
                 self.write_request(request, sending, command);

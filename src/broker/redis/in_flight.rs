@@ -107,7 +107,18 @@ impl InFlight {
     ) -> Self {
         let (sent, again) = (VecDeque::new(), VecDeque::new());
         let known_scripts = [false; ScriptId::COUNT];
-        Self { sent, again, is_script_missing: false, known_scripts, commands, events, stats, load, encoded: Cmd::new(), redirects }
+        Self {
+            sent,
+            again,
+            is_script_missing: false,
+            known_scripts,
+            commands,
+            events,
+            stats,
+            load,
+            encoded: Cmd::new(),
+            redirects,
+        }
     }
 
     /// Whether new jobs may be sent.

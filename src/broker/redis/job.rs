@@ -17,9 +17,15 @@ pub(super) enum Job {
     /// In front of a request that a server takes only if it is asked.
     Asking,
     /// Publishes a message of the cluster.
-    Control { channel: String, payload: Vec<u8> },
+    Control {
+        channel: String,
+        payload: Vec<u8>,
+    },
     /// Publishes a probe.
-    Probe { channel: String, outcome: Rc<Cell<ProbeOutcome>> },
+    Probe {
+        channel: String,
+        outcome: Rc<Cell<ProbeOutcome>>,
+    },
     /// Only asks whether the server answers.
     Ping,
 }

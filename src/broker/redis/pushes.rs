@@ -8,9 +8,16 @@ use super::dial::error_text;
 
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Push {
-    Message { name: Vec<u8>, payload: Bytes },
-    Subscribed { name: Vec<u8> },
-    Unsubscribed { name: Vec<u8> },
+    Message {
+        name: Vec<u8>,
+        payload: Bytes,
+    },
+    Subscribed {
+        name: Vec<u8>,
+    },
+    Unsubscribed {
+        name: Vec<u8>,
+    },
     Pong,
     /// A command ended with this error.
     Refused(String),

@@ -74,7 +74,8 @@ impl Receiver {
             Payload::Join(info) => join_leave(true, info),
             Payload::Leave(info) => join_leave(false, info),
             Payload::Publication { position, message } => {
-                let WirePosition { offset, epoch } = position.unwrap_or(WirePosition { offset: 0, epoch: String::new() });
+                let WirePosition { offset, epoch } =
+                    position.unwrap_or(WirePosition { offset: 0, epoch: String::new() });
                 let read = messages::read_publication(message, offset)?;
                 if read.is_client_lost {
                     add(&self.stats.malformed, 1);

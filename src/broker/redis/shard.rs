@@ -111,8 +111,7 @@ impl Shard {
 
     fn send_job(&self, request: Request) {
         let State::Known(links) = &*self.state.borrow() else { return self.refuse(request) };
-        let reads_presence =
-            matches!(request.kind, RequestKind::Presence { .. } | RequestKind::PresenceStats { .. });
+        let reads_presence = matches!(request.kind, RequestKind::Presence { .. } | RequestKind::PresenceStats { .. });
         match &links.reader {
             // Without a replica in service the master answers.
             Some(reader) if reads_presence && reader.is_up() => reader.send(Job::Request(request)),

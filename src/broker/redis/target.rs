@@ -22,7 +22,9 @@ impl Target {
     /// Returns the connection, and the server that it goes to.
     pub(super) async fn dial(&self) -> Result<(Dialed, Endpoint), DialError> {
         match self {
-            Self::Server { dialer, endpoint, expect, .. } => Ok((dialer.dial(endpoint, *expect).await?, endpoint.clone())),
+            Self::Server { dialer, endpoint, expect, .. } => {
+                Ok((dialer.dial(endpoint, *expect).await?, endpoint.clone()))
+            }
             Self::Sentinel { dialer, sentinels, expect } => sentinels.dial(dialer, *expect).await,
             Self::Cluster { topology, slot, on_replica } => topology.dial(*slot, *on_replica).await,
         }
@@ -32,9 +34,7 @@ impl Target {
     pub(super) fn has_moved_from(&self, endpoint: &Endpoint) -> bool {
         match self {
             Self::Server { .. } => false,
-            Self::Sentinel { sentinels, expect, .. } => {
-                *expect == Expect::Master && sentinels.has_moved_from(endpoint)
-            }
+            Self::Sentinel { sentinels, expect, .. } => *expect == Expect::Master && sentinels.has_moved_from(endpoint),
             Self::Cluster { topology, slot, on_replica } => {
                 let owner = slot.filter(|_| !on_replica).and_then(|slot| topology.master_of(slot));
                 owner.is_some_and(|owner| owner != *endpoint)

@@ -19,9 +19,21 @@ pub(crate) enum Content {
     Key,
 }
 
+/// Whether files are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Files {
+    Read,
+    /// A path is left as it is: the file may be on another host.
+    Skip,
+}
+
 /// The PEM of a setting. Errors: what is wrong, without the value, which may be a key.
-pub(crate) fn load(value: &str, content: Content) -> Result<String, String> {
-    let pem = text_of(value)?;
+pub(crate) fn load(value: &str, content: Content, files: Files) -> Result<String, String> {
+    let pem = match (inline(value), files) {
+        (Some(pem), _) => pem,
+        (None, Files::Read) => read(value)?,
+        (None, Files::Skip) => return Ok(value.to_owned()),
+    };
     let (is_there, missing) = match content {
         Content::Certificates => {
             let mut all = CertificateDer::pem_slice_iter(pem.as_bytes());
@@ -33,19 +45,21 @@ pub(crate) fn load(value: &str, content: Content) -> Result<String, String> {
     if is_there { Ok(pem) } else { Err(format!("it contains no {missing} that can be read")) }
 }
 
-fn text_of(value: &str) -> Result<String, String> {
+/// PEM that is in the value itself.
+fn inline(value: &str) -> Option<String> {
     if value.contains(BEGIN) {
         // Variables of some platforms have no line ends.
-        return Ok(value.replace("\\r", "").replace("\\n", "\n"));
+        return Some(value.replace("\\r", "").replace("\\n", "\n"));
     }
     let packed: Vec<u8> = value.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let decoded = BASE64.decode(&packed).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    if let Some(text) = decoded.filter(|text| text.contains(BEGIN)) {
-        return Ok(text);
-    }
+    decoded.filter(|text| text.contains(BEGIN))
+}
+
+fn read(path: &str) -> Result<String, String> {
     let unreadable =
         |error: std::io::Error| format!("it is neither PEM nor base64, and no file that can be read: {error}");
-    let file = File::open(value).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
     Ok(text)
@@ -67,15 +81,16 @@ mod tests {
             BASE64.encode(certificate.as_bytes()),
             path.to_str().unwrap().to_owned(),
         ] {
-            let pem = load(&value, Content::Certificates).unwrap_or_else(|what| panic!("{value}: {what}"));
+            let pem = load(&value, Content::Certificates, Files::Read).unwrap_or_else(|what| panic!("{value}: {what}"));
             assert_eq!(pem.lines().collect::<Vec<_>>(), certificate.lines().collect::<Vec<_>>());
         }
         std::fs::remove_file(&path).unwrap();
-        load(&key, Content::Key).unwrap();
-        assert!(load(&key, Content::Certificates).unwrap_err().contains("no certificate"));
-        assert!(load(&certificate, Content::Key).unwrap_err().contains("no private key"));
+        assert_eq!(load("/none.pem", Content::Key, Files::Skip).unwrap(), "/none.pem");
+        load(&key, Content::Key, Files::Read).unwrap();
+        assert!(load(&key, Content::Certificates, Files::Read).unwrap_err().contains("no certificate"));
+        assert!(load(&certificate, Content::Key, Files::Read).unwrap_err().contains("no private key"));
         for bad in ["secret", path.to_str().unwrap(), "", "/", &BASE64.encode(b"secret")] {
-            assert!(!load(bad, Content::Key).unwrap_err().contains("secret"), "{bad}");
+            assert!(!load(bad, Content::Key, Files::Read).unwrap_err().contains("secret"), "{bad}");
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::address::{RedisAddress, RedisKind, host_port, nats_url, redis_address};
-use super::pem::{self, Content};
+use super::pem::{self, Content, Files};
 use super::{BrokerKind, Brokers, ClientTls, Endpoint, Login, Nats, NatsRawMode, Redis, RedisShard, RedisTopology};
+use crate::config::parse::value::Invalid;
 use crate::config::schema::broker::{self, BrokerType, StoreType};
 use crate::config::schema::config::Config;
 use crate::config::schema::redis::{RedisPresence, RedisPublications, RedisServers};
@@ -16,13 +17,23 @@ const ADDRESS_FIX: &str = "write an address such as \"redis://127.0.0.1:6379\"; 
 const ENDPOINTS_FIX: &str =
     "write \"host:port\", with commas between the servers, such as \"10.0.0.1:7000,10.0.0.2:7000\"";
 
+/// The brokers of a checked configuration, with certificates and keys read from their files. Errors: what is wrong with the
+/// files, one line for each.
+pub fn open_brokers(config: &Config) -> Result<Brokers, String> {
+    let mut checks = Checks::default();
+    let brokers = resolve(config, Files::Read, &mut checks);
+    let line = |(setting, invalid): (String, Invalid)| format!("{setting}: {}; {}", invalid.what, invalid.fix);
+    let lines: Vec<String> = checks.failed.into_iter().map(line).collect();
+    if lines.is_empty() { Ok(brokers) } else { Err(lines.join("\n")) }
+}
+
 /// What the settings mean. Anything that is wrong is added to `checks`, and the result is then incomplete.
-pub(crate) fn resolve(config: &Config, checks: &mut Checks) -> Brokers {
+pub(crate) fn resolve(config: &Config, files: Files, checks: &mut Checks) -> Brokers {
     let Config { engine, broker, presence_manager, .. } = config;
     let both = engine.kind == StoreType::Redis && !(broker.enabled && presence_manager.enabled);
     let of_engine = both.then(|| {
         let own = &engine.redis;
-        redis("engine.redis", &own.servers, &own.publications, &own.presence, checks)
+        redis("engine.redis", files, &own.servers, &own.publications, &own.presence, checks)
     });
     let probe = Some(broker.probe_interval).filter(|interval| !interval.is_zero());
     let of_engine = of_engine.map(|redis| Redis { probe_interval: probe, ..redis });
@@ -31,10 +42,10 @@ pub(crate) fn resolve(config: &Config, checks: &mut Checks) -> Brokers {
         (true, BrokerType::Redis) => {
             let own = &broker.redis;
             let presence = RedisPresence::default();
-            let redis = redis("broker.redis", &own.servers, &own.publications, &presence, checks);
+            let redis = redis("broker.redis", files, &own.servers, &own.publications, &presence, checks);
             Some(BrokerKind::Redis(Redis { probe_interval: probe, ..redis }))
         }
-        (true, BrokerType::Nats) => Some(BrokerKind::Nats(nats(&broker.nats, checks))),
+        (true, BrokerType::Nats) => Some(BrokerKind::Nats(nats(&broker.nats, files, checks))),
         (true, BrokerType::Memory | BrokerType::Postgres | BrokerType::RedisNats) => None,
     };
     let presence = match (presence_manager.enabled, presence_manager.kind) {
@@ -43,7 +54,7 @@ pub(crate) fn resolve(config: &Config, checks: &mut Checks) -> Brokers {
         (true, StoreType::Redis) => {
             let own = &presence_manager.redis;
             let publications = RedisPublications::default();
-            let redis = redis("presence_manager.redis", &own.servers, &publications, &own.presence, checks);
+            let redis = redis("presence_manager.redis", files, &own.servers, &publications, &own.presence, checks);
             Some(Redis { probe_interval: probe, ..redis })
         }
     };
@@ -60,16 +71,17 @@ pub(crate) fn resolve(config: &Config, checks: &mut Checks) -> Brokers {
 
 fn redis(
     section: &str,
+    files: Files,
     servers: &RedisServers,
     publications: &RedisPublications,
     presence: &RedisPresence,
     checks: &mut Checks,
 ) -> Redis {
     let redis = Redis {
-        shards: shards(section, servers, checks),
+        shards: shards(section, files, servers, checks),
         prefix: servers.prefix.clone(),
         history_use_lists: publications.history_use_lists,
-        presence_ttl: presence.presence_ttl,
+        presence_ttl: or_default(presence.presence_ttl, 60),
         presence_hash_field_ttl: presence.presence_hash_field_ttl,
         presence_user_mapping: presence.presence_user_mapping,
         sharded_pub_sub_partitions: publications.sharded_pub_sub_partitions,
@@ -83,12 +95,12 @@ fn redis(
     redis
 }
 
-fn shards(section: &str, servers: &RedisServers, checks: &mut Checks) -> Vec<RedisShard> {
+fn shards(section: &str, files: Files, servers: &RedisServers, checks: &mut Checks) -> Vec<RedisShard> {
     let common = Common {
         section,
         servers,
-        tls: tls(&format!("{section}.tls"), &servers.tls, checks),
-        sentinel_tls: tls(&format!("{section}.sentinel_tls"), &servers.sentinel_tls, checks),
+        tls: tls(&format!("{section}.tls"), files, &servers.tls, checks),
+        sentinel_tls: tls(&format!("{section}.sentinel_tls"), files, &servers.sentinel_tls, checks),
     };
     let mut shards = Vec::new();
     if !servers.cluster_address.is_empty() {
@@ -215,12 +227,12 @@ fn endpoints(setting: &str, list: &str, checks: &mut Checks) -> Option<Vec<Endpo
     all
 }
 
-fn tls(section: &str, settings: &BrokerTls, checks: &mut Checks) -> Option<ClientTls> {
+fn tls(section: &str, files: Files, settings: &BrokerTls, checks: &mut Checks) -> Option<ClientTls> {
     if !settings.enabled {
         return None;
     }
     let mut load = |key: &str, value: &str, content: Content| {
-        let loaded = if value.is_empty() { Ok(String::new()) } else { pem::load(value, content) };
+        let loaded = if value.is_empty() { Ok(String::new()) } else { pem::load(value, content, files) };
         loaded.unwrap_or_else(|what| {
             let fix = "write PEM, PEM in base64, or the path of a file that this user can read";
             checks.require(false, &format!("{section}.{key}"), what, fix);
@@ -293,13 +305,13 @@ fn time_fits(setting: &str, span: Duration, checks: &mut Checks) {
     checks.require(fits, setting, "it is not within 10ms and 1m", "write a time such as \"1s\"");
 }
 
-fn nats(settings: &broker::Nats, checks: &mut Checks) -> Nats {
+fn nats(settings: &broker::Nats, files: Files, checks: &mut Checks) -> Nats {
     let (url, uses_tls) = nats_url(&settings.url).unwrap_or_else(|what| {
         let fix = "write addresses such as \"nats://10.0.0.1:4222,nats://10.0.0.2:4222\"";
         checks.require(false, "broker.nats.url", what, fix);
         (String::new(), false)
     });
-    let mut tls = tls("broker.nats.tls", &settings.tls, checks);
+    let mut tls = tls("broker.nats.tls", files, &settings.tls, checks);
     if uses_tls {
         tls.get_or_insert_default();
     }

@@ -128,12 +128,11 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     idle("shared_poll.", "", STREAM_ONLY),
     idle("map_broker.", "memory", NO_MAP_BROKER),
     // Keys for what is fixed here, or does not exist.
-    idle("client.presence_update_interval", "27s", "presence ends with the connection and needs no updates"),
     idle("client.concurrency", "", "the commands of a connection are handled in order"),
     idle(
         "client.channel_position_check_delay",
         "40s",
-        "positions are checked with every delivery, so no loss between shards goes unnoticed",
+        "positions are checked with every delivery, and a channel that was silent for 40 s is compared with the broker",
     ),
     idle(
         "client.channel_position_max_time_lag",

@@ -52,6 +52,10 @@ section! {
     /// Time for a client to refresh an expired subscription; past it the subscription ends with 2501.
     expired_sub_close_delay: Duration as Time = Duration::from_secs(25);
 
+    /// Time in which the entries of this server's clients are renewed in a presence that a broker keeps, spread evenly. It must be
+    /// shorter than presence_ttl. Presence in memory ends with the connection and needs no renewal.
+    presence_update_interval: Duration as Time = Duration::from_secs(27), restart;
+
     /// Subscriptions of one connection; past it a subscribe command gets error 106. A connect that names or brings more closes
     /// with 3505.
     channel_limit: usize as Count = 128;

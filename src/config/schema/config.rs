@@ -45,7 +45,7 @@ section! {
         pub engine: Engine = Engine::default(),
         pub broker: Broker = Broker::default(),
         pub presence_manager: PresenceManager = PresenceManager::default(),
-        /// What the sections `engine`, `broker` and `presence_manager` mean together.
+        /// What the sections `engine`, `broker` and `presence_manager` mean together. `open_brokers` reads their files.
         pub brokers: Brokers = Brokers::default(),
         pub machine: Machine = Machine::default(),
         pub http_server: HttpServer = HttpServer::default(),

@@ -38,6 +38,11 @@ section! {
     /// Concurrent calls of one method (connect, rpc and so on). Further calls wait.
     concurrency_max: u32 as Count = 256;
 
+    /// Concurrent calls of one method for one user, so that one user cannot take all of concurrency_max. Further calls of the
+    /// user wait, at most three times as many; past that a call fails at once. Each connection of an anonymous user counts as
+    /// a user of its own.
+    user_concurrency_max: u32 as Count = 64;
+
     /// Calls of one method that may wait; past it a call fails at once.
     queue_max: u32 as Count = 1024;
 

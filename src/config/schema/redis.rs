@@ -125,7 +125,7 @@ section! {
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct RedisPublications {}
 
-    /// Keep histories in lists instead of streams. Lists have no pages, no reverse order, no versions and no idempotency keys.
+    /// Keep histories in lists instead of streams, as a cluster does that began with an old Redis. Lists have no versions.
     /// All nodes of a cluster must agree.
     history_use_lists: bool as Bool = false, restart;
 
@@ -150,7 +150,8 @@ section! {
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct RedisPresence {}
 
-    /// Time after which the entries of a node that died expire, in whole seconds. A living node refreshes its entries within it.
+    /// Time after which the entries of a node that died expire, in whole seconds. A living node renews its entries within it. 0s:
+    /// 60s.
     presence_ttl: Duration as Time = Duration::from_secs(60), restart;
 
     /// Let Redis expire the fields of a hash (version 7.4 or later, Valkey 9 or later) instead of keeping times in a sorted set: less

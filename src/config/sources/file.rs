@@ -3,7 +3,9 @@
 //! Tables become dots in names. The elements of the lists in `LISTS` become numbers: `channel.namespaces[0].name`. Other
 //! lists, and tables whose keys the operator chooses, remain one value.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -23,7 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
         let origin = Origin::File { path: name.clone(), line: 0 };
         ConfigErrors(vec![ConfigError::new(origin, "", Invalid::new(what, fix))])
     };
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = contents(path).map_err(|error| {
         let fix = "name a file that this user can read; `corecast config` prints one to start from";
         invalid(format!("cannot be read: {error}"), fix)
     })?;
@@ -41,14 +43,38 @@ pub(crate) fn read(path: &Path) -> Result<Vec<RawSetting>, ConfigErrors> {
     Ok(values)
 }
 
+/// The bytes of a file. A named pipe without a writer is empty: to wait for one would stop a server that reloads.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    // A pipe with a writer is read to its end, such as one of the shell's `<(command)`.
+    rustix::io::ioctl_fionbio(&file, false)?;
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A warning if the file sets a secret and every user of the host can read it.
 pub fn exposed_secret(path: &Path) -> Option<String> {
     let everyone = std::fs::metadata(path).ok().filter(|about| about.permissions().mode() & 0o004 != 0);
     let values = everyone.and_then(|_| read(path).ok())?;
-    let is_secret = |name: &str| SETTINGS.iter().any(|setting| setting.verbatim && setting.name == name);
-    let secret = values.iter().find(|value| is_secret(&value.name) && value.raw != Raw::Text(String::new()))?;
+    let is_secret = |value: &RawSetting| match SETTINGS.iter().find(|setting| setting.name == value.name) {
+        Some(setting) if setting.verbatim => value.raw != Raw::Text(String::new()),
+        Some(setting) if setting.secret => holds_login(&value.raw),
+        _ => false,
+    };
+    let secret = values.iter().find(|value| is_secret(value))?;
     let (name, path) = (&secret.name, path.display());
     Some(format!("{path}: it sets {name}, and every user of this host can read it: run chmod 600 {path}"))
+}
+
+/// An address with a login, or a private key.
+fn holds_login(raw: &Raw) -> bool {
+    let holds = |text: &str| text.contains('@') || text.contains("PRIVATE KEY-----");
+    match raw {
+        Raw::Text(text) => holds(text),
+        Raw::List(items) => items.iter().any(|item| holds(item)),
+        _ => false,
+    }
 }
 
 /// The values of the text of a file. The end of `path` says whether it is TOML or JSON; messages contain it. Errors: every
@@ -116,4 +142,17 @@ fn toml_value(value: &DeValue<'_>) -> Node {
         }
         other => Raw::Other(other.type_str()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_pipe_without_a_writer_is_an_empty_file() {
+        let path = std::env::temp_dir().join(format!("corecast-{}-pipe.toml", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+        let (read, _) = (read(&path), std::fs::remove_file(&path));
+        assert!(made.success() && read.is_err_and(|error| error.to_string().contains("the file is empty")));
+    }
 }

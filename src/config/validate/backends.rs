@@ -72,7 +72,11 @@ fn backend(section: &str, proxy: &Proxy, endpoint: Endpoint, checks: &mut Checks
         let what = format!("{} is more than a minute", show_duration(span));
         checks.require(span.as_secs() <= 60, &at(key), what, "write at most \"1m\", since a client waits for the call");
     }
-    checks.require(proxy.concurrency_max > 0, &at("concurrency_max"), "0 is too small", "write at least 1");
+    for (setting, value) in
+        [("concurrency_max", proxy.concurrency_max), ("user_concurrency_max", proxy.user_concurrency_max)]
+    {
+        checks.require(value > 0, &at(setting), "0 is too small", "write at least 1");
+    }
     let what = format!("{} is more than 10", proxy.retries_max);
     let fix = "write a smaller number, since a client waits for all attempts";
     checks.require(proxy.retries_max <= 10, &at("retries_max"), what, fix);

@@ -29,13 +29,27 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         }
         Some(BrokerKind::Nats(nats)) => {
             tls_warnings("broker.nats.tls", &broker.nats.tls, nats.tls.is_some(), &mut warnings);
-            let named = presence_namespaces(config);
-            if brokers.presence.is_none() && !named.is_empty() {
-                let named = named.join(", ");
-                warnings.push(format!(
-                    "{named}: presence is in memory and the broker is NATS, so each server only has its own clients; set \
-                     presence_manager.type = \"redis\""
-                ));
+            let with = |is_meant: fn(&Namespace) -> bool| namespaces(config, is_meant);
+            let mut warn = |named: String, text: &str| {
+                if !named.is_empty() {
+                    warnings.push(format!("{named}: {text}"));
+                }
+            };
+            if brokers.presence.is_none() {
+                let text = "presence is in memory and the broker is NATS, so each server only has its own clients; set \
+                            presence_manager.type = \"redis\"";
+                warn(with(|one| one.presence), text);
+            }
+            if nats.allow_wildcards {
+                let text = "with broker.nats.allow_wildcards, a subscriber of a wildcard is in no presence of the channels that \
+                            it matches, and gets none of their joins and leaves";
+                warn(with(|one| one.presence || one.join_leave), text);
+            }
+            if nats.raw_mode.is_some() {
+                warn(
+                    with(|one| one.join_leave),
+                    "join_leave has no effect with broker.nats.raw_mode, which carries only data",
+                );
             }
         }
         None => {}
@@ -56,7 +70,7 @@ fn unused_sections(config: &Config) -> Vec<String> {
     let Config { engine, broker, presence_manager, brokers, .. } = config;
     let reason = |enabled: bool, section: &str, kind: &str| match enabled {
         true => format!("{section}.type is not \"{kind}\""),
-        false => format!("{section}.enabled is not set"),
+        false => format!("{section}.enabled is false"),
     };
     let is_redis = matches!(brokers.publications, Some(BrokerKind::Redis(_)));
     let is_nats = matches!(brokers.publications, Some(BrokerKind::Nats(_)));
@@ -67,7 +81,7 @@ fn unused_sections(config: &Config) -> Vec<String> {
         true => "broker.enabled and presence_manager.enabled override it".to_owned(),
         false => "engine.type is not \"redis\"".to_owned(),
     };
-    let type_of = |key: &str| format!("{key}.enabled is not set");
+    let type_of = |key: &str| format!("{key}.enabled is false");
     let sections: [(&str, bool, String); 7] = [
         ("engine.redis.", engine_redis_is_used(config), engine_reason),
         ("broker.type", broker.enabled, type_of("broker")),
@@ -75,7 +89,7 @@ fn unused_sections(config: &Config) -> Vec<String> {
         (
             "broker.nats.raw_mode.",
             !is_nats || broker.nats.raw_mode.enabled,
-            "broker.nats.raw_mode.enabled is not set".into(),
+            "broker.nats.raw_mode.enabled is false".into(),
         ),
         ("broker.nats.", is_nats, reason(broker.enabled, "broker", "nats")),
         ("presence_manager.type", presence_manager.enabled, type_of("presence_manager")),
@@ -96,6 +110,10 @@ fn unused_sections(config: &Config) -> Vec<String> {
     if !has_broker {
         let is_own = |name: &str| name.strip_prefix("broker.").is_some_and(|key| OWN.contains(&key));
         warnings.extend(without_effect(config, is_own, own));
+    }
+    if brokers.presence.is_none() {
+        let is_renewal = |name: &str| name == "client.presence_update_interval";
+        warnings.extend(without_effect(config, is_renewal, "presence in memory ends with the connection"));
     }
     warnings
 }
@@ -149,7 +167,7 @@ fn tls_warnings(section: &str, tls: &BrokerTls, uses_tls: bool, warnings: &mut V
     let default = BrokerTls::default();
     if !tls.enabled && *tls != default {
         let more = if uses_tls { ", and TLS uses the certificate authorities of this machine" } else { "" };
-        warnings.push(format!("the other settings of {section} have no effect: {section}.enabled is not set{more}"));
+        warnings.push(format!("the other settings of {section} have no effect: {section}.enabled is false{more}"));
     }
     if tls.enabled && tls.insecure_skip_verify {
         warnings.push(format!(
@@ -183,11 +201,12 @@ fn publications_warnings(section: &str, redis: &Redis, warnings: &mut Vec<String
     }
 }
 
-fn presence_namespaces(config: &Config) -> Vec<String> {
+/// The names of the namespaces for which it holds.
+fn namespaces(config: &Config, is_meant: fn(&Namespace) -> bool) -> String {
     let all = std::iter::once(&config.channel.without_namespace).chain(&config.channel.namespaces);
     let named = |one: &Namespace| match one.name.as_str() {
         "" => "channels without a namespace".to_owned(),
         name => format!("the namespace \"{name}\""),
     };
-    all.filter(|one| one.presence).map(named).collect()
+    all.filter(|one| is_meant(one)).map(named).collect::<Vec<_>>().join(", ")
 }

@@ -41,13 +41,19 @@ pub(crate) fn brokers(config: &Config, checks: &mut Checks) {
     let what = format!("{} is not within 100ms and 1h", show_duration(probe));
     let fits = probe.is_zero() || (100..=3_600_000).contains(&probe.as_millis());
     checks.require(fits, "broker.probe_interval", what, "write a time such as \"30s\", or \"0s\" for never");
-    if let Some(BrokerKind::Nats(nats)) = &config.brokers.publications {
+    let renewal = config.client.presence_update_interval;
+    let what = format!("{} is not within 1s and 1h", show_duration(renewal));
+    let fits = (1..=3600).contains(&renewal.as_secs());
+    checks.require(fits, "client.presence_update_interval", what, "write a time such as \"27s\"");
+    if let Some(presence) = &config.brokers.presence {
+        let ttl = presence.presence_ttl;
+        let what = format!("{} is not shorter than presence_ttl, {}", show_duration(renewal), show_duration(ttl));
+        let fix = "write a shorter time, best less than half of it: an entry that is not renewed in time disappears";
+        checks.require(renewal < ttl, "client.presence_update_interval", what, fix);
+    }
+    if let Some(BrokerKind::Nats(_)) = &config.brokers.publications {
         for (section, namespace) in config.channel.sections() {
             without_history(&section, namespace, checks);
-            let what = "a subscriber of a wildcard is in no channel that a list could be kept for";
-            let fits = !nats.allow_wildcards || !namespace.presence || !namespace.join_leave;
-            let fix = "remove presence and join_leave, or broker.nats.allow_wildcards";
-            checks.require(fits, &format!("{section}.join_leave"), what, fix);
         }
     }
 }

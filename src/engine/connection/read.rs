@@ -134,7 +134,7 @@ impl<A: App, S: Source> Shard<A, S> {
     /// Reads the connections that no edge will report: those that wait for their first read, then those that used up their
     /// share in an earlier turn, until the time is over. One of each kind is read in any case, so that neither starves.
     pub(crate) fn read_waiting(&mut self) {
-        if !self.ready.is_empty() || self.spent_before > 0 {
+        if (!self.ready.is_empty() || self.spent_before > 0) && !self.reads_pause() {
             self.read_lists();
         }
     }
@@ -301,7 +301,10 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn resume_stalled(&mut self) {
         self.stalled_wait = false;
         if !self.stalled.is_empty() || !self.cx.resumed.is_empty() {
-            self.resume_list();
+            match self.reads_pause() {
+                true => self.stalled_wait = true,
+                false => self.resume_list(),
+            }
         }
     }
 

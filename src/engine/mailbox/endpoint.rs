@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -42,16 +42,26 @@ pub struct Dispatch {
 struct Ring<M> {
     tx: Sender<Batch<M>>,
     rx: Receiver<Batch<M>>,
+    /// In all its batches, for `is_receiver_behind`. Nothing is ordered by it.
+    messages: AtomicUsize,
 }
 
 impl<M> Queue<Batch<M>> for Ring<M> {
     #[inline]
     fn try_push(&self, batch: Batch<M>) -> Result<(), Batch<M>> {
-        self.tx.try_send(batch).map_err(|full| full.into_inner())
+        // Before the receiver can take them off.
+        let messages = batch.remaining();
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.tx.try_send(batch).map_err(|full| {
+            self.messages.fetch_sub(messages, Ordering::Relaxed);
+            full.into_inner()
+        })
     }
     #[inline]
     fn try_pop(&self) -> Option<Batch<M>> {
-        self.rx.try_recv().ok()
+        let batch = self.rx.try_recv().ok()?;
+        self.messages.fetch_sub(batch.remaining(), Ordering::Relaxed);
+        Some(batch)
     }
     fn is_empty(&self) -> bool {
         self.rx.is_empty()
@@ -131,6 +141,9 @@ pub struct Endpoint<M, W> {
     outboxes: Vec<Outbox<M>>,
     /// Destinations with a message that did not leave.
     active: Shards,
+    /// Other shards whose mailbox may hold much that this shard sent, and whether there are any.
+    sent_to: Shards,
+    has_sent: bool,
     own: VecDeque<Batch<M>>,
     own_batches_max: usize,
     /// Which source `receive` looks at first.
@@ -148,7 +161,7 @@ pub fn mesh<M: Send, W: Wake>(wakers: Vec<W>, bounds: Bounds) -> Vec<Endpoint<M,
     assert!(bounds.mailbox_batches_max > 0, "a mailbox holds at least one batch");
     let mailbox = |waker| {
         let (tx, rx) = bounded(bounds.mailbox_batches_max);
-        Mailbox::new(Ring { tx, rx }, waker, shards)
+        Mailbox::new(Ring { tx, rx, messages: AtomicUsize::new(0) }, waker, shards)
     };
     let mailboxes: Arc<[_]> = wakers.into_iter().map(mailbox).collect();
     let endpoint = |index| Endpoint::new(ShardId(index as u16), Arc::clone(&mailboxes), bounds);
@@ -170,6 +183,8 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
             outboxes: (0..mailboxes.len()).map(outbox).collect(),
             mailboxes,
             active: Shards::default(),
+            sent_to: Shards::default(),
+            has_sent: false,
             own: VecDeque::new(),
             own_batches_max: bounds.mailbox_batches_max,
             own_first: true,
@@ -232,6 +247,29 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
         self.outboxes.iter().any(|outbox| outbox.overflow)
     }
 
+    /// Messages of this shard to itself in batches that were not received yet.
+    #[inline]
+    pub fn own_messages(&self) -> usize {
+        // Mostly there are none, and nothing to add up.
+        if self.own.is_empty() { 0 } else { self.own.iter().map(Batch::remaining).sum() }
+    }
+
+    /// A mailbox that this shard has sent to holds more than so many messages, of any sender.
+    #[inline]
+    pub fn is_receiver_behind(&mut self, messages_max: usize) -> bool {
+        self.has_sent && self.look_at_receivers(messages_max)
+    }
+
+    fn look_at_receivers(&mut self, messages_max: usize) -> bool {
+        for index in self.sent_to.iter() {
+            if self.mailboxes[index].queue().messages.load(Ordering::Relaxed) <= messages_max {
+                self.sent_to.remove(index);
+            }
+        }
+        self.has_sent = !self.sent_to.is_empty();
+        self.has_sent
+    }
+
     /// Moves everything posted into the mailboxes, as far as there is room. At most one wake per destination, none
     /// if it is awake. Never blocks. Cost: per destination with mail, one push and one fence.
     pub fn dispatch(&mut self) -> Dispatch {
@@ -244,6 +282,8 @@ impl<M: Send, W: Wake> Endpoint<M, W> {
                 let sent = self.mailboxes[index].send(self.me.index(), outbox);
                 done.pushes += sent.pushes;
                 done.wakes += u32::from(sent.woke);
+                self.sent_to.insert(index);
+                self.has_sent = true;
                 if outbox.overflow && !sent.full {
                     self.mailboxes[index].unmark_starved(self.me.index());
                 }

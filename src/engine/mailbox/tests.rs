@@ -291,3 +291,32 @@ fn marks_reach_past_one_word_of_shards() {
     ends[3].dispatch();
     assert_eq!(drain(&mut ends[128]), [3]);
 }
+
+#[test]
+fn receiver_is_behind_while_its_mailbox_holds_more_messages_than_allowed() {
+    let ([mut a, mut b], _) = ring(1);
+    assert!(!a.is_receiver_behind(0), "nothing was sent");
+    (0..3).for_each(|number| _ = post(&mut a, 1, number));
+    assert!(!a.is_receiver_behind(0), "nothing has left");
+    a.dispatch();
+    // The mailbox is full: what does not fit is not counted.
+    (3..9).for_each(|number| _ = post(&mut a, 1, number));
+    a.dispatch();
+    assert!(a.is_receiver_behind(2) && a.is_receiver_behind(2));
+    assert!(!a.is_receiver_behind(3) && !a.is_receiver_behind(2), "it is forgotten until more is sent");
+    assert_eq!(drain(&mut b), [0, 1, 2]);
+    a.dispatch();
+    assert!(a.is_receiver_behind(5));
+    assert_eq!(drain(&mut b), [3, 4, 5, 6, 7, 8]);
+    assert!(!a.is_receiver_behind(0));
+}
+
+#[test]
+fn own_messages_are_those_that_were_not_received() {
+    let ([mut a], _) = ring(1);
+    (0..3).for_each(|number| _ = post(&mut a, 0, number));
+    assert_eq!(a.own_messages(), 0);
+    a.dispatch();
+    assert_eq!(a.own_messages(), 3);
+    assert_eq!((drain(&mut a), a.own_messages()), (vec![0, 1, 2], 0));
+}

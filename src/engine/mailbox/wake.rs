@@ -113,6 +113,10 @@ impl<Q, A: Word, W: Wake> Mailbox<Q, A, W> {
         &self.waker
     }
 
+    pub fn queue(&self) -> &Q {
+        &self.queue
+    }
+
     /// Sender: pushes until nothing is left or the mailbox is full, then wakes the receiver if it sleeps. Never blocks.
     pub fn send<T>(&self, me: usize, items: &mut impl Outgoing<T>) -> Sent
     where

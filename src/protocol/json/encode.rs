@@ -217,6 +217,7 @@ fn publication_fields(fields: &mut Fields, publication: &WirePublication) {
     }
     fields.flag("delta", publication.delta);
     fields.number("time", publication.time_ms);
+    fields.text("channel", publication.channel);
     fields.text("epoch", publication.epoch);
     fields.number("version", publication.version);
 }

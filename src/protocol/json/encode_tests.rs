@@ -153,8 +153,9 @@ fn publications_with_every_field_are_written() {
         epoch: "e",
         info: None,
         version: 4,
+        channel: "c.d",
     };
-    let text = r#"{"channel":"c","pub":{"data":"\"a\"\ufffd\ufffd\ufffd\ufffd,\n","offset":3,"tags":{"k\"":"v","price":"12.5"},"delta":true,"time":9,"epoch":"e","version":4}}"#;
+    let text = r#"{"channel":"c","pub":{"data":"\"a\"\ufffd\ufffd\ufffd\ufffd,\n","offset":3,"tags":{"k\"":"v","price":"12.5"},"delta":true,"time":9,"channel":"c.d","epoch":"e","version":4}}"#;
     let mut out = Vec::new();
     publication::<BARE>(&mut out, "c", &full);
     assert_eq!(checked(out), text);

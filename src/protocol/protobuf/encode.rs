@@ -203,6 +203,7 @@ impl Message for WirePublication<'_> {
         tags(sink, self.tags);
         sink.flag(8, self.delta);
         sink.number(9, self.time_ms);
+        sink.text(10, self.channel);
         sink.text(14, self.epoch);
         sink.number(16, self.version);
     }

@@ -174,6 +174,7 @@ fn publications_of_every_size_have_their_length_before_them() {
             time_ms: 1,
             epoch: "e",
             version: 300,
+            channel: "rooms.*",
         };
         let mut out = Vec::new();
         publication(&mut out, "room", &ours);

@@ -118,6 +118,11 @@ impl<D> Subscribers<D> {
         pending.filter(|key| self.subscriptions[key.index()].state == State::Pending).collect()
     }
 
+    /// A group that exists: its channel, and its wire format.
+    pub(crate) fn channel_of(&self, id: GroupId) -> Option<(Rc<str>, WireFormat)> {
+        self.group(id).map(|group| (Rc::clone(&group.channel), group.wire_format))
+    }
+
     /// The policy of a group's channel; to close, if the group is gone.
     pub(crate) fn slow_policy(&self, id: GroupId) -> SlowConsumerPolicy {
         self.group(id).map_or(SlowConsumerPolicy::Close, |group| group.slow_policy)

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
-use super::{Server, connect};
+use super::{PATIENCE, Server, connect};
 
 /// An open WebSocket of tungstenite after its handshake.
 pub fn ws(server: &Server, path: &str) -> WebSocket<TcpStream> {
@@ -104,11 +105,13 @@ impl<S: Read + Write> Client<S> {
 
     /// The next message of the server: a reply or a push. Answers and skips pings if `pongs` is set.
     pub fn next(&mut self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(value) = self.waiting.pop_front() {
                 if value != json!({}) || !self.pongs {
                     return value;
                 }
+                assert!(Instant::now() < deadline, "nothing but pings");
                 self.send_text("{}");
                 continue;
             }

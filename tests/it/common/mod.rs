@@ -5,7 +5,9 @@
 //! ports.
 
 pub mod backend;
+pub mod brokers;
 mod client;
+pub mod follow;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod held;
@@ -17,7 +19,7 @@ pub mod web;
 pub use client::{Client, ws, ws_at};
 pub use raw::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_part};
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -214,28 +216,57 @@ pub fn until<T>(complaint: impl Fn() -> String, mut ask: impl FnMut() -> Option<
 }
 
 pub fn http(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-    let mut socket = connect(at);
+    try_http(at, method, path, headers, body).expect("an answer")
+}
+
+/// The same with a server that may be gone.
+pub fn try_http(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<(u16, String)> {
+    let mut socket = try_connect(at)?;
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
     );
-    socket.write_all(head.as_bytes()).expect("the head is taken");
-    socket.write_all(body.as_bytes()).expect("the body is taken");
+    socket.write_all((head + body).as_bytes())?;
     let mut answer = String::new();
-    socket.read_to_string(&mut answer).expect("an answer of UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, body.to_owned())
+    socket.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Ok((status, if is_chunked { unchunked(body).ok_or(io::ErrorKind::InvalidData)? } else { body.to_owned() }))
+}
+
+/// The body of a chunked message, without trailers.
+fn unchunked(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n")?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.push_str(rest.get(..length)?);
+        chunks = rest.get(length + 2..)?;
+    }
 }
 
 /// A socket whose reads and writes have the deadline.
 pub fn connect(at: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(at).expect("the server listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-    socket.set_nodelay(true).expect("TCP");
-    socket
+    try_connect(at).expect("the server listens")
+}
+
+fn try_connect(at: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(at)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 /// The lines that a server has written to stderr so far.

@@ -232,6 +232,7 @@ fn known_settings() -> BTreeSet<String> {
         names.insert(format!("{section}.enabled"));
         names.insert(format!("{section}.endpoint"));
     }
+    names.extend(["broker.redis.address", "presence_manager.redis.address"].map(str::to_owned));
     names
 }
 

@@ -12,6 +12,7 @@ use corecast::admin::{self, Settings};
 use corecast::api::settings::{GrpcSettings, Settings as ApiSettings};
 use corecast::api::{ApiError, ApiResult, ShardApi};
 use corecast::auth::grant::Publish;
+use corecast::cluster::view::{ClusterView, NodeInfo, NodeMetrics, NodeState, NodeView};
 use corecast::engine::stats::Snapshot;
 use corecast::messaging::api_call::{
     ApiCall, ApiReply, CallScope, ConnectionSelector, HistoryPage, HistoryPublication, MemberInfo, PresenceStats,
@@ -30,9 +31,15 @@ pub struct Fake(Arc<State>);
 struct State {
     asked: Mutex<Vec<ApiCall>>,
     is_draining: AtomicBool,
+    is_in_cluster: AtomicBool,
 }
 
 impl Fake {
+    /// From here on there are two other servers, one of them lost.
+    pub fn join_cluster(&self) {
+        self.0.is_in_cluster.store(true, Ordering::Relaxed);
+    }
+
     pub fn drain(&self) {
         self.0.is_draining.store(true, Ordering::Relaxed);
     }
@@ -123,6 +130,20 @@ impl ShardApi for Fake {
     async fn snapshots(&self) -> Vec<Snapshot> {
         let one = |shard| Snapshot { shard, connections: 5, channels: 3, subscriptions: 6, ..Snapshot::default() };
         (0..2).map(one).collect()
+    }
+
+    fn cluster(&self) -> Option<ClusterView> {
+        let node = |uid: &str, state| {
+            let items = [("a.b".to_owned(), 2.5), ("c".to_owned(), 7.0)].into();
+            let metrics = Some(NodeMetrics { interval_s: 60.0, items });
+            let (uid, name, version) = (uid.to_owned(), "other-name".to_owned(), "6.9.1".to_owned());
+            let numbers =
+                NodeInfo { clients: 1, users: 2, channels: 3, subscriptions: 4, uptime_s: 5, ..NodeInfo::default() };
+            NodeView { info: NodeInfo { uid, name, version, metrics, ..numbers }, state, heard_ms_ago: 1_500 }
+        };
+        let others = vec![node("running", NodeState::Running), node("lost", NodeState::Lost)];
+        let view = ClusterView { others, ..ClusterView::default() };
+        self.0.is_in_cluster.load(Ordering::Relaxed).then_some(view)
     }
 
     fn is_draining(&self) -> bool {

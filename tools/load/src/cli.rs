@@ -17,6 +17,8 @@ Examples:
   corecast-load slow ws://127.0.0.1:8000/connection/websocket --slow 0.1 --slow-rate 4096 --rate 200 --size 1000
   corecast-load fanout ws://127.0.0.1:6001/app/KEY --protocol pusher --pusher-secret-env SECRET --rate 100 \\
       --api http://127.0.0.1:6001 --pusher-app ID
+  corecast-load fanout ws://10.0.0.1:8000/connection/websocket,ws://10.0.0.2:8000/connection/websocket \\
+      --channels 100 --rate 200 --duration 2m --html nodes.html
   corecast-load run runs.toml
   corecast-load idle ws://127.0.0.1:8000/connection/websocket --connections 10000 --hold 60
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --subscribers 1000000 --channels 1000 --own-channel own \\
@@ -28,6 +30,10 @@ Examples:
   corecast-load connect wss://127.0.0.1:8443/connection/websocket --tls-ca cert.pem --tls-resume --close
   corecast-load fanout ws://127.0.0.1:8000/connection/websocket --rate 500 --out a.json --html a.html
   corecast-load compare a.json b.json --html both.html
+
+Several nodes of a cluster: give their URLs with commas between them, or repeat --url. The connections use them in turn; the first
+one (or --publish-url, --api) gets the publications. With a rate, a node may fail during the run: closed clients reconnect as SDKs
+do and recover (--reconnect same or next), and the report says what each node lost of what was acknowledged.
 
 Several hosts: start `corecast-load agent --listen 0.0.0.0:7000 --key-env KEY` on each, then add
 --hosts one:7000,two:7000 --hosts-key-env KEY to echo, fanout --rate, idle, connect or search. The first host publishes. Each
@@ -117,5 +123,6 @@ mod tests {
         use clap::CommandFactory;
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["x", "fanout", "ws://a", "--rate", "5", "--window", "2"]).is_err());
+        assert!(Cli::try_parse_from(["x", "fanout"]).is_err());
     }
 }

@@ -20,7 +20,7 @@ struct Schema {
     options: fn(Builder) -> Builder,
 }
 
-const SCHEMAS: [Schema; 2] = [
+const SCHEMAS: [Schema; 3] = [
     Schema {
         proto: "src/backend/proxy.proto",
         package: "centrifugal.centrifugo.proxy",
@@ -33,6 +33,12 @@ const SCHEMAS: [Schema; 2] = [
         rust: "src/api/grpc/api.rs",
         // Payloads stay in the buffer that they were received in. Tags are sorted, as the shards expect.
         options: |builder| builder.bytes(".").btree_map("."),
+    },
+    Schema {
+        proto: "src/cluster/control.proto",
+        package: "corecast.cluster",
+        rust: "src/cluster/proto.rs",
+        options: |builder| builder.btree_map("."),
     },
 ];
 

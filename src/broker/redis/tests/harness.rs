@@ -218,14 +218,10 @@ fn clone(answer: &Result<Answer, BrokerError>) -> Result<Answer, BrokerError> {
     match answer {
         Err(error) => Err(error.clone()),
         Ok(Answer::Published(published)) => Ok(Answer::Published(*published)),
-        Ok(Answer::History(read)) => {
-            Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top }))
-        }
+        Ok(Answer::History(read)) => Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top })),
         Ok(Answer::HistoryRemoved) => Ok(Answer::HistoryRemoved),
         Ok(Answer::Presence(members)) => Ok(Answer::Presence(members.clone())),
-        Ok(Answer::PresenceStats { clients, users }) => {
-            Ok(Answer::PresenceStats { clients: *clients, users: *users })
-        }
+        Ok(Answer::PresenceStats { clients, users }) => Ok(Answer::PresenceStats { clients: *clients, users: *users }),
     }
 }
 

@@ -69,7 +69,8 @@ fn expired_members_are_not_read() {
     set(&driver, 1, "ann");
     set(&driver, 2, "ben");
     assert_eq!(driver.presence_stats("a"), (2, 2));
-    let scores: BTreeMap<String, u64> = server.ask(&["ZRANGE", "centrifugo.presence.expire.a", "0", "-1", "WITHSCORES"]);
+    let scores: BTreeMap<String, u64> =
+        server.ask(&["ZRANGE", "centrifugo.presence.expire.a", "0", "-1", "WITHSCORES"]);
     let client = "01010101-0101-0101-0101-010101010101";
     assert!(scores.contains_key(client), "{scores:?}");
     // As if another server had written it a minute ago.

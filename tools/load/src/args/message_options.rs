@@ -32,7 +32,7 @@ pub struct MessageOptions {
     /// Message protocol: subscriptions ask for a position
     #[arg(long)]
     pub positioned: bool,
-    /// The URL of the publishers, if it is another one
+    /// The URL of the publishers, if it is not the first one of the subscribers
     #[arg(long, value_name = "URL", conflicts_with = "api")]
     pub publish_url: Option<String>,
     /// Connections that only publish, used in turn

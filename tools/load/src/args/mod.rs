@@ -12,6 +12,32 @@ use crate::measure::rate::{Arrivals, Rate, duration};
 use crate::protocols::Protocol;
 use clap::Args;
 
+/// The servers of a run.
+#[derive(Clone, Debug, Args)]
+pub struct Nodes {
+    /// ws://HOST:PORT/PATH; several URLs, with commas between them, are the nodes of a cluster: the connections use them in turn
+    #[arg(value_name = "URL", required_unless_present = "more_urls", value_delimiter = ',')]
+    pub url: Vec<String>,
+    /// The URL of another node
+    #[arg(id = "more_urls", long = "url", value_name = "URL", value_delimiter = ',')]
+    pub more: Vec<String>,
+}
+
+impl Nodes {
+    /// At least one.
+    pub fn urls(&self) -> Vec<String> {
+        self.url.iter().chain(&self.more).cloned().collect()
+    }
+}
+
+/// What a client does when its connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reconnect {
+    Off,
+    Same,
+    Next,
+}
+
 /// A rate and the distribution of arrivals within it.
 #[derive(Clone, Debug, Args)]
 pub struct RateOptions {
@@ -55,6 +81,14 @@ pub struct Echo {
 pub struct Load {
     #[command(flatten)]
     pub message: MessageOptions,
+    /// How closed clients go on, after a random delay as in SDKs: they recover from their position at the same URL or at the next
+    /// one. The run then fails only if an acknowledged publication was lost or duplicated, or a client did not come back. It needs
+    /// a rate. Default: `same` with several URLs and a rate, else `off`
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "off|same|next")]
+    pub reconnect: Option<Reconnect>,
+    /// The longest delay before a closed client reconnects
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = duration)]
+    pub reconnect_delay_max: f64,
     #[command(flatten)]
     pub timing: Timing,
     #[command(flatten)]
@@ -63,8 +97,8 @@ pub struct Load {
 
 #[derive(Debug, Args)]
 pub struct Fanout {
-    /// ws://HOST:PORT/PATH of the subscribers
-    pub url: String,
+    #[command(flatten)]
+    pub nodes: Nodes,
     #[arg(long, short = 'n', default_value_t = 1000)]
     pub subscribers: usize,
     /// The channel; with --channels a number is appended
@@ -88,8 +122,8 @@ pub struct Fanout {
 
 #[derive(Debug, Args)]
 pub struct Chat {
-    /// ws://HOST:PORT/PATH
-    pub url: String,
+    #[command(flatten)]
+    pub nodes: Nodes,
     /// Users
     #[arg(long, short, default_value_t = 1000)]
     pub connections: usize,
@@ -123,8 +157,8 @@ pub struct Chat {
 
 #[derive(Debug, Args)]
 pub struct Notifications {
-    /// ws://HOST:PORT/PATH
-    pub url: String,
+    #[command(flatten)]
+    pub nodes: Nodes,
     /// Users, each with a channel of its own
     #[arg(long, short, default_value_t = 1000)]
     pub connections: usize,
@@ -205,8 +239,8 @@ pub struct Samples {
 
 #[derive(Debug, Args)]
 pub struct Idle {
-    /// ws://HOST:PORT/PATH
-    pub url: String,
+    #[command(flatten)]
+    pub nodes: Nodes,
     #[arg(long, short, default_value_t = 1000)]
     pub connections: usize,
     #[arg(long, value_enum, default_value_t = Protocol::Centrifuge)]
@@ -245,8 +279,8 @@ pub struct Idle {
 
 #[derive(Debug, Args)]
 pub struct Connect {
-    /// ws://HOST:PORT/PATH
-    pub url: String,
+    #[command(flatten)]
+    pub nodes: Nodes,
     #[command(flatten)]
     pub rate: RateOptions,
     /// Connections in all; a --rate with an end determines it

@@ -49,13 +49,16 @@ pub struct Connection {
     pub may_end: bool,
     /// Bytes that may be read now; `None`: no limit.
     pub read_budget: Option<usize>,
+    /// The code of the close frame that was received.
+    pub close_code: u16,
 }
 
 impl Connection {
     pub fn new(stream: Stream) -> Self {
         let (carry, unsent) = (Vec::new(), Vec::new());
         let (inflater, stage, read_budget) = (None, Stage::Connecting, None);
-        Self { stream, inflater, stage, carry, unsent, paused: false, may_end: false, read_budget }
+        let (paused, may_end, close_code) = (false, false, NO_CLOSE_FRAME);
+        Self { stream, inflater, stage, carry, unsent, paused, may_end, read_budget, close_code }
     }
 }
 
@@ -136,8 +139,9 @@ pub struct Io {
     pub deflate: Deflate,
     /// For contexts that start anew with each message.
     inflater: Inflater,
-    /// Whether the connection whose end the scenario is handling had been ready.
+    /// Whether the connection whose end the scenario is handling had been ready, and the code with which it was closed.
     pub was_ready: bool,
+    pub close_code: u16,
     /// Connections that are gone and will be opened again.
     pub reopen: Vec<usize>,
     /// Connections that may have more to read without a new event.
@@ -164,6 +168,7 @@ impl Io {
             deflate: Deflate::Off,
             inflater: Inflater::default(),
             was_ready: false,
+            close_code: NO_CLOSE_FRAME,
             reopen: Vec::new(),
             read_again: Vec::new(),
             scratch: Vec::new(),
@@ -309,6 +314,7 @@ impl Io {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 self.send_frame(id, frame::CLOSE, payload.get(..2).unwrap_or_default());
                 let Some(connection) = self.connections[id].as_mut() else { return };
+                connection.close_code = code;
                 match std::mem::replace(&mut connection.stage, Stage::Closing) {
                     Stage::Ready => self.ended(code),
                     Stage::Closing => {}

@@ -47,6 +47,8 @@ counters! {
     faults,
     /// A gauge: messages in flight now.
     in_flight,
+    /// A gauge: clients that are to be connected and subscribed again.
+    away,
     /// Nanoseconds of turns that had work; counted only if the worker spins.
     busy_ns,
 }

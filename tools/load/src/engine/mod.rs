@@ -210,7 +210,7 @@ impl EventLoop {
                 io.connections[id] = Some(Connection::new(stream));
             }
             Err(e) => {
-                io.was_ready = false;
+                (io.was_ready, io.close_code) = (false, NO_CLOSE_FRAME);
                 io.failed(format!("connect: {}", e.kind()));
                 scenario.closed(io, id);
             }
@@ -349,7 +349,7 @@ impl EventLoop {
     /// The server broke the protocol: ends the connection and records why.
     fn broke_protocol<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize, error: &ProtocolError) {
         let Some(connection) = io.connections[id].take() else { return };
-        io.was_ready = connection.stage >= Stage::Ready;
+        (io.was_ready, io.close_code) = (connection.stage >= Stage::Ready, connection.close_code);
         match connection.stage {
             Stage::Closing => {}
             Stage::Ready => {
@@ -363,7 +363,7 @@ impl EventLoop {
 
     fn gone<S: Scenario>(&mut self, io: &mut Io, scenario: &mut S, id: usize, reason: &str) {
         let Some(connection) = io.connections[id].take() else { return };
-        io.was_ready = connection.stage >= Stage::Ready;
+        (io.was_ready, io.close_code) = (connection.stage >= Stage::Ready, connection.close_code);
         match connection.stage {
             Stage::Closing => {}
             Stage::Ready if connection.may_end => {}

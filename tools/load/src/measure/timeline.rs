@@ -133,6 +133,7 @@ impl Timeline {
             "received_per_second": column(|one| one.rate(one.delta.received)),
             "ready_per_second": column(|one| one.rate(one.delta.ready)),
             "open": column(|one| Some(one.after.counters.open() as f64)),
+            "away": column(|one| Some(one.after.counters.away as f64).filter(|n| *n > 0.0)),
             "failed": column(|one| Some(one.after.counters.failed as f64)),
             "closed": column(|one| Some(one.after.counters.closed as f64)),
             "own_busy": column(|one| Some(round(one.own_cpu as f64 / 1e9 / one.seconds))),

@@ -74,6 +74,11 @@ impl Target {
     }
 }
 
+/// The nodes at several URLs.
+pub fn targets(protocol: Protocol, urls: &[String], options: &Transport) -> Result<Vec<Target>, String> {
+    urls.iter().map(|url| Target::new(protocol, url, options)).collect()
+}
+
 fn has_port(host: &str) -> bool {
     host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -5,15 +5,15 @@ use crate::net::frame::ProtocolError;
 use memchr::memmem;
 use serde_json::{Value, json};
 
-/// `connect`, and a `subscribe` for each channel.
-pub fn setup(messages: &Messages, number: usize, channels: &[&str]) -> String {
-    let subscribes = (SUBSCRIBE_ID..).zip(channels).map(|(id, name)| subscribe(messages, number, id, name, None));
+/// `connect`, and a `subscribe` for each channel, with the position from which it recovers, if there is one.
+pub fn setup<'a>(
+    messages: &Messages,
+    number: usize,
+    channels: impl IntoIterator<Item = (&'a str, Option<&'a Position>)>,
+) -> String {
+    let one = |(id, (name, since))| subscribe(messages, number, id, name, since);
+    let subscribes = (SUBSCRIBE_ID..).zip(channels).map(one);
     std::iter::once(connect(messages, number)).chain(subscribes).collect::<Vec<_>>().join("\n")
-}
-
-/// The first message of a client that reconnects and recovers from a position in `channel`.
-pub fn recover(messages: &Messages, number: usize, channel: &str, since: &Position) -> String {
-    format!("{}\n{}", connect(messages, number), subscribe(messages, number, SUBSCRIBE_ID, channel, Some(since)))
 }
 
 fn connect(messages: &Messages, number: usize) -> String {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn setup_is_a_connect_and_a_subscribe_per_channel() {
-        let setup = setup(&Messages::default(), 0, &["a\"b", "c"]);
+        let setup = setup(&Messages::default(), 0, [("a\"b", None), ("c", None)]);
         let lines: Vec<Value> = setup.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["id"], 1);
         assert!(lines[0]["connect"].is_object());
@@ -93,7 +93,7 @@ mod tests {
     fn recovery_has_the_position_and_the_tokens() {
         let tokens = Some(Arc::new(Tokens::new("secret", 8, 20, true)));
         let messages = Messages { tokens, positioned: true, ..Messages::default() };
-        let message = recover(&messages, 7, "news", &Position { epoch: "ab".into(), offset: 41 });
+        let message = setup(&messages, 7, [("news", Some(&Position { epoch: "ab".into(), offset: 41 }))]);
         let lines: Vec<Value> = message.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(lines[0]["connect"]["token"].as_str().unwrap().starts_with("ey"));
         let subscribe = &lines[1]["subscribe"];

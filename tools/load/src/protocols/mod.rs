@@ -128,7 +128,9 @@ impl Messages {
     /// The first messages of connection `number`, which subscribes to `channels`.
     pub fn setup(&self, number: usize, channels: &[&str]) -> Vec<Vec<u8>> {
         match self.protocol {
-            Protocol::Centrifuge => vec![json::setup(self, number, channels).into_bytes()],
+            Protocol::Centrifuge => {
+                vec![json::setup(self, number, channels.iter().map(|name| (*name, None))).into_bytes()]
+            }
             Protocol::CentrifugeProtobuf => vec![protobuf::setup(self, number, channels)],
             Protocol::Pusher => Vec::new(),
             Protocol::Plain => {

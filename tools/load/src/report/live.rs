@@ -112,7 +112,12 @@ impl Progress {
 
     fn line(&self, at: u64, counters: &Counters) -> String {
         let time = (at - self.begun.min(at)) / SECOND;
-        let named = [("failed", counters.failed), ("closed", counters.closed), ("faults", counters.faults)];
+        let named = [
+            ("failed", counters.failed),
+            ("closed", counters.closed),
+            ("away", counters.away),
+            ("faults", counters.faults),
+        ];
         let faults = named.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!(", {n} {name}"));
         format!("{time:>4} s  {:<8} {} open{}{}", self.phase, counters.open(), self.rates, faults.collect::<String>())
     }

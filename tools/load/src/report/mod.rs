@@ -43,6 +43,16 @@ const BACKLOG_MIN: f64 = 20.0;
 /// Points of a percentile curve per power of ten.
 const CURVE_POINTS: usize = 12;
 
+/// The failures of connections that are part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    None,
+    /// The server may close connections.
+    Closes,
+    /// Attempts to connect may fail too.
+    All,
+}
+
 /// What happened in the measured time.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -147,11 +157,18 @@ impl Report {
         self.curves.push(json!({"key": key, "label": label, "points": curve(histogram)}));
     }
 
-    /// The connections of a run: failures, how long they took to open, own lag, and the time series. The server must not have
-    /// closed any if `must_stay_open`.
-    pub fn connections<S>(&mut self, finished: &Finished<S>, must_stay_open: bool) {
+    /// The nodes of a cluster.
+    pub fn nodes(&mut self, urls: &[String]) {
+        if urls.len() > 1 {
+            self.set("urls", json!(urls));
+            self.row("nodes", format!("{}, which the connections use in turn: {}", urls.len(), urls.join(", ")));
+        }
+    }
+
+    /// The connections of a run: failures, how long they took to open, own lag, and the time series.
+    pub fn connections<S>(&mut self, finished: &Finished<S>, allowed: Failures) {
         let connections = &finished.connections;
-        self.connection_faults(connections, must_stay_open);
+        self.connection_faults(connections, allowed);
         let opening = &connections.opening;
         let named = [
             ("upgraded_us", "from connect to upgrade", &opening.upgraded),
@@ -172,15 +189,17 @@ impl Report {
         (self.timeline, self.peer) = (finished.timeline.clone(), finished.peer);
     }
 
-    /// Failures and close codes of connections.
-    pub fn connection_faults(&mut self, connections: &ConnectionStats, must_stay_open: bool) {
+    /// Failures and close codes of connections, which make the run void unless they are allowed.
+    pub fn connection_faults(&mut self, connections: &ConnectionStats, allowed: Failures) {
         self.set("closes", json!(connections.closes));
         self.set("errors", json!(connections.errors));
         for (reason, n) in &connections.errors {
             self.row("connections failed", format!("{n} × {reason}"));
-            self.void(format!("{n} connections failed: {reason}{}", hint(reason)));
+            if allowed != Failures::All {
+                self.void(format!("{n} connections failed: {reason}{}", hint(reason)));
+            }
         }
-        for (code, n) in connections.closes.iter().filter(|_| must_stay_open) {
+        for (code, n) in connections.closes.iter().filter(|_| allowed == Failures::None) {
             let how =
                 if *code == NO_CLOSE_FRAME { "without a close frame".into() } else { format!("with code {code}") };
             self.row("connections closed", format!("{n} × {how}"));

@@ -60,7 +60,12 @@ const PLOTS: [(&str, Quantity, Named); 6] = [
     (
         "Connections",
         Quantity::Count("connections"),
-        &[("open", "open"), ("failed", "failed so far"), ("closed", "ended by the server so far")],
+        &[
+            ("open", "open"),
+            ("away", "to be recovered"),
+            ("failed", "failed so far"),
+            ("closed", "ended by the server so far"),
+        ],
     ),
 ];
 const LATENCIES: Named =
@@ -79,6 +84,7 @@ pub fn page(full: &Value) -> String {
         body += &verdict("mind", "Warnings", &warnings);
     }
     body += &tiles(&run);
+    body += &nodes(&run);
     let plots: String = plots(&run).iter().map(Plot::card).collect();
     if !plots.is_empty() {
         body += &format!("<h2>Plots</h2><div class=\"plots\">{plots}</div>\n");
@@ -154,6 +160,37 @@ fn tiles(run: &SavedRun) -> String {
         Some(format!("<div class=\"tile\"><span>{}</span><b>{text}</b></div>", escape(&label)))
     };
     format!("<div class=\"tiles\">{}</div>\n", main.chain(others).filter_map(tile).collect::<String>())
+}
+
+/// The nodes of a cluster, if the run had several or its clients reconnected.
+fn nodes(run: &SavedRun) -> String {
+    let Some(nodes) = run.value["result"]["nodes"].as_array() else { return String::new() };
+    let columns = [
+        ("subscribers", "subscribers"),
+        ("deliveries", "deliveries"),
+        ("lost", "lost"),
+        ("duplicates", "duplicated"),
+        ("reordered", "out of order"),
+        ("recovered", "recovered"),
+        ("not_recovered", "not recovered"),
+    ];
+    let row = |(number, node): (usize, &Value)| {
+        let count = |value: &Value| value.as_f64().map_or("-".into(), whole);
+        let latency = ["p50", "p99"].map(|name| {
+            let micros = run.figure(&format!("node{number}_latency_us.{name}"));
+            micros.filter(|micros| *micros > 0.0).map_or("-".into(), |value| Quantity::Micros.text(value))
+        });
+        let closes = node["closes"].as_object().into_iter().flatten();
+        let closes: Vec<String> = closes.map(|(code, n)| format!("{} × {code}", count(n))).collect();
+        // Without its scheme and path.
+        let host = node["url"].as_str().and_then(|url| url.split('/').nth(2)).unwrap_or_default();
+        let name = format!("{number} {host}");
+        let counts = columns.iter().map(|(key, _)| count(&node[*key]));
+        std::iter::once(name).chain(counts).chain(latency).chain([closes.join(", ")]).collect()
+    };
+    let header: Vec<&str> =
+        ["node"].into_iter().chain(columns.map(|(_, label)| label)).chain(["p50", "p99", "closes"]).collect();
+    format!("<h2>Nodes</h2>{}", table("n", &header, (1..).zip(nodes).map(row)))
 }
 
 /// All plots of a run, in reading order.

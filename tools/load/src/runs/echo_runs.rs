@@ -1,6 +1,6 @@
 //! The subcommand `echo`.
 
-use super::{Traffic, check_open_files, report_traffic, run_traffic, start_workers};
+use super::{Course, Traffic, check_open_files, report_traffic, run_traffic, start_workers};
 use crate::RunError;
 use crate::args;
 use crate::distributed::coordinator::{lead, report_processes};
@@ -8,7 +8,7 @@ use crate::engine::Opening;
 use crate::engine::workers::StartedWorkers;
 use crate::net::{Target, frame};
 use crate::protocols::Protocol;
-use crate::report::Report;
+use crate::report::{Failures, Report};
 use crate::scenarios::echo::{Echo, Plan};
 
 pub fn run_echo(args: &args::Echo) -> Result<u8, RunError> {
@@ -16,7 +16,8 @@ pub fn run_echo(args: &args::Echo) -> Result<u8, RunError> {
         return Err(RunError("echo compares frames as they are: it does not support --deflate".into()));
     }
     let seconds = (args.timing.warmup, args.timing.measured(args.rate.rate.as_ref()));
-    let traffic = run_traffic(workers(args)?, &args.common, seconds, &|| 0, false)?;
+    let course = Course { seconds, has_sinks: false, reconnects: false };
+    let traffic = run_traffic(workers(args)?, &args.common, &course, &|| 0)?;
     Ok(report(args, &traffic).finish(args.common.json, &args.common.files))
 }
 
@@ -52,7 +53,7 @@ fn report(args: &args::Echo, traffic: &Traffic<Echo>) -> Report {
         Some(rate) => report.rate(rate),
         None => report.set("depth", args.depth),
     }
-    report_traffic(&mut report, traffic, "messages", rate.is_none());
+    report_traffic(&mut report, traffic, "messages", rate.is_none(), Failures::None);
     let results = &traffic.finished.results;
     if let Some(window) = traffic.window.as_ref().filter(|_| rate.is_some()) {
         report.rate_kept(window, results.sent(), "messages");

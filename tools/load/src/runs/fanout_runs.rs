@@ -1,21 +1,23 @@
 //! The subcommands `fanout`, `chat`, `notifications` and `slow`. They share one scenario and differ in who subscribes to what, who
 //! publishes, and when.
 
-use super::{BackgroundLoad, Traffic, check_open_files, report_delivery_faults, report_traffic, run_traffic};
+use super::node_report::report_nodes;
+use super::{BackgroundLoad, Course, Traffic, check_open_files, report_delivery_faults, report_traffic, run_traffic};
 use crate::RunError;
 use crate::args::share::shares;
-use crate::args::{self, Load};
+use crate::args::{self, Load, Nodes, Reconnect};
 use crate::distributed::coordinator::{lead, report_processes};
 use crate::engine::Opening;
+use crate::engine::clock::SECOND;
 use crate::engine::control::Control;
 use crate::engine::workers::{StartedWorkers, WorkerOptions, Workers};
 use crate::measure::rate::{Arrivals, Rate};
 use crate::measure::server;
-use crate::net::Target;
+use crate::net::targets;
 use crate::protocols::Protocol;
-use crate::report::Report;
+use crate::report::{Failures, Report};
 use crate::scenarios::fanout::Fanout;
-use crate::scenarios::fanout_plan::Plan;
+use crate::scenarios::fanout_plan::{Plan, Reconnects};
 use crate::scenarios::in_flight::{InFlight, SLOTS};
 use crate::scenarios::publisher::{ChannelChoice, Talker};
 use crate::scenarios::slow_readers::SlowLoad;
@@ -25,10 +27,13 @@ use std::sync::Arc;
 
 /// Publishers that a stamp can distinguish in one channel.
 const PUBLISHERS_MAX: usize = 256;
+/// Nodes that a connection can name.
+const NODES_MAX: usize = 200;
 
 /// A run of the fan-out family.
 pub struct FanoutRun<'a> {
     kind: &'static str,
+    urls: Vec<String>,
     load: &'a Load,
     subscribers: usize,
     choice: ChannelChoice,
@@ -40,18 +45,21 @@ pub struct FanoutRun<'a> {
 impl<'a> FanoutRun<'a> {
     /// A run in closed loop with one publication in flight, in which all publishers publish to all channels.
     fn new(
-        (kind, url): (&'static str, &str),
+        (kind, nodes): (&'static str, &Nodes),
         load: &'a Load,
         subscribers: usize,
         channels: Vec<String>,
         subscriptions: Subscriptions,
     ) -> Result<Self, RunError> {
-        let (message, common) = (&load.message, &load.common);
-        let messages = message.messages(url)?;
-        let (publish_target, api) = message.publish_target(url, common, &messages)?;
+        let (message, common, urls) = (&load.message, &load.common, nodes.urls());
+        if urls.len() > NODES_MAX {
+            return Err(RunError(format!("a run has at most {NODES_MAX} nodes")));
+        }
+        let messages = message.messages(&urls[0])?;
+        let (publish_target, api) = message.publish_target(&urls[0], common, &messages)?;
         let publishers = usize::from(message.publishers);
         let plan = Plan {
-            target: Target::new(message.protocol, url, &common.transport)?,
+            targets: targets(message.protocol, &urls, &common.transport)?,
             publish_target,
             api,
             messages,
@@ -67,9 +75,10 @@ impl<'a> FanoutRun<'a> {
             probes: message.probes.map_or(subscribers, |n| (n as usize).min(subscribers)),
             in_flight: InFlight::default(),
             clock_ahead: (!common.share.is_whole()).then_some(common.share.ahead),
+            reconnects: None,
         };
         let (choice, plan) = (ChannelChoice::InTurn, Arc::new(plan));
-        Ok(Self { kind, load, subscribers, choice, plan, background_connections: 0 })
+        Ok(Self { kind, urls, load, subscribers, choice, plan, background_connections: 0 })
     }
 
     fn plan_mut(&mut self) -> &mut Plan {
@@ -81,7 +90,8 @@ impl<'a> FanoutRun<'a> {
         let (channels, message) = (usize::from(args.channels), &args.load.message);
         let (subscribers, names) =
             (args.subscribers - background_subscribers, message.channels(&args.channel, channels));
-        let mut run = Self::new((kind, &args.url), &args.load, subscribers, names, Subscriptions::InTurn { channels })?;
+        let mut run =
+            Self::new((kind, &args.nodes), &args.load, subscribers, names, Subscriptions::InTurn { channels })?;
         let plan = run.plan_mut();
         plan.own_channel = args.own_channel.as_ref().map(|name| message.channel(name));
         (plan.rate, plan.arrivals) = (args.rate.rate.clone(), args.rate.arrivals);
@@ -93,6 +103,32 @@ impl<'a> FanoutRun<'a> {
     /// Accounts for connections of a load beside the fan-out.
     pub fn with_background(self, connections: usize) -> Self {
         Self { background_connections: connections, ..self }
+    }
+
+    /// Lets clients reconnect if the options say so.
+    fn set_reconnects(&mut self) -> Result<(), RunError> {
+        let (load, has_rate) = (self.load, self.plan.rate.is_some());
+        let default = if self.urls.len() > 1 && has_rate { Reconnect::Same } else { Reconnect::Off };
+        let reconnect = load.reconnect.unwrap_or(default);
+        if reconnect == Reconnect::Off {
+            return Ok(());
+        }
+        let error = |text: &str| Err(RunError(format!("--reconnect {text}, or use --reconnect off")));
+        if !has_rate {
+            return error("needs a --rate: a window would wait for closed clients");
+        }
+        if load.message.protocol != Protocol::Centrifuge {
+            return error("needs --protocol centrifuge, in JSON");
+        }
+        if self.plan.probes < self.subscribers {
+            return error("needs probes, because sinks cannot recover: omit --probes");
+        }
+        load.common.processes.reject("clients that reconnect need one process")?;
+        let delay_max = (load.reconnect_delay_max * SECOND as f64) as u64;
+        let plan = self.plan_mut();
+        plan.reconnects = Some(Reconnects { moves: reconnect == Reconnect::Next, delay_max });
+        plan.messages.positioned = true;
+        Ok(())
     }
 
     fn check(&self) -> Result<(), RunError> {
@@ -128,6 +164,9 @@ impl<'a> FanoutRun<'a> {
         }
         if self.plan.rate.is_none() {
             processes.reject("a window counts publications down in one process, so give a --rate")?;
+        }
+        if self.urls.len() > 1 {
+            processes.reject("several nodes need one process")?;
         }
         if self.load.message.probes.is_some() || self.background_connections > 0 {
             processes.reject("--probes and background loads need one process")?;
@@ -181,16 +220,19 @@ impl<'a> FanoutRun<'a> {
 
     /// Runs it together with a load that `start` starts for the subscribers of the plan, and reports; `extra` adds to the report.
     pub fn run(
-        self,
+        mut self,
         start: impl FnOnce(&Arc<Plan>) -> Result<Option<Box<dyn BackgroundLoad>>, RunError>,
         extra: impl FnOnce(&mut Report),
     ) -> Result<u8, RunError> {
+        self.set_reconnects()?;
         let (plan, common) = (&self.plan, &self.load.common);
         let workers = self.workers()?;
         let background = start(plan)?;
         let background_cpu = || background.as_ref().map_or(0, |load| load.cpu());
         let seconds = (self.load.timing.warmup, self.load.timing.measured(plan.rate.as_ref()));
-        let traffic = run_traffic(workers, common, seconds, &background_cpu, plan.probes < self.subscribers)?;
+        let (has_sinks, reconnects) = (plan.probes < self.subscribers, plan.reconnects.is_some());
+        let course = Course { seconds, has_sinks, reconnects };
+        let traffic = run_traffic(workers, common, &course, &background_cpu)?;
         let mut report = self.report(&traffic);
         extra(&mut report);
         if let Some(load) = background {
@@ -213,12 +255,15 @@ impl<'a> FanoutRun<'a> {
             Some(rate) => report.rate(rate),
             None => report.set("window", plan.window),
         }
-        report_traffic(&mut report, traffic, "deliveries", plan.rate.is_none());
+        let reconnects = plan.reconnects.is_some();
+        let allowed = if reconnects { Failures::All } else { Failures::None };
+        report_traffic(&mut report, traffic, "deliveries", plan.rate.is_none(), allowed);
         let (results, processes) = (&traffic.finished.results, self.load.common.processes.is_on());
         if let Some(window) = &traffic.window {
             let per_second = window.counters().sent as f64 / window.seconds();
             report.number("publications_per_second", per_second, "publications per second", "");
-            if plan.rate.is_some() {
+            // What is published while clients are away is in flight until they recover.
+            if plan.rate.is_some() && !reconnects {
                 // With several processes deliveries are in flight, not publications.
                 let each = if processes { self.subscribers / plan.channels.len() } else { 1 };
                 report.rate_kept(window, results.sent() * each as u64, "publications");
@@ -243,7 +288,10 @@ impl<'a> FanoutRun<'a> {
         report_sinks(&mut report, plan, &traffic.finished.scenarios);
         // With several processes no process sees the last delivery of a publication: there, deliveries are counted.
         let missing = if processes { traffic.missing } else { plan.in_flight.missing() };
-        report_delivery_faults(&mut report, missing, results);
+        if !reconnects {
+            report_delivery_faults(&mut report, missing, results);
+        }
+        report_nodes(&mut report, plan, &self.urls, traffic);
         report_processes(&mut report, &traffic.finished.processes, Some(latency.micros(0.5)));
         report
     }
@@ -282,6 +330,9 @@ fn shares_with_talkers(total: usize, workers: usize, talkers: usize) -> Vec<(usi
 
 /// The workers of this process for its part of a fan-out, or those that carry it.
 pub fn workers(args: &args::Fanout) -> Result<StartedWorkers<Fanout>, RunError> {
+    if args.load.reconnect.is_some_and(|reconnect| reconnect != Reconnect::Off) {
+        return Err(RunError("--reconnect works with fanout, chat, notifications and slow, in one process".into()));
+    }
     FanoutRun::fanout(args, "fanout", 0)?.workers()
 }
 
@@ -325,7 +376,7 @@ pub fn run_chat(args: &args::Chat) -> Result<u8, RunError> {
     let (talkers, publishers) = choose_talkers(&subscriptions, rooms, wanted.clamp(1, users));
     let (count, mut sizes) = (talkers.len(), subscriptions.sizes(users, rooms));
     let names = message.channels(&args.channel, rooms);
-    let mut run = FanoutRun::new(("chat", &args.url), &args.load, users, names, subscriptions)?;
+    let mut run = FanoutRun::new(("chat", &args.nodes), &args.load, users, names, subscriptions)?;
     let plan = run.plan_mut();
     (plan.rate, plan.arrivals) = (Some(Rate::constant(args.talk_rate * count as f64)), args.arrivals);
     if let Some(last) = talkers.last().filter(|_| plan.api.is_none()) {
@@ -351,7 +402,7 @@ pub fn run_notifications(args: &args::Notifications) -> Result<u8, RunError> {
     let users = args.connections.max(1);
     let names = args.load.message.channels(&args.channel, users);
     let subscriptions = Subscriptions::one_each(users);
-    let mut run = FanoutRun::new(("notifications", &args.url), &args.load, users, names, subscriptions)?;
+    let mut run = FanoutRun::new(("notifications", &args.nodes), &args.load, users, names, subscriptions)?;
     run.choice = ChannelChoice::Random;
     (run.plan_mut().rate, run.plan_mut().arrivals) = (Some(args.rate.clone()), args.arrivals);
     run.run(|_| Ok(None), |_| ())

@@ -9,24 +9,24 @@ use crate::engine::connection::ending_text;
 use crate::engine::workers::{StartedWorkers, Workers};
 use crate::measure::rate::{Arrivals, Rate, Schedule};
 use crate::measure::server::{Memory, memory, spent};
-use crate::net::Target;
+use crate::net::targets;
 use crate::protocols::{Messages, Protocol};
-use crate::report::{Report, figures::human};
+use crate::report::{Failures, Report, figures::human};
 use crate::scenarios::idle::{Idle, Plan};
 use crate::{RunError, args};
 use serde_json::json;
 
 /// Connections that are set up for a protocol, with a subscription if it has channels.
 pub fn plan(
-    url: &str,
+    urls: &[String],
     protocol: Protocol,
     channel: Option<String>,
     common: &args::options::Common,
 ) -> Result<Plan, RunError> {
-    let target = Target::new(protocol, url, &common.transport)?;
+    let targets = targets(protocol, urls, &common.transport)?;
     let channel = channel.filter(|name| protocol.has_channels() && !name.is_empty());
     let messages = Messages { protocol, ..Messages::default() };
-    Ok(Plan { target, messages, channel, own_channel: false, close: false, rate: None })
+    Ok(Plan { targets, messages, channel, own_channel: false, close: false, rate: None })
 }
 
 /// Starts the workers for `total` connections, and returns the number of connections of each.
@@ -78,11 +78,12 @@ pub fn idle_workers(args: &args::Idle) -> Result<StartedWorkers<Idle>, RunError>
     }
     check_open_files(args.common.share.split(args.connections, 1)[0].1)?;
     let protocol = if args.plain { Protocol::Plain } else { args.protocol };
-    let mut plan = plan(&args.url, protocol, Some(args.channel.clone()), &args.common)?;
+    let urls = args.nodes.urls();
+    let mut plan = plan(&urls, protocol, Some(args.channel.clone()), &args.common)?;
     plan.own_channel = args.own_channel;
     plan.messages.positioned = args.positioned;
     plan.messages.tokens = args.identity.tokens()?;
-    plan.messages.app = args.pusher.app(protocol, &args.url)?;
+    plan.messages.app = args.pusher.app(protocol, &urls[0])?;
     start(&plan, &args.common, args.connections, Arrivals::Even)
 }
 
@@ -103,8 +104,9 @@ pub fn run_idle(args: &args::Idle) -> Result<u8, RunError> {
 
     let mut report = Report::new("idle");
     report.set("connections", args.connections);
+    report.nodes(&args.nodes.urls());
     report.count("open", opened, "opened");
-    report.connections(&finished, false);
+    report.connections(&finished, Failures::Closes);
     report_memory(&mut report, &memory);
     if (opened as usize) < args.connections {
         report.void(format!("{opened} of {} connections were opened", args.connections));
@@ -176,9 +178,10 @@ pub fn connect_workers(args: &args::Connect) -> Result<StartedWorkers<Idle>, Run
     }
     let here = args.common.share.split(total, 1)[0].1;
     check_open_files(if args.close { args.common.concurrency } else { here })?;
-    let mut plan = plan(&args.url, args.protocol, args.channel.clone(), &args.common)?;
+    let urls = args.nodes.urls();
+    let mut plan = plan(&urls, args.protocol, args.channel.clone(), &args.common)?;
     (plan.close, plan.rate) = (args.close, args.rate.rate.clone());
-    plan.messages.app = args.pusher.app(args.protocol, &args.url)?;
+    plan.messages.app = args.pusher.app(args.protocol, &urls[0])?;
     start(&plan, &args.common, total, args.rate.arrivals)
 }
 
@@ -198,6 +201,7 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, RunError> {
     let mut report = Report::new("connect");
     let counters = window.counters();
     report.set("total", counters.settled());
+    report.nodes(&args.nodes.urls());
     report.count("opened", counters.ready, "opened");
     report.count("failed", counters.failed, "failed");
     let [full, resumed] = finished.connections.handshakes;
@@ -217,7 +221,7 @@ pub fn run_connect(args: &args::Connect) -> Result<u8, RunError> {
     report.latency("upgraded_us", &format!("{from} upgrade"), &finished.connections.opening.upgraded);
     report.latency("ready_us", &format!("{from} ready"), &finished.connections.opening.ready);
     report.steps(rate, &finished.results, "connections");
-    report.connections(&finished, true);
+    report.connections(&finished, Failures::None);
     report_processes(&mut report, &finished.processes, None);
     if !all {
         report.void("not all connections were answered in time");

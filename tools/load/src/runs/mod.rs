@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod echo_runs;
 pub mod fanout_runs;
 pub mod idle_runs;
+pub mod node_report;
 pub mod publish_runs;
 pub mod samples;
 pub mod search;
@@ -16,12 +17,13 @@ use crate::RunError;
 use crate::args::options::Common;
 use crate::distributed::start_barrier;
 use crate::engine::control::{Control, Phase};
+use crate::engine::counters::Counters;
 use crate::engine::workers::{Finished, StartedWorkers, WorkerOptions, Workers};
 use crate::engine::{Opening, Scenario};
 use crate::measure::results::Results;
 use crate::measure::server::{Spent, Watch, spent};
 use crate::net::raise_open_files;
-use crate::report::{Report, Window};
+use crate::report::{Failures, Report, Window};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -104,16 +106,26 @@ pub struct Traffic<S> {
     pub server: Spent,
     pub received: u64,
     pub missing: u64,
+    /// Clients that were not connected and subscribed again at the end.
+    pub away: u64,
 }
 
-/// Opens all connections, warms up, measures, and drains; `seconds` are those of warm-up and measurement. With sinks it ends when
-/// nothing has been received for a while, because messages to sinks are not counted as in flight.
+/// How the traffic of a run goes.
+pub struct Course {
+    /// Seconds of warm-up and measurement.
+    pub seconds: (f64, f64),
+    /// It ends when nothing has been received for a while, because messages to sinks are not counted as in flight.
+    pub has_sinks: bool,
+    /// Closed clients reconnect; otherwise the first close ends the load.
+    pub reconnects: bool,
+}
+
+/// Opens all connections, warms up, measures, waits for clients that reconnect, and drains.
 pub fn run_traffic<S: Scenario + 'static>(
     (mut workers, totals): (Workers<S>, Vec<usize>),
     common: &Common,
-    seconds: (f64, f64),
+    course: &Course,
     background_cpu: BackgroundCpu,
-    has_sinks: bool,
 ) -> Result<Traffic<S>, RunError> {
     let watch = watch(common);
     let opened = workers.open(&totals, common.open_timeout, "opening");
@@ -124,27 +136,30 @@ pub fn run_traffic<S: Scenario + 'static>(
         // A server without a setup may still be handling the last connections.
         sleep(Duration::from_millis(200));
         workers.set_phase(Phase::Warmup);
-        workers.wait(seconds.0, "warm-up", |counters| counters.closed > 0);
+        let ends = |counters: &Counters| counters.closed > 0 && !course.reconnects;
+        workers.wait(course.seconds.0, "warm-up", ends);
         workers.set_phase(Phase::Measure);
-        let measured = measure(&mut workers, common, background_cpu, |workers| {
-            workers.wait(seconds.1, "measured", |counters| counters.closed > 0)
-        });
+        let measured =
+            measure(&mut workers, common, background_cpu, |workers| workers.wait(course.seconds.1, "measured", ends));
         window = Some(measured.0);
         workers.set_phase(Phase::Drain);
+        if course.reconnects {
+            workers.wait(common.open_timeout, "recovering", |counters| counters.away == 0);
+        }
         workers.drain();
-        if has_sinks {
+        if course.has_sinks {
             workers.wait_for_silence("sinks", true);
         }
     }
     let counters = workers.counters();
     let server = spent(&first, &watch.sample());
-    let (received, missing) = (counters.received, counters.in_flight);
-    Ok(Traffic { finished: workers.finish()?, window, server, received, missing })
+    let (received, missing, away) = (counters.received, counters.in_flight, counters.away);
+    Ok(Traffic { finished: workers.finish()?, window, server, received, missing, away })
 }
 
 /// The part of the report that all runs of traffic share.
-pub fn report_traffic<S>(report: &mut Report, traffic: &Traffic<S>, unit: &str, closed_loop: bool) {
-    report.connections(&traffic.finished, true);
+pub fn report_traffic<S>(report: &mut Report, traffic: &Traffic<S>, unit: &str, closed_loop: bool, allowed: Failures) {
+    report.connections(&traffic.finished, allowed);
     match &traffic.window {
         Some(window) => report.window(window, unit, closed_loop),
         None => report.void("not all connections could be opened, so nothing was measured"),

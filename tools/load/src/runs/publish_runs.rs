@@ -15,7 +15,7 @@ use crate::engine::workers::{Finished, WorkerOptions, Workers};
 use crate::measure::server::{Watch, spent};
 use crate::net::{Target, Url, http};
 use crate::protocols::{Messages, Position, Protocol};
-use crate::report::{Report, SERVER_BUSY_MIN, Window, figures::human};
+use crate::report::{Failures, Report, SERVER_BUSY_MIN, Window, figures::human};
 use crate::scenarios::api_publisher::{self, ApiPublisher, Offsets};
 use crate::scenarios::background_fanout::BackgroundFanout;
 use crate::scenarios::storm::{self, Storm};
@@ -127,7 +127,7 @@ pub fn run_storm(args: &args::Storm) -> Result<u8, RunError> {
     }
     let server = spent(&first, &watch(common).sample());
     let finished = workers.finish()?;
-    report.connections(&finished, true);
+    report.connections(&finished, Failures::None);
     report.set("sockets", args.sockets);
     let reconnects = window.counters().received;
     report.count("reconnects", reconnects, "reconnects");
@@ -199,7 +199,7 @@ pub fn run_publish(args: &args::Publish) -> Result<u8, RunError> {
     let server = spent(&first, &watch(common).sample());
     let counters = workers.counters();
     let finished = workers.finish()?;
-    report.connections(&finished, true);
+    report.connections(&finished, Failures::None);
     if !opened {
         report.void("not all connections could be opened");
     }

@@ -15,7 +15,7 @@ use crate::engine::clock::{SECOND, now};
 use crate::engine::control::Phase;
 use crate::engine::workers::{StartedWorkers, Workers};
 use crate::measure::results::Results;
-use crate::report::{GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, figures::human};
+use crate::report::{Failures, GENERATOR_BUSY_MAX, Report, SERVER_BUSY_MIN, Window, figures::human};
 use crate::{RunError, interrupt};
 use serde_json::{Value, json};
 
@@ -311,7 +311,7 @@ fn run_search<S: Scenario + 'static>(
     let mut report = Report::new("search");
     report.set("scenario", scenario);
     report.set("connections", all);
-    report.connections(&finished, true);
+    report.connections(&finished, Failures::None);
     if !is_open {
         report.void(format!("{opened} of {all} connections were opened, so nothing was searched"));
     }

@@ -12,7 +12,7 @@ use crate::measure::rate::{Arrivals, Rate};
 use crate::net::Target;
 use crate::protocols::token::Tokens;
 use crate::protocols::{Messages, Protocol};
-use crate::report::Report;
+use crate::report::{Failures, Report};
 use crate::runs;
 use crate::scenarios::fanout::Fanout;
 use crate::scenarios::fanout_plan::Plan;
@@ -45,7 +45,7 @@ impl BackgroundFanout {
         let target = Target::new(Protocol::Plain, url, &common.transport)?;
         let plan = Arc::new(Plan {
             publish_target: target.clone(),
-            target,
+            targets: vec![target],
             messages,
             api: None,
             channels: vec![args.channel.clone()],
@@ -60,6 +60,7 @@ impl BackgroundFanout {
             probes: args.subscribers,
             in_flight: InFlight::default(),
             clock_ahead: None,
+            reconnects: None,
         });
         let control = Control::new(1, None);
         let mut scenario = Fanout::new(plan.clone(), control.clone(), 0, 0, args.subscribers);
@@ -95,7 +96,7 @@ impl BackgroundFanout {
         if !self.opened {
             report.void("not all background subscribers could be connected");
         }
-        report.connection_faults(&finished.connections, true);
+        report.connection_faults(&finished.connections, Failures::None);
         runs::report_delivery_faults(report, self.plan.in_flight.missing(), &finished.results);
         report.latency("beside_calm_us", "background, before the load", &finished.results.histogram("before"));
         report.latency("beside_us", "background, under load", &finished.results.all_steps());

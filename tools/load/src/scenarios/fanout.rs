@@ -5,37 +5,32 @@
 //! payload is learned from the first one; after that, a delivery costs a comparison of four header bytes, one of the magic, and
 //! sixteen digits. Latency is recorded once per publication and turn, with a count. A probe does all that; a sink (`Plan::probes`)
 //! only counts frames that look like a delivery, and the count is compared at the end.
+//! With several nodes, figures are kept for each; clients that reconnect (`reconnect`) get what they missed with the reply to their
+//! subscription, where it is found like any delivery.
 //! Invariants: connections 0..subscribers are subscribers, the others publishers; a delivery is counted once (`delivery_check`), and
 //! only counted deliveries retire a publication.
 
 use crate::engine::Scenario;
-use crate::engine::connection::Io;
+use crate::engine::connection::{Io, NO_CLOSE_FRAME};
 use crate::engine::control::{Control, Phase};
-use crate::measure::histogram::LatencyHistogram;
-use crate::measure::last_delivery::LastDeliveries;
-use crate::measure::results::{Results, StepRecorder};
+use crate::measure::results::Results;
 use crate::net::Target;
 use crate::net::deflate::KnownFrames;
 use crate::net::frame::{self, Header, ProtocolError};
 use crate::protocols::connection_setup::ConnectionSetup;
-use crate::scenarios::delivery_check::DeliveryChecker;
+use crate::protocols::{lines, reply};
+use crate::scenarios::delivery_check::{DeliveryChecker, DeliveryFaults};
+use crate::scenarios::delivery_times::DeliveryTimes;
 use crate::scenarios::fanout_plan::Plan;
-use crate::scenarios::in_flight::{SLOTS, Sequencer};
-use crate::scenarios::payload::{self, BYTES_MIN, MAGIC, Stamp};
-use crate::scenarios::publisher::{ChannelChoice, Publisher};
+use crate::scenarios::in_flight::Sequencer;
+use crate::scenarios::payload::{BYTES_MIN, MAGIC, Stamp};
+use crate::scenarios::publisher::{ChannelChoice, FIRST_ID, Publisher};
+use crate::scenarios::reconnect::ReconnectingClients;
 use crate::scenarios::subscriptions::Subscriptions;
 use memchr::memmem;
+use serde_json::Value;
 use std::mem::take;
 use std::sync::Arc;
-
-/// A publication that was delivered in this turn.
-#[derive(Clone, Copy, Debug)]
-struct Delivered {
-    stamp: Stamp,
-    channel: usize,
-    /// The intended send time.
-    time: u64,
-}
 
 /// The position of the payload in a delivery frame.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,19 +53,14 @@ pub struct Fanout {
     known: KnownFrames,
     compressed_bytes: usize,
     setup: ConnectionSetup,
-    checker: DeliveryChecker,
+    /// Instead of `setup`, if closed clients reconnect.
+    clients: Option<ReconnectingClients>,
+    pub checker: DeliveryChecker,
+    /// The node of each connection; that of publishers is the number of nodes.
+    nodes: Vec<u8>,
     /// Deliveries that each sink counted.
     sink_counts: Vec<u64>,
-    /// Deliveries per slot in this turn, and the publications that have any.
-    counts: Vec<u32>,
-    delivered: Vec<Delivered>,
-    steps: StepRecorder,
-    /// Deliveries that were due before the measured time.
-    before: LatencyHistogram,
-    /// From the intended send time to the delivery at the last subscriber.
-    last: LatencyHistogram,
-    last_deliveries: LastDeliveries,
-    publications: u64,
+    pub times: DeliveryTimes,
     /// Errors that the server sent to publishers.
     rejected: Vec<String>,
 }
@@ -80,8 +70,12 @@ impl Fanout {
     pub fn new(plan: Arc<Plan>, control: Arc<Control>, worker: usize, first: usize, subscribers: usize) -> Self {
         let probes = plan.probes.saturating_sub(first).min(subscribers);
         let channels = plan.subscriptions.of_range(first, probes);
-        let checker = DeliveryChecker::new(channels.into_iter().map(|channel| plan.publishers_of[channel]));
+        let publishers_of = channels.into_iter().map(|channel| plan.publishers_of[channel]);
         let publishers = if worker == 0 { plan.publishers } else { 0 };
+        let count = plan.targets.len();
+        let mut nodes: Vec<u8> = (first..first + subscribers).map(|number| plan.node(number)).collect();
+        nodes.resize(subscribers + publishers, count as u8);
+        let clients = |reconnects| ReconnectingClients::new(reconnects, first, subscribers, publishers);
         Self {
             control,
             first,
@@ -91,15 +85,11 @@ impl Fanout {
             known: KnownFrames::default(),
             compressed_bytes: 0,
             setup: ConnectionSetup::new(subscribers + publishers),
-            checker,
+            clients: plan.reconnects.map(clients),
+            checker: DeliveryChecker::new(publishers_of, count),
+            nodes,
             sink_counts: if probes < subscribers { vec![0; subscribers] } else { Vec::new() },
-            counts: vec![0; SLOTS],
-            delivered: Vec::new(),
-            steps: StepRecorder::new(plan.rate.as_ref()),
-            before: LatencyHistogram::default(),
-            last: LatencyHistogram::default(),
-            last_deliveries: LastDeliveries::default(),
-            publications: 0,
+            times: DeliveryTimes::new(plan.clone()),
             rejected: Vec::new(),
             plan,
         }
@@ -142,12 +132,22 @@ impl Fanout {
 
     /// The channels of a connection. A publisher has some only if publishing needs it.
     fn names(&self, plan: &Plan, id: usize) -> Vec<String> {
-        if id >= self.subscribers {
-            return if plan.messages.publishers_subscribe() { plan.channels.clone() } else { Vec::new() };
+        match id >= self.subscribers {
+            true if plan.messages.publishers_subscribe() => plan.channels.clone(),
+            true => Vec::new(),
+            false => plan.all_names(self.first + id),
         }
-        let number = self.first + id;
-        let own = plan.own_channel.as_ref().map(|prefix| format!("{prefix}{number}"));
-        plan.names(number).into_iter().map(String::from).chain(own).collect()
+    }
+
+    /// The nodes of the subscribers of this worker.
+    pub fn nodes(&self) -> impl Iterator<Item = u8> {
+        self.nodes[..self.subscribers].iter().copied()
+    }
+
+    /// The numbers in the run of the subscribers of this worker that check their deliveries, with their nodes.
+    pub fn probes(&self) -> impl Iterator<Item = (usize, u8)> {
+        let probes = self.plan.probes.saturating_sub(self.first).min(self.subscribers);
+        (self.first..).zip(self.nodes[..probes].iter().copied())
     }
 
     /// One delivery whose payload begins at `bytes`; `only` is the result of `only_channel`.
@@ -162,19 +162,21 @@ impl Fanout {
             Some((subscription, channel))
         });
         let Some((subscription, channel)) = found else {
-            self.checker.faults.unknown += 1;
+            self.checker.faults[usize::from(self.nodes[id])].unknown += 1;
             io.counters.faults += 1;
             return;
         };
-        if !self.checker.record(subscription, channel as u8, stamp) {
+        let node = self.nodes[id];
+        if !self.checker.record(node, subscription, channel as u8, stamp) {
             io.counters.faults += 1;
             return;
         }
-        let count = &mut self.counts[usize::from(stamp.slot)];
-        *count += 1;
-        if *count == 1 {
-            self.delivered.push(Delivered { stamp, channel, time: payload::time(bytes) });
+        if let Some(clients) = &mut self.clients {
+            // After a duplicate, the slot may be of another channel.
+            let number = self.first + id;
+            clients.delivered(id, self.plan.subscriptions.index(number, number, channel).unwrap_or(0), bytes);
         }
+        self.times.delivered(stamp, channel, node, bytes);
         io.counters.received += 1;
     }
 
@@ -182,6 +184,7 @@ impl Fanout {
     #[inline]
     fn count_delivery(&mut self, io: &mut Io, id: usize) {
         self.sink_counts[id] += 1;
+        self.times.figures[usize::from(self.nodes[id])].deliveries += 1;
         io.counters.received += 1;
     }
 
@@ -197,14 +200,34 @@ impl Fanout {
             inflated = io.inflate(id, body)?;
             body = &inflated;
         }
-        let only = self.only_channel(id);
-        let (mut found, mut at, mut stamp) = (0, 0, None);
-        while let Some(place) = memmem::find(&body[at..], &MAGIC) {
-            at += place;
-            if id >= self.subscribers {
-                // A publisher that had to subscribe gets deliveries too; they do not count.
-                return Ok(());
-            }
+        let (found, last) = match self.clients {
+            None => self.deliveries(io, id, body),
+            Some(_) => self.lines(io, id, body)?,
+        };
+        if found > 1 {
+            // Several deliveries in one frame: their number varies, so there is no layout.
+            self.layout.total = 0;
+        } else if let Some(stamp) = last.and_then(|at| body[at..].first_chunk()).filter(|_| header.compressed) {
+            self.compressed_bytes = frame.len();
+            self.known.insert(frame, *stamp);
+        } else if let Some(at) = last.filter(|_| frame.len() <= 0xffff) {
+            let head = [frame[0], frame[1], frame[2], frame[3]];
+            self.layout = Layout { head, total: frame.len(), at: header.head + at };
+        }
+        // A publisher that had to subscribe gets deliveries too; they do not count.
+        let is_handled = self.clients.is_some() || id >= self.subscribers && memmem::find(body, &MAGIC).is_some();
+        if !is_handled && (found == 0 || found < self.plan.messages.count(body)) {
+            return self.handle_events(io, id, body);
+        }
+        Ok(())
+    }
+
+    /// The deliveries in a message, or in a part of it: their number, and where the last payload begins.
+    fn deliveries(&mut self, io: &mut Io, id: usize, body: &[u8]) -> (usize, Option<usize>) {
+        let (only, mut found, mut last) = (self.only_channel(id), 0, None);
+        let mut next = 0;
+        while let Some(place) = memmem::find(&body[next..], &MAGIC).filter(|_| id < self.subscribers) {
+            let at = next + place;
             if body.len() < at + BYTES_MIN {
                 break;
             }
@@ -213,25 +236,48 @@ impl Fanout {
             } else {
                 self.delivery(io, id, only, &body[at..]);
             }
-            found += 1;
-            stamp = body[at..].first_chunk::<BYTES_MIN>().copied();
-            if frame.len() <= 0xffff && !header.compressed {
-                let head = [frame[0], frame[1], frame[2], frame[3]];
-                self.layout = Layout { head, total: frame.len(), at: header.head + at };
+            (found, last, next) = (found + 1, Some(at), at + BYTES_MIN);
+        }
+        (found, last)
+    }
+
+    /// The same for a client that reconnects. Each line is handled before its deliveries, which come with the reply to a
+    /// subscription that recovers. A frame with anything else has no layout, because its replies must be read.
+    fn lines(&mut self, io: &mut Io, id: usize, body: &[u8]) -> Result<(usize, Option<usize>), ProtocolError> {
+        let (mut all, mut only_deliveries, mut last) = (0, true, None);
+        for line in lines(body) {
+            let is_publication = line.starts_with(b"{\"push\":") && memmem::find(line, &MAGIC).is_some();
+            if line == b"{}" {
+                io.send_frame(id, frame::TEXT, b"{}");
+            } else if !is_publication {
+                self.reply(io, id, &reply(line)?)?;
             }
-            at += BYTES_MIN;
+            self.times.recovering = !is_publication;
+            let (found, at) = self.deliveries(io, id, line);
+            (all, last) = (all + found, at);
+            only_deliveries &= is_publication;
         }
-        if found > 1 {
-            // Several deliveries in one frame: their number varies, so there is no layout.
-            self.layout.total = 0;
-        } else if let Some(stamp) = stamp.filter(|_| header.compressed) {
-            self.compressed_bytes = frame.len();
-            self.known.insert(frame, stamp);
+        self.times.recovering = false;
+        Ok((all, last.filter(|_| only_deliveries && all == 1)))
+    }
+
+    fn reply(&mut self, io: &mut Io, id: usize, value: &Value) -> Result<(), ProtocolError> {
+        if value["id"].as_u64().is_some_and(|n| n >= FIRST_ID) {
+            self.publisher.iter_mut().for_each(|publisher| publisher.answered(id, value, &mut self.rejected));
+            return Ok(());
         }
-        if found == 0 || found < self.plan.messages.count(body) {
-            return self.handle_events(io, id, body);
+        let (Some(clients), plan) = (&mut self.clients, self.plan.clone()) else { return Ok(()) };
+        clients.handle(io, &plan, id, value, &mut self.times.figures[usize::from(self.nodes[id])])
+    }
+
+    /// A connection of a client that reconnects has ended.
+    fn client_closed(&mut self, io: &mut Io, id: usize) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.disconnected(id, self.plan.api.is_some());
         }
-        Ok(())
+        let Some(clients) = &mut self.clients else { return };
+        let (node, nodes) = (self.nodes[id], self.plan.targets.len());
+        self.nodes[id] = clients.closed(io, id, (node, nodes), &mut self.times.figures[usize::from(node)]);
     }
 
     /// Replies and pings.
@@ -262,38 +308,6 @@ impl Fanout {
         Ok(at)
     }
 
-    /// Counts the deliveries of this turn down and records their latency.
-    fn record_deliveries(&mut self, io: &mut Io, retired: &mut Vec<u16>) {
-        for Delivered { stamp, channel, time } in self.delivered.drain(..) {
-            let slot = stamp.slot;
-            let n = take(&mut self.counts[usize::from(slot)]);
-            let time = time.saturating_add_signed(self.plan.clock_ahead.unwrap_or(0));
-            let age = io.now.saturating_sub(time);
-            io.record_latency(age, u64::from(n));
-            let measured = self.steps.received(io.measured_from, time, age, u64::from(n));
-            if !measured {
-                self.before.saturating_record_n(age, u64::from(n));
-            }
-            if self.plan.clock_ahead.is_some() {
-                // Deliveries are in flight here; the coordinator adds what the publishing process sent.
-                io.counters.in_flight = io.counters.in_flight.wrapping_sub(u64::from(n));
-                self.last_deliveries.record(channel, stamp, age, measured);
-                continue;
-            }
-            if !self.plan.in_flight.expects(slot, n) {
-                self.checker.faults.unknown += u64::from(n);
-                continue;
-            }
-            if self.plan.in_flight.delivered(slot, n) {
-                retired.push(slot);
-                self.publications += 1;
-                if measured {
-                    self.last.saturating_record(age);
-                }
-            }
-        }
-    }
-
     /// The order that the first subscription of each channel saw, and the number of subscriptions that saw another one.
     fn compare_orders(&self, results: &mut Results) {
         let plan = &self.plan;
@@ -315,22 +329,33 @@ impl Scenario for Fanout {
     const LATE_CLOCK: bool = true;
 
     fn target(&self, id: usize) -> (&Target, usize) {
-        if id < self.subscribers { (&self.plan.target, self.first + id) } else { (&self.plan.publish_target, 0) }
+        match self.plan.targets.get(usize::from(self.nodes[id])) {
+            Some(target) => (target, self.first + id),
+            None => (&self.plan.publish_target, 0),
+        }
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
         if self.is_api(id) {
+            let was_away = self.publisher.as_mut().is_some_and(|publisher| publisher.opened(id));
+            if let Some(clients) = &mut self.clients {
+                return clients.api_opened(io, id);
+            }
             if let Some(connection) = io.connections[id].as_mut() {
                 connection.may_end = true;
             }
-            match self.publisher.as_mut().is_some_and(|publisher| publisher.opened(id)) {
-                true => drop(io.ready_again(id)),
-                false => io.ready(id),
+            if was_away {
+                io.ready_again(id);
+            } else {
+                io.ready(id);
             }
             return;
         }
         io.delay_acks(id);
         let plan = self.plan.clone();
+        if let Some(clients) = &mut self.clients {
+            return clients.opened(io, &plan, id);
+        }
         let names = self.names(&plan, id);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         if self.setup.begin(io, &plan.messages, id, self.first + id, &names) {
@@ -339,6 +364,7 @@ impl Scenario for Fanout {
     }
 
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {
+        let may_skip = self.clients.as_mut().is_none_or(|clients| clients.hears(id, io.now));
         if self.is_api(id) {
             let Some(publisher) = self.publisher.as_mut() else { return Ok(bytes.len()) };
             let (done, closes) = publisher.responses(io, &self.plan, id, bytes, &mut self.rejected)?;
@@ -356,7 +382,8 @@ impl Scenario for Fanout {
         while at < bytes.len() {
             let rest = &bytes[at..];
             let layout = self.layout;
-            if rest.len() >= layout.total
+            if may_skip
+                && rest.len() >= layout.total
                 && layout.total > 0
                 && rest[..4] == layout.head
                 && rest[layout.at..layout.at + 4] == MAGIC
@@ -369,7 +396,8 @@ impl Scenario for Fanout {
             let Some(header) = frame::header(rest, io.deflate.is_on())? else { break };
             let Some(frame) = rest.get(..header.total()) else { break };
             at += header.total();
-            match if header.compressed { self.known.find(frame) } else { None } {
+            // What is known of a compressed frame does not include its offset.
+            match if header.compressed && self.clients.is_none() { self.known.find(frame) } else { None } {
                 Some(stamp) if id < self.subscribers => self.delivery(io, id, only, &stamp),
                 _ => self.other_frame(io, id, header, frame)?,
             }
@@ -378,6 +406,9 @@ impl Scenario for Fanout {
     }
 
     fn closed(&mut self, io: &mut Io, id: usize) {
+        if self.clients.is_some() {
+            return self.client_closed(io, id);
+        }
         if !self.is_api(id) || !io.was_ready {
             return;
         }
@@ -389,37 +420,43 @@ impl Scenario for Fanout {
 
     fn turn(&mut self, io: &mut Io, phase: Phase) -> Option<u64> {
         let mut retired = self.publisher.as_mut().map(|publisher| take(&mut publisher.retired)).unwrap_or_default();
-        self.record_deliveries(io, &mut retired);
+        self.times.record(io, &mut retired, &mut self.checker);
+        let mut due = None;
+        if let Some(clients) = &mut self.clients {
+            let (next, silent) = clients.turn(io, &self.plan);
+            due = Some(next);
+            for id in silent {
+                io.reset(id);
+                io.close_code = NO_CLOSE_FRAME;
+                self.times.figures[usize::from(self.nodes[id])].silent += 1;
+                self.client_closed(io, id);
+            }
+        }
         let Some(publisher) = self.publisher.as_mut() else {
             if !retired.is_empty() {
                 self.plan.in_flight.hand_over(&mut retired);
                 self.control.wake(0);
             }
-            return None;
+            return due;
         };
         publisher.retired = retired;
-        publisher.turn(&self.plan, io, &mut self.steps, matches!(phase, Phase::Warmup | Phase::Measure))
+        let next =
+            publisher.turn(&self.plan, io, &mut self.times.steps, matches!(phase, Phase::Warmup | Phase::Measure));
+        next.into_iter().chain(due).min()
     }
 
     fn take_results(&mut self) -> Results {
-        let mut results = Results {
-            steps: self.steps.take(),
-            last_deliveries: take(&mut self.last_deliveries),
-            frame_bytes: self.layout.total.max(self.compressed_bytes),
-            first_error: self.rejected.first().cloned(),
-            ..Results::default()
-        };
-        results.take_histogram("before", &mut self.before);
-        results.take_histogram("last", &mut self.last);
+        let mut results = self.times.take_results();
+        results.frame_bytes = self.layout.total.max(self.compressed_bytes);
+        results.first_error = self.rejected.first().cloned();
         let (mut published, mut held_back) = (0, 0);
         if let Some(publisher) = &mut self.publisher {
             results.take_histogram("api", &mut publisher.api_latency);
             (published, held_back) = (publisher.sequencer.published_in_all(), publisher.held_back);
         }
         // These counts are of the whole run.
-        let faults = self.checker.faults;
+        let faults: DeliveryFaults = self.checker.faults.iter().copied().sum();
         for (name, n) in [
-            ("publications", self.publications),
             ("published", published),
             ("held_back", held_back),
             ("refused", self.rejected.len() as u64),

@@ -14,7 +14,8 @@ use crate::protocols::{Messages, Protocol};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub target: Target,
+    /// The nodes, which the connections use in turn.
+    pub targets: Vec<Target>,
     pub messages: Messages,
     /// The channel to subscribe to.
     pub channel: Option<String>,
@@ -92,7 +93,8 @@ impl Scenario for Idle {
     const LATE_CLOCK: bool = false;
 
     fn target(&self, id: usize) -> (&Target, usize) {
-        (&self.plan.target, self.first + id)
+        let number = self.first + id;
+        (&self.plan.targets[number % self.plan.targets.len()], number)
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {

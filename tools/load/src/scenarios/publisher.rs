@@ -3,6 +3,7 @@
 //! At the end of a turn, retired publications are replaced (closed loop) or due ones are made (open loop), and those of each sender
 //! leave in one write. A sender is a connection that only publishes, a member of a chat, or a keep-alive connection to a server
 //! API, which has one request in flight and queues the others.
+//! If clients reconnect, the answer to each publication is kept (`Answers`), so that only what was acknowledged can be lost.
 //! Invariant: what a sender publishes to a channel is in the order of its sequence numbers.
 
 use crate::engine::clock::now;
@@ -16,12 +17,13 @@ use crate::protocols::Protocol;
 use crate::protocols::publish_template::PublishTemplate;
 use crate::scenarios::fanout_plan::Plan;
 use crate::scenarios::in_flight::{Publication, Sequencer};
+use crate::scenarios::payload::Stamp;
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::mem::take;
 
 /// The first command ID. The setup uses lower ones: a member of a chat is in 100 rooms at most.
-const FIRST_ID: u64 = 200;
+pub const FIRST_ID: u64 = 200;
 
 /// The channel of the next publication.
 #[derive(Clone, Debug)]
@@ -42,7 +44,31 @@ pub struct Talker {
     pub rooms: Vec<(u32, u8)>,
 }
 
-#[derive(Debug)]
+/// How the server answered the publications of a run.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Whether it was acknowledged, by channel and publisher, then sequence number.
+    acknowledged: HashMap<(usize, u8), Vec<bool>>,
+    pub accepted: u64,
+    pub refused: u64,
+    /// Fell due while their sender was not connected.
+    pub unsent: u64,
+}
+
+impl Answers {
+    fn accept(&mut self, channel: usize, stamp: Stamp) {
+        let all = self.acknowledged.entry((channel, stamp.publisher)).or_default();
+        all.resize(all.len().max(stamp.seq as usize + 1), false);
+        all[stamp.seq as usize] = true;
+        self.accepted += 1;
+    }
+
+    pub fn is_acknowledged(&self, channel: usize, publisher: u8, seq: u32) -> bool {
+        self.acknowledged.get(&(channel, publisher)).and_then(|all| all.get(seq as usize)) == Some(&true)
+    }
+}
+
+#[derive(Debug, Default)]
 struct Sender {
     /// The ID of its last command.
     id: u64,
@@ -54,6 +80,8 @@ struct Sender {
     in_flight: Option<u64>,
     /// The connection has ended and is opened again: some servers close it after each response.
     away: bool,
+    /// Publications without an answer: the ID of the command, the channel, the stamp. Only if answers are kept.
+    unanswered: VecDeque<(u64, Publication)>,
 }
 
 #[derive(Debug)]
@@ -75,13 +103,14 @@ pub struct Publisher {
     pub held_back: u64,
     /// Only with an API: from a request to its response, in the measured time.
     pub api_latency: LatencyHistogram,
+    /// Only if clients reconnect.
+    pub answers: Option<Answers>,
 }
 
 impl Publisher {
     /// Publishes over `senders` connections, of which `first` is the first.
     pub fn new(plan: &Plan, sequencer: Sequencer, choice: ChannelChoice, first: usize, senders: usize) -> Self {
-        let sender =
-            || Sender { id: FIRST_ID, frames: Vec::new(), queue: VecDeque::new(), in_flight: None, away: false };
+        let sender = || Sender { id: FIRST_ID, ..Sender::default() };
         Self {
             sequencer,
             schedule: None,
@@ -95,6 +124,7 @@ impl Publisher {
             retired: Vec::new(),
             held_back: 0,
             api_latency: LatencyHistogram::default(),
+            answers: plan.reconnects.map(|_| Answers::default()),
         }
     }
 
@@ -125,10 +155,20 @@ impl Publisher {
 
     /// Adds a publication to what its sender sends in this turn.
     fn add(&mut self, plan: &Plan, io: &mut Io, chosen: Option<(Publication, usize)>, time: u64) {
-        let Some((Publication { channel, stamp }, number)) = chosen else {
+        let Some((publication, number)) = chosen else {
             self.held_back += 1;
             return;
         };
+        let Publication { channel, stamp } = publication;
+        let sender = &mut self.senders[number];
+        if let Some(answers) = &mut self.answers {
+            if plan.api.is_none() && !io.is_ready(self.first + number) {
+                plan.in_flight.forget(stamp.slot);
+                answers.unsent += 1;
+                return;
+            }
+            sender.unanswered.push_back((sender.id + 1, publication));
+        }
         let subscribers = self.sequencer.subscribers(channel);
         // If several processes count deliveries, `in_flight` counts deliveries instead of publications.
         let due = if plan.clock_ahead.is_some() { subscribers } else { subscribers.min(1) };
@@ -139,7 +179,6 @@ impl Publisher {
         let template = self.templates[channel].get_or_insert_with(|| {
             Box::new(PublishTemplate::new(&plan.messages, &plan.channels[channel], plan.api.as_ref()))
         });
-        let sender = &mut self.senders[number];
         sender.id += 1;
         self.message.clear();
         template.write(&mut self.message, sender.id, stamp, time);
@@ -228,7 +267,9 @@ impl Publisher {
         let mut at = 0;
         while let Some(response) = http::response(&bytes[at..])? {
             at += response.bytes;
-            if !is_accepted(plan.messages.protocol, &response) {
+            let accepted = is_accepted(plan.messages.protocol, &response);
+            self.record_answer(id, 0, accepted);
+            if !accepted {
                 rejected.push(format!("HTTP {}: {}", response.status, String::from_utf8_lossy(response.body)));
             }
             let sender = &mut self.senders[id - self.first];
@@ -245,6 +286,43 @@ impl Publisher {
             }
         }
         Ok((at, false))
+    }
+
+    /// The reply to a publication over connection `id`.
+    pub fn answered(&mut self, id: usize, value: &Value, rejected: &mut Vec<String>) {
+        let Some(sender) = id.checked_sub(self.first).and_then(|number| self.senders.get(number)) else { return };
+        // Mostly the first one: errors may be early.
+        let at = sender.unanswered.iter().position(|(n, _)| value["id"] == *n);
+        at.into_iter().for_each(|at| self.record_answer(id, at, value["error"].is_null()));
+        if !value["error"].is_null() {
+            rejected.push(value["error"].to_string());
+        }
+    }
+
+    /// The `at`-th of the publications without an answer was answered.
+    fn record_answer(&mut self, id: usize, at: usize, accepted: bool) {
+        let publication = self.senders[id - self.first].unanswered.remove(at);
+        if let (Some(answers), Some((_, Publication { channel, stamp }))) = (&mut self.answers, publication) {
+            match accepted {
+                true => answers.accept(channel, stamp),
+                false => answers.refused += 1,
+            }
+        }
+    }
+
+    /// Connection `id` has ended, so the outcome of its publications without an answer is unknown. Over an API, that is only the
+    /// one in flight; the others have not left.
+    pub fn disconnected(&mut self, id: usize, is_api: bool) {
+        let Some(sender) = id.checked_sub(self.first).and_then(|number| self.senders.get_mut(number)) else { return };
+        match is_api {
+            false => sender.unanswered.clear(),
+            true => {
+                sender.away = true;
+                if sender.in_flight.take().is_some() {
+                    sender.unanswered.pop_front();
+                }
+            }
+        }
     }
 
     /// API connection `id` has ended; true if the outcome of a request in flight is unknown.

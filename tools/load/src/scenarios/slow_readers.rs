@@ -29,7 +29,7 @@ const READS_PER_SECOND: u64 = 20;
 
 pub struct SlowReaders {
     plan: Arc<Plan>,
-    target: Target,
+    targets: Vec<Target>,
     first: usize,
     bytes_per_read: usize,
     next_read: u64,
@@ -84,7 +84,8 @@ impl Scenario for SlowReaders {
     const LATE_CLOCK: bool = false;
 
     fn target(&self, id: usize) -> (&Target, usize) {
-        (&self.target, self.first + id)
+        let number = self.first + id;
+        (&self.targets[number % self.targets.len()], number)
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
@@ -129,9 +130,10 @@ impl SlowLoad {
     /// Connects them to the server of the other subscribers; their numbers begin behind those of the others.
     pub fn start(args: &Slow, first: usize, plan: &Arc<Plan>, common: &Common) -> Result<Self, RunError> {
         let count = Self::count(args);
+        let with_buffer = |target: &Target| Target { receive_buffer: Some(args.slow_buffer), ..target.clone() };
         let scenario = SlowReaders {
             plan: plan.clone(),
-            target: Target { receive_buffer: Some(args.slow_buffer), ..plan.target.clone() },
+            targets: plan.targets.iter().map(with_buffer).collect(),
             first,
             bytes_per_read: (args.slow_rate as usize).div_ceil(READS_PER_SECOND as usize),
             next_read: 0,

@@ -126,7 +126,8 @@ impl Scenario for Storm {
         let client = id % self.clients;
         if self.frames[client].is_empty() {
             let (channel, since) = self.channel(id);
-            let message = protocols::json::recover(&self.plan.messages, self.client(id), channel, since);
+            let message =
+                protocols::json::setup(&self.plan.messages, self.client(id), [(channel.as_str(), Some(since))]);
             let key = fastrand::u32(..).to_ne_bytes();
             frame::write_masked(&mut self.frames[client], frame::TEXT, key, &[message.as_bytes()]);
         }

@@ -94,7 +94,7 @@ impl Scenario for StormSetup {
     }
 
     fn opened(&mut self, io: &mut Io, id: usize) {
-        io.send_frame(id, frame::TEXT, json::setup(&self.messages, self.user, &[]).as_bytes());
+        io.send_frame(id, frame::TEXT, json::setup(&self.messages, self.user, []).as_bytes());
     }
 
     fn receive(&mut self, io: &mut Io, id: usize, bytes: &[u8]) -> Result<usize, ProtocolError> {

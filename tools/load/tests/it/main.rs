@@ -3,6 +3,7 @@
 
 mod chat_and_run_files;
 mod interrupts;
+mod nodes;
 mod processes;
 mod pusher;
 mod reports;

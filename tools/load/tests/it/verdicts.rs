@@ -1,35 +1,65 @@
-//! The verdict of runs against a small server in this process that can also misbehave.
+//! The verdict of runs against a small server in this process that can also misbehave. It has one address, or several as the nodes
+//! of a cluster, and a history from which clients recover.
 
 use serde_json::{Value, json};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tungstenite::Message;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::frame::Frame;
 
-/// How a server fails. Only the deliveries of the first subscriber are affected.
+/// How a server fails at its 20th publication.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
     None,
+    /// The first subscriber of the last node does not get it, gets it twice, or gets it after the next one.
     Skip,
     Twice,
     Swap,
+    /// The last node ends its connections, without a close frame or with this code.
+    Cut,
+    Close(u16),
+    /// The same, and the history is lost, or delivered from one publication before the position, or the first subscribe of each
+    /// client gets a temporary error.
+    Forget,
+    Repeat,
+    Refuse,
+    /// The last node ends its subscriptions with 2500.
+    Unsubscribe,
+    /// The node of the publisher ends its connection instead of an answer.
+    Doubt,
+}
+
+struct Subscriber {
+    node: usize,
+    stream: TcpStream,
 }
 
 #[derive(Default)]
 struct Hub {
-    subscribers: Vec<TcpStream>,
-    publications: u64,
+    subscribers: Vec<Subscriber>,
+    /// The data of each publication; its offset is its position from 1 on.
+    history: Vec<Value>,
     held: Option<Vec<u8>>,
+    /// Subscribes with a position that got a temporary error.
+    refused: usize,
+    /// Clients whose connections were ended.
+    ended: usize,
 }
 
-struct Server {
+pub struct Server {
     fault: Fault,
+    nodes: usize,
     /// Every connection gets this close code once there are so many.
     close_at: Option<(usize, u16)>,
     hub: Mutex<Hub>,
+}
+
+fn close_frame(code: u16) -> [u8; 4] {
+    let [high, low] = code.to_be_bytes();
+    [0x88, 2, high, low]
 }
 
 fn frame(text: &str) -> Vec<u8> {
@@ -41,21 +71,28 @@ fn frame(text: &str) -> Vec<u8> {
 
 impl Server {
     fn start(fault: Fault, close_at: Option<(usize, u16)>) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let server = Arc::new(Self { fault, close_at, hub: Mutex::default() });
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let server = server.clone();
-                std::thread::spawn(move || server.serve(stream.unwrap()));
-            }
-        });
-        addr
+        Self::start_nodes(1, fault, close_at)[0]
+    }
+
+    pub fn start_nodes(nodes: usize, fault: Fault, close_at: Option<(usize, u16)>) -> Vec<SocketAddr> {
+        let server = Arc::new(Self { fault, nodes, close_at, hub: Mutex::default() });
+        let start = |node| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let (addr, server) = (listener.local_addr().unwrap(), server.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let server = server.clone();
+                    std::thread::spawn(move || server.serve(node, stream.unwrap()));
+                }
+            });
+            addr
+        };
+        (0..nodes).map(start).collect()
     }
 
     /// Serves a connection until its client is gone.
     #[allow(clippy::result_large_err)] // the shape of tungstenite's callback
-    fn serve(&self, stream: TcpStream) -> Option<()> {
+    fn serve(&self, node: usize, stream: TcpStream) -> Option<()> {
         stream.set_nodelay(true).ok()?;
         let mut raw = stream.try_clone().ok()?;
         let mut path = String::new();
@@ -68,40 +105,87 @@ impl Server {
             let message = socket.read().ok()?;
             match (&message, path.as_str()) {
                 (Message::Text(_) | Message::Binary(_), "/echo") => socket.send(message).ok()?,
-                (Message::Text(text), _) => text.lines().try_for_each(|line| self.command(&mut raw, line))?,
+                (Message::Text(text), _) => text.lines().try_for_each(|line| self.command(node, &mut raw, line))?,
                 _ => {}
             }
         }
     }
 
-    fn command(&self, raw: &mut TcpStream, line: &str) -> Option<()> {
+    fn command(&self, node: usize, raw: &mut TcpStream, line: &str) -> Option<()> {
         let command: Value = serde_json::from_str(line).ok()?;
-        let id = command["id"].as_u64()?;
+        let Some(id) = command["id"].as_u64() else { return Some(()) };
         let mut hub = self.hub.lock().unwrap();
         if command["connect"].is_object() {
             raw.write_all(&frame(&json!({"id": id, "connect": {"client": "x"}}).to_string())).ok()?;
         } else if command["subscribe"].is_object() {
-            raw.write_all(&frame(&json!({"id": id, "subscribe": {}}).to_string())).ok()?;
+            let reply = self.subscribe(&mut hub, id, &command["subscribe"]);
+            raw.write_all(&frame(&reply.to_string())).ok()?;
             raw.write_all(&frame("{}")).ok()?;
-            hub.subscribers.push(raw.try_clone().ok()?);
+            if reply["subscribe"].is_object() {
+                hub.subscribers.push(Subscriber { node, stream: raw.try_clone().ok()? });
+            }
             if let Some((_, code)) = self.close_at.filter(|(n, _)| hub.subscribers.len() == *n) {
-                let [high, low] = code.to_be_bytes();
-                hub.subscribers.iter_mut().for_each(|s| s.write_all(&[0x88, 2, high, low]).unwrap());
+                hub.subscribers.iter_mut().for_each(|s| s.stream.write_all(&close_frame(code)).unwrap());
             }
         } else if command["publish"].is_object() {
-            hub.publications += 1;
-            let push = json!({"push": {"channel": "load", "pub": {"data": command["publish"]["data"]}}});
+            hub.history.push(command["publish"]["data"].clone());
+            let publication = json!({"data": command["publish"]["data"], "offset": hub.history.len()});
+            let push = json!({"push": {"channel": "load", "pub": publication}});
             self.deliver(&mut hub, frame(&push.to_string()));
+            if hub.history.len() == 20 {
+                self.fail(&mut hub);
+                if self.fault == Fault::Doubt {
+                    return raw.shutdown(Shutdown::Both).ok();
+                }
+            }
             raw.write_all(&frame(&json!({"id": id, "publish": {}}).to_string())).ok()?;
         }
         Some(())
     }
 
+    /// The reply to a subscribe, with what was missed since its position.
+    fn subscribe(&self, hub: &mut Hub, id: u64, request: &Value) -> Value {
+        let position = request["offset"].as_u64().filter(|_| request["recover"] == true);
+        if position.is_some() && self.fault == Fault::Refuse && hub.refused < hub.ended {
+            hub.refused += 1;
+            return json!({"id": id, "error": {"code": 100, "message": "internal server error", "temporary": true}});
+        }
+        let from = position.map_or(hub.history.len(), |offset| offset as usize);
+        let from = from - usize::from(self.fault == Fault::Repeat && position.is_some_and(|offset| offset > 0));
+        let recovered = position.is_some() && self.fault != Fault::Forget;
+        let missed = (from..hub.history.len()).filter(|_| recovered);
+        let publications: Vec<_> = missed.map(|i| json!({"data": hub.history[i], "offset": i + 1})).collect();
+        json!({"id": id, "subscribe": {
+            "recoverable": true, "positioned": true, "epoch": "e", "offset": hub.history.len(),
+            "recovered": recovered, "publications": publications,
+        }})
+    }
+
+    /// Ends what the last node serves, if that is the fault.
+    fn fail(&self, hub: &mut Hub) {
+        let unsubscribe = json!({"push": {"channel": "load", "unsubscribe": {"code": 2500, "reason": "gap"}}});
+        let last = |subscriber: &mut Subscriber| subscriber.node + 1 == self.nodes;
+        let bytes = match self.fault {
+            Fault::None | Fault::Skip | Fault::Twice | Fault::Swap | Fault::Doubt => return,
+            Fault::Unsubscribe => frame(&unsubscribe.to_string()),
+            Fault::Close(code) => close_frame(code).to_vec(),
+            Fault::Cut | Fault::Forget | Fault::Repeat | Fault::Refuse => Vec::new(),
+        };
+        for mut subscriber in hub.subscribers.extract_if(.., last) {
+            let _ = subscriber.stream.write_all(&bytes);
+            hub.ended += 1;
+            if self.fault != Fault::Unsubscribe {
+                let _ = subscriber.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
     fn deliver(&self, hub: &mut Hub, bytes: Vec<u8>) {
-        let special = hub.publications == 20;
+        let special = hub.history.len() == 20;
+        let first = hub.subscribers.iter().position(|subscriber| subscriber.node + 1 == self.nodes);
         for i in 0..hub.subscribers.len() {
             let mut out = bytes.clone();
-            if i == 0 {
+            if Some(i) == first {
                 match (self.fault, special) {
                     (Fault::Skip, true) => continue,
                     (Fault::Twice, true) => out.extend_from_slice(&bytes),
@@ -113,13 +197,13 @@ impl Server {
                 }
             }
             // A client that has gone is no fault of the server.
-            let _ = hub.subscribers[i].write_all(&out);
+            let _ = hub.subscribers[i].stream.write_all(&out);
         }
     }
 }
 
 /// Runs the tool with `--json`; returns its exit code and its object.
-fn load(args: &[&str]) -> (i32, Value) {
+pub fn load(args: &[&str]) -> (i32, Value) {
     let output = Command::new(crate::TOOL).args(args).args(["--json", "--quiet"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {output:?}"));
