@@ -260,3 +260,7 @@ impl Subscriptions {
         caught_up
     }
 }
+
+#[cfg(test)]
+#[path = "subscriptions_tests.rs"]
+mod tests;
