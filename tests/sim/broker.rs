@@ -93,10 +93,6 @@ impl SimBroker {
         Broker::new(vec![port])
     }
 
-    pub fn nodes(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Carries out what a server has asked, in order.
     pub fn work(&mut self, node: usize) {
         for request in self.nodes[node].requests.take_waiting() {
@@ -199,7 +195,7 @@ impl SimBroker {
         self.nodes.iter().all(|node| node.answers.is_empty() && node.deliveries.is_empty())
     }
 
-    /// A publication on its way is lost, which nobody is told of.
+    /// A publication on its way is lost, and no server is told.
     pub fn lose_one(&mut self, node: usize, random: &mut fastrand::Rng) {
         let deliveries = &mut self.nodes[node].deliveries;
         let at = random.usize(..deliveries.len().max(1));
