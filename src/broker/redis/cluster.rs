@@ -47,7 +47,7 @@ pub(super) struct Cluster {
 /// Requests of a slot that wait until the server that had it has answered everything.
 #[derive(Default)]
 struct Held {
-    came_back: Vec<(Redirected, Option<Endpoint>)>,
+    came_back: Vec<(Box<Redirected>, Option<Endpoint>)>,
     fresh: Vec<Job>,
     /// Something goes to the server that could not take it.
     pauses: bool,
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     /// A server passes a request on.
-    fn take_redirect(&self, redirected: Redirected, from: Endpoint, to: RedirectTo) {
+    fn take_redirect(&self, redirected: Box<Redirected>, from: Endpoint, to: RedirectTo) {
         let slot = self.commands.slot_of_request(&redirected.request);
         if let RedirectTo::Moved(slot, endpoint) = &to
             && self.topology.master_of(*slot).as_ref() != Some(endpoint)

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::Cmd;
 
 use super::hash::slot_of;
-use super::job::{Attempt, Job, Redirected, Sending, has_history};
+use super::job::{Attempt, Job, Sending, has_history};
 use super::messages;
 use super::names::Names;
 use super::random;
@@ -66,16 +66,19 @@ impl Commands {
             // Each server listens on every Redis shard, so control messages need no slot.
             Job::Control { channel, payload } => _ = command.arg("PUBLISH").arg(channel).arg(&payload[..]),
             Job::Probe { channel, .. } => _ = command.arg(self.publish_verb()).arg(channel).arg("probe"),
-            Job::Request(request) | Job::Redirected(Redirected { request, .. }) => {
-                if let Some(script) = self.script_of(job, sending.attempt) {
-                    let script = script.get();
-                    let (verb, name) =
-                        if sending.with_text { ("EVAL", &script.text) } else { ("EVALSHA", &script.sha) };
-                    command.arg(verb).arg(name);
-                }
-                self.write_request(request, sending, command);
-            }
+            Job::Request(request) => self.write_call(job, request, sending, command),
+            Job::Redirected(redirected) => self.write_call(job, &redirected.request, sending, command),
         }
+    }
+
+    /// `request` is that of the job.
+    fn write_call(&self, job: &Job, request: &Request, sending: Sending, command: &mut Cmd) {
+        if let Some(script) = self.script_of(job, sending.attempt) {
+            let script = script.get();
+            let (verb, name) = if sending.with_text { ("EVAL", &script.text) } else { ("EVALSHA", &script.sha) };
+            command.arg(verb).arg(name);
+        }
+        self.write_request(request, sending, command);
     }
 
     fn write_request(&self, request: &Request, sending: Sending, command: &mut Cmd) {

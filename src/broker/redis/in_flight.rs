@@ -67,7 +67,7 @@ pub(super) struct Redirects {
 
 pub(super) enum Redirect {
     /// A request for another server.
-    Request { redirected: Redirected, from: Endpoint, to: RedirectTo },
+    Request { redirected: Box<Redirected>, from: Endpoint, to: RedirectTo },
     /// The server that had this slot has answered everything that was sent to it.
     Passed(u16),
 }
@@ -233,11 +233,15 @@ impl InFlight {
         let Command { job, sending, sent, first_sent } = command;
         let (request, hops) = match job {
             Job::Request(request) => (request, 0),
-            Job::Redirected(Redirected { request, hops, .. }) if hops < HOPS_MAX => (request, hops + 1),
+            Job::Redirected(redirected) if redirected.hops < HOPS_MAX => {
+                let Redirected { request, hops, .. } = *redirected;
+                (request, hops + 1)
+            }
             job => return Some(Command { job, sending, sent, first_sent }),
         };
         let bytes = request.bytes();
-        let redirected = Redirected { request, sending, first_sent, asks: matches!(to, RedirectTo::Asked(_)), hops };
+        let asks = matches!(to, RedirectTo::Asked(_));
+        let redirected = Box::new(Redirected { request, sending, first_sent, asks, hops });
         let redirect = Redirect::Request { redirected, from: redirects.from.clone(), to };
         match redirects.sender.send(redirect) {
             Ok(()) => {
@@ -302,17 +306,18 @@ impl InFlight {
 
     fn succeed(&mut self, command: Command, value: Value) {
         self.release(&command.job);
+        if let Some(request) = command.job.request() {
+            if let Some(ticket) = request.ticket() {
+                let (answer, malformed) = answers::read(request, value, self.commands.has_user_mapping);
+                add(&self.stats.malformed, malformed);
+                self.events.answer(request.from, ticket, answer);
+            }
+            return;
+        }
         match command.job {
             Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Accepted),
             Job::Fence(passed) => passed(),
-            Job::Request(request) | Job::Redirected(Redirected { request, .. }) => {
-                if let Some(ticket) = request.ticket() {
-                    let (answer, malformed) = answers::read(&request, value, self.commands.has_user_mapping);
-                    add(&self.stats.malformed, malformed);
-                    self.events.answer(request.from, ticket, answer);
-                }
-            }
-            Job::Control { .. } | Job::Asking | Job::Ping => (),
+            _ => (),
         }
     }
 
@@ -324,21 +329,18 @@ impl InFlight {
 
     fn fail(&mut self, command: Command, error: BrokerError) {
         self.release(&command.job);
-        match command.job {
-            Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
-            Job::Fence(passed) => passed(),
-            Job::Control { .. } | Job::Asking | Job::Ping => (),
-            Job::Request(request) | Job::Redirected(Redirected { request, .. }) => {
-                self.stats.refuse(match error {
-                    BrokerError::Unavailable => Refusal::Away,
-                    BrokerError::OutcomeUnknown => Refusal::Unanswered,
-                    _ => Refusal::Rejected,
-                });
-                if let Some(ticket) = request.ticket() {
-                    self.events.answer(request.from, ticket, Err(error));
-                }
+        let error = known_outcome(error, command.sending.attempt);
+        if let Some(request) = command.job.request() {
+            self.stats.refuse(match error {
+                BrokerError::Unavailable => Refusal::Away,
+                BrokerError::OutcomeUnknown => Refusal::Unanswered,
+                _ => Refusal::Rejected,
+            });
+            if let Some(ticket) = request.ticket() {
+                self.events.answer(request.from, ticket, Err(error));
             }
         }
+        give_up(command.job);
     }
 
     fn release(&self, job: &Job) {
@@ -354,25 +356,30 @@ impl InFlight {
 /// Ends a job that was not sent, and takes it off the load.
 pub(super) fn refuse(job: Job, reason: Refusal, events: &EventSink, stats: &ConnectionStats, load: &Load) {
     load.bytes.set(load.bytes.get().saturating_sub(job.bytes()));
-    match job {
-        Job::Request(request) => {
-            stats.refuse(reason);
-            if let Some(ticket) = request.ticket() {
-                events.answer(request.from, ticket, Err(BrokerError::Unavailable));
-            }
+    if let Some(request) = job.request() {
+        stats.refuse(reason);
+        if let Some(ticket) = request.ticket() {
+            let attempt =
+                if let Job::Redirected(redirected) = &job { redirected.sending.attempt } else { Attempt::First };
+            let error = known_outcome(BrokerError::Unavailable, attempt);
+            events.answer(request.from, ticket, Err(error));
         }
-        Job::Redirected(Redirected { request, sending, .. }) => {
-            stats.refuse(reason);
-            if let Some(ticket) = request.ticket() {
-                let is_open = sending.attempt == Attempt::Second;
-                let error = if is_open { BrokerError::OutcomeUnknown } else { BrokerError::Unavailable };
-                events.answer(request.from, ticket, Err(error));
-            }
-        }
-        Job::Fence(passed) => passed(),
-        Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
-        Job::Control { .. } | Job::Asking | Job::Ping => (),
     }
+    give_up(job);
+}
+
+/// Tells those that wait for a job's end that it is not done.
+fn give_up(job: Job) {
+    match job {
+        Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
+        Job::Fence(passed) => passed(),
+        _ => (),
+    }
+}
+
+/// The first attempt of a repeated command may have been carried out, whatever became of the second.
+fn known_outcome(error: BrokerError, attempt: Attempt) -> BrokerError {
+    if attempt == Attempt::Second && error == BrokerError::Unavailable { BrokerError::OutcomeUnknown } else { error }
 }
 
 /// The server did nothing, and may do it later; or it refuses.

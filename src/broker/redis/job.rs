@@ -11,7 +11,7 @@ use crate::broker::message::{PublishRequest, Request, RequestKind};
 pub(super) enum Job {
     Request(Request),
     /// A request that another server of the cluster has sent on.
-    Redirected(Redirected),
+    Redirected(Box<Redirected>),
     /// Tells that everything that was sent before has its answer. Sent as a ping.
     Fence(Box<dyn FnOnce()>),
     /// In front of a request that a server takes only if it is asked.
@@ -72,7 +72,8 @@ pub(super) fn has_history(publish: &PublishRequest) -> bool {
 impl Job {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Request(request) | Self::Redirected(Redirected { request, .. }) => request.bytes(),
+            Self::Request(request) => request.bytes(),
+            Self::Redirected(redirected) => redirected.request.bytes(),
             Self::Control { channel, payload } => size_of::<Self>() + channel.len() + payload.len(),
             Self::Probe { .. } => size_of::<Self>(),
             Self::Fence(_) | Self::Asking | Self::Ping => 0,
@@ -81,7 +82,8 @@ impl Job {
 
     pub(super) fn request(&self) -> Option<&Request> {
         match self {
-            Self::Request(request) | Self::Redirected(Redirected { request, .. }) => Some(request),
+            Self::Request(request) => Some(request),
+            Self::Redirected(redirected) => Some(&redirected.request),
             _ => None,
         }
     }
