@@ -22,6 +22,11 @@ impl Backoff {
         pause * 3 / 4 + pause / 2 * (random::number() % 1000) as u32 / 1000
     }
 
+    /// Whether the next failure is to be logged: fewer and fewer are.
+    pub(super) fn deserves_a_line(&self) -> bool {
+        (self.attempts + 1).is_power_of_two()
+    }
+
     pub(super) fn reset(&mut self) {
         self.attempts = 0;
     }

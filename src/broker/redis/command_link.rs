@@ -3,6 +3,7 @@
 //! Commands are pipelined: they are sent as they come, and answers are matched by their order. Nothing waits while the server is
 //! away, except publications that can be sent again.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,16 +11,18 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::backoff::Backoff;
 use super::commands::Commands;
 use super::connection::Connection;
 use super::events::EventSink;
-use super::in_flight::{InFlight, Load, Verdict, refuse};
+use super::in_flight::{InFlight, Load, Redirects, Verdict, refuse};
 use super::job::Job;
 use super::target::Target;
 use crate::broker::stats::{BrokerStats, ConnectionStats, LinkState, Purpose, Refusal, add};
+use crate::config::Endpoint;
 
 /// Jobs taken from the queue at once.
 const BATCH: usize = 512;
@@ -67,6 +70,7 @@ pub(super) struct CommandLink {
     events: EventSink,
     stats: Arc<ConnectionStats>,
     load: Rc<Load>,
+    all_stats: Arc<BrokerStats>,
 }
 
 /// What a thread gives to each of its links.
@@ -75,14 +79,41 @@ pub(super) struct LinkContext {
     pub(super) events: EventSink,
     pub(super) stats: Arc<BrokerStats>,
     pub(super) bytes_max: usize,
+    pub(super) tasks: Rc<RefCell<Tasks>>,
+}
+
+/// The tasks of a thread.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// They end when nothing can reach them any more.
+    pub(super) ending: Vec<JoinHandle<()>>,
+    /// They are ended with the thread.
+    pub(super) endless: Vec<JoinHandle<()>>,
+}
+
+impl LinkContext {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.ending.retain(|task| !task.is_finished());
+        tasks.ending.push(spawn_local(task));
+    }
+
+    pub(super) fn spawn_endless(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().endless.push(spawn_local(task));
+    }
 }
 
 impl CommandLink {
-    pub(super) fn new(target: Target, commands: Rc<Commands>, context: &LinkContext) -> (Commander, Self) {
+    pub(super) fn new(
+        target: Target,
+        commands: Rc<Commands>,
+        context: &LinkContext,
+        redirects: Option<Redirects>,
+    ) -> (Commander, Self) {
         let (sender, jobs) = unbounded_channel();
         let stats = context.stats.register(&target.name(), Purpose::Commands);
         let (load, events) = (Rc::new(Load::default()), context.events.clone());
-        let in_flight = InFlight::new(commands, events.clone(), Arc::clone(&stats), Rc::clone(&load));
+        let in_flight = InFlight::new(commands, events.clone(), Arc::clone(&stats), Rc::clone(&load), redirects);
         let commander = Commander {
             jobs: sender,
             load: Rc::clone(&load),
@@ -90,15 +121,23 @@ impl CommandLink {
             stats: Arc::clone(&stats),
             bytes_max: context.bytes_max,
         };
-        (commander, Self { target, jobs, batch: Vec::new(), in_flight, events, stats, load })
+        let (all_stats, batch) = (Arc::clone(&context.stats), Vec::new());
+        (commander, Self { target, jobs, batch, in_flight, events, stats, load, all_stats })
     }
 
     /// Serves until every `Commander` is gone.
     pub(super) async fn run(mut self) {
+        self.serve_always().await;
+        self.in_flight.hand_over();
+        self.events.flush();
+    }
+
+    async fn serve_always(&mut self) {
         let mut backoff = Backoff::default();
-        while let Some(mut connection) = self.connect(&mut backoff).await {
+        while let Some((mut connection, endpoint)) = self.connect(&mut backoff).await {
             let since = Instant::now();
-            let Err(error) = self.serve(&mut connection).await else { return };
+            let Err(error) = self.serve(&mut connection, &endpoint).await else { return };
+            self.target.doubt();
             self.load.is_up.set(false);
             self.in_flight.lose_connection(self.target.dialer().io_timeout);
             self.events.flush();
@@ -117,18 +156,20 @@ impl CommandLink {
     }
 
     /// Connects, however often it takes. `None`: nothing is to be served any more.
-    async fn connect(&mut self, backoff: &mut Backoff) -> Option<Connection> {
+    async fn connect(&mut self, backoff: &mut Backoff) -> Option<(Connection, Endpoint)> {
         loop {
             let target = self.target.clone();
             match self.while_away(target.dial()).await? {
-                Ok(dialed) => {
+                Ok((dialed, endpoint)) => {
                     log::info!("{}: connected for commands", self.stats.name);
                     self.stats.set_state(LinkState::Up, "");
                     self.load.is_up.set(true);
-                    return Some(dialed.connection);
+                    return Some((dialed.connection, endpoint));
                 }
                 Err(error) => {
-                    log::warn!("{}: no connection for commands: {error}", self.stats.name);
+                    if backoff.deserves_a_line() {
+                        log::warn!("{}: no connection for commands: {error}", self.stats.name);
+                    }
                     self.stats.set_state(LinkState::Down, &error.to_string());
                 }
             }
@@ -158,7 +199,7 @@ impl CommandLink {
     }
 
     /// Serves on a connection until it is lost. `Ok`: nothing is to be served any more.
-    async fn serve(&mut self, connection: &mut Connection) -> io::Result<()> {
+    async fn serve(&mut self, connection: &mut Connection, endpoint: &Endpoint) -> io::Result<()> {
         let io_timeout = self.target.dialer().io_timeout;
         let mut ticks = interval((io_timeout / 10).clamp(Duration::from_millis(20), Duration::from_millis(400)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,7 +215,12 @@ impl CommandLink {
                         self.in_flight.send(job, connection);
                     }
                 }
-                _ = ticks.tick() => self.check(connection, io_timeout)?,
+                _ = ticks.tick() => {
+                    if self.target.has_moved_from(endpoint) {
+                        return Err(io::Error::other("another server is the master now"));
+                    }
+                    self.check(connection, io_timeout)?;
+                }
             }
         }
         Ok(())
@@ -218,5 +264,6 @@ impl CommandLink {
 impl Drop for CommandLink {
     fn drop(&mut self) {
         self.load.is_up.set(false);
+        self.all_stats.remove(&self.stats);
     }
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Cmd;
 
-use super::job::{Attempt, Job, has_history};
-use super::messages::{self, Stamp};
+use super::hash::slot_of;
+use super::job::{Attempt, Job, Sending, has_history};
+use super::messages;
 use super::names::Names;
 use super::random;
 use super::scripts::ScriptId;
@@ -27,15 +28,6 @@ pub(super) struct Commands {
     pub(super) has_user_mapping: bool,
 }
 
-/// What a command needs besides the job.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Sending {
-    pub(super) stamp: Stamp,
-    pub(super) attempt: Attempt,
-    /// With the script's text, for a server that does not know it.
-    pub(super) with_text: bool,
-}
-
 impl Commands {
     pub(super) fn new(names: Names, config: &Redis) -> Self {
         Self {
@@ -49,8 +41,7 @@ impl Commands {
 
     /// The script that the job runs.
     pub(super) fn script_of(&self, job: &Job, attempt: Attempt) -> Option<ScriptId> {
-        let Job::Request(request) = job else { return None };
-        match &request.kind {
+        match &job.request()?.kind {
             RequestKind::Publish { publish, .. } if has_history(publish) => Some(match (self.uses_lists, attempt) {
                 (false, Attempt::First) => ScriptId::AppendStream,
                 (false, Attempt::Second) => ScriptId::AppendStreamAgain,
@@ -71,20 +62,24 @@ impl Commands {
     /// Writes the command of a job. `command` is empty.
     pub(super) fn write(&self, job: &Job, sending: Sending, command: &mut Cmd) {
         match job {
-            Job::Ping => _ = command.arg("PING"),
+            Job::Ping | Job::Fence(_) => _ = command.arg("PING"),
+            Job::Asking => _ = command.arg("ASKING"),
             // Each server listens on every Redis shard, so control messages need no slot.
             Job::Control { channel, payload } => _ = command.arg("PUBLISH").arg(channel).arg(&payload[..]),
             Job::Probe { channel, .. } => _ = command.arg(self.publish_verb()).arg(channel).arg("probe"),
-            Job::Request(request) => {
-                if let Some(script) = self.script_of(job, sending.attempt) {
-                    let script = script.get();
-                    let (verb, name) =
-                        if sending.with_text { ("EVAL", &script.text) } else { ("EVALSHA", &script.sha) };
-                    command.arg(verb).arg(name);
-                }
-                self.write_request(request, sending, command);
-            }
+            Job::Request(request) => self.write_call(job, request, sending, command),
+            Job::Redirected(redirected) => self.write_call(job, &redirected.request, sending, command),
         }
+    }
+
+    /// `request` is that of the job.
+    fn write_call(&self, job: &Job, request: &Request, sending: Sending, command: &mut Cmd) {
+        if let Some(script) = self.script_of(job, sending.attempt) {
+            let script = script.get();
+            let (verb, name) = if sending.with_text { ("EVAL", &script.text) } else { ("EVALSHA", &script.sha) };
+            command.arg(verb).arg(name);
+        }
+        self.write_request(request, sending, command);
     }
 
     fn write_request(&self, request: &Request, sending: Sending, command: &mut Cmd) {
@@ -169,6 +164,27 @@ impl Commands {
         };
         command.arg(flag(limit != 0 && first.is_some())).arg(first.unwrap_or(0)).arg(limit.max(0));
         command.arg(flag(reverse)).arg(meta_ttl).arg(random::epoch());
+    }
+
+    /// The slot of a job's keys. `None`: any server of the cluster takes it.
+    pub(super) fn slot_of(&self, job: &Job) -> Option<u16> {
+        match job {
+            Job::Probe { channel, .. } if self.names.is_sharded() => Some(slot_of(channel.as_bytes())),
+            _ => Some(self.slot_of_request(job.request()?)),
+        }
+    }
+
+    pub(super) fn slot_of_request(&self, request: &Request) -> u16 {
+        let is_presence = matches!(
+            request.kind,
+            RequestKind::PresenceSet { .. }
+                | RequestKind::PresenceRemove { .. }
+                | RequestKind::Presence { .. }
+                | RequestKind::PresenceStats { .. }
+        );
+        let channel = &request.channel;
+        let key = if is_presence { self.names.presence_data(channel) } else { self.names.message(channel) };
+        slot_of(key.as_bytes())
     }
 
     fn presence_keys(&self, channel: &str, command: &mut Cmd) {

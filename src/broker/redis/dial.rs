@@ -38,8 +38,7 @@ impl fmt::Debug for Tls {
 }
 
 /// What the server must be.
-#[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Expect {
     Any,
     Master,
@@ -51,7 +50,6 @@ pub(super) enum Expect {
 /// A connection that serves.
 pub(super) struct Dialed {
     pub(super) connection: Connection,
-    #[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
     pub(super) is_cluster: bool,
 }
 
@@ -84,7 +82,6 @@ impl Dialer {
     }
 
     /// The same timeouts with another login: for sentinels.
-    #[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
     pub(super) fn with_login(&self, login: &Login, tls: Option<&ClientTls>) -> Self {
         Self { login: login.clone(), tls: tls.map(Tls::new), db: 0, force_resp2: true, ..self.clone() }
     }
@@ -214,7 +211,7 @@ pub(super) fn error_text(error: &redis::ServerError) -> String {
 }
 
 /// A field of a map, which RESP2 sends as a list.
-fn field<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     let found = match value {
         Value::Map(pairs) => pairs.iter().find(|(key, _)| text(key) == Some(name)).map(|(_, value)| value),
         Value::Array(items) => items.chunks_exact(2).find(|pair| text(&pair[0]) == Some(name)).map(|pair| &pair[1]),

@@ -12,18 +12,25 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Cmd, ServerErrorKind, Value};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
 
 use super::answers;
-use super::commands::{Commands, Sending, unix_time};
+use super::commands::{Commands, unix_time};
 use super::connection::Connection;
 use super::dial::error_text;
 use super::events::EventSink;
-use super::job::{Attempt, Job, ProbeOutcome};
+use super::job::{Attempt, Job, ProbeOutcome, Redirected, Sending};
 use super::random;
 use super::scripts::ScriptId;
+use super::topology::redirection;
 use crate::broker::message::BrokerError;
 use crate::broker::stats::{ConnectionStats, Refusal, add};
+use crate::config::Endpoint;
+
+/// A request that was passed on so often is refused. `TRYAGAIN` is answered while a slot moves.
+const HOPS_MAX: u8 = 50;
 
 /// What a link and those that use it share.
 #[derive(Default)]
@@ -46,6 +53,33 @@ pub(super) struct InFlight {
     stats: Arc<ConnectionStats>,
     load: Rc<Load>,
     encoded: Cmd,
+    /// Set in a cluster.
+    redirects: Option<Redirects>,
+}
+
+/// Where requests go that a server of a cluster does not take.
+#[derive(Clone)]
+pub(super) struct Redirects {
+    pub(super) sender: UnboundedSender<Redirect>,
+    /// The server of this link.
+    pub(super) from: Endpoint,
+}
+
+pub(super) enum Redirect {
+    /// A request for another server.
+    Request { redirected: Box<Redirected>, from: Endpoint, to: RedirectTo },
+    /// The server that had this slot has answered everything that was sent to it.
+    Passed(u16),
+}
+
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum RedirectTo {
+    /// The slot is there from now on.
+    Moved(u16, Endpoint),
+    /// The slot is on its way there.
+    Asked(Endpoint),
+    /// The server that has the slot, a moment later.
+    Owner,
 }
 
 struct Command {
@@ -64,7 +98,13 @@ pub(super) enum Verdict {
 }
 
 impl InFlight {
-    pub(super) fn new(commands: Rc<Commands>, events: EventSink, stats: Arc<ConnectionStats>, load: Rc<Load>) -> Self {
+    pub(super) fn new(
+        commands: Rc<Commands>,
+        events: EventSink,
+        stats: Arc<ConnectionStats>,
+        load: Rc<Load>,
+        redirects: Option<Redirects>,
+    ) -> Self {
         let (sent, again) = (VecDeque::new(), VecDeque::new());
         let known_scripts = [false; ScriptId::COUNT];
         Self {
@@ -77,6 +117,7 @@ impl InFlight {
             stats,
             load,
             encoded: Cmd::new(),
+            redirects,
         }
     }
 
@@ -95,10 +136,20 @@ impl InFlight {
     }
 
     pub(super) fn send(&mut self, job: Job, connection: &mut Connection) {
-        let stamp = job.stamp(unix_time().as_millis() as i64, random::number);
-        let sending = Sending { stamp, attempt: Attempt::First, with_text: false };
         let now = Instant::now();
-        self.write(Command { job, sending, sent: now, first_sent: now }, connection);
+        let (sending, first_sent) = match &job {
+            Job::Redirected(redirected) => {
+                if redirected.asks {
+                    self.send(Job::Asking, connection);
+                }
+                (redirected.sending, redirected.first_sent)
+            }
+            _ => {
+                let stamp = job.stamp(unix_time().as_millis() as i64, random::number);
+                (Sending { stamp, attempt: Attempt::First, with_text: false }, now)
+            }
+        };
+        self.write(Command { job, sending, sent: now, first_sent }, connection);
     }
 
     fn write(&mut self, mut command: Command, connection: &mut Connection) {
@@ -140,6 +191,10 @@ impl InFlight {
                 Verdict::Serves
             }
             Value::ServerError(error) => {
+                let Some(command) = self.redirect(command, &error) else {
+                    self.count();
+                    return Verdict::Serves;
+                };
                 let verdict = match error.kind() {
                     Some(ServerErrorKind::ReadOnly) => Verdict::ReadOnly,
                     _ => Verdict::Serves,
@@ -154,6 +209,61 @@ impl InFlight {
         };
         self.count();
         verdict
+    }
+
+    /// In a cluster: passes a request on that belongs to another server. Gives back what does not.
+    fn redirect(&mut self, command: Command, error: &redis::ServerError) -> Option<Command> {
+        let Some(redirects) = &self.redirects else { return Some(command) };
+        let target = || redirection(error.details().unwrap_or_default(), &redirects.from);
+        let to = match error.kind() {
+            Some(ServerErrorKind::Moved) => target().map(|(slot, endpoint)| RedirectTo::Moved(slot, endpoint)),
+            Some(ServerErrorKind::Ask) => target().map(|(_, endpoint)| RedirectTo::Asked(endpoint)),
+            Some(ServerErrorKind::TryAgain) => Some(RedirectTo::Owner),
+            _ => None,
+        };
+        match to {
+            Some(to) => self.pass_on(command, to),
+            None => Some(command),
+        }
+    }
+
+    /// Gives back what cannot be passed on.
+    fn pass_on(&mut self, command: Command, to: RedirectTo) -> Option<Command> {
+        let Some(redirects) = &self.redirects else { return Some(command) };
+        let Command { job, sending, sent, first_sent } = command;
+        let (request, hops) = match job {
+            Job::Request(request) => (request, 0),
+            Job::Redirected(redirected) if redirected.hops < HOPS_MAX => {
+                let Redirected { request, hops, .. } = *redirected;
+                (request, hops + 1)
+            }
+            job => return Some(Command { job, sending, sent, first_sent }),
+        };
+        let bytes = request.bytes();
+        let asks = matches!(to, RedirectTo::Asked(_));
+        let redirected = Box::new(Redirected { request, sending, first_sent, asks, hops });
+        let redirect = Redirect::Request { redirected, from: redirects.from.clone(), to };
+        match redirects.sender.send(redirect) {
+            Ok(()) => {
+                self.load.bytes.set(self.load.bytes.get().saturating_sub(bytes));
+                None
+            }
+            Err(SendError(Redirect::Request { redirected, .. })) => {
+                let job = Job::Redirected(redirected);
+                Some(Command { job, sending, sent, first_sent })
+            }
+            Err(SendError(Redirect::Passed(_))) => None,
+        }
+    }
+
+    /// The link ends: another server may have the slots now.
+    pub(super) fn hand_over(&mut self) {
+        for command in std::mem::take(&mut self.again) {
+            if let Some(command) = self.pass_on(command, RedirectTo::Owner) {
+                self.fail_unanswered(command);
+            }
+        }
+        self.count();
     }
 
     /// The connection is lost. What Redis can recognize is kept, to be sent again.
@@ -196,16 +306,18 @@ impl InFlight {
 
     fn succeed(&mut self, command: Command, value: Value) {
         self.release(&command.job);
-        match &command.job {
-            Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Accepted),
-            Job::Request(request) => {
-                if let Some(ticket) = request.ticket() {
-                    let (answer, malformed) = answers::read(request, value, self.commands.has_user_mapping);
-                    add(&self.stats.malformed, malformed);
-                    self.events.answer(request.from, ticket, answer);
-                }
+        if let Some(request) = command.job.request() {
+            if let Some(ticket) = request.ticket() {
+                let (answer, malformed) = answers::read(request, value, self.commands.has_user_mapping);
+                add(&self.stats.malformed, malformed);
+                self.events.answer(request.from, ticket, answer);
             }
-            Job::Control { .. } | Job::Ping => (),
+            return;
+        }
+        match command.job {
+            Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Accepted),
+            Job::Fence(passed) => passed(),
+            _ => (),
         }
     }
 
@@ -217,20 +329,18 @@ impl InFlight {
 
     fn fail(&mut self, command: Command, error: BrokerError) {
         self.release(&command.job);
-        match command.job {
-            Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
-            Job::Control { .. } | Job::Ping => {}
-            Job::Request(request) => {
-                self.stats.refuse(match error {
-                    BrokerError::Unavailable => Refusal::Away,
-                    BrokerError::OutcomeUnknown => Refusal::Unanswered,
-                    _ => Refusal::Rejected,
-                });
-                if let Some(ticket) = request.ticket() {
-                    self.events.answer(request.from, ticket, Err(error));
-                }
+        let error = known_outcome(error, command.sending.attempt);
+        if let Some(request) = command.job.request() {
+            self.stats.refuse(match error {
+                BrokerError::Unavailable => Refusal::Away,
+                BrokerError::OutcomeUnknown => Refusal::Unanswered,
+                _ => Refusal::Rejected,
+            });
+            if let Some(ticket) = request.ticket() {
+                self.events.answer(request.from, ticket, Err(error));
             }
         }
+        give_up(command.job);
     }
 
     fn release(&self, job: &Job) {
@@ -246,16 +356,30 @@ impl InFlight {
 /// Ends a job that was not sent, and takes it off the load.
 pub(super) fn refuse(job: Job, reason: Refusal, events: &EventSink, stats: &ConnectionStats, load: &Load) {
     load.bytes.set(load.bytes.get().saturating_sub(job.bytes()));
-    match job {
-        Job::Request(request) => {
-            stats.refuse(reason);
-            if let Some(ticket) = request.ticket() {
-                events.answer(request.from, ticket, Err(BrokerError::Unavailable));
-            }
+    if let Some(request) = job.request() {
+        stats.refuse(reason);
+        if let Some(ticket) = request.ticket() {
+            let attempt =
+                if let Job::Redirected(redirected) = &job { redirected.sending.attempt } else { Attempt::First };
+            let error = known_outcome(BrokerError::Unavailable, attempt);
+            events.answer(request.from, ticket, Err(error));
         }
-        Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
-        Job::Control { .. } | Job::Ping => (),
     }
+    give_up(job);
+}
+
+/// Tells those that wait for a job's end that it is not done.
+fn give_up(job: Job) {
+    match job {
+        Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
+        Job::Fence(passed) => passed(),
+        _ => (),
+    }
+}
+
+/// The first attempt of a repeated command may have been carried out, whatever became of the second.
+fn known_outcome(error: BrokerError, attempt: Attempt) -> BrokerError {
+    if attempt == Attempt::Second && error == BrokerError::Unavailable { BrokerError::OutcomeUnknown } else { error }
 }
 
 /// The server did nothing, and may do it later; or it refuses.

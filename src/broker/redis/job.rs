@@ -3,11 +3,19 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use tokio::time::Instant;
+
 use super::messages::Stamp;
 use crate::broker::message::{PublishRequest, Request, RequestKind};
 
 pub(super) enum Job {
     Request(Request),
+    /// A request that another server of the cluster has sent on.
+    Redirected(Box<Redirected>),
+    /// Tells that everything that was sent before has its answer. Sent as a ping.
+    Fence(Box<dyn FnOnce()>),
+    /// In front of a request that a server takes only if it is asked.
+    Asking,
     /// Publishes a message of the cluster.
     Control {
         channel: String,
@@ -20,6 +28,24 @@ pub(super) enum Job {
     },
     /// Only asks whether the server answers.
     Ping,
+}
+
+/// A request that goes from server to server.
+pub(super) struct Redirected {
+    pub(super) request: Request,
+    pub(super) sending: Sending,
+    pub(super) first_sent: Instant,
+    pub(super) asks: bool,
+    pub(super) hops: u8,
+}
+
+/// What a command needs besides the job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sending {
+    pub(super) stamp: Stamp,
+    pub(super) attempt: Attempt,
+    /// With the script's text, for a server that does not know it.
+    pub(super) with_text: bool,
 }
 
 /// What became of a probe's publication.
@@ -47,42 +73,46 @@ impl Job {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Request(request) => request.bytes(),
+            Self::Redirected(redirected) => redirected.request.bytes(),
             Self::Control { channel, payload } => size_of::<Self>() + channel.len() + payload.len(),
             Self::Probe { .. } => size_of::<Self>(),
-            // The link itself sends it.
-            Self::Ping => 0,
+            Self::Fence(_) | Self::Asking | Self::Ping => 0,
+        }
+    }
+
+    pub(super) fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Request(request) => Some(request),
+            Self::Redirected(redirected) => Some(&redirected.request),
+            _ => None,
+        }
+    }
+
+    fn publication(&self) -> Option<&PublishRequest> {
+        match &self.request()?.kind {
+            RequestKind::Publish { publish, .. } => Some(publish),
+            _ => None,
         }
     }
 
     /// Whether it may be sent again if its answer was lost: Redis then finds that it is done.
     pub(super) fn can_repeat(&self) -> bool {
-        match self {
-            Self::Request(Request { kind: RequestKind::Publish { publish, .. }, .. }) => {
-                has_history(publish) || !publish.idempotency_key.is_empty()
-            }
-            _ => false,
-        }
+        self.publication().is_some_and(|publish| has_history(publish) || !publish.idempotency_key.is_empty())
     }
 
     /// Whether a lost answer leaves open what happened.
     pub(super) fn has_effect(&self) -> bool {
-        let reads = |kind: &RequestKind| {
+        !self.request().is_some_and(|request| {
             matches!(
-                kind,
+                request.kind,
                 RequestKind::History { .. } | RequestKind::Presence { .. } | RequestKind::PresenceStats { .. }
             )
-        };
-        !matches!(self, Self::Request(request) if reads(&request.kind))
+        })
     }
 
     /// A stamp for the message of a publication.
     pub(super) fn stamp(&self, now_ms: i64, nonce: impl FnOnce() -> u64) -> Stamp {
-        let nonce = match self {
-            Self::Request(Request { kind: RequestKind::Publish { publish, .. }, .. }) if has_history(publish) => {
-                nonce()
-            }
-            _ => 0,
-        };
+        let nonce = if self.publication().is_some_and(has_history) { nonce() } else { 0 };
         Stamp { time_ms: now_ms, nonce }
     }
 }

@@ -9,6 +9,7 @@
 
 mod answers;
 mod backoff;
+mod cluster;
 mod command_link;
 mod commands;
 mod connection;
@@ -20,30 +21,32 @@ mod in_flight;
 mod job;
 mod messages;
 mod names;
+mod partition_tags;
 mod payload;
 mod probe;
 mod pub_sub_link;
+mod publisher;
 mod pushes;
 mod random;
 mod receiver;
 mod scripts;
+mod sentinel;
 mod service;
 mod shard;
 mod subscriptions;
 mod target;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use std::rc::Rc;
 use std::sync::Arc;
-
-use tokio::task::JoinHandle;
 
 use super::control::ControlPort;
 use super::port::{EventPort, RequestQueue};
 use super::stats::BrokerStats;
 use crate::config::Redis;
-use command_link::LinkContext;
+use command_link::{LinkContext, Tasks};
 use events::EventSink;
 use shard::{Shard, ShardArgs};
 
@@ -68,26 +71,25 @@ pub(crate) struct ThreadArgs {
 /// Serves requests until every sender of them is gone. It runs on the runtime of `thread::spawn`.
 pub(crate) async fn run(args: ThreadArgs) {
     let ThreadArgs { config, mut requests, events, control, stats, has_pub_sub, queue_bytes_max } = args;
-    let events = EventSink::new(events);
-    let context = LinkContext { events: events.clone(), stats, bytes_max: queue_bytes_max };
+    let (events, tasks) = (EventSink::new(events), Rc::default());
+    let context = LinkContext { events: events.clone(), stats, bytes_max: queue_bytes_max, tasks };
+    context.spawn_endless(async move { events.keep_posting().await });
     let (incoming, outgoing, uid) = match control {
         Some(ControlPort { incoming, outgoing, uid }) => (Some(incoming), Some(outgoing), Some(uid)),
         None => (None, None, None),
     };
     let io_timeout = config.shards.iter().map(|shard| shard.io_timeout).max().unwrap_or_default();
     let config = Rc::new(config);
-    let mut tasks = Vec::new();
-    let mut shards: Vec<Shard> = Vec::new();
-    for index in 0..config.shards.len() {
-        let incoming = incoming.clone();
-        let args = ShardArgs { config: &config, index, context: &context, has_pub_sub, incoming, uid: uid.as_deref() };
-        shards.push(Shard::start(args, &mut tasks));
+    let shards: Vec<Rc<Shard>> = (0..config.shards.len())
+        .map(|index| {
+            let (config, context) = (Rc::clone(&config), context.clone());
+            let (incoming, uid) = (incoming.clone(), uid.clone());
+            Shard::start(ShardArgs { config, index, context, has_pub_sub, incoming, uid })
+        })
+        .collect();
+    if let Some(outgoing) = outgoing {
+        context.spawn_endless(control::send_outgoing(outgoing, shards.clone(), config.prefix.clone()));
     }
-    let posting = tokio::task::spawn_local(async move { events.keep_posting().await });
-    let sending = outgoing.map(|outgoing| {
-        let commanders = shards.iter().map(Shard::commander).collect();
-        tokio::task::spawn_local(control::send_outgoing(outgoing, commanders, config.prefix.clone()))
-    });
 
     let mut batch = Vec::new();
     while requests.receive(&mut batch, BATCH).await > 0 {
@@ -100,20 +102,18 @@ pub(crate) async fn run(args: ThreadArgs) {
 
     // The links end when nothing can reach them any more and their answers are in.
     drop(shards);
-    if let Some(sending) = sending {
-        sending.abort();
+    let Tasks { ending, endless } = std::mem::take(&mut *context.tasks.borrow_mut());
+    for task in endless {
+        task.abort();
+        // It ends as cancelled.
+        _ = task.await;
     }
-    end(tasks, io_timeout).await;
-    posting.abort();
-}
-
-async fn end(tasks: Vec<JoinHandle<()>>, limit: std::time::Duration) {
     let all = async {
-        for task in tasks {
+        for task in ending {
             // A task that panicked has ended too.
             _ = task.await;
         }
     };
     // What is unanswered then stays so.
-    _ = tokio::time::timeout(limit, all).await;
+    _ = tokio::time::timeout(io_timeout, all).await;
 }

@@ -14,12 +14,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::backoff::Backoff;
-use super::command_link::{Commander, LinkContext};
+use super::command_link::LinkContext;
 use super::connection::Connection;
 use super::events::EventSink;
 use super::job::Job;
 use super::names::Names;
 use super::probe::{Probe, ProbeStep};
+use super::publisher::Publisher;
 use super::pushes::{Push, push_of};
 use super::receiver::Receiver;
 use super::service::ServiceChannels;
@@ -27,6 +28,7 @@ use super::subscriptions::{Batch, Subscriber, Subscriptions};
 use super::target::Target;
 use crate::broker::message::Event;
 use crate::broker::stats::{ConnectionStats, LinkState, Purpose, add};
+use crate::config::Endpoint;
 
 /// Names in one command, as many as the original sends.
 const BATCH_NAMES: usize = 512;
@@ -59,7 +61,7 @@ pub(super) struct PubSubLink {
     subscriptions: Subscriptions,
     receiver: Receiver,
     service: ServiceChannels,
-    commander: Commander,
+    publisher: Publisher,
     probe: Option<Probe>,
     events: EventSink,
     stats: Arc<ConnectionStats>,
@@ -70,7 +72,7 @@ pub(super) struct PubSubParts {
     pub(super) target: Target,
     pub(super) names: Names,
     pub(super) service: ServiceChannels,
-    pub(super) commander: Commander,
+    pub(super) publisher: Publisher,
     pub(super) probe_interval: Option<Duration>,
     pub(super) control: Option<tokio::sync::mpsc::Sender<Vec<u8>>>,
 }
@@ -78,6 +80,7 @@ pub(super) struct PubSubParts {
 /// A connection with what was sent on it and is not acknowledged.
 struct Session {
     connection: Connection,
+    endpoint: Endpoint,
     sent: VecDeque<Sent>,
     last_read: Instant,
     /// When subscriptions may be sent again that Redis refused.
@@ -115,7 +118,7 @@ impl PubSubLink {
             subscriptions: Subscriptions::default(),
             receiver,
             service: parts.service,
-            commander: parts.commander,
+            publisher: parts.publisher,
             probe: parts.probe_interval.map(|interval| Probe::new(interval, Instant::now())),
             events,
             stats,
@@ -126,10 +129,11 @@ impl PubSubLink {
     /// Serves until the sender of orders is gone.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        while let Some(connection) = self.connect(&mut backoff).await {
+        while let Some((connection, endpoint)) = self.connect(&mut backoff).await {
             let since = Instant::now();
-            let mut session = Session::new(connection, self.subscriptions.len());
+            let mut session = Session::new(connection, endpoint, self.subscriptions.len());
             let Err(error) = self.serve(&mut session).await else { return };
+            self.target.doubt();
             self.lose_connection(&error);
             if since.elapsed() >= Duration::from_secs(5) {
                 backoff.reset();
@@ -155,13 +159,15 @@ impl PubSubLink {
         self.tell_untold();
     }
 
-    async fn connect(&mut self, backoff: &mut Backoff) -> Option<Connection> {
+    async fn connect(&mut self, backoff: &mut Backoff) -> Option<(Connection, Endpoint)> {
         loop {
             let target = self.target.clone();
             match self.while_away(target.dial()).await? {
-                Ok(dialed) => return Some(dialed.connection),
+                Ok((dialed, endpoint)) => return Some((dialed.connection, endpoint)),
                 Err(error) => {
-                    log::warn!("{}: no connection for PUB/SUB: {error}", self.stats.name);
+                    if backoff.deserves_a_line() {
+                        log::warn!("{}: no connection for PUB/SUB: {error}", self.stats.name);
+                    }
                     self.stats.set_state(LinkState::Down, &error.to_string());
                 }
             }
@@ -263,7 +269,7 @@ impl PubSubLink {
                     self.receiver.take(&name, payload, &mut self.subscriptions);
                 }
                 Some(Push::Subscribed { name }) => self.acknowledge(&name, session)?,
-                Some(Push::Unsubscribed { name }) => self.unsubscribed(&name, session),
+                Some(Push::Unsubscribed { name }) => self.unsubscribed(&name, session)?,
                 Some(Push::Pong) => session.pop_ping(),
                 Some(Push::Refused(reason)) => self.refused(&reason, session)?,
                 None => add(&self.stats.malformed, 1),
@@ -316,8 +322,11 @@ impl PubSubLink {
         }
     }
 
-    fn unsubscribed(&mut self, name: &[u8], session: &mut Session) {
-        let Some(channel) = self.names.channel_of(name) else { return };
+    fn unsubscribed(&mut self, name: &[u8], session: &mut Session) -> io::Result<()> {
+        let Some(channel) = self.names.channel_of(name) else {
+            // A service channel is never left, so its slot has moved.
+            return Err(io::Error::other("its slot is on another server now"));
+        };
         if let Some(Sent::Unsubscribe(channels)) = session.sent.front_mut()
             && channels.front().is_some_and(|expected| **expected == *channel)
         {
@@ -325,14 +334,18 @@ impl PubSubLink {
             if channels.is_empty() {
                 session.sent.pop_front();
             }
-            return;
+            return Ok(());
         }
         // Unasked for: the slot of the channel has moved to another server.
         self.subscriptions.end(channel, self.names.partition_of(channel));
+        Ok(())
     }
 
     /// Redis answers the oldest command with an error.
     fn refused(&mut self, reason: &str, session: &mut Session) -> io::Result<()> {
+        if reason.starts_with("MOVED ") {
+            return Err(io::Error::other(reason.to_owned()));
+        }
         match session.sent.pop_front() {
             Some(Sent::Subscribe(batch)) => {
                 log::warn!(
@@ -365,6 +378,9 @@ impl PubSubLink {
         for names in left.chunks(BATCH_NAMES) {
             self.unsubscribe(names, session);
         }
+        if self.target.has_moved_from(&session.endpoint) {
+            return Err(io::Error::other("another server is the master now"));
+        }
         let silence = now.duration_since(session.last_read);
         if silence > self.target.dialer().io_timeout {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("silent for {} ms", silence.as_millis())));
@@ -375,14 +391,14 @@ impl PubSubLink {
         }
         let Some(probe) = &mut self.probe else { return Ok(()) };
         // The way of a probe is the connection for commands. Without it, nothing is learned about delivery.
-        if session.resubscribing.is_some() || !self.commander.is_up() {
+        if session.resubscribing.is_some() || !self.publisher.is_up() {
             return Ok(());
         }
         match probe.step(now) {
             ProbeStep::Nothing => Ok(()),
             ProbeStep::Send(outcome) => {
                 let channel = self.service.probes[0].clone();
-                self.commander.send(Job::Probe { channel, outcome });
+                self.publisher.send(Job::Probe { channel, outcome });
                 Ok(())
             }
             ProbeStep::Undelivered => {
@@ -408,10 +424,11 @@ impl PubSubLink {
 }
 
 impl Session {
-    fn new(connection: Connection, channels: usize) -> Self {
+    fn new(connection: Connection, endpoint: Endpoint, channels: usize) -> Self {
         let now = Instant::now();
         Self {
             connection,
+            endpoint,
             sent: VecDeque::new(),
             last_read: now,
             not_before: now,

@@ -1,88 +1,261 @@
 //! One Redis shard of a broker thread: the links to it, and which of them a request goes to.
+//!
+//! A single server may turn out to be a member of a cluster. Until that is known, subscriptions wait, and requests are refused.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use tokio::sync::mpsc::Sender;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::sleep;
 
+use super::backoff::Backoff;
+use super::cluster::Cluster;
 use super::command_link::{CommandLink, Commander, LinkContext};
 use super::commands::Commands;
 use super::dial::{Dialer, Expect};
+use super::in_flight::{Load, refuse};
 use super::job::Job;
 use super::names::{Names, Tagging};
+use super::partition_tags;
 use super::pub_sub_link::{Order, Orders, PubSubLink, PubSubParts};
+use super::publisher::Publisher;
 use super::random;
+use super::sentinel::Sentinels;
 use super::service::ServiceChannels;
 use super::subscriptions::Subscriber;
 use super::target::Target;
-use crate::broker::message::{Request, RequestKind};
-use crate::config::{Redis, RedisTopology};
+use super::topology::Topology;
+use crate::broker::message::{Event, Request, RequestKind};
+use crate::broker::stats::{LinkState, Purpose, Refusal};
+use crate::config::{Endpoint, Redis, RedisShard, RedisTopology};
 
 pub(super) struct Shard {
-    commander: Commander,
-    orders: Option<Orders>,
+    args: ShardArgs,
+    state: RefCell<State>,
 }
 
 /// What a shard is made of.
-pub(super) struct ShardArgs<'a> {
-    pub(super) config: &'a Redis,
+pub(super) struct ShardArgs {
+    pub(super) config: Rc<Redis>,
     /// Which of `config.shards`.
     pub(super) index: usize,
-    pub(super) context: &'a LinkContext,
+    pub(super) context: LinkContext,
     pub(super) has_pub_sub: bool,
     /// Where control messages go, and the uid of this server.
     pub(super) incoming: Option<Sender<Vec<u8>>>,
-    pub(super) uid: Option<&'a str>,
+    pub(super) uid: Option<Box<str>>,
+}
+
+enum State {
+    /// It is not known yet whether it is a cluster. Subscriptions wait here.
+    Unknown(Vec<(Box<str>, Order)>),
+    Known(Links),
+}
+
+struct Links {
+    names: Names,
+    publisher: Publisher,
+    /// A link to a replica, for presence.
+    reader: Option<Commander>,
+    /// By partition; empty without PUB/SUB.
+    orders: Vec<Orders>,
 }
 
 impl Shard {
-    pub(super) fn start(args: ShardArgs<'_>, tasks: &mut Vec<JoinHandle<()>>) -> Self {
-        let ShardArgs { config, index, context, has_pub_sub, incoming, uid } = args;
-        let shard = &config.shards[index];
-        let names = Names::new(&config.prefix, Tagging::None, config.history_use_lists);
-        let dialer = Rc::new(Dialer::new(shard));
-        let endpoint = match &shard.topology {
-            RedisTopology::Single(endpoint) => endpoint.clone(),
-            RedisTopology::Sentinel { sentinels, .. } => sentinels[0].clone(),
-            RedisTopology::Cluster(endpoints) => endpoints[0].clone(),
-        };
-        let target = Target::Server { dialer, endpoint, expect: Expect::Any };
-        let commands = Rc::new(Commands::new(names.clone(), config));
-        let (commander, link) = CommandLink::new(target.clone(), commands, context);
-        tasks.push(spawn_local(link.run()));
-        let orders = has_pub_sub.then(|| {
-            let control = uid.map(|uid| vec![names.control(), names.node(uid)]).unwrap_or_default();
-            let probe_uid = format!("{:016x}", random::number());
-            let service = ServiceChannels { probes: vec![names.probe(&probe_uid, 0)], control };
-            let parts = PubSubParts {
-                target,
-                names,
-                service,
-                commander: commander.clone(),
-                probe_interval: config.probe_interval,
-                control: incoming,
-            };
-            let (orders, link) = PubSubLink::new(parts, context);
-            tasks.push(spawn_local(link.run()));
-            orders
-        });
-        Self { commander, orders }
+    pub(super) fn start(args: ShardArgs) -> Rc<Self> {
+        let config = args.config.shards[args.index].clone();
+        let shard = Rc::new(Self { args, state: RefCell::new(State::Unknown(Vec::new())) });
+        let dialer = Rc::new(Dialer::new(&config));
+        match &config.topology {
+            RedisTopology::Single(endpoint) => {
+                let task = Rc::clone(&shard).recognize(dialer, endpoint.clone());
+                shard.args.context.spawn_endless(task);
+            }
+            RedisTopology::Sentinel { .. } => {
+                let links = shard.links_by_sentinel(&config, dialer);
+                shard.set_known(links);
+            }
+            RedisTopology::Cluster(seeds) => {
+                let links = shard.links_of_cluster(seeds.clone(), dialer);
+                shard.set_known(links);
+            }
+        }
+        shard
     }
 
     pub(super) fn send(&self, request: Request) {
         let Request { from, channel, kind } = request;
         let order = match kind {
-            RequestKind::Subscribe(serial) => Order::Subscribe { channel, subscriber: Subscriber { from, serial } },
-            RequestKind::Unsubscribe => Order::Unsubscribe { channel },
-            kind => return self.commander.send(Job::Request(Request { from, channel, kind })),
+            RequestKind::Subscribe(serial) => {
+                Order::Subscribe { channel: channel.clone(), subscriber: Subscriber { from, serial } }
+            }
+            RequestKind::Unsubscribe => Order::Unsubscribe { channel: channel.clone() },
+            kind => return self.send_job(Request { from, channel, kind }),
         };
-        if let Some(orders) = &self.orders {
-            // The link outlives its senders.
-            _ = orders.send(order);
+        match &mut *self.state.borrow_mut() {
+            State::Known(links) => links.order(&channel, order),
+            State::Unknown(waiting) => {
+                if let Order::Subscribe { subscriber: Subscriber { from, serial }, .. } = &order {
+                    let event = Event::SubscribeDelayed { channel: channel.clone(), serial: *serial };
+                    self.args.context.events.push(*from, event);
+                }
+                waiting.push((channel, order));
+            }
         }
     }
 
-    pub(super) fn commander(&self) -> Commander {
-        self.commander.clone()
+    /// Where messages of the cluster go; `None` until it is known.
+    pub(super) fn publisher(&self) -> Option<Publisher> {
+        if let State::Known(links) = &*self.state.borrow() { Some(links.publisher.clone()) } else { None }
+    }
+
+    fn send_job(&self, request: Request) {
+        let State::Known(links) = &*self.state.borrow() else { return self.refuse(request) };
+        let reads_presence = matches!(request.kind, RequestKind::Presence { .. } | RequestKind::PresenceStats { .. });
+        match &links.reader {
+            // Without a replica in service the master answers.
+            Some(reader) if reads_presence && reader.is_up() => reader.send(Job::Request(request)),
+            _ => links.publisher.send(Job::Request(request)),
+        }
+    }
+
+    fn refuse(&self, request: Request) {
+        let context = &self.args.context;
+        let connections = context.stats.connections();
+        if let Some(stats) = connections.first() {
+            refuse(Job::Request(request), Refusal::Away, &context.events, stats, &Load::default());
+        }
+    }
+
+    fn set_known(&self, links: Links) {
+        let before = std::mem::replace(&mut *self.state.borrow_mut(), State::Known(links));
+        let (State::Unknown(waiting), State::Known(links)) = (before, &*self.state.borrow()) else { return };
+        for (channel, order) in waiting {
+            links.order(&channel, order);
+        }
+    }
+
+    /// Connects once, to learn what kind of server it is.
+    async fn recognize(self: Rc<Self>, dialer: Rc<Dialer>, endpoint: Endpoint) {
+        let target = Target::Server {
+            dialer: Rc::clone(&dialer),
+            endpoint: endpoint.clone(),
+            expect: Expect::Any,
+            topology: None,
+        };
+        let context = &self.args.context;
+        let stats = context.stats.register(&target.name(), Purpose::Commands);
+        let mut backoff = Backoff::default();
+        let is_cluster = loop {
+            match target.dial().await {
+                Ok((dialed, _)) => break dialed.is_cluster,
+                Err(error) => {
+                    if backoff.deserves_a_line() {
+                        log::warn!("{}: no connection: {error}", stats.name);
+                    }
+                    stats.set_state(LinkState::Starting, &error.to_string());
+                }
+            }
+            sleep(backoff.next()).await;
+        };
+        let links = if is_cluster {
+            log::info!("{}: it is a member of a cluster", stats.name);
+            self.links_of_cluster(vec![endpoint], dialer)
+        } else {
+            self.links_to(target, None)
+        };
+        self.set_known(links);
+        context.events.flush();
+        context.stats.remove(&stats);
+    }
+
+    fn links_by_sentinel(&self, shard: &RedisShard, dialer: Rc<Dialer>) -> Links {
+        let RedisTopology::Sentinel { sentinels, master_name, login, tls } = &shard.topology else {
+            unreachable!("the caller has matched it")
+        };
+        let asks = dialer.with_login(login, tls.as_ref());
+        let sentinels = Rc::new(Sentinels::new(sentinels.clone(), master_name, asks));
+        let watching = Rc::clone(&sentinels);
+        self.args.context.spawn_endless(async move { watching.watch().await });
+        let target = |expect| {
+            let (dialer, sentinels) = (Rc::clone(&dialer), Rc::clone(&sentinels));
+            Target::Sentinel { dialer, sentinels, expect }
+        };
+        self.links_to(target(Expect::Master), Some(target(Expect::Replica)))
+    }
+
+    /// The links to one server, and to its replica where the settings ask for it.
+    fn links_to(&self, master: Target, replica: Option<Target>) -> Links {
+        let ShardArgs { config, context, .. } = &self.args;
+        let names = Names::new(&config.prefix, Tagging::None, config.history_use_lists);
+        let commands = Rc::new(Commands::new(names.clone(), config));
+        let link = |target: Target| {
+            let (commander, link) = CommandLink::new(target, Rc::clone(&commands), context, None);
+            context.spawn(link.run());
+            commander
+        };
+        let publisher = Publisher::Link(link(master.clone()));
+        let reader = replica.clone().filter(|_| config.presence_read_from_replica).map(link);
+        let target = replica.filter(|_| config.subscribe_on_replica).unwrap_or(master);
+        let orders = self.pub_sub(&names, &publisher, |_| target.clone());
+        Links { names, publisher, reader, orders }
+    }
+
+    fn links_of_cluster(&self, seeds: Vec<Endpoint>, dialer: Rc<Dialer>) -> Links {
+        let ShardArgs { config, context, .. } = &self.args;
+        let tagging = match config.sharded_pub_sub_partitions {
+            0 => Tagging::Channel,
+            count if config.use_precomputed_partition_tags => Tagging::Partition(partition_tags::precomputed(count)),
+            count => Tagging::Partition(partition_tags::numbers(count)),
+        };
+        let names = Names::new(&config.prefix, tagging, config.history_use_lists);
+        let commands = Rc::new(Commands::new(names.clone(), config));
+        let topology = Rc::new(Topology::new(seeds, Rc::clone(&dialer)));
+        let reads_replicas = config.presence_read_from_replica;
+        let cluster = Cluster::start(Rc::clone(&topology), dialer, commands, context, reads_replicas);
+        let publisher = Publisher::Cluster(cluster);
+        let on_replica = config.subscribe_on_replica;
+        let orders = self.pub_sub(&names, &publisher, |slot| {
+            let topology = Rc::clone(&topology);
+            Target::Cluster { topology, slot, on_replica }
+        });
+        Links { names, publisher, reader: None, orders }
+    }
+
+    /// Starts a link for each partition. `target` takes the slot of a partition; there is none without sharded PUB/SUB.
+    fn pub_sub(&self, names: &Names, publisher: &Publisher, target: impl Fn(Option<u16>) -> Target) -> Vec<Orders> {
+        let ShardArgs { config, context, has_pub_sub, incoming, uid, .. } = &self.args;
+        if !has_pub_sub {
+            return Vec::new();
+        }
+        let probe_uid = format!("{:016x}", random::number());
+        let start = |partition| {
+            let probe = names.probe(&probe_uid, partition);
+            let slot = names.is_sharded().then(|| super::hash::slot_of(probe.as_bytes()));
+            // One link of a shard listens for the server itself.
+            let uid = uid.as_deref().filter(|_| partition == 0);
+            let control = uid.map(|uid| vec![names.control(), names.node(uid)]).unwrap_or_default();
+            let parts = PubSubParts {
+                target: target(slot),
+                names: names.clone(),
+                service: ServiceChannels { probes: vec![probe], control },
+                publisher: publisher.clone(),
+                probe_interval: config.probe_interval,
+                control: incoming.clone(),
+            };
+            let (orders, link) = PubSubLink::new(parts, context);
+            context.spawn(link.run());
+            orders
+        };
+        (0..names.partitions()).map(start).collect()
+    }
+}
+
+impl Links {
+    fn order(&self, channel: &str, order: Order) {
+        if let Some(orders) = self.orders.get(self.names.partition_of(channel)) {
+            // The link outlives its senders.
+            _ = orders.send(order);
+        }
     }
 }

@@ -216,14 +216,6 @@ impl Subscriptions {
             .collect()
     }
 
-    /// Counts the channel as told that the broker is away.
-    #[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
-    pub(super) fn tell(&mut self, channel: &str) {
-        if let Some(entry) = self.entries.get_mut(channel) {
-            entry.is_told = true;
-        }
-    }
-
     /// The home shard of a message. `None`: it wants none.
     pub(super) fn subscriber(&self, channel: &str) -> Option<Delivery> {
         let entry = self.entries.get(channel).filter(|entry| entry.phase == Phase::Active && entry.leave.is_none())?;
@@ -268,3 +260,7 @@ impl Subscriptions {
         caught_up
     }
 }
+
+#[cfg(test)]
+#[path = "subscriptions_tests.rs"]
+mod tests;

@@ -169,6 +169,16 @@ impl Driver {
         })
     }
 
+    /// The text of the next publication with, or without, a position.
+    pub(super) fn wait_publication_with(&self, channel: &str, has_position: bool) -> String {
+        self.wait_for(&format!("publication in {channel}"), |event| match event {
+            Event::Publication { channel: of, record, position } if **of == *channel => {
+                (position.is_some() == has_position).then(|| String::from_utf8_lossy(&record.data).into_owned())
+            }
+            _ => None,
+        })
+    }
+
     pub(super) fn history(&self, channel: &str, since: Option<u64>, limit: i32, reverse: bool) -> HistoryRead {
         let since = since.map(|offset| Since { epoch: None, offset });
         let ticket = self.ticket();
