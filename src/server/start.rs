@@ -148,6 +148,7 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
 /// The brokers of the settings with the files that they name, if this server can work with them.
 pub(crate) fn open_brokers(config: &Config) -> Result<Brokers, StartError> {
     let brokers = config::open_brokers(config).map_err(StartError::BrokerFiles)?;
+    super::brokers::check_tls(&brokers).map_err(StartError::BrokerFiles)?;
     let publications = brokers.publications.iter().filter_map(|kind| match kind {
         BrokerKind::Redis(redis) => Some(redis),
         BrokerKind::Nats(_) => None,
