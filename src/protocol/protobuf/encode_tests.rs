@@ -191,6 +191,7 @@ fn publications_of_every_size_have_their_length_before_them() {
             time: 1,
             epoch: "e".into(),
             version: 300,
+            channel: "rooms.*".into(),
         };
         assert_eq!(push.publication, Some(read));
     }
