@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::broker::Broker;
+use crate::broker::client_tls::client_config;
 use crate::broker::control::{ControlBus, control_bus};
 use crate::broker::port::{EventPort, PostEvents, RequestQueue, request_queue};
 use crate::broker::stats::BrokerStats;
 use crate::broker::{nats, redis, thread};
-use crate::config::{BrokerKind, Brokers, Config};
+use crate::config::{BrokerKind, Brokers, Config, RedisTopology};
 use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::messaging::{BrokerLinks, ControlRequest};
 
@@ -33,6 +34,28 @@ pub(crate) struct RunningBrokers {
     pub stats: Arc<BrokerStats>,
     pub bus: Option<ControlBus>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Whether TLS can be set up with the certificates and keys of the settings. Errors: what is wrong.
+pub(crate) fn check_tls(brokers: &Brokers) -> Result<(), String> {
+    let redis = match &brokers.publications {
+        Some(BrokerKind::Nats(nats)) => {
+            nats::check(nats)?;
+            None
+        }
+        Some(BrokerKind::Redis(redis)) => Some(redis),
+        None => None,
+    };
+    for shard in redis.into_iter().chain(&brokers.presence).flat_map(|redis| &redis.shards) {
+        let sentinel = match &shard.topology {
+            RedisTopology::Sentinel { tls, .. } => tls.as_ref(),
+            RedisTopology::Single(_) | RedisTopology::Cluster(_) => None,
+        };
+        for tls in shard.tls.iter().chain(sentinel) {
+            client_config(tls).map_err(|what| format!("TLS to Redis {}: {what}", shard.topology))?;
+        }
+    }
+    Ok(())
 }
 
 impl BrokerPlan {

@@ -147,7 +147,9 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
 
 /// The brokers of the settings, with the files that they name.
 pub(crate) fn open_brokers(config: &Config) -> Result<Brokers, StartError> {
-    config::open_brokers(config).map_err(StartError::BrokerFiles)
+    let brokers = config::open_brokers(config).map_err(StartError::BrokerFiles)?;
+    super::brokers::check_tls(&brokers).map_err(StartError::BrokerFiles)?;
+    Ok(brokers)
 }
 
 /// Raises the soft limit of open files to the hard limit, and returns it.

@@ -195,7 +195,7 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     idle("rpc.ping.", "ping", "there is no such method: the server pings clients"),
     idle("log.level", "info", "the environment variable CORECAST_LOG sets it"),
     idle("log.", "", "logs go to stderr"),
-    idle("node.", "60s", "the announcements of a node contain no metrics: read them at each node's /metrics"),
+    idle("node.", "60s", "a node announces its metrics to the others once a minute"),
     // Brokers.
     idle("broker.postgres.", "", OTHER_BROKER),
     idle("broker.redisnats.", "", OTHER_BROKER),
