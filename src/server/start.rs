@@ -123,7 +123,12 @@ impl StartError {
     /// host is, such as by an address that is taken.
     pub fn is_in_settings(&self) -> bool {
         match self {
-            Self::GrpcNotBuilt | Self::Backend(_) | Self::Tls(_) | Self::Cores(_) | Self::ControlCores(_) => true,
+            Self::GrpcNotBuilt
+            | Self::Backend(_)
+            | Self::Tls(_)
+            | Self::BrokerFiles(_)
+            | Self::Cores(_)
+            | Self::ControlCores(_) => true,
             Self::Engine(_) | Self::Addresses(_) | Self::Handover(_) | Self::TooFewFiles { .. } | Self::Kernel(_) => {
                 false
             }
