@@ -31,11 +31,14 @@ struct State {
     to_one: Vec<(proto::Command, Box<str>)>,
 }
 
+/// A channel's name and the number of its subscribers.
+type Channel = (Box<str>, u32);
+
 /// Shards that record what they carry out.
 #[derive(Clone)]
 struct Shards {
     carried_out: Arc<Mutex<Vec<ApiCall>>>,
-    channels: Arc<Mutex<Vec<(Box<str>, u32)>>>,
+    channels: Arc<Mutex<Vec<Channel>>>,
     members: Arc<Mutex<Vec<MemberInfo>>>,
     /// Without a permit, nothing is answered or carried out.
     is_running: Arc<Semaphore>,
@@ -148,7 +151,7 @@ impl Server {
     }
 
     /// The channels of the other servers, and how the survey ended.
-    async fn channels(&self, pattern: &str) -> Result<Vec<(Box<str>, u32)>, SurveyError> {
+    async fn channels(&self, pattern: &str) -> Result<Vec<Channel>, SurveyError> {
         match self.cluster.ask_channels(pattern)? {
             Some(survey) => survey.channels().await.map(|channels| channels.into_iter().collect()),
             None => Ok(Vec::new()),
@@ -434,7 +437,7 @@ async fn user_with_a_single_connection_is_disconnected_from_the_other_servers() 
     };
     for server in [&b, &c] {
         until("it arrives", || !server.shards.carried_out.lock().unwrap().is_empty()).await;
-        assert_eq!(server.shards.carried_out(), [expected.clone()]);
+        assert_eq!(server.shards.carried_out(), std::slice::from_ref(&expected));
     }
     assert_eq!(a.cluster.view().counts.single_connections, 1);
 }
