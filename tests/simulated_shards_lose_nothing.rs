@@ -389,7 +389,7 @@ fn servers_with_a_failing_broker_lose_nothing_without_telling() {
         let mut simulation = BrokerSimulation::new(&bounds, kept_max, random);
         for _ in 0..3 {
             (0..STEPS).for_each(|_| simulation.step());
-            simulation.settle();
+            simulation.come_to_rest();
             simulation.check();
         }
         let counts = simulation.take_counts();

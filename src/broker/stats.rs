@@ -126,6 +126,7 @@ impl BrokerStats {
     }
 
     /// Forgets a connection that is not made again.
+    #[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
     pub(crate) fn remove(&self, connection: &Arc<ConnectionStats>) {
         let mut connections = self.connections.write().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|known| !Arc::ptr_eq(known, connection));

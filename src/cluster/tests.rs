@@ -31,14 +31,13 @@ struct State {
     to_one: Vec<(proto::Command, Box<str>)>,
 }
 
-/// A channel's name and the number of its subscribers.
-type Channel = (Box<str>, u32);
+type ChannelCounts = Vec<(Box<str>, u32)>;
 
 /// Shards that record what they carry out.
 #[derive(Clone)]
 struct Shards {
     carried_out: Arc<Mutex<Vec<ApiCall>>>,
-    channels: Arc<Mutex<Vec<Channel>>>,
+    channels: Arc<Mutex<ChannelCounts>>,
     members: Arc<Mutex<Vec<MemberInfo>>>,
     /// Without a permit, nothing is answered or carried out.
     is_running: Arc<Semaphore>,
@@ -151,7 +150,7 @@ impl Server {
     }
 
     /// The channels of the other servers, and how the survey ended.
-    async fn channels(&self, pattern: &str) -> Result<Vec<Channel>, SurveyError> {
+    async fn channels(&self, pattern: &str) -> Result<Vec<(Box<str>, u32)>, SurveyError> {
         match self.cluster.ask_channels(pattern)? {
             Some(survey) => survey.channels().await.map(|channels| channels.into_iter().collect()),
             None => Ok(Vec::new()),

@@ -172,7 +172,7 @@ fn answer_api(
         Ok(Answer::PresenceStats { clients, users }) => Ok(ApiReply::PresenceStats(PresenceStats { clients, users })),
         Ok(Answer::Presence(members)) => {
             let to = Box::new(move |members: Result<_, _>| to(members.map(ApiReply::Presence)));
-            return state.presence_snapshots.begin_for_api(channel.into(), Some(members), to);
+            return state.presence_snapshots.begin_for_api(channel, Some(members), to);
         }
         Ok(Answer::Published(_)) => Err(ErrorCode::Internal),
     };

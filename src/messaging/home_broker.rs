@@ -168,7 +168,7 @@ impl HomeBroker {
     /// When a timer or the presence needs a turn.
     pub(super) fn next_timer(&self) -> Option<Millis> {
         let timer = self.timers.peek().map(|Reverse(timer)| timer.at);
-        timer.into_iter().chain(self.links.presence.as_ref().and_then(|_| Some(self.renewal.at))).min()
+        timer.into_iter().chain(self.links.presence.as_ref().map(|_| self.renewal.at)).min()
     }
 
     /// Sends a request for a call. It is given back if there is no room.

@@ -20,9 +20,9 @@ pub(crate) fn renew(state: &mut Messaging, now: Millis) {
     let (mut channel, mut slot) = (broker.renewal.channel, broker.renewal.slot);
     let steps = (broker.links.presence_interval / STEP).max(1);
     let mut left = state.home_channels.members().div_ceil(steps as usize) as u32;
-    let places = state.home_channels.places();
+    let slots = state.home_channels.channel_slots();
     let mut looked_at = 0;
-    while left > 0 && looked_at <= places {
+    while left > 0 && looked_at <= slots {
         let (members, next) = state.home_channels.members_at(channel, slot, left);
         if let Some((name, members)) = members {
             for member in members {
@@ -34,7 +34,7 @@ pub(crate) fn renew(state: &mut Messaging, now: Millis) {
         match next {
             Some(next) => slot = next,
             None => {
-                (channel, slot) = ((channel + 1) % places.max(1), 0);
+                (channel, slot) = ((channel + 1) % slots.max(1), 0);
                 looked_at += 1;
             }
         }

@@ -81,11 +81,6 @@ pub(crate) fn receive(
         }
         Mail::PaidRequest(request) => home_shard::paid_request(state, cx, from, *request),
         Mail::Subscribed { group, top } => subscription::group_subscribed(state, cx, from, group, top),
-        Mail::SubscribeFailed { group } => {
-            for conn in subscription::group_failed(state, cx, from, group) {
-                connect::subscription_failed(state, cx, conn);
-            }
-        }
         reply @ (Mail::TooLarge(_)
         | Mail::RecoveryFailed { .. }
         | Mail::QueryFailed { .. }
@@ -107,12 +102,6 @@ pub(crate) fn receive(
                 state.reply_received(cx, conn);
             }
         }
-        Mail::PublishFailed { reply_to: ReplyTo { conn, id }, error } => {
-            if cx.is_open(conn) {
-                state.reply(cx, conn, id, &error.into());
-                state.reply_received(cx, conn);
-            }
-        }
         Mail::UserConnect { user, conn } => user_connects(state, cx, from, name(user), conn),
         Mail::UserDisconnect { user, conn } => state.users.remove_at_home(name(user), from, conn),
         Mail::UserAdmission { conn, admitted } => connect::user_home_answered(state, cx, conn, admitted),
@@ -121,7 +110,28 @@ pub(crate) fn receive(
                 state.close(cx, conn, Disconnect::ConnectionLimit);
             }
         }
+        failure @ (Mail::SubscribeFailed { .. } | Mail::PublishFailed { .. }) => {
+            receive_failure(state, cx, from, failure)
+        }
         delivery => receive_delivery(state, cx, delivery, batch),
+    }
+}
+
+/// The broker is away.
+fn receive_failure(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, failure: Mail) {
+    match failure {
+        Mail::SubscribeFailed { group } => {
+            for conn in subscription::group_failed(state, cx, from, group) {
+                connect::subscription_failed(state, cx, conn);
+            }
+        }
+        Mail::PublishFailed { reply_to: ReplyTo { conn, id }, error } => {
+            if cx.is_open(conn) {
+                state.reply(cx, conn, id, &error.into());
+                state.reply_received(cx, conn);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -78,19 +78,19 @@ impl HomeChannels {
         self.members
     }
 
-    /// Places of channels, for `members_at`.
-    pub(crate) fn places(&self) -> usize {
+    /// Slots of channels, for `members_at`.
+    pub(crate) fn channel_slots(&self) -> usize {
         self.channels.capacity()
     }
 
-    /// The clients of up to `max` slots of the presence of the channel at this place, and where the next slice of it begins.
+    /// The clients of up to `max` slots of the presence of the channel in this slot, and where the next slice of it begins.
     pub(crate) fn members_at(
         &self,
-        place: usize,
+        slot: usize,
         from: u32,
         max: u32,
     ) -> (Option<(&str, impl Iterator<Item = &PresenceEntry>)>, Option<u32>) {
-        let channel = self.channels.get(place);
+        let channel = self.channels.get(slot);
         let presence = channel.and_then(|channel| Some((&*channel.name, channel.presence.as_deref()?)));
         let Some((name, presence)) = presence else { return (None, None) };
         let (members, next) = presence.slice(from, max);

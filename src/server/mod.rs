@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::admin::process_stats::ProcessStats;
 use crate::cluster::{ClusterSetup, ConnectedUsers, connected_users};
-use crate::config::{self, Config, engine_config};
+use crate::config::{Config, engine_config};
 use crate::engine::config::EngineConfig;
 use crate::engine::net::affinity;
 use crate::engine::threads::{self, Plan, Surroundings};
@@ -69,7 +69,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
     let uid = uuid::Uuid::new_v4().to_string();
-    let brokers = BrokerPlan::new(&config, config::open_brokers(&config).map_err(StartError::BrokerFiles)?);
+    let brokers = BrokerPlan::new(&config, start::open_brokers(&config)?);
     let (users, reports) = connected_users();
     let settings = Arc::new(Settings {
         user_connected: brokers.is_some().then(|| report_connected_users(users)),

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::tls_files::{Tls, TlsError};
 use crate::admin::process_stats::ProcessStats;
 use crate::backend::SetupError;
-use crate::config::{self, Config, engine_config};
+use crate::config::{self, BrokerKind, Brokers, Config, RedisTopology, engine_config};
 use crate::engine::net::affinity;
 use crate::engine::net::cpu_quota::{cpu_quota, whole_cores};
 use crate::engine::net::listener::{self, ListenError, hint, without_ipv6};
@@ -141,8 +141,26 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
     if config.grpc_api.listen.is_some() && !cfg!(feature = "grpc") {
         return Err(StartError::GrpcNotBuilt);
     }
-    config::open_brokers(config).map_err(StartError::BrokerFiles)?;
+    open_brokers(config)?;
     Tls::open(&config.tls).map(drop).map_err(StartError::Tls)
+}
+
+/// The brokers of the settings with the files that they name, if this server can work with them.
+pub(crate) fn open_brokers(config: &Config) -> Result<Brokers, StartError> {
+    let brokers = config::open_brokers(config).map_err(StartError::BrokerFiles)?;
+    let publications = brokers.publications.iter().filter_map(|kind| match kind {
+        BrokerKind::Redis(redis) => Some(redis),
+        BrokerKind::Nats(_) => None,
+    });
+    let mut shards = publications.chain(&brokers.presence).flat_map(|redis| &redis.shards);
+    match shards.find(|shard| !matches!(shard.topology, RedisTopology::Single(_))) {
+        None => Ok(brokers),
+        Some(shard) => Err(StartError::BrokerFiles(format!(
+            "{}: Redis Cluster and Sentinel are not supported yet\n  Name single Redis or Valkey servers in address; several share the \
+             channels.",
+            shard.topology
+        ))),
+    }
 }
 
 /// Raises the soft limit of open files to the hard limit, and returns it.

@@ -199,7 +199,7 @@ impl SimBroker {
         self.nodes.iter().all(|node| node.answers.is_empty() && node.deliveries.is_empty())
     }
 
-    /// A publication on its way is lost, which nobody is told of.
+    /// A publication on its way is lost, and no server is told.
     pub fn lose_one(&mut self, node: usize, random: &mut fastrand::Rng) {
         let deliveries = &mut self.nodes[node].deliveries;
         let at = random.usize(..deliveries.len().max(1));

@@ -221,7 +221,7 @@ impl BrokerSimulation {
 
     /// Every fault ends, and everything that is under way arrives. Then nothing happens for so long that every position is
     /// compared.
-    pub fn settle(&mut self) {
+    pub fn come_to_rest(&mut self) {
         for _ in 0..4 {
             (0..SERVERS).for_each(|node| self.broker.restore(node));
             for round in 0..3_000 {

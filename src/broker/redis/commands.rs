@@ -46,10 +46,6 @@ impl Commands {
         }
     }
 
-    pub(super) fn uses_lists(&self) -> bool {
-        self.uses_lists
-    }
-
     /// The script that the job runs.
     pub(super) fn script_of(&self, job: &Job, attempt: Attempt) -> Option<ScriptId> {
         let Job::Request(request) = job else { return None };

@@ -38,6 +38,7 @@ impl fmt::Debug for Tls {
 }
 
 /// What the server must be.
+#[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Expect {
     Any,
@@ -50,6 +51,7 @@ pub(super) enum Expect {
 /// A connection that serves.
 pub(super) struct Dialed {
     pub(super) connection: Connection,
+    #[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
     pub(super) is_cluster: bool,
 }
 
@@ -82,6 +84,7 @@ impl Dialer {
     }
 
     /// The same timeouts with another login: for sentinels.
+    #[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
     pub(super) fn with_login(&self, login: &Login, tls: Option<&ClientTls>) -> Self {
         Self { login: login.clone(), tls: tls.map(Tls::new), db: 0, force_resp2: true, ..self.clone() }
     }

@@ -60,6 +60,6 @@ impl EventSink {
 
     fn post(&self) -> bool {
         // Every port is flushed, also behind one whose mailbox is full.
-        self.0.ports.borrow_mut().iter_mut().fold(true, |all, port| port.flush() && all)
+        self.0.ports.borrow_mut().iter_mut().filter_map(|port| (!port.flush()).then_some(())).count() == 0
     }
 }

@@ -67,7 +67,17 @@ impl InFlight {
     pub(super) fn new(commands: Rc<Commands>, events: EventSink, stats: Arc<ConnectionStats>, load: Rc<Load>) -> Self {
         let (sent, again) = (VecDeque::new(), VecDeque::new());
         let known_scripts = [false; ScriptId::COUNT];
-        Self { sent, again, is_script_missing: false, known_scripts, commands, events, stats, load, encoded: Cmd::new() }
+        Self {
+            sent,
+            again,
+            is_script_missing: false,
+            known_scripts,
+            commands,
+            events,
+            stats,
+            load,
+            encoded: Cmd::new(),
+        }
     }
 
     /// Whether new jobs may be sent.
@@ -208,8 +218,8 @@ impl InFlight {
     fn fail(&mut self, command: Command, error: BrokerError) {
         self.release(&command.job);
         match command.job {
-            Job::Probe { outcome, .. } => return outcome.set(ProbeOutcome::Failed),
-            Job::Control { .. } | Job::Ping => return,
+            Job::Probe { outcome, .. } => outcome.set(ProbeOutcome::Failed),
+            Job::Control { .. } | Job::Ping => {}
             Job::Request(request) => {
                 self.stats.refuse(match error {
                     BrokerError::Unavailable => Refusal::Away,

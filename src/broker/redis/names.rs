@@ -6,6 +6,7 @@
 use super::hash::bucket_of;
 
 /// What the braces of a key hold.
+#[allow(dead_code, reason = "Sentinel and Redis Cluster come with a later change")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Tagging {
     /// Not a cluster: no braces.
