@@ -315,7 +315,7 @@ fn keep_latest_delivers_the_newest_to_a_slow_client() {
 fn million_actions_of_stateful_clients_keep_every_promise() {
     const KIND: u64 = 13;
     let wanted = std::env::var("CORECAST_ACTIONS").map_or(1_000_000, |count| count.parse().expect("a number"));
-    assert!(cfg!(debug_assertions), "a build with overflow checks and assertions");
+    const { assert!(cfg!(debug_assertions), "a build with overflow checks and assertions") };
     let (mut counts, mut seed) = (Counts::default(), KIND * 1_000_000);
     while counts.actions < wanted {
         counts.add(&run_reconnect(seed, |random| {

@@ -37,20 +37,9 @@ pub(crate) fn receive(
     match mail {
         Mail::Deliver { group, at, frame } => _ = state.subscribers.deliver(group, at, batch.bytes(frame)),
         Mail::Subscribe { channel, group, wire_format } => {
-            let options = state.settings.history_options(name(channel));
-            let shard = InterestedShard::new(from, group, wire_format);
-            let top = state.home_channels.subscribe(name(channel), shard, &options, cx.now());
-            match state.has_broker() {
-                true => broker_channels::group_joins(state, cx, (from, group), name(channel), top),
-                false => _ = cx.mail.post(from, Mail::Subscribed { group, top }),
-            }
+            subscribe_group(state, cx, name(channel), InterestedShard::new(from, group, wire_format));
         }
-        Mail::Unsubscribe { channel, group } => {
-            state.home_channels.unsubscribe(name(channel), from, group, cx.now());
-            if state.has_broker() {
-                broker_channels::group_left(state, cx, from, group, name(channel));
-            }
-        }
+        Mail::Unsubscribe { channel, group } => unsubscribe_group(state, cx, name(channel), from, group),
         Mail::Recover { channel, request } => {
             let bytes_max = small_reply_bytes(request.allows_small);
             let recovery = PaidRecovery { request, bytes_max, reserved: Reserved(0), is_refused: false };
@@ -117,6 +106,24 @@ pub(crate) fn receive(
     }
 }
 
+/// At home: a shard wants the channel's publications.
+fn subscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, shard: InterestedShard) {
+    let options = state.settings.history_options(channel);
+    let InterestedShard { shard: from, group, .. } = shard;
+    let top = state.home_channels.subscribe(channel, shard, &options, cx.now());
+    match state.has_broker() {
+        true => broker_channels::group_joins(state, cx, (from, group), channel, top),
+        false => _ = cx.mail.post(from, Mail::Subscribed { group, top }),
+    }
+}
+
+fn unsubscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, from: ShardId, group: GroupId) {
+    state.home_channels.unsubscribe(channel, from, group, cx.now());
+    if state.has_broker() {
+        broker_channels::group_left(state, cx, from, group, channel);
+    }
+}
+
 /// The broker is away.
 fn receive_failure(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, failure: Mail) {
     match failure {
@@ -125,11 +132,9 @@ fn receive_failure(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId,
                 connect::subscription_failed(state, cx, conn);
             }
         }
-        Mail::PublishFailed { reply_to: ReplyTo { conn, id }, error } => {
-            if cx.is_open(conn) {
-                state.reply(cx, conn, id, &error.into());
-                state.reply_received(cx, conn);
-            }
+        Mail::PublishFailed { reply_to: ReplyTo { conn, id }, error } if cx.is_open(conn) => {
+            state.reply(cx, conn, id, &error.into());
+            state.reply_received(cx, conn);
         }
         _ => {}
     }

@@ -93,10 +93,6 @@ impl SimBroker {
         Broker::new(vec![port])
     }
 
-    pub fn nodes(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Carries out what a server has asked, in order.
     pub fn work(&mut self, node: usize) {
         for request in self.nodes[node].requests.take_waiting() {

@@ -41,6 +41,9 @@ struct Client {
     next_id: u64,
 }
 
+/// A number, its channel, and its position if it was acknowledged.
+type PublishReply = (u64, usize, Option<(String, u64)>);
+
 #[derive(Default, Debug)]
 pub struct BrokerCounts {
     pub delivered: u64,
@@ -61,8 +64,8 @@ pub struct BrokerSimulation {
     next_number: u64,
     /// Publications that were acknowledged: number and where.
     acknowledged: Vec<(u64, usize, String, u64)>,
-    replies: mpsc::Receiver<(u64, usize, Option<(String, u64)>)>,
-    reply_to: mpsc::Sender<(u64, usize, Option<(String, u64)>)>,
+    replies: mpsc::Receiver<PublishReply>,
+    reply_to: mpsc::Sender<PublishReply>,
     pub counts: BrokerCounts,
 }
 
