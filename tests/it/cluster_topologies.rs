@@ -1,11 +1,96 @@
-//! Failures of the ways in which several services and several nodes are combined.
+//! Failures of the ways in which several Redis servers, several services and several nodes are combined.
 
-use crate::cluster_failures::{config, expect_recovered};
-use crate::common::brokers::{Node, RedisKind, RedisServer};
+use crate::cluster_failures::{Service, config, expect_recovered};
+use crate::common::brokers::{Node, RedisCluster, RedisKind, RedisServer, SentinelGroup};
 use crate::common::follow::{Follower, Publisher};
 use crate::common::{SocketPath, until};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+
+#[test]
+fn sentinels_that_promote_the_replica_are_followed() {
+    let group = SentinelGroup::start(RedisKind::Redis);
+    let service = Service::start(&config(&group.address()));
+    let old = group.master();
+    group.fail_over();
+    until(
+        || "the old master does not become a replica".into(),
+        || group.servers[old].info("role").filter(|role| role == "slave"),
+    );
+    // Everything is at the new master: also what is subscribed to.
+    until(
+        || "the subscriptions stay at the old master".into(),
+        || {
+            let [_, count]: [redis::Value; 2] = group.servers[1 - old]
+                .ask::<Vec<redis::Value>>(&["PUBSUB", "NUMSUB", "centrifugo.client.news"])
+                .try_into()
+                .ok()?;
+            (count == redis::Value::Int(2)).then_some(())
+        },
+    );
+    let (_, followed) = service.finish();
+    // The replica may have lacked the last publications: then the clients are told (checked by the followers).
+    assert!(followed.iter().all(|follower| follower.closed.is_empty()));
+}
+
+#[test]
+fn master_that_dies_is_replaced_by_its_replica() {
+    let mut group = SentinelGroup::start(RedisKind::Valkey);
+    let service = Service::start(&config(&group.address()));
+    let old = group.master();
+    group.servers[old].kill();
+    group.wait_for_master(1 - old);
+    service.publisher.wait_for_more(20);
+    group.servers[old].start_again();
+    until(
+        || "the old master does not become a replica".into(),
+        || group.servers[old].info("role").filter(|role| role == "slave"),
+    );
+    service.finish();
+}
+
+/// With sharded PUB/SUB.
+fn sharded(cluster: &RedisCluster) -> Value {
+    let mut config = config(&cluster.address());
+    config["engine"]["redis"]["sharded_pub_sub_partitions"] = json!(16);
+    config
+}
+
+/// The slot in which the keys of the channel "news" are.
+fn slot_of_news(cluster: &RedisCluster) -> u16 {
+    let found = cluster.masters.iter().flat_map(|master| master.ask::<Vec<String>>(&["KEYS", "*stream.meta*"]));
+    let key = found.into_iter().find(|key| key.contains("news")).expect("there is a history");
+    cluster.slot_of(&key)
+}
+
+#[test]
+fn cluster_that_moves_a_slot_under_load_loses_nothing() {
+    let cluster = RedisCluster::start(RedisKind::Redis);
+    for config in [config(&cluster.address()), sharded(&cluster)] {
+        let service = Service::start(&config);
+        let slot = slot_of_news(&cluster);
+        for step in 1..=2 {
+            cluster.move_slot(slot, (cluster.owner_of(slot) + step) % cluster.masters.len());
+            service.publisher.wait_for_more(20);
+        }
+        let (_, followed) = service.finish();
+        expect_recovered(&followed);
+        cluster.masters.iter().for_each(|master| master.ask::<()>(&["FLUSHALL"]));
+    }
+}
+
+#[test]
+fn cluster_master_that_dies_and_comes_back_loses_nothing() {
+    let mut cluster = RedisCluster::start(RedisKind::Redis);
+    let service = Service::start(&sharded(&cluster));
+    let owner = cluster.owner_of(slot_of_news(&cluster));
+    cluster.masters[owner].kill();
+    service.publisher.wait_for_failures(2);
+    cluster.masters[owner].start_again();
+    cluster.wait_until_ok();
+    let (_, followed) = service.finish();
+    expect_recovered(&followed);
+}
 
 #[test]
 fn channels_answers_while_a_node_is_stopped() {
