@@ -45,6 +45,9 @@ pub(super) fn api_call(
     };
     match call {
         ApiCall::Publish { channel, publish } => {
+            if state.is_handover_peer_full() {
+                return answer(Err(ErrorCode::TooManyRequests));
+            }
             let mut tags = Vec::new();
             match publication(state, &channel, &publish, &mut tags) {
                 Ok(publication) => broker_calls::publish(state, cx, &publication, Publisher::Api(answer)),

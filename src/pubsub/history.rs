@@ -181,6 +181,11 @@ impl ChannelHistory {
         version > 0 && self.last_version.as_deref().is_some_and(covers)
     }
 
+    /// The last version with its epoch; 0 for none.
+    pub(super) fn version(&self) -> (u64, &str) {
+        self.last_version.as_deref().map_or((0, ""), |last| (last.number, &last.epoch))
+    }
+
     /// A version of 0 forgets the last one.
     pub(super) fn set_version(&mut self, version: u64, epoch: &str) {
         let last = || Box::new(LastVersion { number: version, epoch: epoch.into() });

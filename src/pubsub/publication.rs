@@ -70,6 +70,11 @@ impl PublicationRecord {
         Self { offset, data, client_info, is_json: false, tags, version, seq: 0 }
     }
 
+    /// As another process has kept it.
+    pub(crate) fn with_json(self, is_json: bool) -> Self {
+        Self { is_json, ..self }
+    }
+
     /// The publication again, without its options.
     pub(crate) fn publication<'a>(&'a self, channel: &'a str) -> Publication<'a> {
         Publication {
