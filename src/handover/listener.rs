@@ -139,7 +139,8 @@ impl HandoverListener {
         let (notify, ready) = oneshot::channel();
         let mut notify = Some(notify);
         let sockets = &mut self.sockets;
-        let connection = Connection { stream, received, link: Arc::clone(&link), frames, transfer: Transfer::default() };
+        let connection =
+            Connection { stream, received, link: Arc::clone(&link), frames, transfer: Transfer::default() };
         let run = connection.run(shards, |progress| match progress {
             Progress::Ready => {
                 is_ready = true;
@@ -188,7 +189,8 @@ impl HandoverListener {
         if timeout(PREDECESSOR_TIMEOUT, ended.wait_for(|ended| *ended)).await.is_ok() {
             return Ok(());
         }
-        let what = "the process before the old one still serves clients (shutdown.timeout); try again when it has ended";
+        let what =
+            "the process before the old one still serves clients (shutdown.timeout); try again when it has ended";
         stream.write_all(&wire::encode_frame(FrameKind::Refused, what.as_bytes())).await?;
         Err(io::Error::new(io::ErrorKind::TimedOut, what))
     }

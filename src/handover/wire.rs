@@ -76,8 +76,7 @@ impl FrameKind {
             Switch,
             Switched,
         ];
-        all.into_iter()
-            .find(|kind| *kind as u8 == byte)
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -219,7 +218,9 @@ impl FrameReceiver {
     pub(crate) fn receive(&mut self) -> io::Result<(FrameKind, BytesMut, Vec<OwnedFd>)> {
         loop {
             if let Some((kind, body)) = take_frame(&mut self.received)? {
-                return Ok((kind, body, self.descriptors.drain(..).collect()));
+                // A read may have taken a frame without descriptors and the next one with some.
+                let count = if kind == FrameKind::ListenSockets { self.descriptors.len() } else { 0 };
+                return Ok((kind, body, self.descriptors.drain(..count).collect()));
             }
             self.read_once()?;
         }

@@ -54,12 +54,7 @@ pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
 }
 
 /// What one turn sends. True when everything was sent.
-fn copy_turn(
-    channels: &HomeChannels,
-    copying: &mut Copying,
-    now: Millis,
-    send: &mut impl FnMut(Vec<u8>),
-) -> bool {
+fn copy_turn(channels: &HomeChannels, copying: &mut Copying, now: Millis, send: &mut impl FnMut(Vec<u8>)) -> bool {
     let (mut bytes, mut steps) = (0, TURN_STEPS);
     let mut send = |message: Vec<u8>| {
         bytes += message.len();

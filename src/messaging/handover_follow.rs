@@ -46,7 +46,11 @@ pub(super) fn set_peer(state: &mut Messaging, cx: &mut Context<Mail>, link: Opti
 
 /// The process that takes over has all channels: it orders them from here on. What this shard has ordered was sent before.
 pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker: Broker) {
-    if !state.handover_peer.as_ref().is_some_and(|peer| peer.copying.as_ref().is_some_and(|copying| copying.is_complete)) {
+    if !state
+        .handover_peer
+        .as_ref()
+        .is_some_and(|peer| peer.copying.as_ref().is_some_and(|copying| copying.is_complete))
+    {
         return;
     }
     if !state.has_broker() {

@@ -74,21 +74,43 @@ pub enum MessageRoute<'a> {
 /// A message to a home shard, or the answer to one of its requests.
 pub(super) enum PeerMessage<'a> {
     /// A publication of this channel with its position, if the channel has a history.
-    Stamped { position: Option<Position>, forwarded: Forwarded<'a> },
+    Stamped {
+        position: Option<Position>,
+        forwarded: Forwarded<'a>,
+    },
     /// The publications of this channel were removed.
-    Removed { channel: &'a str },
+    Removed {
+        channel: &'a str,
+    },
     /// A piece of a channel.
     Copy(ChannelCopy<'a, std::vec::IntoIter<PublicationRecord>>),
     /// A client of the other process is in the presence of the channel, or left it.
-    Presence { channel: &'a str, is_in: bool, client_info: Bytes },
-    JoinLeave { channel: &'a str, is_join: bool, client_info: Bytes },
-    Publish { asked: Asked<'a>, forwarded: Forwarded<'a> },
-    History { asked: Asked<'a>, filter: HistoryFilter },
+    Presence {
+        channel: &'a str,
+        is_in: bool,
+        client_info: Bytes,
+    },
+    JoinLeave {
+        channel: &'a str,
+        is_join: bool,
+        client_info: Bytes,
+    },
+    Publish {
+        asked: Asked<'a>,
+        forwarded: Forwarded<'a>,
+    },
+    History {
+        asked: Asked<'a>,
+        filter: HistoryFilter,
+    },
     HistoryRemove(Asked<'a>),
     PresenceOf(Asked<'a>),
     PresenceStats(Asked<'a>),
     Keys(Vec<KnownKey>),
-    Answer { ticket: Ticket, answer: Result<Answer, BrokerError> },
+    Answer {
+        ticket: Ticket,
+        answer: Result<Answer, BrokerError>,
+    },
     /// The epochs of names without a channel, with their slots.
     Epochs(Vec<(u16, u32)>),
 }
@@ -361,8 +383,8 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messaging::handover_peer::pack_stamped;
     use crate::broker::message::PublishRequest;
+    use crate::messaging::handover_peer::pack_stamped;
     use crate::pubsub::{Epoch, HistoryOptions};
 
     fn info() -> Vec<u8> {

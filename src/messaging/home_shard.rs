@@ -19,8 +19,8 @@ use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{Encoding, Push, RawClientInfo, is_json, one_line};
 use crate::pubsub::{
-    Delivery, HistoryFilter, HistoryOptions, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery, ResendStep,
-    Since,
+    Delivery, HistoryFilter, HistoryOptions, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery,
+    ResendStep, Since,
 };
 use crate::ws;
 
@@ -70,9 +70,9 @@ pub(super) fn deliver_copy(
 ) {
     let frames = &mut state.frames;
     frames.clear();
-    state.home_channels.publish_stamped(publication, stored, options, cx.now(), |to, delivery| {
-        post_or_skip(frames, cx, to, delivery)
-    });
+    state
+        .home_channels
+        .publish_stamped(publication, stored, options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
     cx.counters.encodings += frames.take_encodings();
 }
 

@@ -260,16 +260,8 @@ mod tests {
             let top = Position { epoch, offset };
             let records = [record(offset)].into_iter();
             let (version, version_epoch, published_ago, used_ago) = (0, "", 0, 0);
-            let copy = ChannelCopy {
-                channel: "a",
-                is_first,
-                top,
-                version,
-                version_epoch,
-                published_ago,
-                used_ago,
-                records,
-            };
+            let copy =
+                ChannelCopy { channel: "a", is_first, top, version, version_epoch, published_ago, used_ago, records };
             to.take_over_channel(copy, &OPTIONS, 0);
         }
         assert_eq!(offsets(&mut to, "a", 0), [7]);

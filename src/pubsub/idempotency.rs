@@ -108,8 +108,7 @@ impl IdempotencyKeys {
         // A key that was inserted again after its expiry is in the queue twice, and in the map with the later expiry.
         let Some((expiry, key)) = self.by_age.pop_front() else { return };
         self.forgotten += 1;
-        if self.answers.get(&key).is_some_and(|(until, _)| *until == expiry)
-        {
+        if self.answers.get(&key).is_some_and(|(until, _)| *until == expiry) {
             self.answers.remove(&key);
         }
     }
