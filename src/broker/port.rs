@@ -59,6 +59,12 @@ impl RequestPort {
 }
 
 impl RequestQueue {
+    /// What reads the bytes that wait in the queue.
+    pub fn gauge(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let queued = Arc::clone(&self.queued);
+        move || queued.bytes.load(Ordering::Relaxed)
+    }
+
     /// Takes what waits now.
     pub fn take_waiting(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();

@@ -68,6 +68,7 @@ impl Transfer {
             }
             (FrameKind::Switch, PeerOrder::GivesAway) => {
                 let (port, requests) = request_queue(link.bytes_max());
+                link.counts_requests(requests.gauge());
                 tokio::spawn(send_requests(requests, Arc::clone(link)));
                 shards.follow_peer(Broker::new(vec![port])).await;
             }

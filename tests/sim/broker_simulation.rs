@@ -78,6 +78,8 @@ impl BrokerSimulation {
         let mut broker = SimBroker::new(kept_max);
         let mut server = |_| {
             let links = BrokerLinks {
+                follows_peer: false,
+                follows_presence: false,
                 publications: Some(broker.join(bounds.shards)),
                 presence: None,
                 subscribe_timeout: 5_000,
