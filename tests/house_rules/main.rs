@@ -23,6 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["ids"]),
     ("pubsub", &["ids", "slow_policy"]),
     ("auth", &["ids"]),
+    // The durable log, without threads and clocks.
+    ("durable", &["ids", "pubsub", "sys"]),
     // The engine: bytes, frames and mail; no protocol, no channels.
     ("engine", &["ids", "slow_policy", "sys", "ws"]),
     // The settings, which build the configuration of the engine.
