@@ -13,6 +13,7 @@ use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo};
+use super::past_home::{PastAsker, PastClient};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
@@ -213,7 +214,8 @@ impl HomeBroker {
 
     /// Reads a part of the history. False if there is no room for the request.
     pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
-        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options }).is_ok()
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
+            .is_ok()
     }
 
     /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once
@@ -256,14 +258,51 @@ type ApiResult = Result<ApiReply, ErrorCode>;
 
 /// A request to the broker that is not answered.
 pub(crate) enum Call {
-    Publish { by: Publisher, local: Option<Box<LocalCopy>> },
-    Position { channel: Box<str>, serial: SubscribeSerial },
-    Repair { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Compare { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Recover { channel: Box<str>, to: ShardId, recovery: PaidRecovery, tries: u8 },
-    History { channel: Box<str>, inquiry: Inquiry, filter: HistoryFilter },
-    Presence { channel: Box<str>, inquiry: Inquiry },
-    Api { answer: Answer<ApiResult>, filter: HistoryFilter, channel: Box<str> },
+    Publish {
+        by: Publisher,
+        local: Option<Box<LocalCopy>>,
+    },
+    Position {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    Repair {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Compare {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Recover {
+        channel: Box<str>,
+        to: ShardId,
+        recovery: PaidRecovery,
+        tries: u8,
+    },
+    History {
+        channel: Box<str>,
+        inquiry: Inquiry,
+        filter: HistoryFilter,
+    },
+    Presence {
+        channel: Box<str>,
+        inquiry: Inquiry,
+    },
+    /// `with_time`: publications of a history come with their times.
+    Api {
+        answer: Answer<ApiResult>,
+        filter: HistoryFilter,
+        with_time: bool,
+        channel: Box<str>,
+    },
+    Past(PastAsker),
+    PastHistory {
+        client: PastClient,
+        filter: HistoryFilter,
+    },
 }
 
 /// Who gets the answer to a publication.
