@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::handover_peer::PeerOrder;
 use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 
 /// A checked call. Channel names are not empty unless stated, and within the limit.
@@ -111,15 +112,13 @@ impl ApiCall {
 
     /// Whether the peer process of a handover carries the call out too, since it concerns connections or channels of both.
     /// Each of these calls may be carried out twice without harm. Publications go another way (`handover_peer`).
-    pub fn is_forwarded(&self) -> bool {
-        matches!(
-            self,
-            Self::Subscribe { .. }
-                | Self::Unsubscribe { .. }
-                | Self::Disconnect { .. }
-                | Self::Refresh { .. }
-                | Self::HistoryRemove { .. }
-        )
+    pub fn is_forwarded(&self, order: PeerOrder) -> bool {
+        match self {
+            Self::Subscribe { .. } | Self::Unsubscribe { .. } | Self::Disconnect { .. } | Self::Refresh { .. } => true,
+            // With one order of channels it has its place among the publications.
+            Self::HistoryRemove { .. } => order == PeerOrder::Separate,
+            _ => false,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::backend_calls;
 use super::connection_calls;
 use super::control_broker;
 use super::control_request::{Answer, ControlRequest};
+use super::handover_follow;
 use super::home_shard;
 use super::mail::Mail;
 use super::past_home;
@@ -35,9 +36,17 @@ pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: Con
         }
         ControlRequest::Clock { clock_zero_unix_ms } => state.clock_zero_unix_ms = clock_zero_unix_ms,
         ControlRequest::HandoverPeer { peer, answer } => {
-            state.handover_peer = peer;
+            handover_follow::set_peer(state, cx, peer);
             answer(());
         }
+        ControlRequest::PeerMessages(messages) => {
+            messages.iter().for_each(|message| handover_follow::received(state, cx, message));
+        }
+        ControlRequest::SortCopies { answer } => {
+            state.home_channels.sort_copies();
+            answer(());
+        }
+        ControlRequest::FollowPeer { broker } => handover_follow::follow(state, cx, broker),
         ControlRequest::Health { is_ready } => state.is_ready = is_ready,
         ControlRequest::Broker(batch) => {
             if let Some(broker) = &mut state.broker {
@@ -73,7 +82,7 @@ fn api_reply(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall) -> Re
         ApiCall::History { channel, query } => ApiReply::History(history(state, cx, &channel, &query)?),
         ApiCall::HistoryRemove { channel } => {
             check_history(state, &channel)?;
-            state.home_channels.history_remove(&channel);
+            home_shard::remove_history(state, &channel);
             ApiReply::Done
         }
         ApiCall::PresenceStats { channel } => {

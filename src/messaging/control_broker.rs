@@ -31,7 +31,10 @@ pub(super) fn api_call(
 ) {
     let none = HistoryPart::default();
     let checked = match &call {
-        ApiCall::History { channel, query } => history_part(state, channel, query).and_then(only_all_times),
+        ApiCall::History { channel, query } => history_part(state, channel, query).and_then(|part| {
+            let is_found = part.range.is_all() || state.finds_by_time();
+            if is_found { Ok(part) } else { Err(ErrorCode::NotAvailable) }
+        }),
         ApiCall::HistoryRemove { channel } => check_history(state, channel).map(|()| none),
         ApiCall::Presence { channel } | ApiCall::PresenceStats { channel } => {
             check_presence(state, channel).map(|()| none)
@@ -44,6 +47,9 @@ pub(super) fn api_call(
     };
     match call {
         ApiCall::Publish { channel, publish } => {
+            if state.is_handover_peer_full() {
+                return answer(Err(ErrorCode::TooManyRequests));
+            }
             let mut tags = Vec::new();
             match publication(state, &channel, &publish, &mut tags) {
                 Ok(publication) => broker_calls::publish(state, cx, &publication, Publisher::Api(answer)),
@@ -67,9 +73,4 @@ pub(super) fn api_call(
         }
         _ => answer(Err(ErrorCode::BadRequest)),
     }
-}
-
-/// Other brokers do not find publications by time.
-fn only_all_times(part: HistoryPart) -> Result<HistoryPart, ErrorCode> {
-    if part.range.is_all() { Ok(part) } else { Err(ErrorCode::NotAvailable) }
 }

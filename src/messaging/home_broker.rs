@@ -33,6 +33,10 @@ pub struct BrokerLinks {
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
+    /// The broker is the process that takes over: all that it publishes arrives here in its order, also without `Subscribe`.
+    pub follows_peer: bool,
+    /// It has the presence too.
+    pub follows_presence: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
 }
@@ -240,7 +244,7 @@ impl HomeBroker {
     }
 
     pub(super) fn is_open(&self, channel: &str) -> bool {
-        self.channels.get(channel).is_some_and(SharedChannel::is_open)
+        self.links.follows_peer || self.channels.get(channel).is_some_and(SharedChannel::is_open)
     }
 }
 

@@ -78,7 +78,7 @@ fn history(
 ) {
     let options = state.settings.history_options(channel);
     if state.has_broker() {
-        if !range.is_all() {
+        if !range.is_all() && !state.finds_by_time() {
             return post(cx, client, Err(ErrorCode::NotAvailable));
         }
         let Some(broker) = &mut state.broker else { return };

@@ -75,6 +75,7 @@ mod source_partial_transfers;
 mod start_errors;
 mod tags_filter_bounds;
 mod takeover;
+mod takeover_of_channels;
 mod text_frames;
 mod tls_connections;
 mod tls_resumption;
