@@ -1,5 +1,5 @@
-//! The link between the two processes of a handover. It carries, in order, the publications and calls that one process got
-//! to the other.
+//! The link between the two processes of a handover. It carries, in order, channels, publications, requests and calls of one
+//! process to the other. `transfer` has the steps by which the order of channels goes over.
 //!
 //! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost. A peer
 //! process that reads nothing for `STUCK_TIMEOUT` is given up; the bytes that still wait for it are then counted as
@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,14 +17,22 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use super::wire::{self, FrameKind};
+use super::transfer::Transfer;
+use super::wire::{self, FrameKind, Welcome};
 use crate::admin::process_stats::ProcessStats;
-use crate::messaging::{ApiCall, Forwarded, HandoverPeer};
+use crate::broker::Broker;
+use crate::messaging::handover_message::STAMPED;
+use crate::messaging::{ApiCall, Forwarded, HandoverPeer, HomeProgress, PeerOrder};
 
 /// How long the peer process may take no bytes while some wait for it.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 256 * 1024;
+/// Bytes that are received at once, and messages that a shard gets at once.
+const READ_BYTES: usize = 256 * 1024;
+const MESSAGES_MAX: usize = 256;
+/// Bytes of copies that may wait: publications wait behind them.
+const COPY_BYTES_MAX: usize = 1024 * 1024;
 /// How long the last forwarded publications may take to leave after every client is gone.
 const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,6 +42,9 @@ pub struct Link {
     waiting_bytes: AtomicUsize,
     bytes_max: usize,
     stats: Arc<ProcessStats>,
+    order: PeerOrder,
+    /// The peer process may have published what did not arrive here.
+    may_be_ahead: AtomicBool,
 }
 
 /// Frames that wait to be written to the peer process.
@@ -44,6 +55,21 @@ pub(crate) type FrameQueue = UnboundedReceiver<Vec<u8>>;
 pub trait LocalShards: Clone + Send + Sync + 'static {
     /// When this returns, every home shard forwards its publications to the peer process; with `None`, to no process.
     fn set_peer(&self, peer: Option<Arc<Link>>) -> impl Future<Output = ()> + Send;
+
+    /// What a process that takes the channels over has to know before it starts its shards.
+    fn welcome(&self) -> Welcome;
+
+    /// Queues messages of the peer process for their shards, in order; waits while a mailbox is full. False: one is malformed.
+    fn pass_messages(&self, messages: Vec<Vec<u8>>) -> impl Future<Output = bool> + Send;
+
+    /// When this returns, every shard has handled the messages before, and put what it got in order.
+    fn sort_copies(&self) -> impl Future<Output = ()> + Send;
+
+    /// Tells every shard that the peer process has all channels, and orders them as this broker from here on.
+    fn follow_peer(&self, broker: Broker) -> impl Future<Output = ()> + Send;
+
+    /// The shards accept connections from here on.
+    fn accept(&self) -> impl Future<Output = ()> + Send;
 
     /// Every shard answers.
     fn are_serving(&self) -> impl Future<Output = bool> + Send;
@@ -56,9 +82,26 @@ pub trait LocalShards: Clone + Send + Sync + 'static {
 }
 
 impl Link {
-    pub fn new(bytes_max: usize, stats: Arc<ProcessStats>) -> (Arc<Self>, FrameQueue) {
+    pub fn new(bytes_max: usize, stats: Arc<ProcessStats>, order: PeerOrder) -> (Arc<Self>, FrameQueue) {
         let (queue, frames) = unbounded_channel();
-        (Arc::new(Self { queue, waiting_bytes: AtomicUsize::new(0), bytes_max, stats }), frames)
+        // Until the peer process has passed on its order, it has published more than what has arrived.
+        let may_be_ahead = AtomicBool::new(order == PeerOrder::TakesOver);
+        let waiting_bytes = AtomicUsize::new(0);
+        (Arc::new(Self { queue, waiting_bytes, bytes_max, stats, order, may_be_ahead }), frames)
+    }
+
+    /// Nothing that is sent leaves any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// The peer process orders and has clients; or it orders nothing any more.
+    pub(crate) fn set_ahead(&self, may_be_ahead: bool) {
+        self.may_be_ahead.store(may_be_ahead, Ordering::Release);
     }
 
     pub fn send_frame(&self, kind: FrameKind, body: &[u8]) {
@@ -96,8 +139,35 @@ impl HandoverPeer for Link {
         self.send_frame(FrameKind::Publication, &publication);
     }
 
+    fn send_message(&self, message: Vec<u8>) {
+        if message.first() == Some(&STAMPED) {
+            self.stats.handover_forwarded.fetch_add(1, Ordering::Relaxed);
+        }
+        self.send_frame(FrameKind::Message, &message);
+    }
+
     fn is_full(&self) -> bool {
         self.waiting_bytes.load(Ordering::Relaxed) >= self.bytes_max
+    }
+
+    fn has_room_for_copy(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Relaxed) < (self.bytes_max / 2).min(COPY_BYTES_MAX)
+    }
+
+    fn order(&self) -> PeerOrder {
+        self.order
+    }
+
+    fn may_be_ahead(&self) -> bool {
+        self.may_be_ahead.load(Ordering::Acquire)
+    }
+
+    fn report(&self, progress: HomeProgress) {
+        let kind = match progress {
+            HomeProgress::Copied => FrameKind::Copied,
+            HomeProgress::Switched => FrameKind::Switched,
+        };
+        self.send_frame(kind, &[]);
     }
 }
 
@@ -117,16 +187,17 @@ pub(crate) struct Connection {
     pub received: BytesMut,
     pub link: Arc<Link>,
     pub frames: FrameQueue,
+    pub transfer: Transfer,
 }
 
 impl Connection {
     /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_progress` is called when the
     /// peer process says how far it is.
     pub(crate) async fn run(self, shards: &impl LocalShards, on_progress: impl FnMut(Progress)) -> io::Result<()> {
-        let Self { stream, received, link, frames } = self;
+        let Self { stream, received, link, frames, transfer } = self;
         let (input, output) = stream.into_split();
         let result = tokio::select! {
-            result = read_frames(input, received, shards, &link.stats, on_progress) => result,
+            result = read_frames((input, received), shards, &link, transfer, on_progress) => result,
             result = write_frames(output, frames, &link) => result,
         };
         shards.set_peer(None).await;
@@ -162,14 +233,25 @@ fn stuck() -> io::Error {
 
 /// Handles frames until the peer process closes the link, which is not an error.
 async fn read_frames(
-    mut input: OwnedReadHalf,
-    mut received: BytesMut,
+    (mut input, mut received): (OwnedReadHalf, BytesMut),
     shards: &impl LocalShards,
-    stats: &ProcessStats,
+    link: &Arc<Link>,
+    mut transfer: Transfer,
     mut on_progress: impl FnMut(Progress),
 ) -> io::Result<()> {
+    let stats = &link.stats;
+    let mut messages = Vec::new();
     loop {
         while let Some((kind, body)) = wire::take_frame(&mut received)? {
+            if kind == FrameKind::Message {
+                stats.handover_received.fetch_add(u64::from(body.first() == Some(&STAMPED)), Ordering::Relaxed);
+                messages.push(body.to_vec());
+                if messages.len() >= MESSAGES_MAX {
+                    pass(shards, &mut messages).await?;
+                }
+                continue;
+            }
+            pass(shards, &mut messages).await?;
             match kind {
                 FrameKind::Publication => {
                     let channel = Forwarded::unpack(&body).ok_or_else(wire::unknown_frame)?.channel.to_owned();
@@ -179,17 +261,40 @@ async fn read_frames(
                 FrameKind::Call => {
                     shards.call_forwarded(serde_json::from_slice(&body).map_err(|_| wire::unknown_frame())?);
                 }
-                FrameKind::Ready => on_progress(Progress::Ready),
+                FrameKind::Ready => {
+                    link.set_ahead(link.order == PeerOrder::GivesAway);
+                    on_progress(Progress::Ready);
+                }
                 FrameKind::Proven => on_progress(Progress::Proven),
-                FrameKind::Hello | FrameKind::ListenSockets | FrameKind::Go | FrameKind::Refused => {
+                FrameKind::Copied | FrameKind::Switch | FrameKind::Switched => {
+                    transfer.step(kind, shards, link).await?;
+                }
+                FrameKind::Refused => {
+                    let why = String::from_utf8_lossy(&body).into_owned();
+                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
+                }
+                FrameKind::Hello
+                | FrameKind::ListenSockets
+                | FrameKind::Go
+                | FrameKind::Welcome
+                | FrameKind::Message => {
                     return Err(wire::unknown_frame());
                 }
             }
         }
+        pass(shards, &mut messages).await?;
+        received.reserve(READ_BYTES);
         if input.read_buf(&mut received).await? == 0 {
             return Ok(());
         }
     }
+}
+
+async fn pass(shards: &impl LocalShards, messages: &mut Vec<Vec<u8>>) -> io::Result<()> {
+    if messages.is_empty() || shards.pass_messages(std::mem::take(messages)).await {
+        return Ok(());
+    }
+    Err(wire::unknown_frame())
 }
 
 #[cfg(test)]
@@ -198,7 +303,7 @@ mod tests {
 
     #[test]
     fn full_link_reports_it_and_still_takes_publications() {
-        let (link, mut frames) = Link::new(100, Arc::default());
+        let (link, mut frames) = Link::new(100, Arc::default(), PeerOrder::Separate);
         link.send(vec![0; 40]);
         assert!(!link.is_full());
         assert!(link.waiting_bytes.load(Ordering::Relaxed) > 0);
@@ -220,7 +325,7 @@ mod tests {
         ];
         for text in texts {
             let call: ApiCall = serde_json::from_str(text).expect(text);
-            assert!(call.is_forwarded(), "{text}");
+            assert!(call.is_forwarded(PeerOrder::Separate), "{text}");
             assert_eq!(serde_json::to_string(&call).expect("it has a JSON form"), text);
         }
     }

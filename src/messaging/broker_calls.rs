@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::api_call::{ApiReply, HistoryPage, PresenceStats};
-use super::api_checks::{history_publication, stream_position};
+use super::api_checks::{HistoryPart, history_publication, stream_position};
 use super::broker_channels;
 use super::control_request::Answer as ApiAnswer;
 use super::home_broker::{Call, LocalCopy, Publisher};
@@ -11,6 +11,7 @@ use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
 use super::mail::{HistoryAnswer, Inquiry, Mail};
+use super::past_home;
 use super::presence_snapshots::Asker;
 use super::state::Messaging;
 use crate::broker::ChannelUse;
@@ -141,7 +142,11 @@ pub(crate) fn answered(
             Err(error) => home_queries::fail(cx, inquiry, &error),
             Ok(_) => home_queries::fail(cx, inquiry, &BrokerError::OutcomeUnknown),
         },
-        Call::Api { answer: to, filter, channel } => answer_api(state, to, filter, &channel, answer),
+        Call::Api { answer: to, filter, with_time, channel } => {
+            answer_api(state, to, (filter, with_time), &channel, answer);
+        }
+        Call::Past(asker) => past_home::page_read(cx, asker, answer),
+        Call::PastHistory { client, filter } => past_home::history_read(cx, client, filter, answer),
     }
 }
 
@@ -155,7 +160,7 @@ fn history(answer: Result<Answer, BrokerError>) -> Option<HistoryRead> {
 fn answer_api(
     state: &mut Messaging,
     to: ApiAnswer<ApiResult>,
-    filter: HistoryFilter,
+    (filter, with_time): (HistoryFilter, bool),
     channel: &str,
     answer: Result<Answer, BrokerError>,
 ) {
@@ -165,7 +170,7 @@ fn answer_api(
             Err(ErrorCode::UnrecoverablePosition)
         }
         Ok(Answer::History(HistoryRead { records, top })) => {
-            let publications = records.iter().map(history_publication).collect();
+            let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))
         }
         Ok(Answer::HistoryRemoved) => Ok(ApiReply::Done),
@@ -183,12 +188,13 @@ fn answer_api(
 pub(crate) fn api_call(
     state: &mut Messaging,
     channel: &str,
-    filter: HistoryFilter,
+    part: HistoryPart,
     answer: ApiAnswer<ApiResult>,
     kind: impl FnOnce(Ticket) -> RequestKind,
 ) {
     let Some(broker) = &mut state.broker else { return };
-    let call = Call::Api { answer, filter, channel: channel.into() };
+    let HistoryPart { filter, with_time, .. } = part;
+    let call = Call::Api { answer, filter, with_time, channel: channel.into() };
     if let Err(Call::Api { answer, .. }) = broker.ask(channel, call, kind) {
         answer(Err(ErrorCode::Internal));
     }

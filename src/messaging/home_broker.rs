@@ -13,6 +13,7 @@ use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo};
+use super::past_home::{PastAsker, PastClient};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
@@ -32,6 +33,10 @@ pub struct BrokerLinks {
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
+    /// The broker is the process that takes over: all that it publishes arrives here in its order, also without `Subscribe`.
+    pub follows_peer: bool,
+    /// It has the presence too.
+    pub follows_presence: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
 }
@@ -213,7 +218,8 @@ impl HomeBroker {
 
     /// Reads a part of the history. False if there is no room for the request.
     pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
-        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options }).is_ok()
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
+            .is_ok()
     }
 
     /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once
@@ -238,7 +244,7 @@ impl HomeBroker {
     }
 
     pub(super) fn is_open(&self, channel: &str) -> bool {
-        self.channels.get(channel).is_some_and(SharedChannel::is_open)
+        self.links.follows_peer || self.channels.get(channel).is_some_and(SharedChannel::is_open)
     }
 }
 
@@ -256,14 +262,51 @@ type ApiResult = Result<ApiReply, ErrorCode>;
 
 /// A request to the broker that is not answered.
 pub(crate) enum Call {
-    Publish { by: Publisher, local: Option<Box<LocalCopy>> },
-    Position { channel: Box<str>, serial: SubscribeSerial },
-    Repair { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Compare { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Recover { channel: Box<str>, to: ShardId, recovery: PaidRecovery, tries: u8 },
-    History { channel: Box<str>, inquiry: Inquiry, filter: HistoryFilter },
-    Presence { channel: Box<str>, inquiry: Inquiry },
-    Api { answer: Answer<ApiResult>, filter: HistoryFilter, channel: Box<str> },
+    Publish {
+        by: Publisher,
+        local: Option<Box<LocalCopy>>,
+    },
+    Position {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    Repair {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Compare {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Recover {
+        channel: Box<str>,
+        to: ShardId,
+        recovery: PaidRecovery,
+        tries: u8,
+    },
+    History {
+        channel: Box<str>,
+        inquiry: Inquiry,
+        filter: HistoryFilter,
+    },
+    Presence {
+        channel: Box<str>,
+        inquiry: Inquiry,
+    },
+    /// `with_time`: publications of a history come with their times.
+    Api {
+        answer: Answer<ApiResult>,
+        filter: HistoryFilter,
+        with_time: bool,
+        channel: Box<str>,
+    },
+    Past(PastAsker),
+    PastHistory {
+        client: PastClient,
+        filter: HistoryFilter,
+    },
 }
 
 /// Who gets the answer to a publication.

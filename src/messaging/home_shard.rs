@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::encodings::{EncodedFrames, FrameEncoding};
-use super::handover_peer::{self, Forwarded};
+use super::handover_message::{pack_join_leave, pack_presence, pack_removed};
+use super::handover_peer::Forwarded;
 use super::home_broker::Call;
 use super::home_queries::{self, post_too_large};
 use super::large_replies::{PaidRecovery, records_bytes};
@@ -18,8 +19,8 @@ use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{Encoding, Push, RawClientInfo, is_json, one_line};
 use crate::pubsub::{
-    Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery, ResendStep,
-    Since, TimeRange,
+    Delivery, HistoryFilter, HistoryOptions, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery,
+    ResendStep, Since, TimeRange,
 };
 use crate::ws;
 
@@ -30,9 +31,17 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
     let publication = &Publication { data: &data, is_json, time_ms, ..*publication };
     let outcome = stamp(state, cx, publication);
     if let Some(peer) = &state.handover_peer {
-        handover_peer::forward(&**peer, publication, outcome);
+        peer.forward(publication, outcome);
     }
     outcome
+}
+
+/// Drops the publications of a channel, here and in the peer process of a handover.
+pub(crate) fn remove_history(state: &mut Messaging, channel: &str) {
+    state.home_channels.history_remove(channel);
+    if let Some(peer) = &state.handover_peer {
+        peer.tell(|| pack_removed(channel));
+    }
 }
 
 /// Delivers what a broker has stamped. `stored`: it has the next offset of its channel.
@@ -56,6 +65,23 @@ pub(crate) fn deliver_stamped(
     cx.counters.encodings += frames.take_encodings();
 }
 
+/// Delivers what the process that orders has stamped in a handover, and keeps it as it does.
+pub(super) fn deliver_copy(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    publication: &Publication<'_>,
+    stored: bool,
+    options: &HistoryOptions,
+) {
+    let frames = &mut state.frames;
+    frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
+    state
+        .home_channels
+        .publish_stamped(publication, stored, options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
+    cx.counters.encodings += frames.take_encodings();
+}
+
 /// Publishes what the peer process has stamped. It does not go back to the peer.
 pub(crate) fn publish_forwarded(state: &mut Messaging, cx: &mut Context<Mail>, packed: &[u8]) {
     let Some(Forwarded { publication, client, .. }) = Forwarded::unpack(packed) else { return };
@@ -65,12 +91,12 @@ pub(crate) fn publish_forwarded(state: &mut Messaging, cx: &mut Context<Mail>, p
         client.pack(&mut packed_client);
         &*packed_client
     });
-    let time_ms = if publication.time_ms == 0 { state.clock_zero_unix_ms + cx.now() } else { publication.time_ms };
+    let time_ms = state.clock_zero_unix_ms + cx.now();
     stamp(state, cx, &Publication { data: &data, is_json, client_info, time_ms, ..publication });
 }
 
 /// Whether the data is JSON, and on one line if it is.
-fn normalized<'a>(publication: &Publication<'a>) -> (Cow<'a, [u8]>, bool) {
+pub(super) fn normalized<'a>(publication: &Publication<'a>) -> (Cow<'a, [u8]>, bool) {
     let is_json = publication.is_json || is_json(publication.data);
     (if is_json { one_line(publication.data) } else { publication.data.into() }, is_json)
 }
@@ -146,9 +172,17 @@ pub(crate) fn client_joined(
             let client_info = Bytes::copy_from_slice(client_info);
             broker.tell_presence(channel, RequestKind::PresenceSet { client: info.client, client_info });
         }
+        tell_presence(state, channel, true, client_info);
     }
     if options.push {
         join_or_leave(state, cx, channel, client_info, true);
+    }
+}
+
+/// The process that takes over learns of the presence while it gets the channels. Later it is the broker of the presence.
+fn tell_presence(state: &Messaging, channel: &str, is_in: bool, client_info: &[u8]) {
+    if let Some(peer) = state.handover_peer.as_ref().filter(|peer| peer.copying.is_some()) {
+        peer.tell(|| pack_presence(channel, is_in, client_info));
     }
 }
 
@@ -156,8 +190,22 @@ pub(crate) fn client_joined(
 fn join_or_leave(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, client_info: &[u8], is_join: bool) {
     match state.broker.as_mut().filter(|broker| broker.links.publications.is_some()) {
         Some(broker) => broker.tell_join_or_leave(channel, client_info, is_join),
-        None => push_join_or_leave(state, cx, channel, client_info, is_join),
+        None => push_join_or_leave_everywhere(state, cx, channel, client_info, is_join),
     }
+}
+
+/// To the subscribers of this server, and of the process that follows it in a handover.
+pub(crate) fn push_join_or_leave_everywhere(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    client_info: &[u8],
+    is_join: bool,
+) {
+    if let Some(peer) = state.handover_peer.as_ref().filter(|peer| peer.copying.is_none()) {
+        peer.tell(|| pack_join_leave(channel, is_join, client_info));
+    }
+    push_join_or_leave(state, cx, channel, client_info, is_join);
 }
 
 /// To the subscribers of this server.
@@ -188,6 +236,7 @@ pub(crate) fn client_left(
             let (client, user) = (info.client, info.user.into());
             broker.tell_presence(channel, RequestKind::PresenceRemove { client, user });
         }
+        tell_presence(state, channel, false, client_info);
     }
     if options.push {
         join_or_leave(state, cx, channel, client_info, false);
@@ -293,7 +342,8 @@ pub(super) fn ask_recovery(
     };
     let Some(broker) = &mut state.broker else { return };
     let call = Call::Recover { channel: channel.into(), to, recovery, tries };
-    let sent = broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
+    let sent =
+        broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
     if let Err(Call::Recover { recovery, .. }) = sent {
         fail_recovery(cx, to, &recovery);
     }

@@ -4,7 +4,7 @@
 //! publications are missing.
 //!
 //! Invariants: offsets of the records grow by one and end at the channel's top; their sequence numbers grow; their times
-//! never go back, unless a broker gave them; `bytes` is the sum of their costs.
+//! never go back; `bytes` is the sum of their costs.
 
 use std::collections::vec_deque::{self, VecDeque};
 
@@ -180,6 +180,11 @@ impl ChannelHistory {
     pub(super) fn is_stale(&self, version: u64, epoch: &str) -> bool {
         let covers = |last: &LastVersion| (epoch.is_empty() || *epoch == *last.epoch) && version <= last.number;
         version > 0 && self.last_version.as_deref().is_some_and(covers)
+    }
+
+    /// The last version with its epoch; 0 for none.
+    pub(super) fn version(&self) -> (u64, &str) {
+        self.last_version.as_deref().map_or((0, ""), |last| (last.number, &last.epoch))
     }
 
     /// A version of 0 forgets the last one.

@@ -62,15 +62,21 @@ pub(crate) struct HomeChannels {
 }
 
 impl HomeChannels {
-    /// Epochs are counted from `first_epoch`, which differs from that of earlier processes. Histories and idle channels may
-    /// take `bytes_max`; past it the least recently used of a namespace are evicted, see `shares`.
+    #[cfg(test)]
     pub(crate) fn new(first_epoch: u32, bytes_max: usize) -> Self {
+        Self::with_key(first_epoch, bytes_max, uuid::Uuid::new_v4().into_bytes())
+    }
+
+    /// Epochs are counted from `first_epoch`, which differs from that of earlier processes. Histories and idle channels may
+    /// take `bytes_max`; past it the least recently used of a namespace are evicted, see `shares`. `key` is that of the
+    /// placement, which the process that takes over has too.
+    pub(crate) fn with_key(first_epoch: u32, bytes_max: usize, key: [u8; 16]) -> Self {
         Self {
             name_index: NameIndex::default(),
             channels: Slab::new(),
-            epochs: Epochs::new(first_epoch),
+            epochs: Epochs::new(first_epoch, key),
             lagging: VecDeque::new(),
-            idempotency_keys: IdempotencyKeys::new(),
+            idempotency_keys: IdempotencyKeys::new(key),
             with_records: ExpiryLists::new(ListKind::History),
             idle: ExpiryLists::new(ListKind::Idle),
             history_bytes: NamespaceBytes::default(),

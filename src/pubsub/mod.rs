@@ -9,6 +9,7 @@
 //! - `history`, `presence`, `idempotency`: what a channel keeps
 //! - `epoch`, `epochs`: an epoch's text; the epoch of a name, also while no channel has it
 //! - `shared`: channels that a broker orders
+//! - `copy`: what the process that takes over gets
 //! - `retention`, `shares`, `name_index`: which channel expires next, which gives way, and channels by name
 //!
 //! The subscribers' side:
@@ -17,6 +18,7 @@
 //! Both sides: `publication`, `position`, `time`, `wire_format`.
 
 mod channel;
+mod copy;
 mod epoch;
 mod epochs;
 mod history;
@@ -50,9 +52,11 @@ pub use time::{RecordTime, TimeRange};
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
+pub(crate) use copy::ChannelCopy;
 pub(crate) use epoch::EpochText;
 pub(crate) use history::{HistorySlice, Recovery, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
+pub(crate) use idempotency::KnownKey;
 pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;

@@ -95,6 +95,11 @@ impl PublicationRecord {
         self.time.ms()
     }
 
+    /// As another process has kept it.
+    pub(crate) fn with_json(self, is_json: bool) -> Self {
+        Self { is_json, ..self }
+    }
+
     /// The publication again, without its options.
     pub(crate) fn publication<'a>(&'a self, channel: &'a str) -> Publication<'a> {
         Publication {

@@ -96,6 +96,8 @@ impl BrokerPlan {
             presence: presence_broker,
             subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
             publish_locally: config.brokers.publish_locally,
+            follows_peer: false,
+            follows_presence: false,
             presence_interval: config.client.presence_update_interval.as_millis() as u64,
         };
         Some(Self { publications, presence, links, events_bytes_max, queue_bytes_max })

@@ -66,7 +66,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let tls = Tls::open(&config.tls).map_err(StartError::Tls)?;
     let backends = BackendQueue::open(&config, runtime.handle()).map_err(StartError::Backend)?;
     let limits = engine_limits(&config, file_limit);
-    let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
+    let placement = Placement::new(cores.len(), placement_key(inherited.as_ref()));
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
     let uid = uuid::Uuid::new_v4().to_string();
     let brokers = BrokerPlan::new(&config, start::open_brokers(&config)?);
@@ -91,6 +91,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let plan = plan(&config, &cores, &limits, tls.as_ref());
     let mut surroundings = Surroundings {
         passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
+        accept_later: inherited.as_ref().is_some_and(Inherited::takes_channels),
         keep: !config.handover.socket.is_empty(),
         private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
     };
@@ -105,7 +106,8 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
-    let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
+    let gives_channels = config.brokers.publications.is_none();
+    let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), gives_channels, stats };
     let (access, calls) = backends.split();
     let running = Running {
         started: config.clone(),
@@ -124,6 +126,12 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         brokers.join();
     }
     Ok(ended)
+}
+
+/// That of the process that this one takes the channels over from, so that names keep their slots.
+fn placement_key(inherited: Option<&Inherited>) -> [u8; 16] {
+    let passed = inherited.and_then(|inherited| inherited.placement_key);
+    passed.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes())
 }
 
 /// How shards tell the cluster of users with a single connection.

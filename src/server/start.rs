@@ -224,7 +224,8 @@ pub(crate) fn request_inherited(config: &Config, stats: &Arc<ProcessStats>) -> R
     if !take {
         return Ok(None);
     }
-    Inherited::request(socket, *bytes_max, stats).map_err(StartError::Handover)
+    let takes_channels = config.brokers.publications.is_none();
+    Inherited::request(socket, *bytes_max, takes_channels, stats).map_err(StartError::Handover)
 }
 
 /// The listeners of the control thread.

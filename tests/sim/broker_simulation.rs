@@ -83,6 +83,8 @@ impl BrokerSimulation {
                 subscribe_timeout: 5_000,
                 publish_locally: false,
                 presence_interval: 27_000,
+                follows_peer: false,
+                follows_presence: false,
             };
             Cluster::with_brokers(bounds, settings(kept_max), Some(links), &mut random)
         };

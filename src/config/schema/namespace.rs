@@ -109,6 +109,11 @@ section! {
     /// Let the anonymous user read the history too; needs one of the two settings before.
     allow_history_for_anonymous: bool as Bool = false;
 
+    /// Let a user find its own publications of the past across the channels of the namespace, with the rpc method
+    /// corecast.history_query. Needs history_index_user. It asks about no channel, so that publications in channels which the
+    /// user may no longer read are found too.
+    allow_history_query_for_client: bool as Bool = false;
+
     /// Let users subscribe to channels whose name lists them, such as dialog#42,43.
     allow_user_limited_channels: bool as Bool = false;
 
