@@ -10,6 +10,7 @@
 //! - `wire`: what servers exchange, in Protobuf
 //! - `thread`, `stats`: the threads, and the numbers of their connections
 //! - `client_tls`: TLS towards brokers
+//! - `durable`: the log of this server
 //! - `redis`: Redis and Valkey
 //! - `nats`: NATS
 

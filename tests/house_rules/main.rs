@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Calls to the application's backend.
     ("backend", &["ids", "ws", "auth", "config", "protocol"]),
     // Brokers that several servers share.
-    ("broker", &["ids", "protocol", "pubsub", "config"]),
+    ("broker", &["ids", "protocol", "pubsub", "durable", "config"]),
     // The only layer that joins engine, protocol and pubsub.
     ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "broker", "config", "engine"]),
     // The servers of a cluster.
