@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::api_call::{ApiReply, HistoryPage, PresenceStats};
-use super::api_checks::{history_publication, stream_position};
+use super::api_checks::{HistoryPart, history_publication, stream_position};
 use super::broker_channels;
 use super::control_request::Answer as ApiAnswer;
 use super::home_broker::{Call, LocalCopy, Publisher};
@@ -11,6 +11,7 @@ use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
 use super::mail::{HistoryAnswer, Inquiry, Mail};
+use super::past_home;
 use super::presence_snapshots::Asker;
 use super::state::Messaging;
 use crate::broker::ChannelUse;
@@ -44,6 +45,7 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
         idempotency_key: publication.options.idempotency_key.into(),
         use_delta: publication.options.use_delta,
         history,
+        log: state.settings.log_fields(channel, client_info.unwrap_or_default(), tags).map(Box::new),
     };
     let local = (broker.links.publish_locally && !history.has_history()).then(|| {
         let PublishRequest { data, tags, client_info, .. } = publish.clone();
@@ -126,7 +128,10 @@ pub(crate) fn answered(
             None => home_shard::fail_recovery(cx, to, &recovery),
         },
         Call::History { channel, inquiry, filter } => match answer {
-            Ok(Answer::History(read)) => answer_history(cx, &channel, inquiry, filter, read),
+            Ok(Answer::History(read)) => {
+                let sends_time = state.settings.sends_time_in(&channel);
+                answer_history(cx, &channel, (inquiry, sends_time), filter, read);
+            }
             Err(error) => home_queries::fail(cx, inquiry, &error),
             Ok(_) => home_queries::fail(cx, inquiry, &BrokerError::OutcomeUnknown),
         },
@@ -138,7 +143,11 @@ pub(crate) fn answered(
             Err(error) => home_queries::fail(cx, inquiry, &error),
             Ok(_) => home_queries::fail(cx, inquiry, &BrokerError::OutcomeUnknown),
         },
-        Call::Api { answer: to, filter, channel } => answer_api(state, to, filter, &channel, answer),
+        Call::Api { answer: to, filter, with_time, channel } => {
+            answer_api(state, to, (filter, with_time), &channel, answer);
+        }
+        Call::Past(asker) => past_home::page_read(cx, asker, answer),
+        Call::PastHistory { client, filter } => past_home::history_read(cx, client, filter, answer),
     }
 }
 
@@ -152,17 +161,15 @@ fn history(answer: Result<Answer, BrokerError>) -> Option<HistoryRead> {
 fn answer_api(
     state: &mut Messaging,
     to: ApiAnswer<ApiResult>,
-    filter: HistoryFilter,
+    (filter, with_time): (HistoryFilter, bool),
     channel: &str,
     answer: Result<Answer, BrokerError>,
 ) {
     let reply = match answer {
         Err(error) => Err(home_queries::code_of(&error)),
-        Ok(Answer::History(HistoryRead { top, .. })) if !filter.is_of_epoch(top) => {
-            Err(ErrorCode::UnrecoverablePosition)
-        }
-        Ok(Answer::History(HistoryRead { records, top })) => {
-            let publications = records.iter().map(history_publication).collect();
+        Ok(Answer::History(read)) if !read.continues(filter) => Err(ErrorCode::UnrecoverablePosition),
+        Ok(Answer::History(HistoryRead { records, top, .. })) => {
+            let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))
         }
         Ok(Answer::HistoryRemoved) => Ok(ApiReply::Done),
@@ -171,7 +178,7 @@ fn answer_api(
             let to = Box::new(move |members: Result<_, _>| to(members.map(ApiReply::Presence)));
             return state.presence_snapshots.begin_for_api(channel, Some(members), to);
         }
-        Ok(Answer::Published(_)) => Err(ErrorCode::Internal),
+        Ok(Answer::Published(_) | Answer::Query(_)) => Err(ErrorCode::Internal),
     };
     to(reply);
 }
@@ -180,21 +187,30 @@ fn answer_api(
 pub(crate) fn api_call(
     state: &mut Messaging,
     channel: &str,
-    filter: HistoryFilter,
+    part: HistoryPart,
     answer: ApiAnswer<ApiResult>,
     kind: impl FnOnce(Ticket) -> RequestKind,
 ) {
     let Some(broker) = &mut state.broker else { return };
-    let call = Call::Api { answer, filter, channel: channel.into() };
+    let HistoryPart { filter, with_time, .. } = part;
+    let call = Call::Api { answer, filter, with_time, channel: channel.into() };
     if let Err(Call::Api { answer, .. }) = broker.ask(channel, call, kind) {
         answer(Err(ErrorCode::Internal));
     }
 }
 
-fn answer_history(cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry, filter: HistoryFilter, read: HistoryRead) {
+fn answer_history(
+    cx: &mut Context<Mail>,
+    channel: &str,
+    (inquiry, sends_time): (Inquiry, bool),
+    filter: HistoryFilter,
+    read: HistoryRead,
+) {
     let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
-    let HistoryRead { records, top } = read;
-    let records = filter.is_of_epoch(top).then(|| records.into_boxed_slice());
+    let continues = read.continues(filter);
+    let HistoryRead { records, top, .. } = read;
+    let for_reply = |record: &PublicationRecord| record.for_reply(sends_time);
+    let records = continues.then(|| records.iter().map(for_reply).collect::<Box<[_]>>());
     let bytes = records.as_deref().map_or(0, |records| records_bytes(records.iter(), encoding));
     if bytes > bytes_max {
         return home_queries::ask_to_pay(cx, channel, inquiry, bytes);
@@ -224,11 +240,15 @@ fn recovery_read(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
     (channel, to): (&str, ShardId),
-    recovery: PaidRecovery,
+    mut recovery: PaidRecovery,
     tries: u8,
     read: HistoryRead,
 ) {
-    let HistoryRead { mut records, top } = read;
+    let HistoryRead { mut records, top, since_is_kept } = read;
+    if since_is_kept {
+        // Its epoch is an earlier generation's.
+        recovery.request.since.epoch = Some(top.epoch);
+    }
     if recovery.request.cache {
         records.reverse();
     }
@@ -276,5 +296,6 @@ fn answer_recovery(
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let history = BrokerHistory::new(records);
     let found = history.recover(top, recovery.request.asked(limit, &accepts));
-    home_shard::post_recovered(cx, (channel, to), recovery, found);
+    let sends_time = state.settings.sends_time_in(channel);
+    home_shard::post_recovered(cx, (channel, to), recovery, found, sends_time);
 }

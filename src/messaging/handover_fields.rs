@@ -117,11 +117,11 @@ impl<'a> Fields<'a> {
 
     pub(super) fn record(&mut self) -> Option<PublicationRecord> {
         let bits = self.byte()?;
-        let (offset, version) = (self.u64()?, self.u64()?);
+        let (offset, version, time_ms) = (self.u64()?, self.u64()?, self.u64()?);
         let (data, tags) = (self.owned()?, self.owned()?);
         let client_info = if bits & HAS_CLIENT != 0 { Some(self.packed_client_info()?) } else { None };
         let record = PublicationRecord::of_broker(offset, data, client_info, tags, version);
-        Some(record.with_json(bits & IS_JSON != 0))
+        Some(record.published_at(time_ms).with_json(bits & IS_JSON != 0))
     }
 
     /// So many items, each of which takes at least a byte.
@@ -154,6 +154,7 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: &PublicationRecord) {
     out.push(u8::from(record.is_json) | has_client);
     out.extend_from_slice(&record.offset.to_le_bytes());
     out.extend_from_slice(&record.version.to_le_bytes());
+    out.extend_from_slice(&record.time_ms().to_le_bytes());
     put(out, &record.data);
     put(out, &record.tags);
     if let Some(client_info) = &record.client_info {

@@ -25,7 +25,7 @@ use crate::broker::Broker;
 use crate::broker::message::{Answer, BrokerError, HistoryRead, Published, Ticket};
 use crate::engine::{Context, Millis};
 use crate::protocol::RawClientInfo;
-use crate::pubsub::{HistoryFilter, HistorySlice, Position, Publication, PublicationRecord, PublishOutcome};
+use crate::pubsub::{HistoryFilter, HistorySlice, Position, Publication, PublicationRecord, PublishOutcome, TimeRange};
 
 /// The process that orders forgets no client of this one before the link ends.
 const NO_RENEWAL: Millis = Millis::MAX / 2;
@@ -61,6 +61,7 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
         let epochs: Vec<_> = numbers.filter(|&(_, slot)| is_own(slot)).map(|(number, slot)| (slot, number)).collect();
         let links = BrokerLinks {
             publications: Some(peer_broker.clone()),
+            log: state.broker.as_ref().and_then(|broker| broker.links.log.clone()),
             presence: Some(peer_broker),
             subscribe_timeout: 0,
             publish_locally: false,
@@ -72,11 +73,13 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
             peer.link.send_message(pack_epochs(&epochs));
         }
         match &mut state.broker {
-            // Another broker has the presence.
-            Some(broker) => {
-                let presence = broker.links.presence.clone();
-                broker.links = BrokerLinks { presence, follows_presence: false, ..links };
-            }
+            Some(broker) => match broker.links.presence.take() {
+                // Another broker has the presence.
+                Some(presence) => {
+                    broker.links = BrokerLinks { presence: Some(presence), follows_presence: false, ..links };
+                }
+                None => broker.links = links,
+            },
             None => state.broker = Some(Box::new(HomeBroker::new(links, me))),
         }
     }
@@ -101,7 +104,7 @@ fn stop_following(state: &mut Messaging, cx: &mut Context<Mail>) {
         follows_peer: false,
         ..broker.links.clone()
     };
-    if broker.links.presence.is_none() {
+    if broker.links.presence.is_none() && broker.links.log.is_none() {
         state.broker = None;
     }
 }
@@ -203,7 +206,9 @@ fn serve(state: &mut Messaging, cx: &mut Context<Mail>, request: PeerMessage<'_>
             let is_suppressed = matches!(outcome, PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_));
             (asked, Answer::Published(Published { position: outcome.position(), is_suppressed }))
         }
-        PeerMessage::History { asked, filter } => (asked, Answer::History(read(state, cx, asked.channel, filter))),
+        PeerMessage::History { asked, filter, range } => {
+            (asked, Answer::History(read(state, cx, asked.channel, (filter, range))))
+        }
         PeerMessage::HistoryRemove(asked) => {
             home_shard::remove_history(state, asked.channel);
             (asked, Answer::HistoryRemoved)
@@ -218,11 +223,20 @@ fn serve(state: &mut Messaging, cx: &mut Context<Mail>, request: PeerMessage<'_>
     link.send_message(pack_answer(asked.from, asked.ticket, &Ok(answer)));
 }
 
-fn read(state: &mut Messaging, cx: &Context<Mail>, channel: &str, filter: HistoryFilter) -> HistoryRead {
+fn read(
+    state: &mut Messaging,
+    cx: &Context<Mail>,
+    channel: &str,
+    (filter, range): (HistoryFilter, TimeRange),
+) -> HistoryRead {
     let options = state.settings.history_options(channel);
-    match state.home_channels.history(channel, filter, &options, cx.now()) {
-        Ok(HistorySlice { publications, top }) => HistoryRead { records: publications.cloned().collect(), top },
-        Err(unrecoverable) => HistoryRead { records: Vec::<PublicationRecord>::new(), top: unrecoverable.top },
+    match state.home_channels.history_within(channel, filter, range, &options, cx.now()) {
+        Ok(HistorySlice { publications, top }) => {
+            HistoryRead { records: publications.cloned().collect(), top, since_is_kept: false }
+        }
+        Err(unrecoverable) => {
+            HistoryRead { records: Vec::<PublicationRecord>::new(), top: unrecoverable.top, since_is_kept: false }
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::handover_request::{Asked, unpack_answer};
 use crate::broker::message::{Answer, BrokerError, Ticket};
 use crate::ids::ShardId;
 use crate::protocol::put;
-use crate::pubsub::{ChannelCopy, HistoryFilter, KnownKey, Position, PublicationRecord, Since};
+use crate::pubsub::{ChannelCopy, HistoryFilter, KnownKey, Position, PublicationRecord, Since, TimeRange};
 
 /// Which shard a message is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +61,7 @@ pub(super) enum PeerMessage<'a> {
     History {
         asked: Asked<'a>,
         filter: HistoryFilter,
+        range: TimeRange,
     },
     HistoryRemove(Asked<'a>),
     PresenceOf(Asked<'a>),
@@ -163,8 +164,10 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
     };
     Some(match kind {
         Kind::Stamped => {
-            let position = fields.position()?;
-            PeerMessage::Stamped { position, forwarded: forwarded(fields)? }
+            let (position, time_ms) = (fields.position()?, fields.u64()?);
+            let mut forwarded = forwarded(fields)?;
+            forwarded.publication.time_ms = time_ms;
+            PeerMessage::Stamped { position, forwarded }
         }
         Kind::Removed => PeerMessage::Removed { channel },
         Kind::Copy => {
@@ -200,7 +203,8 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
             let limit = i32::from_le_bytes(fields.array()?);
             let since = Since { epoch: None, offset: fields.u64()? };
             let filter = HistoryFilter { since: Some(since).filter(|_| bits & 2 != 0), limit, reverse: bits & 1 != 0 };
-            PeerMessage::History { asked, filter }
+            let range = TimeRange { from_ms: fields.u64()?, to_ms: fields.u64()? };
+            PeerMessage::History { asked, filter, range }
         }
         Kind::HistoryRemove => PeerMessage::HistoryRemove(Asked::unpack(channel, fields)?),
         Kind::PresenceOf => PeerMessage::PresenceOf(Asked::unpack(channel, fields)?),
@@ -247,7 +251,7 @@ mod tests {
         let filter = HistoryFilter { since, limit: -1, reverse: true };
         let kinds = [
             RequestKind::Publish { ticket, publish: Box::new(publish) },
-            RequestKind::History { ticket, filter, options: history },
+            RequestKind::History { ticket, filter, range: TimeRange { from_ms: 3, to_ms: 9 }, options: history },
             RequestKind::HistoryRemove { ticket },
             RequestKind::PresenceSet { client: [7; 16], client_info: info().into() },
             RequestKind::PresenceRemove { client: [7; 16], user: "ann".into() },
@@ -278,7 +282,7 @@ mod tests {
         let key = KnownKey { hash: (1, 2), left: 3, answer: Some(position()) };
         let answers = [
             Ok(Answer::Published(Published { position: Some(position()), is_suppressed: true })),
-            Ok(Answer::History(HistoryRead { records: vec![record(9)], top: position() })),
+            Ok(Answer::History(HistoryRead { records: vec![record(9)], top: position(), since_is_kept: false })),
             Ok(Answer::HistoryRemoved),
             Ok(Answer::Presence(vec![info().into()])),
             Ok(Answer::PresenceStats { clients: 2, users: 1 }),

@@ -131,10 +131,11 @@ impl PeerState {
     }
 }
 
-/// A publication of this channel with its position, if the channel has a history.
+/// A publication of this channel with its time and, if the channel has a history, its position.
 pub(super) fn pack_stamped(forwarded: &Forwarded<'_>, position: Option<Position>) -> Vec<u8> {
     let mut out = begin(Kind::Stamped, forwarded.channel);
     put_position(&mut out, position);
+    out.extend_from_slice(&forwarded.publication.time_ms.to_le_bytes());
     out.extend_from_slice(&forwarded.pack());
     out
 }

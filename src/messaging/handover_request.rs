@@ -40,7 +40,7 @@ pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
     };
     Some(match kind {
         // What is published reaches the other process in any case.
-        RequestKind::Subscribe(_) | RequestKind::Unsubscribe => return None,
+        RequestKind::Subscribe(_) | RequestKind::Unsubscribe | RequestKind::Query { .. } => return None,
         RequestKind::Publish { ticket, publish } => {
             let mut out = ask(Kind::Publish, ticket);
             let options = PublishOptions {
@@ -56,11 +56,13 @@ pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
             out
         }
         RequestKind::JoinLeave { is_join, client_info } => pack_join_leave(channel, *is_join, client_info),
-        RequestKind::History { ticket, filter, .. } => {
+        RequestKind::History { ticket, filter, range, .. } => {
             let mut out = ask(Kind::History, ticket);
             out.push(u8::from(filter.reverse) | u8::from(filter.since.is_some()) << 1);
             out.extend_from_slice(&filter.limit.to_le_bytes());
-            out.extend_from_slice(&filter.since.map_or(0, |since| since.offset).to_le_bytes());
+            for number in [filter.since.map_or(0, |since| since.offset), range.from_ms, range.to_ms] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
             out
         }
         RequestKind::HistoryRemove { ticket } => ask(Kind::HistoryRemove, ticket),
@@ -106,7 +108,8 @@ pub(super) fn pack_answer(to: ShardId, ticket: Ticket, answer: &Result<Answer, B
             out.extend_from_slice(&clients.to_le_bytes());
             out.extend_from_slice(&users.to_le_bytes());
         }
-        Err(_) => out.push(ERROR),
+        // The memory has no index that a query needs.
+        Ok(Answer::Query(_)) | Err(_) => out.push(ERROR),
     }
     out
 }
@@ -119,7 +122,7 @@ pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, Br
         }
         HISTORY => {
             let top = fields.position()?.unwrap_or_default();
-            Answer::History(HistoryRead { top, records: fields.list(Fields::record)? })
+            Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept: false })
         }
         HISTORY_REMOVED => Answer::HistoryRemoved,
         PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?),

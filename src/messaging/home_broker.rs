@@ -13,13 +13,14 @@ use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo};
+use super::past_home::{PastAsker, PastClient};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
 use crate::protocol::ErrorCode;
-use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
 
 /// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
 pub(super) const HELD_MAX: usize = 1024;
@@ -29,6 +30,8 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub struct BrokerLinks {
     pub publications: Option<Broker>,
+    /// The log, which has the channels of durable namespaces unless `publications` has all of them.
+    pub log: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
@@ -51,6 +54,11 @@ impl BrokerLinks {
     /// Whether there can be such a channel.
     pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
         self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
+
+    /// What has the publications of a channel that this shard does not order itself.
+    pub(super) fn of_publications(&self) -> Option<&Broker> {
+        self.publications.as_ref().or(self.log.as_ref())
     }
 }
 
@@ -191,18 +199,18 @@ impl HomeBroker {
         let ticket = Ticket(self.calls.insert(call) as u32);
         let kind = kind(ticket);
         let broker = match kind {
-            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => &self.links.presence,
-            _ => &self.links.publications,
+            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => self.links.presence.as_ref(),
+            _ => self.links.of_publications(),
         };
         let request = Request { from: self.me, channel: channel.into(), kind };
-        match broker.as_ref().map(|broker| broker.send(request)) {
+        match broker.map(|broker| broker.send(request)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(self.calls.remove(ticket.0 as usize)),
         }
     }
 
     pub(super) fn tell(&self, channel: &str, kind: RequestKind) {
-        if let Some(broker) = &self.links.publications {
+        if let Some(broker) = self.links.of_publications() {
             _ = broker.send(Request { from: self.me, channel: channel.into(), kind });
         }
     }
@@ -224,7 +232,8 @@ impl HomeBroker {
 
     /// Reads a part of the history. False if there is no room for the request.
     pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
-        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options }).is_ok()
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
+            .is_ok()
     }
 
     /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once
@@ -267,14 +276,51 @@ type ApiResult = Result<ApiReply, ErrorCode>;
 
 /// A request to the broker that is not answered.
 pub(crate) enum Call {
-    Publish { by: Publisher, local: Option<Box<LocalCopy>> },
-    Position { channel: Box<str>, serial: SubscribeSerial },
-    Repair { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Compare { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Recover { channel: Box<str>, to: ShardId, recovery: PaidRecovery, tries: u8 },
-    History { channel: Box<str>, inquiry: Inquiry, filter: HistoryFilter },
-    Presence { channel: Box<str>, inquiry: Inquiry },
-    Api { answer: Answer<ApiResult>, filter: HistoryFilter, channel: Box<str> },
+    Publish {
+        by: Publisher,
+        local: Option<Box<LocalCopy>>,
+    },
+    Position {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    Repair {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Compare {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Recover {
+        channel: Box<str>,
+        to: ShardId,
+        recovery: PaidRecovery,
+        tries: u8,
+    },
+    History {
+        channel: Box<str>,
+        inquiry: Inquiry,
+        filter: HistoryFilter,
+    },
+    Presence {
+        channel: Box<str>,
+        inquiry: Inquiry,
+    },
+    /// `with_time`: publications of a history come with their times.
+    Api {
+        answer: Answer<ApiResult>,
+        filter: HistoryFilter,
+        with_time: bool,
+        channel: Box<str>,
+    },
+    Past(PastAsker),
+    PastHistory {
+        client: PastClient,
+        filter: HistoryFilter,
+    },
 }
 
 /// Who gets the answer to a publication.

@@ -21,14 +21,15 @@ use crate::ids::ShardId;
 use crate::protocol::{Encoding, Push, RawClientInfo, is_json, one_line};
 use crate::pubsub::{
     Delivery, HistoryFilter, HistoryOptions, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery,
-    ResendStep, Since,
+    ResendStep, Since, TimeRange,
 };
 use crate::ws;
 
 /// Stamps a publication and posts it to every shard that has subscribers, and to the peer process of a handover.
 pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>) -> PublishOutcome {
     let (data, is_json) = normalized(publication);
-    let publication = &Publication { data: &data, is_json, ..*publication };
+    let time_ms = state.clock_zero_unix_ms + cx.now();
+    let publication = &Publication { data: &data, is_json, time_ms, ..*publication };
     let outcome = stamp(state, cx, publication);
     if let Some(peer) = &state.handover_peer {
         peer.forward(publication, outcome);
@@ -53,8 +54,12 @@ pub(crate) fn deliver_stamped(
 ) {
     publication.options.use_delta = true;
     let options = state.settings.history_options(publication.channel).cached();
+    if publication.time_ms == 0 {
+        publication.time_ms = state.clock_zero_unix_ms + cx.now();
+    }
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     state.home_channels.publish_stamped(&publication, stored, &options, cx.now(), |to, delivery| {
         post_or_skip(frames, cx, to, delivery)
     });
@@ -71,6 +76,7 @@ pub(super) fn deliver_copy(
 ) {
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     state
         .home_channels
         .publish_stamped(publication, stored, options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
@@ -86,7 +92,8 @@ pub(crate) fn publish_forwarded(state: &mut Messaging, cx: &mut Context<Mail>, p
         client.pack(&mut packed_client);
         &*packed_client
     });
-    stamp(state, cx, &Publication { data: &data, is_json, client_info, ..publication });
+    let time_ms = state.clock_zero_unix_ms + cx.now();
+    stamp(state, cx, &Publication { data: &data, is_json, client_info, time_ms, ..publication });
 }
 
 /// Whether the data is JSON, and on one line if it is.
@@ -100,6 +107,7 @@ fn stamp(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publicatio
     let options = state.settings.history_options(publication.channel);
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     let outcome = state
         .home_channels
         .publish(publication, &options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
@@ -129,7 +137,7 @@ fn post_or_skip(
 /// Sends shards that were skipped what they missed while there is room: half the bound, so that what is sent again does not
 /// make the shard skip the next publication.
 pub(crate) fn resend(state: &mut Messaging, cx: &mut Context<Mail>) {
-    let frames = &mut state.frames;
+    let (frames, settings) = (&mut state.frames, &state.settings);
     state.home_channels.resend(|step| {
         let (ResendStep::Publication { to, .. } | ResendStep::Lost { to, .. }) = step;
         if cx.mail.waiting_bytes(to.shard) >= cx.config.mail_bytes_max.div_ceil(2) {
@@ -138,6 +146,7 @@ pub(crate) fn resend(state: &mut Messaging, cx: &mut Context<Mail>) {
         match step {
             ResendStep::Publication { to, delivery } => {
                 frames.clear();
+                frames.sends_time = settings.sends_time_in(delivery.publication.channel);
                 frames.post(cx, to, &delivery);
                 cx.counters.publications_repaired += 1;
             }
@@ -264,8 +273,10 @@ pub(crate) fn recover(
     channel: &str,
     recovery: PaidRecovery,
 ) {
+    let has_broker = state.is_brokered(channel);
     let recovery = match &mut state.broker {
         None => recovery,
+        Some(_) if !has_broker => recovery,
         // Its group has failed while the request was on its way.
         Some(_) if !state.home_channels.is_interested(channel, to, recovery.request.group) => {
             return fail_recovery(cx, to, &recovery);
@@ -280,9 +291,9 @@ pub(crate) fn recover(
     }
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as usize;
-    let has_broker = state.has_broker();
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let asked = recovery.request.asked(limit, &accepts);
+    let sends_time = state.settings.sends_time(options.namespace);
     let found = state.home_channels.recover(channel, asked, &options, cx.now());
     if recovery.is_refused {
         let (sub, position, records, reserved) = (recovery.request.sub, found.top, Box::default(), recovery.reserved);
@@ -293,7 +304,7 @@ pub(crate) fn recover(
         // The broker may have more than what is kept here.
         return ask_recovery(state, cx, channel, to, recovery, 0);
     }
-    post_recovered(cx, (channel, to), recovery, found);
+    post_recovered(cx, (channel, to), recovery, found, sends_time);
 }
 
 /// Posts what was found for a recovery, if it is paid for.
@@ -302,6 +313,7 @@ pub(super) fn post_recovered(
     (channel, to): (&str, ShardId),
     recovery: PaidRecovery,
     found: Recovery<'_>,
+    sends_time: bool,
 ) {
     let PaidRecovery { request, bytes_max, reserved, is_refused } = recovery;
     let bytes = records_bytes(found.publications.clone(), Encoding::Json);
@@ -310,7 +322,7 @@ pub(super) fn post_recovered(
         return post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
     }
     let Recovery { recovered, top: position, publications } = found;
-    let (sub, records) = (request.sub, publications.cloned().collect());
+    let (sub, records) = (request.sub, publications.map(|record| record.for_reply(sends_time)).collect());
     cx.mail.post(to, Mail::Recovered { sub, position, recovered, records, reserved });
 }
 
@@ -325,14 +337,20 @@ pub(super) fn ask_recovery(
 ) {
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as i32;
+    let is_logged = state.is_logged(channel);
     let request = &recovery.request;
     let filter = match request.cache {
-        false => HistoryFilter { since: Some(Since { epoch: None, ..request.since }), limit, reverse: false },
+        false => {
+            // The log knows earlier generations of a stream by their epochs.
+            let epoch = request.since.epoch.filter(|_| is_logged);
+            HistoryFilter { since: Some(Since { epoch, ..request.since }), limit, reverse: false }
+        }
         true => HistoryFilter { since: None, limit: if request.filter.is_some() { limit } else { 1 }, reverse: true },
     };
     let Some(broker) = &mut state.broker else { return };
     let call = Call::Recover { channel: channel.into(), to, recovery, tries };
-    let sent = broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options });
+    let sent =
+        broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
     if let Err(Call::Recover { recovery, .. }) = sent {
         fail_recovery(cx, to, &recovery);
     }

@@ -15,7 +15,7 @@
 //! The subscribers' side:
 //! - `subscribers`: the subscriptions of a shard, grouped by channel and wire format
 //!
-//! Both sides: `publication`, `position`, `wire_format`.
+//! Both sides: `publication`, `position`, `time`, `wire_format`.
 
 mod channel;
 mod copy;
@@ -40,6 +40,7 @@ mod retention;
 mod shared;
 mod shares;
 mod subscribers;
+mod time;
 mod wire_format;
 
 pub use epoch::Epoch;
@@ -47,6 +48,7 @@ pub use history::{HistoryFilter, HistoryOptions, Since};
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
 pub use publication::PublicationRecord;
+pub use time::{RecordTime, TimeRange};
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;

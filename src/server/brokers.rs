@@ -93,6 +93,7 @@ impl BrokerPlan {
         };
         let links = BrokerLinks {
             publications: broker,
+            log: None,
             presence: presence_broker,
             subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
             publish_locally: config.brokers.publish_locally,

@@ -50,6 +50,7 @@ mod echo;
 mod embedded_hooks;
 mod fuzz_corpus;
 mod heartbeats_after_sigstop;
+mod history_by_time;
 mod hostile_peers;
 mod jwks_outages;
 mod limits_per_address;
