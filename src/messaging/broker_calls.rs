@@ -26,17 +26,12 @@ const RECOVERY_TRIES_MAX: u8 = 3;
 
 type ApiResult = Result<ApiReply, ErrorCode>;
 
-/// Sends a publication to the broker.
-pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>, by: Publisher) {
-    cx.counters.publications += 1;
+/// What a broker is asked to publish.
+pub(super) fn publish_request(state: &Messaging, publication: &Publication<'_>) -> PublishRequest {
     let options = state.settings.history_options(publication.channel);
-    let Some(broker) = &mut state.broker else { return };
-    if !broker.links.accepts(publication.channel, ChannelUse::Publish) {
-        return answer_publisher(cx, by, Err(ErrorCode::BadRequest));
-    }
     let history = if publication.options.skip_history { HistoryOptions { size: 0, ..options } } else { options };
     let Publication { channel, data, client_info, tags, version, .. } = *publication;
-    let publish = PublishRequest {
+    PublishRequest {
         data: Bytes::copy_from_slice(data),
         client_info: Bytes::copy_from_slice(client_info.unwrap_or_default()),
         tags: Bytes::copy_from_slice(tags),
@@ -46,9 +41,20 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
         use_delta: publication.options.use_delta,
         history,
         log: state.settings.log_fields(channel, client_info.unwrap_or_default(), tags).map(Box::new),
-    };
-    let local = (broker.links.publish_locally && !history.has_history()).then(|| {
-        let PublishRequest { data, tags, client_info, .. } = publish.clone();
+    }
+}
+
+/// Sends a publication to the broker.
+pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>, by: Publisher) {
+    cx.counters.publications += 1;
+    let publish = publish_request(state, publication);
+    let channel = publication.channel;
+    let Some(broker) = &mut state.broker else { return };
+    if !broker.links.accepts(publication.channel, ChannelUse::Publish) {
+        return answer_publisher(cx, by, Err(ErrorCode::BadRequest));
+    }
+    let local = (broker.links.publish_locally && !publish.history.has_history()).then(|| {
+        let PublishRequest { data, tags, client_info, version, .. } = publish.clone();
         let client_info = Some(client_info).filter(|info| !info.is_empty());
         let mut record = PublicationRecord::of_broker(0, data, client_info, tags, version);
         message::check(&mut record);
@@ -116,12 +122,19 @@ pub(crate) fn answered(
             broker_channels::position_read(state, cx, &channel, serial, history(answer).map(|read| read.top));
         }
         Call::Repair { channel, serial, from } => {
-            let read = history(answer).map(|read| (read.records, read.top));
+            let read = match answer {
+                // Nothing continues the channel: it restarts.
+                Err(BrokerError::Missing(top)) => Some((Vec::new(), top)),
+                answer => history(answer).map(|read| (read.records, read.top)),
+            };
             broker_channels::repair_read(state, cx, (&channel, serial), from, read);
         }
         Call::Compare { channel, serial, from } => {
             let top = history(answer).map(|read| read.top);
             broker_channels::position_compared(state, cx, (&channel, serial), from, top);
+        }
+        Call::Recover { channel, to, recovery, .. } if matches!(answer, Err(BrokerError::Missing(_))) => {
+            lost_for_recovery(state, cx, (&channel, to), recovery);
         }
         Call::Recover { channel, to, recovery, tries } => match history(answer) {
             Some(read) => recovery_read(state, cx, (&channel, to), recovery, tries, read),
@@ -151,6 +164,19 @@ pub(crate) fn answered(
     }
 }
 
+/// What a subscription missed is lost: it continues at the last delivery of the channel, not recovered.
+fn lost_for_recovery(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    (channel, to): (&str, ShardId),
+    recovery: PaidRecovery,
+) {
+    match state.home_channels.top(channel) {
+        Some(top) => answer_recovery(state, cx, (channel, to), recovery, Vec::new(), top),
+        None => home_shard::fail_recovery(cx, to, &recovery),
+    }
+}
+
 fn history(answer: Result<Answer, BrokerError>) -> Option<HistoryRead> {
     match answer {
         Ok(Answer::History(read)) => Some(read),
@@ -172,7 +198,12 @@ fn answer_api(
             let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))
         }
-        Ok(Answer::HistoryRemoved) => Ok(ApiReply::Done),
+        Ok(Answer::HistoryRemoved) => {
+            if state.is_logged(channel) {
+                state.home_channels.history_remove(channel);
+            }
+            Ok(ApiReply::Done)
+        }
         Ok(Answer::PresenceStats { clients, users }) => Ok(ApiReply::PresenceStats(PresenceStats { clients, users })),
         Ok(Answer::Presence(members)) => {
             let to = Box::new(move |members: Result<_, _>| to(members.map(ApiReply::Presence)));
