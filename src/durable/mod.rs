@@ -6,5 +6,6 @@
 
 mod checkpoint;
 mod codec;
+mod filter;
 mod index;
 mod index_build;
