@@ -8,9 +8,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::query::{LogQuery, QueryPage, QueryRefusal};
 use crate::ids::ShardId;
 use crate::protocol::{is_json, one_line};
-use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
 
 /// Names a request. The home shard chooses it, and may use it again after the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,7 +48,14 @@ pub enum RequestKind {
     History {
         ticket: Ticket,
         filter: HistoryFilter,
+        /// Only a log is asked for less than all times.
+        range: TimeRange,
         options: HistoryOptions,
+    },
+    /// Finds publications of the past, also of other channels. Only a log is asked.
+    Query {
+        ticket: Ticket,
+        query: Box<LogQuery>,
     },
     /// Drops the publications and keeps the position.
     HistoryRemove {
@@ -130,6 +138,7 @@ pub enum Answer {
     Published(Published),
     History(HistoryRead),
     HistoryRemoved,
+    Query(Result<QueryPage, QueryRefusal>),
     /// Packed client infos.
     Presence(Vec<Bytes>),
     PresenceStats {
@@ -195,6 +204,7 @@ impl Request {
                 client_info.len()
             }
             RequestKind::PresenceRemove { user, .. } => user.len(),
+            RequestKind::Query { query, .. } => query.bytes(),
             _ => 0,
         };
         size_of::<Self>() + self.channel.len() + content
@@ -206,6 +216,7 @@ impl Request {
             RequestKind::Publish { ticket, .. }
             | RequestKind::History { ticket, .. }
             | RequestKind::HistoryRemove { ticket }
+            | RequestKind::Query { ticket, .. }
             | RequestKind::Presence { ticket }
             | RequestKind::PresenceStats { ticket } => Some(ticket),
             _ => None,
@@ -219,6 +230,9 @@ impl Event {
         match self {
             Self::Publication { record, .. } | Self::PatternPublication { record, .. } => check(record),
             Self::Answer { answer: Ok(Answer::History(read)), .. } => read.records.iter_mut().for_each(check),
+            Self::Answer { answer: Ok(Answer::Query(Ok(page))), .. } => {
+                page.publications.iter_mut().for_each(|(_, record)| check(record));
+            }
             _ => {}
         }
     }
@@ -234,6 +248,9 @@ impl Event {
             Self::JoinLeave { channel, client_info, .. } => channel.len() + client_info.len(),
             Self::Answer { answer: Ok(Answer::History(read)), .. } => {
                 read.records.iter().map(PublicationRecord::bytes).sum()
+            }
+            Self::Answer { answer: Ok(Answer::Query(Ok(page))), .. } => {
+                page.publications.iter().map(|(channel, record)| channel.len() + record.bytes()).sum()
             }
             Self::Answer { answer: Ok(Answer::Presence(members)), .. } => {
                 members.iter().map(|member| size_of::<Bytes>() + member.len()).sum()

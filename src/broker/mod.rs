@@ -4,6 +4,7 @@
 //! histories, and the home shard delivers what arrives from it (`messaging::home_broker`).
 //!
 //! - `message`: requests and events
+//! - `query`: queries over the past of a log
 //! - `port`: the queues between shards and broker threads, bounded in bytes
 //! - `control`: messages between the servers of a cluster
 //! - `wire`: what servers exchange, in Protobuf
@@ -17,6 +18,7 @@ pub(crate) mod control;
 pub mod message;
 pub(crate) mod nats;
 pub mod port;
+pub mod query;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;

@@ -134,7 +134,7 @@ impl<F: ReadAt> SegmentIndex<F> {
         // A publication of the first time may stand before the first entry that has this time.
         let first = self.times.partition_point(|(time, _)| time < times.start()).saturating_sub(1);
         let after_last = self.times.partition_point(|(time, _)| time <= times.end());
-        let last = self.times.get(after_last).map_or(u32::MAX, |&(_, position)| position - 1);
+        let last = self.times.get(after_last).map_or(u32::MAX, |&(_, position)| position.saturating_sub(1));
         Some(self.times[first].1..=last)
     }
 
@@ -282,4 +282,166 @@ fn decode_runs(payload: &[u8], search: &Search, found: &mut Vec<Found>) -> Optio
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::hash_name;
+    use super::super::codec::test_file::Bytes;
+    use super::super::index_build::{IndexEntry, build};
+    use super::*;
+
+    /// Publications in the order of a segment: channels, users and tags of different sizes; some channels begin anew.
+    fn entries(count: u32, rng: &mut fastrand::Rng) -> Vec<IndexEntry> {
+        let (mut tops, mut time, mut position) = (vec![0u64; 300], 1_790_000_000_000, 4096);
+        let name = |prefix: &str, n: usize| hash_name(&format!("{prefix}{n}"));
+        let mut entry = || {
+            let channel = (rng.f64().powi(3) * 300.0) as usize;
+            tops[channel] = if rng.u32(..500) == 0 { 1 } else { tops[channel] + 1 };
+            (time, position) = (time + rng.u64(..3), position + rng.u32(60..400));
+            IndexEntry {
+                channel_hash: name("channel", channel),
+                offset: tops[channel],
+                position,
+                time,
+                user_hash: if rng.bool() { name("user", rng.usize(..40)) } else { 0 },
+                tag_hash: if rng.u32(..4) == 0 { name("tag", rng.usize(..5)) } else { 0 },
+            }
+        };
+        (0..count).map(|_| entry()).collect()
+    }
+
+    fn open(entries: &[IndexEntry]) -> SegmentIndex<Bytes> {
+        let dictionary: Vec<u32> = (0..2_000).map(|n| n * 7).collect();
+        SegmentIndex::open(Bytes::new(build(entries, &dictionary))).expect("not corrupt")
+    }
+
+    /// What `find` has to give, from all entries.
+    fn find_in(entries: &[IndexEntry], hash: u64, offsets: &RangeInclusive<u64>, reverse: bool) -> Vec<Found> {
+        let is_meant = |entry: &&IndexEntry| entry.channel_hash == hash && offsets.contains(&entry.offset);
+        let found = |entry: &IndexEntry| Found { offset: entry.offset, position: entry.position, time: entry.time };
+        let mut all: Vec<_> = entries.iter().filter(is_meant).map(found).collect();
+        all.sort_by_key(|found| (found.offset, found.position));
+        if reverse {
+            all.reverse();
+        }
+        all
+    }
+
+    fn by_in(entries: &[IndexEntry], hash: u64, of: fn(&IndexEntry) -> u64, range: &FindRange) -> Vec<Found> {
+        let is_after = |position: u32| match range.after {
+            Some(after) if range.reverse => position < after,
+            Some(after) => position > after,
+            None => true,
+        };
+        let is_meant =
+            |entry: &&IndexEntry| of(entry) == hash && range.times.contains(&entry.time) && is_after(entry.position);
+        let found = |entry: &IndexEntry| Found { offset: 0, position: entry.position, time: entry.time };
+        let mut all: Vec<_> = entries.iter().filter(is_meant).map(found).collect();
+        if range.reverse {
+            all.reverse();
+        }
+        all.truncate(range.limit);
+        all
+    }
+
+    #[test]
+    fn index_answers_as_a_list_of_all_publications() {
+        let seed = fastrand::u64(..);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let entries = entries(30_000, &mut rng);
+        let index = open(&entries);
+        let (first, last) = (entries[0].time, entries[entries.len() - 1].time);
+        assert_eq!((index.len(), index.times()), (30_000, Some(first..=last)));
+        for _ in 0..1_000 {
+            let entry = *rng.choice(&entries).expect("not empty");
+            let (reverse, limit) = (rng.bool(), *rng.choice(&[1, 3, 100, usize::MAX]).expect("not empty"));
+            let offsets = entry.offset.saturating_sub(rng.u64(..50))..=entry.offset + rng.u64(..50);
+            let mut wanted = find_in(&entries, entry.channel_hash, &offsets, reverse);
+            wanted.truncate(limit);
+            let found = index.find(entry.channel_hash, offsets, limit, reverse).expect("not corrupt");
+            assert_eq!(found, wanted, "seed {seed}");
+            let times = rng.u64(first - 5..=last)..=rng.u64(first..=last + 5);
+            let after = rng.bool().then(|| rng.choice(&entries).expect("not empty").position);
+            let range = FindRange { times, after, limit, reverse };
+            let found = index.by_user(entry.user_hash, &range).expect("not corrupt");
+            let wanted =
+                if entry.user_hash == 0 { vec![] } else { by_in(&entries, entry.user_hash, |e| e.user_hash, &range) };
+            assert_eq!(found, wanted, "seed {seed}");
+            let found = index.by_tag(entry.tag_hash, &range).expect("not corrupt");
+            let wanted =
+                if entry.tag_hash == 0 { vec![] } else { by_in(&entries, entry.tag_hash, |e| e.tag_hash, &range) };
+            assert_eq!(found, wanted, "seed {seed}");
+            let inside = index.by_time(&range.times);
+            let of_time = entries.iter().filter(|entry| range.times.contains(&entry.time));
+            assert!(of_time.clone().all(|entry| inside.as_ref().is_some_and(|part| part.contains(&entry.position))));
+            let scanned = entries.iter().filter(|e| inside.as_ref().is_some_and(|part| part.contains(&e.position)));
+            assert!(scanned.count() <= of_time.count() + 3 * 1024, "seed {seed}");
+        }
+        assert!((0..2_000).all(|n| index.dictionary_entry(n).expect("not corrupt") == Some(n * 7)));
+        assert_eq!(index.dictionary_entry(2_000).expect("not corrupt"), None);
+    }
+
+    #[test]
+    fn index_of_an_empty_segment_finds_nothing() {
+        let index = SegmentIndex::open(Bytes::new(build(&[], &[]))).expect("not corrupt");
+        assert_eq!((index.times(), index.may_have(1), index.by_time(&(0..=u64::MAX))), (None, false, None));
+        assert_eq!(index.find(1, 0..=u64::MAX, 9, false).expect("not corrupt"), []);
+    }
+
+    #[test]
+    fn flipped_or_missing_byte_gives_no_wrong_publication_and_no_panic() {
+        let entries = entries(600, &mut fastrand::Rng::with_seed(1));
+        let bytes = build(&entries, &[1, 2, 3]);
+        let entry = entries[300];
+        let times = 0..=u64::MAX;
+        let range = FindRange { times, after: None, limit: 1_000, reverse: false };
+        let user = entries.iter().find(|entry| entry.user_hash != 0).expect("half of them").user_hash;
+        let right = (
+            find_in(&entries, entry.channel_hash, &(0..=u64::MAX), false),
+            by_in(&entries, user, |entry| entry.user_hash, &range),
+            Some(2),
+        );
+        let check = |bytes: Vec<u8>, what: &str| {
+            let Ok(index) = SegmentIndex::open(Bytes::new(bytes)) else { return };
+            let found = index.find(entry.channel_hash, 0..=u64::MAX, 1_000, false);
+            assert!(found.is_ok_and(|found| found == right.0) || what != "whole");
+            if let Ok(found) = index.find(entry.channel_hash, 0..=u64::MAX, 1_000, false) {
+                assert_eq!(found, right.0, "{what}");
+            }
+            if let Ok(found) = index.by_user(user, &range) {
+                assert_eq!(found, right.1, "{what}");
+            }
+            if let Ok(found) = index.dictionary_entry(1) {
+                assert_eq!(found, right.2, "{what}");
+            }
+        };
+        check(bytes.clone(), "whole");
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            check(flipped, &format!("byte {at}"));
+        }
+        for end in (0..bytes.len()).step_by(97) {
+            assert!(SegmentIndex::open(Bytes::new(bytes[..end].to_vec())).is_err());
+        }
+    }
+
+    #[test]
+    fn page_reads_few_blocks_and_a_publication_takes_few_bytes() {
+        let entries = entries(200_000, &mut fastrand::Rng::with_seed(2));
+        let bytes = build(&entries, &[]);
+        let table = bytes.len() as f64 / entries.len() as f64;
+        assert!(table < 12.0, "{table} bytes a publication, with user and tag");
+        let index = SegmentIndex::open(Bytes::new(bytes)).expect("not corrupt");
+        // 200,000 publications of 256 bytes are a segment of 64 MiB.
+        assert!(index.bytes() < 20_000, "{} bytes in memory", index.bytes());
+        index.file.1.set(0);
+        let range = FindRange { times: 0..=u64::MAX, after: None, limit: 100, reverse: true };
+        assert_eq!(index.by_user(hash_name("user7"), &range).expect("not corrupt").len(), 100);
+        assert!(index.file.1.get() <= 2, "{} reads for a page", index.file.1.get());
+        index.file.1.set(0);
+        assert_eq!(index.by_user(hash_name("unknown"), &range).expect("not corrupt"), []);
+        assert_eq!(index.file.1.get(), 0);
+    }
 }

@@ -161,6 +161,19 @@ impl Settings {
             || self.client.insecure
     }
 
+    /// Whether the clients of a namespace get the time of publishing.
+    #[inline]
+    pub(crate) fn sends_time(&self, namespace: u16) -> bool {
+        let named = usize::from(namespace).checked_sub(1);
+        let namespace = named.map_or(Some(&self.channel.without_namespace), |at| self.channel.namespaces.get(at));
+        namespace.is_some_and(|namespace| namespace.publication_time)
+    }
+
+    /// The same by the name of a channel.
+    pub(crate) fn sends_time_in(&self, channel: &str) -> bool {
+        self.namespace(channel).is_some_and(|(_, namespace)| namespace.publication_time)
+    }
+
     /// How the stream of a channel is retained.
     pub(crate) fn history_options(&self, channel: &str) -> HistoryOptions {
         let Some((number, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };

@@ -126,7 +126,10 @@ pub(crate) fn answered(
             None => home_shard::fail_recovery(cx, to, &recovery),
         },
         Call::History { channel, inquiry, filter } => match answer {
-            Ok(Answer::History(read)) => answer_history(cx, &channel, inquiry, filter, read),
+            Ok(Answer::History(read)) => {
+                let sends_time = state.settings.sends_time_in(&channel);
+                answer_history(cx, &channel, (inquiry, sends_time), filter, read);
+            }
             Err(error) => home_queries::fail(cx, inquiry, &error),
             Ok(_) => home_queries::fail(cx, inquiry, &BrokerError::OutcomeUnknown),
         },
@@ -171,7 +174,7 @@ fn answer_api(
             let to = Box::new(move |members: Result<_, _>| to(members.map(ApiReply::Presence)));
             return state.presence_snapshots.begin_for_api(channel, Some(members), to);
         }
-        Ok(Answer::Published(_)) => Err(ErrorCode::Internal),
+        Ok(Answer::Published(_) | Answer::Query(_)) => Err(ErrorCode::Internal),
     };
     to(reply);
 }
@@ -191,10 +194,17 @@ pub(crate) fn api_call(
     }
 }
 
-fn answer_history(cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry, filter: HistoryFilter, read: HistoryRead) {
+fn answer_history(
+    cx: &mut Context<Mail>,
+    channel: &str,
+    (inquiry, sends_time): (Inquiry, bool),
+    filter: HistoryFilter,
+    read: HistoryRead,
+) {
     let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
     let HistoryRead { records, top } = read;
-    let records = filter.is_of_epoch(top).then(|| records.into_boxed_slice());
+    let for_reply = |record: &PublicationRecord| record.for_reply(sends_time);
+    let records = filter.is_of_epoch(top).then(|| records.iter().map(for_reply).collect::<Box<[_]>>());
     let bytes = records.as_deref().map_or(0, |records| records_bytes(records.iter(), encoding));
     if bytes > bytes_max {
         return home_queries::ask_to_pay(cx, channel, inquiry, bytes);
@@ -276,5 +286,6 @@ fn answer_recovery(
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let history = BrokerHistory::new(records);
     let found = history.recover(top, recovery.request.asked(limit, &accepts));
-    home_shard::post_recovered(cx, (channel, to), recovery, found);
+    let sends_time = state.settings.sends_time_in(channel);
+    home_shard::post_recovered(cx, (channel, to), recovery, found, sends_time);
 }

@@ -10,7 +10,7 @@ use super::state::Messaging;
 use crate::broker::message::RequestKind;
 use crate::engine::Context;
 use crate::protocol::ErrorCode;
-use crate::pubsub::HistoryFilter;
+use crate::pubsub::{HistoryFilter, TimeRange};
 
 /// Whether a broker has what the call is about.
 pub(super) fn is_of_broker(state: &Messaging, call: &ApiCall) -> bool {
@@ -53,7 +53,7 @@ pub(super) fn api_call(
         }
         ApiCall::History { channel, .. } => {
             let options = state.settings.history_options(&channel);
-            let kind = |ticket| RequestKind::History { ticket, filter, options };
+            let kind = |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options };
             broker_calls::api_call(state, &channel, filter, answer, kind);
         }
         ApiCall::HistoryRemove { channel } => {

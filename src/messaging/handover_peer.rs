@@ -2,7 +2,7 @@
 //! to it too and gets an offset of its own there, so that subscribers of both processes get what reaches either.
 //!
 //! A publication travels as one piece of bytes, and all lengths are checked when it is read. A field is its length (u32,
-//! little endian) and its bytes. The order: bits, version (u64), client id (16 bytes), channel, data, user, connection info,
+//! little endian) and its bytes. The order: bits, version (u64), time (u64), client id (16 bytes), channel, data, user, connection info,
 //! channel info, tags, idempotency key, version epoch.
 
 use crate::protocol::RawClientInfo;
@@ -46,7 +46,7 @@ impl<'a> Forwarded<'a> {
     fn pack(&self) -> Vec<u8> {
         let none = RawClientInfo { client: [0; 16], user: "", conn_info: &[], chan_info: &[] };
         let client = self.client.as_ref().unwrap_or(&none);
-        let Publication { data, is_json, tags, version, options, .. } = self.publication;
+        let Publication { data, is_json, tags, version, time_ms, options, .. } = self.publication;
         let fields = [
             self.channel.as_bytes(),
             data,
@@ -57,7 +57,7 @@ impl<'a> Forwarded<'a> {
             options.idempotency_key.as_bytes(),
             options.version_epoch.as_bytes(),
         ];
-        let mut out = Vec::with_capacity(25 + fields.iter().map(|field| 4 + field.len()).sum::<usize>());
+        let mut out = Vec::with_capacity(33 + fields.iter().map(|field| 4 + field.len()).sum::<usize>());
         let bits = [
             (is_json, JSON),
             (self.client.is_some(), HAS_CLIENT),
@@ -66,6 +66,7 @@ impl<'a> Forwarded<'a> {
         ];
         out.push(bits.iter().filter(|(is_set, _)| *is_set).fold(0, |bits, (_, bit)| bits | bit));
         out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&time_ms.to_le_bytes());
         out.extend_from_slice(&client.client);
         for field in fields {
             out.extend_from_slice(&(field.len() as u32).to_le_bytes());
@@ -78,6 +79,7 @@ impl<'a> Forwarded<'a> {
     pub fn unpack(mut bytes: &'a [u8]) -> Option<Self> {
         let [bits] = *array(&mut bytes)?;
         let version = u64::from_le_bytes(*array(&mut bytes)?);
+        let time_ms = u64::from_le_bytes(*array(&mut bytes)?);
         let client = *array(&mut bytes)?;
         let channel = text(&mut bytes)?;
         let data = field(&mut bytes)?;
@@ -91,7 +93,8 @@ impl<'a> Forwarded<'a> {
             version_epoch: text(&mut bytes)?,
         };
         let is_json = bits & JSON != 0;
-        let publication = Publication { channel, data, is_json, tags, version, options, ..Publication::default() };
+        let publication =
+            Publication { channel, data, is_json, tags, version, time_ms, options, ..Publication::default() };
         let client = (bits & HAS_CLIENT != 0).then_some(client);
         bytes.is_empty().then_some(Self { channel, publication, client })
     }
@@ -127,6 +130,7 @@ mod tests {
             is_json: true,
             tags: b"\x01a\x01b",
             version: 9,
+            time_ms: 1_700_000_000_123,
             options: PublishOptions {
                 skip_history: true,
                 use_delta: false,
@@ -142,7 +146,8 @@ mod tests {
     fn forwarded_publication_unpacks_to_the_same() {
         let bytes = packed();
         let again = Forwarded::unpack(&bytes).expect("packed above");
-        let Publication { data, is_json, version, options, .. } = again.publication;
+        let Publication { data, is_json, version, time_ms, options, .. } = again.publication;
+        assert_eq!(time_ms, 1_700_000_000_123);
         assert_eq!((again.channel, data, is_json), ("news:1", &b"{\"n\":1}"[..], true));
         let client = again.client.as_ref().expect("a client published it");
         assert_eq!((client.client, client.user, client.chan_info), ([7; 16], "ann", &b"[1]"[..]));

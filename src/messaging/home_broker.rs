@@ -19,7 +19,7 @@ use crate::broker::{Broker, ChannelUse};
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
 use crate::protocol::ErrorCode;
-use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
 
 /// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
 pub(super) const HELD_MAX: usize = 1024;
@@ -213,7 +213,8 @@ impl HomeBroker {
 
     /// Reads a part of the history. False if there is no room for the request.
     pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
-        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options }).is_ok()
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
+            .is_ok()
     }
 
     /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once

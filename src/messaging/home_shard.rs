@@ -19,14 +19,15 @@ use crate::ids::ShardId;
 use crate::protocol::{Encoding, Push, RawClientInfo, is_json, one_line};
 use crate::pubsub::{
     Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery, ResendStep,
-    Since,
+    Since, TimeRange,
 };
 use crate::ws;
 
 /// Stamps a publication and posts it to every shard that has subscribers, and to the peer process of a handover.
 pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>) -> PublishOutcome {
     let (data, is_json) = normalized(publication);
-    let publication = &Publication { data: &data, is_json, ..*publication };
+    let time_ms = state.clock_zero_unix_ms + cx.now();
+    let publication = &Publication { data: &data, is_json, time_ms, ..*publication };
     let outcome = stamp(state, cx, publication);
     if let Some(peer) = &state.handover_peer {
         handover_peer::forward(&**peer, publication, outcome);
@@ -43,8 +44,12 @@ pub(crate) fn deliver_stamped(
 ) {
     publication.options.use_delta = true;
     let options = state.settings.history_options(publication.channel).cached();
+    if publication.time_ms == 0 {
+        publication.time_ms = state.clock_zero_unix_ms + cx.now();
+    }
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     state.home_channels.publish_stamped(&publication, stored, &options, cx.now(), |to, delivery| {
         post_or_skip(frames, cx, to, delivery)
     });
@@ -60,7 +65,8 @@ pub(crate) fn publish_forwarded(state: &mut Messaging, cx: &mut Context<Mail>, p
         client.pack(&mut packed_client);
         &*packed_client
     });
-    stamp(state, cx, &Publication { data: &data, is_json, client_info, ..publication });
+    let time_ms = if publication.time_ms == 0 { state.clock_zero_unix_ms + cx.now() } else { publication.time_ms };
+    stamp(state, cx, &Publication { data: &data, is_json, client_info, time_ms, ..publication });
 }
 
 /// Whether the data is JSON, and on one line if it is.
@@ -74,6 +80,7 @@ fn stamp(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publicatio
     let options = state.settings.history_options(publication.channel);
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     let outcome = state
         .home_channels
         .publish(publication, &options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
@@ -103,7 +110,7 @@ fn post_or_skip(
 /// Sends shards that were skipped what they missed while there is room: half the bound, so that what is sent again does not
 /// make the shard skip the next publication.
 pub(crate) fn resend(state: &mut Messaging, cx: &mut Context<Mail>) {
-    let frames = &mut state.frames;
+    let (frames, settings) = (&mut state.frames, &state.settings);
     state.home_channels.resend(|step| {
         let (ResendStep::Publication { to, .. } | ResendStep::Lost { to, .. }) = step;
         if cx.mail.waiting_bytes(to.shard) >= cx.config.mail_bytes_max.div_ceil(2) {
@@ -112,6 +119,7 @@ pub(crate) fn resend(state: &mut Messaging, cx: &mut Context<Mail>) {
         match step {
             ResendStep::Publication { to, delivery } => {
                 frames.clear();
+                frames.sends_time = settings.sends_time_in(delivery.publication.channel);
                 frames.post(cx, to, &delivery);
                 cx.counters.publications_repaired += 1;
             }
@@ -234,6 +242,7 @@ pub(crate) fn recover(
     let has_broker = state.has_broker();
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let asked = recovery.request.asked(limit, &accepts);
+    let sends_time = state.settings.sends_time(options.namespace);
     let found = state.home_channels.recover(channel, asked, &options, cx.now());
     if recovery.is_refused {
         let (sub, position, records, reserved) = (recovery.request.sub, found.top, Box::default(), recovery.reserved);
@@ -244,7 +253,7 @@ pub(crate) fn recover(
         // The broker may have more than what is kept here.
         return ask_recovery(state, cx, channel, to, recovery, 0);
     }
-    post_recovered(cx, (channel, to), recovery, found);
+    post_recovered(cx, (channel, to), recovery, found, sends_time);
 }
 
 /// Posts what was found for a recovery, if it is paid for.
@@ -253,6 +262,7 @@ pub(super) fn post_recovered(
     (channel, to): (&str, ShardId),
     recovery: PaidRecovery,
     found: Recovery<'_>,
+    sends_time: bool,
 ) {
     let PaidRecovery { request, bytes_max, reserved, is_refused } = recovery;
     let bytes = records_bytes(found.publications.clone(), Encoding::Json);
@@ -261,7 +271,7 @@ pub(super) fn post_recovered(
         return post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
     }
     let Recovery { recovered, top: position, publications } = found;
-    let (sub, records) = (request.sub, publications.cloned().collect());
+    let (sub, records) = (request.sub, publications.map(|record| record.for_reply(sends_time)).collect());
     cx.mail.post(to, Mail::Recovered { sub, position, recovered, records, reserved });
 }
 
@@ -283,7 +293,8 @@ pub(super) fn ask_recovery(
     };
     let Some(broker) = &mut state.broker else { return };
     let call = Call::Recover { channel: channel.into(), to, recovery, tries };
-    let sent = broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options });
+    let sent =
+        broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
     if let Err(Call::Recover { recovery, .. }) = sent {
         fail_recovery(cx, to, &recovery);
     }

@@ -32,6 +32,7 @@ use super::position::{ChannelTop, Position};
 use super::presence::{Presence, PresenceEntry};
 use super::retention::{ExpiryLists, ListKind};
 use super::shares::NamespaceBytes;
+use super::time::TimeRange;
 use crate::ids::{ChannelKey, GroupId, ShardId, kind};
 
 /// Approximate bytes.
@@ -157,8 +158,20 @@ impl HomeChannels {
         options: &HistoryOptions,
         now: u64,
     ) -> Result<HistorySlice<'_>, Unrecoverable> {
+        self.history_within(name, filter, TimeRange::ALL, options, now)
+    }
+
+    /// The same for publications of a time.
+    pub(crate) fn history_within(
+        &mut self,
+        name: &str,
+        filter: HistoryFilter,
+        range: TimeRange,
+        options: &HistoryOptions,
+        now: u64,
+    ) -> Result<HistorySlice<'_>, Unrecoverable> {
         let (history, top) = self.find_used(name, options, now);
-        history::read(history, top, filter)
+        history::read(history, top, filter, range)
     }
 
     /// Drops the publications and keeps the position.

@@ -14,7 +14,7 @@
 //! The subscribers' side:
 //! - `subscribers`: the subscriptions of a shard, grouped by channel and wire format
 //!
-//! Both sides: `publication`, `position`, `wire_format`.
+//! Both sides: `publication`, `position`, `time`, `wire_format`.
 
 mod channel;
 mod epoch;
@@ -38,6 +38,7 @@ mod retention;
 mod shared;
 mod shares;
 mod subscribers;
+mod time;
 mod wire_format;
 
 pub use epoch::Epoch;
@@ -45,6 +46,7 @@ pub use history::{HistoryFilter, HistoryOptions, Since};
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
 pub use publication::PublicationRecord;
+pub use time::{RecordTime, TimeRange};
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;

@@ -100,7 +100,10 @@ impl HomeChannels {
             }
             return PublishOutcome::StaleVersion(top);
         }
-        PublishOutcome::Stored(self.append(key, publication, options, now, deliver))
+        // The clock may have been set back: times within a history do not go back.
+        let last = history.last().map_or(0, |last| last.time_ms());
+        let later = (publication.time_ms < last).then(|| Publication { time_ms: last, ..*publication });
+        PublishOutcome::Stored(self.append(key, later.as_ref().unwrap_or(publication), options, now, deliver))
     }
 
     /// Gives the publication the next offset, delivers and stores it. The channel has a history.

@@ -25,7 +25,7 @@ use super::service::ServiceChannels;
 use super::subscriptions::Subscriber;
 use super::target::Target;
 use super::topology::Topology;
-use crate::broker::message::{Event, Request, RequestKind};
+use crate::broker::message::{BrokerError, Event, Request, RequestKind};
 use crate::broker::stats::{LinkState, Purpose, Refusal};
 use crate::config::{Endpoint, Redis, RedisShard, RedisTopology};
 
@@ -90,6 +90,9 @@ impl Shard {
                 Order::Subscribe { channel: channel.clone(), subscriber: Subscriber { from, serial } }
             }
             RequestKind::Unsubscribe => Order::Unsubscribe { channel: channel.clone() },
+            RequestKind::Query { ticket, .. } => {
+                return self.args.context.events.answer(from, ticket, Err(BrokerError::NotSupported));
+            }
             kind => return self.send_job(Request { from, channel, kind }),
         };
         match &mut *self.state.borrow_mut() {

@@ -45,6 +45,10 @@ section! {
     /// Time that the offset and the epoch are kept; at least history_ttl. 0: the value of channel.history_meta_ttl.
     history_meta_ttl: Duration as Time = Duration::ZERO, inherits;
 
+    /// Send the time of publishing (`time`, in milliseconds since 1970) with every publication: to clients, and in the history
+    /// over the server API. Centrifugo does not send it; it takes 9 bytes of a push in Protobuf and 21 in JSON.
+    publication_time: bool as Bool = false;
+
     /// Track the position of every subscriber, so that a missed publication does not go unnoticed.
     force_positioning: bool as Bool = false;
 
