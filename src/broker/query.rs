@@ -32,7 +32,10 @@ pub enum QueryKey {
     /// The publisher, if it was a client.
     User(Box<str>),
     /// The tag that its namespace names (`history_index_tag`).
-    Tag { key: Box<str>, value: Box<str> },
+    Tag {
+        key: Box<str>,
+        value: Box<str>,
+    },
 }
 
 /// A page of the publications that a query finds, by time.

@@ -180,17 +180,7 @@ fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payl
     // Subscribers of an empty channel learn the epoch from its first publication, as with Centrifugo.
     let epoch = if offset == 1 && json_form != JsonForm::Text { epoch.as_str() } else { "" };
     let (tags, delta) = (Tags::from_bytes(tags), is_delta);
-    let publication = WirePublication {
-        data,
-        json_form,
-        info,
-        offset,
-        tags,
-        delta,
-        epoch,
-        time_ms,
-        version,
-        channel: published_to,
-    };
+    let publication =
+        WirePublication { data, json_form, info, offset, tags, delta, epoch, time_ms, version, channel: published_to };
     ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, channel, &publication));
 }

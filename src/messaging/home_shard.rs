@@ -293,7 +293,8 @@ pub(super) fn ask_recovery(
     };
     let Some(broker) = &mut state.broker else { return };
     let call = Call::Recover { channel: channel.into(), to, recovery, tries };
-    let sent = broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
+    let sent =
+        broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
     if let Err(Call::Recover { recovery, .. }) = sent {
         fail_recovery(cx, to, &recovery);
     }
