@@ -37,28 +37,24 @@ fn every_call_may_fail_once_and_nothing_acknowledged_is_lost() {
                 let (mut lane, _) = open(&disk, 1, 0);
                 disk.fail(call, after, times, fault);
                 let kept = run(&mut lane);
-                check(&mut lane, &kept);
+                check(&mut lane, &kept, &format!("{call:?} {fault:?} {after} {times}"));
                 disk.heal();
                 for restarted in [disk.after_kill(), disk.after_power_loss(&mut fastrand::Rng::with_seed(after))] {
                     let boot = 1 + u8::from(after % 2 == 0);
-                    let (mut lane, _) = open(&restarted, boot, 10_000_000);
-                    check_prefix(&mut lane, &kept);
+                    let (mut lane, _) = open(&restarted, boot, 6_000_000);
+                    check(&mut lane, &kept, &format!("{call:?} {fault:?} {after} {times} boot {boot}"));
                 }
             }
         }
     }
 }
 
-fn check(lane: &mut Lane<SimDisk>, kept: &[Vec<Vec<u8>>]) {
+/// A publication whose outcome was an error may be there, after those that were acknowledged.
+fn check(lane: &mut Lane<SimDisk>, kept: &[Vec<Vec<u8>>], place: &str) {
     for (at, kept) in kept.iter().enumerate() {
         let found: Vec<_> = all(lane, ["a", "b", "c"][at], 0).into_iter().map(|record| record.1).collect();
-        assert!(found.len() >= kept.len() && &found[..kept.len()] == kept.as_slice(), "{at}");
+        assert!(found.len() >= kept.len() && &found[..kept.len()] == kept.as_slice(), "{place}: {at} {} of {}", found.len(), kept.len());
     }
-}
-
-/// A publication whose outcome was an error may be there, after those that were acknowledged.
-fn check_prefix(lane: &mut Lane<SimDisk>, kept: &[Vec<Vec<u8>>]) {
-    check(lane, kept);
 }
 
 #[test]

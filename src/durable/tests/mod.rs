@@ -61,7 +61,10 @@ fn read<F: Files>(
 
 /// The offsets and the data of a whole history.
 fn all<F: Files>(lane: &mut Lane<F>, channel: &str, now: u64) -> Vec<(u64, Vec<u8>)> {
-    let read = read(lane, channel, ALL, now).expect("it can be read");
+    let read = match read(lane, channel, ALL, now) {
+        Ok(read) => read,
+        Err(error) => panic!("{channel}: {error:?}, top {:?}, {:?}", lane.position(channel, &HISTORY, now), lane.stats()),
+    };
     read.records.iter().map(|record| (record.offset, record.data.to_vec())).collect()
 }
 
