@@ -234,6 +234,10 @@ impl<F: Files> Lane<F> {
         };
         if is_loss {
             report.quarantined.push(scan.id.file_name());
+        } else if let Some(segment) = self.segment_mut(scan.id) {
+            // Otherwise later sectors would look like a loss to the next start.
+            segment.file.truncate(u64::from(at)).map_err(error)?;
+            segment.bytes = u64::from(at);
         }
         Ok(is_loss && is_applied)
     }

@@ -33,6 +33,7 @@ impl World {
             LaneOptions { segment_bytes: 12 << 10, checkpoint_interval_ms: 40, ..options(self.boot) };
         let (lane, report) = Lane::open(self.disk.clone(), options, self.now).expect("it opens");
         self.lane = Some(lane);
+        assert!(report.quarantined.is_empty(), "{report:?}");
         report.last_end
     }
 
