@@ -65,14 +65,14 @@ pub(super) struct ClassLog<F: Files> {
     pub(super) sealed: VecDeque<Segment<F>>,
     pub(super) active: Option<Active<F>>,
     pub(super) next_sequence: u64,
-    /// Where the last segment before the active one ends.
-    pub(super) previous_end: u32,
+    /// Where the last segment before the active one ends, and the last four bytes of its sequence.
+    pub(super) previous: (u32, u32),
     pub(super) stage: Stage,
 }
 
 impl<F: Files> Default for ClassLog<F> {
     fn default() -> Self {
-        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous_end: 0, stage: Stage::default() }
+        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous: (0, 0), stage: Stage::default() }
     }
 }
 
