@@ -9,6 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::query::{LogQuery, QueryPage, QueryRefusal};
+pub use crate::durable::Durability;
 use crate::ids::ShardId;
 use crate::protocol::{is_json, one_line};
 use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
@@ -94,6 +95,18 @@ pub struct PublishRequest {
     pub use_delta: bool,
     /// Without a history the publication gets no position.
     pub history: HistoryOptions,
+    /// What only a log needs.
+    pub log: Option<Box<LogFields>>,
+}
+
+/// What a log has to know of a publication besides its content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogFields {
+    pub durability: Durability,
+    /// The publisher, if queries find publications by it; otherwise empty.
+    pub user: Box<str>,
+    /// The value of the tag by which queries find it; empty for none.
+    pub tag: Box<str>,
 }
 
 /// From the broker to a channel's home shard. Those of one channel come in the broker's order.
@@ -161,6 +174,16 @@ pub struct Published {
 pub struct HistoryRead {
     pub records: Vec<PublicationRecord>,
     pub top: Position,
+    /// The position in the filter is of an earlier generation of the stream, of which nothing up to its offset was lost: the
+    /// records continue it, though its epoch is not that of `top`. Only a log says so.
+    pub since_is_kept: bool,
+}
+
+impl HistoryRead {
+    /// Whether the records continue the position of the filter.
+    pub fn continues(&self, filter: HistoryFilter) -> bool {
+        self.since_is_kept || filter.is_of_epoch(self.top)
+    }
 }
 
 /// Why the broker did not do it.
@@ -192,12 +215,13 @@ impl Request {
     pub fn bytes(&self) -> usize {
         let content = match &self.kind {
             RequestKind::Publish { publish, .. } => {
-                let PublishRequest { data, client_info, tags, version_epoch, idempotency_key, .. } = &**publish;
+                let PublishRequest { data, client_info, tags, version_epoch, idempotency_key, log, .. } = &**publish;
                 data.len()
                     + client_info.len()
                     + tags.len()
                     + version_epoch.len()
                     + idempotency_key.len()
+                    + log.as_ref().map_or(0, |log| size_of::<LogFields>() + log.user.len() + log.tag.len())
                     + size_of::<PublishRequest>()
             }
             RequestKind::JoinLeave { client_info, .. } | RequestKind::PresenceSet { client_info, .. } => {

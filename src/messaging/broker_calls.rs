@@ -45,6 +45,7 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
         idempotency_key: publication.options.idempotency_key.into(),
         use_delta: publication.options.use_delta,
         history,
+        log: state.settings.log_fields(channel, client_info.unwrap_or_default(), tags).map(Box::new),
     };
     let local = (broker.links.publish_locally && !history.has_history()).then(|| {
         let PublishRequest { data, tags, client_info, .. } = publish.clone();
@@ -166,10 +167,10 @@ fn answer_api(
 ) {
     let reply = match answer {
         Err(error) => Err(home_queries::code_of(&error)),
-        Ok(Answer::History(HistoryRead { top, .. })) if !filter.is_of_epoch(top) => {
+        Ok(Answer::History(read)) if !read.continues(filter) => {
             Err(ErrorCode::UnrecoverablePosition)
         }
-        Ok(Answer::History(HistoryRead { records, top })) => {
+        Ok(Answer::History(HistoryRead { records, top, .. })) => {
             let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))
         }
@@ -208,9 +209,10 @@ fn answer_history(
     read: HistoryRead,
 ) {
     let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
-    let HistoryRead { records, top } = read;
+    let continues = read.continues(filter);
+    let HistoryRead { records, top, .. } = read;
     let for_reply = |record: &PublicationRecord| record.for_reply(sends_time);
-    let records = filter.is_of_epoch(top).then(|| records.iter().map(for_reply).collect::<Box<[_]>>());
+    let records = continues.then(|| records.iter().map(for_reply).collect::<Box<[_]>>());
     let bytes = records.as_deref().map_or(0, |records| records_bytes(records.iter(), encoding));
     if bytes > bytes_max {
         return home_queries::ask_to_pay(cx, channel, inquiry, bytes);
@@ -240,11 +242,15 @@ fn recovery_read(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
     (channel, to): (&str, ShardId),
-    recovery: PaidRecovery,
+    mut recovery: PaidRecovery,
     tries: u8,
     read: HistoryRead,
 ) {
-    let HistoryRead { mut records, top } = read;
+    let HistoryRead { mut records, top, since_is_kept } = read;
+    if since_is_kept {
+        // Its epoch is an earlier generation's.
+        recovery.request.since.epoch = Some(top.epoch);
+    }
     if recovery.request.cache {
         records.reverse();
     }

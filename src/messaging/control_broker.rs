@@ -15,8 +15,8 @@ use crate::protocol::ErrorCode;
 pub(super) fn is_of_broker(state: &Messaging, call: &ApiCall) -> bool {
     let Some(broker) = &state.broker else { return false };
     match call {
-        ApiCall::Publish { .. } | ApiCall::History { .. } | ApiCall::HistoryRemove { .. } => {
-            broker.links.publications.is_some()
+        ApiCall::Publish { channel, .. } | ApiCall::History { channel, .. } | ApiCall::HistoryRemove { channel } => {
+            state.is_brokered(channel)
         }
         ApiCall::Presence { .. } | ApiCall::PresenceStats { .. } => broker.links.presence.is_some(),
         _ => false,

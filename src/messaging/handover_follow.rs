@@ -60,6 +60,7 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
         let epochs: Vec<_> = numbers.filter(|&(_, slot)| is_own(slot)).map(|(number, slot)| (slot, number)).collect();
         let links = BrokerLinks {
             publications: Some(peer_broker.clone()),
+            log: state.broker.as_ref().and_then(|broker| broker.links.log.clone()),
             presence: Some(peer_broker),
             subscribe_timeout: 0,
             publish_locally: false,
@@ -71,11 +72,13 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
             peer.link.send_message(pack_epochs(&epochs));
         }
         match &mut state.broker {
-            // Another broker has the presence.
-            Some(broker) => {
-                let presence = broker.links.presence.clone();
-                broker.links = BrokerLinks { presence, follows_presence: false, ..links };
-            }
+            Some(broker) => match broker.links.presence.take() {
+                // Another broker has the presence.
+                Some(presence) => {
+                    broker.links = BrokerLinks { presence: Some(presence), follows_presence: false, ..links };
+                }
+                None => broker.links = links,
+            },
             None => state.broker = Some(Box::new(HomeBroker::new(links, me))),
         }
     }
@@ -100,7 +103,7 @@ fn stop_following(state: &mut Messaging, cx: &mut Context<Mail>) {
         follows_peer: false,
         ..broker.links.clone()
     };
-    if broker.links.presence.is_none() {
+    if broker.links.presence.is_none() && broker.links.log.is_none() {
         state.broker = None;
     }
 }
@@ -227,8 +230,12 @@ fn read(
 ) -> HistoryRead {
     let options = state.settings.history_options(channel);
     match state.home_channels.history_within(channel, filter, range, &options, cx.now()) {
-        Ok(HistorySlice { publications, top }) => HistoryRead { records: publications.cloned().collect(), top },
-        Err(unrecoverable) => HistoryRead { records: Vec::<PublicationRecord>::new(), top: unrecoverable.top },
+        Ok(HistorySlice { publications, top }) => {
+            HistoryRead { records: publications.cloned().collect(), top, since_is_kept: false }
+        }
+        Err(unrecoverable) => {
+            HistoryRead { records: Vec::<PublicationRecord>::new(), top: unrecoverable.top, since_is_kept: false }
+        }
     }
 }
 

@@ -283,7 +283,7 @@ fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, BrokerError>>
         }
         HISTORY => {
             let top = fields.position()?.unwrap_or_default();
-            Answer::History(HistoryRead { top, records: fields.list(Fields::record)? })
+            Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept: false })
         }
         HISTORY_REMOVED => Answer::HistoryRemoved,
         PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?),
@@ -454,7 +454,7 @@ mod tests {
         let key = KnownKey { hash: (1, 2), left: 3, answer: Some(position()) };
         let answers = [
             Ok(Answer::Published(Published { position: Some(position()), is_suppressed: true })),
-            Ok(Answer::History(HistoryRead { records: vec![record(9)], top: position() })),
+            Ok(Answer::History(HistoryRead { records: vec![record(9)], top: position(), since_is_kept: false })),
             Ok(Answer::HistoryRemoved),
             Ok(Answer::Presence(vec![info().into()])),
             Ok(Answer::PresenceStats { clients: 2, users: 1 }),

@@ -29,6 +29,8 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub struct BrokerLinks {
     pub publications: Option<Broker>,
+    /// The log, which has the channels of durable namespaces unless `publications` has all of them.
+    pub log: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
@@ -41,9 +43,21 @@ pub struct BrokerLinks {
 }
 
 impl BrokerLinks {
+    /// The broker threads get the requests of this turn.
+    pub(super) fn flush(&self) {
+        for broker in [&self.publications, &self.presence].into_iter().flatten() {
+            broker.flush();
+        }
+    }
+
     /// Whether there can be such a channel.
     pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
         self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
+
+    /// What has the publications of a channel that this shard does not order itself.
+    pub(super) fn of_publications(&self) -> Option<&Broker> {
+        self.publications.as_ref().or(self.log.as_ref())
     }
 }
 
@@ -184,18 +198,18 @@ impl HomeBroker {
         let ticket = Ticket(self.calls.insert(call) as u32);
         let kind = kind(ticket);
         let broker = match kind {
-            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => &self.links.presence,
-            _ => &self.links.publications,
+            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => self.links.presence.as_ref(),
+            _ => self.links.of_publications(),
         };
         let request = Request { from: self.me, channel: channel.into(), kind };
-        match broker.as_ref().map(|broker| broker.send(request)) {
+        match broker.map(|broker| broker.send(request)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(self.calls.remove(ticket.0 as usize)),
         }
     }
 
     pub(super) fn tell(&self, channel: &str, kind: RequestKind) {
-        if let Some(broker) = &self.links.publications {
+        if let Some(broker) = self.links.of_publications() {
             _ = broker.send(Request { from: self.me, channel: channel.into(), kind });
         }
     }

@@ -42,11 +42,12 @@ pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &st
 /// Asks the broker. `None`: no broker has what the query is about.
 fn ask_broker(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) -> Option<()> {
     let options = state.settings.history_options(channel);
+    let is_brokered = state.is_brokered(channel);
     let broker = state.broker.as_mut()?;
     let name: Box<str> = channel.into();
     let sent = match inquiry.query {
+        Query::History { .. } if !is_brokered => return None,
         Query::History { .. } => {
-            broker.links.publications.as_ref()?;
             let filter = inquiry.query.filter().unwrap_or_default();
             let call = Call::History { channel: name, inquiry, filter };
             broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })

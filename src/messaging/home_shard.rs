@@ -272,8 +272,10 @@ pub(crate) fn recover(
     channel: &str,
     recovery: PaidRecovery,
 ) {
+    let has_broker = state.is_brokered(channel);
     let recovery = match &mut state.broker {
         None => recovery,
+        Some(_) if !has_broker => recovery,
         // Its group has failed while the request was on its way.
         Some(_) if !state.home_channels.is_interested(channel, to, recovery.request.group) => {
             return fail_recovery(cx, to, &recovery);
@@ -288,7 +290,6 @@ pub(crate) fn recover(
     }
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as usize;
-    let has_broker = state.has_broker();
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let asked = recovery.request.asked(limit, &accepts);
     let sends_time = state.settings.sends_time(options.namespace);
@@ -335,9 +336,14 @@ pub(super) fn ask_recovery(
 ) {
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as i32;
+    let is_logged = state.is_logged(channel);
     let request = &recovery.request;
     let filter = match request.cache {
-        false => HistoryFilter { since: Some(Since { epoch: None, ..request.since }), limit, reverse: false },
+        false => {
+            // The log knows earlier generations of a stream by their epochs.
+            let epoch = request.since.epoch.filter(|_| is_logged);
+            HistoryFilter { since: Some(Since { epoch, ..request.since }), limit, reverse: false }
+        }
         true => HistoryFilter { since: None, limit: if request.filter.is_some() { limit } else { 1 }, reverse: true },
     };
     let Some(broker) = &mut state.broker else { return };

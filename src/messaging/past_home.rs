@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::state::Messaging;
 use crate::broker::message::{Answer, BrokerError, HistoryRead, RequestKind};
 use crate::broker::query::{LogQuery, QueryKey, QueryPage, QueryRefusal};
-use crate::config::Namespace;
+use crate::config::{Durability, Namespace};
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::ErrorCode;
@@ -63,7 +63,7 @@ fn history(
     (filter, range): (HistoryFilter, TimeRange),
 ) {
     let options = state.settings.history_options(channel);
-    if state.has_broker() {
+    if state.is_brokered(channel) {
         if !range.is_all() && !state.finds_by_time() {
             return post(cx, client, Err(ErrorCode::NotAvailable));
         }
@@ -95,10 +95,10 @@ pub(super) fn history_read(
     answer: Result<Answer, BrokerError>,
 ) {
     let result = match answer {
-        Ok(Answer::History(HistoryRead { top, .. })) if !filter.is_of_epoch(top) => {
+        Ok(Answer::History(read)) if !read.continues(filter) => {
             Err(ErrorCode::UnrecoverablePosition)
         }
-        Ok(Answer::History(HistoryRead { records, top })) => Ok(history_answer(records, top)),
+        Ok(Answer::History(HistoryRead { records, top, .. })) => Ok(history_answer(records, top)),
         Ok(_) => Err(ErrorCode::Internal),
         Err(error) => Err(code_of(&error)),
     };
@@ -193,6 +193,12 @@ fn check(namespace: &Namespace, key: &PastKey, audience: Audience) -> Result<(),
 }
 
 /// Whether the log finds publications of a namespace by this.
-fn has_index(_namespace: &Namespace, _key: &PastKey) -> bool {
-    false
+fn has_index(namespace: &Namespace, key: &PastKey) -> bool {
+    let is_durable = namespace.durability != Durability::Memory;
+    is_durable
+        && match key {
+            PastKey::Channel => true,
+            PastKey::User(_) => namespace.history_index_user,
+            PastKey::Tag { key, .. } => !key.is_empty() && *namespace.history_index_tag == **key,
+        }
 }

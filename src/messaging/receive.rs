@@ -58,7 +58,7 @@ pub(crate) fn receive(
             let client_info = Some(batch.bytes(client_info));
             let publication = Publication { channel, data, is_json, client_info, ..Publication::default() };
             let publication = unpack_options(batch.bytes(options), publication);
-            if state.has_broker() {
+            if state.is_brokered(channel) {
                 return broker_calls::publish(state, cx, &publication, Publisher::Client { shard: from, reply_to });
             }
             home_shard::publish(state, cx, &publication);
@@ -110,7 +110,7 @@ fn subscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str,
     let options = state.settings.history_options(channel);
     let InterestedShard { shard: from, group, .. } = shard;
     let top = state.home_channels.subscribe(channel, shard, &options, cx.now());
-    match state.has_broker() {
+    match state.is_brokered(channel) {
         true => broker_channels::group_joins(state, cx, (from, group), channel, top),
         false => _ = cx.mail.post(from, Mail::Subscribed { group, top }),
     }
@@ -118,7 +118,7 @@ fn subscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str,
 
 fn unsubscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, from: ShardId, group: GroupId) {
     state.home_channels.unsubscribe(channel, from, group, cx.now());
-    if state.has_broker() {
+    if state.broker.is_some() {
         broker_channels::group_left(state, cx, from, group, channel);
     }
 }

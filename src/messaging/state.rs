@@ -200,9 +200,23 @@ impl Messaging {
         self
     }
 
-    /// Whether a broker orders the publications.
+    /// Whether a broker orders the publications of every channel.
     pub(super) fn has_broker(&self) -> bool {
         self.broker.as_ref().is_some_and(|broker| broker.links.publications.is_some())
+    }
+
+    /// Whether a broker, or the log, orders the publications of a channel.
+    #[inline]
+    pub(super) fn is_brokered(&self, channel: &str) -> bool {
+        self.broker.as_ref().is_some_and(|broker| {
+            let BrokerLinks { publications, log, .. } = &broker.links;
+            publications.is_some() || (log.is_some() && self.settings.is_durable(channel))
+        })
+    }
+
+    /// Whether the log has the channel.
+    pub(super) fn is_logged(&self, channel: &str) -> bool {
+        !self.has_broker() && self.is_brokered(channel)
     }
 
     /// The process that takes over from this one orders the publications.

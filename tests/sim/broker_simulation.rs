@@ -78,6 +78,7 @@ impl BrokerSimulation {
         let mut broker = SimBroker::new(kept_max);
         let mut server = |_| {
             let links = BrokerLinks {
+                log: None,
                 publications: Some(broker.join(bounds.shards)),
                 presence: None,
                 subscribe_timeout: 5_000,

@@ -49,6 +49,19 @@ section! {
     /// over the server API. Centrifugo does not send it; it takes 9 bytes of a push in Protobuf and 21 in JSON.
     publication_time: bool as Bool = false;
 
+    /// What the history survives: "memory" nothing; "process" the end of the process, and a crash of the machine up to
+    /// durable.sync_interval before it; "strict" also that, since nothing is delivered before it is synced. The last two need
+    /// durable.enabled.
+    durability: Durability as Word = Durability::Memory, restart;
+
+    /// Let history_query find the publications of a user, the publisher. About 16 bytes of disk per publication. Needs a
+    /// durability other than memory.
+    history_index_user: bool as Bool = false;
+
+    /// The tag by which history_query finds publications, such as "order_id". About 16 bytes of disk per publication that has it.
+    /// Empty: none. Needs a durability other than memory.
+    history_index_tag: String as Text = String::new();
+
     /// Track the position of every subscriber, so that a missed publication does not go unnoticed.
     force_positioning: bool as Bool = false;
 
@@ -150,6 +163,22 @@ section! {
 
     /// The name of one of proxies; "default" means channel.proxy.sub_refresh.
     sub_refresh_proxy_name: String as Text = DEFAULT_PROXY.into();
+}
+
+/// What a history survives.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Durability {
+    #[default]
+    Memory,
+    /// The end of the process.
+    Process,
+    /// A power loss.
+    Strict,
+}
+
+impl Words for Durability {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("process", Self::Process), ("strict", Self::Strict)];
 }
 
 /// What publications are for a subscriber that recovers.

@@ -92,7 +92,9 @@ impl Driver {
 
     pub(super) fn send(&self, channel: &str, kind: RequestKind) {
         let request = Request { from: ShardId(0), channel: channel.into(), kind };
-        assert!(self.requests.as_ref().expect("it runs").send(request).is_ok(), "the thread runs");
+        let port = self.requests.as_ref().expect("it runs");
+        assert!(port.send(request).is_ok(), "the thread runs");
+        port.flush();
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -228,7 +230,11 @@ fn clone(answer: &Result<Answer, BrokerError>) -> Result<Answer, BrokerError> {
     match answer {
         Err(error) => Err(error.clone()),
         Ok(Answer::Published(published)) => Ok(Answer::Published(*published)),
-        Ok(Answer::History(read)) => Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top })),
+        Ok(Answer::History(read)) => Ok(Answer::History(HistoryRead {
+                records: read.records.clone(),
+                top: read.top,
+                since_is_kept: false,
+            })),
         Ok(Answer::HistoryRemoved) => Ok(Answer::HistoryRemoved),
         Ok(Answer::Query(page)) => Ok(Answer::Query(page.clone())),
         Ok(Answer::Presence(members)) => Ok(Answer::Presence(members.clone())),
