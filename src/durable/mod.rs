@@ -2,22 +2,38 @@
 //!
 //! - `files`: the directory of a lane, behind a trait
 //! - `types`: what goes into a lane and comes out of it
-//! - `lane`: publishing, reading and keeping the channels of one directory
+//! - `lane`: publishing and reading the channels of one directory, with `commit`, `open`, `replay` and `retention`
+//! - `format`, `segment`, `class_log`, `memory_index`: batches in files
+//! - `meta`, `keys`, `state`: what a lane remembers of channels, of idempotency keys, and of itself
+//! - `read`: a part of a history, read on any thread
 //! - `index`, `index_build`, `filter`: what stands beside a sealed segment
 //! - `checkpoint`: the meta of all channels of a lane in one file
 //! - `codec`: varints and blocks with checksums, of the index and the checkpoint
 
 mod checkpoint;
+mod class_log;
 mod codec;
+mod commit;
 mod files;
 mod filter;
+mod format;
 mod index;
 mod index_build;
+mod keys;
 mod lane;
+mod memory_index;
+mod meta;
+mod open;
+mod read;
+mod replay;
+mod retention;
+mod segment;
+mod state;
 mod types;
 
 pub use files::{Directory, File, Files, LockError};
-pub use lane::{Lane, ReadPlan};
+pub use lane::Lane;
+pub use read::ReadPlan;
 pub use types::{
     Durability, LaneError, LaneHealth, LaneOptions, LaneStats, LastEnd, LogRead, NewPublication, OnFull, OpenError,
     OpenReport, ReadError, RefuseReason, Staged,
