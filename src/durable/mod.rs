@@ -6,7 +6,7 @@
 //! - `format`, `segment`, `class_log`, `memory_index`: batches in files
 //! - `meta`, `keys`, `state`: what a lane remembers of channels, of idempotency keys, and of itself
 //! - `read`: a part of a history, read on any thread
-//! - `index`, `index_build`: what stands beside a sealed segment
+//! - `index`, `index_build`, `filter`: what stands beside a sealed segment
 //! - `checkpoint`: the meta of all channels of a lane in one file
 //! - `codec`: varints and blocks with checksums, of the index and the checkpoint
 
@@ -15,6 +15,7 @@ mod class_log;
 mod codec;
 mod commit;
 mod files;
+mod filter;
 mod format;
 mod index;
 mod index_build;

@@ -172,7 +172,10 @@ impl fmt::Display for OpenError {
         match self {
             Self::Lock(error) => error.fmt(f),
             Self::NewerFormat { file, version } => {
-                write!(f, "{file} has format {version}, which a newer version of this program wrote; start that version")
+                write!(
+                    f,
+                    "{file} has format {version}, which a newer version of this program wrote; start that version"
+                )
             }
             Self::Io { file, error } => write!(f, "{file}: {error}"),
             Self::Lane(error) => error.fmt(f),
