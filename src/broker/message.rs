@@ -197,6 +197,8 @@ pub enum BrokerError {
     NotSupported,
     /// It refused the request; its reason.
     Refused(Box<str>),
+    /// What was asked for is lost. The position of the channel.
+    Missing(Position),
 }
 
 impl fmt::Display for BrokerError {
@@ -206,6 +208,7 @@ impl fmt::Display for BrokerError {
             Self::OutcomeUnknown => f.write_str("no answer of the broker, the outcome is unknown"),
             Self::NotSupported => f.write_str("the broker does not support it"),
             Self::Refused(reason) => write!(f, "the broker refused it: {reason}"),
+            Self::Missing(_) => f.write_str("a part of the history is lost"),
         }
     }
 }

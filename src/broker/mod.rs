@@ -16,6 +16,7 @@
 
 pub(crate) mod client_tls;
 pub(crate) mod control;
+pub(crate) mod durable;
 pub mod message;
 pub(crate) mod nats;
 pub mod port;

@@ -22,6 +22,15 @@ pub struct RequestQueue {
     queued: Arc<Queued>,
 }
 
+/// Shows the bytes that wait in a queue.
+pub struct QueueGauge(Arc<Queued>);
+
+impl QueueGauge {
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// Bytes that wait in a queue, with their bound.
 struct Queued {
     bytes: AtomicUsize,
@@ -81,6 +90,26 @@ impl Drop for RequestPort {
 }
 
 impl RequestQueue {
+    /// Whether every sender is gone, and nothing waits.
+    pub fn is_closed(&self) -> bool {
+        self.batches.is_closed() && self.batches.is_empty()
+    }
+
+    /// Takes what waits now.
+    pub fn take_waiting(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        while let Ok(batch) = self.batches.try_recv() {
+            requests.extend(batch);
+        }
+        let bytes: usize = requests.iter().map(Request::bytes).sum();
+        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        requests
+    }
+
+    pub fn gauge(&self) -> QueueGauge {
+        QueueGauge(Arc::clone(&self.queued))
+    }
+
     /// Waits for requests and takes the batches that are there, until they are `enough`. Returns how many; 0 when every sender
     /// is gone.
     pub async fn receive(&mut self, requests: &mut Vec<Request>, enough: usize) -> usize {

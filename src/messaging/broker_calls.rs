@@ -116,12 +116,19 @@ pub(crate) fn answered(
             broker_channels::position_read(state, cx, &channel, serial, history(answer).map(|read| read.top));
         }
         Call::Repair { channel, serial, from } => {
-            let read = history(answer).map(|read| (read.records, read.top));
+            let read = match answer {
+                // Nothing continues the channel: it restarts.
+                Err(BrokerError::Missing(top)) => Some((Vec::new(), top)),
+                answer => history(answer).map(|read| (read.records, read.top)),
+            };
             broker_channels::repair_read(state, cx, (&channel, serial), from, read);
         }
         Call::Compare { channel, serial, from } => {
             let top = history(answer).map(|read| read.top);
             broker_channels::position_compared(state, cx, (&channel, serial), from, top);
+        }
+        Call::Recover { channel, to, recovery, .. } if matches!(answer, Err(BrokerError::Missing(_))) => {
+            lost_for_recovery(state, cx, (&channel, to), recovery);
         }
         Call::Recover { channel, to, recovery, tries } => match history(answer) {
             Some(read) => recovery_read(state, cx, (&channel, to), recovery, tries, read),
@@ -151,6 +158,19 @@ pub(crate) fn answered(
     }
 }
 
+/// What a subscription missed is lost: it continues at the last delivery of the channel, not recovered.
+fn lost_for_recovery(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    (channel, to): (&str, ShardId),
+    recovery: PaidRecovery,
+) {
+    match state.home_channels.top(channel) {
+        Some(top) => answer_recovery(state, cx, (channel, to), recovery, Vec::new(), top),
+        None => home_shard::fail_recovery(cx, to, &recovery),
+    }
+}
+
 fn history(answer: Result<Answer, BrokerError>) -> Option<HistoryRead> {
     match answer {
         Ok(Answer::History(read)) => Some(read),
@@ -174,7 +194,12 @@ fn answer_api(
             let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))
         }
-        Ok(Answer::HistoryRemoved) => Ok(ApiReply::Done),
+        Ok(Answer::HistoryRemoved) => {
+            if state.is_logged(channel) {
+                state.home_channels.history_remove(channel);
+            }
+            Ok(ApiReply::Done)
+        }
         Ok(Answer::PresenceStats { clients, users }) => Ok(ApiReply::PresenceStats(PresenceStats { clients, users })),
         Ok(Answer::Presence(members)) => {
             let to = Box::new(move |members: Result<_, _>| to(members.map(ApiReply::Presence)));

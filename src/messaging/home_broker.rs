@@ -45,7 +45,7 @@ pub struct BrokerLinks {
 impl BrokerLinks {
     /// The broker threads get the requests of this turn.
     pub(super) fn flush(&self) {
-        for broker in [&self.publications, &self.presence].into_iter().flatten() {
+        for broker in [&self.publications, &self.log, &self.presence].into_iter().flatten() {
             broker.flush();
         }
     }

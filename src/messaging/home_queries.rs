@@ -78,6 +78,7 @@ pub(super) fn fail(cx: &mut Context<Mail>, inquiry: Inquiry, error: &BrokerError
 pub(super) fn code_of(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::NotSupported => ErrorCode::NotAvailable,
+        BrokerError::Missing(_) => ErrorCode::UnrecoverablePosition,
         BrokerError::Unavailable | BrokerError::OutcomeUnknown | BrokerError::Refused(_) => ErrorCode::Internal,
     }
 }
