@@ -187,9 +187,7 @@ fn answer_api(
 ) {
     let reply = match answer {
         Err(error) => Err(home_queries::code_of(&error)),
-        Ok(Answer::History(read)) if !read.continues(filter) => {
-            Err(ErrorCode::UnrecoverablePosition)
-        }
+        Ok(Answer::History(read)) if !read.continues(filter) => Err(ErrorCode::UnrecoverablePosition),
         Ok(Answer::History(HistoryRead { records, top, .. })) => {
             let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))

@@ -95,9 +95,7 @@ pub(super) fn history_read(
     answer: Result<Answer, BrokerError>,
 ) {
     let result = match answer {
-        Ok(Answer::History(read)) if !read.continues(filter) => {
-            Err(ErrorCode::UnrecoverablePosition)
-        }
+        Ok(Answer::History(read)) if !read.continues(filter) => Err(ErrorCode::UnrecoverablePosition),
         Ok(Answer::History(HistoryRead { records, top, .. })) => Ok(history_answer(records, top)),
         Ok(_) => Err(ErrorCode::Internal),
         Err(error) => Err(code_of(&error)),
