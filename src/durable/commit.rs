@@ -235,7 +235,7 @@ impl<F: Files> Lane<F> {
             _ = self.files.remove(&id.file_name());
             return Err(WriteFault::File(error));
         }
-        let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), bytes };
+        let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
         let unsynced_since = self.time;
         let active = Active { segment, salt, number: 0, synced_end: HEADER, unsynced: Vec::new(), unsynced_since, created: self.time };
         self.classes[class].active = Some(active);
@@ -303,6 +303,7 @@ impl<F: Files> Lane<F> {
         let log = &mut self.classes[class];
         let Some(Active { mut segment, .. }) = log.active.take() else { return };
         log.previous_end = segment.end;
+        segment.index.drop_entries();
         // Only space is lost if the file stays as long as it is.
         if segment.file.truncate(u64::from(segment.end)).is_ok() {
             segment.bytes = u64::from(segment.end);
