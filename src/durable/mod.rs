@@ -27,6 +27,8 @@ mod memory_index;
 mod meta;
 mod open;
 mod query;
+#[cfg(test)]
+mod query_tests;
 mod read;
 mod replay;
 mod retention;
