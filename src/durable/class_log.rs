@@ -7,6 +7,7 @@ use super::checkpoint::{CheckpointWriter, ScanStart};
 use super::files::Files;
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
+use super::sealed_index::SealedIndex;
 use super::segment::SegmentId;
 
 /// A record that waits for a batch. It has neither a channel index nor a checksum yet.
@@ -36,6 +37,8 @@ pub(super) struct Segment<F: Files> {
     /// What stands behind is void.
     pub(super) end: u32,
     pub(super) index: MemoryIndex,
+    /// Of a sealed segment, for queries.
+    pub(super) sealed_index: Arc<SealedIndex<F>>,
     /// Of the file.
     pub(super) bytes: u64,
 }

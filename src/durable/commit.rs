@@ -236,7 +236,7 @@ impl<F: Files> Lane<F> {
             _ = self.files.remove(&id.file_name());
             return Err(WriteFault::File(error));
         }
-        let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), bytes };
+        let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
         let unsynced_since = self.time;
         let active = Active {
             segment,
@@ -312,6 +312,7 @@ impl<F: Files> Lane<F> {
         let log = &mut self.classes[class];
         let Some(Active { mut segment, .. }) = log.active.take() else { return };
         log.previous = (segment.end, segment.id.sequence as u32);
+        segment.index.drop_entries();
         // Only space is lost if the file stays as long as it is.
         if segment.file.truncate(u64::from(segment.end)).is_ok() {
             segment.bytes = u64::from(segment.end);

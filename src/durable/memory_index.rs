@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::codec::hash_name;
 use super::format::{PublicationBody, RecordHead};
+use super::index::{FindRange, Found};
 use super::index_build::{IndexEntry, build};
 
 #[derive(Default)]
@@ -96,9 +97,33 @@ impl MemoryIndex {
         })
     }
 
+    /// The publications of a user or with a tag, as `SegmentIndex::by_user` gives them.
+    pub(super) fn by_name(&self, is_user: bool, hash: u64, range: &FindRange) -> Vec<Found> {
+        let is_after = |position: u32| match range.after {
+            Some(after) if range.reverse => position < after,
+            after => after.is_none_or(|after| position > after),
+        };
+        let is_meant = |entry: &&IndexEntry| {
+            let of = if is_user { entry.user_hash } else { entry.tag_hash };
+            of == hash && range.times.contains(&entry.time) && is_after(entry.position)
+        };
+        let found = |entry: &IndexEntry| Found { offset: 0, position: entry.position, time: entry.time };
+        let all = self.entries.iter().filter(is_meant).map(found);
+        if range.reverse { all.rev().take(range.limit).collect() } else { all.take(range.limit).collect() }
+    }
+
+    /// The position of each entry of the dictionary.
+    pub(super) fn dictionary(&self) -> Vec<u32> {
+        self.runs.iter().map(|run| run.dictionary).collect()
+    }
+
+    /// The segment is sealed: queries use its index file, and only histories this one.
+    pub(super) fn drop_entries(&mut self) {
+        self.entries = Vec::new();
+    }
+
     /// The bytes of the index file.
     pub(super) fn build(&self) -> Vec<u8> {
-        let dictionary: Vec<_> = self.runs.iter().map(|run| run.dictionary).collect();
-        build(&self.entries, &dictionary)
+        build(&self.entries, &self.dictionary())
     }
 }

@@ -196,7 +196,7 @@ impl<F: Files> Lane<F> {
         };
         let scanner = Scanner::new(Arc::clone(&file), header.salt, None).map_err(error)?;
         let bytes = file.len().map_err(error)?;
-        log.sealed.push_back(Segment { id, file, end: HEADER, index: MemoryIndex::default(), bytes });
+        log.sealed.push_back(Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes });
         let replay = Replay::default();
         scans.push(Scan { scanner, id, apply_from, expected_end: None, replay, has_batch: false, is_done: false });
         Ok(false)
@@ -216,6 +216,7 @@ impl<F: Files> Lane<F> {
         scan.is_done = true;
         if let Some(segment) = self.segment_mut(scan.id) {
             segment.end = at;
+            segment.index.drop_entries();
         }
         self.classes[usize::from(scan.id.class)].previous = (at, scan.id.sequence as u32);
         if is_at_end || (scanned == Scanned::End && scan.expected_end.is_none() && at >= scan.apply_from) {

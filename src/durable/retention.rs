@@ -122,6 +122,8 @@ impl<F: Files> Lane<F> {
     fn remove_front(&mut self, class: usize) -> io::Result<()> {
         let Some(segment) = self.classes[class].sealed.front() else { return Ok(()) };
         self.files.remove(&segment.id.file_name())?;
+        // It has one only if a query needed it.
+        _ = self.files.remove(&segment.id.index_name());
         self.classes[class].sealed.pop_front();
         Ok(())
     }
