@@ -12,8 +12,7 @@ use slab::Slab;
 use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
-use super::mail::{Inquiry, ReplyTo};
-use super::past_home::{PastAsker, PastClient};
+use super::mail::{Inquiry, ReplyTo, Reserved};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
@@ -327,6 +326,20 @@ pub(crate) enum Call {
 pub(crate) enum Publisher {
     Client { shard: ShardId, reply_to: ReplyTo },
     Api(Answer<ApiResult>),
+}
+
+/// Who gets the answer of the log.
+pub(crate) enum PastAsker {
+    Client(PastClient),
+    Api(Answer<ApiResult>),
+}
+
+/// A client that waits for its answer.
+#[derive(Clone, Copy)]
+pub(crate) struct PastClient {
+    pub shard: ShardId,
+    pub reply_to: ReplyTo,
+    pub reserved: Reserved,
 }
 
 /// A publication for the subscribers of this server, should the broker be away.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::api_call::{ApiReply, PastKey, PastQuery};
 use super::control_request::Answer as ApiAnswer;
-use super::home_broker::Call;
+use super::home_broker::{Call, PastAsker, PastClient};
 use super::home_queries::code_of;
-use super::mail::{Mail, PastAnswer, PastQuestion, PastReply, PastRequest, ReplyTo, Reserved};
+use super::mail::{Mail, PastAnswer, PastQuestion, PastReply, PastRequest};
 use super::past::{PAGE_BYTES_MAX, cut_to_page, past_page};
 use super::settings::Settings;
 use super::state::Messaging;
@@ -27,20 +27,6 @@ const API_PAGE_BYTES_MAX: usize = 4 << 20;
 enum Audience {
     Client,
     Api,
-}
-
-/// Who gets the answer of the log.
-pub(crate) enum PastAsker {
-    Client(PastClient),
-    Api(ApiAnswer<Result<ApiReply, ErrorCode>>),
-}
-
-/// A client that waits for its answer.
-#[derive(Clone, Copy)]
-pub(crate) struct PastClient {
-    shard: ShardId,
-    reply_to: ReplyTo,
-    reserved: Reserved,
 }
 
 /// A client asks.

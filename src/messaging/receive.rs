@@ -89,12 +89,7 @@ pub(crate) fn receive(
             }
             receive_reply(state, cx, from, reply, batch);
         }
-        Mail::Published { reply_to: ReplyTo { conn, id } } => {
-            if cx.is_open(conn) {
-                state.reply(cx, conn, id, &Reply::Publish);
-                state.reply_received(cx, conn);
-            }
-        }
+        Mail::Published { reply_to } => published(state, cx, reply_to),
         Mail::UserConnect { user, conn } => user_connects(state, cx, from, name(user), conn),
         Mail::UserDisconnect { user, conn } => state.users.remove_at_home(name(user), from, conn),
         Mail::UserAdmission { conn, admitted } => connect::user_home_answered(state, cx, conn, admitted),
@@ -125,6 +120,13 @@ fn unsubscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &st
     state.home_channels.unsubscribe(channel, from, group, cx.now());
     if state.broker.is_some() {
         broker_channels::group_left(state, cx, from, group, channel);
+    }
+}
+
+fn published(state: &mut Messaging, cx: &mut Context<Mail>, ReplyTo { conn, id }: ReplyTo) {
+    if cx.is_open(conn) {
+        state.reply(cx, conn, id, &Reply::Publish);
+        state.reply_received(cx, conn);
     }
 }
 
