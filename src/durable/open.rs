@@ -271,11 +271,7 @@ fn list_segments<F: Files>(files: &F) -> Result<Vec<SegmentId>, OpenError> {
     Ok(names.iter().filter_map(|name| SegmentId::of_file_name(name)).collect())
 }
 
-fn read_state<F: Files>(
-    files: &F,
-    options: &LaneOptions,
-    has_segments: bool,
-) -> Result<(State, LastEnd), OpenError> {
+fn read_state<F: Files>(files: &F, options: &LaneOptions, has_segments: bool) -> Result<(State, LastEnd), OpenError> {
     let file = || "state".to_string();
     let new = || State::new(options.seed, options.boot_id);
     Ok(match State::read(files).map_err(|error| OpenError::Io { file: file(), error })? {

@@ -153,8 +153,8 @@ pub(crate) fn answered(
         Call::Api { answer: to, filter, with_time, channel } => {
             answer_api(state, to, (filter, with_time), &channel, answer);
         }
-        Call::Past(asker) => past_home::page_read(cx, asker, answer),
-        Call::PastHistory { client, filter } => past_home::history_read(cx, client, filter, answer),
+        Call::Past { asker, tag } => past_home::page_read(cx, asker, tag, answer),
+        Call::PastHistory { asker, filter } => past_home::history_read(cx, asker, filter, answer),
     }
 }
 
@@ -187,9 +187,7 @@ fn answer_api(
 ) {
     let reply = match answer {
         Err(error) => Err(home_queries::code_of(&error)),
-        Ok(Answer::History(read)) if !read.continues(filter) => {
-            Err(ErrorCode::UnrecoverablePosition)
-        }
+        Ok(Answer::History(read)) if !read.continues(filter) => Err(ErrorCode::UnrecoverablePosition),
         Ok(Answer::History(HistoryRead { records, top, .. })) => {
             let publications = records.iter().map(|record| history_publication(record, with_time)).collect();
             Ok(ApiReply::History(HistoryPage { publications, top: stream_position(top) }))

@@ -230,11 +230,9 @@ fn clone(answer: &Result<Answer, BrokerError>) -> Result<Answer, BrokerError> {
     match answer {
         Err(error) => Err(error.clone()),
         Ok(Answer::Published(published)) => Ok(Answer::Published(*published)),
-        Ok(Answer::History(read)) => Ok(Answer::History(HistoryRead {
-                records: read.records.clone(),
-                top: read.top,
-                since_is_kept: false,
-            })),
+        Ok(Answer::History(read)) => {
+            Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top, since_is_kept: false }))
+        }
         Ok(Answer::HistoryRemoved) => Ok(Answer::HistoryRemoved),
         Ok(Answer::Query(page)) => Ok(Answer::Query(page.clone())),
         Ok(Answer::Presence(members)) => Ok(Answer::Presence(members.clone())),
