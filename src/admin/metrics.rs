@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use super::broker_metrics;
+use super::log_metrics;
 use super::cluster_metrics;
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
 use super::process_stats::ProcessStats;
@@ -16,6 +17,7 @@ use crate::api::settings::VERSION;
 use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::cluster::view::ClusterView;
 use crate::engine::rejection::Rejection;
@@ -201,6 +203,7 @@ pub(crate) struct Report<'a> {
     pub cluster: Option<&'a ClusterView>,
     /// The connections to brokers.
     pub brokers: &'a BrokerStats,
+    pub durable_log: &'a LogStats,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -221,6 +224,7 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
         cluster_metrics::write(&mut text, cluster);
     }
     broker_metrics::write(&mut text, report.brokers);
+    log_metrics::write(&mut text, report.durable_log);
     text.set_prefix("process_");
     process(&mut text, report.started_at);
     text.finish()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::cluster::stats::{Counts, Dropped, SurveyEnd};
 use crate::cluster::view::{ClusterView, NodeInfo, NodeState, NodeView};
@@ -55,9 +56,10 @@ fn text(format: Format) -> String {
     let (shards, backends, process) = (&snapshots(), &backends(), &ProcessStats::default());
     let unauthorized = &Unauthorized::default();
     let cluster = Some(&cluster());
+    let (brokers, durable_log) = (&BrokerStats::default(), &LogStats::default());
     encode(
         format,
-        &Report { shards, backends, process, unauthorized, cluster, brokers: &BrokerStats::default(), started_at: 1.5 },
+        &Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at: 1.5 },
     )
 }
 
@@ -225,6 +227,7 @@ fn text_without_shards_is_well_formed() {
         unauthorized: &Unauthorized::default(),
         cluster: None,
         brokers: &BrokerStats::default(),
+        durable_log: &LogStats::default(),
         started_at: 0.0,
     };
     check(&encode(Format::OpenMetrics, &report), true);

@@ -7,6 +7,7 @@ use super::checkpoint::{CheckpointWriter, ScanStart};
 use super::files::Files;
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
+use super::sealed_index::SealedIndex;
 use super::segment::SegmentId;
 
 /// A record that waits for a batch. It has neither a channel index nor a checksum yet.
@@ -36,6 +37,8 @@ pub(super) struct Segment<F: Files> {
     /// What stands behind is void.
     pub(super) end: u32,
     pub(super) index: MemoryIndex,
+    /// Of a sealed segment, for queries.
+    pub(super) sealed_index: Arc<SealedIndex<F>>,
     /// Of the file.
     pub(super) bytes: u64,
 }
@@ -65,14 +68,14 @@ pub(super) struct ClassLog<F: Files> {
     pub(super) sealed: VecDeque<Segment<F>>,
     pub(super) active: Option<Active<F>>,
     pub(super) next_sequence: u64,
-    /// Where the last segment before the active one ends.
-    pub(super) previous_end: u32,
+    /// Where the last segment before the active one ends, and the last four bytes of its sequence.
+    pub(super) previous: (u32, u32),
     pub(super) stage: Stage,
 }
 
 impl<F: Files> Default for ClassLog<F> {
     fn default() -> Self {
-        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous_end: 0, stage: Stage::default() }
+        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous: (0, 0), stage: Stage::default() }
     }
 }
 

@@ -63,12 +63,25 @@ impl<F: Files> Lane<F> {
         let mut report = OpenReport { last_end, segments: ids.len(), ..OpenReport::default() };
         let scan_from = lane.read_checkpoint(&mut report)?;
         let has_loss = lane.scan(&ids, &scan_from, &mut report)?;
+        lane.sync_scanned()?;
         lane.time = lane.time.max(now);
         lane.keys.expire(lane.time);
         lane.begin(last_end, has_loss)?;
         report.channels = lane.channels.len();
         lane.quarantined = report.quarantined.len();
         Ok((lane, report))
+    }
+
+    /// What the last process did not sync must not be lost when what follows is kept.
+    fn sync_scanned(&self) -> Result<(), OpenError> {
+        for segment in self.classes.iter().flat_map(|class| &class.sealed) {
+            let from = self.maintenance.scan_from.get(usize::from(segment.id.class)).copied().unwrap_or_default();
+            if segment.id.sequence >= from {
+                let synced = segment.file.sync_data();
+                synced.map_err(|error| OpenError::Io { file: segment.id.file_name(), error })?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the scan begins, by class. Without a checkpoint: everywhere at the beginning.
@@ -170,6 +183,8 @@ impl<F: Files> Lane<F> {
             }
         };
         let before = scans.last_mut().filter(|scan| scan.id.class == id.class);
+        // One that was removed between the two has ended whole.
+        let before = before.filter(|scan| scan.id.sequence as u32 == header.previous);
         if let Some(before) = before {
             before.expected_end = Some(header.previous_end);
         }
@@ -181,7 +196,7 @@ impl<F: Files> Lane<F> {
         };
         let scanner = Scanner::new(Arc::clone(&file), header.salt, None).map_err(error)?;
         let bytes = file.len().map_err(error)?;
-        log.sealed.push_back(Segment { id, file, end: HEADER, index: MemoryIndex::default(), bytes });
+        log.sealed.push_back(Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes });
         let replay = Replay::default();
         scans.push(Scan { scanner, id, apply_from, expected_end: None, replay, has_batch: false, is_done: false });
         Ok(false)
@@ -201,8 +216,9 @@ impl<F: Files> Lane<F> {
         scan.is_done = true;
         if let Some(segment) = self.segment_mut(scan.id) {
             segment.end = at;
+            segment.index.drop_entries();
         }
-        self.classes[usize::from(scan.id.class)].previous_end = at;
+        self.classes[usize::from(scan.id.class)].previous = (at, scan.id.sequence as u32);
         if is_at_end || (scanned == Scanned::End && scan.expected_end.is_none() && at >= scan.apply_from) {
             return Ok(false);
         }
@@ -219,6 +235,10 @@ impl<F: Files> Lane<F> {
         };
         if is_loss {
             report.quarantined.push(scan.id.file_name());
+        } else if let Some(segment) = self.segment_mut(scan.id) {
+            // Otherwise later sectors would look like a loss to the next start.
+            segment.file.truncate(u64::from(at)).map_err(error)?;
+            segment.bytes = u64::from(at);
         }
         Ok(is_loss && is_applied)
     }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 
-use super::link::{Connection, FrameQueue, Link, LocalShards};
+use super::connection::Connection;
+use super::link::{FrameQueue, Link, LocalShards};
 use super::transfer::Transfer;
 use super::wire::{self, FrameKind, FrameReceiver, SocketRole, Welcome};
 use crate::admin::process_stats::ProcessStats;

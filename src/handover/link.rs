@@ -1,36 +1,21 @@
 //! The link between the two processes of a handover. It carries, in order, channels, publications, requests and calls of one
-//! process to the other. `transfer` has the steps by which the order of channels goes over.
+//! process to the other. Here is the end that sends; `connection` runs it.
 //!
-//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost. A peer
-//! process that reads nothing for `STUCK_TIMEOUT` is given up; the bytes that still wait for it are then counted as
-//! lost.
+//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost.
 
-use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use super::transfer::Transfer;
 use super::wire::{self, FrameKind, Welcome};
 use crate::admin::process_stats::ProcessStats;
 use crate::broker::Broker;
-use crate::messaging::handover_message::STAMPED;
-use crate::messaging::{ApiCall, Forwarded, HandoverPeer, HomeProgress, PeerOrder};
+use crate::messaging::handover_message::is_stamped;
+use crate::messaging::{ApiCall, HandoverPeer, HomeProgress, PeerOrder};
 
-/// How long the peer process may take no bytes while some wait for it.
-const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes gathered for one write.
-const WRITE_BYTES: usize = 256 * 1024;
-/// Bytes that are received at once, and messages that a shard gets at once.
-const READ_BYTES: usize = 256 * 1024;
-const MESSAGES_MAX: usize = 256;
 /// Bytes of copies that may wait: publications wait behind them.
 const COPY_BYTES_MAX: usize = 1024 * 1024;
 /// How long the last forwarded publications may take to leave after every client is gone.
@@ -39,12 +24,14 @@ const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// The sending end. Its queue takes everything; a sender that can wait checks `is_full` first.
 pub struct Link {
     queue: UnboundedSender<Vec<u8>>,
-    waiting_bytes: AtomicUsize,
+    pub(super) waiting_bytes: AtomicUsize,
     bytes_max: usize,
-    stats: Arc<ProcessStats>,
+    pub(super) stats: Arc<ProcessStats>,
     order: PeerOrder,
     /// The peer process may have published what did not arrive here.
     may_be_ahead: AtomicBool,
+    /// Bytes of requests that wait to be sent.
+    request_bytes: OnceLock<Box<dyn Fn() -> usize + Send + Sync>>,
 }
 
 /// Frames that wait to be written to the peer process.
@@ -87,12 +74,18 @@ impl Link {
         // Until the peer process has passed on its order, it has published more than what has arrived.
         let may_be_ahead = AtomicBool::new(order == PeerOrder::TakesOver);
         let waiting_bytes = AtomicUsize::new(0);
-        (Arc::new(Self { queue, waiting_bytes, bytes_max, stats, order, may_be_ahead }), frames)
+        let request_bytes = OnceLock::new();
+        (Arc::new(Self { queue, waiting_bytes, bytes_max, stats, order, may_be_ahead, request_bytes }), frames)
     }
 
     /// Nothing that is sent leaves any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.queue.is_closed()
+    }
+
+    /// The requests of the shards wait in another queue, with so many bytes.
+    pub(crate) fn counts_requests(&self, bytes: impl Fn() -> usize + Send + Sync + 'static) {
+        _ = self.request_bytes.set(Box::new(bytes));
     }
 
     pub(crate) fn bytes_max(&self) -> usize {
@@ -119,7 +112,8 @@ impl Link {
     /// Waits until the kernel has taken everything that was sent. It delivers that even if this process ends.
     pub async fn finish_sending(&self) {
         let sent = async {
-            while self.waiting_bytes.load(Ordering::Relaxed) > 0 {
+            let has_requests = || self.request_bytes.get().is_some_and(|bytes| bytes() > 0);
+            while has_requests() || self.waiting_bytes.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -140,7 +134,7 @@ impl HandoverPeer for Link {
     }
 
     fn send_message(&self, message: Vec<u8>) {
-        if message.first() == Some(&STAMPED) {
+        if is_stamped(&message) {
             self.stats.handover_forwarded.fetch_add(1, Ordering::Relaxed);
         }
         self.send_frame(FrameKind::Message, &message);
@@ -169,132 +163,6 @@ impl HandoverPeer for Link {
         };
         self.send_frame(kind, &[]);
     }
-}
-
-/// How far the new process is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Progress {
-    /// It serves clients.
-    Ready,
-    /// It has done so for its trial time.
-    Proven,
-}
-
-/// A connected link, before it runs.
-pub(crate) struct Connection {
-    pub stream: UnixStream,
-    /// Bytes that were read already and not handled.
-    pub received: BytesMut,
-    pub link: Arc<Link>,
-    pub frames: FrameQueue,
-    pub transfer: Transfer,
-}
-
-impl Connection {
-    /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_progress` is called when the
-    /// peer process says how far it is.
-    pub(crate) async fn run(self, shards: &impl LocalShards, on_progress: impl FnMut(Progress)) -> io::Result<()> {
-        let Self { stream, received, link, frames, transfer } = self;
-        let (input, output) = stream.into_split();
-        let result = tokio::select! {
-            result = read_frames((input, received), shards, &link, transfer, on_progress) => result,
-            result = write_frames(output, frames, &link) => result,
-        };
-        shards.set_peer(None).await;
-        let lost = link.waiting_bytes.load(Ordering::Relaxed) as u64;
-        link.stats.handover_lost_bytes.fetch_add(lost, Ordering::Relaxed);
-        if lost > 0 {
-            log::warn!("handover: {lost} bytes of publications did not reach the peer process, which is gone");
-        }
-        result
-    }
-}
-
-async fn write_frames(mut output: OwnedWriteHalf, mut frames: FrameQueue, link: &Link) -> io::Result<()> {
-    while let Some(mut bytes) = frames.recv().await {
-        while bytes.len() < WRITE_BYTES
-            && let Ok(more) = frames.try_recv()
-        {
-            bytes.extend_from_slice(&more);
-        }
-        let mut rest = &*bytes;
-        while !rest.is_empty() {
-            let written = timeout(STUCK_TIMEOUT, output.write(rest)).await.map_err(|_| stuck())??;
-            rest = &rest[written..];
-            link.waiting_bytes.fetch_sub(written, Ordering::Relaxed);
-        }
-    }
-    Ok(())
-}
-
-fn stuck() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the peer process read nothing for {STUCK_TIMEOUT:?}"))
-}
-
-/// Handles frames until the peer process closes the link, which is not an error.
-async fn read_frames(
-    (mut input, mut received): (OwnedReadHalf, BytesMut),
-    shards: &impl LocalShards,
-    link: &Arc<Link>,
-    mut transfer: Transfer,
-    mut on_progress: impl FnMut(Progress),
-) -> io::Result<()> {
-    let stats = &link.stats;
-    let mut messages = Vec::new();
-    loop {
-        while let Some((kind, body)) = wire::take_frame(&mut received)? {
-            if kind == FrameKind::Message {
-                stats.handover_received.fetch_add(u64::from(body.first() == Some(&STAMPED)), Ordering::Relaxed);
-                messages.push(body.to_vec());
-                if messages.len() >= MESSAGES_MAX {
-                    pass(shards, &mut messages).await?;
-                }
-                continue;
-            }
-            pass(shards, &mut messages).await?;
-            match kind {
-                FrameKind::Publication => {
-                    let channel = Forwarded::unpack(&body).ok_or_else(wire::unknown_frame)?.channel.to_owned();
-                    stats.handover_received.fetch_add(1, Ordering::Relaxed);
-                    shards.publish_forwarded(&channel, body.to_vec()).await;
-                }
-                FrameKind::Call => {
-                    shards.call_forwarded(serde_json::from_slice(&body).map_err(|_| wire::unknown_frame())?);
-                }
-                FrameKind::Ready => {
-                    link.set_ahead(link.order == PeerOrder::GivesAway);
-                    on_progress(Progress::Ready);
-                }
-                FrameKind::Proven => on_progress(Progress::Proven),
-                FrameKind::Copied | FrameKind::Switch | FrameKind::Switched => {
-                    transfer.step(kind, shards, link).await?;
-                }
-                FrameKind::Refused => {
-                    let why = String::from_utf8_lossy(&body).into_owned();
-                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
-                }
-                FrameKind::Hello
-                | FrameKind::ListenSockets
-                | FrameKind::Go
-                | FrameKind::Welcome
-                | FrameKind::Message => {
-                    return Err(wire::unknown_frame());
-                }
-            }
-        }
-        pass(shards, &mut messages).await?;
-        received.reserve(READ_BYTES);
-        if input.read_buf(&mut received).await? == 0 {
-            return Ok(());
-        }
-    }
-}
-
-async fn pass(shards: &impl LocalShards, messages: &mut Vec<Vec<u8>>) -> io::Result<()> {
-    if messages.is_empty() || shards.pass_messages(std::mem::take(messages)).await {
-        return Ok(());
-    }
-    Err(wire::unknown_frame())
 }
 
 #[cfg(test)]

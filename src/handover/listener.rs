@@ -15,7 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::link::{Connection, Link, LocalShards, Progress};
+use super::connection::{Connection, Progress};
+use super::link::{Link, LocalShards};
 use super::transfer::Transfer;
 use super::wire::{self, FrameKind, SocketRole, Welcome};
 use crate::admin::process_stats::ProcessStats;

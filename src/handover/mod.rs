@@ -21,8 +21,9 @@
 //! that either can accept a connection that waits in one of them.
 //!
 //! - `listener`   the old process's side · `inherited` the new process's side
-//! - `link`       messages and calls between the two · `transfer` the order of channels goes over · `wire` frames, descriptors
+//! - `link`, `connection` messages and calls between the two · `transfer` the order of channels goes over · `wire` frames, descriptors
 
+pub(crate) mod connection;
 pub(crate) mod inherited;
 pub(crate) mod link;
 pub(crate) mod listener;

@@ -6,8 +6,9 @@
 //!   reached is replaced by its copy. Of a channel that is sent in part, new publications are in its next piece.
 //! - The end of the copy changes nothing: this process orders until `handover_follow::follow`.
 
-use super::handover_message::{pack_copy, pack_keys, pack_presence};
+use super::handover_message::{pack_copy, pack_keys};
 use super::handover_peer::{Copying, HomeProgress, PeerState};
+use super::handover_request::pack_presence;
 use super::mail::Mail;
 use super::state::Messaging;
 use crate::engine::{Context, Millis};

@@ -9,6 +9,47 @@ use crate::pubsub::{Epoch, Position, PublicationRecord};
 const IS_JSON: u8 = 1;
 const HAS_CLIENT: u8 = 2;
 
+/// What a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Stamped = 1,
+    Removed,
+    Copy,
+    Presence,
+    JoinLeave,
+    Publish,
+    History,
+    HistoryRemove,
+    PresenceOf,
+    PresenceStats,
+    Keys,
+    Answer,
+    Epochs,
+}
+
+impl Kind {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        use Kind::*;
+        let all = [
+            Stamped,
+            Removed,
+            Copy,
+            Presence,
+            JoinLeave,
+            Publish,
+            History,
+            HistoryRemove,
+            PresenceOf,
+            PresenceStats,
+            Keys,
+            Answer,
+            Epochs,
+        ];
+        all.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
 /// Reads fields from the front.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
@@ -124,4 +165,19 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: &PublicationRecord) {
 pub(super) fn put_list<T>(out: &mut Vec<u8>, items: &[T], item: impl Fn(&mut Vec<u8>, &T)) {
     out.extend_from_slice(&(items.len() as u32).to_le_bytes());
     items.iter().for_each(|one| item(out, one));
+}
+
+/// A message about a channel begins so.
+pub(super) fn begin(kind: Kind, channel: &str) -> Vec<u8> {
+    let mut out = vec![kind as u8];
+    put(&mut out, channel.as_bytes());
+    out
+}
+
+/// About a client in a channel.
+pub(super) fn pack_client(kind: Kind, channel: &str, flag: bool, client_info: &[u8]) -> Vec<u8> {
+    let mut out = begin(kind, channel);
+    out.push(u8::from(flag));
+    put_client_info(&mut out, client_info);
+    out
 }

@@ -14,8 +14,9 @@
 use std::sync::Arc;
 
 use super::broker_calls;
-use super::handover_message::{Asked, PeerMessage, pack_answer, pack_epochs, unpack};
+use super::handover_message::{PeerMessage, pack_epochs, unpack};
 use super::handover_peer::{Forwarded, HandoverPeer, HomeProgress, PeerState};
+use super::handover_request::{Asked, pack_answer};
 use super::home_broker::{BrokerLinks, HomeBroker};
 use super::home_shard;
 use super::mail::Mail;

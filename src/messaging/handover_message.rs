@@ -11,55 +11,14 @@
 
 use bytes::Bytes;
 
-use super::handover_fields::{Fields, put_client_info, put_list, put_position, put_record};
+use super::handover_fields::{Fields, Kind, begin, put_list, put_position, put_record};
 use super::handover_peer::Forwarded;
-pub use super::handover_peer::STAMPED;
-use crate::broker::message::{Answer, BrokerError, HistoryRead, Published, Request, RequestKind, Ticket};
+pub use super::handover_request::pack_request;
+use super::handover_request::{Asked, unpack_answer};
+use crate::broker::message::{Answer, BrokerError, Ticket};
 use crate::ids::ShardId;
-use crate::protocol::{RawClientInfo, put};
-use crate::pubsub::{
-    ChannelCopy, HistoryFilter, KnownKey, Position, Publication, PublicationRecord, PublishOptions, Since, TimeRange,
-};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Kind {
-    Stamped = STAMPED,
-    Removed,
-    Copy,
-    Presence,
-    JoinLeave,
-    Publish,
-    History,
-    HistoryRemove,
-    PresenceOf,
-    PresenceStats,
-    Keys,
-    Answer,
-    Epochs,
-}
-
-impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
-        use Kind::*;
-        let all = [
-            Stamped,
-            Removed,
-            Copy,
-            Presence,
-            JoinLeave,
-            Publish,
-            History,
-            HistoryRemove,
-            PresenceOf,
-            PresenceStats,
-            Keys,
-            Answer,
-            Epochs,
-        ];
-        all.into_iter().find(|kind| *kind as u8 == byte)
-    }
-}
+use crate::protocol::put;
+use crate::pubsub::{ChannelCopy, HistoryFilter, KnownKey, Position, PublicationRecord, Since, TimeRange};
 
 /// Which shard a message is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,43 +75,8 @@ pub(super) enum PeerMessage<'a> {
     Epochs(Vec<(u16, u32)>),
 }
 
-/// About which channel, and for which shard of the other process the answer is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) channel: &'a str,
-    pub(super) from: ShardId,
-    pub(super) ticket: Ticket,
-}
-
-impl<'a> Asked<'a> {
-    fn unpack(channel: &'a str, fields: &mut Fields<'a>) -> Option<Self> {
-        Some(Self { channel, from: ShardId(fields.u16()?), ticket: Ticket(fields.u32()?) })
-    }
-}
-
-fn begin(kind: Kind, channel: &str) -> Vec<u8> {
-    let mut out = vec![kind as u8];
-    put(&mut out, channel.as_bytes());
-    out
-}
-
 pub(super) fn pack_removed(channel: &str) -> Vec<u8> {
     begin(Kind::Removed, channel)
-}
-
-pub(super) fn pack_presence(channel: &str, is_in: bool, client_info: &[u8]) -> Vec<u8> {
-    pack_client(Kind::Presence, channel, is_in, client_info)
-}
-
-pub(super) fn pack_join_leave(channel: &str, is_join: bool, client_info: &[u8]) -> Vec<u8> {
-    pack_client(Kind::JoinLeave, channel, is_join, client_info)
-}
-
-fn pack_client(kind: Kind, channel: &str, flag: bool, client_info: &[u8]) -> Vec<u8> {
-    let mut out = begin(kind, channel);
-    out.push(u8::from(flag));
-    put_client_info(&mut out, client_info);
-    out
 }
 
 pub(super) fn pack_copy<'a>(copy: ChannelCopy<'_, impl Iterator<Item = &'a PublicationRecord>>) -> Vec<u8> {
@@ -190,107 +114,9 @@ pub(super) fn pack_epochs(epochs: &[(u16, u32)]) -> Vec<u8> {
     out
 }
 
-/// A request that a home shard of the process before makes of the process that orders. `None`: such a one is not sent.
-pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
-    let Request { from, channel, kind } = request;
-    let ask = |kind: Kind, ticket: &Ticket| {
-        let mut out = begin(kind, channel);
-        out.extend_from_slice(&from.0.to_le_bytes());
-        out.extend_from_slice(&ticket.0.to_le_bytes());
-        out
-    };
-    Some(match kind {
-        // What is published reaches the other process in any case.
-        RequestKind::Subscribe(_) | RequestKind::Unsubscribe | RequestKind::Query { .. } => return None,
-        RequestKind::Publish { ticket, publish } => {
-            let mut out = ask(Kind::Publish, ticket);
-            let options = PublishOptions {
-                skip_history: !publish.history.has_history(),
-                use_delta: publish.use_delta,
-                idempotency_key: &publish.idempotency_key,
-                version_epoch: &publish.version_epoch,
-            };
-            let (data, tags, version) = (&*publish.data, &*publish.tags, publish.version);
-            let publication = Publication { channel, data, tags, version, options, ..Publication::default() };
-            let client = (!publish.client_info.is_empty()).then(|| RawClientInfo::unpack(&publish.client_info));
-            out.extend_from_slice(&Forwarded { channel, publication, client }.pack());
-            out
-        }
-        RequestKind::JoinLeave { is_join, client_info } => pack_join_leave(channel, *is_join, client_info),
-        RequestKind::History { ticket, filter, range, .. } => {
-            let mut out = ask(Kind::History, ticket);
-            out.push(u8::from(filter.reverse) | u8::from(filter.since.is_some()) << 1);
-            out.extend_from_slice(&filter.limit.to_le_bytes());
-            for number in [filter.since.map_or(0, |since| since.offset), range.from_ms, range.to_ms] {
-                out.extend_from_slice(&number.to_le_bytes());
-            }
-            out
-        }
-        RequestKind::HistoryRemove { ticket } => ask(Kind::HistoryRemove, ticket),
-        RequestKind::PresenceSet { client_info, .. } => pack_presence(channel, true, client_info),
-        RequestKind::PresenceRemove { client, user } => {
-            let mut info = Vec::new();
-            RawClientInfo { client: *client, user, conn_info: &[], chan_info: &[] }.pack(&mut info);
-            pack_presence(channel, false, &info)
-        }
-        RequestKind::Presence { ticket } => ask(Kind::PresenceOf, ticket),
-        RequestKind::PresenceStats { ticket } => ask(Kind::PresenceStats, ticket),
-    })
-}
-
-const PUBLISHED: u8 = 0;
-const HISTORY: u8 = 1;
-const HISTORY_REMOVED: u8 = 2;
-const PRESENCE: u8 = 3;
-const PRESENCE_STATS: u8 = 4;
-const ERROR: u8 = 5;
-
-pub(super) fn pack_answer(to: ShardId, ticket: Ticket, answer: &Result<Answer, BrokerError>) -> Vec<u8> {
-    let mut out = vec![Kind::Answer as u8];
-    out.extend_from_slice(&to.0.to_le_bytes());
-    out.extend_from_slice(&ticket.0.to_le_bytes());
-    match answer {
-        Ok(Answer::Published(Published { position, is_suppressed })) => {
-            out.extend_from_slice(&[PUBLISHED, u8::from(*is_suppressed)]);
-            put_position(&mut out, *position);
-        }
-        Ok(Answer::History(read)) => {
-            out.push(HISTORY);
-            put_position(&mut out, Some(read.top));
-            put_list(&mut out, &read.records, put_record);
-        }
-        Ok(Answer::HistoryRemoved) => out.push(HISTORY_REMOVED),
-        Ok(Answer::Presence(members)) => {
-            out.push(PRESENCE);
-            put_list(&mut out, members, |out, member| put_client_info(out, member));
-        }
-        Ok(Answer::PresenceStats { clients, users }) => {
-            out.push(PRESENCE_STATS);
-            out.extend_from_slice(&clients.to_le_bytes());
-            out.extend_from_slice(&users.to_le_bytes());
-        }
-        // The memory has no index that a query needs.
-        Ok(Answer::Query(_)) | Err(_) => out.push(ERROR),
-    }
-    out
-}
-
-fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, BrokerError>> {
-    Some(Ok(match fields.byte()? {
-        PUBLISHED => {
-            let is_suppressed = fields.flag()?;
-            Answer::Published(Published { position: fields.position()?, is_suppressed })
-        }
-        HISTORY => {
-            let top = fields.position()?.unwrap_or_default();
-            Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept: false })
-        }
-        HISTORY_REMOVED => Answer::HistoryRemoved,
-        PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?),
-        PRESENCE_STATS => Answer::PresenceStats { clients: fields.u32()?, users: fields.u32()? },
-        ERROR => return Some(Err(BrokerError::OutcomeUnknown)),
-        _ => return None,
-    }))
+/// Whether a message is a publication with its place in the order.
+pub fn is_stamped(message: &[u8]) -> bool {
+    message.first() == Some(&(Kind::Stamped as u8))
 }
 
 /// Which shard a message is for. `None`: it is no message.
@@ -390,9 +216,11 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::message::PublishRequest;
+    use crate::broker::message::{HistoryRead, PublishRequest, Published, Request, RequestKind};
     use crate::messaging::handover_peer::pack_stamped;
-    use crate::pubsub::{Epoch, HistoryOptions};
+    use crate::messaging::handover_request::{pack_answer, pack_join_leave, pack_presence};
+    use crate::protocol::RawClientInfo;
+    use crate::pubsub::{Epoch, HistoryOptions, Publication};
 
     fn info() -> Vec<u8> {
         let mut packed = Vec::new();

@@ -11,13 +11,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::handover_fields::{Fields, put_position};
+use super::handover_fields::{Fields, Kind, begin, put_position};
 use crate::engine::Millis;
-use crate::protocol::{RawClientInfo, put};
+use crate::protocol::RawClientInfo;
 use crate::pubsub::{Position, Publication, PublishOptions, PublishOutcome};
-
-/// The kind of a message with a publication and its position.
-pub const STAMPED: u8 = 1;
 
 const JSON: u8 = 1;
 const HAS_CLIENT: u8 = 2;
@@ -136,8 +133,7 @@ impl PeerState {
 
 /// A publication of this channel with its time and, if the channel has a history, its position.
 pub(super) fn pack_stamped(forwarded: &Forwarded<'_>, position: Option<Position>) -> Vec<u8> {
-    let mut out = vec![STAMPED];
-    put(&mut out, forwarded.channel.as_bytes());
+    let mut out = begin(Kind::Stamped, forwarded.channel);
     put_position(&mut out, position);
     out.extend_from_slice(&forwarded.publication.time_ms.to_le_bytes());
     out.extend_from_slice(&forwarded.pack());

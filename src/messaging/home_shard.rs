@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::encodings::{EncodedFrames, FrameEncoding};
-use super::handover_message::{pack_join_leave, pack_presence, pack_removed};
+use super::handover_message::pack_removed;
 use super::handover_peer::Forwarded;
+use super::handover_request::{pack_join_leave, pack_presence};
 use super::home_broker::Call;
 use super::home_queries::{self, post_too_large};
 use super::large_replies::{PaidRecovery, records_bytes};

@@ -19,7 +19,7 @@
 //! Between threads and processes:
 //! - `mail`, `arena` the messages between shards · `receive` what they do
 //! - `control_request`, `control` requests of the control thread · `api_call`, `api_checks`, `connection_calls` calls of the server API
-//! - `handover_peer` the peer process while one takes over from another · `handover_message`, `handover_fields` what it is told
+//! - `handover_peer` the peer process while one takes over from another · `handover_message`, `handover_request`, `handover_fields` what it is told
 //! - `handover_copy` gives the channels away · `handover_follow` takes them over, serves requests, and follows
 //!
 //! `state` holds all components; `app` is what the engine calls; `settings` is what the operator configured. Imports go one
@@ -48,6 +48,7 @@ mod handover_fields;
 mod handover_follow;
 pub mod handover_message;
 mod handover_peer;
+mod handover_request;
 mod handshake;
 mod home_broker;
 mod home_queries;

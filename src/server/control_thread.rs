@@ -21,6 +21,7 @@ use super::tls_files::Tls;
 use super::wall_clock;
 use crate::admin::{self, Current, Settings};
 use crate::api::settings::Settings as ApiSettings;
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::cluster::ClusterSetup;
 use crate::engine::threads::Engine;
@@ -48,7 +49,8 @@ pub(crate) struct ControlArgs<C> {
     pub uid: String,
     /// If several servers share a broker.
     pub cluster: Option<ClusterSetup>,
-    pub brokers: Arc<BrokerStats>,
+    /// The numbers of the brokers and of the durable log.
+    pub stores: (Arc<BrokerStats>, Arc<LogStats>),
 }
 
 impl ControlRuntime {
@@ -70,14 +72,15 @@ impl ControlRuntime {
     /// Returns when every shard was told to stop, with how the server ended.
     pub(crate) fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
         let Self { runtime, stop, hangup } = self;
-        let ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers } = args;
+        let ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, stores } = args;
         runtime.block_on(async {
             tokio::spawn(memory.clone().run());
             tokio::spawn(log_writer::run(engine.log_records.clone()));
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
             let process_stats = Arc::clone(&stats);
-            let settings = Settings { process_stats, brokers, ..admin_settings(&running, engine, uid) };
+            let (brokers, durable_log) = stores;
+            let settings = Settings { process_stats, brokers, durable_log, ..admin_settings(&running, engine, uid) };
             let (control, settings) = watch::channel(Arc::new(settings));
             if let Some(cluster) = cluster {
                 shards.set_cluster(cluster.start(admin::api_settings(&settings), shards.clone()));

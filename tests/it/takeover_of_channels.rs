@@ -1,6 +1,8 @@
 //! What a takeover keeps of the channels: every publication once and in order, positions, epochs, histories, presence,
 //! idempotency keys and versions; and what clients learn if one of the two processes dies halfway.
 
+use std::io::{Read, Write};
+
 use crate::common::follow::{Follower, Publisher};
 use crate::common::{Client, Server, SocketPath, command, until};
 use rustix::process::Signal;
@@ -45,11 +47,14 @@ fn takeovers_in_a_row_under_load_lose_and_double_nothing() {
     let channels = ["a", "b", "c", "d"];
     let start_followers = |channel| (0..2).map(move |_| Follower::start(&[old.client], channel));
     let followers: Vec<Vec<_>> = channels.iter().map(|channel| start_followers(channel).collect()).collect();
-    let publishers = channels.map(|channel| Publisher::start(&[old.admin], channel));
+    // The history of the last one is sent in many pieces.
+    let padding = |channel| if channel == "d" { 8_000 } else { 0 };
+    let publishers = channels.map(|channel| Publisher::with_padding(&[old.admin], channel, padding(channel)));
     publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
     let epochs = channels.map(|channel| position(&old, channel).0);
     for shards in ["3", "1", "2"] {
-        let new = start(&socket, shards, Some(&old), &[]);
+        // For the time of the trial either process accepts the next publication.
+        let new = start(&socket, shards, Some(&old), &[("handover.trial_time", "1s")]);
         wait_until_proven(&new);
         assert_eq!(old.wait_for_exit().code(), Some(0));
         publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
@@ -128,10 +133,18 @@ fn both_processes_have_one_order_one_presence_and_one_history() {
         || format!("{} clients are present", presence(&new, "news")),
         || (presence(&new, "news") == stayed.len() + 1).then_some(()),
     );
-    let reply = clients[stayed[0]].ask(json!({"presence_stats": {"channel": "news"}}));
-    assert_eq!(reply["presence_stats"]["num_clients"], stayed.len() + 1, "{reply}");
-    let reply = clients[stayed[0]].ask(json!({"history": {"channel": "news", "limit": -1}}));
-    assert_eq!(reply["history"]["publications"].as_array().map(Vec::len), Some(4), "{reply}");
+    let mut ask = |what: &str, command: Value| {
+        clients[stayed[0]].send(command);
+        // The reply to its publication may come before.
+        until(
+            || format!("no reply to {what}"),
+            || Some(clients[stayed[0]].next()[what].take()).filter(Value::is_object),
+        )
+    };
+    let stats = ask("presence_stats", json!({"presence_stats": {"channel": "news"}}));
+    assert_eq!(stats["num_clients"], stayed.len() + 1);
+    let history = ask("history", json!({"history": {"channel": "news", "limit": -1}}));
+    assert_eq!(history["publications"].as_array().map(Vec::len), Some(4), "{history}");
 }
 
 /// Reads up to the publication of the API. `None`: the first waves of the shutdown have closed the client.
@@ -210,4 +223,135 @@ fn old_process_that_is_killed_leaves_its_channels_to_the_new_one() {
     let mut client = Client::connect(&new);
     let reply = recover(&mut client, "news", &(before.0, 1));
     assert_eq!((&reply["recovered"], reply["publications"].as_array().map(Vec::len)), (&json!(true), Some(2)));
+}
+
+/// The other end of `handover.socket`, as the test plays it.
+struct FakePredecessor {
+    listener: std::os::unix::net::UnixListener,
+}
+
+impl FakePredecessor {
+    fn new(socket: &SocketPath) -> Self {
+        Self { listener: std::os::unix::net::UnixListener::bind(&socket.0).expect("a free path") }
+    }
+
+    /// Accepts the new process, reads its hello and sends these frames.
+    fn greet(&self, frames: &[Vec<u8>]) -> std::os::unix::net::UnixStream {
+        let (mut stream, _) = self.listener.accept().expect("the new process connects");
+        let (kind, hello) = next_frame(&mut stream);
+        assert_eq!((kind, hello[0], hello[5]), (1, 2, 1), "a hello that says that it takes channels over");
+        stream.write_all(&frames.concat()).expect("it reads");
+        stream
+    }
+}
+
+fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_le_bytes()[..], &[kind], body].concat()
+}
+
+fn next_frame(stream: &mut impl Read) -> (u8, Vec<u8>) {
+    let mut header = [0; 5];
+    stream.read_exact(&mut header).expect("a frame");
+    let mut body = vec![0; u32::from_le_bytes(header[..4].try_into().expect("four")) as usize];
+    stream.read_exact(&mut body).expect("its body");
+    (header[4], body)
+}
+
+const GO: u8 = 3;
+const READY: u8 = 4;
+const WELCOME: u8 = 9;
+const MESSAGE: u8 = 10;
+const COPIED: u8 = 11;
+const SWITCH: u8 = 12;
+
+fn bytes(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
+}
+
+/// A channel with two publications at offsets 1 and 2 of the epoch "abcdef".
+fn copy_of(channel: &str) -> Vec<u8> {
+    let record =
+        |offset: u64| [&[1][..], &offset.to_le_bytes(), &0u64.to_le_bytes(), &bytes(b"{}"), &bytes(b"")].concat();
+    let position = [&2u64.to_le_bytes()[..], &bytes(b"abcdef")].concat();
+    let numbers = [0u64; 3].map(u64::to_le_bytes).concat();
+    let records = [&2u32.to_le_bytes()[..], &record(1), &record(2)].concat();
+    [&[3][..], &bytes(channel.as_bytes()), &[1], &position, &numbers, &bytes(b""), &records].concat()
+}
+
+fn welcome(shards: u16) -> Vec<u8> {
+    frame(WELCOME, &[&shards.to_le_bytes()[..], &[7; 16]].concat())
+}
+
+/// Starts a process that takes over at this socket, on a thread: its start waits for the other process.
+fn start_beside(socket: &SocketPath) -> std::thread::JoinHandle<Server> {
+    let path = socket.text().to_owned();
+    std::thread::spawn(move || {
+        let mut command =
+            command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2", "--takeover"]);
+        command.env("CORECAST_OVERSUBSCRIBE", "true");
+        Server::spawn(command, &[&[("handover.socket", &*path)], &SETTINGS[..]].concat())
+    })
+}
+
+#[test]
+fn old_process_that_is_killed_before_it_has_sent_all_channels_leaves_those_that_came_with_another_epoch() {
+    let socket = SocketPath::new("half-copied");
+    let predecessor = FakePredecessor::new(&socket);
+    let starting = start_beside(&socket);
+    let frames = [welcome(2), frame(GO, b""), frame(MESSAGE, &copy_of("news")), frame(COPIED, b"")];
+    drop(predecessor.greet(&frames));
+    let new = starting.join().expect("it starts");
+    new.wait_for_log("has ended before it had passed all of its channels");
+    let (epoch, offset) = position(&new, "news");
+    assert_eq!(offset, 2, "what has arrived is kept");
+    assert_ne!(epoch, "abcdef");
+    let mut client = Client::connect(&new);
+    let reply = recover(&mut client, "news", &(json!("abcdef"), 1));
+    assert!(reply["recovered"].is_null() && reply["was_recovering"] == true, "{reply}");
+}
+
+#[test]
+fn new_process_accepts_no_client_before_it_has_all_channels() {
+    let socket = SocketPath::new("not-yet");
+    let predecessor = FakePredecessor::new(&socket);
+    let starting = start_beside(&socket);
+    let mut stream = predecessor.greet(&[welcome(1), frame(GO, b""), frame(MESSAGE, &copy_of("news"))]);
+    let new = starting.join().expect("it starts");
+    // It listens, and the kernel takes the connection.
+    let waiting = std::thread::spawn({
+        let at = new.client;
+        move || crate::common::ws_at(at, "/connection/websocket")
+    });
+    stream.write_all(&frame(COPIED, b"")).expect("it reads");
+    assert_eq!(next_frame(&mut stream).0, SWITCH);
+    assert!(!waiting.is_finished(), "the upgrade waits");
+    stream.write_all(&frame(13, b"")).expect("it reads");
+    assert_eq!(next_frame(&mut stream).0, READY);
+    drop(waiting.join().expect("it is upgraded"));
+    assert_eq!(position(&new, "news"), (json!("abcdef"), 2));
+}
+
+#[test]
+fn process_of_an_earlier_version_is_taken_over_without_its_channels() {
+    let socket = SocketPath::new("earlier");
+    let predecessor = FakePredecessor::new(&socket);
+    let starting = start_beside(&socket);
+    let mut stream = predecessor.greet(&[frame(GO, b"")]);
+    let new = starting.join().expect("it starts");
+    assert_eq!(next_frame(&mut stream).0, READY);
+    new.api("publish", &json!({"channel": "news", "data": 1}));
+    let kinds: Vec<u8> = (0..2).map(|_| next_frame(&mut stream).0).collect();
+    assert!(kinds.contains(&6), "the publication goes to the old process as before: {kinds:?}");
+}
+
+#[test]
+fn malformed_message_of_the_old_process_ends_the_link_and_not_the_new_process() {
+    let socket = SocketPath::new("malformed");
+    let predecessor = FakePredecessor::new(&socket);
+    let starting = start_beside(&socket);
+    let stream = predecessor.greet(&[welcome(1), frame(GO, b""), frame(MESSAGE, &[99, 1, 2, 3])]);
+    let new = starting.join().expect("it starts");
+    new.wait_for_log("has ended before it had passed all of its channels");
+    new.api("publish", &json!({"channel": "news", "data": 1}));
+    drop(stream);
 }

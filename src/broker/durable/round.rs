@@ -63,15 +63,6 @@ pub(super) fn carry_out<F: Files>(driver: &mut Driver<F>, requests: impl Iterato
     finish(driver, round);
 }
 
-/// Nothing is kept: the log is closed for good.
-pub(super) fn refuse_all<F: Files>(driver: &mut Driver<F>, requests: impl Iterator<Item = Request>) {
-    for request in requests {
-        if let Some(ticket) = request.ticket() {
-            driver.shards.answer(request.from, ticket, Err(BrokerError::Unavailable));
-        }
-    }
-}
-
 fn take<F: Files>(driver: &mut Driver<F>, round: &mut Round, request: Request) {
     let Request { from, channel, kind } = request;
     match kind {

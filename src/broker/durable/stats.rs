@@ -59,7 +59,7 @@ impl LogRefusal {
 
 /// All lanes of this process.
 #[derive(Default)]
-pub(crate) struct LogStats {
+pub struct LogStats {
     lanes: RwLock<Vec<Arc<LaneStats>>>,
 }
 

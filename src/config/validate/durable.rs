@@ -17,6 +17,9 @@ pub(crate) fn durable(config: &Config, checks: &mut Checks) {
     if durable.enabled {
         directories(&durable.data_dirs, checks);
     }
+    let is_copied = durable.enabled && config.machine.own_file_tables;
+    let what = "durable.enabled is set too: the shards would keep the files of the log open after their end";
+    checks.require(!is_copied, "machine.own_file_tables", what, "remove one of the two");
     let (segment, message) = (durable.segment_size, config.websocket.message_size_limit);
     let what = format!("{segment} is not within 1 MiB and 1 GiB");
     let fits = (SEGMENT_MIN..=SEGMENT_MAX).contains(&segment);
