@@ -28,14 +28,10 @@ pub struct LogQuery {
 /// What finds the publications of a query, besides the time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueryKey {
-    Channel(Box<str>),
     /// The publisher, if it was a client.
     User(Box<str>),
     /// The tag that its namespace names (`history_index_tag`).
-    Tag {
-        key: Box<str>,
-        value: Box<str>,
-    },
+    Tag { key: Box<str>, value: Box<str> },
 }
 
 /// A page of the publications that a query finds, by time.
@@ -59,7 +55,7 @@ impl LogQuery {
     /// What it takes while it waits, about.
     pub(super) fn bytes(&self) -> usize {
         let key = match &self.by {
-            QueryKey::Channel(name) | QueryKey::User(name) => name.len(),
+            QueryKey::User(name) => name.len(),
             QueryKey::Tag { key, value } => key.len() + value.len(),
         };
         size_of::<Self>() + key + self.cursor.len()

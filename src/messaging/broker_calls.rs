@@ -153,8 +153,8 @@ pub(crate) fn answered(
         Call::Api { answer: to, filter, with_time, channel } => {
             answer_api(state, to, (filter, with_time), &channel, answer);
         }
-        Call::Past(asker) => past_home::page_read(cx, asker, answer),
-        Call::PastHistory { client, filter } => past_home::history_read(cx, client, filter, answer),
+        Call::Past { asker, tag } => past_home::page_read(cx, asker, tag, answer),
+        Call::PastHistory { asker, filter } => past_home::history_read(cx, asker, filter, answer),
     }
 }
 

@@ -315,9 +315,13 @@ pub(crate) enum Call {
         with_time: bool,
         channel: Box<str>,
     },
-    Past(PastAsker),
+    /// A query over the past, with the key and the value of its tag.
+    Past {
+        asker: PastAsker,
+        tag: Option<Box<(Box<str>, Box<str>)>>,
+    },
     PastHistory {
-        client: PastClient,
+        asker: HistoryAsker,
         filter: HistoryFilter,
     },
 }
@@ -332,6 +336,17 @@ pub(crate) enum Publisher {
 pub(crate) enum PastAsker {
     Client(PastClient),
     Api(Answer<ApiResult>),
+}
+
+/// Who gets a part of a history.
+pub(crate) enum HistoryAsker {
+    Client(PastClient),
+    /// As a page of so many publications.
+    Api {
+        channel: Box<str>,
+        limit: u32,
+        answer: Answer<ApiResult>,
+    },
 }
 
 /// A client that waits for its answer.

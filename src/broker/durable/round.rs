@@ -250,7 +250,9 @@ impl<F: Files> Driver<F> {
             }
             let process = match self.options.on_failure {
                 OnFailure::Refuse => "every publication is rejected with error 100",
-                OnFailure::Memory => "process publications are kept in memory only, strict ones are rejected with error 100",
+                OnFailure::Memory => {
+                    "process publications are kept in memory only, strict ones are rejected with error 100"
+                }
             };
             log::error!(
                 "durable log {dir}: failed: {reason}; its {channels} channels can be read, and {process} until the disk is \

@@ -26,12 +26,8 @@ pub(crate) enum LogState {
 
 impl LogState {
     /// Each with its name in metrics, in the order of the discriminants.
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::Opening, "opening"),
-        (Self::Open, "open"),
-        (Self::Closed, "closed"),
-        (Self::Failed, "failed"),
-    ];
+    pub(crate) const ALL: [(Self, &'static str); 4] =
+        [(Self::Opening, "opening"), (Self::Open, "open"), (Self::Closed, "closed"), (Self::Failed, "failed")];
 }
 
 /// Why a request was not carried out.
