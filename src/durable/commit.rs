@@ -238,7 +238,15 @@ impl<F: Files> Lane<F> {
         }
         let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), bytes };
         let unsynced_since = self.time;
-        let active = Active { segment, salt, number: 0, synced_end: HEADER, unsynced: Vec::new(), unsynced_since, created: self.time };
+        let active = Active {
+            segment,
+            salt,
+            number: 0,
+            synced_end: HEADER,
+            unsynced: Vec::new(),
+            unsynced_since,
+            created: self.time,
+        };
         self.classes[class].active = Some(active);
         Ok(())
     }

@@ -17,8 +17,7 @@ const READ_BYTES: usize = 1 << 20;
 const RECORD_GUESS: usize = 512;
 
 /// Retention classes: publications that expire at about the same time are in the same files.
-const CLASS_TTL_MAX: [u64; 7] =
-    [60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000];
+const CLASS_TTL_MAX: [u64; 7] = [60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 pub(super) const CLASSES: u8 = CLASS_TTL_MAX.len() as u8 + 1;
 /// The last class whose segments are small.
 const SMALL_CLASS: u8 = 1;
