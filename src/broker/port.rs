@@ -81,6 +81,16 @@ impl Drop for RequestPort {
 }
 
 impl RequestQueue {
+    /// Takes what waits now.
+    pub fn take_waiting(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        while let Ok(batch) = self.batches.try_recv() {
+            requests.extend(batch);
+        }
+        self.uncount(&requests);
+        requests
+    }
+
     /// Waits for requests and takes the batches that are there, until they are `enough`. Returns how many; 0 when every sender
     /// is gone.
     pub async fn receive(&mut self, requests: &mut Vec<Request>, enough: usize) -> usize {
@@ -90,9 +100,12 @@ impl RequestQueue {
             requests.extend(batch);
             next = if requests.len() - before < enough { self.batches.try_recv().ok() } else { None };
         }
-        let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
-        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.uncount(&requests[before..]);
         requests.len() - before
+    }
+
+    fn uncount(&self, taken: &[Request]) {
+        self.queued.bytes.fetch_sub(taken.iter().map(Request::bytes).sum(), Ordering::Relaxed);
     }
 }
 
