@@ -89,6 +89,11 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
         report_close(&options.name, &closed);
         stats.set_state(LogState::Closed, "");
+        // What was asked before is answered before another process has the log.
+        while asked.is_some() && shards.needs_flush() {
+            shards.flush();
+            tokio::time::sleep(RETRY).await;
+        }
         if let Some(asked) = asked {
             _ = asked.send(closed);
         }

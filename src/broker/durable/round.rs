@@ -68,7 +68,7 @@ fn take<F: Files>(driver: &mut Driver<F>, round: &mut Round, request: Request) {
     match kind {
         RequestKind::Publish { ticket, publish } => stage(driver, round, (from, ticket), channel, publish),
         RequestKind::Subscribe(serial) => driver.shards.subscribe(from, channel, serial),
-        RequestKind::Unsubscribe => driver.shards.unsubscribe(&channel),
+        RequestKind::Unsubscribe => driver.shards.unsubscribe(from, &channel),
         RequestKind::History { ticket, filter, range, options } => {
             round.reads.push(Read { from, ticket, channel, filter, range, options });
         }
