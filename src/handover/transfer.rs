@@ -68,8 +68,7 @@ impl Transfer {
             }
             (FrameKind::Switch, PeerOrder::GivesAway) => {
                 let (port, requests) = request_queue(link.bytes_max());
-                let queued = requests.gauge();
-                link.counts_requests(move || queued.bytes());
+                link.counts_requests(requests.gauge());
                 tokio::spawn(send_requests(requests, Arc::clone(link)));
                 shards.follow_peer(Broker::new(vec![port])).await;
                 // The link goes on meanwhile.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::shards::RETRY;
 use super::stats::{LaneStats, LogRefusal};
 use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Ticket};
 use crate::broker::port::EventPort;
-use crate::durable::{Files, LogRead, ReadError, ReadPlan};
+use crate::durable::{Files, FoundPage, LogRead, QueryPlan, ReadError, ReadPlan};
 use crate::ids::ShardId;
 use crate::pubsub::Position;
 
@@ -19,9 +21,20 @@ const READS_MAX: usize = 1024;
 pub(super) struct Job<F: Files> {
     pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
-    /// The position at the moment of the plan.
-    pub(super) top: Position,
-    pub(super) plan: ReadPlan<F>,
+    pub(super) work: Work<F>,
+}
+
+pub(super) enum Work<F: Files> {
+    /// With the position at the moment of the plan.
+    History(Position, ReadPlan<F>),
+    Query(Box<QueryPlan<F>>),
+}
+
+/// What a query has found, for the lane to leave out what is not visible any more.
+pub(super) struct Page {
+    pub(super) shard: ShardId,
+    pub(super) ticket: Ticket,
+    pub(super) page: FoundPage,
 }
 
 /// The lane thread's end. The thread ends when it is dropped.
@@ -31,9 +44,15 @@ pub(super) struct Reader<F: Files> {
 }
 
 impl<F: Files> Reader<F> {
-    pub(super) fn start(name: &str, ports: Vec<EventPort>, stats: Arc<LaneStats>) -> std::io::Result<Self> {
+    /// `pages` gets what queries find.
+    pub(super) fn start(
+        name: &str,
+        ports: Vec<EventPort>,
+        pages: UnboundedSender<Page>,
+        stats: Arc<LaneStats>,
+    ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(READS_MAX);
-        let work = move || Work { ports, stats, is_blocked: false }.run(&jobs);
+        let work = move || Worker { ports, pages, stats, is_blocked: false }.run(&jobs);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
         Ok(Self { jobs: sender, thread })
     }
@@ -52,14 +71,15 @@ impl<F: Files> Reader<F> {
     }
 }
 
-struct Work {
+struct Worker {
     /// By `ShardId`.
     ports: Vec<EventPort>,
+    pages: UnboundedSender<Page>,
     stats: Arc<LaneStats>,
     is_blocked: bool,
 }
 
-impl Work {
+impl Worker {
     fn run<F: Files>(mut self, jobs: &Receiver<Job<F>>) {
         loop {
             // While a shard has no room, nothing more is read: what was read waits in memory.
@@ -83,21 +103,41 @@ impl Work {
     }
 
     fn read<F: Files>(&mut self, job: Job<F>) {
-        let Job { shard, ticket, top, plan } = job;
-        let answer = match plan.run() {
+        let Job { shard, ticket, work } = job;
+        let answer = match work {
+            Work::History(top, plan) => self.history(top, plan),
+            Work::Query(plan) => match plan.run() {
+                Ok(page) => {
+                    // The lane ends later than this thread.
+                    _ = self.pages.send(Page { shard, ticket, page });
+                    return;
+                }
+                Err(error) => Err(self.failed(error, Position::default())),
+            },
+        };
+        self.ports[shard.index()].push(Event::Answer { ticket, answer });
+    }
+
+    fn history<F: Files>(&self, top: Position, plan: ReadPlan<F>) -> Result<Answer, BrokerError> {
+        match plan.run() {
             Ok(LogRead { records, top, since_is_kept }) => {
                 Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
             }
-            Err(ReadError::Missing) => {
+            Err(error) => Err(self.failed(error, top)),
+        }
+    }
+
+    fn failed(&self, error: ReadError, top: Position) -> BrokerError {
+        match error {
+            ReadError::Missing => {
                 self.stats.refuse(LogRefusal::Missing);
-                Err(BrokerError::Missing(top))
+                BrokerError::Missing(top)
             }
-            Err(ReadError::Io(reason)) => {
+            ReadError::Io(reason) => {
                 self.stats.refuse(LogRefusal::ReadFailed);
                 log::error!("durable log {}: a read failed: {reason}; its client gets error 100", self.stats.name);
-                Err(BrokerError::Refused(reason.into()))
+                BrokerError::Refused(reason.into())
             }
-        };
-        self.ports[shard.index()].push(Event::Answer { ticket, answer });
+        }
     }
 }
