@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::fallback::Fallback;
-use super::reader::Reader;
+use super::queries;
+use super::reader::{Queried, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
 use super::{Command, LogOptions, Source, ThreadArgs, now_ms, open_error, open_lane, round};
@@ -52,7 +53,8 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
     let ThreadArgs { source, options, mut requests, events, reader_events, mut commands, stats } = args;
     let mut shards = Shards::new(events);
     let name = format!("log reader {}", options.lane.lane);
-    let mut reader = match Reader::start(&name, reader_events, Arc::clone(&stats)) {
+    let (queried_sender, mut queried) = mpsc::unbounded_channel();
+    let mut reader = match Reader::start(&name, reader_events, queried_sender, Arc::clone(&stats)) {
         Ok(reader) => reader,
         Err(error) => {
             stats.set_state(LogState::Failed, "the reader thread does not start");
@@ -83,7 +85,7 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
             maintain_at: Instant::now() + MAINTENANCE,
             logged: None,
         };
-        let (end, asked) = driver.serve(&mut requests, &mut commands).await;
+        let (end, asked) = driver.serve(&mut requests, &mut commands, &mut queried).await;
         let Driver { lane, reader: own_reader, shards: own_shards, .. } = driver;
         (reader, shards) = (own_reader, own_shards);
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
@@ -168,6 +170,7 @@ impl<F: Files> Driver<F> {
         &mut self,
         requests: &mut RequestQueue,
         commands: &mut mpsc::UnboundedReceiver<Command>,
+        queried: &mut mpsc::UnboundedReceiver<Queried>,
     ) -> (End, Option<tokio::sync::oneshot::Sender<Result<(), String>>>) {
         let mut taken: Vec<Request> = Vec::new();
         let mut is_commanded = true;
@@ -192,6 +195,7 @@ impl<F: Files> Driver<F> {
                     }
                     round::carry_out(self, taken.drain(..));
                 }
+                Some(found) = queried.recv() => queries::answer(self, found),
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             self.do_what_is_due();

@@ -56,7 +56,12 @@ fn every_call_may_fail_once_and_nothing_acknowledged_is_lost() {
 fn check(lane: &mut Lane<SimDisk>, kept: &[Vec<Vec<u8>>], place: &str) {
     for (at, kept) in kept.iter().enumerate() {
         let found: Vec<_> = all(lane, ["a", "b", "c"][at], 0).into_iter().map(|record| record.1).collect();
-        assert!(found.len() >= kept.len() && &found[..kept.len()] == kept.as_slice(), "{place}: {at} {} of {}", found.len(), kept.len());
+        assert!(
+            found.len() >= kept.len() && &found[..kept.len()] == kept.as_slice(),
+            "{place}: {at} {} of {}",
+            found.len(),
+            kept.len()
+        );
     }
 }
 

@@ -50,12 +50,7 @@ fn publish<F: Files>(lane: &mut Lane<F>, channel: &str, data: &[u8], now: u64) -
 
 const ALL: HistoryFilter = HistoryFilter { since: None, limit: -1, reverse: false };
 
-fn read<F: Files>(
-    lane: &mut Lane<F>,
-    channel: &str,
-    filter: HistoryFilter,
-    now: u64,
-) -> Result<LogRead, ReadError> {
+fn read<F: Files>(lane: &mut Lane<F>, channel: &str, filter: HistoryFilter, now: u64) -> Result<LogRead, ReadError> {
     lane.plan_read(channel, filter, TimeRange::ALL, &HISTORY, now).run()
 }
 
@@ -63,7 +58,9 @@ fn read<F: Files>(
 fn all<F: Files>(lane: &mut Lane<F>, channel: &str, now: u64) -> Vec<(u64, Vec<u8>)> {
     let read = match read(lane, channel, ALL, now) {
         Ok(read) => read,
-        Err(error) => panic!("{channel}: {error:?}, top {:?}, {:?}", lane.position(channel, &HISTORY, now), lane.stats()),
+        Err(error) => {
+            panic!("{channel}: {error:?}, top {:?}, {:?}", lane.position(channel, &HISTORY, now), lane.stats())
+        }
     };
     read.records.iter().map(|record| (record.offset, record.data.to_vec())).collect()
 }

@@ -79,14 +79,13 @@ impl Model {
         let (history, now) = (self.history(), self.now);
         self.made += 1;
         let data = self.made.to_string().repeat(self.random.usize(1..60)).into_bytes();
-        let (key, version) = (self.random.u8(..40), if self.random.bool() { self.made - self.random.u64(..3).min(self.made) } else { 0 });
+        let (key, version) = (
+            self.random.u8(..40),
+            if self.random.bool() { self.made - self.random.u64(..3).min(self.made) } else { 0 },
+        );
         let key_text = if key < 5 { key.to_string() } else { String::new() };
-        let new = NewPublication {
-            history,
-            version,
-            idempotency_key: &key_text,
-            ..publication(&data, Durability::Process)
-        };
+        let new =
+            NewPublication { history, version, idempotency_key: &key_text, ..publication(&data, Durability::Process) };
         let staged = self.lane().publish(name, &new, now).expect("there is room");
         self.lane().commit().expect("it is written");
         if let Some((time, position)) = self.keys.get(&(name, key)).filter(|_| key < 5)
@@ -128,13 +127,11 @@ impl Model {
         let kept = self.channels.get(name).filter(|channel| channel.expiry > now);
         let mut expected = kept.map_or_else(Vec::new, |channel| channel.kept.clone());
         let top = self.channels.get(name).map(|channel| channel.top);
-        let since = top.filter(|_| self.random.bool()).map(|top| Since {
-            epoch: Some(top.epoch),
-            offset: (top.offset + 2).saturating_sub(self.random.u64(..8)),
-        });
+        let since = top
+            .filter(|_| self.random.bool())
+            .map(|top| Since { epoch: Some(top.epoch), offset: (top.offset + 2).saturating_sub(self.random.u64(..8)) });
         if let Some(since) = since {
-            let begins =
-                !reverse || since.offset > 0 && expected.iter().any(|record| record.0 == since.offset - 1);
+            let begins = !reverse || since.offset > 0 && expected.iter().any(|record| record.0 == since.offset - 1);
             expected.retain(|record| begins && if reverse { record.0 < since.offset } else { record.0 > since.offset });
         }
         if reverse {

@@ -29,8 +29,7 @@ struct World {
 
 impl World {
     fn open(&mut self) -> LastEnd {
-        let options =
-            LaneOptions { segment_bytes: 12 << 10, checkpoint_interval_ms: 40, ..options(self.boot) };
+        let options = LaneOptions { segment_bytes: 12 << 10, checkpoint_interval_ms: 40, ..options(self.boot) };
         let (lane, report) = Lane::open(self.disk.clone(), options, self.now).expect("it opens");
         self.lane = Some(lane);
         assert!(report.quarantined.is_empty(), "{report:?}");
@@ -48,12 +47,14 @@ impl World {
             };
             self.made += 1;
             let data = self.made.to_string().repeat(self.random.usize(1..200)).into_bytes();
-            let history = HistoryOptions { size: 10_000, ttl_ms: [50_000, 5_000_000][usize::from(number % 2)], ..HISTORY };
+            let history =
+                HistoryOptions { size: 10_000, ttl_ms: [50_000, 5_000_000][usize::from(number % 2)], ..HISTORY };
             let new = NewPublication { history, ..publication(&data, durability) };
             let position = lane.publish(&name, &new, self.now).expect("there is room").position;
             staged.push((name, durability, position.expect("it has a history"), data));
         }
-        let syncs = staged.iter().any(|(_, durability, ..)| *durability == Durability::Strict) || self.random.u8(..8) == 0;
+        let syncs =
+            staged.iter().any(|(_, durability, ..)| *durability == Durability::Strict) || self.random.u8(..8) == 0;
         let stops = self.random.u8(..30) == 0;
         lane.commit().expect("it is written");
         if syncs && !stops {
