@@ -8,9 +8,9 @@ use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use super::broker_metrics;
-use super::log_metrics;
 use super::cluster_metrics;
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
+use super::log_metrics;
 use super::process_stats::ProcessStats;
 use super::procfs;
 use crate::api::settings::VERSION;

@@ -57,10 +57,7 @@ fn text(format: Format) -> String {
     let unauthorized = &Unauthorized::default();
     let cluster = Some(&cluster());
     let (brokers, durable_log) = (&BrokerStats::default(), &LogStats::default());
-    encode(
-        format,
-        &Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at: 1.5 },
-    )
+    encode(format, &Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at: 1.5 })
 }
 
 /// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,

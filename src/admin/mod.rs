@@ -19,10 +19,10 @@
 //! - `settings`    what all of them take from the configuration
 
 pub(crate) mod broker_metrics;
-pub(crate) mod log_metrics;
 pub(crate) mod cluster_metrics;
 pub(crate) mod connection_limit;
 pub(crate) mod exposition;
+pub(crate) mod log_metrics;
 pub(crate) mod metrics;
 pub(crate) mod page;
 pub mod process_stats;

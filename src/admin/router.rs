@@ -118,8 +118,7 @@ async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Respo
     let brokers = &*settings.brokers;
     let durable_log = &*settings.durable_log;
     let (shards, backends) = (&shards, &backends);
-    let report =
-        Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at };
+    let report = Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or(""));
     text([(CONTENT_TYPE, format.content_type())], metrics::encode(format, &report))
 }

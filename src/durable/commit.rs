@@ -236,7 +236,8 @@ impl<F: Files> Lane<F> {
             _ = self.files.remove(&id.file_name());
             return Err(WriteFault::File(error));
         }
-        let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
+        let segment =
+            Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
         let unsynced_since = self.time;
         let active = Active {
             segment,

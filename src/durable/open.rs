@@ -196,7 +196,14 @@ impl<F: Files> Lane<F> {
         };
         let scanner = Scanner::new(Arc::clone(&file), header.salt, None).map_err(error)?;
         let bytes = file.len().map_err(error)?;
-        log.sealed.push_back(Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes });
+        log.sealed.push_back(Segment {
+            id,
+            file,
+            end: HEADER,
+            index: MemoryIndex::default(),
+            sealed_index: Arc::default(),
+            bytes,
+        });
         let replay = Replay::default();
         scans.push(Scan { scanner, id, apply_from, expected_end: None, replay, has_batch: false, is_done: false });
         Ok(false)

@@ -95,8 +95,7 @@ impl LogPlan {
             commands.push(sender);
             let (name, dir) = (format!("log {}", options.lane.lane), options.name.clone());
             let (events, reader_events) = (events(), events());
-            let args =
-                ThreadArgs { source, options, requests, events, reader_events, commands: lane_commands, stats };
+            let args = ThreadArgs { source, options, requests, events, reader_events, commands: lane_commands, stats };
             let work = move || durable::run(args, move || Directory::new(&*dir));
             threads.push(thread::spawn(name, work)?);
         }

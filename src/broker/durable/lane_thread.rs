@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::fallback::Fallback;
-use super::reader::{Page, Reader};
+use super::queries;
+use super::reader::{Queried, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
 use super::{Command, LogOptions, Source, ThreadArgs, now_ms, open_error, open_lane, round};
@@ -52,8 +53,8 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
     let ThreadArgs { source, options, mut requests, events, reader_events, mut commands, stats } = args;
     let mut shards = Shards::new(events);
     let name = format!("log reader {}", options.lane.lane);
-    let (page_sender, mut pages) = mpsc::unbounded_channel();
-    let mut reader = match Reader::start(&name, reader_events, page_sender, Arc::clone(&stats)) {
+    let (queried_sender, mut queried) = mpsc::unbounded_channel();
+    let mut reader = match Reader::start(&name, reader_events, queried_sender, Arc::clone(&stats)) {
         Ok(reader) => reader,
         Err(error) => {
             stats.set_state(LogState::Failed, "the reader thread does not start");
@@ -84,7 +85,7 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
             maintain_at: Instant::now() + MAINTENANCE,
             logged: None,
         };
-        let (end, asked) = driver.serve(&mut requests, &mut commands, &mut pages).await;
+        let (end, asked) = driver.serve(&mut requests, &mut commands, &mut queried).await;
         let Driver { lane, reader: own_reader, shards: own_shards, .. } = driver;
         (reader, shards) = (own_reader, own_shards);
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
@@ -100,7 +101,7 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
         }
         match end {
             End::Finished => break,
-            End::Closed if !wait_to_open(&mut commands, &requests, &mut pages, &mut shards).await => break,
+            End::Closed if !wait_to_open(&mut commands, &requests, &mut queried, &mut shards).await => break,
             End::Closed => {}
         }
     }
@@ -152,7 +153,7 @@ async fn wait_for_lock<F: Files>(
 async fn wait_to_open(
     commands: &mut mpsc::UnboundedReceiver<Command>,
     requests: &RequestQueue,
-    pages: &mut mpsc::UnboundedReceiver<Page>,
+    queried: &mut mpsc::UnboundedReceiver<Queried>,
     shards: &mut Shards,
 ) -> bool {
     loop {
@@ -166,7 +167,7 @@ async fn wait_to_open(
                 None => return false,
             },
             // What a query has found may not be there any more.
-            Some(Page { shard, ticket, .. }) = pages.recv() => {
+            Some(Queried { shard, ticket, .. }) = queried.recv() => {
                 shards.answer(shard, ticket, Err(BrokerError::Unavailable));
                 shards.flush();
             }
@@ -184,7 +185,7 @@ impl<F: Files> Driver<F> {
         &mut self,
         requests: &mut RequestQueue,
         commands: &mut mpsc::UnboundedReceiver<Command>,
-        pages: &mut mpsc::UnboundedReceiver<Page>,
+        queried: &mut mpsc::UnboundedReceiver<Queried>,
     ) -> (End, Option<tokio::sync::oneshot::Sender<Result<(), String>>>) {
         let mut taken: Vec<Request> = Vec::new();
         let mut is_commanded = true;
@@ -209,7 +210,7 @@ impl<F: Files> Driver<F> {
                     }
                     round::carry_out(self, taken.drain(..));
                 }
-                Some(page) = pages.recv() => round::found(self, page),
+                Some(found) = queried.recv() => queries::answer(self, found),
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             self.do_what_is_due();

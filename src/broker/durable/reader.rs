@@ -21,17 +21,18 @@ const READS_MAX: usize = 1024;
 pub(super) struct Job<F: Files> {
     pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
-    pub(super) work: Work<F>,
+    pub(super) task: Task<F>,
 }
 
-pub(super) enum Work<F: Files> {
+pub(super) enum Task<F: Files> {
     /// With the position at the moment of the plan.
     History(Position, ReadPlan<F>),
-    Query(Box<QueryPlan<F>>),
+    /// The lane thread answers, since it knows what the channels still have.
+    Query(QueryPlan<F>),
 }
 
-/// What a query has found, for the lane to leave out what is not visible any more.
-pub(super) struct Page {
+/// A page that was found for a shard.
+pub(super) struct Queried {
     pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
     pub(super) page: FoundPage,
@@ -44,15 +45,15 @@ pub(super) struct Reader<F: Files> {
 }
 
 impl<F: Files> Reader<F> {
-    /// `pages` gets what queries find.
+    /// `queried` gets the pages of queries.
     pub(super) fn start(
         name: &str,
         ports: Vec<EventPort>,
-        pages: UnboundedSender<Page>,
+        queried: UnboundedSender<Queried>,
         stats: Arc<LaneStats>,
     ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(READS_MAX);
-        let work = move || Worker { ports, pages, stats, is_blocked: false }.run(&jobs);
+        let work = move || Work { ports, queried, stats, is_blocked: false }.run(&jobs);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
         Ok(Self { jobs: sender, thread })
     }
@@ -71,15 +72,15 @@ impl<F: Files> Reader<F> {
     }
 }
 
-struct Worker {
+struct Work {
     /// By `ShardId`.
     ports: Vec<EventPort>,
-    pages: UnboundedSender<Page>,
+    queried: UnboundedSender<Queried>,
     stats: Arc<LaneStats>,
     is_blocked: bool,
 }
 
-impl Worker {
+impl Work {
     fn run<F: Files>(mut self, jobs: &Receiver<Job<F>>) {
         loop {
             // While a shard has no room, nothing more is read: what was read waits in memory.
@@ -103,41 +104,34 @@ impl Worker {
     }
 
     fn read<F: Files>(&mut self, job: Job<F>) {
-        let Job { shard, ticket, work } = job;
-        let answer = match work {
-            Work::History(top, plan) => self.history(top, plan),
-            Work::Query(plan) => match plan.run() {
+        let Job { shard, ticket, task } = job;
+        let answer = match task {
+            Task::History(top, plan) => match plan.run() {
+                Ok(LogRead { records, top, since_is_kept }) => {
+                    Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
+                }
+                Err(ReadError::Missing) => {
+                    self.stats.refuse(LogRefusal::Missing);
+                    Err(BrokerError::Missing(top))
+                }
+                Err(ReadError::Io(reason)) => Err(self.failed(reason)),
+            },
+            Task::Query(plan) => match plan.run() {
                 Ok(page) => {
-                    // The lane ends later than this thread.
-                    _ = self.pages.send(Page { shard, ticket, page });
+                    // Without a lane thread nothing waits for the page.
+                    _ = self.queried.send(Queried { shard, ticket, page });
                     return;
                 }
-                Err(error) => Err(self.failed(error, Position::default())),
+                Err(ReadError::Missing) => Err(self.failed("an index names what is not there".to_owned())),
+                Err(ReadError::Io(reason)) => Err(self.failed(reason)),
             },
         };
         self.ports[shard.index()].push(Event::Answer { ticket, answer });
     }
 
-    fn history<F: Files>(&self, top: Position, plan: ReadPlan<F>) -> Result<Answer, BrokerError> {
-        match plan.run() {
-            Ok(LogRead { records, top, since_is_kept }) => {
-                Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
-            }
-            Err(error) => Err(self.failed(error, top)),
-        }
-    }
-
-    fn failed(&self, error: ReadError, top: Position) -> BrokerError {
-        match error {
-            ReadError::Missing => {
-                self.stats.refuse(LogRefusal::Missing);
-                BrokerError::Missing(top)
-            }
-            ReadError::Io(reason) => {
-                self.stats.refuse(LogRefusal::ReadFailed);
-                log::error!("durable log {}: a read failed: {reason}; its client gets error 100", self.stats.name);
-                BrokerError::Refused(reason.into())
-            }
-        }
+    fn failed(&self, reason: String) -> BrokerError {
+        self.stats.refuse(LogRefusal::ReadFailed);
+        log::error!("durable log {}: a read failed: {reason}; its client gets error 100", self.stats.name);
+        BrokerError::Refused(reason.into())
     }
 }

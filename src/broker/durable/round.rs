@@ -3,20 +3,20 @@
 //! The order matters. Publications of one channel are answered in the order of their offsets, since its durability is that of its
 //! namespace: all of them wait for the sync, or none. Reads come last: what was written before them is in their files.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::fallback::{Fallback, record_of};
 use super::lane_thread::Driver;
 use super::now_ms;
-use super::reader::{Job, Page, Work};
+use super::queries;
+use super::reader::{Job, Task};
 use super::stats::{LogRefusal, LogState};
 use crate::broker::message::{
     Answer, BrokerError, Durability, HistoryRead, LogFields, PublishRequest, Published, Request, RequestKind, Ticket,
 };
-use crate::broker::query::{LogQuery, QueryKey, QueryPage, QueryRefusal};
+use crate::broker::query::LogQuery;
 use crate::config::OnFailure;
-use crate::durable::{BadCursor, Files, LaneError, NewPublication, Query, QueryBy, RefuseReason, Staged};
+use crate::durable::{Files, LaneError, NewPublication, RefuseReason, Staged};
 use crate::ids::ShardId;
 use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
 
@@ -32,19 +32,6 @@ struct Round {
     reads: Vec<Read>,
     queries: Vec<(ShardId, Ticket, Box<LogQuery>)>,
     bytes: usize,
-}
-
-/// What is read behind the writes.
-struct Reads {
-    reads: Vec<Read>,
-    queries: Vec<(ShardId, Ticket, Box<LogQuery>)>,
-}
-
-impl Reads {
-    fn plan<F: Files>(self, driver: &mut Driver<F>) {
-        self.reads.into_iter().for_each(|one| read(driver, one));
-        self.queries.into_iter().for_each(|(from, ticket, query)| find(driver, (from, ticket), &query));
-    }
 }
 
 /// A publication that is staged.
@@ -154,9 +141,17 @@ fn remove<F: Files>(driver: &mut Driver<F>, round: &mut Round, (from, ticket): (
 }
 
 /// Writes and syncs what is staged, and answers.
-fn finish<F: Files>(driver: &mut Driver<F>, round: Round) {
-    let Round { publications, removals, reads, queries, .. } = round;
-    let reads = Reads { reads, queries };
+fn finish<F: Files>(driver: &mut Driver<F>, mut round: Round) {
+    let queries = std::mem::take(&mut round.queries);
+    write(driver, round);
+    for (from, ticket, query) in queries {
+        queries::begin(driver, (from, ticket), &query);
+    }
+    driver.shards.flush();
+}
+
+fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
+    let Round { publications, removals, reads, .. } = round;
     if !publications.is_empty() || !removals.is_empty() {
         let (strict, process): (Vec<_>, Vec<_>) =
             publications.into_iter().partition(|one| one.durability == Durability::Strict);
@@ -183,8 +178,7 @@ fn finish<F: Files>(driver: &mut Driver<F>, round: Round) {
             }
         }
     }
-    reads.plan(driver);
-    driver.shards.flush();
+    reads.into_iter().for_each(|one| read(driver, one));
 }
 
 /// A publication is kept.
@@ -202,7 +196,7 @@ fn failed<F: Files>(
     driver: &mut Driver<F>,
     publications: impl Iterator<Item = Pending>,
     removals: Vec<(ShardId, Ticket)>,
-    reads: Reads,
+    reads: Vec<Read>,
     error: &LaneError,
 ) {
     driver.disk_failed(error);
@@ -212,8 +206,7 @@ fn failed<F: Files>(
         driver.stats.refuse(reason);
         driver.shards.answer(from, ticket, Err(BrokerError::Refused(error.to_string().into())));
     }
-    reads.plan(driver);
-    driver.shards.flush();
+    reads.into_iter().for_each(|one| read(driver, one));
 }
 
 fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
@@ -229,53 +222,10 @@ fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
         return driver.shards.answer(from, ticket, Ok(Answer::History(read)));
     }
     let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
-    queue(driver, (from, ticket), Work::History(top, plan));
-}
-
-fn queue<F: Files>(driver: &mut Driver<F>, (shard, ticket): (ShardId, Ticket), work: Work<F>) {
-    if driver.reader.read(Job { shard, ticket, work }).is_err() {
+    if driver.reader.read(Job { shard: from, ticket, task: Task::History(top, plan) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
-        driver.shards.answer(shard, ticket, Err(BrokerError::Unavailable));
+        driver.shards.answer(from, ticket, Err(BrokerError::Unavailable));
     }
-}
-
-fn find<F: Files>(driver: &mut Driver<F>, (from, ticket): (ShardId, Ticket), query: &LogQuery) {
-    let by = match &query.by {
-        QueryKey::User(user) => QueryBy::User(user),
-        QueryKey::Tag { value, .. } => QueryBy::Tag(value),
-    };
-    let asked = Query {
-        by,
-        range: query.range,
-        limit: query.limit as usize,
-        bytes_max: query.bytes_max,
-        reverse: query.reverse,
-        cursor: &query.cursor,
-        accepts: Arc::clone(&query.accepts),
-    };
-    match driver.lane.plan_query(&asked) {
-        Ok(plan) => queue(driver, (from, ticket), Work::Query(Box::new(plan))),
-        Err(BadCursor) => {
-            driver.shards.answer(from, ticket, Ok(Answer::Query(Err(QueryRefusal::BadCursor))));
-        }
-    }
-}
-
-/// The reader has found a page.
-pub(super) fn found<F: Files>(driver: &mut Driver<F>, found: Page) {
-    let Page { shard, ticket, mut page } = found;
-    driver.lane.keep_visible(&mut page, now_ms());
-    if page.unreadable > 0 {
-        driver.stats.refuse(LogRefusal::Missing);
-        if driver.may_log() {
-            let dir = &driver.options.name;
-            log::error!("durable log {dir}: {} publications of a query cannot be read and are left out", page.unreadable);
-        }
-    }
-    let publications = page.publications.into_iter().map(|found| (found.channel, found.record)).collect();
-    let answer = Answer::Query(Ok(QueryPage { publications, cursor: page.cursor }));
-    driver.shards.answer(shard, ticket, Ok(answer));
-    driver.shards.flush();
 }
 
 fn publish_in_memory<F: Files>(
