@@ -13,7 +13,6 @@ use super::cluster::Cluster;
 use super::command_link::{CommandLink, Commander, LinkContext};
 use super::commands::Commands;
 use super::dial::{Dialer, Expect};
-use super::in_flight::{Load, refuse};
 use super::job::Job;
 use super::names::{Names, Tagging};
 use super::partition_tags;
@@ -25,7 +24,7 @@ use super::service::ServiceChannels;
 use super::subscriptions::Subscriber;
 use super::target::Target;
 use super::topology::Topology;
-use crate::broker::message::{Event, Request, RequestKind};
+use crate::broker::message::{BrokerError, Event, Request, RequestKind};
 use crate::broker::stats::{LinkState, Purpose, Refusal};
 use crate::config::{Endpoint, Redis, RedisShard, RedisTopology};
 
@@ -119,11 +118,14 @@ impl Shard {
         }
     }
 
+    /// Nothing is known about the server yet. There may be no connection to count it at.
     fn refuse(&self, request: Request) {
-        let context = &self.args.context;
-        let connections = context.stats.connections();
-        if let Some(stats) = connections.first() {
-            refuse(Job::Request(request), Refusal::Away, &context.events, stats, &Load::default());
+        let ShardArgs { context, .. } = &self.args;
+        if let Some(stats) = context.stats.connections().first() {
+            stats.refuse(Refusal::Away);
+        }
+        if let Some(ticket) = request.ticket() {
+            context.events.answer(request.from, ticket, Err(BrokerError::Unavailable));
         }
     }
 
