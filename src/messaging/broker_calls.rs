@@ -122,9 +122,9 @@ pub(super) fn finish(state: &mut Messaging, cx: &mut Context<Mail>, call: Call, 
         Call::Position { channel, serial } => {
             broker_channels::position_read(state, cx, &channel, serial, history(answer).map(|read| read.top));
         }
-        Call::Repair { channel, serial, from } => {
+        Call::Repair { channel, serial } => {
             let read = history(answer).map(|read| (read.records, read.top));
-            broker_channels::repair_read(state, cx, (&channel, serial), from, read);
+            broker_channels::repair_read(state, cx, (&channel, serial), read);
         }
         Call::Compare { channel, serial, from } => {
             let top = history(answer).map(|read| read.top);
@@ -250,7 +250,7 @@ fn recovery_read(
     };
     let Some(before) = state.home_channels.top(channel) else { return home_shard::fail_recovery(cx, to, &recovery) };
     let is_ahead = top.epoch != before.epoch || top.offset > before.offset;
-    if is_ahead && !broker_channels::absorb(state, cx, channel, &records, top) {
+    if is_ahead && broker_channels::absorb(state, cx, channel, &records, top).is_err() {
         return match tries < RECOVERY_TRIES_MAX {
             true => broker_channels::recover_after_repair(state, cx, to, channel, recovery),
             false => home_shard::fail_recovery(cx, to, &recovery),

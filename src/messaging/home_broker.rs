@@ -24,7 +24,7 @@ use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
 
 /// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
 pub(super) const HELD_MAX: usize = 1024;
-const HELD_BYTES_MAX: usize = 1 << 20;
+const HELD_BYTES_MAX: usize = 512 << 10;
 
 /// What a home shard needs to know of the brokers.
 #[derive(Clone)]
@@ -286,7 +286,6 @@ pub(crate) enum Call {
     Repair {
         channel: Box<str>,
         serial: SubscribeSerial,
-        from: Position,
     },
     Compare {
         channel: Box<str>,
