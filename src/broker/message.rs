@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -125,13 +126,13 @@ pub enum Event {
 }
 
 /// The answer to a request with a ticket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     Published(Published),
     History(HistoryRead),
     HistoryRemoved,
     /// Packed client infos.
-    Presence(Vec<Bytes>),
+    Presence(Arc<[Bytes]>),
     PresenceStats {
         clients: u32,
         users: u32,
@@ -148,7 +149,7 @@ pub struct Published {
 }
 
 /// A part of a history: in the order that the filter asks for, with the position at the moment of the read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HistoryRead {
     pub records: Vec<PublicationRecord>,
     pub top: Position,
