@@ -34,6 +34,7 @@ mod cluster_failures;
 mod cluster_mixed;
 mod cluster_nats;
 mod cluster_nodes;
+mod cluster_reads;
 mod cluster_topologies;
 mod compression;
 mod config_brokers;
