@@ -119,9 +119,12 @@ impl RequestQueue {
             requests.extend(batch);
             next = if requests.len() - before < enough { self.batches.try_recv().ok() } else { None };
         }
-        let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
-        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.uncount(&requests[before..]);
         requests.len() - before
+    }
+
+    fn uncount(&self, taken: &[Request]) {
+        self.queued.bytes.fetch_sub(taken.iter().map(Request::bytes).sum(), Ordering::Relaxed);
     }
 }
 

@@ -12,6 +12,8 @@ pub type ChannelFilter = dyn Fn(&str) -> bool + Send + Sync;
 #[derive(Clone)]
 pub struct LogQuery {
     pub by: QueryKey,
+    /// Which of several logs is asked; without one, that of the request's channel.
+    pub log: Option<usize>,
     pub range: TimeRange,
     /// Publications, at most; above 0.
     pub limit: u32,
@@ -28,14 +30,10 @@ pub struct LogQuery {
 /// What finds the publications of a query, besides the time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueryKey {
-    Channel(Box<str>),
     /// The publisher, if it was a client.
     User(Box<str>),
     /// The tag that its namespace names (`history_index_tag`).
-    Tag {
-        key: Box<str>,
-        value: Box<str>,
-    },
+    Tag { key: Box<str>, value: Box<str> },
 }
 
 /// A page of the publications that a query finds, by time.
@@ -59,7 +57,7 @@ impl LogQuery {
     /// What it takes while it waits, about.
     pub(super) fn bytes(&self) -> usize {
         let key = match &self.by {
-            QueryKey::Channel(name) | QueryKey::User(name) => name.len(),
+            QueryKey::User(name) => name.len(),
             QueryKey::Tag { key, value } => key.len() + value.len(),
         };
         size_of::<Self>() + key + self.cursor.len()

@@ -170,10 +170,10 @@ pub(super) fn past_page(QueryPage { publications, cursor }: QueryPage) -> PastPa
 }
 
 /// The first publications whose bytes fit a page: the next page begins behind the last of them.
-pub(super) fn cut_to_page(records: &mut Vec<PublicationRecord>) {
+pub(super) fn cut_to_page(records: &mut Vec<PublicationRecord>, bytes_max: usize) {
     let mut bytes = 0;
     let fitting = records.iter().take_while(|record| {
-        let fits = bytes < PAGE_BYTES_MAX;
+        let fits = bytes < bytes_max;
         bytes += record.bytes();
         fits
     });
@@ -191,7 +191,7 @@ mod tests {
             |offset, bytes| PublicationRecord::of_broker(offset, vec![b'1'; bytes].into(), None, Vec::new().into(), 0);
         let cut = |sizes: &[usize]| {
             let mut records = sizes.iter().zip(1..).map(|(&bytes, offset)| record(offset, bytes)).collect();
-            cut_to_page(&mut records);
+            cut_to_page(&mut records, PAGE_BYTES_MAX);
             records.len()
         };
         assert_eq!(cut(&[]), 0);

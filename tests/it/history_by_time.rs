@@ -167,10 +167,50 @@ fn reserved_methods_are_bounded_and_permitted_as_the_history_is() {
 fn query_across_channels_is_not_available_without_an_index() {
     let server = Server::with(&HISTORY);
     publish(&server, "a", &json!(1));
-    for body in [json!({"user": "ann"}), json!({"channel": "a"}), json!({"tag": {"key": "k", "value": "v"}})] {
+    for body in [json!({"user": "ann"}), json!({"tag": {"key": "k", "value": "v"}})] {
         assert_eq!(server.api("history_query", &body)["error"]["code"], json!(108), "{body}");
     }
     assert_eq!(server.api("history_query", &json!({"user": "ann", "namespace": "none"}))["error"]["code"], json!(102));
     let empty = json!({"user": "ann", "time_from": 5, "time_to": 5});
     assert_eq!(server.api("history_query", &empty)["error"]["code"], json!(107));
+}
+
+#[test]
+fn query_of_one_channel_pages_through_its_history() {
+    let server = Server::with(&HISTORY);
+    let [first, second, third] = three_at_different_times(&server, "a");
+    let all = |reverse: bool, from: u64, to: u64| {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let body = json!({
+                "channel": "a", "time_from": from, "time_to": to, "limit": 2, "reverse": reverse, "cursor": cursor
+            });
+            let reply = server.api("history_query", &body);
+            let page = &reply["result"];
+            for publication in page["publications"].as_array().unwrap_or_else(|| panic!("{reply}")) {
+                assert_eq!(publication["channel"], json!("a"));
+                let time = publication["time"].as_u64().expect("a time");
+                assert!((from..to).contains(&time), "{publication}");
+                found.push((publication["offset"].as_u64().expect("an offset"), time));
+            }
+            match page["cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => return found,
+            }
+        }
+    };
+    let forwards = all(false, first, third + 1);
+    let offsets: Vec<u64> = forwards.iter().map(|&(offset, _)| offset).collect();
+    assert_eq!(offsets, (1..=offsets.len() as u64).collect::<Vec<_>>());
+    let mut backwards = all(true, first, third + 1);
+    backwards.reverse();
+    assert_eq!(backwards, forwards);
+    let middle: Vec<_> = forwards.into_iter().filter(|&(_, time)| time >= second && time < third).collect();
+    assert_eq!(all(false, second, third), middle);
+    for cursor in ["x", "5", ".", "-1.a", "99999999999999999999.a"] {
+        let reply = server.api("history_query", &json!({"channel": "a", "cursor": cursor}));
+        assert_eq!(reply["error"]["code"], json!(107), "{cursor}");
+    }
+    let reply = server.api("history_query", &json!({"channel": "a", "cursor": "1.other"}));
+    assert_eq!(reply["error"]["code"], json!(112), "another epoch");
 }
