@@ -4,19 +4,23 @@
 //! histories, and the home shard delivers what arrives from it (`messaging::home_broker`).
 //!
 //! - `message`: requests and events
+//! - `query`: queries over the past of a log
 //! - `port`: the queues between shards and broker threads, bounded in bytes
 //! - `control`: messages between the servers of a cluster
 //! - `wire`: what servers exchange, in Protobuf
 //! - `thread`, `stats`: the threads, and the numbers of their connections
 //! - `client_tls`: TLS towards brokers
+//! - `durable`: the log of this server
 //! - `redis`: Redis and Valkey
 //! - `nats`: NATS
 
 pub(crate) mod client_tls;
 pub(crate) mod control;
+pub(crate) mod durable;
 pub mod message;
 pub(crate) mod nats;
 pub mod port;
+pub mod query;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;

@@ -22,6 +22,15 @@ pub struct RequestQueue {
     queued: Arc<Queued>,
 }
 
+/// Shows the bytes that wait in a queue.
+pub struct QueueGauge(Arc<Queued>);
+
+impl QueueGauge {
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// Bytes that wait in a queue, with their bound.
 struct Queued {
     bytes: AtomicUsize,
@@ -81,14 +90,24 @@ impl Drop for RequestPort {
 }
 
 impl RequestQueue {
+    /// Whether every sender is gone, and nothing waits.
+    pub fn is_closed(&self) -> bool {
+        self.batches.is_closed() && self.batches.is_empty()
+    }
+
     /// Takes what waits now.
     pub fn take_waiting(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();
         while let Ok(batch) = self.batches.try_recv() {
             requests.extend(batch);
         }
-        self.uncount(&requests);
+        let bytes: usize = requests.iter().map(Request::bytes).sum();
+        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
         requests
+    }
+
+    pub fn gauge(&self) -> QueueGauge {
+        QueueGauge(Arc::clone(&self.queued))
     }
 
     /// Waits for requests and takes the batches that are there, until they are `enough`. Returns how many; 0 when every sender
@@ -134,11 +153,24 @@ pub struct EventPort {
     rejected: Option<EventBatch>,
     queued: Arc<AtomicUsize>,
     bytes_max: usize,
+    /// For a port to another process: whether that is gone.
+    has_ended: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl EventPort {
     pub fn new(post: PostEvents, bytes_max: usize) -> Self {
-        Self { post, waiting: Vec::new(), waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max }
+        let waiting = Vec::new();
+        Self { post, waiting, waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max, has_ended: None }
+    }
+
+    /// A port to another process, which may end.
+    pub fn until(self, has_ended: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
+        Self { has_ended: Some(has_ended), ..self }
+    }
+
+    /// Nothing that is pushed has a receiver any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.as_ref().is_some_and(|has_ended| has_ended())
     }
 
     /// Whether a publication fits. Without room it is dropped, and `Event::Subscribed` follows when there is room again.

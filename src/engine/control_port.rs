@@ -24,6 +24,8 @@ pub enum ControlCommand<R> {
         window: Millis,
         upgrades: Upgrades,
     },
+    /// Accepts connections, if the shard was started without that.
+    Accept,
     /// From now on these settings hold. What the engine's memory was laid out for is unchanged in them.
     Config(Arc<EngineConfig>),
     /// New connections get these certificates and rules.

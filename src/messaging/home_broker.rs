@@ -12,7 +12,7 @@ use slab::Slab;
 use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
-use super::mail::{Inquiry, ReplyTo};
+use super::mail::{Inquiry, ReplyTo, Reserved};
 use super::shared_reads::{Begun, Read, SharedReads};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
@@ -20,7 +20,7 @@ use crate::broker::{Broker, ChannelUse};
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
 use crate::protocol::ErrorCode;
-use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
 
 /// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
 pub(super) const HELD_MAX: usize = 1024;
@@ -30,9 +30,15 @@ const HELD_BYTES_MAX: usize = 512 << 10;
 #[derive(Clone)]
 pub struct BrokerLinks {
     pub publications: Option<Broker>,
+    /// The log, which has the channels of durable namespaces unless `publications` has all of them.
+    pub log: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
+    /// The broker is the process that takes over: all that it publishes arrives here in its order, also without `Subscribe`.
+    pub follows_peer: bool,
+    /// It has the presence too.
+    pub follows_presence: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
 }
@@ -40,7 +46,7 @@ pub struct BrokerLinks {
 impl BrokerLinks {
     /// The broker threads get the requests of this turn.
     pub(super) fn flush(&self) {
-        for broker in [&self.publications, &self.presence].into_iter().flatten() {
+        for broker in [&self.publications, &self.log, &self.presence].into_iter().flatten() {
             broker.flush();
         }
     }
@@ -48,6 +54,11 @@ impl BrokerLinks {
     /// Whether there can be such a channel.
     pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
         self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
+
+    /// What has the publications of a channel that this shard does not order itself.
+    pub(super) fn of_publications(&self) -> Option<&Broker> {
+        self.publications.as_ref().or(self.log.as_ref())
     }
 }
 
@@ -206,18 +217,18 @@ impl HomeBroker {
         let ticket = Ticket(self.calls.insert(call) as u32);
         let kind = kind(ticket);
         let broker = match kind {
-            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => &self.links.presence,
-            _ => &self.links.publications,
+            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => self.links.presence.as_ref(),
+            _ => self.links.of_publications(),
         };
         let request = Request { from: self.me, channel: channel.into(), kind };
-        match broker.as_ref().map(|broker| broker.send(request)) {
+        match broker.map(|broker| broker.send(request)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(self.calls.remove(ticket.0 as usize)),
         }
     }
 
     pub(super) fn tell(&self, channel: &str, kind: RequestKind) {
-        if let Some(broker) = &self.links.publications {
+        if let Some(broker) = self.links.of_publications() {
             _ = broker.send(Request { from: self.me, channel: channel.into(), kind });
         }
     }
@@ -239,7 +250,8 @@ impl HomeBroker {
 
     /// Reads a part of the history. False if there is no room for the request.
     pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
-        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options }).is_ok()
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
+            .is_ok()
     }
 
     /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once
@@ -264,7 +276,7 @@ impl HomeBroker {
     }
 
     pub(super) fn is_open(&self, channel: &str) -> bool {
-        self.channels.get(channel).is_some_and(SharedChannel::is_open)
+        self.links.follows_peer || self.channels.get(channel).is_some_and(SharedChannel::is_open)
     }
 }
 
@@ -314,10 +326,21 @@ pub(crate) enum Call {
         channel: Box<str>,
         inquiry: Inquiry,
     },
+    /// `with_time`: publications of a history come with their times.
     Api {
         answer: Answer<ApiResult>,
         filter: HistoryFilter,
+        with_time: bool,
         channel: Box<str>,
+    },
+    /// A query over the past, with the key and the value of its tag.
+    Past {
+        asker: PastAsker,
+        tag: Option<Box<(Box<str>, Box<str>)>>,
+    },
+    PastHistory {
+        asker: HistoryAsker,
+        filter: HistoryFilter,
     },
     /// A read for all that ask for it.
     Shared(Box<Read>),
@@ -327,6 +350,31 @@ pub(crate) enum Call {
 pub(crate) enum Publisher {
     Client { shard: ShardId, reply_to: ReplyTo },
     Api(Answer<ApiResult>),
+}
+
+/// Who gets the answer of the log.
+pub(crate) enum PastAsker {
+    Client(PastClient),
+    Api(Answer<ApiResult>),
+}
+
+/// Who gets a part of a history.
+pub(crate) enum HistoryAsker {
+    Client(PastClient),
+    /// As a page of so many publications.
+    Api {
+        channel: Box<str>,
+        limit: u32,
+        answer: Answer<ApiResult>,
+    },
+}
+
+/// A client that waits for its answer.
+#[derive(Clone, Copy)]
+pub(crate) struct PastClient {
+    pub shard: ShardId,
+    pub reply_to: ReplyTo,
+    pub reserved: Reserved,
 }
 
 /// A publication for the subscribers of this server, should the broker be away.

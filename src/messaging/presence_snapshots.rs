@@ -15,6 +15,9 @@ use crate::pubsub::HomeChannels;
 /// Clients that are copied in one turn.
 const SLICE_CLIENTS: u32 = 1024;
 
+/// What takes packed client infos.
+pub(crate) type PackedPresenceAnswer = Box<dyn FnOnce(Vec<Bytes>) + Send>;
+
 pub(crate) type PresenceAnswer = Box<dyn FnOnce(Result<Vec<MemberInfo>, ErrorCode>) + Send>;
 
 /// A client that gets a reply, and what was paid for it.
@@ -73,15 +76,24 @@ struct ApiSnapshot {
     answer: PresenceAnswer,
 }
 
+/// For the peer process of a handover.
+struct PeerSnapshot {
+    channel: Source,
+    next: u32,
+    members: Vec<Bytes>,
+    answer: PackedPresenceAnswer,
+}
+
 #[derive(Default)]
 pub(crate) struct PresenceSnapshots {
     for_clients: VecDeque<ClientSnapshot>,
     for_api: VecDeque<ApiSnapshot>,
+    for_peer: VecDeque<PeerSnapshot>,
 }
 
 impl PresenceSnapshots {
     pub(super) fn is_empty(&self) -> bool {
-        self.for_clients.is_empty() && self.for_api.is_empty()
+        self.for_clients.is_empty() && self.for_api.is_empty() && self.for_peer.is_empty()
     }
 
     /// `members`: the presence, if a broker keeps it.
@@ -118,6 +130,11 @@ impl PresenceSnapshots {
         self.for_api.push_back(ApiSnapshot { source, next: 0, members: Vec::new(), answer });
     }
 
+    pub(super) fn begin_for_peer(&mut self, channel: &str, answer: PackedPresenceAnswer) {
+        let channel = Source::new(channel, None);
+        self.for_peer.push_back(PeerSnapshot { channel, next: 0, members: Vec::new(), answer });
+    }
+
     /// Copies slices of the replies in turn, in all so many clients. All commands that wait for a complete one share its entries.
     pub(super) fn copy_slices(&mut self, channels: &HomeChannels, mut send: impl FnMut(Asker, Bytes)) {
         let mut clients = SLICE_CLIENTS;
@@ -147,6 +164,14 @@ impl PresenceSnapshots {
             match next {
                 Some(next) => self.for_api.push_back(ApiSnapshot { source, next, members, answer }),
                 None => answer(Ok(members)),
+            }
+        }
+        for _ in 0..self.for_peer.len() {
+            let Some(PeerSnapshot { channel, next, mut members, answer }) = self.for_peer.pop_front() else { return };
+            let add = |member: &[u8]| members.push(Bytes::copy_from_slice(member));
+            match channel.slice(channels, next, SLICE_CLIENTS, add) {
+                Some(next) => self.for_peer.push_back(PeerSnapshot { channel, next, members, answer }),
+                None => answer(members),
             }
         }
     }

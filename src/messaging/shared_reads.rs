@@ -15,7 +15,7 @@ use super::mail::Mail;
 use super::state::Messaging;
 use crate::broker::message::{Answer, BrokerError, RequestKind, Ticket};
 use crate::engine::Context;
-use crate::pubsub::{HistoryFilter, HistoryOptions};
+use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
 
 /// Askers that wait for one read. All of them are answered in one turn.
 const WAITING_MAX: usize = 256;
@@ -29,7 +29,7 @@ pub(crate) struct Read {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Part {
-    History(HistoryFilter, HistoryOptions),
+    History(HistoryFilter, TimeRange, HistoryOptions),
     Presence,
     PresenceStats,
 }
@@ -38,7 +38,7 @@ impl Read {
     /// `None`: the request is not a read.
     pub(super) fn of(channel: &str, kind: &RequestKind) -> Option<Self> {
         let part = match kind {
-            RequestKind::History { filter, options, .. } => Part::History(*filter, *options),
+            RequestKind::History { filter, range, options, .. } => Part::History(*filter, *range, *options),
             RequestKind::Presence { .. } => Part::Presence,
             RequestKind::PresenceStats { .. } => Part::PresenceStats,
             _ => return None,
@@ -48,7 +48,7 @@ impl Read {
 
     fn request(&self, ticket: Ticket) -> RequestKind {
         match self.part {
-            Part::History(filter, options) => RequestKind::History { ticket, filter, options },
+            Part::History(filter, range, options) => RequestKind::History { ticket, filter, range, options },
             Part::Presence => RequestKind::Presence { ticket },
             Part::PresenceStats => RequestKind::PresenceStats { ticket },
         }

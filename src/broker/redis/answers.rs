@@ -82,7 +82,7 @@ fn history(value: Value, filter: HistoryFilter) -> Option<(HistoryRead, u64)> {
     if is_list {
         select(&mut records, filter);
     }
-    Some((HistoryRead { records, top }, malformed))
+    Some((HistoryRead { records, top, since_is_kept: false }, malformed))
 }
 
 /// An entry of a stream: `[ID, [field, value...]]`, where the ID begins with the offset.

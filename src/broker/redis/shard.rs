@@ -88,6 +88,9 @@ impl Shard {
                 Order::Subscribe { channel: channel.clone(), subscriber: Subscriber { from, serial } }
             }
             RequestKind::Unsubscribe => Order::Unsubscribe { channel: channel.clone() },
+            RequestKind::Query { ticket, .. } => {
+                return self.args.context.events.answer(from, ticket, Err(BrokerError::NotSupported));
+            }
             kind => return self.send_job(Request { from, channel, kind }),
         };
         match &mut *self.state.borrow_mut() {

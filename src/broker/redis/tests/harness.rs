@@ -18,7 +18,7 @@ use crate::broker::thread;
 use crate::config::Redis;
 use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;
-use crate::pubsub::{Epoch, HistoryFilter, HistoryOptions, Since};
+use crate::pubsub::{Epoch, HistoryFilter, HistoryOptions, Since, TimeRange};
 
 pub(super) const HISTORY: HistoryOptions =
     HistoryOptions { namespace: 0, size: 100, ttl_ms: 300_000, meta_ttl_ms: 3_600_000 };
@@ -185,7 +185,7 @@ impl Driver {
         let since = since.map(|offset| Since { epoch: None, offset });
         let ticket = self.ticket();
         let filter = HistoryFilter { since, limit, reverse };
-        self.send(channel, RequestKind::History { ticket, filter, options: HISTORY });
+        self.send(channel, RequestKind::History { ticket, filter, range: TimeRange::ALL, options: HISTORY });
         match self.answer(ticket) {
             Ok(Answer::History(read)) => read,
             other => panic!("{other:?}"),
@@ -230,8 +230,11 @@ fn clone(answer: &Result<Answer, BrokerError>) -> Result<Answer, BrokerError> {
     match answer {
         Err(error) => Err(error.clone()),
         Ok(Answer::Published(published)) => Ok(Answer::Published(*published)),
-        Ok(Answer::History(read)) => Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top })),
+        Ok(Answer::History(read)) => {
+            Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top, since_is_kept: false }))
+        }
         Ok(Answer::HistoryRemoved) => Ok(Answer::HistoryRemoved),
+        Ok(Answer::Query(page)) => Ok(Answer::Query(page.clone())),
         Ok(Answer::Presence(members)) => Ok(Answer::Presence(members.clone())),
         Ok(Answer::PresenceStats { clients, users }) => Ok(Answer::PresenceStats { clients: *clients, users: *users }),
     }
