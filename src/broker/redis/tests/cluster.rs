@@ -211,9 +211,7 @@ fn grouped_partitions_have_one_connection_for_each_server_and_follow_their_slots
     }
     channels[..99].iter().for_each(|channel| assert_eq!(driver.wait_publication(channel).0, "after"));
     wait_until("each server has one connection", || connections(&cluster.servers) == [1, 1, 1]);
-    let is_left = |event: &crate::broker::message::Event| {
-        matches!(event, crate::broker::message::Event::Publication { channel, .. } if **channel == *"c99")
-    };
+    let is_left = |event: &crate::broker::message::Event| matches!(event, crate::broker::message::Event::Publication { channel, .. } if **channel == *"c99");
     assert!(!driver.take_seen().iter().any(is_left));
 }
 
