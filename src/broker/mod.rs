@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use message::Request;
+use message::{Request, RequestKind};
 pub(crate) use nats::ChannelUse;
 use nats::Subjects;
 use port::RequestPort;
@@ -48,6 +48,10 @@ impl Broker {
     /// `threads` is not empty.
     pub fn new(threads: Vec<RequestPort>) -> Self {
         Self { threads: threads.into(), subjects: None }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.len()
     }
 
     /// The broker is NATS.
@@ -70,7 +74,11 @@ impl Broker {
     /// Takes a request for the next flush. It is given back if there is no room for it; one that has no answer is taken in any
     /// case, and lost only if the thread has ended.
     pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
-        let port = self.thread_of(&request.channel);
+        let port = match &request.kind {
+            RequestKind::Query { query, .. } => query.log.and_then(|log| self.threads.get(log)),
+            _ => None,
+        };
+        let port = port.unwrap_or_else(|| self.thread_of(&request.channel));
         if request.ticket().is_some() { port.try_send(request) } else { port.send(request) }
     }
     /// The threads get what was taken since the last flush.

@@ -12,6 +12,8 @@ pub type ChannelFilter = dyn Fn(&str) -> bool + Send + Sync;
 #[derive(Clone)]
 pub struct LogQuery {
     pub by: QueryKey,
+    /// Which of several logs is asked; without one, that of the request's channel.
+    pub log: Option<usize>,
     pub range: TimeRange,
     /// Publications, at most; above 0.
     pub limit: u32,

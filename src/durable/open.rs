@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::{CheckpointError, CheckpointReader, CheckpointRow, ScanStart};
-use super::class_log::{Maintenance, Segment};
+use super::class_log::{Maintenance, Segment, scan_sequences};
 use super::files::{File, Files};
 use super::keys::Keys;
 use super::lane::Lane;
@@ -279,13 +279,6 @@ impl<F: Files> Lane<F> {
         (self.state.is_clean, self.state.boot_id) = (false, self.options.boot_id);
         self.state.write(&*self.files).map_err(error)
     }
-}
-
-/// The sequence of each class from which on segments are needed for the meta.
-pub(super) fn scan_sequences(starts: &[ScanStart]) -> Vec<u64> {
-    (0..super::segment::CLASSES)
-        .map(|class| starts.iter().find(|start| start.class == class).map_or(0, |start| start.sequence))
-        .collect()
 }
 
 fn list_segments<F: Files>(files: &F) -> Result<Vec<SegmentId>, OpenError> {

@@ -196,7 +196,7 @@ fn finish(state: &mut Messaging, cx: &mut Context<Mail>, call: Call, answer: Res
         Call::Api { answer: to, filter, with_time, channel } => {
             answer_api(state, to, (filter, with_time), &channel, answer);
         }
-        Call::Past { asker, tag } => past_home::page_read(cx, asker, tag, answer),
+        Call::Past { asker, tag, log } => past_home::page_read(cx, asker, (tag, log), answer),
         Call::PastHistory { asker, filter } => past_home::history_read(cx, asker, filter, answer),
     }
 }

@@ -339,6 +339,8 @@ pub(crate) enum Call {
     Past {
         asker: PastAsker,
         tag: Option<Box<(Box<str>, Box<str>)>>,
+        /// Which of how many logs, if several are asked one after the other.
+        log: Option<(usize, usize)>,
     },
     PastHistory {
         asker: HistoryAsker,

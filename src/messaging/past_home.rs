@@ -11,6 +11,7 @@ use super::mail::{Mail, PastAnswer, PastQuestion, PastReply, PastRequest};
 use super::past::{PAGE_BYTES_MAX, cut_to_page, past_page};
 use super::settings::Settings;
 use super::state::Messaging;
+use crate::broker::Broker;
 use crate::broker::message::{Answer, BrokerError, HistoryRead, RequestKind};
 use crate::broker::query::{LogQuery, QueryKey, QueryPage, QueryRefusal};
 use crate::config::{Durability, Namespace};
@@ -179,7 +180,19 @@ fn ask_log(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, asker: 
         QueryKey::Tag { key, value } => Some(Box::new((key.clone(), value.clone()))),
         QueryKey::User(_) => None,
     };
-    let call = Call::Past { asker, tag };
+    let logs = state.broker.as_ref().and_then(|broker| broker.links.log.as_ref()).map_or(1, Broker::threads);
+    let mut query = query;
+    let mut next_log = None;
+    // Across channels one log is asked after the other, and the cursor begins with the number of the log.
+    if channel.is_empty() && logs > 1 {
+        let begun = if query.cursor.is_empty() { Some((0, "")) } else { log_of(&query.cursor) };
+        let Some((log, rest)) = begun.filter(|(log, _)| *log < logs) else {
+            return reply(cx, asker, Err(ErrorCode::BadRequest));
+        };
+        let rest = rest.into();
+        (query.log, query.cursor, next_log) = (Some(log), rest, Some((log, logs)));
+    }
+    let call = Call::Past { asker, tag, log: next_log };
     let sent = match &mut state.broker {
         Some(broker) => broker.ask_alone(channel, call, |ticket| RequestKind::Query { ticket, query: Box::new(query) }),
         None => Err(call),
@@ -189,11 +202,25 @@ fn ask_log(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, asker: 
     }
 }
 
+fn log_of(cursor: &str) -> Option<(usize, &str)> {
+    let (log, rest) = cursor.split_once('.')?;
+    Some((log.parse().ok()?, rest))
+}
+
+/// The cursor behind a page of one of several logs.
+fn cursor_over(log: usize, logs: usize, cursor: &str) -> Box<str> {
+    match cursor {
+        "" if log + 1 == logs => "".into(),
+        "" => format!("{}.", log + 1).into(),
+        cursor => format!("{log}.{cursor}").into(),
+    }
+}
+
 /// The log has answered a query.
 pub(super) fn page_read(
     cx: &mut Context<Mail>,
     asker: PastAsker,
-    tag: Option<Box<(Box<str>, Box<str>)>>,
+    (tag, log): (Option<Box<(Box<str>, Box<str>)>>, Option<(usize, usize)>),
     answer: Result<Answer, BrokerError>,
 ) {
     let result = match answer {
@@ -201,6 +228,9 @@ pub(super) fn page_read(
             // The log keeps the value alone: `history_index_tag` may have named another key then.
             if let Some((key, value)) = tag.as_deref() {
                 page.publications.retain(|(_, record)| Tags::from_bytes(&record.tags).get(key) == Some(value));
+            }
+            if let Some((log, logs)) = log {
+                page.cursor = cursor_over(log, logs, &page.cursor);
             }
             Ok(page)
         }
@@ -265,7 +295,7 @@ fn log_query(settings: &Arc<Settings>, query: &PastQuery, audience: Audience) ->
     };
     let bytes_max = if audience == Audience::Client { PAGE_BYTES_MAX } else { API_PAGE_BYTES_MAX };
     let (limit, reverse, cursor) = (*limit, *reverse, cursor.clone());
-    Ok(LogQuery { by, range, limit, bytes_max, reverse, cursor, accepts: Arc::new(accepts) })
+    Ok(LogQuery { by, log: None, range, limit, bytes_max, reverse, cursor, accepts: Arc::new(accepts) })
 }
 
 /// Whether publications of a namespace may be found so.

@@ -120,7 +120,7 @@ mod tests {
     fn history(limit: i32, offset: u64) -> RequestKind {
         let since = Some(Since { epoch: None, offset });
         let filter = HistoryFilter { since, limit, reverse: false };
-        RequestKind::History { ticket: Ticket(7), filter, options: HistoryOptions::default() }
+        RequestKind::History { ticket: Ticket(7), filter, range: TimeRange::ALL, options: HistoryOptions::default() }
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
         let filter =
             HistoryFilter { since: Some(Since { epoch: Some(Epoch::default()), offset: 1 }), ..Default::default() };
         let options = HistoryOptions { size: 1, ..HistoryOptions::default() };
-        different.push(read("a", RequestKind::History { ticket: Ticket(1), filter, options }));
+        different.push(read("a", RequestKind::History { ticket: Ticket(1), filter, range: TimeRange::ALL, options }));
         for (at, one) in different.iter().enumerate() {
             assert!(different[..at].iter().all(|other| other != one), "{one:?}");
         }

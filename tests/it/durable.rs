@@ -36,6 +36,7 @@ impl LogDir {
             ("channel.without_namespace.durability", durability),
             ("channel.without_namespace.history_size", "100"),
             ("channel.without_namespace.history_ttl", "300s"),
+            ("channel.without_namespace.force_recovery", "true"),
             ("shutdown.window", "100ms"),
         ];
         Server::with(&[&own, settings].concat())

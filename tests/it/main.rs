@@ -53,6 +53,7 @@ mod embedded_hooks;
 mod fuzz_corpus;
 mod heartbeats_after_sigstop;
 mod history_by_time;
+mod history_query;
 mod hostile_peers;
 mod jwks_outages;
 mod limits_per_address;

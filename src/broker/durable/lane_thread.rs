@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::fallback::Fallback;
-use super::reader::Reader;
+use super::queries;
+use super::reader::{Queried, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
 use super::{Command, LogOptions, Source, ThreadArgs, now_ms, open_error, open_lane, round};
-use crate::broker::message::Request;
+use crate::broker::message::{BrokerError, Request};
 use crate::broker::port::RequestQueue;
 use crate::durable::{Files, Lane, LaneError, LockError, OpenError};
 
@@ -52,7 +53,8 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
     let ThreadArgs { source, options, mut requests, events, reader_events, mut commands, stats } = args;
     let mut shards = Shards::new(events);
     let name = format!("log reader {}", options.lane.lane);
-    let mut reader = match Reader::start(&name, reader_events, Arc::clone(&stats)) {
+    let (queried_sender, mut queried) = mpsc::unbounded_channel();
+    let mut reader = match Reader::start(&name, reader_events, queried_sender, Arc::clone(&stats)) {
         Ok(reader) => reader,
         Err(error) => {
             stats.set_state(LogState::Failed, "the reader thread does not start");
@@ -83,7 +85,7 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
             maintain_at: Instant::now() + MAINTENANCE,
             logged: None,
         };
-        let (end, asked) = driver.serve(&mut requests, &mut commands).await;
+        let (end, asked) = driver.serve(&mut requests, &mut commands, &mut queried).await;
         let Driver { lane, reader: own_reader, shards: own_shards, .. } = driver;
         (reader, shards) = (own_reader, own_shards);
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
@@ -99,7 +101,7 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
         }
         match end {
             End::Finished => break,
-            End::Closed if !wait_to_open(&mut commands, &requests).await => break,
+            End::Closed if !wait_to_open(&mut commands, &requests, &mut queried, &mut shards).await => break,
             End::Closed => {}
         }
     }
@@ -148,7 +150,12 @@ async fn wait_for_lock<F: Files>(
 }
 
 /// The log is another process'. False: the shards have ended.
-async fn wait_to_open(commands: &mut mpsc::UnboundedReceiver<Command>, requests: &RequestQueue) -> bool {
+async fn wait_to_open(
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    requests: &RequestQueue,
+    queried: &mut mpsc::UnboundedReceiver<Queried>,
+    shards: &mut Shards,
+) -> bool {
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -159,6 +166,11 @@ async fn wait_to_open(commands: &mut mpsc::UnboundedReceiver<Command>, requests:
                 Some(Command::Close(answer)) => _ = answer.send(Ok(())),
                 None => return false,
             },
+            // What a query has found may not be there any more.
+            Some(Queried { shard, ticket, .. }) = queried.recv() => {
+                shards.answer(shard, ticket, Err(BrokerError::Unavailable));
+                shards.flush();
+            }
             () = tokio::time::sleep(MAINTENANCE) => {
                 if requests.is_closed() {
                     return false;
@@ -173,6 +185,7 @@ impl<F: Files> Driver<F> {
         &mut self,
         requests: &mut RequestQueue,
         commands: &mut mpsc::UnboundedReceiver<Command>,
+        queried: &mut mpsc::UnboundedReceiver<Queried>,
     ) -> (End, Option<tokio::sync::oneshot::Sender<Result<(), String>>>) {
         let mut taken: Vec<Request> = Vec::new();
         let mut is_commanded = true;
@@ -197,6 +210,7 @@ impl<F: Files> Driver<F> {
                     }
                     round::carry_out(self, taken.drain(..));
                 }
+                Some(found) = queried.recv() => queries::answer(self, found),
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             self.do_what_is_due();

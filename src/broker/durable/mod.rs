@@ -17,6 +17,7 @@
 mod driver_tests;
 mod fallback;
 mod lane_thread;
+mod queries;
 mod reader;
 mod round;
 mod shards;

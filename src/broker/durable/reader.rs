@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::shards::RETRY;
 use super::stats::{LaneStats, LogRefusal};
 use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Ticket};
 use crate::broker::port::EventPort;
-use crate::durable::{Files, LogRead, ReadError, ReadPlan};
+use crate::durable::{Files, FoundPage, LogRead, QueryPlan, ReadError, ReadPlan};
 use crate::ids::ShardId;
 use crate::pubsub::Position;
 
@@ -19,9 +21,21 @@ const READS_MAX: usize = 1024;
 pub(super) struct Job<F: Files> {
     pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
-    /// The position at the moment of the plan.
-    pub(super) top: Position,
-    pub(super) plan: ReadPlan<F>,
+    pub(super) task: Task<F>,
+}
+
+pub(super) enum Task<F: Files> {
+    /// With the position at the moment of the plan.
+    History(Position, ReadPlan<F>),
+    /// The lane thread answers, since it knows what the channels still have.
+    Query(QueryPlan<F>),
+}
+
+/// A page that was found for a shard.
+pub(super) struct Queried {
+    pub(super) shard: ShardId,
+    pub(super) ticket: Ticket,
+    pub(super) page: FoundPage,
 }
 
 /// The lane thread's end. The thread ends when it is dropped.
@@ -31,9 +45,15 @@ pub(super) struct Reader<F: Files> {
 }
 
 impl<F: Files> Reader<F> {
-    pub(super) fn start(name: &str, ports: Vec<EventPort>, stats: Arc<LaneStats>) -> std::io::Result<Self> {
+    /// `queried` gets the pages of queries.
+    pub(super) fn start(
+        name: &str,
+        ports: Vec<EventPort>,
+        queried: UnboundedSender<Queried>,
+        stats: Arc<LaneStats>,
+    ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(READS_MAX);
-        let work = move || Work { ports, stats, is_blocked: false }.run(&jobs);
+        let work = move || Work { ports, queried, stats, is_blocked: false }.run(&jobs);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
         Ok(Self { jobs: sender, thread })
     }
@@ -55,6 +75,7 @@ impl<F: Files> Reader<F> {
 struct Work {
     /// By `ShardId`.
     ports: Vec<EventPort>,
+    queried: UnboundedSender<Queried>,
     stats: Arc<LaneStats>,
     is_blocked: bool,
 }
@@ -83,21 +104,34 @@ impl Work {
     }
 
     fn read<F: Files>(&mut self, job: Job<F>) {
-        let Job { shard, ticket, top, plan } = job;
-        let answer = match plan.run() {
-            Ok(LogRead { records, top, since_is_kept }) => {
-                Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
-            }
-            Err(ReadError::Missing) => {
-                self.stats.refuse(LogRefusal::Missing);
-                Err(BrokerError::Missing(top))
-            }
-            Err(ReadError::Io(reason)) => {
-                self.stats.refuse(LogRefusal::ReadFailed);
-                log::error!("durable log {}: a read failed: {reason}; its client gets error 100", self.stats.name);
-                Err(BrokerError::Refused(reason.into()))
-            }
+        let Job { shard, ticket, task } = job;
+        let answer = match task {
+            Task::History(top, plan) => match plan.run() {
+                Ok(LogRead { records, top, since_is_kept }) => {
+                    Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
+                }
+                Err(ReadError::Missing) => {
+                    self.stats.refuse(LogRefusal::Missing);
+                    Err(BrokerError::Missing(top))
+                }
+                Err(ReadError::Io(reason)) => Err(self.failed(reason)),
+            },
+            Task::Query(plan) => match plan.run() {
+                Ok(page) => {
+                    // Without a lane thread nothing waits for the page.
+                    _ = self.queried.send(Queried { shard, ticket, page });
+                    return;
+                }
+                Err(ReadError::Missing) => Err(self.failed("an index names what is not there".to_owned())),
+                Err(ReadError::Io(reason)) => Err(self.failed(reason)),
+            },
         };
         self.ports[shard.index()].push(Event::Answer { ticket, answer });
+    }
+
+    fn failed(&self, reason: String) -> BrokerError {
+        self.stats.refuse(LogRefusal::ReadFailed);
+        log::error!("durable log {}: a read failed: {reason}; its client gets error 100", self.stats.name);
+        BrokerError::Refused(reason.into())
     }
 }

@@ -8,11 +8,13 @@ use std::time::Instant;
 use super::fallback::{Fallback, record_of};
 use super::lane_thread::Driver;
 use super::now_ms;
-use super::reader::Job;
+use super::queries;
+use super::reader::{Job, Task};
 use super::stats::{LogRefusal, LogState};
 use crate::broker::message::{
     Answer, BrokerError, Durability, HistoryRead, LogFields, PublishRequest, Published, Request, RequestKind, Ticket,
 };
+use crate::broker::query::LogQuery;
 use crate::config::OnFailure;
 use crate::durable::{Files, LaneError, NewPublication, RefuseReason, Staged};
 use crate::ids::ShardId;
@@ -28,6 +30,7 @@ struct Round {
     publications: Vec<Pending>,
     removals: Vec<(ShardId, Ticket)>,
     reads: Vec<Read>,
+    queries: Vec<(ShardId, Ticket, Box<LogQuery>)>,
     bytes: usize,
 }
 
@@ -73,9 +76,8 @@ fn take<F: Files>(driver: &mut Driver<F>, round: &mut Round, request: Request) {
             round.reads.push(Read { from, ticket, channel, filter, range, options });
         }
         RequestKind::HistoryRemove { ticket } => remove(driver, round, (from, ticket), &channel),
-        RequestKind::Query { ticket, .. }
-        | RequestKind::Presence { ticket }
-        | RequestKind::PresenceStats { ticket } => {
+        RequestKind::Query { ticket, query } => round.queries.push((from, ticket, query)),
+        RequestKind::Presence { ticket } | RequestKind::PresenceStats { ticket } => {
             driver.shards.answer(from, ticket, Err(BrokerError::NotSupported));
         }
         // The home shard has the presence of durable channels.
@@ -139,7 +141,16 @@ fn remove<F: Files>(driver: &mut Driver<F>, round: &mut Round, (from, ticket): (
 }
 
 /// Writes and syncs what is staged, and answers.
-fn finish<F: Files>(driver: &mut Driver<F>, round: Round) {
+fn finish<F: Files>(driver: &mut Driver<F>, mut round: Round) {
+    let queries = std::mem::take(&mut round.queries);
+    write(driver, round);
+    for (from, ticket, query) in queries {
+        queries::begin(driver, (from, ticket), &query);
+    }
+    driver.shards.flush();
+}
+
+fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
     let Round { publications, removals, reads, .. } = round;
     if !publications.is_empty() || !removals.is_empty() {
         let (strict, process): (Vec<_>, Vec<_>) =
@@ -168,7 +179,6 @@ fn finish<F: Files>(driver: &mut Driver<F>, round: Round) {
         }
     }
     reads.into_iter().for_each(|one| read(driver, one));
-    driver.shards.flush();
 }
 
 /// A publication is kept.
@@ -197,7 +207,6 @@ fn failed<F: Files>(
         driver.shards.answer(from, ticket, Err(BrokerError::Refused(error.to_string().into())));
     }
     reads.into_iter().for_each(|one| read(driver, one));
-    driver.shards.flush();
 }
 
 fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
@@ -213,7 +222,7 @@ fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
         return driver.shards.answer(from, ticket, Ok(Answer::History(read)));
     }
     let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
-    if driver.reader.read(Job { shard: from, ticket, top, plan }).is_err() {
+    if driver.reader.read(Job { shard: from, ticket, task: Task::History(top, plan) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
         driver.shards.answer(from, ticket, Err(BrokerError::Unavailable));
     }
