@@ -15,7 +15,7 @@ use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
 use super::mail::{HistoryAnswer, Inquiry, Mail};
 use super::past_home;
 use super::presence_snapshots::Asker;
-use super::shared_reads;
+use super::shared_reads::{Read, UnderWay};
 use super::state::Messaging;
 use crate::broker::ChannelUse;
 use crate::broker::message::{self, Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
@@ -110,16 +110,44 @@ pub(crate) fn answered(
 ) {
     let Some(broker) = &mut state.broker else { return };
     match broker.calls.try_remove(ticket.0 as usize) {
-        Some(Call::Shared(read)) => shared_reads::answered(state, cx, &read, answer),
+        Some(Call::Shared(read)) => read_answered(state, cx, &read, answer),
         Some(call) => finish(state, cx, call, answer),
         None => debug_assert!(false, "a broker answers each request once"),
     }
 }
 
+/// The broker has answered a read. If it has answered, those that asked meanwhile are next; if it is away, they learn it too.
+fn read_answered(state: &mut Messaging, cx: &mut Context<Mail>, read: &Read, answer: Result<Answer, BrokerError>) {
+    let Some(broker) = &mut state.broker else { return };
+    let Some(UnderWay { mut askers, waiting }) = broker.reads.end(read) else { return };
+    let mut refused = Vec::new();
+    match &answer {
+        Err(_) => askers.extend(waiting),
+        Ok(_) if waiting.is_empty() => (),
+        Ok(_) => {
+            broker.reads.begin_again(read.clone(), waiting);
+            let call = Call::Shared(Box::new(read.clone()));
+            if broker.ask_alone(&read.channel, call, |ticket| read.request(ticket)).is_err() {
+                refused = broker.reads.end(read).map_or_else(Vec::new, |ended| ended.askers);
+            }
+        }
+    }
+    let last = askers.pop();
+    for asker in askers {
+        finish(state, cx, asker, answer.clone());
+    }
+    if let Some(last) = last {
+        finish(state, cx, last, answer);
+    }
+    for asker in refused {
+        finish(state, cx, asker, Err(BrokerError::Unavailable));
+    }
+}
+
 /// A call has its answer.
-pub(super) fn finish(state: &mut Messaging, cx: &mut Context<Mail>, call: Call, answer: Result<Answer, BrokerError>) {
+fn finish(state: &mut Messaging, cx: &mut Context<Mail>, call: Call, answer: Result<Answer, BrokerError>) {
     match call {
-        Call::Shared(read) => shared_reads::answered(state, cx, &read, answer),
+        Call::Shared(read) => read_answered(state, cx, &read, answer),
         Call::Publish { by, local } => {
             let result = answer.and_then(|answer| match answer {
                 Answer::Published(published) => Ok(published),

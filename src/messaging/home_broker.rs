@@ -68,7 +68,7 @@ pub(crate) struct HomeBroker {
     me: ShardId,
     pub(super) channels: HashMap<Box<str>, SharedChannel>,
     pub(super) calls: Slab<Call>,
-    pub(super) reads: SharedReads,
+    pub(super) reads: SharedReads<Call>,
     pub(super) events: VecDeque<EventBatch>,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     pub(super) last_serial: u32,
@@ -200,7 +200,9 @@ impl HomeBroker {
             Begun::First => {
                 let sent = self.ask_alone(channel, Call::Shared(Box::new(read)), kind);
                 sent.or_else(|call| match call {
-                    Call::Shared(read) => self.reads.abandon(&read).map_or(Ok(()), Err),
+                    Call::Shared(read) => {
+                        self.reads.end(&read).and_then(|mut ended| ended.askers.pop()).map_or(Ok(()), Err)
+                    }
                     call => Err(call),
                 })
             }

@@ -9,12 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::broker_calls;
-use super::home_broker::Call;
-use super::mail::Mail;
-use super::state::Messaging;
-use crate::broker::message::{Answer, BrokerError, RequestKind, Ticket};
-use crate::engine::Context;
+use crate::broker::message::{RequestKind, Ticket};
 use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
 
 /// Askers that wait for one read. All of them are answered in one turn.
@@ -23,7 +18,7 @@ const WAITING_MAX: usize = 256;
 /// What is read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Read {
-    channel: Box<str>,
+    pub(super) channel: Box<str>,
     part: Part,
 }
 
@@ -46,7 +41,7 @@ impl Read {
         Some(Self { channel: channel.into(), part })
     }
 
-    fn request(&self, ticket: Ticket) -> RequestKind {
+    pub(super) fn request(&self, ticket: Ticket) -> RequestKind {
         match self.part {
             Part::History(filter, range, options) => RequestKind::History { ticket, filter, range, options },
             Part::Presence => RequestKind::Presence { ticket },
@@ -55,32 +50,38 @@ impl Read {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct SharedReads {
-    under_way: HashMap<Read, UnderWay>,
+/// `C` is a call that waits for an answer.
+pub(crate) struct SharedReads<C> {
+    under_way: HashMap<Read, UnderWay<C>>,
     /// Askers that sent no request of their own, since they were counted last.
     merged: u64,
 }
 
 /// A request without an answer.
-struct UnderWay {
+pub(super) struct UnderWay<C> {
     /// They get its answer.
-    askers: Vec<Call>,
+    pub(super) askers: Vec<C>,
     /// They asked later.
-    waiting: Vec<Call>,
+    pub(super) waiting: Vec<C>,
 }
 
 /// What becomes of a read.
-pub(super) enum Begun {
+pub(super) enum Begun<C> {
     /// It is the first: its request is to be sent.
     First,
     Waits,
     /// Too many wait: the call sends a request of its own.
-    Full(Call),
+    Full(C),
 }
 
-impl SharedReads {
-    pub(super) fn begin(&mut self, read: &Read, call: Call) -> Begun {
+impl<C> Default for SharedReads<C> {
+    fn default() -> Self {
+        Self { under_way: HashMap::new(), merged: 0 }
+    }
+}
+
+impl<C> SharedReads<C> {
+    pub(super) fn begin(&mut self, read: &Read, call: C) -> Begun<C> {
         match self.under_way.entry(read.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(UnderWay { askers: vec![call], waiting: Vec::new() });
@@ -96,9 +97,14 @@ impl SharedReads {
         }
     }
 
-    /// The request of a first read could not be sent.
-    pub(super) fn abandon(&mut self, read: &Read) -> Option<Call> {
-        self.under_way.remove(read)?.askers.pop()
+    /// Those that waited for an answer ask together.
+    pub(super) fn begin_again(&mut self, read: Read, askers: Vec<C>) {
+        self.under_way.insert(read, UnderWay { askers, waiting: Vec::new() });
+    }
+
+    /// The request of a read has ended, or was not sent.
+    pub(super) fn end(&mut self, read: &Read) -> Option<UnderWay<C>> {
+        self.under_way.remove(read)
     }
 
     pub(super) fn take_merged(&mut self) -> u64 {
@@ -106,49 +112,10 @@ impl SharedReads {
     }
 }
 
-/// The broker has answered a read. If it has answered, those that asked meanwhile are next; if it is away, they learn it too.
-pub(super) fn answered(
-    state: &mut Messaging,
-    cx: &mut Context<Mail>,
-    read: &Read,
-    answer: Result<Answer, BrokerError>,
-) {
-    let Some(broker) = &mut state.broker else { return };
-    let Some(UnderWay { mut askers, waiting }) = broker.reads.under_way.remove(read) else { return };
-    let mut refused = Vec::new();
-    match &answer {
-        Err(_) => askers.extend(waiting),
-        Ok(_) if waiting.is_empty() => (),
-        Ok(_) => {
-            broker.reads.under_way.insert(read.clone(), UnderWay { askers: waiting, waiting: Vec::new() });
-            let sent =
-                broker.ask_alone(&read.channel, Call::Shared(Box::new(read.clone())), |ticket| read.request(ticket));
-            if sent.is_err() {
-                refused = broker.reads.under_way.remove(read).map_or_else(Vec::new, |under_way| under_way.askers);
-            }
-        }
-    }
-    let last = askers.pop();
-    for asker in askers {
-        broker_calls::finish(state, cx, asker, answer.clone());
-    }
-    if let Some(last) = last {
-        broker_calls::finish(state, cx, last, answer);
-    }
-    for asker in refused {
-        broker_calls::finish(state, cx, asker, Err(BrokerError::Unavailable));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::message::SubscribeSerial;
     use crate::pubsub::{Epoch, Since};
-
-    fn call() -> Call {
-        Call::Position { channel: "a".into(), serial: SubscribeSerial(1) }
-    }
 
     fn history(limit: i32, offset: u64) -> RequestKind {
         let since = Some(Since { epoch: None, offset });
@@ -177,22 +144,22 @@ mod tests {
 
     #[test]
     fn askers_of_a_read_under_way_wait_up_to_the_bound() {
-        let mut reads = SharedReads::default();
+        let mut reads = SharedReads::<()>::default();
         let read = Read::of("a", &history(1, 1)).expect("it is a read");
-        assert!(matches!(reads.begin(&read, call()), Begun::First));
+        assert!(matches!(reads.begin(&read, ()), Begun::First));
         for _ in 0..WAITING_MAX {
-            assert!(matches!(reads.begin(&read, call()), Begun::Waits));
+            assert!(matches!(reads.begin(&read, ()), Begun::Waits));
         }
-        assert!(matches!(reads.begin(&read, call()), Begun::Full(_)));
+        assert!(matches!(reads.begin(&read, ()), Begun::Full(_)));
         assert_eq!((reads.take_merged(), reads.take_merged()), (WAITING_MAX as u64 - 1, 0), "one of them asks for all");
     }
 
     #[test]
     fn read_that_cannot_be_sent_gives_its_call_back() {
-        let mut reads = SharedReads::default();
+        let mut reads = SharedReads::<()>::default();
         let read = Read::of("a", &history(1, 1)).expect("it is a read");
-        assert!(matches!(reads.begin(&read, call()), Begun::First));
-        assert!(reads.abandon(&read).is_some() && reads.abandon(&read).is_none());
-        assert!(matches!(reads.begin(&read, call()), Begun::First));
+        assert!(matches!(reads.begin(&read, ()), Begun::First));
+        assert!(reads.end(&read).is_some_and(|ended| ended.askers.len() == 1) && reads.end(&read).is_none());
+        assert!(matches!(reads.begin(&read, ()), Begun::First));
     }
 }
