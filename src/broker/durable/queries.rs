@@ -45,4 +45,5 @@ pub(super) fn answer<F: Files>(driver: &mut Driver<F>, queried: Queried) {
     }
     let publications = page.publications.into_iter().map(|found| (found.channel, found.record)).collect();
     driver.shards.answer(shard, ticket, Ok(Answer::Query(Ok(QueryPage { publications, cursor: page.cursor }))));
+    driver.shards.flush();
 }
