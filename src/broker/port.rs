@@ -119,9 +119,12 @@ impl RequestQueue {
             requests.extend(batch);
             next = if requests.len() - before < enough { self.batches.try_recv().ok() } else { None };
         }
-        let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
-        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.uncount(&requests[before..]);
         requests.len() - before
+    }
+
+    fn uncount(&self, taken: &[Request]) {
+        self.queued.bytes.fetch_sub(taken.iter().map(Request::bytes).sum(), Ordering::Relaxed);
     }
 }
 
@@ -150,11 +153,24 @@ pub struct EventPort {
     rejected: Option<EventBatch>,
     queued: Arc<AtomicUsize>,
     bytes_max: usize,
+    /// For a port to another process: whether that is gone.
+    has_ended: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl EventPort {
     pub fn new(post: PostEvents, bytes_max: usize) -> Self {
-        Self { post, waiting: Vec::new(), waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max }
+        let waiting = Vec::new();
+        Self { post, waiting, waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max, has_ended: None }
+    }
+
+    /// A port to another process, which may end.
+    pub fn until(self, has_ended: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
+        Self { has_ended: Some(has_ended), ..self }
+    }
+
+    /// Nothing that is pushed has a receiver any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.as_ref().is_some_and(|has_ended| has_ended())
     }
 
     /// Whether a publication fits. Without room it is dropped, and `Event::Subscribed` follows when there is room again.

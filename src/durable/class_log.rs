@@ -8,7 +8,7 @@ use super::files::Files;
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
 use super::sealed_index::SealedIndex;
-use super::segment::SegmentId;
+use super::segment::{CLASSES, SegmentId};
 
 /// A record that waits for a batch. It has neither a channel index nor a checksum yet.
 pub(super) struct Item {
@@ -100,7 +100,6 @@ pub(super) struct Maintenance {
     pub(super) scan_from: Vec<u64>,
     /// The next slot to look at for channels to forget.
     pub(super) forget_from: usize,
-    pub(super) free_checked: u64,
 }
 
 /// A checkpoint that is being written.
@@ -110,4 +109,11 @@ pub(super) struct CheckpointProgress {
     /// Written to the file already.
     pub(super) bytes: u64,
     pub(super) scan_from: Vec<ScanStart>,
+}
+
+/// The sequence of each class from which on segments are needed for the meta.
+pub(super) fn scan_sequences(starts: &[ScanStart]) -> Vec<u64> {
+    (0..CLASSES)
+        .map(|class| starts.iter().find(|start| start.class == class).map_or(0, |start| start.sequence))
+        .collect()
 }

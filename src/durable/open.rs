@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::{CheckpointError, CheckpointReader, CheckpointRow, ScanStart};
-use super::class_log::{Maintenance, Segment};
+use super::class_log::{Maintenance, Segment, scan_sequences};
 use super::files::{File, Files};
 use super::keys::Keys;
 use super::lane::Lane;
@@ -172,8 +172,8 @@ impl<F: Files> Lane<F> {
             Ok(header) => header,
             Err(HeaderFault::Newer(version)) => return Err(OpenError::NewerFormat { file: name, version }),
             Err(HeaderFault::Read(fault)) => return Err(error(fault)),
-            Err(HeaderFault::Corrupt) if is_unused(&file).map_err(error)? => {
-                // The process ended before it was used.
+            Err(HeaderFault::Corrupt) if is_unused(&file, report.last_end).map_err(error)? => {
+                // Nothing in it was ever synced.
                 self.files.remove(&name).map_err(error)?;
                 return Ok(false);
             }
@@ -281,13 +281,6 @@ impl<F: Files> Lane<F> {
     }
 }
 
-/// The sequence of each class from which on segments are needed for the meta.
-pub(super) fn scan_sequences(starts: &[ScanStart]) -> Vec<u64> {
-    (0..super::segment::CLASSES)
-        .map(|class| starts.iter().find(|start| start.class == class).map_or(0, |start| start.sequence))
-        .collect()
-}
-
 fn list_segments<F: Files>(files: &F) -> Result<Vec<SegmentId>, OpenError> {
     let error = |error| OpenError::Io { file: ".".into(), error };
     let names = files.list().map_err(error)?;
@@ -317,8 +310,10 @@ fn read_state<F: Files>(files: &F, options: &LaneOptions, has_segments: bool) ->
     })
 }
 
-fn is_unused<F: File>(file: &Arc<F>) -> io::Result<bool> {
-    let mut head = vec![0; (HEADER as usize + 64).min(file.len()? as usize)];
+/// The header was not written; after a crash of the machine, batches may be there without it, of which none was synced.
+fn is_unused<F: File>(file: &Arc<F>, last_end: LastEnd) -> io::Result<bool> {
+    let batches = if last_end == LastEnd::Crashed { 0 } else { 64 };
+    let mut head = vec![0; (HEADER as usize + batches).min(file.len()? as usize)];
     super::codec::ReadAt::read_exact_at(file, &mut head, 0)?;
     Ok(head.iter().all(|&byte| byte == 0))
 }

@@ -3,11 +3,10 @@
 use std::io;
 
 use super::checkpoint::{CheckpointHead, CheckpointRow, CheckpointWriter, ScanStart};
-use super::class_log::CheckpointProgress;
+use super::class_log::{CheckpointProgress, scan_sequences};
 use super::commit::{RESERVE, is_full};
 use super::files::{File, Files};
 use super::lane::Lane;
-use super::open::scan_sequences;
 use super::segment::{CLASSES, segment_bytes};
 use super::types::{LaneError, OnFull};
 

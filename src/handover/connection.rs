@@ -58,6 +58,9 @@ impl Connection {
             result = write_frames(output, frames, &link) => result,
         };
         shards.set_peer(None).await;
+        if link.order() == PeerOrder::GivesAway {
+            shards.open_log().await;
+        }
         let lost = link.waiting_bytes.load(Ordering::Relaxed) as u64;
         link.stats.handover_lost_bytes.fetch_add(lost, Ordering::Relaxed);
         if lost > 0 {

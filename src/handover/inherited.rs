@@ -175,6 +175,7 @@ impl Inherited {
             if let Some(order) = order {
                 // Fails if the link has ended, which ends the other branch.
                 _ = order.await;
+                shards.has_log().await;
                 log::info!("handover: this process has all channels of the old process and orders them");
             }
             link.send_frame(FrameKind::Ready, &[]);

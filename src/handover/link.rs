@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::wire::{self, FrameKind, Welcome};
 use crate::admin::process_stats::ProcessStats;
 use crate::broker::Broker;
+use crate::broker::port::QueueGauge;
 use crate::messaging::handover_message::is_stamped;
 use crate::messaging::{ApiCall, HandoverPeer, HomeProgress, PeerOrder};
 
@@ -31,7 +32,7 @@ pub struct Link {
     /// The peer process may have published what did not arrive here.
     may_be_ahead: AtomicBool,
     /// Bytes of requests that wait to be sent.
-    request_bytes: OnceLock<Box<dyn Fn() -> usize + Send + Sync>>,
+    request_bytes: OnceLock<QueueGauge>,
 }
 
 /// Frames that wait to be written to the peer process.
@@ -54,6 +55,15 @@ pub trait LocalShards: Clone + Send + Sync + 'static {
 
     /// Tells every shard that the peer process has all channels, and orders them as this broker from here on.
     fn follow_peer(&self, broker: Broker) -> impl Future<Output = ()> + Send;
+
+    /// Gives the durable log away, so that the peer process opens it.
+    fn close_log(&self) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Opens the durable log again, if it was given away: the peer process is gone.
+    fn open_log(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether the durable log is open; also if there is none.
+    fn has_log(&self) -> impl Future<Output = ()> + Send;
 
     /// The shards accept connections from here on.
     fn accept(&self) -> impl Future<Output = ()> + Send;
@@ -79,13 +89,13 @@ impl Link {
     }
 
     /// Nothing that is sent leaves any more.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.queue.is_closed()
     }
 
     /// The requests of the shards wait in another queue, with so many bytes.
-    pub(crate) fn counts_requests(&self, bytes: impl Fn() -> usize + Send + Sync + 'static) {
-        _ = self.request_bytes.set(Box::new(bytes));
+    pub(crate) fn counts_requests(&self, gauge: QueueGauge) {
+        _ = self.request_bytes.set(gauge);
     }
 
     pub(crate) fn bytes_max(&self) -> usize {
@@ -112,7 +122,7 @@ impl Link {
     /// Waits until the kernel has taken everything that was sent. It delivers that even if this process ends.
     pub async fn finish_sending(&self) {
         let sent = async {
-            let has_requests = || self.request_bytes.get().is_some_and(|bytes| bytes() > 0);
+            let has_requests = || self.request_bytes.get().is_some_and(|gauge| gauge.bytes() > 0);
             while has_requests() || self.waiting_bytes.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -68,10 +68,11 @@ impl Transfer {
             }
             (FrameKind::Switch, PeerOrder::GivesAway) => {
                 let (port, requests) = request_queue(link.bytes_max());
-                let queued = requests.gauge();
-                link.counts_requests(move || queued.bytes());
+                link.counts_requests(requests.gauge());
                 tokio::spawn(send_requests(requests, Arc::clone(link)));
                 shards.follow_peer(Broker::new(vec![port])).await;
+                // The link goes on meanwhile.
+                tokio::spawn(shards.close_log());
             }
             _ => return Err(wire::unknown_frame()),
         }
@@ -88,9 +89,7 @@ async fn send_requests(mut queue: RequestQueue, link: Arc<Link>) {
             while link.is_full() && !link.has_ended() && request.ticket().is_some() {
                 tokio::time::sleep(ROOM_PAUSE).await;
             }
-            if let Some(message) = pack_request(&request) {
-                link.send_message(message);
-            }
+            link.send_message(pack_request(&request));
         }
     }
 }

@@ -189,7 +189,7 @@ impl App for Messaging {
         if self.broker.is_some() {
             broker_events::sweep(self, cx);
         }
-        if self.handover_peer.is_some() || !self.departed.is_empty() {
+        if self.handover_peer.is_some() || !self.departed.is_empty() || !self.resubscribed.is_empty() {
             handover_copy::sweep(self, cx);
         }
         if !self.large_replies.histories.is_empty() {
@@ -206,7 +206,7 @@ impl App for Messaging {
     fn next_sweep(&self) -> Option<Millis> {
         let has_work = !self.presence_snapshots.is_empty() || self.token_checks.signatures.has_waiting();
         let has_events = self.broker.as_ref().is_some_and(|broker| broker.has_events());
-        if has_work || has_events || !self.departed.is_empty() {
+        if has_work || has_events || !self.departed.is_empty() || !self.resubscribed.is_empty() {
             return Some(0);
         }
         let broker_at = self.broker.as_ref().and_then(|broker| broker.next_timer());

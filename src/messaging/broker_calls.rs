@@ -26,17 +26,12 @@ const RECOVERY_TRIES_MAX: u8 = 3;
 
 type ApiResult = Result<ApiReply, ErrorCode>;
 
-/// Sends a publication to the broker.
-pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>, by: Publisher) {
-    cx.counters.publications += 1;
+/// What a broker is asked to publish.
+pub(super) fn publish_request(state: &Messaging, publication: &Publication<'_>) -> PublishRequest {
     let options = state.settings.history_options(publication.channel);
-    let Some(broker) = &mut state.broker else { return };
-    if !broker.links.accepts(publication.channel, ChannelUse::Publish) {
-        return answer_publisher(cx, by, Err(ErrorCode::BadRequest));
-    }
     let history = if publication.options.skip_history { HistoryOptions { size: 0, ..options } } else { options };
     let Publication { channel, data, client_info, tags, version, .. } = *publication;
-    let publish = PublishRequest {
+    PublishRequest {
         data: Bytes::copy_from_slice(data),
         client_info: Bytes::copy_from_slice(client_info.unwrap_or_default()),
         tags: Bytes::copy_from_slice(tags),
@@ -46,9 +41,20 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
         use_delta: publication.options.use_delta,
         history,
         log: state.settings.log_fields(channel, client_info.unwrap_or_default(), tags).map(Box::new),
-    };
-    let local = (broker.links.publish_locally && !history.has_history()).then(|| {
-        let PublishRequest { data, tags, client_info, .. } = publish.clone();
+    }
+}
+
+/// Sends a publication to the broker.
+pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>, by: Publisher) {
+    cx.counters.publications += 1;
+    let publish = publish_request(state, publication);
+    let channel = publication.channel;
+    let Some(broker) = &mut state.broker else { return };
+    if !broker.links.accepts(publication.channel, ChannelUse::Publish) {
+        return answer_publisher(cx, by, Err(ErrorCode::BadRequest));
+    }
+    let local = (broker.links.publish_locally && !publish.history.has_history()).then(|| {
+        let PublishRequest { data, tags, client_info, version, .. } = publish.clone();
         let client_info = Some(client_info).filter(|info| !info.is_empty());
         let mut record = PublicationRecord::of_broker(0, data, client_info, tags, version);
         message::check(&mut record);

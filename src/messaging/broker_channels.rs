@@ -42,8 +42,9 @@ pub(crate) fn group_joins(
     top: ChannelTop,
 ) {
     let has_history = state.settings.history_options(channel).has_history();
+    let is_logged = state.is_logged(channel);
     let Some(broker) = &mut state.broker else { return };
-    if broker.links.follows_peer {
+    if broker.links.follows_peer && !is_logged {
         cx.mail.post(to, Mail::Subscribed { group, top });
         return;
     }
@@ -73,7 +74,8 @@ pub(crate) fn group_joins(
 /// A shard's group has left. With the last one the broker's subscription ends. What waits for an answer gets one.
 pub(crate) fn group_left(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, group: GroupId, channel: &str) {
     let has_shards = !state.home_channels.interested_shards(channel).is_empty();
-    let Some(broker) = state.broker.as_mut().filter(|broker| !broker.links.follows_peer) else { return };
+    let is_logged = state.is_logged(channel);
+    let Some(broker) = state.broker.as_mut().filter(|broker| is_logged || !broker.links.follows_peer) else { return };
     if has_shards {
         let busy = broker.channels.get_mut(channel).and_then(|shared| shared.busy.as_mut());
         let is_gone = |one: &Waiting| matches!(one, Waiting::Group { to, group: own } if (*to, *own) == (from, group));

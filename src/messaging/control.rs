@@ -46,7 +46,10 @@ pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: Con
             state.home_channels.sort_copies();
             answer(());
         }
-        ControlRequest::FollowPeer { broker } => handover_follow::follow(state, cx, broker),
+        ControlRequest::FollowPeer { broker, answer } => {
+            handover_follow::follow(state, cx, broker);
+            answer(());
+        }
         ControlRequest::Health { is_ready } => state.is_ready = is_ready,
         ControlRequest::Broker(batch) => {
             if let Some(broker) = &mut state.broker {

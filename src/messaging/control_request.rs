@@ -36,7 +36,7 @@ pub enum ControlRequest {
     /// This process has all channels of the peer process.
     SortCopies { answer: Answer<()> },
     /// The process that takes over has all channels: it orders them from here on.
-    FollowPeer { broker: Broker },
+    FollowPeer { broker: Broker, answer: Answer<()> },
     /// Events of the broker.
     Broker(EventBatch),
     /// What `/health` at the clients' address reports.

@@ -11,6 +11,7 @@ use super::handover_peer::{Copying, HomeProgress, PeerState};
 use super::handover_request::pack_presence;
 use super::mail::Mail;
 use super::state::Messaging;
+use crate::broker::message::RequestKind;
 use crate::engine::{Context, Millis};
 use crate::pubsub::{HomeChannels, KnownKey};
 
@@ -20,6 +21,8 @@ const TURN_BYTES: usize = 128 * 1024;
 const TURN_STEPS: u32 = 1024;
 /// Idempotency keys in a turn.
 const TURN_KEYS: usize = 1024;
+/// Channels of the log that a turn subscribes to again.
+const RESUBSCRIPTIONS: usize = 512;
 /// Pause while the link has no room.
 const ROOM_PAUSE: Millis = 2;
 /// Clients of a process that is gone that leave the presences in a turn.
@@ -33,6 +36,7 @@ pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
             state.home_channels.presence_remove(&channel, client, now);
         }
     }
+    resubscribe(state);
     let has_broker = state.has_broker();
     let Some(peer) = state.handover_peer.as_mut() else { return };
     let PeerState { link, copying: Some(copying), .. } = &mut **peer else { return };
@@ -46,7 +50,10 @@ pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
         }
         copying.retry_at = 0;
         let mut send = |message| link.send_message(message);
-        if !copy_turn(&state.home_channels, copying, now, &mut send) {
+        let settings = &state.settings;
+        // The log has them.
+        let is_copied = |channel: &str| !settings.is_durable(channel);
+        if !copy_turn(&state.home_channels, copying, now, (&is_copied, &mut send)) {
             return;
         }
     }
@@ -54,8 +61,24 @@ pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
     link.report(HomeProgress::Copied);
 }
 
+/// Subscribes to channels of the log again, after the process that has it has changed.
+fn resubscribe(state: &mut Messaging) {
+    let Some(broker) = &mut state.broker else { return state.resubscribed.clear() };
+    for _ in 0..RESUBSCRIPTIONS.min(state.resubscribed.len()) {
+        let Some(channel) = state.resubscribed.pop() else { return };
+        if let Some(serial) = broker.channels.get(&channel).map(|shared| shared.serial) {
+            broker.tell(&channel, RequestKind::Subscribe(serial));
+        }
+    }
+}
+
 /// What one turn sends. True when everything was sent.
-fn copy_turn(channels: &HomeChannels, copying: &mut Copying, now: Millis, send: &mut impl FnMut(Vec<u8>)) -> bool {
+fn copy_turn(
+    channels: &HomeChannels,
+    copying: &mut Copying,
+    now: Millis,
+    (is_copied, send): (&impl Fn(&str) -> bool, &mut impl FnMut(Vec<u8>)),
+) -> bool {
     let (mut bytes, mut steps) = (0, TURN_STEPS);
     let mut send = |message: Vec<u8>| {
         bytes += message.len();
@@ -69,7 +92,8 @@ fn copy_turn(channels: &HomeChannels, copying: &mut Copying, now: Millis, send: 
         }
         steps -= 1;
         if copying.member.is_none() {
-            let Some((copy, next)) = channels.copy_at(copying.slot, copying.after, TURN_BYTES, now) else {
+            let piece = channels.copy_at(copying.slot, copying.after, TURN_BYTES, now);
+            let Some((copy, next)) = piece.filter(|(copy, _)| is_copied(copy.channel)) else {
                 (copying.after, copying.partial, copying.member) = (None, None, Some(0));
                 continue;
             };

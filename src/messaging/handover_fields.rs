@@ -26,6 +26,10 @@ pub(super) enum Kind {
     Keys,
     Answer,
     Epochs,
+    Subscribe,
+    Unsubscribe,
+    Query,
+    Subscribed,
 }
 
 impl Kind {
@@ -45,6 +49,10 @@ impl Kind {
             Keys,
             Answer,
             Epochs,
+            Subscribe,
+            Unsubscribe,
+            Query,
+            Subscribed,
         ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }

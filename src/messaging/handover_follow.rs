@@ -13,7 +13,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::broker_calls;
+use super::broker_channels;
 use super::handover_message::{PeerMessage, pack_epochs, unpack};
 use super::handover_peer::{Forwarded, HandoverPeer, HomeProgress, PeerState};
 use super::handover_request::{Asked, pack_answer};
@@ -22,8 +25,11 @@ use super::home_shard;
 use super::mail::Mail;
 use super::state::Messaging;
 use crate::broker::Broker;
-use crate::broker::message::{Answer, BrokerError, HistoryRead, Published, Ticket};
+use crate::broker::message::{
+    self, Answer, BrokerError, HistoryRead, Published, Request, RequestKind, SubscribeSerial, Ticket,
+};
 use crate::engine::{Context, Millis};
+use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;
 use crate::pubsub::{HistoryFilter, HistorySlice, Position, Publication, PublicationRecord, PublishOutcome, TimeRange};
 
@@ -38,7 +44,8 @@ pub(super) fn set_peer(state: &mut Messaging, cx: &mut Context<Mail>, link: Opti
         stop_following(state, cx);
     }
     if before.link.may_be_ahead() && !state.has_broker() {
-        for (to, top) in state.home_channels.renew_epochs() {
+        let settings = &state.settings;
+        for (to, top) in state.home_channels.renew_epochs(|channel| !settings.is_durable(channel)) {
             cx.mail.post(to.shard, Mail::Restart { group: to.group, top, lost: 0 });
         }
     }
@@ -83,10 +90,21 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
             None => state.broker = Some(Box::new(HomeBroker::new(links, me))),
         }
     }
+    // The log gets nothing from here on: it goes to the other process.
+    if let Some(log) = state.broker.as_ref().and_then(|broker| broker.links.log.as_ref()) {
+        log.flush();
+    }
+    subscribe_again(state);
     if let Some(peer) = &mut state.handover_peer {
         peer.copying = None;
         peer.link.report(HomeProgress::Switched);
     }
+}
+
+/// What was published meanwhile is read then (`broker_channels::subscribed`).
+fn subscribe_again(state: &mut Messaging) {
+    let Some(broker) = &state.broker else { return };
+    state.resubscribed = broker.channels.keys().cloned().collect();
 }
 
 /// The process that orders is gone, and what was asked of it has no answer.
@@ -107,14 +125,22 @@ fn stop_following(state: &mut Messaging, cx: &mut Context<Mail>) {
     if broker.links.presence.is_none() && broker.links.log.is_none() {
         state.broker = None;
     }
+    subscribe_again(state);
 }
 
 /// A message of the peer process.
 pub(super) fn received(state: &mut Messaging, cx: &mut Context<Mail>, message: &[u8]) {
     match unpack(message) {
-        Some(PeerMessage::Stamped { position, forwarded }) => apply_stamped(state, cx, position, &forwarded),
+        Some(PeerMessage::Stamped { position, forwarded }) => match state.is_logged(forwarded.channel) {
+            true => log_published(state, cx, position, &forwarded),
+            false => apply_stamped(state, cx, position, &forwarded),
+        },
+        Some(PeerMessage::Subscribed { channel, serial }) => broker_channels::subscribed(state, cx, channel, serial),
         Some(PeerMessage::Removed { channel }) => state.home_channels.history_remove(channel),
         Some(PeerMessage::Copy(copy)) => {
+            if state.is_logged(copy.channel) {
+                return;
+            }
             let options = state.settings.history_options(copy.channel);
             state.home_channels.take_over_channel(copy, &options, cx.now());
         }
@@ -186,6 +212,19 @@ fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option
     home_shard::deliver_copy(state, cx, &publication, position.is_some(), &options);
 }
 
+/// The log of the process that has it has published.
+fn log_published(state: &mut Messaging, cx: &mut Context<Mail>, position: Option<Position>, forwarded: &Forwarded<'_>) {
+    let mut client_info = Vec::new();
+    let Publication { channel, data, client_info, tags, version, time_ms, .. } =
+        with_client(forwarded, &mut client_info);
+    let owned = Bytes::copy_from_slice;
+    let offset = position.map_or(0, |position| position.offset);
+    let mut record = PublicationRecord::of_broker(offset, owned(data), client_info.map(owned), owned(tags), version)
+        .published_at(time_ms);
+    message::check(&mut record);
+    broker_channels::arrived(state, cx, channel, record, position);
+}
+
 /// The publication with its client in the form that this process keeps.
 fn with_client<'a>(forwarded: &Forwarded<'a>, packed: &'a mut Vec<u8>) -> Publication<'a> {
     let client_info = forwarded.client.as_ref().map(|client| {
@@ -198,6 +237,10 @@ fn with_client<'a>(forwarded: &Forwarded<'a>, packed: &'a mut Vec<u8>) -> Public
 /// Carries out a request of the process that follows, and answers it.
 fn serve(state: &mut Messaging, cx: &mut Context<Mail>, request: PeerMessage<'_>) {
     let Some(link) = state.handover_peer.as_ref().map(|peer| Arc::clone(&peer.link)) else { return };
+    let request = match ask_log(state, &link, request) {
+        Some(request) => request,
+        None => return,
+    };
     let (asked, answer) = match request {
         PeerMessage::Publish { asked, forwarded } => {
             let mut client_info = Vec::new();
@@ -221,6 +264,54 @@ fn serve(state: &mut Messaging, cx: &mut Context<Mail>, request: PeerMessage<'_>
         _ => return,
     };
     link.send_message(pack_answer(asked.from, asked.ticket, &Ok(answer)));
+}
+
+/// A request about a channel of the log goes there, and the log answers. Returns every other one.
+fn ask_log<'a>(
+    state: &mut Messaging,
+    link: &Arc<dyn HandoverPeer>,
+    request: PeerMessage<'a>,
+) -> Option<PeerMessage<'a>> {
+    let asked = match &request {
+        PeerMessage::Publish { asked, .. } | PeerMessage::History { asked, .. } => *asked,
+        PeerMessage::HistoryRemove(asked)
+        | PeerMessage::Subscribe(asked)
+        | PeerMessage::Unsubscribe(asked)
+        | PeerMessage::Query(asked) => *asked,
+        _ => return Some(request),
+    };
+    let Asked { channel, from, ticket } = asked;
+    if !state.is_logged(channel) {
+        return Some(request);
+    }
+    let kind = match request {
+        PeerMessage::Publish { forwarded, .. } => {
+            let mut client_info = Vec::new();
+            let publish = broker_calls::publish_request(state, &with_client(&forwarded, &mut client_info));
+            RequestKind::Publish { ticket, publish: Box::new(publish) }
+        }
+        PeerMessage::History { filter, range, .. } => {
+            let options = state.settings.history_options(channel);
+            RequestKind::History { ticket, filter, range, options }
+        }
+        PeerMessage::HistoryRemove(_) => RequestKind::HistoryRemove { ticket },
+        PeerMessage::Subscribe(_) => RequestKind::Subscribe(SubscribeSerial(ticket.0)),
+        PeerMessage::Unsubscribe(_) => RequestKind::Unsubscribe,
+        // The client asks again, and then the process that has the log.
+        _ => {
+            link.send_message(pack_answer(from, ticket, &Err(BrokerError::Unavailable)));
+            return None;
+        }
+    };
+    // The shards of the other process come behind those of this one.
+    let from_here = ShardId(from.0.saturating_add(state.placement.shard_count() as u16));
+    let log = state.broker.as_ref().and_then(|broker| broker.links.log.as_ref())?;
+    if let Err(rejected) = log.send(Request { from: from_here, channel: channel.into(), kind })
+        && rejected.ticket().is_some()
+    {
+        link.send_message(pack_answer(from, ticket, &Err(BrokerError::Unavailable)));
+    }
+    None
 }
 
 fn read(

@@ -13,12 +13,12 @@ use bytes::Bytes;
 
 use super::handover_fields::{Fields, Kind, begin, put_list, put_position, put_record};
 use super::handover_peer::Forwarded;
-pub use super::handover_request::pack_request;
 use super::handover_request::{Asked, unpack_answer};
-use crate::broker::message::{Answer, BrokerError, Ticket};
+pub use super::handover_request::{pack_event, pack_request};
+use crate::broker::message::{Answer, BrokerError, SubscribeSerial, Ticket};
 use crate::ids::ShardId;
 use crate::protocol::put;
-use crate::pubsub::{ChannelCopy, HistoryFilter, KnownKey, Position, PublicationRecord, Since, TimeRange};
+use crate::pubsub::{ChannelCopy, Epoch, HistoryFilter, KnownKey, Position, PublicationRecord, Since, TimeRange};
 
 /// Which shard a message is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +66,14 @@ pub(super) enum PeerMessage<'a> {
     HistoryRemove(Asked<'a>),
     PresenceOf(Asked<'a>),
     PresenceStats(Asked<'a>),
+    /// The ticket is the serial.
+    Subscribe(Asked<'a>),
+    Unsubscribe(Asked<'a>),
+    Query(Asked<'a>),
+    Subscribed {
+        channel: &'a str,
+        serial: SubscribeSerial,
+    },
     Keys(Vec<KnownKey>),
     Answer {
         ticket: Ticket,
@@ -201,7 +209,8 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
             let asked = Asked::unpack(channel, fields)?;
             let bits = fields.byte()?;
             let limit = i32::from_le_bytes(fields.array()?);
-            let since = Since { epoch: None, offset: fields.u64()? };
+            let Position { epoch, offset } = fields.position()?.unwrap_or_default();
+            let since = Since { epoch: Some(epoch).filter(|epoch| *epoch != Epoch::default()), offset };
             let filter = HistoryFilter { since: Some(since).filter(|_| bits & 2 != 0), limit, reverse: bits & 1 != 0 };
             let range = TimeRange { from_ms: fields.u64()?, to_ms: fields.u64()? };
             PeerMessage::History { asked, filter, range }
@@ -209,6 +218,10 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
         Kind::HistoryRemove => PeerMessage::HistoryRemove(Asked::unpack(channel, fields)?),
         Kind::PresenceOf => PeerMessage::PresenceOf(Asked::unpack(channel, fields)?),
         Kind::PresenceStats => PeerMessage::PresenceStats(Asked::unpack(channel, fields)?),
+        Kind::Subscribe => PeerMessage::Subscribe(Asked::unpack(channel, fields)?),
+        Kind::Unsubscribe => PeerMessage::Unsubscribe(Asked::unpack(channel, fields)?),
+        Kind::Query => PeerMessage::Query(Asked::unpack(channel, fields)?),
+        Kind::Subscribed => PeerMessage::Subscribed { channel, serial: SubscribeSerial(fields.u32()?) },
         Kind::Keys | Kind::Epochs | Kind::Answer => return None,
     })
 }
@@ -220,7 +233,7 @@ mod tests {
     use crate::messaging::handover_peer::pack_stamped;
     use crate::messaging::handover_request::{pack_answer, pack_join_leave, pack_presence};
     use crate::protocol::RawClientInfo;
-    use crate::pubsub::{Epoch, HistoryOptions, Publication};
+    use crate::pubsub::{HistoryOptions, Publication};
 
     fn info() -> Vec<u8> {
         let mut packed = Vec::new();
@@ -258,13 +271,15 @@ mod tests {
             RequestKind::Presence { ticket },
             RequestKind::PresenceStats { ticket },
             RequestKind::JoinLeave { is_join: true, client_info: info().into() },
+            RequestKind::Subscribe(SubscribeSerial(8)),
+            RequestKind::Unsubscribe,
         ];
         kinds.into_iter().map(|kind| Request { from: ShardId(2), channel: "news".into(), kind }).collect()
     }
 
     /// One of each kind.
     fn messages() -> Vec<Vec<u8>> {
-        let mut all: Vec<_> = requests().iter().filter_map(pack_request).collect();
+        let mut all: Vec<_> = requests().iter().map(pack_request).collect();
         let client = info();
         let publication = Publication { channel: "news", data: b"{}", ..Publication::default() };
         let forwarded = Forwarded { channel: "news", publication, client: Some(RawClientInfo::unpack(&client)) };

@@ -2,10 +2,11 @@
 
 use super::handover_fields::{Fields, Kind, begin, pack_client, put_client_info, put_list, put_position, put_record};
 use super::handover_peer::Forwarded;
-use crate::broker::message::{Answer, BrokerError, HistoryRead, Published, Request, RequestKind, Ticket};
+use super::handover_peer::pack_stamped;
+use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Published, Request, RequestKind, Ticket};
 use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;
-use crate::pubsub::{Publication, PublishOptions};
+use crate::pubsub::{Position, Publication, PublishOptions};
 
 /// About which channel, and for which shard of the other process the answer is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,8 +30,8 @@ pub(super) fn pack_join_leave(channel: &str, is_join: bool, client_info: &[u8]) 
     pack_client(Kind::JoinLeave, channel, is_join, client_info)
 }
 
-/// A request that a home shard of the process before makes of the process that orders. `None`: such a one is not sent.
-pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
+/// A request that a home shard of the process before makes of the process that orders.
+pub fn pack_request(request: &Request) -> Vec<u8> {
     let Request { from, channel, kind } = request;
     let ask = |kind: Kind, ticket: &Ticket| {
         let mut out = begin(kind, channel);
@@ -38,9 +39,10 @@ pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
         out.extend_from_slice(&ticket.0.to_le_bytes());
         out
     };
-    Some(match kind {
-        // What is published reaches the other process in any case.
-        RequestKind::Subscribe(_) | RequestKind::Unsubscribe | RequestKind::Query { .. } => return None,
+    match kind {
+        RequestKind::Subscribe(serial) => ask(Kind::Subscribe, &Ticket(serial.0)),
+        RequestKind::Unsubscribe => ask(Kind::Unsubscribe, &Ticket(0)),
+        RequestKind::Query { ticket, .. } => ask(Kind::Query, ticket),
         RequestKind::Publish { ticket, publish } => {
             let mut out = ask(Kind::Publish, ticket);
             let options = PublishOptions {
@@ -60,7 +62,10 @@ pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
             let mut out = ask(Kind::History, ticket);
             out.push(u8::from(filter.reverse) | u8::from(filter.since.is_some()) << 1);
             out.extend_from_slice(&filter.limit.to_le_bytes());
-            for number in [filter.since.map_or(0, |since| since.offset), range.from_ms, range.to_ms] {
+            let since =
+                filter.since.map(|since| Position { epoch: since.epoch.unwrap_or_default(), offset: since.offset });
+            put_position(&mut out, since);
+            for number in [range.from_ms, range.to_ms] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out
@@ -74,7 +79,7 @@ pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
         }
         RequestKind::Presence { ticket } => ask(Kind::PresenceOf, ticket),
         RequestKind::PresenceStats { ticket } => ask(Kind::PresenceStats, ticket),
-    })
+    }
 }
 
 const PUBLISHED: u8 = 0;
@@ -94,7 +99,7 @@ pub(super) fn pack_answer(to: ShardId, ticket: Ticket, answer: &Result<Answer, B
             put_position(&mut out, *position);
         }
         Ok(Answer::History(read)) => {
-            out.push(HISTORY);
+            out.extend_from_slice(&[HISTORY, u8::from(read.since_is_kept)]);
             put_position(&mut out, Some(read.top));
             put_list(&mut out, &read.records, put_record);
         }
@@ -121,8 +126,9 @@ pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, Br
             Answer::Published(Published { position: fields.position()?, is_suppressed })
         }
         HISTORY => {
+            let since_is_kept = fields.flag()?;
             let top = fields.position()?.unwrap_or_default();
-            Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept: false })
+            Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept })
         }
         HISTORY_REMOVED => Answer::HistoryRemoved,
         PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?),
@@ -130,4 +136,21 @@ pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, Br
         ERROR => return Some(Err(BrokerError::OutcomeUnknown)),
         _ => return None,
     }))
+}
+
+/// What the durable log of the process that orders tells a home shard of the other one. `None`: a log says no such thing.
+pub fn pack_event(to: ShardId, event: &Event) -> Option<Vec<u8>> {
+    Some(match event {
+        Event::Subscribed { channel, serial } => {
+            let mut out = begin(Kind::Subscribed, channel);
+            out.extend_from_slice(&serial.0.to_le_bytes());
+            out
+        }
+        Event::Publication { channel, record, position } => {
+            let client = record.client_info.as_deref().map(RawClientInfo::unpack);
+            pack_stamped(&Forwarded { channel, publication: record.publication(channel), client }, *position)
+        }
+        Event::Answer { ticket, answer } => pack_answer(to, *ticket, answer),
+        Event::SubscribeDelayed { .. } | Event::PatternPublication { .. } | Event::JoinLeave { .. } => return None,
+    })
 }

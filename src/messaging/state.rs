@@ -67,6 +67,8 @@ pub struct Messaging {
     pub(super) handover_peer: Option<Box<PeerState>>,
     /// Clients of a peer process that is gone, in the presences of this one.
     pub(super) departed: Vec<(Box<str>, [u8; 16])>,
+    /// Channels of the log that are subscribed to again, since another process has it.
+    pub(super) resubscribed: Vec<Box<str>>,
     /// `/health` at the clients' address: load balancers may send clients.
     pub(super) is_ready: bool,
 }
@@ -174,6 +176,7 @@ impl Messaging {
         Self {
             handover_peer: settings.handover_peer.clone().map(|link| Box::new(PeerState::new(link))),
             departed: Vec::new(),
+            resubscribed: Vec::new(),
             home_channels: HomeChannels::with_key(epoch, settings.history_bytes_max / shards.max(1), placement.key()),
             clock_zero_unix_ms: settings.clock_zero_unix_ms,
             settings,
@@ -216,7 +219,8 @@ impl Messaging {
 
     /// Whether the log has the channel.
     pub(super) fn is_logged(&self, channel: &str) -> bool {
-        !self.has_broker() && self.is_brokered(channel)
+        let has_log = self.broker.as_ref().is_some_and(|broker| broker.links.log.is_some());
+        has_log && (!self.has_broker() || self.follows_peer()) && self.settings.is_durable(channel)
     }
 
     /// The process that takes over from this one orders the publications.

@@ -3,6 +3,8 @@
 //! The shard that gives goes on publishing. What it publishes meanwhile follows piece by piece in the same order, so that the
 //! copy is exact at each moment. Order in the lists of expiry is the one thing that is restored at the end (`sort_copies`).
 
+use std::collections::HashSet;
+
 use super::channel::InterestedShard;
 use super::history::{HistoryOptions, RecordIter};
 use super::home_channels::HomeChannels;
@@ -158,19 +160,24 @@ impl HomeChannels {
         before
     }
 
-    /// What another process has published last is not known: every channel begins another epoch, and keeps its offset and its
+    /// What another process has published last is not known: every channel that this shard orders begins another epoch, and keeps its offset and its
     /// publications. Returns the shards that have to learn of it. Costs a pass over all channels.
-    pub(crate) fn renew_epochs(&mut self) -> Vec<(InterestedShard, ChannelTop)> {
+    pub(crate) fn renew_epochs(&mut self, is_own: impl Fn(&str) -> bool) -> Vec<(InterestedShard, ChannelTop)> {
         self.epochs.end_all();
         let mut changed = Vec::new();
-        for (_, channel) in &mut self.channels {
+        let mut renewed = HashSet::new();
+        for (key, channel) in &mut self.channels {
+            if !is_own(&channel.name) {
+                continue;
+            }
+            renewed.insert(key);
             channel.top.epoch = self.epochs.of(&channel.name);
             channel.seq += 1;
             channel.shards.iter_mut().for_each(|shard| shard.lagging = false);
             let top = ChannelTop { position: channel.top, seq: channel.seq };
             changed.extend(channel.shards.iter().map(|shard| (*shard, top)));
         }
-        self.lagging.clear();
+        self.lagging.retain(|lagging| !renewed.contains(&lagging.channel.index()));
         changed
     }
 }
@@ -272,7 +279,7 @@ mod tests {
         let mut home = HomeChannels::new(7, 1 << 20);
         (0..3).for_each(|n| _ = publish(&mut home, "a", &[n], 0));
         let before = home.top("a").expect("it exists");
-        home.renew_epochs();
+        home.renew_epochs(|_| true);
         let after = home.top("a").expect("it exists");
         assert_ne!(after.epoch, before.epoch);
         assert_eq!((after.offset, offsets(&mut home, "a", 0)), (3, vec![1, 2, 3]));

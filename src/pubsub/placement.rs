@@ -16,6 +16,7 @@ pub(super) const SLOTS: usize = 4096;
 #[derive(Clone)]
 pub struct Placement {
     key: [u8; 16],
+    shards: usize,
     slots: Arc<[ShardId]>,
 }
 
@@ -24,12 +25,16 @@ impl Placement {
     pub fn new(shards: usize, key: [u8; 16]) -> Self {
         assert!(shards > 0, "a channel needs a home shard");
         let slots = (0..SLOTS).map(|slot| ShardId((slot % shards) as u16)).collect();
-        Self { key, slots }
+        Self { key, shards, slots }
     }
 
     /// The home shard of a channel or of a user.
     pub fn shard_of(&self, name: &str) -> ShardId {
         self.slots[slot_of(&self.key, name)]
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards
     }
 
     /// The home shard of the names in a slot. Slots beyond the last begin anew.

@@ -168,7 +168,7 @@ impl RunningBrokers {
     }
 }
 
-pub(crate) fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
+fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
     let port = port.clone();
     Arc::new(move |batch| match port.send_soon(ControlCommand::App(ControlRequest::Broker(batch))) {
         Ok(()) => Ok(()),

@@ -6,15 +6,14 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use super::brokers::post_to;
 use super::start::StartError;
 use crate::broker::Broker;
 use crate::broker::durable::{self, Command, LogHandle, LogOptions, LogStats, Source, ThreadArgs};
-use crate::broker::port::{EventPort, RequestQueue, request_queue};
+use crate::broker::port::{EventPort, PostEvents, RequestQueue, request_queue};
 use crate::broker::thread;
 use crate::config::Config;
 use crate::durable::Directory;
-use crate::engine::control_port::ControlPort;
+use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::messaging::{BrokerLinks, ControlRequest};
 
 /// Whether another process still has the log.
@@ -102,6 +101,16 @@ impl LogPlan {
         }
         Ok(RunningLog { handle: LogHandle::new(commands), threads })
     }
+}
+
+/// The shard is woken at once: the thread may be busy with the disk before it runs another task.
+fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
+    let port = port.clone();
+    Arc::new(move |batch| match port.send(ControlCommand::App(ControlRequest::Broker(batch))) {
+        Ok(()) => Ok(()),
+        Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
+        Err(_) => unreachable!("the port gives back what it was given"),
+    })
 }
 
 impl RunningLog {

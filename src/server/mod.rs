@@ -111,6 +111,9 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
+    if let Some(log) = &log {
+        shards.set_log(log.handle.clone());
+    }
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let gives_channels = config.brokers.publications.is_none();
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), gives_channels, stats };

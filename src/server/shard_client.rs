@@ -13,6 +13,7 @@ use crate::api::{ApiError, ApiResult, OpenCall, OpenCalls, ShardApi};
 use crate::auth::KeySet;
 use crate::backend::call;
 use crate::broker::Broker;
+use crate::broker::durable::LogHandle;
 use crate::cluster::channels::{Survey, SurveyError};
 use crate::cluster::view::ClusterView;
 use crate::cluster::{Cluster, OwnShards};
@@ -49,6 +50,8 @@ pub struct ShardClient {
     peer: Arc<Mutex<Option<Arc<Link>>>>,
     /// Set once, if this server is in a cluster.
     cluster: Arc<OnceLock<Cluster>>,
+    /// Set once, if there is a durable log.
+    log: Arc<OnceLock<LogHandle>>,
 }
 
 impl ShardClient {
@@ -61,6 +64,7 @@ impl ShardClient {
             open_calls: OpenCalls::default(),
             peer: Arc::new(Mutex::new(peer)),
             cluster: Arc::default(),
+            log: Arc::default(),
         }
     }
 
@@ -68,6 +72,11 @@ impl ShardClient {
     pub(crate) fn set_cluster(&self, cluster: Cluster) {
         let is_first = self.cluster.set(cluster).is_ok();
         debug_assert!(is_first, "a server joins one cluster");
+    }
+
+    /// The durable log, which goes to the process that takes over.
+    pub(crate) fn set_log(&self, log: LogHandle) {
+        _ = self.log.set(log);
     }
 
     /// Turns readiness red. Every connection is served as before, and new ones are accepted.
@@ -282,9 +291,35 @@ impl LocalShards for ShardClient {
 
     async fn follow_peer(&self, broker: Broker) {
         for port in self.ports.iter() {
-            let request = ControlRequest::FollowPeer { broker: broker.clone() };
+            let (confirm, confirmed) = oneshot::channel();
+            let answer = Box::new(move |()| _ = confirm.send(()));
+            let request = ControlRequest::FollowPeer { broker: broker.clone(), answer };
             send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
+            // Fails if the shard has stopped.
+            let _ = confirmed.await;
         }
+    }
+
+    fn close_log(&self) -> impl Future<Output = ()> + Send + 'static {
+        let log = Arc::clone(&self.log);
+        async move {
+            if let Some(log) = log.get()
+                && let Err(error) = log.close().await
+            {
+                log::error!("handover: the durable log is not closed in order: {error}; the new process reads it anew");
+            }
+        }
+    }
+
+    async fn open_log(&self) {
+        if let Some(log) = self.log.get() {
+            log.open().await;
+        }
+    }
+
+    async fn has_log(&self) {
+        // It is answered when the log is served.
+        self.open_log().await;
     }
 
     async fn accept(&self) {

@@ -45,6 +45,7 @@ mod config_validation;
 mod connect_channels;
 mod connection_close;
 mod doctor_findings;
+mod durable;
 mod documents;
 mod echo;
 mod embedded_hooks;

@@ -11,7 +11,7 @@ use super::reader::{Queried, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
 use super::{Command, LogOptions, Source, ThreadArgs, now_ms, open_error, open_lane, round};
-use crate::broker::message::Request;
+use crate::broker::message::{BrokerError, Request};
 use crate::broker::port::RequestQueue;
 use crate::durable::{Files, Lane, LaneError, LockError, OpenError};
 
@@ -91,12 +91,17 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
         report_close(&options.name, &closed);
         stats.set_state(LogState::Closed, "");
+        // What was asked before is answered before another process has the log.
+        while asked.is_some() && shards.needs_flush() {
+            shards.flush();
+            tokio::time::sleep(RETRY).await;
+        }
         if let Some(asked) = asked {
             _ = asked.send(closed);
         }
         match end {
             End::Finished => break,
-            End::Closed if !wait_to_open(&mut commands, &requests).await => break,
+            End::Closed if !wait_to_open(&mut commands, &requests, &mut queried, &mut shards).await => break,
             End::Closed => {}
         }
     }
@@ -145,7 +150,12 @@ async fn wait_for_lock<F: Files>(
 }
 
 /// The log is another process'. False: the shards have ended.
-async fn wait_to_open(commands: &mut mpsc::UnboundedReceiver<Command>, requests: &RequestQueue) -> bool {
+async fn wait_to_open(
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    requests: &RequestQueue,
+    queried: &mut mpsc::UnboundedReceiver<Queried>,
+    shards: &mut Shards,
+) -> bool {
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -156,6 +166,11 @@ async fn wait_to_open(commands: &mut mpsc::UnboundedReceiver<Command>, requests:
                 Some(Command::Close(answer)) => _ = answer.send(Ok(())),
                 None => return false,
             },
+            // What a query has found may not be there any more.
+            Some(Queried { shard, ticket, .. }) = queried.recv() => {
+                shards.answer(shard, ticket, Err(BrokerError::Unavailable));
+                shards.flush();
+            }
             () = tokio::time::sleep(MAINTENANCE) => {
                 if requests.is_closed() {
                     return false;

@@ -71,7 +71,7 @@ fn take<F: Files>(driver: &mut Driver<F>, round: &mut Round, request: Request) {
     match kind {
         RequestKind::Publish { ticket, publish } => stage(driver, round, (from, ticket), channel, publish),
         RequestKind::Subscribe(serial) => driver.shards.subscribe(from, channel, serial),
-        RequestKind::Unsubscribe => driver.shards.unsubscribe(&channel),
+        RequestKind::Unsubscribe => driver.shards.unsubscribe(from, &channel),
         RequestKind::History { ticket, filter, range, options } => {
             round.reads.push(Read { from, ticket, channel, filter, range, options });
         }
@@ -148,6 +148,7 @@ fn finish<F: Files>(driver: &mut Driver<F>, mut round: Round) {
         queries::begin(driver, (from, ticket), &query);
         driver.shards.flush();
     }
+    driver.shards.flush();
 }
 
 fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
@@ -179,7 +180,6 @@ fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
         }
     }
     reads.into_iter().for_each(|one| read(driver, one));
-    driver.shards.flush();
 }
 
 /// A publication is kept.
@@ -208,7 +208,6 @@ fn failed<F: Files>(
         driver.shards.answer(from, ticket, Err(BrokerError::Refused(error.to_string().into())));
     }
     reads.into_iter().for_each(|one| read(driver, one));
-    driver.shards.flush();
 }
 
 fn read<F: Files>(driver: &mut Driver<F>, read: Read) {

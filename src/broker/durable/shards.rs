@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::broker::message::{Answer, BrokerError, Event, SubscribeSerial, Ticket};
 use crate::broker::port::EventPort;
 use crate::ids::ShardId;
@@ -24,8 +26,9 @@ pub(super) struct Shards {
     ports: Vec<EventPort>,
     /// A mailbox was full.
     is_blocked: bool,
-    subscriptions: HashMap<Box<str>, Subscription>,
-    with_gaps: Vec<Box<str>>,
+    /// One home shard has a channel, and during a takeover one of the other process too.
+    subscriptions: HashMap<Box<str>, SmallVec<[Subscription; 1]>>,
+    with_gaps: Vec<(Box<str>, ShardId)>,
 }
 
 impl Shards {
@@ -35,11 +38,17 @@ impl Shards {
 
     pub(super) fn subscribe(&mut self, shard: ShardId, channel: Box<str>, serial: SubscribeSerial) {
         self.push(shard, Event::Subscribed { channel: channel.clone(), serial });
-        self.subscriptions.insert(channel, Subscription { shard, serial, has_gap: false });
+        let subscriptions = self.subscriptions.entry(channel).or_default();
+        subscriptions.retain(|one| one.shard != shard && !self.ports[one.shard.index()].has_ended());
+        subscriptions.push(Subscription { shard, serial, has_gap: false });
     }
 
-    pub(super) fn unsubscribe(&mut self, channel: &str) {
-        self.subscriptions.remove(channel);
+    pub(super) fn unsubscribe(&mut self, shard: ShardId, channel: &str) {
+        let Some(subscriptions) = self.subscriptions.get_mut(channel) else { return };
+        subscriptions.retain(|one| one.shard != shard);
+        if subscriptions.is_empty() {
+            self.subscriptions.remove(channel);
+        }
     }
 
     pub(super) fn is_subscribed(&self, channel: &str) -> bool {
@@ -53,20 +62,24 @@ impl Shards {
     /// A publication for the subscribers of its channel. Without room in the shard's queue it is left out, and the shard reads
     /// it later.
     pub(super) fn deliver(&mut self, channel: &str, record: PublicationRecord, position: Option<Position>) {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        let port = &mut self.ports[subscription.shard.index()];
-        if port.has_room() {
-            port.push(Event::Publication { channel: channel.into(), record, position });
-        } else if !std::mem::replace(&mut subscription.has_gap, true) {
-            self.with_gaps.push(channel.into());
+        let Some(subscriptions) = self.subscriptions.get_mut(channel) else { return };
+        for subscription in subscriptions {
+            let port = &mut self.ports[subscription.shard.index()];
+            if port.has_room() {
+                port.push(Event::Publication { channel: channel.into(), record: record.clone(), position });
+            } else if !std::mem::replace(&mut subscription.has_gap, true) {
+                self.with_gaps.push((channel.into(), subscription.shard));
+            }
         }
     }
 
     /// Tells the shards that have room again which channels have gaps, and posts what waits.
     pub(super) fn flush(&mut self) {
         let Self { ports, with_gaps, subscriptions, .. } = self;
-        with_gaps.retain(|channel| {
-            let Some(subscription) = subscriptions.get_mut(channel).filter(|one| one.has_gap) else { return false };
+        with_gaps.retain(|(channel, shard)| {
+            let subscription =
+                subscriptions.get_mut(channel).and_then(|all| all.iter_mut().find(|one| one.shard == *shard));
+            let Some(subscription) = subscription.filter(|one| one.has_gap) else { return false };
             let port = &mut ports[subscription.shard.index()];
             if !port.has_room() {
                 return true;
