@@ -146,7 +146,6 @@ fn finish<F: Files>(driver: &mut Driver<F>, mut round: Round) {
     write(driver, round);
     for (from, ticket, query) in queries {
         queries::begin(driver, (from, ticket), &query);
-        driver.shards.flush();
     }
     driver.shards.flush();
 }
