@@ -131,7 +131,7 @@ pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, Br
             Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept })
         }
         HISTORY_REMOVED => Answer::HistoryRemoved,
-        PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?),
+        PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?.into()),
         PRESENCE_STATS => Answer::PresenceStats { clients: fields.u32()?, users: fields.u32()? },
         ERROR => return Some(Err(BrokerError::OutcomeUnknown)),
         _ => return None,

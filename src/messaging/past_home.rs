@@ -194,7 +194,7 @@ fn ask_log(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, asker: 
     }
     let call = Call::Past { asker, tag, log: next_log };
     let sent = match &mut state.broker {
-        Some(broker) => broker.ask(channel, call, |ticket| RequestKind::Query { ticket, query: Box::new(query) }),
+        Some(broker) => broker.ask_alone(channel, call, |ticket| RequestKind::Query { ticket, query: Box::new(query) }),
         None => Err(call),
     };
     if let Err(Call::Past { asker, .. }) = sent {

@@ -155,10 +155,7 @@ fn subscribers_that_lose_their_connections_again_and_again_miss_nothing() {
 fn output_buffer_that_is_too_small_for_redis_loses_nothing() {
     let redis = RedisServer::start(RedisKind::Redis);
     let _: String = redis.ask(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 65536 0"]);
-    let mut config = config(&redis.address());
-    // What the node reads again comes to the client at once.
-    config["client"]["queue_max_size"] = json!(64 << 20);
-    let service = Service::with(&config, &[], 50_000);
+    let service = Service::with(&config(&redis.address()), &[], 50_000);
     // Nothing is read for a while, so Redis closes the connection of this node when the buffers of the kernel are full.
     service.nodes[1].signal(Signal::STOP);
     let pub_sub_connections = || redis.ask::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count();
