@@ -43,9 +43,9 @@ use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings, UserConnected};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
-use brokers::BrokerPlan;
+use brokers::{BrokerPlan, RunningBrokers};
 use control_thread::{ControlArgs, ControlRuntime};
-use durable_log::{LogPlan, Predecessor};
+use durable_log::{LogPlan, Predecessor, RunningLog};
 use memory_watch::MemoryWatch;
 use reload::Running;
 use start::ControlListeners;
@@ -112,9 +112,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
-    if let Some(log) = &log {
-        shards.set_log(log.handle.clone());
-    }
+    log.iter().for_each(|log| shards.set_log(log.handle.clone()));
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let gives_channels = config.brokers.publications.is_none();
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), gives_channels, stats };
@@ -127,17 +125,13 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
-    let stores = (broker_stats, log_stats);
+    let stores = (brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default(), log_stats);
     let args = ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, stores };
     let ended = runtime.run(args, &engine);
     engine.join();
-    if let Some(brokers) = brokers {
-        brokers.join();
-    }
-    if let Some(log) = log {
-        log.join();
-    }
+    // They end once the shards have dropped their ends of the queues.
+    brokers.into_iter().for_each(RunningBrokers::join);
+    log.into_iter().for_each(RunningLog::join);
     Ok(ended)
 }
 

@@ -1,8 +1,8 @@
 //! Queries over the past: planned by the lane thread, read by the reader thread, and answered by the lane thread without what
 //! the channels do not have any more.
 
-use super::lane_thread::Driver;
-use super::now_ms;
+use super::clock::now_ms;
+use super::driver::Driver;
 use super::reader::{Job, Queried, Task};
 use super::stats::LogRefusal;
 use crate::broker::message::{Answer, BrokerError, Ticket};
