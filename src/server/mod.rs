@@ -107,7 +107,8 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
     let mut brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
     let log_stats = log.as_ref().map(|log| Arc::clone(&log.stats)).unwrap_or_default();
-    let log = log.map(|plan| plan.start(&engine.ports)).transpose().map_err(StartError::Kernel)?;
+    let log_peer = inherited.as_ref().map(Inherited::peer_shards);
+    let log = log.map(|plan| plan.start(&engine.ports, log_peer)).transpose().map_err(StartError::Kernel)?;
     let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
