@@ -157,9 +157,8 @@ impl<F: Files> Lane<F> {
             if let Some(active) = &log.active {
                 let (id, file, end) = (active.segment.id, Arc::clone(&active.segment.file), active.segment.end);
                 let range = plan.find_range(id, None, usize::MAX);
-                let found = range.map_or_else(Vec::new, |range| {
-                    active.segment.index.by_name(is_user, plan.hash(), &range)
-                });
+                let found =
+                    range.map_or_else(Vec::new, |range| active.segment.index.by_name(is_user, plan.hash(), &range));
                 let entries = Entries::Active(found.into(), active.segment.index.dictionary());
                 sources.push_back(Source { id, file, end, entries });
             }

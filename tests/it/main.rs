@@ -73,6 +73,7 @@ mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
 mod tags_filter_bounds;
+mod store_command;
 mod takeover;
 mod text_frames;
 mod tls_connections;
