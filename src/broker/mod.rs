@@ -65,10 +65,14 @@ impl Broker {
         &self.threads[hasher.finish() as usize % self.threads.len()]
     }
 
-    /// Queues a request. It is given back if there is no room for it; one that has no answer is queued in any case, and lost
-    /// only if the thread has ended.
+    /// Takes a request for the next flush. It is given back if there is no room for it; one that has no answer is taken in any
+    /// case, and lost only if the thread has ended.
     pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
         let port = self.thread_of(&request.channel);
         if request.ticket().is_some() { port.try_send(request) } else { port.send(request) }
+    }
+    /// The threads get what was taken since the last flush.
+    pub(crate) fn flush(&self) {
+        self.threads.iter().for_each(RequestPort::flush);
     }
 }

@@ -1,23 +1,24 @@
 //! The two ways between shards and a broker thread, each bounded in bytes when they are taken: requests through a
-//! [`RequestPort`], events through an [`EventPort`].
+//! [`RequestPort`], events through an [`EventPort`]. Both gather what one turn brings, so that a turn wakes the other side once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::message::{Event, Request};
 
-/// The shards' end of the queue to one broker thread. Clones share the queue.
-#[derive(Clone)]
+/// A shard's end of the queue to one broker thread. Clones share the queue, and gather on their own.
 pub struct RequestPort {
-    requests: UnboundedSender<Request>,
+    batches: UnboundedSender<Vec<Request>>,
+    /// Only the shard of this port locks it.
+    gathered: Mutex<Vec<Request>>,
     queued: Arc<Queued>,
 }
 
 /// The broker thread's end.
 pub struct RequestQueue {
-    requests: UnboundedReceiver<Request>,
+    batches: UnboundedReceiver<Vec<Request>>,
     queued: Arc<Queued>,
 }
 
@@ -31,11 +32,18 @@ struct Queued {
 pub fn request_queue(bytes_max: usize) -> (RequestPort, RequestQueue) {
     let (sender, receiver) = unbounded_channel();
     let queued = Arc::new(Queued { bytes: AtomicUsize::new(0), bytes_max });
-    (RequestPort { requests: sender, queued: Arc::clone(&queued) }, RequestQueue { requests: receiver, queued })
+    let port = RequestPort { batches: sender, gathered: Mutex::default(), queued: Arc::clone(&queued) };
+    (port, RequestQueue { batches: receiver, queued })
+}
+
+impl Clone for RequestPort {
+    fn clone(&self) -> Self {
+        Self { batches: self.batches.clone(), gathered: Mutex::default(), queued: Arc::clone(&self.queued) }
+    }
 }
 
 impl RequestPort {
-    /// Queues a request; gives it back if there is no room, or the thread has ended.
+    /// Takes a request for the next [`RequestPort::flush`]; gives it back if there is no room, or the thread has ended.
     pub fn try_send(&self, request: Request) -> Result<(), Request> {
         if self.queued.bytes.load(Ordering::Relaxed) >= self.queued.bytes_max {
             return Err(request);
@@ -43,14 +51,22 @@ impl RequestPort {
         self.send(request)
     }
 
-    /// Queues a request whatever waits: for those of which there is at most one for each channel or member.
+    /// Takes a request whatever waits: for those of which there is at most one for each channel or member.
     pub fn send(&self, request: Request) -> Result<(), Request> {
-        let bytes = request.bytes();
-        self.queued.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.requests.send(request).map_err(|rejected| {
-            self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            rejected.0
-        })
+        if self.batches.is_closed() {
+            return Err(request);
+        }
+        self.queued.bytes.fetch_add(request.bytes(), Ordering::Relaxed);
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        Ok(())
+    }
+
+    /// Queues what was taken. What a thread gets that has just ended is lost with it.
+    pub fn flush(&self) {
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !gathered.is_empty() {
+            _ = self.batches.send(std::mem::take(&mut gathered));
+        }
     }
 
     pub fn queued_bytes(&self) -> usize {
@@ -58,24 +74,38 @@ impl RequestPort {
     }
 }
 
+impl Drop for RequestPort {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl RequestQueue {
     /// Takes what waits now.
     pub fn take_waiting(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();
-        while let Ok(request) = self.requests.try_recv() {
-            self.queued.bytes.fetch_sub(request.bytes(), Ordering::Relaxed);
-            requests.push(request);
+        while let Ok(batch) = self.batches.try_recv() {
+            requests.extend(batch);
         }
+        self.uncount(&requests);
         requests
     }
 
-    /// Waits for requests and takes up to `max` of them. Returns how many; 0 when every sender is gone.
-    pub async fn receive(&mut self, requests: &mut Vec<Request>, max: usize) -> usize {
+    /// Waits for requests and takes the batches that are there, until they are `enough`. Returns how many; 0 when every sender
+    /// is gone.
+    pub async fn receive(&mut self, requests: &mut Vec<Request>, enough: usize) -> usize {
         let before = requests.len();
-        let count = self.requests.recv_many(requests, max).await;
-        let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
-        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        count
+        let mut next = self.batches.recv().await;
+        while let Some(batch) = next {
+            requests.extend(batch);
+            next = if requests.len() - before < enough { self.batches.try_recv().ok() } else { None };
+        }
+        self.uncount(&requests[before..]);
+        requests.len() - before
+    }
+
+    fn uncount(&self, taken: &[Request]) {
+        self.queued.bytes.fetch_sub(taken.iter().map(Request::bytes).sum(), Ordering::Relaxed);
     }
 }
 

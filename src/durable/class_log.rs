@@ -8,7 +8,7 @@ use super::files::Files;
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
 use super::sealed_index::SealedIndex;
-use super::segment::SegmentId;
+use super::segment::{CLASSES, SegmentId};
 
 /// A record that waits for a batch. It has neither a channel index nor a checksum yet.
 pub(super) struct Item {
@@ -68,14 +68,14 @@ pub(super) struct ClassLog<F: Files> {
     pub(super) sealed: VecDeque<Segment<F>>,
     pub(super) active: Option<Active<F>>,
     pub(super) next_sequence: u64,
-    /// Where the last segment before the active one ends.
-    pub(super) previous_end: u32,
+    /// Where the last segment before the active one ends, and the last four bytes of its sequence.
+    pub(super) previous: (u32, u32),
     pub(super) stage: Stage,
 }
 
 impl<F: Files> Default for ClassLog<F> {
     fn default() -> Self {
-        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous_end: 0, stage: Stage::default() }
+        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous: (0, 0), stage: Stage::default() }
     }
 }
 
@@ -100,7 +100,6 @@ pub(super) struct Maintenance {
     pub(super) scan_from: Vec<u64>,
     /// The next slot to look at for channels to forget.
     pub(super) forget_from: usize,
-    pub(super) free_checked: u64,
 }
 
 /// A checkpoint that is being written.
@@ -110,4 +109,11 @@ pub(super) struct CheckpointProgress {
     /// Written to the file already.
     pub(super) bytes: u64,
     pub(super) scan_from: Vec<ScanStart>,
+}
+
+/// The sequence of each class from which on segments are needed for the meta.
+pub(super) fn scan_sequences(starts: &[ScanStart]) -> Vec<u64> {
+    (0..CLASSES)
+        .map(|class| starts.iter().find(|start| start.class == class).map_or(0, |start| start.sequence))
+        .collect()
 }

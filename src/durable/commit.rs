@@ -147,15 +147,17 @@ impl<F: Files> Lane<F> {
         }
         let serial = self.serial + 1;
         let mut batch = self.build_batch(class, items, serial);
-        if batch.items == 0 {
+        let is_fresh = self.classes[class].active.as_ref().is_none_or(|active| active.segment.end == HEADER);
+        // What a commit writes is one batch, unless it is more than a segment.
+        if batch.items < items.len() && !is_fresh {
             self.end_segment(class).map_err(|error| WriteFault::File(io::Error::other(error.to_string())))?;
             if self.classes[class].active.is_none() {
                 self.start_segment(class)?;
             }
             batch = self.build_batch(class, items, serial);
-            if batch.items == 0 {
-                return Err(WriteFault::File(io::Error::other("a record does not fit into a segment")));
-            }
+        }
+        if batch.items == 0 {
+            return Err(WriteFault::File(io::Error::other("a record does not fit into a segment")));
         }
         let time = self.time;
         let Some(active) = &mut self.classes[class].active else { return Err(WriteFault::Full) };
@@ -192,8 +194,7 @@ impl<F: Files> Lane<F> {
             let channel = known.unwrap_or(if item.slot.is_some() { next } else { u32::MAX });
             if let Some(slot) = item.slot.filter(|_| known.is_none() || item.with_meta) {
                 let meta = self.channels.get(slot);
-                let head =
-                    RecordHead { kind: Kind::Channel, flags: 0, channel: 0, offset: meta.top, time: meta.last_time };
+                let head = RecordHead { offset: top_before(&item.record), ..channel_head(meta.last_time) };
                 push_record(&mut batch.bytes, &head, |out| meta.put(out));
                 finish_record(&mut batch.bytes[start..], channel);
                 batch.places.push(Place { at: start, slot: Some(slot) });
@@ -225,19 +226,28 @@ impl<F: Files> Lane<F> {
         let log = &mut self.classes[class];
         let id = SegmentId { class: class as u8, sequence: log.next_sequence };
         log.next_sequence += 1;
-        let previous_end = log.previous_end;
+        let (previous_end, previous) = log.previous;
         let (file, bytes) = self.create_segment(id, bytes)?;
         let salt = mix(self.options.seed ^ mix(id.sequence << 8 | u64::from(id.class)) ^ self.time) as u32;
         let (lane, boot_id) = (self.options.lane, self.options.boot_id);
-        let header = Header { id, lane, created: self.time, boot_id, salt, previous_end };
+        let header = Header { id, lane, created: self.time, boot_id, salt, previous_end, previous };
         let written = file.write_all_at(&header.encode(), 0).and_then(|()| self.files.sync_directory());
         if let Err(error) = written {
             _ = self.files.remove(&id.file_name());
             return Err(WriteFault::File(error));
         }
-        let segment = Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
+        let segment =
+            Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
         let unsynced_since = self.time;
-        let active = Active { segment, salt, number: 0, synced_end: HEADER, unsynced: Vec::new(), unsynced_since, created: self.time };
+        let active = Active {
+            segment,
+            salt,
+            number: 0,
+            synced_end: HEADER,
+            unsynced: Vec::new(),
+            unsynced_since,
+            created: self.time,
+        };
         self.classes[class].active = Some(active);
         Ok(())
     }
@@ -302,7 +312,7 @@ impl<F: Files> Lane<F> {
     fn seal(&mut self, class: usize) {
         let log = &mut self.classes[class];
         let Some(Active { mut segment, .. }) = log.active.take() else { return };
-        log.previous_end = segment.end;
+        log.previous = (segment.end, segment.id.sequence as u32);
         segment.index.drop_entries();
         // Only space is lost if the file stays as long as it is.
         if segment.file.truncate(u64::from(segment.end)).is_ok() {
@@ -310,6 +320,15 @@ impl<F: Files> Lane<F> {
         }
         log.sealed.push_back(segment);
     }
+}
+
+/// The top of a channel before a record of it.
+fn top_before(record: &[u8]) -> u64 {
+    record_head(record).map_or(0, |head| head.offset - u64::from(head.kind == Kind::Publication))
+}
+
+fn channel_head(time: u64) -> RecordHead {
+    RecordHead { kind: Kind::Channel, flags: 0, channel: 0, offset: 0, time }
 }
 
 pub(super) fn is_full(error: &io::Error) -> bool {

@@ -36,8 +36,7 @@ pub(super) enum Kind {
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        const ALL: [Kind; 6] =
-            [Kind::Channel, Kind::Publication, Kind::Truncate, Kind::Forget, Kind::Touch, Kind::Key];
+        const ALL: [Kind; 6] = [Kind::Channel, Kind::Publication, Kind::Truncate, Kind::Forget, Kind::Touch, Kind::Key];
         ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }

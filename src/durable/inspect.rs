@@ -199,6 +199,8 @@ impl Scan {
         for (at, &id) in ids.iter().enumerate() {
             let next = ids.get(at + 1).filter(|next| next.class == id.class);
             let next = next.and_then(|&next| Header::read(&self.files.open(&next.file_name()).ok()?, next).ok());
+            // The segment before it may be one that was removed since.
+            let next = next.filter(|header| header.previous == id.sequence as u32);
             self.read_segment(id, next.map(|header| header.previous_end), see)?;
             self.found.segments += 1;
             if let Ok(index) = self.files.open(&id.index_name())

@@ -18,9 +18,7 @@ use super::meta::{ChannelMeta, Channels, epoch_text};
 use super::read::{Part, ReadPlan};
 use super::segment::{CLASSES, HEADER, class_of, segment_bytes};
 use super::state::State;
-use super::types::{
-    Durability, LaneHealth, LaneOptions, LaneStats, NewPublication, RefuseReason, Staged,
-};
+use super::types::{Durability, LaneHealth, LaneOptions, LaneStats, NewPublication, RefuseReason, Staged};
 use crate::pubsub::{HistoryFilter, HistoryOptions, Position, TimeRange};
 
 /// The class of idempotency keys that no publication with a position has.
@@ -246,8 +244,7 @@ impl<F: Files> Lane<F> {
         let top = self.position(channel, options, now);
         let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
         let reverse = filter.reverse;
-        let mut plan =
-            ReadPlan { top, since_is_kept: true, offsets: (1, 0), reverse, range, limit, parts: Vec::new() };
+        let mut plan = ReadPlan { top, since_is_kept: true, offsets: (1, 0), reverse, range, limit, parts: Vec::new() };
         let Some(slot) = self.channels.find(channel) else {
             plan.since_is_kept = filter.is_of_epoch(top);
             return plan;

@@ -18,13 +18,13 @@ pub(super) struct MemoryIndex {
     pub(super) newest: u64,
 }
 
-/// The publications of a channel: their offsets have no gaps.
+/// The publications of a channel.
 struct Run {
     /// Of the record that names the channel.
     dictionary: u32,
     channel_hash: u64,
-    first: u64,
-    positions: Vec<u32>,
+    /// Offsets, which grow, and positions. A gap is in files of another class.
+    found: Vec<(u64, u32)>,
 }
 
 impl MemoryIndex {
@@ -41,7 +41,7 @@ impl MemoryIndex {
     pub(super) fn add_channel(&mut self, slot: Option<u32>, index: u32, name: &str, position: u32) {
         if index == self.next_index() {
             let channel_hash = hash_name(name);
-            self.runs.push(Run { dictionary: position, channel_hash, first: 0, positions: Vec::new() });
+            self.runs.push(Run { dictionary: position, channel_hash, found: Vec::new() });
         }
         if let Some(slot) = slot {
             self.by_slot.insert(slot, index);
@@ -50,11 +50,10 @@ impl MemoryIndex {
 
     pub(super) fn add_publication(&mut self, head: &RecordHead, body: &PublicationBody<'_>, position: u32) {
         let Some(run) = self.runs.get_mut(head.channel as usize) else { return };
-        if run.positions.is_empty() || head.offset != run.first + run.positions.len() as u64 {
-            run.positions.clear();
-            run.first = head.offset;
-        }
-        run.positions.push(position);
+        // What is written again later counts.
+        let before = run.found.partition_point(|&(offset, _)| offset < head.offset);
+        run.found.truncate(before);
+        run.found.push((head.offset, position));
         self.newest = self.newest.max(head.time);
         let hash = |name: &str| if name.is_empty() { 0 } else { hash_name(name) };
         self.entries.push(IndexEntry {
@@ -78,8 +77,7 @@ impl MemoryIndex {
         self.runs.truncate(kept);
         self.by_slot.retain(|_, index| (*index as usize) < kept);
         for run in &mut self.runs {
-            let positions = run.positions.partition_point(|&position| position < end);
-            run.positions.truncate(positions);
+            run.found.retain(|&(_, position)| position < end);
         }
         self.entries.retain(|entry| entry.position < end);
     }
@@ -87,17 +85,15 @@ impl MemoryIndex {
     /// The positions of the channel's publications with these offsets.
     pub(super) fn find(&self, slot: u32, from: u64, to: u64) -> Vec<(u64, u32)> {
         let Some(run) = self.index_of(slot).and_then(|index| self.runs.get(index as usize)) else { return Vec::new() };
-        let end = run.first + run.positions.len() as u64;
-        let (from, to) = (from.max(run.first), to.saturating_add(1).min(end));
-        let found = (from..to.max(from)).map(|offset| (offset, run.positions[(offset - run.first) as usize]));
-        found.collect()
+        let from = run.found.partition_point(|&(offset, _)| offset < from);
+        run.found[from..].iter().take_while(|&&(offset, _)| offset <= to).copied().collect()
     }
 
     /// The channels that the segment has publications of, with the offset of the last one.
     pub(super) fn last_offsets(&self) -> impl Iterator<Item = (u32, u64)> {
         self.by_slot.iter().filter_map(|(&slot, &index)| {
-            let run = self.runs.get(index as usize)?;
-            (!run.positions.is_empty()).then_some((slot, run.first + run.positions.len() as u64 - 1))
+            let &(last, _) = self.runs.get(index as usize)?.found.last()?;
+            Some((slot, last))
         })
     }
 

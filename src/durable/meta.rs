@@ -174,8 +174,7 @@ impl ChannelMeta {
             out.push(past.generation);
             put_number(out, past.durable_top);
         }
-        let numbers =
-            [self.first, self.last_use, u64::from(self.history_size), self.history_ttl_ms, self.meta_ttl_ms];
+        let numbers = [self.first, self.last_use, u64::from(self.history_size), self.history_ttl_ms, self.meta_ttl_ms];
         numbers.into_iter().for_each(|number| put_number(out, number));
         let version = self.version.as_deref();
         put_number(out, version.map_or(0, |version| version.number));

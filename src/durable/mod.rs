@@ -39,6 +39,11 @@ mod segment;
 mod state;
 mod types;
 
+#[cfg(test)]
+mod sim_disk;
+#[cfg(test)]
+mod tests;
+
 pub use files::{Directory, File, Files, LockError};
 pub use inspect::{BadPart, Inspection, KeptPublication, Seen, export, inspect, lock_holder};
 pub use lane::Lane;

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::{CheckpointError, CheckpointReader, CheckpointRow, ScanStart};
-use super::class_log::{Maintenance, Segment};
+use super::class_log::{Maintenance, Segment, scan_sequences};
 use super::files::{File, Files};
 use super::keys::Keys;
 use super::lane::Lane;
@@ -63,12 +63,25 @@ impl<F: Files> Lane<F> {
         let mut report = OpenReport { last_end, segments: ids.len(), ..OpenReport::default() };
         let scan_from = lane.read_checkpoint(&mut report)?;
         let has_loss = lane.scan(&ids, &scan_from, &mut report)?;
+        lane.sync_scanned()?;
         lane.time = lane.time.max(now);
         lane.keys.expire(lane.time);
         lane.begin(last_end, has_loss)?;
         report.channels = lane.channels.len();
         lane.quarantined = report.quarantined.len();
         Ok((lane, report))
+    }
+
+    /// What the last process did not sync must not be lost when what follows is kept.
+    fn sync_scanned(&self) -> Result<(), OpenError> {
+        for segment in self.classes.iter().flat_map(|class| &class.sealed) {
+            let from = self.maintenance.scan_from.get(usize::from(segment.id.class)).copied().unwrap_or_default();
+            if segment.id.sequence >= from {
+                let synced = segment.file.sync_data();
+                synced.map_err(|error| OpenError::Io { file: segment.id.file_name(), error })?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the scan begins, by class. Without a checkpoint: everywhere at the beginning.
@@ -159,8 +172,8 @@ impl<F: Files> Lane<F> {
             Ok(header) => header,
             Err(HeaderFault::Newer(version)) => return Err(OpenError::NewerFormat { file: name, version }),
             Err(HeaderFault::Read(fault)) => return Err(error(fault)),
-            Err(HeaderFault::Corrupt) if is_unused(&file).map_err(error)? => {
-                // The process ended before it was used.
+            Err(HeaderFault::Corrupt) if is_unused(&file, report.last_end).map_err(error)? => {
+                // Nothing in it was ever synced.
                 self.files.remove(&name).map_err(error)?;
                 return Ok(false);
             }
@@ -170,6 +183,8 @@ impl<F: Files> Lane<F> {
             }
         };
         let before = scans.last_mut().filter(|scan| scan.id.class == id.class);
+        // One that was removed between the two has ended whole.
+        let before = before.filter(|scan| scan.id.sequence as u32 == header.previous);
         if let Some(before) = before {
             before.expected_end = Some(header.previous_end);
         }
@@ -181,7 +196,14 @@ impl<F: Files> Lane<F> {
         };
         let scanner = Scanner::new(Arc::clone(&file), header.salt, None).map_err(error)?;
         let bytes = file.len().map_err(error)?;
-        log.sealed.push_back(Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes });
+        log.sealed.push_back(Segment {
+            id,
+            file,
+            end: HEADER,
+            index: MemoryIndex::default(),
+            sealed_index: Arc::default(),
+            bytes,
+        });
         let replay = Replay::default();
         scans.push(Scan { scanner, id, apply_from, expected_end: None, replay, has_batch: false, is_done: false });
         Ok(false)
@@ -203,7 +225,7 @@ impl<F: Files> Lane<F> {
             segment.end = at;
             segment.index.drop_entries();
         }
-        self.classes[usize::from(scan.id.class)].previous_end = at;
+        self.classes[usize::from(scan.id.class)].previous = (at, scan.id.sequence as u32);
         if is_at_end || (scanned == Scanned::End && scan.expected_end.is_none() && at >= scan.apply_from) {
             return Ok(false);
         }
@@ -220,6 +242,10 @@ impl<F: Files> Lane<F> {
         };
         if is_loss {
             report.quarantined.push(scan.id.file_name());
+        } else if let Some(segment) = self.segment_mut(scan.id) {
+            // Otherwise later sectors would look like a loss to the next start.
+            segment.file.truncate(u64::from(at)).map_err(error)?;
+            segment.bytes = u64::from(at);
         }
         Ok(is_loss && is_applied)
     }
@@ -255,13 +281,6 @@ impl<F: Files> Lane<F> {
     }
 }
 
-/// The sequence of each class from which on segments are needed for the meta.
-pub(super) fn scan_sequences(starts: &[ScanStart]) -> Vec<u64> {
-    (0..super::segment::CLASSES)
-        .map(|class| starts.iter().find(|start| start.class == class).map_or(0, |start| start.sequence))
-        .collect()
-}
-
 fn list_segments<F: Files>(files: &F) -> Result<Vec<SegmentId>, OpenError> {
     let error = |error| OpenError::Io { file: ".".into(), error };
     let names = files.list().map_err(error)?;
@@ -272,11 +291,7 @@ fn list_segments<F: Files>(files: &F) -> Result<Vec<SegmentId>, OpenError> {
     Ok(names.iter().filter_map(|name| SegmentId::of_file_name(name)).collect())
 }
 
-fn read_state<F: Files>(
-    files: &F,
-    options: &LaneOptions,
-    has_segments: bool,
-) -> Result<(State, LastEnd), OpenError> {
+fn read_state<F: Files>(files: &F, options: &LaneOptions, has_segments: bool) -> Result<(State, LastEnd), OpenError> {
     let file = || "state".to_string();
     let new = || State::new(options.seed, options.boot_id);
     Ok(match State::read(files).map_err(|error| OpenError::Io { file: file(), error })? {
@@ -295,8 +310,10 @@ fn read_state<F: Files>(
     })
 }
 
-fn is_unused<F: File>(file: &Arc<F>) -> io::Result<bool> {
-    let mut head = vec![0; (HEADER as usize + 64).min(file.len()? as usize)];
+/// The header was not written; after a crash of the machine, batches may be there without it, of which none was synced.
+fn is_unused<F: File>(file: &Arc<F>, last_end: LastEnd) -> io::Result<bool> {
+    let batches = if last_end == LastEnd::Crashed { 0 } else { 64 };
+    let mut head = vec![0; (HEADER as usize + batches).min(file.len()? as usize)];
     super::codec::ReadAt::read_exact_at(file, &mut head, 0)?;
     Ok(head.iter().all(|&byte| byte == 0))
 }

@@ -34,7 +34,8 @@ impl<F: Files> ReadPlan<F> {
     pub fn run(self) -> Result<LogRead, ReadError> {
         let mut records = Vec::new();
         let (from, to) = self.offsets;
-        let (mut next, mut left) = if self.reverse { (to, (to + 1).saturating_sub(from)) } else { (from, (to + 1).saturating_sub(from)) };
+        let (mut next, mut left) =
+            if self.reverse { (to, (to + 1).saturating_sub(from)) } else { (from, (to + 1).saturating_sub(from)) };
         while left > 0 && records.len() < self.limit {
             let record = self.read(next)?;
             let time = record.time_ms();
@@ -54,7 +55,8 @@ impl<F: Files> ReadPlan<F> {
     fn read(&self, offset: u64) -> Result<PublicationRecord, ReadError> {
         for part in &self.parts {
             let Ok(at) = part.found.binary_search_by_key(&offset, |&(offset, _)| offset) else { continue };
-            let bytes = read_record_at(&part.file, part.found[at].1).map_err(|error| ReadError::Io(error.to_string()))?;
+            let bytes =
+                read_record_at(&part.file, part.found[at].1).map_err(|error| ReadError::Io(error.to_string()))?;
             return bytes.and_then(|bytes| publication(&bytes, offset)).ok_or(ReadError::Missing);
         }
         Err(ReadError::Missing)

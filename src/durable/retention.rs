@@ -3,11 +3,10 @@
 use std::io;
 
 use super::checkpoint::{CheckpointHead, CheckpointRow, CheckpointWriter, ScanStart};
-use super::class_log::CheckpointProgress;
+use super::class_log::{CheckpointProgress, scan_sequences};
 use super::commit::{RESERVE, is_full};
 use super::files::{File, Files};
 use super::lane::Lane;
-use super::open::scan_sequences;
 use super::segment::{CLASSES, segment_bytes};
 use super::types::{LaneError, OnFull};
 
@@ -77,7 +76,11 @@ impl<F: Files> Lane<F> {
             let free = self.files.free_bytes().unwrap_or(u64::MAX);
             let is_over = self.options.bytes_max > 0 && self.bytes() > self.options.bytes_max;
             self.is_full = is_over || free < self.options.free_bytes_min;
-            if !self.is_full || self.options.on_full == OnFull::Refuse || !self.evict_oldest() {
+            if !self.is_full || self.options.on_full == OnFull::Refuse {
+                break;
+            }
+            // A checkpoint makes segments removable.
+            if !self.evict_oldest() && (self.write_checkpoint().is_err() || !self.evict_oldest()) {
                 break;
             }
         }
@@ -128,11 +131,7 @@ impl<F: Files> Lane<F> {
     pub(super) fn evict_oldest(&mut self) -> bool {
         let fronts = (0..self.classes.len()).filter(|&class| self.is_front_removable(class));
         let newest = |&class: &usize| self.classes[class].sealed.front().map_or(0, |segment| segment.index.newest);
-        let Some(class) = fronts.min_by_key(newest) else {
-            // A checkpoint makes segments removable.
-            self.maintenance.checkpoint_time = 0;
-            return false;
-        };
+        let Some(class) = fronts.min_by_key(newest) else { return false };
         let front = self.classes[class].sealed.front();
         let last: Vec<_> = front.map_or_else(Vec::new, |segment| segment.index.last_offsets().collect());
         for (slot, last) in last {

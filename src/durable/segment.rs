@@ -17,8 +17,7 @@ const READ_BYTES: usize = 1 << 20;
 const RECORD_GUESS: usize = 512;
 
 /// Retention classes: publications that expire at about the same time are in the same files.
-const CLASS_TTL_MAX: [u64; 7] =
-    [60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000];
+const CLASS_TTL_MAX: [u64; 7] = [60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 pub(super) const CLASSES: u8 = CLASS_TTL_MAX.len() as u8 + 1;
 /// The last class whose segments are small.
 const SMALL_CLASS: u8 = 1;
@@ -66,6 +65,8 @@ pub(super) struct Header {
     pub(super) salt: u32,
     /// Where the segment before it in its class ends; what stands behind is void. 0: there is none.
     pub(super) previous_end: u32,
+    /// The last four bytes of that segment's sequence.
+    pub(super) previous: u32,
 }
 
 /// Why a header cannot be used.
@@ -86,7 +87,8 @@ impl Header {
         bytes.extend_from_slice(&self.boot_id);
         bytes.extend_from_slice(&self.salt.to_le_bytes());
         bytes.extend_from_slice(&self.previous_end.to_le_bytes());
-        bytes.resize(HEADER_USED, 0);
+        bytes.extend_from_slice(&self.previous.to_le_bytes());
+        debug_assert_eq!(bytes.len(), HEADER_USED);
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.resize(HEADER as usize, 0);
@@ -120,6 +122,7 @@ impl Header {
             boot_id,
             salt: number(48),
             previous_end: number(52),
+            previous: number(56),
         };
         if header.id == id { Ok(header) } else { Err(corrupt) }
     }
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn header_with_a_flipped_byte_or_another_id_is_not_read() {
         let id = SegmentId { class: 2, sequence: 5 };
-        let header = Header { id, lane: 1, created: 2, boot_id: [4; 16], salt: 5, previous_end: 6 };
+        let header = Header { id, lane: 1, created: 2, boot_id: [4; 16], salt: 5, previous_end: 6, previous: 4 };
         let bytes = header.encode();
         assert_eq!(bytes.len(), HEADER as usize);
         assert!(matches!(Header::decode(&bytes, id), Ok(read) if read == header));

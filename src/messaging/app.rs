@@ -166,6 +166,9 @@ impl App for Messaging {
         if !self.delayed_recoveries.is_empty() {
             home_shard::recover_delayed(self, cx);
         }
+        if let Some(broker) = &self.broker {
+            broker.links.flush();
+        }
     }
 
     fn waits_for_room(&self) -> bool {

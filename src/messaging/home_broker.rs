@@ -37,6 +37,13 @@ pub struct BrokerLinks {
 }
 
 impl BrokerLinks {
+    /// The broker threads get the requests of this turn.
+    pub(super) fn flush(&self) {
+        for broker in [&self.publications, &self.presence].into_iter().flatten() {
+            broker.flush();
+        }
+    }
+
     /// Whether there can be such a channel.
     pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
         self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))

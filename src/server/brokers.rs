@@ -167,7 +167,7 @@ impl RunningBrokers {
 
 fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
     let port = port.clone();
-    Arc::new(move |batch| match port.send(ControlCommand::App(ControlRequest::Broker(batch))) {
+    Arc::new(move |batch| match port.send_soon(ControlCommand::App(ControlRequest::Broker(batch))) {
         Ok(()) => Ok(()),
         Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
         Err(_) => unreachable!("the port gives back what it was given"),

@@ -196,14 +196,15 @@ impl ShardClient {
 impl ShardApi for ShardClient {
     fn call(&self, call: ApiCall) -> impl Future<Output = ApiResult<ApiReply>> + Send {
         let started = self.share(&call).map(|survey| (survey.map(Box::new), self.queue(call)));
-        async {
+        // Boxed, since a batch moves the futures of its calls several times, and this one is large.
+        Box::pin(async {
             let (survey, replies) = started?;
             let mut reply = replies.join().await?;
             if let Some(survey) = survey {
                 reply.merge(ApiReply::Channels(survey.channels().await.map_err(survey_error)?));
             }
             Ok(reply)
-        }
+        })
     }
 
     fn cluster(&self) -> Option<ClusterView> {
@@ -324,7 +325,7 @@ impl<T: Send + 'static> PendingReply<T> {
         order: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> ControlCommand<ControlRequest>,
     ) -> Self {
         let (sender, receiver) = oneshot::channel();
-        let sent = port.send(order(Box::new(move |reply| drop(sender.send(reply)))));
+        let sent = port.send_soon(order(Box::new(move |reply| drop(sender.send(reply)))));
         Self { reply: sent.is_ok().then_some(receiver), deadline: Instant::now() + REPLY_TIMEOUT }
     }
 

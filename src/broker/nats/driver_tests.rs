@@ -131,6 +131,7 @@ impl Shard {
     fn send(&self, channel: &str, kind: RequestKind) {
         let request = Request { from: ShardId(0), channel: channel.into(), kind };
         assert!(self.broker.send(request).is_ok(), "there is room");
+        self.broker.flush();
     }
 
     fn subscribe(&self, channel: &str, serial: u32) {

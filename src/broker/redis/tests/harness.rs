@@ -92,7 +92,9 @@ impl Driver {
 
     pub(super) fn send(&self, channel: &str, kind: RequestKind) {
         let request = Request { from: ShardId(0), channel: channel.into(), kind };
-        assert!(self.requests.as_ref().expect("it runs").send(request).is_ok(), "the thread runs");
+        let port = self.requests.as_ref().expect("it runs");
+        assert!(port.send(request).is_ok(), "the thread runs");
+        port.flush();
     }
 
     pub(super) fn ticket(&self) -> Ticket {
