@@ -8,6 +8,7 @@
 //! - `brokers`         the queues and threads of brokers · `durable_log` those of the durable log
 //! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
 //! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
+//! - `store`           the durable log of a directory, for the command line
 //! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
@@ -21,6 +22,7 @@ pub(crate) mod shard_client;
 pub(crate) mod shutdown;
 pub(crate) mod start;
 pub(crate) mod startup_log;
+pub mod store;
 pub(crate) mod successor;
 pub(crate) mod systemd;
 pub(crate) mod tls_files;
