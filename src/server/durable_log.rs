@@ -1,4 +1,4 @@
-//! The durable log: it is opened before the shards, so that nobody is served without it, and its threads start once they run.
+//! The durable log: it is opened before the shards, so that no client is served without it, and its threads start once they run.
 
 use std::io;
 use std::sync::Arc;

@@ -95,12 +95,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         }
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut surroundings = Surroundings {
-        passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
-        accept_later: inherited.as_ref().is_some_and(Inherited::takes_channels),
-        keep: !config.handover.socket.is_empty(),
-        private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
-    };
+    let mut surroundings = surroundings(&config, &listeners, inherited.as_mut());
     let mut engine = threads::start_with(&plan, &mut surroundings, make)?;
     if let Some(cores) = &config.control_cores {
         affinity::pin_to(cores).map_err(StartError::ControlCores)?;
@@ -114,9 +109,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
-    if let Some(log) = &log {
-        shards.set_log(log.handle.clone());
-    }
+    log.iter().for_each(|log| shards.set_log(log.handle.clone()));
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let gives_channels = config.brokers.publications.is_none();
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), gives_channels, stats };
@@ -152,6 +145,15 @@ fn predecessor(inherited: Option<&Inherited>) -> Predecessor {
 fn placement_key(inherited: Option<&Inherited>) -> [u8; 16] {
     let passed = inherited.and_then(|inherited| inherited.placement_key);
     passed.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes())
+}
+
+fn surroundings(config: &Config, listeners: &ControlListeners, inherited: Option<&mut Inherited>) -> Surroundings {
+    let keep = !config.handover.socket.is_empty();
+    let mut private: Vec<_> = listeners.descriptors().collect();
+    let Some(inherited) = inherited else { return Surroundings { keep, private, ..Surroundings::default() } };
+    private.push(inherited.descriptor());
+    let (passed, accept_later) = (std::mem::take(&mut inherited.clients), inherited.takes_channels());
+    Surroundings { passed, accept_later, keep, private }
 }
 
 /// How shards tell the cluster of users with a single connection.
