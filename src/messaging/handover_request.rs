@@ -1,8 +1,7 @@
 //! What a home shard of the process that follows asks of the process that orders, in a handover, and the answers.
 
 use super::handover_fields::{Fields, Kind, begin, pack_client, put_client_info, put_list, put_position, put_record};
-use super::handover_peer::Forwarded;
-use super::handover_peer::pack_stamped;
+use super::handover_peer::{Forwarded, pack_stamped};
 use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Published, Request, RequestKind, Ticket};
 use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;

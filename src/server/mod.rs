@@ -8,6 +8,7 @@
 //! - `brokers`         the queues and threads of brokers · `durable_log` those of the durable log
 //! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
 //! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
+//! - `store`           the durable log of a directory, for the command line
 //! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
@@ -21,6 +22,7 @@ pub(crate) mod shard_client;
 pub(crate) mod shutdown;
 pub(crate) mod start;
 pub(crate) mod startup_log;
+pub mod store;
 pub(crate) mod successor;
 pub(crate) mod systemd;
 pub(crate) mod tls_files;
@@ -93,12 +95,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         }
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut surroundings = Surroundings {
-        passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
-        accept_later: inherited.as_ref().is_some_and(Inherited::takes_channels),
-        keep: !config.handover.socket.is_empty(),
-        private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
-    };
+    let mut surroundings = surroundings(&config, &listeners, inherited.as_mut());
     let mut engine = threads::start_with(&plan, &mut surroundings, make)?;
     if let Some(cores) = &config.control_cores {
         affinity::pin_to(cores).map_err(StartError::ControlCores)?;
@@ -144,6 +141,15 @@ fn predecessor(inherited: Option<&Inherited>) -> Predecessor {
 fn placement_key(inherited: Option<&Inherited>) -> [u8; 16] {
     let passed = inherited.and_then(|inherited| inherited.placement_key);
     passed.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes())
+}
+
+fn surroundings(config: &Config, listeners: &ControlListeners, inherited: Option<&mut Inherited>) -> Surroundings {
+    let keep = !config.handover.socket.is_empty();
+    let mut private: Vec<_> = listeners.descriptors().collect();
+    let Some(inherited) = inherited else { return Surroundings { keep, private, ..Surroundings::default() } };
+    private.push(inherited.descriptor());
+    let (passed, accept_later) = (std::mem::take(&mut inherited.clients), inherited.takes_channels());
+    Surroundings { passed, accept_later, keep, private }
 }
 
 /// How shards tell the cluster of users with a single connection.

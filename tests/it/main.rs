@@ -76,6 +76,7 @@ mod slow_consumer_disconnect;
 mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
+mod store_command;
 mod tags_filter_bounds;
 mod takeover;
 mod takeover_of_channels;
