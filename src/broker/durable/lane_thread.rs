@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::fallback::Fallback;
 use super::queries;
-use super::reader::{Queried, Reader};
+use super::reader::{Job, Queried, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
 use super::{Command, LogOptions, Source, ThreadArgs, now_ms, open_error, open_lane, round};
@@ -267,6 +267,13 @@ impl<F: Files> Driver<F> {
                 false
             }
         };
+        while let Some(task) = self.lane.take_index_task() {
+            // Without room, the first read that needs the index makes it.
+            if let Err(Job::Index(task)) = self.reader.read(Job::Index(task)) {
+                task.give_up();
+                break;
+            }
+        }
         self.stats.update(&self.lane);
         let pause = match (again, self.sync_at) {
             (true, _) => Duration::ZERO,
