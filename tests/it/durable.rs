@@ -1,52 +1,26 @@
 //! Histories of durable namespaces: what survives the process, and what clients and the server API get of it afterwards.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-
+use crate::common::log_dir::LogDir;
 use crate::common::{Client, Server, command, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A directory for the log of one test; it is removed when the test ends.
-struct LogDir(PathBuf);
-
-impl LogDir {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("corecast-log-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    /// As a value of `durable.data_dirs`.
-    fn dirs(&self) -> String {
-        format!("[\"{}\"]", self.0.display())
-    }
-
-    fn start(&self, durability: &str) -> Server {
-        self.start_with(durability, &[])
-    }
-
-    fn start_with(&self, durability: &str, settings: &[(&str, &str)]) -> Server {
-        let dirs = self.dirs();
-        let own = [
-            ("durable.enabled", "true"),
-            ("durable.data_dirs", &*dirs),
-            ("channel.without_namespace.durability", durability),
-            ("channel.without_namespace.history_size", "100"),
-            ("channel.without_namespace.history_ttl", "300s"),
-            ("channel.without_namespace.force_recovery", "true"),
-            ("shutdown.window", "100ms"),
-        ];
-        Server::with(&[&own, settings].concat())
-    }
+fn start(dir: &LogDir, durability: &str) -> Server {
+    start_with(dir, durability, &[])
 }
 
-impl Drop for LogDir {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
+fn start_with(dir: &LogDir, durability: &str, settings: &[(&str, &str)]) -> Server {
+    let dirs = dir.dirs();
+    let own = [
+        ("durable.enabled", "true"),
+        ("durable.data_dirs", &*dirs),
+        ("channel.without_namespace.durability", durability),
+        ("channel.without_namespace.history_size", "100"),
+        ("channel.without_namespace.history_ttl", "300s"),
+        ("channel.without_namespace.force_recovery", "true"),
+        ("shutdown.window", "100ms"),
+    ];
+    Server::with(&[&own, settings].concat())
 }
 
 /// How a server ends.
@@ -80,8 +54,8 @@ fn numbers(publications: &Value) -> Vec<u64> {
 fn history_position_and_known_publications_survive_the_process() {
     for durability in ["process", "strict"] {
         for how in ENDS {
-            let dir = LogDir::new();
-            let server = dir.start(durability);
+            let dir = LogDir::new("durable");
+            let server = start(&dir, durability);
             for n in 1..=3 {
                 assert_eq!(publish(&server, &json!({"data": {"n": n}}))["offset"], n);
             }
@@ -89,7 +63,7 @@ fn history_position_and_known_publications_survive_the_process() {
             publish(&server, &json!({"data": {"n": 5}, "version": 7, "version_epoch": "v"}));
             let before = history(&server, "news");
             end(server, how);
-            let server = dir.start(durability);
+            let server = start(&dir, durability);
             assert_eq!(history(&server, "news"), before, "{durability} {how:?}");
             assert_eq!(numbers(&before["publications"]), [1, 2, 3, 4, 5]);
             assert_eq!(publish(&server, &json!({"idempotency_key": "k"})), keyed, "the key is known");
@@ -105,8 +79,8 @@ fn history_position_and_known_publications_survive_the_process() {
 fn client_recovers_what_was_published_before_and_after_a_restart() {
     for durability in ["process", "strict"] {
         for how in ENDS {
-            let dir = LogDir::new();
-            let server = dir.start(durability);
+            let dir = LogDir::new("durable");
+            let server = start(&dir, durability);
             let mut client = Client::connect(&server);
             let subscribed = client.ask(json!({"subscribe": {"channel": "news", "recover": true}}));
             let epoch = subscribed["subscribe"]["epoch"].clone();
@@ -115,7 +89,7 @@ fn client_recovers_what_was_published_before_and_after_a_restart() {
             drop(client);
             publish(&server, &json!({"data": {"n": 2}}));
             end(server, how);
-            let server = dir.start(durability);
+            let server = start(&dir, durability);
             publish(&server, &json!({"data": {"n": 3}}));
             let mut client = Client::connect(&server);
             let back = json!({"subscribe": {"channel": "news", "recover": true, "epoch": epoch, "offset": 1}});
@@ -131,9 +105,9 @@ fn client_recovers_what_was_published_before_and_after_a_restart() {
 
 #[test]
 fn removed_and_expired_histories_do_not_come_back() {
-    let dir = LogDir::new();
+    let dir = LogDir::new("durable");
     let short = [("channel.without_namespace.history_size", "2"), ("channel.without_namespace.history_ttl", "2s")];
-    let server = dir.start_with("process", &short);
+    let server = start_with(&dir, "process", &short);
     for n in 1..=3 {
         publish(&server, &json!({"data": {"n": n}}));
         publish(&server, &json!({"channel": "removed", "data": {"n": n}}));
@@ -143,7 +117,7 @@ fn removed_and_expired_histories_do_not_come_back() {
     let removed = history(&server, "removed");
     assert_eq!((numbers(&removed["publications"]), &removed["offset"]), (vec![], &json!(3)));
     end(server, Signal::KILL);
-    let server = dir.start_with("process", &short);
+    let server = start_with(&dir, "process", &short);
     assert_eq!(history(&server, "removed"), removed);
     let expired = until(
         || "the history does not expire".into(),
@@ -151,14 +125,14 @@ fn removed_and_expired_histories_do_not_come_back() {
     );
     assert_eq!(expired["offset"], 3, "the position stays");
     end(server, Signal::TERM);
-    let server = dir.start_with("process", &short);
+    let server = start_with(&dir, "process", &short);
     assert_eq!(history(&server, "news"), expired);
 }
 
 #[test]
 fn client_whose_part_was_removed_is_told_so() {
-    let dir = LogDir::new();
-    let server = dir.start("process");
+    let dir = LogDir::new("durable");
+    let server = start(&dir, "process");
     for n in 1..=3 {
         publish(&server, &json!({"data": {"n": n}}));
     }
@@ -179,15 +153,15 @@ fn client_whose_part_was_removed_is_told_so() {
     };
     check(&server);
     end(server, Signal::KILL);
-    check(&dir.start("process"));
+    check(&start(&dir, "process"));
 }
 
 #[test]
 fn memory_namespace_beside_a_durable_one_is_as_before() {
-    let dir = LogDir::new();
+    let dir = LogDir::new("durable");
     let namespaces = r#"[{"name": "kept", "durability": "strict", "history_size": 10, "history_ttl": "300s"}]"#;
     let settings = [("channel.namespaces", namespaces)];
-    let server = dir.start_with("memory", &settings);
+    let server = start_with(&dir, "memory", &settings);
     let mut client = Client::connect(&server);
     client.subscribe("news");
     for channel in ["news", "kept:a"] {
@@ -198,7 +172,7 @@ fn memory_namespace_beside_a_durable_one_is_as_before() {
     assert_eq!((numbers(&memory["publications"]), numbers(&kept["publications"])), (vec![1], vec![1]));
     server.wait_for_metric("corecast_durable_channels", "", |channels| channels == 1);
     end(server, Signal::TERM);
-    let server = dir.start_with("memory", &settings);
+    let server = start_with(&dir, "memory", &settings);
     assert_eq!(history(&server, "kept:a"), kept);
     let memory_after = history(&server, "news");
     assert!(numbers(&memory_after["publications"]).is_empty());
@@ -207,8 +181,8 @@ fn memory_namespace_beside_a_durable_one_is_as_before() {
 
 #[test]
 fn directory_of_a_running_server_is_refused_with_its_process() {
-    let dir = LogDir::new();
-    let server = dir.start("process");
+    let dir = LogDir::new("durable");
+    let server = start(&dir, "process");
     let mut second = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     second.env("CORECAST_DURABLE_ENABLED", "true").env("CORECAST_DURABLE_DATA_DIRS", dir.dirs());
     let output = second.output().expect("the program runs");
@@ -243,8 +217,8 @@ fn contradicting_settings_of_the_log_are_rejected() {
 
 #[test]
 fn publications_and_deltas_of_clients_pass_through_the_log() {
-    let dir = LogDir::new();
-    let server = dir.start("strict");
+    let dir = LogDir::new("durable");
+    let server = start(&dir, "strict");
     let [mut publisher, mut subscriber] = Client::pair(&server);
     let subscribed = subscriber.ask(json!({"subscribe": {"channel": "news", "delta": "fossil"}}));
     assert!(subscribed["subscribe"].is_object(), "{subscribed}");
@@ -260,22 +234,22 @@ fn publications_and_deltas_of_clients_pass_through_the_log() {
     assert!(server.metric("corecast_durable_sync_seconds_count", "") >= 3);
     let cached = [("channel.without_namespace.force_recovery_mode", "cache")];
     end(server, Signal::KILL);
-    let server = dir.start_with("strict", &cached);
+    let server = start_with(&dir, "strict", &cached);
     let latest = Client::connect(&server).ask(json!({"subscribe": {"channel": "news", "recover": true}}));
     assert_eq!(numbers(&latest["subscribe"]["publications"]), [3], "{latest}");
 }
 
 #[test]
 fn server_with_a_log_is_ready_and_says_what_it_has() {
-    let dir = LogDir::new();
-    let server = dir.start("process");
+    let dir = LogDir::new("durable");
+    let server = start(&dir, "process");
     publish(&server, &json!({}));
     assert_eq!(server.metric("corecast_durable_state", "state=\"open\""), 1);
     assert_eq!(server.metric("corecast_durable_batch_publications_count", ""), 1);
     let (status, body) = server.http("GET", "/health/ready", &[], "");
     assert_eq!(status, 200, "{body}");
     end(server, Signal::TERM);
-    let server = dir.start("process");
+    let server = start(&dir, "process");
     let opened = server.wait_for_log("durable log ");
     assert!(opened.contains("open with 1 channels in") && opened.contains("it was closed"), "{opened}");
 }
