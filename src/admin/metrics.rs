@@ -65,6 +65,9 @@ const COUNTERS: &[Row<Counters>] = &[
     ("publications_local", "Publications delivered on this server only, while the broker was away.", |c| {
         c.publications_local
     }),
+    ("broker_reads_merged", "Reads of a history or presence that shared the request of another to the broker.", |c| {
+        c.broker_reads_merged
+    }),
     ("subscribes_failed", "Subscribes that failed because the broker was away.", |c| c.subscribes_failed),
     ("recoveries", "Subscriptions that received every publication they had missed.", |c| c.recoveries),
     ("recoveries_failed", "Subscriptions whose missed publications were no longer in the history.", |c| {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -146,14 +147,14 @@ pub enum Event {
 }
 
 /// The answer to a request with a ticket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     Published(Published),
     History(HistoryRead),
     HistoryRemoved,
     Query(Result<QueryPage, QueryRefusal>),
     /// Packed client infos.
-    Presence(Vec<Bytes>),
+    Presence(Arc<[Bytes]>),
     PresenceStats {
         clients: u32,
         users: u32,
@@ -170,7 +171,7 @@ pub struct Published {
 }
 
 /// A part of a history: in the order that the filter asks for, with the position at the moment of the read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HistoryRead {
     pub records: Vec<PublicationRecord>,
     pub top: Position,

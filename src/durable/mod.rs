@@ -10,6 +10,7 @@
 //! - `sealed`, `survey`: a sealed segment with its index, and whether it is still read
 //! - `query`, `cursor`: queries by user or tag
 //! - `checkpoint`: the meta of all channels of a lane in one file
+//! - `inspect`: a log without a lane, for the command line
 //! - `codec`: varints and blocks with checksums, of the index and the checkpoint
 
 mod checkpoint;
@@ -22,6 +23,7 @@ mod filter;
 mod format;
 mod index;
 mod index_build;
+mod inspect;
 mod keys;
 mod lane;
 mod memory_index;
@@ -45,6 +47,7 @@ mod sim_disk;
 mod tests;
 
 pub use files::{Directory, File, Files, LockError};
+pub use inspect::{BadPart, Inspection, KeptPublication, Seen, export, inspect, lock_holder};
 pub use lane::Lane;
 pub use query::{AcceptChannel, BadCursor, FoundPage, FoundPublication, Query, QueryBy, QueryPlan};
 pub use read::ReadPlan;

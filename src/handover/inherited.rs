@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -56,6 +57,8 @@ pub struct Inherited {
     order: Option<oneshot::Receiver<()>>,
     /// The key of the old process's placement, with the order.
     pub placement_key: Option<[u8; 16]>,
+    /// Of the old process, if it gives its channels away.
+    shards: u16,
     pub link: Arc<Link>,
     pub clients: ListenSockets,
     pub admin: Option<TcpListener>,
@@ -138,12 +141,18 @@ impl Inherited {
             None => (Transfer::default(), None),
         };
         let placement_key = welcome.map(|welcome| welcome.placement_key);
-        Ok(Self { stream, received, frames, transfer, order, placement_key, link, clients, admin, grpc })
+        let shards = welcome.map_or(0, |welcome| welcome.shards);
+        Ok(Self { stream, received, frames, transfer, order, placement_key, shards, link, clients, admin, grpc })
     }
 
     /// The descriptor of the connection to the old process.
     pub fn descriptor(&self) -> RawFd {
         self.stream.as_raw_fd()
+    }
+
+    /// The link to the old process and the number of its shards, which are clients of this one's log until it ends.
+    pub fn peer_shards(&self) -> (&Arc<Link>, u16) {
+        (&self.link, self.shards)
     }
 
     /// Whether the shards accept nothing before this process has the order of the channels.
@@ -171,10 +180,14 @@ impl Inherited {
         };
         let connection = Connection { stream, received, link: Arc::clone(&link), frames, transfer };
         let mut run = std::pin::pin!(connection.run(&shards, |_| {}));
+        let has_order = AtomicBool::new(order.is_none());
         let start = async {
             if let Some(order) = order {
                 // Fails if the link has ended, which ends the other branch.
-                _ = order.await;
+                if order.await.is_err() {
+                    return std::future::pending().await;
+                }
+                has_order.store(true, Ordering::Relaxed);
                 shards.has_log().await;
                 log::info!("handover: this process has all channels of the old process and orders them");
             }
@@ -195,8 +208,8 @@ impl Inherited {
         }
         shards.accept().await;
         on_serving();
-        if let Some(result) = ended {
-            let why = result.err().map_or_else(String::new, |error| format!(" ({error})"));
+        if let Some(result) = ended.as_ref().filter(|_| !has_order.load(Ordering::Relaxed)) {
+            let why = result.as_ref().err().map_or_else(String::new, |error| format!(" ({error})"));
             log::error!(
                 "handover: the old process has ended before it had passed all of its channels{why}; this one serves with what \
                  it has: every channel begins another epoch"
@@ -204,9 +217,12 @@ impl Inherited {
             on_proven();
             return Takeover::Complete;
         }
-        let result = tokio::select! {
-            result = &mut run => Some(result),
-            () = served(&shards, trial) => None,
+        let result = match ended {
+            Some(result) => Some(result),
+            None => tokio::select! {
+                result = &mut run => Some(result),
+                () = served(&shards, trial) => None,
+            },
         };
         on_proven();
         let result = match result {

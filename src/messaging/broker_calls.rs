@@ -1,5 +1,7 @@
 //! What a home shard has asked a broker, and what it does with the answers: replies to clients and to the server API.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::api_call::{ApiReply, HistoryPage, PresenceStats};
@@ -13,6 +15,7 @@ use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
 use super::mail::{HistoryAnswer, Inquiry, Mail};
 use super::past_home;
 use super::presence_snapshots::Asker;
+use super::shared_reads::{Read, UnderWay};
 use super::state::Messaging;
 use crate::broker::ChannelUse;
 use crate::broker::message::{self, Answer, BrokerError, HistoryRead, PublishRequest, Published, RequestKind, Ticket};
@@ -61,7 +64,7 @@ pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication
         Box::new(LocalCopy { channel: channel.into(), record })
     });
     let call = Call::Publish { by, local };
-    let sent = broker.ask(channel, call, |ticket| RequestKind::Publish { ticket, publish: Box::new(publish) });
+    let sent = broker.ask_alone(channel, call, |ticket| RequestKind::Publish { ticket, publish: Box::new(publish) });
     if let Err(Call::Publish { by, local }) = sent {
         published(state, cx, by, local, Err(BrokerError::Unavailable));
     }
@@ -106,11 +109,45 @@ pub(crate) fn answered(
     answer: Result<Answer, BrokerError>,
 ) {
     let Some(broker) = &mut state.broker else { return };
-    let Some(call) = broker.calls.try_remove(ticket.0 as usize) else {
-        debug_assert!(false, "a broker answers each request once");
-        return;
-    };
+    match broker.calls.try_remove(ticket.0 as usize) {
+        Some(Call::Shared(read)) => read_answered(state, cx, &read, answer),
+        Some(call) => finish(state, cx, call, answer),
+        None => debug_assert!(false, "a broker answers each request once"),
+    }
+}
+
+/// The broker has answered a read. If it has answered, those that asked meanwhile are next; if it is away, they learn it too.
+fn read_answered(state: &mut Messaging, cx: &mut Context<Mail>, read: &Read, answer: Result<Answer, BrokerError>) {
+    let Some(broker) = &mut state.broker else { return };
+    let Some(UnderWay { mut askers, waiting }) = broker.reads.end(read) else { return };
+    let mut refused = Vec::new();
+    match &answer {
+        Err(_) => askers.extend(waiting),
+        Ok(_) if waiting.is_empty() => (),
+        Ok(_) => {
+            broker.reads.begin_again(read.clone(), waiting);
+            let call = Call::Shared(Box::new(read.clone()));
+            if broker.ask_alone(&read.channel, call, |ticket| read.request(ticket)).is_err() {
+                refused = broker.reads.end(read).map_or_else(Vec::new, |ended| ended.askers);
+            }
+        }
+    }
+    let last = askers.pop();
+    for asker in askers {
+        finish(state, cx, asker, answer.clone());
+    }
+    if let Some(last) = last {
+        finish(state, cx, last, answer);
+    }
+    for asker in refused {
+        finish(state, cx, asker, Err(BrokerError::Unavailable));
+    }
+}
+
+/// A call has its answer.
+fn finish(state: &mut Messaging, cx: &mut Context<Mail>, call: Call, answer: Result<Answer, BrokerError>) {
     match call {
+        Call::Shared(read) => read_answered(state, cx, &read, answer),
         Call::Publish { by, local } => {
             let result = answer.and_then(|answer| match answer {
                 Answer::Published(published) => Ok(published),
@@ -121,13 +158,13 @@ pub(crate) fn answered(
         Call::Position { channel, serial } => {
             broker_channels::position_read(state, cx, &channel, serial, history(answer).map(|read| read.top));
         }
-        Call::Repair { channel, serial, from } => {
+        Call::Repair { channel, serial } => {
             let read = match answer {
                 // Nothing continues the channel: it restarts.
                 Err(BrokerError::Missing(top)) => Some((Vec::new(), top)),
                 answer => history(answer).map(|read| (read.records, read.top)),
             };
-            broker_channels::repair_read(state, cx, (&channel, serial), from, read);
+            broker_channels::repair_read(state, cx, (&channel, serial), read);
         }
         Call::Compare { channel, serial, from } => {
             let top = history(answer).map(|read| read.top);
@@ -220,7 +257,7 @@ pub(crate) fn api_call(
     channel: &str,
     part: HistoryPart,
     answer: ApiAnswer<ApiResult>,
-    kind: impl FnOnce(Ticket) -> RequestKind,
+    kind: impl Fn(Ticket) -> RequestKind,
 ) {
     let Some(broker) = &mut state.broker else { return };
     let HistoryPart { filter, with_time, .. } = part;
@@ -254,7 +291,7 @@ fn answer_presence(
     cx: &mut Context<Mail>,
     channel: &str,
     inquiry: Inquiry,
-    members: Vec<Bytes>,
+    members: Arc<[Bytes]>,
 ) {
     let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
     let bytes = presence_bytes(members.len() as u32, members.iter().map(Bytes::len).sum());
@@ -292,7 +329,7 @@ fn recovery_read(
     };
     let Some(before) = state.home_channels.top(channel) else { return home_shard::fail_recovery(cx, to, &recovery) };
     let is_ahead = top.epoch != before.epoch || top.offset > before.offset;
-    if is_ahead && !broker_channels::absorb(state, cx, channel, &records, top) {
+    if is_ahead && broker_channels::absorb(state, cx, channel, &records, top).is_err() {
         return match tries < RECOVERY_TRIES_MAX {
             true => broker_channels::recover_after_repair(state, cx, to, channel, recovery),
             false => home_shard::fail_recovery(cx, to, &recovery),

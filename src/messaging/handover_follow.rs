@@ -28,6 +28,7 @@ use crate::broker::Broker;
 use crate::broker::message::{
     self, Answer, BrokerError, HistoryRead, Published, Request, RequestKind, SubscribeSerial, Ticket,
 };
+use crate::engine::log_ring::RestartCause;
 use crate::engine::{Context, Millis};
 use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;
@@ -46,7 +47,7 @@ pub(super) fn set_peer(state: &mut Messaging, cx: &mut Context<Mail>, link: Opti
     if before.link.may_be_ahead() && !state.has_broker() {
         let settings = &state.settings;
         for (to, top) in state.home_channels.renew_epochs(|channel| !settings.is_durable(channel)) {
-            cx.mail.post(to.shard, Mail::Restart { group: to.group, top, lost: 0 });
+            cx.mail.post(to.shard, Mail::Restart { group: to.group, top, cause: RestartCause::NewEpoch });
         }
     }
     state.departed.extend(before.members);
@@ -160,7 +161,8 @@ pub(super) fn received(state: &mut Messaging, cx: &mut Context<Mail>, message: &
             }
         }
         Some(PeerMessage::Answer { ticket, answer }) => {
-            if state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize)) {
+            let is_asked = state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize));
+            if is_asked {
                 broker_calls::answered(state, cx, ticket, answer);
             }
         }
@@ -205,7 +207,7 @@ fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option
         if top != before {
             let (shards, at) = state.home_channels.restart_at(channel, before);
             for to in shards {
-                cx.mail.post(to.shard, Mail::Restart { group: to.group, top: at, lost: 0 });
+                cx.mail.post(to.shard, Mail::Restart { group: to.group, top: at, cause: RestartCause::NewEpoch });
             }
         }
     }
@@ -334,6 +336,7 @@ fn read(
 /// A large presence is copied over many turns.
 fn send_presence(state: &mut Messaging, link: Arc<dyn HandoverPeer>, asked: Asked<'_>) {
     let Asked { channel, from, ticket } = asked;
-    let send = move |members| link.send_message(pack_answer(from, ticket, &Ok(Answer::Presence(members))));
+    let send =
+        move |members: Vec<_>| link.send_message(pack_answer(from, ticket, &Ok(Answer::Presence(members.into()))));
     state.presence_snapshots.begin_for_peer(channel, Box::new(send));
 }

@@ -299,7 +299,7 @@ mod tests {
             Ok(Answer::Published(Published { position: Some(position()), is_suppressed: true })),
             Ok(Answer::History(HistoryRead { records: vec![record(9)], top: position(), since_is_kept: false })),
             Ok(Answer::HistoryRemoved),
-            Ok(Answer::Presence(vec![info().into()])),
+            Ok(Answer::Presence(vec![info().into()].into())),
             Ok(Answer::PresenceStats { clients: 2, users: 1 }),
             Err(BrokerError::OutcomeUnknown),
         ];

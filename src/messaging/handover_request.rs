@@ -1,8 +1,7 @@
 //! What a home shard of the process that follows asks of the process that orders, in a handover, and the answers.
 
 use super::handover_fields::{Fields, Kind, begin, pack_client, put_client_info, put_list, put_position, put_record};
-use super::handover_peer::Forwarded;
-use super::handover_peer::pack_stamped;
+use super::handover_peer::{Forwarded, pack_stamped};
 use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Published, Request, RequestKind, Ticket};
 use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;
@@ -131,7 +130,7 @@ pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, Br
             Answer::History(HistoryRead { top, records: fields.list(Fields::record)?, since_is_kept })
         }
         HISTORY_REMOVED => Answer::HistoryRemoved,
-        PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?),
+        PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?.into()),
         PRESENCE_STATS => Answer::PresenceStats { clients: fields.u32()?, users: fields.u32()? },
         ERROR => return Some(Err(BrokerError::OutcomeUnknown)),
         _ => return None,

@@ -13,6 +13,7 @@ use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
 use super::mail::{Inquiry, ReplyTo, Reserved};
+use super::shared_reads::{Begun, Read, SharedReads};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
@@ -23,7 +24,7 @@ use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, 
 
 /// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
 pub(super) const HELD_MAX: usize = 1024;
-const HELD_BYTES_MAX: usize = 1 << 20;
+const HELD_BYTES_MAX: usize = 512 << 10;
 
 /// What a home shard needs to know of the brokers.
 #[derive(Clone)]
@@ -67,6 +68,7 @@ pub(crate) struct HomeBroker {
     me: ShardId,
     pub(super) channels: HashMap<Box<str>, SharedChannel>,
     pub(super) calls: Slab<Call>,
+    pub(super) reads: SharedReads<Call>,
     pub(super) events: VecDeque<EventBatch>,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     pub(super) last_serial: u32,
@@ -167,6 +169,7 @@ impl HomeBroker {
             me,
             channels: HashMap::new(),
             calls: Slab::new(),
+            reads: SharedReads::default(),
             events: VecDeque::new(),
             timers: BinaryHeap::new(),
             last_serial: 0,
@@ -188,8 +191,26 @@ impl HomeBroker {
         timer.into_iter().chain(self.links.presence.as_ref().map(|_| self.renewal.at)).min()
     }
 
-    /// Sends a request for a call. It is given back if there is no room.
-    pub(super) fn ask(
+    /// Sends a request for a call, or lets it wait for the same read of another one. The call is given back if there is no room.
+    pub(super) fn ask(&mut self, channel: &str, call: Call, kind: impl Fn(Ticket) -> RequestKind) -> Result<(), Call> {
+        let Some(read) = Read::of(channel, &kind(Ticket(0))) else { return self.ask_alone(channel, call, kind) };
+        match self.reads.begin(&read, call) {
+            Begun::Waits => Ok(()),
+            Begun::Full(call) => self.ask_alone(channel, call, kind),
+            Begun::First => {
+                let sent = self.ask_alone(channel, Call::Shared(Box::new(read)), kind);
+                sent.or_else(|call| match call {
+                    Call::Shared(read) => {
+                        self.reads.end(&read).and_then(|mut ended| ended.askers.pop()).map_or(Ok(()), Err)
+                    }
+                    call => Err(call),
+                })
+            }
+        }
+    }
+
+    /// Sends a request for a call. The call is given back if there is no room.
+    pub(super) fn ask_alone(
         &mut self,
         channel: &str,
         call: Call,
@@ -286,7 +307,6 @@ pub(crate) enum Call {
     Repair {
         channel: Box<str>,
         serial: SubscribeSerial,
-        from: Position,
     },
     Compare {
         channel: Box<str>,
@@ -326,6 +346,8 @@ pub(crate) enum Call {
         asker: HistoryAsker,
         filter: HistoryFilter,
     },
+    /// A read for all that ask for it.
+    Shared(Box<Read>),
 }
 
 /// Who gets the answer to a publication.

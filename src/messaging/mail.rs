@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::api_call::PastQuery;
 use crate::broker::query::QueryPage;
 use crate::engine::Context;
+use crate::engine::log_ring::RestartCause;
 use crate::engine::mailbox::Span;
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
 use crate::protocol::{Encoding, ErrorCode, Filter, Tags};
@@ -94,11 +95,11 @@ pub enum Mail {
         reply_to: ReplyTo,
         error: ErrorCode,
     },
-    /// From home: the group goes on at another position of the broker. So many publications were lost, as far as that is known.
+    /// From home: the group goes on at another position of the broker.
     Restart {
         group: GroupId,
         top: ChannelTop,
-        lost: u64,
+        cause: RestartCause,
     },
     /// From home: a part of a history.
     History(Box<HistoryAnswer>),

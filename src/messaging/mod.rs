@@ -73,6 +73,7 @@ mod rejections;
 mod reply_payment;
 mod session;
 mod settings;
+mod shared_reads;
 mod signature_queue;
 mod state;
 mod subscribe;

@@ -194,7 +194,7 @@ fn ask_log(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, asker: 
     }
     let call = Call::Past { asker, tag, log: next_log };
     let sent = match &mut state.broker {
-        Some(broker) => broker.ask(channel, call, |ticket| RequestKind::Query { ticket, query: Box::new(query) }),
+        Some(broker) => broker.ask_alone(channel, call, |ticket| RequestKind::Query { ticket, query: Box::new(query) }),
         None => Err(call),
     };
     if let Err(Call::Past { asker, .. }) = sent {
@@ -216,11 +216,14 @@ fn cursor_over(log: usize, logs: usize, cursor: &str) -> Box<str> {
     }
 }
 
+/// A tag's key and value.
+type AskedTag = Box<(Box<str>, Box<str>)>;
+
 /// The log has answered a query.
 pub(super) fn page_read(
     cx: &mut Context<Mail>,
     asker: PastAsker,
-    (tag, log): (Option<Box<(Box<str>, Box<str>)>>, Option<(usize, usize)>),
+    (tag, log): (Option<AskedTag>, Option<(usize, usize)>),
     answer: Result<Answer, BrokerError>,
 ) {
     let result = match answer {

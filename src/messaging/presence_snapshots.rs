@@ -2,6 +2,7 @@
 //! turn is long; a client that joins or leaves in the meantime may or may not be in the copy.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -32,11 +33,11 @@ enum Source {
     /// The presence of a channel that is kept here.
     Channel(Box<str>),
     /// What a broker has answered: packed client infos.
-    Members(Vec<Bytes>),
+    Members(Arc<[Bytes]>),
 }
 
 impl Source {
-    fn new(channel: &str, members: Option<Vec<Bytes>>) -> Self {
+    fn new(channel: &str, members: Option<Arc<[Bytes]>>) -> Self {
         members.map_or_else(|| Self::Channel(channel.into()), Self::Members)
     }
 
@@ -101,12 +102,13 @@ impl PresenceSnapshots {
         channel: &str,
         encoding: Encoding,
         asker: Asker,
-        members: Option<Vec<Bytes>>,
+        members: Option<Arc<[Bytes]>>,
     ) {
         let source = Source::new(channel, members);
         let same = |snapshot: &&mut ClientSnapshot| {
             let is_same = match (&snapshot.source, &source) {
                 (Source::Channel(one), Source::Channel(other)) => one == other,
+                (Source::Members(one), Source::Members(other)) => Arc::ptr_eq(one, other),
                 _ => false,
             };
             is_same && snapshot.next == 0 && snapshot.encoding == encoding
@@ -123,7 +125,7 @@ impl PresenceSnapshots {
         }
     }
 
-    pub(super) fn begin_for_api(&mut self, channel: &str, members: Option<Vec<Bytes>>, answer: PresenceAnswer) {
+    pub(super) fn begin_for_api(&mut self, channel: &str, members: Option<Arc<[Bytes]>>, answer: PresenceAnswer) {
         let source = Source::new(channel, members);
         self.for_api.push_back(ApiSnapshot { source, next: 0, members: Vec::new(), answer });
     }

@@ -19,7 +19,7 @@ use super::subscribe_reply::Recovery;
 use super::subscription;
 use super::subscription_end;
 use crate::engine::Context;
-use crate::engine::log_ring::LogRecord;
+use crate::engine::log_ring::{LogRecord, RestartCause};
 use crate::engine::mailbox::Batch;
 use crate::ids::{ConnId, GroupId, ShardId};
 use crate::protocol::{Disconnect, Encoding, Reply, Tags};
@@ -237,7 +237,7 @@ fn receive_delivery(state: &mut Messaging, cx: &mut Context<Mail>, mail: Mail, b
             let frame = batch.bytes(frame);
             state.subscribers.deliver_join_leave(group, frame, |conn, frame| cx.deliver(conn, owner, frame, None));
         }
-        Mail::Restart { group, top, lost } => restarted(state, cx, group, top, lost),
+        Mail::Restart { group, top, cause } => restarted(state, cx, group, top, cause),
         Mail::Lost { group, lost } => deliveries_lost(state, cx, group, lost),
         _ => {}
     }
@@ -255,10 +255,12 @@ fn deliveries_lost(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId
 }
 
 /// The broker has lost what came between, or began anew: positioned subscribers have to load their state.
-fn restarted(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId, top: ChannelTop, lost: u64) {
+fn restarted(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId, top: ChannelTop, cause: RestartCause) {
     let Some(subscribers) = state.subscribers.restart(group, top) else { return };
-    cx.counters.publications_lost += lost * u64::from(subscribers);
-    cx.log(LogRecord::Gap { count: lost, subscribers });
+    if let RestartCause::NotKept(count) = cause {
+        cx.counters.publications_lost += count * u64::from(subscribers);
+    }
+    cx.log(LogRecord::Restarted { cause, subscribers });
     for sub in state.subscribers.of_group(group) {
         subscription_end::insufficient_state(state, cx, sub);
     }

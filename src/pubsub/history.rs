@@ -16,7 +16,7 @@ use super::shares::NamespaceNumber;
 use super::time::TimeRange;
 
 /// What a channel keeps. A channel has a history if `size` and `ttl_ms` are above 0; without one it keeps no position.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct HistoryOptions {
     /// The namespace's number in the settings.
     pub namespace: u16,
@@ -38,7 +38,7 @@ impl HistoryOptions {
 }
 
 /// The position up to which a reader has read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Since {
     /// `None` matches any epoch.
     pub epoch: Option<Epoch>,
@@ -57,7 +57,7 @@ impl Since {
 }
 
 /// Which part of a history to read.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct HistoryFilter {
     /// The part begins after this position, or before it if `reverse`.
     pub since: Option<Since>,

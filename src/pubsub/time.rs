@@ -19,7 +19,7 @@ impl RecordTime {
 }
 
 /// Publications of a time: from `from_ms` on and before `to_ms`, in milliseconds since 1970. The default is all times.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimeRange {
     pub from_ms: u64,
     pub to_ms: u64,

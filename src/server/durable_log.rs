@@ -1,4 +1,4 @@
-//! The durable log: it is opened before the shards, so that nobody is served without it, and its threads start once they run.
+//! The durable log: it is opened before the shards, so that no client is served without it, and its threads start once they run.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +9,15 @@ use tokio::sync::mpsc;
 use super::start::StartError;
 use crate::broker::Broker;
 use crate::broker::durable::{self, Command, LogHandle, LogOptions, LogStats, Source, ThreadArgs};
-use crate::broker::port::{EventPort, PostEvents, RequestQueue, request_queue};
+use crate::broker::port::{EventBatch, EventPort, PostEvents, RequestQueue, request_queue};
 use crate::broker::thread;
 use crate::config::Config;
 use crate::durable::Directory;
 use crate::engine::control_port::{ControlCommand, ControlPort};
-use crate::messaging::{BrokerLinks, ControlRequest};
+use crate::handover::Link;
+use crate::ids::ShardId;
+use crate::messaging::handover_message::pack_event;
+use crate::messaging::{BrokerLinks, ControlRequest, HandoverPeer};
 
 /// Whether another process still has the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,10 +88,21 @@ impl LogPlan {
     }
 
     /// Starts the threads. They end when the shards have ended, and close the log.
-    pub(crate) fn start(self, ports: &[ControlPort<ControlRequest>]) -> io::Result<RunningLog> {
+    /// `peer`: the process that gives the log away, and the number of its shards, which stay clients of the log until it ends.
+    pub(crate) fn start(
+        self,
+        ports: &[ControlPort<ControlRequest>],
+        peer: Option<(&Arc<Link>, u16)>,
+    ) -> io::Result<RunningLog> {
         let Self { lanes, broker, events_bytes_max, .. } = self;
         drop(broker);
-        let events = || ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max)).collect::<Vec<_>>();
+        let events = || {
+            let own = ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max));
+            let of_peer = peer.into_iter().flat_map(|(link, shards)| {
+                (0..shards).map(move |shard| peer_port(link, ShardId(shard), events_bytes_max))
+            });
+            own.chain(of_peer).collect::<Vec<_>>()
+        };
         let (mut threads, mut commands) = (Vec::new(), Vec::<mpsc::UnboundedSender<Command>>::new());
         for PlannedLane { source, options, requests, stats } in lanes {
             let (sender, lane_commands) = mpsc::unbounded_channel();
@@ -111,6 +125,23 @@ fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
         Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
         Err(_) => unreachable!("the port gives back what it was given"),
     })
+}
+
+/// The way to a shard of the process that gives the log away.
+fn peer_port(link: &Arc<Link>, to: ShardId, bytes_max: usize) -> EventPort {
+    let (link, ended) = (Arc::clone(link), Arc::clone(link));
+    let post = Arc::new(move |mut batch: EventBatch| {
+        if link.is_full() && !link.has_ended() {
+            return Err(batch);
+        }
+        for event in batch.events.by_ref() {
+            if let Some(message) = pack_event(to, &event) {
+                link.send_message(message);
+            }
+        }
+        Ok(())
+    });
+    EventPort::new(post, bytes_max).until(Arc::new(move || ended.has_ended()))
 }
 
 impl RunningLog {

@@ -8,6 +8,7 @@
 //! - `brokers`         the queues and threads of brokers · `durable_log` those of the durable log
 //! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
 //! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
+//! - `store`           the durable log of a directory, for the command line
 //! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
@@ -21,6 +22,7 @@ pub(crate) mod shard_client;
 pub(crate) mod shutdown;
 pub(crate) mod start;
 pub(crate) mod startup_log;
+pub mod store;
 pub(crate) mod successor;
 pub(crate) mod systemd;
 pub(crate) mod tls_files;
@@ -43,9 +45,9 @@ use crate::handover::Inherited;
 use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings, UserConnected};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
-use brokers::BrokerPlan;
+use brokers::{BrokerPlan, RunningBrokers};
 use control_thread::{ControlArgs, ControlRuntime};
-use durable_log::{LogPlan, Predecessor};
+use durable_log::{LogPlan, Predecessor, RunningLog};
 use memory_watch::MemoryWatch;
 use reload::Running;
 use start::ControlListeners;
@@ -93,12 +95,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         }
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut surroundings = Surroundings {
-        passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
-        accept_later: inherited.as_ref().is_some_and(Inherited::takes_channels),
-        keep: !config.handover.socket.is_empty(),
-        private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
-    };
+    let mut surroundings = surroundings(&config, &listeners, inherited.as_mut());
     let mut engine = threads::start_with(&plan, &mut surroundings, make)?;
     if let Some(cores) = &config.control_cores {
         affinity::pin_to(cores).map_err(StartError::ControlCores)?;
@@ -107,13 +104,12 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
     let mut brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
     let log_stats = log.as_ref().map(|log| Arc::clone(&log.stats)).unwrap_or_default();
-    let log = log.map(|plan| plan.start(&engine.ports)).transpose().map_err(StartError::Kernel)?;
+    let log_peer = inherited.as_ref().map(Inherited::peer_shards);
+    let log = log.map(|plan| plan.start(&engine.ports, log_peer)).transpose().map_err(StartError::Kernel)?;
     let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
-    if let Some(log) = &log {
-        shards.set_log(log.handle.clone());
-    }
+    log.iter().for_each(|log| shards.set_log(log.handle.clone()));
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
     let gives_channels = config.brokers.publications.is_none();
     let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), gives_channels, stats };
@@ -126,17 +122,13 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
-    let stores = (broker_stats, log_stats);
+    let stores = (brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default(), log_stats);
     let args = ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, stores };
     let ended = runtime.run(args, &engine);
     engine.join();
-    if let Some(brokers) = brokers {
-        brokers.join();
-    }
-    if let Some(log) = log {
-        log.join();
-    }
+    // They end once the shards have dropped their ends of the queues.
+    brokers.into_iter().for_each(RunningBrokers::join);
+    log.into_iter().for_each(RunningLog::join);
     Ok(ended)
 }
 
@@ -149,6 +141,15 @@ fn predecessor(inherited: Option<&Inherited>) -> Predecessor {
 fn placement_key(inherited: Option<&Inherited>) -> [u8; 16] {
     let passed = inherited.and_then(|inherited| inherited.placement_key);
     passed.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes())
+}
+
+fn surroundings(config: &Config, listeners: &ControlListeners, inherited: Option<&mut Inherited>) -> Surroundings {
+    let keep = !config.handover.socket.is_empty();
+    let mut private: Vec<_> = listeners.descriptors().collect();
+    let Some(inherited) = inherited else { return Surroundings { keep, private, ..Surroundings::default() } };
+    private.push(inherited.descriptor());
+    let (passed, accept_later) = (std::mem::take(&mut inherited.clients), inherited.takes_channels());
+    Surroundings { passed, accept_later, keep, private }
 }
 
 /// How shards tell the cluster of users with a single connection.

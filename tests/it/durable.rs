@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::common::{Client, Server, command};
+use crate::common::{Client, Server};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

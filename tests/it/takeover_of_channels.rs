@@ -41,8 +41,45 @@ fn position(server: &Server, channel: &str) -> (Value, u64) {
 
 #[test]
 fn takeovers_in_a_row_under_load_lose_and_double_nothing() {
-    let socket = SocketPath::new("in-a-row");
-    let mut old = start(&socket, "2", None, &[]);
+    take_over_in_a_row(&SocketPath::new("in-a-row"), &[]);
+}
+
+/// A directory for the log of one test; it is removed when the test ends.
+struct LogDir(std::path::PathBuf);
+
+impl LogDir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corecast-takeover-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+
+    /// As a value of `durable.data_dirs`.
+    fn dirs(&self) -> String {
+        format!("[\"{}\"]", self.0.display())
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn durable<'a>(dirs: &'a str, durability: &'a str) -> [(&'a str, &'a str); 3] {
+    [("durable.enabled", "true"), ("durable.data_dirs", dirs), ("channel.without_namespace.durability", durability)]
+}
+
+#[test]
+fn takeovers_in_a_row_with_a_log_lose_and_double_nothing() {
+    for durability in ["process", "strict"] {
+        let log = LogDir::new(durability);
+        take_over_in_a_row(&SocketPath::new(&format!("log-{durability}")), &durable(&log.dirs(), durability));
+    }
+}
+
+fn take_over_in_a_row(socket: &SocketPath, settings: &[(&str, &str)]) {
+    let mut old = start(socket, "2", None, settings);
     wait_until_proven(&old);
     let channels = ["a", "b", "c", "d"];
     let start_followers = |channel| (0..2).map(move |_| Follower::start(&[old.client], channel));
@@ -54,7 +91,7 @@ fn takeovers_in_a_row_under_load_lose_and_double_nothing() {
     let epochs = channels.map(|channel| position(&old, channel).0);
     for shards in ["3", "1", "2"] {
         // For the time of the trial either process accepts the next publication.
-        let new = start(&socket, shards, Some(&old), &[("handover.trial_time", "1s")]);
+        let new = start(socket, shards, Some(&old), &[&[("handover.trial_time", "1s")], settings].concat());
         wait_until_proven(&new);
         assert_eq!(old.wait_for_exit().code(), Some(0));
         publishers.iter().for_each(|publisher| publisher.wait_for_more(50));
@@ -270,8 +307,7 @@ fn bytes(bytes: &[u8]) -> Vec<u8> {
 
 /// A channel with two publications at offsets 1 and 2 of the epoch "abcdef".
 fn copy_of(channel: &str) -> Vec<u8> {
-    let record =
-        |offset: u64| [&[1][..], &offset.to_le_bytes(), &0u64.to_le_bytes(), &bytes(b"{}"), &bytes(b"")].concat();
+    let record = |offset: u64| [&[1][..], &offset.to_le_bytes(), &[0; 16], &bytes(b"{}"), &bytes(b"")].concat();
     let position = [&2u64.to_le_bytes()[..], &bytes(b"abcdef")].concat();
     let numbers = [0u64; 3].map(u64::to_le_bytes).concat();
     let records = [&2u32.to_le_bytes()[..], &record(1), &record(2)].concat();
@@ -354,4 +390,34 @@ fn malformed_message_of_the_old_process_ends_the_link_and_not_the_new_process() 
     new.wait_for_log("has ended before it had passed all of its channels");
     new.api("publish", &json!({"channel": "news", "data": 1}));
     drop(stream);
+}
+
+#[test]
+fn log_is_opened_again_when_the_successor_is_killed_and_recoveries_go_on() {
+    let (socket, log) = (SocketPath::new("log-back"), LogDir::new("back"));
+    let dirs = log.dirs();
+    let settings = durable(&dirs, "process");
+    let old = start(&socket, "2", None, &settings);
+    wait_until_proven(&old);
+    let mut client = Client::connect(&old);
+    client.ask(json!({"subscribe": {"channel": "news", "recoverable": true, "positioned": true}}));
+    (0..3).for_each(|n| _ = old.api("publish", &json!({"channel": "news", "data": n})));
+    let before = position(&old, "news");
+    let mut new = start(&socket, "3", Some(&old), &[&[("handover.trial_time", "1h")], &settings[..]].concat());
+    old.wait_for_log("this process accepts clients too until it has proven itself");
+    (3..6).for_each(|n| _ = old.api("publish", &json!({"channel": "news", "data": n})));
+    (0..6).for_each(|n| assert_eq!(client.publication().1, n));
+    new.signal(Signal::KILL);
+    new.wait_for_exit();
+    old.wait_for_log("ended before it had proven itself; this process goes on serving");
+    // The log has what the other process has published: nothing is lost, and the epoch goes on.
+    until(
+        || "the log is not served".into(),
+        || (old.api("publish", &json!({"channel": "news", "data": 6}))["error"].is_null()).then_some(()),
+    );
+    assert_eq!(client.publication().1, 6);
+    assert_eq!(position(&old, "news"), (before.0.clone(), 7));
+    let mut again = Client::connect(&old);
+    let reply = recover(&mut again, "news", &(before.0, 2));
+    assert_eq!((&reply["recovered"], reply["publications"].as_array().map(Vec::len)), (&json!(true), Some(5)));
 }

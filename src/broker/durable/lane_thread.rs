@@ -1,42 +1,47 @@
-//! The loop of a lane thread, and what is due in it: the sync of `process` channels, and the maintenance of the files.
+//! The loop of a lane thread: it opens the lane, serves it, and closes it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::fallback::Fallback;
+use super::clock::now_ms;
+use super::driver::Driver;
+use super::handle::Command;
+use super::opening::{LogOptions, open_error, open_lane};
 use super::queries;
-use super::reader::{Job, Queried, Reader};
+use super::reader::{Queried, Reader};
+use super::round;
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
-use super::{Command, LogOptions, Source, ThreadArgs, now_ms, open_error, open_lane, round};
 use crate::broker::message::{BrokerError, Request};
-use crate::broker::port::RequestQueue;
-use crate::durable::{Files, Lane, LaneError, LockError, OpenError};
+use crate::broker::port::{EventPort, RequestQueue};
+use crate::durable::{Files, Lane, LockError, OpenError};
 
 /// Requests that are taken at once.
 const REQUESTS_ENOUGH: usize = 4096;
 /// How soon a directory that another process has is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
-/// Between two maintenances: after a write, and without one.
-const MAINTENANCE: Duration = Duration::from_secs(1);
-const IDLE_MAINTENANCE: Duration = Duration::from_secs(60);
-/// An error that may come with every write is logged this often.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon it is looked again whether the shards have ended, or a directory can be opened.
+const POLL: Duration = Duration::from_secs(1);
 
-/// An open lane with all that it works on.
-pub(super) struct Driver<F: Files> {
-    pub(super) lane: Lane<F>,
-    pub(super) reader: Reader<F>,
-    pub(super) shards: Shards,
-    pub(super) fallback: Option<Box<Fallback>>,
-    pub(super) options: LogOptions,
-    pub(super) stats: Arc<LaneStats>,
-    /// When the oldest write has to be synced.
-    sync_at: Option<Instant>,
-    maintain_at: Instant,
-    logged: Option<Instant>,
+/// What one lane thread works with.
+pub(crate) struct ThreadArgs<F: Files> {
+    pub(crate) source: Source<F>,
+    pub(crate) options: LogOptions,
+    pub(crate) requests: RequestQueue,
+    /// By `ShardId`: those of the lane thread and those of the reader thread.
+    pub(crate) events: Vec<EventPort>,
+    pub(crate) reader_events: Vec<EventPort>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) stats: Arc<LaneStats>,
+}
+
+/// The lane of a thread.
+pub(crate) enum Source<F: Files> {
+    Open(Box<Lane<F>>),
+    /// Another process has it, and gives it away: it is opened when its lock is free.
+    Awaited,
 }
 
 /// Why a lane is not served any more.
@@ -74,18 +79,8 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
                 None => break,
             },
         };
-        let mut driver = Driver {
-            lane,
-            reader,
-            shards,
-            fallback: None,
-            options: options.clone(),
-            stats: Arc::clone(&stats),
-            sync_at: None,
-            maintain_at: Instant::now() + MAINTENANCE,
-            logged: None,
-        };
-        let (end, asked) = driver.serve(&mut requests, &mut commands, &mut queried).await;
+        let mut driver = Driver::new(lane, reader, shards, &options, &stats);
+        let (end, asked) = serve(&mut driver, &mut requests, &mut commands, &mut queried).await;
         let Driver { lane, reader: own_reader, shards: own_shards, .. } = driver;
         (reader, shards) = (own_reader, own_shards);
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
@@ -145,7 +140,7 @@ async fn wait_for_lock<F: Files>(
         if requests.is_closed() {
             return None;
         }
-        tokio::time::sleep(if is_logged { MAINTENANCE } else { LOCK_RETRY }).await;
+        tokio::time::sleep(if is_logged { POLL } else { LOCK_RETRY }).await;
     }
 }
 
@@ -171,7 +166,7 @@ async fn wait_to_open(
                 shards.answer(shard, ticket, Err(BrokerError::Unavailable));
                 shards.flush();
             }
-            () = tokio::time::sleep(MAINTENANCE) => {
+            () = tokio::time::sleep(POLL) => {
                 if requests.is_closed() {
                     return false;
                 }
@@ -180,115 +175,39 @@ async fn wait_to_open(
     }
 }
 
-impl<F: Files> Driver<F> {
-    async fn serve(
-        &mut self,
-        requests: &mut RequestQueue,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-        queried: &mut mpsc::UnboundedReceiver<Queried>,
-    ) -> (End, Option<tokio::sync::oneshot::Sender<Result<(), String>>>) {
-        let mut taken: Vec<Request> = Vec::new();
-        let mut is_commanded = true;
-        self.stats.update(&self.lane);
-        loop {
-            let wake_at = self.wake_at();
-            tokio::select! {
-                biased;
-                command = commands.recv(), if is_commanded => match command {
-                    Some(Command::Close(answer)) => {
-                        // What waits was asked before.
-                        let waiting = requests.take_waiting();
-                        round::carry_out(self, waiting.into_iter());
-                        return (End::Closed, Some(answer));
-                    }
-                    Some(Command::Open(answer)) => _ = answer.send(()),
-                    None => is_commanded = false,
-                },
-                count = requests.receive(&mut taken, REQUESTS_ENOUGH) => {
-                    if count == 0 {
-                        return (End::Finished, None);
-                    }
-                    round::carry_out(self, taken.drain(..));
+/// Serves requests while the lane is open. With what waits for its end, if something does.
+async fn serve<F: Files>(
+    driver: &mut Driver<F>,
+    requests: &mut RequestQueue,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    queried: &mut mpsc::UnboundedReceiver<Queried>,
+) -> (End, Option<oneshot::Sender<Result<(), String>>>) {
+    let mut taken: Vec<Request> = Vec::new();
+    let mut is_commanded = true;
+    loop {
+        let wake_at = driver.wake_at();
+        tokio::select! {
+            biased;
+            command = commands.recv(), if is_commanded => match command {
+                Some(Command::Close(answer)) => {
+                    // What waits was asked before.
+                    let waiting = requests.take_waiting();
+                    round::carry_out(driver, waiting.into_iter());
+                    return (End::Closed, Some(answer));
                 }
-                Some(found) = queried.recv() => queries::answer(self, found),
-                () = tokio::time::sleep_until(wake_at.into()) => {}
+                Some(Command::Open(answer)) => _ = answer.send(()),
+                None => is_commanded = false,
+            },
+            // Those are few, and requests may come without a pause.
+            Some(found) = queried.recv() => queries::answer(driver, found),
+            count = requests.receive(&mut taken, REQUESTS_ENOUGH) => {
+                if count == 0 {
+                    return (End::Finished, None);
+                }
+                round::carry_out(driver, taken.drain(..));
             }
-            self.do_what_is_due();
+            () = tokio::time::sleep_until(wake_at.into()) => {}
         }
-    }
-
-    /// When something is due.
-    fn wake_at(&self) -> Instant {
-        let flush_at = self.shards.needs_flush().then(|| Instant::now() + RETRY);
-        [self.sync_at, flush_at].into_iter().flatten().fold(self.maintain_at, Instant::min)
-    }
-
-    fn do_what_is_due(&mut self) {
-        if self.shards.needs_flush() {
-            self.shards.flush();
-        }
-        let now = Instant::now();
-        if self.sync_at.is_some_and(|at| at <= now)
-            && let Err(error) = self.sync()
-        {
-            self.disk_failed(&error);
-        }
-        if self.maintain_at <= now {
-            self.maintain();
-        }
-    }
-
-    /// Something was written: it is synced in time.
-    pub(super) fn wrote(&mut self) {
-        let now = Instant::now();
-        if self.sync_at.is_none() {
-            self.sync_at = Some(now + self.options.sync_interval);
-            self.stats.set_unsynced_since(now_ms());
-        }
-        self.maintain_at = self.maintain_at.min(now + MAINTENANCE);
-    }
-
-    pub(super) fn sync(&mut self) -> Result<(), LaneError> {
-        let began = Instant::now();
-        self.sync_at = None;
-        let result = self.lane.sync();
-        self.stats.sync_time.record(began.elapsed());
-        if result.is_ok() {
-            self.stats.set_unsynced_since(0);
-        }
-        result
-    }
-
-    fn maintain(&mut self) {
-        let again = match self.lane.maintain(now_ms()) {
-            Ok(has_more) => has_more,
-            Err(error) => {
-                self.disk_failed(&error);
-                false
-            }
-        };
-        while let Some(task) = self.lane.take_index_task() {
-            // Without room, the first read that needs the index makes it.
-            if let Err(Job::Index(task)) = self.reader.read(Job::Index(task)) {
-                task.give_up();
-                break;
-            }
-        }
-        self.stats.update(&self.lane);
-        let pause = match (again, self.sync_at) {
-            (true, _) => Duration::ZERO,
-            (false, Some(_)) => MAINTENANCE,
-            (false, None) => IDLE_MAINTENANCE,
-        };
-        self.maintain_at = Instant::now() + pause;
-    }
-
-    /// For errors that may come with every write.
-    pub(super) fn may_log(&mut self) -> bool {
-        let may = self.logged.is_none_or(|at| at.elapsed() > LOG_INTERVAL);
-        if may {
-            self.logged = Some(Instant::now());
-        }
-        may
+        driver.do_what_is_due();
     }
 }

@@ -1,8 +1,8 @@
 //! Queries over the past: planned by the lane thread, read by the reader thread, and answered by the lane thread without what
 //! the channels do not have any more.
 
-use super::lane_thread::Driver;
-use super::now_ms;
+use super::clock::now_ms;
+use super::driver::Driver;
 use super::reader::{Job, Queried, Task};
 use super::stats::LogRefusal;
 use crate::broker::message::{Answer, BrokerError, Ticket};
@@ -29,7 +29,7 @@ pub(super) fn begin<F: Files>(driver: &mut Driver<F>, (shard, ticket): (ShardId,
     let Ok(plan) = driver.lane.plan_query(&query) else {
         return driver.shards.answer(shard, ticket, Ok(Answer::Query(Err(QueryRefusal::BadCursor))));
     };
-    if driver.reader.read(Job::Read { shard, ticket, task: Task::Query(plan) }).is_err() {
+    if driver.reader.read(Job::Read { shard, ticket, task: Task::Query(Box::new(plan)) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
         driver.shards.answer(shard, ticket, Err(BrokerError::Unavailable));
     }

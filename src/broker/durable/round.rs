@@ -5,17 +5,16 @@
 
 use std::time::Instant;
 
-use super::fallback::{Fallback, record_of};
-use super::lane_thread::Driver;
-use super::now_ms;
+use super::clock::now_ms;
+use super::driver::Driver;
+use super::fallback::record_of;
 use super::queries;
 use super::reader::{Job, Task};
-use super::stats::{LogRefusal, LogState};
+use super::stats::LogRefusal;
 use crate::broker::message::{
     Answer, BrokerError, Durability, HistoryRead, LogFields, PublishRequest, Published, Request, RequestKind, Ticket,
 };
 use crate::broker::query::LogQuery;
-use crate::config::OnFailure;
 use crate::durable::{Files, LaneError, NewPublication, RefuseReason, Staged};
 use crate::ids::ShardId;
 use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
@@ -222,7 +221,7 @@ fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
         return driver.shards.answer(from, ticket, Ok(Answer::History(read)));
     }
     let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
-    if driver.reader.read(Job::Read { shard: from, ticket, task: Task::History(top, plan) }).is_err() {
+    if driver.reader.read(Job::Read { shard: from, ticket, task: Task::History(top, Box::new(plan)) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
         driver.shards.answer(from, ticket, Err(BrokerError::Unavailable));
     }
@@ -241,36 +240,4 @@ fn publish_in_memory<F: Files>(
     }
     crate::broker::stats::add(&driver.stats.in_memory, 1);
     driver.shards.answer(from, ticket, Ok(Answer::Published(published)));
-}
-
-impl<F: Files> Driver<F> {
-    /// The lane could not write or sync. It may go on with another file, or have failed for good.
-    pub(super) fn disk_failed(&mut self, error: &LaneError) {
-        self.stats.update(&self.lane);
-        let dir = self.options.name.clone();
-        let channels = self.lane.stats().channels;
-        if let LaneError::Failed(reason) = error {
-            if self.stats.state() == LogState::Failed {
-                return;
-            }
-            self.stats.set_state(LogState::Failed, reason);
-            if self.options.on_failure == OnFailure::Memory {
-                self.fallback = Some(Box::new(Fallback::new(now_ms())));
-            }
-            let process = match self.options.on_failure {
-                OnFailure::Refuse => "every publication is rejected with error 100",
-                OnFailure::Memory => {
-                    "process publications are kept in memory only, strict ones are rejected with error 100"
-                }
-            };
-            log::error!(
-                "durable log {dir}: failed: {reason}; its {channels} channels can be read, and {process} until the disk is \
-                 replaced and this server restarted"
-            );
-        } else if self.may_log() {
-            log::error!(
-                "durable log {dir}: {error}; what was being published in its {channels} channels is rejected with error 100"
-            );
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::now_ms;
+use super::clock::now_ms;
 use crate::broker::port::QueueGauge;
 use crate::broker::stats::{Histogram, add};
 use crate::durable::{Files, Lane};

@@ -29,7 +29,7 @@ pub(super) fn read(request: &Request, value: Value, has_user_mapping: bool) -> R
             None => (Err(unexpected()), 0),
         },
         RequestKind::Presence { .. } => match members(value) {
-            Some((members, malformed)) => (Ok(Answer::Presence(members)), malformed),
+            Some((members, malformed)) => (Ok(Answer::Presence(members.into())), malformed),
             None => (Err(unexpected()), 0),
         },
         _ => (Err(BrokerError::NotSupported), 0),

@@ -130,12 +130,15 @@ impl Cluster {
             Some(RequestKind::Presence { .. } | RequestKind::PresenceStats { .. })
         );
         let from_replica = self.reads_replicas && reads_presence && matches!(job, Job::Request(_));
-        let server = match from_replica {
-            true => self.topology.replica_of(slot),
-            false => self.topology.master_of(slot).map(|master| (master, Expect::Any)),
-        };
-        match server {
-            Some((endpoint, expect)) => self.link(endpoint, expect).send(job),
+        if from_replica && let Some((endpoint, expect)) = self.topology.replica_of(slot) {
+            let replica = self.link(endpoint, expect);
+            // Without a replica in service the master answers.
+            if replica.is_up() {
+                return replica.send(job);
+            }
+        }
+        match self.topology.master_of(slot) {
+            Some(master) => self.link(master, Expect::Any).send(job),
             None => self.refuse(job, Refusal::Away),
         }
     }

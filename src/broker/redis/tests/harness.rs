@@ -200,7 +200,7 @@ impl Driver {
         let ticket = self.ticket();
         self.send(channel, RequestKind::Presence { ticket });
         match self.answer(ticket) {
-            Ok(Answer::Presence(members)) => members,
+            Ok(Answer::Presence(members)) => members.to_vec(),
             other => panic!("{other:?}"),
         }
     }
