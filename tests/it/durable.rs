@@ -1,52 +1,32 @@
 //! Histories of durable namespaces: what survives the process, and what clients and the server API get of it afterwards.
 
+<<<<<<< HEAD
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+=======
+use crate::common::log_dir::LogDir;
+>>>>>>> int
 use crate::common::{Client, Server};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A directory for the log of one test; it is removed when the test ends.
-struct LogDir(PathBuf);
-
-impl LogDir {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("corecast-log-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    /// As a value of `durable.data_dirs`.
-    fn dirs(&self) -> String {
-        format!("[\"{}\"]", self.0.display())
-    }
-
-    fn start(&self, durability: &str) -> Server {
-        self.start_with(durability, &[])
-    }
-
-    fn start_with(&self, durability: &str, settings: &[(&str, &str)]) -> Server {
-        let dirs = self.dirs();
-        let own = [
-            ("durable.enabled", "true"),
-            ("durable.data_dirs", &*dirs),
-            ("channel.without_namespace.durability", durability),
-            ("channel.without_namespace.history_size", "100"),
-            ("channel.without_namespace.history_ttl", "300s"),
-            ("channel.without_namespace.force_recovery", "true"),
-            ("shutdown.window", "100ms"),
-        ];
-        Server::with(&[&own, settings].concat())
-    }
+fn start(dir: &LogDir, durability: &str) -> Server {
+    start_with(dir, durability, &[])
 }
 
-impl Drop for LogDir {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
+fn start_with(dir: &LogDir, durability: &str, settings: &[(&str, &str)]) -> Server {
+    let dirs = dir.dirs();
+    let own = [
+        ("durable.enabled", "true"),
+        ("durable.data_dirs", &*dirs),
+        ("channel.without_namespace.durability", durability),
+        ("channel.without_namespace.history_size", "100"),
+        ("channel.without_namespace.history_ttl", "300s"),
+        ("channel.without_namespace.force_recovery", "true"),
+        ("shutdown.window", "100ms"),
+    ];
+    Server::with(&[&own, settings].concat())
 }
 
 /// How a server ends.
@@ -80,8 +60,8 @@ fn numbers(publications: &Value) -> Vec<u64> {
 fn history_position_and_known_publications_survive_the_process() {
     for durability in ["process", "strict"] {
         for how in ENDS {
-            let dir = LogDir::new();
-            let server = dir.start(durability);
+            let dir = LogDir::new("durable");
+            let server = start(&dir, durability);
             for n in 1..=3 {
                 assert_eq!(publish(&server, &json!({"data": {"n": n}}))["offset"], n);
             }
@@ -89,7 +69,7 @@ fn history_position_and_known_publications_survive_the_process() {
             publish(&server, &json!({"data": {"n": 5}, "version": 7, "version_epoch": "v"}));
             let before = history(&server, "news");
             end(server, how);
-            let server = dir.start(durability);
+            let server = start(&dir, durability);
             assert_eq!(history(&server, "news"), before, "{durability} {how:?}");
             assert_eq!(numbers(&before["publications"]), [1, 2, 3, 4, 5]);
             assert_eq!(publish(&server, &json!({"idempotency_key": "k"})), keyed, "the key is known");
@@ -105,8 +85,8 @@ fn history_position_and_known_publications_survive_the_process() {
 fn client_recovers_what_was_published_before_and_after_a_restart() {
     for durability in ["process", "strict"] {
         for how in ENDS {
-            let dir = LogDir::new();
-            let server = dir.start(durability);
+            let dir = LogDir::new("durable");
+            let server = start(&dir, durability);
             let mut client = Client::connect(&server);
             let subscribed = client.ask(json!({"subscribe": {"channel": "news", "recover": true}}));
             let epoch = subscribed["subscribe"]["epoch"].clone();
@@ -115,7 +95,7 @@ fn client_recovers_what_was_published_before_and_after_a_restart() {
             drop(client);
             publish(&server, &json!({"data": {"n": 2}}));
             end(server, how);
-            let server = dir.start(durability);
+            let server = start(&dir, durability);
             publish(&server, &json!({"data": {"n": 3}}));
             let mut client = Client::connect(&server);
             let back = json!({"subscribe": {"channel": "news", "recover": true, "epoch": epoch, "offset": 1}});

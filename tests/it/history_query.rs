@@ -1,7 +1,6 @@
 //! Queries over the past of durable channels: by user and by tag, by time, in pages, for the server API and for clients.
 
-use std::path::PathBuf;
-
+use crate::common::log_dir::LogDir;
 use crate::common::{Client, Server};
 use corecast::auth::Hash;
 use corecast::auth::sign::SigningKey;
@@ -9,23 +8,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const SECRET: &str = "a-secret-of-32-bytes-for-the-tests";
-
-/// The directory of one test's log, which is removed with it.
-struct LogDir(PathBuf);
-
-impl LogDir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("corecast-query-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-}
-
-impl Drop for LogDir {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A server with so many logs below the directory.
 fn start(dir: &LogDir, logs: usize) -> Server {

@@ -48,6 +48,7 @@ mod connection_close;
 mod doctor_findings;
 mod documents;
 mod durable;
+mod durable_kill_loop;
 mod echo;
 mod embedded_hooks;
 mod fuzz_corpus;

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 
 use crate::common::follow::{Follower, Publisher};
+use crate::common::log_dir::LogDir;
 use crate::common::{Client, Server, SocketPath, command, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -42,28 +43,6 @@ fn position(server: &Server, channel: &str) -> (Value, u64) {
 #[test]
 fn takeovers_in_a_row_under_load_lose_and_double_nothing() {
     take_over_in_a_row(&SocketPath::new("in-a-row"), &[]);
-}
-
-/// A directory for the log of one test; it is removed when the test ends.
-struct LogDir(std::path::PathBuf);
-
-impl LogDir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("corecast-takeover-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    /// As a value of `durable.data_dirs`.
-    fn dirs(&self) -> String {
-        format!("[\"{}\"]", self.0.display())
-    }
-}
-
-impl Drop for LogDir {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn durable<'a>(dirs: &'a str, durability: &'a str) -> [(&'a str, &'a str); 3] {

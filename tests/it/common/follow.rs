@@ -231,13 +231,14 @@ impl Session {
 
     fn subscribed(&mut self, reply: Value) {
         let epoch = reply["epoch"].as_str().unwrap_or_default().to_owned();
-        let offset = reply["offset"].as_u64().unwrap_or(0);
         let was_recovering = self.position.is_some();
         let is_recovered = reply["recovered"] == json!(true);
         for publication in reply["publications"].as_array().into_iter().flatten() {
             self.publication(publication);
         }
-        self.position = Some((epoch, offset));
+        // A reply with publications has the client's own offset.
+        let last = reply["publications"].as_array().and_then(|publications| publications.last()).unwrap_or(&reply);
+        self.position = Some((epoch, last["offset"].as_u64().unwrap_or(0)));
         self.note(|followed| {
             followed.is_subscribed = true;
             if was_recovering && is_recovered {

@@ -11,6 +11,7 @@ pub mod follow;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod held;
+pub mod log_dir;
 pub mod one_shard;
 pub mod raw;
 pub mod tls;
