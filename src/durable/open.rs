@@ -157,9 +157,9 @@ impl<F: Files> Lane<F> {
         let mut segments = segments.into_iter().peekable();
         while let Some(found) = segments.next() {
             // One that was removed between the two has ended whole.
-            let next = segments.peek().filter(|next| {
-                next.id.class == found.id.class && next.header.previous == found.id.sequence as u32
-            });
+            let next = segments
+                .peek()
+                .filter(|next| next.id.class == found.id.class && next.header.previous == found.id.sequence as u32);
             let expected_end = next.map(|next| next.header.previous_end);
             let start = from.iter().find(|start| start.class == found.id.class);
             let apply_from = match start {
@@ -192,7 +192,9 @@ impl<F: Files> Lane<F> {
         // In the order in which they were written, of all classes.
         loop {
             for at in 0..scans.len() {
-                let is_first = scans[..at].iter().all(|before| before.is_done || before.found.id.class != scans[at].found.id.class);
+                let is_first = scans[..at]
+                    .iter()
+                    .all(|before| before.is_done || before.found.id.class != scans[at].found.id.class);
                 if is_first && !scans[at].is_done && !scans[at].has_batch {
                     has_loss |= self.advance(&mut scans[at], report)?;
                 }

@@ -153,8 +153,7 @@ impl<F: Files> Lane<F> {
             if let Some(active) = &log.active {
                 let (id, file) = (active.segment.id, Arc::clone(&active.segment.file));
                 let range = plan.find_range(id, None, usize::MAX);
-                let found =
-                    range.map_or_else(Vec::new, |range| active.index.by_name(is_user, plan.hash(), &range));
+                let found = range.map_or_else(Vec::new, |range| active.index.by_name(is_user, plan.hash(), &range));
                 let entries = Entries::Active(found.into(), active.index.dictionary());
                 sources.push_back(Source { id, file, entries });
             }
@@ -257,13 +256,8 @@ impl<F: Files> QueryPlan<F> {
                 }
             }
             let Some(source) = chain.sources.pop_front() else { return Ok(None) };
-            let current = Current {
-                source,
-                taken: VecDeque::new(),
-                has_more: true,
-                last: None,
-                channels: HashMap::new(),
-            };
+            let current =
+                Current { source, taken: VecDeque::new(), has_more: true, last: None, channels: HashMap::new() };
             chain.current = Some(current);
         }
     }

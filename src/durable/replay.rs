@@ -13,13 +13,7 @@ pub(super) struct Replay {
 
 impl<F: Files> Lane<F> {
     /// `with_meta`: the checkpoint does not have yet what the record says.
-    pub(super) fn replay(
-        &mut self,
-        class: u8,
-        replay: &mut Replay,
-        record: &Record<'_>,
-        with_meta: bool,
-    ) {
+    pub(super) fn replay(&mut self, class: u8, replay: &mut Replay, record: &Record<'_>, with_meta: bool) {
         let head = record.head;
         self.time = self.time.max(head.time);
         if head.kind == Kind::Channel {

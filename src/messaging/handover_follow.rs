@@ -161,7 +161,8 @@ pub(super) fn received(state: &mut Messaging, cx: &mut Context<Mail>, message: &
             }
         }
         Some(PeerMessage::Answer { ticket, answer }) => {
-            if state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize)) {
+            let is_asked = state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize));
+            if is_asked {
                 broker_calls::answered(state, cx, ticket, answer);
             }
         }

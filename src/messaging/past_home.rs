@@ -216,11 +216,14 @@ fn cursor_over(log: usize, logs: usize, cursor: &str) -> Box<str> {
     }
 }
 
+/// A tag's key and value.
+type AskedTag = Box<(Box<str>, Box<str>)>;
+
 /// The log has answered a query.
 pub(super) fn page_read(
     cx: &mut Context<Mail>,
     asker: PastAsker,
-    (tag, log): (Option<Box<(Box<str>, Box<str>)>>, Option<(usize, usize)>),
+    (tag, log): (Option<AskedTag>, Option<(usize, usize)>),
     answer: Result<Answer, BrokerError>,
 ) {
     let result = match answer {

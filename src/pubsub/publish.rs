@@ -118,7 +118,8 @@ impl HomeChannels {
         let behind = Behind { lagging: &mut self.lagging, channel: key, offset: channel.top.offset };
         // A clock may have been set back: times within a history do not go back.
         let last_ms = history.last().map_or(0, |last| last.time_ms());
-        let later = (publication.time_ms < last_ms).then(|| Publication { time_ms: last_ms, ..*publication });
+        let later =
+            if publication.time_ms < last_ms { Some(Publication { time_ms: last_ms, ..*publication }) } else { None };
         let publication = later.as_ref().unwrap_or(publication);
         // If a delivery that is not stored came after the last record, receivers of it have no base for a delta.
         let previous = history.last().filter(|last| publication.options.use_delta && last.seq == channel.seq);

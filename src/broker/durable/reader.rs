@@ -26,9 +26,9 @@ pub(super) enum Job<F: Files> {
 
 pub(super) enum Task<F: Files> {
     /// With the position at the moment of the plan.
-    History(Position, ReadPlan<F>),
+    History(Position, Box<ReadPlan<F>>),
     /// The lane thread answers, since it knows what the channels still have.
-    Query(QueryPlan<F>),
+    Query(Box<QueryPlan<F>>),
 }
 
 /// A page that was found for a shard.

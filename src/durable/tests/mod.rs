@@ -5,6 +5,7 @@ mod faults;
 mod lane;
 mod model;
 mod power_loss;
+mod sealed;
 mod versions;
 
 use super::sim_disk::SimDisk;
