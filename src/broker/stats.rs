@@ -62,9 +62,10 @@ impl Refusal {
         [(Self::Away, "away"), (Self::Full, "full"), (Self::Unanswered, "unanswered"), (Self::Rejected, "rejected")];
 }
 
-/// All connections of this process to its brokers.
+/// All connections of this process to its brokers. The default is a process without brokers.
 #[derive(Default)]
 pub struct BrokerStats {
+    has_brokers: bool,
     connections: RwLock<Vec<Arc<ConnectionStats>>>,
 }
 
@@ -119,6 +120,11 @@ impl std::fmt::Debug for BrokerStats {
 }
 
 impl BrokerStats {
+    /// Of a process whose settings name brokers.
+    pub(crate) fn of_brokers() -> Self {
+        Self { has_brokers: true, ..Self::default() }
+    }
+
     pub(crate) fn register(&self, name: &str, purpose: Purpose) -> Arc<ConnectionStats> {
         let connection = Arc::new(ConnectionStats::new(name, purpose));
         self.connections.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&connection));
@@ -138,7 +144,7 @@ impl BrokerStats {
     /// Whether every connection serves, or what is wrong with which ones.
     pub(crate) fn health(&self) -> Result<(), String> {
         let connections = self.connections();
-        if connections.is_empty() {
+        if connections.is_empty() && self.has_brokers {
             return Err("the broker threads have not started yet".into());
         }
         let mut faults = String::new();
@@ -235,7 +241,8 @@ mod tests {
 
     #[test]
     fn health_names_each_connection_that_does_not_serve() {
-        let stats = BrokerStats::default();
+        assert_eq!(BrokerStats::default().health(), Ok(()), "there is nothing to connect to");
+        let stats = BrokerStats::of_brokers();
         assert!(stats.health().is_err());
         let commands = stats.register("redis a", Purpose::Commands);
         let pub_sub = stats.register("redis a", Purpose::PubSub);

@@ -385,15 +385,15 @@ mod tests {
             last_time: 1_790_000_000_000 + n,
             last_use: n,
             version: n * 7,
-            version_epoch: if n % 3 == 0 { "v".into() } else { "".into() },
+            version_epoch: if n.is_multiple_of(3) { "v".into() } else { "".into() },
             history_size: n as u32,
             history_ttl_ms: 300_000,
             meta_ttl_ms: u64::MAX,
             class: (n % 8) as u8,
-            is_strict: n % 2 == 0,
+            is_strict: n.is_multiple_of(2),
         };
         let key =
-            |n: u64| KeyRow { hash: u128::from(n) << 70, time: n, position: (n % 2 == 0).then_some((*b"abcdef.1", n)) };
+            |n: u64| KeyRow { hash: u128::from(n) << 70, time: n, position: n.is_multiple_of(2).then_some((*b"abcdef.1", n)) };
         (0..count).flat_map(|n| [CheckpointRow::Meta(meta(n)), CheckpointRow::Key(key(n))]).collect()
     }
 

@@ -7,8 +7,9 @@ use super::checkpoint::{CheckpointWriter, ScanStart};
 use super::files::Files;
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
-use super::sealed_index::SealedIndex;
-use super::segment::{CLASSES, SegmentId};
+use super::sealed::Sealed;
+use super::segment::{CLASSES, Segment};
+use super::survey::Survey;
 
 /// A record that waits for a batch. It has neither a channel index nor a checksum yet.
 pub(super) struct Item {
@@ -31,22 +32,10 @@ pub(super) struct Stage {
     pub(super) keys: Vec<u128>,
 }
 
-pub(super) struct Segment<F: Files> {
-    pub(super) id: SegmentId,
-    pub(super) file: Arc<F::File>,
-    /// What stands behind is void.
-    pub(super) end: u32,
-    pub(super) index: MemoryIndex,
-    /// Of a sealed segment, for queries.
-    pub(super) sealed_index: Arc<SealedIndex<F>>,
-    /// Of the file.
-    pub(super) bytes: u64,
-}
-
 /// The segment that is written.
 pub(super) struct Active<F: Files> {
     pub(super) segment: Segment<F>,
-    pub(super) salt: u32,
+    pub(super) index: MemoryIndex,
     /// Of the next batch.
     pub(super) number: u32,
     pub(super) synced_end: u32,
@@ -54,7 +43,6 @@ pub(super) struct Active<F: Files> {
     pub(super) unsynced: Vec<Item>,
     /// When the first of it was written.
     pub(super) unsynced_since: u64,
-    pub(super) created: u64,
 }
 
 impl<F: Files> Active<F> {
@@ -65,28 +53,33 @@ impl<F: Files> Active<F> {
 
 pub(super) struct ClassLog<F: Files> {
     /// Oldest first.
-    pub(super) sealed: VecDeque<Segment<F>>,
+    pub(super) sealed: VecDeque<Arc<Sealed<F>>>,
     pub(super) active: Option<Active<F>>,
     pub(super) next_sequence: u64,
     /// Where the last segment before the active one ends, and the last four bytes of its sequence.
     pub(super) previous: (u32, u32),
     pub(super) stage: Stage,
+    /// Of the oldest segment, once it may be removed.
+    pub(super) survey: Option<Survey>,
 }
 
 impl<F: Files> Default for ClassLog<F> {
     fn default() -> Self {
-        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous: (0, 0), stage: Stage::default() }
+        Self {
+            sealed: VecDeque::new(),
+            active: None,
+            next_sequence: 1,
+            previous: (0, 0),
+            stage: Stage::default(),
+            survey: None,
+        }
     }
 }
 
 impl<F: Files> ClassLog<F> {
-    /// Oldest first.
-    pub(super) fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment<F>> {
-        self.sealed.iter().chain(self.active.as_ref().map(|active| &active.segment))
-    }
-
-    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment<F>> {
-        self.sealed.iter_mut().chain(self.active.as_mut().map(|active| &mut active.segment))
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Segment<F>> {
+        let sealed = self.sealed.iter().map(|sealed| &sealed.segment);
+        sealed.chain(self.active.as_ref().map(|active| &active.segment))
     }
 }
 
@@ -95,6 +88,8 @@ impl<F: Files> ClassLog<F> {
 pub(super) struct Maintenance {
     /// When the last checkpoint was made.
     pub(super) checkpoint_time: u64,
+    /// Written to segments since it was begun: what the next start has to read.
+    pub(super) written: u64,
     pub(super) checkpoint: Option<CheckpointProgress>,
     /// Up to where the last checkpoint has everything, by class: older segments may be removed.
     pub(super) scan_from: Vec<u64>,
@@ -108,6 +103,8 @@ pub(super) struct CheckpointProgress {
     pub(super) next_slot: Option<usize>,
     /// Written to the file already.
     pub(super) bytes: u64,
+    /// So many of them are synced.
+    pub(super) synced_bytes: u64,
     pub(super) scan_from: Vec<ScanStart>,
 }
 

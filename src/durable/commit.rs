@@ -7,21 +7,23 @@
 use std::io;
 use std::sync::Arc;
 
-use super::class_log::{Active, Item, Segment, Stage};
+use super::class_log::{Active, Item, Stage};
 use super::files::{File, Files};
 use super::format::{
-    BATCH_HEAD, BatchPlace, Kind, PublicationBody, RECORD_HEAD, RecordHead, finish_batch, finish_record, push_record,
-    record_head,
+    BATCH_HEAD, BatchPlace, Kind, RECORD_HEAD, RecordHead, finish_batch, finish_record, push_record, record_head,
 };
 use super::lane::Lane;
 use super::memory_index::MemoryIndex;
-use super::segment::{HEADER, Header, SegmentId, segment_bytes};
+use super::sealed::Sealed;
+use super::segment::{HEADER, Header, Segment, SegmentId, segment_bytes};
 use super::state::mix;
 use super::types::{LaneError, OnFull};
 
 pub(super) const RESERVE: &str = "reserve";
 /// Past so many bytes that wait for a sync, `commit` syncs: they are in memory, too.
 const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+/// Sealed segments whose index is in memory until it is written; past it the first read makes the index from the segment.
+const UNWRITTEN_MAX: usize = 8;
 
 /// A batch that is ready, and where its records stand in it.
 struct Batch {
@@ -174,8 +176,9 @@ impl<F: Files> Lane<F> {
         active.segment.end += batch.bytes.len() as u32;
         active.number += 1;
         for place in &batch.places {
-            add_to_index(&mut active.segment.index, &batch.bytes[place.at..], place.slot, position + place.at as u32);
+            add_to_index(&mut active.index, &batch.bytes[place.at..], place.slot, position + place.at as u32);
         }
+        self.maintenance.written += batch.bytes.len() as u64;
         active.unsynced.extend(items.drain(..batch.items));
         Ok(())
     }
@@ -185,7 +188,7 @@ impl<F: Files> Lane<F> {
         let mut batch = Batch { bytes: vec![0; BATCH_HEAD], items: 0, places: Vec::new() };
         let Some(active) = &self.classes[class].active else { return batch };
         let room = (active.segment.bytes - u64::from(active.segment.end)) as usize;
-        let index = &active.segment.index;
+        let index = &active.index;
         let mut named: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
         let mut next = index.next_index();
         for item in items {
@@ -214,7 +217,7 @@ impl<F: Files> Lane<F> {
             }
             batch.items += 1;
         }
-        let place = BatchPlace { salt: active.salt, number: active.number, serial };
+        let place = BatchPlace { salt: active.segment.salt, number: active.number, serial };
         let records = batch.places.len() as u32;
         finish_batch(&mut batch.bytes, records, place);
         batch
@@ -236,17 +239,14 @@ impl<F: Files> Lane<F> {
             _ = self.files.remove(&id.file_name());
             return Err(WriteFault::File(error));
         }
-        let segment =
-            Segment { id, file, end: HEADER, index: MemoryIndex::default(), sealed_index: Arc::default(), bytes };
-        let unsynced_since = self.time;
+        let segment = Segment { id, file, salt, created: self.time, end: HEADER, bytes };
         let active = Active {
             segment,
-            salt,
+            index: MemoryIndex::default(),
             number: 0,
             synced_end: HEADER,
             unsynced: Vec::new(),
-            unsynced_since,
-            created: self.time,
+            unsynced_since: self.time,
         };
         self.classes[class].active = Some(active);
         Ok(())
@@ -295,7 +295,7 @@ impl<F: Files> Lane<F> {
         let channels = &self.channels;
         items.retain(|item| item.slot.is_none_or(|slot| channels.epoch(slot) == Some(item.epoch)));
         active.segment.end = active.synced_end;
-        active.segment.index.cut(active.synced_end);
+        active.index.cut(active.synced_end);
         self.seal(class);
         self.write_items(class, items, true).map_err(|_| self.fail(&error.to_string()))?;
         let Some(active) = &mut self.classes[class].active else { return Ok(()) };
@@ -311,14 +311,21 @@ impl<F: Files> Lane<F> {
 
     fn seal(&mut self, class: usize) {
         let log = &mut self.classes[class];
-        let Some(Active { mut segment, .. }) = log.active.take() else { return };
+        let Some(Active { mut segment, mut index, .. }) = log.active.take() else { return };
         log.previous = (segment.end, segment.id.sequence as u32);
-        segment.index.drop_entries();
+        index.seal();
         // Only space is lost if the file stays as long as it is.
         if segment.file.truncate(u64::from(segment.end)).is_ok() {
             segment.bytes = u64::from(segment.end);
         }
-        log.sealed.push_back(segment);
+        let sealed = Sealed::new(segment, Some(index));
+        log.sealed.push_back(Arc::clone(&sealed));
+        self.unwritten.push_back(sealed);
+        if self.unwritten.len() > UNWRITTEN_MAX
+            && let Some(oldest) = self.unwritten.pop_front()
+        {
+            oldest.drop_unwritten();
+        }
     }
 }
 
@@ -336,21 +343,9 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 }
 
 /// Notes a record that stands in the segment.
-pub(super) fn add_to_index(index: &mut MemoryIndex, record: &[u8], slot: Option<u32>, position: u32) {
+fn add_to_index(index: &mut MemoryIndex, record: &[u8], slot: Option<u32>, position: u32) {
     let Some(head) = record_head(record) else { return };
     let Some(length) = super::format::u32_at(record, 0) else { return };
     let Some(body) = record.get(RECORD_HEAD..length as usize) else { return };
-    match (head.kind, slot) {
-        (Kind::Channel, Some(slot)) => {
-            let name = super::format::Body(body).text().unwrap_or_default();
-            index.add_channel(Some(slot), head.channel, name, position);
-        }
-        (Kind::Publication, _) => {
-            if let Some(body) = PublicationBody::read(head.flags, body) {
-                index.add_publication(&head, &body, position);
-            }
-        }
-        _ => {}
-    }
-    index.newest = index.newest.max(head.time);
+    index.add(slot, &head, body, position);
 }

@@ -35,7 +35,7 @@ impl Filter {
         let step = hash >> 32 | 1;
         (0..PROBES).map(move |probe| {
             let spread = (hash & 0xffff_ffff).wrapping_add(probe.wrapping_mul(step)) & 0xffff_ffff;
-            (spread * count >> 32) as usize
+            ((spread * count) >> 32) as usize
         })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A page of one channel, user or tag reads the blocks that hold it and no others: some 200 to 1,000 entries each.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
 
@@ -87,14 +88,9 @@ impl<F: ReadAt> SegmentIndex<F> {
         Ok(Self { file, head, runs, times })
     }
 
-    /// Publications in the segment.
-    pub(crate) fn len(&self) -> u32 {
-        self.head.entries
-    }
-
-    /// False: the segment has no publication of this channel. True: it may have.
-    pub(crate) fn may_have(&self, channel_hash: u64) -> bool {
-        self.runs[RunKind::Channels as usize].filter.may_have(channel_hash)
+    /// What it was built for.
+    pub(crate) fn tag(&self) -> u64 {
+        self.head.tag
     }
 
     /// The times of the first and of the last publication; `None` without publications.
@@ -150,8 +146,20 @@ impl<F: ReadAt> SegmentIndex<F> {
         Ok(Some(u32::from_le_bytes(*entry)))
     }
 
+    /// The last offset of each channel hash. It reads all blocks of channels.
+    pub(crate) fn last_offsets(&self) -> Result<HashMap<u64, u64>, IndexError> {
+        let mut last = HashMap::new();
+        let runs = &self.runs[RunKind::Channels as usize];
+        for block in 0..runs.fences.len() {
+            let payload = self.read_block(runs.first_block + block as u32)?;
+            decode_last_offsets(&payload, &mut last).ok_or(IndexError::Corrupt)?;
+        }
+        Ok(last)
+    }
+
     /// What it takes in memory.
-    pub(crate) fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         let runs = |runs: &Runs| runs.filter.as_bytes().len() + size_of_val(&*runs.fences);
         size_of::<Self>() + self.runs.iter().map(runs).sum::<usize>() + size_of_val(&*self.times)
     }
@@ -229,6 +237,7 @@ impl Head {
             memory_from: reader.u64()?,
             memory_bytes: reader.u64()?,
             memory_crc: reader.u32()?,
+            tag: reader.u64()?,
         })
     }
 
@@ -242,7 +251,10 @@ impl Head {
     }
 }
 
-fn decode_memory(head: &Head, memory: &[u8]) -> Option<([Runs; 3], Box<[(u64, u32)]>)> {
+/// The runs of each kind, and sparse times with their positions.
+type Memory = ([Runs; 3], Box<[(u64, u32)]>);
+
+fn decode_memory(head: &Head, memory: &[u8]) -> Option<Memory> {
     let mut reader = Reader(memory);
     let mut first_block = 0;
     let mut runs = |kind: RunKind| {
@@ -284,6 +296,22 @@ fn decode_runs(payload: &[u8], search: &Search, found: &mut Vec<Found>) -> Optio
     Some(())
 }
 
+/// The last offsets of a block of channels.
+fn decode_last_offsets(payload: &[u8], last: &mut HashMap<u64, u64>) -> Option<()> {
+    let mut reader = Reader(payload);
+    while let Some(hash) = reader.u64().filter(|&hash| hash != 0) {
+        let mut offset = 0;
+        for _ in 0..reader.u16()? {
+            offset = add_difference(offset, reader.varint()?);
+            reader.varint()?;
+            reader.varint()?;
+        }
+        let known = last.entry(hash).or_default();
+        *known = offset.max(*known);
+    }
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::codec::hash_name;
@@ -313,7 +341,7 @@ mod tests {
 
     fn open(entries: &[IndexEntry]) -> SegmentIndex<Bytes> {
         let dictionary: Vec<u32> = (0..2_000).map(|n| n * 7).collect();
-        SegmentIndex::open(Bytes::new(build(entries, &dictionary))).expect("not corrupt")
+        SegmentIndex::open(Bytes::new(build(entries, &dictionary, 7))).expect("not corrupt")
     }
 
     /// What `find` has to give, from all entries.
@@ -352,7 +380,13 @@ mod tests {
         let entries = entries(30_000, &mut rng);
         let index = open(&entries);
         let (first, last) = (entries[0].time, entries[entries.len() - 1].time);
-        assert_eq!((index.len(), index.times()), (30_000, Some(first..=last)));
+        assert_eq!((index.tag(), index.times()), (7, Some(first..=last)));
+        let mut tops = HashMap::new();
+        for entry in &entries {
+            let top = tops.entry(entry.channel_hash).or_insert(0);
+            *top = entry.offset.max(*top);
+        }
+        assert_eq!(index.last_offsets().expect("not corrupt"), tops);
         for _ in 0..1_000 {
             let entry = *rng.choice(&entries).expect("not empty");
             let (reverse, limit) = (rng.bool(), *rng.choice(&[1, 3, 100, usize::MAX]).expect("not empty"));
@@ -384,15 +418,15 @@ mod tests {
 
     #[test]
     fn index_of_an_empty_segment_finds_nothing() {
-        let index = SegmentIndex::open(Bytes::new(build(&[], &[]))).expect("not corrupt");
-        assert_eq!((index.times(), index.may_have(1), index.by_time(&(0..=u64::MAX))), (None, false, None));
+        let index = SegmentIndex::open(Bytes::new(build(&[], &[], 7))).expect("not corrupt");
+        assert_eq!((index.times(), index.by_time(&(0..=u64::MAX))), (None, None));
         assert_eq!(index.find(1, 0..=u64::MAX, 9, false).expect("not corrupt"), []);
     }
 
     #[test]
     fn flipped_or_missing_byte_gives_no_wrong_publication_and_no_panic() {
         let entries = entries(600, &mut fastrand::Rng::with_seed(1));
-        let bytes = build(&entries, &[1, 2, 3]);
+        let bytes = build(&entries, &[1, 2, 3], 7);
         let entry = entries[300];
         let times = 0..=u64::MAX;
         let range = FindRange { times, after: None, limit: 1_000, reverse: false };
@@ -430,7 +464,7 @@ mod tests {
     #[test]
     fn page_reads_few_blocks_and_a_publication_takes_few_bytes() {
         let entries = entries(200_000, &mut fastrand::Rng::with_seed(2));
-        let bytes = build(&entries, &[]);
+        let bytes = build(&entries, &[], 7);
         let table = bytes.len() as f64 / entries.len() as f64;
         assert!(table < 12.0, "{table} bytes a publication, with user and tag");
         let index = SegmentIndex::open(Bytes::new(bytes)).expect("not corrupt");

@@ -8,14 +8,16 @@
 //! Invariants: what is staged changes the meta of its channel at once, and `Stage::before` has what it was; a channel is staged
 //! in one class at a time; offsets of a channel's publications in the segments have no gaps, from its `first` on.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::class_log::{ClassLog, Item, Stage};
+use super::class_log::{ClassLog, Item, Maintenance, Stage};
 use super::files::Files;
 use super::format::{IS_STRICT, Kind, PublicationBody, RecordHead, push_record};
 use super::keys::{Keys, hash_key};
 use super::meta::{ChannelMeta, Channels, epoch_text};
 use super::read::{Part, ReadPlan};
+use super::sealed::{IndexTask, Sealed};
 use super::segment::{CLASSES, HEADER, class_of, segment_bytes};
 use super::state::State;
 use super::types::{Durability, LaneHealth, LaneOptions, LaneStats, NewPublication, RefuseReason, Staged};
@@ -49,7 +51,9 @@ pub struct Lane<F: Files> {
     pub(super) is_full: bool,
     pub(super) quarantined: usize,
     pub(super) stats: LaneStats,
-    pub(super) maintenance: super::class_log::Maintenance,
+    pub(super) maintenance: Maintenance,
+    /// Sealed segments whose index may not be written yet.
+    pub(super) unwritten: VecDeque<Arc<Sealed<F>>>,
 }
 
 impl<F: Files> Lane<F> {
@@ -244,12 +248,24 @@ impl<F: Files> Lane<F> {
         let top = self.position(channel, options, now);
         let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
         let reverse = filter.reverse;
-        let mut plan = ReadPlan { top, since_is_kept: true, offsets: (1, 0), reverse, range, limit, parts: Vec::new() };
+        let mut plan = ReadPlan {
+            files: Arc::clone(&self.files),
+            name: channel.into(),
+            epoch: [0; 6],
+            top,
+            since_is_kept: true,
+            offsets: (1, 0),
+            reverse,
+            range,
+            limit,
+            parts: Vec::new(),
+        };
         let Some(slot) = self.channels.find(channel) else {
             plan.since_is_kept = filter.is_of_epoch(top);
             return plan;
         };
         let meta = self.channels.get(slot);
+        plan.epoch = meta.epoch;
         plan.since_is_kept = filter.since.is_none_or(|since| meta.keeps(since));
         if plan.since_is_kept && limit > 0 && !range.is_empty() {
             plan.offsets = offsets(meta.visible(self.time), filter, range.is_all().then_some(limit as u64));
@@ -258,15 +274,28 @@ impl<F: Files> Lane<F> {
         if from > to {
             return plan;
         }
-        for class in &self.classes {
-            for segment in class.segments().rev() {
-                let found = segment.index.find(slot, from, to);
+        for (number, class) in self.classes.iter().enumerate() {
+            let first = plan.parts.len();
+            if let Some(active) = &class.active {
+                let found = active.index.find(slot, from, to);
                 if !found.is_empty() {
-                    plan.parts.push(Part { file: Arc::clone(&segment.file), found });
+                    plan.parts.push(Part::Active(Arc::clone(&active.segment.file), found));
                 }
+            }
+            plan.parts.extend(class.sealed.iter().rev().map(|sealed| Part::Sealed(Arc::clone(sealed))));
+            // The class in which the channel is now is the most likely one.
+            if number == usize::from(meta.class) {
+                plan.parts.rotate_left(first);
             }
         }
         plan
+    }
+
+    /// The index of a segment that was sealed, to be written by any thread. Without it, the first read that needs it or `close`
+    /// writes it.
+    pub fn take_index_task(&mut self) -> Option<IndexTask<F>> {
+        let sealed = self.unwritten.pop_front()?;
+        Some(IndexTask { files: Arc::clone(&self.files), sealed })
     }
 
     pub(super) fn tick(&mut self, now: u64) -> u64 {
@@ -322,7 +351,7 @@ impl<F: Files> Lane<F> {
     pub(super) fn drop_channel(&mut self, slot: u32) {
         self.channels.remove(slot);
         for class in &mut self.classes {
-            class.segments_mut().for_each(|segment| segment.index.forget(slot));
+            class.active.iter_mut().for_each(|active| active.index.forget(slot));
         }
     }
 

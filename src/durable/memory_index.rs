@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::codec::hash_name;
-use super::format::{PublicationBody, RecordHead};
+use super::format::{Body, Kind, PublicationBody, RecordHead};
 use super::index::{FindRange, Found};
 use super::index_build::{IndexEntry, build};
 
@@ -14,8 +14,6 @@ pub(super) struct MemoryIndex {
     /// The index of a channel, by its slot.
     by_slot: HashMap<u32, u32>,
     entries: Vec<IndexEntry>,
-    /// The last time of a record.
-    pub(super) newest: u64,
 }
 
 /// The publications of a channel.
@@ -37,24 +35,34 @@ impl MemoryIndex {
         self.runs.len() as u32
     }
 
-    /// A record that names a channel. With an index that is known it only has newer meta.
-    pub(super) fn add_channel(&mut self, slot: Option<u32>, index: u32, name: &str, position: u32) {
-        if index == self.next_index() {
-            let channel_hash = hash_name(name);
-            self.runs.push(Run { dictionary: position, channel_hash, found: Vec::new() });
-        }
-        if let Some(slot) = slot {
-            self.by_slot.insert(slot, index);
+    /// Notes a record that stands in the segment. `slot`: of the channel that it names, if reads go by slots.
+    pub(super) fn add(&mut self, slot: Option<u32>, head: &RecordHead, body: &[u8], position: u32) {
+        match head.kind {
+            // With an index that is known it only has newer meta.
+            Kind::Channel => {
+                if head.channel == self.next_index() {
+                    let channel_hash = hash_name(Body(body).text().unwrap_or_default());
+                    self.runs.push(Run { dictionary: position, channel_hash, found: Vec::new() });
+                }
+                if let Some(slot) = slot {
+                    self.by_slot.insert(slot, head.channel);
+                }
+            }
+            Kind::Publication => {
+                if let Some(body) = PublicationBody::read(head.flags, body) {
+                    self.add_publication(head, &body, position);
+                }
+            }
+            _ => {}
         }
     }
 
-    pub(super) fn add_publication(&mut self, head: &RecordHead, body: &PublicationBody<'_>, position: u32) {
+    fn add_publication(&mut self, head: &RecordHead, body: &PublicationBody<'_>, position: u32) {
         let Some(run) = self.runs.get_mut(head.channel as usize) else { return };
         // What is written again later counts.
         let before = run.found.partition_point(|&(offset, _)| offset < head.offset);
         run.found.truncate(before);
         run.found.push((head.offset, position));
-        self.newest = self.newest.max(head.time);
         let hash = |name: &str| if name.is_empty() { 0 } else { hash_name(name) };
         self.entries.push(IndexEntry {
             channel_hash: run.channel_hash,
@@ -89,14 +97,6 @@ impl MemoryIndex {
         run.found[from..].iter().take_while(|&&(offset, _)| offset <= to).copied().collect()
     }
 
-    /// The channels that the segment has publications of, with the offset of the last one.
-    pub(super) fn last_offsets(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.by_slot.iter().filter_map(|(&slot, &index)| {
-            let &(last, _) = self.runs.get(index as usize)?.found.last()?;
-            Some((slot, last))
-        })
-    }
-
     /// The publications of a user or with a tag, as `SegmentIndex::by_user` gives them.
     pub(super) fn by_name(&self, is_user: bool, hash: u64, range: &FindRange) -> Vec<Found> {
         let is_after = |position: u32| match range.after {
@@ -117,13 +117,14 @@ impl MemoryIndex {
         self.runs.iter().map(|run| run.dictionary).collect()
     }
 
-    /// The segment is sealed: queries use its index file, and only histories this one.
-    pub(super) fn drop_entries(&mut self) {
-        self.entries = Vec::new();
+    /// The segment is sealed: only what its index file needs is kept.
+    pub(super) fn seal(&mut self) {
+        self.by_slot = HashMap::new();
+        self.runs.iter_mut().for_each(|run| run.found = Vec::new());
     }
 
     /// The bytes of the index file.
-    pub(super) fn build(&self) -> Vec<u8> {
-        build(&self.entries, &self.dictionary())
+    pub(super) fn build(&self, tag: u64) -> Vec<u8> {
+        build(&self.entries, &self.dictionary(), tag)
     }
 }

@@ -121,6 +121,8 @@ impl ChannelMeta {
         if self.generation == GENERATION_MAX {
             (self.epoch, self.generation) = (base, 0);
             self.past.clear();
+            // The records of the other letters are not those of this life.
+            self.first = self.top + 1;
             return;
         }
         let top = self.top;

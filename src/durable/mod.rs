@@ -7,7 +7,8 @@
 //! - `meta`, `keys`, `state`: what a lane remembers of channels, of idempotency keys, and of itself
 //! - `read`: a part of a history, read on any thread
 //! - `index`, `index_build`, `filter`: what stands beside a sealed segment
-//! - `sealed_index`, `query`, `cursor`: queries by user or tag, which use it
+//! - `sealed`, `survey`: a sealed segment with its index, and whether it is still read
+//! - `query`, `cursor`: queries by user or tag
 //! - `checkpoint`: the meta of all channels of a lane in one file
 //! - `inspect`: a log without a lane, for the command line
 //! - `codec`: varints and blocks with checksums, of the index and the checkpoint
@@ -34,9 +35,10 @@ mod query_tests;
 mod read;
 mod replay;
 mod retention;
-mod sealed_index;
+mod sealed;
 mod segment;
 mod state;
+mod survey;
 mod types;
 
 #[cfg(test)]
@@ -49,6 +51,7 @@ pub use inspect::{BadPart, Inspection, KeptPublication, Seen, export, inspect, l
 pub use lane::Lane;
 pub use query::{AcceptChannel, BadCursor, FoundPage, FoundPublication, Query, QueryBy, QueryPlan};
 pub use read::ReadPlan;
+pub use sealed::IndexTask;
 pub use types::{
     Durability, LaneError, LaneHealth, LaneOptions, LaneStats, LastEnd, LogRead, NewPublication, OnFull, OpenError,
     OpenReport, ReadError, RefuseReason, Staged,

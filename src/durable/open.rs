@@ -3,11 +3,12 @@
 //! All segments are ended by it: a lane that was opened writes to new ones, so that nothing that an earlier process left behind
 //! the last whole batch is ever read as a batch.
 
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::{CheckpointError, CheckpointReader, CheckpointRow, ScanStart};
-use super::class_log::{Maintenance, Segment, scan_sequences};
+use super::class_log::{ClassLog, Maintenance, scan_sequences};
 use super::files::{File, Files};
 use super::keys::Keys;
 use super::lane::Lane;
@@ -15,19 +16,31 @@ use super::memory_index::MemoryIndex;
 use super::meta::{ChannelMeta, Channels};
 use super::replay::Replay;
 use super::retention::{CHECKPOINT, CHECKPOINT_NEW};
-use super::segment::{HEADER, Header, HeaderFault, Scanned, Scanner, SegmentId};
-use super::state::{Found, State};
+use super::sealed::{IndexTask, Sealed};
+use super::segment::{HEADER, Header, HeaderFault, Scanned, Scanner, Segment, SegmentId};
+use super::state::{Found as FoundState, State};
 use super::types::{LaneOptions, LaneStats, LastEnd, OpenError, OpenReport};
+
+/// A segment whose header was read.
+struct Found<F: Files> {
+    id: SegmentId,
+    file: Arc<F::File>,
+    header: Header,
+    /// Of the file.
+    bytes: u64,
+}
 
 /// A segment that is scanned.
 struct Scan<F: Files> {
+    found: Found<F>,
     scanner: Scanner<F>,
-    id: SegmentId,
-    /// Batches before it only give positions: the checkpoint has what they say.
+    /// What stands before it is in the checkpoint, and only names channels.
     apply_from: u32,
     /// Where it ends by the header of the next one; `None` for the last of its class.
     expected_end: Option<u32>,
     replay: Replay,
+    /// What its index file is made of, if that is missing.
+    index: Option<MemoryIndex>,
     /// It has a batch that is not applied yet.
     has_batch: bool,
     is_done: bool,
@@ -37,8 +50,7 @@ impl<F: Files> Lane<F> {
     /// Locks and reads the directory. Errors: another process has it, a newer program wrote it, or it cannot be read.
     pub fn open(files: F, options: LaneOptions, now: u64) -> Result<(Self, OpenReport), OpenError> {
         let lock = files.lock().map_err(OpenError::Lock)?;
-        let mut ids = list_segments(&files)?;
-        ids.sort_unstable();
+        let (ids, indexes) = list_segments(&files)?;
         let (state, last_end) = read_state(&files, &options, !ids.is_empty())?;
         let mut lane = Self {
             files: Arc::new(files),
@@ -57,12 +69,13 @@ impl<F: Files> Lane<F> {
             quarantined: 0,
             stats: LaneStats::default(),
             maintenance: Maintenance { checkpoint_time: now, ..Maintenance::default() },
+            unwritten: VecDeque::new(),
         };
         // The clock may be behind what the log has: only that counts until the end of the scan.
         lane.time = 0;
         let mut report = OpenReport { last_end, segments: ids.len(), ..OpenReport::default() };
         let scan_from = lane.read_checkpoint(&mut report)?;
-        let has_loss = lane.scan(&ids, &scan_from, &mut report)?;
+        let has_loss = lane.scan((&ids, &indexes), &scan_from, &mut report)?;
         lane.sync_scanned()?;
         lane.time = lane.time.max(now);
         lane.keys.expire(lane.time);
@@ -74,7 +87,7 @@ impl<F: Files> Lane<F> {
 
     /// What the last process did not sync must not be lost when what follows is kept.
     fn sync_scanned(&self) -> Result<(), OpenError> {
-        for segment in self.classes.iter().flat_map(|class| &class.sealed) {
+        for segment in self.classes.iter().flat_map(ClassLog::segments) {
             let from = self.maintenance.scan_from.get(usize::from(segment.id.class)).copied().unwrap_or_default();
             if segment.id.sequence >= from {
                 let synced = segment.file.sync_data();
@@ -88,7 +101,12 @@ impl<F: Files> Lane<F> {
     fn read_checkpoint(&mut self, report: &mut OpenReport) -> Result<Vec<ScanStart>, OpenError> {
         let error = |error| OpenError::Io { file: CHECKPOINT.into(), error };
         let file = match self.files.open(CHECKPOINT) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                if report.segments > 0 {
+                    report.notes.push("there is no checkpoint: all files are read".into());
+                }
+                return Ok(Vec::new());
+            }
             file => file.map_err(error)?,
         };
         let read = CheckpointReader::open(file).and_then(|reader| {
@@ -117,12 +135,47 @@ impl<F: Files> Lane<F> {
         Ok(head.scan_from)
     }
 
-    /// Reads the segments. True: something that was acknowledged may be missing.
-    fn scan(&mut self, ids: &[SegmentId], from: &[ScanStart], report: &mut OpenReport) -> Result<bool, OpenError> {
+    /// Reads the segments from the checkpoint on; of older ones only the headers. True: something that was acknowledged may be
+    /// missing.
+    fn scan(
+        &mut self,
+        (ids, indexes): (&[SegmentId], &HashSet<SegmentId>),
+        from: &[ScanStart],
+        report: &mut OpenReport,
+    ) -> Result<bool, OpenError> {
         let mut has_loss = report.quarantined.iter().any(|name| name == CHECKPOINT);
-        let mut scans = Vec::new();
+        let (mut segments, mut scans) = (Vec::new(), Vec::new());
         for &id in ids {
-            has_loss |= self.open_segment(id, from, &mut scans, report)?;
+            let start = from.iter().find(|start| start.class == id.class);
+            let is_old = start.is_some_and(|start| id.sequence < start.sequence);
+            match self.read_header(id, report)? {
+                Some(found) => segments.push(found),
+                // What it said of channels is in the checkpoint.
+                None => has_loss |= !is_old && report.quarantined.last().is_some_and(|name| *name == id.file_name()),
+            }
+        }
+        let mut segments = segments.into_iter().peekable();
+        while let Some(found) = segments.next() {
+            // One that was removed between the two has ended whole.
+            let next = segments
+                .peek()
+                .filter(|next| next.id.class == found.id.class && next.header.previous == found.id.sequence as u32);
+            let expected_end = next.map(|next| next.header.previous_end);
+            let start = from.iter().find(|start| start.class == found.id.class);
+            let apply_from = match start {
+                Some(start) if found.id.sequence < start.sequence => {
+                    let end = expected_end.unwrap_or(u32::MAX).min(found.bytes.min(u64::from(u32::MAX)) as u32);
+                    self.add_sealed(&found, end, None);
+                    continue;
+                }
+                Some(start) if found.id.sequence == start.sequence => start.position,
+                _ => HEADER,
+            };
+            let index = (!indexes.contains(&found.id)).then(MemoryIndex::default);
+            let scanner = Scanner::new(Arc::clone(&found.file), found.header.salt, None)
+                .map_err(|error| OpenError::Io { file: found.id.file_name(), error })?;
+            let (replay, has_batch, is_done) = (Replay::default(), false, false);
+            scans.push(Scan { found, scanner, apply_from, expected_end, replay, index, has_batch, is_done });
         }
         for start in from {
             let log = &mut self.classes[usize::from(start.class)];
@@ -139,7 +192,9 @@ impl<F: Files> Lane<F> {
         // In the order in which they were written, of all classes.
         loop {
             for at in 0..scans.len() {
-                let is_first = scans[..at].iter().all(|before| before.is_done || before.id.class != scans[at].id.class);
+                let is_first = scans[..at]
+                    .iter()
+                    .all(|before| before.is_done || before.found.id.class != scans[at].found.id.class);
                 if is_first && !scans[at].is_done && !scans[at].has_batch {
                     has_loss |= self.advance(&mut scans[at], report)?;
                 }
@@ -155,63 +210,47 @@ impl<F: Files> Lane<F> {
         }
     }
 
-    /// True: its header cannot be read.
-    fn open_segment(
-        &mut self,
-        id: SegmentId,
-        from: &[ScanStart],
-        scans: &mut Vec<Scan<F>>,
-        report: &mut OpenReport,
-    ) -> Result<bool, OpenError> {
+    /// `None`: the segment is not used.
+    fn read_header(&mut self, id: SegmentId, report: &mut OpenReport) -> Result<Option<Found<F>>, OpenError> {
         let name = id.file_name();
         let error = |error| OpenError::Io { file: id.file_name(), error };
-        let log = &mut self.classes[usize::from(id.class)];
-        log.next_sequence = id.sequence + 1;
+        self.classes[usize::from(id.class)].next_sequence = id.sequence + 1;
         let file = self.files.open(&name).map_err(error)?;
-        let header = match Header::read(&file, id) {
-            Ok(header) => header,
+        match Header::read(&file, id) {
+            Ok(header) => {
+                let bytes = file.len().map_err(error)?;
+                return Ok(Some(Found { id, file, header, bytes }));
+            }
             Err(HeaderFault::Newer(version)) => return Err(OpenError::NewerFormat { file: name, version }),
             Err(HeaderFault::Read(fault)) => return Err(error(fault)),
+            // Nothing in it was ever synced.
             Err(HeaderFault::Corrupt) if is_unused(&file, report.last_end).map_err(error)? => {
-                // Nothing in it was ever synced.
                 self.files.remove(&name).map_err(error)?;
-                return Ok(false);
             }
-            Err(HeaderFault::Corrupt) => {
-                report.quarantined.push(name);
-                return Ok(true);
-            }
-        };
-        let before = scans.last_mut().filter(|scan| scan.id.class == id.class);
-        // One that was removed between the two has ended whole.
-        let before = before.filter(|scan| scan.id.sequence as u32 == header.previous);
-        if let Some(before) = before {
-            before.expected_end = Some(header.previous_end);
+            Err(HeaderFault::Corrupt) => report.quarantined.push(name),
         }
-        let start = from.iter().find(|start| start.class == id.class);
-        let apply_from = match start {
-            Some(start) if id.sequence < start.sequence => u32::MAX,
-            Some(start) if id.sequence == start.sequence => start.position,
-            _ => HEADER,
-        };
-        let scanner = Scanner::new(Arc::clone(&file), header.salt, None).map_err(error)?;
-        let bytes = file.len().map_err(error)?;
-        log.sealed.push_back(Segment {
-            id,
-            file,
-            end: HEADER,
-            index: MemoryIndex::default(),
-            sealed_index: Arc::default(),
-            bytes,
-        });
-        let replay = Replay::default();
-        scans.push(Scan { scanner, id, apply_from, expected_end: None, replay, has_batch: false, is_done: false });
-        Ok(false)
+        Ok(None)
+    }
+
+    fn add_sealed(&mut self, found: &Found<F>, end: u32, index: Option<MemoryIndex>) {
+        let Found { id, file, header, bytes } = found;
+        let file = Arc::clone(file);
+        let segment = Segment { id: *id, file, salt: header.salt, created: header.created, end, bytes: *bytes };
+        let log = &mut self.classes[usize::from(id.class)];
+        log.previous = (end, id.sequence as u32);
+        let is_missing = index.is_some();
+        let sealed = Sealed::new(segment, index);
+        if is_missing {
+            let files = Arc::clone(&self.files);
+            IndexTask { files, sealed: Arc::clone(&sealed) }.run();
+        }
+        log.sealed.push_back(sealed);
     }
 
     /// Reads the next batch. True: something that was acknowledged may be missing.
     fn advance(&mut self, scan: &mut Scan<F>, report: &mut OpenReport) -> Result<bool, OpenError> {
-        let error = |error| OpenError::Io { file: scan.id.file_name(), error };
+        let id = scan.found.id;
+        let error = |error| OpenError::Io { file: id.file_name(), error };
         let at = scan.scanner.position();
         let is_at_end = scan.expected_end.is_some_and(|end| at >= end);
         let scanned = if is_at_end { Scanned::End } else { scan.scanner.advance().map_err(error)? };
@@ -221,33 +260,38 @@ impl<F: Files> Lane<F> {
             return Ok(false);
         }
         scan.is_done = true;
-        if let Some(segment) = self.segment_mut(scan.id) {
-            segment.end = at;
-            segment.index.drop_entries();
-        }
-        self.classes[usize::from(scan.id.class)].previous = (at, scan.id.sequence as u32);
-        if is_at_end || (scanned == Scanned::End && scan.expected_end.is_none() && at >= scan.apply_from) {
-            return Ok(false);
-        }
-        let is_applied = scan.apply_from < u32::MAX;
-        let is_loss = if scan.expected_end.is_none() && at >= scan.apply_from {
-            report.torn_bytes += scan.scanner.rest().map_err(error)?;
-            // After a crash of the machine, later sectors may be there without earlier ones.
-            report.last_end != LastEnd::Crashed && scan.scanner.has_later_batch().map_err(error)?
-        } else if scan.expected_end.is_none() && !is_applied {
-            // The last one before the checkpoint's: it ends where it ends, or is cut there.
-            scanned == Scanned::Bad
-        } else {
-            true
+        let is_last = scan.expected_end.is_none() && at >= scan.apply_from;
+        let is_loss = match (is_at_end, is_last) {
+            (true, _) => false,
+            (false, true) if scanned == Scanned::End => {
+                // Only space is lost if the file stays as long as it is.
+                if scan.found.file.truncate(u64::from(at)).is_ok() {
+                    scan.found.bytes = u64::from(at);
+                }
+                false
+            }
+            (false, true) => {
+                report.torn_bytes += scan.scanner.rest().map_err(error)?;
+                // After a crash of the machine, later sectors may be there without earlier ones.
+                let is_torn = report.last_end == LastEnd::Crashed || !scan.scanner.has_later_batch().map_err(error)?;
+                if is_torn {
+                    // Otherwise later sectors would look like a loss to the next start.
+                    scan.found.file.truncate(u64::from(at)).map_err(error)?;
+                    scan.found.bytes = u64::from(at);
+                }
+                !is_torn
+            }
+            (false, false) => true,
         };
         if is_loss {
-            report.quarantined.push(scan.id.file_name());
-        } else if let Some(segment) = self.segment_mut(scan.id) {
-            // Otherwise later sectors would look like a loss to the next start.
-            segment.file.truncate(u64::from(at)).map_err(error)?;
-            segment.bytes = u64::from(at);
+            report.quarantined.push(id.file_name());
         }
-        Ok(is_loss && is_applied)
+        let index = scan.index.take();
+        if index.is_some() && at > HEADER {
+            report.notes.push(format!("the index of {} is missing and is made", id.file_name()));
+        }
+        self.add_sealed(&scan.found, at, index);
+        Ok(is_loss)
     }
 
     fn apply(&mut self, scan: &mut Scan<F>, with_meta: bool) {
@@ -255,12 +299,11 @@ impl<F: Files> Lane<F> {
         self.serial = self.serial.max(scan.scanner.serial);
         let (position, records) = scan.scanner.batch();
         for record in &records {
-            self.replay(scan.id, &mut scan.replay, record, position, with_meta);
+            if let Some(index) = &mut scan.index {
+                index.add(None, &record.head, record.body, position + record.at as u32);
+            }
+            self.replay(scan.found.id.class, &mut scan.replay, record, with_meta);
         }
-    }
-
-    pub(super) fn segment_mut(&mut self, id: SegmentId) -> Option<&mut Segment<F>> {
-        self.classes[usize::from(id.class)].sealed.iter_mut().find(|segment| segment.id == id)
     }
 
     /// Writes what has to be known before anything is shown.
@@ -281,24 +324,33 @@ impl<F: Files> Lane<F> {
     }
 }
 
-fn list_segments<F: Files>(files: &F) -> Result<Vec<SegmentId>, OpenError> {
+/// The segments, oldest first in each class, and which of them have an index.
+fn list_segments<F: Files>(files: &F) -> Result<(Vec<SegmentId>, HashSet<SegmentId>), OpenError> {
     let error = |error| OpenError::Io { file: ".".into(), error };
     let names = files.list().map_err(error)?;
-    // What was not renamed is not complete.
-    if names.iter().any(|name| name == CHECKPOINT_NEW) {
-        files.remove(CHECKPOINT_NEW).map_err(error)?;
+    let mut ids: Vec<_> = names.iter().filter_map(|name| SegmentId::of_file_name(name)).collect();
+    ids.sort_unstable();
+    let mut indexes = HashSet::new();
+    for name in &names {
+        let is_part = name == CHECKPOINT_NEW || name.ends_with(".idx.new");
+        match SegmentId::of_index_name(name) {
+            Some(id) if ids.binary_search(&id).is_ok() => _ = indexes.insert(id),
+            // What was not renamed is not complete, and an index without its segment is of no use. They only take space.
+            id if is_part || id.is_some() => _ = files.remove(name),
+            _ => {}
+        }
     }
-    Ok(names.iter().filter_map(|name| SegmentId::of_file_name(name)).collect())
+    Ok((ids, indexes))
 }
 
 fn read_state<F: Files>(files: &F, options: &LaneOptions, has_segments: bool) -> Result<(State, LastEnd), OpenError> {
     let file = || "state".to_string();
     let new = || State::new(options.seed, options.boot_id);
     Ok(match State::read(files).map_err(|error| OpenError::Io { file: file(), error })? {
-        Found::None if !has_segments => (new(), LastEnd::New),
-        Found::None | Found::Corrupt => (new(), LastEnd::Crashed),
-        Found::Newer(version) => return Err(OpenError::NewerFormat { file: file(), version }),
-        Found::State(state) => {
+        FoundState::None if !has_segments => (new(), LastEnd::New),
+        FoundState::None | FoundState::Corrupt => (new(), LastEnd::Crashed),
+        FoundState::Newer(version) => return Err(OpenError::NewerFormat { file: file(), version }),
+        FoundState::State(state) => {
             let is_same_boot = state.boot_id == options.boot_id;
             let last_end = match (state.is_clean, is_same_boot) {
                 (true, _) => LastEnd::Clean,

@@ -11,10 +11,9 @@ use super::codec::hash_name;
 use super::cursor::{Place, QueryId};
 use super::files::Files;
 use super::format::{Kind, PublicationBody, RECORD_HEAD, read_record};
-use super::index::{FindRange, Found, IndexError};
+use super::index::{FindRange, Found};
 use super::lane::Lane;
-use super::meta::ChannelMeta;
-use super::sealed_index::{OpenIndex, SealedIndex};
+use super::sealed::{Named, OpenIndex, Sealed, named_at};
 use super::segment::{SegmentId, read_record_at};
 use super::types::{ReadError, optional};
 use crate::pubsub::{PublicationRecord, TimeRange};
@@ -98,12 +97,11 @@ struct Chain<F: Files> {
 struct Source<F: Files> {
     id: SegmentId,
     file: Arc<F::File>,
-    end: u32,
     entries: Entries<F>,
 }
 
 enum Entries<F: Files> {
-    Sealed(Arc<SealedIndex<F>>),
+    Sealed(Arc<Sealed<F>>),
     /// Of the segment that is written: what was found, in the order of the query, and the positions of its dictionary.
     Active(VecDeque<Found>, Vec<u32>),
 }
@@ -111,13 +109,12 @@ enum Entries<F: Files> {
 /// The segment of a chain that is read.
 struct Current<F: Files> {
     source: Source<F>,
-    index: Option<Arc<OpenIndex<F>>>,
     taken: VecDeque<Found>,
     /// The index may have more after the last one that was taken.
     has_more: bool,
     last: Option<u32>,
     /// By channel index.
-    channels: HashMap<u32, Option<(Box<str>, [u8; 6])>>,
+    channels: HashMap<u32, Option<Named>>,
 }
 
 impl<F: Files> Lane<F> {
@@ -149,18 +146,16 @@ impl<F: Files> Lane<F> {
         }
         for log in &self.classes {
             let mut sources = VecDeque::new();
-            for segment in &log.sealed {
-                let entries = Entries::Sealed(Arc::clone(&segment.sealed_index));
-                let (id, file, end) = (segment.id, Arc::clone(&segment.file), segment.end);
-                sources.push_back(Source { id, file, end, entries });
+            for sealed in &log.sealed {
+                let (id, file) = (sealed.segment.id, Arc::clone(&sealed.segment.file));
+                sources.push_back(Source { id, file, entries: Entries::Sealed(Arc::clone(sealed)) });
             }
             if let Some(active) = &log.active {
-                let (id, file, end) = (active.segment.id, Arc::clone(&active.segment.file), active.segment.end);
+                let (id, file) = (active.segment.id, Arc::clone(&active.segment.file));
                 let range = plan.find_range(id, None, usize::MAX);
-                let found =
-                    range.map_or_else(Vec::new, |range| active.segment.index.by_name(is_user, plan.hash(), &range));
-                let entries = Entries::Active(found.into(), active.segment.index.dictionary());
-                sources.push_back(Source { id, file, end, entries });
+                let found = range.map_or_else(Vec::new, |range| active.index.by_name(is_user, plan.hash(), &range));
+                let entries = Entries::Active(found.into(), active.index.dictionary());
+                sources.push_back(Source { id, file, entries });
             }
             if query.reverse {
                 sources.make_contiguous().reverse();
@@ -261,14 +256,8 @@ impl<F: Files> QueryPlan<F> {
                 }
             }
             let Some(source) = chain.sources.pop_front() else { return Ok(None) };
-            let current = Current {
-                source,
-                index: None,
-                taken: VecDeque::new(),
-                has_more: true,
-                last: None,
-                channels: HashMap::new(),
-            };
+            let current =
+                Current { source, taken: VecDeque::new(), has_more: true, last: None, channels: HashMap::new() };
             chain.current = Some(current);
         }
     }
@@ -278,31 +267,21 @@ impl<F: Files> QueryPlan<F> {
         current.has_more = false;
         let source = &mut current.source;
         let Some(range) = self.find_range(source.id, current.last, TAKEN) else { return Ok(()) };
-        let index = match &mut source.entries {
+        let sealed = match &mut source.entries {
             Entries::Active(found, _) => {
                 current.taken = std::mem::take(found);
                 return Ok(());
             }
-            Entries::Sealed(index) => index,
+            Entries::Sealed(sealed) => sealed,
         };
         let find = |index: &OpenIndex<F>| match self.is_user {
             true => index.by_user(self.hash(), &range),
             false => index.by_tag(self.hash(), &range),
         };
-        let mut open = index.get(&self.files, source.id, &source.file, source.end)?;
-        let found = match find(&open) {
-            Ok(found) => found,
-            Err(_) => {
-                open = index.rebuild(&self.files, source.id, &source.file, source.end)?;
-                find(&open).map_err(|error| match error {
-                    IndexError::Read(error) => error,
-                    IndexError::Corrupt => std::io::ErrorKind::InvalidData.into(),
-                })?
-            }
-        };
+        let (found, _) = sealed.with_index(&*self.files, find)?;
         current.has_more = found.len() == TAKEN;
         current.last = found.last().map(|found| found.position).or(current.last);
-        (current.taken, current.index) = (found.into(), Some(open));
+        current.taken = found.into();
         Ok(())
     }
 
@@ -317,7 +296,7 @@ impl<F: Files> QueryPlan<F> {
             return Ok(None);
         }
         if !current.channels.contains_key(&head.channel) {
-            let channel = current.channel(head.channel)?.filter(|(name, _)| (self.accepts)(name));
+            let channel = current.channel(&*self.files, head.channel)?.filter(|(name, _)| (self.accepts)(name));
             current.channels.insert(head.channel, channel);
         }
         let Some(Some((channel, epoch))) = current.channels.get(&head.channel) else { return Ok(None) };
@@ -329,18 +308,17 @@ impl<F: Files> QueryPlan<F> {
 }
 
 impl<F: Files> Current<F> {
-    /// The name and the epoch of a channel of the segment's dictionary.
-    fn channel(&self, index: u32) -> Result<Option<(Box<str>, [u8; 6])>, ReadError> {
-        let position = match (&self.source.entries, &self.index) {
-            (Entries::Active(_, dictionary), _) => dictionary.get(index as usize).copied(),
-            (Entries::Sealed(_), Some(open)) => open.dictionary_entry(index).map_err(|_| ReadError::Missing)?,
-            (Entries::Sealed(_), None) => None,
+    /// A channel of the segment's dictionary.
+    fn channel(&self, files: &F, index: u32) -> Result<Option<Named>, ReadError> {
+        let read = match &self.source.entries {
+            Entries::Active(_, dictionary) => match dictionary.get(index as usize) {
+                Some(&position) => named_at(&self.source.file, position, index),
+                None => Ok(None),
+            },
+            Entries::Sealed(sealed) => sealed.channel(files, index),
         };
-        let bytes = read_at(&self.source, position.ok_or(ReadError::Missing)?)?;
-        let record = read_record(&bytes, 0).filter(|record| record.head.kind == Kind::Channel);
-        let record = record.filter(|record| record.head.channel == index).ok_or(ReadError::Missing)?;
-        let meta = ChannelMeta::read(record.body, record.head.offset, record.head.time);
-        Ok(meta.map(|meta| (meta.name, meta.epoch)))
+        let named = read.map_err(|error| ReadError::Io(error.to_string()))?;
+        named.ok_or(ReadError::Missing).map(Some)
     }
 }
 

@@ -1,9 +1,13 @@
 //! A read whose files are known: it runs on any thread, while the lane goes on.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
+use super::codec::hash_name;
 use super::files::Files;
 use super::format::{Kind, PublicationBody, RECORD_HEAD, record_head};
+use super::sealed::Sealed;
 use super::segment::read_record_at;
 use super::types::{LogRead, ReadError, optional};
 use crate::pubsub::{Position, PublicationRecord, TimeRange};
@@ -11,6 +15,10 @@ use bytes::Bytes;
 
 /// A read whose files are known. It runs on any thread.
 pub struct ReadPlan<F: Files> {
+    pub(super) files: Arc<F>,
+    pub(super) name: Box<str>,
+    /// Of the channel's life.
+    pub(super) epoch: [u8; 6],
     pub(super) top: Position,
     pub(super) since_is_kept: bool,
     /// The offsets to read; empty if the first is above the last.
@@ -22,16 +30,30 @@ pub struct ReadPlan<F: Files> {
     pub(super) parts: Vec<Part<F>>,
 }
 
-/// What one segment has.
-pub(super) struct Part<F: Files> {
-    pub(super) file: Arc<F::File>,
-    /// Offsets, which grow, with their positions.
-    pub(super) found: Vec<(u64, u32)>,
+/// A segment that may have some of the offsets.
+pub(super) enum Part<F: Files> {
+    /// The one that is written: offsets, which grow, with their positions.
+    Active(Arc<F::File>, Vec<(u64, u32)>),
+    Sealed(Arc<Sealed<F>>),
+    Located(Located<F>),
+}
+
+/// A sealed segment in which the offsets were looked up.
+pub(super) struct Located<F: Files> {
+    sealed: Arc<Sealed<F>>,
+    /// By offset and position. Another life of the channel may have the same offsets.
+    found: Vec<(u64, u32)>,
+    /// Whether an index of the dictionary is this life of the channel.
+    is_meant: HashMap<u32, bool>,
+}
+
+fn read_error(error: io::Error) -> ReadError {
+    ReadError::Io(error.to_string())
 }
 
 impl<F: Files> ReadPlan<F> {
     /// Reads the records. Publications that should be there and cannot be read are an error, never left out.
-    pub fn run(self) -> Result<LogRead, ReadError> {
+    pub fn run(mut self) -> Result<LogRead, ReadError> {
         let mut records = Vec::new();
         let (from, to) = self.offsets;
         let (mut next, mut left) =
@@ -52,14 +74,60 @@ impl<F: Files> ReadPlan<F> {
         Ok(LogRead { records, top: self.top, since_is_kept: self.since_is_kept })
     }
 
-    fn read(&self, offset: u64) -> Result<PublicationRecord, ReadError> {
-        for part in &self.parts {
-            let Ok(at) = part.found.binary_search_by_key(&offset, |&(offset, _)| offset) else { continue };
-            let bytes =
-                read_record_at(&part.file, part.found[at].1).map_err(|error| ReadError::Io(error.to_string()))?;
-            return bytes.and_then(|bytes| publication(&bytes, offset)).ok_or(ReadError::Missing);
+    fn read(&mut self, offset: u64) -> Result<PublicationRecord, ReadError> {
+        let mut at = 0;
+        while at < self.parts.len() {
+            if let Part::Sealed(sealed) = &self.parts[at] {
+                let (sealed, hash) = (Arc::clone(sealed), hash_name(&self.name));
+                // What was read already is not needed any more.
+                let wanted = if self.reverse { self.offsets.0..=offset } else { offset..=self.offsets.1 };
+                let find = sealed.with_index(&*self.files, |index| index.find(hash, wanted.clone(), usize::MAX, false));
+                let found: Vec<_> =
+                    find.map_err(read_error)?.0.iter().map(|found| (found.offset, found.position)).collect();
+                if found.is_empty() {
+                    self.parts.remove(at);
+                    continue;
+                }
+                self.parts[at] = Part::Located(Located { sealed, found, is_meant: HashMap::new() });
+            }
+            let meant = (&*self.name, self.epoch);
+            let record = match &mut self.parts[at] {
+                Part::Active(file, found) => match found.binary_search_by_key(&offset, |&(offset, _)| offset) {
+                    Ok(place) => Some(read_record_at(file, found[place].1).map_err(read_error)?),
+                    Err(_) => None,
+                },
+                Part::Located(located) => located.read(&*self.files, meant, offset).map_err(read_error)?,
+                Part::Sealed(_) => None,
+            };
+            if let Some(bytes) = record {
+                return bytes.and_then(|bytes| publication(&bytes, offset)).ok_or(ReadError::Missing);
+            }
+            at += 1;
         }
         Err(ReadError::Missing)
+    }
+}
+
+impl<F: Files> Located<F> {
+    /// The record of the channel with this offset. `Some(None)`: it should be there, and cannot be read.
+    fn read(&mut self, files: &F, meant: (&str, [u8; 6]), offset: u64) -> io::Result<Option<Option<Vec<u8>>>> {
+        let first = self.found.partition_point(|found| found.0 < offset);
+        let after = self.found.partition_point(|found| found.0 <= offset);
+        for &(_, position) in self.found[first..after].iter().rev() {
+            let Some(bytes) = read_record_at(&self.sealed.segment.file, position)? else { return Ok(Some(None)) };
+            let Some(channel) = record_head(&bytes).map(|head| head.channel) else { return Ok(Some(None)) };
+            let is_meant = match self.is_meant.get(&channel) {
+                Some(&is_meant) => is_meant,
+                None => {
+                    let Some((name, epoch)) = self.sealed.channel(files, channel)? else { return Ok(Some(None)) };
+                    *self.is_meant.entry(channel).or_insert((&*name, epoch) == meant)
+                }
+            };
+            if is_meant {
+                return Ok(Some(Some(bytes)));
+            }
+        }
+        Ok(None)
     }
 }
 

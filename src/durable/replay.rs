@@ -4,7 +4,6 @@ use super::files::Files;
 use super::format::{Body, IS_STRICT, Kind, PublicationBody, Record, u32_at};
 use super::lane::Lane;
 use super::meta::{ChannelMeta, epoch_text};
-use super::segment::SegmentId;
 
 /// The dictionary of the segment that is read: the slot and the epoch of each channel index.
 #[derive(Default)]
@@ -14,38 +13,28 @@ pub(super) struct Replay {
 
 impl<F: Files> Lane<F> {
     /// `with_meta`: the checkpoint does not have yet what the record says.
-    pub(super) fn replay(
-        &mut self,
-        id: SegmentId,
-        replay: &mut Replay,
-        record: &Record<'_>,
-        batch_position: u32,
-        with_meta: bool,
-    ) {
-        let (head, position) = (record.head, batch_position + record.at as u32);
+    pub(super) fn replay(&mut self, class: u8, replay: &mut Replay, record: &Record<'_>, with_meta: bool) {
+        let head = record.head;
         self.time = self.time.max(head.time);
         if head.kind == Kind::Channel {
-            self.replay_channel(id, replay, record, position, with_meta);
+            self.replay_channel(replay, record, with_meta);
+            return;
+        }
+        if !with_meta {
             return;
         }
         if head.kind == Kind::Publication {
             let Some(body) = PublicationBody::read(head.flags, record.body) else { return };
-            if let Some(segment) = self.segment_mut(id) {
-                segment.index.add_publication(&head, &body, position);
-            }
-            if let Some(slot) = self.living(replay, head.channel).filter(|_| with_meta) {
+            if let Some(slot) = self.living(replay, head.channel) {
                 let meta = self.channels.get_mut(slot);
                 meta.published(head.offset, head.time);
                 meta.set_version(body.version, body.version_epoch);
-                (meta.is_strict, meta.class) = (head.flags & IS_STRICT != 0, id.class);
+                (meta.is_strict, meta.class) = (head.flags & IS_STRICT != 0, class);
                 let text = epoch_text(meta.epoch, meta.generation);
                 if let Some(key) = body.key {
                     self.keys.insert(key, head.time, Some((text, head.offset)));
                 }
             }
-            return;
-        }
-        if !with_meta {
             return;
         }
         match (head.kind, self.living(replay, head.channel)) {
@@ -74,14 +63,7 @@ impl<F: Files> Lane<F> {
         (self.channels.epoch(slot) == Some(epoch)).then_some(slot)
     }
 
-    fn replay_channel(
-        &mut self,
-        id: SegmentId,
-        replay: &mut Replay,
-        record: &Record<'_>,
-        position: u32,
-        with_meta: bool,
-    ) {
+    fn replay_channel(&mut self, replay: &mut Replay, record: &Record<'_>, with_meta: bool) {
         let head = record.head;
         let Some(meta) = ChannelMeta::read(record.body, head.offset, head.time) else { return };
         let (name, epoch) = (meta.name.clone(), meta.epoch);
@@ -96,9 +78,6 @@ impl<F: Files> Lane<F> {
         }
         if let Some(entry) = replay.dictionary.get_mut(index) {
             *entry = slot.map(|slot| (slot, epoch));
-        }
-        if let Some(segment) = self.segment_mut(id) {
-            segment.index.add_channel(slot, head.channel, &name, position);
         }
     }
 

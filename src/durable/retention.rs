@@ -1,6 +1,7 @@
 //! What a lane does from time to time: it removes what has expired, makes checkpoints, and watches the space on the disk.
 
 use std::io;
+use std::sync::Arc;
 
 use super::checkpoint::{CheckpointHead, CheckpointRow, CheckpointWriter, ScanStart};
 use super::class_log::{CheckpointProgress, scan_sequences};
@@ -8,12 +9,17 @@ use super::commit::{RESERVE, is_full};
 use super::files::{File, Files};
 use super::lane::Lane;
 use super::segment::{CLASSES, segment_bytes};
+use super::survey::{Survey, Verdict};
 use super::types::{LaneError, OnFull};
 
 pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const CHECKPOINT_NEW: &str = "checkpoint.new";
 /// Channels that one call looks at, or puts into a checkpoint.
 const SLOTS: usize = 4096;
+/// Past so many bytes of segments a checkpoint is due: a start reads no more than about this.
+const SCAN_BYTES_MAX: u64 = 1 << 30;
+/// A checkpoint is synced in parts of this size, so that no sync takes long.
+const CHECKPOINT_SYNC_BYTES: u64 = 4 << 20;
 /// Segments that one call removes.
 const REMOVED_MAX: usize = 4;
 /// The segment of a class is ended after this time, so that it can be removed.
@@ -29,13 +35,14 @@ impl<F: Files> Lane<F> {
         self.commit()?;
         for class in 0..self.classes.len() {
             let is_old = |created: u64| created.saturating_add(SEGMENT_AGE_MAX) <= now;
-            if self.classes[class].active.as_ref().is_some_and(|active| is_old(active.created)) {
+            if self.classes[class].active.as_ref().is_some_and(|active| is_old(active.segment.created)) {
                 self.end_segment(class)?;
             }
         }
         self.watch_space();
-        let more_segments = self.remove_expired();
-        let due = self.maintenance.checkpoint_time.saturating_add(self.options.checkpoint_interval_ms) <= now;
+        let more_segments = self.remove_expired()?;
+        let due = self.maintenance.checkpoint_time.saturating_add(self.options.checkpoint_interval_ms) <= now
+            || self.maintenance.written > SCAN_BYTES_MAX;
         if due || self.maintenance.checkpoint.is_some() {
             self.step_checkpoint()?;
         }
@@ -49,6 +56,9 @@ impl<F: Files> Lane<F> {
         self.sync()?;
         for class in 0..self.classes.len() {
             self.end_segment(class)?;
+        }
+        while let Some(task) = self.take_index_task() {
+            task.run();
         }
         self.maintenance.checkpoint = None;
         self.write_checkpoint()?;
@@ -92,37 +102,50 @@ impl<F: Files> Lane<F> {
         }
     }
 
-    /// Removes segments without a publication that can be read. True: there may be more.
-    fn remove_expired(&mut self) -> bool {
-        let mut removed = 0;
+    /// Removes segments without a publication that can be read. True: there is more to look at.
+    fn remove_expired(&mut self) -> Result<bool, LaneError> {
+        let (mut removed, mut has_more) = (0, false);
         for class in 0..self.classes.len() {
-            while removed < REMOVED_MAX && self.is_front_expired(class) && self.remove_front(class).is_ok() {
+            while removed < REMOVED_MAX && self.is_front_removable(class) {
+                // An index that cannot be read keeps its segment.
+                let verdict = self.survey_front(class).unwrap_or(Verdict::Read);
+                has_more |= verdict == Verdict::Unknown;
+                if verdict != Verdict::Unread {
+                    break;
+                }
+                // What made it unread must not be lost once it is gone.
+                self.sync()?;
+                if self.remove_front(class).is_err() {
+                    break;
+                }
                 removed += 1;
             }
         }
-        removed == REMOVED_MAX
+        Ok(has_more || removed == REMOVED_MAX)
     }
 
     /// The meta of its channels is in the checkpoint.
     fn is_front_removable(&self, class: usize) -> bool {
         let from = self.maintenance.scan_from.get(class).copied().unwrap_or_default();
-        self.classes[class].sealed.front().is_some_and(|segment| segment.id.sequence < from)
+        self.classes[class].sealed.front().is_some_and(|front| front.segment.id.sequence < from)
     }
 
-    fn is_front_expired(&self, class: usize) -> bool {
-        let Some(segment) = self.classes[class].sealed.front() else { return false };
-        let is_read = |(slot, last): (u32, u64)| {
-            let (first, top) = self.channels.get(slot).visible(self.time);
-            first <= last && first <= top
-        };
-        self.is_front_removable(class) && !segment.index.last_offsets().any(is_read)
+    fn survey_front(&mut self, class: usize) -> io::Result<Verdict> {
+        let log = &mut self.classes[class];
+        let Some(front) = log.sealed.front() else { return Ok(Verdict::Read) };
+        if !log.survey.as_ref().is_some_and(|survey| survey.is_of(front)) {
+            log.survey = Some(Survey::new(front, &*self.files)?);
+        }
+        let Some(survey) = &mut log.survey else { return Ok(Verdict::Read) };
+        survey.go_on(front, &*self.files, (&self.channels, self.time), SLOTS)
     }
 
     fn remove_front(&mut self, class: usize) -> io::Result<()> {
         let Some(segment) = self.classes[class].sealed.front() else { return Ok(()) };
-        self.files.remove(&segment.id.file_name())?;
-        // It has one only if a query needed it.
-        _ = self.files.remove(&segment.id.index_name());
+        let id = segment.segment.id;
+        self.files.remove(&id.file_name())?;
+        // It may have none; the next start removes one that is left over.
+        _ = self.files.remove(&id.index_name());
         self.classes[class].sealed.pop_front();
         Ok(())
     }
@@ -130,13 +153,15 @@ impl<F: Files> Lane<F> {
     /// Removes the oldest segment, and hides what its channels have up to there. False: there is none to remove.
     pub(super) fn evict_oldest(&mut self) -> bool {
         let fronts = (0..self.classes.len()).filter(|&class| self.is_front_removable(class));
-        let newest = |&class: &usize| self.classes[class].sealed.front().map_or(0, |segment| segment.index.newest);
-        let Some(class) = fronts.min_by_key(newest) else { return false };
-        let front = self.classes[class].sealed.front();
-        let last: Vec<_> = front.map_or_else(Vec::new, |segment| segment.index.last_offsets().collect());
-        for (slot, last) in last {
-            let meta = self.channels.get_mut(slot);
-            meta.first = meta.first.max(last + 1);
+        let created = |&class: &usize| self.classes[class].sealed.front().map_or(0, |front| front.segment.created);
+        let Some(class) = fronts.min_by_key(created) else { return false };
+        let Some(front) = self.classes[class].sealed.front().map(Arc::clone) else { return false };
+        let Ok(last_offsets) = front.last_offsets() else { return false };
+        for ((name, epoch), last) in last_offsets {
+            if let Some(slot) = self.channels.find(&name).filter(|&slot| self.channels.epoch(slot) == Some(epoch)) {
+                let meta = self.channels.get_mut(slot);
+                meta.first = meta.first.max(last + 1);
+            }
         }
         self.stats.evicted_segments += 1;
         self.remove_front(class).is_ok()
@@ -166,6 +191,10 @@ impl<F: Files> Lane<F> {
             let bytes = progress.writer.take_bytes();
             file.write_all_at(&bytes, progress.bytes).map_err(error)?;
             progress.bytes += bytes.len() as u64;
+            if progress.bytes - progress.synced_bytes > CHECKPOINT_SYNC_BYTES {
+                file.sync_data().map_err(error)?;
+                progress.synced_bytes = progress.bytes;
+            }
             self.maintenance.checkpoint = Some(progress);
             return Ok(());
         }
@@ -184,7 +213,7 @@ impl<F: Files> Lane<F> {
     }
 
     fn begin_checkpoint(&mut self) -> io::Result<CheckpointProgress> {
-        self.maintenance.checkpoint_time = self.time;
+        (self.maintenance.checkpoint_time, self.maintenance.written) = (self.time, 0);
         let start = |class: usize| {
             let log = &self.classes[class];
             let active = log.active.as_ref().map(|active| (active.segment.id.sequence, active.segment.end));
@@ -194,6 +223,7 @@ impl<F: Files> Lane<F> {
         let scan_from: Vec<_> = (0..self.classes.len()).map(start).collect();
         let head = CheckpointHead { lane: self.options.lane, time: self.time, scan_from: scan_from.clone() };
         self.files.create(CHECKPOINT_NEW, 0)?;
-        Ok(CheckpointProgress { writer: CheckpointWriter::new(&head), next_slot: Some(0), bytes: 0, scan_from })
+        let writer = CheckpointWriter::new(&head);
+        Ok(CheckpointProgress { writer, next_slot: Some(0), bytes: 0, synced_bytes: 0, scan_from })
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn segment_bytes(class: u8, bytes: u64) -> u64 {
     if class <= SMALL_CLASS { bytes.min(SMALL_BYTES) } else { bytes }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct SegmentId {
     pub(super) class: u8,
     pub(super) sequence: u64,
@@ -47,11 +47,25 @@ impl SegmentId {
         format!("{}-{:016x}.idx", self.class, self.sequence)
     }
 
+    /// Of an index that is being written.
+    pub(super) fn index_name_new(self) -> String {
+        format!("{}.new", self.index_name())
+    }
+
     /// From the name of a segment's file.
     pub(super) fn of_file_name(name: &str) -> Option<Self> {
-        let (class, sequence) = name.strip_suffix(".seg")?.split_once('-')?;
+        Self::of_stem(name.strip_suffix(".seg")?).filter(|id| id.file_name() == name)
+    }
+
+    /// From the name of an index.
+    pub(super) fn of_index_name(name: &str) -> Option<Self> {
+        Self::of_stem(name.strip_suffix(".idx")?).filter(|id| id.index_name() == name)
+    }
+
+    fn of_stem(stem: &str) -> Option<Self> {
+        let (class, sequence) = stem.split_once('-')?;
         let id = Self { class: class.parse().ok()?, sequence: u64::from_str_radix(sequence, 16).ok()? };
-        (id.class < CLASSES && id.file_name() == name).then_some(id)
+        (id.class < CLASSES).then_some(id)
     }
 }
 
@@ -67,6 +81,18 @@ pub(super) struct Header {
     pub(super) previous_end: u32,
     /// The last four bytes of that segment's sequence.
     pub(super) previous: u32,
+}
+
+/// A segment that is open.
+pub(super) struct Segment<F: Files> {
+    pub(super) id: SegmentId,
+    pub(super) file: Arc<F::File>,
+    pub(super) salt: u32,
+    pub(super) created: u64,
+    /// What stands behind is void.
+    pub(super) end: u32,
+    /// Of the file.
+    pub(super) bytes: u64,
 }
 
 /// Why a header cannot be used.

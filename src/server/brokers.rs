@@ -116,7 +116,7 @@ impl BrokerPlan {
             nats::check(config).map_err(io::Error::other)?;
         }
         let events = || ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max)).collect::<Vec<_>>();
-        let mut running = RunningBrokers::default();
+        let mut running = RunningBrokers { stats: Arc::new(BrokerStats::of_brokers()), ..RunningBrokers::default() };
         if let Some(Planned { config, queues }) = publications {
             let (bus, control) = control_bus(uid);
             let mut control = Some(control);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::clock::now_ms;
 use super::fallback::Fallback;
 use super::opening::LogOptions;
-use super::reader::Reader;
+use super::reader::{Job, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
 use crate::config::OnFailure;
@@ -106,6 +106,13 @@ impl<F: Files> Driver<F> {
                 false
             }
         };
+        while let Some(task) = self.lane.take_index_task() {
+            // Without room, the first read that needs the index makes it.
+            if let Err(Job::Index(task)) = self.reader.read(Job::Index(task)) {
+                task.give_up();
+                break;
+            }
+        }
         self.stats.update(&self.lane);
         let pause = match (again, self.sync_at) {
             (true, _) => Duration::ZERO,

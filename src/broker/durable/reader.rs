@@ -10,18 +10,18 @@ use super::shards::RETRY;
 use super::stats::{LaneStats, LogRefusal};
 use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Ticket};
 use crate::broker::port::EventPort;
-use crate::durable::{Files, FoundPage, LogRead, QueryPlan, ReadError, ReadPlan};
+use crate::durable::{Files, FoundPage, IndexTask, LogRead, QueryPlan, ReadError, ReadPlan};
 use crate::ids::ShardId;
 use crate::pubsub::Position;
 
 /// Reads that wait for the thread; past it they fail.
 const READS_MAX: usize = 1024;
 
-/// A read for a shard.
-pub(super) struct Job<F: Files> {
-    pub(super) shard: ShardId,
-    pub(super) ticket: Ticket,
-    pub(super) task: Task<F>,
+pub(super) enum Job<F: Files> {
+    /// For a shard.
+    Read { shard: ShardId, ticket: Ticket, task: Box<Task<F>> },
+    /// The index of a segment that was sealed.
+    Index(IndexTask<F>),
 }
 
 pub(super) enum Task<F: Files> {
@@ -58,7 +58,7 @@ impl<F: Files> Reader<F> {
         Ok(Self { jobs: sender, thread })
     }
 
-    /// Queues a read. It is given back if there is no room.
+    /// Queues a job. It is given back if there is no room.
     pub(super) fn read(&self, job: Job<F>) -> Result<(), Job<F>> {
         self.jobs.try_send(job).map_err(|(TrySendError::Full(job) | TrySendError::Disconnected(job))| job)
     }
@@ -104,8 +104,11 @@ impl Work {
     }
 
     fn read<F: Files>(&mut self, job: Job<F>) {
-        let Job { shard, ticket, task } = job;
-        let answer = match task {
+        let (shard, ticket, task) = match job {
+            Job::Read { shard, ticket, task } => (shard, ticket, task),
+            Job::Index(task) => return task.run(),
+        };
+        let answer = match *task {
             Task::History(top, plan) => match plan.run() {
                 Ok(LogRead { records, top, since_is_kept }) => {
                     Ok(Answer::History(HistoryRead { records, top, since_is_kept }))

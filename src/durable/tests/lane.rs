@@ -13,7 +13,7 @@ fn publications_are_read_back_after_a_clean_stop_a_kill_and_a_crash() {
     let first = publish(&mut lane, "news", b"a", 10).position.expect("it has a history");
     lane.close(11).expect("closed");
     let (mut lane, report) = open(&disk, 1, 12);
-    assert_eq!((report.last_end, report.channels, report.scanned_bytes > 0), (LastEnd::Clean, 1, true));
+    assert_eq!((report.last_end, report.channels, report.scanned_bytes), (LastEnd::Clean, 1, 0));
     assert_eq!(all(&mut lane, "news", 12), [(1, b"a".to_vec())]);
     let second = publish(&mut lane, "news", b"b", 13).position.expect("it has a history");
     assert_eq!((second.epoch, second.offset), (first.epoch, 2));
