@@ -50,15 +50,13 @@ struct Runs {
     fences: Box<[(u64, u64)]>,
 }
 
-type Times = Box<[(u64, u32)]>;
-
 pub(crate) struct SegmentIndex<F> {
     file: F,
     head: Head,
     /// By `RunKind`.
     runs: [Runs; 3],
     /// The time and the position of each 1,024th publication, in the order of the file.
-    times: Times,
+    times: Box<[(u64, u32)]>,
 }
 
 /// What a search takes from the entries of one hash.
@@ -253,7 +251,10 @@ impl Head {
     }
 }
 
-fn decode_memory(head: &Head, memory: &[u8]) -> Option<([Runs; 3], Times)> {
+/// The runs of each kind, and sparse times with their positions.
+type Memory = ([Runs; 3], Box<[(u64, u32)]>);
+
+fn decode_memory(head: &Head, memory: &[u8]) -> Option<Memory> {
     let mut reader = Reader(memory);
     let mut first_block = 0;
     let mut runs = |kind: RunKind| {
@@ -267,7 +268,7 @@ fn decode_memory(head: &Head, memory: &[u8]) -> Option<([Runs; 3], Times)> {
     };
     let runs = [runs(RunKind::Channels)?, runs(RunKind::Users)?, runs(RunKind::Tags)?];
     let count = reader.varint()?;
-    let times: Times = (0..count).map(|_| Some((reader.u64()?, reader.u32()?))).collect::<Option<_>>()?;
+    let times: Box<[_]> = (0..count).map(|_| Some((reader.u64()?, reader.u32()?))).collect::<Option<_>>()?;
     let is_whole = reader.is_empty() && (times.is_empty() == (head.entries == 0));
     is_whole.then_some((runs, times))
 }
@@ -302,7 +303,6 @@ fn decode_last_offsets(payload: &[u8], last: &mut HashMap<u64, u64>) -> Option<(
         let mut offset = 0;
         for _ in 0..reader.u16()? {
             offset = add_difference(offset, reader.varint()?);
-            // The position and the time.
             reader.varint()?;
             reader.varint()?;
         }

@@ -160,12 +160,12 @@ pub(super) fn received(state: &mut Messaging, cx: &mut Context<Mail>, message: &
                 state.home_channels.take_over_epoch(usize::from(slot), number);
             }
         }
-        Some(PeerMessage::Answer { ticket, answer }) => {
-            let is_asked = state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize));
-            if is_asked {
-                broker_calls::answered(state, cx, ticket, answer);
-            }
+        Some(PeerMessage::Answer { ticket, answer })
+            if state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize)) =>
+        {
+            broker_calls::answered(state, cx, ticket, answer);
         }
+        Some(PeerMessage::Answer { .. }) => {}
         Some(request) => serve(state, cx, request),
         None => {}
     }

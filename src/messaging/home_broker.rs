@@ -293,6 +293,8 @@ pub(crate) struct PresenceRenewal {
 }
 
 type ApiResult = Result<ApiReply, ErrorCode>;
+/// The key and the value of the tag of a query.
+pub(super) type QueriedTag = Box<(Box<str>, Box<str>)>;
 
 /// A request to the broker that is not answered.
 pub(crate) enum Call {
@@ -338,7 +340,7 @@ pub(crate) enum Call {
     /// A query over the past, with the key and the value of its tag.
     Past {
         asker: PastAsker,
-        tag: Option<Box<(Box<str>, Box<str>)>>,
+        tag: Option<QueriedTag>,
         /// Which of how many logs, if several are asked one after the other.
         log: Option<(usize, usize)>,
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::api_call::{ApiReply, PastKey, PastQuery};
 use super::control_request::Answer as ApiAnswer;
-use super::home_broker::{Call, HistoryAsker, PastAsker, PastClient};
+use super::home_broker::{Call, HistoryAsker, PastAsker, PastClient, QueriedTag};
 use super::home_queries::code_of;
 use super::mail::{Mail, PastAnswer, PastQuestion, PastReply, PastRequest};
 use super::past::{PAGE_BYTES_MAX, cut_to_page, past_page};
@@ -216,14 +216,11 @@ fn cursor_over(log: usize, logs: usize, cursor: &str) -> Box<str> {
     }
 }
 
-/// A tag's key and value.
-type AskedTag = Box<(Box<str>, Box<str>)>;
-
 /// The log has answered a query.
 pub(super) fn page_read(
     cx: &mut Context<Mail>,
     asker: PastAsker,
-    (tag, log): (Option<AskedTag>, Option<(usize, usize)>),
+    (tag, log): (Option<QueriedTag>, Option<(usize, usize)>),
     answer: Result<Answer, BrokerError>,
 ) {
     let result = match answer {

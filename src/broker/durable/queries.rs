@@ -29,7 +29,7 @@ pub(super) fn begin<F: Files>(driver: &mut Driver<F>, (shard, ticket): (ShardId,
     let Ok(plan) = driver.lane.plan_query(&query) else {
         return driver.shards.answer(shard, ticket, Ok(Answer::Query(Err(QueryRefusal::BadCursor))));
     };
-    if driver.reader.read(Job::Read { shard, ticket, task: Task::Query(Box::new(plan)) }).is_err() {
+    if driver.reader.read(Job::Read { shard, ticket, task: Box::new(Task::Query(plan)) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
         driver.shards.answer(shard, ticket, Err(BrokerError::Unavailable));
     }

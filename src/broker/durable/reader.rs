@@ -19,16 +19,16 @@ const READS_MAX: usize = 1024;
 
 pub(super) enum Job<F: Files> {
     /// For a shard.
-    Read { shard: ShardId, ticket: Ticket, task: Task<F> },
+    Read { shard: ShardId, ticket: Ticket, task: Box<Task<F>> },
     /// The index of a segment that was sealed.
     Index(IndexTask<F>),
 }
 
 pub(super) enum Task<F: Files> {
     /// With the position at the moment of the plan.
-    History(Position, Box<ReadPlan<F>>),
+    History(Position, ReadPlan<F>),
     /// The lane thread answers, since it knows what the channels still have.
-    Query(Box<QueryPlan<F>>),
+    Query(QueryPlan<F>),
 }
 
 /// A page that was found for a shard.
@@ -108,7 +108,7 @@ impl Work {
             Job::Read { shard, ticket, task } => (shard, ticket, task),
             Job::Index(task) => return task.run(),
         };
-        let answer = match task {
+        let answer = match *task {
             Task::History(top, plan) => match plan.run() {
                 Ok(LogRead { records, top, since_is_kept }) => {
                     Ok(Answer::History(HistoryRead { records, top, since_is_kept }))

@@ -221,7 +221,7 @@ fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
         return driver.shards.answer(from, ticket, Ok(Answer::History(read)));
     }
     let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
-    if driver.reader.read(Job::Read { shard: from, ticket, task: Task::History(top, Box::new(plan)) }).is_err() {
+    if driver.reader.read(Job::Read { shard: from, ticket, task: Box::new(Task::History(top, plan)) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
         driver.shards.answer(from, ticket, Err(BrokerError::Unavailable));
     }
