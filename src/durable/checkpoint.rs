@@ -392,8 +392,11 @@ mod tests {
             class: (n % 8) as u8,
             is_strict: n.is_multiple_of(2),
         };
-        let key =
-            |n: u64| KeyRow { hash: u128::from(n) << 70, time: n, position: n.is_multiple_of(2).then_some((*b"abcdef.1", n)) };
+        let key = |n: u64| KeyRow {
+            hash: u128::from(n) << 70,
+            time: n,
+            position: n.is_multiple_of(2).then_some((*b"abcdef.1", n)),
+        };
         (0..count).flat_map(|n| [CheckpointRow::Meta(meta(n)), CheckpointRow::Key(key(n))]).collect()
     }
 

@@ -56,7 +56,8 @@ fn done(command: &str, directory: &Path, input: &str) -> String {
 fn lines(count: u64) -> String {
     let time = 4_000_000_000_000u64;
     let line = |n: u64| {
-        let data = if n.is_multiple_of(7) { r#""b64data":"/wA=""#.to_string() } else { format!(r#""data":{{"n":{n}}}"#) };
+        let data =
+            if n.is_multiple_of(7) { r#""b64data":"/wA=""#.to_string() } else { format!(r#""data":{{"n":{n}}}"#) };
         format!(
             r#"{{"channel":"news:{}","time":{},{data},"tags":{{"k":"v{n}"}},"user":"ann","version":{n},"history_size":1000,"history_ttl_ms":60000,"strict":{}}}"#,
             n % 3,
