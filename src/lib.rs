@@ -22,7 +22,7 @@
 //! Modules, in the order in which they may see each other (`tests/house_rules` checks it):
 //!
 //! 1. Ground: `ids`, `slow_policy`, and `sys`, which has the `unsafe` code.
-//! 2. Pure layers: `ws` (RFC 6455, RFC 7692), `protocol` (Centrifugo), `pubsub` (channels, subscribers, history), `auth`.
+//! 2. Pure layers: `ws` (RFC 6455, RFC 7692), `http` (streams and request bodies), `protocol` (Centrifugo), `pubsub` (channels, subscribers, history), `auth`.
 //! 3. `engine`: bytes, frames and mail. It is usable as a library; see [`engine`].
 //! 4. `config`, then `doctor` (checks of the host) and `backend` (calls to the application).
 //! 5. `messaging`: the joint of engine, protocol and pubsub.
@@ -76,6 +76,8 @@ pub mod config;
 pub mod doctor;
 #[doc(hidden)]
 pub mod handover;
+#[doc(hidden)]
+pub mod http;
 #[doc(hidden)]
 pub mod ids;
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 //!
 //! Connections and commands:
 //! - `handshake` the upgrade request · `session` a connection's phase · `keepalive` its timer
+//! - `streams` HTTP streaming and server-sent events · `emulation` commands for them · `session_ids` how clients name them
 //! - `commands` dispatches a message · `connect`, `connect_reply` · `subscribe` · `publish` · `queries` · `refresh`
 //! - `access` what a client may do · `hooks` rules of a program that embeds the server · `tokens`, `token_checks`
 //! - `backend_calls`, `proxy_calls` · `data_format`
@@ -41,6 +42,7 @@ mod control;
 mod control_broker;
 pub mod control_request;
 mod data_format;
+mod emulation;
 mod encodings;
 mod handover_peer;
 mod handshake;
@@ -63,9 +65,11 @@ mod refresh;
 mod rejections;
 mod reply_payment;
 mod session;
+mod session_ids;
 mod settings;
 mod signature_queue;
 mod state;
+mod streams;
 mod subscribe;
 mod subscribe_reply;
 mod subscription;

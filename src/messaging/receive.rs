@@ -5,6 +5,7 @@ use super::arena::unpack_options;
 use super::broker_calls;
 use super::broker_channels;
 use super::connect;
+use super::emulation;
 use super::home_broker::Publisher;
 use super::home_queries;
 use super::home_shard;
@@ -99,6 +100,11 @@ pub(crate) fn receive(
                 state.close(cx, conn, Disconnect::ConnectionLimit);
             }
         }
+        Mail::Emulate { conn, by, data } => {
+            let outcome = emulation::receive(state, cx, conn, batch.bytes(data));
+            cx.mail.post(from, Mail::Emulated { by, outcome });
+        }
+        Mail::Emulated { by, outcome } => emulation::answer(state, cx, by, outcome),
         failure @ (Mail::SubscribeFailed { .. } | Mail::PublishFailed { .. }) => {
             receive_failure(state, cx, from, failure)
         }

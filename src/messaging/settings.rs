@@ -16,6 +16,7 @@ use crate::ws::Request;
 use super::handover_peer::HandoverPeer;
 use super::hooks::Hooks;
 use super::session::Headers;
+use super::session_ids::SessionIds;
 
 /// Bytes of header fields that one connection keeps for the backend; fields past it are left out.
 const HEADERS_BYTES_MAX: usize = 4 * 1024;
@@ -39,6 +40,15 @@ pub struct Settings {
     /// If subscription tokens have keys of their own.
     pub subscription_tokens: Option<Verifier>,
     pub uni_websocket: config::UniWebsocket,
+    pub http_stream: config::HttpStream,
+    pub sse: config::Sse,
+    pub emulation: config::Emulation,
+    pub uni_http_stream: config::UniHttpStream,
+    pub uni_sse: config::UniSse,
+    pub init: config::ConnInit,
+    /// What clients and other servers know this one by.
+    pub node: Arc<str>,
+    pub session_ids: Arc<SessionIds>,
     /// The connect reply names the shard.
     pub shows_shard: bool,
     /// The endpoint `/echo` sends messages back.
@@ -79,7 +89,8 @@ impl Settings {
         let new = Self::of(config, Arc::new(backend), Arc::clone(&self.connection_counts));
         let client = config::Client { ping_interval, pong_timeout, ..new.client };
         let (hooks, user_connected) = (self.hooks.clone(), self.user_connected.clone());
-        Self { client, echo: self.echo, hooks, user_connected, ..new }
+        let (node, session_ids) = (Arc::clone(&self.node), Arc::clone(&self.session_ids));
+        Self { client, echo: self.echo, hooks, user_connected, node, session_ids, ..new }
     }
 
     fn of(
@@ -102,6 +113,14 @@ impl Settings {
             tokens: verifier(&client.token),
             subscription_tokens: client.subscription_token().map(verifier),
             uni_websocket: config.uni_websocket.clone(),
+            http_stream: config.http_stream.clone(),
+            sse: config.sse.clone(),
+            emulation: config.emulation.clone(),
+            uni_http_stream: config.uni_http_stream.clone(),
+            uni_sse: config.uni_sse.clone(),
+            init: config.init.clone(),
+            node: uuid::Uuid::new_v4().to_string().into(),
+            session_ids: Arc::default(),
             shows_shard: config.dev,
             echo: config.echo.enabled,
             connect_proxy: config.connect_proxy,

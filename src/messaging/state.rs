@@ -17,7 +17,7 @@ use super::pending::PendingConnections;
 use super::presence_snapshots::PresenceSnapshots;
 use super::proxy_calls::ProxyCalls;
 use super::rejections::{self, Action, Fault};
-use super::session::{Phase, Session, Sessions};
+use super::session::{Phase, Session, Sessions, Transport};
 use super::settings::Settings;
 use super::token_checks::TokenChecks;
 use super::users::Users;
@@ -277,7 +277,8 @@ impl Messaging {
     pub(super) fn close_with(&mut self, cx: &mut Context<Mail>, conn: ConnId, code: u16, reason: Cow<'static, str>) {
         let session = &self.sessions[conn];
         let pushes = !self.settings.uni_websocket.disable_disconnect_push;
-        if pushes && session.encoding == Encoding::UniJson && session.phase != Phase::New {
+        // The end of a stream is such a push itself.
+        if pushes && session.transport == Transport::UniWebSocket && session.phase != Phase::New {
             // The code says whether to reconnect, as in a close frame.
             let push = Push::Disconnect { code: u32::from(code), reason: &reason, reconnect: false };
             self.push(cx, conn, |encoding, out| encoding.push(out, "", &push));

@@ -72,6 +72,7 @@ mod slow_consumer_disconnect;
 mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
+mod streams;
 mod tags_filter_bounds;
 mod takeover;
 mod text_frames;

@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod held;
 pub mod one_shard;
 pub mod raw;
+pub mod stream;
 pub mod tls;
 pub mod web;
 
