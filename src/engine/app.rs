@@ -176,7 +176,8 @@ pub struct Stream {
     pub framing: StreamFraming,
     /// As in `Route::Upgrade`.
     pub route: u8,
-    /// The head of the response and the first bytes of its body.
+    /// The head of the response and the first bytes of its body. Empty: `Context::release_with_head` or
+    /// `Context::close_with_response` follows.
     pub head: Vec<u8>,
     /// Handed to `App::message` behind `App::open`.
     pub message: Vec<u8>,

@@ -34,6 +34,8 @@ pub(crate) struct CloseRequest {
     pub code: u16,
     pub reason: Cow<'static, str>,
     pub why: Closed,
+    /// Sent instead of a stream whose head was not sent.
+    pub response: Option<Box<Response>>,
 }
 
 /// A message for a stream.
@@ -285,7 +287,7 @@ impl<M: Send> Context<M> {
             let flags = &mut self.connections[conn.slot].flags;
             flags.insert(ConnFlags::CLOSE_REQUESTED);
             flags.set(ConnFlags::CLOSES_AS_SLOW, why == Closed::Slow);
-            self.close_requests.push(CloseRequest { conn, code, reason, why });
+            self.close_requests.push(CloseRequest { conn, code, reason, why, response: None });
         }
     }
 
@@ -366,6 +368,29 @@ impl<M: Send> Context<M> {
             }
         }
         self.want_write(conn.slot);
+    }
+
+    /// As `release_with`, for a stream that began without a head: the head leaves first.
+    pub fn release_with_head(&mut self, conn: ConnId, head: &[u8], opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.connections.takes_more(conn) {
+            return;
+        }
+        self.connections[conn.slot].flags.remove(ConnFlags::HEAD_HELD);
+        if !self.connections.has(conn.slot, WriteFlags::HELD) {
+            self.queue(conn.slot, |out| out.extend_from_slice(head));
+            return self.release_with(conn, opcode, write);
+        }
+        self.release_with(conn, opcode, write);
+        let key = self.queue_for(conn.slot);
+        self.queues.get_mut(key).prepend(|out| out.extend_from_slice(head));
+    }
+
+    /// Ends a stream that began without a head, by a whole response. `code` is that of the close.
+    pub fn close_with_response(&mut self, conn: ConnId, code: u16, response: Response) {
+        self.request_close(conn, code, "".into(), Closed::ByApp);
+        if let Some(request) = self.close_requests.last_mut().filter(|request| request.conn == conn) {
+            request.response = Some(Box::new(response));
+        }
     }
 
     /// Ends a hold without a message: what waited is dropped.

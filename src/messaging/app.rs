@@ -68,6 +68,7 @@ impl App for Messaging {
         cx.set_timer(conn, cx.now() + millis(self.settings.client.stale_close_delay));
         let data = std::mem::take(&mut self.pending.handshake);
         self.pending.set_headers(conn, data.headers);
+        self.pending.hold_head(conn, data.held_head);
         if let Some(request) = data.connect {
             connect::connect_by_url(self, cx, conn, request);
         }

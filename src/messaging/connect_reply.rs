@@ -91,6 +91,7 @@ pub(crate) fn is_complete(state: &mut Messaging, conn: ConnId) -> bool {
 /// Sends the reply: the connection is connected.
 pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
     let Some(PendingConnect { id, data, live, reserved, .. }) = state.pending.take_connect(conn) else { return };
+    let head = state.pending.take_held_head(conn);
     cx.release_backlog(reserved);
     state.large_replies.encoded(cx.counters.turns, reserved);
     let now = state.unix_s(cx);
@@ -125,9 +126,13 @@ pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) 
         node: if is_emulated { &state.settings.node } else { "" },
         time_ms: if client.connect_include_server_time { state.clock_zero_unix_ms + cx.now() } else { 0 },
     };
-    cx.release_with(conn, opcode, |out| {
+    let write = |out: &mut Vec<u8>| {
         out.reserve(reserved);
         encoding.reply(out, id, &Reply::Connect(result));
-    });
+    };
+    match head {
+        Some(held) => cx.release_with_head(conn, &held.head, opcode, write),
+        None => cx.release_with(conn, opcode, write),
+    }
     keepalive::begin_pings(state, cx, conn);
 }

@@ -87,7 +87,7 @@ pub(super) fn admit(state: &mut Messaging, cx: &mut Context<Mail>, request: &Req
             _ => Refusal::Unavailable { retry_after_s: 1 },
         }));
     }
-    state.pending.handshake = HandshakeData { headers: settings.keep_headers(request), connect: None };
+    state.pending.handshake = HandshakeData { headers: settings.keep_headers(request), connect: None, held_head: None };
     Ok(())
 }
 

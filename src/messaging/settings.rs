@@ -15,7 +15,7 @@ use crate::ws::Request;
 
 use super::handover_peer::HandoverPeer;
 use super::hooks::Hooks;
-use super::session::Headers;
+use super::session::{Headers, Transport};
 use super::session_ids::SessionIds;
 
 /// Bytes of header fields that one connection keeps for the backend; fields past it are left out.
@@ -144,6 +144,14 @@ impl Settings {
     /// The namespace of a channel: its index and its options.
     pub fn namespace(&self, channel: &str) -> Option<(usize, &config::Namespace)> {
         self.channel.find(channel)
+    }
+
+    /// What a connect that fails is answered with, in the transports that answer by a response.
+    pub(super) fn response_codes(&self, transport: Transport) -> &config::ResponseCodes {
+        match transport {
+            Transport::UniSse => &self.uni_sse.connect_code_to_http_response,
+            _ => &self.uni_http_stream.connect_code_to_http_response,
+        }
     }
 
     /// The header fields of an upgrade request that some proxy is to see.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use super::emulation;
 use super::handshake::{admit, check_origin, decoded, query, route_of};
 use super::mail::Mail;
+use super::pending::HeldHead;
 use super::session::Transport;
 use super::settings::Settings;
 use super::state::Messaging;
@@ -174,6 +175,11 @@ fn open(
     if form == StreamForm::Events {
         // The first byte opens an EventSource.
         framing.write_raw(&mut head, b"\r\n");
+    }
+    let waits = is_uni && state.settings.response_codes(transport).enabled;
+    if waits {
+        let head = std::mem::take(&mut head);
+        state.pending.handshake.held_head = Some(Box::new(HeldHead { head, fields: cors(request) }));
     }
     Route::Stream(Box::new(Stream { framing, route: route_of(encoding, transport), head, message: connect.to_vec() }))
 }

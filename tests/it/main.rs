@@ -73,6 +73,7 @@ mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
 mod streams;
+mod streams_golden;
 mod tags_filter_bounds;
 mod takeover;
 mod text_frames;

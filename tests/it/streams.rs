@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use corecast::auth::Hash;
+use corecast::auth::sign::SigningKey;
 use serde_json::{Value, json};
 
 use crate::common::stream::{Session, StreamClient, exchange, read_response, request};
@@ -393,4 +395,39 @@ fn streams_count_in_the_limits_of_connections() {
         204,
         "commands are no clients"
     );
+}
+
+#[test]
+fn connect_that_fails_becomes_a_response_if_the_settings_say_so() {
+    const RULES: &str =
+        r#"[{"code":3500,"to":{"status_code":401,"body":"who are you"}},{"code":109,"to":{"status_code":402}}]"#;
+    let server = server(&[
+        ("client.insecure", "false"),
+        ("client.allow_anonymous_connect_without_token", "true"),
+        ("client.token.hmac_secret_key", "a secret that is long enough for tests"),
+        ("uni_sse.connect_code_to_http_response.enabled", "true"),
+        ("uni_sse.connect_code_to_http_response.transforms", RULES),
+        ("uni_http_stream.connect_code_to_http_response.enabled", "true"),
+    ]);
+    let post = |path: &str, body: &str| exchange(server.client, &request("POST", path, &[], body.as_bytes()));
+    let (status, _, body) = post("/connection/uni_sse", r#"{"token":"none"}"#);
+    assert_eq!((status, &body[..]), (401, &b"who are you"[..]));
+    let (status, _, body) = post("/connection/uni_http_stream", r#"{"token":"none"}"#);
+    assert_eq!((status, &body[..]), (500, &b"Internal Server Error"[..]));
+    let key = SigningKey::secret(Hash::S256, "a secret that is long enough for tests");
+    let expired = key.sign(r#"{"sub":"eve","exp":1}"#, None).expect("it signs");
+    let (status, _, body) = post("/connection/uni_sse", &json!({"token": expired}).to_string());
+    assert_eq!((status, &body[..]), (402, &b"token expired"[..]));
+    // A connect that is granted opens the stream as before, with what its subscriptions bring.
+    let token = key.sign(r#"{"sub":"eve","channels":["c"]}"#, None).expect("it signs");
+    let body = json!({"token": token}).to_string();
+    let mut stream = StreamClient::open(server.client, &request("POST", "/connection/uni_sse", &[], body.as_bytes()));
+    assert_eq!(stream.piece().as_deref(), Some(&b"\r\n"[..]));
+    assert!(stream.event().expect("the connect push")["connect"]["subs"]["c"].is_object());
+    server.api("publish", &json!({"channel": "c", "data": 5}));
+    let mut push = stream.event().expect("a push");
+    while push["pub"].is_null() {
+        push = stream.event().expect("a push");
+    }
+    assert_eq!(push["pub"]["data"], 5);
 }

@@ -179,7 +179,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.cx.close_requests.push(request);
                 continue;
             }
-            let CloseRequest { code, reason, why, .. } = request;
+            let CloseRequest { code, reason, why, response, .. } = request;
             let (code, reason) = match why {
                 Closed::Slow => {
                     let (code, reason) = self.drop_backlog(slot);
@@ -193,8 +193,13 @@ impl<A: App, S: Source> Shard<A, S> {
                 _ => (code, reason),
             };
             self.cx.counters.closes.count(code);
+            if let Some(response) = response {
+                self.leave_open(slot, why);
+                self.respond_instead(slot, &response);
+                continue;
+            }
             if let Some(framing) = self.conn(slot).compression.framing() {
-                self.end_stream(request.conn, framing, (code, &reason), why);
+                self.end_stream(self.cx.connections.id(slot), framing, (code, &reason), why);
                 continue;
             }
             self.leave_open(slot, why);

@@ -2,7 +2,7 @@
 //! response the connection may serve another.
 
 use super::frames::{Handled, Lies};
-use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX};
+use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX, WriteFlags};
 use crate::engine::app::{App, Route, Stream};
 use crate::engine::context::Injected;
 use crate::engine::deflate::ConnCompression;
@@ -180,6 +180,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let Stream { framing, route, head, message } = stream;
         self.cx.reply_buffer.extend_from_slice(&head);
         self.conn(slot).compression = ConnCompression::of_stream(framing);
+        self.conn(slot).flags.set(ConnFlags::HEAD_HELD, head.is_empty());
         self.open(slot, route);
         let conn = self.cx.connections.id(slot);
         self.cx.injected.push(Injected { conn, text: framing.form != http::StreamForm::Delimited, payload: message });
@@ -223,8 +224,9 @@ impl<A: App, S: Source> Shard<A, S> {
             self.send_response(slot);
             self.send_replies(slot);
             if self.conn(slot).phase == Phase::Upgrading {
-                self.handle_spill(slot);
-                self.read_later(slot);
+                // As a stalled connection, so that a client that sends many requests at once gets its share of a turn.
+                self.conn(slot).flags.insert(ConnFlags::STALLED);
+                self.cx.resume(id);
             }
         }
     }
@@ -255,16 +257,32 @@ impl<A: App, S: Source> Shard<A, S> {
         let mut message = Vec::new();
         self.app.write_end(id, end.0, end.1, &mut message);
         self.leave_open(slot, why);
+        if self.conn(slot).flags.contains(ConnFlags::HEAD_HELD) {
+            let response = Response::text(503, "Retry-After: 1\r\n".into(), [end.1, "\n"].concat());
+            return self.respond_instead(slot, &response);
+        }
         let mut frames = Vec::new();
         if !message.is_empty() {
             framing.write(&mut frames, &message);
         }
         framing.write_end(&mut frames);
         self.cx.queue(slot, |out| out.extend_from_slice(&frames));
+        self.finish_stream(slot);
+    }
+
+    fn finish_stream(&mut self, slot: u32) {
         self.finish_after_replies(slot);
         if self.sockets.has_sent_all(&self.cx, slot) {
             self.finish(slot);
         }
+    }
+
+    /// Sends a whole response instead of a stream whose head was not sent. What waited for it is dropped.
+    pub(crate) fn respond_instead(&mut self, slot: u32, response: &Response) {
+        self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
+        self.cx.release_queue(slot);
+        self.cx.queue(slot, |out| response.write(out, KeepAlive::No));
+        self.finish_stream(slot);
     }
 }
 

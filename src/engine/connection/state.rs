@@ -39,7 +39,7 @@ pub(crate) enum Phase {
 bitflags! {
     /// What the kernel reported about a connection, and what the shard has to do with it.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct ConnFlags: u16 {
+    pub(crate) struct ConnFlags: u32 {
         /// Bytes may be available: no new edge comes until the socket is read to the end.
         const READABLE = 1;
         /// The peer sends no more: read until zero.
@@ -72,6 +72,8 @@ bitflags! {
         const KEEPS_ALIVE = 16384;
         /// The client was told to send the body of its request.
         const CONTINUED = 32768;
+        /// The head of the stream is not sent: it may still become another response.
+        const HEAD_HELD = 65536;
     }
 }
 
