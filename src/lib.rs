@@ -41,6 +41,7 @@
 //! - **turn buffer**: the frames that a channel gathered in a turn, shared by its subscribers.
 //! - **subscriber group**: the subscribers of a channel on one shard that get the same bytes.
 //! - **wire format**: JSON or Protobuf, with or without delta, in a compression class.
+//! - **stream**: a connection whose messages leave as one HTTP response.
 //! - **compression class**: connections that share a compressor, because they agreed to the same window.
 //! - **spill**: received bytes that cannot be used yet, kept by their connection.
 //! - **backlog**: frames that wait for a peer that does not read; **slow consumer**: such a peer.
