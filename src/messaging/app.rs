@@ -15,6 +15,7 @@ use super::queries;
 use super::receive;
 use super::refresh;
 use super::reply_payment;
+use super::request_checks;
 use super::session::{Phase, Session, millis};
 use super::state::{Messaging, owner};
 use super::streams;
@@ -59,7 +60,7 @@ impl App for Messaging {
     }
 
     fn open(&mut self, cx: &mut Context<Mail>, conn: ConnId, route: u8) {
-        let (encoding, phase, transport) = handshake::session_of(route);
+        let (encoding, phase, transport) = request_checks::session_of(route);
         self.sessions.insert(conn, Session::new(encoding, phase, transport));
         if phase == Phase::Echo {
             return keepalive::begin_echo_pings(cx, conn);

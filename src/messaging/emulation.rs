@@ -13,8 +13,8 @@
 use super::mail::{Mail, has_room};
 use super::state::Messaging;
 use crate::engine::{Context, Injection, Response, Route};
-use crate::ids::ConnId;
-use crate::protocol::EmulationRequest;
+use crate::ids::{ConnId, ShardId};
+use crate::protocol::{EmulationRequest, Encoding};
 use crate::ws::Refusal;
 
 /// Judges a whole emulation request that came by the connection `by`. `fields` are those of the response.
@@ -25,8 +25,8 @@ pub(super) fn request(
     (is_protobuf, body): (bool, &[u8]),
     fields: String,
 ) -> Route {
-    let read = if is_protobuf { EmulationRequest::from_protobuf(body) } else { EmulationRequest::from_json(body) };
-    let Ok(EmulationRequest { node, session, data }) = read else {
+    let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
+    let Ok(EmulationRequest { node, session, data }) = encoding.emulation_request(body) else {
         return Route::Refuse(Refusal::BadRequest("the body is no emulation request"));
     };
     let known = state.settings.session_ids.find(&session).filter(|_| *node == *state.settings.node);
@@ -44,13 +44,20 @@ pub(super) fn request(
     Route::Later
 }
 
-/// At the shard of the stream.
-pub(super) fn receive(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId, data: &[u8]) -> Injection {
-    if !cx.is_open(conn) || !state.sessions[conn].transport.is_emulated() {
-        return Injection::Gone;
-    }
-    let text = state.sessions[conn].encoding.is_text();
-    cx.inject(conn, text, data)
+/// At the shard of the stream: commands from the connection `by` of the shard `from`.
+pub(super) fn receive(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    (from, by): (ShardId, ConnId),
+    conn: ConnId,
+    data: &[u8],
+) {
+    let is_known = cx.is_open(conn) && state.sessions[conn].transport.is_emulated();
+    let outcome = match is_known {
+        true => cx.inject(conn, state.sessions[conn].encoding.is_text(), data),
+        false => Injection::Gone,
+    };
+    cx.mail.post(from, Mail::Emulated { by, outcome });
 }
 
 /// The shard of the stream has answered.

@@ -1,7 +1,7 @@
 //! The joint of engine, protocol and pubsub: one `Messaging` per shard serves the Centrifugo client protocol.
 //!
 //! Connections and commands:
-//! - `handshake` the upgrade request · `session` a connection's phase · `keepalive` its timer
+//! - `request_checks` of all endpoints · `handshake` the upgrade request · `session` a connection's phase · `keepalive` its timer
 //! - `streams` HTTP streaming and server-sent events · `emulation` commands for them · `session_ids` how clients name them
 //! - `commands` dispatches a message · `connect`, `connect_reply` · `subscribe` · `publish` · `queries` · `refresh`
 //! - `access` what a client may do · `hooks` rules of a program that embeds the server · `tokens`, `token_checks`
@@ -64,6 +64,7 @@ mod receive;
 mod refresh;
 mod rejections;
 mod reply_payment;
+mod request_checks;
 mod session;
 mod session_ids;
 mod settings;

@@ -95,20 +95,20 @@ pub(crate) fn receive(
         Mail::UserConnect { user, conn } => user_connects(state, cx, from, name(user), conn),
         Mail::UserDisconnect { user, conn } => state.users.remove_at_home(name(user), from, conn),
         Mail::UserAdmission { conn, admitted } => connect::user_home_answered(state, cx, conn, admitted),
-        Mail::Replaced { conn } => {
-            if cx.is_open(conn) {
-                state.close(cx, conn, Disconnect::ConnectionLimit);
-            }
-        }
-        Mail::Emulate { conn, by, data } => {
-            let outcome = emulation::receive(state, cx, conn, batch.bytes(data));
-            cx.mail.post(from, Mail::Emulated { by, outcome });
-        }
+        Mail::Replaced { conn } => replaced(state, cx, conn),
+        Mail::Emulate { conn, by, data } => emulation::receive(state, cx, (from, by), conn, batch.bytes(data)),
         Mail::Emulated { by, outcome } => emulation::answer(state, cx, by, outcome),
         failure @ (Mail::SubscribeFailed { .. } | Mail::PublishFailed { .. }) => {
             receive_failure(state, cx, from, failure)
         }
         delivery => receive_delivery(state, cx, delivery, batch),
+    }
+}
+
+/// Another connection of its user has replaced this one.
+fn replaced(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
+    if cx.is_open(conn) {
+        state.close(cx, conn, Disconnect::ConnectionLimit);
     }
 }
 

@@ -6,9 +6,9 @@
 use std::fmt::Write;
 
 use super::emulation;
-use super::handshake::{admit, check_origin, decoded, query, route_of};
 use super::mail::Mail;
 use super::pending::HeldHead;
+use super::request_checks::{admit, check_origin, decoded, query, route_of};
 use super::session::Transport;
 use super::settings::Settings;
 use super::state::Messaging;

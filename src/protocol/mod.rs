@@ -5,7 +5,6 @@
 //!
 //! - `encoding`: reads and writes a frame in the encoding of a connection
 //! - `command`, with `request` and `maps`: what clients send, borrowed from their frame
-//! - `emulation`: commands that come by another connection than their session
 //! - `reply`: what the server sends
 //! - `payload`: which bytes JSON embeds as they are
 //! - `packed_client`: a client as one piece of bytes, inside this process
@@ -19,7 +18,6 @@
 mod codes;
 mod command;
 mod decimal;
-mod emulation;
 mod encoding;
 mod error;
 mod filter;
@@ -37,7 +35,6 @@ mod tags;
 
 pub use codes::{Disconnect, ErrorCode, Unsubscribed};
 pub use command::{Body, Command, ConnectRequest};
-pub use emulation::EmulationRequest;
 pub use encoding::{Commands, Encoding};
 pub use error::{FilterError, Malformed};
 pub use filter::RawFilter;
@@ -49,5 +46,5 @@ pub(crate) use reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribePush, SubscribeResult,
     WirePublication, delta_fits_json,
 };
-pub use request::{HistoryRequest, StreamPosition, SubscribeRequest};
+pub use request::{EmulationRequest, HistoryRequest, StreamPosition, SubscribeRequest};
 pub(crate) use tags::Tags;

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::fields::{Object, text};
-use crate::protocol::emulation::EmulationRequest;
 use crate::protocol::error::Malformed;
+use crate::protocol::request::EmulationRequest;
 
 #[derive(Deserialize)]
 struct Fields<'a> {

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 
 use super::wire::{Field, Fields};
-use crate::protocol::emulation::EmulationRequest;
 use crate::protocol::error::Malformed;
 use crate::protocol::filter::RawFilter;
-use crate::protocol::request::{HistoryRequest, StreamPosition, SubscribeRequest};
+use crate::protocol::request::{EmulationRequest, HistoryRequest, StreamPosition, SubscribeRequest};
 
 pub(crate) fn text(field: Field<'_>) -> Result<Cow<'_, str>, Malformed> {
     field.text().map(Cow::Borrowed)
