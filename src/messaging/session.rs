@@ -250,7 +250,7 @@ mod tests {
         let conn = ConnId::new(2, 1);
         let rate = Rate::new(1, 1).expect("a rate");
         let mut sessions = Sessions::default();
-        sessions.insert(conn, Session::new(Encoding::Protobuf, Phase::New, true));
+        sessions.insert(conn, Session::new(Encoding::Protobuf, Phase::New, Transport::WebSocketFramePings));
         sessions[conn].channels = 3;
         assert!(sessions.take_command(conn, rate, 0));
         assert!(!sessions.take_command(conn, rate, 0));

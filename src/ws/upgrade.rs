@@ -336,7 +336,8 @@ impl<'a> Judged<'a> {
                 Ok(())
             }
             14 if is("content-length") => {
-                let is_number = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+                let has_one_form = value == b"0" || !value.starts_with(b"0");
+                let is_number = has_one_form && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
                 let text = std::str::from_utf8(value).ok().filter(|_| is_number);
                 let bytes = text.and_then(|digits| digits.parse().ok());
                 let bytes = bytes.ok_or(Refusal::BadRequest("malformed Content-Length"))?;
