@@ -76,6 +76,8 @@ pub mod config;
 #[doc(hidden)]
 pub mod doctor;
 #[doc(hidden)]
+pub mod durable;
+#[doc(hidden)]
 pub mod handover;
 #[doc(hidden)]
 pub mod http;

@@ -11,6 +11,7 @@ use clap::Parser;
 use cli::doctor::Doctor;
 use cli::environment;
 use cli::log::{Log, report};
+use cli::store::StoreTask;
 use cli::token::{self, Outcome, TokenTask};
 use cli::{Cli, Flags, Task};
 use corecast::config;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Task::CheckConfig { file, skip_files } => check_config(&file, skip_files),
         Task::Doctor(doctor) => examine(doctor),
         Task::Token(task) => run_token(*task),
+        Task::Store(task) => run_store(&task),
     };
     log.end();
     code
@@ -96,6 +98,15 @@ fn run_token(task: TokenTask) -> ExitCode {
         }
         Outcome::Usage(text) => fail(USAGE, text),
         Outcome::Failed(text) => fail(FAILED, format_args!("corecast: {text}")),
+    }
+}
+
+fn run_store(task: &StoreTask) -> ExitCode {
+    match cli::store::run(task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, format_args!("corecast: {error}")),
     }
 }
 

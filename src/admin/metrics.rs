@@ -10,12 +10,14 @@ use std::sync::atomic::Ordering;
 use super::broker_metrics;
 use super::cluster_metrics;
 use super::exposition::{Exposition, Family, Float, Format, Kind, Labels};
+use super::log_metrics;
 use super::process_stats::ProcessStats;
 use super::procfs;
 use crate::api::settings::VERSION;
 use crate::api::unauthorized::{Api, Unauthorized};
 use crate::backend::jwks::KeySetSnapshot;
 use crate::backend::{DURATION_BUCKETS_MS, ProxySnapshot, Reason};
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::cluster::view::ClusterView;
 use crate::engine::rejection::Rejection;
@@ -62,6 +64,9 @@ const COUNTERS: &[Row<Counters>] = &[
     }),
     ("publications_local", "Publications delivered on this server only, while the broker was away.", |c| {
         c.publications_local
+    }),
+    ("broker_reads_merged", "Reads of a history or presence that shared the request of another to the broker.", |c| {
+        c.broker_reads_merged
     }),
     ("subscribes_failed", "Subscribes that failed because the broker was away.", |c| c.subscribes_failed),
     ("recoveries", "Subscriptions that received every publication they had missed.", |c| c.recoveries),
@@ -201,6 +206,7 @@ pub(crate) struct Report<'a> {
     pub cluster: Option<&'a ClusterView>,
     /// The connections to brokers.
     pub brokers: &'a BrokerStats,
+    pub durable_log: &'a LogStats,
     /// Seconds since 1970.
     pub started_at: f64,
 }
@@ -221,6 +227,7 @@ pub(crate) fn encode(format: Format, report: &Report<'_>) -> String {
         cluster_metrics::write(&mut text, cluster);
     }
     broker_metrics::write(&mut text, report.brokers);
+    log_metrics::write(&mut text, report.durable_log);
     text.set_prefix("process_");
     process(&mut text, report.started_at);
     text.finish()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::cluster::stats::{Counts, Dropped, SurveyEnd};
 use crate::cluster::view::{ClusterView, NodeInfo, NodeState, NodeView};
@@ -55,10 +56,8 @@ fn text(format: Format) -> String {
     let (shards, backends, process) = (&snapshots(), &backends(), &ProcessStats::default());
     let unauthorized = &Unauthorized::default();
     let cluster = Some(&cluster());
-    encode(
-        format,
-        &Report { shards, backends, process, unauthorized, cluster, brokers: &BrokerStats::default(), started_at: 1.5 },
-    )
+    let (brokers, durable_log) = (&BrokerStats::default(), &LogStats::default());
+    encode(format, &Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at: 1.5 })
 }
 
 /// Checks the grammar strictly: every sample follows the HELP and TYPE of its family, its name has the suffix of the kind,
@@ -225,6 +224,7 @@ fn text_without_shards_is_well_formed() {
         unauthorized: &Unauthorized::default(),
         cluster: None,
         brokers: &BrokerStats::default(),
+        durable_log: &LogStats::default(),
         started_at: 0.0,
     };
     check(&encode(Format::OpenMetrics, &report), true);

@@ -3,7 +3,7 @@
 //! ```text
 //!  /api, /api/*   the server API over HTTP (the module `api`); needs the API key
 //!  /health        200, or 503 while the server shuts down
-//!  /health/ready  the same, and 503 with the cause while a broker does not serve
+//!  /health/ready  the same, and 503 with the cause while a broker or the durable log does not serve
 //!  /metrics       Prometheus or OpenMetrics text
 //!  /stats         the numbers that the page shows, as JSON
 //!  /              the page: a chat client and a table of the shards
@@ -14,7 +14,7 @@
 //!
 //! - `server`      accepts connections, up to `connection_limit`, and serves HTTP/1.1 on each, over TLS if configured
 //! - `router`      finds the answer for a path
-//! - `metrics`     what `/metrics` shows, `cluster_metrics` of the cluster, `broker_metrics` of the connections to brokers; `exposition` is the text format; `process_stats` and `procfs` are sources
+//! - `metrics`     what `/metrics` shows, `cluster_metrics` of the cluster, `broker_metrics` of the connections to brokers, `log_metrics` of the durable log; `exposition` is the text format; `process_stats` and `procfs` are sources
 //! - `stats`, `page`   what `/stats` and `/` show
 //! - `settings`    what all of them take from the configuration
 
@@ -22,6 +22,7 @@ pub(crate) mod broker_metrics;
 pub(crate) mod cluster_metrics;
 pub(crate) mod connection_limit;
 pub(crate) mod exposition;
+pub(crate) mod log_metrics;
 pub(crate) mod metrics;
 pub(crate) mod page;
 pub mod process_stats;

@@ -89,9 +89,11 @@ fn health<F: ShardApi>(context: &Context<F>) -> Response<Body> {
     response
 }
 
-/// Whether this server does what its settings ask for: not while it shuts down, and not while a broker does not serve.
+/// Whether this server does what its settings ask for: not while it shuts down, and not while a broker or the durable log
+/// does not serve.
 fn ready<F: ShardApi>(context: &Context<F>) -> Response<Body> {
-    match context.settings().brokers.health() {
+    let settings = context.settings();
+    match settings.brokers.health().and_then(|()| settings.durable_log.health()) {
         Ok(()) => health(context),
         Err(cause) => {
             let body = serde_json::json!({ "error": cause }).to_string();
@@ -114,7 +116,9 @@ async fn scrape<F: ShardApi>(context: &Context<F>, headers: &HeaderMap) -> Respo
     let cluster = context.dispatcher.shards.cluster();
     let (cluster, started_at) = (cluster.as_ref(), context.started_at);
     let brokers = &*settings.brokers;
-    let report = Report { shards: &shards, backends: &backends, process, unauthorized, cluster, brokers, started_at };
+    let durable_log = &*settings.durable_log;
+    let (shards, backends) = (&shards, &backends);
+    let report = Report { shards, backends, process, unauthorized, cluster, brokers, durable_log, started_at };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or(""));
     text([(CONTENT_TYPE, format.content_type())], metrics::encode(format, &report))
 }

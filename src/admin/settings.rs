@@ -11,6 +11,7 @@ use super::procfs;
 use crate::api::settings::Current as CurrentApi;
 use crate::api::settings::Settings as ApiSettings;
 use crate::backend::Backend;
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::config::Config;
 
@@ -34,6 +35,7 @@ pub struct Settings {
     pub backend: Option<Arc<Backend>>,
     pub process_stats: Arc<ProcessStats>,
     pub brokers: Arc<BrokerStats>,
+    pub durable_log: Arc<LogStats>,
 }
 
 impl Default for Settings {
@@ -59,6 +61,7 @@ impl Settings {
             backend: None,
             process_stats: Arc::default(),
             brokers: Arc::default(),
+            durable_log: Arc::default(),
         }
     }
 
@@ -72,6 +75,7 @@ impl Settings {
             backend: Some(backend),
             process_stats: Arc::clone(&self.process_stats),
             brokers: Arc::clone(&self.brokers),
+            durable_log: Arc::clone(&self.durable_log),
             ..Self::new(config, self.client)
         }
     }

@@ -10,7 +10,9 @@ use super::request::{self, ApiRequest, BoolValue};
 use super::shard_api::{ApiError, ApiResult};
 use crate::auth;
 use crate::auth::grant::{self, RefreshGrant, SubscribeGrant};
-use crate::messaging::api_call::{ApiCall, ConnectionSelector, HistoryQuery, StreamPosition};
+use crate::messaging::api_call::{
+    ApiCall, ConnectionSelector, HistoryQuery, PAST_LIMIT_DEFAULT, PAST_LIMIT_MAX, PastKey, PastQuery, StreamPosition,
+};
 use crate::protocol::{Disconnect, ErrorCode};
 use crate::ws::CLOSE_REASON_BYTES_MAX;
 
@@ -42,9 +44,11 @@ impl RequestLimits {
             ApiRequest::PresenceStats(fields) => Ok(ApiCall::PresenceStats { channel: self.channel(&fields.channel)? }),
             ApiRequest::History(fields) => {
                 let since = fields.since.as_ref().map(position);
-                let query = HistoryQuery { limit: fields.limit, since, reverse: fields.reverse };
+                let request::History { limit, reverse, time_from, time_to, .. } = *fields;
+                let query = HistoryQuery { limit, since, reverse, time_from, time_to };
                 Ok(ApiCall::History { channel: self.channel(&fields.channel)?, query })
             }
+            ApiRequest::HistoryQuery(fields) => self.history_query(fields),
             ApiRequest::HistoryRemove(fields) => Ok(ApiCall::HistoryRemove { channel: self.channel(&fields.channel)? }),
             ApiRequest::Channels(fields) => match auth::glob(&fields.pattern) {
                 Some(_) => Ok(ApiCall::Channels { pattern: (*fields.pattern).into() }),
@@ -112,6 +116,34 @@ impl RequestLimits {
             version: fields.version,
             version_epoch: fields.version_epoch.to_string(),
         })
+    }
+
+    fn history_query(&self, fields: &request::HistoryQuery<'_>) -> ApiResult<ApiCall> {
+        let request::HistoryQuery { channel, namespace, user, tag, time_from, time_to, limit, reverse, cursor } =
+            fields;
+        let channel = if channel.is_empty() { "".into() } else { self.channel(channel)? };
+        if !channel.is_empty() && !namespace.is_empty() {
+            return Err(bad_request("`channel` and `namespace` exclude each other"));
+        }
+        let key = match (&**user, tag) {
+            ("", None) if channel.is_empty() => {
+                return Err(bad_request("one of `user`, `tag` and `channel` is needed"));
+            }
+            ("", None) => PastKey::Channel,
+            ("", Some(tag)) if tag.key.is_empty() => return Err(bad_request("`tag.key` is missing or empty")),
+            ("", Some(tag)) => PastKey::Tag { key: (*tag.key).into(), value: (*tag.value).into() },
+            (user, None) => PastKey::User(user.into()),
+            (_, Some(_)) => return Err(bad_request("`user` and `tag` exclude each other")),
+        };
+        let limit = match u32::try_from(*limit) {
+            Ok(0) => PAST_LIMIT_DEFAULT,
+            Ok(limit) if limit <= PAST_LIMIT_MAX => limit,
+            _ => return Err(bad_request(format!("`limit` is not within 1 to {PAST_LIMIT_MAX}"))),
+        };
+        let namespace = (!namespace.is_empty()).then(|| (**namespace).into());
+        let (time_from, time_to, reverse, cursor) = (*time_from, *time_to, *reverse, (**cursor).into());
+        let query = PastQuery { channel, namespace, key, time_from, time_to, limit, reverse, cursor };
+        Ok(ApiCall::HistoryQuery { query: Box::new(query) })
     }
 
     fn subscribe(&self, fields: &request::Subscribe<'_>) -> ApiResult<ApiCall> {

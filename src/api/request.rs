@@ -74,6 +74,7 @@ methods! {
     Rpc(Rpc<'a>) = "rpc",
     Subscribe(Subscribe<'a>) = "subscribe",
     Refresh(Refresh<'a>) = "refresh",
+    HistoryQuery(HistoryQuery<'a>) = "history_query",
 }
 
 impl Method {
@@ -204,6 +205,38 @@ pub struct History<'a> {
     pub since: Option<Since<'a>>,
     #[serde(deserialize_with = "or_default")]
     pub reverse: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub time_from: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub time_to: u64,
+}
+
+/// Times are milliseconds since 1970; 0 is no bound.
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub struct HistoryQuery<'a> {
+    #[serde(borrow)]
+    pub channel: StringField<'a>,
+    pub namespace: StringField<'a>,
+    pub user: StringField<'a>,
+    pub tag: Option<QueryTag<'a>>,
+    #[serde(deserialize_with = "or_default")]
+    pub time_from: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub time_to: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub limit: i32,
+    #[serde(deserialize_with = "or_default")]
+    pub reverse: bool,
+    pub cursor: StringField<'a>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub struct QueryTag<'a> {
+    #[serde(borrow)]
+    pub key: StringField<'a>,
+    pub value: StringField<'a>,
 }
 
 /// A stream position.

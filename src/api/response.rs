@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use data_encoding::BASE64;
-use serde::ser::{Error, Serialize, SerializeMap, Serializer};
-use serde_json::value::RawValue;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::dispatch::{ApiResponse, PublishResult};
 use super::shard_api::{ApiError, ApiResult};
 use crate::cluster::view::{NodeInfo, NodeMetrics};
-use crate::messaging::api_call::{ApiReply, HistoryPage, HistoryPublication, MemberInfo, StreamPosition};
+use crate::messaging::api_call::{ApiReply, StreamPosition};
+use crate::messaging::publication_json::{HistoryBody, MemberBody, PastPageBody};
 
 /// Bytes of most replies.
 const REPLY_BYTES: usize = 64;
@@ -107,6 +106,7 @@ fn serialize_reply<S: Serializer>(reply: &ApiReply, to: S) -> Result<S::Ok, S::E
             PresenceStatsBody { num_clients: stats.clients, num_users: stats.users }.serialize(to)
         }
         ApiReply::History(page) => HistoryBody::from(page).serialize(to),
+        ApiReply::PastPage(page) => PastPageBody::from(page).serialize(to),
         ApiReply::Channels(channels) => {
             let channels = channels.iter().map(|(name, count)| (name, ChannelBody { num_clients: *count }));
             OneField { name: "channels", value: channels.collect::<BTreeMap<_, _>>() }.serialize(to)
@@ -163,39 +163,6 @@ impl Serialize for ChannelResult<'_> {
     }
 }
 
-/// JSON that is sent as it was received.
-struct RawJson<'a>(&'a [u8]);
-
-impl RawJson<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for RawJson<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_slice::<&RawValue>(self.0).map_err(S::Error::custom)?.serialize(to)
-    }
-}
-
-/// An info: JSON as it was received, other bytes as a string in base64, as clients of the JSON protocol get them.
-struct InfoJson<'a>(&'a [u8]);
-
-impl InfoJson<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for InfoJson<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match serde_json::from_slice::<&RawValue>(self.0) {
-            Ok(json) => json.serialize(to),
-            Err(_) => to.serialize_str(&BASE64.encode(self.0)),
-        }
-    }
-}
-
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
@@ -216,23 +183,6 @@ impl<'a> From<&'a Option<StreamPosition>> for PositionBody<'a> {
 }
 
 #[derive(serde::Serialize)]
-struct MemberBody<'a> {
-    user: &'a str,
-    client: &'a str,
-    #[serde(skip_serializing_if = "InfoJson::is_empty")]
-    conn_info: InfoJson<'a>,
-    #[serde(skip_serializing_if = "InfoJson::is_empty")]
-    chan_info: InfoJson<'a>,
-}
-
-impl<'a> From<&'a MemberInfo> for MemberBody<'a> {
-    fn from(member: &'a MemberInfo) -> Self {
-        let MemberInfo { client, user, conn_info, chan_info } = member;
-        Self { user, client, conn_info: InfoJson(conn_info), chan_info: InfoJson(chan_info) }
-    }
-}
-
-#[derive(serde::Serialize)]
 struct PresenceStatsBody {
     num_clients: u32,
     num_users: u32,
@@ -242,43 +192,6 @@ struct PresenceStatsBody {
 struct ChannelBody {
     #[serde(skip_serializing_if = "is_zero")]
     num_clients: u32,
-}
-
-#[derive(serde::Serialize)]
-struct HistoryBody<'a> {
-    publications: Vec<PublicationBody<'a>>,
-    epoch: &'a str,
-    offset: u64,
-}
-
-impl<'a> From<&'a HistoryPage> for HistoryBody<'a> {
-    fn from(page: &'a HistoryPage) -> Self {
-        let publications = page.publications.iter().map(PublicationBody::from).collect();
-        Self { publications, epoch: &page.top.epoch, offset: page.top.offset }
-    }
-}
-
-#[derive(serde::Serialize)]
-struct PublicationBody<'a> {
-    #[serde(skip_serializing_if = "RawJson::is_empty")]
-    data: RawJson<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    info: Option<MemberBody<'a>>,
-    #[serde(skip_serializing_if = "is_zero")]
-    offset: u64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    tags: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> From<&'a HistoryPublication> for PublicationBody<'a> {
-    fn from(publication: &'a HistoryPublication) -> Self {
-        Self {
-            data: RawJson(&publication.data),
-            info: publication.info.as_ref().map(MemberBody::from),
-            offset: publication.offset,
-            tags: publication.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-        }
-    }
 }
 
 #[derive(serde::Serialize)]

@@ -5,12 +5,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::query::{LogQuery, QueryPage, QueryRefusal};
+pub use crate::durable::Durability;
 use crate::ids::ShardId;
 use crate::protocol::{is_json, one_line};
-use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
 
 /// Names a request. The home shard chooses it, and may use it again after the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,7 +50,14 @@ pub enum RequestKind {
     History {
         ticket: Ticket,
         filter: HistoryFilter,
+        /// Only a log is asked for less than all times.
+        range: TimeRange,
         options: HistoryOptions,
+    },
+    /// Finds publications of the past, also of other channels. Only a log is asked.
+    Query {
+        ticket: Ticket,
+        query: Box<LogQuery>,
     },
     /// Drops the publications and keeps the position.
     HistoryRemove {
@@ -86,6 +96,18 @@ pub struct PublishRequest {
     pub use_delta: bool,
     /// Without a history the publication gets no position.
     pub history: HistoryOptions,
+    /// What only a log needs.
+    pub log: Option<Box<LogFields>>,
+}
+
+/// What a log has to know of a publication besides its content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogFields {
+    pub durability: Durability,
+    /// The publisher, if queries find publications by it; otherwise empty.
+    pub user: Box<str>,
+    /// The value of the tag by which queries find it; empty for none.
+    pub tag: Box<str>,
 }
 
 /// From the broker to a channel's home shard. Those of one channel come in the broker's order.
@@ -125,13 +147,14 @@ pub enum Event {
 }
 
 /// The answer to a request with a ticket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     Published(Published),
     History(HistoryRead),
     HistoryRemoved,
+    Query(Result<QueryPage, QueryRefusal>),
     /// Packed client infos.
-    Presence(Vec<Bytes>),
+    Presence(Arc<[Bytes]>),
     PresenceStats {
         clients: u32,
         users: u32,
@@ -148,10 +171,20 @@ pub struct Published {
 }
 
 /// A part of a history: in the order that the filter asks for, with the position at the moment of the read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HistoryRead {
     pub records: Vec<PublicationRecord>,
     pub top: Position,
+    /// The position in the filter is of an earlier generation of the stream, of which nothing up to its offset was lost: the
+    /// records continue it, though its epoch is not that of `top`. Only a log says so.
+    pub since_is_kept: bool,
+}
+
+impl HistoryRead {
+    /// Whether the records continue the position of the filter.
+    pub fn continues(&self, filter: HistoryFilter) -> bool {
+        self.since_is_kept || filter.is_of_epoch(self.top)
+    }
 }
 
 /// Why the broker did not do it.
@@ -165,6 +198,8 @@ pub enum BrokerError {
     NotSupported,
     /// It refused the request; its reason.
     Refused(Box<str>),
+    /// What was asked for is lost. The position of the channel.
+    Missing(Position),
 }
 
 impl fmt::Display for BrokerError {
@@ -174,6 +209,7 @@ impl fmt::Display for BrokerError {
             Self::OutcomeUnknown => f.write_str("no answer of the broker, the outcome is unknown"),
             Self::NotSupported => f.write_str("the broker does not support it"),
             Self::Refused(reason) => write!(f, "the broker refused it: {reason}"),
+            Self::Missing(_) => f.write_str("a part of the history is lost"),
         }
     }
 }
@@ -183,18 +219,20 @@ impl Request {
     pub fn bytes(&self) -> usize {
         let content = match &self.kind {
             RequestKind::Publish { publish, .. } => {
-                let PublishRequest { data, client_info, tags, version_epoch, idempotency_key, .. } = &**publish;
+                let PublishRequest { data, client_info, tags, version_epoch, idempotency_key, log, .. } = &**publish;
                 data.len()
                     + client_info.len()
                     + tags.len()
                     + version_epoch.len()
                     + idempotency_key.len()
+                    + log.as_ref().map_or(0, |log| size_of::<LogFields>() + log.user.len() + log.tag.len())
                     + size_of::<PublishRequest>()
             }
             RequestKind::JoinLeave { client_info, .. } | RequestKind::PresenceSet { client_info, .. } => {
                 client_info.len()
             }
             RequestKind::PresenceRemove { user, .. } => user.len(),
+            RequestKind::Query { query, .. } => query.bytes(),
             _ => 0,
         };
         size_of::<Self>() + self.channel.len() + content
@@ -206,6 +244,7 @@ impl Request {
             RequestKind::Publish { ticket, .. }
             | RequestKind::History { ticket, .. }
             | RequestKind::HistoryRemove { ticket }
+            | RequestKind::Query { ticket, .. }
             | RequestKind::Presence { ticket }
             | RequestKind::PresenceStats { ticket } => Some(ticket),
             _ => None,
@@ -219,6 +258,9 @@ impl Event {
         match self {
             Self::Publication { record, .. } | Self::PatternPublication { record, .. } => check(record),
             Self::Answer { answer: Ok(Answer::History(read)), .. } => read.records.iter_mut().for_each(check),
+            Self::Answer { answer: Ok(Answer::Query(Ok(page))), .. } => {
+                page.publications.iter_mut().for_each(|(_, record)| check(record));
+            }
             _ => {}
         }
     }
@@ -234,6 +276,9 @@ impl Event {
             Self::JoinLeave { channel, client_info, .. } => channel.len() + client_info.len(),
             Self::Answer { answer: Ok(Answer::History(read)), .. } => {
                 read.records.iter().map(PublicationRecord::bytes).sum()
+            }
+            Self::Answer { answer: Ok(Answer::Query(Ok(page))), .. } => {
+                page.publications.iter().map(|(channel, record)| channel.len() + record.bytes()).sum()
             }
             Self::Answer { answer: Ok(Answer::Presence(members)), .. } => {
                 members.iter().map(|member| size_of::<Bytes>() + member.len()).sum()

@@ -4,19 +4,23 @@
 //! histories, and the home shard delivers what arrives from it (`messaging::home_broker`).
 //!
 //! - `message`: requests and events
+//! - `query`: queries over the past of a log
 //! - `port`: the queues between shards and broker threads, bounded in bytes
 //! - `control`: messages between the servers of a cluster
 //! - `wire`: what servers exchange, in Protobuf
 //! - `thread`, `stats`: the threads, and the numbers of their connections
 //! - `client_tls`: TLS towards brokers
+//! - `durable`: the log of this server
 //! - `redis`: Redis and Valkey
 //! - `nats`: NATS
 
 pub(crate) mod client_tls;
 pub(crate) mod control;
+pub(crate) mod durable;
 pub mod message;
 pub(crate) mod nats;
 pub mod port;
+pub mod query;
 pub(crate) mod redis;
 pub(crate) mod stats;
 pub(crate) mod thread;
@@ -27,7 +31,7 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use message::Request;
+use message::{Request, RequestKind};
 pub(crate) use nats::ChannelUse;
 use nats::Subjects;
 use port::RequestPort;
@@ -44,6 +48,10 @@ impl Broker {
     /// `threads` is not empty.
     pub fn new(threads: Vec<RequestPort>) -> Self {
         Self { threads: threads.into(), subjects: None }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.len()
     }
 
     /// The broker is NATS.
@@ -63,10 +71,18 @@ impl Broker {
         &self.threads[hasher.finish() as usize % self.threads.len()]
     }
 
-    /// Queues a request. It is given back if there is no room for it; one that has no answer is queued in any case, and lost
-    /// only if the thread has ended.
+    /// Takes a request for the next flush. It is given back if there is no room for it; one that has no answer is taken in any
+    /// case, and lost only if the thread has ended.
     pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
-        let port = self.thread_of(&request.channel);
+        let port = match &request.kind {
+            RequestKind::Query { query, .. } => query.log.and_then(|log| self.threads.get(log)),
+            _ => None,
+        };
+        let port = port.unwrap_or_else(|| self.thread_of(&request.channel));
         if request.ticket().is_some() { port.try_send(request) } else { port.send(request) }
+    }
+    /// The threads get what was taken since the last flush.
+    pub(crate) fn flush(&self) {
+        self.threads.iter().for_each(RequestPort::flush);
     }
 }

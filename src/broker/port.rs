@@ -1,24 +1,34 @@
 //! The two ways between shards and a broker thread, each bounded in bytes when they are taken: requests through a
-//! [`RequestPort`], events through an [`EventPort`].
+//! [`RequestPort`], events through an [`EventPort`]. Both gather what one turn brings, so that a turn wakes the other side once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::message::{Event, Request};
 
-/// The shards' end of the queue to one broker thread. Clones share the queue.
-#[derive(Clone)]
+/// A shard's end of the queue to one broker thread. Clones share the queue, and gather on their own.
 pub struct RequestPort {
-    requests: UnboundedSender<Request>,
+    batches: UnboundedSender<Vec<Request>>,
+    /// Only the shard of this port locks it.
+    gathered: Mutex<Vec<Request>>,
     queued: Arc<Queued>,
 }
 
 /// The broker thread's end.
 pub struct RequestQueue {
-    requests: UnboundedReceiver<Request>,
+    batches: UnboundedReceiver<Vec<Request>>,
     queued: Arc<Queued>,
+}
+
+/// Shows the bytes that wait in a queue.
+pub struct QueueGauge(Arc<Queued>);
+
+impl QueueGauge {
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// Bytes that wait in a queue, with their bound.
@@ -31,11 +41,18 @@ struct Queued {
 pub fn request_queue(bytes_max: usize) -> (RequestPort, RequestQueue) {
     let (sender, receiver) = unbounded_channel();
     let queued = Arc::new(Queued { bytes: AtomicUsize::new(0), bytes_max });
-    (RequestPort { requests: sender, queued: Arc::clone(&queued) }, RequestQueue { requests: receiver, queued })
+    let port = RequestPort { batches: sender, gathered: Mutex::default(), queued: Arc::clone(&queued) };
+    (port, RequestQueue { batches: receiver, queued })
+}
+
+impl Clone for RequestPort {
+    fn clone(&self) -> Self {
+        Self { batches: self.batches.clone(), gathered: Mutex::default(), queued: Arc::clone(&self.queued) }
+    }
 }
 
 impl RequestPort {
-    /// Queues a request; gives it back if there is no room, or the thread has ended.
+    /// Takes a request for the next [`RequestPort::flush`]; gives it back if there is no room, or the thread has ended.
     pub fn try_send(&self, request: Request) -> Result<(), Request> {
         if self.queued.bytes.load(Ordering::Relaxed) >= self.queued.bytes_max {
             return Err(request);
@@ -43,14 +60,22 @@ impl RequestPort {
         self.send(request)
     }
 
-    /// Queues a request whatever waits: for those of which there is at most one for each channel or member.
+    /// Takes a request whatever waits: for those of which there is at most one for each channel or member.
     pub fn send(&self, request: Request) -> Result<(), Request> {
-        let bytes = request.bytes();
-        self.queued.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.requests.send(request).map_err(|rejected| {
-            self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            rejected.0
-        })
+        if self.batches.is_closed() {
+            return Err(request);
+        }
+        self.queued.bytes.fetch_add(request.bytes(), Ordering::Relaxed);
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        Ok(())
+    }
+
+    /// Queues what was taken. What a thread gets that has just ended is lost with it.
+    pub fn flush(&self) {
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !gathered.is_empty() {
+            _ = self.batches.send(std::mem::take(&mut gathered));
+        }
     }
 
     pub fn queued_bytes(&self) -> usize {
@@ -58,24 +83,48 @@ impl RequestPort {
     }
 }
 
+impl Drop for RequestPort {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl RequestQueue {
+    /// Whether every sender is gone, and nothing waits.
+    pub fn is_closed(&self) -> bool {
+        self.batches.is_closed() && self.batches.is_empty()
+    }
+
     /// Takes what waits now.
     pub fn take_waiting(&mut self) -> Vec<Request> {
         let mut requests = Vec::new();
-        while let Ok(request) = self.requests.try_recv() {
-            self.queued.bytes.fetch_sub(request.bytes(), Ordering::Relaxed);
-            requests.push(request);
+        while let Ok(batch) = self.batches.try_recv() {
+            requests.extend(batch);
         }
+        let bytes: usize = requests.iter().map(Request::bytes).sum();
+        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
         requests
     }
 
-    /// Waits for requests and takes up to `max` of them. Returns how many; 0 when every sender is gone.
-    pub async fn receive(&mut self, requests: &mut Vec<Request>, max: usize) -> usize {
+    pub fn gauge(&self) -> QueueGauge {
+        QueueGauge(Arc::clone(&self.queued))
+    }
+
+    /// Waits for requests and takes the batches that are there, until they are `enough`. Returns how many; 0 when every sender
+    /// is gone.
+    pub async fn receive(&mut self, requests: &mut Vec<Request>, enough: usize) -> usize {
         let before = requests.len();
-        let count = self.requests.recv_many(requests, max).await;
-        let bytes: usize = requests[before..].iter().map(Request::bytes).sum();
-        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        count
+        let mut next = self.batches.recv().await;
+        while let Some(batch) = next {
+            requests.extend(batch);
+            next = if requests.len() - before < enough { self.batches.try_recv().ok() } else { None };
+        }
+        self.uncount(&requests[before..]);
+        requests.len() - before
+    }
+
+    fn uncount(&self, taken: &[Request]) {
+        self.queued.bytes.fetch_sub(taken.iter().map(Request::bytes).sum(), Ordering::Relaxed);
     }
 }
 
@@ -104,11 +153,24 @@ pub struct EventPort {
     rejected: Option<EventBatch>,
     queued: Arc<AtomicUsize>,
     bytes_max: usize,
+    /// For a port to another process: whether that is gone.
+    has_ended: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl EventPort {
     pub fn new(post: PostEvents, bytes_max: usize) -> Self {
-        Self { post, waiting: Vec::new(), waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max }
+        let waiting = Vec::new();
+        Self { post, waiting, waiting_bytes: 0, rejected: None, queued: Arc::default(), bytes_max, has_ended: None }
+    }
+
+    /// A port to another process, which may end.
+    pub fn until(self, has_ended: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
+        Self { has_ended: Some(has_ended), ..self }
+    }
+
+    /// Nothing that is pushed has a receiver any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.as_ref().is_some_and(|has_ended| has_ended())
     }
 
     /// Whether a publication fits. Without room it is dropped, and `Event::Subscribed` follows when there is room again.

@@ -4,6 +4,7 @@ pub(crate) mod date;
 pub mod doctor;
 pub mod environment;
 pub mod log;
+pub mod store;
 pub mod token;
 
 use std::path::PathBuf;
@@ -23,9 +24,10 @@ Examples:
   corecast doctor                      check whether this host is ready for many clients
   corecast token secret                make random secrets for tokens and for the server API
   corecast token --help                make and check tokens
+  corecast store --help                check, print, export and import durable histories
 
 Exit codes: 0 success, 1 an error while starting or running, 2 wrong arguments or settings,
-3 a second signal ended the server at once. `doctor` and `token check` describe their own in --help.
+3 a second signal ended the server at once. `doctor`, `token check` and `store` describe their own in --help.
 Results go to stdout, logs and errors to stderr. CORECAST_LOG sets the log level: error, warn, info
 or debug."
 )]
@@ -84,6 +86,9 @@ Exit codes: 0 no errors (warnings go to stdout), 2 errors (on stderr).")]
     /// Make tokens and secrets, and check tokens
     #[command(subcommand)]
     Token(Box<token::TokenTask>),
+    /// Check, print, export and import the durable log of a directory
+    #[command(subcommand, after_help = store::HELP)]
+    Store(store::StoreTask),
 }
 
 /// The flags of `serve` that were given.

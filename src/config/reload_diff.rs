@@ -24,16 +24,15 @@ pub fn changes(running: &Config, new: &Config) -> Changes {
             false => changes.live.push(setting.name.clone()),
         }
     }
-    let live = &mut changes.live;
     let (before, after) = (&running.channel.namespaces, &new.channel.namespaces);
-    list_changes("channel.namespaces", by_name(before, |one| &one.name), by_name(after, |one| &one.name), live);
+    list_changes("channel.namespaces", by_name(before, |one| &one.name), by_name(after, |one| &one.name), &mut changes);
     let (before, after) = (&running.rpc.namespaces, &new.rpc.namespaces);
-    list_changes("rpc.namespaces", by_name(before, |one| &one.name), by_name(after, |one| &one.name), live);
+    list_changes("rpc.namespaces", by_name(before, |one| &one.name), by_name(after, |one| &one.name), &mut changes);
     // The backends of sections, such as `rpc.proxy`, are among the settings.
     let listed = |(name, _): &(&str, _)| !name.contains(".proxy");
     let before = by_name(&running.proxies, |one| &one.name).into_iter().filter(listed).collect();
     let after = by_name(&new.proxies, |one| &one.name).into_iter().filter(listed).collect();
-    list_changes("proxies", before, after, live);
+    list_changes("proxies", before, after, &mut changes);
     changes
 }
 
@@ -52,18 +51,19 @@ fn by_name<T>(list: &[T], name: fn(&T) -> &str) -> Named<'_, T> {
 }
 
 /// Elements that were added or removed, and settings that differ in elements of both.
-fn list_changes<T: Section>(list: &str, before: Named<'_, T>, after: Named<'_, T>, changes: &mut Vec<String>) {
+fn list_changes<T: Section>(list: &str, before: Named<'_, T>, after: Named<'_, T>, changes: &mut Changes) {
     for (name, old) in &before {
         let Some((_, new)) = after.iter().find(|(other, _)| other == name) else {
-            changes.push(format!("{list}: {name} was removed"));
+            changes.live.push(format!("{list}: {name} was removed"));
             continue;
         };
         for item in T::SETTINGS.iter().filter(|item| (item.show)(old) != (item.show)(new)) {
-            changes.push(format!("{list}[{name}].{}", item.name));
+            let kind = if item.restart { &mut changes.at_start } else { &mut changes.live };
+            kind.push(format!("{list}[{name}].{}", item.name));
         }
     }
     let added = after.iter().filter(|(name, _)| before.iter().all(|(other, _)| other != name));
-    changes.extend(added.map(|(name, _)| format!("{list}: {name} was added")));
+    changes.live.extend(added.map(|(name, _)| format!("{list}: {name} was added")));
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub enum ControlCommand<R> {
         window: Millis,
         upgrades: Upgrades,
     },
+    /// Accepts connections, if the shard was started without that.
+    Accept,
     /// From now on these settings hold. What the engine's memory was laid out for is unchanged in them.
     Config(Arc<EngineConfig>),
     /// New connections get these certificates and rules.
@@ -63,11 +65,28 @@ pub fn control_port<R>(wake: Arc<dyn Fn() + Send + Sync>) -> (ControlPort<R>, Co
 impl<R> ControlPort<R> {
     /// Queues a command and wakes the shard, or gives the command back if too many wait or the shard is gone.
     pub fn send(&self, command: ControlCommand<R>) -> Result<(), ControlCommand<R>> {
-        self.commands.try_send(command).map_err(crossbeam_channel::TrySendError::into_inner)?;
-        if !self.notified.swap(true, Ordering::SeqCst) {
+        // What ends a shard does not depend on a runtime that may have ended (`send_soon`).
+        let may_wait = matches!(command, ControlCommand::App(_));
+        if self.queue(command)? || !may_wait {
             (self.wake)();
         }
         Ok(())
+    }
+
+    /// As `send`, on a runtime that goes on: the shard is woken after the tasks that are ready now, and so finds what all of them
+    /// send.
+    pub fn send_soon(&self, command: ControlCommand<R>) -> Result<(), ControlCommand<R>> {
+        if self.queue(command)? {
+            let wake = Arc::clone(&self.wake);
+            tokio::spawn(async move { wake() });
+        }
+        Ok(())
+    }
+
+    /// True if the shard has to be woken.
+    fn queue(&self, command: ControlCommand<R>) -> Result<bool, ControlCommand<R>> {
+        self.commands.try_send(command).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        Ok(!self.notified.swap(true, Ordering::SeqCst))
     }
 }
 
@@ -91,13 +110,22 @@ mod tests {
         let wakes = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&wakes);
         let (port, inbox) = control_port::<u8>(Arc::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing");
         for round in 1..=3 {
-            for i in 0..COMMANDS_MAX {
-                assert!(port.send(ControlCommand::App(i as u8)).is_ok());
-            }
+            runtime.block_on(async {
+                for i in 0..COMMANDS_MAX {
+                    assert!(port.send_soon(ControlCommand::App(i as u8)).is_ok());
+                }
+                assert_eq!(wakes.load(Ordering::SeqCst), round - 1, "other tasks may send more");
+                tokio::task::yield_now().await;
+            });
             assert!(port.send(ControlCommand::Stop).is_err(), "full");
             assert_eq!(std::iter::from_fn(|| inbox.next()).count(), COMMANDS_MAX);
             assert_eq!(wakes.load(Ordering::SeqCst), round);
         }
+        // The runtime is not driven any more.
+        _ = runtime.block_on(async { port.send_soon(ControlCommand::App(1)) });
+        assert!(port.send(ControlCommand::Stop).is_ok());
+        assert_eq!(wakes.load(Ordering::SeqCst), 4, "what ends the shard does not wait");
     }
 }

@@ -62,6 +62,8 @@ struct Listener {
 pub(crate) struct LoopParts<R> {
     pub poll: Poll,
     pub listeners: Vec<(OwnedFd, ListenOptions)>,
+    /// False: no connection is accepted before `ControlCommand::Accept`.
+    pub accepts: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
     pub inbox: ControlInbox<R>,
     /// The zero of the process's clock.
@@ -75,6 +77,7 @@ pub(crate) struct EventLoop<A: App> {
     shard: Shard<A, Stream>,
     poll: Poll,
     listeners: Vec<Listener>,
+    accepts: bool,
     /// What the TLS connections of the shard share.
     tls: Rc<RefCell<TlsShared>>,
     inbox: ControlInbox<A::Request>,
@@ -100,7 +103,7 @@ pub(crate) fn poll() -> io::Result<(Poll, Arc<mio::Waker>)> {
 
 impl<A: App> EventLoop<A> {
     pub(crate) fn new(mut shard: Shard<A, Stream>, parts: LoopParts<A::Request>) -> io::Result<Self> {
-        let LoopParts { poll, listeners: sockets, tls, inbox, began, core } = parts;
+        let LoopParts { poll, listeners: sockets, accepts, tls, inbox, began, core } = parts;
         shard.cx.counters.epoll_ctls = 1; // the waker's
         let mut listeners = Vec::new();
         for (socket, options) in sockets {
@@ -114,6 +117,7 @@ impl<A: App> EventLoop<A> {
             shard,
             poll,
             listeners,
+            accepts,
             tls: Rc::new(RefCell::new(TlsShared::new(tls))),
             inbox,
             began,
@@ -157,7 +161,7 @@ impl<A: App> EventLoop<A> {
             if let Some(record) = self.tls.borrow_mut().log_record(self.shard.cx.now()) {
                 self.shard.cx.log(record);
             }
-            if self.listeners.iter().any(|listener| listener.ready) {
+            if self.accepts && self.listeners.iter().any(|listener| listener.ready) {
                 wait = self.wait_for_listeners(wait);
             }
             let turn_us = turn_began.elapsed().as_micros() as u32;
@@ -227,6 +231,7 @@ impl<A: App> EventLoop<A> {
                     self.close_listeners();
                     self.shard.begin_drain(window, upgrades);
                 }
+                ControlCommand::Accept => self.accepts = true,
                 ControlCommand::Config(config) => self.shard.set_config(config),
                 ControlCommand::Tls(config) => self.tls.borrow_mut().set_config(config),
                 ControlCommand::Stop => return false,
@@ -271,6 +276,9 @@ impl<A: App> EventLoop<A> {
     }
 
     fn accept(&mut self) {
+        if !self.accepts {
+            return;
+        }
         let now = self.shard.cx.now();
         let mut budget = self.shard.cx.config.accepts_per_turn;
         for index in 0..self.listeners.len() {
@@ -388,7 +396,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let (_port, inbox) = control_port(Arc::new(|| ()));
         let listeners = vec![(listener.into(), ListenOptions::default())];
-        let parts = LoopParts { poll, listeners, tls: None, inbox, began: Instant::now(), core: None };
+        let parts = LoopParts { poll, listeners, accepts: true, tls: None, inbox, began: Instant::now(), core: None };
         let mut event_loop = EventLoop::new(shard, parts).expect("the listener is registered");
         // Regular files cannot be watched (epoll_ctl(2), EPERM).
         let unwatchable = || OwnedFd::from(File::open("/proc/self/exe").expect("a file"));

@@ -84,6 +84,22 @@ pub enum LogRecord {
         count: u64,
         subscribers: u32,
     },
+    /// A channel goes on at another position of its broker.
+    Restarted {
+        cause: RestartCause,
+        subscribers: u32,
+    },
+}
+
+/// Why a channel could not continue at its last delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RestartCause {
+    /// So many publications are no longer in the history.
+    NotKept(u64),
+    /// So many publications take more bytes than are delivered at once; they are in the history.
+    TooLarge(u64),
+    /// The broker has begun a new epoch, or its position is an earlier one.
+    NewEpoch,
 }
 
 impl LogRecord {

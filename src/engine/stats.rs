@@ -279,6 +279,8 @@ pub struct Counters {
     pub publications_refused: u64,
     /// Publications that only this server's subscribers got, since the broker was away.
     pub publications_local: u64,
+    /// Reads of a history or presence that shared the request of another one to the broker.
+    pub broker_reads_merged: u64,
     /// Subscribes that failed because the broker was away.
     pub subscribes_failed: u64,
     /// Subscriptions that got all that they had missed.

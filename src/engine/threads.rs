@@ -89,6 +89,8 @@ impl<R> Engine<R> {
 pub struct Surroundings {
     /// Listening sockets that another process has passed.
     pub passed: ListenSockets,
+    /// The shards accept nothing before `ControlCommand::Accept`.
+    pub accept_later: bool,
     /// `Engine::sockets` is wanted, to be passed on.
     pub keep: bool,
     /// Descriptors that no shard uses: shards with file tables of their own close their copies.
@@ -152,7 +154,8 @@ pub fn start_with<A: App>(
         // A shard may have several sockets of one address, taken over from a process with more shards.
         let options = |address: usize| plan.options.get(address).copied().unwrap_or_default();
         let listeners = listeners.into_iter().map(|(socket, address)| (socket, options(address))).collect();
-        let parts = LoopParts { poll, listeners, tls: plan.tls.clone(), inbox, began, core };
+        let accepts = !surroundings.accept_later;
+        let parts = LoopParts { poll, listeners, accepts, tls: plan.tls.clone(), inbox, began, core };
         let (config, admission, make) = (Arc::clone(&config), Arc::clone(&admission), make.clone());
         let unshare = tables.as_ref().map(|tables| tables.unshare(id.index()));
         let seed = Seed { mail, parts, log_ring, config, admission, unshare, make };

@@ -1,39 +1,38 @@
-//! The link between the two processes of a handover. It carries, in order, the publications and calls that one process got
-//! to the other.
+//! The link between the two processes of a handover. It carries, in order, channels, publications, requests and calls of one
+//! process to the other. Here is the end that sends; `connection` runs it.
 //!
-//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost. A peer
-//! process that reads nothing for `STUCK_TIMEOUT` is given up; the bytes that still wait for it are then counted as
-//! lost.
+//! Waiting bytes are bounded (`handover.bytes_max`): past the bound publishers wait, and nothing is lost.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use super::wire::{self, FrameKind};
+use super::wire::{self, FrameKind, Welcome};
 use crate::admin::process_stats::ProcessStats;
-use crate::messaging::{ApiCall, Forwarded, HandoverPeer};
+use crate::broker::Broker;
+use crate::broker::port::QueueGauge;
+use crate::messaging::handover_message::is_stamped;
+use crate::messaging::{ApiCall, HandoverPeer, HomeProgress, PeerOrder};
 
-/// How long the peer process may take no bytes while some wait for it.
-const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes gathered for one write.
-const WRITE_BYTES: usize = 256 * 1024;
+/// Bytes of copies that may wait: publications wait behind them.
+const COPY_BYTES_MAX: usize = 1024 * 1024;
 /// How long the last forwarded publications may take to leave after every client is gone.
 const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The sending end. Its queue takes everything; a sender that can wait checks `is_full` first.
 pub struct Link {
     queue: UnboundedSender<Vec<u8>>,
-    waiting_bytes: AtomicUsize,
+    pub(super) waiting_bytes: AtomicUsize,
     bytes_max: usize,
-    stats: Arc<ProcessStats>,
+    pub(super) stats: Arc<ProcessStats>,
+    order: PeerOrder,
+    /// The peer process may have published what did not arrive here.
+    may_be_ahead: AtomicBool,
+    /// Bytes of requests that wait to be sent.
+    request_bytes: OnceLock<QueueGauge>,
 }
 
 /// Frames that wait to be written to the peer process.
@@ -44,6 +43,30 @@ pub(crate) type FrameQueue = UnboundedReceiver<Vec<u8>>;
 pub trait LocalShards: Clone + Send + Sync + 'static {
     /// When this returns, every home shard forwards its publications to the peer process; with `None`, to no process.
     fn set_peer(&self, peer: Option<Arc<Link>>) -> impl Future<Output = ()> + Send;
+
+    /// What a process that takes the channels over has to know before it starts its shards.
+    fn welcome(&self) -> Welcome;
+
+    /// Queues messages of the peer process for their shards, in order; waits while a mailbox is full. False: one is malformed.
+    fn pass_messages(&self, messages: Vec<Vec<u8>>) -> impl Future<Output = bool> + Send;
+
+    /// When this returns, every shard has handled the messages before, and put what it got in order.
+    fn sort_copies(&self) -> impl Future<Output = ()> + Send;
+
+    /// Tells every shard that the peer process has all channels, and orders them as this broker from here on.
+    fn follow_peer(&self, broker: Broker) -> impl Future<Output = ()> + Send;
+
+    /// Gives the durable log away, so that the peer process opens it.
+    fn close_log(&self) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Opens the durable log again, if it was given away: the peer process is gone.
+    fn open_log(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether the durable log is open; also if there is none.
+    fn has_log(&self) -> impl Future<Output = ()> + Send;
+
+    /// The shards accept connections from here on.
+    fn accept(&self) -> impl Future<Output = ()> + Send;
 
     /// Every shard answers.
     fn are_serving(&self) -> impl Future<Output = bool> + Send;
@@ -56,9 +79,32 @@ pub trait LocalShards: Clone + Send + Sync + 'static {
 }
 
 impl Link {
-    pub fn new(bytes_max: usize, stats: Arc<ProcessStats>) -> (Arc<Self>, FrameQueue) {
+    pub fn new(bytes_max: usize, stats: Arc<ProcessStats>, order: PeerOrder) -> (Arc<Self>, FrameQueue) {
         let (queue, frames) = unbounded_channel();
-        (Arc::new(Self { queue, waiting_bytes: AtomicUsize::new(0), bytes_max, stats }), frames)
+        // Until the peer process has passed on its order, it has published more than what has arrived.
+        let may_be_ahead = AtomicBool::new(order == PeerOrder::TakesOver);
+        let waiting_bytes = AtomicUsize::new(0);
+        let request_bytes = OnceLock::new();
+        (Arc::new(Self { queue, waiting_bytes, bytes_max, stats, order, may_be_ahead, request_bytes }), frames)
+    }
+
+    /// Nothing that is sent leaves any more.
+    pub fn has_ended(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// The requests of the shards wait in another queue, with so many bytes.
+    pub(crate) fn counts_requests(&self, gauge: QueueGauge) {
+        _ = self.request_bytes.set(gauge);
+    }
+
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// The peer process orders and has clients; or it orders nothing any more.
+    pub(crate) fn set_ahead(&self, may_be_ahead: bool) {
+        self.may_be_ahead.store(may_be_ahead, Ordering::Release);
     }
 
     pub fn send_frame(&self, kind: FrameKind, body: &[u8]) {
@@ -76,7 +122,8 @@ impl Link {
     /// Waits until the kernel has taken everything that was sent. It delivers that even if this process ends.
     pub async fn finish_sending(&self) {
         let sent = async {
-            while self.waiting_bytes.load(Ordering::Relaxed) > 0 {
+            let has_requests = || self.request_bytes.get().is_some_and(|gauge| gauge.bytes() > 0);
+            while has_requests() || self.waiting_bytes.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -96,99 +143,35 @@ impl HandoverPeer for Link {
         self.send_frame(FrameKind::Publication, &publication);
     }
 
+    fn send_message(&self, message: Vec<u8>) {
+        if is_stamped(&message) {
+            self.stats.handover_forwarded.fetch_add(1, Ordering::Relaxed);
+        }
+        self.send_frame(FrameKind::Message, &message);
+    }
+
     fn is_full(&self) -> bool {
         self.waiting_bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
-}
 
-/// How far the new process is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Progress {
-    /// It serves clients.
-    Ready,
-    /// It has done so for its trial time.
-    Proven,
-}
+    fn has_room_for_copy(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Relaxed) < (self.bytes_max / 2).min(COPY_BYTES_MAX)
+    }
 
-/// A connected link, before it runs.
-pub(crate) struct Connection {
-    pub stream: UnixStream,
-    /// Bytes that were read already and not handled.
-    pub received: BytesMut,
-    pub link: Arc<Link>,
-    pub frames: FrameQueue,
-}
+    fn order(&self) -> PeerOrder {
+        self.order
+    }
 
-impl Connection {
-    /// Runs the link until either process ends it, then makes the shards stop forwarding. `on_progress` is called when the
-    /// peer process says how far it is.
-    pub(crate) async fn run(self, shards: &impl LocalShards, on_progress: impl FnMut(Progress)) -> io::Result<()> {
-        let Self { stream, received, link, frames } = self;
-        let (input, output) = stream.into_split();
-        let result = tokio::select! {
-            result = read_frames(input, received, shards, &link.stats, on_progress) => result,
-            result = write_frames(output, frames, &link) => result,
+    fn may_be_ahead(&self) -> bool {
+        self.may_be_ahead.load(Ordering::Acquire)
+    }
+
+    fn report(&self, progress: HomeProgress) {
+        let kind = match progress {
+            HomeProgress::Copied => FrameKind::Copied,
+            HomeProgress::Switched => FrameKind::Switched,
         };
-        shards.set_peer(None).await;
-        let lost = link.waiting_bytes.load(Ordering::Relaxed) as u64;
-        link.stats.handover_lost_bytes.fetch_add(lost, Ordering::Relaxed);
-        if lost > 0 {
-            log::warn!("handover: {lost} bytes of publications did not reach the peer process, which is gone");
-        }
-        result
-    }
-}
-
-async fn write_frames(mut output: OwnedWriteHalf, mut frames: FrameQueue, link: &Link) -> io::Result<()> {
-    while let Some(mut bytes) = frames.recv().await {
-        while bytes.len() < WRITE_BYTES
-            && let Ok(more) = frames.try_recv()
-        {
-            bytes.extend_from_slice(&more);
-        }
-        let mut rest = &*bytes;
-        while !rest.is_empty() {
-            let written = timeout(STUCK_TIMEOUT, output.write(rest)).await.map_err(|_| stuck())??;
-            rest = &rest[written..];
-            link.waiting_bytes.fetch_sub(written, Ordering::Relaxed);
-        }
-    }
-    Ok(())
-}
-
-fn stuck() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the peer process read nothing for {STUCK_TIMEOUT:?}"))
-}
-
-/// Handles frames until the peer process closes the link, which is not an error.
-async fn read_frames(
-    mut input: OwnedReadHalf,
-    mut received: BytesMut,
-    shards: &impl LocalShards,
-    stats: &ProcessStats,
-    mut on_progress: impl FnMut(Progress),
-) -> io::Result<()> {
-    loop {
-        while let Some((kind, body)) = wire::take_frame(&mut received)? {
-            match kind {
-                FrameKind::Publication => {
-                    let channel = Forwarded::unpack(&body).ok_or_else(wire::unknown_frame)?.channel.to_owned();
-                    stats.handover_received.fetch_add(1, Ordering::Relaxed);
-                    shards.publish_forwarded(&channel, body.to_vec()).await;
-                }
-                FrameKind::Call => {
-                    shards.call_forwarded(serde_json::from_slice(&body).map_err(|_| wire::unknown_frame())?);
-                }
-                FrameKind::Ready => on_progress(Progress::Ready),
-                FrameKind::Proven => on_progress(Progress::Proven),
-                FrameKind::Hello | FrameKind::ListenSockets | FrameKind::Go | FrameKind::Refused => {
-                    return Err(wire::unknown_frame());
-                }
-            }
-        }
-        if input.read_buf(&mut received).await? == 0 {
-            return Ok(());
-        }
+        self.send_frame(kind, &[]);
     }
 }
 
@@ -198,7 +181,7 @@ mod tests {
 
     #[test]
     fn full_link_reports_it_and_still_takes_publications() {
-        let (link, mut frames) = Link::new(100, Arc::default());
+        let (link, mut frames) = Link::new(100, Arc::default(), PeerOrder::Separate);
         link.send(vec![0; 40]);
         assert!(!link.is_full());
         assert!(link.waiting_bytes.load(Ordering::Relaxed) > 0);
@@ -220,7 +203,7 @@ mod tests {
         ];
         for text in texts {
             let call: ApiCall = serde_json::from_str(text).expect(text);
-            assert!(call.is_forwarded(), "{text}");
+            assert!(call.is_forwarded(PeerOrder::Separate), "{text}");
             assert_eq!(serde_json::to_string(&call).expect("it has a JSON form"), text);
         }
     }

@@ -12,16 +12,23 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::link::{Connection, Link, LocalShards, Progress};
-use super::wire::{self, FrameKind, SocketRole};
+use super::connection::{Connection, Progress};
+use super::link::{Link, LocalShards};
+use super::transfer::Transfer;
+use super::wire::{self, FrameKind, SocketRole, Welcome};
 use crate::admin::process_stats::ProcessStats;
 use crate::engine::net::listener::ListenSockets;
+use crate::messaging::PeerOrder;
 
 /// How long a process that connects may take to send its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new process waits until the process before this one has ended.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long a process that is too late may take to read that.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the new process may take to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after a failed accept.
@@ -50,6 +57,10 @@ pub struct HandoverListener {
     listener: UnixListener,
     sockets: Vec<(SocketRole, Vec<OwnedFd>)>,
     bytes_max: usize,
+    /// No other broker orders the channels.
+    gives_channels: bool,
+    /// Whether the process that this one took over from has ended.
+    predecessor_ended: Option<watch::Receiver<bool>>,
     stats: Arc<ProcessStats>,
 }
 
@@ -62,7 +73,19 @@ impl HandoverListener {
         let listener = UnixListener::bind(&temporary)?;
         std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         std::fs::rename(&temporary, path)?;
-        Ok(Self { path: path.into(), listener, sockets: passed.0, bytes_max, stats: Arc::clone(stats) })
+        let (sockets, stats) = (passed.0, Arc::clone(stats));
+        let (gives_channels, predecessor_ended) = (false, None);
+        Ok(Self { path: path.into(), listener, sockets, bytes_max, gives_channels, predecessor_ended, stats })
+    }
+
+    /// The channels are passed on too.
+    pub fn with_channels(self, gives_channels: bool) -> Self {
+        Self { gives_channels, ..self }
+    }
+
+    /// Nothing is passed on before the process that this one took over from has ended.
+    pub fn after(self, predecessor_ended: Option<watch::Receiver<bool>>) -> Self {
+        Self { predecessor_ended, ..self }
     }
 
     pub fn path(&self) -> &Path {
@@ -100,12 +123,16 @@ impl HandoverListener {
     ) -> io::Result<HandoverEnd> {
         let pid = wire::check_peer_user(&stream)?;
         let mut received = BytesMut::new();
-        expect_hello(&mut stream, &mut received).await?;
+        let hello = expect_hello(&mut stream, &mut received).await?;
+        self.wait_for_predecessor(&mut stream, pid).await?;
         log::info!("handover: process {pid} takes over; passing it the listening sockets");
-        let (link, frames) = Link::new(self.bytes_max, Arc::clone(&self.stats));
+        let takes_channels = self.gives_channels && wire::capabilities(&hello) & wire::TAKES_CHANNELS != 0;
+        let order = if takes_channels { PeerOrder::GivesAway } else { PeerOrder::Separate };
+        let (link, frames) = Link::new(self.bytes_max, Arc::clone(&self.stats), order);
         // Every home shard forwards before the new process has its first client.
         shards.set_peer(Some(Arc::clone(&link))).await;
-        if let Err(error) = self.pass_sockets(&mut stream).await {
+        let welcome = takes_channels.then(|| shards.welcome());
+        if let Err(error) = self.pass_sockets(&mut stream, welcome).await {
             shards.set_peer(None).await;
             return Err(error);
         }
@@ -113,7 +140,8 @@ impl HandoverListener {
         let (notify, ready) = oneshot::channel();
         let mut notify = Some(notify);
         let sockets = &mut self.sockets;
-        let connection = Connection { stream, received, link: Arc::clone(&link), frames };
+        let connection =
+            Connection { stream, received, link: Arc::clone(&link), frames, transfer: Transfer::default() };
         let run = connection.run(shards, |progress| match progress {
             Progress::Ready => {
                 is_ready = true;
@@ -133,7 +161,7 @@ impl HandoverListener {
             }
             Progress::Proven => {}
         });
-        let result = run_if_ready_in_time(run, ready).await;
+        let result = run_if_ready_in_time(run, ready, &link).await;
         if !is_proven {
             on_event(SuccessorEvent::Failed);
             shards.set_peer(None).await;
@@ -151,7 +179,27 @@ impl HandoverListener {
         Ok(HandoverEnd::Completed)
     }
 
-    async fn pass_sockets(&self, stream: &mut UnixStream) -> io::Result<()> {
+    /// While the process before this one serves its last clients, this one has no channels to pass on: what it publishes goes to
+    /// that one.
+    async fn wait_for_predecessor(&mut self, stream: &mut UnixStream, pid: i32) -> io::Result<()> {
+        let Some(ended) = &mut self.predecessor_ended else { return Ok(()) };
+        if !*ended.borrow() {
+            log::info!("handover: process {pid} waits until the process before this one has ended");
+        }
+        // Fails if its task has ended, and then so has the process.
+        if timeout(PREDECESSOR_TIMEOUT, ended.wait_for(|ended| *ended)).await.is_ok() {
+            return Ok(());
+        }
+        let what =
+            "the process before the old one still serves clients (shutdown.timeout); try again when it has ended";
+        stream.write_all(&wire::encode_frame(FrameKind::Refused, what.as_bytes())).await?;
+        Err(io::Error::new(io::ErrorKind::TimedOut, what))
+    }
+
+    async fn pass_sockets(&self, stream: &mut UnixStream, welcome: Option<Welcome>) -> io::Result<()> {
+        if let Some(welcome) = welcome {
+            stream.write_all(&wire::encode_frame(FrameKind::Welcome, &welcome.to_body())).await?;
+        }
         for (role, sockets) in &self.sockets {
             for chunk in sockets.chunks(wire::DESCRIPTORS_MAX) {
                 wire::send_sockets(stream, role, chunk).await?;
@@ -183,19 +231,28 @@ pub enum SuccessorEvent {
 async fn run_if_ready_in_time(
     run: impl Future<Output = io::Result<()>>,
     ready: oneshot::Receiver<()>,
+    link: &Link,
 ) -> io::Result<()> {
     let mut run = std::pin::pin!(run);
     let late =
         || io::Error::new(io::ErrorKind::TimedOut, format!("the new process was not ready within {READY_TIMEOUT:?}"));
     tokio::select! {
         result = &mut run => return result,
-        in_time = timeout(READY_TIMEOUT, ready) => drop(in_time.map_err(|_| late())?),
+        in_time = timeout(READY_TIMEOUT, ready) => {
+            if in_time.is_err() {
+                // It must not serve when it is ready: both would order.
+                let what = late();
+                link.send_frame(FrameKind::Refused, what.to_string().as_bytes());
+                _ = timeout(REFUSAL_TIMEOUT, run).await;
+                return Err(what);
+            }
+        }
     }
     run.await
 }
 
 /// Reads the hello of the new process. An unknown version is answered with `Refused`.
-async fn expect_hello(stream: &mut UnixStream, received: &mut BytesMut) -> io::Result<()> {
+async fn expect_hello(stream: &mut UnixStream, received: &mut BytesMut) -> io::Result<BytesMut> {
     let hello = async {
         loop {
             if let Some(frame) = wire::take_frame(received)? {
@@ -212,7 +269,7 @@ async fn expect_hello(stream: &mut UnixStream, received: &mut BytesMut) -> io::R
     };
     let (kind, body) = timeout(HELLO_TIMEOUT, hello).await.map_err(late)??;
     if kind == FrameKind::Hello && body.first() == Some(&wire::VERSION) {
-        return Ok(());
+        return Ok(body);
     }
     let what = format!(
         "the two processes use different handover versions (the old process has {}); stop the old process and start \

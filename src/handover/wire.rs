@@ -28,7 +28,8 @@ const READ_BYTES: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// To the old process: the version, then the sender's process id.
+    /// To the old process: the version, the sender's process id, and what it can do (`TAKES_CHANNELS`), which processes of
+    /// earlier builds neither send nor read.
     Hello = 1,
     /// To the new process: a role and an address, with descriptors.
     ListenSockets,
@@ -44,14 +45,72 @@ pub enum FrameKind {
     Call,
     /// To the new process: there is no handover, and why.
     Refused,
+    /// To the new process, before the sockets: it gets the channels. The number of shards that send some (u16), and the key of
+    /// the placement.
+    Welcome,
+    /// Both ways, in order: `messaging::handover_message`.
+    Message,
+    /// To the new process: a shard of the old one has sent all of its channels.
+    Copied,
+    /// To the old process: the new one has all channels.
+    Switch,
+    /// To the new process, behind the last publication that a shard of the old one orders.
+    Switched,
 }
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        use FrameKind::{Call, Go, Hello, ListenSockets, Proven, Publication, Ready, Refused};
-        [Hello, ListenSockets, Go, Ready, Proven, Publication, Call, Refused]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        use FrameKind::*;
+        let all = [
+            Hello,
+            ListenSockets,
+            Go,
+            Ready,
+            Proven,
+            Publication,
+            Call,
+            Refused,
+            Welcome,
+            Message,
+            Copied,
+            Switch,
+            Switched,
+        ];
+        all.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// In a `Hello`: the new process takes the channels over, and orders them.
+pub(crate) const TAKES_CHANNELS: u8 = 1;
+
+/// The body of a hello.
+pub(crate) fn hello(capabilities: u8) -> Vec<u8> {
+    let mut hello = vec![VERSION];
+    hello.extend_from_slice(&std::process::id().to_le_bytes());
+    hello.push(capabilities);
+    hello
+}
+
+/// What the process that sent a hello can do.
+pub(crate) fn capabilities(hello: &[u8]) -> u8 {
+    hello.get(5).copied().unwrap_or(0)
+}
+
+/// What a new process that takes the channels over learns first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    pub shards: u16,
+    pub placement_key: [u8; 16],
+}
+
+impl Welcome {
+    pub(crate) fn to_body(self) -> Vec<u8> {
+        [&self.shards.to_le_bytes()[..], &self.placement_key].concat()
+    }
+
+    pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
+        let (shards, key) = body.split_first_chunk()?;
+        Some(Self { shards: u16::from_le_bytes(*shards), placement_key: key.try_into().ok()? })
     }
 }
 
@@ -159,7 +218,9 @@ impl FrameReceiver {
     pub(crate) fn receive(&mut self) -> io::Result<(FrameKind, BytesMut, Vec<OwnedFd>)> {
         loop {
             if let Some((kind, body)) = take_frame(&mut self.received)? {
-                return Ok((kind, body, self.descriptors.drain(..).collect()));
+                // A read may have taken a frame without descriptors and the next one with some.
+                let count = if kind == FrameKind::ListenSockets { self.descriptors.len() } else { 0 };
+                return Ok((kind, body, self.descriptors.drain(..count).collect()));
             }
             self.read_once()?;
         }
@@ -211,6 +272,16 @@ mod tests {
         for bytes in [[0, 0, 0, 0, 99], [0xff, 0xff, 0xff, 0xff, FrameKind::Call as u8]] {
             assert!(take_frame(&mut BytesMut::from(&bytes[..])).is_err());
         }
+    }
+
+    #[test]
+    fn welcome_and_hello_survive_a_round_trip_and_short_ones_are_known() {
+        let welcome = Welcome { shards: 3, placement_key: [7; 16] };
+        let body = welcome.to_body();
+        assert_eq!(Welcome::from_body(&body), Some(welcome));
+        (0..body.len()).for_each(|length| assert_eq!(Welcome::from_body(&body[..length]), None));
+        assert_eq!(capabilities(&hello(TAKES_CHANNELS)), TAKES_CHANNELS);
+        assert_eq!(capabilities(&hello(TAKES_CHANNELS)[..5]), 0, "of an earlier build");
     }
 
     #[test]

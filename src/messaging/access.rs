@@ -6,8 +6,9 @@ use super::hooks::HookClient;
 use super::session::{Session, millis};
 use super::settings::Settings;
 use crate::auth::grant::{Overrides, SubscribeGrant};
-use crate::config::{Namespace, RecoveryMode, SlowConsumer};
-use crate::protocol::{ErrorCode, RawClientInfo};
+use crate::broker::message::{Durability, LogFields};
+use crate::config::{self, Namespace, RecoveryMode, SlowConsumer};
+use crate::protocol::{ErrorCode, RawClientInfo, Tags};
 use crate::pubsub::{HistoryOptions, SubscriptionFlags};
 use crate::slow_policy::SlowConsumerPolicy;
 
@@ -159,6 +160,41 @@ impl Settings {
         namespace.allow_history_for_client && counts
             || namespace.allow_history_for_subscriber && subscribed && counts
             || self.client.insecure
+    }
+
+    /// Whether the clients of a namespace get the time of publishing.
+    #[inline]
+    pub(crate) fn sends_time(&self, namespace: u16) -> bool {
+        let named = usize::from(namespace).checked_sub(1);
+        let namespace = named.map_or(Some(&self.channel.without_namespace), |at| self.channel.namespaces.get(at));
+        namespace.is_some_and(|namespace| namespace.publication_time)
+    }
+
+    /// The same by the name of a channel.
+    pub(crate) fn sends_time_in(&self, channel: &str) -> bool {
+        self.namespace(channel).is_some_and(|(_, namespace)| namespace.publication_time)
+    }
+
+    /// Whether the log has the channel.
+    pub(crate) fn is_durable(&self, channel: &str) -> bool {
+        self.namespace(channel).is_some_and(|(_, namespace)| namespace.durability != config::Durability::Memory)
+    }
+
+    /// What the log has to know of a publication. `None`: its channel is not durable.
+    pub(crate) fn log_fields(&self, channel: &str, client_info: &[u8], tags: &[u8]) -> Option<LogFields> {
+        let (_, namespace) = self.namespace(channel)?;
+        let durability = match namespace.durability {
+            config::Durability::Memory => return None,
+            config::Durability::Process => Durability::Process,
+            config::Durability::Strict => Durability::Strict,
+        };
+        let has_user = namespace.history_index_user && !client_info.is_empty();
+        let user = if has_user { RawClientInfo::unpack(client_info).user.into() } else { Box::default() };
+        let tag = match &*namespace.history_index_tag {
+            "" => "",
+            key => Tags::from_bytes(tags).get(key).unwrap_or_default(),
+        };
+        Some(LogFields { durability, user, tag: tag.into() })
     }
 
     /// How the stream of a channel is retained.

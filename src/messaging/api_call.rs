@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::handover_peer::PeerOrder;
 use crate::auth::grant::{Publish, RefreshGrant, SubscribeGrant};
 
 /// A checked call. Channel names are not empty unless stated, and within the limit.
@@ -67,6 +68,11 @@ pub enum ApiCall {
     HistoryRemove {
         channel: Box<str>,
     },
+    /// Publications of the past, across channels. The home shard of the channel asks the log; that of the empty name if the
+    /// query names none.
+    HistoryQuery {
+        query: Box<PastQuery>,
+    },
     /// Channels with subscribers whose names match the glob; an empty pattern matches all. Costs a pass over all names.
     Channels {
         pattern: Box<str>,
@@ -93,6 +99,7 @@ impl ApiCall {
             | Self::PresenceStats { channel }
             | Self::History { channel, .. }
             | Self::HistoryRemove { channel } => CallScope::HomeOf(channel),
+            Self::HistoryQuery { query } => CallScope::HomeOf(&query.channel),
             Self::Broadcast { .. } => CallScope::Split,
             Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
@@ -105,15 +112,13 @@ impl ApiCall {
 
     /// Whether the peer process of a handover carries the call out too, since it concerns connections or channels of both.
     /// Each of these calls may be carried out twice without harm. Publications go another way (`handover_peer`).
-    pub fn is_forwarded(&self) -> bool {
-        matches!(
-            self,
-            Self::Subscribe { .. }
-                | Self::Unsubscribe { .. }
-                | Self::Disconnect { .. }
-                | Self::Refresh { .. }
-                | Self::HistoryRemove { .. }
-        )
+    pub fn is_forwarded(&self, order: PeerOrder) -> bool {
+        match self {
+            Self::Subscribe { .. } | Self::Unsubscribe { .. } | Self::Disconnect { .. } | Self::Refresh { .. } => true,
+            // With one order of channels it has its place among the publications.
+            Self::HistoryRemove { .. } => order == PeerOrder::Separate,
+            _ => false,
+        }
     }
 }
 
@@ -127,6 +132,7 @@ pub enum ApiReply {
     Presence(Vec<MemberInfo>),
     PresenceStats(PresenceStats),
     History(HistoryPage),
+    PastPage(PastPage),
     /// For a call without a result.
     Done,
     /// Channels by name, with the number of their subscribers.
@@ -178,6 +184,57 @@ pub struct HistoryQuery {
     pub limit: i32,
     pub since: Option<StreamPosition>,
     pub reverse: bool,
+    /// Milliseconds since 1970, the first included and the second not; 0 is no bound.
+    pub time_from: u64,
+    pub time_to: u64,
+}
+
+/// Publications in one page of a past query: if the request names no number, and at most.
+pub const PAST_LIMIT_DEFAULT: u32 = 100;
+pub const PAST_LIMIT_MAX: u32 = 1000;
+
+/// Asks for publications of the past.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PastQuery {
+    /// Empty for every channel of the namespace.
+    pub channel: Box<str>,
+    /// Without one, every namespace that has the index.
+    pub namespace: Option<Box<str>>,
+    pub key: PastKey,
+    /// As in `HistoryQuery`.
+    pub time_from: u64,
+    pub time_to: u64,
+    /// 1 to `PAST_LIMIT_MAX`.
+    pub limit: u32,
+    pub reverse: bool,
+    /// From the page before; empty for the first page.
+    pub cursor: Box<str>,
+}
+
+/// What a past query looks for.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum PastKey {
+    /// Everything in the one channel.
+    Channel,
+    /// What a user published.
+    User(Box<str>),
+    Tag {
+        key: Box<str>,
+        value: Box<str>,
+    },
+}
+
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct PastPage {
+    pub publications: Vec<PastPublication>,
+    /// Where the next page begins; empty after the last one.
+    pub cursor: Box<str>,
+}
+
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct PastPublication {
+    pub channel: Box<str>,
+    pub publication: HistoryPublication,
 }
 
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -194,6 +251,8 @@ pub struct HistoryPublication {
     /// The publisher, if it was a client.
     pub info: Option<MemberInfo>,
     pub tags: Vec<(String, String)>,
+    /// Milliseconds since 1970; 0 leaves it out.
+    pub time_ms: u64,
 }
 
 /// A client as other clients see it.

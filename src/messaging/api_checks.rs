@@ -7,7 +7,7 @@ use super::presence_snapshots::member_info;
 use super::state::Messaging;
 use crate::auth::grant::Publish;
 use crate::protocol::{ErrorCode, Tags};
-use crate::pubsub::{HistoryFilter, Position, Publication, PublicationRecord, Since};
+use crate::pubsub::{HistoryFilter, Position, Publication, PublicationRecord, Since, TimeRange};
 
 /// A publication of the server API, if its namespace takes it. `tags` holds them packed.
 pub(super) fn publication<'a>(
@@ -25,29 +25,37 @@ pub(super) fn publication<'a>(
     Ok(publication)
 }
 
+/// Which part of a history a call reads.
+#[derive(Clone, Copy, Default)]
+pub(super) struct HistoryPart {
+    pub filter: HistoryFilter,
+    pub range: TimeRange,
+    /// Publications come with their times.
+    pub with_time: bool,
+}
+
 /// Which part of a history a call reads, if the channel has one.
-pub(super) fn history_filter(
-    state: &Messaging,
-    channel: &str,
-    query: &HistoryQuery,
-) -> Result<HistoryFilter, ErrorCode> {
+pub(super) fn history_part(state: &Messaging, channel: &str, query: &HistoryQuery) -> Result<HistoryPart, ErrorCode> {
     check_history(state, channel)?;
-    let HistoryQuery { limit, since, reverse } = query;
+    let HistoryQuery { limit, since, reverse, time_from, time_to } = query;
     // There is nothing before the first publication.
     if *reverse && since.as_ref().is_some_and(|since| since.offset == 0) {
         return Err(ErrorCode::BadRequest);
     }
     let since = since.as_ref().map(|position| Since::new(&position.epoch, position.offset));
-    Ok(HistoryFilter { since, limit: *limit, reverse: *reverse })
+    let range = TimeRange::of_request(*time_from, *time_to);
+    let with_time = !range.is_all() || state.settings.sends_time_in(channel);
+    Ok(HistoryPart { filter: HistoryFilter { since, limit: *limit, reverse: *reverse }, range, with_time })
 }
 
-pub(super) fn history_publication(record: &PublicationRecord) -> HistoryPublication {
+pub(super) fn history_publication(record: &PublicationRecord, with_time: bool) -> HistoryPublication {
     let tags = Tags::from_bytes(&record.tags).iter();
     HistoryPublication {
         offset: record.offset,
         data: record.data.clone(),
         info: record.client_info.as_deref().map(member_info),
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        time_ms: if with_time { record.time_ms() } else { 0 },
     }
 }
 

@@ -6,6 +6,7 @@ use super::connect;
 use super::connect_reply;
 use super::control;
 use super::control_request::ControlRequest;
+use super::handover_copy;
 use super::handshake;
 use super::home_queries;
 use super::home_shard;
@@ -178,6 +179,9 @@ impl App for Messaging {
         if !self.delayed_recoveries.is_empty() {
             home_shard::recover_delayed(self, cx);
         }
+        if let Some(broker) = &self.broker {
+            broker.links.flush();
+        }
     }
 
     fn waits_for_room(&self) -> bool {
@@ -197,6 +201,9 @@ impl App for Messaging {
         if self.broker.is_some() {
             broker_events::sweep(self, cx);
         }
+        if self.handover_peer.is_some() || !self.departed.is_empty() || !self.resubscribed.is_empty() {
+            handover_copy::sweep(self, cx);
+        }
         if !self.large_replies.histories.is_empty() {
             queries::send_histories(self, cx);
         }
@@ -211,12 +218,13 @@ impl App for Messaging {
     fn next_sweep(&self) -> Option<Millis> {
         let has_work = !self.presence_snapshots.is_empty() || self.token_checks.signatures.has_waiting();
         let has_events = self.broker.as_ref().is_some_and(|broker| broker.has_events());
-        if has_work || has_events {
+        if has_work || has_events || !self.departed.is_empty() || !self.resubscribed.is_empty() {
             return Some(0);
         }
         let broker_at = self.broker.as_ref().and_then(|broker| broker.next_timer());
         let retry_at = self.large_replies.next_sweep();
-        self.home_channels.next_expiry().into_iter().chain(retry_at).chain(broker_at).min()
+        let copy_at = self.handover_peer.as_ref().and_then(|peer| peer.next_sweep());
+        self.home_channels.next_expiry().into_iter().chain(retry_at).chain(broker_at).chain(copy_at).min()
     }
 
     fn owes_replies(&self, conn: ConnId) -> bool {

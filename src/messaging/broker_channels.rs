@@ -8,7 +8,7 @@
 //! - A publication goes to the broker, and is delivered when it comes back from there: the same order on every server.
 //! - Without a live channel no shard gets deliveries. A live one is at the position of its last delivery; what follows has the
 //!   next offset, or a hole is before it. The home shard reads the missing part once for all its subscribers, and holds what
-//!   came meanwhile. If the part is gone, or the epoch is another one, the channel restarts at the broker's position, and
+//!   came meanwhile. If the part is gone or large, or the epoch is another one, the channel restarts at the broker's position, and
 //!   positioned subscriptions end with 2500.
 //! - Every 40 s without a publication the home shard compares its position with the broker's.
 //!
@@ -22,6 +22,7 @@ use super::large_replies::PaidRecovery;
 use super::mail::Mail;
 use super::state::Messaging;
 use crate::broker::message::{RequestKind, SubscribeSerial};
+use crate::engine::log_ring::RestartCause;
 use crate::engine::{Context, Millis};
 use crate::ids::{GroupId, ShardId};
 use crate::pubsub::{ChannelTop, HistoryFilter, Position, PublicationRecord, Since};
@@ -42,7 +43,12 @@ pub(crate) fn group_joins(
     top: ChannelTop,
 ) {
     let has_history = state.settings.history_options(channel).has_history();
+    let is_logged = state.is_logged(channel);
     let Some(broker) = &mut state.broker else { return };
+    if broker.links.follows_peer && !is_logged {
+        cx.mail.post(to, Mail::Subscribed { group, top });
+        return;
+    }
     let now = cx.now();
     if !broker.channels.contains_key(channel) {
         broker.last_serial = broker.last_serial.wrapping_add(1);
@@ -69,7 +75,8 @@ pub(crate) fn group_joins(
 /// A shard's group has left. With the last one the broker's subscription ends. What waits for an answer gets one.
 pub(crate) fn group_left(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, group: GroupId, channel: &str) {
     let has_shards = !state.home_channels.interested_shards(channel).is_empty();
-    let Some(broker) = &mut state.broker else { return };
+    let is_logged = state.is_logged(channel);
+    let Some(broker) = state.broker.as_mut().filter(|broker| is_logged || !broker.links.follows_peer) else { return };
     if has_shards {
         let busy = broker.channels.get_mut(channel).and_then(|shared| shared.busy.as_mut());
         let is_gone = |one: &Waiting| matches!(one, Waiting::Group { to, group: own } if (*to, *own) == (from, group));
@@ -252,7 +259,7 @@ pub(super) fn begin_repair(state: &mut Messaging, cx: &mut Context<Mail>, channe
     shared.busy().is_behind = false;
     let since = Some(Since { epoch: None, offset: top.offset });
     let filter = HistoryFilter { since, limit, reverse: false };
-    let call = Call::Repair { channel: channel.into(), serial, from: top };
+    let call = Call::Repair { channel: channel.into(), serial };
     if !broker.read(channel, call, filter, options) {
         broker.set_timer(cx.now() + RETRY, TimerKind::Retry, channel, serial);
     }
@@ -263,7 +270,6 @@ pub(super) fn repair_read(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
     (channel, serial): (&str, SubscribeSerial),
-    from: Position,
     read: Option<(Vec<PublicationRecord>, Position)>,
 ) {
     let now = cx.now();
@@ -277,8 +283,8 @@ pub(super) fn repair_read(
     let (held, is_behind) = (std::mem::take(&mut busy.held), std::mem::take(&mut busy.is_behind));
     busy.held_bytes = 0;
     shared.state = ChannelState::Live;
-    if !absorb(state, cx, channel, &records, top) {
-        restart(state, cx, channel, from, top);
+    if let Err(cause) = absorb(state, cx, channel, &records, top) {
+        restart(state, cx, channel, top, cause);
     }
     deliver_held(state, cx, channel, held);
     if is_behind {
@@ -290,40 +296,44 @@ pub(super) fn repair_read(
     }
 }
 
-/// Delivers what was read and follows the last delivery. False if the channel does not continue to `top`.
+/// Delivers what was read and follows the last delivery. An error if the channel cannot continue to `top`: what a client gets at
+/// once is bounded by half of what may wait for it, so that a repair closes no client. It recovers more than that by a reply.
 pub(super) fn absorb(
     state: &mut Messaging,
     cx: &mut Context<Mail>,
     channel: &str,
     records: &[PublicationRecord],
     top: Position,
-) -> bool {
-    let Some(before) = state.home_channels.top(channel) else { return true };
+) -> Result<(), RestartCause> {
+    let Some(before) = state.home_channels.top(channel) else { return Ok(()) };
     if before.epoch != top.epoch || before.offset > top.offset {
-        return false;
+        return Err(RestartCause::NewEpoch);
     }
     let missed = records.iter().skip_while(|record| record.offset <= before.offset);
     let is_whole = missed.clone().count() as u64 == top.offset - before.offset
         && missed.clone().zip(before.offset + 1..).all(|(record, offset)| record.offset == offset);
+    let count = top.offset - before.offset;
     if !is_whole {
-        return false;
+        return Err(RestartCause::NotKept(count));
+    }
+    if missed.clone().map(PublicationRecord::bytes).sum::<usize>() > cx.config.outbound_bytes_max / 2 {
+        return Err(RestartCause::TooLarge(count));
     }
     for record in missed {
         cx.counters.publications_repaired += 1;
         home_shard::deliver_stamped(state, cx, record.publication(channel), true);
     }
-    true
+    Ok(())
 }
 
-/// A hole that cannot be repaired, or another epoch: the channel goes on at the broker's position.
-fn restart(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, from: Position, top: Position) {
-    let lost = if from.epoch == top.epoch { top.offset.saturating_sub(from.offset) } else { 0 };
+/// A hole that cannot be repaired here: the channel goes on at the broker's position.
+fn restart(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, top: Position, cause: RestartCause) {
     if let Some(shared) = state.broker.as_mut().and_then(|broker| broker.channels.get_mut(channel)) {
         shared.last_arrived = 0;
     }
     let (shards, at) = state.home_channels.restart_at(channel, top);
     for to in shards {
-        cx.mail.post(to.shard, Mail::Restart { group: to.group, top: at, lost });
+        cx.mail.post(to.shard, Mail::Restart { group: to.group, top: at, cause });
     }
 }
 

@@ -37,6 +37,9 @@ pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
     {
         due(state, cx, &timer);
     }
+    if let Some(broker) = &mut state.broker {
+        cx.counters.broker_reads_merged += broker.reads.take_merged();
+    }
     presence_renewal::renew(state, now);
 }
 

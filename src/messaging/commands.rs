@@ -11,6 +11,7 @@ use super::connect;
 use super::keepalive;
 use super::large_replies::SMALL_REPLY_BYTES_MAX;
 use super::mail::{Mail, Query};
+use super::past;
 use super::publish;
 use super::queries;
 use super::refresh;
@@ -154,8 +155,11 @@ fn execute(cx: &mut CommandContext<'_>, body: Body<'_>) -> Progress {
     }
 }
 
-/// The rpc command: the backend answers it.
+/// The rpc command: the backend answers it, unless the method is a reserved one.
 fn rpc(cx: &mut CommandContext<'_>, method: &str, data: &[u8]) -> Progress {
+    if let Some(progress) = past::rpc(cx, method, data) {
+        return progress;
+    }
     match cx.state.settings.rpc.proxy_for(method) {
         Ok(proxy) => {
             let question = Question::Rpc { method: method.to_owned(), data: data.to_vec() };

@@ -2,14 +2,16 @@
 
 use super::api_call::{ApiCall, ApiReply, HistoryPage, HistoryQuery, PresenceStats, StreamPosition};
 use super::api_checks::{
-    check_history, check_presence, history_filter, history_publication, publication, stream_position,
+    HistoryPart, check_history, check_presence, history_part, history_publication, publication, stream_position,
 };
 use super::backend_calls;
 use super::connection_calls;
 use super::control_broker;
 use super::control_request::{Answer, ControlRequest};
+use super::handover_follow;
 use super::home_shard;
 use super::mail::Mail;
+use super::past_home;
 use super::state::Messaging;
 use crate::auth::grant::Publish;
 use crate::engine::Context;
@@ -34,7 +36,18 @@ pub(crate) fn handle(state: &mut Messaging, cx: &mut Context<Mail>, request: Con
         }
         ControlRequest::Clock { clock_zero_unix_ms } => state.clock_zero_unix_ms = clock_zero_unix_ms,
         ControlRequest::HandoverPeer { peer, answer } => {
-            state.handover_peer = peer;
+            handover_follow::set_peer(state, cx, peer);
+            answer(());
+        }
+        ControlRequest::PeerMessages(messages) => {
+            messages.iter().for_each(|message| handover_follow::received(state, cx, message));
+        }
+        ControlRequest::SortCopies { answer } => {
+            state.home_channels.sort_copies();
+            answer(());
+        }
+        ControlRequest::FollowPeer { broker, answer } => {
+            handover_follow::follow(state, cx, broker);
             answer(());
         }
         ControlRequest::Health { is_ready } => state.is_ready = is_ready,
@@ -50,7 +63,10 @@ fn api_call(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall, answer
     if state.broker.is_some() && control_broker::is_of_broker(state, &call) {
         return control_broker::api_call(state, cx, call, answer);
     }
-    // The one call that is not answered at once: a large presence is copied over many turns.
+    if let ApiCall::HistoryQuery { query } = call {
+        return past_home::api_query(state, cx, &query, answer);
+    }
+    // Not answered at once: a large presence is copied over many turns.
     if let ApiCall::Presence { channel } = call {
         return match check_presence(state, &channel) {
             Ok(()) => {
@@ -69,7 +85,7 @@ fn api_reply(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall) -> Re
         ApiCall::History { channel, query } => ApiReply::History(history(state, cx, &channel, &query)?),
         ApiCall::HistoryRemove { channel } => {
             check_history(state, &channel)?;
-            state.home_channels.history_remove(&channel);
+            home_shard::remove_history(state, &channel);
             ApiReply::Done
         }
         ApiCall::PresenceStats { channel } => {
@@ -83,8 +99,10 @@ fn api_reply(state: &mut Messaging, cx: &mut Context<Mail>, call: ApiCall) -> Re
         | ApiCall::Unsubscribe { .. }
         | ApiCall::Disconnect { .. }
         | ApiCall::Refresh { .. }) => connection_calls::carry_out(state, cx, call)?,
-        // `Broadcast` is split before the shards get it, and `api_call` answers `Presence`.
-        ApiCall::Broadcast { .. } | ApiCall::Presence { .. } => return Err(ErrorCode::BadRequest),
+        // `Broadcast` is split before the shards get it, and `api_call` answers the others.
+        ApiCall::Broadcast { .. } | ApiCall::Presence { .. } | ApiCall::HistoryQuery { .. } => {
+            return Err(ErrorCode::BadRequest);
+        }
     })
 }
 
@@ -108,11 +126,12 @@ fn history(
     channel: &str,
     query: &HistoryQuery,
 ) -> Result<HistoryPage, ErrorCode> {
-    let filter = history_filter(state, channel, query)?;
+    let HistoryPart { filter, range, with_time } = history_part(state, channel, query)?;
     let options = state.settings.history_options(channel);
-    let found = state.home_channels.history(channel, filter, &options, cx.now());
+    let found = state.home_channels.history_within(channel, filter, range, &options, cx.now());
     let HistorySlice { publications, top } = found.map_err(|_| ErrorCode::UnrecoverablePosition)?;
-    Ok(HistoryPage { publications: publications.map(history_publication).collect(), top: stream_position(top) })
+    let publications = publications.map(|record| history_publication(record, with_time)).collect();
+    Ok(HistoryPage { publications, top: stream_position(top) })
 }
 
 fn channels(state: &Messaging, pattern: &str) -> ApiReply {

@@ -9,6 +9,7 @@ use super::handover_peer::HandoverPeer;
 use super::settings::{Settings, TokenKind};
 use crate::auth::KeySet;
 use crate::backend::call;
+use crate::broker::Broker;
 use crate::broker::port::EventBatch;
 use crate::ids::ConnId;
 use crate::protocol::ErrorCode;
@@ -30,6 +31,12 @@ pub enum ControlRequest {
     Clock { clock_zero_unix_ms: u64 },
     /// Another process takes over from this one; or, with `None`, it is gone.
     HandoverPeer { peer: Option<Arc<dyn HandoverPeer>>, answer: Answer<()> },
+    /// Messages of the peer process for this shard, which `handover_message::route` accepts.
+    PeerMessages(Vec<Vec<u8>>),
+    /// This process has all channels of the peer process.
+    SortCopies { answer: Answer<()> },
+    /// The process that takes over has all channels: it orders them from here on.
+    FollowPeer { broker: Broker, answer: Answer<()> },
     /// Events of the broker.
     Broker(EventBatch),
     /// What `/health` at the clients' address reports.

@@ -33,6 +33,8 @@ impl FrameEncoding {
 /// A publication's frames: each is encoded when the first shard needs it. The buffers are kept for the next publication.
 #[derive(Default)]
 pub(crate) struct EncodedFrames {
+    /// Subscribers of the channel get the time of publishing.
+    pub sends_time: bool,
     pub plain: [Vec<u8>; Encoding::COUNT],
     whole: [Vec<u8>; Encoding::COUNT],
     delta: [Vec<u8>; Encoding::COUNT],
@@ -136,7 +138,9 @@ impl EncodedFrames {
             self.encodings += 1;
             let is_json = delivery.publication.is_json;
             let json_form = if encoding.is_text() && !is_json { JsonForm::Base64 } else { JsonForm::Value };
-            encode(frame, encoding, delivery, Payload { data: delivery.publication.data, json_form, is_delta: false });
+            let data = delivery.publication.data;
+            let payload = Payload { data, json_form, is_delta: false, sends_time: self.sends_time };
+            encode(frame, encoding, delivery, payload);
         }
     }
 
@@ -149,13 +153,15 @@ impl EncodedFrames {
         }
         self.encodings += 1;
         let data = delivery.publication.data;
-        encode(&mut self.whole[index], encoding, delivery, Payload { data, json_form, is_delta: false });
+        let sends_time = self.sends_time;
+        let payload = Payload { data, json_form, is_delta: false, sends_time };
+        encode(&mut self.whole[index], encoding, delivery, payload);
         let Some(previous) = delivery.previous else { return };
         // `delta_fits_json` rejects a difference that is not UTF-8, which a JSON string cannot hold.
         let is_shorter = !self.difference.is_empty() || fossil::create(&previous.data, data, &mut self.difference);
         if is_shorter && (!encoding.is_text() || delta_fits_json(&self.difference)) {
             self.encodings += 1;
-            let payload = Payload { data: &self.difference, json_form, is_delta: true };
+            let payload = Payload { data: &self.difference, json_form, is_delta: true, sends_time };
             encode(&mut self.delta[index], encoding, delivery, payload);
         }
     }
@@ -166,12 +172,14 @@ struct Payload<'a> {
     data: &'a [u8],
     json_form: JsonForm,
     is_delta: bool,
+    sends_time: bool,
 }
 
 /// Writes the whole WebSocket frame of a publication.
 fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payload: Payload<'_>) {
-    let Payload { data, json_form, is_delta } = payload;
+    let Payload { data, json_form, is_delta, sends_time } = payload;
     let pubsub::Publication { channel, client_info, tags, version, published_to, .. } = *delivery.publication;
+    let time_ms = if sends_time { delivery.publication.time_ms } else { 0 };
     let mut text = uuid::Uuid::encode_buffer();
     let info = client_info.map(|info| RawClientInfo::unpack(info).text(&mut text));
     let offset = delivery.at.offset;
@@ -179,17 +187,7 @@ fn encode(frame: &mut Vec<u8>, encoding: Encoding, delivery: &Delivery<'_>, payl
     // Subscribers of an empty channel learn the epoch from its first publication, as with Centrifugo.
     let epoch = if offset == 1 && json_form != JsonForm::Text { epoch.as_str() } else { "" };
     let (tags, delta) = (Tags::from_bytes(tags), is_delta);
-    let publication = WirePublication {
-        data,
-        json_form,
-        info,
-        offset,
-        tags,
-        delta,
-        epoch,
-        version,
-        channel: published_to,
-        ..WirePublication::default()
-    };
+    let publication =
+        WirePublication { data, json_form, info, offset, tags, delta, epoch, time_ms, version, channel: published_to };
     ws::frame_with(frame, opcode(encoding), |out| encoding.publication(out, channel, &publication));
 }

@@ -1,12 +1,20 @@
 //! The peer process on this host while one server takes over from another. Every publication that a home shard stamps goes
-//! to it too and gets an offset of its own there, so that subscribers of both processes get what reaches either.
+//! to it too, so that subscribers of both processes get what reaches either.
+//!
+//! One of the two processes orders all channels, and the other follows it (`handover_message`, `handover_copy`). With a process
+//! of an earlier version both order on their own: a publication gets an offset of its own in the other one.
 //!
 //! A publication travels as one piece of bytes, and all lengths are checked when it is read. A field is its length (u32,
 //! little endian) and its bytes. The order: bits, version (u64), client id (16 bytes), channel, data, user, connection info,
 //! channel info, tags, idempotency key, version epoch.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::handover_fields::{Fields, Kind, begin, put_position};
+use crate::engine::Millis;
 use crate::protocol::RawClientInfo;
-use crate::pubsub::{Publication, PublishOptions, PublishOutcome};
+use crate::pubsub::{Position, Publication, PublishOptions, PublishOutcome};
 
 const JSON: u8 = 1;
 const HAS_CLIENT: u8 = 2;
@@ -18,20 +26,118 @@ pub trait HandoverPeer: Send + Sync {
     /// Queues a packed publication, whatever waits: it is stamped already. Those of one channel arrive in this order.
     fn send(&self, publication: Vec<u8>);
 
+    /// The same for a message of `handover_message`.
+    fn send_message(&self, message: Vec<u8>);
+
     /// So much waits that publishers are to wait too.
     fn is_full(&self) -> bool;
+
+    /// So little waits that another piece of a channel may be sent.
+    fn has_room_for_copy(&self) -> bool;
+
+    /// How the two processes agree on the order of channels.
+    fn order(&self) -> PeerOrder;
+
+    /// What the peer process has published last may not have arrived here: it orders, and has clients.
+    fn may_be_ahead(&self) -> bool;
+
+    /// This home shard has sent all of its channels, or it has sent the last publication that it orders.
+    fn report(&self, progress: HomeProgress);
 }
 
-/// Sends a publication that was stamped here to the peer.
-pub(crate) fn forward(peer: &dyn HandoverPeer, publication: &Publication<'_>, outcome: PublishOutcome) {
-    match outcome {
-        // The peer may have subscribers though this process has none.
-        PublishOutcome::Stored(_) | PublishOutcome::NotStored | PublishOutcome::NoSubscribers => {
-            let client = publication.client_info.map(RawClientInfo::unpack);
-            peer.send(Forwarded { channel: publication.channel, publication: *publication, client }.pack());
-        }
-        PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_) => {}
+/// How the two processes of a handover agree on the order of channels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerOrder {
+    /// They do not: each gives offsets of its own.
+    Separate,
+    /// This process orders until the peer has all channels.
+    GivesAway,
+    /// This process takes all channels over.
+    TakesOver,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HomeProgress {
+    Copied,
+    Switched,
+}
+
+/// The peer process in the state of a home shard.
+pub(crate) struct PeerState {
+    pub(super) link: Arc<dyn HandoverPeer>,
+    /// How far the copy of the channels is, until the peer has all of them.
+    pub(super) copying: Option<Copying>,
+    /// Clients of the peer process in the presences of this one.
+    pub(super) members: HashSet<(Box<str>, [u8; 16])>,
+}
+
+/// Where the copy of the channels goes on.
+#[derive(Default)]
+pub(crate) struct Copying {
+    /// A channel.
+    pub(super) slot: usize,
+    /// The offset after which its next piece begins; `None` for the first.
+    pub(super) after: Option<u64>,
+    /// The channel of which a part was sent: what is published to it follows in its next pieces.
+    pub(super) partial: Option<Box<str>>,
+    /// A slot of its presence.
+    pub(super) member: Option<u32>,
+    /// An idempotency key, once all channels are sent.
+    pub(super) key: Option<u64>,
+    /// Everything was sent.
+    pub(super) is_complete: bool,
+    /// When the link is asked for room again.
+    pub(super) retry_at: Millis,
+}
+
+impl PeerState {
+    pub(super) fn new(link: Arc<dyn HandoverPeer>) -> Self {
+        let copying = (link.order() == PeerOrder::GivesAway).then(Copying::default);
+        Self { link, copying, members: HashSet::new() }
     }
+
+    /// Sends a publication that was stamped here to the peer.
+    pub(super) fn forward(&self, publication: &Publication<'_>, outcome: PublishOutcome) {
+        let position = match outcome {
+            PublishOutcome::Stored(position) => Some(position),
+            // The peer may have subscribers though this process has none.
+            PublishOutcome::NotStored | PublishOutcome::NoSubscribers => None,
+            PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_) => return,
+        };
+        let client = publication.client_info.map(RawClientInfo::unpack);
+        let forwarded = Forwarded { channel: publication.channel, publication: *publication, client };
+        if self.link.order() == PeerOrder::Separate {
+            self.link.send(forwarded.pack());
+        } else if position.is_none() || !self.is_partial(publication.channel) {
+            self.link.send_message(pack_stamped(&forwarded, position));
+        }
+    }
+
+    /// A piece of the channel is still to be sent.
+    fn is_partial(&self, channel: &str) -> bool {
+        self.copying.as_ref().is_some_and(|copying| copying.partial.as_deref() == Some(channel))
+    }
+
+    /// When the copy of the channels needs a turn.
+    pub(super) fn next_sweep(&self) -> Option<Millis> {
+        self.copying.as_ref().filter(|copying| !copying.is_complete).map(|copying| copying.retry_at)
+    }
+
+    /// Sends a message if the two processes have one order.
+    pub(super) fn tell(&self, message: impl FnOnce() -> Vec<u8>) {
+        if self.link.order() != PeerOrder::Separate {
+            self.link.send_message(message());
+        }
+    }
+}
+
+/// A publication of this channel with its time and, if the channel has a history, its position.
+pub(super) fn pack_stamped(forwarded: &Forwarded<'_>, position: Option<Position>) -> Vec<u8> {
+    let mut out = begin(Kind::Stamped, forwarded.channel);
+    put_position(&mut out, position);
+    out.extend_from_slice(&forwarded.publication.time_ms.to_le_bytes());
+    out.extend_from_slice(&forwarded.pack());
+    out
 }
 
 /// A publication on its way between the two processes.
@@ -43,7 +149,7 @@ pub struct Forwarded<'a> {
 }
 
 impl<'a> Forwarded<'a> {
-    fn pack(&self) -> Vec<u8> {
+    pub(super) fn pack(&self) -> Vec<u8> {
         let none = RawClientInfo { client: [0; 16], user: "", conn_info: &[], chan_info: &[] };
         let client = self.client.as_ref().unwrap_or(&none);
         let Publication { data, is_json, tags, version, options, .. } = self.publication;
@@ -75,43 +181,26 @@ impl<'a> Forwarded<'a> {
     }
 
     /// `None` if the bytes are not a packed publication.
-    pub fn unpack(mut bytes: &'a [u8]) -> Option<Self> {
-        let [bits] = *array(&mut bytes)?;
-        let version = u64::from_le_bytes(*array(&mut bytes)?);
-        let client = *array(&mut bytes)?;
-        let channel = text(&mut bytes)?;
-        let data = field(&mut bytes)?;
-        let (user, conn_info, chan_info) = (text(&mut bytes)?, field(&mut bytes)?, field(&mut bytes)?);
+    pub fn unpack(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let bits = fields.byte()?;
+        let version = fields.u64()?;
+        let client = fields.array()?;
+        let (channel, data) = (fields.text()?, fields.bytes()?);
+        let (user, conn_info, chan_info) = (fields.text()?, fields.bytes()?, fields.bytes()?);
         let client = RawClientInfo { client, user, conn_info, chan_info };
-        let tags = field(&mut bytes)?;
+        let tags = fields.bytes()?;
         let options = PublishOptions {
             skip_history: bits & SKIP_HISTORY != 0,
             use_delta: bits & DELTA != 0,
-            idempotency_key: text(&mut bytes)?,
-            version_epoch: text(&mut bytes)?,
+            idempotency_key: fields.text()?,
+            version_epoch: fields.text()?,
         };
         let is_json = bits & JSON != 0;
         let publication = Publication { channel, data, is_json, tags, version, options, ..Publication::default() };
         let client = (bits & HAS_CLIENT != 0).then_some(client);
-        bytes.is_empty().then_some(Self { channel, publication, client })
+        fields.0.is_empty().then_some(Self { channel, publication, client })
     }
-}
-
-fn array<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (head, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(head)
-}
-
-fn field<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = u32::from_le_bytes(*array(bytes)?);
-    let (field, rest) = bytes.split_at_checked(length as usize)?;
-    *bytes = rest;
-    Some(field)
-}
-
-fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
-    std::str::from_utf8(field(bytes)?).ok()
 }
 
 #[cfg(test)]

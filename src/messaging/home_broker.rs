@@ -12,34 +12,53 @@ use slab::Slab;
 use super::api_call::ApiReply;
 use super::control_request::Answer;
 use super::large_replies::PaidRecovery;
-use super::mail::{Inquiry, ReplyTo};
+use super::mail::{Inquiry, ReplyTo, Reserved};
+use super::shared_reads::{Begun, Read, SharedReads};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
 use crate::protocol::ErrorCode;
-use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord};
+use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, TimeRange};
 
 /// Publications that are held while a hole is repaired, and their bytes. Past it they are read again.
 pub(super) const HELD_MAX: usize = 1024;
-const HELD_BYTES_MAX: usize = 1 << 20;
+const HELD_BYTES_MAX: usize = 512 << 10;
 
 /// What a home shard needs to know of the brokers.
 #[derive(Clone)]
 pub struct BrokerLinks {
     pub publications: Option<Broker>,
+    /// The log, which has the channels of durable namespaces unless `publications` has all of them.
+    pub log: Option<Broker>,
     pub presence: Option<Broker>,
     pub subscribe_timeout: Millis,
     pub publish_locally: bool,
+    /// The broker is the process that takes over: all that it publishes arrives here in its order, also without `Subscribe`.
+    pub follows_peer: bool,
+    /// It has the presence too.
+    pub follows_presence: bool,
     /// The presence of each client is renewed once in this time.
     pub presence_interval: Millis,
 }
 
 impl BrokerLinks {
+    /// The broker threads get the requests of this turn.
+    pub(super) fn flush(&self) {
+        for broker in [&self.publications, &self.log, &self.presence].into_iter().flatten() {
+            broker.flush();
+        }
+    }
+
     /// Whether there can be such a channel.
     pub(crate) fn accepts(&self, channel: &str, channel_use: ChannelUse) -> bool {
         self.publications.as_ref().is_none_or(|broker| broker.accepts(channel, channel_use))
+    }
+
+    /// What has the publications of a channel that this shard does not order itself.
+    pub(super) fn of_publications(&self) -> Option<&Broker> {
+        self.publications.as_ref().or(self.log.as_ref())
     }
 }
 
@@ -49,6 +68,7 @@ pub(crate) struct HomeBroker {
     me: ShardId,
     pub(super) channels: HashMap<Box<str>, SharedChannel>,
     pub(super) calls: Slab<Call>,
+    pub(super) reads: SharedReads<Call>,
     pub(super) events: VecDeque<EventBatch>,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     pub(super) last_serial: u32,
@@ -149,6 +169,7 @@ impl HomeBroker {
             me,
             channels: HashMap::new(),
             calls: Slab::new(),
+            reads: SharedReads::default(),
             events: VecDeque::new(),
             timers: BinaryHeap::new(),
             last_serial: 0,
@@ -170,8 +191,26 @@ impl HomeBroker {
         timer.into_iter().chain(self.links.presence.as_ref().map(|_| self.renewal.at)).min()
     }
 
-    /// Sends a request for a call. It is given back if there is no room.
-    pub(super) fn ask(
+    /// Sends a request for a call, or lets it wait for the same read of another one. The call is given back if there is no room.
+    pub(super) fn ask(&mut self, channel: &str, call: Call, kind: impl Fn(Ticket) -> RequestKind) -> Result<(), Call> {
+        let Some(read) = Read::of(channel, &kind(Ticket(0))) else { return self.ask_alone(channel, call, kind) };
+        match self.reads.begin(&read, call) {
+            Begun::Waits => Ok(()),
+            Begun::Full(call) => self.ask_alone(channel, call, kind),
+            Begun::First => {
+                let sent = self.ask_alone(channel, Call::Shared(Box::new(read)), kind);
+                sent.or_else(|call| match call {
+                    Call::Shared(read) => {
+                        self.reads.end(&read).and_then(|mut ended| ended.askers.pop()).map_or(Ok(()), Err)
+                    }
+                    call => Err(call),
+                })
+            }
+        }
+    }
+
+    /// Sends a request for a call. The call is given back if there is no room.
+    pub(super) fn ask_alone(
         &mut self,
         channel: &str,
         call: Call,
@@ -180,18 +219,18 @@ impl HomeBroker {
         let ticket = Ticket(self.calls.insert(call) as u32);
         let kind = kind(ticket);
         let broker = match kind {
-            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => &self.links.presence,
-            _ => &self.links.publications,
+            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => self.links.presence.as_ref(),
+            _ => self.links.of_publications(),
         };
         let request = Request { from: self.me, channel: channel.into(), kind };
-        match broker.as_ref().map(|broker| broker.send(request)) {
+        match broker.map(|broker| broker.send(request)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(self.calls.remove(ticket.0 as usize)),
         }
     }
 
     pub(super) fn tell(&self, channel: &str, kind: RequestKind) {
-        if let Some(broker) = &self.links.publications {
+        if let Some(broker) = self.links.of_publications() {
             _ = broker.send(Request { from: self.me, channel: channel.into(), kind });
         }
     }
@@ -213,7 +252,8 @@ impl HomeBroker {
 
     /// Reads a part of the history. False if there is no room for the request.
     pub(super) fn read(&mut self, channel: &str, call: Call, filter: HistoryFilter, options: HistoryOptions) -> bool {
-        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options }).is_ok()
+        self.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
+            .is_ok()
     }
 
     /// A client has joined or left: the subscribers of every server learn of it from the broker, its own client as well once
@@ -238,7 +278,7 @@ impl HomeBroker {
     }
 
     pub(super) fn is_open(&self, channel: &str) -> bool {
-        self.channels.get(channel).is_some_and(SharedChannel::is_open)
+        self.links.follows_peer || self.channels.get(channel).is_some_and(SharedChannel::is_open)
     }
 }
 
@@ -256,20 +296,89 @@ type ApiResult = Result<ApiReply, ErrorCode>;
 
 /// A request to the broker that is not answered.
 pub(crate) enum Call {
-    Publish { by: Publisher, local: Option<Box<LocalCopy>> },
-    Position { channel: Box<str>, serial: SubscribeSerial },
-    Repair { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Compare { channel: Box<str>, serial: SubscribeSerial, from: Position },
-    Recover { channel: Box<str>, to: ShardId, recovery: PaidRecovery, tries: u8 },
-    History { channel: Box<str>, inquiry: Inquiry, filter: HistoryFilter },
-    Presence { channel: Box<str>, inquiry: Inquiry },
-    Api { answer: Answer<ApiResult>, filter: HistoryFilter, channel: Box<str> },
+    Publish {
+        by: Publisher,
+        local: Option<Box<LocalCopy>>,
+    },
+    Position {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    Repair {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+    },
+    Compare {
+        channel: Box<str>,
+        serial: SubscribeSerial,
+        from: Position,
+    },
+    Recover {
+        channel: Box<str>,
+        to: ShardId,
+        recovery: PaidRecovery,
+        tries: u8,
+    },
+    History {
+        channel: Box<str>,
+        inquiry: Inquiry,
+        filter: HistoryFilter,
+    },
+    Presence {
+        channel: Box<str>,
+        inquiry: Inquiry,
+    },
+    /// `with_time`: publications of a history come with their times.
+    Api {
+        answer: Answer<ApiResult>,
+        filter: HistoryFilter,
+        with_time: bool,
+        channel: Box<str>,
+    },
+    /// A query over the past, with the key and the value of its tag.
+    Past {
+        asker: PastAsker,
+        tag: Option<Box<(Box<str>, Box<str>)>>,
+        /// Which of how many logs, if several are asked one after the other.
+        log: Option<(usize, usize)>,
+    },
+    PastHistory {
+        asker: HistoryAsker,
+        filter: HistoryFilter,
+    },
+    /// A read for all that ask for it.
+    Shared(Box<Read>),
 }
 
 /// Who gets the answer to a publication.
 pub(crate) enum Publisher {
     Client { shard: ShardId, reply_to: ReplyTo },
     Api(Answer<ApiResult>),
+}
+
+/// Who gets the answer of the log.
+pub(crate) enum PastAsker {
+    Client(PastClient),
+    Api(Answer<ApiResult>),
+}
+
+/// Who gets a part of a history.
+pub(crate) enum HistoryAsker {
+    Client(PastClient),
+    /// As a page of so many publications.
+    Api {
+        channel: Box<str>,
+        limit: u32,
+        answer: Answer<ApiResult>,
+    },
+}
+
+/// A client that waits for its answer.
+#[derive(Clone, Copy)]
+pub(crate) struct PastClient {
+    pub shard: ShardId,
+    pub reply_to: ReplyTo,
+    pub reserved: Reserved,
 }
 
 /// A publication for the subscribers of this server, should the broker be away.

@@ -11,7 +11,7 @@ use crate::broker::message::{BrokerError, RequestKind};
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{ErrorCode, Reply};
-use crate::pubsub::{HistoryFilter, HistorySlice};
+use crate::pubsub::{HistoryFilter, HistorySlice, TimeRange};
 use crate::ws;
 
 pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) {
@@ -42,14 +42,15 @@ pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &st
 /// Asks the broker. `None`: no broker has what the query is about.
 fn ask_broker(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) -> Option<()> {
     let options = state.settings.history_options(channel);
+    let is_brokered = state.is_brokered(channel);
     let broker = state.broker.as_mut()?;
     let name: Box<str> = channel.into();
     let sent = match inquiry.query {
+        Query::History { .. } if !is_brokered => return None,
         Query::History { .. } => {
-            broker.links.publications.as_ref()?;
             let filter = inquiry.query.filter().unwrap_or_default();
             let call = Call::History { channel: name, inquiry, filter };
-            broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options })
+            broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options })
         }
         Query::Presence => {
             broker.links.presence.as_ref()?;
@@ -77,6 +78,7 @@ pub(super) fn fail(cx: &mut Context<Mail>, inquiry: Inquiry, error: &BrokerError
 pub(super) fn code_of(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::NotSupported => ErrorCode::NotAvailable,
+        BrokerError::Missing(_) => ErrorCode::UnrecoverablePosition,
         BrokerError::Unavailable | BrokerError::OutcomeUnknown | BrokerError::Refused(_) => ErrorCode::Internal,
     }
 }
@@ -90,6 +92,7 @@ fn answer_history(
 ) {
     let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
     let options = state.settings.history_options(channel);
+    let sends_time = state.settings.sends_time(options.namespace);
     let found = state.home_channels.history(channel, filter, &options, cx.now());
     let (records, top) = match found {
         Ok(HistorySlice { publications, top }) => (Some(publications), top),
@@ -99,7 +102,7 @@ fn answer_history(
     if bytes > bytes_max {
         return ask_to_pay(cx, channel, inquiry, bytes);
     }
-    let records = records.map(|records| records.cloned().collect());
+    let records = records.map(|records| records.map(|record| record.for_reply(sends_time)).collect());
     cx.mail.post(shard, Mail::History(Box::new(HistoryAnswer { reply_to, records, top, reserved })));
 }
 

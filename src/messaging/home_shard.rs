@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::encodings::{EncodedFrames, FrameEncoding};
-use super::handover_peer::{self, Forwarded};
+use super::handover_message::pack_removed;
+use super::handover_peer::Forwarded;
+use super::handover_request::{pack_join_leave, pack_presence};
 use super::home_broker::Call;
 use super::home_queries::{self, post_too_large};
 use super::large_replies::{PaidRecovery, records_bytes};
@@ -18,20 +20,29 @@ use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{Encoding, Push, RawClientInfo, is_json, one_line};
 use crate::pubsub::{
-    Delivery, HistoryFilter, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery, ResendStep,
-    Since,
+    Delivery, HistoryFilter, HistoryOptions, InterestedShard, Publication, PublicationRecord, PublishOutcome, Recovery,
+    ResendStep, Since, TimeRange,
 };
 use crate::ws;
 
 /// Stamps a publication and posts it to every shard that has subscribers, and to the peer process of a handover.
 pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>) -> PublishOutcome {
     let (data, is_json) = normalized(publication);
-    let publication = &Publication { data: &data, is_json, ..*publication };
+    let time_ms = state.clock_zero_unix_ms + cx.now();
+    let publication = &Publication { data: &data, is_json, time_ms, ..*publication };
     let outcome = stamp(state, cx, publication);
     if let Some(peer) = &state.handover_peer {
-        handover_peer::forward(&**peer, publication, outcome);
+        peer.forward(publication, outcome);
     }
     outcome
+}
+
+/// Drops the publications of a channel, here and in the peer process of a handover.
+pub(crate) fn remove_history(state: &mut Messaging, channel: &str) {
+    state.home_channels.history_remove(channel);
+    if let Some(peer) = &state.handover_peer {
+        peer.tell(|| pack_removed(channel));
+    }
 }
 
 /// Delivers what a broker has stamped. `stored`: it has the next offset of its channel.
@@ -43,11 +54,32 @@ pub(crate) fn deliver_stamped(
 ) {
     publication.options.use_delta = true;
     let options = state.settings.history_options(publication.channel).cached();
+    if publication.time_ms == 0 {
+        publication.time_ms = state.clock_zero_unix_ms + cx.now();
+    }
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     state.home_channels.publish_stamped(&publication, stored, &options, cx.now(), |to, delivery| {
         post_or_skip(frames, cx, to, delivery)
     });
+    cx.counters.encodings += frames.take_encodings();
+}
+
+/// Delivers what the process that orders has stamped in a handover, and keeps it as it does.
+pub(super) fn deliver_copy(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    publication: &Publication<'_>,
+    stored: bool,
+    options: &HistoryOptions,
+) {
+    let frames = &mut state.frames;
+    frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
+    state
+        .home_channels
+        .publish_stamped(publication, stored, options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
     cx.counters.encodings += frames.take_encodings();
 }
 
@@ -60,11 +92,12 @@ pub(crate) fn publish_forwarded(state: &mut Messaging, cx: &mut Context<Mail>, p
         client.pack(&mut packed_client);
         &*packed_client
     });
-    stamp(state, cx, &Publication { data: &data, is_json, client_info, ..publication });
+    let time_ms = state.clock_zero_unix_ms + cx.now();
+    stamp(state, cx, &Publication { data: &data, is_json, client_info, time_ms, ..publication });
 }
 
 /// Whether the data is JSON, and on one line if it is.
-fn normalized<'a>(publication: &Publication<'a>) -> (Cow<'a, [u8]>, bool) {
+pub(super) fn normalized<'a>(publication: &Publication<'a>) -> (Cow<'a, [u8]>, bool) {
     let is_json = publication.is_json || is_json(publication.data);
     (if is_json { one_line(publication.data) } else { publication.data.into() }, is_json)
 }
@@ -74,6 +107,7 @@ fn stamp(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publicatio
     let options = state.settings.history_options(publication.channel);
     let frames = &mut state.frames;
     frames.clear();
+    frames.sends_time = state.settings.sends_time(options.namespace);
     let outcome = state
         .home_channels
         .publish(publication, &options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
@@ -103,7 +137,7 @@ fn post_or_skip(
 /// Sends shards that were skipped what they missed while there is room: half the bound, so that what is sent again does not
 /// make the shard skip the next publication.
 pub(crate) fn resend(state: &mut Messaging, cx: &mut Context<Mail>) {
-    let frames = &mut state.frames;
+    let (frames, settings) = (&mut state.frames, &state.settings);
     state.home_channels.resend(|step| {
         let (ResendStep::Publication { to, .. } | ResendStep::Lost { to, .. }) = step;
         if cx.mail.waiting_bytes(to.shard) >= cx.config.mail_bytes_max.div_ceil(2) {
@@ -112,6 +146,7 @@ pub(crate) fn resend(state: &mut Messaging, cx: &mut Context<Mail>) {
         match step {
             ResendStep::Publication { to, delivery } => {
                 frames.clear();
+                frames.sends_time = settings.sends_time_in(delivery.publication.channel);
                 frames.post(cx, to, &delivery);
                 cx.counters.publications_repaired += 1;
             }
@@ -138,9 +173,17 @@ pub(crate) fn client_joined(
             let client_info = Bytes::copy_from_slice(client_info);
             broker.tell_presence(channel, RequestKind::PresenceSet { client: info.client, client_info });
         }
+        tell_presence(state, channel, true, client_info);
     }
     if options.push {
         join_or_leave(state, cx, channel, client_info, true);
+    }
+}
+
+/// The process that takes over learns of the presence while it gets the channels. Later it is the broker of the presence.
+fn tell_presence(state: &Messaging, channel: &str, is_in: bool, client_info: &[u8]) {
+    if let Some(peer) = state.handover_peer.as_ref().filter(|peer| peer.copying.is_some()) {
+        peer.tell(|| pack_presence(channel, is_in, client_info));
     }
 }
 
@@ -148,8 +191,22 @@ pub(crate) fn client_joined(
 fn join_or_leave(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, client_info: &[u8], is_join: bool) {
     match state.broker.as_mut().filter(|broker| broker.links.publications.is_some()) {
         Some(broker) => broker.tell_join_or_leave(channel, client_info, is_join),
-        None => push_join_or_leave(state, cx, channel, client_info, is_join),
+        None => push_join_or_leave_everywhere(state, cx, channel, client_info, is_join),
     }
+}
+
+/// To the subscribers of this server, and of the process that follows it in a handover.
+pub(crate) fn push_join_or_leave_everywhere(
+    state: &mut Messaging,
+    cx: &mut Context<Mail>,
+    channel: &str,
+    client_info: &[u8],
+    is_join: bool,
+) {
+    if let Some(peer) = state.handover_peer.as_ref().filter(|peer| peer.copying.is_none()) {
+        peer.tell(|| pack_join_leave(channel, is_join, client_info));
+    }
+    push_join_or_leave(state, cx, channel, client_info, is_join);
 }
 
 /// To the subscribers of this server.
@@ -180,6 +237,7 @@ pub(crate) fn client_left(
             let (client, user) = (info.client, info.user.into());
             broker.tell_presence(channel, RequestKind::PresenceRemove { client, user });
         }
+        tell_presence(state, channel, false, client_info);
     }
     if options.push {
         join_or_leave(state, cx, channel, client_info, false);
@@ -217,8 +275,10 @@ pub(crate) fn recover(
     channel: &str,
     recovery: PaidRecovery,
 ) {
+    let has_broker = state.is_brokered(channel);
     let recovery = match &mut state.broker {
         None => recovery,
+        Some(_) if !has_broker => recovery,
         // Its group has failed while the request was on its way.
         Some(_) if !state.home_channels.is_interested(channel, to, recovery.request.group) => {
             return fail_recovery(cx, to, &recovery);
@@ -233,9 +293,9 @@ pub(crate) fn recover(
     }
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as usize;
-    let has_broker = state.has_broker();
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let asked = recovery.request.asked(limit, &accepts);
+    let sends_time = state.settings.sends_time(options.namespace);
     let found = state.home_channels.recover(channel, asked, &options, cx.now());
     if recovery.is_refused {
         let (sub, position, records, reserved) = (recovery.request.sub, found.top, Box::default(), recovery.reserved);
@@ -246,7 +306,7 @@ pub(crate) fn recover(
         // The broker may have more than what is kept here.
         return ask_recovery(state, cx, channel, to, recovery, 0);
     }
-    post_recovered(cx, (channel, to), recovery, found);
+    post_recovered(cx, (channel, to), recovery, found, sends_time);
 }
 
 /// Posts what was found for a recovery, if it is paid for.
@@ -255,6 +315,7 @@ pub(super) fn post_recovered(
     (channel, to): (&str, ShardId),
     recovery: PaidRecovery,
     found: Recovery<'_>,
+    sends_time: bool,
 ) {
     let PaidRecovery { request, bytes_max, reserved, is_refused } = recovery;
     let bytes = records_bytes(found.publications.clone(), Encoding::Json);
@@ -263,7 +324,7 @@ pub(super) fn post_recovered(
         return post_too_large(cx, to, LargeRequest::new(channel, question, bytes, reserved));
     }
     let Recovery { recovered, top: position, publications } = found;
-    let (sub, records) = (request.sub, publications.cloned().collect());
+    let (sub, records) = (request.sub, publications.map(|record| record.for_reply(sends_time)).collect());
     cx.mail.post(to, Mail::Recovered { sub, position, recovered, records, reserved });
 }
 
@@ -278,14 +339,20 @@ pub(super) fn ask_recovery(
 ) {
     let options = state.settings.history_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as i32;
+    let is_logged = state.is_logged(channel);
     let request = &recovery.request;
     let filter = match request.cache {
-        false => HistoryFilter { since: Some(Since { epoch: None, ..request.since }), limit, reverse: false },
+        false => {
+            // The log knows earlier generations of a stream by their epochs.
+            let epoch = request.since.epoch.filter(|_| is_logged);
+            HistoryFilter { since: Some(Since { epoch, ..request.since }), limit, reverse: false }
+        }
         true => HistoryFilter { since: None, limit: if request.filter.is_some() { limit } else { 1 }, reverse: true },
     };
     let Some(broker) = &mut state.broker else { return };
     let call = Call::Recover { channel: channel.into(), to, recovery, tries };
-    let sent = broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, options });
+    let sent =
+        broker.ask(channel, call, |ticket| RequestKind::History { ticket, filter, range: TimeRange::ALL, options });
     if let Err(Call::Recover { recovery, .. }) = sent {
         fail_recovery(cx, to, &recovery);
     }

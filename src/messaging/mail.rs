@@ -3,13 +3,16 @@
 
 use bytes::Bytes;
 
+use super::api_call::PastQuery;
+use crate::broker::query::QueryPage;
+use crate::engine::log_ring::RestartCause;
 use crate::engine::mailbox::Span;
 use crate::engine::{Context, Injection};
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
 use crate::protocol::{Encoding, ErrorCode, Filter, Tags};
 use crate::pubsub::{
     ChannelTop, DeliveryPosition, HistoryFilter, LostDeliveries, Position, PublicationRecord, RecoveryMode,
-    RecoveryRequest, Since, WireFormat,
+    RecoveryRequest, Since, TimeRange, WireFormat,
 };
 
 pub enum Mail {
@@ -92,14 +95,17 @@ pub enum Mail {
         reply_to: ReplyTo,
         error: ErrorCode,
     },
-    /// From home: the group goes on at another position of the broker. So many publications were lost, as far as that is known.
+    /// From home: the group goes on at another position of the broker.
     Restart {
         group: GroupId,
         top: ChannelTop,
-        lost: u64,
+        cause: RestartCause,
     },
     /// From home: a part of a history.
     History(Box<HistoryAnswer>),
+    /// To home: a question about the past, whose reply is paid for. From home: the answer.
+    Past(Box<PastRequest>),
+    PastReply(Box<PastReply>),
     /// From home: the entries of a presence, encoded and shared by all replies with them.
     Presence {
         reply_to: ReplyTo,
@@ -230,6 +236,31 @@ pub struct HistoryAnswer {
     pub records: Option<Box<[PublicationRecord]>>,
     pub top: Position,
     pub reserved: Reserved,
+}
+
+/// A question about the past by one of the reserved rpc methods.
+pub struct PastRequest {
+    /// Empty for a query across channels.
+    pub channel: Box<str>,
+    pub question: PastQuestion,
+    pub reply_to: ReplyTo,
+    pub reserved: Reserved,
+}
+
+pub enum PastQuestion {
+    History { filter: HistoryFilter, range: TimeRange },
+    Query(Box<PastQuery>),
+}
+
+pub struct PastReply {
+    pub reply_to: ReplyTo,
+    pub reserved: Reserved,
+    pub result: Result<PastAnswer, ErrorCode>,
+}
+
+pub enum PastAnswer {
+    History { records: Box<[PublicationRecord]>, top: Position },
+    Page(QueryPage),
 }
 
 /// What a subscription may have missed.

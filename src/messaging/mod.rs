@@ -20,7 +20,8 @@
 //! Between threads and processes:
 //! - `mail`, `arena` the messages between shards · `receive` what they do
 //! - `control_request`, `control` requests of the control thread · `api_call`, `api_checks`, `connection_calls` calls of the server API
-//! - `handover_peer` the peer process while one takes over from another
+//! - `handover_peer` the peer process while one takes over from another · `handover_message`, `handover_request`, `handover_fields` what it is told
+//! - `handover_copy` gives the channels away · `handover_follow` takes them over, serves requests, and follows
 //!
 //! `state` holds all components; `app` is what the engine calls; `settings` is what the operator configured. Imports go one
 //! way: components, then `state`, then functions over it, then `app`.
@@ -44,7 +45,12 @@ pub mod control_request;
 mod data_format;
 mod emulation;
 mod encodings;
+mod handover_copy;
+mod handover_fields;
+mod handover_follow;
+pub mod handover_message;
 mod handover_peer;
+mod handover_request;
 mod handshake;
 mod home_broker;
 mod home_queries;
@@ -54,10 +60,13 @@ mod hooks;
 mod keepalive;
 mod large_replies;
 mod mail;
+mod past;
+mod past_home;
 mod pending;
 mod presence_renewal;
 mod presence_snapshots;
 mod proxy_calls;
+pub(crate) mod publication_json;
 mod publish;
 mod queries;
 mod receive;
@@ -68,6 +77,7 @@ mod request_checks;
 mod session;
 mod session_ids;
 mod settings;
+mod shared_reads;
 mod signature_queue;
 mod state;
 mod streams;
@@ -81,7 +91,7 @@ mod users;
 
 pub use api_call::{ApiCall, ApiReply};
 pub use control_request::ControlRequest;
-pub use handover_peer::{Forwarded, HandoverPeer};
+pub use handover_peer::{Forwarded, HandoverPeer, HomeProgress, PeerOrder};
 pub use handshake::{ECHO_PATH, PATH, UNI_PATH};
 pub use home_broker::BrokerLinks;
 pub use hooks::{Denied, HookClient, Hooks, PublishDecision};

@@ -2,6 +2,7 @@
 //! turn is long; a client that joins or leaves in the meantime may or may not be in the copy.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +14,9 @@ use crate::pubsub::HomeChannels;
 
 /// Clients that are copied in one turn.
 const SLICE_CLIENTS: u32 = 1024;
+
+/// What takes packed client infos.
+pub(crate) type PackedPresenceAnswer = Box<dyn FnOnce(Vec<Bytes>) + Send>;
 
 pub(crate) type PresenceAnswer = Box<dyn FnOnce(Result<Vec<MemberInfo>, ErrorCode>) + Send>;
 
@@ -29,11 +33,11 @@ enum Source {
     /// The presence of a channel that is kept here.
     Channel(Box<str>),
     /// What a broker has answered: packed client infos.
-    Members(Vec<Bytes>),
+    Members(Arc<[Bytes]>),
 }
 
 impl Source {
-    fn new(channel: &str, members: Option<Vec<Bytes>>) -> Self {
+    fn new(channel: &str, members: Option<Arc<[Bytes]>>) -> Self {
         members.map_or_else(|| Self::Channel(channel.into()), Self::Members)
     }
 
@@ -72,15 +76,24 @@ struct ApiSnapshot {
     answer: PresenceAnswer,
 }
 
+/// For the peer process of a handover.
+struct PeerSnapshot {
+    channel: Source,
+    next: u32,
+    members: Vec<Bytes>,
+    answer: PackedPresenceAnswer,
+}
+
 #[derive(Default)]
 pub(crate) struct PresenceSnapshots {
     for_clients: VecDeque<ClientSnapshot>,
     for_api: VecDeque<ApiSnapshot>,
+    for_peer: VecDeque<PeerSnapshot>,
 }
 
 impl PresenceSnapshots {
     pub(super) fn is_empty(&self) -> bool {
-        self.for_clients.is_empty() && self.for_api.is_empty()
+        self.for_clients.is_empty() && self.for_api.is_empty() && self.for_peer.is_empty()
     }
 
     /// `members`: the presence, if a broker keeps it.
@@ -89,12 +102,13 @@ impl PresenceSnapshots {
         channel: &str,
         encoding: Encoding,
         asker: Asker,
-        members: Option<Vec<Bytes>>,
+        members: Option<Arc<[Bytes]>>,
     ) {
         let source = Source::new(channel, members);
         let same = |snapshot: &&mut ClientSnapshot| {
             let is_same = match (&snapshot.source, &source) {
                 (Source::Channel(one), Source::Channel(other)) => one == other,
+                (Source::Members(one), Source::Members(other)) => Arc::ptr_eq(one, other),
                 _ => false,
             };
             is_same && snapshot.next == 0 && snapshot.encoding == encoding
@@ -111,9 +125,14 @@ impl PresenceSnapshots {
         }
     }
 
-    pub(super) fn begin_for_api(&mut self, channel: &str, members: Option<Vec<Bytes>>, answer: PresenceAnswer) {
+    pub(super) fn begin_for_api(&mut self, channel: &str, members: Option<Arc<[Bytes]>>, answer: PresenceAnswer) {
         let source = Source::new(channel, members);
         self.for_api.push_back(ApiSnapshot { source, next: 0, members: Vec::new(), answer });
+    }
+
+    pub(super) fn begin_for_peer(&mut self, channel: &str, answer: PackedPresenceAnswer) {
+        let channel = Source::new(channel, None);
+        self.for_peer.push_back(PeerSnapshot { channel, next: 0, members: Vec::new(), answer });
     }
 
     /// Copies slices of the replies in turn, in all so many clients. All commands that wait for a complete one share its entries.
@@ -145,6 +164,14 @@ impl PresenceSnapshots {
             match next {
                 Some(next) => self.for_api.push_back(ApiSnapshot { source, next, members, answer }),
                 None => answer(Ok(members)),
+            }
+        }
+        for _ in 0..self.for_peer.len() {
+            let Some(PeerSnapshot { channel, next, mut members, answer }) = self.for_peer.pop_front() else { return };
+            let add = |member: &[u8]| members.push(Bytes::copy_from_slice(member));
+            match channel.slice(channels, next, SLICE_CLIENTS, add) {
+                Some(next) => self.for_peer.push_back(PeerSnapshot { channel, next, members, answer }),
+                None => answer(members),
             }
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn history(cx: &mut CommandContext<'_>, request: &HistoryRequest<'_>)
     send_home(cx, &request.channel, Query::history(HistoryFilter { since, limit, reverse: request.reverse }))
 }
 
-fn may_query_history(cx: &CommandContext<'_>, request: &HistoryRequest<'_>) -> Result<(), ErrorCode> {
+pub(super) fn may_query_history(cx: &CommandContext<'_>, request: &HistoryRequest<'_>) -> Result<(), ErrorCode> {
     let CommandContext { state, conn, .. } = cx;
     let namespace = state.settings.checked_namespace(&request.channel)?;
     if !namespace.has_history() {

@@ -11,6 +11,8 @@ use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, SMALL_REPLY_BYTES_MAX};
 use super::mail::{Inquiry, Mail, ReplyTo, Reserved};
+use super::past;
+use super::past_home;
 use super::queries;
 use super::reply_payment;
 use super::state::{Messaging, owner};
@@ -18,7 +20,7 @@ use super::subscribe_reply::Recovery;
 use super::subscription;
 use super::subscription_end;
 use crate::engine::Context;
-use crate::engine::log_ring::LogRecord;
+use crate::engine::log_ring::{LogRecord, RestartCause};
 use crate::engine::mailbox::Batch;
 use crate::ids::{ConnId, GroupId, ShardId};
 use crate::protocol::{Disconnect, Encoding, Reply, Tags};
@@ -57,7 +59,7 @@ pub(crate) fn receive(
             let client_info = Some(batch.bytes(client_info));
             let publication = Publication { channel, data, is_json, client_info, ..Publication::default() };
             let publication = unpack_options(batch.bytes(options), publication);
-            if state.has_broker() {
+            if state.is_brokered(channel) {
                 return broker_calls::publish(state, cx, &publication, Publisher::Client { shard: from, reply_to });
             }
             home_shard::publish(state, cx, &publication);
@@ -70,12 +72,14 @@ pub(crate) fn receive(
             home_queries::answer(state, cx, name(channel), inquiry);
         }
         Mail::PaidRequest(request) => home_shard::paid_request(state, cx, from, *request),
+        Mail::Past(request) => past_home::answer(state, cx, from, *request),
         Mail::Subscribed { group, top } => subscription::group_subscribed(state, cx, from, group, top),
         reply @ (Mail::TooLarge(_)
         | Mail::RecoveryFailed { .. }
         | Mail::QueryFailed { .. }
         | Mail::Recovered { .. }
         | Mail::History(_)
+        | Mail::PastReply(_)
         | Mail::Presence { .. }
         | Mail::Reply { .. }) => {
             if has_content(&reply) && state.large_replies.is_turn_spent(cx.counters.turns) {
@@ -86,12 +90,7 @@ pub(crate) fn receive(
             }
             receive_reply(state, cx, from, reply, batch);
         }
-        Mail::Published { reply_to: ReplyTo { conn, id } } => {
-            if cx.is_open(conn) {
-                state.reply(cx, conn, id, &Reply::Publish);
-                state.reply_received(cx, conn);
-            }
-        }
+        Mail::Published { reply_to } => published(state, cx, reply_to),
         Mail::UserConnect { user, conn } => user_connects(state, cx, from, name(user), conn),
         Mail::UserDisconnect { user, conn } => state.users.remove_at_home(name(user), from, conn),
         Mail::UserAdmission { conn, admitted } => connect::user_home_answered(state, cx, conn, admitted),
@@ -117,7 +116,7 @@ fn subscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str,
     let options = state.settings.history_options(channel);
     let InterestedShard { shard: from, group, .. } = shard;
     let top = state.home_channels.subscribe(channel, shard, &options, cx.now());
-    match state.has_broker() {
+    match state.is_brokered(channel) {
         true => broker_channels::group_joins(state, cx, (from, group), channel, top),
         false => _ = cx.mail.post(from, Mail::Subscribed { group, top }),
     }
@@ -125,8 +124,15 @@ fn subscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str,
 
 fn unsubscribe_group(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, from: ShardId, group: GroupId) {
     state.home_channels.unsubscribe(channel, from, group, cx.now());
-    if state.has_broker() {
+    if state.broker.is_some() {
         broker_channels::group_left(state, cx, from, group, channel);
+    }
+}
+
+fn published(state: &mut Messaging, cx: &mut Context<Mail>, ReplyTo { conn, id }: ReplyTo) {
+    if cx.is_open(conn) {
+        state.reply(cx, conn, id, &Reply::Publish);
+        state.reply_received(cx, conn);
     }
 }
 
@@ -152,6 +158,7 @@ fn has_content(reply: &Mail) -> bool {
         Mail::Recovered { records, .. } => !records.is_empty(),
         Mail::History(answer) => answer.reserved == Reserved(0),
         Mail::Presence { .. } => true,
+        Mail::PastReply(reply) => reply.result.is_ok(),
         _ => false,
     }
 }
@@ -192,6 +199,7 @@ fn receive_reply(state: &mut Messaging, cx: &mut Context<Mail>, from: ShardId, r
             reply_payment::ask(state, cx);
         }
         Mail::History(answer) => queries::history_answered(state, cx, from, *answer),
+        Mail::PastReply(reply) => past::answered(state, cx, from, *reply),
         Mail::Presence { reply_to, entries, reserved } => {
             state.home_requests.answered(from);
             reply_payment::release(state, cx, reserved);
@@ -235,7 +243,7 @@ fn receive_delivery(state: &mut Messaging, cx: &mut Context<Mail>, mail: Mail, b
             let frame = batch.bytes(frame);
             state.subscribers.deliver_join_leave(group, frame, |conn, frame| cx.deliver(conn, owner, frame, None));
         }
-        Mail::Restart { group, top, lost } => restarted(state, cx, group, top, lost),
+        Mail::Restart { group, top, cause } => restarted(state, cx, group, top, cause),
         Mail::Lost { group, lost } => deliveries_lost(state, cx, group, lost),
         _ => {}
     }
@@ -253,10 +261,12 @@ fn deliveries_lost(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId
 }
 
 /// The broker has lost what came between, or began anew: positioned subscribers have to load their state.
-fn restarted(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId, top: ChannelTop, lost: u64) {
+fn restarted(state: &mut Messaging, cx: &mut Context<Mail>, group: GroupId, top: ChannelTop, cause: RestartCause) {
     let Some(subscribers) = state.subscribers.restart(group, top) else { return };
-    cx.counters.publications_lost += lost * u64::from(subscribers);
-    cx.log(LogRecord::Gap { count: lost, subscribers });
+    if let RestartCause::NotKept(count) = cause {
+        cx.counters.publications_lost += count * u64::from(subscribers);
+    }
+    cx.log(LogRecord::Restarted { cause, subscribers });
     for sub in state.subscribers.of_group(group) {
         subscription_end::insufficient_state(state, cx, sub);
     }

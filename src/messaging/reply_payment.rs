@@ -35,6 +35,16 @@ pub(crate) fn release(state: &mut Messaging, cx: &mut Context<Mail>, reserved: R
     state.large_replies.asked -= reserved.0 as usize;
 }
 
+/// Pays for a reply before its home shard is asked. `None`: there is no memory for it now.
+pub(crate) fn reserve(state: &mut Messaging, cx: &mut Context<Mail>, bytes: usize) -> Option<Reserved> {
+    let may_ask = state.large_replies.may_ask(bytes, cx.config.mail_bytes_max);
+    if !may_ask || cx.reserve_backlog(bytes) != Reservation::Taken {
+        return None;
+    }
+    state.large_replies.asked += bytes;
+    Some(Reserved(bytes as u32))
+}
+
 /// Pays for the replies that wait, oldest first, as far as there is memory, and requests them.
 pub(crate) fn ask(state: &mut Messaging, cx: &mut Context<Mail>) {
     state.large_replies.retry_at = None;

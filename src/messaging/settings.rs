@@ -90,7 +90,8 @@ impl Settings {
         let client = config::Client { ping_interval, pong_timeout, ..new.client };
         let (hooks, user_connected) = (self.hooks.clone(), self.user_connected.clone());
         let (node, session_ids) = (Arc::clone(&self.node), Arc::clone(&self.session_ids));
-        Self { client, echo: self.echo, hooks, user_connected, node, session_ids, ..new }
+        let channel = with_durabilities(new.channel, &self.channel);
+        Self { client, channel, echo: self.echo, hooks, user_connected, node, session_ids, ..new }
     }
 
     fn of(
@@ -197,6 +198,17 @@ impl Settings {
             TokenKind::Subscription => self.client.subscription_token().map_or("", |own| &own.jwks_public_endpoint),
         }
     }
+}
+
+/// A namespace keeps its durability until a restart: its channels are in the memory of their home shards, or in the log.
+fn with_durabilities(mut new: config::Channel, running: &config::Channel) -> config::Channel {
+    new.without_namespace.durability = running.without_namespace.durability;
+    for namespace in &mut new.namespaces {
+        if let Some(before) = running.namespaces.iter().find(|before| before.name == namespace.name) {
+            namespace.durability = before.durability;
+        }
+    }
+    new
 }
 
 /// Connections of all shards, touched only when one opens and closes: an exception to "shards share nothing".

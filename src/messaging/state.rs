@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::encodings::EncodedFrames;
-use super::handover_peer::HandoverPeer;
+use super::handover_peer::PeerState;
 use super::home_broker::{BrokerLinks, HomeBroker};
 use super::home_requests::HomeRequests;
 use super::large_replies::{LargeReplies, PaidRecovery, SMALL_REPLY_BYTES_MAX};
@@ -64,7 +64,11 @@ pub struct Messaging {
     /// Buffers for the publication that is being delivered.
     pub(super) frames: EncodedFrames,
     /// The other process while one takes over from the other.
-    pub(super) handover_peer: Option<Arc<dyn HandoverPeer>>,
+    pub(super) handover_peer: Option<Box<PeerState>>,
+    /// Clients of a peer process that is gone, in the presences of this one.
+    pub(super) departed: Vec<(Box<str>, [u8; 16])>,
+    /// Channels of the log that are subscribed to again, since another process has it.
+    pub(super) resubscribed: Vec<Box<str>>,
     /// `/health` at the clients' address: load balancers may send clients.
     pub(super) is_ready: bool,
 }
@@ -170,8 +174,10 @@ impl Messaging {
     pub fn new(settings: Arc<Settings>, placement: Placement, shards: usize) -> Self {
         let epoch = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
         Self {
-            handover_peer: settings.handover_peer.clone(),
-            home_channels: HomeChannels::new(epoch, settings.history_bytes_max / shards.max(1)),
+            handover_peer: settings.handover_peer.clone().map(|link| Box::new(PeerState::new(link))),
+            departed: Vec::new(),
+            resubscribed: Vec::new(),
+            home_channels: HomeChannels::with_key(epoch, settings.history_bytes_max / shards.max(1), placement.key()),
             clock_zero_unix_ms: settings.clock_zero_unix_ms,
             settings,
             placement,
@@ -197,9 +203,34 @@ impl Messaging {
         self
     }
 
-    /// Whether a broker orders the publications.
+    /// Whether a broker orders the publications of every channel.
     pub(super) fn has_broker(&self) -> bool {
         self.broker.as_ref().is_some_and(|broker| broker.links.publications.is_some())
+    }
+
+    /// Whether a broker, or the log, orders the publications of a channel.
+    #[inline]
+    pub(super) fn is_brokered(&self, channel: &str) -> bool {
+        self.broker.as_ref().is_some_and(|broker| {
+            let BrokerLinks { publications, log, .. } = &broker.links;
+            publications.is_some() || (log.is_some() && self.settings.is_durable(channel))
+        })
+    }
+
+    /// Whether the log has the channel.
+    pub(super) fn is_logged(&self, channel: &str) -> bool {
+        let has_log = self.broker.as_ref().is_some_and(|broker| broker.links.log.is_some());
+        has_log && (!self.has_broker() || self.follows_peer()) && self.settings.is_durable(channel)
+    }
+
+    /// The process that takes over from this one orders the publications.
+    pub(super) fn follows_peer(&self) -> bool {
+        self.broker.as_ref().is_some_and(|broker| broker.links.follows_peer)
+    }
+
+    /// Whether histories are read by time: Redis does not.
+    pub(super) fn finds_by_time(&self) -> bool {
+        !self.has_broker() || self.follows_peer()
     }
 
     /// The home shard of a channel or a user.
@@ -229,7 +260,7 @@ impl Messaging {
 
     /// Publishers wait while this is true, so that the link to the peer process stays within its bound.
     pub(super) fn is_handover_peer_full(&self) -> bool {
-        self.handover_peer.as_ref().is_some_and(|peer| peer.is_full())
+        self.handover_peer.as_ref().is_some_and(|peer| peer.link.is_full())
     }
 
     pub(super) fn reply(&self, cx: &mut Context<Mail>, conn: ConnId, id: u32, reply: &Reply<'_>) {

@@ -177,7 +177,7 @@ pub(crate) fn waits_for_subscribe(state: &mut Messaging, conn: ConnId, channel: 
         return false;
     };
     if let Body::Publish { .. } = body
-        && !state.has_broker()
+        && !state.is_brokered(channel)
         && !state.settings.namespace_of(channel).is_ok_and(|namespace| namespace.allow_publish_for_subscriber)
     {
         return false;

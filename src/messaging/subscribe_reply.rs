@@ -91,9 +91,10 @@ impl<'a> PublicationParts<'a> {
             offset: self.record.offset,
             tags: Tags::from_bytes(&self.record.tags),
             delta: self.delta,
+            time_ms: self.record.time_ms(),
             version: self.record.version,
             epoch: self.epoch.as_ref().map_or("", EpochText::as_str),
-            ..WirePublication::default()
+            channel: "",
         }
     }
 }

@@ -5,32 +5,32 @@
 //! removal of a channel with an offset above 0 ends an epoch. Which epoch a name is in is kept by groups of names, 4 bytes
 //! for each group: the end of one name's epoch also ends that of the empty channels of its group, whose readers then load
 //! their state anew.
-
-use std::hash::{BuildHasher, RandomState};
+//!
+//! The groups are the slots of `placement`: all names of a group have the same home shard, also in the process that takes
+//! over, whatever its number of shards. So it takes over the epochs of groups.
 
 use super::epoch::Epoch;
-
-/// Groups of names. 16 KiB on each shard.
-const GROUPS: usize = 4096;
+use super::placement::{SLOTS as GROUPS, slot_of};
 
 pub(super) struct Epochs {
     last: u32,
+    /// 16 KiB on each shard.
     by_group: Box<[u32]>,
-    /// Seeded at random in each process, so that no client can choose names of one group.
-    hasher: RandomState,
+    /// Of the placement. Secret, so that no client can choose names of one group.
+    key: [u8; 16],
 }
 
 impl Epochs {
     /// Epochs are counted from `first`.
-    pub(super) fn new(first: u32) -> Self {
-        let mut epochs = Self { last: first.wrapping_sub(1), by_group: Box::default(), hasher: RandomState::new() };
+    pub(super) fn new(first: u32, key: [u8; 16]) -> Self {
+        let mut epochs = Self { last: first.wrapping_sub(1), by_group: Box::default(), key };
         // Each group begins with one of its own, so that two channels rarely have the same epoch.
         epochs.by_group = (0..GROUPS).map(|_| epochs.next_number()).collect();
         epochs
     }
 
     fn group(&self, name: &str) -> usize {
-        self.hasher.hash_one(name) as usize % GROUPS
+        slot_of(&self.key, name)
     }
 
     /// The epoch that a channel with this name begins in, or would if it existed.
@@ -41,6 +41,25 @@ impl Epochs {
     /// A channel with offsets above 0 is gone: its name begins another epoch.
     pub(super) fn end(&mut self, name: &str) {
         self.by_group[self.group(name)] = self.next_number();
+    }
+
+    /// Every group begins another epoch.
+    pub(super) fn end_all(&mut self) {
+        for group in 0..GROUPS {
+            self.by_group[group] = self.next_number();
+        }
+    }
+
+    /// The numbers of the epochs of all groups, in their order.
+    pub(super) fn numbers(&self) -> &[u32] {
+        &self.by_group
+    }
+
+    /// The epoch that a group has in the process before.
+    pub(super) fn take_over(&mut self, group: usize, number: u32) {
+        if let Some(own) = self.by_group.get_mut(group).filter(|_| number != 0) {
+            *own = number;
+        }
     }
 
     /// An epoch that no channel has had.
@@ -61,7 +80,7 @@ mod tests {
 
     #[test]
     fn epoch_lasts_until_a_channel_with_offsets_is_gone() {
-        let mut epochs = Epochs::new(0);
+        let mut epochs = Epochs::new(0, [7; 16]);
         let first = epochs.of("a");
         assert_eq!(epochs.of("a"), first);
         epochs.end("a");
@@ -77,7 +96,7 @@ mod tests {
 
     #[test]
     fn groups_begin_with_epochs_of_their_own_and_none_with_0() {
-        let mut epochs: Vec<u32> = Epochs::new(u32::MAX).by_group.into();
+        let mut epochs: Vec<u32> = Epochs::new(u32::MAX, [7; 16]).by_group.into();
         assert!(!epochs.contains(&0));
         epochs.sort_unstable();
         epochs.dedup();

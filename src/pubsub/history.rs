@@ -3,8 +3,8 @@
 //! A reader that asks for everything after a position gets all of it or nothing: a recovery is never reported as complete if
 //! publications are missing.
 //!
-//! Invariants: offsets of the records grow by one and end at the channel's top; their sequence numbers grow; `bytes` is
-//! the sum of their costs.
+//! Invariants: offsets of the records grow by one and end at the channel's top; their sequence numbers grow; their times
+//! never go back; `bytes` is the sum of their costs.
 
 use std::collections::vec_deque::{self, VecDeque};
 
@@ -13,9 +13,10 @@ use super::position::Position;
 use super::publication::PublicationRecord;
 use super::retention::{ListKind, ListLinks};
 use super::shares::NamespaceNumber;
+use super::time::TimeRange;
 
 /// What a channel keeps. A channel has a history if `size` and `ttl_ms` are above 0; without one it keeps no position.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct HistoryOptions {
     /// The namespace's number in the settings.
     pub namespace: u16,
@@ -37,7 +38,7 @@ impl HistoryOptions {
 }
 
 /// The position up to which a reader has read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Since {
     /// `None` matches any epoch.
     pub epoch: Option<Epoch>,
@@ -56,7 +57,7 @@ impl Since {
 }
 
 /// Which part of a history to read.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct HistoryFilter {
     /// The part begins after this position, or before it if `reverse`.
     pub since: Option<Since>,
@@ -181,6 +182,11 @@ impl ChannelHistory {
         version > 0 && self.last_version.as_deref().is_some_and(covers)
     }
 
+    /// The last version with its epoch; 0 for none.
+    pub(super) fn version(&self) -> (u64, &str) {
+        self.last_version.as_deref().map_or((0, ""), |last| (last.number, &last.epoch))
+    }
+
     /// A version of 0 forgets the last one.
     pub(super) fn set_version(&mut self, version: u64, epoch: &str) {
         let last = || Box::new(LastVersion { number: version, epoch: epoch.into() });
@@ -202,6 +208,15 @@ impl ChannelHistory {
         self.bytes = 0;
     }
 
+    /// The indices of the records of a time.
+    fn indices_within(&self, range: TimeRange) -> std::ops::Range<usize> {
+        if range.is_all() {
+            return 0..self.len();
+        }
+        let first_from = |ms| self.records.partition_point(|record| record.time_ms() < ms);
+        first_from(range.from_ms)..first_from(range.to_ms)
+    }
+
     fn index_of(&self, offset: u64) -> Option<usize> {
         let first = self.records.front()?.offset;
         usize::try_from(offset.checked_sub(first)?).ok().filter(|&at| at < self.records.len())
@@ -214,31 +229,34 @@ impl ChannelHistory {
     }
 }
 
-/// Reads a part of a history; `None` is a channel without one.
+/// Reads a part of a history, as far as it is of a time; `None` is a channel without one.
 pub(super) fn read(
     history: Option<&ChannelHistory>,
     top: Position,
     filter: HistoryFilter,
+    range: TimeRange,
 ) -> Result<HistorySlice<'_>, Unrecoverable> {
     if filter.since.is_some_and(|since| !since.is_of_epoch(top)) {
         return Err(Unrecoverable { top });
     }
     let Some(history) = history else { return Ok(HistorySlice { publications: RecordIter::default(), top }) };
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    let records = &history.records;
-    let part = match filter.since {
-        _ if !filter.reverse => {
-            let from = filter.since.map_or(0, |since| history.index_after(since.offset));
-            records.range(from..from.saturating_add(limit).min(records.len()))
+    let within = history.indices_within(range);
+    let (from, to) = match filter.reverse {
+        false => {
+            let from = filter.since.map_or(0, |since| history.index_after(since.offset)).max(within.start);
+            (from, from.saturating_add(limit).min(within.end))
         }
-        None => records.range(records.len().saturating_sub(limit)..),
-        // If the publication before `since` is not kept, no older one is.
-        Some(since) => {
-            let to = since.offset.checked_sub(1).and_then(|last| history.index_of(last)).map_or(0, |last| last + 1);
-            records.range(to.saturating_sub(limit)..to)
+        true => {
+            // If the publication before `since` is not kept, no older one is.
+            let before = |since: Since| since.offset.checked_sub(1).and_then(|last| history.index_of(last));
+            let to = filter.since.map_or(history.len(), |since| before(since).map_or(0, |last| last + 1));
+            let to = to.min(within.end);
+            (to.saturating_sub(limit).max(within.start), to)
         }
     };
-    Ok(HistorySlice { publications: RecordIter { records: part, reverse: filter.reverse }, top })
+    let records = history.records.range(from.min(to)..to);
+    Ok(HistorySlice { publications: RecordIter { records, reverse: filter.reverse }, top })
 }
 
 /// Reads what a reader lacks; `None` is a channel without a history.

@@ -32,6 +32,7 @@ use super::position::{ChannelTop, Position};
 use super::presence::{Presence, PresenceEntry};
 use super::retention::{ExpiryLists, ListKind};
 use super::shares::NamespaceBytes;
+use super::time::TimeRange;
 use crate::ids::{ChannelKey, GroupId, ShardId, kind};
 
 /// Approximate bytes.
@@ -61,15 +62,21 @@ pub(crate) struct HomeChannels {
 }
 
 impl HomeChannels {
-    /// Epochs are counted from `first_epoch`, which differs from that of earlier processes. Histories and idle channels may
-    /// take `bytes_max`; past it the least recently used of a namespace are evicted, see `shares`.
+    #[cfg(test)]
     pub(crate) fn new(first_epoch: u32, bytes_max: usize) -> Self {
+        Self::with_key(first_epoch, bytes_max, uuid::Uuid::new_v4().into_bytes())
+    }
+
+    /// Epochs are counted from `first_epoch`, which differs from that of earlier processes. Histories and idle channels may
+    /// take `bytes_max`; past it the least recently used of a namespace are evicted, see `shares`. `key` is that of the
+    /// placement, which the process that takes over has too.
+    pub(crate) fn with_key(first_epoch: u32, bytes_max: usize, key: [u8; 16]) -> Self {
         Self {
             name_index: NameIndex::default(),
             channels: Slab::new(),
-            epochs: Epochs::new(first_epoch),
+            epochs: Epochs::new(first_epoch, key),
             lagging: VecDeque::new(),
-            idempotency_keys: IdempotencyKeys::new(),
+            idempotency_keys: IdempotencyKeys::new(key),
             with_records: ExpiryLists::new(ListKind::History),
             idle: ExpiryLists::new(ListKind::Idle),
             history_bytes: NamespaceBytes::default(),
@@ -157,8 +164,20 @@ impl HomeChannels {
         options: &HistoryOptions,
         now: u64,
     ) -> Result<HistorySlice<'_>, Unrecoverable> {
+        self.history_within(name, filter, TimeRange::ALL, options, now)
+    }
+
+    /// The same for publications of a time.
+    pub(crate) fn history_within(
+        &mut self,
+        name: &str,
+        filter: HistoryFilter,
+        range: TimeRange,
+        options: &HistoryOptions,
+        now: u64,
+    ) -> Result<HistorySlice<'_>, Unrecoverable> {
         let (history, top) = self.find_used(name, options, now);
-        history::read(history, top, filter)
+        history::read(history, top, filter, range)
     }
 
     /// Drops the publications and keeps the position.

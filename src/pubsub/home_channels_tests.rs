@@ -2,13 +2,16 @@
 
 use super::channel::InterestedShard;
 use super::epoch::Epoch;
-use super::history::{HistoryFilter, HistoryOptions, RecoveryMode, RecoveryRequest, Since, Unrecoverable};
+use super::history::{
+    HistoryFilter, HistoryOptions, HistorySlice, RecoveryMode, RecoveryRequest, Since, Unrecoverable,
+};
 use super::home_channels::{HomeChannels, MemoryUse};
 use super::idempotency;
 use super::position::{ChannelTop, Position};
 use super::publication::{Publication, PublicationRecord, PublishOptions};
 use super::publish::PublishOutcome;
 use super::resend::ResendStep;
+use super::time::TimeRange;
 use super::wire_format::WireFormat;
 use crate::ids::{GroupId, ShardId};
 
@@ -390,4 +393,31 @@ fn namespace_over_its_share_evicts_its_own_histories() {
     // One within its share has room made by the larger one.
     let again = stamp(&mut home, &[0; 2_000], 200);
     assert_eq!(recovered(&mut home, Some(again.epoch), 0, RecoveryMode::Stream).1, [1, 2]);
+}
+
+#[test]
+fn history_of_a_time_is_read_by_the_times_of_publications_which_never_go_back() {
+    let mut home = HomeChannels::new(1, usize::MAX);
+    for time_ms in [100, 200, 150, 300, 300] {
+        home.publish(&Publication { time_ms, ..news(b"") }, &TEN, 0, |_, _| true);
+    }
+    let mut read = |from_ms, to_ms, limit, reverse, after: Option<u64>| {
+        let since = after.map(|offset| Since { epoch: None, offset });
+        let range = TimeRange { from_ms, to_ms };
+        let found = home.history_within("news", HistoryFilter { since, limit, reverse }, range, &TEN, 0);
+        let HistorySlice { publications, top } = found.expect("any epoch");
+        assert_eq!(top.offset, 5);
+        publications.map(|record| (record.offset, record.time_ms())).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, u64::MAX, -1, false, None), [(1, 100), (2, 200), (3, 200), (4, 300), (5, 300)]);
+    assert_eq!(read(200, 300, -1, false, None), [(2, 200), (3, 200)]);
+    assert_eq!(read(101, 301, 2, true, None), [(5, 300), (4, 300)]);
+    assert_eq!(read(100, 300, -1, true, Some(3)), [(2, 200), (1, 100)]);
+    assert_eq!(read(100, 301, 1, false, Some(2)), [(3, 200)]);
+    assert_eq!(read(100, 200, -1, false, Some(3)), []);
+    assert_eq!(read(300, 400, -1, true, Some(2)), []);
+    assert_eq!(read(300, 100, -1, false, None), []);
+    assert_eq!(read(301, u64::MAX, -1, false, None), []);
+    assert_eq!(read(0, 100, -1, true, None), []);
+    assert_eq!(read(0, u64::MAX, 0, false, None), []);
 }

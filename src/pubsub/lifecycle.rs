@@ -88,7 +88,7 @@ impl HomeChannels {
         }
     }
 
-    fn list_idle(&mut self, key: ChannelKey, now: u64) {
+    pub(super) fn list_idle(&mut self, key: ChannelKey, now: u64) {
         let channel = &self.channels[key.index()];
         let history = channel.history.as_ref().expect("an idle channel without a history is removed");
         let (namespace, meta_ttl_ms) = (history.namespace, history.meta_ttl_ms);

@@ -9,14 +9,16 @@
 //! - `history`, `presence`, `idempotency`: what a channel keeps
 //! - `epoch`, `epochs`: an epoch's text; the epoch of a name, also while no channel has it
 //! - `shared`: channels that a broker orders
+//! - `copy`: what the process that takes over gets
 //! - `retention`, `shares`, `name_index`: which channel expires next, which gives way, and channels by name
 //!
 //! The subscribers' side:
 //! - `subscribers`: the subscriptions of a shard, grouped by channel and wire format
 //!
-//! Both sides: `publication`, `position`, `wire_format`.
+//! Both sides: `publication`, `position`, `time`, `wire_format`.
 
 mod channel;
+mod copy;
 mod epoch;
 mod epochs;
 mod history;
@@ -38,6 +40,7 @@ mod retention;
 mod shared;
 mod shares;
 mod subscribers;
+mod time;
 mod wire_format;
 
 pub use epoch::Epoch;
@@ -45,12 +48,15 @@ pub use history::{HistoryFilter, HistoryOptions, Since};
 pub use placement::Placement;
 pub use position::{ChannelTop, DeliveryPosition, LostDeliveries, Position};
 pub use publication::PublicationRecord;
+pub use time::{RecordTime, TimeRange};
 pub use wire_format::WireFormat;
 
 pub(crate) use channel::InterestedShard;
+pub(crate) use copy::ChannelCopy;
 pub(crate) use epoch::EpochText;
 pub(crate) use history::{HistorySlice, Recovery, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
+pub(crate) use idempotency::KnownKey;
 pub(crate) use publication::{Delivery, Publication, PublishOptions};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;

@@ -10,12 +10,13 @@ use siphasher::sip::SipHasher13; // the standard library's own hash, with a key 
 
 use crate::ids::ShardId;
 
-const SLOTS: usize = 4096;
+pub(super) const SLOTS: usize = 4096;
 
 /// The same for all shards of a process; cheap to clone.
 #[derive(Clone)]
 pub struct Placement {
     key: [u8; 16],
+    shards: usize,
     slots: Arc<[ShardId]>,
 }
 
@@ -24,15 +25,34 @@ impl Placement {
     pub fn new(shards: usize, key: [u8; 16]) -> Self {
         assert!(shards > 0, "a channel needs a home shard");
         let slots = (0..SLOTS).map(|slot| ShardId((slot % shards) as u16)).collect();
-        Self { key, slots }
+        Self { key, shards, slots }
     }
 
     /// The home shard of a channel or of a user.
     pub fn shard_of(&self, name: &str) -> ShardId {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(name.as_bytes());
-        self.slots[hasher.finish() as usize % SLOTS]
+        self.slots[slot_of(&self.key, name)]
     }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards
+    }
+
+    /// The home shard of the names in a slot. Slots beyond the last begin anew.
+    pub(crate) fn shard_of_slot(&self, slot: usize) -> ShardId {
+        self.slots[slot % SLOTS]
+    }
+
+    /// The key, for the process that takes over: names keep their slots.
+    pub(crate) fn key(&self) -> [u8; 16] {
+        self.key
+    }
+}
+
+/// The slot of a name under a key.
+pub(super) fn slot_of(key: &[u8; 16], name: &str) -> usize {
+    let mut hasher = SipHasher13::new_with_key(key);
+    hasher.write(name.as_bytes());
+    hasher.finish() as usize % SLOTS
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::epoch::Epoch;
 use super::position::DeliveryPosition;
+use super::time::RecordTime;
 
 /// A publication to one channel.
 #[derive(Clone, Copy, Default, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) tags: &'a [u8],
     /// The publisher's own version of the state that `data` describes; 0 for none.
     pub(crate) version: u64,
+    /// When it was published, in milliseconds since 1970; 0 if that is not known.
+    pub(crate) time_ms: u64,
     /// The channel to which it was published, if `channel` is a pattern of a broker; empty otherwise.
     pub(crate) published_to: &'a str,
     pub(crate) options: PublishOptions<'a>,
@@ -46,11 +49,16 @@ pub struct PublicationRecord {
     pub(crate) data: Bytes,
     pub(crate) client_info: Option<Bytes>,
     pub(crate) is_json: bool,
+    /// When it was published.
+    pub(crate) time: RecordTime,
     pub(crate) tags: Bytes,
     pub(crate) version: u64,
     /// Its number among all deliveries of the channel, those without an offset included.
     pub(super) seq: u64,
 }
+
+// The time takes bytes that alignment would leave unused.
+const _: () = assert!(size_of::<PublicationRecord>() == 128);
 
 impl PublicationRecord {
     pub(super) fn new(publication: &Publication<'_>, at: DeliveryPosition) -> Self {
@@ -59,15 +67,37 @@ impl PublicationRecord {
             data: Bytes::copy_from_slice(publication.data),
             client_info: publication.client_info.map(Bytes::copy_from_slice),
             is_json: publication.is_json,
+            time: RecordTime::of_ms(publication.time_ms),
             tags: Bytes::copy_from_slice(publication.tags),
             version: publication.version,
             seq: at.seq,
         }
     }
 
-    /// As a broker keeps it: not known to be JSON. Its sequence number is given when it is delivered.
+    /// As a broker keeps it: not known to be JSON, and without a time. Its sequence number is given when it is delivered.
     pub fn of_broker(offset: u64, data: Bytes, client_info: Option<Bytes>, tags: Bytes, version: u64) -> Self {
-        Self { offset, data, client_info, is_json: false, tags, version, seq: 0 }
+        Self { offset, data, client_info, is_json: false, time: RecordTime::default(), tags, version, seq: 0 }
+    }
+
+    /// The same with the time of publishing, in milliseconds since 1970.
+    pub fn published_at(self, time_ms: u64) -> Self {
+        Self { time: RecordTime::of_ms(time_ms), ..self }
+    }
+
+    /// For a client, which gets the time only if its namespace says so.
+    pub(crate) fn for_reply(&self, with_time: bool) -> Self {
+        let time = if with_time { self.time } else { RecordTime::default() };
+        Self { time, ..self.clone() }
+    }
+
+    /// When it was published, in milliseconds since 1970; 0 if that is not known.
+    pub fn time_ms(&self) -> u64 {
+        self.time.ms()
+    }
+
+    /// As another process has kept it.
+    pub(crate) fn with_json(self, is_json: bool) -> Self {
+        Self { is_json, ..self }
     }
 
     /// The publication again, without its options.
@@ -79,6 +109,7 @@ impl PublicationRecord {
             client_info: self.client_info.as_deref(),
             tags: &self.tags,
             version: self.version,
+            time_ms: self.time_ms(),
             published_to: "",
             options: PublishOptions::default(),
         }

@@ -116,6 +116,10 @@ impl HomeChannels {
         let history = channel.history.as_mut().expect("open_history has created the history");
         let class = ListClass { namespace: options.namespace, span: options.ttl_ms };
         let behind = Behind { lagging: &mut self.lagging, channel: key, offset: channel.top.offset };
+        // A clock may have been set back: times within a history do not go back.
+        let last_ms = history.last().map_or(0, |last| last.time_ms());
+        let later = (publication.time_ms < last_ms).then(|| Publication { time_ms: last_ms, ..*publication });
+        let publication = later.as_ref().unwrap_or(publication);
         // If a delivery that is not stored came after the last record, receivers of it have no base for a delta.
         let previous = history.last().filter(|last| publication.options.use_delta && last.seq == channel.seq);
         channel.seq += 1;

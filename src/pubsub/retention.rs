@@ -10,6 +10,10 @@ use slab::Slab;
 
 use crate::ids::{ChannelKey, OptionU32};
 
+/// What another process has used may be older than the clock of this one: times count from so many milliseconds before its
+/// zero.
+const BEFORE_ZERO: u64 = 1 << 48;
+
 /// What a group of lists is for.
 #[derive(Clone, Copy)]
 pub(super) enum ListKind {
@@ -30,7 +34,7 @@ pub(super) struct ListLinks {
     list: OptionU32<u32>,
     before: OptionU32<ChannelKey>,
     after: OptionU32<ChannelKey>,
-    /// The last use, in milliseconds.
+    /// The last use, in milliseconds after `BEFORE_ZERO`.
     used: u64,
 }
 
@@ -82,6 +86,7 @@ impl ExpiryLists {
 
     /// The channel is used now: it moves to the back of the list of this class.
     pub(super) fn touch<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey, class: ListClass, now: u64) {
+        let now = now.saturating_add(BEFORE_ZERO);
         let links = self.links_mut(channels, key);
         links.used = now;
         let same = links.list.get().map(|at| at as usize).filter(|&at| self.lists[at].class == class);
@@ -96,6 +101,36 @@ impl ExpiryLists {
         match back.get() {
             None => self.lists[at].front = OptionU32::some(key),
             Some(back) => self.links_mut(channels, back).after = OptionU32::some(key),
+        }
+    }
+
+    /// Sets the last use of a listed channel to so long ago. `sort` follows before the order of the list matters.
+    pub(super) fn set_age<T: Linked>(&self, channels: &mut Slab<T>, key: ChannelKey, age: u64, now: u64) {
+        self.links_mut(channels, key).used = now.saturating_add(BEFORE_ZERO).saturating_sub(age);
+    }
+
+    /// How long ago a listed channel was used.
+    pub(super) fn age<T: Linked>(&self, channels: &Slab<T>, key: ChannelKey, now: u64) -> Option<u64> {
+        let links = self.links(channels, key);
+        links.is_linked().then(|| now.saturating_add(BEFORE_ZERO).saturating_sub(links.used))
+    }
+
+    /// Puts every list in the order of the last use.
+    pub(super) fn sort<T: Linked>(&mut self, channels: &mut Slab<T>) {
+        for at in 0..self.lists.len() {
+            let mut keys = Vec::new();
+            let mut next = self.lists[at].front.get();
+            while let Some(key) = next {
+                let links = self.links(channels, key);
+                keys.push((links.used, key));
+                next = links.after.get();
+            }
+            keys.sort_unstable();
+            let class = self.lists[at].class;
+            for (used, key) in keys {
+                self.touch(channels, key, class, used.saturating_sub(BEFORE_ZERO));
+                self.links_mut(channels, key).used = used;
+            }
         }
     }
 
@@ -131,7 +166,10 @@ impl ExpiryLists {
     pub(super) fn next_expiry<T: Linked>(&self, channels: &Slab<T>) -> Option<(u64, ChannelKey)> {
         let lists = self.lists.iter().filter(|list| list.class.span != u64::MAX);
         let fronts = lists.filter_map(|list| Some((list.front.get()?, list.class.span)));
-        fronts.map(|(key, span)| (self.links(channels, key).used.saturating_add(span), key)).min()
+        fronts
+            .map(|(key, span)| (self.links(channels, key).used.saturating_add(span), key))
+            .min()
+            .map(|(expiry, key)| (expiry.saturating_sub(BEFORE_ZERO), key))
     }
 
     /// The channel of a namespace that was used least recently, and when.

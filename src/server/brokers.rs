@@ -93,9 +93,12 @@ impl BrokerPlan {
         };
         let links = BrokerLinks {
             publications: broker,
+            log: None,
             presence: presence_broker,
             subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
             publish_locally: config.brokers.publish_locally,
+            follows_peer: false,
+            follows_presence: false,
             presence_interval: config.client.presence_update_interval.as_millis() as u64,
         };
         Some(Self { publications, presence, links, events_bytes_max, queue_bytes_max })
@@ -167,7 +170,7 @@ impl RunningBrokers {
 
 fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
     let port = port.clone();
-    Arc::new(move |batch| match port.send(ControlCommand::App(ControlRequest::Broker(batch))) {
+    Arc::new(move |batch| match port.send_soon(ControlCommand::App(ControlRequest::Broker(batch))) {
         Ok(()) => Ok(()),
         Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
         Err(_) => unreachable!("the port gives back what it was given"),

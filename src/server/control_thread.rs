@@ -21,6 +21,7 @@ use super::tls_files::Tls;
 use super::wall_clock;
 use crate::admin::{self, Current, Settings};
 use crate::api::settings::Settings as ApiSettings;
+use crate::broker::durable::LogStats;
 use crate::broker::stats::BrokerStats;
 use crate::cluster::ClusterSetup;
 use crate::engine::threads::Engine;
@@ -48,7 +49,8 @@ pub(crate) struct ControlArgs<C> {
     pub uid: String,
     /// If several servers share a broker.
     pub cluster: Option<ClusterSetup>,
-    pub brokers: Arc<BrokerStats>,
+    /// The numbers of the brokers and of the durable log.
+    pub stores: (Arc<BrokerStats>, Arc<LogStats>),
 }
 
 impl ControlRuntime {
@@ -70,20 +72,22 @@ impl ControlRuntime {
     /// Returns when every shard was told to stop, with how the server ended.
     pub(crate) fn run(self, args: ControlArgs<impl Future<Output = ()>>, engine: &Engine<ControlRequest>) -> Ended {
         let Self { runtime, stop, hangup } = self;
-        let ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers } = args;
+        let ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, stores } = args;
         runtime.block_on(async {
             tokio::spawn(memory.clone().run());
             tokio::spawn(log_writer::run(engine.log_records.clone()));
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
             let process_stats = Arc::clone(&stats);
-            let settings = Settings { process_stats, brokers, ..admin_settings(&running, engine, uid) };
+            let (brokers, durable_log) = stores;
+            let settings = Settings { process_stats, brokers, durable_log, ..admin_settings(&running, engine, uid) };
             let (control, settings) = watch::channel(Arc::new(settings));
             if let Some(cluster) = cluster {
                 shards.set_cluster(cluster.start(admin::api_settings(&settings), shards.clone()));
             }
-            let successor = handover.start(&running.config.handover, &shards, &listeners);
-            let servers = serve(listeners, &shards, &settings, running.config.admin.address);
+            let (serving, is_serving) = watch::channel(false);
+            let successor = handover.start(&running.config.handover, &shards, &listeners, serving);
+            let servers = serve(listeners, &shards, &settings, running.config.admin.address, &is_serving);
             running.backends.start_key_fetches(&shards);
             let reload = Reload {
                 load,
@@ -120,22 +124,42 @@ fn admin_settings(running: &Running, engine: &Engine<ControlRequest>, uid: Strin
     }
 }
 
-/// Starts the tasks that accept at the control thread's listeners.
+/// Starts the tasks that accept at the control thread's listeners once this process serves.
 fn serve(
     listeners: ControlListeners,
     shards: &ShardClient,
     settings: &Current,
     admin: Option<SocketAddr>,
+    is_serving: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
+    let serving = || {
+        let mut is_serving = is_serving.clone();
+        // Fails if the process ends before.
+        async move { is_serving.wait_for(|is_serving| *is_serving).await.is_ok() }
+    };
     #[cfg(feature = "grpc")]
     if let Some(listener) = listeners.grpc {
-        tasks.push(tokio::spawn(serve_grpc(listener, shards.clone(), settings.clone())));
+        let serve = serve_grpc(listener, shards.clone(), settings.clone());
+        tasks.push(spawn_after(serving(), serve));
     }
     if let Some(listener) = listeners.admin {
-        tasks.push(tokio::spawn(serve_admin(listener, shards.clone(), settings.clone(), admin)));
+        let serve = serve_admin(listener, shards.clone(), settings.clone(), admin);
+        tasks.push(spawn_after(serving(), serve));
     }
     tasks
+}
+
+/// A process that takes over accepts when it has the order of the channels.
+fn spawn_after(
+    serving: impl Future<Output = bool> + Send + 'static,
+    serve: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async {
+        if serving.await {
+            serve.await;
+        }
+    })
 }
 
 async fn serve_admin(listener: TcpListener, shards: ShardClient, settings: Current, address: Option<SocketAddr>) {

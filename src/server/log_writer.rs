@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::engine::log_ring::LogRecord;
+use crate::engine::log_ring::{LogRecord, RestartCause};
 use crate::engine::stats::Bound;
 use crate::ids::ShardId;
 
@@ -119,6 +119,24 @@ fn write(shard: ShardId, record: LogRecord) {
         LogRecord::Gap { count, subscribers } => log::warn!(
             "shard {shard}: {count} publications of a channel were lost for {subscribers} subscribers, since the shard fell \
              behind (engine.mail_bytes_max); subscriptions with a position must recover"
+        ),
+        LogRecord::Restarted { cause, subscribers } => write_restart(shard, cause, subscribers),
+    }
+}
+
+fn write_restart(shard: ShardId, cause: RestartCause, subscribers: u32) {
+    match cause {
+        RestartCause::NotKept(count) => log::warn!(
+            "shard {shard}: {count} publications of a channel were missed and are no longer in the broker's history; \
+             {subscribers} subscribers continue after them, those with a position get recovered: false"
+        ),
+        RestartCause::TooLarge(count) => log::info!(
+            "shard {shard}: {count} publications of a channel were missed and take more bytes than are sent to a client \
+             at once; of {subscribers} subscribers, those with a position recover them from the history"
+        ),
+        RestartCause::NewEpoch => log::warn!(
+            "shard {shard}: the broker has lost the history of a channel, and it is unknown how many publications are \
+             lost; {subscribers} subscribers continue in the new epoch, those with a position get recovered: false"
         ),
     }
 }

@@ -5,14 +5,16 @@
 //!
 //! - `start`           checks before the start, and the control thread's listeners · `startup_log` what the log then says
 //! - `control_thread`  what the control thread runs · `successor` the next process · `shutdown` the end
-//! - `brokers`         the queues and threads of brokers
+//! - `brokers`         the queues and threads of brokers · `durable_log` those of the durable log
 //! - `shard_client`    how the control thread asks the shards · `backend_calls` how the shards call backends
 //! - `reload`          SIGHUP · `tls_files` certificates and ticket keys
+//! - `store`           the durable log of a directory, for the command line
 //! - `memory_watch`, `wall_clock`, `log_writer`, `systemd`   what the control thread looks after
 
 pub(crate) mod backend_calls;
 pub(crate) mod brokers;
 pub(crate) mod control_thread;
+pub(crate) mod durable_log;
 pub(crate) mod log_writer;
 pub(crate) mod memory_watch;
 pub(crate) mod reload;
@@ -20,6 +22,7 @@ pub(crate) mod shard_client;
 pub(crate) mod shutdown;
 pub(crate) mod start;
 pub(crate) mod startup_log;
+pub mod store;
 pub(crate) mod successor;
 pub(crate) mod systemd;
 pub(crate) mod tls_files;
@@ -44,6 +47,7 @@ use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
 use brokers::BrokerPlan;
 use control_thread::{ControlArgs, ControlRuntime};
+use durable_log::{LogPlan, Predecessor};
 use memory_watch::MemoryWatch;
 use reload::Running;
 use start::ControlListeners;
@@ -66,10 +70,11 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let tls = Tls::open(&config.tls).map_err(StartError::Tls)?;
     let backends = BackendQueue::open(&config, runtime.handle()).map_err(StartError::Backend)?;
     let limits = engine_limits(&config, file_limit);
-    let placement = Placement::new(cores.len(), uuid::Uuid::new_v4().into_bytes());
+    let placement = Placement::new(cores.len(), placement_key(inherited.as_ref()));
     let peer = inherited.as_ref().map(|inherited| Arc::clone(&inherited.link));
     let uid = uuid::Uuid::new_v4().to_string();
     let brokers = BrokerPlan::new(&config, start::open_brokers(&config)?);
+    let log = LogPlan::open(&config, predecessor(inherited.as_ref()))?;
     let (users, reports) = connected_users();
     let settings = Arc::new(Settings {
         user_connected: brokers.is_some().then(|| report_connected_users(users)),
@@ -81,6 +86,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     let make = {
         let (placement, shards, settings) = (placement.clone(), cores.len(), Arc::clone(&settings));
         let links = brokers.as_ref().map(BrokerPlan::links);
+        let links = log.as_ref().map_or(links.clone(), |log| Some(log.add_to(links, &config)));
         move |shard| {
             let messaging = Messaging::new(Arc::clone(&settings), placement.clone(), shards);
             match &links {
@@ -90,11 +96,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         }
     };
     let plan = plan(&config, &cores, &limits, tls.as_ref());
-    let mut surroundings = Surroundings {
-        passed: inherited.as_mut().map(|inherited| std::mem::take(&mut inherited.clients)).unwrap_or_default(),
-        keep: !config.handover.socket.is_empty(),
-        private: listeners.descriptors().chain(inherited.iter().map(Inherited::descriptor)).collect(),
-    };
+    let mut surroundings = surroundings(&config, &listeners, inherited.as_mut());
     let mut engine = threads::start_with(&plan, &mut surroundings, make)?;
     if let Some(cores) = &config.control_cores {
         affinity::pin_to(cores).map_err(StartError::ControlCores)?;
@@ -102,11 +104,16 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     startup_log::log_unused(&engine.missed, surroundings.passed);
     startup_log::log_startup(&config, &engine.bound, &listeners, &cores, file_limit);
     let mut brokers = brokers.map(|plan| plan.start(&engine.ports, &uid)).transpose().map_err(StartError::Kernel)?;
+    let log_stats = log.as_ref().map(|log| Arc::clone(&log.stats)).unwrap_or_default();
+    let log_peer = inherited.as_ref().map(Inherited::peer_shards);
+    let log = log.map(|plan| plan.start(&engine.ports, log_peer)).transpose().map_err(StartError::Kernel)?;
     let bus = brokers.as_mut().and_then(|brokers| brokers.bus.take());
     let cluster = bus.map(|bus| ClusterSetup::new(bus, reports));
     let shards = ShardClient::new(std::mem::take(&mut engine.ports), placement, peer);
+    log.iter().for_each(|log| shards.set_log(log.handle.clone()));
     let memory = MemoryWatch::new(&config, Arc::clone(&engine.admission));
-    let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), stats };
+    let gives_channels = config.brokers.publications.is_none();
+    let handover = Handover { inherited, sockets: std::mem::take(&mut engine.sockets), gives_channels, stats };
     let (access, calls) = backends.split();
     let running = Running {
         started: config.clone(),
@@ -117,14 +124,37 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         tls,
     };
     let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
-    let args =
-        ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, brokers: broker_stats };
+    let stores = (broker_stats, log_stats);
+    let args = ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, stores };
     let ended = runtime.run(args, &engine);
     engine.join();
     if let Some(brokers) = brokers {
         brokers.join();
     }
+    if let Some(log) = log {
+        log.join();
+    }
     Ok(ended)
+}
+
+/// A process that hands its channels over gives the log away once they are here.
+fn predecessor(inherited: Option<&Inherited>) -> Predecessor {
+    if inherited.is_some() { Predecessor::HasTheLog } else { Predecessor::None }
+}
+
+/// That of the process that this one takes the channels over from, so that names keep their slots.
+fn placement_key(inherited: Option<&Inherited>) -> [u8; 16] {
+    let passed = inherited.and_then(|inherited| inherited.placement_key);
+    passed.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes())
+}
+
+fn surroundings(config: &Config, listeners: &ControlListeners, inherited: Option<&mut Inherited>) -> Surroundings {
+    let keep = !config.handover.socket.is_empty();
+    let mut private: Vec<_> = listeners.descriptors().collect();
+    let Some(inherited) = inherited else { return Surroundings { keep, private, ..Surroundings::default() } };
+    private.push(inherited.descriptor());
+    let (passed, accept_later) = (std::mem::take(&mut inherited.clients), inherited.takes_channels());
+    Surroundings { passed, accept_later, keep, private }
 }
 
 /// How shards tell the cluster of users with a single connection.

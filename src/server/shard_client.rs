@@ -12,6 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::api::{ApiError, ApiResult, OpenCall, OpenCalls, ShardApi};
 use crate::auth::KeySet;
 use crate::backend::call;
+use crate::broker::Broker;
+use crate::broker::durable::LogHandle;
 use crate::cluster::channels::{Survey, SurveyError};
 use crate::cluster::view::ClusterView;
 use crate::cluster::{Cluster, OwnShards};
@@ -20,8 +22,10 @@ use crate::engine::config::EngineConfig;
 use crate::engine::control_port::{ControlCommand, ControlPort};
 use crate::engine::stats::Snapshot;
 use crate::handover::link::{Link, LocalShards};
+use crate::handover::wire::Welcome;
 use crate::ids::{ConnId, ShardId};
 use crate::messaging::api_call::{ApiCall, ApiReply, CallScope};
+use crate::messaging::handover_message::{self, MessageRoute};
 use crate::messaging::{ControlRequest, HandoverPeer, Settings, TokenKind};
 use crate::protocol::ErrorCode;
 use crate::pubsub::Placement;
@@ -46,6 +50,8 @@ pub struct ShardClient {
     peer: Arc<Mutex<Option<Arc<Link>>>>,
     /// Set once, if this server is in a cluster.
     cluster: Arc<OnceLock<Cluster>>,
+    /// Set once, if there is a durable log.
+    log: Arc<OnceLock<LogHandle>>,
 }
 
 impl ShardClient {
@@ -58,6 +64,7 @@ impl ShardClient {
             open_calls: OpenCalls::default(),
             peer: Arc::new(Mutex::new(peer)),
             cluster: Arc::default(),
+            log: Arc::default(),
         }
     }
 
@@ -65,6 +72,11 @@ impl ShardClient {
     pub(crate) fn set_cluster(&self, cluster: Cluster) {
         let is_first = self.cluster.set(cluster).is_ok();
         debug_assert!(is_first, "a server joins one cluster");
+    }
+
+    /// The durable log, which goes to the process that takes over.
+    pub(crate) fn set_log(&self, log: LogHandle) {
+        _ = self.log.set(log);
     }
 
     /// Turns readiness red. Every connection is served as before, and new ones are accepted.
@@ -164,8 +176,8 @@ impl ShardClient {
                 false => Err(ApiError::TooManyRequests),
             },
             (None, call) => {
-                if call.is_forwarded()
-                    && let Some(peer) = self.peer()
+                if let Some(peer) = self.peer()
+                    && call.is_forwarded(peer.order())
                 {
                     peer.send_call(call);
                 }
@@ -196,14 +208,15 @@ impl ShardClient {
 impl ShardApi for ShardClient {
     fn call(&self, call: ApiCall) -> impl Future<Output = ApiResult<ApiReply>> + Send {
         let started = self.share(&call).map(|survey| (survey.map(Box::new), self.queue(call)));
-        async {
+        // Boxed, since a batch moves the futures of its calls several times, and this one is large.
+        Box::pin(async {
             let (survey, replies) = started?;
             let mut reply = replies.join().await?;
             if let Some(survey) = survey {
                 reply.merge(ApiReply::Channels(survey.channels().await.map_err(survey_error)?));
             }
             Ok(reply)
-        }
+        })
     }
 
     fn cluster(&self) -> Option<ClusterView> {
@@ -233,6 +246,86 @@ impl ShardApi for ShardClient {
 impl LocalShards for ShardClient {
     async fn are_serving(&self) -> bool {
         self.snapshots().await.len() == self.shard_count()
+    }
+
+    fn welcome(&self) -> Welcome {
+        Welcome { shards: self.shard_count() as u16, placement_key: self.placement.key() }
+    }
+
+    async fn pass_messages(&self, messages: Vec<Vec<u8>>) -> bool {
+        let mut by_shard: Vec<Vec<Vec<u8>>> = vec![Vec::new(); self.shard_count()];
+        for message in messages {
+            let shard = match handover_message::route(&message) {
+                Some(MessageRoute::HomeOf(channel)) => self.placement.shard_of(channel),
+                Some(MessageRoute::Slot(slot)) => self.placement.shard_of_slot(slot),
+                Some(MessageRoute::Shard(shard)) => shard,
+                Some(MessageRoute::EveryShard) => {
+                    by_shard.iter_mut().for_each(|waiting| waiting.push(message.clone()));
+                    continue;
+                }
+                None => return false,
+            };
+            match by_shard.get_mut(shard.index()) {
+                Some(waiting) => waiting.push(message),
+                None => return false,
+            }
+        }
+        for (port, messages) in self.ports.iter().zip(by_shard) {
+            if !messages.is_empty() {
+                let request = ControlRequest::PeerMessages(messages);
+                send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
+            }
+        }
+        true
+    }
+
+    async fn sort_copies(&self) {
+        for port in self.ports.iter() {
+            let (confirm, confirmed) = oneshot::channel();
+            let request = ControlRequest::SortCopies { answer: Box::new(move |()| _ = confirm.send(())) };
+            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
+            // Fails if the shard has stopped.
+            let _ = confirmed.await;
+        }
+    }
+
+    async fn follow_peer(&self, broker: Broker) {
+        for port in self.ports.iter() {
+            let (confirm, confirmed) = oneshot::channel();
+            let answer = Box::new(move |()| _ = confirm.send(()));
+            let request = ControlRequest::FollowPeer { broker: broker.clone(), answer };
+            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
+            // Fails if the shard has stopped.
+            let _ = confirmed.await;
+        }
+    }
+
+    fn close_log(&self) -> impl Future<Output = ()> + Send + 'static {
+        let log = Arc::clone(&self.log);
+        async move {
+            if let Some(log) = log.get()
+                && let Err(error) = log.close().await
+            {
+                log::error!("handover: the durable log is not closed in order: {error}; the new process reads it anew");
+            }
+        }
+    }
+
+    async fn open_log(&self) {
+        if let Some(log) = self.log.get() {
+            log.open().await;
+        }
+    }
+
+    async fn has_log(&self) {
+        // It is answered when the log is served.
+        self.open_log().await;
+    }
+
+    async fn accept(&self) {
+        for port in self.ports.iter() {
+            send_when_there_is_room(port.clone(), ControlCommand::Accept).await;
+        }
     }
 
     async fn set_peer(&self, peer: Option<Arc<Link>>) {
@@ -324,7 +417,7 @@ impl<T: Send + 'static> PendingReply<T> {
         order: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> ControlCommand<ControlRequest>,
     ) -> Self {
         let (sender, receiver) = oneshot::channel();
-        let sent = port.send(order(Box::new(move |reply| drop(sender.send(reply)))));
+        let sent = port.send_soon(order(Box::new(move |reply| drop(sender.send(reply)))));
         Self { reply: sent.is_ok().then_some(receiver), deadline: Instant::now() + REPLY_TIMEOUT }
     }
 

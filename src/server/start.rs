@@ -42,6 +42,8 @@ pub enum StartError {
     Tls(TlsError),
     /// Certificates or keys for a broker.
     BrokerFiles(String),
+    /// The durable log cannot be opened.
+    DurableLog(String),
     /// The process to take over from.
     Handover(HandoverError),
     /// `cores` or `shards` do not fit this host.
@@ -100,7 +102,7 @@ impl fmt::Display for StartError {
             Self::Backend(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Handover(error) => error.fmt(f),
-            Self::Cores(what) | Self::BrokerFiles(what) => f.write_str(what),
+            Self::Cores(what) | Self::BrokerFiles(what) | Self::DurableLog(what) => f.write_str(what),
             Self::ControlCores(error) => write!(
                 f,
                 "control_cores: cannot pin the control thread: {error}\n  \
@@ -129,9 +131,12 @@ impl StartError {
             | Self::BrokerFiles(_)
             | Self::Cores(_)
             | Self::ControlCores(_) => true,
-            Self::Engine(_) | Self::Addresses(_) | Self::Handover(_) | Self::TooFewFiles { .. } | Self::Kernel(_) => {
-                false
-            }
+            Self::Engine(_)
+            | Self::Addresses(_)
+            | Self::DurableLog(_)
+            | Self::Handover(_)
+            | Self::TooFewFiles { .. }
+            | Self::Kernel(_) => false,
         }
     }
 }
@@ -224,7 +229,8 @@ pub(crate) fn request_inherited(config: &Config, stats: &Arc<ProcessStats>) -> R
     if !take {
         return Ok(None);
     }
-    Inherited::request(socket, *bytes_max, stats).map_err(StartError::Handover)
+    let takes_channels = config.brokers.publications.is_none();
+    Inherited::request(socket, *bytes_max, takes_channels, stats).map_err(StartError::Handover)
 }
 
 /// The listeners of the control thread.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::shard_client::ShardClient;
@@ -12,12 +12,14 @@ use super::systemd;
 use crate::admin::process_stats::ProcessStats;
 use crate::config;
 use crate::engine::net::listener::ListenSockets;
-use crate::handover::{HandoverListener, Inherited, Link, PassedSockets, SuccessorEvent};
+use crate::handover::{HandoverListener, Inherited, Link, PassedSockets, SuccessorEvent, Takeover};
 
 /// What this process got from the old process, and what it passes to its successor.
 pub(crate) struct Handover {
     pub inherited: Option<Inherited>,
     pub sockets: ListenSockets,
+    /// No other broker orders the channels, so that they are passed on too.
+    pub gives_channels: bool,
     pub stats: Arc<ProcessStats>,
 }
 
@@ -42,20 +44,35 @@ impl Handover {
         settings: &config::Handover,
         shards: &ShardClient,
         listeners: &ControlListeners,
+        serving: watch::Sender<bool>,
     ) -> Successor {
-        let Self { inherited, sockets, stats } = self;
+        let Self { inherited, sockets, gives_channels, stats } = self;
         let (proven, is_proven) = oneshot::channel();
         let on_proven = move || {
             systemd::ready();
             // Nothing waits for it without `handover.socket`.
             let _ = proven.send(());
         };
-        match inherited {
+        let on_serving = move || _ = serving.send_replace(true);
+        let predecessor_ended = match inherited {
             Some(inherited) => {
-                drop(tokio::spawn(inherited.report_ready(shards.clone(), settings.trial_time, on_proven)));
+                let (ended, has_ended) = watch::channel(false);
+                let (shards, trial) = (shards.clone(), settings.trial_time);
+                tokio::spawn(async move {
+                    if inherited.take_over(shards, trial, on_serving, on_proven).await == Takeover::Refused {
+                        // No client was accepted: there is nothing to close.
+                        std::process::exit(1);
+                    }
+                    ended.send_replace(true);
+                });
+                Some(has_ended)
             }
-            None => on_proven(),
-        }
+            None => {
+                on_serving();
+                on_proven();
+                None
+            }
+        };
         let (sender, events) = mpsc::unbounded_channel();
         let mut successor =
             Successor { listener: None, path: Arc::default(), events, candidate: None, _sender: sender.clone() };
@@ -78,6 +95,7 @@ impl Handover {
             }
             match HandoverListener::open(&settings.socket, passed, settings.bytes_max, &stats) {
                 Ok(listener) => {
+                    let listener = listener.with_channels(gives_channels).after(predecessor_ended);
                     log::info!("handover: a new process can take over at {}", settings.socket);
                     path.get_or_init(|| listener.path().to_owned());
                     listener.run(shards, move |event| drop(sender.send(event))).await;

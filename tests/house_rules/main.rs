@@ -24,6 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["ids"]),
     ("pubsub", &["ids", "slow_policy"]),
     ("auth", &["ids"]),
+    // The durable log, without threads and clocks.
+    ("durable", &["ids", "pubsub", "sys"]),
     // The engine: bytes, frames and mail; no protocol, no channels.
     ("engine", &["ids", "slow_policy", "sys", "ws", "http"]),
     // The settings, which build the configuration of the engine.
@@ -33,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Calls to the application's backend.
     ("backend", &["ids", "ws", "auth", "config", "protocol"]),
     // Brokers that several servers share.
-    ("broker", &["ids", "protocol", "pubsub", "config"]),
+    ("broker", &["ids", "protocol", "pubsub", "durable", "config"]),
     // The only layer that joins engine, protocol and pubsub.
     (
         "messaging",

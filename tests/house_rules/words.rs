@@ -57,7 +57,6 @@ const OLD_NAMES: &[(&str, &str)] = &[
     ("Jour", "nal"),
     ("Kee", "per"),
     ("kno", "ck"),
-    ("La", "ne"),
     ("Man", "ner"),
     ("par", "ley"),
     ("Par", "ting"),

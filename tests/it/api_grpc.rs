@@ -10,7 +10,7 @@ use corecast::api::grpc::api::centrifugo_api_client::CentrifugoApiClient;
 use corecast::api::grpc::status::Details;
 use corecast::api::settings::{API_BODY_BYTES_MAX, GrpcSettings};
 use corecast::auth::grant::Publish;
-use corecast::messaging::api_call::ApiCall;
+use corecast::messaging::api_call::{ApiCall, PastKey};
 use prost::Message;
 use tonic::{Code, Request};
 
@@ -144,6 +144,28 @@ fn batch_has_a_reply_for_each_command() {
     let commands = vec![api::Command::default(); BATCH_COMMANDS_MAX + 1];
     let refused = call!(peer, batch, api::BatchRequest { commands, parallel: true });
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[test]
+fn history_query_has_a_page_and_a_place_in_batches() {
+    let server = Server::with_key();
+    let mut peer = Peer::of(&server);
+    let tag = Some(api::QueryTag { key: "k".into(), value: "v".into() });
+    let request = api::HistoryQueryRequest { tag, time_from: 1, limit: 2, cursor: "c".into(), ..Default::default() };
+    let page = call!(peer, history_query, request.clone()).unwrap().result.unwrap();
+    let found = &page.publications[0];
+    assert_eq!((&*found.channel, found.offset, found.time), ("a", 9, 1_700_000_000_123));
+    assert_eq!(page.cursor, "next");
+    let command = api::Command { history_query: Some(request), ..Default::default() };
+    let batch = api::BatchRequest { commands: vec![command], parallel: false };
+    let replies = call!(peer, batch, batch).unwrap().replies;
+    assert_eq!(replies[0].history_query, Some(page));
+    let asked = server.fake.asked();
+    let [ApiCall::HistoryQuery { query }, ApiCall::HistoryQuery { .. }] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!(query.key, PastKey::Tag { key: "k".into(), value: "v".into() });
+    assert_eq!((query.time_from, query.limit, &*query.cursor), (1, 2, "c"));
+    let wrong = api::HistoryQueryRequest { limit: 5, ..Default::default() };
+    assert_eq!(call!(peer, history_query, wrong).unwrap().error.unwrap().code, 107);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::fake::{KEY, Server, connections, error, publication, settings_with};
 use corecast::auth::grant::{Overrides, Publish, RefreshGrant, SubscribeGrant};
-use corecast::messaging::api_call::{ApiCall, HistoryQuery, StreamPosition};
+use corecast::messaging::api_call::{ApiCall, HistoryQuery, PAST_LIMIT_DEFAULT, PastKey, PastQuery, StreamPosition};
 use serde_json::{Value, json};
 
 /// Compares the exact bytes: the order of the fields is part of the contract.
@@ -189,13 +189,67 @@ fn history_returns_the_position_even_if_empty() {
         r#"{"result":{"publications":[{"data":null,"offset":8},{"data":{"x":1},"info":{"user":"u1","client":"c1","conn_info":{"a":1}},"offset":9,"tags":{"k":"v"}}],"epoch":"e","offset":9}}"#,
     );
     let since = Some(StreamPosition { offset: 3, epoch: "e".into() });
-    let query = HistoryQuery { limit: -1, since, reverse: true };
+    let query = HistoryQuery { limit: -1, since, reverse: true, ..HistoryQuery::default() };
     assert_eq!(asked, [ApiCall::History { channel: "a".into(), query }]);
     let answer = r#"{"result":{"publications":[],"epoch":"","offset":0}}"#;
     let asked = asserted_call(&server, "history", &json!({"channel": "empty"}), answer);
     assert_eq!(asked, [ApiCall::History { channel: "empty".into(), query: HistoryQuery::default() }]);
     let asked = asserted_call(&server, "history_remove", &json!({"channel": "a"}), r#"{"result":{}}"#);
     assert_eq!(asked, [ApiCall::HistoryRemove { channel: "a".into() }]);
+}
+
+#[test]
+fn history_takes_bounds_of_time() {
+    let server = Server::with_key();
+    let answer = r#"{"result":{"publications":[],"epoch":"","offset":0}}"#;
+    let body = json!({"channel": "empty", "time_from": 5, "time_to": 1_700_000_000_123_u64});
+    let asked = asserted_call(&server, "history", &body, answer);
+    let query = HistoryQuery { time_from: 5, time_to: 1_700_000_000_123, ..HistoryQuery::default() };
+    assert_eq!(asked, [ApiCall::History { channel: "empty".into(), query }]);
+}
+
+#[test]
+fn history_query_names_what_it_looks_for_and_has_bounds() {
+    let server = Server::with_key();
+    let answer = r#"{"result":{"publications":[{"channel":"a","data":{"x":1},"offset":9,"time":1700000000123}],"cursor":"next"}}"#;
+    let body = json!({
+        "namespace": "news", "user": "ann", "time_from": 1, "time_to": 2, "limit": 7, "reverse": true, "cursor": "c"
+    });
+    let asked = asserted_call(&server, "history_query", &body, answer);
+    let query = PastQuery {
+        channel: "".into(),
+        namespace: Some("news".into()),
+        key: PastKey::User("ann".into()),
+        time_from: 1,
+        time_to: 2,
+        limit: 7,
+        reverse: true,
+        cursor: "c".into(),
+    };
+    assert_eq!(asked, [ApiCall::HistoryQuery { query: Box::new(query) }]);
+    for (body, key) in [
+        (json!({"channel": "a"}), PastKey::Channel),
+        (json!({"channel": "a", "user": "ann"}), PastKey::User("ann".into())),
+        (json!({"tag": {"key": "k", "value": "v"}}), PastKey::Tag { key: "k".into(), value: "v".into() }),
+    ] {
+        let asked = asserted_call(&server, "history_query", &body, answer);
+        let [ApiCall::HistoryQuery { query }] = &asked[..] else { panic!("{asked:?}") };
+        assert_eq!((&query.key, query.limit, &*query.cursor), (&key, PAST_LIMIT_DEFAULT, ""));
+    }
+    for (body, word) in [
+        (json!({}), "needed"),
+        (json!({"namespace": "news", "time_from": 1}), "needed"),
+        (json!({"user": "ann", "tag": {"key": "k"}}), "exclude"),
+        (json!({"user": "ann", "channel": "a", "namespace": "b"}), "exclude"),
+        (json!({"tag": {"value": "v"}}), "tag.key"),
+        (json!({"user": "ann", "limit": 1001}), "limit"),
+        (json!({"user": "ann", "limit": -1}), "limit"),
+    ] {
+        let error = server.call("history_query", &body).json()["error"].take();
+        assert_eq!(error["code"], json!(107), "{body}");
+        assert!(error["message"].as_str().expect("a text").contains(word), "{body}: {error}");
+    }
+    assert!(server.fake.asked().is_empty());
 }
 
 #[test]

@@ -155,10 +155,7 @@ fn subscribers_that_lose_their_connections_again_and_again_miss_nothing() {
 fn output_buffer_that_is_too_small_for_redis_loses_nothing() {
     let redis = RedisServer::start(RedisKind::Redis);
     let _: String = redis.ask(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 65536 0"]);
-    let mut config = config(&redis.address());
-    // What the node reads again comes to the client at once.
-    config["client"]["queue_max_size"] = json!(64 << 20);
-    let service = Service::with(&config, &[], 50_000);
+    let service = Service::with(&config(&redis.address()), &[], 50_000);
     // Nothing is read for a while, so Redis closes the connection of this node when the buffers of the kernel are full.
     service.nodes[1].signal(Signal::STOP);
     let pub_sub_connections = || redis.ask::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count();
@@ -204,11 +201,35 @@ fn flushed_redis_begins_a_new_epoch() {
     let removed: u32 = redis.ask(&["DEL", "centrifugo.stream.meta.news"]);
     assert_eq!(removed, 1, "the layout is that of the original");
     service.publisher.wait_for_more(20);
+    service.nodes[1].server().wait_for_log("it is unknown how many publications are lost");
     let last = epoch(&service.nodes[1]);
     assert!(last != after && last != before);
     let (_, followed) = service.finish();
     // What was published before the flush and not delivered yet is gone, and each client is told.
     assert!(followed.iter().all(|follower| follower.unsubscribed > 0 && follower.unrecovered > 0), "{followed:?}");
+}
+
+#[test]
+fn redis_whose_memory_is_full_refuses_and_loses_nothing() {
+    let redis = RedisServer::start(RedisKind::Redis);
+    let service = Service::with(&config(&redis.address()), &[], 2000);
+    let set = |value: &str| redis.ask::<String>(&["CONFIG", "SET", "maxmemory", value]);
+    let policy: Vec<String> = redis.ask(&["CONFIG", "GET", "maxmemory-policy"]);
+    assert_eq!(policy[1], "noeviction");
+    let used: usize = redis.info("used_memory").and_then(|bytes| bytes.parse().ok()).expect("a number");
+    set(&(used + 200_000).to_string());
+    service.publisher.wait_for_failures(5);
+    let refused = || service.nodes[0].server().metric("corecast_publications_refused_total", "");
+    assert!(refused() >= 5);
+    assert!(service.nodes[0].server().metric("corecast_broker_refusals_total", "rejected") >= 5);
+    set("0");
+    let (published, followed) = service.finish();
+    expect_recovered(&followed);
+    assert!(published.failed >= 5);
+    for follower in &followed {
+        assert_eq!(follower.unsubscribed, 0, "subscribers notice nothing");
+        assert_eq!(follower.numbers.len(), published.acknowledged.len(), "what was refused was not made");
+    }
 }
 
 #[test]

@@ -93,6 +93,57 @@ fn cluster_master_that_dies_and_comes_back_loses_nothing() {
 }
 
 #[test]
+fn cluster_master_that_dies_is_replaced_by_its_replica() {
+    let mut cluster = RedisCluster::start_with_replicas(RedisKind::Redis);
+    let mut config = sharded(&cluster);
+    config["engine"]["redis"]["use_precomputed_partition_tags"] = json!(true);
+    config["engine"]["redis"]["group_sharded_pub_sub_by_node"] = json!(true);
+    let service = Service::start(&config);
+    let owner = cluster.owner_of(slot_of_news(&cluster));
+    // The replica has what is acknowledged so far. What the master acknowledges from here on may be lost, and clients are told.
+    let _: u32 = cluster.masters[owner].ask(&["WAIT", "1", "5000"]);
+    cluster.masters[owner].kill();
+    until(
+        || "the replica does not take over".into(),
+        || cluster.replicas[owner].info("role").filter(|role| role == "master"),
+    );
+    service.finish();
+}
+
+#[test]
+fn presence_is_read_from_replicas_and_from_the_master_while_there_is_none() {
+    let mut cluster = RedisCluster::start_with_replicas(RedisKind::Valkey);
+    let mut config = config(&cluster.address());
+    let redis = &mut config["engine"]["redis"];
+    redis["replica_client"] = json!({"enabled": true});
+    for setting in ["presence_read_from_replica", "presence_hash_field_ttl"] {
+        redis[setting] = json!(true);
+    }
+    let node = Node::corecast(&config);
+    node.wait_until_publishing("news");
+    let (mut client, _) = node.connect(&json!({}));
+    client.subscribe("news");
+    let members = || {
+        let answer = node.call("presence", &json!({"channel": "news"}));
+        answer["result"]["presence"].as_object().map_or(0, serde_json::Map::len)
+    };
+    let reads = |servers: &[RedisServer]| -> u64 {
+        let count = |server: &RedisServer| {
+            let line = server.info("cmdstat_hgetall")?;
+            line.strip_prefix("calls=")?.split(',').next()?.parse::<u64>().ok()
+        };
+        servers.iter().filter_map(count).sum()
+    };
+    let is_read = || members() == 1 && reads(&cluster.replicas) > 0;
+    until(|| "no replica is read".into(), || is_read().then_some(()));
+    let at_masters = reads(&cluster.masters);
+    (0..5).for_each(|_| assert_eq!(members(), 1));
+    assert_eq!(reads(&cluster.masters), at_masters, "a replica answers");
+    cluster.replicas.iter_mut().for_each(RedisServer::kill);
+    until(|| "nothing answers without replicas".into(), || (members() == 1).then_some(()));
+}
+
+#[test]
 fn channels_answers_while_a_node_is_stopped() {
     let redis = RedisServer::start(RedisKind::Redis);
     let config = config(&redis.address());

@@ -170,7 +170,7 @@ impl SimBroker {
             true => wanted.rev().take(limit).map(record).collect(),
             false => wanted.take(limit).map(record).collect(),
         };
-        HistoryRead { records, top }
+        HistoryRead { records, top, since_is_kept: false }
     }
 
     /// Moves up to so many answers or deliveries to a server's shards. Returns the batches for each shard.

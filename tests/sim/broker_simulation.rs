@@ -78,11 +78,14 @@ impl BrokerSimulation {
         let mut broker = SimBroker::new(kept_max);
         let mut server = |_| {
             let links = BrokerLinks {
+                log: None,
                 publications: Some(broker.join(bounds.shards)),
                 presence: None,
                 subscribe_timeout: 5_000,
                 publish_locally: false,
                 presence_interval: 27_000,
+                follows_peer: false,
+                follows_presence: false,
             };
             Cluster::with_brokers(bounds, settings(kept_max), Some(links), &mut random)
         };

@@ -30,6 +30,8 @@ pub struct Command {
     pub refresh: ::core::option::Option<RefreshRequest>,
     #[prost(message, optional, tag = "16")]
     pub channels: ::core::option::Option<ChannelsRequest>,
+    #[prost(message, optional, tag = "1901")]
+    pub history_query: ::core::option::Option<HistoryQueryRequest>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Error {
@@ -69,6 +71,8 @@ pub struct Reply {
     pub refresh: ::core::option::Option<RefreshResult>,
     #[prost(message, optional, tag = "16")]
     pub channels: ::core::option::Option<ChannelsResult>,
+    #[prost(message, optional, tag = "1901")]
+    pub history_query: ::core::option::Option<HistoryQueryResult>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BatchRequest {
@@ -367,6 +371,12 @@ pub struct HistoryRequest {
     pub since: ::core::option::Option<StreamPosition>,
     #[prost(bool, tag = "4")]
     pub reverse: bool,
+    /// Publications from the first time on and before the second, in milliseconds since 1970; 0 is no bound. Only this server
+    /// has these fields.
+    #[prost(uint64, tag = "1901")]
+    pub time_from: u64,
+    #[prost(uint64, tag = "1902")]
+    pub time_to: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HistoryResponse {
@@ -397,6 +407,75 @@ pub struct Publication {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Milliseconds since 1970: if the namespace sends it (`publication_time`), or the request names a time. Only this server
+    /// has it.
+    #[prost(uint64, tag = "1901")]
+    pub time: u64,
+}
+/// Publications of the past across channels: of a user, with a tag, or of one channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryQueryRequest {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    /// Channels of this namespace; without it, of every namespace that has the index.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub tag: ::core::option::Option<QueryTag>,
+    #[prost(uint64, tag = "5")]
+    pub time_from: u64,
+    #[prost(uint64, tag = "6")]
+    pub time_to: u64,
+    /// 0 is 100; at most 1000.
+    #[prost(int32, tag = "7")]
+    pub limit: i32,
+    #[prost(bool, tag = "8")]
+    pub reverse: bool,
+    /// From the page before.
+    #[prost(string, tag = "9")]
+    pub cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueryTag {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryQueryResponse {
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
+    #[prost(message, optional, tag = "2")]
+    pub result: ::core::option::Option<HistoryQueryResult>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryQueryResult {
+    #[prost(message, repeated, tag = "1")]
+    pub publications: ::prost::alloc::vec::Vec<ChannelPublication>,
+    /// Where the next page begins; empty after the last one.
+    #[prost(string, tag = "2")]
+    pub cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChannelPublication {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "3")]
+    pub info: ::core::option::Option<ClientInfo>,
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(uint64, tag = "6")]
+    pub time: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HistoryRemoveRequest {
@@ -969,6 +1048,36 @@ pub mod centrifugo_api_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Only this server has it.
+        pub async fn history_query(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HistoryQueryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HistoryQueryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/centrifugal.centrifugo.api.CentrifugoApi/HistoryQuery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "centrifugal.centrifugo.api.CentrifugoApi",
+                        "HistoryQuery",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1062,6 +1171,14 @@ pub mod centrifugo_api_server {
             request: tonic::Request<super::ChannelsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ChannelsResponse>,
+            tonic::Status,
+        >;
+        /// Only this server has it.
+        async fn history_query(
+            &self,
+            request: tonic::Request<super::HistoryQueryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HistoryQueryResponse>,
             tonic::Status,
         >;
     }
@@ -1752,6 +1869,51 @@ pub mod centrifugo_api_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChannelsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/centrifugal.centrifugo.api.CentrifugoApi/HistoryQuery" => {
+                    #[allow(non_camel_case_types)]
+                    struct HistoryQuerySvc<T: CentrifugoApi>(pub Arc<T>);
+                    impl<
+                        T: CentrifugoApi,
+                    > tonic::server::UnaryService<super::HistoryQueryRequest>
+                    for HistoryQuerySvc<T> {
+                        type Response = super::HistoryQueryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HistoryQueryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CentrifugoApi>::history_query(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HistoryQuerySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

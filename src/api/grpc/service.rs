@@ -135,6 +135,7 @@ service! {
     rpc: RpcRequest -> RpcResponse,
     refresh: RefreshRequest -> RefreshResponse,
     channels: ChannelsRequest -> ChannelsResponse,
+    history_query: HistoryQueryRequest -> HistoryQueryResponse,
 }
 
 impl<S: ShardApi> GrpcService<S> {

@@ -8,12 +8,14 @@ use super::api;
 use crate::api::dispatch::{ApiResponse, PublishResult};
 use crate::api::fields::{PayloadField, StringField, UnsupportedField};
 use crate::api::request::{
-    ApiRequest, BoolValue, Channels, CloseFrame, Disconnect, History, Method, NoFields, OneChannel, Overrides, Publish,
-    Refresh, Rpc, Since, Subscribe, Unsubscribe,
+    ApiRequest, BoolValue, Channels, CloseFrame, Disconnect, History, HistoryQuery, Method, NoFields, OneChannel,
+    Overrides, Publish, QueryTag, Refresh, Rpc, Since, Subscribe, Unsubscribe,
 };
 use crate::api::shard_api::{ApiError, ApiResult};
 use crate::cluster::view::{NodeInfo, NodeMetrics};
-use crate::messaging::api_call::{ApiReply, HistoryPage, HistoryPublication, MemberInfo, StreamPosition};
+use crate::messaging::api_call::{
+    ApiReply, HistoryPage, HistoryPublication, MemberInfo, PastPage, PastPublication, StreamPosition,
+};
 
 /// An empty payload counts as a missing one: the encoding does not distinguish them.
 fn payload(bytes: &Bytes) -> PayloadField<'_> {
@@ -148,6 +150,25 @@ impl<'a> From<&'a api::HistoryRequest> for ApiRequest<'a> {
             limit: from.limit,
             since: since(&from.since),
             reverse: from.reverse,
+            time_from: from.time_from,
+            time_to: from.time_to,
+        })
+    }
+}
+
+impl<'a> From<&'a api::HistoryQueryRequest> for ApiRequest<'a> {
+    fn from(from: &'a api::HistoryQueryRequest) -> Self {
+        let tag = |tag: &'a api::QueryTag| QueryTag { key: (&tag.key).into(), value: (&tag.value).into() };
+        Self::HistoryQuery(HistoryQuery {
+            channel: (&from.channel).into(),
+            namespace: (&from.namespace).into(),
+            user: (&from.user).into(),
+            tag: from.tag.as_ref().map(tag),
+            time_from: from.time_from,
+            time_to: from.time_to,
+            limit: from.limit,
+            reverse: from.reverse,
+            cursor: (&from.cursor).into(),
         })
     }
 }
@@ -206,8 +227,16 @@ impl From<MemberInfo> for api::ClientInfo {
 
 impl From<HistoryPublication> for api::Publication {
     fn from(publication: HistoryPublication) -> Self {
-        let HistoryPublication { offset, data, info, tags } = publication;
-        Self { data, info: info.map(Into::into), offset, tags: tags.into_iter().collect() }
+        let HistoryPublication { offset, data, info, tags, time_ms: time } = publication;
+        Self { data, info: info.map(Into::into), offset, tags: tags.into_iter().collect(), time }
+    }
+}
+
+impl From<PastPublication> for api::ChannelPublication {
+    fn from(PastPublication { channel, publication }: PastPublication) -> Self {
+        let HistoryPublication { offset, data, info, tags, time_ms: time } = publication;
+        let (info, tags) = (info.map(Into::into), tags.into_iter().collect());
+        Self { channel: channel.into(), data, info, offset, tags, time }
     }
 }
 
@@ -261,6 +290,11 @@ fn shards_reply(method: Option<Method>, reply: ApiReply) -> api::Reply {
         ApiReply::History(HistoryPage { publications, top: StreamPosition { offset, epoch } }) => {
             let publications = publications.into_iter().map(Into::into).collect();
             api::Reply { history: Some(api::HistoryResult { publications, epoch: epoch.into(), offset }), ..none }
+        }
+        ApiReply::PastPage(PastPage { publications, cursor }) => {
+            let publications = publications.into_iter().map(Into::into).collect();
+            let page = api::HistoryQueryResult { publications, cursor: cursor.into() };
+            api::Reply { history_query: Some(page), ..none }
         }
         ApiReply::Channels(channels) => {
             let info = |(name, num_clients): (Box<str>, u32)| (name.into(), api::ChannelInfo { num_clients });

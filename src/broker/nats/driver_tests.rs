@@ -19,7 +19,7 @@ use crate::broker::port::{EventBatch, EventPort, request_queue};
 use crate::broker::stats::{BrokerStats, LinkState};
 use crate::config::{Nats, NatsRawMode};
 use crate::ids::ShardId;
-use crate::pubsub::{HistoryFilter, HistoryOptions};
+use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const UID: &str = "node-1";
@@ -131,6 +131,7 @@ impl Shard {
     fn send(&self, channel: &str, kind: RequestKind) {
         let request = Request { from: ShardId(0), channel: channel.into(), kind };
         assert!(self.broker.send(request).is_ok(), "there is room");
+        self.broker.flush();
     }
 
     fn subscribe(&self, channel: &str, serial: u32) {
@@ -294,7 +295,12 @@ fn what_nats_does_not_have_is_not_supported_also_in_an_outage() {
             let ticket = Ticket;
             shard.send(
                 "a",
-                RequestKind::History { ticket: ticket(1), filter: HistoryFilter::default(), options: history },
+                RequestKind::History {
+                    ticket: ticket(1),
+                    filter: HistoryFilter::default(),
+                    range: TimeRange::ALL,
+                    options: history,
+                },
             );
             shard.send("a", RequestKind::HistoryRemove { ticket: ticket(2) });
             shard.send("a", RequestKind::Presence { ticket: ticket(3) });

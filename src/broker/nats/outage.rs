@@ -86,6 +86,7 @@ fn handle(driver: &mut Driver, request: Request) {
         RequestKind::JoinLeave { .. } => driver.stats.refuse(Refusal::Away),
         RequestKind::History { ticket, .. }
         | RequestKind::HistoryRemove { ticket }
+        | RequestKind::Query { ticket, .. }
         | RequestKind::Presence { ticket }
         | RequestKind::PresenceStats { ticket } => {
             driver.shards.answer(from, ticket, Err(BrokerError::NotSupported));

@@ -82,7 +82,8 @@ fn record(mut publication: WirePublication) -> Option<PublicationRecord> {
         Some(info) => Some(info.packed()?),
         None => None,
     };
-    Some(PublicationRecord::of_broker(0, publication.data, client_info, tags, 0))
+    let time_ms = u64::try_from(publication.time).unwrap_or(0);
+    Some(PublicationRecord::of_broker(0, publication.data, client_info, tags, 0).published_at(time_ms))
 }
 
 impl Membership {
@@ -114,7 +115,8 @@ mod tests {
             ..PublishRequest::default()
         };
         let received = read(&publication("news", &publish, 5)).expect("a push");
-        let record = PublicationRecord::of_broker(0, publish.data, Some(publish.client_info), tags.into(), 0);
+        let record =
+            PublicationRecord::of_broker(0, publish.data, Some(publish.client_info), tags.into(), 0).published_at(5);
         assert_eq!(received, Received { channel: "news".into(), content: Content::Publication(record) });
         let empty = read(&publication("", &PublishRequest::default(), 0)).expect("a push");
         let record = PublicationRecord::of_broker(0, Bytes::new(), None, Bytes::new(), 0);

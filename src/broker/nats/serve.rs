@@ -197,6 +197,7 @@ fn handle_requests(driver: &mut Driver, link: &mut Link, batch: &mut Vec<Request
             }
             RequestKind::History { ticket, .. }
             | RequestKind::HistoryRemove { ticket }
+            | RequestKind::Query { ticket, .. }
             | RequestKind::Presence { ticket }
             | RequestKind::PresenceStats { ticket } => {
                 driver.shards.answer(from, ticket, Err(BrokerError::NotSupported));

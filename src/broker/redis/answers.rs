@@ -29,7 +29,7 @@ pub(super) fn read(request: &Request, value: Value, has_user_mapping: bool) -> R
             None => (Err(unexpected()), 0),
         },
         RequestKind::Presence { .. } => match members(value) {
-            Some((members, malformed)) => (Ok(Answer::Presence(members)), malformed),
+            Some((members, malformed)) => (Ok(Answer::Presence(members.into())), malformed),
             None => (Err(unexpected()), 0),
         },
         _ => (Err(BrokerError::NotSupported), 0),
@@ -82,7 +82,7 @@ fn history(value: Value, filter: HistoryFilter) -> Option<(HistoryRead, u64)> {
     if is_list {
         select(&mut records, filter);
     }
-    Some((HistoryRead { records, top }, malformed))
+    Some((HistoryRead { records, top, since_is_kept: false }, malformed))
 }
 
 /// An entry of a stream: `[ID, [field, value...]]`, where the ID begins with the offset.

@@ -2,10 +2,11 @@
 //!
 //! A slot that moves must not change the order of the requests about a channel. When a server passes the first request of a slot
 //! on, new requests of the slot wait. The others that were sent to that server come back in order, and then the answer to a
-//! fence that was sent behind them. Then what came back is sent to the new server, and behind it what waited.
+//! fence that was sent behind them. Then what came back is sent again one by one, each with a fence: a server that is getting
+//! the slot may pass one request on and take the next one. Behind them goes what waited.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,10 @@ pub(super) struct Cluster {
 /// Requests of a slot that wait until the server that had it has answered everything.
 #[derive(Default)]
 struct Held {
-    came_back: Vec<(Box<Redirected>, Option<Endpoint>)>,
+    came_back: VecDeque<(Box<Redirected>, Option<Endpoint>)>,
     fresh: Vec<Job>,
+    /// The server that had the slot has answered everything: what came back is sent one by one.
+    is_draining: bool,
     /// Something goes to the server that could not take it.
     pauses: bool,
 }
@@ -127,12 +130,15 @@ impl Cluster {
             Some(RequestKind::Presence { .. } | RequestKind::PresenceStats { .. })
         );
         let from_replica = self.reads_replicas && reads_presence && matches!(job, Job::Request(_));
-        let server = match from_replica {
-            true => self.topology.replica_of(slot),
-            false => self.topology.master_of(slot).map(|master| (master, Expect::Any)),
-        };
-        match server {
-            Some((endpoint, expect)) => self.link(endpoint, expect).send(job),
+        if from_replica && let Some((endpoint, expect)) = self.topology.replica_of(slot) {
+            let replica = self.link(endpoint, expect);
+            // Without a replica in service the master answers.
+            if replica.is_up() {
+                return replica.send(job);
+            }
+        }
+        match self.topology.master_of(slot) {
+            Some(master) => self.link(master, Expect::Any).send(job),
             None => self.refuse(job, Refusal::Away),
         }
     }
@@ -190,15 +196,22 @@ impl Cluster {
         let waiting = held.entry(slot).or_default();
         waiting.pauses |= to == RedirectTo::Owner;
         let target = if let RedirectTo::Asked(endpoint) = to { Some(endpoint) } else { None };
-        waiting.came_back.push((redirected, target));
-        drop(held);
-        if !is_first {
-            return;
+        match waiting.is_draining {
+            true => waiting.came_back.push_front((redirected, target)),
+            false => waiting.came_back.push_back((redirected, target)),
         }
+        drop(held);
+        if is_first {
+            self.send_fence(slot, (from, Expect::Any));
+        }
+    }
+
+    /// `Redirect::Passed` follows when the server has answered everything.
+    fn send_fence(&self, slot: u16, server: (Endpoint, Expect)) {
         let sender = self.redirects.clone();
         // The receiver lives as long as the cluster.
         let passed = move || _ = sender.send(Redirect::Passed(slot));
-        let link = self.links.borrow().get(&(from, Expect::Any)).cloned();
+        let link = self.links.borrow().get(&server).cloned();
         match link {
             Some(link) => link.send(Job::Fence(Box::new(passed))),
             // It has ended, and has passed on all it had.
@@ -206,18 +219,30 @@ impl Cluster {
         }
     }
 
-    /// The server that had the slot has answered everything.
+    /// A fence is answered: sends the next request that came back, and in the end what waited.
     fn release(&self, slot: u16) {
-        let Some(Held { came_back, fresh, .. }) = self.held.borrow_mut().remove(&slot) else { return };
-        for (redirected, target) in came_back {
-            match target {
-                Some(endpoint) => self.link(endpoint, Expect::Any).send(Job::Redirected(redirected)),
-                None => self.forward(Job::Redirected(redirected), slot),
+        let mut held = self.held.borrow_mut();
+        let Some(waiting) = held.get_mut(&slot) else { return };
+        (waiting.is_draining, waiting.pauses) = (true, false);
+        if let Some((redirected, target)) = waiting.came_back.pop_front() {
+            drop(held);
+            match target.or_else(|| self.topology.master_of(slot)) {
+                Some(server) => {
+                    self.link(server.clone(), Expect::Any).send(Job::Redirected(redirected));
+                    self.send_fence(slot, (server, Expect::Any));
+                }
+                None => {
+                    self.refuse(Job::Redirected(redirected), Refusal::Away);
+                    _ = self.redirects.send(Redirect::Passed(slot));
+                }
             }
-        }
-        for job in fresh {
-            self.held_bytes.set(self.held_bytes.get().saturating_sub(job.bytes()));
-            self.forward(job, slot);
+        } else {
+            let fresh = held.remove(&slot).map(|held| held.fresh).unwrap_or_default();
+            drop(held);
+            for job in fresh {
+                self.held_bytes.set(self.held_bytes.get().saturating_sub(job.bytes()));
+                self.forward(job, slot);
+            }
         }
         self.context.events.flush();
     }

@@ -85,8 +85,8 @@ impl Commands {
     fn write_request(&self, request: &Request, sending: Sending, command: &mut Cmd) {
         let channel = &*request.channel;
         match &request.kind {
-            // Not for Redis: see `pub_sub_link`.
-            RequestKind::Subscribe(_) | RequestKind::Unsubscribe => (),
+            // Not for these links: see `shard`.
+            RequestKind::Subscribe(_) | RequestKind::Unsubscribe | RequestKind::Query { .. } => (),
             RequestKind::Publish { publish, .. } => self.write_publish(channel, publish, sending, command),
             RequestKind::JoinLeave { is_join, client_info } => {
                 let mut payload = if *is_join { b"__j__".to_vec() } else { b"__l__".to_vec() };

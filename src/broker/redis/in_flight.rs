@@ -153,10 +153,11 @@ impl InFlight {
     }
 
     fn write(&mut self, mut command: Command, connection: &mut Connection) {
-        // The first call of a script on a connection brings its text. Otherwise that call would have to wait behind others.
+        // The first call of a script on a connection brings its text. Otherwise that call would have to wait behind others. So does
+        // a call that another server has sent on: a server that refused it has not learned the script.
         let script = self.commands.script_of(&command.job, command.sending.attempt);
         let is_known = script.is_none_or(|script| std::mem::replace(&mut self.known_scripts[script as usize], true));
-        command.sending.with_text = !is_known;
+        command.sending.with_text = !is_known || script.is_some() && matches!(command.job, Job::Redirected(_));
         self.encoded.clear();
         self.commands.write(&command.job, command.sending, &mut self.encoded);
         connection.push(&self.encoded);

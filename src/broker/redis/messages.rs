@@ -51,7 +51,8 @@ pub(super) fn read_publication(message: Bytes, offset: u64) -> Option<ReadPublic
     let offset = if publication.offset > 0 { publication.offset } else { offset };
     let is_client_lost = matches!(client_info, Some(None));
     let (data, version) = (publication.data, publication.version);
-    let record = PublicationRecord::of_broker(offset, data, client_info.flatten(), tags, version);
+    let time_ms = u64::try_from(publication.time).unwrap_or(0);
+    let record = PublicationRecord::of_broker(offset, data, client_info.flatten(), tags, version).published_at(time_ms);
     Some(ReadPublication { record, epoch: Some(publication.epoch).filter(|epoch| !epoch.is_empty()), is_client_lost })
 }
 

@@ -25,6 +25,7 @@ mod partition_tags;
 mod payload;
 mod probe;
 mod pub_sub_link;
+mod pub_sub_links;
 mod publisher;
 mod pushes;
 mod random;

@@ -27,7 +27,7 @@ use super::service::ServiceChannels;
 use super::subscriptions::{Batch, Subscriber, Subscriptions};
 use super::target::Target;
 use crate::broker::message::Event;
-use crate::broker::stats::{ConnectionStats, LinkState, Purpose, add};
+use crate::broker::stats::{BrokerStats, ConnectionStats, LinkState, Purpose, add};
 use crate::config::Endpoint;
 
 /// Names in one command, as many as the original sends.
@@ -65,6 +65,7 @@ pub(super) struct PubSubLink {
     probe: Option<Probe>,
     events: EventSink,
     stats: Arc<ConnectionStats>,
+    all_stats: Arc<BrokerStats>,
 }
 
 /// What the parts of a link are made of.
@@ -122,6 +123,7 @@ impl PubSubLink {
             probe: parts.probe_interval.map(|interval| Probe::new(interval, Instant::now())),
             events,
             stats,
+            all_stats: Arc::clone(&context.stats),
         };
         (sender, link)
     }
@@ -420,6 +422,12 @@ impl PubSubLink {
             session.connection.push(&command);
             session.sent.push_back(Sent::Unsubscribe(channels.iter().cloned().collect()));
         }
+    }
+}
+
+impl Drop for PubSubLink {
+    fn drop(&mut self) {
+        self.all_stats.remove(&self.stats);
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) enum ScriptId {
     PresenceStats,
 }
 
+const BEGIN: &str = include_str!("scripts/append_begin.lua");
+const END: &str = include_str!("scripts/append_end.lua");
 const APPEND_STREAM: &str = include_str!("scripts/append_stream.lua");
 const APPEND_LIST: &str = include_str!("scripts/append_list.lua");
 const FIND_OWN: &str = include_str!("scripts/find_own.lua");
@@ -34,10 +36,10 @@ const EXPIRY: &str = include_str!("scripts/presence_expiry.lua");
 /// By `ScriptId as usize`.
 static SCRIPTS: LazyLock<[Script; ScriptId::COUNT]> = LazyLock::new(|| {
     [
-        Script::new(&[APPEND_STREAM]),
-        Script::new(&[APPEND_LIST]),
-        Script::new(&[FIND_OWN, APPEND_STREAM]),
-        Script::new(&[FIND_OWN, APPEND_LIST]),
+        Script::new(&[BEGIN, APPEND_STREAM, END]),
+        Script::new(&[BEGIN, APPEND_LIST, END]),
+        Script::new(&[FIND_OWN, BEGIN, APPEND_STREAM, END]),
+        Script::new(&[FIND_OWN, BEGIN, APPEND_LIST, END]),
         Script::new(&[include_str!("scripts/publish_once.lua")]),
         Script::new(&[include_str!("scripts/read_stream.lua")]),
         Script::new(&[include_str!("scripts/read_list.lua")]),

@@ -13,19 +13,17 @@ use super::cluster::Cluster;
 use super::command_link::{CommandLink, Commander, LinkContext};
 use super::commands::Commands;
 use super::dial::{Dialer, Expect};
-use super::in_flight::{Load, refuse};
 use super::job::Job;
 use super::names::{Names, Tagging};
 use super::partition_tags;
-use super::pub_sub_link::{Order, Orders, PubSubLink, PubSubParts};
+use super::pub_sub_link::{Order, Orders};
+use super::pub_sub_links::PubSubLinks;
 use super::publisher::Publisher;
-use super::random;
 use super::sentinel::Sentinels;
-use super::service::ServiceChannels;
 use super::subscriptions::Subscriber;
 use super::target::Target;
 use super::topology::Topology;
-use crate::broker::message::{Event, Request, RequestKind};
+use crate::broker::message::{BrokerError, Event, Request, RequestKind};
 use crate::broker::stats::{LinkState, Purpose, Refusal};
 use crate::config::{Endpoint, Redis, RedisShard, RedisTopology};
 
@@ -90,6 +88,9 @@ impl Shard {
                 Order::Subscribe { channel: channel.clone(), subscriber: Subscriber { from, serial } }
             }
             RequestKind::Unsubscribe => Order::Unsubscribe { channel: channel.clone() },
+            RequestKind::Query { ticket, .. } => {
+                return self.args.context.events.answer(from, ticket, Err(BrokerError::NotSupported));
+            }
             kind => return self.send_job(Request { from, channel, kind }),
         };
         match &mut *self.state.borrow_mut() {
@@ -119,11 +120,14 @@ impl Shard {
         }
     }
 
+    /// Nothing is known about the server yet. There may be no connection to count it at.
     fn refuse(&self, request: Request) {
-        let context = &self.args.context;
-        let connections = context.stats.connections();
-        if let Some(stats) = connections.first() {
-            refuse(Job::Request(request), Refusal::Away, &context.events, stats, &Load::default());
+        let ShardArgs { context, .. } = &self.args;
+        if let Some(stats) = context.stats.connections().first() {
+            stats.refuse(Refusal::Away);
+        }
+        if let Some(ticket) = request.ticket() {
+            context.events.answer(request.from, ticket, Err(BrokerError::Unavailable));
         }
     }
 
@@ -197,7 +201,8 @@ impl Shard {
         let publisher = Publisher::Link(link(master.clone()));
         let reader = replica.clone().filter(|_| config.presence_read_from_replica).map(link);
         let target = replica.filter(|_| config.subscribe_on_replica).unwrap_or(master);
-        let orders = self.pub_sub(&names, &publisher, |_| target.clone());
+        let orders = self.pub_sub(&names, &publisher).map(|links| links.start_each(|_| target.clone()));
+        let orders = orders.unwrap_or_default();
         Links { names, publisher, reader, orders }
     }
 
@@ -214,40 +219,29 @@ impl Shard {
         let reads_replicas = config.presence_read_from_replica;
         let cluster = Cluster::start(Rc::clone(&topology), dialer, commands, context, reads_replicas);
         let publisher = Publisher::Cluster(cluster);
-        let on_replica = config.subscribe_on_replica;
-        let orders = self.pub_sub(&names, &publisher, |slot| {
-            let topology = Rc::clone(&topology);
-            Target::Cluster { topology, slot, on_replica }
-        });
+        let orders = match self.pub_sub(&names, &publisher) {
+            None => Vec::new(),
+            Some(links) if names.is_sharded() && config.group_sharded_pub_sub_by_node => links.start_grouped(topology),
+            Some(links) => {
+                let on_replica = config.subscribe_on_replica;
+                links.start_each(|slot| Target::Cluster { topology: Rc::clone(&topology), slot, on_replica })
+            }
+        };
         Links { names, publisher, reader: None, orders }
     }
 
-    /// Starts a link for each partition. `target` takes the slot of a partition; there is none without sharded PUB/SUB.
-    fn pub_sub(&self, names: &Names, publisher: &Publisher, target: impl Fn(Option<u16>) -> Target) -> Vec<Orders> {
+    /// `None` without PUB/SUB.
+    fn pub_sub(&self, names: &Names, publisher: &Publisher) -> Option<PubSubLinks> {
         let ShardArgs { config, context, has_pub_sub, incoming, uid, .. } = &self.args;
-        if !has_pub_sub {
-            return Vec::new();
-        }
-        let probe_uid = format!("{:016x}", random::number());
-        let start = |partition| {
-            let probe = names.probe(&probe_uid, partition);
-            let slot = names.is_sharded().then(|| super::hash::slot_of(probe.as_bytes()));
-            // One link of a shard listens for the server itself.
-            let uid = uid.as_deref().filter(|_| partition == 0);
-            let control = uid.map(|uid| vec![names.control(), names.node(uid)]).unwrap_or_default();
-            let parts = PubSubParts {
-                target: target(slot),
-                names: names.clone(),
-                service: ServiceChannels { probes: vec![probe], control },
-                publisher: publisher.clone(),
-                probe_interval: config.probe_interval,
-                control: incoming.clone(),
-            };
-            let (orders, link) = PubSubLink::new(parts, context);
-            context.spawn(link.run());
-            orders
-        };
-        (0..names.partitions()).map(start).collect()
+        has_pub_sub.then(|| PubSubLinks {
+            config: Rc::clone(config),
+            context: context.clone(),
+            names: names.clone(),
+            publisher: publisher.clone(),
+            incoming: incoming.clone(),
+            uid: uid.clone(),
+            probe_uid: PubSubLinks::probe_uid(),
+        })
     }
 }
 

@@ -34,12 +34,14 @@ pub(super) struct Topology {
     ranges: RefCell<Vec<SlotRange>>,
     /// Something says that the slots have changed.
     pub(super) stale: Notify,
+    /// They have changed. Only one task waits for it.
+    pub(super) changed: Notify,
 }
 
 impl Topology {
     /// `seeds` is not empty.
     pub(super) fn new(seeds: Vec<Endpoint>, dialer: Rc<Dialer>) -> Self {
-        Self { seeds, dialer, ranges: RefCell::default(), stale: Notify::new() }
+        Self { seeds, dialer, ranges: RefCell::default(), stale: Notify::new(), changed: Notify::new() }
     }
 
     pub(super) fn dialer(&self) -> &Dialer {
@@ -86,6 +88,7 @@ impl Topology {
         all.push(SlotRange { first: slot, last: slot, master: master.clone(), replicas: Vec::new() });
         all.sort_by_key(|range| range.first);
         *ranges = all;
+        self.changed.notify_one();
         self.stale.notify_one();
     }
 
@@ -110,6 +113,7 @@ impl Topology {
     pub(super) async fn watch(&self, mut changed: impl FnMut()) {
         loop {
             if self.refresh().await {
+                self.changed.notify_one();
                 changed();
             }
             sleep(REFRESH_PAUSE).await;

@@ -214,7 +214,7 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     ),
     idle("controller.", "", "control messages between nodes go through the broker of publications"),
     // What the original sells separately and always applies here.
-    idle("singleflight.enabled", "true", "it always applies"),
+    idle("singleflight.enabled", "true", "reads of one history or presence at the same time always share requests"),
     idle("channel.namespaces[].shared_position_sync", "true", "it always applies"),
     refused("channel.namespaces[].broker_name", ONE_BROKER, ONE_BROKER_FIX),
     refused("channel.namespaces[].presence_manager_name", ONE_BROKER, ONE_BROKER_FIX),

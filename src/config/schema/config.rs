@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::broker::{Broker, PresenceManager};
 use super::channel::Channel;
 use super::client::Client;
+use super::durable::Durable;
 use super::engine::{Engine, Limits, UniWebsocket, Websocket};
 use super::lifecycle::{Handover, Shutdown};
 use super::machine::Machine;
@@ -50,6 +51,7 @@ section! {
         pub uni_sse: UniSse = UniSse::default(),
         pub init: ConnInit = ConnInit::default(),
         pub engine: Engine = Engine::default(),
+        pub durable: Durable = Durable::default(),
         pub broker: Broker = Broker::default(),
         pub presence_manager: PresenceManager = PresenceManager::default(),
         /// What the sections `engine`, `broker` and `presence_manager` mean together. `open_brokers` reads their files.

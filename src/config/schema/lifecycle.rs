@@ -51,7 +51,7 @@ section! {
     pub struct Handover {}
 
     /// Path of a unix socket, only for this user, through which the next process takes over the listeners. No connection is
-    /// refused meanwhile, and while both processes run, a publication to either reaches the subscribers of both. Empty: no
+    /// refused meanwhile, channels move too, and a publication to either process reaches the subscribers of both. Empty: no
     /// handover.
     socket: String as Text = String::new(), restart;
 

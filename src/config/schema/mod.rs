@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod durable;
 pub(crate) mod engine;
 pub(crate) mod lifecycle;
 pub(crate) mod machine;

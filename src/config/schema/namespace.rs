@@ -45,6 +45,23 @@ section! {
     /// Time that the offset and the epoch are kept; at least history_ttl. 0: the value of channel.history_meta_ttl.
     history_meta_ttl: Duration as Time = Duration::ZERO, inherits;
 
+    /// Send the time of publishing (`time`, in milliseconds since 1970) with every publication: to clients, and in the history
+    /// over the server API. Centrifugo does not send it; it takes 9 bytes of a push in Protobuf and 21 in JSON.
+    publication_time: bool as Bool = false;
+
+    /// What the history survives: "memory" nothing; "process" the end of the process, and a crash of the machine up to
+    /// durable.sync_interval before it; "strict" also that, since nothing is delivered before it is synced. The last two need
+    /// durable.enabled.
+    durability: Durability as Word = Durability::Memory, restart;
+
+    /// Let history_query find the publications of a user, the publisher. About 16 bytes of disk per publication. Needs a
+    /// durability other than memory.
+    history_index_user: bool as Bool = false;
+
+    /// The tag by which history_query finds publications, such as "order_id". About 16 bytes of disk per publication that has it.
+    /// Empty: none. Needs a durability other than memory.
+    history_index_tag: String as Text = String::new();
+
     /// Track the position of every subscriber, so that a missed publication does not go unnoticed.
     force_positioning: bool as Bool = false;
 
@@ -105,6 +122,11 @@ section! {
     /// Let the anonymous user read the history too; needs one of the two settings before.
     allow_history_for_anonymous: bool as Bool = false;
 
+    /// Let a user find its own publications of the past across the channels of the namespace, with the rpc method
+    /// corecast.history_query. Needs history_index_user. It asks about no channel, so that publications in channels which the
+    /// user may no longer read are found too.
+    allow_history_query_for_client: bool as Bool = false;
+
     /// Let users subscribe to channels whose name lists them, such as dialog#42,43.
     allow_user_limited_channels: bool as Bool = false;
 
@@ -141,6 +163,22 @@ section! {
 
     /// The name of one of proxies; "default" means channel.proxy.sub_refresh.
     sub_refresh_proxy_name: String as Text = DEFAULT_PROXY.into();
+}
+
+/// What a history survives.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Durability {
+    #[default]
+    Memory,
+    /// The end of the process.
+    Process,
+    /// A power loss.
+    Strict,
+}
+
+impl Words for Durability {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("process", Self::Process), ("strict", Self::Strict)];
 }
 
 /// What publications are for a subscriber that recovers.

@@ -128,6 +128,7 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     add(&mut all, "engine.redis.tls.", place!(engine.redis.servers.tls));
     add(&mut all, "engine.redis.sentinel_tls.", place!(engine.redis.servers.sentinel_tls));
     add(&mut all, "engine.redis.replica_client.", place!(engine.redis.servers.replica_client));
+    add(&mut all, "durable.", place!(durable));
     add_brokers(&mut all);
     add(&mut all, "machine.", place!(machine));
     repeat(&mut all, "http_server.", place!(http_server));

@@ -104,8 +104,7 @@ section! {
     /// Answer a connect that fails with an HTTP status of transforms, else 500, instead of a stream with a disconnect push.
     enabled: bool as Bool = false;
 
-    /// Codes of errors and disconnects, and the response to send instead; an empty body is the reason:
-    /// { code = 109, to = { status_code = 401, body = "" } }.
+    /// Codes of errors and disconnects, and the response to send instead. Without a body the response has the reason.
     transforms: Vec<ResponseCode> as Tables = Vec::new();
 }
 

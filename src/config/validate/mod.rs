@@ -5,6 +5,7 @@ pub(crate) mod broker_warnings;
 pub(crate) mod brokers;
 pub(crate) mod channels;
 pub(crate) mod checks;
+pub(crate) mod durable;
 pub(crate) mod engine;
 pub(crate) mod limits;
 pub(crate) mod network;
@@ -28,6 +29,7 @@ pub(crate) fn check(config: &Config, checks: &mut Checks) {
     channels::channels(config, checks);
     backends::backends(config, checks);
     brokers::brokers(config, checks);
+    durable::durable(config, checks);
     backends::tokens(config, checks);
 }
 

@@ -143,7 +143,8 @@ impl<M: Send> Context<M> {
     }
 
     /// After something was queued: has it written, or, if the peer does not read and too much waited already, has the
-    /// connection closed. The bound is checked against what waited before (`waited`): an empty queue takes any one item.
+    /// connection closed. The bound is checked against what waited before (`waited`): an empty queue takes any one item. A large
+    /// reply, of which a connection has one at a time, does not count: what follows it has a queue as long as ever.
     pub(crate) fn after_queueing(&mut self, slot: u32, waited: usize) {
         if !self.connections.has(slot, WriteFlags::BLOCKED_OR_HELD) {
             return self.want_write(slot);
@@ -151,7 +152,9 @@ impl<M: Send> Context<M> {
         self.apply_policies(slot);
         let Some(key) = self.connections[slot].queue.get() else { return };
         self.queues.keep(key);
-        if waited.min(self.queues.get(key).bytes()) > self.config.outbound_bytes_max {
+        let (queue, max) = (self.queues.get(key), self.config.outbound_bytes_max);
+        let waits = waited.min(queue.bytes());
+        if waits > max && waits - queue.large_reply_bytes().min(waits) > max {
             let conn = self.connections.id(slot);
             self.request_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }

@@ -151,6 +151,15 @@ impl Queue {
         }
     }
 
+    /// What is left of the largest reply in a buffer of its own.
+    pub fn large_reply_bytes(&self) -> usize {
+        let left = self.items.iter().enumerate().filter_map(|(at, item)| {
+            let bytes = item.to - item.from - if at == 0 { self.head } else { 0 };
+            (item.owner.is_none() && item.chunk.own_bytes() > JOINED_BYTES_MAX).then_some(bytes)
+        });
+        left.max().unwrap_or(0)
+    }
+
     /// Bytes that are left of a frame that the peer has in part.
     pub fn partial_frame_bytes(&self) -> usize {
         match self.items.front() {

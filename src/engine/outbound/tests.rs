@@ -56,6 +56,21 @@ fn replies_share_a_chunk_and_leave_in_order_whatever_a_write_takes() {
 }
 
 #[test]
+fn large_reply_is_what_is_left_of_a_buffer_of_its_own() {
+    let mut queue = Queue::default();
+    queue.reply(|out| out.extend_from_slice(&frame(b"short")));
+    // Its frames are not looked at.
+    let publications = broadcast_of([0x82, 0].repeat(50_000), Owner { id: 1, policy: SlowConsumerPolicy::Close }, None);
+    queue.insert_broadcast(&publications, 0);
+    assert_eq!(queue.large_reply_bytes(), 0, "publications are none");
+    let before = queue.bytes();
+    queue.push_buffer(vec![0; 80_000], 10_000);
+    assert_eq!((queue.large_reply_bytes(), queue.bytes()), (70_000, before + 70_000));
+    queue.advance(before + 1_000);
+    assert_eq!(queue.large_reply_bytes(), 69_000);
+}
+
+#[test]
 fn frames_queued_while_a_broadcast_is_under_way_follow_it() {
     let mut queue = Queue::default();
     queue.reply(|out| out.extend(frame(b"before")));

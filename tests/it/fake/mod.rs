@@ -15,8 +15,8 @@ use corecast::auth::grant::Publish;
 use corecast::cluster::view::{ClusterView, NodeInfo, NodeMetrics, NodeState, NodeView};
 use corecast::engine::stats::Snapshot;
 use corecast::messaging::api_call::{
-    ApiCall, ApiReply, CallScope, ConnectionSelector, HistoryPage, HistoryPublication, MemberInfo, PresenceStats,
-    StreamPosition,
+    ApiCall, ApiReply, CallScope, ConnectionSelector, HistoryPage, HistoryPublication, MemberInfo, PastPage,
+    PastPublication, PresenceStats, StreamPosition,
 };
 use corecast::protocol::ErrorCode;
 use serde_json::{Value, json};
@@ -107,6 +107,16 @@ impl ShardApi for Fake {
             | ApiCall::Refresh { .. } => ApiReply::Connections(1),
             ApiCall::History { channel, .. } => ApiReply::History(history(channel)),
             ApiCall::HistoryRemove { .. } => ApiReply::Done,
+            ApiCall::HistoryQuery { .. } => {
+                let publication = HistoryPublication {
+                    offset: 9,
+                    data: b"{\"x\":1}"[..].into(),
+                    time_ms: 1_700_000_000_123,
+                    ..HistoryPublication::default()
+                };
+                let publications = vec![PastPublication { channel: "a".into(), publication }];
+                ApiReply::PastPage(PastPage { publications, cursor: "next".into() })
+            }
             ApiCall::Channels { .. } => ApiReply::Channels([("b".into(), 2), ("a".into(), 0)].into()),
             ApiCall::Presence { channel } if &**channel == "empty" => return Ok(ApiReply::Presence(Vec::new())),
             ApiCall::Presence { .. } => {

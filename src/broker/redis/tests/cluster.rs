@@ -98,7 +98,8 @@ fn channels_of_all_slots_are_served() {
     plain.prefix = "recognized".into();
     let sharded = Redis { sharded_pub_sub_partitions: 16, prefix: "sharded".into(), ..cluster.config() };
     let tagged = Redis { use_precomputed_partition_tags: true, prefix: "tagged".into(), ..sharded.clone() };
-    for config in [plain, cluster.config(), sharded, tagged] {
+    let grouped = Redis { group_sharded_pub_sub_by_node: true, prefix: "grouped".into(), ..tagged.clone() };
+    for config in [plain, cluster.config(), sharded, tagged, grouped] {
         let prefix = config.prefix.clone();
         let driver = ready(config);
         let channels: Vec<String> = (0..40).map(|n| format!("c{n}")).collect();
@@ -178,6 +179,40 @@ fn publications_keep_their_order_while_their_slot_moves() {
     fn wait_until_written(driver: &Driver) {
         driver.answer(driver.publish_later("other", data("x"))).ok();
     }
+}
+
+#[test]
+fn grouped_partitions_have_one_connection_for_each_server_and_follow_their_slots() {
+    let cluster = Cluster::start();
+    let config = Redis {
+        sharded_pub_sub_partitions: 16,
+        use_precomputed_partition_tags: true,
+        group_sharded_pub_sub_by_node: true,
+        ..cluster.config()
+    };
+    let driver = ready(config);
+    let connections = |servers: &[(Server, u16)]| -> Vec<usize> {
+        let count = |server: &Server| server.ask::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count();
+        servers.iter().map(|(server, _)| count(server)).collect()
+    };
+    wait_until("each server has one connection", || connections(&cluster.servers) == [1, 1, 1]);
+    let channels: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
+    channels.iter().for_each(|channel| driver.send(channel, RequestKind::Subscribe(SubscribeSerial(1))));
+    channels.iter().for_each(|channel| driver.wait_subscribed(channel, 1));
+    driver.send("c99", RequestKind::Unsubscribe);
+    // "ms3" is the tag of the first partition, whose link also hears control messages.
+    let slot = slot_of(b"ms3");
+    let from = cluster.owner(slot);
+    cluster.migrate(slot, from, (from + 1) % 3);
+    // Every home shard is told that something may be missing, and from then on everything arrives.
+    channels[..99].iter().for_each(|channel| driver.wait_subscribed(channel, 1));
+    for channel in &channels {
+        wait_until("it is published", || driver.publish(channel, kept("after")).is_ok());
+    }
+    channels[..99].iter().for_each(|channel| assert_eq!(driver.wait_publication(channel).0, "after"));
+    wait_until("each server has one connection", || connections(&cluster.servers) == [1, 1, 1]);
+    let is_left = |event: &crate::broker::message::Event| matches!(event, crate::broker::message::Event::Publication { channel, .. } if **channel == *"c99");
+    assert!(!driver.take_seen().iter().any(is_left));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::harness::{Driver, HISTORY, Options, data, kept};
 use super::servers::Server;
 use crate::broker::control::{ControlMessage, control_bus};
 use crate::broker::message::{Answer, BrokerError, Event, PublishRequest, RequestKind, SubscribeSerial};
+use crate::config::{Endpoint, Redis};
 use crate::pubsub::HistoryOptions;
 
 #[test]
@@ -174,5 +175,15 @@ pub(super) fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
     while !check() {
         assert!(start.elapsed() < super::servers::PATIENCE, "{what}: not yet");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn request_before_the_server_is_known_is_answered() {
+    // Nothing listens: the first request may find no connection registered yet.
+    for _ in 0..20 {
+        let config = Redis::at(Endpoint::Tcp("127.0.0.1".into(), 1));
+        let driver = Driver::start(config);
+        assert!(matches!(driver.publish("a", data("x")), Err(BrokerError::Unavailable)));
     }
 }

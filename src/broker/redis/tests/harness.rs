@@ -18,7 +18,7 @@ use crate::broker::thread;
 use crate::config::Redis;
 use crate::ids::ShardId;
 use crate::protocol::RawClientInfo;
-use crate::pubsub::{Epoch, HistoryFilter, HistoryOptions, Since};
+use crate::pubsub::{Epoch, HistoryFilter, HistoryOptions, Since, TimeRange};
 
 pub(super) const HISTORY: HistoryOptions =
     HistoryOptions { namespace: 0, size: 100, ttl_ms: 300_000, meta_ttl_ms: 3_600_000 };
@@ -92,7 +92,9 @@ impl Driver {
 
     pub(super) fn send(&self, channel: &str, kind: RequestKind) {
         let request = Request { from: ShardId(0), channel: channel.into(), kind };
-        assert!(self.requests.as_ref().expect("it runs").send(request).is_ok(), "the thread runs");
+        let port = self.requests.as_ref().expect("it runs");
+        assert!(port.send(request).is_ok(), "the thread runs");
+        port.flush();
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -183,7 +185,7 @@ impl Driver {
         let since = since.map(|offset| Since { epoch: None, offset });
         let ticket = self.ticket();
         let filter = HistoryFilter { since, limit, reverse };
-        self.send(channel, RequestKind::History { ticket, filter, options: HISTORY });
+        self.send(channel, RequestKind::History { ticket, filter, range: TimeRange::ALL, options: HISTORY });
         match self.answer(ticket) {
             Ok(Answer::History(read)) => read,
             other => panic!("{other:?}"),
@@ -198,7 +200,7 @@ impl Driver {
         let ticket = self.ticket();
         self.send(channel, RequestKind::Presence { ticket });
         match self.answer(ticket) {
-            Ok(Answer::Presence(members)) => members,
+            Ok(Answer::Presence(members)) => members.to_vec(),
             other => panic!("{other:?}"),
         }
     }
@@ -228,8 +230,11 @@ fn clone(answer: &Result<Answer, BrokerError>) -> Result<Answer, BrokerError> {
     match answer {
         Err(error) => Err(error.clone()),
         Ok(Answer::Published(published)) => Ok(Answer::Published(*published)),
-        Ok(Answer::History(read)) => Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top })),
+        Ok(Answer::History(read)) => {
+            Ok(Answer::History(HistoryRead { records: read.records.clone(), top: read.top, since_is_kept: false }))
+        }
         Ok(Answer::HistoryRemoved) => Ok(Answer::HistoryRemoved),
+        Ok(Answer::Query(page)) => Ok(Answer::Query(page.clone())),
         Ok(Answer::Presence(members)) => Ok(Answer::Presence(members.clone())),
         Ok(Answer::PresenceStats { clients, users }) => Ok(Answer::PresenceStats { clients: *clients, users: *users }),
     }

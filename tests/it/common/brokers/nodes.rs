@@ -127,6 +127,12 @@ impl Node {
         answer["result"].take()
     }
 
+    /// Waits until it can reach the broker, with publications to a channel.
+    pub fn wait_until_publishing(&self, channel: &str) {
+        let publish = || self.call("publish", &json!({"channel": channel, "data": {}}));
+        until(|| "it does not reach its broker".into(), || publish()["result"].is_object().then_some(()));
+    }
+
     /// An open WebSocket without a command.
     pub fn fresh_client(&self) -> Client {
         Client::over(ws_at(self.client, "/connection/websocket"))

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three masters, which share the slots evenly.
+//! A Redis Cluster of three masters, which share the slots evenly, with or without a replica of each.
 
 use super::{BUS_PORT_OFFSET, RedisKind, RedisServer};
 use crate::common::until;
@@ -8,6 +8,8 @@ const SLOTS: u16 = 16_384;
 
 pub struct RedisCluster {
     pub masters: Vec<RedisServer>,
+    /// None, or one of each master, in their order.
+    pub replicas: Vec<RedisServer>,
 }
 
 impl RedisCluster {
@@ -26,7 +28,29 @@ impl RedisCluster {
             let (port, bus) = (other.port.to_string(), (other.port + BUS_PORT_OFFSET).to_string());
             let () = masters[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         }
-        let cluster = Self { masters };
+        let cluster = Self { masters, replicas: Vec::new() };
+        cluster.wait_until_ok();
+        cluster
+    }
+
+    pub fn start_with_replicas(kind: RedisKind) -> Self {
+        let mut cluster = Self::start(kind);
+        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+        for master in &cluster.masters {
+            let replica = RedisServer::start_with(kind, &arguments);
+            let (port, bus) = (master.port.to_string(), (master.port + BUS_PORT_OFFSET).to_string());
+            let () = replica.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+            let id: String = master.ask(&["CLUSTER", "MYID"]);
+            until(
+                || "the replica does not know its master".into(),
+                || replica.try_ask::<String>(&["CLUSTER", "REPLICATE", &id]).ok(),
+            );
+            until(
+                || format!("the replica does not follow: {:?}", replica.info("master_link_status")),
+                || replica.info("master_link_status").filter(|status| status == "up"),
+            );
+            cluster.replicas.push(replica);
+        }
         cluster.wait_until_ok();
         cluster
     }
@@ -40,13 +64,14 @@ impl RedisCluster {
 
     /// Waits until each master reports every slot and every other master.
     pub fn wait_until_ok(&self) {
+        let nodes = self.masters.len() + self.replicas.len();
         for master in &self.masters {
             until(
                 || format!("the cluster does not form: {:?}", master.try_ask::<String>(&["CLUSTER", "INFO"])),
                 || {
                     let info: String = master.try_ask(&["CLUSTER", "INFO"]).ok()?;
                     let holds = |line: &str| info.lines().any(|one| one == line);
-                    (holds("cluster_state:ok") && holds(&format!("cluster_known_nodes:{MASTERS}"))).then_some(())
+                    (holds("cluster_state:ok") && holds(&format!("cluster_known_nodes:{nodes}"))).then_some(())
                 },
             );
         }

@@ -1,0 +1,276 @@
+//! One turn of a lane thread: requests are staged, written, synced if a `strict` one is among them, and answered.
+//!
+//! The order matters. Publications of one channel are answered in the order of their offsets, since its durability is that of its
+//! namespace: all of them wait for the sync, or none. Reads come last: what was written before them is in their files.
+
+use std::time::Instant;
+
+use super::fallback::{Fallback, record_of};
+use super::lane_thread::Driver;
+use super::now_ms;
+use super::queries;
+use super::reader::{Job, Task};
+use super::stats::{LogRefusal, LogState};
+use crate::broker::message::{
+    Answer, BrokerError, Durability, HistoryRead, LogFields, PublishRequest, Published, Request, RequestKind, Ticket,
+};
+use crate::broker::query::LogQuery;
+use crate::config::OnFailure;
+use crate::durable::{Files, LaneError, NewPublication, RefuseReason, Staged};
+use crate::ids::ShardId;
+use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
+
+/// Publications of one write, and their bytes.
+const WRITE_REQUESTS_MAX: usize = 4096;
+const WRITE_BYTES_MAX: usize = 1 << 20;
+
+/// What a turn has staged, and what waits for it.
+#[derive(Default)]
+struct Round {
+    publications: Vec<Pending>,
+    removals: Vec<(ShardId, Ticket)>,
+    reads: Vec<Read>,
+    queries: Vec<(ShardId, Ticket, Box<LogQuery>)>,
+    bytes: usize,
+}
+
+/// A publication that is staged.
+struct Pending {
+    from: ShardId,
+    ticket: Ticket,
+    channel: Box<str>,
+    publish: Box<PublishRequest>,
+    staged: Staged,
+    durability: Durability,
+}
+
+struct Read {
+    from: ShardId,
+    ticket: Ticket,
+    channel: Box<str>,
+    filter: HistoryFilter,
+    range: TimeRange,
+    options: HistoryOptions,
+}
+
+/// Carries out requests, in as many writes as they need.
+pub(super) fn carry_out<F: Files>(driver: &mut Driver<F>, requests: impl Iterator<Item = Request>) {
+    let mut round = Round::default();
+    for request in requests {
+        round.bytes += request.bytes();
+        take(driver, &mut round, request);
+        if round.publications.len() >= WRITE_REQUESTS_MAX || round.bytes >= WRITE_BYTES_MAX {
+            finish(driver, std::mem::take(&mut round));
+        }
+    }
+    finish(driver, round);
+}
+
+fn take<F: Files>(driver: &mut Driver<F>, round: &mut Round, request: Request) {
+    let Request { from, channel, kind } = request;
+    match kind {
+        RequestKind::Publish { ticket, publish } => stage(driver, round, (from, ticket), channel, publish),
+        RequestKind::Subscribe(serial) => driver.shards.subscribe(from, channel, serial),
+        RequestKind::Unsubscribe => driver.shards.unsubscribe(from, &channel),
+        RequestKind::History { ticket, filter, range, options } => {
+            round.reads.push(Read { from, ticket, channel, filter, range, options });
+        }
+        RequestKind::HistoryRemove { ticket } => remove(driver, round, (from, ticket), &channel),
+        RequestKind::Query { ticket, query } => round.queries.push((from, ticket, query)),
+        RequestKind::Presence { ticket } | RequestKind::PresenceStats { ticket } => {
+            driver.shards.answer(from, ticket, Err(BrokerError::NotSupported));
+        }
+        // The home shard has the presence of durable channels.
+        RequestKind::JoinLeave { .. } | RequestKind::PresenceSet { .. } | RequestKind::PresenceRemove { .. } => {}
+    }
+}
+
+fn stage<F: Files>(
+    driver: &mut Driver<F>,
+    round: &mut Round,
+    (from, ticket): (ShardId, Ticket),
+    channel: Box<str>,
+    publish: Box<PublishRequest>,
+) {
+    let now = now_ms();
+    let durability = publish.log.as_ref().map_or(Durability::Process, |log| log.durability);
+    if durability == Durability::Process && driver.fallback.is_some() {
+        return publish_in_memory(driver, (from, ticket), &channel, &publish);
+    }
+    let (user, tag) = match publish.log.as_deref() {
+        Some(LogFields { user, tag, .. }) => (&**user, &**tag),
+        None => ("", ""),
+    };
+    let publication = NewPublication {
+        data: &publish.data,
+        client_info: &publish.client_info,
+        tags: &publish.tags,
+        user,
+        tag,
+        version: publish.version,
+        version_epoch: &publish.version_epoch,
+        idempotency_key: &publish.idempotency_key,
+        history: publish.history,
+        durability,
+    };
+    match driver.lane.publish(&channel, &publication, now) {
+        Ok(staged) => round.publications.push(Pending { from, ticket, channel, publish, staged, durability }),
+        Err(reason) => refuse(driver, (from, ticket), reason),
+    }
+}
+
+fn refuse<F: Files>(driver: &mut Driver<F>, (from, ticket): (ShardId, Ticket), reason: RefuseReason) {
+    let (counted, text) = match reason {
+        RefuseReason::DiskFull => (LogRefusal::DiskFull, "the disk is full"),
+        RefuseReason::TooLarge => (LogRefusal::TooLarge, "the publication does not fit into a file of the log"),
+        RefuseReason::Failed => (LogRefusal::Failed, "the log has failed"),
+    };
+    driver.stats.refuse(counted);
+    driver.shards.answer(from, ticket, Err(BrokerError::Refused(text.into())));
+}
+
+fn remove<F: Files>(driver: &mut Driver<F>, round: &mut Round, (from, ticket): (ShardId, Ticket), channel: &str) {
+    if let Some(fallback) = driver.fallback.as_mut().filter(|fallback| fallback.has(channel)) {
+        fallback.remove_history(channel);
+        return driver.shards.answer(from, ticket, Ok(Answer::HistoryRemoved));
+    }
+    match driver.lane.remove_history(channel, &HistoryOptions::default(), now_ms()) {
+        Ok(()) => round.removals.push((from, ticket)),
+        Err(reason) => refuse(driver, (from, ticket), reason),
+    }
+}
+
+/// Writes and syncs what is staged, and answers.
+fn finish<F: Files>(driver: &mut Driver<F>, mut round: Round) {
+    let queries = std::mem::take(&mut round.queries);
+    write(driver, round);
+    for (from, ticket, query) in queries {
+        queries::begin(driver, (from, ticket), &query);
+    }
+    driver.shards.flush();
+}
+
+fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
+    let Round { publications, removals, reads, .. } = round;
+    if !publications.is_empty() || !removals.is_empty() {
+        let (strict, process): (Vec<_>, Vec<_>) =
+            publications.into_iter().partition(|one| one.durability == Durability::Strict);
+        let began = Instant::now();
+        match driver.lane.commit() {
+            Ok(()) => {
+                driver.stats.written(strict.len() + process.len(), began.elapsed());
+                driver.wrote();
+                process.into_iter().for_each(|one| made(driver, one));
+            }
+            Err(error) => return failed(driver, process.into_iter().chain(strict), removals, reads, &error),
+        }
+        if !strict.is_empty() || !removals.is_empty() {
+            // `process` ones are on their way while the disk syncs.
+            driver.shards.flush();
+            match driver.sync() {
+                Ok(()) => {
+                    strict.into_iter().for_each(|one| made(driver, one));
+                    for (from, ticket) in removals {
+                        driver.shards.answer(from, ticket, Ok(Answer::HistoryRemoved));
+                    }
+                }
+                Err(error) => return failed(driver, strict.into_iter(), removals, reads, &error),
+            }
+        }
+    }
+    reads.into_iter().for_each(|one| read(driver, one));
+}
+
+/// A publication is kept.
+fn made<F: Files>(driver: &mut Driver<F>, one: Pending) {
+    let Pending { from, ticket, channel, publish, staged: Staged { position, time, is_suppressed }, .. } = one;
+    if !is_suppressed && driver.shards.is_subscribed(&channel) {
+        let record = record_of(&publish, position.map_or(0, |position| position.offset), time);
+        driver.shards.deliver(&channel, record, position);
+    }
+    driver.shards.answer(from, ticket, Ok(Answer::Published(Published { position, is_suppressed })));
+}
+
+/// What was staged is not kept.
+fn failed<F: Files>(
+    driver: &mut Driver<F>,
+    publications: impl Iterator<Item = Pending>,
+    removals: Vec<(ShardId, Ticket)>,
+    reads: Vec<Read>,
+    error: &LaneError,
+) {
+    driver.disk_failed(error);
+    let reason = if matches!(error, LaneError::DiskFull) { LogRefusal::DiskFull } else { LogRefusal::Failed };
+    let tickets = publications.map(|one| (one.from, one.ticket)).chain(removals);
+    for (from, ticket) in tickets {
+        driver.stats.refuse(reason);
+        driver.shards.answer(from, ticket, Err(BrokerError::Refused(error.to_string().into())));
+    }
+    reads.into_iter().for_each(|one| read(driver, one));
+}
+
+fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
+    let Read { from, ticket, channel, filter, range, options } = read;
+    let now = now_ms();
+    if let Some(fallback) = driver.fallback.as_mut().filter(|fallback| fallback.has(&channel)) {
+        let found = fallback.history(&channel, (filter, range), &options, now);
+        return driver.shards.answer(from, ticket, Ok(Answer::History(found)));
+    }
+    let top = driver.lane.position(&channel, &options, now);
+    if filter.limit == 0 && filter.since.is_none() {
+        let read = HistoryRead { records: Vec::new(), top, since_is_kept: false };
+        return driver.shards.answer(from, ticket, Ok(Answer::History(read)));
+    }
+    let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
+    if driver.reader.read(Job { shard: from, ticket, task: Task::History(top, plan) }).is_err() {
+        driver.stats.refuse(LogRefusal::ReadsFull);
+        driver.shards.answer(from, ticket, Err(BrokerError::Unavailable));
+    }
+}
+
+fn publish_in_memory<F: Files>(
+    driver: &mut Driver<F>,
+    (from, ticket): (ShardId, Ticket),
+    channel: &str,
+    publish: &PublishRequest,
+) {
+    let Some(fallback) = &mut driver.fallback else { return };
+    let (published, record) = fallback.publish(channel, publish, now_ms());
+    if !published.is_suppressed {
+        driver.shards.deliver(channel, record, published.position);
+    }
+    crate::broker::stats::add(&driver.stats.in_memory, 1);
+    driver.shards.answer(from, ticket, Ok(Answer::Published(published)));
+}
+
+impl<F: Files> Driver<F> {
+    /// The lane could not write or sync. It may go on with another file, or have failed for good.
+    pub(super) fn disk_failed(&mut self, error: &LaneError) {
+        self.stats.update(&self.lane);
+        let dir = self.options.name.clone();
+        let channels = self.lane.stats().channels;
+        if let LaneError::Failed(reason) = error {
+            if self.stats.state() == LogState::Failed {
+                return;
+            }
+            self.stats.set_state(LogState::Failed, reason);
+            if self.options.on_failure == OnFailure::Memory {
+                self.fallback = Some(Box::new(Fallback::new(now_ms())));
+            }
+            let process = match self.options.on_failure {
+                OnFailure::Refuse => "every publication is rejected with error 100",
+                OnFailure::Memory => {
+                    "process publications are kept in memory only, strict ones are rejected with error 100"
+                }
+            };
+            log::error!(
+                "durable log {dir}: failed: {reason}; its {channels} channels can be read, and {process} until the disk is \
+                 replaced and this server restarted"
+            );
+        } else if self.may_log() {
+            log::error!(
+                "durable log {dir}: {error}; what was being published in its {channels} channels is rejected with error 100"
+            );
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The segments of one retention class, and what waits to be written to them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::checkpoint::{CheckpointWriter, ScanStart};
+use super::files::Files;
+use super::memory_index::MemoryIndex;
+use super::meta::ChannelMeta;
+use super::sealed_index::SealedIndex;
+use super::segment::{CLASSES, SegmentId};
+
+/// A record that waits for a batch. It has neither a channel index nor a checksum yet.
+pub(super) struct Item {
+    /// Of the channel; none for a record without one.
+    pub(super) slot: Option<u32>,
+    /// The meta of the channel changed: the record that names it stands before this one.
+    pub(super) with_meta: bool,
+    pub(super) record: Vec<u8>,
+    /// Of the channel: another one means that the slot was used again.
+    pub(super) epoch: [u8; 6],
+}
+
+/// What a commit writes.
+#[derive(Default)]
+pub(super) struct Stage {
+    pub(super) items: Vec<Item>,
+    /// What the channels were before; `None` for a new one.
+    pub(super) before: HashMap<u32, Option<ChannelMeta>>,
+    /// Idempotency keys that were added.
+    pub(super) keys: Vec<u128>,
+}
+
+pub(super) struct Segment<F: Files> {
+    pub(super) id: SegmentId,
+    pub(super) file: Arc<F::File>,
+    /// What stands behind is void.
+    pub(super) end: u32,
+    pub(super) index: MemoryIndex,
+    /// Of a sealed segment, for queries.
+    pub(super) sealed_index: Arc<SealedIndex<F>>,
+    /// Of the file.
+    pub(super) bytes: u64,
+}
+
+/// The segment that is written.
+pub(super) struct Active<F: Files> {
+    pub(super) segment: Segment<F>,
+    pub(super) salt: u32,
+    /// Of the next batch.
+    pub(super) number: u32,
+    pub(super) synced_end: u32,
+    /// What stands behind `synced_end`: it is written again, to another file, if the sync fails.
+    pub(super) unsynced: Vec<Item>,
+    /// When the first of it was written.
+    pub(super) unsynced_since: u64,
+    pub(super) created: u64,
+}
+
+impl<F: Files> Active<F> {
+    pub(super) fn unsynced_bytes(&self) -> u64 {
+        u64::from(self.segment.end - self.synced_end)
+    }
+}
+
+pub(super) struct ClassLog<F: Files> {
+    /// Oldest first.
+    pub(super) sealed: VecDeque<Segment<F>>,
+    pub(super) active: Option<Active<F>>,
+    pub(super) next_sequence: u64,
+    /// Where the last segment before the active one ends, and the last four bytes of its sequence.
+    pub(super) previous: (u32, u32),
+    pub(super) stage: Stage,
+}
+
+impl<F: Files> Default for ClassLog<F> {
+    fn default() -> Self {
+        Self { sealed: VecDeque::new(), active: None, next_sequence: 1, previous: (0, 0), stage: Stage::default() }
+    }
+}
+
+impl<F: Files> ClassLog<F> {
+    /// Oldest first.
+    pub(super) fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment<F>> {
+        self.sealed.iter().chain(self.active.as_ref().map(|active| &active.segment))
+    }
+
+    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment<F>> {
+        self.sealed.iter_mut().chain(self.active.as_mut().map(|active| &mut active.segment))
+    }
+}
+
+/// Where maintenance goes on.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    /// When the last checkpoint was made.
+    pub(super) checkpoint_time: u64,
+    pub(super) checkpoint: Option<CheckpointProgress>,
+    /// Up to where the last checkpoint has everything, by class: older segments may be removed.
+    pub(super) scan_from: Vec<u64>,
+    /// The next slot to look at for channels to forget.
+    pub(super) forget_from: usize,
+}
+
+/// A checkpoint that is being written.
+pub(super) struct CheckpointProgress {
+    pub(super) writer: CheckpointWriter,
+    pub(super) next_slot: Option<usize>,
+    /// Written to the file already.
+    pub(super) bytes: u64,
+    pub(super) scan_from: Vec<ScanStart>,
+}
+
+/// The sequence of each class from which on segments are needed for the meta.
+pub(super) fn scan_sequences(starts: &[ScanStart]) -> Vec<u64> {
+    (0..CLASSES)
+        .map(|class| starts.iter().find(|start| start.class == class).map_or(0, |start| start.sequence))
+        .collect()
+}
