@@ -22,7 +22,7 @@
 //! Modules, in the order in which they may see each other (`tests/house_rules` checks it):
 //!
 //! 1. Ground: `ids`, `slow_policy`, and `sys`, which has the `unsafe` code.
-//! 2. Pure layers: `ws` (RFC 6455, RFC 7692), `protocol` (Centrifugo), `pubsub` (channels, subscribers, history), `auth`.
+//! 2. Pure layers: `ws` (RFC 6455, RFC 7692), `http` (streams and request bodies), `protocol` (Centrifugo), `pubsub` (channels, subscribers, history), `auth`.
 //! 3. `engine`: bytes, frames and mail. It is usable as a library; see [`engine`].
 //! 4. `config`, then `doctor` (checks of the host) and `backend` (calls to the application).
 //! 5. `messaging`: the joint of engine, protocol and pubsub.
@@ -41,6 +41,7 @@
 //! - **turn buffer**: the frames that a channel gathered in a turn, shared by its subscribers.
 //! - **subscriber group**: the subscribers of a channel on one shard that get the same bytes.
 //! - **wire format**: JSON or Protobuf, with or without delta, in a compression class.
+//! - **stream**: a connection whose messages leave as one HTTP response.
 //! - **compression class**: connections that share a compressor, because they agreed to the same window.
 //! - **spill**: received bytes that cannot be used yet, kept by their connection.
 //! - **backlog**: frames that wait for a peer that does not read; **slow consumer**: such a peer.
@@ -78,6 +79,8 @@ pub mod doctor;
 pub mod durable;
 #[doc(hidden)]
 pub mod handover;
+#[doc(hidden)]
+pub mod http;
 #[doc(hidden)]
 pub mod ids;
 #[doc(hidden)]

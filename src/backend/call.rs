@@ -23,7 +23,7 @@ pub struct Caller {
     /// The client's id, as text.
     pub client: String,
     pub user: String,
-    /// "websocket" or "uni_websocket".
+    /// "websocket", "http_stream", "sse", or one of them with "uni_" before it.
     pub transport: &'static str,
     /// The client uses the Protobuf protocol: payloads are bytes, and not JSON.
     pub binary: bool,

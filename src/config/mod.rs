@@ -51,6 +51,7 @@ pub use schema::machine::Machine;
 pub use schema::namespace::{Allowed, DataFormat, Durability, Namespace, RecoveryMode, SlowConsumer};
 pub use schema::proxy::{NoRpc, Proxy, Rpc, StatusToCode};
 pub use schema::registry::{SETTINGS, Setting};
+pub use schema::streams::{ConnInit, Emulation, HttpStream, ResponseCode, ResponseCodes, Sse, UniHttpStream, UniSse};
 pub use schema::tls::{MinVersion, Tls};
 pub use sources::environment::{Findings, environment};
 pub use sources::file::{exposed_secret, parse as file};

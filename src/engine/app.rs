@@ -5,6 +5,7 @@ use super::mailbox::Batch;
 use super::outbound::Owner;
 use super::stats::{Closed, Snapshot};
 use super::timer_wheel::Millis;
+use crate::http::{Response, StreamFraming};
 use crate::ids::ConnId;
 use crate::ws::{CloseCode, Refusal, Request};
 
@@ -27,6 +28,21 @@ pub trait App: 'static {
     fn other_method(&mut self, _cx: &mut Context<Self::Mail>, _request: &Request<'_>) -> Route {
         Route::Refuse(Refusal::MethodNotAllowed)
     }
+
+    /// Judges a request whose body is whole, after `Route::ReadBody`.
+    fn with_body(
+        &mut self,
+        _cx: &mut Context<Self::Mail>,
+        _conn: ConnId,
+        _request: &Request<'_>,
+        _body: &[u8],
+    ) -> Route {
+        Route::Refuse(Refusal::MethodNotAllowed)
+    }
+
+    /// Appends the last message of a stream that the server ends: the code and the reason that a WebSocket gets in its
+    /// close frame. Nothing is sent if nothing is appended.
+    fn write_end(&self, _conn: ConnId, _code: u16, _reason: &str, _out: &mut Vec<u8>) {}
 
     /// Whether `Context::address_key` is needed for new connections; it costs a system call for each.
     fn wants_address_keys(&self) -> bool {
@@ -130,6 +146,17 @@ pub enum Route {
         /// The app's own id of the requested endpoint; passed to `App::open`.
         route: u8,
     },
+    /// The connection becomes a stream: the response never ends by itself, and each message of the server is a part of it.
+    Stream(Box<Stream>),
+    /// The body of the request is read, of so many bytes at most. `App::with_body` follows when it is whole.
+    ReadBody {
+        /// A longer one is refused with 413.
+        bytes_max: usize,
+    },
+    /// A whole response. The connection goes on if the client wants that.
+    Answer(Response),
+    /// The response follows by `Context::answer`. Nothing is read until then.
+    Later,
     /// A plain HTTP response, then the connection ends.
     Respond {
         /// The status code.
@@ -141,6 +168,19 @@ pub enum Route {
     },
     /// An HTTP error, then the connection ends.
     Refuse(Refusal),
+}
+
+/// A stream that begins.
+pub struct Stream {
+    /// How its messages are marked off.
+    pub framing: StreamFraming,
+    /// As in `Route::Upgrade`.
+    pub route: u8,
+    /// The head of the response and the first bytes of its body. Empty: `Context::release_with_head` or
+    /// `Context::close_with_response` follows.
+    pub head: Vec<u8>,
+    /// Handed to `App::message` behind `App::open`.
+    pub message: Vec<u8>,
 }
 
 /// A whole message of a client.

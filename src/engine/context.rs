@@ -9,14 +9,15 @@ use super::config::EngineConfig;
 use super::connection::slow_consumer::SlowConsumers;
 use super::connection::state::{ConnFlags, PendingHeads, WriteFlags};
 use super::connection::table::Connections;
-use super::deflate::Compressors;
+use super::deflate::{Compressors, framing_of_class};
 use super::log_ring::{LimitLog, LogRecord, LogRing, RefusalKind};
 use super::mailbox::{Endpoint, Wake};
-use super::outbound::{Broadcast, InFlight, Owner, Pool};
+use super::outbound::{Broadcast, InFlight, Owner, Pool, frames_in};
 use super::rejection::Rejection;
 use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
 use super::turn_time::TurnTime;
+use crate::http::{PREFIX_BYTES_MAX, Response};
 use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
@@ -33,6 +34,26 @@ pub(crate) struct CloseRequest {
     pub code: u16,
     pub reason: Cow<'static, str>,
     pub why: Closed,
+    /// Sent instead of a stream whose head was not sent.
+    pub response: Option<Box<Response>>,
+}
+
+/// A message for a stream.
+pub(crate) struct Injected {
+    pub conn: ConnId,
+    pub text: bool,
+    pub payload: Vec<u8>,
+}
+
+/// What becomes of a message that came for a stream by another connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Injection {
+    /// `App::message` gets it behind the messages that came before.
+    Taken,
+    /// Too many bytes wait for the app to take them.
+    Full,
+    /// The stream has ended.
+    Gone,
 }
 
 /// The state of a shard below its app and above its sockets.
@@ -61,6 +82,10 @@ pub struct Context<M: Send> {
     pub(crate) current: Option<u32>,
     /// What those bytes provoked: it leaves at the end of the read.
     pub(crate) reply_buffer: Vec<u8>,
+    /// Messages that came for streams by other connections, until the engine handles them.
+    pub(crate) injected: Vec<Injected>,
+    /// Responses to requests that waited for them.
+    pub(crate) answers: Vec<(ConnId, Response)>,
     pub(crate) spill_bytes: usize,
     /// Of them, those of request heads.
     pub(crate) pending_heads: PendingHeads,
@@ -87,6 +112,8 @@ impl<M: Send> Context<M> {
             resumed: Vec::new(),
             current: None,
             reply_buffer: Vec::new(),
+            injected: Vec::new(),
+            answers: Vec::new(),
             spill_bytes: 0,
             pending_heads: PendingHeads::default(),
             compressors: Compressors::new(config.compression),
@@ -152,6 +179,13 @@ impl<M: Send> Context<M> {
         }
         self.counters.replies += 1;
         self.time.charge((bytes / REPLY_BYTES_PER_WORK) as u32);
+        if let Some(framing) = self.connections[conn.slot].compression.framing() {
+            let mut buffer = Vec::with_capacity(PREFIX_BYTES_MAX + bytes + 4);
+            buffer.extend_from_slice(&[0; PREFIX_BYTES_MAX]);
+            write(&mut buffer);
+            let from = framing.write_around(&mut buffer);
+            return self.queue_buffer(conn.slot, buffer, from);
+        }
         let mut buffer = Vec::with_capacity(ws::SERVER_HEADER_BYTES_MAX + bytes);
         buffer.extend_from_slice(&[0; ws::SERVER_HEADER_BYTES_MAX]);
         write(&mut buffer);
@@ -253,8 +287,42 @@ impl<M: Send> Context<M> {
             let flags = &mut self.connections[conn.slot].flags;
             flags.insert(ConnFlags::CLOSE_REQUESTED);
             flags.set(ConnFlags::CLOSES_AS_SLOW, why == Closed::Slow);
-            self.close_requests.push(CloseRequest { conn, code, reason, why });
+            self.close_requests.push(CloseRequest { conn, code, reason, why, response: None });
         }
+    }
+
+    /// A message of the peer of a stream, which came by another connection. It counts as if it had been read from the stream.
+    pub fn inject(&mut self, conn: ConnId, text: bool, payload: &[u8]) -> Injection {
+        let Some(known) = self.connections.get(conn).filter(|known| known.is_open() && known.compression.is_stream())
+        else {
+            return Injection::Gone;
+        };
+        let waits = known.spill.as_ref().map_or(0, |spill| spill.bytes.len());
+        let in_turn: usize = self.injected.iter().filter(|one| one.conn == conn).map(|one| one.payload.len()).sum();
+        let is_first = waits + in_turn == 0 && !known.flags.contains(ConnFlags::STALLED);
+        if payload.len() > self.config.message_bytes_max
+            || !is_first && waits + in_turn + payload.len() > self.config.message_bytes_max
+        {
+            return Injection::Full;
+        }
+        self.injected.push(Injected { conn, text, payload: payload.to_vec() });
+        Injection::Taken
+    }
+
+    /// Answers a request after `Route::Later`. Ignored if the client has left.
+    pub fn answer(&mut self, conn: ConnId, response: Response) {
+        self.answers.push((conn, response));
+    }
+
+    /// The messages in bytes that are whole frames for this peer.
+    pub(crate) fn count_frames(&self, conn: ConnId, frames: &[u8]) -> u64 {
+        let framing = self.connections.get(conn).and_then(|known| known.compression.framing());
+        frames_in(framing, frames)
+    }
+
+    /// Whether the peers of a class are streams, whose frames differ from those of WebSockets.
+    pub(crate) fn is_stream_class(class: u8) -> bool {
+        framing_of_class(class).is_some()
     }
 
     /// The rest of a message that the app left (`Flow::Wait`) is offered again in this turn or the next.
@@ -300,6 +368,29 @@ impl<M: Send> Context<M> {
             }
         }
         self.want_write(conn.slot);
+    }
+
+    /// As `release_with`, for a stream that began without a head: the head leaves first.
+    pub fn release_with_head(&mut self, conn: ConnId, head: &[u8], opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.connections.takes_more(conn) {
+            return;
+        }
+        self.connections[conn.slot].flags.remove(ConnFlags::HEAD_HELD);
+        if !self.connections.has(conn.slot, WriteFlags::HELD) {
+            self.queue(conn.slot, |out| out.extend_from_slice(head));
+            return self.release_with(conn, opcode, write);
+        }
+        self.release_with(conn, opcode, write);
+        let key = self.queue_for(conn.slot);
+        self.queues.get_mut(key).prepend(|out| out.extend_from_slice(head));
+    }
+
+    /// Ends a stream that began without a head, by a whole response. `code` is that of the close.
+    pub fn close_with_response(&mut self, conn: ConnId, code: u16, response: Response) {
+        self.request_close(conn, code, "".into(), Closed::ByApp);
+        if let Some(request) = self.close_requests.last_mut().filter(|request| request.conn == conn) {
+            request.response = Some(Box::new(response));
+        }
     }
 
     /// Ends a hold without a message: what waited is dropped.

@@ -11,6 +11,7 @@ use std::mem;
 
 use super::stats::Counters;
 use crate::engine::config::CompressionConfig;
+use crate::http::StreamFraming;
 use crate::ws;
 use crate::ws::deflate::{Broken, Deflater, Inflater};
 use crate::ws::encode::plain_payload;
@@ -22,8 +23,8 @@ const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Scratch buffers of compression above this are given back to the allocator.
 const SCRATCH_KEPT_BYTES_MAX: usize = 256 * 1024;
 
-/// What a connection agreed to, in a byte: 0 is no compression, else the index of its window and one in the low bits, and whose
-/// contexts it uses.
+/// The form in which a connection gets messages, in a byte: 0 is a plain frame. For a compressed one: the index of its window
+/// and one in the low bits, and whose contexts it uses. For a stream: the index of its framing and one in the high bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct ConnCompression(u8);
 
@@ -31,15 +32,50 @@ impl ConnCompression {
     const WINDOW: u8 = 0x03;
     const OWN_DEFLATER: u8 = 0x04;
     const OWN_INFLATER: u8 = 0x08;
+    const DEFLATES: u8 = Self::WINDOW | Self::OWN_DEFLATER | Self::OWN_INFLATER;
+    const FRAMING_SHIFT: u32 = 4;
 
+    pub(crate) fn of_stream(framing: StreamFraming) -> Self {
+        Self((framing.index() + 1) << Self::FRAMING_SHIFT)
+    }
+
+    /// Messages do not leave as plain frames.
     pub(crate) fn is_on(self) -> bool {
         self.0 != 0
     }
 
+    /// The peer may compress its messages.
+    pub(crate) fn inflates(self) -> bool {
+        self.0 & Self::DEFLATES != 0
+    }
+
+    /// The connection is a stream.
+    pub(crate) fn is_stream(self) -> bool {
+        self.0 >> Self::FRAMING_SHIFT != 0
+    }
+
+    /// `None` for a WebSocket.
+    pub(crate) fn framing(self) -> Option<StreamFraming> {
+        StreamFraming::from_index((self.0 >> Self::FRAMING_SHIFT).checked_sub(1)?)
+    }
+
     fn class(self) -> u8 {
-        self.0 & Self::WINDOW
+        match self.framing() {
+            None => self.0 & Self::WINDOW,
+            Some(framing) => STREAM_CLASSES + framing.index(),
+        }
     }
 }
+
+/// The class of the first framing of streams; those below are of WebSockets.
+const STREAM_CLASSES: u8 = WINDOWS.len() as u8 + 1;
+
+/// The framing of a class, if it is one of streams.
+pub(crate) fn framing_of_class(class: u8) -> Option<StreamFraming> {
+    StreamFraming::from_index(class.checked_sub(STREAM_CLASSES)?)
+}
+
+const _: () = assert!(STREAM_CLASSES + StreamFraming::COUNT <= 16, "a class fits four bits");
 
 /// The contexts of a connection with context takeover.
 #[derive(Default)]
@@ -154,6 +190,15 @@ impl Compressors {
         write(&mut payload);
         let mut packed = mem::take(&mut self.packed);
         packed.clear();
+        if let Some(framing) = compression.framing() {
+            // Pings of the WebSocket protocol have no place in a stream.
+            if !opcode.is_control() {
+                framing.write(&mut packed, &payload);
+            }
+            self.payload = payload;
+            shrink(&mut self.payload);
+            return packed;
+        }
         // A context that has seen a message which is then sent uncompressed would differ from the peer's: with a context, the
         // length of the message alone decides.
         let own = if compression.0 & ConnCompression::OWN_DEFLATER != 0 { self.own.get_mut(&slot) } else { None };
@@ -177,9 +222,15 @@ impl Compressors {
         shrink(&mut self.packed);
     }
 
-    /// Appends the compressed copy of a whole frame, or the frame itself if that is not longer.
+    /// Appends the copy of a whole frame for the peers of a class: framed for streams; else compressed, or the frame itself if
+    /// that is not longer.
     pub(crate) fn compressed_copy(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
         match plain_payload(frame) {
+            Some((_, payload)) if class >= STREAM_CLASSES => {
+                if let Some(framing) = framing_of_class(class) {
+                    framing.write(out, payload);
+                }
+            }
             Some((opcode, payload)) if payload.len() >= self.settings.min_bytes => {
                 self.pack(class, opcode, payload, out, counters);
             }

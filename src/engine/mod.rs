@@ -51,11 +51,11 @@ pub mod token_bucket;
 pub(crate) mod turn;
 pub(crate) mod turn_time;
 
-pub use app::{App, EngineClose, Flow, Message, Route};
+pub use app::{App, EngineClose, Flow, Message, Route, Stream};
 pub use builder::{Server, ServerBuilder};
 pub use config::{CompressionConfig, EngineConfig, Machine};
 pub use connection::backlog::Reservation;
-pub use context::{Context, Mailbox};
+pub use context::{Context, Injection, Mailbox};
 pub use mailbox::{Batch, Span};
 pub use net::listener::{Address, ListenError, ListenOptions};
 pub use outbound::{Broadcast, Owner};
@@ -63,6 +63,7 @@ pub use stats::{Bound, Closed, Counters, Snapshot};
 pub use threads::EngineError;
 pub use timer_wheel::Millis;
 
+pub use crate::http::{Response, StreamForm, StreamFraming};
 pub use crate::ids::{ConnId, ShardId};
 pub use crate::slow_policy::SlowConsumerPolicy;
 pub use crate::ws::{CloseCode, Opcode, Refusal, Request};

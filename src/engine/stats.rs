@@ -15,6 +15,7 @@ pub enum Refused {
     TargetTooLong,
     UpgradeRequired,
     HeadTooLarge,
+    BodyTooLarge,
     Full,
     Draining,
     /// Too many new connections in this second.
@@ -34,7 +35,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::BadRequest, "bad_request"),
         (Self::NotFound, "not_found"),
         (Self::MethodNotAllowed, "method_not_allowed"),
@@ -42,6 +43,7 @@ impl Refused {
         (Self::TargetTooLong, "target_too_long"),
         (Self::UpgradeRequired, "upgrade_required"),
         (Self::HeadTooLarge, "head_too_large"),
+        (Self::BodyTooLarge, "body_too_large"),
         (Self::Full, "full"),
         (Self::Draining, "draining"),
         (Self::ConnectionRate, "connection_rate"),
@@ -64,6 +66,7 @@ impl Refused {
                 | Self::TargetTooLong
                 | Self::UpgradeRequired
                 | Self::HeadTooLarge
+                | Self::BodyTooLarge
                 | Self::Origin
         )
     }

@@ -115,6 +115,7 @@ impl<A: App, S: Source> Shard<A, S> {
             let portion = (*budget).min(MAIL_PER_LOOK);
             let (mut left, waiting) = (portion, batch.remaining());
             self.app.mail(&mut self.cx, &mut batch, &mut left);
+            self.handle_app_output();
             if batch.remaining() == waiting {
                 // The app takes no more in this turn.
                 self.partial_batch = Some(batch);
@@ -129,6 +130,15 @@ impl<A: App, S: Source> Shard<A, S> {
             if self.cx.time.work_of_shard((portion - left) * STEP_WORK) {
                 return;
             }
+        }
+    }
+
+    /// What the app has for connections other than the one whose bytes it handles.
+    #[inline]
+    fn handle_app_output(&mut self) {
+        if !self.cx.injected.is_empty() || !self.cx.answers.is_empty() {
+            self.handle_injected();
+            self.send_answers();
         }
     }
 

@@ -16,8 +16,10 @@ use super::queries;
 use super::receive;
 use super::refresh;
 use super::reply_payment;
+use super::request_checks;
 use super::session::{Phase, Session, millis};
 use super::state::{Messaging, owner};
+use super::streams;
 use super::subscription_end;
 use crate::auth::Verifier;
 use crate::engine::mailbox::Batch;
@@ -25,7 +27,7 @@ use crate::engine::outbound::{Broadcast, Owner};
 use crate::engine::stats::{Closed, Snapshot};
 use crate::engine::{App, Context, EngineClose, Flow, Message, Millis, Route};
 use crate::ids::ConnId;
-use crate::protocol::Disconnect;
+use crate::protocol::{Disconnect, Push};
 use crate::pubsub::{PendingBroadcast, TurnOutput};
 use crate::ws::{CloseCode, Request};
 
@@ -41,7 +43,16 @@ impl App for Messaging {
     }
 
     fn other_method(&mut self, _cx: &mut Context<Mail>, request: &Request<'_>) -> Route {
-        handshake::other_method(request)
+        handshake::other_method(self, request)
+    }
+
+    fn with_body(&mut self, cx: &mut Context<Mail>, conn: ConnId, request: &Request<'_>, body: &[u8]) -> Route {
+        streams::with_body(self, cx, conn, request, body)
+    }
+
+    fn write_end(&self, conn: ConnId, code: u16, reason: &str, out: &mut Vec<u8>) {
+        let push = Push::Disconnect { code: u32::from(code), reason, reconnect: false };
+        self.sessions[conn].encoding.push(out, "", &push);
     }
 
     fn wants_address_keys(&self) -> bool {
@@ -50,8 +61,8 @@ impl App for Messaging {
     }
 
     fn open(&mut self, cx: &mut Context<Mail>, conn: ConnId, route: u8) {
-        let (encoding, phase, frame_pings) = handshake::session_of(route);
-        self.sessions.insert(conn, Session::new(encoding, phase, frame_pings));
+        let (encoding, phase, transport) = request_checks::session_of(route);
+        self.sessions.insert(conn, Session::new(encoding, phase, transport));
         if phase == Phase::Echo {
             return keepalive::begin_echo_pings(cx, conn);
         }
@@ -59,6 +70,7 @@ impl App for Messaging {
         cx.set_timer(conn, cx.now() + millis(self.settings.client.stale_close_delay));
         let data = std::mem::take(&mut self.pending.handshake);
         self.pending.set_headers(conn, data.headers);
+        self.pending.hold_head(conn, data.held_head);
         if let Some(request) = data.connect {
             connect::connect_by_url(self, cx, conn, request);
         }
@@ -72,7 +84,7 @@ impl App for Messaging {
         let session = &mut self.sessions[conn];
         if session.phase == Phase::Echo {
             session.awaits_pong = false;
-        } else if session.frame_pings || session.is_uni() {
+        } else if session.frame_pings() || session.is_uni() {
             // RFC 6455, section 5.5.3: an unsolicited pong frame is allowed.
             keepalive::pong_received(self, cx, conn);
         }

@@ -54,7 +54,7 @@ fn caller(state: &Messaging, conn: ConnId) -> Caller {
     Caller {
         client: client_text(session.client, &mut text).to_owned(),
         user: session.user().to_owned(),
-        transport: if session.is_uni() { "uni_websocket" } else { "websocket" },
+        transport: session.transport.name(),
         binary: session.encoding == Encoding::Protobuf,
         meta: identity.map(|identity| identity.meta.to_vec()).unwrap_or_default(),
         headers: headers.unwrap_or_default().to_vec(),

@@ -168,7 +168,7 @@ fn reject_connect_with(cx: &mut CommandContext<'_>, code: u32, message: &str, te
     cx.engine.drop_held(cx.conn);
     connect_reply::abandon(cx.state, cx.engine, cx.conn);
     if cx.session().is_uni() {
-        return close_uni(cx, code);
+        return close_uni(cx, code, message);
     }
     cx.session().phase = Phase::Rejected;
     cx.engine.set_timer(cx.conn, cx.engine.now() + REJECTED_LINGER_MS);
@@ -177,7 +177,10 @@ fn reject_connect_with(cx: &mut CommandContext<'_>, code: u32, message: &str, te
 }
 
 /// A unidirectional client gets no replies: the error becomes a close code.
-fn close_uni(cx: &mut CommandContext<'_>, code: u32) -> Progress {
+fn close_uni(cx: &mut CommandContext<'_>, code: u32, message: &str) -> Progress {
+    if cx.state.respond_to_connect(cx.engine, cx.conn, code, message) {
+        return Progress::Ended;
+    }
     let codes = &cx.state.settings.client.connect_code_to_unidirectional_disconnect;
     if let Some(own) = codes.transforms.iter().find(|own| codes.enabled && own.code == code) {
         let (code, reason) = (own.to_code as u16, own.to_reason.clone());

@@ -91,6 +91,7 @@ pub(crate) fn is_complete(state: &mut Messaging, conn: ConnId) -> bool {
 /// Sends the reply: the connection is connected.
 pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
     let Some(PendingConnect { id, data, live, reserved, .. }) = state.pending.take_connect(conn) else { return };
+    let head = state.pending.take_held_head(conn);
     cx.release_backlog(reserved);
     state.large_replies.encoded(cx.counters.turns, reserved);
     let now = state.unix_s(cx);
@@ -98,10 +99,14 @@ pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) 
     let session = &mut state.sessions[conn];
     session.phase = Phase::Connected;
     let (uni, encoding, opcode) = (session.is_uni(), session.encoding, session.opcode());
+    let is_emulated = session.transport.is_emulated();
     let client = &state.settings.client;
     let interval_s = client.ping_interval.as_secs() as u32;
-    let ping_s = if session.frame_pings { 0 } else { interval_s };
+    let ping_s = if session.frame_pings() { 0 } else { interval_s };
     let ends_at = session.identity.as_ref().map_or(0, |identity| identity.expire_at);
+    // A client that sends its commands by other connections names its session there.
+    let emulated = is_emulated.then(|| state.settings.session_ids.id(cx.me(), conn)).unwrap_or_default();
+    let own = session.identity.as_ref().map_or("", |identity| &*identity.session);
     let mut text = Uuid::encode_buffer();
     let mut delta_bytes = DELTA_BYTES_MAX;
     let parts = live.iter().map(|(channel, reply)| (channel, reply.parts(encoding, &mut delta_bytes)));
@@ -117,13 +122,17 @@ pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) 
         subs: &results,
         ping_s,
         pong: ping_s > 0 && !uni && !client.pong_timeout.is_zero(),
-        session: session.identity.as_ref().map_or("", |identity| &identity.session),
-        node: "",
+        session: if is_emulated { &emulated } else { own },
+        node: if is_emulated { &state.settings.node } else { "" },
         time_ms: if client.connect_include_server_time { state.clock_zero_unix_ms + cx.now() } else { 0 },
     };
-    cx.release_with(conn, opcode, |out| {
+    let write = |out: &mut Vec<u8>| {
         out.reserve(reserved);
         encoding.reply(out, id, &Reply::Connect(result));
-    });
+    };
+    match head {
+        Some(held) => cx.release_with_head(conn, &held.head, opcode, write),
+        None => cx.release_with(conn, opcode, write),
+    }
     keepalive::begin_pings(state, cx, conn);
 }

@@ -13,7 +13,7 @@ use crate::ws;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameEncoding {
     pub encoding: Encoding,
-    /// `Context::compression_class`: 0 for none.
+    /// `Context::compression_class`: 0 for none; streams are classes too.
     pub compression_class: u8,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct EncodedFrames {
     whole: [Vec<u8>; Encoding::COUNT],
     delta: [Vec<u8>; Encoding::COUNT],
     difference: Vec<u8>,
-    /// Compressed copies of those above: one for each compression class in use.
+    /// Copies of those above, compressed or framed for streams: one for each compression class in use.
     compressed: Vec<CompressedFrame>,
     free_buffers: Vec<Vec<u8>>,
     /// Frames that were encoded since `take_encodings`.
@@ -76,6 +76,13 @@ impl EncodedFrames {
     /// Frames that were encoded since the last call.
     pub(super) fn take_encodings(&mut self) -> u64 {
         std::mem::take(&mut self.encodings)
+    }
+
+    /// The plain frame, or its copy for the streams of this format. It is never compressed.
+    pub(super) fn plain_or_streamed(&mut self, cx: &mut Context<Mail>, format: FrameEncoding) -> &[u8] {
+        let is_stream = Context::<Mail>::is_stream_class(format.compression_class);
+        let compression_class = if is_stream { format.compression_class } else { 0 };
+        self.get(cx, FrameKind::Plain, FrameEncoding { compression_class, ..format })
     }
 
     /// An encoded frame in the form of one wire format; compressed at its first use in that compression class.

@@ -101,7 +101,7 @@ impl HomeRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messaging::session::Phase;
+    use crate::messaging::session::{Phase, Transport};
     use crate::protocol::Encoding;
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn session_counts_its_pending_subscribes() {
-        let mut session = Session::new(Encoding::Json, Phase::Connected, false);
+        let mut session = Session::new(Encoding::Json, Phase::Connected, Transport::WebSocket);
         let (mut requests, sub) = (HomeRequests::new(1), SubscriptionKey::new(9));
         let pending = PendingSubscribe {
             requester: Requester::Command(1),

@@ -253,12 +253,14 @@ fn post_push(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, push:
         if !has_room(cx, to.shard) {
             continue;
         }
-        // Too short to be worth compressing: plain for every compression class.
-        let encoding = FrameEncoding::unpack(to.wire_format.wire).encoding;
+        let format = FrameEncoding::unpack(to.wire_format.wire);
+        let encoding = format.encoding;
         let frame = &mut frames.plain[usize::from(encoding.index())];
         if frame.is_empty() {
             ws::frame_with(frame, opcode(encoding), |out| encoding.push(out, channel, push));
         }
+        // Too short to be worth compressing: plain for every compression class.
+        let frame = frames.plain_or_streamed(cx, format);
         let frame = cx.mail.put(to.shard, frame);
         cx.mail.post(to.shard, Mail::JoinLeavePush { group: to.group, frame });
     }

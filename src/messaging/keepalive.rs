@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::mail::Mail;
-use super::session::{Identity, Phase, millis};
+use super::session::{Identity, Phase, Transport, millis};
 use super::settings::Settings;
 use super::state::Messaging;
 use crate::engine::{Context, Millis};
@@ -93,13 +93,14 @@ pub(crate) fn check_ping(state: &mut Messaging, cx: &mut Context<Mail>, conn: Co
             // The server itself does not read this socket, so that silence proves nothing.
             session.ping_at = cx.now() + timeout;
         } else {
-            session.awaits_pong = timeout > 0;
+            // A stream of a unidirectional client has no way back: only a failed write shows that it is dead.
+            session.awaits_pong = timeout > 0 && !(session.is_uni() && session.transport.is_stream());
             session.ping_at = cx.now() + if session.awaits_pong { timeout } else { interval };
             // A unidirectional client never sends a message, but its WebSocket answers ping frames.
-            if session.frame_pings || session.is_uni() {
+            if session.frame_pings() || session.transport == Transport::UniWebSocket {
                 cx.reply(conn, Opcode::Ping, b"");
             }
-            if !session.frame_pings {
+            if !session.frame_pings() {
                 cx.reply(conn, session.opcode(), session.encoding.ping());
             }
         }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 
 use super::api_call::PastQuery;
 use crate::broker::query::QueryPage;
-use crate::engine::Context;
 use crate::engine::log_ring::RestartCause;
 use crate::engine::mailbox::Span;
+use crate::engine::{Context, Injection};
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionId};
 use crate::protocol::{Encoding, ErrorCode, Filter, Tags};
 use crate::pubsub::{
@@ -164,6 +164,17 @@ pub enum Mail {
     UserAdmission {
         conn: ConnId,
         admitted: bool,
+    },
+    /// To the shard of a stream: commands that came for it by another connection.
+    Emulate {
+        conn: ConnId,
+        by: ConnId,
+        data: Span,
+    },
+    /// The answer to `Emulate`.
+    Emulated {
+        by: ConnId,
+        outcome: Injection,
     },
     /// From a user's home: another connection of the user has replaced this one.
     Replaced {

@@ -1,7 +1,8 @@
 //! The joint of engine, protocol and pubsub: one `Messaging` per shard serves the Centrifugo client protocol.
 //!
 //! Connections and commands:
-//! - `handshake` the upgrade request · `session` a connection's phase · `keepalive` its timer
+//! - `request_checks` of all endpoints · `handshake` the upgrade request · `session` a connection's phase · `keepalive` its timer
+//! - `streams` HTTP streaming and server-sent events · `emulation` commands for them · `session_ids` how clients name them
 //! - `commands` dispatches a message · `connect`, `connect_reply` · `subscribe` · `publish` · `queries` · `refresh`
 //! - `access` what a client may do · `hooks` rules of a program that embeds the server · `tokens`, `token_checks`
 //! - `backend_calls`, `proxy_calls` · `data_format`
@@ -42,6 +43,7 @@ mod control;
 mod control_broker;
 pub mod control_request;
 mod data_format;
+mod emulation;
 mod encodings;
 mod handover_copy;
 mod handover_fields;
@@ -71,11 +73,14 @@ mod receive;
 mod refresh;
 mod rejections;
 mod reply_payment;
+mod request_checks;
 mod session;
+mod session_ids;
 mod settings;
 mod shared_reads;
 mod signature_queue;
 mod state;
+mod streams;
 mod subscribe;
 mod subscribe_reply;
 mod subscription;

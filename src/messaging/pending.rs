@@ -17,6 +17,14 @@ pub(crate) struct HandshakeData {
     pub headers: Headers,
     /// A connect request in the URL, decoded.
     pub connect: Option<Box<[u8]>>,
+    pub held_head: Option<Box<HeldHead>>,
+}
+
+/// The head of a stream that is sent when the connect is granted. If it is not, another response is.
+pub(crate) struct HeldHead {
+    pub head: Vec<u8>,
+    /// Header fields of the other response.
+    pub fields: String,
 }
 
 /// A granted connect that waits for its subscriptions, or for the user's home shard.
@@ -49,13 +57,18 @@ struct PendingConnection {
     connect: Option<PendingConnect>,
     /// A connect request in the URL whose token waits for its check.
     request: Option<Box<[u8]>>,
+    held_head: Option<Box<HeldHead>>,
     /// It closes with this as soon as the commands before the fatal one are answered.
     close: Option<Disconnect>,
 }
 
 impl PendingConnection {
     fn is_empty(&self) -> bool {
-        self.headers.is_none() && self.connect.is_none() && self.request.is_none() && self.close.is_none()
+        self.headers.is_none()
+            && self.connect.is_none()
+            && self.request.is_none()
+            && self.close.is_none()
+            && self.held_head.is_none()
     }
 }
 
@@ -64,6 +77,8 @@ pub(crate) struct PendingConnections {
     /// Of the upgrade that is being answered: `open` follows at once.
     pub handshake: HandshakeData,
     by_slot: HashMap<u32, PendingConnection>,
+    /// The header fields of the responses to emulation requests that wait for their sessions, by the slot of their connection.
+    pub emulation_fields: HashMap<u32, String>,
 }
 
 impl PendingConnections {
@@ -111,6 +126,16 @@ impl PendingConnections {
 
     pub(super) fn take_request(&mut self, conn: ConnId) -> Option<Box<[u8]>> {
         self.take(conn, |pending| pending.request.take())
+    }
+
+    pub(super) fn hold_head(&mut self, conn: ConnId, head: Option<Box<HeldHead>>) {
+        if head.is_some() {
+            self.by_slot.entry(conn.slot).or_default().held_head = head;
+        }
+    }
+
+    pub(super) fn take_held_head(&mut self, conn: ConnId) -> Option<Box<HeldHead>> {
+        self.take(conn, |pending| pending.held_head.take())
     }
 
     pub(super) fn close_later(&mut self, conn: ConnId, disconnect: Disconnect) {

@@ -5,6 +5,7 @@ use super::arena::unpack_options;
 use super::broker_calls;
 use super::broker_channels;
 use super::connect;
+use super::emulation;
 use super::home_broker::Publisher;
 use super::home_queries;
 use super::home_shard;
@@ -93,15 +94,20 @@ pub(crate) fn receive(
         Mail::UserConnect { user, conn } => user_connects(state, cx, from, name(user), conn),
         Mail::UserDisconnect { user, conn } => state.users.remove_at_home(name(user), from, conn),
         Mail::UserAdmission { conn, admitted } => connect::user_home_answered(state, cx, conn, admitted),
-        Mail::Replaced { conn } => {
-            if cx.is_open(conn) {
-                state.close(cx, conn, Disconnect::ConnectionLimit);
-            }
-        }
+        Mail::Replaced { conn } => replaced(state, cx, conn),
+        Mail::Emulate { conn, by, data } => emulation::receive(state, cx, (from, by), conn, batch.bytes(data)),
+        Mail::Emulated { by, outcome } => emulation::answer(state, cx, by, outcome),
         failure @ (Mail::SubscribeFailed { .. } | Mail::PublishFailed { .. }) => {
             receive_failure(state, cx, from, failure)
         }
         delivery => receive_delivery(state, cx, delivery, batch),
+    }
+}
+
+/// Another connection of its user has replaced this one.
+fn replaced(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) {
+    if cx.is_open(conn) {
+        state.close(cx, conn, Disconnect::ConnectionLimit);
     }
 }
 

@@ -131,12 +131,12 @@ pub(super) fn describe(session: &Session, raw: &[u8], Fault { why, detail }: Fau
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messaging::session::Phase;
+    use crate::messaging::session::{Phase, Transport};
     use crate::protocol::Encoding;
 
     #[test]
     fn line_names_command_cause_action_client_and_channel_and_shows_no_token() {
-        let mut session = Session::new(Encoding::Json, Phase::Connected, false);
+        let mut session = Session::new(Encoding::Json, Phase::Connected, Transport::WebSocket);
         session.client = [0x11; 16];
         let raw = br#"{"id":1,"subscribe":{"channel":"news:\u001b[0m","token":"hush"}}"#;
         let fault = Fault::of_token(&TokenError::Invalid(InvalidToken::Signature));

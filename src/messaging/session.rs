@@ -42,13 +42,63 @@ pub(crate) struct Session {
     pub replies_owed: u32,
     pub encoding: Encoding,
     pub phase: Phase,
-    /// Pings are WebSocket frames, not messages.
-    pub frame_pings: bool,
+    pub transport: Transport,
     /// A ping was sent and not answered.
     pub awaits_pong: bool,
 }
 
 const _: () = assert!(size_of::<Session>() <= 48);
+
+/// What carries the messages of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Transport {
+    WebSocket = 0,
+    /// The same; its pings are frames, not messages.
+    WebSocketFramePings = 1,
+    UniWebSocket = 2,
+    HttpStream = 3,
+    Sse = 4,
+    UniHttpStream = 5,
+    UniSse = 6,
+}
+
+impl Transport {
+    const ALL: [Self; 7] = [
+        Self::WebSocket,
+        Self::WebSocketFramePings,
+        Self::UniWebSocket,
+        Self::HttpStream,
+        Self::Sse,
+        Self::UniHttpStream,
+        Self::UniSse,
+    ];
+
+    pub(crate) fn from_index(index: u8) -> Self {
+        Self::ALL.get(usize::from(index)).copied().unwrap_or(Self::WebSocket)
+    }
+
+    /// As backends know it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket | Self::WebSocketFramePings => "websocket",
+            Self::UniWebSocket => "uni_websocket",
+            Self::HttpStream => "http_stream",
+            Self::Sse => "sse",
+            Self::UniHttpStream => "uni_http_stream",
+            Self::UniSse => "uni_sse",
+        }
+    }
+
+    /// Its commands come by other connections.
+    pub(crate) fn is_emulated(self) -> bool {
+        matches!(self, Self::HttpStream | Self::Sse)
+    }
+
+    pub(crate) fn is_stream(self) -> bool {
+        self as u8 >= Self::HttpStream as u8
+    }
+}
 
 /// The user of a connection, and what is known of it.
 #[derive(Default)]
@@ -76,7 +126,7 @@ pub(crate) struct Identity {
 pub(crate) type Headers = Option<Box<[(String, String)]>>;
 
 impl Session {
-    pub(crate) fn new(encoding: Encoding, phase: Phase, frame_pings: bool) -> Self {
+    pub(crate) fn new(encoding: Encoding, phase: Phase, transport: Transport) -> Self {
         Self {
             client: [0; 16],
             identity: None,
@@ -87,7 +137,7 @@ impl Session {
             replies_owed: 0,
             encoding,
             phase,
-            frame_pings,
+            transport,
             awaits_pong: false,
         }
     }
@@ -107,6 +157,10 @@ impl Session {
 
     pub(crate) fn is_uni(&self) -> bool {
         self.encoding == Encoding::UniJson
+    }
+
+    pub(crate) fn frame_pings(&self) -> bool {
+        self.transport == Transport::WebSocketFramePings
     }
 
     pub(crate) fn opcode(&self) -> Opcode {
@@ -141,7 +195,8 @@ impl Sessions {
         match self.by_slot.get_mut(conn.index()) {
             Some(last) => *last = session,
             None => {
-                self.by_slot.resize_with(conn.index(), || Session::new(Encoding::Json, Phase::New, false));
+                self.by_slot
+                    .resize_with(conn.index(), || Session::new(Encoding::Json, Phase::New, Transport::WebSocket));
                 self.by_slot.push(session);
             }
         }
@@ -195,11 +250,11 @@ mod tests {
         let conn = ConnId::new(2, 1);
         let rate = Rate::new(1, 1).expect("a rate");
         let mut sessions = Sessions::default();
-        sessions.insert(conn, Session::new(Encoding::Protobuf, Phase::New, true));
+        sessions.insert(conn, Session::new(Encoding::Protobuf, Phase::New, Transport::WebSocketFramePings));
         sessions[conn].channels = 3;
         assert!(sessions.take_command(conn, rate, 0));
         assert!(!sessions.take_command(conn, rate, 0));
-        sessions.insert(ConnId::new(2, 2), Session::new(Encoding::Json, Phase::New, false));
+        sessions.insert(ConnId::new(2, 2), Session::new(Encoding::Json, Phase::New, Transport::WebSocket));
         assert_eq!((sessions[conn].channels, sessions[conn].encoding, sessions.slots()), (0, Encoding::Json, 3));
         assert!(sessions.take_command(conn, rate, 0));
     }

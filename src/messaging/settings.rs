@@ -15,7 +15,8 @@ use crate::ws::Request;
 
 use super::handover_peer::HandoverPeer;
 use super::hooks::Hooks;
-use super::session::Headers;
+use super::session::{Headers, Transport};
+use super::session_ids::SessionIds;
 
 /// Bytes of header fields that one connection keeps for the backend; fields past it are left out.
 const HEADERS_BYTES_MAX: usize = 4 * 1024;
@@ -39,6 +40,15 @@ pub struct Settings {
     /// If subscription tokens have keys of their own.
     pub subscription_tokens: Option<Verifier>,
     pub uni_websocket: config::UniWebsocket,
+    pub http_stream: config::HttpStream,
+    pub sse: config::Sse,
+    pub emulation: config::Emulation,
+    pub uni_http_stream: config::UniHttpStream,
+    pub uni_sse: config::UniSse,
+    pub init: config::ConnInit,
+    /// What clients and other servers know this one by.
+    pub node: Arc<str>,
+    pub session_ids: Arc<SessionIds>,
     /// The connect reply names the shard.
     pub shows_shard: bool,
     /// The endpoint `/echo` sends messages back.
@@ -79,8 +89,9 @@ impl Settings {
         let new = Self::of(config, Arc::new(backend), Arc::clone(&self.connection_counts));
         let client = config::Client { ping_interval, pong_timeout, ..new.client };
         let (hooks, user_connected) = (self.hooks.clone(), self.user_connected.clone());
+        let (node, session_ids) = (Arc::clone(&self.node), Arc::clone(&self.session_ids));
         let channel = with_durabilities(new.channel, &self.channel);
-        Self { client, channel, echo: self.echo, hooks, user_connected, ..new }
+        Self { client, channel, echo: self.echo, hooks, user_connected, node, session_ids, ..new }
     }
 
     fn of(
@@ -103,6 +114,14 @@ impl Settings {
             tokens: verifier(&client.token),
             subscription_tokens: client.subscription_token().map(verifier),
             uni_websocket: config.uni_websocket.clone(),
+            http_stream: config.http_stream.clone(),
+            sse: config.sse.clone(),
+            emulation: config.emulation.clone(),
+            uni_http_stream: config.uni_http_stream.clone(),
+            uni_sse: config.uni_sse.clone(),
+            init: config.init.clone(),
+            node: uuid::Uuid::new_v4().to_string().into(),
+            session_ids: Arc::default(),
             shows_shard: config.dev,
             echo: config.echo.enabled,
             connect_proxy: config.connect_proxy,
@@ -126,6 +145,14 @@ impl Settings {
     /// The namespace of a channel: its index and its options.
     pub fn namespace(&self, channel: &str) -> Option<(usize, &config::Namespace)> {
         self.channel.find(channel)
+    }
+
+    /// What a connect that fails is answered with, in the transports that answer by a response.
+    pub(super) fn response_codes(&self, transport: Transport) -> &config::ResponseCodes {
+        match transport {
+            Transport::UniSse => &self.uni_sse.connect_code_to_http_response,
+            _ => &self.uni_http_stream.connect_code_to_http_response,
+        }
     }
 
     /// The header fields of an upgrade request that some proxy is to see.

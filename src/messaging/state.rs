@@ -17,13 +17,13 @@ use super::pending::PendingConnections;
 use super::presence_snapshots::PresenceSnapshots;
 use super::proxy_calls::ProxyCalls;
 use super::rejections::{self, Action, Fault};
-use super::session::{Phase, Session, Sessions};
+use super::session::{Phase, Session, Sessions, Transport};
 use super::settings::Settings;
 use super::token_checks::TokenChecks;
 use super::users::Users;
 use crate::backend::call::{Answer, Fetched};
-use crate::engine::Context;
 use crate::engine::outbound::Owner;
+use crate::engine::{Context, Response};
 use crate::ids::{ConnId, GroupId, ShardId, SubscriptionKey};
 use crate::protocol::{Command, Disconnect, Encoding, ErrorCode, Filter, Push, Reply};
 use crate::pubsub::{HomeChannels, Placement, Subscribers};
@@ -306,14 +306,33 @@ impl Messaging {
 
     /// Closes a connection. A unidirectional client gets the code in a push too, since it may not see the close frame.
     pub(super) fn close_with(&mut self, cx: &mut Context<Mail>, conn: ConnId, code: u16, reason: Cow<'static, str>) {
+        if self.respond_to_connect(cx, conn, u32::from(code), &reason) {
+            return;
+        }
         let session = &self.sessions[conn];
         let pushes = !self.settings.uni_websocket.disable_disconnect_push;
-        if pushes && session.encoding == Encoding::UniJson && session.phase != Phase::New {
+        // The end of a stream is such a push itself.
+        if pushes && session.transport == Transport::UniWebSocket && session.phase != Phase::New {
             // The code says whether to reconnect, as in a close frame.
             let push = Push::Disconnect { code: u32::from(code), reason: &reason, reconnect: false };
             self.push(cx, conn, |encoding, out| encoding.push(out, "", &push));
         }
         cx.close(conn, code, reason);
+    }
+
+    /// Answers a connect that fails by an HTTP response, if the stream waits for its head. False if it does not.
+    pub(super) fn respond_to_connect(&mut self, cx: &mut Context<Mail>, conn: ConnId, code: u32, reason: &str) -> bool {
+        let Some(held) = self.pending.take_held_head(conn) else { return false };
+        let codes = self.settings.response_codes(self.sessions[conn].transport);
+        let rule = codes.transforms.iter().find(|rule| rule.code == code);
+        let (status, body) = match rule {
+            Some(rule) if rule.to_body.is_empty() => (rule.to_status_code as u16, reason),
+            Some(rule) => (rule.to_status_code as u16, rule.to_body.as_str()),
+            None => (500, "Internal Server Error"),
+        };
+        let close_code = u16::try_from(code).unwrap_or_default();
+        cx.close_with_response(conn, close_code, Response::text(status, held.fields, body));
+        true
     }
 
     /// Closes a connection once home shards have answered the commands before.

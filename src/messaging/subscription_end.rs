@@ -6,7 +6,7 @@ use super::mail::{JoinOptions, Mail};
 use super::session::Phase;
 use super::state::{CommandContext, Messaging, Progress, owner};
 use crate::engine::Context;
-use crate::engine::outbound::{Owner, frames_in};
+use crate::engine::outbound::Owner;
 use crate::engine::stats::dropped_index;
 use crate::ids::{ConnId, GroupId, SubscriptionKey};
 use crate::protocol::{Disconnect, Push, RawClientInfo, Reply, Unsubscribed};
@@ -147,7 +147,7 @@ pub(crate) fn frames_dropped(state: &mut Messaging, cx: &mut Context<Mail>, conn
     cx.purge(conn, owner);
     if !flags.contains(SubscriptionFlags::POSITIONED) {
         let share = state.subscribers.get(sub).turn_share();
-        cx.counters.dropped[dropped_index(owner.policy)] += frames_in(share.frames);
+        cx.counters.dropped[dropped_index(owner.policy)] += cx.count_frames(conn, share.frames);
         return state.subscribers.reset_delta_base(sub);
     }
     cx.counters.subscriptions_cut += 1;

@@ -112,7 +112,7 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messaging::session::Session;
+    use crate::messaging::session::{Session, Transport};
     use crate::protocol::Encoding;
 
     fn linked(users: &Users, sessions: &Sessions, user: &str) -> Vec<u32> {
@@ -125,7 +125,7 @@ mod tests {
         let (mut users, mut sessions) = (Users::default(), Sessions::default());
         let conns: Vec<_> = (0..3).map(|slot| ConnId::new(slot, 0)).collect();
         for &conn in &conns {
-            sessions.insert(conn, Session::new(Encoding::Json, Phase::Connected, false));
+            sessions.insert(conn, Session::new(Encoding::Json, Phase::Connected, Transport::WebSocket));
             sessions[conn].identity = Some(Box::new(Identity { user: "ann".into(), ..Identity::default() }));
             users.insert(&mut sessions, conn);
         }

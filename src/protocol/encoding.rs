@@ -3,6 +3,7 @@
 use super::command::{Body, Command, ConnectRequest};
 use super::error::Malformed;
 use super::reply::{ClientInfo, Push, Reply, WirePublication};
+use super::request::EmulationRequest;
 use super::{json, protobuf};
 
 /// How a connection reads and writes. The upgrade chooses it, and it does not change.
@@ -40,6 +41,14 @@ impl Encoding {
     /// The first and only message of a unidirectional client.
     pub fn connect_request(bytes: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
         json::connect_request(bytes)
+    }
+
+    /// A request that carries commands for a stream.
+    pub fn emulation_request(self, bytes: &[u8]) -> Result<EmulationRequest<'_>, Malformed> {
+        match self {
+            Self::Json | Self::UniJson => json::emulation_request(bytes),
+            Self::Protobuf => protobuf::emulation_request(bytes),
+        }
     }
 
     /// A message that is one command, which was read before. `None` if it is malformed.
@@ -207,5 +216,29 @@ mod tests {
     #[test]
     fn delta_that_cuts_a_character_does_not_fit_json() {
         assert!(delta_fits_json("1V\n1E@0,H:2\u{e9}3TVVrm;".as_bytes()) && !delta_fits_json(b"1V\n1\xa9:x;"));
+    }
+
+    #[test]
+    fn request_is_read_in_both_encodings() {
+        let wanted = EmulationRequest { node: "n".into(), session: "s".into(), data: b"{}\n{}"[..].into() };
+        let json = br#"{"session":"s","node":"n","data":"{}\n{}","more":[1]}"#;
+        assert_eq!(Encoding::Json.emulation_request(json), Ok(wanted.clone()));
+        let binary = b"\x0a\x01n\x12\x01s\x1a\x05{}\n{}";
+        assert_eq!(Encoding::Protobuf.emulation_request(binary), Ok(wanted));
+        assert_eq!(Encoding::Json.emulation_request(b"{}"), Ok(EmulationRequest::default()));
+        assert_eq!(Encoding::Protobuf.emulation_request(b""), Ok(EmulationRequest::default()));
+    }
+
+    #[test]
+    fn data_that_is_not_a_string_is_malformed() {
+        for bytes in [&br#"{"data":{}}"#[..], br#"{"data":[1]}"#, b"[]", b"", b"null", br#"{"session":1}"#] {
+            assert_eq!(
+                Encoding::Json.emulation_request(bytes),
+                Err(Malformed),
+                "{:?}",
+                bytes.escape_ascii().to_string()
+            );
+        }
+        assert_eq!(Encoding::Protobuf.emulation_request(b"\x12\x05s"), Err(Malformed));
     }
 }

@@ -46,5 +46,5 @@ pub(crate) use reply::{
     ClientInfo, ConnectResult, Expiry, HistoryResult, JsonForm, Push, Reply, SubscribePush, SubscribeResult,
     WirePublication, delta_fits_json,
 };
-pub use request::{HistoryRequest, StreamPosition, SubscribeRequest};
+pub use request::{EmulationRequest, HistoryRequest, StreamPosition, SubscribeRequest};
 pub(crate) use tags::Tags;

@@ -62,3 +62,14 @@ pub struct StreamPosition<'a> {
     #[serde(borrow, deserialize_with = "text")]
     pub epoch: Cow<'a, str>,
 }
+
+/// Commands for a session.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct EmulationRequest<'a> {
+    /// The node that has the session, as its connect reply named it.
+    pub node: Cow<'a, str>,
+    /// The session id of the connect reply.
+    pub session: Cow<'a, str>,
+    /// Commands in the encoding of the session.
+    pub data: Cow<'a, [u8]>,
+}

@@ -80,6 +80,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         user_connected: brokers.is_some().then(|| report_connected_users(users)),
         handover_peer: peer.clone().map(|link| link as Arc<dyn HandoverPeer>),
         hooks,
+        node: uid.as_str().into(),
         ..Settings::new(&config, backends.access.sender())
     });
     let make = {

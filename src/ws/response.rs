@@ -17,6 +17,10 @@ pub enum Refusal {
     /// 404, with the address that serves the path.
     WrongAddress(&'static str),
     MethodNotAllowed,
+    /// 405, with the methods that the path serves.
+    OtherMethods(&'static str),
+    /// The body has more bytes than the path takes.
+    BodyTooLarge,
     /// The head did not arrive in time.
     Timeout,
     TargetTooLong,
@@ -52,8 +56,9 @@ impl Refusal {
             Self::BadRequest(_) => 400,
             Self::ForeignOrigin(_) => 403,
             Self::NotFound | Self::WrongAddress(_) => 404,
-            Self::MethodNotAllowed => 405,
+            Self::MethodNotAllowed | Self::OtherMethods(_) => 405,
             Self::Timeout => 408,
+            Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::UpgradeRequired => 426,
             Self::HeadTooLarge => 431,
@@ -69,6 +74,8 @@ impl Refusal {
             Self::BadRequest(words) | Self::ForeignOrigin(words) | Self::WrongAddress(words) => words,
             Self::NotFound => "nothing is served at this path",
             Self::MethodNotAllowed => "only GET and HEAD are served here",
+            Self::OtherMethods(_) => "the path does not serve this method",
+            Self::BodyTooLarge => "the request body is too large",
             Self::Timeout => "the request head was not complete in time",
             Self::TargetTooLong => "the request target is too long",
             Self::UpgradeRequired => "this address speaks WebSocket version 13 (RFC 6455): send an upgrade request",
@@ -104,6 +111,9 @@ impl Refusal {
         };
         begin(out, self.status());
         out.extend_from_slice(extra);
+        if let Self::OtherMethods(methods) = self {
+            write!(out, "Allow: {methods}\r\n").expect("writing to a Vec does not fail");
+        }
         if let Some(retry_after_s) = self.retry_after_s() {
             write!(out, "Retry-After: {retry_after_s}\r\n").expect("writing to a Vec does not fail");
         }
@@ -170,6 +180,7 @@ fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         426 => "Upgrade Required",
         429 => "Too Many Requests",

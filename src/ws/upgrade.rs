@@ -11,6 +11,7 @@
 
 use super::http_token::is_token;
 use super::response::Refusal;
+use crate::http::BodyLength;
 use std::mem::MaybeUninit;
 
 /// The largest `RequestBounds::fields_max`: the fields of a request are read on the stack.
@@ -38,7 +39,11 @@ pub enum Method {
     Get,
     /// As a GET, with a response that ends with its head. It opens no WebSocket.
     Head,
-    /// Any other: it opens no WebSocket, and its body is not read.
+    /// It may open a stream, and bring commands.
+    Post,
+    /// A browser asks what a page of another origin may send.
+    Options,
+    /// Any other: it opens nothing, and its body is not read.
     Other,
 }
 
@@ -48,8 +53,15 @@ impl Method {
         match request.strip_prefix(b"\r\n").unwrap_or(request) {
             request if request.starts_with(b"GET ") => Self::Get,
             request if request.starts_with(b"HEAD ") => Self::Head,
+            request if request.starts_with(b"POST ") => Self::Post,
+            request if request.starts_with(b"OPTIONS ") => Self::Options,
             _ => Self::Other,
         }
+    }
+
+    /// GET or HEAD, which have no body here.
+    pub fn only_asks(self) -> bool {
+        matches!(self, Self::Get | Self::Head)
     }
 }
 
@@ -68,6 +80,13 @@ pub struct Request<'a> {
     pub origin: Option<&'a str>,
     /// `None`: a plain HTTP request, such as one for `/health`.
     pub upgrade: Option<Upgrade<'a>>,
+    pub body: BodyLength,
+    /// HTTP/1.1, not 1.0: the client knows chunks, and the connection may serve further requests.
+    pub is_http_1_1: bool,
+    /// The client wants no further request on the connection.
+    pub closes: bool,
+    /// The client sends the body after a response with status 100.
+    pub expects_continue: bool,
     /// The bytes of the head; the bytes after it belong to the WebSocket.
     pub head_bytes: usize,
     fields: Fields<'a>,
@@ -133,12 +152,13 @@ pub fn parse<'a>(bytes: &'a [u8], bounds: &RequestBounds) -> Result<Option<Reque
     let target = request.path.expect("httparse returns a target with every whole head");
     let http_1_1 = request.version == Some(1);
     let judged = Judged::of(request.headers)?;
-    if judged.has_body && method != Method::Other {
+    let body = judged.body.unwrap_or_default();
+    if body != BodyLength::None && method.only_asks() {
         return Err(Refusal::BadRequest("a body is not taken here"));
     }
     let (path, query, authority) = match split_target(target) {
         // RFC 9112, 3.2.3 and 3.2.4: CONNECT and OPTIONS have forms without a path.
-        Err(_) if method == Method::Other => ("", "", None),
+        Err(_) if !method.only_asks() => ("", "", None),
         parts => parts?,
     };
     let key = if method == Method::Get { judged.upgrade()? } else { None };
@@ -149,8 +169,24 @@ pub fn parse<'a>(bytes: &'a [u8], bounds: &RequestBounds) -> Result<Option<Reque
         None if http_1_1 => return Err(Refusal::BadRequest("Host is missing")),
         None => authority.unwrap_or(""),
     };
-    let head_bytes = blank_bytes + head.bytes.len();
-    Ok(Some(Request { method, target, path, query, host, origin: judged.origin, upgrade, head_bytes, fields }))
+    if body == BodyLength::Chunked && !http_1_1 {
+        return Err(Refusal::BadRequest("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    Ok(Some(Request {
+        method,
+        target,
+        path,
+        query,
+        host,
+        origin: judged.origin,
+        upgrade,
+        body,
+        is_http_1_1: http_1_1,
+        closes: judged.closes || !http_1_1,
+        expects_continue: judged.expects_continue && http_1_1,
+        head_bytes: blank_bytes + head.bytes.len(),
+        fields,
+    }))
 }
 
 fn refusal(error: httparse::Error) -> Refusal {
@@ -265,7 +301,9 @@ struct Judged<'a> {
     version_13: bool,
     upgrade_websocket: bool,
     connection_upgrade: bool,
-    has_body: bool,
+    closes: bool,
+    expects_continue: bool,
+    body: Option<BodyLength>,
 }
 
 impl<'a> Judged<'a> {
@@ -294,14 +332,23 @@ impl<'a> Judged<'a> {
             }
             10 if is("connection") => {
                 self.connection_upgrade |= lists(value, "upgrade");
+                self.closes |= lists(value, "close");
                 Ok(())
             }
             14 if is("content-length") => {
-                self.has_body |= value != b"0";
-                Ok(())
+                let has_one_form = value == b"0" || !value.starts_with(b"0");
+                let is_number = has_one_form && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+                let text = std::str::from_utf8(value).ok().filter(|_| is_number);
+                let bytes = text.and_then(|digits| digits.parse().ok());
+                let bytes = bytes.ok_or(Refusal::BadRequest("malformed Content-Length"))?;
+                self.add_body(if bytes == 0 { BodyLength::None } else { BodyLength::Bytes(bytes) })
             }
-            17 if is("transfer-encoding") => {
-                self.has_body = true;
+            17 if is("transfer-encoding") => match value.eq_ignore_ascii_case(b"chunked") {
+                true => self.add_body(BodyLength::Chunked),
+                false => Err(Refusal::BadRequest("the only transfer coding here is chunked")),
+            },
+            6 if is("expect") => {
+                self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
                 Ok(())
             }
             17 if is("sec-websocket-key") => once(&mut self.key, value, "more than one Sec-WebSocket-Key"),
@@ -309,6 +356,14 @@ impl<'a> Judged<'a> {
                 self.version_13 |= value == b"13" || lists(value, "13");
                 Ok(())
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112, section 6.3: two lengths of one body are an attempt at request smuggling.
+    fn add_body(&mut self, body: BodyLength) -> Result<(), Refusal> {
+        match self.body.replace(body) {
+            Some(before) if before != body => Err(Refusal::BadRequest("more than one length of the body")),
             _ => Ok(()),
         }
     }

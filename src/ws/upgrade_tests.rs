@@ -169,19 +169,19 @@ fn head_request_is_a_plain_one_and_other_methods_are_for_the_app() {
     let text = first_line("HEAD /chat HTTP/1.1");
     let request = verdict(&text).unwrap();
     assert_eq!((request.method, request.path, request.upgrade.is_none()), (Method::Head, "/chat", true));
-    for (line, path) in [
-        ("POST /api/publish?a HTTP/1.1", "/api/publish"),
-        ("GETS / HTTP/1.1", "/"),
-        ("get / HTTP/1.0", "/"),
-        ("OPTIONS * HTTP/1.1", ""),
-        ("CONNECT a:80 HTTP/1.1", ""),
+    for (line, method, path) in [
+        ("POST /api/publish?a HTTP/1.1", Method::Post, "/api/publish"),
+        ("GETS / HTTP/1.1", Method::Other, "/"),
+        ("get / HTTP/1.0", Method::Other, "/"),
+        ("OPTIONS * HTTP/1.1", Method::Options, ""),
+        ("CONNECT a:80 HTTP/1.1", Method::Other, ""),
     ] {
         let text = first_line(line);
         let request = verdict(&text).unwrap();
-        assert_eq!((request.method, request.path, request.upgrade.is_none()), (Method::Other, path, true), "{line}");
+        assert_eq!((request.method, request.path, request.upgrade.is_none()), (method, path, true), "{line}");
     }
     let post = verdict("POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").unwrap();
-    assert_eq!(post.method, Method::Other);
+    assert_eq!((post.method, post.body, post.expects_continue), (Method::Post, BodyLength::Bytes(4), true));
 }
 
 #[test]
@@ -199,10 +199,18 @@ fn upgrade_fields_must_not_repeat() {
 
 #[test]
 fn request_bodies_are_refused() {
-    for line in ["Content-Length: 5", "Content-Length: 00", "Content-Length: ", "Transfer-Encoding: chunked"] {
+    for line in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
         assert_eq!(bad(&head(&[line])), "a body is not taken here", "{line}");
     }
-    assert_eq!(bad(&head(&["Content-Length: 0", "content-length: 7"])), "a body is not taken here");
+    for value in ["00", "", "+5", "5,5", "0x5", "9999999999999999999"] {
+        assert_eq!(bad(&head(&[&format!("Content-Length: {value}")])), "malformed Content-Length", "{value}");
+    }
+    for lines in [["Content-Length: 0", "content-length: 7"], ["Content-Length: 7", "Transfer-Encoding: chunked"]] {
+        assert_eq!(bad(&head(&lines)), "more than one length of the body", "{lines:?}");
+    }
+    assert_eq!(bad(&head(&["Transfer-Encoding: gzip, chunked"])), "the only transfer coding here is chunked");
+    let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(bad(old), "HTTP/1.0 has no Transfer-Encoding");
 }
 
 #[test]

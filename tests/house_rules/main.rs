@@ -19,16 +19,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     // All code that the compiler cannot check.
     ("sys", &[]),
     // Pure layers: no sockets, clocks, logs or threads, and independent of each other.
-    ("ws", &["ids", "sys"]),
+    ("http", &[]),
+    ("ws", &["ids", "sys", "http"]),
     ("protocol", &["ids"]),
     ("pubsub", &["ids", "slow_policy"]),
     ("auth", &["ids"]),
     // The durable log, without threads and clocks.
     ("durable", &["ids", "pubsub", "sys"]),
     // The engine: bytes, frames and mail; no protocol, no channels.
-    ("engine", &["ids", "slow_policy", "sys", "ws"]),
+    ("engine", &["ids", "slow_policy", "sys", "ws", "http"]),
     // The settings, which build the configuration of the engine.
-    ("config", &["ids", "slow_policy", "auth", "engine"]),
+    ("config", &["ids", "slow_policy", "auth", "engine", "http"]),
     // Checks the host for the command line.
     ("doctor", &["config", "engine"]),
     // Calls to the application's backend.
@@ -36,7 +37,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Brokers that several servers share.
     ("broker", &["ids", "protocol", "pubsub", "durable", "config"]),
     // The only layer that joins engine, protocol and pubsub.
-    ("messaging", &["ids", "slow_policy", "ws", "protocol", "pubsub", "auth", "backend", "broker", "config", "engine"]),
+    (
+        "messaging",
+        &["ids", "slow_policy", "ws", "http", "protocol", "pubsub", "auth", "backend", "broker", "config", "engine"],
+    ),
     // The servers of a cluster.
     ("cluster", &["*"]),
     // The processes around it.

@@ -78,6 +78,8 @@ mod slow_consumer_policies;
 mod source_partial_transfers;
 mod start_errors;
 mod store_command;
+mod streams;
+mod streams_golden;
 mod tags_filter_bounds;
 mod takeover;
 mod takeover_of_channels;

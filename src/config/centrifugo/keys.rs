@@ -30,7 +30,7 @@ const NO_TLS_FIX: &str = "set it to false and put a TLS proxy in front";
 const OTHER_PEM: &str = "certificates come from files: tls.cert_pem_file and tls.key_pem_file";
 const BACKEND_TLS: &str = "a client certificate or certificate authority for one backend is not supported";
 const BACKEND_TLS_FIX: &str = "remove it, and give the backend a certificate that the system trusts";
-const TRANSPORT: &str = "this transport is not available: clients use WebSocket";
+const TRANSPORT: &str = "this transport is not available: clients use WebSocket, HTTP streaming or server-sent events";
 const NO_MAP_BROKER: &str = "there are only stream subscriptions, so there is no map broker";
 const OTHER_BROKER: &str = "it is a setting of a broker that this server does not have: the brokers are Redis and NATS";
 const ONE_BROKER: &str = "there is one broker for all namespaces";
@@ -221,15 +221,8 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
     idle("brokers", "", ONE_BROKER),
     idle("presence_managers", "", ONE_BROKER),
     idle("consumers", "", "the server does not read from queues: publish through the server API"),
-    idle("sse.", "", TRANSPORT),
-    idle("http_stream.", "", TRANSPORT),
     idle("webtransport.", "", TRANSPORT),
-    idle("uni_sse.", "", TRANSPORT),
-    idle("uni_http_stream.", "", TRANSPORT),
     idle("uni_grpc.", "", TRANSPORT),
-    idle("emulation.handler_prefix", "/emulation", TRANSPORT),
-    idle("emulation.", "65536", TRANSPORT),
-    idle("init.", "", "there is no such endpoint"),
     idle("swagger.", "", "there is no such page"),
     idle("debug.", "", "there are no such endpoints"),
     idle("opentelemetry.", "", "traces are not exported"),
@@ -241,13 +234,8 @@ pub(crate) static FOREIGN: &[ForeignKey] = &[
 
 /// Sections that have no effect in the original either, unless the key has the value: section, key, value.
 pub(crate) const SWITCHED: &[(&str, &str, &str)] = &[
-    ("sse", "sse.enabled", "true"),
-    ("http_stream", "http_stream.enabled", "true"),
     ("webtransport", "webtransport.enabled", "true"),
-    ("uni_sse", "uni_sse.enabled", "true"),
-    ("uni_http_stream", "uni_http_stream.enabled", "true"),
     ("uni_grpc", "uni_grpc.enabled", "true"),
-    ("init", "init.enabled", "true"),
     ("swagger", "swagger.enabled", "true"),
     ("debug", "debug.enabled", "true"),
     ("opentelemetry", "opentelemetry.enabled", "true"),

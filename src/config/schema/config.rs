@@ -14,6 +14,7 @@ use super::namespace::Namespace;
 use super::proxy::{Proxy, Rpc};
 use super::section::section;
 use super::server::{Admin, Echo, GrpcApi, HttpApi, HttpServer, NodeName};
+use super::streams::{ConnInit, Emulation, HttpStream, Sse, UniHttpStream, UniSse};
 use super::tls::Tls;
 use crate::config::brokers::Brokers;
 use crate::config::parse::net::{Cores, Listen, Listeners};
@@ -43,6 +44,12 @@ section! {
         pub handover: Handover = Handover::default(),
         pub websocket: Websocket = Websocket::default(),
         pub uni_websocket: UniWebsocket = UniWebsocket::default(),
+        pub http_stream: HttpStream = HttpStream::default(),
+        pub sse: Sse = Sse::default(),
+        pub emulation: Emulation = Emulation::default(),
+        pub uni_http_stream: UniHttpStream = UniHttpStream::default(),
+        pub uni_sse: UniSse = UniSse::default(),
+        pub init: ConnInit = ConnInit::default(),
         pub engine: Engine = Engine::default(),
         pub durable: Durable = Durable::default(),
         pub broker: Broker = Broker::default(),

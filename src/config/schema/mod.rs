@@ -16,6 +16,7 @@ pub(crate) mod redis;
 pub(crate) mod registry;
 pub(crate) mod section;
 pub(crate) mod server;
+pub(crate) mod streams;
 pub(crate) mod tables;
 pub(crate) mod tls;
 pub(crate) mod token;

@@ -111,6 +111,16 @@ pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     add(&mut all, "handover.", place!(handover));
     add(&mut all, "websocket.", place!(websocket));
     add(&mut all, "uni_websocket.", place!(uni_websocket));
+    add(&mut all, "http_stream.", place!(http_stream));
+    add(&mut all, "sse.", place!(sse));
+    add(&mut all, "emulation.", place!(emulation));
+    add(&mut all, "uni_http_stream.", place!(uni_http_stream));
+    let response_codes = place!(uni_http_stream.connect_code_to_http_response);
+    add(&mut all, "uni_http_stream.connect_code_to_http_response.", response_codes);
+    add(&mut all, "uni_sse.", place!(uni_sse));
+    let response_codes = place!(uni_sse.connect_code_to_http_response);
+    add(&mut all, "uni_sse.connect_code_to_http_response.", response_codes);
+    add(&mut all, "init.", place!(init));
     add(&mut all, "engine.", place!(engine));
     add(&mut all, "engine.redis.", place!(engine.redis.servers));
     add(&mut all, "engine.redis.", place!(engine.redis.publications));

@@ -9,6 +9,7 @@ pub(crate) mod durable;
 pub(crate) mod engine;
 pub(crate) mod limits;
 pub(crate) mod network;
+pub(crate) mod streams;
 pub(crate) mod times;
 pub(crate) mod warnings;
 
@@ -21,6 +22,7 @@ pub(crate) fn check(config: &Config, checks: &mut Checks) {
     network::cores(config, checks);
     network::listeners(config, checks);
     network::tls(config, checks);
+    streams::paths(config, checks);
     times::times(config, checks);
     engine::bounds(config, checks);
     origins(config, checks);

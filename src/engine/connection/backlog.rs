@@ -104,7 +104,9 @@ impl<M: Send> Context<M> {
             return self.queue(slot, |out| ws::frame_with(out, opcode, write));
         }
         let frame = self.compressors.frame(slot, compression, opcode, write, &mut self.counters);
-        self.queue(slot, |out| out.extend_from_slice(&frame));
+        if !frame.is_empty() {
+            self.queue(slot, |out| out.extend_from_slice(&frame));
+        }
         self.compressors.keep_frame(frame);
     }
 
@@ -127,7 +129,8 @@ impl<M: Send> Context<M> {
         let key = match self.connections[slot].queue.get() {
             Some(key) => key,
             None => {
-                let key = self.queues.take(slot);
+                let framing = self.connections[slot].compression.framing();
+                let key = self.queues.take(slot, framing);
                 self.connections[slot].queue = OptionU32::some(key);
                 self.connections.set(slot, WriteFlags::QUEUED);
                 key

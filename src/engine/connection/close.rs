@@ -29,6 +29,10 @@ impl<A: App, S: Source> Shard<A, S> {
     /// The peer violated the protocol: close frame, FIN, no wait for its close (RFC 6455, section 7.1.7).
     pub(crate) fn fail(&mut self, slot: u32, violation: Violation) {
         let (code, reason) = (violation.close_code(), violation.reason());
+        if self.conn(slot).compression.is_stream() {
+            // Its frames are written by the server itself, so none of them can be wrong.
+            return self.close_socket(slot, Closed::Protocol);
+        }
         if self.conn(slot).phase == Phase::Open {
             let id = self.cx.connections.id(slot);
             match violation {
@@ -141,7 +145,7 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// From open to any other phase: notifies the app, once.
-    fn leave_open(&mut self, slot: u32, why: Closed) {
+    pub(crate) fn leave_open(&mut self, slot: u32, why: Closed) {
         if self.conn(slot).phase != Phase::Open {
             return;
         }
@@ -159,7 +163,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.leaving.push_back(id);
     }
 
-    fn set_deadline(&mut self, slot: u32, after: Millis) {
+    pub(crate) fn set_deadline(&mut self, slot: u32, after: Millis) {
         let at = self.cx.now + after;
         self.cx.wheel.set(slot, at);
     }
@@ -175,7 +179,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 self.cx.close_requests.push(request);
                 continue;
             }
-            let CloseRequest { code, reason, why, .. } = request;
+            let CloseRequest { code, reason, why, response, .. } = request;
             let (code, reason) = match why {
                 Closed::Slow => {
                     let (code, reason) = self.drop_backlog(slot);
@@ -189,6 +193,15 @@ impl<A: App, S: Source> Shard<A, S> {
                 _ => (code, reason),
             };
             self.cx.counters.closes.count(code);
+            if let Some(response) = response {
+                self.leave_open(slot, why);
+                self.respond_instead(slot, &response);
+                continue;
+            }
+            if let Some(framing) = self.conn(slot).compression.framing() {
+                self.end_stream(self.cx.connections.id(slot), framing, (code, &reason), why);
+                continue;
+            }
             self.leave_open(slot, why);
             self.conn(slot).phase = Phase::Closing;
             self.cx.queue(slot, |out| ws::close_frame(out, code, &reason));
@@ -226,8 +239,10 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// A deadline has come.
     pub(crate) fn deadline(&mut self, slot: u32) {
-        match self.conn(slot).phase {
+        let phase = self.conn(slot).phase;
+        match phase {
             Phase::ProxyHeader => self.refuse_proxy(slot),
+            Phase::Upgrading if self.is_between_requests(slot) => self.end_between_requests(slot),
             Phase::Upgrading => {
                 // The deadline does not apply while the peer's bytes wait to be read.
                 if self.conn(slot).flags.contains(ConnFlags::IN_READY) {
@@ -289,6 +304,7 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn refuse_for_shutdown(&mut self, slot: u32) {
         match self.cx.connections.in_slot(slot).map(|conn| conn.phase) {
             Some(Phase::ProxyHeader) => self.close_socket(slot, Closed::Shutdown),
+            Some(Phase::Upgrading) if self.is_between_requests(slot) => self.end_between_requests(slot),
             Some(Phase::Upgrading) => self.refuse_now(slot, Refusal::Unavailable { retry_after_s: 1 }),
             _ => {}
         }

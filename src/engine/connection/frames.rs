@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::state::{ConnFlags, Phase, SPILL_COPY_BYTES_MAX};
+use super::state::{ConnFlags, Phase};
 use crate::engine::app::{App, Flow, Message};
 use crate::engine::net::source::Source;
 use crate::engine::outbound::GATHER_COPY_BYTES_MAX;
@@ -84,12 +84,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.current = Some(slot);
         let mut handled = Handled { used: 0, frame_bytes: 0 };
         if self.conn(slot).phase == Phase::Upgrading {
-            handled.used = self.upgrade(slot, bytes);
-            // The next read of a long head goes directly into the spill, which grows with it.
-            if bytes.len() > SPILL_COPY_BYTES_MAX {
-                handled.frame_bytes = self.cx.config.request_head_bytes_max;
-            }
-            self.send_response(slot);
+            handled = self.handle_requests(slot, bytes);
         }
         let phase = self.conn(slot).phase;
         if matches!(phase, Phase::Open | Phase::Closing) && handled.used < bytes.len() {
@@ -120,7 +115,7 @@ impl<A: App, S: Source> Shard<A, S> {
             let look_at = bytes.len().min(handled.used + self.cx.time.left());
             while handled.used < look_at {
                 let conn = self.conn(slot);
-                let compressed = conn.compression.is_on();
+                let compressed = conn.compression.inflates();
                 let at = echoes.next_frame_at(handled.used);
                 let gap = handled.used - at;
                 let (consumed, event) = match conn.decoder.decode_behind(gap, &mut bytes[at..], limit, compressed) {

@@ -17,7 +17,8 @@ use crate::engine::shard::Shard;
 use crate::engine::stats::Closed;
 use crate::engine::turn_time::STEP_WORK;
 use crate::ids::ConnId;
-use crate::ws::Decoder;
+use crate::ws::encode::client_frame;
+use crate::ws::{Decoder, Opcode};
 
 /// While all spills of the shard are longer than this, a read takes less: a connection that is then put off keeps less.
 const SPILLS_LARGE_BYTES: usize = 64 * 1024 * 1024;
@@ -47,6 +48,7 @@ impl<A: App, S: Source> Shard<A, S> {
                 .union(ConnFlags::READ_ENDED)
                 .union(ConnFlags::CLOSE_REQUESTED)
                 .union(ConnFlags::IN_READY)
+                .union(ConnFlags::AWAITS_ANSWER)
                 .union(ConnFlags::LAST_REPLIES);
             let conn = &self.cx.connections[slot];
             if !conn.flags.intersects(ConnFlags::READABLE.union(ConnFlags::READ_CLOSED))
@@ -185,9 +187,14 @@ impl<A: App, S: Source> Shard<A, S> {
         let got = self.got(read, room);
         if let Got::Bytes { n, .. } = got {
             drop(spill);
-            let bytes = &mut receive[..before + n];
-            let handled = self.handle_bytes(slot, bytes);
-            self.keep_unused(slot, bytes, handled);
+            if self.conn(slot).compression.is_stream() && self.conn(slot).phase == Phase::Open {
+                // Nothing may follow the request of a stream: its further messages come by other connections.
+                self.drop_received(slot, n);
+            } else {
+                let bytes = &mut receive[..before + n];
+                let handled = self.handle_bytes(slot, bytes);
+                self.keep_unused(slot, bytes, handled);
+            }
         } else if let Some(spill) = spill {
             self.put_spill(slot, *spill);
         }
@@ -294,6 +301,15 @@ impl<A: App, S: Source> Shard<A, S> {
     pub(crate) fn stall(&mut self, id: ConnId, text: bool, rest: &[u8]) {
         self.put_spill(id.slot, Spill { bytes: rest.to_vec(), frame_bytes: 0, rest: rest.len(), text, is_head: false });
         self.conn(id.slot).flags.insert(ConnFlags::STALLED);
+    }
+
+    /// Keeps a message that came for a stream while its connection is stalled, as a frame behind what waits.
+    pub(crate) fn keep_injected(&mut self, slot: u32, text: bool, payload: &[u8]) {
+        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        let waiting = self.take_spill(slot).map(|spill| *spill);
+        let mut spill = waiting.unwrap_or(Spill { bytes: Vec::new(), frame_bytes: 0, rest: 0, text, is_head: false });
+        client_frame(&mut spill.bytes, opcode, payload, [0; 4]);
+        self.put_spill(slot, spill);
     }
 
     /// Offers stalled connections the rest of their message again, and continues with the bytes after it: each once, the

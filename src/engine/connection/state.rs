@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! ProxyHeader ──the proxy's header──► Upgrading (both end alike)
+//! Upgrading ──a whole response, kept alive──► Upgrading
+//! Upgrading ──the head of a stream──► Open ──our last chunk──► Finishing
 //! Upgrading ──101──► Open ──our close──► Closing ──the peer's close──► Finishing
 //!     │                └──the peer's close, a violation──────────────► Finishing
 //!     └──a refusal, a plain response─────────────────────────────────► Finishing
@@ -20,7 +22,7 @@ use crate::ws::Decoder;
 pub(crate) enum Phase {
     /// The listener is for proxies, and the PROXY header is not complete. Deadline: that of the upgrade.
     ProxyHeader,
-    /// The request head is not complete. Deadline: that of the upgrade.
+    /// The request is not complete, or is not answered. Deadline: that of the upgrade; longer between two requests.
     Upgrading,
     /// The app handles the messages. Deadline: that of the app.
     Open,
@@ -37,7 +39,7 @@ pub(crate) enum Phase {
 bitflags! {
     /// What the kernel reported about a connection, and what the shard has to do with it.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct ConnFlags: u16 {
+    pub(crate) struct ConnFlags: u32 {
         /// Bytes may be available: no new edge comes until the socket is read to the end.
         const READABLE = 1;
         /// The peer sends no more: read until zero.
@@ -64,6 +66,14 @@ bitflags! {
         const CLOSES_AS_SLOW = 2048;
         /// The shard drains, and the app owes the peer replies: nothing more is read, and the close follows the replies.
         const LAST_REPLIES = 4096;
+        /// A request waits for the app's answer: nothing is read behind it.
+        const AWAITS_ANSWER = 8192;
+        /// Its client may send another request behind the answer to this one.
+        const KEEPS_ALIVE = 16384;
+        /// The client was told to send the body of its request.
+        const CONTINUED = 32768;
+        /// The head of the stream is not sent: it may still become another response.
+        const HEAD_HELD = 65536;
     }
 }
 

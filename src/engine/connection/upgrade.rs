@@ -1,4 +1,4 @@
-//! From accept to an open WebSocket: admission, the PROXY header, the request head, and every refusal before the 101.
+//! From accept to an open connection: admission, the PROXY header, and every refusal. `request` answers the requests.
 
 use std::mem;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::state::{ConnFlags, Phase, WriteFlags};
 use crate::engine::admission::address_table::AddressSlot;
 use crate::engine::admission::peers::Peer;
 use crate::engine::admission::proxy_protocol::{self, HEADER_BYTES_MAX};
-use crate::engine::app::{App, Route};
+use crate::engine::app::App;
 use crate::engine::log_ring::{LogRecord, RefusalKind};
 use crate::engine::net::source::Source;
 use crate::engine::rejection::show;
@@ -17,7 +17,7 @@ use crate::engine::shard::Shard;
 use crate::engine::stats::{Bound, Closed, Refused};
 use crate::engine::timer_wheel::Millis;
 use crate::ids::ConnId;
-use crate::ws::{self, Method, Refusal, RequestBounds};
+use crate::ws::{self, Refusal, RequestBounds};
 
 /// What a refusal counts as.
 fn refused(refusal: Refusal) -> Refused {
@@ -25,7 +25,8 @@ fn refused(refusal: Refusal) -> Refused {
         Refusal::BadRequest(_) => Refused::BadRequest,
         Refusal::ForeignOrigin(_) => Refused::Origin,
         Refusal::NotFound | Refusal::WrongAddress(_) => Refused::NotFound,
-        Refusal::MethodNotAllowed => Refused::MethodNotAllowed,
+        Refusal::MethodNotAllowed | Refusal::OtherMethods(_) => Refused::MethodNotAllowed,
+        Refusal::BodyTooLarge => Refused::BodyTooLarge,
         Refusal::Timeout => Refused::Timeout,
         Refusal::TargetTooLong => Refused::TargetTooLong,
         Refusal::UpgradeRequired => Refused::UpgradeRequired,
@@ -147,65 +148,17 @@ impl<A: App, S: Source> Shard<A, S> {
         self.peers.client_address(slot).or_else(|| self.sockets.get(slot).and_then(Source::peer))
     }
 
-    /// Answers the request head when it is complete. Returns the bytes that it took.
-    pub(crate) fn upgrade(&mut self, slot: u32, bytes: &[u8]) -> usize {
-        let bounds = self.cx.config.request_bounds();
-        let (route, head_bytes, key, compression) = match ws::parse_request(bytes, &bounds) {
-            Ok(None) if self.may_keep_head(bytes.len()) => return 0,
-            Ok(None) => {
-                let address = self.address_of(slot);
-                self.cx.reached_by(Bound::PendingHeads, address);
-                let refusal = Refusal::Unavailable { retry_after_s: self.peers.retry_after(&self.cx, 1) };
-                (Route::Refuse(refusal), bytes.len(), None, None)
-            }
-            Ok(Some(request)) => {
-                let proxy = self.address_of_trusted_proxy(slot);
-                let judged =
-                    proxy.map_or(Ok(()), |proxy| self.peers.judge_forwarded(&mut self.cx, slot, proxy, &request));
-                let route = match judged {
-                    _ if self.refuses_upgrades() => Route::Refuse(Refusal::Unavailable { retry_after_s: 1 }),
-                    Err(refusal) => Route::Refuse(refusal),
-                    Ok(()) if request.method == Method::Other => self.app.other_method(&mut self.cx, &request),
-                    Ok(()) => self.app.route(&mut self.cx, &request),
-                };
-                let compression = self.cx.compressors.agree(request.values("sec-websocket-extensions"));
-                (route, request.head_bytes, request.upgrade.as_ref().map(|upgrade| *upgrade.key), compression)
-            }
-            Err(refusal) => (Route::Refuse(refusal), bytes.len(), None, None),
-        };
-        match (route, key) {
-            (Route::Upgrade { protocol, route }, Some(key)) => {
-                ws::accept(&mut self.cx.reply_buffer, &key, protocol, compression.as_ref());
-                if let Some(agreed) = compression {
-                    self.cx.counters.deflate_agreed += 1;
-                    self.conn(slot).compression = self.cx.compressors.begin(slot, &agreed);
-                }
-                self.open(slot, route);
-            }
-            (Route::Upgrade { .. }, None) => self.refuse(slot, Refusal::UpgradeRequired, bytes),
-            (Route::Refuse(refusal), _) => self.refuse(slot, refusal, bytes),
-            (Route::Respond { status, content_type, body }, _) => {
-                ws::http_response(&mut self.cx.reply_buffer, status, content_type, body);
-                self.finish_after_replies(slot);
-            }
-        }
-        if Method::of(bytes) == Method::Head {
-            ws::drop_body(&mut self.cx.reply_buffer);
-        }
-        head_bytes
-    }
-
     /// Whether a connection may keep so many bytes of an incomplete head. Within the bound of the shard any may. Past it,
     /// one may that keeps less than an equal part, so that large slow heads do not crowd out ordinary ones. All together
     /// keep at most twice the bound: what was kept before it was reached, and the equal parts.
-    fn may_keep_head(&self, bytes: usize) -> bool {
+    pub(crate) fn may_keep_head(&self, bytes: usize) -> bool {
         let bound = self.cx.config.pending_heads_bytes_max / self.cx.mail.shards().max(1);
         self.cx.pending_heads.bytes + bytes <= bound || bytes <= bound / (self.cx.pending_heads.count + 1)
     }
 
     /// The address of the socket or of the PROXY header, if it is that of a trusted proxy, which may name its client in
     /// the request head.
-    fn address_of_trusted_proxy(&self, slot: u32) -> Option<IpAddr> {
+    pub(crate) fn address_of_trusted_proxy(&self, slot: u32) -> Option<IpAddr> {
         let config = &self.cx.config;
         if config.trusted_proxies.is_empty() {
             return None;
@@ -213,7 +166,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.address_of(slot).filter(|&address| config.trusts(address))
     }
 
-    fn open(&mut self, slot: u32, route: u8) {
+    pub(crate) fn open(&mut self, slot: u32, route: u8) {
         let conn = self.conn(slot);
         conn.phase = Phase::Open;
         conn.flags.remove(ConnFlags::FORGOTTEN);
@@ -242,7 +195,7 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// `head`: the request, as far as it was received.
-    fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
+    pub(crate) fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
         let why = match refused(refusal) {
             Refused::Full if self.is_draining() => Refused::Draining,
             why => why,

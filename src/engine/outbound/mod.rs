@@ -19,7 +19,7 @@ pub(crate) mod queue;
 #[cfg(test)]
 mod tests;
 
-pub use frames::frames_in;
+pub(crate) use frames::frames_in;
 pub use owner::{Dropped, InFlight, Owner};
 pub use pool::{Pool, QueueKey};
 pub use queue::{Broadcast, Queue};

@@ -108,7 +108,7 @@ impl Queue {
         let bytes = item.chunk.as_slice();
         let (mut at, mut messages) = (item.from, 0);
         while at < item.to && at - item.from < excess {
-            let next = at + frame_length(&bytes[at..]);
+            let next = at + frame_length(self.framing, &bytes[at..]);
             if backlog.items == 1 && next == item.to {
                 break;
             }
@@ -144,12 +144,12 @@ impl Queue {
         let (mut messages, mut kept) = (0, false);
         self.each_from_the_end(id, |queue, index| {
             let item = &mut queue.items[index];
-            messages += frames_in(item.waiting());
+            messages += frames_in(queue.framing, item.waiting());
             let before = item.to - item.from;
             if let Some(newest) = item.newest().filter(|_| !kept) {
                 (kept, messages) = (true, messages - 1);
                 item.from = newest;
-                item.to = newest + frame_length(&item.chunk.as_slice()[newest..]);
+                item.to = newest + frame_length(queue.framing, &item.chunk.as_slice()[newest..]);
                 let gone = before - (item.to - item.from);
                 queue.bytes -= gone;
                 queue.take_from_owner(id, gone, 0);
@@ -181,7 +181,7 @@ impl Queue {
         let mut messages = 0;
         self.each_from_the_end(id, |queue, index| {
             let item = &queue.items[index];
-            messages += frames_in(item.waiting());
+            messages += frames_in(queue.framing, item.waiting());
             queue.bytes -= item.to - item.from;
             queue.take_out(index);
         });
@@ -217,7 +217,7 @@ impl Queue {
         let mut messages = 0;
         while self.items.len() > kept {
             let last = self.items.len() - 1;
-            messages += frames_in(self.items[last].waiting());
+            messages += frames_in(self.framing, self.items[last].waiting());
             self.bytes -= self.items[last].to - self.items[last].from;
             self.take_out(last);
         }
@@ -235,7 +235,7 @@ impl Queue {
             return;
         };
         let (bytes, cut) = (first.chunk.as_slice(), first.from + head);
-        let end = first.from + frame_end_after(&bytes[first.from..first.to], head);
+        let end = first.from + frame_end_after(self.framing, &bytes[first.from..first.to], head);
         let rest = bytes[cut..end].to_vec();
         let gone = end - first.from;
         first.from = end;

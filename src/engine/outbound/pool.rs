@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use slab::Slab;
 
 use super::queue::{Item, Queue};
+use crate::http::StreamFraming;
 use crate::ids::Key;
 
 /// Pooled queues above this are given back to the allocator.
@@ -36,10 +37,10 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A queue for the connection of this slot.
-    pub fn take(&mut self, slot: u32) -> QueueKey {
+    /// A queue for the connection of this slot. `framing`: that of a stream, none of a WebSocket.
+    pub fn take(&mut self, slot: u32, framing: Option<StreamFraming>) -> QueueKey {
         let queue = self.idle.pop().unwrap_or_default();
-        QueueKey::new(self.queues.insert(Queue { slot, ..queue }))
+        QueueKey::new(self.queues.insert(Queue { slot, framing, ..queue }))
     }
 
     /// Takes a queue back, with what waits in it.

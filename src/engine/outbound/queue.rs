@@ -1,7 +1,7 @@
 //! The queue of one connection: the bytes that wait for its peer, in order, and how they are written.
 //!
 //! Invariants: `bytes` is the sum of the remaining bytes of all items; `head` is below the first item's length; no item
-//! is empty; every item contains whole WebSocket frames, so only `head` can split a frame (and `Rest` is the remainder
+//! is empty; every item contains whole frames, of a WebSocket or a stream, so only `head` can split a frame (and `Rest` is the remainder
 //! of such a split); `owners` has the backlog of each owner with a policy.
 
 use std::collections::VecDeque;
@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::frames::frame_end_after;
 use super::owner::{InFlight, Owner, OwnerBacklog};
+use crate::http::StreamFraming;
 use crate::slow_policy::SlowConsumerPolicy;
 
 /// Bytes that are ready for the wire: whole frames, one after the other.
@@ -86,6 +87,8 @@ pub struct Queue {
     pub(super) counted: usize,
     /// The connection that it belongs to.
     pub(super) slot: u32,
+    /// How the messages of a stream are marked off. `None`: they are frames of a WebSocket.
+    pub(super) framing: Option<StreamFraming>,
     /// A spare buffer for replies, kept from the queue's last use.
     pub(super) spare: Vec<u8>,
 }
@@ -162,7 +165,7 @@ impl Queue {
         match self.items.front() {
             Some(first) if self.head > 0 => match &first.chunk {
                 Chunk::Rest(bytes) => bytes.len() - self.head,
-                chunk => frame_end_after(&chunk.as_slice()[first.from..first.to], self.head) - self.head,
+                chunk => frame_end_after(self.framing, &chunk.as_slice()[first.from..first.to], self.head) - self.head,
             },
             Some(Item { chunk: Chunk::Rest(bytes), .. }) => bytes.len(),
             _ => 0,

@@ -18,13 +18,13 @@ fn broadcast_by(frames: Vec<u8>, id: u64, policy: SlowConsumerPolicy) -> Broadca
     let (mut at, mut latest) = (0, None);
     while at < frames.len() {
         latest = Some(at);
-        at += frame_length(&frames[at..]);
+        at += frame_length(None, &frames[at..]);
     }
     broadcast_of(frames, Owner { id, policy }, latest)
 }
 
 pub(crate) fn broadcast_of(frames: Vec<u8>, owner: Owner, latest: Option<usize>) -> Broadcast {
-    let messages = frames_in(&frames) as u32;
+    let messages = frames_in(None, &frames) as u32;
     Broadcast { members: Rc::default(), frames: Rc::new(frames), owner, latest, messages }
 }
 
@@ -117,11 +117,11 @@ fn drop_at_a_boundary_leaves_nothing() {
 #[test]
 fn queue_comes_back_empty_from_the_pool() {
     let mut pool = Pool::default();
-    let index = pool.take(0);
+    let index = pool.take(0, None);
     pool.get_mut(index).reply(|out| out.extend(frame(b"left over")));
     pool.get_mut(index).mark_broadcast();
     pool.give_back(index);
-    let index = pool.take(0);
+    let index = pool.take(0, None);
     assert!(pool.get(index).is_empty());
     assert_eq!((pool.get(index).bytes(), pool.get(index).broadcast_at), (0, None));
 }
@@ -213,7 +213,7 @@ fn kept_memory_is_counted_once_and_whole() {
     let mut big = Vec::with_capacity(1000);
     big.extend(frame(b"big"));
     let shared = broadcast(big, 1);
-    let queues: Vec<QueueKey> = (0..3).map(|slot| pool.take(slot)).collect();
+    let queues: Vec<QueueKey> = (0..3).map(|slot| pool.take(slot, None)).collect();
     for &index in &queues {
         pool.get_mut(index).insert_broadcast(&shared, 0);
         pool.hold(&shared.frames);
@@ -233,7 +233,7 @@ fn kept_memory_is_counted_once_and_whole() {
 fn longest_backlogs_are_closed_first_and_no_more_than_needed() {
     let mut pool = Pool::default();
     for (slot, bytes) in [(3, 10), (4, 50), (5, 40), (6, 100), (7, 1)] {
-        let index = pool.take(slot);
+        let index = pool.take(slot, None);
         pool.get_mut(index).reply(|out| out.extend(frame(&vec![b'x'; bytes])));
         if slot != 7 {
             pool.keep(index);
@@ -245,7 +245,7 @@ fn longest_backlogs_are_closed_first_and_no_more_than_needed() {
     assert_eq!(pool.longest(1 << 20, |_| true), [6, 4], "backlogs below the average stay");
     // Shared bytes are freed only with the last reference.
     let shared = broadcast(frame(&[b'x'; 120]), 1);
-    let index = pool.take(8);
+    let index = pool.take(8, None);
     pool.get_mut(index).insert_broadcast(&shared, 0);
     pool.keep(index);
     assert_eq!(pool.longest(100, |_| true), [8, 6]);

@@ -5,12 +5,14 @@
 //! the reply around them.
 
 mod decode;
+mod emulation;
 mod encode;
 pub(super) mod fields;
 mod filter;
 mod members;
 
 pub(crate) use decode::{command, connect_request};
+pub(crate) use emulation::emulation_request;
 pub(crate) use encode::{BARE, IN_REPLY, PING, PRESENCE_TAIL, presence_entry, presence_head, publication, push, reply};
 pub(super) use filter::filter;
 pub(crate) use members::Members;

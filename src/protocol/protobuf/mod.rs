@@ -17,6 +17,7 @@ pub(crate) use decode::command;
 pub(crate) use encode::{presence_entry, presence_head, publication, push, reply};
 pub(crate) use entries::Entries;
 pub(super) use filter::filter;
+pub(crate) use requests::emulation_request;
 
 /// The server's ping and the client's pong: an empty message.
 pub(crate) const PING: &[u8] = &[0];

@@ -1,11 +1,11 @@
-//! Decodes the requests for a channel: subscribe and history.
+//! Decodes the requests for a channel, subscribe and history, and the emulation request.
 
 use std::borrow::Cow;
 
 use super::wire::{Field, Fields};
 use crate::protocol::error::Malformed;
 use crate::protocol::filter::RawFilter;
-use crate::protocol::request::{HistoryRequest, StreamPosition, SubscribeRequest};
+use crate::protocol::request::{EmulationRequest, HistoryRequest, StreamPosition, SubscribeRequest};
 
 pub(crate) fn text(field: Field<'_>) -> Result<Cow<'_, str>, Malformed> {
     field.text().map(Cow::Borrowed)
@@ -44,6 +44,20 @@ pub(crate) fn history_request(message: &[u8]) -> Result<HistoryRequest<'_>, Malf
             7 => request.limit = field.int32()?,
             8 => request.since = Some(position(field.bytes()?)?),
             9 => request.reverse = field.flag()?,
+            _ => (),
+        }
+    }
+    Ok(request)
+}
+
+pub(crate) fn emulation_request(message: &[u8]) -> Result<EmulationRequest<'_>, Malformed> {
+    let mut request = EmulationRequest::default();
+    for field in Fields::of(message) {
+        let field = field?;
+        match field.number {
+            1 => request.node = text(field)?,
+            2 => request.session = text(field)?,
+            3 => request.data = Cow::Borrowed(field.bytes()?),
             _ => (),
         }
     }

@@ -14,6 +14,7 @@ pub mod held;
 pub mod log_dir;
 pub mod one_shard;
 pub mod raw;
+pub mod stream;
 pub mod tls;
 pub mod web;
 
