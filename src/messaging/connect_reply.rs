@@ -105,7 +105,7 @@ pub(crate) fn send(state: &mut Messaging, cx: &mut Context<Mail>, conn: ConnId) 
     let ping_s = if session.frame_pings() { 0 } else { interval_s };
     let ends_at = session.identity.as_ref().map_or(0, |identity| identity.expire_at);
     // A client that sends its commands by other connections names its session there.
-    let emulated = is_emulated.then(|| state.settings.session_ids.id(cx.me(), conn)).unwrap_or_default();
+    let emulated = if is_emulated { state.settings.session_ids.id(cx.me(), conn) } else { Default::default() };
     let own = session.identity.as_ref().map_or("", |identity| &*identity.session);
     let mut text = Uuid::encode_buffer();
     let mut delta_bytes = DELTA_BYTES_MAX;
