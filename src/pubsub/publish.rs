@@ -118,7 +118,13 @@ impl HomeChannels {
         let behind = Behind { lagging: &mut self.lagging, channel: key, offset: channel.top.offset };
         // A clock may have been set back: times within a history do not go back.
         let last_ms = history.last().map_or(0, |last| last.time_ms());
-        let publication = &Publication { time_ms: publication.time_ms.max(last_ms), ..*publication };
+        let later;
+        let publication = if publication.time_ms < last_ms {
+            later = Publication { time_ms: last_ms, ..*publication };
+            &later
+        } else {
+            publication
+        };
         // If a delivery that is not stored came after the last record, receivers of it have no base for a delta.
         let previous = history.last().filter(|last| publication.options.use_delta && last.seq == channel.seq);
         channel.seq += 1;
