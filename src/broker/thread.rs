@@ -14,6 +14,15 @@ where
     })
 }
 
+/// Waits for threads to end. `panicked`: what the log says of one that did not end in order.
+pub(crate) fn join(threads: Vec<JoinHandle<()>>, panicked: &str) {
+    for thread in threads {
+        if thread.join().is_err() {
+            log::error!("{panicked}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

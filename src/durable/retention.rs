@@ -150,7 +150,7 @@ impl<F: Files> Lane<F> {
         Ok(())
     }
 
-    /// Removes the oldest segment, and hides what its channels have up to there. False: there is none to remove.
+    /// Removes the oldest segment, and hides what its channels have up to there. False: there is no segment to remove.
     pub(super) fn evict_oldest(&mut self) -> bool {
         let fronts = (0..self.classes.len()).filter(|&class| self.is_front_removable(class));
         let created = |&class: &usize| self.classes[class].sealed.front().map_or(0, |front| front.segment.created);

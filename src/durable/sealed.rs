@@ -121,7 +121,7 @@ impl<F: Files> Sealed<F> {
         }
     }
 
-    /// The channel with this index of the dictionary. `None`: there is none that can be read.
+    /// The channel with this index of the dictionary. `None`: it cannot be read.
     pub(super) fn channel(&self, files: &F, channel: u32) -> io::Result<Option<Named>> {
         match self.with_index(files, |index| index.dictionary_entry(channel))?.0 {
             Some(position) => named_at(&self.segment.file, position, channel),

@@ -77,7 +77,7 @@ pub(super) struct Header {
     pub(super) boot_id: [u8; 16],
     /// Begins the checksums of the batches.
     pub(super) salt: u32,
-    /// Where the segment before it in its class ends; what stands behind is void. 0: there is none.
+    /// Where the segment before it in its class ends; what stands behind is void. 0: it is the first one.
     pub(super) previous_end: u32,
     /// The last four bytes of that segment's sequence.
     pub(super) previous: u32,
@@ -236,7 +236,7 @@ impl<F: Files> Scanner<F> {
         (position, records)
     }
 
-    /// Whether a whole batch follows behind bytes that are none: then it was not the end of a write that made them.
+    /// Whether a whole batch follows behind bytes that are no batch: then it was not the end of a write that made them.
     pub(super) fn has_later_batch(&self) -> io::Result<bool> {
         let mut rest = vec![0; self.limit.saturating_sub(self.at) as usize];
         self.file.read_exact_at(&mut rest, self.at)?;

@@ -62,7 +62,7 @@ pub trait LocalShards: Clone + Send + Sync + 'static {
     /// Opens the durable log again, if it was given away: the peer process is gone.
     fn open_log(&self) -> impl Future<Output = ()> + Send;
 
-    /// Whether the durable log is open; also if there is none.
+    /// Whether the durable log is open, or not configured.
     fn has_log(&self) -> impl Future<Output = ()> + Send;
 
     /// The shards accept connections from here on.

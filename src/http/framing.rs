@@ -113,7 +113,7 @@ impl StreamFraming {
         }
     }
 
-    /// Appends bytes that are not a message, as they are. None are written if there are none: an empty chunk would be the last.
+    /// Appends bytes that are not a message, as they are. Without bytes nothing is appended: an empty chunk would be the last.
     pub fn write_raw(self, out: &mut Vec<u8>, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

@@ -17,6 +17,7 @@ use super::shared_reads::{Begun, Read, SharedReads};
 use crate::broker::message::{Request, RequestKind, SubscribeSerial, Ticket};
 use crate::broker::port::EventBatch;
 use crate::broker::{Broker, ChannelUse};
+use crate::config::Config;
 use crate::engine::Millis;
 use crate::ids::{GroupId, ShardId};
 use crate::protocol::ErrorCode;
@@ -44,6 +45,20 @@ pub struct BrokerLinks {
 }
 
 impl BrokerLinks {
+    /// No brokers, with the times of the settings.
+    pub(crate) fn without_brokers(config: &Config) -> Self {
+        Self {
+            publications: None,
+            log: None,
+            presence: None,
+            subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as Millis,
+            publish_locally: false,
+            follows_peer: false,
+            follows_presence: false,
+            presence_interval: config.client.presence_update_interval.as_millis() as Millis,
+        }
+    }
+
     /// The broker threads get the requests of this turn.
     pub(super) fn flush(&self) {
         for broker in [&self.publications, &self.log, &self.presence].into_iter().flatten() {

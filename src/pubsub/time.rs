@@ -34,7 +34,7 @@ impl Default for TimeRange {
 impl TimeRange {
     pub const ALL: Self = Self { from_ms: 0, to_ms: u64::MAX };
 
-    /// With bounds of a request, where 0 is none.
+    /// With bounds of a request, where 0 means no bound.
     pub fn of_request(from_ms: u64, to_ms: u64) -> Self {
         Self { from_ms, to_ms: if to_ms == 0 { u64::MAX } else { to_ms } }
     }

@@ -93,13 +93,9 @@ impl BrokerPlan {
         };
         let links = BrokerLinks {
             publications: broker,
-            log: None,
             presence: presence_broker,
-            subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
             publish_locally: config.brokers.publish_locally,
-            follows_peer: false,
-            follows_presence: false,
-            presence_interval: config.client.presence_update_interval.as_millis() as u64,
+            ..BrokerLinks::without_brokers(config)
         };
         Some(Self { publications, presence, links, events_bytes_max, queue_bytes_max })
     }
@@ -115,7 +111,12 @@ impl BrokerPlan {
         if let Some(Planned { config: BrokerKind::Nats(config), .. }) = &publications {
             nats::check(config).map_err(io::Error::other)?;
         }
-        let events = || ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max)).collect::<Vec<_>>();
+        let events = || {
+            ports
+                .iter()
+                .map(|port| EventPort::new(post_to(port, ControlPort::send_soon), events_bytes_max))
+                .collect::<Vec<_>>()
+        };
         let mut running = RunningBrokers { stats: Arc::new(BrokerStats::of_brokers()), ..RunningBrokers::default() };
         if let Some(Planned { config, queues }) = publications {
             let (bus, control) = control_bus(uid);
@@ -160,17 +161,18 @@ impl BrokerPlan {
 impl RunningBrokers {
     /// Waits for the threads, which end after the shards.
     pub(crate) fn join(self) {
-        for thread in self.threads {
-            if thread.join().is_err() {
-                log::error!("a broker thread has panicked");
-            }
-        }
+        thread::join(self.threads, "a broker thread has panicked");
     }
 }
 
-fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
+/// Puts a command into the mailbox of a shard: `ControlPort::send` or `send_soon`.
+type Send =
+    fn(&ControlPort<ControlRequest>, ControlCommand<ControlRequest>) -> Result<(), ControlCommand<ControlRequest>>;
+
+/// The way of events to a shard.
+pub(super) fn post_to(port: &ControlPort<ControlRequest>, send: Send) -> PostEvents {
     let port = port.clone();
-    Arc::new(move |batch| match port.send_soon(ControlCommand::App(ControlRequest::Broker(batch))) {
+    Arc::new(move |batch| match send(&port, ControlCommand::App(ControlRequest::Broker(batch))) {
         Ok(()) => Ok(()),
         Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
         Err(_) => unreachable!("the port gives back what it was given"),

@@ -6,14 +6,15 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
+use super::brokers::post_to;
 use super::start::StartError;
 use crate::broker::Broker;
 use crate::broker::durable::{self, Command, LogHandle, LogOptions, LogStats, Source, ThreadArgs};
-use crate::broker::port::{EventBatch, EventPort, PostEvents, RequestQueue, request_queue};
+use crate::broker::port::{EventBatch, EventPort, RequestQueue, request_queue};
 use crate::broker::thread;
 use crate::config::Config;
 use crate::durable::Directory;
-use crate::engine::control_port::{ControlCommand, ControlPort};
+use crate::engine::control_port::ControlPort;
 use crate::handover::Link;
 use crate::ids::ShardId;
 use crate::messaging::handover_message::pack_event;
@@ -74,16 +75,7 @@ impl LogPlan {
 
     /// The links of the brokers, and the one to the log.
     pub(crate) fn add_to(&self, links: Option<BrokerLinks>, config: &Config) -> BrokerLinks {
-        let links = links.unwrap_or_else(|| BrokerLinks {
-            publications: None,
-            log: None,
-            presence: None,
-            subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as u64,
-            publish_locally: false,
-            follows_peer: false,
-            follows_presence: false,
-            presence_interval: config.client.presence_update_interval.as_millis() as u64,
-        });
+        let links = links.unwrap_or_else(|| BrokerLinks::without_brokers(config));
         BrokerLinks { log: Some(self.broker.clone()), ..links }
     }
 
@@ -97,7 +89,8 @@ impl LogPlan {
         let Self { lanes, broker, events_bytes_max, .. } = self;
         drop(broker);
         let events = || {
-            let own = ports.iter().map(|port| EventPort::new(post_to(port), events_bytes_max));
+            // The shard is woken at once: the thread may be busy with the disk before it runs another task.
+            let own = ports.iter().map(|port| EventPort::new(post_to(port, ControlPort::send), events_bytes_max));
             let of_peer = peer.into_iter().flat_map(|(link, shards)| {
                 (0..shards).map(move |shard| peer_port(link, ShardId(shard), events_bytes_max))
             });
@@ -115,16 +108,6 @@ impl LogPlan {
         }
         Ok(RunningLog { handle: LogHandle::new(commands), threads })
     }
-}
-
-/// The shard is woken at once: the thread may be busy with the disk before it runs another task.
-fn post_to(port: &ControlPort<ControlRequest>) -> PostEvents {
-    let port = port.clone();
-    Arc::new(move |batch| match port.send(ControlCommand::App(ControlRequest::Broker(batch))) {
-        Ok(()) => Ok(()),
-        Err(ControlCommand::App(ControlRequest::Broker(batch))) => Err(batch),
-        Err(_) => unreachable!("the port gives back what it was given"),
-    })
 }
 
 /// The way to a shard of the process that gives the log away.
@@ -149,10 +132,6 @@ impl RunningLog {
     pub(crate) fn join(self) {
         let Self { handle, threads } = self;
         drop(handle);
-        for thread in threads {
-            if thread.join().is_err() {
-                log::error!("a thread of the durable log has panicked: the next start reads it as after a crash");
-            }
-        }
+        thread::join(threads, "a thread of the durable log has panicked: the next start reads it as after a crash");
     }
 }

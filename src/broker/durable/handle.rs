@@ -23,14 +23,8 @@ impl LogHandle {
 
     /// Closes every lane: another process may open the log afterwards. What is asked of it meanwhile waits for `open`.
     pub(crate) async fn close(&self) -> Result<(), String> {
-        let mut answers = Vec::new();
-        for lane in &self.lanes {
-            let (sender, answer) = oneshot::channel();
-            _ = lane.send(Command::Close(sender));
-            answers.push(answer);
-        }
         let mut result = Ok(());
-        for answer in answers {
+        for answer in self.command(Command::Close) {
             // A thread that has ended has closed its lane.
             result = result.and(answer.await.unwrap_or(Ok(())));
         }
@@ -39,14 +33,18 @@ impl LogHandle {
 
     /// Opens every lane again.
     pub(crate) async fn open(&self) {
-        let mut answers = Vec::new();
-        for lane in &self.lanes {
-            let (sender, answer) = oneshot::channel();
-            _ = lane.send(Command::Open(sender));
-            answers.push(answer);
-        }
-        for answer in answers {
+        for answer in self.command(Command::Open) {
             _ = answer.await;
         }
+    }
+
+    /// Every lane works at once.
+    fn command<T>(&self, command: fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
+        let send = |lane: &mpsc::UnboundedSender<Command>| {
+            let (sender, answer) = oneshot::channel();
+            _ = lane.send(command(sender));
+            answer
+        };
+        self.lanes.iter().map(send).collect()
     }
 }

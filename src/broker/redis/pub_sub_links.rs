@@ -46,7 +46,7 @@ impl PubSubLinks {
         self.names.probe(&self.probe_uid, partition)
     }
 
-    /// The slot of a partition; there is none without sharded PUB/SUB.
+    /// The slot of a partition. `None`: PUB/SUB is not sharded.
     fn slot(&self, partition: usize) -> Option<u16> {
         self.names.is_sharded().then(|| slot_of(self.probe(partition).as_bytes()))
     }
