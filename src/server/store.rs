@@ -15,7 +15,7 @@ use crate::durable::{
 use crate::protocol::{IdText, Tags, client_text, is_json};
 use crate::pubsub::HistoryOptions;
 
-/// Lines that are written before each sync.
+/// Lines of one write.
 const LINES_AT_ONCE: usize = 1_000;
 
 /// Why a command of `store` did not do all of it.
@@ -248,18 +248,27 @@ pub fn import(directory: &Path, lines: &mut dyn BufRead, seed: u64) -> Result<u6
     let name = |error: &dyn fmt::Display| StoreError::Directory(format!("{}: {error}", directory.display()));
     // Not the present time: an import keeps the times of its lines, unless the log has later ones.
     let (mut lane, _) = Lane::open(files, options, 0).map_err(|error| name(&error))?;
-    let (mut at, mut count, mut last) = (0, 0, 0);
+    let published = publish_lines(&mut lane, lines, &name);
+    // The lines before a bad one are written too. The lane has the time of the last one.
+    lane.close(0).map_err(|error| name(&error))?;
+    published
+}
+
+fn publish_lines(
+    lane: &mut Lane<Directory>,
+    lines: &mut dyn BufRead,
+    name: &dyn Fn(&dyn fmt::Display) -> StoreError,
+) -> Result<u64, StoreError> {
+    let (mut at, mut count) = (0, 0);
     let mut line = String::new();
     while lines.read_line(&mut line)? > 0 {
         at += 1;
         let read: Line = serde_json::from_str(&line).map_err(|error| StoreError::Line(at, error.to_string()))?;
-        count += u64::from(read.publish(&mut lane).map_err(|reason| StoreError::Line(at, reason))?);
-        last = read.time;
+        count += u64::from(read.publish(lane).map_err(|reason| StoreError::Line(at, reason))?);
         if at % LINES_AT_ONCE as u64 == 0 {
             lane.commit().map_err(|error| name(&error))?;
         }
         line.clear();
     }
-    lane.close(last).map_err(|error| name(&error))?;
     Ok(count)
 }

@@ -119,6 +119,8 @@ fn bad_line_and_missing_directory_are_named() {
     let output = store("import", &log.0, &(lines(2) + "{\"channel\":\"a\"}\n"));
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.status.code() == Some(1) && text.contains("line 3: missing field"), "{text}");
+    assert!(text.contains("the lines before it are imported"), "{text}");
+    assert_eq!(done("export", &log.0, "").lines().count(), 2);
     let output = store("check", Path::new("no-such-directory"), "");
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.status.code() == Some(1) && text.contains("is not a directory"), "{text}");
