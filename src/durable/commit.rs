@@ -45,6 +45,8 @@ enum WriteFault {
     /// Nothing was written.
     Full,
     File(io::Error),
+    /// Of the file before it, which could not be replaced.
+    Lane(LaneError),
 }
 
 impl<F: Files> Lane<F> {
@@ -131,6 +133,7 @@ impl<F: Files> Lane<F> {
                 // What was written cannot be taken back.
                 WriteFault::Full if any_written || is_retry => return Err(self.fail("the disk is full within a batch")),
                 WriteFault::Full => return Err(LaneError::DiskFull),
+                WriteFault::Lane(error) => return Err(error),
                 WriteFault::File(error) if is_retry => return Err(self.fail(&error.to_string())),
                 WriteFault::File(_) => {
                     is_retry = true;
@@ -152,7 +155,7 @@ impl<F: Files> Lane<F> {
         let is_fresh = self.classes[class].active.as_ref().is_none_or(|active| active.segment.end == HEADER);
         // What a commit writes is one batch, unless it is more than a segment.
         if batch.items < items.len() && !is_fresh {
-            self.end_segment(class).map_err(|error| WriteFault::File(io::Error::other(error.to_string())))?;
+            self.end_segment(class).map_err(WriteFault::Lane)?;
             if self.classes[class].active.is_none() {
                 self.start_segment(class)?;
             }

@@ -28,8 +28,8 @@ const KEY_CLASS: usize = 1;
 /// What the head of a batch and the name of a channel take at most, next to a record.
 const OVERHEAD: usize = 2048;
 
-/// All calls come from one thread; times are milliseconds since 1970. After an error of `commit` or `sync` the publications
-/// that it would have kept were not made.
+/// All calls come from one thread; times are milliseconds since 1970. After an error of `commit`, publications of other retention
+/// classes than the one that failed may have been written: they are in the histories. The others were not made.
 pub struct Lane<F: Files> {
     pub(super) files: Arc<F>,
     pub(super) _lock: F::Lock,

@@ -102,7 +102,7 @@ pub enum RefuseReason {
     Failed,
 }
 
-/// Why what was staged is not kept. The offsets are given again.
+/// Why what was staged does not count as kept. Offsets of what was not written are given again.
 #[derive(Clone, Debug)]
 pub enum LaneError {
     /// There is no space. Nothing else changed.

@@ -161,7 +161,11 @@ fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
                 driver.wrote();
                 process.into_iter().for_each(|one| made(driver, one));
             }
-            Err(error) => return failed(driver, process.into_iter().chain(strict), removals, reads, &error),
+            Err(error) => {
+                // What was written of another class can be read: it must not be lost later.
+                let error = driver.sync().err().unwrap_or(error);
+                return failed(driver, process.into_iter().chain(strict), removals, reads, &error);
+            }
         }
         if !strict.is_empty() || !removals.is_empty() {
             // `process` ones are on their way while the disk syncs.

@@ -33,19 +33,22 @@ fn run(lane: &mut Lane<SimDisk>) -> Vec<Vec<Vec<u8>>> {
 
 #[test]
 fn every_call_may_fail_once_and_nothing_acknowledged_is_lost() {
-    for call in CALLS {
+    // With the small ones a segment ends after each few publications.
+    for (call, segment_bytes) in CALLS.into_iter().flat_map(|call| [(call, 64 << 10), (call, 12 << 10)]) {
         for fault in [Fault::Eio, Fault::Enospc, Fault::ShortWrite] {
             for (after, times) in (0..40).flat_map(|after| [(after, 1), (after, 3)]) {
                 let disk = SimDisk::default();
-                let (mut lane, _) = open(&disk, 1, 0);
+                let options = LaneOptions { segment_bytes, ..options(1) };
+                let (mut lane, _) = Lane::open(disk.clone(), options, 0).expect("it opens");
                 disk.fail(call, after, times, fault);
                 let kept = run(&mut lane);
-                check(&mut lane, &kept, &format!("{call:?} {fault:?} {after} {times}"));
+                let place = format!("{call:?} {fault:?} {after} {times} {segment_bytes}");
+                check(&mut lane, &kept, &place);
                 disk.heal();
                 for restarted in [disk.after_kill(), disk.after_power_loss(&mut fastrand::Rng::with_seed(after))] {
                     let boot = 1 + u8::from(after % 2 == 0);
                     let (mut lane, _) = open(&restarted, boot, 0);
-                    check(&mut lane, &kept, &format!("{call:?} {fault:?} {after} {times} boot {boot}"));
+                    check(&mut lane, &kept, &format!("{place} boot {boot}"));
                 }
             }
         }
@@ -77,6 +80,46 @@ fn lane_fails_when_the_second_file_fails_too_and_goes_on_reading() {
     assert!(lane.health().failed.is_some());
     assert!(lane.publish("news", &publication(b"c", Durability::Strict), 3).is_err());
     assert_eq!(all(&mut lane, "news", 3).first().map(|record| record.0), Some(1));
+}
+
+#[test]
+fn lane_that_fails_while_a_segment_ends_acknowledges_nothing_more() {
+    let disk = SimDisk::default();
+    let (mut lane, _) = open(&disk, 1, 0);
+    let new = publication(&[7; 1_000], Durability::Process);
+    let fill = |lane: &mut Lane<SimDisk>, count: u64| {
+        (0..count).try_for_each(|number| {
+            lane.publish("news", &new, number).expect("there is room");
+            lane.commit()
+        })
+    };
+    fill(&mut lane, 50).expect("it is written");
+    assert_eq!((lane.stats().segments, lane.stats().oldest_unsynced), (1, Some(0)));
+    disk.fail(Call::Sync, 0, 2, Fault::Eio);
+    assert!(matches!(fill(&mut lane, 50), Err(LaneError::Failed(_))), "the commit that ends the segment");
+    assert_eq!(lane.stats().file_failures, 1);
+    assert!(matches!(lane.commit(), Err(LaneError::Failed(_))));
+    let (mut killed, _) = open(&disk.after_kill(), 1, 50);
+    assert!(all(&mut killed, "news", 50).len() >= 50);
+}
+
+#[test]
+fn class_that_fails_takes_back_nothing_of_another_one() {
+    let disk = SimDisk::default();
+    let (mut lane, _) = open(&disk, 1, 0);
+    let new = |ttl_ms| NewPublication {
+        history: HistoryOptions { ttl_ms, ..HISTORY },
+        ..publication(b"a", Durability::Strict)
+    };
+    lane.publish("short", &new(1_000), 1).expect("there is room");
+    lane.publish("long", &new(3_600_000), 1).expect("there is room");
+    disk.fail(Call::Create, 1, 1, Fault::Enospc);
+    assert!(matches!(lane.commit(), Err(LaneError::DiskFull)));
+    assert!(lane.stats().oldest_unsynced.is_some(), "it has to be synced");
+    lane.sync().expect("it is synced");
+    assert_eq!((all(&mut lane, "short", 2).len(), all(&mut lane, "long", 2).len()), (1, 0));
+    lane.maintain(3).expect("it works");
+    assert_eq!(publish(&mut lane, "long", b"b", 3).position.map(|position| position.offset), Some(1));
 }
 
 #[test]
