@@ -1,4 +1,4 @@
-//! An open lane with all that works on it, and what is due in it: the sync of `process` channels, and the maintenance of the
+//! An open lane with its reader, its ports and its timers, and what is due in it: the sync of `process` channels, and the maintenance of the
 //! files.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const IDLE_MAINTENANCE: Duration = Duration::from_secs(60);
 /// An error that may come with every write is logged this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// An open lane with all that it works on.
+/// An open lane with its reader, its ports and its timers.
 pub(super) struct Driver<F: Files> {
     pub(super) lane: Lane<F>,
     pub(super) reader: Reader<F>,
@@ -102,7 +102,12 @@ impl<F: Files> Driver<F> {
         let again = match self.lane.maintain(now_ms()) {
             Ok(has_more) => has_more,
             Err(error) => {
-                self.disk_failed(&error);
+                if matches!(error, LaneError::Failed(_)) {
+                    self.disk_failed(&error);
+                } else if self.may_log() {
+                    let dir = &self.options.name;
+                    log::error!("durable log {dir}: {error}; its old files stay until they can be removed, and nothing is rejected");
+                }
                 false
             }
         };

@@ -81,6 +81,7 @@ impl Files for TestFiles {
     type Lock = <Directory as Files>::Lock;
 
     fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.check()?;
         self.directory.list()
     }
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<TestFile>> {
@@ -135,6 +136,8 @@ struct Log {
     broker: Option<Broker>,
     handle: LogHandle,
     batches: Receiver<EventBatch>,
+    /// The state before each opening.
+    openings: Receiver<LogState>,
     seen: Vec<Event>,
     stats: Arc<LogStats>,
     last_ticket: u32,
@@ -163,9 +166,14 @@ impl Log {
         let options = LogOptions { name, lane, sync_interval: Duration::from_secs(3600), on_failure };
         let (port, requests) = request_queue(queue_bytes_max);
         let lane_stats = stats.register(&options.name, requests.gauge());
+        let (opening, openings) = channel();
         let files = {
-            let (path, disk) = (path.clone(), disk.clone());
-            move || Directory::new(&path).map(|directory| TestFiles { directory, disk: disk.clone() })
+            let (path, disk, stats) = (path.clone(), disk.clone(), Arc::clone(&lane_stats));
+            move || {
+                // The test may have ended.
+                _ = opening.send(stats.state());
+                Directory::new(&path).map(|directory| TestFiles { directory, disk: disk.clone() })
+            }
         };
         let lane = open_lane(files().expect("a directory"), &options, &lane_stats).expect("it is new");
         let (sender, batches) = channel();
@@ -187,7 +195,7 @@ impl Log {
         let thread = thread::spawn("log test".into(), move || run(args, files)).expect("the machine has threads");
         let (broker, handle) = (Some(Broker::new(vec![port])), LogHandle::new(vec![commands]));
         let (seen, last_ticket, thread) = (Vec::new(), 0, Some(thread));
-        Self { path, disk, broker, handle, batches, seen, stats, last_ticket, thread }
+        Self { path, disk, broker, handle, batches, openings, seen, stats, last_ticket, thread }
     }
 
     /// Takes requests that leave with the next flush. Returns the last ticket.
@@ -374,4 +382,20 @@ fn closed_log_is_opened_again_with_what_it_had_and_requests_wait() {
     let position = log.answer_of(waiting).expect("it is kept").position.expect("a position");
     assert_eq!(position, Position { offset: 2, ..before.1 });
     assert_eq!(log.history("a").0, ["1", "2"]);
+}
+
+#[test]
+fn directory_that_cannot_be_opened_again_is_a_failure_until_it_can() {
+    let mut log = Log::start(OnFailure::Refuse, 1 << 20);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    log.publish("a", data("1", Durability::Process)).expect("it is kept");
+    runtime.block_on(log.handle.close()).expect("it is closed in order");
+    log.disk.set(|switches| switches.fails = true);
+    runtime.block_on(log.handle.open());
+    let mut before = || log.openings.recv_timeout(PATIENCE).expect("it is tried again");
+    let states: Vec<_> = (0..4).map(|_| before()).collect();
+    assert_eq!(states, [LogState::Opening, LogState::Closed, LogState::Failed, LogState::Failed]);
+    log.disk.set(|switches| switches.fails = false);
+    assert_eq!(log.history("a").0, ["1"]);
+    assert_eq!(log.stats.lanes()[0].state(), LogState::Open);
 }

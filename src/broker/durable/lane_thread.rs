@@ -44,14 +44,6 @@ pub(crate) enum Source<F: Files> {
     Awaited,
 }
 
-/// Why a lane is not served any more.
-enum End {
-    /// The shards have ended.
-    Finished,
-    /// Another process gets the log.
-    Closed,
-}
-
 /// Serves requests until every sender of them is gone. It runs on the runtime of `thread::spawn`. `files` makes the directory
 /// again whenever it is opened.
 pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::io::Result<F>) {
@@ -80,7 +72,7 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
             },
         };
         let mut driver = Driver::new(lane, reader, shards, &options, &stats);
-        let (end, asked) = serve(&mut driver, &mut requests, &mut commands, &mut queried).await;
+        let asked = serve(&mut driver, &mut requests, &mut commands, &mut queried).await;
         let Driver { lane, reader: own_reader, shards: own_shards, .. } = driver;
         (reader, shards) = (own_reader, own_shards);
         let closed = lane.close(now_ms()).map_err(|error| error.to_string());
@@ -91,13 +83,11 @@ pub(crate) async fn run<F: Files>(args: ThreadArgs<F>, files: impl Fn() -> std::
             shards.flush();
             tokio::time::sleep(RETRY).await;
         }
-        if let Some(asked) = asked {
-            _ = asked.send(closed);
-        }
-        match end {
-            End::Finished => break,
-            End::Closed if !wait_to_open(&mut commands, &requests, &mut queried, &mut shards).await => break,
-            End::Closed => {}
+        let Some(asked) = asked else { break };
+        // Who asked may have gone.
+        _ = asked.send(closed);
+        if !wait_to_open(&mut commands, &requests, &mut queried, &mut shards).await {
+            break;
         }
     }
     shards.flush();
@@ -129,13 +119,13 @@ async fn wait_for_lock<F: Files>(
         match opened {
             Ok(lane) => return Some(lane),
             Err(OpenError::Lock(LockError::Held(_))) => {}
-            Err(error) if !is_logged => {
-                is_logged = true;
+            Err(error) => {
                 let what = open_error(&options.name, &error);
                 stats.set_state(LogState::Failed, &what);
-                log::error!("{what}\n  Its channels wait until it can be opened.");
+                if !std::mem::replace(&mut is_logged, true) {
+                    log::error!("{what}\n  Its channels wait until it can be opened.");
+                }
             }
-            Err(_) => {}
         }
         if requests.is_closed() {
             return None;
@@ -144,7 +134,7 @@ async fn wait_for_lock<F: Files>(
     }
 }
 
-/// The log is another process'. False: the shards have ended.
+/// Waits while another process has the log. False: the shards have ended.
 async fn wait_to_open(
     commands: &mut mpsc::UnboundedReceiver<Command>,
     requests: &RequestQueue,
@@ -175,13 +165,13 @@ async fn wait_to_open(
     }
 }
 
-/// Serves requests while the lane is open. With what waits for its end, if something does.
+/// Serves requests while the lane is open. Returns the sender of the close command; `None` if the shards have ended.
 async fn serve<F: Files>(
     driver: &mut Driver<F>,
     requests: &mut RequestQueue,
     commands: &mut mpsc::UnboundedReceiver<Command>,
     queried: &mut mpsc::UnboundedReceiver<Queried>,
-) -> (End, Option<oneshot::Sender<Result<(), String>>>) {
+) -> Option<oneshot::Sender<Result<(), String>>> {
     let mut taken: Vec<Request> = Vec::new();
     let mut is_commanded = true;
     loop {
@@ -193,7 +183,7 @@ async fn serve<F: Files>(
                     // What waits was asked before.
                     let waiting = requests.take_waiting();
                     round::carry_out(driver, waiting.into_iter());
-                    return (End::Closed, Some(answer));
+                    return Some(answer);
                 }
                 Some(Command::Open(answer)) => _ = answer.send(()),
                 None => is_commanded = false,
@@ -202,7 +192,7 @@ async fn serve<F: Files>(
             Some(found) = queried.recv() => queries::answer(driver, found),
             count = requests.receive(&mut taken, REQUESTS_ENOUGH) => {
                 if count == 0 {
-                    return (End::Finished, None);
+                    return None;
                 }
                 round::carry_out(driver, taken.drain(..));
             }
