@@ -291,6 +291,9 @@ impl Event {
 
 /// The one check of a publication of a broker; encoders depend on it.
 pub(crate) fn check(record: &mut PublicationRecord) {
+    if record.is_json {
+        return;
+    }
     record.is_json = is_json(&record.data);
     if record.is_json
         && let Cow::Owned(line) = one_line(&record.data)

@@ -19,8 +19,9 @@ pub struct ReadPlan<F: Files> {
     pub(super) name: Box<str>,
     /// Of the channel's life.
     pub(super) epoch: [u8; 6],
-    pub(super) top: Position,
-    pub(super) since_is_kept: bool,
+    /// Of the channel, at the moment of the plan.
+    pub top: Position,
+    pub since_is_kept: bool,
     /// The offsets to read; empty if the first is above the last.
     pub(super) offsets: (u64, u64),
     pub(super) reverse: bool,
@@ -52,6 +53,11 @@ fn read_error(error: io::Error) -> ReadError {
 }
 
 impl<F: Files> ReadPlan<F> {
+    /// There is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.0 > self.offsets.1
+    }
+
     /// Reads the records. Publications that should be there and cannot be read are an error, never left out.
     pub fn run(mut self) -> Result<LogRead, ReadError> {
         let mut records = Vec::new();

@@ -83,7 +83,7 @@ pub(super) fn open_lane<F: Files>(files: F, options: &LogOptions, stats: &LaneSt
     stats.set_state(LogState::Opening, "");
     let (lane, report) = Lane::open(files, options.lane.clone(), now_ms())?;
     stats.set_state(LogState::Open, "");
-    stats.opened(began.elapsed(), report.quarantined.len());
+    stats.opened(began.elapsed());
     report_open(&options.name, &report, began.elapsed());
     Ok(lane)
 }

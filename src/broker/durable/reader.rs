@@ -8,11 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::shards::RETRY;
 use super::stats::{LaneStats, LogRefusal};
-use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Ticket};
+use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Ticket, check};
 use crate::broker::port::EventPort;
 use crate::durable::{Files, FoundPage, IndexTask, LogRead, QueryPlan, ReadError, ReadPlan};
 use crate::ids::ShardId;
-use crate::pubsub::Position;
 
 /// Reads that wait for the thread; past it they fail.
 const READS_MAX: usize = 1024;
@@ -25,8 +24,7 @@ pub(super) enum Job<F: Files> {
 }
 
 pub(super) enum Task<F: Files> {
-    /// With the position at the moment of the plan.
-    History(Position, ReadPlan<F>),
+    History(ReadPlan<F>),
     /// The lane thread answers, since it knows what the channels still have.
     Query(QueryPlan<F>),
 }
@@ -109,18 +107,23 @@ impl Work {
             Job::Index(task) => return task.run(),
         };
         let answer = match *task {
-            Task::History(top, plan) => match plan.run() {
-                Ok(LogRead { records, top, since_is_kept }) => {
-                    Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
+            Task::History(plan) => {
+                let top = plan.top;
+                match plan.run() {
+                    Ok(LogRead { records, top, since_is_kept }) => {
+                        Ok(Answer::History(HistoryRead { records, top, since_is_kept }))
+                    }
+                    Err(ReadError::Missing) => {
+                        self.stats.refuse(LogRefusal::Missing);
+                        Err(BrokerError::Missing(top))
+                    }
+                    Err(ReadError::Io(reason)) => Err(self.failed(reason)),
                 }
-                Err(ReadError::Missing) => {
-                    self.stats.refuse(LogRefusal::Missing);
-                    Err(BrokerError::Missing(top))
-                }
-                Err(ReadError::Io(reason)) => Err(self.failed(reason)),
-            },
+            }
             Task::Query(plan) => match plan.run() {
-                Ok(page) => {
+                Ok(mut page) => {
+                    // Here, since a page is large, and the lane thread has publications to write.
+                    page.publications.iter_mut().for_each(|found| check(&mut found.record));
                     // Without a lane thread nothing waits for the page.
                     _ = self.queried.send(Queried { shard, ticket, page });
                     return;

@@ -19,8 +19,9 @@ use crate::durable::{Files, LaneError, NewPublication, RefuseReason, Staged};
 use crate::ids::ShardId;
 use crate::pubsub::{HistoryFilter, HistoryOptions, TimeRange};
 
-/// Publications of one write, and their bytes.
+/// Publications of one write.
 const WRITE_REQUESTS_MAX: usize = 4096;
+/// Bytes of the requests of one turn, the reads among them.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 
 /// What a turn has staged, and what waits for it.
@@ -140,56 +141,50 @@ fn remove<F: Files>(driver: &mut Driver<F>, round: &mut Round, (from, ticket): (
 }
 
 /// Writes and syncs what is staged, and answers.
-fn finish<F: Files>(driver: &mut Driver<F>, mut round: Round) {
-    let queries = std::mem::take(&mut round.queries);
-    write(driver, round);
+fn finish<F: Files>(driver: &mut Driver<F>, round: Round) {
+    let Round { publications, removals, reads, queries, .. } = round;
+    if !publications.is_empty() || !removals.is_empty() {
+        write(driver, publications, removals);
+    }
+    reads.into_iter().for_each(|one| read(driver, one));
     for (from, ticket, query) in queries {
         queries::begin(driver, (from, ticket), &query);
     }
     driver.shards.flush();
 }
 
-fn write<F: Files>(driver: &mut Driver<F>, round: Round) {
-    let Round { publications, removals, reads, .. } = round;
-    if !publications.is_empty() || !removals.is_empty() {
-        let (strict, process): (Vec<_>, Vec<_>) =
-            publications.into_iter().partition(|one| one.durability == Durability::Strict);
-        let began = Instant::now();
-        match driver.lane.commit() {
-            Ok(()) => {
-                driver.stats.written(strict.len() + process.len(), began.elapsed());
-                driver.wrote();
-                process.into_iter().for_each(|one| made(driver, one));
-            }
-            Err(error) => {
-                // What was written of another class can be read: it must not be lost later.
-                let error = driver.sync().err().unwrap_or(error);
-                return failed(driver, process.into_iter().chain(strict), removals, reads, &error);
-            }
-        }
-        if !strict.is_empty() || !removals.is_empty() {
-            // `process` ones are on their way while the disk syncs.
-            driver.shards.flush();
-            match driver.sync() {
-                Ok(()) => {
-                    strict.into_iter().for_each(|one| made(driver, one));
-                    for (from, ticket) in removals {
-                        driver.shards.answer(from, ticket, Ok(Answer::HistoryRemoved));
-                    }
-                }
-                Err(error) => return failed(driver, strict.into_iter(), removals, reads, &error),
-            }
-        }
+fn write<F: Files>(driver: &mut Driver<F>, publications: Vec<Pending>, removals: Vec<(ShardId, Ticket)>) {
+    let (strict, process): (Vec<_>, Vec<_>) =
+        publications.into_iter().partition(|one| one.durability == Durability::Strict);
+    let began = Instant::now();
+    if let Err(error) = driver.lane.commit() {
+        // What was written of another class can be read: it must not be lost later.
+        let error = driver.sync().err().unwrap_or(error);
+        return failed(driver, process.into_iter().chain(strict), removals, &error);
     }
-    reads.into_iter().for_each(|one| read(driver, one));
+    driver.stats.written(strict.len() + process.len(), began.elapsed());
+    driver.wrote();
+    process.into_iter().for_each(|one| made(driver, one));
+    if strict.is_empty() && removals.is_empty() {
+        return;
+    }
+    // `process` ones are on their way while the disk syncs.
+    driver.shards.flush();
+    if let Err(error) = driver.sync() {
+        return failed(driver, strict.into_iter(), removals, &error);
+    }
+    strict.into_iter().for_each(|one| made(driver, one));
+    for (from, ticket) in removals {
+        driver.shards.answer(from, ticket, Ok(Answer::HistoryRemoved));
+    }
 }
 
 /// A publication is kept.
 fn made<F: Files>(driver: &mut Driver<F>, one: Pending) {
     let Pending { from, ticket, channel, publish, staged: Staged { position, time, is_suppressed }, .. } = one;
-    if !is_suppressed && driver.shards.is_subscribed(&channel) {
-        let record = record_of(&publish, position.map_or(0, |position| position.offset), time);
-        driver.shards.deliver(&channel, record, position);
+    if !is_suppressed {
+        let offset = position.map_or(0, |position| position.offset);
+        driver.shards.deliver(&channel, position, || record_of(&publish, offset, time));
     }
     driver.shards.answer(from, ticket, Ok(Answer::Published(Published { position, is_suppressed })));
 }
@@ -199,7 +194,6 @@ fn failed<F: Files>(
     driver: &mut Driver<F>,
     publications: impl Iterator<Item = Pending>,
     removals: Vec<(ShardId, Ticket)>,
-    reads: Vec<Read>,
     error: &LaneError,
 ) {
     driver.disk_failed(error);
@@ -209,7 +203,6 @@ fn failed<F: Files>(
         driver.stats.refuse(reason);
         driver.shards.answer(from, ticket, Err(BrokerError::Refused(error.to_string().into())));
     }
-    reads.into_iter().for_each(|one| read(driver, one));
 }
 
 fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
@@ -219,13 +212,13 @@ fn read<F: Files>(driver: &mut Driver<F>, read: Read) {
         let found = fallback.history(&channel, (filter, range), &options, now);
         return driver.shards.answer(from, ticket, Ok(Answer::History(found)));
     }
-    let top = driver.lane.position(&channel, &options, now);
-    if filter.limit == 0 && filter.since.is_none() {
-        let read = HistoryRead { records: Vec::new(), top, since_is_kept: false };
+    let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
+    // A recovery at the top, or a question for the position.
+    if plan.is_empty() {
+        let read = HistoryRead { records: Vec::new(), top: plan.top, since_is_kept: plan.since_is_kept };
         return driver.shards.answer(from, ticket, Ok(Answer::History(read)));
     }
-    let plan = driver.lane.plan_read(&channel, filter, range, &options, now);
-    if driver.reader.read(Job::Read { shard: from, ticket, task: Box::new(Task::History(top, plan)) }).is_err() {
+    if driver.reader.read(Job::Read { shard: from, ticket, task: Box::new(Task::History(plan)) }).is_err() {
         driver.stats.refuse(LogRefusal::ReadsFull);
         driver.shards.answer(from, ticket, Err(BrokerError::Unavailable));
     }
@@ -240,7 +233,7 @@ fn publish_in_memory<F: Files>(
     let Some(fallback) = &mut driver.fallback else { return };
     let (published, record) = fallback.publish(channel, publish, now_ms());
     if !published.is_suppressed {
-        driver.shards.deliver(channel, record, published.position);
+        driver.shards.deliver(channel, published.position, || record);
     }
     crate::broker::stats::add(&driver.stats.in_memory, 1);
     driver.shards.answer(from, ticket, Ok(Answer::Published(published)));

@@ -51,18 +51,25 @@ impl Shards {
         }
     }
 
-    pub(super) fn is_subscribed(&self, channel: &str) -> bool {
-        self.subscriptions.contains_key(channel)
-    }
-
     pub(super) fn answer(&mut self, shard: ShardId, ticket: Ticket, answer: Result<Answer, BrokerError>) {
         self.push(shard, Event::Answer { ticket, answer });
     }
 
     /// A publication for the subscribers of its channel. Without room in the shard's queue it is left out, and the shard reads
     /// it later.
-    pub(super) fn deliver(&mut self, channel: &str, record: PublicationRecord, position: Option<Position>) {
+    pub(super) fn deliver(
+        &mut self,
+        channel: &str,
+        position: Option<Position>,
+        record: impl FnOnce() -> PublicationRecord,
+    ) {
         let Some(subscriptions) = self.subscriptions.get_mut(channel) else { return };
+        subscriptions.retain(|one| !self.ports[one.shard.index()].has_ended());
+        if subscriptions.is_empty() {
+            self.subscriptions.remove(channel);
+            return;
+        }
+        let record = record();
         for subscription in subscriptions {
             let port = &mut self.ports[subscription.shard.index()];
             if port.has_room() {
@@ -98,5 +105,39 @@ impl Shards {
 
     fn push(&mut self, shard: ShardId, event: Event) {
         self.ports[shard.index()].push(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn shard_of_a_process_that_has_ended_gets_nothing_more() {
+        let (has_ended, posted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let post = {
+            let posted = Arc::clone(&posted);
+            Arc::new(move |batch: crate::broker::port::EventBatch| {
+                posted.fetch_add(batch.events.len(), Ordering::Relaxed);
+                Ok(())
+            })
+        };
+        let ended = Arc::clone(&has_ended);
+        let port = EventPort::new(post, 1 << 20).until(Arc::new(move || ended.load(Ordering::Relaxed)));
+        let mut shards = Shards::new(vec![port]);
+        let record = || PublicationRecord::of_broker(1, Bytes::from_static(b"1"), None, Bytes::new(), 0);
+        shards.subscribe(ShardId(0), "a".into(), SubscribeSerial(1));
+        shards.deliver("a", None, record);
+        shards.flush();
+        assert_eq!(posted.load(Ordering::Relaxed), 2);
+        has_ended.store(true, Ordering::Relaxed);
+        shards.deliver("a", None, || panic!("no one gets it"));
+        shards.flush();
+        assert_eq!((posted.load(Ordering::Relaxed), shards.subscriptions.len()), (2, 0));
     }
 }

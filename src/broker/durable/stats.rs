@@ -157,9 +157,8 @@ impl LaneStats {
         *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause.into();
     }
 
-    pub(super) fn opened(&self, took: Duration, quarantined: usize) {
+    pub(super) fn opened(&self, took: Duration) {
         self.opening_ms.store(took.as_millis() as u64, Ordering::Relaxed);
-        self.quarantined.store(quarantined, Ordering::Relaxed);
     }
 
     /// A write of so many publications.
