@@ -84,15 +84,18 @@ pub(super) fn finish_record(record: &mut [u8], channel: u32) {
 
 /// The record at the beginning of these bytes, if it is whole and its checksum right.
 pub(super) fn read_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
+    let read = parse_record(bytes, at)?;
+    let record = &bytes[at..at + read.length];
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[RECORD_CHECKED..]);
+    (u32_at(record, 4)? == crc).then_some(read)
+}
+
+/// As `read_record`, of bytes whose checksum is known to be right.
+pub(super) fn parse_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     let bytes = bytes.get(at..)?;
     let length = u32_at(bytes, 0)? as usize;
     let record = bytes.get(..length).filter(|record| record.len() >= RECORD_HEAD)?;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[RECORD_CHECKED..]);
-    if u32_at(record, 4)? != crc {
-        return None;
-    }
-    let head = record_head(record)?;
-    Some(Record { head, body: &record[RECORD_HEAD..], at, length })
+    Some(Record { head: record_head(record)?, body: &record[RECORD_HEAD..], at, length })
 }
 
 /// The head of a record whose checksum is known to be right, or that was never written.

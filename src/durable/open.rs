@@ -17,7 +17,7 @@ use super::meta::{ChannelMeta, Channels};
 use super::replay::Replay;
 use super::retention::{CHECKPOINT, CHECKPOINT_NEW};
 use super::sealed::{IndexTask, Sealed};
-use super::segment::{HEADER, Header, HeaderFault, Scanned, Scanner, Segment, SegmentId};
+use super::segment::{CLASSES, HEADER, Header, HeaderFault, Scanned, Scanner, Segment, SegmentId};
 use super::state::{Found as FoundState, State};
 use super::types::{LaneOptions, LaneStats, LastEnd, OpenError, OpenReport};
 
@@ -60,7 +60,8 @@ impl<F: Files> Lane<F> {
             channels: Channels::default(),
             keys: Keys::default(),
             classes: Self::empty_classes(),
-            time: now,
+            // The clock may be behind what the log has: only that counts until the end of the scan.
+            time: 0,
             serial: 0,
             sync_before: false,
             sync_after: false,
@@ -71,8 +72,6 @@ impl<F: Files> Lane<F> {
             maintenance: Maintenance { checkpoint_time: now, ..Maintenance::default() },
             unwritten: VecDeque::new(),
         };
-        // The clock may be behind what the log has: only that counts until the end of the scan.
-        lane.time = 0;
         let mut report = OpenReport { last_end, segments: ids.len(), ..OpenReport::default() };
         let scan_from = lane.read_checkpoint(&mut report)?;
         let has_loss = lane.scan((&ids, &indexes), &scan_from, &mut report)?;
@@ -110,10 +109,16 @@ impl<F: Files> Lane<F> {
             file => file.map_err(error)?,
         };
         let read = CheckpointReader::open(file).and_then(|reader| {
-            let head = reader.head().clone();
-            Ok((head, reader.collect::<Result<Vec<_>, _>>()?))
+            let (head, mut channels, mut keys) = (reader.head().clone(), Channels::default(), Keys::default());
+            for row in reader {
+                match row? {
+                    CheckpointRow::Meta(row) => _ = channels.insert(ChannelMeta::of_row(row)),
+                    CheckpointRow::Key(key) => keys.insert(key.hash, key.time, key.position),
+                }
+            }
+            Ok((head, channels, keys))
         });
-        let (head, rows) = match read {
+        let (head, channels, keys) = match read {
             Ok(read) => read,
             Err(CheckpointError::NewerFormat(version)) => {
                 return Err(OpenError::NewerFormat { file: CHECKPOINT.into(), version });
@@ -124,13 +129,7 @@ impl<F: Files> Lane<F> {
                 return Ok(Vec::new());
             }
         };
-        self.time = head.time;
-        for row in rows {
-            match row {
-                CheckpointRow::Meta(row) => _ = self.channels.insert(ChannelMeta::of_row(row)),
-                CheckpointRow::Key(key) => self.keys.insert(key.hash, key.time, key.position),
-            }
-        }
+        (self.time, self.channels, self.keys) = (head.time, channels, keys);
         self.maintenance.scan_from = scan_sequences(&head.scan_from);
         Ok(head.scan_from)
     }
@@ -144,7 +143,7 @@ impl<F: Files> Lane<F> {
         report: &mut OpenReport,
     ) -> Result<bool, OpenError> {
         let mut has_loss = report.quarantined.iter().any(|name| name == CHECKPOINT);
-        let (mut segments, mut scans) = (Vec::new(), Vec::new());
+        let mut segments = Vec::new();
         for &id in ids {
             let start = from.iter().find(|start| start.class == id.class);
             let is_old = start.is_some_and(|start| id.sequence < start.sequence);
@@ -154,6 +153,44 @@ impl<F: Files> Lane<F> {
                 None => has_loss |= !is_old && report.quarantined.last().is_some_and(|name| *name == id.file_name()),
             }
         }
+        let mut scans = self.begin_scans(segments, indexes, from)?;
+        for start in from {
+            let log = &mut self.classes[usize::from(start.class)];
+            log.next_sequence = log.next_sequence.max(start.sequence);
+        }
+        for scan in scans.iter_mut().filter_map(VecDeque::front_mut) {
+            while !scan.is_done && scan.scanner.position() < scan.apply_from {
+                has_loss |= self.advance(scan, report)?;
+                if scan.has_batch && scan.scanner.position() <= scan.apply_from {
+                    self.apply(scan, false);
+                }
+            }
+        }
+        // In the order in which they were written, of all classes.
+        loop {
+            for class in &mut scans {
+                while let Some(scan) = class.front_mut().filter(|scan| !scan.has_batch) {
+                    if scan.is_done {
+                        class.pop_front();
+                    } else {
+                        has_loss |= self.advance(scan, report)?;
+                    }
+                }
+            }
+            let fronts = scans.iter_mut().filter_map(VecDeque::front_mut);
+            let Some(first) = fronts.min_by_key(|scan| scan.scanner.serial) else { return Ok(has_loss) };
+            self.apply(first, true);
+        }
+    }
+
+    /// By class, oldest first. Those before the checkpoint are not scanned.
+    fn begin_scans(
+        &mut self,
+        segments: Vec<Found<F>>,
+        indexes: &HashSet<SegmentId>,
+        from: &[ScanStart],
+    ) -> Result<Vec<VecDeque<Scan<F>>>, OpenError> {
+        let mut scans: Vec<_> = (0..CLASSES).map(|_| VecDeque::new()).collect();
         let mut segments = segments.into_iter().peekable();
         while let Some(found) = segments.next() {
             // One that was removed between the two has ended whole.
@@ -175,39 +212,10 @@ impl<F: Files> Lane<F> {
             let scanner = Scanner::new(Arc::clone(&found.file), found.header.salt, None)
                 .map_err(|error| OpenError::Io { file: found.id.file_name(), error })?;
             let (replay, has_batch, is_done) = (Replay::default(), false, false);
-            scans.push(Scan { found, scanner, apply_from, expected_end, replay, index, has_batch, is_done });
+            let class = &mut scans[usize::from(found.id.class)];
+            class.push_back(Scan { found, scanner, apply_from, expected_end, replay, index, has_batch, is_done });
         }
-        for start in from {
-            let log = &mut self.classes[usize::from(start.class)];
-            log.next_sequence = log.next_sequence.max(start.sequence);
-        }
-        for scan in &mut scans {
-            while !scan.is_done && scan.scanner.position() < scan.apply_from {
-                has_loss |= self.advance(scan, report)?;
-                if scan.has_batch && scan.scanner.position() <= scan.apply_from {
-                    self.apply(scan, false);
-                }
-            }
-        }
-        // In the order in which they were written, of all classes.
-        loop {
-            for at in 0..scans.len() {
-                let is_first = scans[..at]
-                    .iter()
-                    .all(|before| before.is_done || before.found.id.class != scans[at].found.id.class);
-                if is_first && !scans[at].is_done && !scans[at].has_batch {
-                    has_loss |= self.advance(&mut scans[at], report)?;
-                }
-            }
-            let all_done = scans.iter().all(|scan| scan.is_done && !scan.has_batch);
-            if all_done {
-                return Ok(has_loss);
-            }
-            let ready = scans.iter_mut().filter(|scan| scan.has_batch).min_by_key(|scan| scan.scanner.serial);
-            if let Some(scan) = ready {
-                self.apply(scan, true);
-            }
-        }
+        Ok(scans)
     }
 
     /// `None`: the segment is not used.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::codec::ReadAt;
 use super::files::{File, Files};
-use super::format::{BATCH_HEAD, FORMAT, Record, batch_length, read_batch, read_record, u32_at, u64_at};
+use super::format::{BATCH_HEAD, FORMAT, Record, batch_length, parse_record, read_batch, read_record, u32_at, u64_at};
 
 pub(super) const HEADER: u32 = 4096;
 const MAGIC: &[u8; 8] = b"CorLogSg";
@@ -229,7 +229,7 @@ impl<F: Files> Scanner<F> {
         let position = (self.at - self.batch.len() as u64) as u32;
         let mut at = BATCH_HEAD;
         let mut records = Vec::new();
-        while let Some(record) = read_record(&self.batch, at) {
+        while let Some(record) = parse_record(&self.batch, at) {
             at += record.length;
             records.push(record);
         }
