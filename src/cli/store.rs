@@ -1,4 +1,4 @@
-//! `corecast store`: the durable log of a directory. Results go to stdout, one JSON object a line.
+//! `corecast store`: the durable log of a directory. Results go to stdout; those of `dump` and `export` are JSON lines.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;

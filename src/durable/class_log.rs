@@ -1,10 +1,11 @@
 //! The segments of one retention class, and what waits to be written to them.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::{CheckpointWriter, ScanStart};
-use super::files::Files;
+use super::files::{File, Files};
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
 use super::sealed::Sealed;
@@ -48,6 +49,15 @@ pub(super) struct Active<F: Files> {
 impl<F: Files> Active<F> {
     pub(super) fn unsynced_bytes(&self) -> u64 {
         u64::from(self.segment.end - self.synced_end)
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced_bytes() > 0 {
+            self.segment.file.sync_data()?;
+            self.synced_end = self.segment.end;
+            self.unsynced.clear();
+        }
+        Ok(())
     }
 }
 

@@ -84,15 +84,8 @@ impl<F: Files> Lane<F> {
         self.check_failed()?;
         for class in 0..self.classes.len() {
             let Some(active) = &mut self.classes[class].active else { continue };
-            if active.unsynced_bytes() == 0 {
-                continue;
-            }
-            match active.segment.file.sync_data() {
-                Ok(()) => {
-                    active.synced_end = active.segment.end;
-                    active.unsynced.clear();
-                }
-                Err(error) => self.replace_segment(class, &error)?,
+            if let Err(error) = active.sync() {
+                self.replace_segment(class, &error)?;
             }
         }
         Ok(())
@@ -279,12 +272,9 @@ impl<F: Files> Lane<F> {
     /// Ends the active segment of a class: the next write begins another one.
     pub(super) fn end_segment(&mut self, class: usize) -> Result<(), LaneError> {
         let Some(active) = &mut self.classes[class].active else { return Ok(()) };
-        if active.unsynced_bytes() > 0
-            && let Err(error) = active.segment.file.sync_data()
-        {
+        if let Err(error) = active.sync() {
             return self.replace_segment(class, &error);
         }
-        active.synced_end = active.segment.end;
         self.seal(class);
         Ok(())
     }
@@ -302,14 +292,7 @@ impl<F: Files> Lane<F> {
         self.seal(class);
         self.write_items(class, items, true).map_err(|_| self.fail(&error.to_string()))?;
         let Some(active) = &mut self.classes[class].active else { return Ok(()) };
-        match active.segment.file.sync_data() {
-            Ok(()) => {
-                active.synced_end = active.segment.end;
-                active.unsynced.clear();
-                Ok(())
-            }
-            Err(error) => Err(self.fail(&error.to_string())),
-        }
+        active.sync().map_err(|error| self.fail(&error.to_string()))
     }
 
     fn seal(&mut self, class: usize) {

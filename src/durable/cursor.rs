@@ -7,6 +7,7 @@ use data_encoding::BASE64URL_NOPAD;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::codec::Reader;
+use super::index_build::RunKind;
 use super::segment::SegmentId;
 use crate::pubsub::TimeRange;
 
@@ -28,9 +29,9 @@ pub(super) struct QueryId {
 }
 
 impl QueryId {
-    pub(super) fn new(key: &[u8; 16], is_user: bool, name: &str, range: TimeRange, reverse: bool) -> Self {
+    pub(super) fn new(key: &[u8; 16], kind: RunKind, name: &str, range: TimeRange, reverse: bool) -> Self {
         let mut hasher = SipHasher24::new_with_key(key);
-        hasher.write(&[VERSION, u8::from(is_user), u8::from(reverse)]);
+        hasher.write(&[VERSION, u8::from(kind == RunKind::Users), u8::from(reverse)]);
         hasher.write(&range.from_ms.to_le_bytes());
         hasher.write(&range.to_ms.to_le_bytes());
         hasher.write(&(name.len() as u64).to_le_bytes());
@@ -75,11 +76,11 @@ mod tests {
     #[test]
     fn cursor_is_for_its_query_alone() {
         let range = TimeRange { from_ms: 1, to_ms: 9 };
-        let id = |user, reverse| QueryId::new(&[7; 16], true, user, range, reverse);
+        let id = |user, reverse| QueryId::new(&[7; 16], RunKind::Users, user, range, reverse);
         let place = Place { time: 5, segment: SegmentId { class: 2, sequence: 3 }, position: 4096 };
         let cursor = id("ann", false).cursor(place);
         assert_eq!(id("ann", false).place(&cursor), Some(place));
-        for other in [id("bob", false), id("ann", true), QueryId::new(&[8; 16], true, "ann", range, false)] {
+        for other in [id("bob", false), id("ann", true), QueryId::new(&[8; 16], RunKind::Users, "ann", range, false)] {
             assert_eq!(other.place(&cursor), None);
         }
         for at in 0..cursor.len() {

@@ -1,6 +1,6 @@
 //! The index of a sealed segment. Only its filters and its fences are in memory; the rest is read in blocks of 4 KiB.
 //!
-//! A page of one channel, user or tag reads the blocks that hold it and no others: some 200 to 1,000 entries each.
+//! A page of one channel, user or tag reads the blocks that hold it and no others.
 
 use std::collections::HashMap;
 use std::io;
@@ -111,16 +111,6 @@ impl<F: ReadAt> SegmentIndex<F> {
         self.search(&Search { kind, hash: channel_hash, keys: offsets, times: 0..=u64::MAX, limit, reverse })
     }
 
-    /// The publications of a user.
-    pub(crate) fn by_user(&self, user_hash: u64, range: &FindRange) -> Result<Vec<Found>, IndexError> {
-        self.by_position(RunKind::Users, user_hash, range)
-    }
-
-    /// The publications with a tag.
-    pub(crate) fn by_tag(&self, tag_hash: u64, range: &FindRange) -> Result<Vec<Found>, IndexError> {
-        self.by_position(RunKind::Tags, tag_hash, range)
-    }
-
     /// The part of the segment outside which no publication has such a time, in positions of records.
     pub(crate) fn by_time(&self, times: &RangeInclusive<u64>) -> Option<RangeInclusive<u32>> {
         let own = self.times()?;
@@ -164,7 +154,8 @@ impl<F: ReadAt> SegmentIndex<F> {
         size_of::<Self>() + self.runs.iter().map(runs).sum::<usize>() + size_of_val(&*self.times)
     }
 
-    fn by_position(&self, kind: RunKind, hash: u64, range: &FindRange) -> Result<Vec<Found>, IndexError> {
+    /// The publications of a user, or with a tag.
+    pub(crate) fn by_name(&self, kind: RunKind, hash: u64, range: &FindRange) -> Result<Vec<Found>, IndexError> {
         let Some(positions) = self.by_time(&range.times) else { return Ok(Vec::new()) };
         let (mut first, mut last) = (u64::from(*positions.start()), u64::from(*positions.end()));
         match range.after.map(u64::from) {
@@ -398,11 +389,11 @@ mod tests {
             let times = rng.u64(first - 5..=last)..=rng.u64(first..=last + 5);
             let after = rng.bool().then(|| rng.choice(&entries).expect("not empty").position);
             let range = FindRange { times, after, limit, reverse };
-            let found = index.by_user(entry.user_hash, &range).expect("not corrupt");
+            let found = index.by_name(RunKind::Users, entry.user_hash, &range).expect("not corrupt");
             let wanted =
                 if entry.user_hash == 0 { vec![] } else { by_in(&entries, entry.user_hash, |e| e.user_hash, &range) };
             assert_eq!(found, wanted, "seed {seed}");
-            let found = index.by_tag(entry.tag_hash, &range).expect("not corrupt");
+            let found = index.by_name(RunKind::Tags, entry.tag_hash, &range).expect("not corrupt");
             let wanted =
                 if entry.tag_hash == 0 { vec![] } else { by_in(&entries, entry.tag_hash, |e| e.tag_hash, &range) };
             assert_eq!(found, wanted, "seed {seed}");
@@ -443,7 +434,7 @@ mod tests {
             if let Ok(found) = index.find(entry.channel_hash, 0..=u64::MAX, 1_000, false) {
                 assert_eq!(found, right.0, "{what}");
             }
-            if let Ok(found) = index.by_user(user, &range) {
+            if let Ok(found) = index.by_name(RunKind::Users, user, &range) {
                 assert_eq!(found, right.1, "{what}");
             }
             if let Ok(found) = index.dictionary_entry(1) {
@@ -472,10 +463,10 @@ mod tests {
         assert!(index.bytes() < 20_000, "{} bytes in memory", index.bytes());
         index.file.1.set(0);
         let range = FindRange { times: 0..=u64::MAX, after: None, limit: 100, reverse: true };
-        assert_eq!(index.by_user(hash_name("user7"), &range).expect("not corrupt").len(), 100);
+        assert_eq!(index.by_name(RunKind::Users, hash_name("user7"), &range).expect("not corrupt").len(), 100);
         assert!(index.file.1.get() <= 2, "{} reads for a page", index.file.1.get());
         index.file.1.set(0);
-        assert_eq!(index.by_user(hash_name("unknown"), &range).expect("not corrupt"), []);
+        assert_eq!(index.by_name(RunKind::Users, hash_name("unknown"), &range).expect("not corrupt"), []);
         assert_eq!(index.file.1.get(), 0);
     }
 }

@@ -58,7 +58,7 @@ impl RunKind {
         self == Self::Channels
     }
 
-    fn hash(self, entry: &IndexEntry) -> u64 {
+    pub(super) fn hash(self, entry: &IndexEntry) -> u64 {
         match self {
             Self::Channels => entry.channel_hash,
             Self::Users => entry.user_hash,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::checkpoint::{CheckpointReader, CheckpointRow};
 use super::files::{Directory, Files, LockError};
-use super::format::{Kind, PublicationBody, RECORD_HEAD, Record, read_record};
+use super::format::{Kind, PublicationBody, RECORD_HEAD, Record, parse_record};
 use super::index::SegmentIndex;
 use super::meta::{ChannelMeta, epoch_text};
 use super::retention::CHECKPOINT;
@@ -51,7 +51,6 @@ pub struct BadPart {
 pub struct Inspection {
     pub segments: usize,
     pub batches: u64,
-    pub records: u64,
     pub publications: u64,
     /// Of the segments, up to the last whole batch.
     pub bytes: u64,
@@ -119,7 +118,7 @@ pub fn export(
             continue;
         }
         let bytes = read_record_at(&scan.files.open(&place.id.file_name())?, place.position)?.unwrap_or_default();
-        if let Some(kept) = read_record(&bytes, 0).and_then(|record| kept(&record, meta)) {
+        if let Some(kept) = parse_record(&bytes, 0).and_then(|record| kept(&record, meta)) {
             take(kept)?;
         }
     }
@@ -266,7 +265,6 @@ impl Scan {
         see: &mut dyn FnMut(&Seen<'_>),
     ) {
         let head = record.head;
-        self.found.records += 1;
         if head.kind == Kind::Channel
             && let Some(meta) = ChannelMeta::read(record.body, head.offset, head.time)
         {

@@ -66,7 +66,7 @@ impl<F: Files> Lane<F> {
     ) -> Result<Staged, RefuseReason> {
         let now = self.tick(now);
         if self.failed.is_some() {
-            return self.refuse(RefuseReason::Failed);
+            return Err(RefuseReason::Failed);
         }
         let key = publication.idempotency_key;
         let key = (!key.is_empty()).then(|| hash_key(&self.state.log, channel, key));
@@ -74,7 +74,7 @@ impl<F: Files> Lane<F> {
             return Ok(Staged { position, time: now, is_suppressed: true });
         }
         if self.is_full {
-            return self.refuse(RefuseReason::DiskFull);
+            return Err(RefuseReason::DiskFull);
         }
         if !publication.history.has_history() {
             if let Some(key) = key {
@@ -95,14 +95,9 @@ impl<F: Files> Lane<F> {
             data: publication.data,
         };
         if (body.bytes() + channel.len() + OVERHEAD) as u64 > room {
-            return self.refuse(RefuseReason::TooLarge);
+            return Err(RefuseReason::TooLarge);
         }
         Ok(self.stage_publication(channel, publication, &body, now))
-    }
-
-    fn refuse<T>(&mut self, reason: RefuseReason) -> Result<T, RefuseReason> {
-        self.stats.refused += 1;
-        Err(reason)
     }
 
     fn stage_publication(
@@ -203,13 +198,12 @@ impl<F: Files> Lane<F> {
     }
 
     /// Drops the publications and keeps the position. Kept after `commit` and `sync` as a publication is.
-    pub fn remove_history(&mut self, channel: &str, options: &HistoryOptions, now: u64) -> Result<(), RefuseReason> {
+    pub fn remove_history(&mut self, channel: &str, now: u64) -> Result<(), RefuseReason> {
         let now = self.tick(now);
         if self.failed.is_some() {
             return Err(RefuseReason::Failed);
         }
         let Some(slot) = self.find_living(channel, now) else { return Ok(()) };
-        self.use_channel(slot, options, now);
         let meta = self.channels.get(slot);
         let (class, top) = (usize::from(meta.class), meta.top);
         if meta.first > top {
@@ -360,17 +354,16 @@ impl<F: Files> Lane<F> {
     }
 
     pub fn health(&self) -> LaneHealth {
-        LaneHealth { failed: self.failed.clone(), is_full: self.is_full, quarantined: self.quarantined }
+        LaneHealth { has_failed: self.failed.is_some(), is_full: self.is_full, quarantined: self.quarantined }
     }
 
     pub fn stats(&self) -> LaneStats {
-        let active = || self.classes.iter().flat_map(|class| &class.active).filter(|a| a.unsynced_bytes() > 0);
+        let active = self.classes.iter().flat_map(|class| &class.active).filter(|a| a.unsynced_bytes() > 0);
         LaneStats {
             channels: self.channels.len(),
             segments: self.classes.iter().map(|class| class.segments().count()).sum(),
             bytes: self.bytes(),
-            unsynced_bytes: active().map(|active| active.unsynced_bytes()).sum(),
-            oldest_unsynced: active().map(|active| active.unsynced_since).min(),
+            oldest_unsynced: active.map(|active| active.unsynced_since).min(),
             ..self.stats
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::codec::hash_name;
 use super::format::{Body, Kind, PublicationBody, RecordHead};
 use super::index::{FindRange, Found};
-use super::index_build::{IndexEntry, build};
+use super::index_build::{IndexEntry, RunKind, build};
 
 #[derive(Default)]
 pub(super) struct MemoryIndex {
@@ -97,15 +97,14 @@ impl MemoryIndex {
         run.found[from..].iter().take_while(|&&(offset, _)| offset <= to).copied().collect()
     }
 
-    /// The publications of a user or with a tag, as `SegmentIndex::by_user` gives them.
-    pub(super) fn by_name(&self, is_user: bool, hash: u64, range: &FindRange) -> Vec<Found> {
+    /// The publications of a user or with a tag, as `SegmentIndex::by_name` gives them.
+    pub(super) fn by_name(&self, kind: RunKind, hash: u64, range: &FindRange) -> Vec<Found> {
         let is_after = |position: u32| match range.after {
             Some(after) if range.reverse => position < after,
             after => after.is_none_or(|after| position > after),
         };
         let is_meant = |entry: &&IndexEntry| {
-            let of = if is_user { entry.user_hash } else { entry.tag_hash };
-            of == hash && range.times.contains(&entry.time) && is_after(entry.position)
+            kind.hash(entry) == hash && range.times.contains(&entry.time) && is_after(entry.position)
         };
         let found = |entry: &IndexEntry| Found { offset: 0, position: entry.position, time: entry.time };
         let all = self.entries.iter().filter(is_meant).map(found);

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use super::codec::hash_name;
 use super::cursor::{Place, QueryId};
 use super::files::Files;
-use super::format::{Kind, PublicationBody, RECORD_HEAD, read_record};
+use super::format::{Kind, PublicationBody, RECORD_HEAD, parse_record};
 use super::index::{FindRange, Found};
+use super::index_build::RunKind;
 use super::lane::Lane;
-use super::sealed::{Named, OpenIndex, Sealed, named_at};
+use super::sealed::{Named, Sealed, named_at};
 use super::segment::{SegmentId, read_record_at};
 use super::types::{ReadError, optional};
 use crate::pubsub::{PublicationRecord, TimeRange};
@@ -58,7 +59,7 @@ pub struct BadCursor;
 pub struct QueryPlan<F: Files> {
     files: Arc<F>,
     id: QueryId,
-    is_user: bool,
+    kind: RunKind,
     name: Box<str>,
     range: TimeRange,
     limit: usize,
@@ -120,11 +121,11 @@ struct Current<F: Files> {
 impl<F: Files> Lane<F> {
     /// Finds the files of a query, without reading them. Called when nothing is staged, and nothing `Strict` is unsynced.
     pub fn plan_query(&self, query: &Query<'_>) -> Result<QueryPlan<F>, BadCursor> {
-        let (is_user, name) = match query.by {
-            QueryBy::User(name) => (true, name),
-            QueryBy::Tag(name) => (false, name),
+        let (kind, name) = match query.by {
+            QueryBy::User(name) => (RunKind::Users, name),
+            QueryBy::Tag(name) => (RunKind::Tags, name),
         };
-        let id = QueryId::new(&self.state.log, is_user, name, query.range, query.reverse);
+        let id = QueryId::new(&self.state.log, kind, name, query.range, query.reverse);
         let after = match query.cursor {
             "" => None,
             cursor => Some(id.place(cursor).ok_or(BadCursor)?),
@@ -132,7 +133,7 @@ impl<F: Files> Lane<F> {
         let mut plan = QueryPlan {
             files: Arc::clone(&self.files),
             id,
-            is_user,
+            kind,
             name: name.into(),
             range: query.range,
             limit: query.limit,
@@ -152,8 +153,8 @@ impl<F: Files> Lane<F> {
             }
             if let Some(active) = &log.active {
                 let (id, file) = (active.segment.id, Arc::clone(&active.segment.file));
-                let range = plan.find_range(id, None, usize::MAX);
-                let found = range.map_or_else(Vec::new, |range| active.index.by_name(is_user, plan.hash(), &range));
+                let range = plan.find_range(id, None, EXAMINED_MAX);
+                let found = range.map_or_else(Vec::new, |range| active.index.by_name(kind, plan.hash(), &range));
                 let entries = Entries::Active(found.into(), active.index.dictionary());
                 sources.push_back(Source { id, file, entries });
             }
@@ -274,11 +275,7 @@ impl<F: Files> QueryPlan<F> {
             }
             Entries::Sealed(sealed) => sealed,
         };
-        let find = |index: &OpenIndex<F>| match self.is_user {
-            true => index.by_user(self.hash(), &range),
-            false => index.by_tag(self.hash(), &range),
-        };
-        let (found, _) = sealed.with_index(&*self.files, find)?;
+        let found = sealed.with_index(&*self.files, |index| index.by_name(self.kind, self.hash(), &range))?;
         current.has_more = found.len() == TAKEN;
         current.last = found.last().map(|found| found.position).or(current.last);
         current.taken = found.into();
@@ -288,10 +285,10 @@ impl<F: Files> QueryPlan<F> {
     /// The publication of an entry, if the query is about it.
     fn read(&self, current: &mut Current<F>, found: Found) -> Result<Option<FoundPublication>, ReadError> {
         let bytes = read_at(&current.source, found.position)?;
-        let record = read_record(&bytes, 0).filter(|record| record.head.kind == Kind::Publication);
+        let record = parse_record(&bytes, 0).filter(|record| record.head.kind == Kind::Publication);
         let head = record.ok_or(ReadError::Missing)?.head;
         let body = PublicationBody::read(head.flags, &bytes[RECORD_HEAD..]).ok_or(ReadError::Missing)?;
-        let name = if self.is_user { body.user } else { body.tag };
+        let name = if self.kind == RunKind::Users { body.user } else { body.tag };
         if *name != *self.name || !self.range.contains(head.time) {
             return Ok(None);
         }

@@ -178,8 +178,7 @@ fn removed_history_is_not_found_and_corrupt_index_is_built_again() {
     assert!(damaged > 3, "{damaged} segments had an index");
     log.open();
     assert_eq!(log.pages(user, TimeRange::ALL, true, 10), log.expected(user, TimeRange::ALL, true));
-    let history = HistoryOptions { namespace: 0, size: 1_000, ttl_ms: 60_000_000, meta_ttl_ms: 0 };
-    log.lane().remove_history("channel3", &history, now).expect("not failed");
+    log.lane().remove_history("channel3", now).expect("not failed");
     log.lane().commit().expect("the disk takes it");
     log.made.retain(|made| made.channel != "channel3");
     assert_eq!(log.pages(user, TimeRange::ALL, false, 100), log.expected(user, TimeRange::ALL, false));

@@ -89,7 +89,7 @@ impl<F: Files> ReadPlan<F> {
                 let wanted = if self.reverse { self.offsets.0..=offset } else { offset..=self.offsets.1 };
                 let find = sealed.with_index(&*self.files, |index| index.find(hash, wanted.clone(), usize::MAX, false));
                 let found: Vec<_> =
-                    find.map_err(read_error)?.0.iter().map(|found| (found.offset, found.position)).collect();
+                    find.map_err(read_error)?.iter().map(|found| (found.offset, found.position)).collect();
                 if found.is_empty() {
                     self.parts.remove(at);
                     continue;

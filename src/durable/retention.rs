@@ -79,7 +79,7 @@ impl<F: Files> Lane<F> {
         next.is_some()
     }
 
-    /// Whether publications fit, and what has to give way.
+    /// Updates `is_full`, and evicts segments if the options say so.
     fn watch_space(&mut self) {
         for _ in 0..REMOVED_MAX {
             // A file system that cannot say counts as one with space: a write will tell.

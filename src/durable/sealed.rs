@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::codec::{ReadAt, hash_name};
 use super::files::{File, Files};
-use super::format::{Kind, Record, read_record};
+use super::format::{Kind, Record, parse_record};
 use super::index::{IndexError, SegmentIndex};
 use super::memory_index::MemoryIndex;
 use super::meta::ChannelMeta;
@@ -99,17 +99,11 @@ impl<F: Files> Sealed<F> {
         &self,
         files: &F,
         read: impl Fn(&OpenIndex<F>) -> Result<T, IndexError>,
-    ) -> io::Result<(T, Arc<OpenIndex<F>>)> {
-        let index = self.index(files)?;
-        let index = match read(&index) {
-            Ok(found) => return Ok((found, index)),
-            Err(_) => self.rebuild(files)?,
-        };
-        let found = read(&index).map_err(|error| match error {
-            IndexError::Read(error) => error,
-            IndexError::Corrupt => io::Error::new(io::ErrorKind::InvalidData, "a new index is corrupt"),
-        })?;
-        Ok((found, index))
+    ) -> io::Result<T> {
+        match read(&*self.index(files)?) {
+            Ok(found) => Ok(found),
+            Err(_) => read(&*self.rebuild(files)?).map_err(new_index_error),
+        }
     }
 
     /// Gives up the index that is not written, unless another thread is about to write it.
@@ -123,7 +117,7 @@ impl<F: Files> Sealed<F> {
 
     /// The channel with this index of the dictionary. `None`: it cannot be read.
     pub(super) fn channel(&self, files: &F, channel: u32) -> io::Result<Option<Named>> {
-        match self.with_index(files, |index| index.dictionary_entry(channel))?.0 {
+        match self.with_index(files, |index| index.dictionary_entry(channel))? {
             Some(position) => named_at(&self.segment.file, position, channel),
             None => Ok(None),
         }
@@ -134,10 +128,10 @@ impl<F: Files> Sealed<F> {
         /// Publications of other lives, or of names with the same hash, that are looked at.
         const LOOKED_AT: usize = 16;
         let hash = hash_name(named.0);
-        let (found, _) = self.with_index(files, |index| index.find(hash, from..=to, LOOKED_AT, true))?;
+        let found = self.with_index(files, |index| index.find(hash, from..=to, LOOKED_AT, true))?;
         for one in &found {
             let Some(bytes) = read_record_at(&self.segment.file, one.position)? else { return Ok(true) };
-            let Some(record) = read_record(&bytes, 0) else { return Ok(true) };
+            let Some(record) = parse_record(&bytes, 0) else { return Ok(true) };
             match self.channel(files, record.head.channel)? {
                 Some((name, epoch)) if (&*name, epoch) != named => {}
                 _ => return Ok(true),
@@ -199,17 +193,21 @@ impl<F: Files> Sealed<F> {
                 IndexFile::InMemory(bytes)
             }
         };
-        SegmentIndex::open(file).map_err(|error| match error {
-            IndexError::Read(error) => error,
-            IndexError::Corrupt => io::Error::new(io::ErrorKind::InvalidData, "a new index is corrupt"),
-        })
+        SegmentIndex::open(file).map_err(new_index_error)
+    }
+}
+
+fn new_index_error(error: IndexError) -> io::Error {
+    match error {
+        IndexError::Read(error) => error,
+        IndexError::Corrupt => io::Error::new(io::ErrorKind::InvalidData, "a new index is corrupt"),
     }
 }
 
 /// The channel that the record at this position names.
 pub(super) fn named_at<F: File>(file: &Arc<F>, position: u32, channel: u32) -> io::Result<Option<Named>> {
     let bytes = read_record_at(file, position)?;
-    let record = bytes.as_deref().and_then(|bytes| read_record(bytes, 0));
+    let record = bytes.as_deref().and_then(|bytes| parse_record(bytes, 0));
     let record = record.filter(|record| record.head.kind == Kind::Channel && record.head.channel == channel);
     let meta = record.and_then(|record| ChannelMeta::read(record.body, record.head.offset, record.head.time));
     Ok(meta.map(|meta| (meta.name, meta.epoch)))

@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 
 impl Survey {
     pub(super) fn new<F: Files>(sealed: &Sealed<F>, files: &F) -> io::Result<Self> {
-        let (last, _) = sealed.with_index(files, |index| index.last_offsets())?;
+        let last = sealed.with_index(files, |index| index.last_offsets())?;
         Ok(Self { sequence: sealed.segment.id.sequence, last, next_slot: 0, reader: None })
     }
 

@@ -202,10 +202,10 @@ pub enum ReadError {
     Io(String),
 }
 
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct LaneHealth {
-    /// Why the lane takes nothing any more.
-    pub failed: Option<String>,
+    /// The lane takes nothing any more.
+    pub has_failed: bool,
     pub is_full: bool,
     /// Files with a part that cannot be read.
     pub quarantined: usize,
@@ -217,11 +217,8 @@ pub struct LaneStats {
     pub segments: usize,
     /// Of all segments.
     pub bytes: u64,
-    /// Written and not yet synced.
-    pub unsynced_bytes: u64,
-    /// When the oldest of them was written, in milliseconds.
+    /// When the oldest write that is not synced was made, in milliseconds.
     pub oldest_unsynced: Option<u64>,
-    pub refused: u64,
     /// Files that were given up after a failed write or sync.
     pub file_failures: u64,
     pub evicted_segments: u64,

@@ -1,4 +1,5 @@
-//! `corecast store`: checks, prints, exports and imports the durable log of a directory, as JSON lines.
+//! `corecast store`: checks, prints, exports and imports the durable log of a directory. What it prints of records and
+//! publications, and what it imports, are JSON lines.
 
 use std::fmt;
 use std::io::{self, BufRead, Write};

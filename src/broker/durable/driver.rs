@@ -106,7 +106,9 @@ impl<F: Files> Driver<F> {
                     self.disk_failed(&error);
                 } else if self.may_log() {
                     let dir = &self.options.name;
-                    log::error!("durable log {dir}: {error}; its old files stay until they can be removed, and nothing is rejected");
+                    log::error!(
+                        "durable log {dir}: {error}; its old files stay until they can be removed, and nothing is rejected"
+                    );
                 }
                 false
             }

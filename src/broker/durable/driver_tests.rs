@@ -392,7 +392,7 @@ fn directory_that_cannot_be_opened_again_is_a_failure_until_it_can() {
     runtime.block_on(log.handle.close()).expect("it is closed in order");
     log.disk.set(|switches| switches.fails = true);
     runtime.block_on(log.handle.open());
-    let mut before = || log.openings.recv_timeout(PATIENCE).expect("it is tried again");
+    let before = || log.openings.recv_timeout(PATIENCE).expect("it is tried again");
     let states: Vec<_> = (0..4).map(|_| before()).collect();
     assert_eq!(states, [LogState::Opening, LogState::Closed, LogState::Failed, LogState::Failed]);
     log.disk.set(|switches| switches.fails = false);

@@ -134,7 +134,7 @@ fn remove<F: Files>(driver: &mut Driver<F>, round: &mut Round, (from, ticket): (
         fallback.remove_history(channel);
         return driver.shards.answer(from, ticket, Ok(Answer::HistoryRemoved));
     }
-    match driver.lane.remove_history(channel, &HistoryOptions::default(), now_ms()) {
+    match driver.lane.remove_history(channel, now_ms()) {
         Ok(()) => round.removals.push((from, ticket)),
         Err(reason) => refuse(driver, (from, ticket), reason),
     }

@@ -80,7 +80,7 @@ fn removed_and_expired_histories_keep_their_positions() {
     let (mut lane, _) = open(&disk, 1, 10);
     publish(&mut lane, "a", b"x", 10);
     publish(&mut lane, "b", b"x", 10);
-    lane.remove_history("a", &HISTORY, 11).expect("it is staged");
+    lane.remove_history("a", 11).expect("it is staged");
     lane.commit().expect("it is written");
     let (mut lane, _) = open(&disk.after_kill(), 1, 12);
     assert_eq!((all(&mut lane, "a", 12).len(), all(&mut lane, "b", 12).len()), (0, 1));
@@ -145,7 +145,7 @@ fn full_disk_refuses_or_evicts_and_takes_removals() {
         }
     }
     assert_eq!((refused, lane.health().is_full), (Some(RefuseReason::DiskFull), true));
-    lane.remove_history("news", &HISTORY, 400).expect("it is staged");
+    lane.remove_history("news", 400).expect("it is staged");
     lane.commit().expect("the reserve has room");
     disk.set_free(u64::MAX / 2);
     lane.maintain(400).expect("it works");

@@ -44,7 +44,7 @@ impl Model {
             9..14 => self.read(name),
             14 => {
                 let now = self.now;
-                self.lane().remove_history(name, &HISTORY, now).expect("it is staged");
+                self.lane().remove_history(name, now).expect("it is staged");
                 self.lane().commit().expect("it is written");
                 if let Some(channel) = self.channels.get_mut(name) {
                     channel.kept.clear();

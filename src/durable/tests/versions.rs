@@ -14,7 +14,7 @@ fn fill<F: Files>(lane: &mut Lane<F>) {
         publish(lane, "news", &[b'a' + number; 10], 1_000);
         publish(lane, "other", &[b'A' + number; 10], 1_000);
     }
-    lane.remove_history("other", &HISTORY, 1_001).expect("it is staged");
+    lane.remove_history("other", 1_001).expect("it is staged");
     lane.commit().expect("it is written");
 }
 
