@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::exposition::{Exposition, Float, Kind};
-use crate::broker::stats::{BrokerStats, ConnectionStats, LinkState, Purpose, ROUND_TRIP_BUCKETS_US, Refusal};
+use crate::broker::stats::{BrokerStats, ConnectionStats, LinkState, Purpose, Refusal};
 
 /// A name, a help text, and the counter.
 type Row = (&'static str, &'static str, fn(&ConnectionStats) -> &AtomicU64);
@@ -60,10 +60,7 @@ pub(super) fn write(text: &mut Exposition, stats: &BrokerStats) {
     let mut family = text.family(Kind::Histogram, "broker_round_trip_seconds", help);
     for connection in connections.iter().filter(|connection| connection.purpose == Purpose::Commands) {
         let (broker, purpose) = labels(connection);
-        let bounds = ROUND_TRIP_BUCKETS_US.iter().map(|&bound| bound as f64 / 1e6).chain([f64::INFINITY]);
-        let counts = connection.round_trips.counts.iter().map(|count| count.load(Ordering::Relaxed));
-        let sum = connection.round_trips.sum_us.load(Ordering::Relaxed) as f64 / 1e6;
-        family.histogram(&[("broker", &broker), ("purpose", &purpose)], sum, bounds.zip(counts));
+        family.durations(&[("broker", &broker), ("purpose", &purpose)], &connection.round_trips);
     }
 }
 

@@ -4,6 +4,9 @@
 //! Prometheus format the header of a counter names the sample, with its `_total`; OpenMetrics ends with `# EOF`.
 
 use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
+
+use crate::broker::stats::{Histogram, ROUND_TRIP_BUCKETS_US};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
@@ -104,6 +107,13 @@ impl Family<'_> {
                 std::iter::once(("le", &bound as &dyn Display)).chain(labels.iter().copied()).collect();
             self.line("_bucket", &with_bound, cumulative);
         }
+    }
+
+    /// One histogram of times.
+    pub(crate) fn durations(&mut self, labels: Labels<'_>, times: &Histogram) {
+        let bounds = ROUND_TRIP_BUCKETS_US.iter().map(|&bound| bound as f64 / 1e6).chain([f64::INFINITY]);
+        let counts = times.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        self.histogram(labels, times.sum_us.load(Ordering::Relaxed) as f64 / 1e6, bounds.zip(counts));
     }
 
     fn line(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {

@@ -1,11 +1,11 @@
 //! The families of `/metrics` about the durable log. A server without one has none of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::exposition::{Exposition, Float, Kind};
 use crate::broker::durable::{BATCH_BUCKETS, LaneStats, LogRefusal, LogState, LogStats};
-use crate::broker::stats::{Histogram, ROUND_TRIP_BUCKETS_US};
+use crate::broker::stats::Histogram;
 
 /// A name, a help text, and the value.
 type Row = (&'static str, &'static str, fn(&LaneStats) -> u64);
@@ -106,11 +106,7 @@ fn times(
 ) {
     let mut family = text.family(Kind::Histogram, name, help);
     for lane in lanes {
-        let histogram = of(lane);
-        let bounds = ROUND_TRIP_BUCKETS_US.iter().map(|&bound| bound as f64 / 1e6).chain([f64::INFINITY]);
-        let counts = histogram.counts.iter().map(|count: &AtomicU64| count.load(Ordering::Relaxed));
-        let sum = histogram.sum_us.load(Ordering::Relaxed) as f64 / 1e6;
-        family.histogram(&[("dir", &&*lane.name)], sum, bounds.zip(counts));
+        family.durations(&[("dir", &&*lane.name)], of(lane));
     }
 }
 

@@ -15,6 +15,7 @@
 //! - `nats`: NATS
 
 pub(crate) mod client_tls;
+pub(crate) mod clock;
 pub(crate) mod control;
 pub(crate) mod durable;
 pub mod message;

@@ -1,6 +1,5 @@
 //! Numbers of the connections to brokers. Broker threads write them, and metrics and health checks read them.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -147,12 +146,8 @@ impl BrokerStats {
         if connections.is_empty() && self.has_brokers {
             return Err("the broker threads have not started yet".into());
         }
-        let mut faults = String::new();
-        for fault in connections.iter().filter_map(|connection| connection.fault()) {
-            let separator = if faults.is_empty() { "" } else { "; " };
-            let _ = write!(faults, "{separator}{fault}");
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        let faults: Vec<_> = connections.iter().filter_map(|connection| connection.fault()).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
     }
 }
 

@@ -14,11 +14,11 @@ use super::format::{Kind, PublicationBody, RECORD_HEAD, parse_record};
 use super::index::{FindRange, Found};
 use super::index_build::RunKind;
 use super::lane::Lane;
+use super::read::record_of;
 use super::sealed::{Named, Sealed, named_at};
 use super::segment::{SegmentId, read_record_at};
-use super::types::{ReadError, optional};
+use super::types::ReadError;
 use crate::pubsub::{PublicationRecord, TimeRange};
-use bytes::Bytes;
 
 /// Records that one page reads, at most: those that other channels or names have count too.
 const EXAMINED_MAX: usize = 4_096;
@@ -249,7 +249,7 @@ impl<F: Files> QueryPlan<F> {
         loop {
             if let Some(current) = &mut chain.current {
                 if current.taken.is_empty() && current.has_more {
-                    self.take(current).map_err(|error| ReadError::Io(error.to_string()))?;
+                    self.take(current)?;
                 }
                 if let Some(found) = current.taken.front() {
                     let (time, segment, position) = (found.time, current.source.id, found.position);
@@ -284,7 +284,7 @@ impl<F: Files> QueryPlan<F> {
 
     /// The publication of an entry, if the query is about it.
     fn read(&self, current: &mut Current<F>, found: Found) -> Result<Option<FoundPublication>, ReadError> {
-        let bytes = read_at(&current.source, found.position)?;
+        let bytes = read_record_at(&current.source.file, found.position)?.ok_or(ReadError::Missing)?;
         let record = parse_record(&bytes, 0).filter(|record| record.head.kind == Kind::Publication);
         let head = record.ok_or(ReadError::Missing)?.head;
         let body = PublicationBody::read(head.flags, &bytes[RECORD_HEAD..]).ok_or(ReadError::Missing)?;
@@ -297,10 +297,7 @@ impl<F: Files> QueryPlan<F> {
             current.channels.insert(head.channel, channel);
         }
         let Some(Some((channel, epoch))) = current.channels.get(&head.channel) else { return Ok(None) };
-        let (data, tags) = (Bytes::copy_from_slice(body.data), Bytes::copy_from_slice(body.tags));
-        let info = optional(body.client_info);
-        let record = PublicationRecord::of_broker(head.offset, data, info, tags, body.version).published_at(head.time);
-        Ok(Some(FoundPublication { channel: channel.clone(), record, epoch: *epoch }))
+        Ok(Some(FoundPublication { channel: channel.clone(), record: record_of(&head, &body), epoch: *epoch }))
     }
 }
 
@@ -314,12 +311,6 @@ impl<F: Files> Current<F> {
             },
             Entries::Sealed(sealed) => sealed.channel(files, index),
         };
-        let named = read.map_err(|error| ReadError::Io(error.to_string()))?;
-        named.ok_or(ReadError::Missing).map(Some)
+        read?.ok_or(ReadError::Missing).map(Some)
     }
-}
-
-fn read_at<F: Files>(source: &Source<F>, position: u32) -> Result<Vec<u8>, ReadError> {
-    let read = read_record_at(&source.file, position).map_err(|error| ReadError::Io(error.to_string()))?;
-    read.ok_or(ReadError::Missing)
 }

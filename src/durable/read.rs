@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::codec::hash_name;
 use super::files::Files;
-use super::format::{Kind, PublicationBody, RECORD_HEAD, record_head};
-use super::sealed::Sealed;
+use super::format::{Kind, PublicationBody, RECORD_HEAD, RecordHead, record_head};
+use super::sealed::{OpenIndex, Sealed};
 use super::segment::read_record_at;
-use super::types::{LogRead, ReadError, optional};
+use super::types::{LogRead, ReadError};
 use crate::pubsub::{Position, PublicationRecord, TimeRange};
 use bytes::Bytes;
 
@@ -48,10 +48,6 @@ pub(super) struct Located<F: Files> {
     is_meant: HashMap<u32, bool>,
 }
 
-fn read_error(error: io::Error) -> ReadError {
-    ReadError::Io(error.to_string())
-}
-
 impl<F: Files> ReadPlan<F> {
     /// There is nothing to read.
     pub fn is_empty(&self) -> bool {
@@ -87,9 +83,9 @@ impl<F: Files> ReadPlan<F> {
                 let (sealed, hash) = (Arc::clone(sealed), hash_name(&self.name));
                 // What was read already is not needed any more.
                 let wanted = if self.reverse { self.offsets.0..=offset } else { offset..=self.offsets.1 };
-                let find = sealed.with_index(&*self.files, |index| index.find(hash, wanted.clone(), usize::MAX, false));
-                let found: Vec<_> =
-                    find.map_err(read_error)?.iter().map(|found| (found.offset, found.position)).collect();
+                let find = |index: &OpenIndex<F>| index.find(hash, wanted.clone(), usize::MAX, false);
+                let found = sealed.with_index(&*self.files, find)?;
+                let found: Vec<_> = found.iter().map(|found| (found.offset, found.position)).collect();
                 if found.is_empty() {
                     self.parts.remove(at);
                     continue;
@@ -99,10 +95,10 @@ impl<F: Files> ReadPlan<F> {
             let meant = (&*self.name, self.epoch);
             let record = match &mut self.parts[at] {
                 Part::Active(file, found) => match found.binary_search_by_key(&offset, |&(offset, _)| offset) {
-                    Ok(place) => Some(read_record_at(file, found[place].1).map_err(read_error)?),
+                    Ok(place) => Some(read_record_at(file, found[place].1)?),
                     Err(_) => None,
                 },
-                Part::Located(located) => located.read(&*self.files, meant, offset).map_err(read_error)?,
+                Part::Located(located) => located.read(&*self.files, meant, offset)?,
                 Part::Sealed(_) => None,
             };
             if let Some(bytes) = record {
@@ -141,7 +137,11 @@ impl<F: Files> Located<F> {
 fn publication(record: &[u8], offset: u64) -> Option<PublicationRecord> {
     let head = record_head(record).filter(|head| head.kind == Kind::Publication && head.offset == offset)?;
     let body = PublicationBody::read(head.flags, &record[RECORD_HEAD..])?;
+    Some(record_of(&head, &body))
+}
+
+pub(super) fn record_of(head: &RecordHead, body: &PublicationBody<'_>) -> PublicationRecord {
     let (data, tags) = (Bytes::copy_from_slice(body.data), Bytes::copy_from_slice(body.tags));
-    let read = PublicationRecord::of_broker(offset, data, optional(body.client_info), tags, body.version);
-    Some(read.published_at(head.time))
+    let client_info = (!body.client_info.is_empty()).then(|| Bytes::copy_from_slice(body.client_info));
+    PublicationRecord::of_broker(head.offset, data, client_info, tags, body.version).published_at(head.time)
 }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io;
 
-use bytes::Bytes;
-
 use super::files::LockError;
 use crate::pubsub::{HistoryOptions, Position, PublicationRecord};
 
@@ -100,6 +98,16 @@ pub enum RefuseReason {
     TooLarge,
     /// The lane has failed.
     Failed,
+}
+
+impl fmt::Display for RefuseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DiskFull => "the disk is full",
+            Self::TooLarge => "the publication does not fit into a file of the log",
+            Self::Failed => "the log has failed",
+        })
+    }
 }
 
 /// Why what was staged does not count as kept. Offsets of what was not written are given again.
@@ -202,6 +210,12 @@ pub enum ReadError {
     Io(String),
 }
 
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
 #[derive(Clone, Copy, Default, Debug)]
 pub struct LaneHealth {
     /// The lane takes nothing any more.
@@ -223,9 +237,4 @@ pub struct LaneStats {
     pub file_failures: u64,
     pub evicted_segments: u64,
     pub checkpoints: u64,
-}
-
-/// Copies what a record holds out of a buffer.
-pub(super) fn optional(bytes: &[u8]) -> Option<Bytes> {
-    (!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes))
 }

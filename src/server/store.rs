@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::durable::{
-    self, BadPart, Directory, Durability, KeptPublication, Lane, LaneOptions, NewPublication, RefuseReason,
-};
+use crate::durable::{self, BadPart, Directory, Durability, KeptPublication, Lane, LaneOptions, NewPublication};
 use crate::protocol::{IdText, Tags, client_text, is_json};
 use crate::pubsub::HistoryOptions;
 
@@ -160,12 +158,8 @@ impl Line {
             history,
             durability: if self.strict { Durability::Strict } else { Durability::Process },
         };
-        let refused = |reason| match reason {
-            RefuseReason::DiskFull => "the disk is full".to_string(),
-            RefuseReason::TooLarge => "the publication does not fit into a segment".to_string(),
-            RefuseReason::Failed => "the log has failed".to_string(),
-        };
-        lane.publish(&self.channel, &publication, self.time).map(|staged| !staged.is_suppressed).map_err(refused)
+        let staged = lane.publish(&self.channel, &publication, self.time).map_err(|reason| reason.to_string())?;
+        Ok(!staged.is_suppressed)
     }
 }
 

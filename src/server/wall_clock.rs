@@ -1,9 +1,10 @@
 //! Watches the wall clock for the expiry of tokens. Shards count milliseconds since their start on a monotonic clock, which
 //! does not advance while the machine sleeps. When the wall clock moves against it, the shards get the difference.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::shard_client::ShardClient;
+use crate::broker::clock::now_ms;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A smaller step is ignored: tokens count in seconds.
@@ -30,10 +31,10 @@ impl ClockStart {
 /// Never returns.
 pub(crate) async fn watch(shards: ShardClient) {
     let began = Instant::now();
-    let mut start = ClockStart { unix_ms: unix_ms() };
+    let mut start = ClockStart { unix_ms: now_ms() };
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        if let Some(step) = start.update(unix_ms(), began.elapsed().as_millis() as u64) {
+        if let Some(step) = start.update(now_ms(), began.elapsed().as_millis() as u64) {
             let direction = if step > 0 { "forward" } else { "back" };
             log::warn!(
                 "the wall clock was set {direction} by {} ms: token expiry follows the new time",
@@ -42,10 +43,6 @@ pub(crate) async fn watch(shards: ShardClient) {
             shards.send_clock(start.unix_ms);
         }
     }
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

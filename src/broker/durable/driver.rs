@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::now_ms;
 use super::fallback::Fallback;
 use super::opening::LogOptions;
 use super::reader::{Job, Reader};
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
+use crate::broker::clock::now_ms;
 use crate::config::OnFailure;
 use crate::durable::{Files, Lane, LaneError};
 

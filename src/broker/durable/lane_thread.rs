@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::clock::now_ms;
 use super::driver::Driver;
 use super::handle::Command;
 use super::opening::{LogOptions, open_error, open_lane};
@@ -14,6 +13,7 @@ use super::reader::{Queried, Reader};
 use super::round;
 use super::shards::{RETRY, Shards};
 use super::stats::{LaneStats, LogState};
+use crate::broker::clock::now_ms;
 use crate::broker::message::{BrokerError, Request};
 use crate::broker::port::{EventPort, RequestQueue};
 use crate::durable::{Files, Lane, LockError, OpenError};

@@ -10,12 +10,11 @@
 //! - `fallback`: what `process` channels get after the disk has failed, if the settings say so
 //! - `stats`: the numbers of all lanes
 //! - `opening`: the directories of the settings, and what their logs were when they were opened
-//! - `handle`: how the process closes and opens the log · `clock`: the time of publications
+//! - `handle`: how the process closes and opens the log
 //!
 //! Bounds: requests by the queue of the lane (`durable.queue_bytes_max`), reads by their number (`reader`), events by the queue
 //! of the shard. Without requests a thread wakes up only to sync, and once a minute to remove what has expired.
 
-mod clock;
 mod driver;
 #[cfg(test)]
 mod driver_tests;

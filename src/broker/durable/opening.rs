@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::clock::now_ms;
 use super::stats::{LaneStats, LogState};
+use crate::broker::clock::now_ms;
 use crate::config::{Durable, OnFailure, OnFull};
 use crate::durable::{self, Directory, Files, Lane, LaneOptions, LastEnd, LockError, OpenError, OpenReport};
 

@@ -1,10 +1,10 @@
 //! Queries over the past: planned by the lane thread, read by the reader thread, and answered by the lane thread without what
 //! the channels do not have any more.
 
-use super::clock::now_ms;
 use super::driver::Driver;
 use super::reader::{Job, Queried, Task};
 use super::stats::LogRefusal;
+use crate::broker::clock::now_ms;
 use crate::broker::message::{Answer, BrokerError, Ticket};
 use crate::broker::query::{LogQuery, QueryKey, QueryPage, QueryRefusal};
 use crate::durable::{Files, Query, QueryBy};

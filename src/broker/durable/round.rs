@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
-use super::clock::now_ms;
 use super::driver::Driver;
 use super::fallback::record_of;
 use super::queries;
 use super::reader::{Job, Task};
 use super::stats::LogRefusal;
+use crate::broker::clock::now_ms;
 use crate::broker::message::{
     Answer, BrokerError, Durability, HistoryRead, LogFields, PublishRequest, Published, Request, RequestKind, Ticket,
 };
@@ -120,13 +120,12 @@ fn stage<F: Files>(
 }
 
 fn refuse<F: Files>(driver: &mut Driver<F>, (from, ticket): (ShardId, Ticket), reason: RefuseReason) {
-    let (counted, text) = match reason {
-        RefuseReason::DiskFull => (LogRefusal::DiskFull, "the disk is full"),
-        RefuseReason::TooLarge => (LogRefusal::TooLarge, "the publication does not fit into a file of the log"),
-        RefuseReason::Failed => (LogRefusal::Failed, "the log has failed"),
-    };
-    driver.stats.refuse(counted);
-    driver.shards.answer(from, ticket, Err(BrokerError::Refused(text.into())));
+    driver.stats.refuse(match reason {
+        RefuseReason::DiskFull => LogRefusal::DiskFull,
+        RefuseReason::TooLarge => LogRefusal::TooLarge,
+        RefuseReason::Failed => LogRefusal::Failed,
+    });
+    driver.shards.answer(from, ticket, Err(BrokerError::Refused(reason.to_string().into())));
 }
 
 fn remove<F: Files>(driver: &mut Driver<F>, round: &mut Round, (from, ticket): (ShardId, Ticket), channel: &str) {

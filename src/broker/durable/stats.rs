@@ -1,11 +1,10 @@
 //! Numbers of the log. Lane and reader threads write them; metrics and health checks read them.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::clock::now_ms;
+use crate::broker::clock::now_ms;
 use crate::broker::port::QueueGauge;
 use crate::broker::stats::{Histogram, add};
 use crate::durable::{Files, Lane};
@@ -106,12 +105,8 @@ impl LogStats {
 
     /// Whether every lane serves, or what is wrong with which ones.
     pub(crate) fn health(&self) -> Result<(), String> {
-        let mut faults = String::new();
-        for fault in self.lanes().iter().filter_map(|lane| lane.fault()) {
-            let separator = if faults.is_empty() { "" } else { "; " };
-            let _ = write!(faults, "{separator}{fault}");
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        let faults: Vec<_> = self.lanes().iter().filter_map(|lane| lane.fault()).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
     }
 }
 

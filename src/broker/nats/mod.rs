@@ -26,7 +26,7 @@ mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -194,8 +194,4 @@ impl Driver {
 
 fn random_below(bound: u64) -> u64 {
     (Uuid::new_v4().as_u128() as u64).checked_rem(bound).unwrap_or(0)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

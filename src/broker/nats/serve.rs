@@ -14,7 +14,8 @@ use super::subjects::ChannelUse;
 use super::subscriptions::Inserted;
 use super::url::ServerAddress;
 use super::wire::{self, ServerOp};
-use super::{Driver, REQUESTS_MAX, now_ms};
+use super::{Driver, REQUESTS_MAX};
+use crate::broker::clock::now_ms;
 use crate::broker::control::{ControlMessage, ControlPort};
 use crate::broker::message::{
     Answer, BrokerError, Event, PublishRequest, Published, Request, RequestKind, SubscribeSerial,

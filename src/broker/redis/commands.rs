@@ -1,7 +1,5 @@
 //! Requests as commands of Redis.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use redis::Cmd;
 
 use super::hash::slot_of;
@@ -10,6 +8,7 @@ use super::messages;
 use super::names::Names;
 use super::random;
 use super::scripts::ScriptId;
+use crate::broker::clock::now_ms;
 use crate::broker::message::{PublishRequest, Request, RequestKind};
 use crate::broker::wire;
 use crate::config::Redis;
@@ -98,7 +97,7 @@ impl Commands {
             RequestKind::PresenceSet { client, client_info } => {
                 let user = crate::protocol::RawClientInfo::unpack(client_info).user;
                 self.presence_keys(channel, command);
-                let ends = unix_time().as_secs() + self.presence_ttl_s;
+                let ends = unix_s() + self.presence_ttl_s;
                 command.arg(self.presence_ttl_s).arg(ends).arg(wire::client_id(*client));
                 command.arg(messages::write_client_info(client_info)).arg(user);
                 command.arg(flag(self.has_user_mapping)).arg(flag(self.fields_expire));
@@ -110,11 +109,11 @@ impl Commands {
             }
             RequestKind::PresenceStats { .. } if self.has_user_mapping => {
                 self.presence_keys(channel, command);
-                command.arg(unix_time().as_secs()).arg(flag(self.fields_expire));
+                command.arg(unix_s()).arg(flag(self.fields_expire));
             }
             RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => {
                 command.arg(2).arg(self.names.presence_expire(channel)).arg(self.names.presence_data(channel));
-                command.arg(unix_time().as_secs()).arg(flag(self.fields_expire));
+                command.arg(unix_s()).arg(flag(self.fields_expire));
             }
         }
     }
@@ -205,6 +204,7 @@ fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
 
-pub(super) fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Seconds since 1970.
+fn unix_s() -> u64 {
+    now_ms() / 1000
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
 
 use super::answers;
-use super::commands::{Commands, unix_time};
+use super::commands::Commands;
 use super::connection::Connection;
 use super::dial::error_text;
 use super::events::EventSink;
@@ -25,6 +25,7 @@ use super::job::{Attempt, Job, ProbeOutcome, Redirected, Sending};
 use super::random;
 use super::scripts::ScriptId;
 use super::topology::redirection;
+use crate::broker::clock::now_ms;
 use crate::broker::message::BrokerError;
 use crate::broker::stats::{ConnectionStats, Refusal, add};
 use crate::config::Endpoint;
@@ -145,7 +146,7 @@ impl InFlight {
                 (redirected.sending, redirected.first_sent)
             }
             _ => {
-                let stamp = job.stamp(unix_time().as_millis() as i64, random::number);
+                let stamp = job.stamp(now_ms() as i64, random::number);
                 (Sending { stamp, attempt: Attempt::First, with_text: false }, now)
             }
         };
