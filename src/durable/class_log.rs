@@ -94,21 +94,40 @@ impl<F: Files> ClassLog<F> {
 }
 
 /// Where maintenance goes on.
-#[derive(Default)]
-pub(super) struct Maintenance {
+pub(super) struct Maintenance<F: Files> {
     /// When the last checkpoint was made.
     pub(super) checkpoint_time: u64,
     /// Written to segments since it was begun: what the next start has to read.
     pub(super) written: u64,
-    pub(super) checkpoint: Option<CheckpointProgress>,
+    pub(super) checkpoint: Option<CheckpointProgress<F>>,
     /// Up to where the last checkpoint has everything, by class: older segments may be removed.
     pub(super) scan_from: Vec<u64>,
-    /// The next slot to look at for channels to forget.
-    pub(super) forget_from: usize,
+    /// The next slot to look at for channels to forget, while they are gone through.
+    pub(super) forget_from: Option<usize>,
+    /// When they are gone through again.
+    pub(super) sweep_time: u64,
+    /// The last call has left something to do.
+    pub(super) has_more: bool,
+}
+
+impl<F: Files> Maintenance<F> {
+    /// No checkpoint was made yet.
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            checkpoint_time: now,
+            written: 0,
+            checkpoint: None,
+            scan_from: Vec::new(),
+            forget_from: None,
+            sweep_time: 0,
+            has_more: false,
+        }
+    }
 }
 
 /// A checkpoint that is being written.
-pub(super) struct CheckpointProgress {
+pub(super) struct CheckpointProgress<F: Files> {
+    pub(super) file: Arc<F::File>,
     pub(super) writer: CheckpointWriter,
     pub(super) next_slot: Option<usize>,
     /// Written to the file already.

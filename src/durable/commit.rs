@@ -69,6 +69,8 @@ impl<F: Files> Lane<F> {
                 first_error = Some(error);
             }
         }
+        // The next commit writes them.
+        self.stage_hidden();
         if let Some(error) = first_error {
             return Err(error);
         }
@@ -258,7 +260,7 @@ impl<F: Files> Lane<F> {
             if !is_full(&error) {
                 return Err(WriteFault::File(error));
             }
-            if self.options.on_full == OnFull::EvictOldest && self.evict_oldest() {
+            if self.options.on_full == OnFull::EvictOldest && self.evict_for_segment() {
                 continue;
             }
             self.is_full = true;

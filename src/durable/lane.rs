@@ -17,6 +17,7 @@ use super::format::{IS_STRICT, Kind, PublicationBody, RecordHead, push_record};
 use super::keys::{Keys, hash_key};
 use super::meta::{ChannelMeta, Channels, epoch_text};
 use super::read::{Part, ReadPlan};
+use super::retention::Hidden;
 use super::sealed::{IndexTask, Sealed};
 use super::segment::{CLASSES, HEADER, class_of, segment_bytes};
 use super::state::State;
@@ -51,7 +52,9 @@ pub struct Lane<F: Files> {
     pub(super) is_full: bool,
     pub(super) quarantined: usize,
     pub(super) stats: LaneStats,
-    pub(super) maintenance: Maintenance,
+    pub(super) maintenance: Maintenance<F>,
+    /// Was evicted while a segment was made: records that say so are not staged yet.
+    pub(super) hidden: Vec<Hidden>,
     /// Sealed segments whose index may not be written yet.
     pub(super) unwritten: VecDeque<Arc<Sealed<F>>>,
 }
@@ -205,15 +208,20 @@ impl<F: Files> Lane<F> {
         }
         let Some(slot) = self.find_living(channel, now) else { return Ok(()) };
         let meta = self.channels.get(slot);
-        let (class, top) = (usize::from(meta.class), meta.top);
-        if meta.first > top {
-            return Ok(());
+        if meta.first <= meta.top {
+            self.stage_truncation(slot, meta.top);
         }
-        self.keep_before(slot, class, false);
-        self.channels.get_mut(slot).first = top + 1;
-        let head = RecordHead { kind: Kind::Truncate, flags: 0, channel: 0, offset: top, time: now };
-        self.stage(class, Some(slot), false, &head, |_| {});
         Ok(())
+    }
+
+    /// The channel has nothing up to this offset any more.
+    pub(super) fn stage_truncation(&mut self, slot: u32, last: u64) {
+        let class = usize::from(self.channels.get(slot).class);
+        self.keep_before(slot, class, false);
+        let meta = self.channels.get_mut(slot);
+        meta.first = meta.first.max(last + 1);
+        let head = RecordHead { kind: Kind::Truncate, flags: 0, channel: 0, offset: last, time: self.time };
+        self.stage(class, Some(slot), false, &head, |_| {});
     }
 
     /// The position of a channel, and a use of it. Called when nothing is staged.

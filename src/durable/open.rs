@@ -69,7 +69,8 @@ impl<F: Files> Lane<F> {
             is_full: false,
             quarantined: 0,
             stats: LaneStats::default(),
-            maintenance: Maintenance { checkpoint_time: now, ..Maintenance::default() },
+            maintenance: Maintenance::new(now),
+            hidden: Vec::new(),
             unwritten: VecDeque::new(),
         };
         let mut report = OpenReport { last_end, segments: ids.len(), ..OpenReport::default() };

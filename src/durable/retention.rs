@@ -8,6 +8,7 @@ use super::class_log::{CheckpointProgress, scan_sequences};
 use super::commit::{RESERVE, is_full};
 use super::files::{File, Files};
 use super::lane::Lane;
+use super::sealed::Sealed;
 use super::segment::{CLASSES, segment_bytes};
 use super::survey::{Survey, Verdict};
 use super::types::{LaneError, OnFull};
@@ -20,10 +21,19 @@ const SLOTS: usize = 4096;
 const SCAN_BYTES_MAX: u64 = 1 << 30;
 /// A checkpoint is synced in parts of this size, so that no sync takes long.
 const CHECKPOINT_SYNC_BYTES: u64 = 4 << 20;
+/// How often the channels are gone through for those to forget, in milliseconds. One that is used is forgotten at once.
+const SWEEP_INTERVAL: u64 = 60_000;
 /// Segments that one call removes.
 const REMOVED_MAX: usize = 4;
 /// The segment of a class is ended after this time, so that it can be removed.
 const SEGMENT_AGE_MAX: u64 = 6 * 3_600_000;
+
+/// The publications of a channel up to an offset, whose file is gone or is about to go.
+pub(super) struct Hidden {
+    slot: u32,
+    epoch: [u8; 6],
+    last: u64,
+}
 
 impl<F: Files> Lane<F> {
     /// Seals, removes, makes checkpoints. Called when nothing is staged. Returns true if there is more to do at once.
@@ -39,14 +49,18 @@ impl<F: Files> Lane<F> {
                 self.end_segment(class)?;
             }
         }
-        self.watch_space();
+        // Once for all calls of a sweep, a survey or a checkpoint.
+        if !self.maintenance.has_more {
+            self.watch_space();
+        }
         let more_segments = self.remove_expired()?;
         let due = self.maintenance.checkpoint_time.saturating_add(self.options.checkpoint_interval_ms) <= now
             || self.maintenance.written > SCAN_BYTES_MAX;
         if due || self.maintenance.checkpoint.is_some() {
             self.step_checkpoint()?;
         }
-        Ok(more_channels || more_segments || self.maintenance.checkpoint.is_some())
+        self.maintenance.has_more = more_channels || more_segments || self.maintenance.checkpoint.is_some();
+        Ok(self.maintenance.has_more)
     }
 
     /// Makes the log clean and unlocks it.
@@ -68,9 +82,14 @@ impl<F: Files> Lane<F> {
 
     /// Forgets channels whose positions have expired. True: there are more to look at.
     fn forget_expired(&mut self) -> bool {
-        let (metas, next) = self.channels.slice(self.maintenance.forget_from, SLOTS);
+        let maintenance = &mut self.maintenance;
+        if maintenance.forget_from.is_none() && maintenance.sweep_time <= self.time {
+            (maintenance.forget_from, maintenance.sweep_time) = (Some(0), self.time + SWEEP_INTERVAL);
+        }
+        let Some(from) = maintenance.forget_from else { return false };
+        let (metas, next) = self.channels.slice(from, SLOTS);
         let due: Vec<_> = metas.filter(|(_, meta)| meta.is_forgotten(self.time)).map(|(slot, _)| slot).collect();
-        self.maintenance.forget_from = next.unwrap_or_default();
+        self.maintenance.forget_from = next;
         for slot in due {
             if !self.is_staged(slot) {
                 self.forget(slot);
@@ -150,21 +169,60 @@ impl<F: Files> Lane<F> {
         Ok(())
     }
 
-    /// Removes the oldest segment, and hides what its channels have up to there. False: there is no segment to remove.
-    pub(super) fn evict_oldest(&mut self) -> bool {
+    /// Removes the oldest segment. What its channels have up to there is hidden, also after a restart. Called when nothing is
+    /// staged. False: there is no segment to remove.
+    fn evict_oldest(&mut self) -> bool {
+        let Some(oldest) = self.oldest_removable() else { return false };
+        if self.hide(&oldest).is_err() {
+            return false;
+        }
+        self.stage_hidden();
+        // A restart must not look for what is gone.
+        if self.commit().and_then(|()| self.sync()).is_err() {
+            return false;
+        }
+        // For lack of space the commit may have removed it.
+        let is_there = self.oldest_removable().is_some_and(|now| now.segment.id == oldest.segment.id);
+        !is_there || self.remove_evicted(&oldest)
+    }
+
+    /// As `evict_oldest`, while a segment is made: what is hidden is written later.
+    pub(super) fn evict_for_segment(&mut self) -> bool {
+        self.oldest_removable().is_some_and(|oldest| self.hide(&oldest).is_ok() && self.remove_evicted(&oldest))
+    }
+
+    /// Of all classes.
+    fn oldest_removable(&self) -> Option<Arc<Sealed<F>>> {
         let fronts = (0..self.classes.len()).filter(|&class| self.is_front_removable(class));
-        let created = |&class: &usize| self.classes[class].sealed.front().map_or(0, |front| front.segment.created);
-        let Some(class) = fronts.min_by_key(created) else { return false };
-        let Some(front) = self.classes[class].sealed.front().map(Arc::clone) else { return false };
-        let Ok(last_offsets) = front.last_offsets() else { return false };
-        for ((name, epoch), last) in last_offsets {
+        fronts.filter_map(|class| self.classes[class].sealed.front()).min_by_key(|front| front.segment.created).cloned()
+    }
+
+    /// Hides what the channels of a segment have up to its end.
+    fn hide(&mut self, sealed: &Sealed<F>) -> io::Result<()> {
+        for ((name, epoch), last) in sealed.last_offsets()? {
             if let Some(slot) = self.channels.find(&name).filter(|&slot| self.channels.epoch(slot) == Some(epoch)) {
                 let meta = self.channels.get_mut(slot);
                 meta.first = meta.first.max(last + 1);
+                self.hidden.push(Hidden { slot, epoch, last });
             }
         }
+        Ok(())
+    }
+
+    /// Stages the records of what was hidden. A commit that failed may have shown it again, and another one must not.
+    pub(super) fn stage_hidden(&mut self) {
+        for Hidden { slot, epoch, last } in std::mem::take(&mut self.hidden) {
+            if self.channels.epoch(slot) == Some(epoch) {
+                let meta = self.channels.get_mut(slot);
+                meta.first = meta.first.max(last + 1);
+                self.stage_truncation(slot, last);
+            }
+        }
+    }
+
+    fn remove_evicted(&mut self, sealed: &Sealed<F>) -> bool {
         self.stats.evicted_segments += 1;
-        self.remove_front(class).is_ok()
+        self.remove_front(usize::from(sealed.segment.id.class)).is_ok()
     }
 
     /// Writes a checkpoint at once.
@@ -183,7 +241,7 @@ impl<F: Files> Lane<F> {
             Some(progress) => progress,
             None => self.begin_checkpoint().map_err(error)?,
         };
-        let file = self.files.open(CHECKPOINT_NEW).map_err(error)?;
+        let file = &progress.file;
         if let Some(from) = progress.next_slot {
             let (metas, next) = self.channels.slice(from, SLOTS);
             metas.for_each(|(_, meta)| progress.writer.push_meta(&meta.row()));
@@ -212,7 +270,7 @@ impl<F: Files> Lane<F> {
         Ok(())
     }
 
-    fn begin_checkpoint(&mut self) -> io::Result<CheckpointProgress> {
+    fn begin_checkpoint(&mut self) -> io::Result<CheckpointProgress<F>> {
         (self.maintenance.checkpoint_time, self.maintenance.written) = (self.time, 0);
         let start = |class: usize| {
             let log = &self.classes[class];
@@ -222,8 +280,8 @@ impl<F: Files> Lane<F> {
         };
         let scan_from: Vec<_> = (0..self.classes.len()).map(start).collect();
         let head = CheckpointHead { lane: self.options.lane, time: self.time, scan_from: scan_from.clone() };
-        self.files.create(CHECKPOINT_NEW, 0)?;
+        let file = self.files.create(CHECKPOINT_NEW, 0)?;
         let writer = CheckpointWriter::new(&head);
-        Ok(CheckpointProgress { writer, next_slot: Some(0), bytes: 0, synced_bytes: 0, scan_from })
+        Ok(CheckpointProgress { file, writer, next_slot: Some(0), bytes: 0, synced_bytes: 0, scan_from })
     }
 }

@@ -162,6 +162,45 @@ fn full_disk_refuses_or_evicts_and_takes_removals() {
 }
 
 #[test]
+fn what_was_evicted_is_not_missing_after_a_kill() {
+    let evicting = LaneOptions { on_full: OnFull::EvictOldest, bytes_max: 200 << 10, ..options(1) };
+    let history = HistoryOptions { size: 10_000, ..HISTORY };
+    let new = NewPublication { history, ..publication(&[1; 1000], Durability::Process) };
+    let write = |lane: &mut Lane<SimDisk>, channel, now| {
+        lane.publish(channel, &new, now).expect("the oldest ones give way");
+        lane.commit().expect("there is room");
+    };
+    let check = |disk: &SimDisk, lane: &mut Lane<SimDisk>| {
+        let (mut killed, _) = Lane::open(disk.after_kill(), evicting.clone(), 600).expect("it opens");
+        for channel in ["news", "idle"] {
+            assert!(all(&mut killed, channel, 600) == all(lane, channel, 600));
+        }
+    };
+    let disk = SimDisk::default();
+    let (mut lane, _) = Lane::open(disk.clone(), evicting.clone(), 1).expect("it opens");
+    for now in 0..600 {
+        write(&mut lane, "news", now);
+        write(&mut lane, "idle", now);
+        let before = lane.stats().evicted_segments;
+        lane.maintain(now).expect("it works");
+        if lane.stats().evicted_segments > before {
+            assert!(all(&mut lane, "news", now)[0].0 > 1);
+            check(&disk, &mut lane);
+        }
+    }
+    // While a segment is made: the next commit says so.
+    let (before, first) = (lane.stats().evicted_segments, all(&mut lane, "idle", 600)[0].0);
+    assert!(before > 0);
+    disk.set_free(0);
+    while lane.stats().evicted_segments == before {
+        write(&mut lane, "news", 600);
+    }
+    write(&mut lane, "news", 600);
+    assert!(all(&mut lane, "idle", 600)[0].0 > first);
+    check(&disk, &mut lane);
+}
+
+#[test]
 fn locked_directory_names_its_process_and_newer_files_are_refused() {
     let path = std::env::temp_dir().join(format!("corecast-lane-{}", std::process::id()));
     let directory = || Directory::new(&path).expect("it can be made");
