@@ -1,4 +1,4 @@
-//! What the index and the checkpoint share: reads at a position, hashes of names, numbers of variable length.
+//! What records, the index and the checkpoint share: reads at a position, hashes of names, numbers of variable length.
 
 use std::hash::Hasher;
 use std::io;
@@ -27,10 +27,15 @@ pub(super) fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
+/// Appends bytes with their length.
+pub(super) fn put_bytes(bytes: &mut Vec<u8>, part: &[u8]) {
+    put_varint(bytes, part.len() as u64);
+    bytes.extend_from_slice(part);
+}
+
 /// Appends a text with its length.
 pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    put_varint(bytes, text.len() as u64);
-    bytes.extend_from_slice(text.as_bytes());
+    put_bytes(bytes, text.as_bytes());
 }
 
 /// `to - from`, wrapping, so that small differences of either sign are small numbers.
@@ -95,9 +100,13 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
-        std::str::from_utf8(self.take(length)?).ok()
+        self.take(length)
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
     }
 }
 
@@ -145,6 +154,7 @@ mod tests {
         }
         assert_eq!(Reader(&[0xff; 10]).varint(), None);
         assert_eq!(Reader(&[0x80; 20]).varint(), None);
+        assert_eq!(Reader(&[5, 1, 2]).bytes(), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! no gaps inside a segment; the serial grows over all segments of a lane and gives the order of batches of several classes.
 //! Zero bytes follow the last batch.
 
+use super::codec::{Reader, put_bytes, put_text, put_varint};
+
 /// The version that this program writes.
 pub(super) const FORMAT: u32 = 1;
 pub(super) const BATCH_MAGIC: u32 = 0x4243_4c43;
@@ -180,56 +182,6 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// A number in groups of seven bits, the lowest first.
-pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// Takes values from the front of a body.
-#[derive(Clone, Copy)]
-pub(super) struct Body<'a>(pub(super) &'a [u8]);
-
-impl<'a> Body<'a> {
-    pub(super) fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    pub(super) fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes()?).ok()
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-}
-
 /// The body has an idempotency key.
 const HAS_KEY: u8 = 1;
 /// The body has a version.
@@ -273,12 +225,12 @@ impl<'a> PublicationBody<'a> {
             out.extend_from_slice(&key.to_le_bytes());
         }
         if flags & HAS_VERSION != 0 {
-            put_number(out, self.version);
-            put_bytes(out, self.version_epoch.as_bytes());
+            put_varint(out, self.version);
+            put_text(out, self.version_epoch);
         }
         if flags & HAS_NAMES != 0 {
-            put_bytes(out, self.user.as_bytes());
-            put_bytes(out, self.tag.as_bytes());
+            put_text(out, self.user);
+            put_text(out, self.tag);
         }
         put_bytes(out, self.client_info);
         put_bytes(out, self.tags);
@@ -286,12 +238,12 @@ impl<'a> PublicationBody<'a> {
     }
 
     pub(super) fn read(flags: u8, body: &'a [u8]) -> Option<Self> {
-        let (mut rest, mut read) = (Body(body), Self::default());
+        let (mut rest, mut read) = (Reader(body), Self::default());
         if flags & HAS_KEY != 0 {
             read.key = Some(u128::from_le_bytes(rest.array()?));
         }
         if flags & HAS_VERSION != 0 {
-            (read.version, read.version_epoch) = (rest.number()?, rest.text()?);
+            (read.version, read.version_epoch) = (rest.varint()?, rest.text()?);
         }
         if flags & HAS_NAMES != 0 {
             (read.user, read.tag) = (rest.text()?, rest.text()?);
@@ -349,16 +301,5 @@ mod tests {
         for end in 0..whole.len() {
             assert!(read_batch(&whole[..end], 5, 2).is_none());
         }
-    }
-
-    #[test]
-    fn numbers_are_read_as_written_and_endless_ones_are_refused() {
-        for number in [0, 1, 127, 128, 1 << 32, u64::MAX] {
-            let mut out = Vec::new();
-            put_number(&mut out, number);
-            assert_eq!(Body(&out).number(), Some(number));
-        }
-        assert_eq!(Body(&[0x80; 20]).number(), None);
-        assert_eq!(Body(&[5, 1, 2]).bytes(), None);
     }
 }

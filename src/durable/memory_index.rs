@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::codec::hash_name;
-use super::format::{Body, Kind, PublicationBody, RecordHead};
+use super::codec::{Reader, hash_name};
+use super::format::{Kind, PublicationBody, RecordHead};
 use super::index::{FindRange, Found};
 use super::index_build::{IndexEntry, RunKind, build};
 
@@ -41,7 +41,7 @@ impl MemoryIndex {
             // With an index that is known it only has newer meta.
             Kind::Channel => {
                 if head.channel == self.next_index() {
-                    let channel_hash = hash_name(Body(body).text().unwrap_or_default());
+                    let channel_hash = hash_name(Reader(body).text().unwrap_or_default());
                     self.runs.push(Run { dictionary: position, channel_hash, found: Vec::new() });
                 }
                 if let Some(slot) = slot {

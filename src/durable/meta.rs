@@ -7,7 +7,7 @@ use slab::Slab;
 use thin_vec::ThinVec;
 
 use super::checkpoint::{MetaRow, PAST_GENERATIONS_MAX, PastGeneration};
-use super::format::{Body, put_bytes, put_number};
+use super::codec::{Reader, put_text, put_varint};
 use crate::pubsub::{Epoch, Position, Since};
 
 /// The digits of generations: 0 has no text, 61 is the last one.
@@ -169,35 +169,35 @@ impl ChannelMeta {
 
     /// The body of the record that names the channel in a segment. The top and the last time are in its head.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
-        put_bytes(out, self.name.as_bytes());
+        put_text(out, &self.name);
         out.extend_from_slice(&self.epoch);
         out.extend_from_slice(&[self.generation, self.class, u8::from(self.is_strict), self.past.len() as u8]);
         for past in &self.past {
             out.push(past.generation);
-            put_number(out, past.durable_top);
+            put_varint(out, past.durable_top);
         }
         let numbers = [self.first, self.last_use, u64::from(self.history_size), self.history_ttl_ms, self.meta_ttl_ms];
-        numbers.into_iter().for_each(|number| put_number(out, number));
+        numbers.into_iter().for_each(|number| put_varint(out, number));
         let version = self.version.as_deref();
-        put_number(out, version.map_or(0, |version| version.number));
-        put_bytes(out, version.map_or("", |version| &version.epoch).as_bytes());
+        put_varint(out, version.map_or(0, |version| version.number));
+        put_text(out, version.map_or("", |version| &version.epoch));
     }
 
     pub(super) fn read(body: &[u8], top: u64, last_time: u64) -> Option<Self> {
-        let mut body = Body(body);
+        let mut body = Reader(body);
         let name = body.text()?;
         let mut meta = Self::new(name, body.array()?, 0);
         let [generation, class, is_strict, past] = body.array()?;
         (meta.generation, meta.class, meta.is_strict) = (generation, class, is_strict == 1);
         for _ in 0..past {
             let [generation] = body.array()?;
-            meta.past.push(PastGeneration { generation, durable_top: body.number()? });
+            meta.past.push(PastGeneration { generation, durable_top: body.varint()? });
         }
         (meta.top, meta.last_time) = (top, last_time);
-        (meta.first, meta.last_use) = (body.number()?, body.number()?);
-        meta.history_size = u32::try_from(body.number()?).ok()?;
-        (meta.history_ttl_ms, meta.meta_ttl_ms) = (body.number()?, body.number()?);
-        let number = body.number()?;
+        (meta.first, meta.last_use) = (body.varint()?, body.varint()?);
+        meta.history_size = u32::try_from(body.varint()?).ok()?;
+        (meta.history_ttl_ms, meta.meta_ttl_ms) = (body.varint()?, body.varint()?);
+        let number = body.varint()?;
         meta.set_version(number, body.text()?);
         (generation <= GENERATION_MAX).then_some(meta)
     }

@@ -1,7 +1,8 @@
 //! What a record of a segment means for the lane that is opened. Records may be read twice, or be older than the checkpoint.
 
+use super::codec::Reader;
 use super::files::Files;
-use super::format::{Body, IS_STRICT, Kind, PublicationBody, Record, u32_at};
+use super::format::{IS_STRICT, Kind, PublicationBody, Record, u32_at};
 use super::lane::Lane;
 use super::meta::{ChannelMeta, epoch_text};
 
@@ -49,7 +50,7 @@ impl<F: Files> Lane<F> {
             }
             (Kind::Forget, _) => _ = self.replay_forget(record.body),
             (Kind::Key, _) => {
-                if let Some(key) = Body(record.body).array() {
+                if let Some(key) = Reader(record.body).array() {
                     self.keys.insert(u128::from_le_bytes(key), head.time, None);
                 }
             }
