@@ -111,7 +111,7 @@ impl Directory {
     }
 }
 
-const LOCK_FILE: &str = "LOCK";
+pub(super) const LOCK_FILE: &str = "LOCK";
 
 impl Files for Directory {
     type File = fs::File;
@@ -154,15 +154,7 @@ impl Files for Directory {
         let mut open = fs::OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
         let mut file = open.open(self.path.join(LOCK_FILE)).map_err(LockError::Io)?;
-        if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if error != rustix::io::Errno::WOULDBLOCK {
-                return Err(LockError::Io(error.into()));
-            }
-            let mut text = String::new();
-            // An unreadable file only leaves the id out.
-            _ = file.read_to_string(&mut text);
-            return Err(LockError::Held(text.trim().parse().ok()));
-        }
+        lock_file(&file, FlockOperation::NonBlockingLockExclusive)?;
         let named = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         named.map_err(LockError::Io)?;
         Ok(file)
@@ -171,6 +163,20 @@ impl Files for Directory {
     fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.path)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+/// Locks the lock file of a directory, until it is closed.
+pub(super) fn lock_file(mut file: &fs::File, how: FlockOperation) -> Result<(), LockError> {
+    match rustix::fs::flock(file, how) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // An unreadable file only leaves the id out.
+            _ = file.read_to_string(&mut text);
+            Err(LockError::Held(text.trim().parse().ok()))
+        }
+        Err(error) => Err(LockError::Io(error.into())),
     }
 }
 

@@ -6,8 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FlockOperation;
+
 use super::checkpoint::{CheckpointReader, CheckpointRow};
-use super::files::{Directory, Files, LockError};
+use super::files::{Files, LOCK_FILE, LockError, lock_file};
 use super::format::{Kind, PublicationBody, RECORD_HEAD, Record, parse_record};
 use super::index::SegmentIndex;
 use super::meta::{ChannelMeta, epoch_text};
@@ -65,11 +67,12 @@ pub struct Inspection {
 
 /// Whether a server has the directory locked; its process id, if that is known.
 pub fn lock_holder(directory: &Path) -> io::Result<Option<Option<u32>>> {
-    if !directory.join("LOCK").exists() {
-        return Ok(None);
-    }
-    match Directory::new(directory)?.lock() {
-        Ok(_) => Ok(None),
+    let file = match fs::File::open(directory.join(LOCK_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match lock_file(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
         Err(LockError::Held(pid)) => Ok(Some(pid)),
         Err(LockError::Io(error)) => Err(error),
     }
@@ -90,12 +93,7 @@ pub struct Seen<'a> {
 
 /// Reads everything, and calls `see` for each record.
 pub fn inspect(directory: &Path, see: &mut dyn FnMut(&Seen<'_>)) -> io::Result<Inspection> {
-    let files = ReadOnly(directory.to_owned());
-    let mut scan = Scan { files, found: Inspection::default(), metas: HashMap::new(), places: Vec::new() };
-    scan.read_small_files()?;
-    scan.read_segments(see)?;
-    scan.found.channels = scan.metas.len();
-    Ok(scan.found)
+    Ok(Scan::read(directory, see)?.found)
 }
 
 /// Calls `take` for each publication that a history has at this time, by time.
@@ -104,25 +102,20 @@ pub fn export(
     now: u64,
     take: &mut dyn FnMut(KeptPublication) -> io::Result<()>,
 ) -> io::Result<Inspection> {
-    let files = ReadOnly(directory.to_owned());
-    let mut scan = Scan { files, found: Inspection::default(), metas: HashMap::new(), places: Vec::new() };
-    scan.read_small_files()?;
-    scan.read_segments(&mut |_| {})?;
-    scan.found.channels = scan.metas.len();
-    let mut places = std::mem::take(&mut scan.places);
+    let Scan { files, found, metas, mut places } = Scan::read(directory, &mut |_| {})?;
     places.sort_unstable_by_key(|place| (place.time, place.id, place.position));
     for place in places {
-        let Some(meta) = scan.metas.get(&*place.channel).filter(|meta| meta.epoch == place.epoch) else { continue };
+        let Some(meta) = metas.get(&*place.channel).filter(|meta| meta.epoch == place.epoch) else { continue };
         let (first, top) = meta.visible(now);
         if meta.is_forgotten(now) || !(first..=top).contains(&place.offset) {
             continue;
         }
-        let bytes = read_record_at(&scan.files.open(&place.id.file_name())?, place.position)?.unwrap_or_default();
+        let bytes = read_record_at(&files.open(&place.id.file_name())?, place.position)?.unwrap_or_default();
         if let Some(kept) = parse_record(&bytes, 0).and_then(|record| kept(&record, meta)) {
             take(kept)?;
         }
     }
-    Ok(scan.found)
+    Ok(found)
 }
 
 fn kept(record: &Record<'_>, meta: &ChannelMeta) -> Option<KeptPublication> {
@@ -165,6 +158,15 @@ struct Scan {
 }
 
 impl Scan {
+    fn read(directory: &Path, see: &mut dyn FnMut(&Seen<'_>)) -> io::Result<Self> {
+        let files = ReadOnly(directory.to_owned());
+        let mut scan = Self { files, found: Inspection::default(), metas: HashMap::new(), places: Vec::new() };
+        scan.read_small_files()?;
+        scan.read_segments(see)?;
+        scan.found.channels = scan.metas.len();
+        Ok(scan)
+    }
+
     fn bad(&mut self, file: &str, position: u64, reason: &str) {
         self.found.bad.push(BadPart { file: file.into(), position, reason: reason.into() });
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::durable::types::{LastEnd, OpenError, RefuseReason};
-use crate::durable::{Directory, LockError, OnFull};
+use crate::durable::{Directory, LockError, OnFull, lock_holder};
 use crate::pubsub::Since;
 
 #[test]
@@ -210,7 +210,11 @@ fn locked_directory_names_its_process_and_newer_files_are_refused() {
         Err(OpenError::Lock(LockError::Held(pid))) => assert_eq!(pid, Some(std::process::id())),
         other => panic!("{other:?}"),
     }
+    assert_eq!(lock_holder(&path).expect("readable"), Some(Some(std::process::id())));
     drop(lane);
+    std::fs::write(path.join("LOCK"), "7\n").expect("writable");
+    assert_eq!(lock_holder(&path).expect("readable"), None);
+    assert_eq!(std::fs::read_to_string(path.join("LOCK")).expect("readable"), "7\n", "who asks writes nothing");
     let (mut lane, _) = Lane::open(directory(), options(1), 2).expect("it opens");
     assert_eq!(all(&mut lane, "news", 2), [(1, b"on a real disk".to_vec())]);
     lane.close(3).expect("closed");
