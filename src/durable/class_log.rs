@@ -93,6 +93,13 @@ impl<F: Files> ClassLog<F> {
     }
 }
 
+/// The publications of a channel up to an offset, whose file is gone or is about to go.
+pub(super) struct Hidden {
+    pub(super) slot: u32,
+    pub(super) epoch: [u8; 6],
+    pub(super) last: u64,
+}
+
 /// Where maintenance goes on.
 pub(super) struct Maintenance<F: Files> {
     /// When the last checkpoint was made.

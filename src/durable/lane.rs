@@ -11,13 +11,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::class_log::{ClassLog, Item, Maintenance, Stage};
+use super::class_log::{ClassLog, Hidden, Item, Maintenance, Stage};
 use super::files::Files;
 use super::format::{IS_STRICT, Kind, PublicationBody, RecordHead, push_record};
 use super::keys::{Keys, hash_key};
 use super::meta::{ChannelMeta, Channels, epoch_text};
 use super::read::{Part, ReadPlan};
-use super::retention::Hidden;
 use super::sealed::{IndexTask, Sealed};
 use super::segment::{CLASSES, HEADER, class_of, segment_bytes};
 use super::state::State;

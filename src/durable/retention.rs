@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::{CheckpointHead, CheckpointRow, CheckpointWriter, ScanStart};
-use super::class_log::{CheckpointProgress, scan_sequences};
+use super::class_log::{CheckpointProgress, Hidden, scan_sequences};
 use super::commit::{RESERVE, is_full};
 use super::files::{File, Files};
 use super::lane::Lane;
@@ -27,13 +27,6 @@ const SWEEP_INTERVAL: u64 = 60_000;
 const REMOVED_MAX: usize = 4;
 /// The segment of a class is ended after this time, so that it can be removed.
 const SEGMENT_AGE_MAX: u64 = 6 * 3_600_000;
-
-/// The publications of a channel up to an offset, whose file is gone or is about to go.
-pub(super) struct Hidden {
-    slot: u32,
-    epoch: [u8; 6],
-    last: u64,
-}
 
 impl<F: Files> Lane<F> {
     /// Seals, removes, makes checkpoints. Called when nothing is staged. Returns true if there is more to do at once.
