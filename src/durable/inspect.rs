@@ -1,6 +1,7 @@
 //! Reads the log of a directory without a lane and without changing anything: for checks, dumps and exports.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,14 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
-use super::checkpoint::{CheckpointReader, CheckpointRow};
+use super::checkpoint::{CheckpointReader, CheckpointRow, ScanStart};
+use super::codec::ReadAt;
 use super::files::{Files, LOCK_FILE, LockError, lock_file};
-use super::format::{Kind, PublicationBody, RECORD_HEAD, Record, parse_record};
+use super::format::{BATCH_HEAD, Kind, PublicationBody, RECORD_HEAD, Record, parse_record};
 use super::index::SegmentIndex;
-use super::meta::{ChannelMeta, epoch_text};
+use super::keys::Keys;
+use super::meta::{ChannelMeta, Channels, epoch_text};
+use super::replay::{Known, Replay};
 use super::retention::CHECKPOINT;
 use super::segment::{Header, HeaderFault, Scanned, Scanner, SegmentId, read_record_at};
 use super::state::{Found, State};
@@ -102,12 +106,13 @@ pub fn export(
     now: u64,
     take: &mut dyn FnMut(KeptPublication) -> io::Result<()>,
 ) -> io::Result<Inspection> {
-    let Scan { files, found, metas, mut places } = Scan::read(directory, &mut |_| {})?;
+    let Scan { files, found, channels, mut places, .. } = Scan::read(directory, &mut |_| {})?;
     places.sort_unstable_by_key(|place| (place.time, place.id, place.position));
     for place in places {
-        let Some(meta) = metas.get(&*place.channel).filter(|meta| meta.epoch == place.epoch) else { continue };
+        let Some(slot) = channels.find(&place.channel) else { continue };
+        let meta = channels.get(slot);
         let (first, top) = meta.visible(now);
-        if meta.is_forgotten(now) || !(first..=top).contains(&place.offset) {
+        if meta.epoch != place.epoch || meta.is_forgotten(now) || !(first..=top).contains(&place.offset) {
             continue;
         }
         let bytes = read_record_at(&files.open(&place.id.file_name())?, place.position)?.unwrap_or_default();
@@ -150,21 +155,71 @@ struct PlaceOf {
     offset: u64,
 }
 
+/// Where a batch stands.
+struct BatchOf {
+    /// The checkpoint does not have what it says.
+    is_news: bool,
+    serial: u64,
+    id: SegmentId,
+    position: u32,
+    length: u32,
+}
+
 struct Scan {
     files: ReadOnly,
     found: Inspection,
-    metas: HashMap<Box<str>, ChannelMeta>,
+    time: u64,
+    channels: Channels,
+    keys: Keys,
+    state: State,
+    /// Of the checkpoint.
+    scan_from: Vec<ScanStart>,
     places: Vec<PlaceOf>,
+    batches: Vec<BatchOf>,
 }
 
 impl Scan {
     fn read(directory: &Path, see: &mut dyn FnMut(&Seen<'_>)) -> io::Result<Self> {
         let files = ReadOnly(directory.to_owned());
-        let mut scan = Self { files, found: Inspection::default(), metas: HashMap::new(), places: Vec::new() };
+        let mut scan = Self {
+            files,
+            found: Inspection::default(),
+            time: 0,
+            channels: Channels::default(),
+            keys: Keys::default(),
+            state: State::new(0, [0; 16]),
+            scan_from: Vec::new(),
+            places: Vec::new(),
+            batches: Vec::new(),
+        };
         scan.read_small_files()?;
         scan.read_segments(see)?;
-        scan.found.channels = scan.metas.len();
+        scan.replay()?;
+        scan.found.channels = scan.channels.len();
         Ok(scan)
+    }
+
+    /// What the batches say of the channels, in the order in which they were written, of all classes.
+    fn replay(&mut self) -> io::Result<()> {
+        let mut batches = std::mem::take(&mut self.batches);
+        batches.sort_unstable_by_key(|batch| (batch.is_news, batch.serial));
+        let (mut segments, mut bytes) = (HashMap::new(), Vec::new());
+        for BatchOf { is_news, id, position, length, .. } in batches {
+            let (file, replay) = match segments.entry(id) {
+                Entry::Occupied(segment) => segment.into_mut(),
+                Entry::Vacant(segment) => segment.insert((self.files.open(&id.file_name())?, Replay::default())),
+            };
+            bytes.resize(length as usize, 0);
+            file.read_exact_at(&mut bytes, position.into())?;
+            let Self { time, channels, keys, state, .. } = self;
+            let mut known = Known { time, channels, keys, state };
+            let mut at = BATCH_HEAD;
+            while let Some(record) = parse_record(&bytes, at) {
+                known.replay(id.class, replay, &record, is_news);
+                at += record.length;
+            }
+        }
+        Ok(())
     }
 
     fn bad(&mut self, file: &str, position: u64, reason: &str) {
@@ -175,17 +230,23 @@ impl Scan {
         match State::read(&self.files)? {
             Found::Corrupt => self.bad("state", 0, "the state file is corrupt"),
             Found::Newer(_) => self.bad("state", 0, "a newer version of this program wrote it"),
-            Found::None | Found::State(_) => {}
+            Found::State(state) => self.state = state,
+            Found::None => {}
         }
         let file = match self.files.open(CHECKPOINT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
-        match CheckpointReader::open(file).and_then(|reader| reader.collect::<Result<Vec<_>, _>>()) {
-            Ok(rows) => {
+        let read = CheckpointReader::open(file).and_then(|reader| {
+            let head = reader.head().clone();
+            Ok((head, reader.collect::<Result<Vec<_>, _>>()?))
+        });
+        match read {
+            Ok((head, rows)) => {
+                self.scan_from = head.scan_from;
                 for row in rows {
                     if let CheckpointRow::Meta(row) = row {
-                        self.metas.insert(row.name.clone(), ChannelMeta::of_row(row));
+                        self.channels.insert(ChannelMeta::of_row(row));
                     }
                 }
             }
@@ -229,6 +290,8 @@ impl Scan {
                 return Ok(());
             }
         };
+        let from = self.scan_from.iter().find(|start| start.class == id.class);
+        let from = from.map(|start| (start.sequence, start.position));
         let mut scanner = Scanner::<ReadOnly>::new(file, header.salt, end)?;
         let mut dictionary = Vec::new();
         loop {
@@ -236,6 +299,12 @@ impl Scan {
                 Scanned::Batch => {
                     let (position, records) = scanner.batch();
                     self.found.batches += 1;
+                    let (serial, length) = (scanner.serial, scanner.position() - position);
+                    let is_news = from.is_none_or(|from| (id.sequence, scanner.position()) > from);
+                    // In the segment of the checkpoint's position, the others name channels.
+                    if from.is_none_or(|(sequence, _)| id.sequence >= sequence) {
+                        self.batches.push(BatchOf { is_news, serial, id, position, length });
+                    }
                     for record in &records {
                         self.read_record(id, record, position + record.at as u32, &mut dictionary, see);
                     }
@@ -275,44 +344,15 @@ impl Scan {
                 Some(known) => *known = entry,
                 None => dictionary.push(entry),
             }
-            self.read_meta(meta);
         }
         let (channel, epoch) = dictionary.get(head.channel as usize).cloned().unwrap_or_else(|| ("".into(), [0; 6]));
         let kind = format!("{:?}", head.kind).to_lowercase();
         let file = id.file_name();
         let (offset, time, length) = (head.offset, head.time, record.body.len() + RECORD_HEAD);
         see(&Seen { file: &file, position, kind, channel: &channel, offset, time, length });
-        let meta = self.metas.get_mut(&*channel).filter(|meta| meta.epoch == epoch);
-        match (head.kind, meta) {
-            (Kind::Publication, meta) => {
-                self.found.publications += 1;
-                if let Some(meta) = meta {
-                    meta.published(offset, time);
-                }
-                self.places.push(PlaceOf { time, id, position, channel, epoch, offset });
-            }
-            (Kind::Truncate, Some(meta)) => meta.first = meta.first.max(offset + 1),
-            (Kind::Touch, Some(meta)) => meta.last_time = meta.last_time.max(time),
-            (Kind::Forget, _) => self.forget(record.body),
-            _ => {}
-        }
-    }
-
-    fn read_meta(&mut self, mut meta: ChannelMeta) {
-        if let Some(known) = self.metas.get(&meta.name).filter(|known| known.epoch == meta.epoch) {
-            meta.top = meta.top.max(known.top);
-            meta.first = meta.first.max(known.first);
-            meta.last_time = meta.last_time.max(known.last_time);
-            meta.last_use = meta.last_use.max(known.last_use);
-            meta.generation = meta.generation.max(known.generation);
-        }
-        self.metas.insert(meta.name.clone(), meta);
-    }
-
-    fn forget(&mut self, body: &[u8]) {
-        let name = body.get(10..).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-        if self.metas.get(name).is_some_and(|meta| body.get(4..10) == Some(&meta.epoch[..])) {
-            self.metas.remove(name);
+        if head.kind == Kind::Publication {
+            self.found.publications += 1;
+            self.places.push(PlaceOf { time, id, position, channel, epoch, offset });
         }
     }
 }

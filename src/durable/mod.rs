@@ -2,7 +2,8 @@
 //!
 //! - `files`: the directory of a lane, behind a trait
 //! - `types`: what goes into a lane and comes out of it
-//! - `lane`: publishing and reading the channels of one directory, with `commit`, `open`, `replay` and `retention`
+//! - `lane`: publishing and reading the channels of one directory, with `commit`, `open` and `retention`
+//! - `replay`: what the records say of the channels, for `open` and `inspect`
 //! - `format`, `segment`, `class_log`, `memory_index`: batches in files
 //! - `meta`, `keys`, `state`: what a lane remembers of channels, of idempotency keys, and of itself
 //! - `read`: a part of a history, read on any thread

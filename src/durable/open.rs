@@ -14,7 +14,7 @@ use super::keys::Keys;
 use super::lane::Lane;
 use super::memory_index::MemoryIndex;
 use super::meta::{ChannelMeta, Channels};
-use super::replay::Replay;
+use super::replay::{Known, Replay};
 use super::retention::{CHECKPOINT, CHECKPOINT_NEW};
 use super::sealed::{IndexTask, Sealed};
 use super::segment::{CLASSES, HEADER, Header, HeaderFault, Scanned, Scanner, Segment, SegmentId};
@@ -307,11 +307,13 @@ impl<F: Files> Lane<F> {
         scan.has_batch = false;
         self.serial = self.serial.max(scan.scanner.serial);
         let (position, records) = scan.scanner.batch();
+        let Self { time, channels, keys, state, .. } = self;
+        let mut known = Known { time, channels, keys, state };
         for record in &records {
             if let Some(index) = &mut scan.index {
                 index.add(None, &record.head, record.body, position + record.at as u32);
             }
-            self.replay(scan.found.id.class, &mut scan.replay, record, with_meta);
+            known.replay(scan.found.id.class, &mut scan.replay, record, with_meta);
         }
     }
 

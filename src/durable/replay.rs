@@ -1,10 +1,11 @@
-//! What a record of a segment means for the lane that is opened. Records may be read twice, or be older than the checkpoint.
+//! What a record of a segment means for what is known of the channels. Records may be read twice, or be older than the
+//! checkpoint; batches come in the order of their serials.
 
 use super::codec::Reader;
-use super::files::Files;
 use super::format::{IS_STRICT, Kind, PublicationBody, Record, u32_at};
-use super::lane::Lane;
-use super::meta::{ChannelMeta, epoch_text};
+use super::keys::Keys;
+use super::meta::{ChannelMeta, Channels, epoch_text};
+use super::state::State;
 
 /// The dictionary of the segment that is read: the slot and the epoch of each channel index.
 #[derive(Default)]
@@ -12,11 +13,19 @@ pub(super) struct Replay {
     dictionary: Vec<Option<(u32, [u8; 6])>>,
 }
 
-impl<F: Files> Lane<F> {
+/// What the segments and the checkpoint say.
+pub(super) struct Known<'a> {
+    pub(super) time: &'a mut u64,
+    pub(super) channels: &'a mut Channels,
+    pub(super) keys: &'a mut Keys,
+    pub(super) state: &'a mut State,
+}
+
+impl Known<'_> {
     /// `with_meta`: the checkpoint does not have yet what the record says.
     pub(super) fn replay(&mut self, class: u8, replay: &mut Replay, record: &Record<'_>, with_meta: bool) {
         let head = record.head;
-        self.time = self.time.max(head.time);
+        *self.time = head.time.max(*self.time);
         if head.kind == Kind::Channel {
             self.replay_channel(replay, record, with_meta);
             return;
@@ -100,7 +109,7 @@ impl<F: Files> Lane<F> {
             // The record that the other life has ended was not written.
             self.state.end_life(&meta.name);
         }
-        self.drop_channel(slot);
+        self.channels.remove(slot);
         self.channels.insert(meta)
     }
 
@@ -111,7 +120,7 @@ impl<F: Files> Lane<F> {
         self.state.ended_life(name, life);
         let slot = self.channels.find(name)?;
         if self.channels.epoch(slot) == Some(epoch) {
-            self.drop_channel(slot);
+            self.channels.remove(slot);
         }
         Some(())
     }

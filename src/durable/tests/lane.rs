@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::durable::types::{LastEnd, OpenError, RefuseReason};
-use crate::durable::{Directory, LockError, OnFull, lock_holder};
+use crate::durable::{Directory, KeptPublication, LockError, OnFull, export, lock_holder};
 use crate::pubsub::Since;
 
 #[test]
@@ -225,6 +225,34 @@ fn locked_directory_names_its_process_and_newer_files_are_refused() {
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(path.join(&name), bytes).expect("writable");
     assert!(matches!(Lane::open(directory(), options(1), 4), Err(OpenError::NewerFormat { version: 9, .. })));
+    std::fs::remove_dir_all(&path).expect("it can be removed");
+}
+
+#[test]
+fn export_has_what_the_lane_has_whatever_class_a_channel_was_in() {
+    let path = std::env::temp_dir().join(format!("corecast-export-{}", std::process::id()));
+    let (mut lane, _) = Lane::open(Directory::new(&path).expect("it can be made"), options(1), 1).expect("it opens");
+    let mut put = |channel, ttl_ms, size, now| {
+        let history = HistoryOptions { ttl_ms, size, meta_ttl_ms: 4_000_000, ..HISTORY };
+        let new = NewPublication { history, ..publication(b"a", Durability::Process) };
+        lane.publish(channel, &new, now).expect("there is room");
+        lane.commit().expect("it is written");
+    };
+    // A life that has ended in a later class, and a history that has become longer in an earlier one.
+    put("again", 3_600_000, 5, 1);
+    put("longer", 3_600_000, 1, 2_000_000);
+    put("again", 50_000, 5, 5_000_000);
+    (0..3).for_each(|_| put("longer", 50_000, 5, 5_000_001));
+    let now = 5_000_002;
+    let mut exported = Vec::new();
+    let mut take = |kept: KeptPublication| {
+        exported.push((kept.channel.to_string(), kept.offset, kept.history_size));
+        Ok(())
+    };
+    export(&path, now, &mut take).expect("readable");
+    let longer = |offset| ("longer".to_string(), offset, 5);
+    assert_eq!(exported, [longer(1), ("again".to_string(), 1, 5), longer(2), longer(3), longer(4)]);
+    assert_eq!((all(&mut lane, "again", now).len(), all(&mut lane, "longer", now).len()), (1, 4));
     std::fs::remove_dir_all(&path).expect("it can be removed");
 }
 
