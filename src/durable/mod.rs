@@ -12,7 +12,7 @@
 //! - `query`, `cursor`: queries by user or tag
 //! - `checkpoint`: the meta of all channels of a lane in one file
 //! - `inspect`: a log without a lane, for the command line
-//! - `codec`: varints and blocks with checksums, of the index and the checkpoint
+//! - `codec`: varints, texts and hashes, of records, the index and the checkpoint
 
 mod checkpoint;
 mod class_log;
