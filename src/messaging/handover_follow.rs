@@ -276,10 +276,7 @@ fn ask_log<'a>(
 ) -> Option<PeerMessage<'a>> {
     let asked = match &request {
         PeerMessage::Publish { asked, .. } | PeerMessage::History { asked, .. } => *asked,
-        PeerMessage::HistoryRemove(asked)
-        | PeerMessage::Subscribe(asked)
-        | PeerMessage::Unsubscribe(asked)
-        | PeerMessage::Query(asked) => *asked,
+        PeerMessage::HistoryRemove(asked) | PeerMessage::Subscribe(asked) | PeerMessage::Unsubscribe(asked) => *asked,
         _ => return Some(request),
     };
     let Asked { channel, from, ticket } = asked;
@@ -299,11 +296,7 @@ fn ask_log<'a>(
         PeerMessage::HistoryRemove(_) => RequestKind::HistoryRemove { ticket },
         PeerMessage::Subscribe(_) => RequestKind::Subscribe(SubscribeSerial(ticket.0)),
         PeerMessage::Unsubscribe(_) => RequestKind::Unsubscribe,
-        // The client asks again, and then the process that has the log.
-        _ => {
-            link.send_message(pack_answer(from, ticket, &Err(BrokerError::Unavailable)));
-            return None;
-        }
+        other => return Some(other),
     };
     // The shards of the other process come behind those of this one.
     let from_here = ShardId(from.0.saturating_add(state.placement.shard_count() as u16));

@@ -69,7 +69,6 @@ pub(super) enum PeerMessage<'a> {
     /// The ticket is the serial.
     Subscribe(Asked<'a>),
     Unsubscribe(Asked<'a>),
-    Query(Asked<'a>),
     Subscribed {
         channel: &'a str,
         serial: SubscribeSerial,
@@ -134,7 +133,7 @@ pub fn route(message: &[u8]) -> Option<MessageRoute<'_>> {
         Kind::Answer => MessageRoute::Shard(ShardId(fields.u16()?)),
         Kind::Keys => MessageRoute::Slot(fields.u32()? as usize),
         Kind::Epochs => MessageRoute::EveryShard,
-        _ => MessageRoute::HomeOf(fields.text().filter(|channel| !channel.is_empty())?),
+        _ => MessageRoute::HomeOf(fields.text()?),
     })
 }
 
@@ -158,7 +157,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<PeerMessage<'_>> {
             PeerMessage::Answer { ticket, answer: unpack_answer(&mut fields)? }
         }
         _ => {
-            let channel = fields.text().filter(|channel| !channel.is_empty())?;
+            let channel = fields.text()?;
             unpack_of_channel(kind, channel, &mut fields)?
         }
     };
@@ -220,7 +219,6 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
         Kind::PresenceStats => PeerMessage::PresenceStats(Asked::unpack(channel, fields)?),
         Kind::Subscribe => PeerMessage::Subscribe(Asked::unpack(channel, fields)?),
         Kind::Unsubscribe => PeerMessage::Unsubscribe(Asked::unpack(channel, fields)?),
-        Kind::Query => PeerMessage::Query(Asked::unpack(channel, fields)?),
         Kind::Subscribed => PeerMessage::Subscribed { channel, serial: SubscribeSerial(fields.u32()?) },
         Kind::Keys | Kind::Epochs | Kind::Answer => return None,
     })
@@ -279,7 +277,7 @@ mod tests {
 
     /// One of each kind.
     fn messages() -> Vec<Vec<u8>> {
-        let mut all: Vec<_> = requests().iter().map(pack_request).collect();
+        let mut all: Vec<_> = requests().iter().filter_map(pack_request).collect();
         let client = info();
         let publication = Publication { channel: "news", data: b"{}", ..Publication::default() };
         let forwarded = Forwarded { channel: "news", publication, client: Some(RawClientInfo::unpack(&client)) };
@@ -347,6 +345,14 @@ mod tests {
             };
             assert_eq!(again, message);
         }
+    }
+
+    /// A connect may bring a subscription to the channel with the empty name.
+    #[test]
+    fn empty_name_is_a_channel() {
+        let message = pack_presence("", true, &info());
+        assert_eq!(route(&message), Some(MessageRoute::HomeOf("")));
+        assert!(matches!(unpack(&message), Some(PeerMessage::Presence { channel: "", .. })));
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub(super) fn pack_join_leave(channel: &str, is_join: bool, client_info: &[u8]) 
     pack_client(Kind::JoinLeave, channel, is_join, client_info)
 }
 
-/// A request that a home shard of the process before makes of the process that orders.
-pub fn pack_request(request: &Request) -> Vec<u8> {
+/// A request that a home shard of the process before makes of the process that orders. `None`: it answers no queries.
+pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
     let Request { from, channel, kind } = request;
     let ask = |kind: Kind, ticket: &Ticket| {
         let mut out = begin(kind, channel);
@@ -38,10 +38,10 @@ pub fn pack_request(request: &Request) -> Vec<u8> {
         out.extend_from_slice(&ticket.0.to_le_bytes());
         out
     };
-    match kind {
+    Some(match kind {
         RequestKind::Subscribe(serial) => ask(Kind::Subscribe, &Ticket(serial.0)),
         RequestKind::Unsubscribe => ask(Kind::Unsubscribe, &Ticket(0)),
-        RequestKind::Query { ticket, .. } => ask(Kind::Query, ticket),
+        RequestKind::Query { .. } => return None,
         RequestKind::Publish { ticket, publish } => {
             let mut out = ask(Kind::Publish, ticket);
             let options = PublishOptions {
@@ -78,7 +78,7 @@ pub fn pack_request(request: &Request) -> Vec<u8> {
         }
         RequestKind::Presence { ticket } => ask(Kind::PresenceOf, ticket),
         RequestKind::PresenceStats { ticket } => ask(Kind::PresenceStats, ticket),
-    }
+    })
 }
 
 const PUBLISHED: u8 = 0;

@@ -70,6 +70,9 @@ pub(super) fn rpc(cx: &mut CommandContext<'_>, method: &str, data: &[u8]) -> Opt
 fn history(cx: &mut CommandContext<'_>, data: &[u8]) -> Progress {
     let parsed = (serde_json::from_slice::<HistoryRequest<'_>>(data), serde_json::from_slice::<TimeParams>(data));
     let (Ok(request), Ok(time)) = parsed else { return cx.reject(ErrorCode::BadRequest) };
+    if request.channel.is_empty() {
+        return cx.reject(ErrorCode::BadRequest);
+    }
     if waits_for_subscribe(cx.state, cx.conn, &request.channel, &Body::History(request.clone())) {
         return Progress::Deferred;
     }

@@ -176,6 +176,10 @@ pub(super) fn history_read(
 }
 
 fn ask_log(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, asker: PastAsker, query: LogQuery) {
+    // The other process of a handover has the log, and answers no queries: the client asks again, and then that process.
+    if state.follows_peer() {
+        return reply(cx, asker, Err(ErrorCode::Internal));
+    }
     let tag = match &query.by {
         QueryKey::Tag { key, value } => Some(Box::new((key.clone(), value.clone()))),
         QueryKey::User(_) => None,

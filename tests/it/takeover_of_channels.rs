@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use crate::common::follow::{Follower, Publisher};
 use crate::common::log_dir::LogDir;
 use crate::common::{Client, Server, SocketPath, command, until};
+use corecast::auth::Hash;
+use corecast::auth::sign::SigningKey;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -369,6 +371,38 @@ fn malformed_message_of_the_old_process_ends_the_link_and_not_the_new_process() 
     new.wait_for_log("has ended before it had passed all of its channels");
     new.api("publish", &json!({"channel": "news", "data": 1}));
     drop(stream);
+}
+
+#[test]
+fn question_of_a_client_that_the_other_process_does_not_answer_leaves_the_link() {
+    const SECRET: &str = "a-secret-of-32-bytes-for-the-tests";
+    let (socket, log) = (SocketPath::new("questions"), LogDir::new("questions"));
+    let dirs = log.dirs();
+    let queries = [
+        ("channel.without_namespace.history_index_user", "true"),
+        ("channel.without_namespace.allow_history_query_for_client", "true"),
+        ("client.token.hmac_secret_key", SECRET),
+        ("handover.trial_time", "1h"),
+    ];
+    let settings = [&durable(&dirs, "process")[..], &queries].concat();
+    let old = start(&socket, "1", None, &settings);
+    wait_until_proven(&old);
+    let token = SigningKey::secret(Hash::S256, SECRET).sign(r#"{"sub":"ann"}"#, None).expect("it signs");
+    let mut client = Client::fresh(&old);
+    // Its presence in a channel with the empty name crosses the link too.
+    let reply = client.ask(json!({"connect": {"token": token, "subs": {"": {}}}}));
+    assert!(reply["connect"]["subs"][""].is_object(), "{reply}");
+    let new = start(&socket, "2", Some(&old), &settings);
+    old.wait_for_log("this process accepts clients too until it has proven itself");
+    new.api("publish", &json!({"channel": "news", "data": 1}));
+    let mut error = |method: &str, data: Value| {
+        client.ask(json!({"rpc": {"method": method, "data": data}}))["error"]["code"].take()
+    };
+    assert_eq!(error("corecast.history_query", json!({})), 100);
+    assert_eq!(error("corecast.history", json!({"channel": ""})), 107);
+    // The answer comes by the link, behind those questions.
+    let reply = client.ask(json!({"history": {"channel": "news", "limit": 0}}));
+    assert_eq!(reply["history"]["offset"], 1, "{reply}");
 }
 
 #[test]
