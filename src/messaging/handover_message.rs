@@ -275,6 +275,11 @@ mod tests {
         kinds.into_iter().map(|kind| Request { from: ShardId(2), channel: "news".into(), kind }).collect()
     }
 
+    fn errors() -> [BrokerError; 5] {
+        use BrokerError::*;
+        [Unavailable, OutcomeUnknown, NotSupported, Refused("busy".into()), Missing(position())]
+    }
+
     /// One of each kind.
     fn messages() -> Vec<Vec<u8>> {
         let mut all: Vec<_> = requests().iter().filter_map(pack_request).collect();
@@ -299,8 +304,8 @@ mod tests {
             Ok(Answer::HistoryRemoved),
             Ok(Answer::Presence(vec![info().into()].into())),
             Ok(Answer::PresenceStats { clients: 2, users: 1 }),
-            Err(BrokerError::OutcomeUnknown),
         ];
+        let answers = answers.into_iter().chain(errors().map(Err));
         all.extend([
             pack_stamped(&forwarded, Some(position())),
             pack_removed("news"),
@@ -308,7 +313,7 @@ mod tests {
             pack_keys(7, &[key, KnownKey { answer: None, ..key }]),
             pack_epochs(&[(1, 2), (3, 4)]),
         ]);
-        all.extend(answers.iter().map(|answer| pack_answer(ShardId(2), Ticket(5), answer)));
+        all.extend(answers.map(|answer| pack_answer(ShardId(2), Ticket(5), &answer)));
         all
     }
 
@@ -353,6 +358,16 @@ mod tests {
         let message = pack_presence("", true, &info());
         assert_eq!(route(&message), Some(MessageRoute::HomeOf("")));
         assert!(matches!(unpack(&message), Some(PeerMessage::Presence { channel: "", .. })));
+    }
+
+    /// `Missing` makes a channel continue behind the loss; another error makes it ask again.
+    #[test]
+    fn error_arrives_as_it_was_sent() {
+        for error in errors() {
+            let message = pack_answer(ShardId(2), Ticket(5), &Err(error.clone()));
+            let Some(PeerMessage::Answer { answer: Err(again), .. }) = unpack(&message) else { panic!("{error}") };
+            assert_eq!(again, error);
+        }
     }
 
     #[test]
