@@ -8,7 +8,7 @@ use super::api_call::{ApiReply, HistoryPage, PresenceStats};
 use super::api_checks::{HistoryPart, history_publication, stream_position};
 use super::broker_channels;
 use super::control_request::Answer as ApiAnswer;
-use super::home_broker::{Call, LocalCopy, Publisher};
+use super::home_broker::{Call, LocalCopy, Publisher, SentCall};
 use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
@@ -110,8 +110,7 @@ pub(crate) fn answered(
 ) {
     let Some(broker) = &mut state.broker else { return };
     match broker.calls.try_remove(ticket.0 as usize) {
-        Some(Call::Shared(read)) => read_answered(state, cx, &read, answer),
-        Some(call) => finish(state, cx, call, answer),
+        Some(SentCall { call, .. }) => finish(state, cx, call, answer),
         None => debug_assert!(false, "a broker answers each request once"),
     }
 }

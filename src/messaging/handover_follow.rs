@@ -26,7 +26,7 @@ use super::mail::Mail;
 use super::state::Messaging;
 use crate::broker::Broker;
 use crate::broker::message::{
-    self, Answer, BrokerError, HistoryRead, Published, Request, RequestKind, SubscribeSerial, Ticket,
+    self, Answer, BrokerError, HistoryRead, Published, Request, RequestKind, SubscribeSerial,
 };
 use crate::engine::log_ring::RestartCause;
 use crate::engine::{Context, Millis};
@@ -67,29 +67,21 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
         let numbers = state.home_channels.epoch_numbers().iter().copied().zip(0u16..);
         let is_own = |slot: u16| state.placement.shard_of_slot(usize::from(slot)) == me;
         let epochs: Vec<_> = numbers.filter(|&(_, slot)| is_own(slot)).map(|(number, slot)| (slot, number)).collect();
-        let links = BrokerLinks {
-            publications: Some(peer_broker.clone()),
-            log: state.broker.as_ref().and_then(|broker| broker.links.log.clone()),
-            presence: Some(peer_broker),
-            subscribe_timeout: 0,
-            publish_locally: false,
-            follows_peer: true,
-            follows_presence: true,
-            presence_interval: state.broker.as_ref().map_or(NO_RENEWAL, |broker| broker.links.presence_interval),
-        };
         if let Some(peer) = &state.handover_peer {
             peer.link.send_message(pack_epochs(&epochs));
         }
-        match &mut state.broker {
-            Some(broker) => match broker.links.presence.take() {
-                // Another broker has the presence.
-                Some(presence) => {
-                    broker.links = BrokerLinks { presence: Some(presence), follows_presence: false, ..links };
-                }
-                None => broker.links = links,
-            },
-            None => state.broker = Some(Box::new(HomeBroker::new(links, me))),
-        }
+        let no_brokers = || BrokerLinks { presence_interval: NO_RENEWAL, ..BrokerLinks::default() };
+        let broker = state.broker.get_or_insert_with(|| Box::new(HomeBroker::new(no_brokers(), me)));
+        let links = std::mem::take(&mut broker.links);
+        broker.links = BrokerLinks {
+            publications: Some(peer_broker.clone()),
+            publish_locally: false,
+            follows_peer: true,
+            // Another broker may have the presence.
+            follows_presence: links.presence.is_none(),
+            presence: links.presence.or(Some(peer_broker)),
+            ..links
+        };
     }
     // The log gets nothing from here on: it goes to the other process.
     if let Some(log) = state.broker.as_ref().and_then(|broker| broker.links.log.as_ref()) {
@@ -108,20 +100,20 @@ fn subscribe_again(state: &mut Messaging) {
     state.resubscribed = broker.channels.keys().cloned().collect();
 }
 
-/// The process that orders is gone, and what was asked of it has no answer.
+/// The process that orders is gone, and what was asked of it has no answer. Other brokers answer later.
 fn stop_following(state: &mut Messaging, cx: &mut Context<Mail>) {
     let Some(broker) = &mut state.broker else { return };
-    let tickets: Vec<_> = broker.calls.iter().map(|(ticket, _)| Ticket(ticket as u32)).collect();
-    for ticket in tickets {
+    for ticket in broker.tickets_of_peer() {
         broker_calls::answered(state, cx, ticket, Err(BrokerError::OutcomeUnknown));
     }
     let Some(broker) = &mut state.broker else { return };
-    let is_of_peer = broker.links.follows_presence;
+    let links = std::mem::take(&mut broker.links);
     broker.links = BrokerLinks {
         publications: None,
-        presence: broker.links.presence.take().filter(|_| !is_of_peer),
         follows_peer: false,
-        ..broker.links.clone()
+        follows_presence: false,
+        presence: links.presence.filter(|_| !links.follows_presence),
+        ..links
     };
     if broker.links.presence.is_none() && broker.links.log.is_none() {
         state.broker = None;
@@ -161,7 +153,7 @@ pub(super) fn received(state: &mut Messaging, cx: &mut Context<Mail>, message: &
             }
         }
         Some(PeerMessage::Answer { ticket, answer })
-            if state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize)) =>
+            if state.broker.as_ref().is_some_and(|broker| broker.asks_peer(ticket)) =>
         {
             broker_calls::answered(state, cx, ticket, answer);
         }

@@ -420,9 +420,12 @@ fn log_is_opened_again_when_the_successor_is_killed_and_recoveries_go_on() {
     old.wait_for_log("this process accepts clients too until it has proven itself");
     (3..6).for_each(|n| _ = old.api("publish", &json!({"channel": "news", "data": n})));
     (0..6).for_each(|n| assert_eq!(client.publication().1, n));
+    // The log is asked by the link, and by this process once it has it again.
+    client.subscribe("while following");
     new.signal(Signal::KILL);
     new.wait_for_exit();
     old.wait_for_log("ended before it had proven itself; this process goes on serving");
+    client.subscribe("after that");
     // The log has what the other process has published: nothing is lost, and the epoch goes on.
     until(
         || "the log is not served".into(),
