@@ -50,7 +50,9 @@ pub(super) fn set_peer(state: &mut Messaging, cx: &mut Context<Mail>, link: Opti
             cx.mail.post(to.shard, Mail::Restart { group: to.group, top, cause: RestartCause::NewEpoch });
         }
     }
-    state.departed.extend(before.members);
+    if !before.members.is_empty() {
+        state.handover_rest.get_or_insert_default().departed.extend(before.members);
+    }
 }
 
 /// The process that takes over has all channels: it orders them from here on. What this shard has ordered was sent before.
@@ -96,8 +98,9 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
 
 /// What was published meanwhile is read then (`broker_channels::subscribed`).
 fn subscribe_again(state: &mut Messaging) {
-    let Some(broker) = &state.broker else { return };
-    state.resubscribed = broker.channels.keys().cloned().collect();
+    let Some(broker) = state.broker.as_ref().filter(|broker| !broker.channels.is_empty()) else { return };
+    let channels = broker.channels.keys().cloned().collect();
+    state.handover_rest.get_or_insert_default().resubscribed = channels;
 }
 
 /// The process that orders is gone, and what was asked of it has no answer. Other brokers answer later.
@@ -180,7 +183,7 @@ fn set_presence(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, is
 fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option<Position>, forwarded: &Forwarded<'_>) {
     let now = cx.now();
     let mut client_info = Vec::new();
-    let publication = with_client(forwarded, &mut client_info);
+    let publication = forwarded.with_client(&mut client_info);
     let (data, is_json) = home_shard::normalized(&publication);
     let publication = Publication { data: &data, is_json, ..publication };
     let channel = publication.channel;
@@ -188,7 +191,7 @@ fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option
     if !key.is_empty() {
         state.home_channels.remember_key(channel, key, position, now);
     }
-    let options = state.settings.history_options(channel);
+    let (options, sends_time) = state.settings.channel_options(channel);
     let position = position.filter(|_| options.has_history());
     if let Some(position) = position {
         let before = Position { offset: position.offset.saturating_sub(1), ..position };
@@ -203,29 +206,20 @@ fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option
             }
         }
     }
-    home_shard::deliver_copy(state, cx, &publication, position.is_some(), &options);
+    home_shard::deliver_copy(state, cx, &publication, position.is_some(), (&options, sends_time));
 }
 
 /// The log of the process that has it has published.
 fn log_published(state: &mut Messaging, cx: &mut Context<Mail>, position: Option<Position>, forwarded: &Forwarded<'_>) {
     let mut client_info = Vec::new();
     let Publication { channel, data, client_info, tags, version, time_ms, .. } =
-        with_client(forwarded, &mut client_info);
+        forwarded.with_client(&mut client_info);
     let owned = Bytes::copy_from_slice;
     let offset = position.map_or(0, |position| position.offset);
     let mut record = PublicationRecord::of_broker(offset, owned(data), client_info.map(owned), owned(tags), version)
         .published_at(time_ms);
     message::check(&mut record);
     broker_channels::arrived(state, cx, channel, record, position);
-}
-
-/// The publication with its client in the form that this process keeps.
-fn with_client<'a>(forwarded: &Forwarded<'a>, packed: &'a mut Vec<u8>) -> Publication<'a> {
-    let client_info = forwarded.client.as_ref().map(|client| {
-        client.pack(packed);
-        &**packed
-    });
-    Publication { client_info, ..forwarded.publication }
 }
 
 /// Carries out a request of the process that follows, and answers it.
@@ -238,7 +232,7 @@ fn serve(state: &mut Messaging, cx: &mut Context<Mail>, request: PeerMessage<'_>
     let (asked, answer) = match request {
         PeerMessage::Publish { asked, forwarded } => {
             let mut client_info = Vec::new();
-            let publication = with_client(&forwarded, &mut client_info);
+            let publication = forwarded.with_client(&mut client_info);
             let outcome = home_shard::publish(state, cx, &publication);
             let is_suppressed = matches!(outcome, PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_));
             (asked, Answer::Published(Published { position: outcome.position(), is_suppressed }))
@@ -278,7 +272,7 @@ fn ask_log<'a>(
     let kind = match request {
         PeerMessage::Publish { forwarded, .. } => {
             let mut client_info = Vec::new();
-            let publish = broker_calls::publish_request(state, &with_client(&forwarded, &mut client_info));
+            let publish = broker_calls::publish_request(state, &forwarded.with_client(&mut client_info));
             RequestKind::Publish { ticket, publish: Box::new(publish) }
         }
         PeerMessage::History { filter, range, .. } => {
@@ -308,14 +302,11 @@ fn read(
     (filter, range): (HistoryFilter, TimeRange),
 ) -> HistoryRead {
     let options = state.settings.history_options(channel);
-    match state.home_channels.history_within(channel, filter, range, &options, cx.now()) {
-        Ok(HistorySlice { publications, top }) => {
-            HistoryRead { records: publications.cloned().collect(), top, since_is_kept: false }
-        }
-        Err(unrecoverable) => {
-            HistoryRead { records: Vec::<PublicationRecord>::new(), top: unrecoverable.top, since_is_kept: false }
-        }
-    }
+    let (records, top) = match state.home_channels.history_within(channel, filter, range, &options, cx.now()) {
+        Ok(HistorySlice { publications, top }) => (publications.cloned().collect(), top),
+        Err(unrecoverable) => (Vec::new(), unrecoverable.top),
+    };
+    HistoryRead { records, top, since_is_kept: false }
 }
 
 /// A large presence is copied over many turns.

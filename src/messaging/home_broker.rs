@@ -191,12 +191,11 @@ impl HomeBroker {
         self.events.push_back(batch);
     }
 
-    pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
-    }
-
-    /// When a timer or the presence needs a turn.
-    pub(super) fn next_timer(&self) -> Option<Millis> {
+    /// When an event, a timer or the presence needs a turn.
+    pub(super) fn next_sweep(&self) -> Option<Millis> {
+        if !self.events.is_empty() {
+            return Some(0);
+        }
         let timer = self.timers.peek().map(|Reverse(timer)| timer.at);
         timer.into_iter().chain(self.links.presence.as_ref().map(|_| self.renewal.at)).min()
     }
@@ -385,19 +384,19 @@ pub(crate) enum Call {
     Shared(Box<Read>),
 }
 
-/// Who gets the answer to a publication.
+/// The receiver of the answer to a publication.
 pub(crate) enum Publisher {
     Client { shard: ShardId, reply_to: ReplyTo },
     Api(Answer<ApiResult>),
 }
 
-/// Who gets the answer of the log.
+/// The receiver of the answer of the log.
 pub(crate) enum PastAsker {
     Client(PastClient),
     Api(Answer<ApiResult>),
 }
 
-/// Who gets a part of a history.
+/// The receiver of a part of a history.
 pub(crate) enum HistoryAsker {
     Client(PastClient),
     /// As a page of so many publications.
