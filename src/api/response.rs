@@ -9,7 +9,7 @@ use super::dispatch::{ApiResponse, PublishResult};
 use super::shard_api::{ApiError, ApiResult};
 use crate::cluster::view::{NodeInfo, NodeMetrics};
 use crate::messaging::api_call::{ApiReply, StreamPosition};
-use crate::messaging::publication_json::{HistoryBody, MemberBody, PastPageBody};
+use crate::messaging::publication_json::{HistoryBody, MemberBody, PastPageBody, is_zero};
 
 /// Bytes of most replies.
 const REPLY_BYTES: usize = 64;
@@ -161,10 +161,6 @@ impl Serialize for ChannelResult<'_> {
             Err(error) => OneField { name: "error", value: ErrorBody(error) }.serialize(to),
         }
     }
-}
-
-fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
-    *number == T::default()
 }
 
 #[derive(serde::Serialize)]

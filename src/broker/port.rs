@@ -101,8 +101,7 @@ impl RequestQueue {
         while let Ok(batch) = self.batches.try_recv() {
             requests.extend(batch);
         }
-        let bytes: usize = requests.iter().map(Request::bytes).sum();
-        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.uncount(&requests);
         requests
     }
 

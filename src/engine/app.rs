@@ -82,6 +82,9 @@ pub trait App: 'static {
     /// Before mail leaves for the other shards.
     fn before_dispatch(&mut self, _cx: &mut Context<Self::Mail>) {}
 
+    /// Once a turn, after all of its mail was handled: other threads get what the turn has gathered for them.
+    fn after_mail(&mut self, _cx: &mut Context<Self::Mail>) {}
+
     /// Mail could not be posted for lack of room, and will be posted in `before_dispatch` when there is room.
     fn waits_for_room(&self) -> bool {
         false

@@ -237,6 +237,7 @@ impl<A: App, S: Source> Shard<A, S> {
             moved = true;
             self.dispatch_mail();
         }
+        self.app.after_mail(&mut self.cx);
         moved
     }
 

@@ -188,7 +188,7 @@ impl Inherited {
                     return std::future::pending().await;
                 }
                 has_order.store(true, Ordering::Relaxed);
-                shards.has_log().await;
+                shards.open_log().await;
                 log::info!("handover: this process has all channels of the old process and orders them");
             }
             link.send_frame(FrameKind::Ready, &[]);

@@ -56,14 +56,11 @@ pub trait LocalShards: Clone + Send + Sync + 'static {
     /// Tells every shard that the peer process has all channels, and orders them as this broker from here on.
     fn follow_peer(&self, broker: Broker) -> impl Future<Output = ()> + Send;
 
-    /// Gives the durable log away, so that the peer process opens it.
+    /// Hands over the durable log, so that the peer process opens it.
     fn close_log(&self) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Opens the durable log again, if it was given away: the peer process is gone.
+    /// Opens the durable log, which the peer process has handed over, or left behind. When this returns, it is served.
     fn open_log(&self) -> impl Future<Output = ()> + Send;
-
-    /// Whether the durable log is open, or not configured.
-    fn has_log(&self) -> impl Future<Output = ()> + Send;
 
     /// The shards accept connections from here on.
     fn accept(&self) -> impl Future<Output = ()> + Send;

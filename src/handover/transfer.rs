@@ -89,7 +89,9 @@ async fn send_requests(mut queue: RequestQueue, link: Arc<Link>) {
             while link.is_full() && !link.has_ended() && request.ticket().is_some() {
                 tokio::time::sleep(ROOM_PAUSE).await;
             }
-            link.send_message(pack_request(&request));
+            if let Some(message) = pack_request(&request) {
+                link.send_message(message);
+            }
         }
     }
 }

@@ -162,15 +162,7 @@ impl Settings {
             || self.client.insecure
     }
 
-    /// Whether the clients of a namespace get the time of publishing.
-    #[inline]
-    pub(crate) fn sends_time(&self, namespace: u16) -> bool {
-        let named = usize::from(namespace).checked_sub(1);
-        let namespace = named.map_or(Some(&self.channel.without_namespace), |at| self.channel.namespaces.get(at));
-        namespace.is_some_and(|namespace| namespace.publication_time)
-    }
-
-    /// The same by the name of a channel.
+    /// Whether the clients of a channel get the time of publishing.
     pub(crate) fn sends_time_in(&self, channel: &str) -> bool {
         self.namespace(channel).is_some_and(|(_, namespace)| namespace.publication_time)
     }
@@ -199,14 +191,20 @@ impl Settings {
 
     /// How the stream of a channel is retained.
     pub(crate) fn history_options(&self, channel: &str) -> HistoryOptions {
-        let Some((number, namespace)) = self.namespace(channel) else { return HistoryOptions::default() };
+        self.channel_options(channel).0
+    }
+
+    /// The same, with what `sends_time_in` says.
+    pub(crate) fn channel_options(&self, channel: &str) -> (HistoryOptions, bool) {
+        let Some((number, namespace)) = self.namespace(channel) else { return Default::default() };
         let meta = namespace.history_meta_ttl;
-        HistoryOptions {
+        let options = HistoryOptions {
             namespace: u16::try_from(number).unwrap_or(u16::MAX),
             size: namespace.history_size,
             ttl_ms: millis(namespace.history_ttl),
             meta_ttl_ms: millis(if meta.is_zero() { self.channel.history_meta_ttl } else { meta }),
-        }
+        };
+        (options, namespace.publication_time)
     }
 }
 

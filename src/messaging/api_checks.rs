@@ -63,6 +63,11 @@ pub(super) fn check_history(state: &Messaging, channel: &str) -> Result<(), Erro
     if state.settings.namespace_of(channel)?.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
 }
 
+/// Whether a history can be read by these bounds of time.
+pub(super) fn check_range(state: &Messaging, range: TimeRange) -> Result<(), ErrorCode> {
+    if range.is_all() || state.finds_by_time() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+}
+
 pub(super) fn check_presence(state: &Messaging, channel: &str) -> Result<(), ErrorCode> {
     if state.settings.namespace_of(channel)?.presence { Ok(()) } else { Err(ErrorCode::NotAvailable) }
 }

@@ -179,6 +179,9 @@ impl App for Messaging {
         if !self.delayed_recoveries.is_empty() {
             home_shard::recover_delayed(self, cx);
         }
+    }
+
+    fn after_mail(&mut self, _cx: &mut Context<Mail>) {
         if let Some(broker) = &self.broker {
             broker.links.flush();
         }
@@ -201,7 +204,7 @@ impl App for Messaging {
         if self.broker.is_some() {
             broker_events::sweep(self, cx);
         }
-        if self.handover_peer.is_some() || !self.departed.is_empty() || !self.resubscribed.is_empty() {
+        if self.handover_peer.is_some() || self.handover_rest.is_some() {
             handover_copy::sweep(self, cx);
         }
         if !self.large_replies.histories.is_empty() {
@@ -217,14 +220,21 @@ impl App for Messaging {
 
     fn next_sweep(&self) -> Option<Millis> {
         let has_work = !self.presence_snapshots.is_empty() || self.token_checks.signatures.has_waiting();
-        let has_events = self.broker.as_ref().is_some_and(|broker| broker.has_events());
-        if has_work || has_events || !self.departed.is_empty() || !self.resubscribed.is_empty() {
+        if has_work || self.handover_rest.is_some() {
             return Some(0);
         }
-        let broker_at = self.broker.as_ref().and_then(|broker| broker.next_timer());
-        let retry_at = self.large_replies.next_sweep();
-        let copy_at = self.handover_peer.as_ref().and_then(|peer| peer.next_sweep());
-        self.home_channels.next_expiry().into_iter().chain(retry_at).chain(broker_at).chain(copy_at).min()
+        let never = Millis::MAX;
+        let mut next = self.home_channels.next_expiry().unwrap_or(never);
+        if let Some(retry_at) = self.large_replies.next_sweep() {
+            next = next.min(retry_at);
+        }
+        if let Some(broker) = &self.broker {
+            next = next.min(broker.next_sweep().unwrap_or(never));
+        }
+        if let Some(peer) = &self.handover_peer {
+            next = next.min(peer.next_sweep().unwrap_or(never));
+        }
+        Some(next).filter(|&next| next != never)
     }
 
     fn owes_replies(&self, conn: ConnId) -> bool {

@@ -8,11 +8,11 @@ use super::api_call::{ApiReply, HistoryPage, PresenceStats};
 use super::api_checks::{HistoryPart, history_publication, stream_position};
 use super::broker_channels;
 use super::control_request::Answer as ApiAnswer;
-use super::home_broker::{Call, LocalCopy, Publisher};
+use super::home_broker::{Call, LocalCopy, Publisher, SentCall};
 use super::home_queries;
 use super::home_shard;
 use super::large_replies::{PaidRecovery, presence_bytes, records_bytes};
-use super::mail::{HistoryAnswer, Inquiry, Mail};
+use super::mail::{Inquiry, Mail};
 use super::past_home;
 use super::presence_snapshots::Asker;
 use super::shared_reads::{Read, UnderWay};
@@ -110,8 +110,7 @@ pub(crate) fn answered(
 ) {
     let Some(broker) = &mut state.broker else { return };
     match broker.calls.try_remove(ticket.0 as usize) {
-        Some(Call::Shared(read)) => read_answered(state, cx, &read, answer),
-        Some(call) => finish(state, cx, call, answer),
+        Some(SentCall { call, .. }) => finish(state, cx, call, answer),
         None => debug_assert!(false, "a broker answers each request once"),
     }
 }
@@ -274,16 +273,13 @@ fn answer_history(
     filter: HistoryFilter,
     read: HistoryRead,
 ) {
-    let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
     let continues = read.continues(filter);
     let HistoryRead { records, top, .. } = read;
-    let for_reply = |record: &PublicationRecord| record.for_reply(sends_time);
-    let records = continues.then(|| records.iter().map(for_reply).collect::<Box<[_]>>());
-    let bytes = records.as_deref().map_or(0, |records| records_bytes(records.iter(), encoding));
-    if bytes > bytes_max {
-        return home_queries::ask_to_pay(cx, channel, inquiry, bytes);
-    }
-    cx.mail.post(shard, Mail::History(Box::new(HistoryAnswer { reply_to, records, top, reserved })));
+    let records = Some(records).filter(|_| continues);
+    let bytes = records.as_ref().map_or(0, |records| records_bytes(records.iter(), inquiry.encoding));
+    let into_reply = |record: PublicationRecord| record.into_reply(sends_time);
+    let records = || records.map(|records| records.into_iter().map(into_reply).collect());
+    home_queries::post_history(cx, channel, inquiry, (top, bytes), records);
 }
 
 fn answer_presence(

@@ -1,7 +1,7 @@
 //! Calls of the server API that a broker carries out: the home shard checks them, and asks.
 
 use super::api_call::{ApiCall, ApiReply};
-use super::api_checks::{HistoryPart, check_history, check_presence, history_part, publication};
+use super::api_checks::{HistoryPart, check_history, check_presence, check_range, history_part, publication};
 use super::broker_calls;
 use super::control_request::Answer;
 use super::home_broker::Publisher;
@@ -31,10 +31,9 @@ pub(super) fn api_call(
 ) {
     let none = HistoryPart::default();
     let checked = match &call {
-        ApiCall::History { channel, query } => history_part(state, channel, query).and_then(|part| {
-            let is_found = part.range.is_all() || state.finds_by_time();
-            if is_found { Ok(part) } else { Err(ErrorCode::NotAvailable) }
-        }),
+        ApiCall::History { channel, query } => {
+            history_part(state, channel, query).and_then(|part| check_range(state, part.range).map(|()| part))
+        }
         ApiCall::HistoryRemove { channel } => check_history(state, channel).map(|()| none),
         ApiCall::Presence { channel } | ApiCall::PresenceStats { channel } => {
             check_presence(state, channel).map(|()| none)

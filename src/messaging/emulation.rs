@@ -39,7 +39,7 @@ pub(super) fn request(
     let data = cx.mail.put(shard, &data);
     cx.mail.post(shard, Mail::Emulate { conn, by, data });
     if !fields.is_empty() {
-        state.pending.emulation_fields.insert(by.slot, fields);
+        state.pending.emulation_fields.insert(by, fields);
     }
     Route::Later
 }
@@ -62,7 +62,7 @@ pub(super) fn receive(
 
 /// The shard of the stream has answered.
 pub(super) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, by: ConnId, outcome: Injection) {
-    let fields = state.pending.emulation_fields.remove(&by.slot).unwrap_or_default();
+    let fields = state.pending.emulation_fields.remove(&by).unwrap_or_default();
     cx.answer(by, response(outcome, fields));
 }
 

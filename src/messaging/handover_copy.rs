@@ -31,12 +31,15 @@ const DEPARTURES: usize = 1024;
 /// The next portion of the copy, and of what a process that is gone has left.
 pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
     let now = cx.now();
-    for _ in 0..DEPARTURES.min(state.departed.len()) {
-        if let Some((channel, client)) = state.departed.pop() {
-            state.home_channels.presence_remove(&channel, client, now);
+    if let Some(mut rest) = state.handover_rest.take() {
+        for _ in 0..DEPARTURES.min(rest.departed.len()) {
+            if let Some((channel, client)) = rest.departed.pop() {
+                state.home_channels.presence_remove(&channel, client, now);
+            }
         }
+        resubscribe(state, &mut rest.resubscribed);
+        state.handover_rest = Some(rest).filter(|rest| !rest.departed.is_empty() || !rest.resubscribed.is_empty());
     }
-    resubscribe(state);
     let has_broker = state.has_broker();
     let Some(peer) = state.handover_peer.as_mut() else { return };
     let PeerState { link, copying: Some(copying), .. } = &mut **peer else { return };
@@ -62,10 +65,10 @@ pub(crate) fn sweep(state: &mut Messaging, cx: &mut Context<Mail>) {
 }
 
 /// Subscribes to channels of the log again, after the process that has it has changed.
-fn resubscribe(state: &mut Messaging) {
-    let Some(broker) = &mut state.broker else { return state.resubscribed.clear() };
-    for _ in 0..RESUBSCRIPTIONS.min(state.resubscribed.len()) {
-        let Some(channel) = state.resubscribed.pop() else { return };
+fn resubscribe(state: &Messaging, channels: &mut Vec<Box<str>>) {
+    let Some(broker) = &state.broker else { return channels.clear() };
+    for _ in 0..RESUBSCRIPTIONS.min(channels.len()) {
+        let Some(channel) = channels.pop() else { return };
         if let Some(serial) = broker.channels.get(&channel).map(|shared| shared.serial) {
             broker.tell(&channel, RequestKind::Subscribe(serial));
         }

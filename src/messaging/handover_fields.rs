@@ -28,7 +28,6 @@ pub(super) enum Kind {
     Epochs,
     Subscribe,
     Unsubscribe,
-    Query,
     Subscribed,
 }
 
@@ -51,7 +50,6 @@ impl Kind {
             Epochs,
             Subscribe,
             Unsubscribe,
-            Query,
             Subscribed,
         ];
         all.into_iter().find(|kind| *kind as u8 == byte)

@@ -26,7 +26,7 @@ use super::mail::Mail;
 use super::state::Messaging;
 use crate::broker::Broker;
 use crate::broker::message::{
-    self, Answer, BrokerError, HistoryRead, Published, Request, RequestKind, SubscribeSerial, Ticket,
+    self, Answer, BrokerError, HistoryRead, Published, Request, RequestKind, SubscribeSerial,
 };
 use crate::engine::log_ring::RestartCause;
 use crate::engine::{Context, Millis};
@@ -50,7 +50,9 @@ pub(super) fn set_peer(state: &mut Messaging, cx: &mut Context<Mail>, link: Opti
             cx.mail.post(to.shard, Mail::Restart { group: to.group, top, cause: RestartCause::NewEpoch });
         }
     }
-    state.departed.extend(before.members);
+    if !before.members.is_empty() {
+        state.handover_rest.get_or_insert_default().departed.extend(before.members);
+    }
 }
 
 /// The process that takes over has all channels: it orders them from here on. What this shard has ordered was sent before.
@@ -67,29 +69,21 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
         let numbers = state.home_channels.epoch_numbers().iter().copied().zip(0u16..);
         let is_own = |slot: u16| state.placement.shard_of_slot(usize::from(slot)) == me;
         let epochs: Vec<_> = numbers.filter(|&(_, slot)| is_own(slot)).map(|(number, slot)| (slot, number)).collect();
-        let links = BrokerLinks {
-            publications: Some(peer_broker.clone()),
-            log: state.broker.as_ref().and_then(|broker| broker.links.log.clone()),
-            presence: Some(peer_broker),
-            subscribe_timeout: 0,
-            publish_locally: false,
-            follows_peer: true,
-            follows_presence: true,
-            presence_interval: state.broker.as_ref().map_or(NO_RENEWAL, |broker| broker.links.presence_interval),
-        };
         if let Some(peer) = &state.handover_peer {
             peer.link.send_message(pack_epochs(&epochs));
         }
-        match &mut state.broker {
-            Some(broker) => match broker.links.presence.take() {
-                // Another broker has the presence.
-                Some(presence) => {
-                    broker.links = BrokerLinks { presence: Some(presence), follows_presence: false, ..links };
-                }
-                None => broker.links = links,
-            },
-            None => state.broker = Some(Box::new(HomeBroker::new(links, me))),
-        }
+        let no_brokers = || BrokerLinks { presence_interval: NO_RENEWAL, ..BrokerLinks::default() };
+        let broker = state.broker.get_or_insert_with(|| Box::new(HomeBroker::new(no_brokers(), me)));
+        let links = std::mem::take(&mut broker.links);
+        broker.links = BrokerLinks {
+            publications: Some(peer_broker.clone()),
+            publish_locally: false,
+            follows_peer: true,
+            // Another broker may have the presence.
+            follows_presence: links.presence.is_none(),
+            presence: links.presence.or(Some(peer_broker)),
+            ..links
+        };
     }
     // The log gets nothing from here on: it goes to the other process.
     if let Some(log) = state.broker.as_ref().and_then(|broker| broker.links.log.as_ref()) {
@@ -104,24 +98,25 @@ pub(super) fn follow(state: &mut Messaging, cx: &mut Context<Mail>, peer_broker:
 
 /// What was published meanwhile is read then (`broker_channels::subscribed`).
 fn subscribe_again(state: &mut Messaging) {
-    let Some(broker) = &state.broker else { return };
-    state.resubscribed = broker.channels.keys().cloned().collect();
+    let Some(broker) = state.broker.as_ref().filter(|broker| !broker.channels.is_empty()) else { return };
+    let channels = broker.channels.keys().cloned().collect();
+    state.handover_rest.get_or_insert_default().resubscribed = channels;
 }
 
-/// The process that orders is gone, and what was asked of it has no answer.
+/// The process that orders is gone, and what was asked of it has no answer. Other brokers answer later.
 fn stop_following(state: &mut Messaging, cx: &mut Context<Mail>) {
     let Some(broker) = &mut state.broker else { return };
-    let tickets: Vec<_> = broker.calls.iter().map(|(ticket, _)| Ticket(ticket as u32)).collect();
-    for ticket in tickets {
+    for ticket in broker.tickets_of_peer() {
         broker_calls::answered(state, cx, ticket, Err(BrokerError::OutcomeUnknown));
     }
     let Some(broker) = &mut state.broker else { return };
-    let is_of_peer = broker.links.follows_presence;
+    let links = std::mem::take(&mut broker.links);
     broker.links = BrokerLinks {
         publications: None,
-        presence: broker.links.presence.take().filter(|_| !is_of_peer),
         follows_peer: false,
-        ..broker.links.clone()
+        follows_presence: false,
+        presence: links.presence.filter(|_| !links.follows_presence),
+        ..links
     };
     if broker.links.presence.is_none() && broker.links.log.is_none() {
         state.broker = None;
@@ -161,7 +156,7 @@ pub(super) fn received(state: &mut Messaging, cx: &mut Context<Mail>, message: &
             }
         }
         Some(PeerMessage::Answer { ticket, answer })
-            if state.broker.as_ref().is_some_and(|broker| broker.calls.contains(ticket.0 as usize)) =>
+            if state.broker.as_ref().is_some_and(|broker| broker.asks_peer(ticket)) =>
         {
             broker_calls::answered(state, cx, ticket, answer);
         }
@@ -188,7 +183,7 @@ fn set_presence(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, is
 fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option<Position>, forwarded: &Forwarded<'_>) {
     let now = cx.now();
     let mut client_info = Vec::new();
-    let publication = with_client(forwarded, &mut client_info);
+    let publication = forwarded.with_client(&mut client_info);
     let (data, is_json) = home_shard::normalized(&publication);
     let publication = Publication { data: &data, is_json, ..publication };
     let channel = publication.channel;
@@ -196,7 +191,7 @@ fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option
     if !key.is_empty() {
         state.home_channels.remember_key(channel, key, position, now);
     }
-    let options = state.settings.history_options(channel);
+    let (options, sends_time) = state.settings.channel_options(channel);
     let position = position.filter(|_| options.has_history());
     if let Some(position) = position {
         let before = Position { offset: position.offset.saturating_sub(1), ..position };
@@ -211,29 +206,20 @@ fn apply_stamped(state: &mut Messaging, cx: &mut Context<Mail>, position: Option
             }
         }
     }
-    home_shard::deliver_copy(state, cx, &publication, position.is_some(), &options);
+    home_shard::deliver_copy(state, cx, &publication, position.is_some(), (&options, sends_time));
 }
 
 /// The log of the process that has it has published.
 fn log_published(state: &mut Messaging, cx: &mut Context<Mail>, position: Option<Position>, forwarded: &Forwarded<'_>) {
     let mut client_info = Vec::new();
     let Publication { channel, data, client_info, tags, version, time_ms, .. } =
-        with_client(forwarded, &mut client_info);
+        forwarded.with_client(&mut client_info);
     let owned = Bytes::copy_from_slice;
     let offset = position.map_or(0, |position| position.offset);
     let mut record = PublicationRecord::of_broker(offset, owned(data), client_info.map(owned), owned(tags), version)
         .published_at(time_ms);
     message::check(&mut record);
     broker_channels::arrived(state, cx, channel, record, position);
-}
-
-/// The publication with its client in the form that this process keeps.
-fn with_client<'a>(forwarded: &Forwarded<'a>, packed: &'a mut Vec<u8>) -> Publication<'a> {
-    let client_info = forwarded.client.as_ref().map(|client| {
-        client.pack(packed);
-        &**packed
-    });
-    Publication { client_info, ..forwarded.publication }
 }
 
 /// Carries out a request of the process that follows, and answers it.
@@ -246,7 +232,7 @@ fn serve(state: &mut Messaging, cx: &mut Context<Mail>, request: PeerMessage<'_>
     let (asked, answer) = match request {
         PeerMessage::Publish { asked, forwarded } => {
             let mut client_info = Vec::new();
-            let publication = with_client(&forwarded, &mut client_info);
+            let publication = forwarded.with_client(&mut client_info);
             let outcome = home_shard::publish(state, cx, &publication);
             let is_suppressed = matches!(outcome, PublishOutcome::Duplicate(_) | PublishOutcome::StaleVersion(_));
             (asked, Answer::Published(Published { position: outcome.position(), is_suppressed }))
@@ -276,10 +262,7 @@ fn ask_log<'a>(
 ) -> Option<PeerMessage<'a>> {
     let asked = match &request {
         PeerMessage::Publish { asked, .. } | PeerMessage::History { asked, .. } => *asked,
-        PeerMessage::HistoryRemove(asked)
-        | PeerMessage::Subscribe(asked)
-        | PeerMessage::Unsubscribe(asked)
-        | PeerMessage::Query(asked) => *asked,
+        PeerMessage::HistoryRemove(asked) | PeerMessage::Subscribe(asked) | PeerMessage::Unsubscribe(asked) => *asked,
         _ => return Some(request),
     };
     let Asked { channel, from, ticket } = asked;
@@ -289,7 +272,7 @@ fn ask_log<'a>(
     let kind = match request {
         PeerMessage::Publish { forwarded, .. } => {
             let mut client_info = Vec::new();
-            let publish = broker_calls::publish_request(state, &with_client(&forwarded, &mut client_info));
+            let publish = broker_calls::publish_request(state, &forwarded.with_client(&mut client_info));
             RequestKind::Publish { ticket, publish: Box::new(publish) }
         }
         PeerMessage::History { filter, range, .. } => {
@@ -299,11 +282,7 @@ fn ask_log<'a>(
         PeerMessage::HistoryRemove(_) => RequestKind::HistoryRemove { ticket },
         PeerMessage::Subscribe(_) => RequestKind::Subscribe(SubscribeSerial(ticket.0)),
         PeerMessage::Unsubscribe(_) => RequestKind::Unsubscribe,
-        // The client asks again, and then the process that has the log.
-        _ => {
-            link.send_message(pack_answer(from, ticket, &Err(BrokerError::Unavailable)));
-            return None;
-        }
+        other => return Some(other),
     };
     // The shards of the other process come behind those of this one.
     let from_here = ShardId(from.0.saturating_add(state.placement.shard_count() as u16));
@@ -323,14 +302,11 @@ fn read(
     (filter, range): (HistoryFilter, TimeRange),
 ) -> HistoryRead {
     let options = state.settings.history_options(channel);
-    match state.home_channels.history_within(channel, filter, range, &options, cx.now()) {
-        Ok(HistorySlice { publications, top }) => {
-            HistoryRead { records: publications.cloned().collect(), top, since_is_kept: false }
-        }
-        Err(unrecoverable) => {
-            HistoryRead { records: Vec::<PublicationRecord>::new(), top: unrecoverable.top, since_is_kept: false }
-        }
-    }
+    let (records, top) = match state.home_channels.history_within(channel, filter, range, &options, cx.now()) {
+        Ok(HistorySlice { publications, top }) => (publications.cloned().collect(), top),
+        Err(unrecoverable) => (Vec::new(), unrecoverable.top),
+    };
+    HistoryRead { records, top, since_is_kept: false }
 }
 
 /// A large presence is copied over many turns.

@@ -69,7 +69,6 @@ pub(super) enum PeerMessage<'a> {
     /// The ticket is the serial.
     Subscribe(Asked<'a>),
     Unsubscribe(Asked<'a>),
-    Query(Asked<'a>),
     Subscribed {
         channel: &'a str,
         serial: SubscribeSerial,
@@ -134,7 +133,7 @@ pub fn route(message: &[u8]) -> Option<MessageRoute<'_>> {
         Kind::Answer => MessageRoute::Shard(ShardId(fields.u16()?)),
         Kind::Keys => MessageRoute::Slot(fields.u32()? as usize),
         Kind::Epochs => MessageRoute::EveryShard,
-        _ => MessageRoute::HomeOf(fields.text().filter(|channel| !channel.is_empty())?),
+        _ => MessageRoute::HomeOf(fields.text()?),
     })
 }
 
@@ -158,7 +157,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<PeerMessage<'_>> {
             PeerMessage::Answer { ticket, answer: unpack_answer(&mut fields)? }
         }
         _ => {
-            let channel = fields.text().filter(|channel| !channel.is_empty())?;
+            let channel = fields.text()?;
             unpack_of_channel(kind, channel, &mut fields)?
         }
     };
@@ -220,7 +219,6 @@ fn unpack_of_channel<'a>(kind: Kind, channel: &'a str, fields: &mut Fields<'a>) 
         Kind::PresenceStats => PeerMessage::PresenceStats(Asked::unpack(channel, fields)?),
         Kind::Subscribe => PeerMessage::Subscribe(Asked::unpack(channel, fields)?),
         Kind::Unsubscribe => PeerMessage::Unsubscribe(Asked::unpack(channel, fields)?),
-        Kind::Query => PeerMessage::Query(Asked::unpack(channel, fields)?),
         Kind::Subscribed => PeerMessage::Subscribed { channel, serial: SubscribeSerial(fields.u32()?) },
         Kind::Keys | Kind::Epochs | Kind::Answer => return None,
     })
@@ -277,9 +275,14 @@ mod tests {
         kinds.into_iter().map(|kind| Request { from: ShardId(2), channel: "news".into(), kind }).collect()
     }
 
+    fn errors() -> [BrokerError; 5] {
+        use BrokerError::*;
+        [Unavailable, OutcomeUnknown, NotSupported, Refused("busy".into()), Missing(position())]
+    }
+
     /// One of each kind.
     fn messages() -> Vec<Vec<u8>> {
-        let mut all: Vec<_> = requests().iter().map(pack_request).collect();
+        let mut all: Vec<_> = requests().iter().filter_map(pack_request).collect();
         let client = info();
         let publication = Publication { channel: "news", data: b"{}", ..Publication::default() };
         let forwarded = Forwarded { channel: "news", publication, client: Some(RawClientInfo::unpack(&client)) };
@@ -301,8 +304,8 @@ mod tests {
             Ok(Answer::HistoryRemoved),
             Ok(Answer::Presence(vec![info().into()].into())),
             Ok(Answer::PresenceStats { clients: 2, users: 1 }),
-            Err(BrokerError::OutcomeUnknown),
         ];
+        let answers = answers.into_iter().chain(errors().map(Err));
         all.extend([
             pack_stamped(&forwarded, Some(position())),
             pack_removed("news"),
@@ -310,7 +313,7 @@ mod tests {
             pack_keys(7, &[key, KnownKey { answer: None, ..key }]),
             pack_epochs(&[(1, 2), (3, 4)]),
         ]);
-        all.extend(answers.iter().map(|answer| pack_answer(ShardId(2), Ticket(5), answer)));
+        all.extend(answers.map(|answer| pack_answer(ShardId(2), Ticket(5), &answer)));
         all
     }
 
@@ -346,6 +349,24 @@ mod tests {
                 _ => message.clone(),
             };
             assert_eq!(again, message);
+        }
+    }
+
+    /// A connect may bring a subscription to the channel with the empty name.
+    #[test]
+    fn empty_name_is_a_channel() {
+        let message = pack_presence("", true, &info());
+        assert_eq!(route(&message), Some(MessageRoute::HomeOf("")));
+        assert!(matches!(unpack(&message), Some(PeerMessage::Presence { channel: "", .. })));
+    }
+
+    /// `Missing` makes a channel continue behind the loss; another error makes it ask again.
+    #[test]
+    fn error_arrives_as_it_was_sent() {
+        for error in errors() {
+            let message = pack_answer(ShardId(2), Ticket(5), &Err(error.clone()));
+            let Some(PeerMessage::Answer { answer: Err(again), .. }) = unpack(&message) else { panic!("{error}") };
+            assert_eq!(again, error);
         }
     }
 

@@ -71,6 +71,15 @@ pub(crate) struct PeerState {
     pub(super) members: HashSet<(Box<str>, [u8; 16])>,
 }
 
+/// What each turn does a portion of, since another process orders or is gone.
+#[derive(Default)]
+pub(crate) struct HandoverRest {
+    /// Clients of a peer process that is gone, in the presences of this one.
+    pub(super) departed: Vec<(Box<str>, [u8; 16])>,
+    /// Channels that are subscribed to again, since another process has the log.
+    pub(super) resubscribed: Vec<Box<str>>,
+}
+
 /// Where the copy of the channels goes on.
 #[derive(Default)]
 pub(crate) struct Copying {
@@ -97,6 +106,7 @@ impl PeerState {
     }
 
     /// Sends a publication that was stamped here to the peer.
+    #[cold]
     pub(super) fn forward(&self, publication: &Publication<'_>, outcome: PublishOutcome) {
         let position = match outcome {
             PublishOutcome::Stored(position) => Some(position),
@@ -149,6 +159,18 @@ pub struct Forwarded<'a> {
 }
 
 impl<'a> Forwarded<'a> {
+    /// The publication with its client, packed in the form that this process keeps.
+    pub(super) fn with_client<'b>(&self, packed: &'b mut Vec<u8>) -> Publication<'b>
+    where
+        'a: 'b,
+    {
+        let client_info = self.client.as_ref().map(|client| {
+            client.pack(packed);
+            &**packed
+        });
+        Publication { client_info, ..self.publication }
+    }
+
     pub(super) fn pack(&self) -> Vec<u8> {
         let none = RawClientInfo { client: [0; 16], user: "", conn_info: &[], chan_info: &[] };
         let client = self.client.as_ref().unwrap_or(&none);

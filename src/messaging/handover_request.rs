@@ -4,7 +4,7 @@ use super::handover_fields::{Fields, Kind, begin, pack_client, put_client_info, 
 use super::handover_peer::{Forwarded, pack_stamped};
 use crate::broker::message::{Answer, BrokerError, Event, HistoryRead, Published, Request, RequestKind, Ticket};
 use crate::ids::ShardId;
-use crate::protocol::RawClientInfo;
+use crate::protocol::{RawClientInfo, put};
 use crate::pubsub::{Position, Publication, PublishOptions};
 
 /// About which channel, and for which shard of the other process the answer is.
@@ -29,8 +29,8 @@ pub(super) fn pack_join_leave(channel: &str, is_join: bool, client_info: &[u8]) 
     pack_client(Kind::JoinLeave, channel, is_join, client_info)
 }
 
-/// A request that a home shard of the process before makes of the process that orders.
-pub fn pack_request(request: &Request) -> Vec<u8> {
+/// A request that a home shard of the process before makes of the process that orders. `None`: it answers no queries.
+pub fn pack_request(request: &Request) -> Option<Vec<u8>> {
     let Request { from, channel, kind } = request;
     let ask = |kind: Kind, ticket: &Ticket| {
         let mut out = begin(kind, channel);
@@ -38,10 +38,10 @@ pub fn pack_request(request: &Request) -> Vec<u8> {
         out.extend_from_slice(&ticket.0.to_le_bytes());
         out
     };
-    match kind {
+    Some(match kind {
         RequestKind::Subscribe(serial) => ask(Kind::Subscribe, &Ticket(serial.0)),
         RequestKind::Unsubscribe => ask(Kind::Unsubscribe, &Ticket(0)),
-        RequestKind::Query { ticket, .. } => ask(Kind::Query, ticket),
+        RequestKind::Query { .. } => return None,
         RequestKind::Publish { ticket, publish } => {
             let mut out = ask(Kind::Publish, ticket);
             let options = PublishOptions {
@@ -78,7 +78,7 @@ pub fn pack_request(request: &Request) -> Vec<u8> {
         }
         RequestKind::Presence { ticket } => ask(Kind::PresenceOf, ticket),
         RequestKind::PresenceStats { ticket } => ask(Kind::PresenceStats, ticket),
-    }
+    })
 }
 
 const PUBLISHED: u8 = 0;
@@ -87,6 +87,13 @@ const HISTORY_REMOVED: u8 = 2;
 const PRESENCE: u8 = 3;
 const PRESENCE_STATS: u8 = 4;
 const ERROR: u8 = 5;
+
+/// Behind `ERROR`.
+const UNAVAILABLE: u8 = 0;
+const OUTCOME_UNKNOWN: u8 = 1;
+const NOT_SUPPORTED: u8 = 2;
+const REFUSED: u8 = 3;
+const MISSING: u8 = 4;
 
 pub(super) fn pack_answer(to: ShardId, ticket: Ticket, answer: &Result<Answer, BrokerError>) -> Vec<u8> {
     let mut out = vec![Kind::Answer as u8];
@@ -112,10 +119,39 @@ pub(super) fn pack_answer(to: ShardId, ticket: Ticket, answer: &Result<Answer, B
             out.extend_from_slice(&clients.to_le_bytes());
             out.extend_from_slice(&users.to_le_bytes());
         }
-        // The memory has no index that a query needs.
-        Ok(Answer::Query(_)) | Err(_) => out.push(ERROR),
+        // No query is asked.
+        Ok(Answer::Query(_)) => put_error(&mut out, &BrokerError::NotSupported),
+        Err(error) => put_error(&mut out, error),
     }
     out
+}
+
+fn put_error(out: &mut Vec<u8>, error: &BrokerError) {
+    out.push(ERROR);
+    match error {
+        BrokerError::Unavailable => out.push(UNAVAILABLE),
+        BrokerError::OutcomeUnknown => out.push(OUTCOME_UNKNOWN),
+        BrokerError::NotSupported => out.push(NOT_SUPPORTED),
+        BrokerError::Refused(reason) => {
+            out.push(REFUSED);
+            put(out, reason.as_bytes());
+        }
+        BrokerError::Missing(top) => {
+            out.push(MISSING);
+            put_position(out, Some(*top));
+        }
+    }
+}
+
+fn error(fields: &mut Fields<'_>) -> Option<BrokerError> {
+    Some(match fields.byte()? {
+        UNAVAILABLE => BrokerError::Unavailable,
+        OUTCOME_UNKNOWN => BrokerError::OutcomeUnknown,
+        NOT_SUPPORTED => BrokerError::NotSupported,
+        REFUSED => BrokerError::Refused(fields.text()?.into()),
+        MISSING => BrokerError::Missing(fields.position()?.unwrap_or_default()),
+        _ => return None,
+    })
 }
 
 pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, BrokerError>> {
@@ -132,7 +168,7 @@ pub(super) fn unpack_answer(fields: &mut Fields<'_>) -> Option<Result<Answer, Br
         HISTORY_REMOVED => Answer::HistoryRemoved,
         PRESENCE => Answer::Presence(fields.list(Fields::packed_client_info)?.into()),
         PRESENCE_STATS => Answer::PresenceStats { clients: fields.u32()?, users: fields.u32()? },
-        ERROR => return Some(Err(BrokerError::OutcomeUnknown)),
+        ERROR => return error(fields).map(Err),
         _ => return None,
     }))
 }

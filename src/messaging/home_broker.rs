@@ -27,8 +27,8 @@ use crate::pubsub::{HistoryFilter, HistoryOptions, Position, PublicationRecord, 
 pub(super) const HELD_MAX: usize = 1024;
 const HELD_BYTES_MAX: usize = 512 << 10;
 
-/// What a home shard needs to know of the brokers.
-#[derive(Clone)]
+/// What a home shard needs to know of the brokers. The default has none.
+#[derive(Clone, Default)]
 pub struct BrokerLinks {
     pub publications: Option<Broker>,
     /// The log, which has the channels of durable namespaces unless `publications` has all of them.
@@ -48,14 +48,9 @@ impl BrokerLinks {
     /// No brokers, with the times of the settings.
     pub(crate) fn without_brokers(config: &Config) -> Self {
         Self {
-            publications: None,
-            log: None,
-            presence: None,
             subscribe_timeout: config.brokers.subscribe_timeout.as_millis() as Millis,
-            publish_locally: false,
-            follows_peer: false,
-            follows_presence: false,
             presence_interval: config.client.presence_update_interval.as_millis() as Millis,
+            ..Self::default()
         }
     }
 
@@ -82,7 +77,7 @@ pub(crate) struct HomeBroker {
     pub(super) links: BrokerLinks,
     me: ShardId,
     pub(super) channels: HashMap<Box<str>, SharedChannel>,
-    pub(super) calls: Slab<Call>,
+    pub(super) calls: Slab<SentCall>,
     pub(super) reads: SharedReads<Call>,
     pub(super) events: VecDeque<EventBatch>,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
@@ -196,12 +191,11 @@ impl HomeBroker {
         self.events.push_back(batch);
     }
 
-    pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
-    }
-
-    /// When a timer or the presence needs a turn.
-    pub(super) fn next_timer(&self) -> Option<Millis> {
+    /// When an event, a timer or the presence needs a turn.
+    pub(super) fn next_sweep(&self) -> Option<Millis> {
+        if !self.events.is_empty() {
+            return Some(0);
+        }
         let timer = self.timers.peek().map(|Reverse(timer)| timer.at);
         timer.into_iter().chain(self.links.presence.as_ref().map(|_| self.renewal.at)).min()
     }
@@ -213,13 +207,12 @@ impl HomeBroker {
             Begun::Waits => Ok(()),
             Begun::Full(call) => self.ask_alone(channel, call, kind),
             Begun::First => {
-                let sent = self.ask_alone(channel, Call::Shared(Box::new(read)), kind);
-                sent.or_else(|call| match call {
-                    Call::Shared(read) => {
-                        self.reads.end(&read).and_then(|mut ended| ended.askers.pop()).map_or(Ok(()), Err)
-                    }
-                    call => Err(call),
-                })
+                if let Err(Call::Shared(read)) = self.ask_alone(channel, Call::Shared(Box::new(read)), kind)
+                    && let Some(call) = self.reads.end(&read).and_then(|mut ended| ended.askers.pop())
+                {
+                    return Err(call);
+                }
+                Ok(())
             }
         }
     }
@@ -231,17 +224,34 @@ impl HomeBroker {
         call: Call,
         kind: impl FnOnce(Ticket) -> RequestKind,
     ) -> Result<(), Call> {
-        let ticket = Ticket(self.calls.insert(call) as u32);
-        let kind = kind(ticket);
-        let broker = match kind {
-            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => self.links.presence.as_ref(),
-            _ => self.links.of_publications(),
+        let entry = self.calls.vacant_entry();
+        let kind = kind(Ticket(entry.key() as u32));
+        let links = &self.links;
+        let (broker, asks_peer) = match kind {
+            RequestKind::Presence { .. } | RequestKind::PresenceStats { .. } => {
+                (links.presence.as_ref(), links.follows_presence)
+            }
+            _ => (links.of_publications(), links.follows_peer),
         };
         let request = Request { from: self.me, channel: channel.into(), kind };
         match broker.map(|broker| broker.send(request)) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(self.calls.remove(ticket.0 as usize)),
+            Some(Ok(())) => {
+                entry.insert(SentCall { call, asks_peer });
+                Ok(())
+            }
+            Some(Err(_)) | None => Err(call),
         }
+    }
+
+    /// Whether a request with this ticket has no answer of the other process of a handover yet.
+    pub(super) fn asks_peer(&self, ticket: Ticket) -> bool {
+        self.calls.get(ticket.0 as usize).is_some_and(|sent| sent.asks_peer)
+    }
+
+    /// The requests that have no answer of that process yet.
+    pub(super) fn tickets_of_peer(&self) -> Vec<Ticket> {
+        let of_peer = self.calls.iter().filter(|(_, sent)| sent.asks_peer);
+        of_peer.map(|(ticket, _)| Ticket(ticket as u32)).collect()
     }
 
     pub(super) fn tell(&self, channel: &str, kind: RequestKind) {
@@ -311,6 +321,13 @@ type ApiResult = Result<ApiReply, ErrorCode>;
 /// The key and the value of the tag of a query.
 pub(super) type QueriedTag = Box<(Box<str>, Box<str>)>;
 
+/// A call whose request is sent.
+pub(super) struct SentCall {
+    pub(super) call: Call,
+    /// The other process of a handover answers, which may end before it has.
+    pub(super) asks_peer: bool,
+}
+
 /// A request to the broker that is not answered.
 pub(crate) enum Call {
     Publish {
@@ -367,19 +384,19 @@ pub(crate) enum Call {
     Shared(Box<Read>),
 }
 
-/// Who gets the answer to a publication.
+/// The receiver of the answer to a publication.
 pub(crate) enum Publisher {
     Client { shard: ShardId, reply_to: ReplyTo },
     Api(Answer<ApiResult>),
 }
 
-/// Who gets the answer of the log.
+/// The receiver of the answer of the log.
 pub(crate) enum PastAsker {
     Client(PastClient),
     Api(Answer<ApiResult>),
 }
 
-/// Who gets a part of a history.
+/// The receiver of a part of a history.
 pub(crate) enum HistoryAsker {
     Client(PastClient),
     /// As a page of so many publications.
@@ -402,4 +419,27 @@ pub(crate) struct PastClient {
 pub(crate) struct LocalCopy {
     pub channel: Box<str>,
     pub record: PublicationRecord,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::port::request_queue;
+
+    #[test]
+    fn call_keeps_where_its_request_went() {
+        let (peer, other) = (request_queue(1 << 20), request_queue(1 << 20));
+        let [peer, other] = [peer, other].map(|(port, _queue)| (Broker::new(vec![port]), _queue));
+        let links = BrokerLinks { presence: Some(other.0), ..BrokerLinks::default() };
+        let mut broker = HomeBroker::new(links, ShardId(0));
+        let call = |channel: &str| Call::Position { channel: channel.into(), serial: SubscribeSerial(1) };
+        let presence = |ticket| RequestKind::Presence { ticket };
+        assert!(broker.ask_alone("a", call("a"), presence).is_ok());
+        assert!(broker.ask_alone("a", call("a"), |ticket| RequestKind::HistoryRemove { ticket }).is_err());
+        broker.links = BrokerLinks { publications: Some(peer.0), follows_peer: true, ..broker.links };
+        assert!(broker.ask_alone("a", call("a"), |ticket| RequestKind::HistoryRemove { ticket }).is_ok());
+        assert!(broker.ask_alone("a", call("a"), presence).is_ok());
+        assert_eq!(broker.tickets_of_peer(), [Ticket(1)]);
+        assert_eq!([0, 1, 2, 3].map(|ticket| broker.asks_peer(Ticket(ticket))), [false, true, false, false]);
+    }
 }

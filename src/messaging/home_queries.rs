@@ -11,7 +11,7 @@ use crate::broker::message::{BrokerError, RequestKind};
 use crate::engine::Context;
 use crate::ids::ShardId;
 use crate::protocol::{ErrorCode, Reply};
-use crate::pubsub::{HistoryFilter, HistorySlice, TimeRange};
+use crate::pubsub::{HistoryFilter, HistorySlice, Position, PublicationRecord, TimeRange};
 use crate::ws;
 
 pub(crate) fn answer(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, inquiry: Inquiry) {
@@ -90,19 +90,30 @@ fn answer_history(
     filter: HistoryFilter,
     inquiry: Inquiry,
 ) {
-    let Inquiry { shard, reply_to, encoding, bytes_max, reserved, .. } = inquiry;
-    let options = state.settings.history_options(channel);
-    let sends_time = state.settings.sends_time(options.namespace);
+    let (options, sends_time) = state.settings.channel_options(channel);
     let found = state.home_channels.history(channel, filter, &options, cx.now());
     let (records, top) = match found {
         Ok(HistorySlice { publications, top }) => (Some(publications), top),
         Err(unrecoverable) => (None, unrecoverable.top),
     };
-    let bytes = records.clone().map_or(0, |records| records_bytes(records, encoding));
+    let bytes = records.clone().map_or(0, |records| records_bytes(records, inquiry.encoding));
+    let records = || records.map(|records| records.map(|record| record.for_reply(sends_time)).collect());
+    post_history(cx, channel, inquiry, (top, bytes), records);
+}
+
+/// Posts a history that takes so many bytes, if it is paid for. Without records the position that was asked for is lost.
+pub(super) fn post_history(
+    cx: &mut Context<Mail>,
+    channel: &str,
+    inquiry: Inquiry,
+    (top, bytes): (Position, usize),
+    records: impl FnOnce() -> Option<Box<[PublicationRecord]>>,
+) {
+    let Inquiry { shard, reply_to, bytes_max, reserved, .. } = inquiry;
     if bytes > bytes_max {
         return ask_to_pay(cx, channel, inquiry, bytes);
     }
-    let records = records.map(|records| records.map(|record| record.for_reply(sends_time)).collect());
+    let records = records();
     cx.mail.post(shard, Mail::History(Box::new(HistoryAnswer { reply_to, records, top, reserved })));
 }
 

@@ -26,6 +26,7 @@ use crate::pubsub::{
 use crate::ws;
 
 /// Stamps a publication and posts it to every shard that has subscribers, and to the peer process of a handover.
+#[inline]
 pub(crate) fn publish(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>) -> PublishOutcome {
     let (data, is_json) = normalized(publication);
     let time_ms = state.clock_zero_unix_ms + cx.now();
@@ -53,17 +54,11 @@ pub(crate) fn deliver_stamped(
     stored: bool,
 ) {
     publication.options.use_delta = true;
-    let options = state.settings.history_options(publication.channel).cached();
+    let (options, sends_time) = state.settings.channel_options(publication.channel);
     if publication.time_ms == 0 {
         publication.time_ms = state.clock_zero_unix_ms + cx.now();
     }
-    let frames = &mut state.frames;
-    frames.clear();
-    frames.sends_time = state.settings.sends_time(options.namespace);
-    state.home_channels.publish_stamped(&publication, stored, &options, cx.now(), |to, delivery| {
-        post_or_skip(frames, cx, to, delivery)
-    });
-    cx.counters.encodings += frames.take_encodings();
+    deliver_copy(state, cx, &publication, stored, (&options.cached(), sends_time));
 }
 
 /// Delivers what the process that orders has stamped in a handover, and keeps it as it does.
@@ -72,11 +67,11 @@ pub(super) fn deliver_copy(
     cx: &mut Context<Mail>,
     publication: &Publication<'_>,
     stored: bool,
-    options: &HistoryOptions,
+    (options, sends_time): (&HistoryOptions, bool),
 ) {
     let frames = &mut state.frames;
     frames.clear();
-    frames.sends_time = state.settings.sends_time(options.namespace);
+    frames.sends_time = sends_time;
     state
         .home_channels
         .publish_stamped(publication, stored, options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
@@ -85,15 +80,12 @@ pub(super) fn deliver_copy(
 
 /// Publishes what the peer process has stamped. It does not go back to the peer.
 pub(crate) fn publish_forwarded(state: &mut Messaging, cx: &mut Context<Mail>, packed: &[u8]) {
-    let Some(Forwarded { publication, client, .. }) = Forwarded::unpack(packed) else { return };
+    let Some(forwarded) = Forwarded::unpack(packed) else { return };
+    let mut client_info = Vec::new();
+    let publication = forwarded.with_client(&mut client_info);
     let (data, is_json) = normalized(&publication);
-    let mut packed_client = Vec::new();
-    let client_info = client.map(|client| {
-        client.pack(&mut packed_client);
-        &*packed_client
-    });
     let time_ms = state.clock_zero_unix_ms + cx.now();
-    stamp(state, cx, &Publication { data: &data, is_json, client_info, time_ms, ..publication });
+    stamp(state, cx, &Publication { data: &data, is_json, time_ms, ..publication });
 }
 
 /// Whether the data is JSON, and on one line if it is.
@@ -104,10 +96,10 @@ pub(super) fn normalized<'a>(publication: &Publication<'a>) -> (Cow<'a, [u8]>, b
 
 fn stamp(state: &mut Messaging, cx: &mut Context<Mail>, publication: &Publication<'_>) -> PublishOutcome {
     cx.counters.publications += 1;
-    let options = state.settings.history_options(publication.channel);
+    let (options, sends_time) = state.settings.channel_options(publication.channel);
     let frames = &mut state.frames;
     frames.clear();
-    frames.sends_time = state.settings.sends_time(options.namespace);
+    frames.sends_time = sends_time;
     let outcome = state
         .home_channels
         .publish(publication, &options, cx.now(), |to, delivery| post_or_skip(frames, cx, to, delivery));
@@ -291,11 +283,10 @@ pub(crate) fn recover(
     if state.home_channels.is_lagging(channel, to, recovery.request.group) {
         return state.delayed_recoveries.push_back((to, channel.into(), recovery));
     }
-    let options = state.settings.history_options(channel);
+    let (options, sends_time) = state.settings.channel_options(channel);
     let limit = state.settings.client.recovery_max_publication_limit as usize;
     let accepts = |record: &PublicationRecord| recovery.request.accepts(record);
     let asked = recovery.request.asked(limit, &accepts);
-    let sends_time = state.settings.sends_time(options.namespace);
     let found = state.home_channels.recover(channel, asked, &options, cx.now());
     if recovery.is_refused {
         let (sub, position, records, reserved) = (recovery.request.sub, found.top, Box::default(), recovery.reserved);

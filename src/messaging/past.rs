@@ -23,7 +23,7 @@ use crate::engine::Context;
 use crate::engine::stats::Bound;
 use crate::ids::ShardId;
 use crate::protocol::{Body, ErrorCode, HistoryRequest, Reply};
-use crate::pubsub::{HistoryFilter, PublicationRecord, Since, TimeRange};
+use crate::pubsub::{HistoryFilter, PublicationRecord, Since, TimeRange, count_within};
 
 pub(super) const HISTORY_METHOD: &str = "corecast.history";
 pub(super) const QUERY_METHOD: &str = "corecast.history_query";
@@ -70,6 +70,9 @@ pub(super) fn rpc(cx: &mut CommandContext<'_>, method: &str, data: &[u8]) -> Opt
 fn history(cx: &mut CommandContext<'_>, data: &[u8]) -> Progress {
     let parsed = (serde_json::from_slice::<HistoryRequest<'_>>(data), serde_json::from_slice::<TimeParams>(data));
     let (Ok(request), Ok(time)) = parsed else { return cx.reject(ErrorCode::BadRequest) };
+    if request.channel.is_empty() {
+        return cx.reject(ErrorCode::BadRequest);
+    }
     if waits_for_subscribe(cx.state, cx.conn, &request.channel, &Body::History(request.clone())) {
         return Progress::Deferred;
     }
@@ -171,14 +174,7 @@ pub(super) fn past_page(QueryPage { publications, cursor }: QueryPage) -> PastPa
 
 /// The first publications whose bytes fit a page: the next page begins behind the last of them.
 pub(super) fn cut_to_page(records: &mut Vec<PublicationRecord>, bytes_max: usize) {
-    let mut bytes = 0;
-    let fitting = records.iter().take_while(|record| {
-        let fits = bytes < bytes_max;
-        bytes += record.bytes();
-        fits
-    });
-    let count = fitting.count();
-    records.truncate(count);
+    records.truncate(count_within(records.iter(), bytes_max));
 }
 
 #[cfg(test)]

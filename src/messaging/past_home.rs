@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::api_call::{ApiReply, PastKey, PastQuery};
+use super::api_checks::check_range;
 use super::control_request::Answer as ApiAnswer;
 use super::home_broker::{Call, HistoryAsker, PastAsker, PastClient, QueriedTag};
 use super::home_queries::code_of;
@@ -23,7 +24,7 @@ use crate::pubsub::{HistoryFilter, HistorySlice, Position, PublicationRecord, Si
 /// Bytes of publications in one page for the server API.
 const API_PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// Who asks.
+/// The origin of a question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Audience {
     Client,
@@ -112,8 +113,8 @@ fn history(
 ) {
     let options = state.settings.history_options(channel);
     if state.is_brokered(channel) {
-        if !range.is_all() && !state.finds_by_time() {
-            return reply_history(cx, asker, Err(ErrorCode::NotAvailable));
+        if let Err(error) = check_range(state, range) {
+            return reply_history(cx, asker, Err(error));
         }
         let Some(broker) = &mut state.broker else { return };
         let call = Call::PastHistory { asker, filter };
@@ -176,6 +177,10 @@ pub(super) fn history_read(
 }
 
 fn ask_log(state: &mut Messaging, cx: &mut Context<Mail>, channel: &str, asker: PastAsker, query: LogQuery) {
+    // The other process of a handover has the log by now, and takes no queries.
+    if state.follows_peer() {
+        return reply(cx, asker, Err(ErrorCode::Internal));
+    }
     let tag = match &query.by {
         QueryKey::Tag { key, value } => Some(Box::new((key.clone(), value.clone()))),
         QueryKey::User(_) => None,

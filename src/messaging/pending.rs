@@ -77,8 +77,8 @@ pub(crate) struct PendingConnections {
     /// Of the upgrade that is being answered: `open` follows at once.
     pub handshake: HandshakeData,
     by_slot: HashMap<u32, PendingConnection>,
-    /// The header fields of the responses to emulation requests that wait for their sessions, by the slot of their connection.
-    pub emulation_fields: HashMap<u32, String>,
+    /// The header fields of the responses to emulation requests that wait for their sessions.
+    pub emulation_fields: HashMap<ConnId, String>,
 }
 
 impl PendingConnections {

@@ -69,26 +69,37 @@ struct ClientSnapshot {
     entries: Vec<u8>,
 }
 
-struct ApiSnapshot {
+/// The members for one asker, each as a `T`.
+struct Collected<T> {
     source: Source,
     next: u32,
-    members: Vec<MemberInfo>,
-    answer: PresenceAnswer,
+    members: Vec<T>,
+    answer: Box<dyn FnOnce(Vec<T>) + Send>,
 }
 
-/// For the peer process of a handover.
-struct PeerSnapshot {
-    channel: Source,
-    next: u32,
-    members: Vec<Bytes>,
-    answer: PackedPresenceAnswer,
+impl<T> Collected<T> {
+    fn new(source: Source, answer: Box<dyn FnOnce(Vec<T>) + Send>) -> Self {
+        Self { source, next: 0, members: Vec::new(), answer }
+    }
+
+    /// Copies a slice of each.
+    fn copy_slices(all: &mut VecDeque<Self>, channels: &HomeChannels, member: impl Fn(&[u8]) -> T) {
+        for _ in 0..all.len() {
+            let Some(Self { source, next, mut members, answer }) = all.pop_front() else { return };
+            match source.slice(channels, next, SLICE_CLIENTS, |packed| members.push(member(packed))) {
+                Some(next) => all.push_back(Self { source, next, members, answer }),
+                None => answer(members),
+            }
+        }
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct PresenceSnapshots {
     for_clients: VecDeque<ClientSnapshot>,
-    for_api: VecDeque<ApiSnapshot>,
-    for_peer: VecDeque<PeerSnapshot>,
+    for_api: VecDeque<Collected<MemberInfo>>,
+    /// For the peer process of a handover.
+    for_peer: VecDeque<Collected<Bytes>>,
 }
 
 impl PresenceSnapshots {
@@ -126,13 +137,12 @@ impl PresenceSnapshots {
     }
 
     pub(super) fn begin_for_api(&mut self, channel: &str, members: Option<Arc<[Bytes]>>, answer: PresenceAnswer) {
-        let source = Source::new(channel, members);
-        self.for_api.push_back(ApiSnapshot { source, next: 0, members: Vec::new(), answer });
+        let answer = Box::new(|members| answer(Ok(members)));
+        self.for_api.push_back(Collected::new(Source::new(channel, members), answer));
     }
 
     pub(super) fn begin_for_peer(&mut self, channel: &str, answer: PackedPresenceAnswer) {
-        let channel = Source::new(channel, None);
-        self.for_peer.push_back(PeerSnapshot { channel, next: 0, members: Vec::new(), answer });
+        self.for_peer.push_back(Collected::new(Source::new(channel, None), answer));
     }
 
     /// Copies slices of the replies in turn, in all so many clients. All commands that wait for a complete one share its entries.
@@ -158,22 +168,8 @@ impl PresenceSnapshots {
             let entries = Bytes::from(snapshot.entries.into_boxed_slice());
             snapshot.askers.into_iter().for_each(|asker| send(asker, entries.clone()));
         }
-        for _ in 0..self.for_api.len() {
-            let Some(ApiSnapshot { source, next, mut members, answer }) = self.for_api.pop_front() else { return };
-            let next = source.slice(channels, next, SLICE_CLIENTS, |member| members.push(member_info(member)));
-            match next {
-                Some(next) => self.for_api.push_back(ApiSnapshot { source, next, members, answer }),
-                None => answer(Ok(members)),
-            }
-        }
-        for _ in 0..self.for_peer.len() {
-            let Some(PeerSnapshot { channel, next, mut members, answer }) = self.for_peer.pop_front() else { return };
-            let add = |member: &[u8]| members.push(Bytes::copy_from_slice(member));
-            match channel.slice(channels, next, SLICE_CLIENTS, add) {
-                Some(next) => self.for_peer.push_back(PeerSnapshot { channel, next, members, answer }),
-                None => answer(members),
-            }
-        }
+        Collected::copy_slices(&mut self.for_api, channels, member_info);
+        Collected::copy_slices(&mut self.for_peer, channels, Bytes::copy_from_slice);
     }
 }
 

@@ -9,17 +9,25 @@ use serde_json::value::RawValue;
 use super::api_call::{HistoryPage, HistoryPublication, MemberInfo, PastPage, PastPublication};
 
 /// JSON that is sent as it was received.
-struct RawJson<'a>(&'a [u8]);
+enum RawJson<'a> {
+    Unchecked(&'a [u8]),
+    Checked(&'a RawValue),
+}
 
 impl RawJson<'_> {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        matches!(self, Self::Unchecked(b""))
     }
 }
 
 impl Serialize for RawJson<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        serde_json::from_slice::<&RawValue>(self.0).map_err(S::Error::custom)?.serialize(to)
+        match self {
+            Self::Unchecked(bytes) => {
+                serde_json::from_slice::<&RawValue>(bytes).map_err(S::Error::custom)?.serialize(to)
+            }
+            Self::Checked(json) => json.serialize(to),
+        }
     }
 }
 
@@ -41,8 +49,8 @@ impl Serialize for InfoJson<'_> {
     }
 }
 
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+pub(crate) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 #[derive(serde::Serialize)]
@@ -84,7 +92,7 @@ impl<'a> From<&'a HistoryPublication> for PublicationBody<'a> {
     fn from(publication: &'a HistoryPublication) -> Self {
         Self {
             channel: "",
-            data: RawJson(&publication.data),
+            data: RawJson::Unchecked(&publication.data),
             b64data: String::new(),
             info: publication.info.as_ref().map(MemberBody::from),
             offset: publication.offset,
@@ -97,10 +105,16 @@ impl<'a> From<&'a HistoryPublication> for PublicationBody<'a> {
 impl PublicationBody<'_> {
     /// Data that is not JSON is in `b64data`, so that it does not make the whole page fail.
     fn with_any_data(mut self) -> Self {
-        let data = self.data.0;
-        if !data.is_empty() && serde_json::from_slice::<&RawValue>(data).is_err() {
-            self.b64data = BASE64.encode(data);
-            self.data = RawJson(b"");
+        if let RawJson::Unchecked(data) = self.data
+            && !data.is_empty()
+        {
+            match serde_json::from_slice(data) {
+                Ok(json) => self.data = RawJson::Checked(json),
+                Err(_) => {
+                    self.b64data = BASE64.encode(data);
+                    self.data = RawJson::Unchecked(b"");
+                }
+            }
         }
         self
     }

@@ -25,7 +25,7 @@ impl Default for SessionIds {
 }
 
 impl SessionIds {
-    /// The id of a connection of a shard. It is a secret of the client: who knows it can send commands.
+    /// The id of a connection of a shard. It is a secret of the client: a peer that knows it can send commands.
     pub(crate) fn id(&self, shard: ShardId, conn: ConnId) -> String {
         let mut id = Vec::with_capacity(PLACE_BYTES + CODE_BYTES);
         id.extend_from_slice(&shard.0.to_be_bytes());

@@ -46,7 +46,7 @@ pub struct Settings {
     pub uni_http_stream: config::UniHttpStream,
     pub uni_sse: config::UniSse,
     pub init: config::ConnInit,
-    /// What clients and other servers know this one by.
+    /// The id by which clients and other servers know this server.
     pub node: Arc<str>,
     pub session_ids: Arc<SessionIds>,
     /// The connect reply names the shard.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::encodings::EncodedFrames;
-use super::handover_peer::PeerState;
+use super::handover_peer::{HandoverRest, PeerState};
 use super::home_broker::{BrokerLinks, HomeBroker};
 use super::home_requests::HomeRequests;
 use super::large_replies::{LargeReplies, PaidRecovery, SMALL_REPLY_BYTES_MAX};
@@ -65,10 +65,8 @@ pub struct Messaging {
     pub(super) frames: EncodedFrames,
     /// The other process while one takes over from the other.
     pub(super) handover_peer: Option<Box<PeerState>>,
-    /// Clients of a peer process that is gone, in the presences of this one.
-    pub(super) departed: Vec<(Box<str>, [u8; 16])>,
-    /// Channels of the log that are subscribed to again, since another process has it.
-    pub(super) resubscribed: Vec<Box<str>>,
+    /// What is left to do after a change of that process; none after the last of it.
+    pub(super) handover_rest: Option<Box<HandoverRest>>,
     /// `/health` at the clients' address: load balancers may send clients.
     pub(super) is_ready: bool,
 }
@@ -175,8 +173,7 @@ impl Messaging {
         let epoch = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
         Self {
             handover_peer: settings.handover_peer.clone().map(|link| Box::new(PeerState::new(link))),
-            departed: Vec::new(),
-            resubscribed: Vec::new(),
+            handover_rest: None,
             home_channels: HomeChannels::with_key(epoch, settings.history_bytes_max / shards.max(1), placement.key()),
             clock_zero_unix_ms: settings.clock_zero_unix_ms,
             settings,
@@ -228,7 +225,7 @@ impl Messaging {
         self.broker.as_ref().is_some_and(|broker| broker.links.follows_peer)
     }
 
-    /// Whether histories are read by time: Redis does not.
+    /// Whether a history can be read by time. Redis and NATS cannot.
     pub(super) fn finds_by_time(&self) -> bool {
         !self.has_broker() || self.follows_peer()
     }

@@ -169,10 +169,12 @@ fn filter_bytes(state: &Messaging, conn: ConnId) -> usize {
 
 /// Whether a command must wait for the reply to a subscribe of the same channel. A publish need not, unless the subscription
 /// is what permits it: it reaches the home shard behind the subscribe.
+#[inline]
 pub(crate) fn waits_for_subscribe(state: &mut Messaging, conn: ConnId, channel: &str, body: &Body<'_>) -> bool {
-    if state.sessions[conn].pending_subscribes == 0 {
-        return false;
-    }
+    state.sessions[conn].pending_subscribes > 0 && waits_for_pending(state, conn, channel, body)
+}
+
+fn waits_for_pending(state: &mut Messaging, conn: ConnId, channel: &str, body: &Body<'_>) -> bool {
     let Some(sub) = state.subscription(conn, channel).filter(|&sub| state.subscribers.get(sub).is_pending()) else {
         return false;
     };

@@ -61,6 +61,18 @@ impl<'a> RawClientInfo<'a> {
         Self { client, user, conn_info, chan_info: pieces.0 }
     }
 
+    /// The same for bytes that may be anything.
+    pub(crate) fn try_unpack(bytes: &'a [u8]) -> Option<Self> {
+        fn piece(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+            let (length, rest) = bytes.split_first_chunk()?;
+            rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+        }
+        let (client, rest) = bytes.split_first_chunk()?;
+        let (user, rest) = piece(rest)?;
+        let (conn_info, chan_info) = piece(rest)?;
+        Some(Self { client: *client, user: std::str::from_utf8(user).ok()?, conn_info, chan_info })
+    }
+
     /// The protocol's form, with the id as text in `text`.
     pub(crate) fn text<'t>(&self, text: &'t mut IdText) -> ClientInfo<'t>
     where
@@ -97,5 +109,11 @@ mod tests {
             (again.client, again.user, again.conn_info, again.chan_info),
             ([7; 16], "ann", &b"{}"[..], &b"[1]"[..])
         );
+        for length in 0..bytes.len() {
+            let whole = length >= bytes.len() - info.chan_info.len();
+            assert_eq!(RawClientInfo::try_unpack(&bytes[..length]).is_some(), whole, "{length}");
+        }
+        let again = RawClientInfo::try_unpack(&bytes).expect("packed above");
+        assert_eq!((again.user, again.conn_info, again.chan_info), ("ann", info.conn_info, info.chan_info));
     }
 }

@@ -10,7 +10,7 @@ use super::history::{HistoryOptions, RecordIter};
 use super::home_channels::HomeChannels;
 use super::idempotency::KnownKey;
 use super::position::{ChannelTop, Position};
-use super::publication::PublicationRecord;
+use super::publication::{PublicationRecord, count_within};
 use super::retention::ListClass;
 
 /// A piece of a channel's history, with what else is known of the channel.
@@ -44,17 +44,10 @@ impl HomeChannels {
         let channel = self.channels.get(slot)?;
         let history = channel.history.as_deref()?;
         let all: RecordIter<'_> = history.records_after(after.unwrap_or(0));
-        let (mut bytes, mut count) = (0, 0);
-        for record in all.clone() {
-            if count > 0 && bytes >= bytes_max {
-                break;
-            }
-            bytes += record.bytes();
-            count += 1;
-        }
-        let last = all.clone().take(count).last().map_or(channel.top.offset, |record| record.offset);
-        let next = (count < all.len()).then_some(last);
-        let offset = if next.is_some() { last } else { channel.top.offset };
+        let count = count_within(all.clone(), bytes_max);
+        // The last record of all is at the top.
+        let offset = all.clone().take(count).last().map_or(channel.top.offset, |record| record.offset);
+        let next = (count < all.len()).then_some(offset);
         let (version, version_epoch) = history.version();
         let key = crate::ids::ChannelKey::new(slot);
         let copy = ChannelCopy {
@@ -160,8 +153,8 @@ impl HomeChannels {
         before
     }
 
-    /// What another process has published last is not known: every channel that this shard orders begins another epoch, and keeps its offset and its
-    /// publications. Returns the shards that have to learn of it. Costs a pass over all channels.
+    /// What another process has published last is not known: every channel that this shard orders begins another epoch, and
+    /// keeps its offset and its publications. Returns the shards that have to learn of it. Costs a pass over all channels.
     pub(crate) fn renew_epochs(&mut self, is_own: impl Fn(&str) -> bool) -> Vec<(InterestedShard, ChannelTop)> {
         self.epochs.end_all();
         let mut changed = Vec::new();

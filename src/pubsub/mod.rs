@@ -57,7 +57,7 @@ pub(crate) use epoch::EpochText;
 pub(crate) use history::{HistorySlice, Recovery, RecoveryMode, RecoveryRequest};
 pub(crate) use home_channels::HomeChannels;
 pub(crate) use idempotency::KnownKey;
-pub(crate) use publication::{Delivery, Publication, PublishOptions};
+pub(crate) use publication::{Delivery, Publication, PublishOptions, count_within};
 pub(crate) use publish::PublishOutcome;
 pub(crate) use resend::ResendStep;
 pub(crate) use shared::BrokerHistory;

@@ -85,9 +85,14 @@ impl PublicationRecord {
     }
 
     /// For a client, which gets the time only if its namespace says so.
-    pub(crate) fn for_reply(&self, with_time: bool) -> Self {
+    pub(crate) fn into_reply(self, with_time: bool) -> Self {
         let time = if with_time { self.time } else { RecordTime::default() };
-        Self { time, ..self.clone() }
+        Self { time, ..self }
+    }
+
+    /// A copy for a client.
+    pub(crate) fn for_reply(&self, with_time: bool) -> Self {
+        self.clone().into_reply(with_time)
     }
 
     /// When it was published, in milliseconds since 1970; 0 if that is not known.
@@ -119,6 +124,17 @@ impl PublicationRecord {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.data.len() + self.client_info.as_ref().map_or(0, Bytes::len) + self.tags.len()
     }
+}
+
+/// How many records fit into so many bytes. The last of them may go past.
+pub(crate) fn count_within<'a>(records: impl Iterator<Item = &'a PublicationRecord>, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fitting = records.take_while(|record| {
+        let fits = bytes < bytes_max;
+        bytes += record.bytes();
+        fits
+    });
+    fitting.count()
 }
 
 /// A publication with its position, for one shard.

@@ -1,8 +1,8 @@
 //! Which channel expires next, and which was used least recently.
 //!
-//! [`ExpiryLists`] has one list for each namespace and time span in use; a list orders its channels by their last use. A channel that is
-//! used moves to the back of its list, so that the front is both the next to expire and the least recently used: nothing
-//! is scanned. The lists link the channels through [`ListLinks`] in the channels themselves and own no memory for them.
+//! [`ExpiryLists`] has one list for each namespace and time span in use; a list orders its channels by their last use. A
+//! channel that is used moves to the back of its list, so that the front is both the next to expire and the least recently
+//! used: nothing is scanned. The lists link the channels through [`ListLinks`] in the channels themselves and own no memory for them.
 //!
 //! Invariants: the times of a list do not fall from front to back; only an empty list changes its class.
 
@@ -86,9 +86,14 @@ impl ExpiryLists {
 
     /// The channel is used now: it moves to the back of the list of this class.
     pub(super) fn touch<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey, class: ListClass, now: u64) {
-        let now = now.saturating_add(BEFORE_ZERO);
+        self.move_to_back(channels, key, class, now.saturating_add(BEFORE_ZERO));
+    }
+
+    /// `used` counts from `BEFORE_ZERO`.
+    #[inline]
+    fn move_to_back<T: Linked>(&mut self, channels: &mut Slab<T>, key: ChannelKey, class: ListClass, used: u64) {
         let links = self.links_mut(channels, key);
-        links.used = now;
+        links.used = used;
         let same = links.list.get().map(|at| at as usize).filter(|&at| self.lists[at].class == class);
         if same.is_some_and(|at| self.lists[at].back == OptionU32::some(key)) {
             return;
@@ -97,7 +102,7 @@ impl ExpiryLists {
         let at = same.unwrap_or_else(|| self.list_of(class));
         let back = std::mem::replace(&mut self.lists[at].back, OptionU32::some(key));
         let list = OptionU32::some(at as u32);
-        *self.links_mut(channels, key) = ListLinks { list, before: back, after: OptionU32::NONE, used: now };
+        *self.links_mut(channels, key) = ListLinks { list, before: back, after: OptionU32::NONE, used };
         match back.get() {
             None => self.lists[at].front = OptionU32::some(key),
             Some(back) => self.links_mut(channels, back).after = OptionU32::some(key),
@@ -128,8 +133,7 @@ impl ExpiryLists {
             keys.sort_unstable();
             let class = self.lists[at].class;
             for (used, key) in keys {
-                self.touch(channels, key, class, used.saturating_sub(BEFORE_ZERO));
-                self.links_mut(channels, key).used = used;
+                self.move_to_back(channels, key, class, used);
             }
         }
     }

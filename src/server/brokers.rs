@@ -108,9 +108,6 @@ impl BrokerPlan {
     pub(crate) fn start(self, ports: &[ControlPort<ControlRequest>], uid: &str) -> io::Result<RunningBrokers> {
         let Self { publications, presence, links, events_bytes_max, queue_bytes_max } = self;
         drop(links);
-        if let Some(Planned { config: BrokerKind::Nats(config), .. }) = &publications {
-            nats::check(config).map_err(io::Error::other)?;
-        }
         let events = || {
             ports
                 .iter()

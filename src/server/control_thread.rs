@@ -49,8 +49,13 @@ pub(crate) struct ControlArgs<C> {
     pub uid: String,
     /// If several servers share a broker.
     pub cluster: Option<ClusterSetup>,
-    /// The numbers of the brokers and of the durable log.
-    pub stores: (Arc<BrokerStats>, Arc<LogStats>),
+    pub stores: StoreStats,
+}
+
+/// The numbers of what stores channels.
+pub(crate) struct StoreStats {
+    pub brokers: Arc<BrokerStats>,
+    pub log: Arc<LogStats>,
 }
 
 impl ControlRuntime {
@@ -79,7 +84,7 @@ impl ControlRuntime {
             tokio::spawn(wall_clock::watch(shards.clone()));
             let stats = Arc::clone(&handover.stats);
             let process_stats = Arc::clone(&stats);
-            let (brokers, durable_log) = stores;
+            let StoreStats { brokers, log: durable_log } = stores;
             let settings = Settings { process_stats, brokers, durable_log, ..admin_settings(&running, engine, uid) };
             let (control, settings) = watch::channel(Arc::new(settings));
             if let Some(cluster) = cluster {

@@ -49,7 +49,7 @@ pub(crate) struct RunningLog {
 }
 
 impl LogPlan {
-    /// Opens every directory, unless another process gives the log away later. `None`: there is no log.
+    /// Opens every directory, unless another process hands over the log later. `None`: there is no log.
     pub(crate) fn open(config: &Config, predecessor: Predecessor) -> Result<Option<Self>, StartError> {
         if !config.durable.enabled {
             return Ok(None);
@@ -79,8 +79,8 @@ impl LogPlan {
         BrokerLinks { log: Some(self.broker.clone()), ..links }
     }
 
-    /// Starts the threads. They end when the shards have ended, and close the log.
-    /// `peer`: the process that gives the log away, and the number of its shards, which stay clients of the log until it ends.
+    /// Starts the threads. They end when the shards have ended, and close the log. `peer`: the process that hands over the log,
+    /// and the number of its shards, which stay clients of the log until it ends.
     pub(crate) fn start(
         self,
         ports: &[ControlPort<ControlRequest>],
@@ -110,7 +110,7 @@ impl LogPlan {
     }
 }
 
-/// The way to a shard of the process that gives the log away.
+/// The way to a shard of the process that hands over the log.
 fn peer_port(link: &Arc<Link>, to: ShardId, bytes_max: usize) -> EventPort {
     let (link, ended) = (Arc::clone(link), Arc::clone(link));
     let post = Arc::new(move |mut batch: EventBatch| {

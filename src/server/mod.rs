@@ -46,7 +46,7 @@ use crate::messaging::{HandoverPeer, Hooks, Messaging, Settings, UserConnected};
 use crate::pubsub::Placement;
 use backend_calls::BackendQueue;
 use brokers::{BrokerPlan, RunningBrokers};
-use control_thread::{ControlArgs, ControlRuntime};
+use control_thread::{ControlArgs, ControlRuntime, StoreStats};
 use durable_log::{LogPlan, Predecessor, RunningLog};
 use memory_watch::MemoryWatch;
 use reload::Running;
@@ -123,7 +123,8 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
         limits: Arc::new(limits),
         tls,
     };
-    let stores = (brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default(), log_stats);
+    let broker_stats = brokers.as_ref().map(|brokers| Arc::clone(&brokers.stats)).unwrap_or_default();
+    let stores = StoreStats { brokers: broker_stats, log: log_stats };
     let args = ControlArgs { running, load, shards, listeners, calls, memory, handover, uid, cluster, stores };
     let ended = runtime.run(args, &engine);
     engine.join();
@@ -133,7 +134,7 @@ pub fn run(config: Config, load: Load, hooks: Option<Arc<dyn Hooks>>) -> Result<
     Ok(ended)
 }
 
-/// A process that hands its channels over gives the log away once they are here.
+/// A process that hands over its channels hands over the log once they are here.
 fn predecessor(inherited: Option<&Inherited>) -> Predecessor {
     if inherited.is_some() { Predecessor::HasTheLog } else { Predecessor::None }
 }

@@ -25,6 +25,7 @@ use crate::handover::link::{Link, LocalShards};
 use crate::handover::wire::Welcome;
 use crate::ids::{ConnId, ShardId};
 use crate::messaging::api_call::{ApiCall, ApiReply, CallScope};
+use crate::messaging::control_request::Answer;
 use crate::messaging::handover_message::{self, MessageRoute};
 use crate::messaging::{ControlRequest, HandoverPeer, Settings, TokenKind};
 use crate::protocol::ErrorCode;
@@ -186,6 +187,17 @@ impl ShardClient {
         }
     }
 
+    /// Sends a request to one shard after the other. When this returns, each has carried it out, or has stopped.
+    async fn tell_each(&self, request: impl Fn(Answer<()>) -> ControlRequest) {
+        for port in self.ports.iter() {
+            let (confirm, confirmed) = oneshot::channel();
+            let request = request(Box::new(move |()| _ = confirm.send(())));
+            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
+            // Fails if the shard has stopped.
+            let _ = confirmed.await;
+        }
+    }
+
     /// Queues a call for the shards of its scope. A shard with a full mailbox rejects it; the others may carry it out.
     fn queue(&self, call: ApiCall) -> Replies {
         match call.scope() {
@@ -280,24 +292,11 @@ impl LocalShards for ShardClient {
     }
 
     async fn sort_copies(&self) {
-        for port in self.ports.iter() {
-            let (confirm, confirmed) = oneshot::channel();
-            let request = ControlRequest::SortCopies { answer: Box::new(move |()| _ = confirm.send(())) };
-            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
-            // Fails if the shard has stopped.
-            let _ = confirmed.await;
-        }
+        self.tell_each(|answer| ControlRequest::SortCopies { answer }).await;
     }
 
     async fn follow_peer(&self, broker: Broker) {
-        for port in self.ports.iter() {
-            let (confirm, confirmed) = oneshot::channel();
-            let answer = Box::new(move |()| _ = confirm.send(()));
-            let request = ControlRequest::FollowPeer { broker: broker.clone(), answer };
-            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
-            // Fails if the shard has stopped.
-            let _ = confirmed.await;
-        }
+        self.tell_each(move |answer| ControlRequest::FollowPeer { broker: broker.clone(), answer }).await;
     }
 
     fn close_log(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -317,11 +316,6 @@ impl LocalShards for ShardClient {
         }
     }
 
-    async fn has_log(&self) {
-        // It is answered when the log is served.
-        self.open_log().await;
-    }
-
     async fn accept(&self) {
         for port in self.ports.iter() {
             send_when_there_is_room(port.clone(), ControlCommand::Accept).await;
@@ -330,14 +324,8 @@ impl LocalShards for ShardClient {
 
     async fn set_peer(&self, peer: Option<Arc<Link>>) {
         *self.peer.lock().expect("never poisoned: no code panics while holding the lock") = peer.clone();
-        for port in self.ports.iter() {
-            let (confirm, confirmed) = oneshot::channel();
-            let peer = peer.clone().map(|link| link as Arc<dyn HandoverPeer>);
-            let request = ControlRequest::HandoverPeer { peer, answer: Box::new(move |()| _ = confirm.send(())) };
-            send_when_there_is_room(port.clone(), ControlCommand::App(request)).await;
-            // Fails if the shard has stopped: it forwards nothing then.
-            let _ = confirmed.await;
-        }
+        let peer = peer.map(|link| link as Arc<dyn HandoverPeer>);
+        self.tell_each(move |answer| ControlRequest::HandoverPeer { peer: peer.clone(), answer }).await;
     }
 
     async fn publish_forwarded(&self, channel: &str, publication: Vec<u8>) {

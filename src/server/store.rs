@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::durable::{self, BadPart, Directory, Durability, KeptPublication, Lane, LaneOptions, NewPublication};
-use crate::protocol::{IdText, Tags, client_text, is_json};
+use crate::protocol::{IdText, RawClientInfo, Tags, client_text, is_json};
 use crate::pubsub::HistoryOptions;
 
 /// Lines of one write.
@@ -132,7 +132,7 @@ impl Line {
             _ => return Err("it needs either data or b64data".into()),
         };
         let client_info = BASE64.decode(self.b64info.as_bytes()).map_err(|error| format!("b64info: {error}"))?;
-        if !is_client_info(&client_info) {
+        if !client_info.is_empty() && RawClientInfo::try_unpack(&client_info).is_none() {
             return Err("b64info is not the client info of an export".into());
         }
         let mut tags = Vec::new();
@@ -161,21 +161,6 @@ impl Line {
         let staged = lane.publish(&self.channel, &publication, self.time).map_err(|reason| reason.to_string())?;
         Ok(!staged.is_suppressed)
     }
-}
-
-/// A client id, then texts with their lengths: what the server reads without a check.
-fn is_client_info(bytes: &[u8]) -> bool {
-    fn piece(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-        let (length, rest) = bytes.split_first_chunk()?;
-        rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-    }
-    let user = || piece(bytes.get(16..)?);
-    let is_whole = || {
-        let (user, rest) = user()?;
-        std::str::from_utf8(user).ok()?;
-        piece(rest)
-    };
-    bytes.is_empty() || is_whole().is_some()
 }
 
 /// A line for the operator if a server uses the directory.

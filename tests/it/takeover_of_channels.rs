@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use crate::common::follow::{Follower, Publisher};
 use crate::common::log_dir::LogDir;
 use crate::common::{Client, Server, SocketPath, command, until};
+use corecast::auth::Hash;
+use corecast::auth::sign::SigningKey;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -372,6 +374,38 @@ fn malformed_message_of_the_old_process_ends_the_link_and_not_the_new_process() 
 }
 
 #[test]
+fn question_of_a_client_that_the_other_process_does_not_answer_leaves_the_link() {
+    const SECRET: &str = "a-secret-of-32-bytes-for-the-tests";
+    let (socket, log) = (SocketPath::new("questions"), LogDir::new("questions"));
+    let dirs = log.dirs();
+    let queries = [
+        ("channel.without_namespace.history_index_user", "true"),
+        ("channel.without_namespace.allow_history_query_for_client", "true"),
+        ("client.token.hmac_secret_key", SECRET),
+        ("handover.trial_time", "1h"),
+    ];
+    let settings = [&durable(&dirs, "process")[..], &queries].concat();
+    let old = start(&socket, "1", None, &settings);
+    wait_until_proven(&old);
+    let token = SigningKey::secret(Hash::S256, SECRET).sign(r#"{"sub":"ann"}"#, None).expect("it signs");
+    let mut client = Client::fresh(&old);
+    // Its presence in a channel with the empty name crosses the link too.
+    let reply = client.ask(json!({"connect": {"token": token, "subs": {"": {}}}}));
+    assert!(reply["connect"]["subs"][""].is_object(), "{reply}");
+    let new = start(&socket, "2", Some(&old), &settings);
+    old.wait_for_log("this process accepts clients too until it has proven itself");
+    new.api("publish", &json!({"channel": "news", "data": 1}));
+    let mut error = |method: &str, data: Value| {
+        client.ask(json!({"rpc": {"method": method, "data": data}}))["error"]["code"].take()
+    };
+    assert_eq!(error("corecast.history_query", json!({})), 100);
+    assert_eq!(error("corecast.history", json!({"channel": ""})), 107);
+    // The answer comes by the link, behind those questions.
+    let reply = client.ask(json!({"history": {"channel": "news", "limit": 0}}));
+    assert_eq!(reply["history"]["offset"], 1, "{reply}");
+}
+
+#[test]
 fn log_is_opened_again_when_the_successor_is_killed_and_recoveries_go_on() {
     let (socket, log) = (SocketPath::new("log-back"), LogDir::new("back"));
     let dirs = log.dirs();
@@ -386,9 +420,12 @@ fn log_is_opened_again_when_the_successor_is_killed_and_recoveries_go_on() {
     old.wait_for_log("this process accepts clients too until it has proven itself");
     (3..6).for_each(|n| _ = old.api("publish", &json!({"channel": "news", "data": n})));
     (0..6).for_each(|n| assert_eq!(client.publication().1, n));
+    // The log is asked by the link, and by this process once it has it again.
+    client.subscribe("while following");
     new.signal(Signal::KILL);
     new.wait_for_exit();
     old.wait_for_log("ended before it had proven itself; this process goes on serving");
+    client.subscribe("after that");
     // The log has what the other process has published: nothing is lost, and the epoch goes on.
     until(
         || "the log is not served".into(),

@@ -1,8 +1,8 @@
 //! The queue of one connection: the bytes that wait for its peer, in order, and how they are written.
 //!
 //! Invariants: `bytes` is the sum of the remaining bytes of all items; `head` is below the first item's length; no item
-//! is empty; every item contains whole frames, of a WebSocket or a stream, so only `head` can split a frame (and `Rest` is the remainder
-//! of such a split); `owners` has the backlog of each owner with a policy.
+//! is empty; every item contains whole frames, of a WebSocket or a stream, so only `head` can split a frame (and `Rest` is
+//! the remainder of such a split); `owners` has the backlog of each owner with a policy.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
