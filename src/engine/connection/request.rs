@@ -193,7 +193,12 @@ impl<A: App, S: Source> Shard<A, S> {
         };
         response.write(&mut self.cx.reply_buffer, keep_alive);
         match keep_alive {
-            KeepAlive::Yes => self.set_deadline(slot, BETWEEN_REQUESTS),
+            KeepAlive::Yes => {
+                // The client of this request is not known any more after this.
+                self.log_with_addresses();
+                self.peers.forget_forwarded(slot);
+                self.set_deadline(slot, BETWEEN_REQUESTS);
+            }
             KeepAlive::No => self.finish_after_replies(slot),
         }
     }
