@@ -41,7 +41,6 @@ pub(crate) struct CloseRequest {
 /// A message for a stream.
 pub(crate) struct Injected {
     pub conn: ConnId,
-    pub text: bool,
     pub payload: Vec<u8>,
 }
 
@@ -50,7 +49,7 @@ pub(crate) struct Injected {
 pub enum Injection {
     /// `App::message` gets it behind the messages that came before.
     Taken,
-    /// Too many bytes wait for the app to take them.
+    /// Too many bytes wait for the app to take them, or the peer sends more than its rate.
     Full,
     /// The stream has ended.
     Gone,
@@ -292,7 +291,8 @@ impl<M: Send> Context<M> {
     }
 
     /// A message of the peer of a stream, which came by another connection. It counts as if it had been read from the stream.
-    pub fn inject(&mut self, conn: ConnId, text: bool, payload: &[u8]) -> Injection {
+    /// `App::message` gets it as binary: nothing has checked it as UTF-8.
+    pub fn inject(&mut self, conn: ConnId, payload: &[u8]) -> Injection {
         let Some(known) = self.connections.get(conn).filter(|known| known.is_open() && known.compression.is_stream())
         else {
             return Injection::Gone;
@@ -300,12 +300,13 @@ impl<M: Send> Context<M> {
         let waits = known.spill.as_ref().map_or(0, |spill| spill.bytes.len());
         let in_turn: usize = self.injected.iter().filter(|one| one.conn == conn).map(|one| one.payload.len()).sum();
         let is_first = waits + in_turn == 0 && !known.flags.contains(ConnFlags::STALLED);
-        if payload.len() > self.config.message_bytes_max
+        if known.flags.contains(ConnFlags::RATE_LIMITED)
+            || payload.len() > self.config.message_bytes_max
             || !is_first && waits + in_turn + payload.len() > self.config.message_bytes_max
         {
             return Injection::Full;
         }
-        self.injected.push(Injected { conn, text, payload: payload.to_vec() });
+        self.injected.push(Injected { conn, payload: payload.to_vec() });
         Injection::Taken
     }
 

@@ -160,6 +160,49 @@ fn emulation_reaches_only_a_session_that_is_open() {
 }
 
 #[test]
+fn commands_past_the_byte_rate_get_429_until_it_fits_again() {
+    let server = server(&[("client.byte_rate_limit", "200"), ("client.byte_rate_burst", "1000")]);
+    let mut stream = StreamClient::http_stream(server.client, &json!({}));
+    let session = Session::of(&stream.line().expect("the connect reply"));
+    let mut taken = 0;
+    let mut send = || {
+        let status = session.send(server.client, &[json!({"id": taken + 2, "rpc": {"method": "m".repeat(200)}})]);
+        taken += u32::from(status == 204);
+        status
+    };
+    until(|| "the rate is never reached".into(), || (send() == 429).then_some(()));
+    until(|| "it never fits again".into(), || (send() == 204).then_some(()));
+    for id in 2..taken + 2 {
+        assert_eq!(stream.line().expect("a reply")["id"], id);
+    }
+    assert!(server.metric("corecast_limit_reached_total", "client.byte_rate_limit") >= 1);
+}
+
+#[test]
+fn json_of_a_stream_is_checked_as_utf8() {
+    let server = server(&[]);
+    let refused = json!({"code": 3501, "reason": "bad request"});
+    let connect = b"{\"id\":1,\"connect\":{\"data\":\"\xff\"}}";
+    let mut stream = StreamClient::open(server.client, &request("POST", "/connection/http_stream", &[], connect));
+    assert_eq!(stream.line().expect("the disconnect")["push"]["disconnect"], refused);
+    let mut stream = StreamClient::http_stream(server.client, &json!({}));
+    let session = Session::of(&stream.line().expect("the connect reply"));
+    assert_eq!(session.send(server.client, &[json!({"id": 2, "subscribe": {"channel": "c"}})]), 204);
+    // A Protobuf body carries any bytes.
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let command = b"{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":\"\xff\"}}";
+    let body = [field(1, session.node.as_bytes()), field(2, session.session.as_bytes()), field(3, command)].concat();
+    let octets = [("Content-Type", "application/octet-stream")];
+    assert_eq!(exchange(server.client, &request("POST", "/emulation", &octets, &body)).0, 204);
+    let mut push = stream.line().expect("a message");
+    while push["push"]["disconnect"].is_null() {
+        assert!(push["push"]["pub"].is_null(), "{push}");
+        push = stream.line().expect("a message");
+    }
+    assert_eq!(push["push"]["disconnect"], refused);
+}
+
+#[test]
 fn requests_that_are_wrong_get_their_status() {
     let server = server(&[("client.allowed_origins", "https://good.example")]);
     let at = server.client;

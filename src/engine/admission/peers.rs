@@ -253,6 +253,10 @@ impl Peers {
         if ms == 0 {
             return false;
         }
+        if cx.connections[slot].flags.contains(ConnFlags::RATE_LIMITED) {
+            // It rests already, with a larger debt now.
+            return true;
+        }
         let conn = cx.connections.id(slot);
         cx.reached(Bound::ByteRate, conn);
         if cx.config.bytes_dry_run {

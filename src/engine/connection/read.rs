@@ -304,11 +304,10 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// Keeps a message that came for a stream while its connection is stalled, as a frame behind what waits.
-    pub(crate) fn keep_injected(&mut self, slot: u32, text: bool, payload: &[u8]) {
-        let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let waiting = self.take_spill(slot).map(|spill| *spill);
-        let mut spill = waiting.unwrap_or(Spill { bytes: Vec::new(), frame_bytes: 0, rest: 0, text, is_head: false });
-        client_frame(&mut spill.bytes, opcode, payload, [0; 4]);
+    pub(crate) fn keep_injected(&mut self, slot: u32, payload: &[u8]) {
+        let empty = Spill { bytes: Vec::new(), frame_bytes: 0, rest: 0, text: false, is_head: false };
+        let mut spill = self.take_spill(slot).map_or(empty, |spill| *spill);
+        client_frame(&mut spill.bytes, Opcode::Binary, payload, [0; 4]);
         self.put_spill(slot, spill);
     }
 

@@ -183,7 +183,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(slot).flags.set(ConnFlags::HEAD_HELD, head.is_empty());
         self.open(slot, route);
         let conn = self.cx.connections.id(slot);
-        self.cx.injected.push(Injected { conn, text: framing.form != http::StreamForm::Delimited, payload: message });
+        self.cx.injected.push(Injected { conn, payload: message });
     }
 
     fn write_answer(&mut self, slot: u32, response: &Response) {
@@ -238,19 +238,21 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Hands the app the messages that came for streams by other connections.
     pub(crate) fn handle_injected(&mut self) {
-        for Injected { conn, text, mut payload } in std::mem::take(&mut self.cx.injected) {
+        for Injected { conn, mut payload } in std::mem::take(&mut self.cx.injected) {
             let slot = conn.slot;
             if !self.cx.connections.is_open(conn) {
                 continue;
             }
             self.cx.counters.messages_in += 1;
             self.cx.time.charge(STEP_WORK + payload.len() as u32);
+            // While it rests, `Context::inject` takes nothing more for it.
+            self.peers.exceeds_byte_rate(&mut self.cx, slot, payload.len());
             if self.conn(slot).flags.contains(ConnFlags::STALLED) {
-                self.keep_injected(slot, text, &payload);
+                self.keep_injected(slot, &payload);
                 continue;
             }
             self.cx.current = Some(slot);
-            self.deliver_message(conn, text, &mut payload, Lies::Elsewhere);
+            self.deliver_message(conn, false, &mut payload, Lies::Elsewhere);
             self.cx.current = None;
             self.send_replies(slot);
         }
