@@ -213,7 +213,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     pub(crate) fn end_between_requests(&mut self, slot: u32) {
         self.finish_after_replies(slot);
-        self.finish(slot);
+        self.finish_when_sent(slot);
     }
 
     /// Sends the responses that requests waited for, and goes on with what their clients sent behind them.
@@ -274,14 +274,8 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         framing.write_end(&mut frames);
         self.cx.queue(slot, |out| out.extend_from_slice(&frames));
-        self.finish_stream(slot);
-    }
-
-    fn finish_stream(&mut self, slot: u32) {
         self.finish_after_replies(slot);
-        if self.sockets.has_sent_all(&self.cx, slot) {
-            self.finish(slot);
-        }
+        self.finish_when_sent(slot);
     }
 
     /// Sends a whole response instead of a stream whose head was not sent. What waited for it is dropped.
@@ -289,7 +283,8 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
         self.cx.release_queue(slot);
         self.cx.queue(slot, |out| response.write(out, KeepAlive::No));
-        self.finish_stream(slot);
+        self.finish_after_replies(slot);
+        self.finish_when_sent(slot);
     }
 }
 
