@@ -175,7 +175,15 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// Carries out the closes that were requested. A connection in an open flush first gets its broadcasts.
+    #[inline]
     pub(crate) fn close_requested(&mut self) {
+        if !self.cx.close_requests.is_empty() {
+            self.carry_out_closes();
+        }
+    }
+
+    #[inline(never)]
+    fn carry_out_closes(&mut self) {
         for request in mem::take(&mut self.cx.close_requests) {
             let slot = request.conn.slot;
             if !self.cx.connections.awaits_close(request.conn) {
