@@ -80,6 +80,8 @@ impl<A: App, S: Source> Shard<A, S> {
         let judged = match next {
             Next::Judged(judged) => judged,
             Next::Wait { bytes_max } if self.may_keep_head(bytes.len()) => {
+                // They are read again from the beginning with the bytes that follow.
+                self.cx.time.charge(bytes.len() as u32);
                 if self.is_between_requests(slot) {
                     self.conn(slot).flags.remove(ConnFlags::KEEPS_ALIVE);
                     self.set_deadline(slot, self.cx.config.upgrade_timeout.as_millis() as Millis);
