@@ -17,7 +17,7 @@ use super::rejection::Rejection;
 use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
 use super::turn_time::TurnTime;
-use crate::http::{PREFIX_BYTES_MAX, Response};
+use crate::http::{PREFIX_BYTES_MAX, Response, SUFFIX_BYTES_MAX};
 use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
@@ -178,21 +178,19 @@ impl<M: Send> Context<M> {
         }
         self.counters.replies += 1;
         self.time.charge((bytes / REPLY_BYTES_PER_WORK) as u32);
-        if let Some(framing) = self.connections[conn.slot].compression.framing() {
-            let mut buffer = Vec::with_capacity(PREFIX_BYTES_MAX + bytes + 4);
-            buffer.extend_from_slice(&[0; PREFIX_BYTES_MAX]);
-            write(&mut buffer);
-            let from = framing.write_around(&mut buffer);
-            return self.queue_buffer(conn.slot, buffer, from);
-        }
-        let mut buffer = Vec::with_capacity(ws::SERVER_HEADER_BYTES_MAX + bytes);
-        buffer.extend_from_slice(&[0; ws::SERVER_HEADER_BYTES_MAX]);
+        let framing = self.connections[conn.slot].compression.framing();
+        let room = if framing.is_some() { PREFIX_BYTES_MAX } else { ws::SERVER_HEADER_BYTES_MAX };
+        let mut buffer = Vec::with_capacity(room + bytes + SUFFIX_BYTES_MAX);
+        buffer.resize(room, 0);
         write(&mut buffer);
+        let payload = room..buffer.len();
+        let from = match framing {
+            Some(framing) => framing.write_around(&mut buffer),
+            None => ws::header_before(&mut buffer, payload, opcode),
+        };
         if buffer.capacity() - buffer.len() > buffer.len() / 8 {
             buffer.shrink_to_fit();
         }
-        let payload = ws::SERVER_HEADER_BYTES_MAX..buffer.len();
-        let from = ws::header_before(&mut buffer, payload, opcode);
         self.queue_buffer(conn.slot, buffer, from);
     }
 
@@ -282,11 +280,15 @@ impl<M: Send> Context<M> {
     }
 
     pub(crate) fn request_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
-        if self.connections.is_open(conn) {
-            let flags = &mut self.connections[conn.slot].flags;
+        self.push_close(CloseRequest { conn, code, reason, why, response: None });
+    }
+
+    fn push_close(&mut self, request: CloseRequest) {
+        if self.connections.is_open(request.conn) {
+            let flags = &mut self.connections[request.conn.slot].flags;
             flags.insert(ConnFlags::CLOSE_REQUESTED);
-            flags.set(ConnFlags::CLOSES_AS_SLOW, why == Closed::Slow);
-            self.close_requests.push(CloseRequest { conn, code, reason, why, response: None });
+            flags.set(ConnFlags::CLOSES_AS_SLOW, request.why == Closed::Slow);
+            self.close_requests.push(request);
         }
     }
 
@@ -388,10 +390,8 @@ impl<M: Send> Context<M> {
 
     /// Ends a stream that began without a head, by a whole response. `code` is that of the close.
     pub fn close_with_response(&mut self, conn: ConnId, code: u16, response: Response) {
-        self.request_close(conn, code, "".into(), Closed::ByApp);
-        if let Some(request) = self.close_requests.last_mut().filter(|request| request.conn == conn) {
-            request.response = Some(Box::new(response));
-        }
+        let response = Some(Box::new(response));
+        self.push_close(CloseRequest { conn, code, reason: "".into(), why: Closed::ByApp, response });
     }
 
     /// Ends a hold without a message: what waited is dropped.
