@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use crate::common::follow::{Follower, Publisher};
 use crate::common::log_dir::LogDir;
-use crate::common::{Client, Server, SocketPath, command, until};
+use crate::common::{Client, Server, SocketPath, server_command, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -20,15 +20,7 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&str, &str)]) -> Server {
-    let at = |at: Option<std::net::SocketAddr>| at.map_or_else(|| "127.0.0.1:0".into(), |at| at.to_string());
-    let (listen, admin) = (at(old.map(|old| old.client)), at(old.map(|old| old.admin)));
-    let mut command = command(&["--listen", &listen, "--admin", &admin, "--shards", shards]);
-    command.env("CORECAST_OVERSUBSCRIBE", "true");
-    if old.is_some() {
-        command.arg("--takeover");
-    }
-    let handover = [("handover.socket", socket.text()), ("handover.trial_time", "0s")];
-    Server::spawn(command, &[&handover, &SETTINGS[..], settings].concat())
+    Server::with_handover(socket, shards, old, &[&SETTINGS[..], settings].concat())
 }
 
 fn wait_until_proven(server: &Server) {
@@ -301,9 +293,8 @@ fn welcome(shards: u16) -> Vec<u8> {
 fn start_beside(socket: &SocketPath) -> std::thread::JoinHandle<Server> {
     let path = socket.text().to_owned();
     std::thread::spawn(move || {
-        let mut command =
-            command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2", "--takeover"]);
-        command.env("CORECAST_OVERSUBSCRIBE", "true");
+        let mut command = server_command(None, "2");
+        command.arg("--takeover");
         Server::spawn(command, &[&[("handover.socket", &*path)], &SETTINGS[..]].concat())
     })
 }

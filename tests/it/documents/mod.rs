@@ -156,7 +156,7 @@ fn nginx_example_passes_on_every_path_of_clients() {
             Some(exact) => exact.strip_suffix(" {") == Some(&path),
             None => location.strip_suffix(" {").is_some_and(|prefix| prefix != "/" && path.starts_with(prefix)),
         };
-        assert!(locations.iter().any(|location| serves(location)), "{path}: {locations:?}");
+        assert!(locations.iter().any(serves), "{path}: {locations:?}");
     }
 }
 
