@@ -1,5 +1,6 @@
 //! HTTP streaming and server-sent events with raw sockets: heads, framing, commands by emulation, ends, and bounds.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 
 use serde_json::{Value, json};
@@ -84,6 +85,26 @@ fn both_forms_and_encodings_get_the_same_publications_as_a_websocket() {
     }
 }
 
+/// The fields of a Protobuf message that have a length, by number. The others are numbers.
+fn fields_of(mut bytes: &[u8]) -> HashMap<usize, &[u8]> {
+    let varint = |bytes: &mut &[u8]| {
+        let end = bytes.iter().position(|&byte| byte < 0x80).expect("a whole number");
+        let (number, rest) = bytes.split_at(end + 1);
+        *bytes = rest;
+        number.iter().rev().fold(0, |value, &byte| value << 7 | usize::from(byte & 0x7f))
+    };
+    let mut found = HashMap::new();
+    while !bytes.is_empty() {
+        let (tag, number) = (varint(&mut bytes), varint(&mut bytes));
+        if tag & 7 == 2 {
+            let (field, rest) = bytes.split_at(number);
+            found.insert(tag >> 3, field);
+            bytes = rest;
+        }
+    }
+    found
+}
+
 #[test]
 fn protobuf_stream_has_delimited_messages_in_binary_emulation() {
     let server = server(&[("channel.without_namespace.join_leave", "false")]);
@@ -93,14 +114,10 @@ fn protobuf_stream_has_delimited_messages_in_binary_emulation() {
     let mut stream = StreamClient::open(server.client, &request("POST", "/connection/http_stream", &fields, &command));
     let reply = stream.piece().expect("the connect reply");
     assert_eq!(usize::from(reply[0] & 0x7f) | usize::from(reply[1]) << 7, reply.len() - 2, "its length is before it");
-    let text = |number: u8| {
-        let at = reply.windows(2).position(|pair| pair[0] == number << 3 | 2 && usize::from(pair[1]) >= 35);
-        let at = at.expect("the field");
-        reply[at + 2..at + 2 + usize::from(reply[at + 1])].to_vec()
-    };
-    let (session, node) = (text(9), text(10));
+    let connected = fields_of(fields_of(&reply[2..])[&5]);
+    let (session, node) = (connected[&9], connected[&10]);
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
-    let body = [field(1, &node), field(2, &session), field(3, &[7, 0x08, 2, 0x2a, 3, 0x0a, 1, b'c'])].concat();
+    let body = [field(1, node), field(2, session), field(3, &[7, 0x08, 2, 0x2a, 3, 0x0a, 1, b'c'])].concat();
     assert_eq!(exchange(server.client, &request("POST", "/emulation", &fields, &body)).0, 204);
     let reply = stream.piece().expect("the reply");
     assert_eq!(reply[1..3], [0x08, 2], "the id of the command");
