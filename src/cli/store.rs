@@ -1,7 +1,7 @@
 //! `corecast store`: the durable log of a directory. Results go to stdout; those of `dump` and `export` are JSON lines.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
@@ -50,24 +50,33 @@ pub enum StoreTask {
 pub fn run(task: &StoreTask) -> Result<bool, StoreError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut out = BufWriter::new(io::stdout().lock());
-    if let StoreTask::Import { directory } = task {
-        let count = store::import(directory, &mut io::stdin().lock(), now.as_nanos() as u64)?;
-        writeln!(out, "{count} publications imported")?;
-        out.flush()?;
-        return Ok(true);
-    }
-    let (StoreTask::Check { directory } | StoreTask::Dump { directory } | StoreTask::Export { directory }) = task
-    else {
-        return Ok(true);
-    };
-    if let Some(note) = store::lock_note(directory)? {
-        super::log::report(format_args!("note: {note}"));
-    }
     let is_sound = match task {
-        StoreTask::Check { .. } => store::check(directory, &mut out)?,
-        StoreTask::Export { .. } => store::export(directory, now.as_millis() as u64, &mut out).map(|()| true)?,
-        _ => store::dump(directory, &mut out).map(|()| true)?,
+        StoreTask::Check { directory } => {
+            note_lock(directory)?;
+            store::check(directory, &mut out)?
+        }
+        StoreTask::Dump { directory } => {
+            note_lock(directory)?;
+            store::dump(directory, &mut out).map(|()| true)?
+        }
+        StoreTask::Export { directory } => {
+            note_lock(directory)?;
+            store::export(directory, now.as_millis() as u64, &mut out).map(|()| true)?
+        }
+        StoreTask::Import { directory } => {
+            let count = store::import(directory, &mut io::stdin().lock(), now.as_nanos() as u64)?;
+            writeln!(out, "{count} publications imported")?;
+            true
+        }
     };
     out.flush()?;
     Ok(is_sound)
+}
+
+/// Says on stderr that a server uses the directory, if one does.
+fn note_lock(directory: &Path) -> Result<(), StoreError> {
+    if let Some(note) = store::lock_note(directory)? {
+        super::log::report(format_args!("note: {note}"));
+    }
+    Ok(())
 }

@@ -17,7 +17,7 @@ use super::rejection::Rejection;
 use super::stats::{Bound, Closed, Counters, dropped_index};
 use super::timer_wheel::{Millis, Wheel};
 use super::turn_time::TurnTime;
-use crate::http::{PREFIX_BYTES_MAX, Response};
+use crate::http::{PREFIX_BYTES_MAX, Response, SUFFIX_BYTES_MAX};
 use crate::ids::{ConnId, ShardId};
 use crate::slow_policy::SlowConsumerPolicy;
 use crate::ws::{self, Opcode};
@@ -41,7 +41,6 @@ pub(crate) struct CloseRequest {
 /// A message for a stream.
 pub(crate) struct Injected {
     pub conn: ConnId,
-    pub text: bool,
     pub payload: Vec<u8>,
 }
 
@@ -50,7 +49,7 @@ pub(crate) struct Injected {
 pub enum Injection {
     /// `App::message` gets it behind the messages that came before.
     Taken,
-    /// Too many bytes wait for the app to take them.
+    /// Too many bytes wait for the app to take them, or the peer sends more than its rate.
     Full,
     /// The stream has ended.
     Gone,
@@ -179,21 +178,19 @@ impl<M: Send> Context<M> {
         }
         self.counters.replies += 1;
         self.time.charge((bytes / REPLY_BYTES_PER_WORK) as u32);
-        if let Some(framing) = self.connections[conn.slot].compression.framing() {
-            let mut buffer = Vec::with_capacity(PREFIX_BYTES_MAX + bytes + 4);
-            buffer.extend_from_slice(&[0; PREFIX_BYTES_MAX]);
-            write(&mut buffer);
-            let from = framing.write_around(&mut buffer);
-            return self.queue_buffer(conn.slot, buffer, from);
-        }
-        let mut buffer = Vec::with_capacity(ws::SERVER_HEADER_BYTES_MAX + bytes);
-        buffer.extend_from_slice(&[0; ws::SERVER_HEADER_BYTES_MAX]);
+        let framing = self.connections[conn.slot].compression.framing();
+        let room = if framing.is_some() { PREFIX_BYTES_MAX } else { ws::SERVER_HEADER_BYTES_MAX };
+        let mut buffer = Vec::with_capacity(room + bytes + SUFFIX_BYTES_MAX);
+        buffer.resize(room, 0);
         write(&mut buffer);
+        let payload = room..buffer.len();
+        let from = match framing {
+            Some(framing) => framing.write_around(&mut buffer),
+            None => ws::header_before(&mut buffer, payload, opcode),
+        };
         if buffer.capacity() - buffer.len() > buffer.len() / 8 {
             buffer.shrink_to_fit();
         }
-        let payload = ws::SERVER_HEADER_BYTES_MAX..buffer.len();
-        let from = ws::header_before(&mut buffer, payload, opcode);
         self.queue_buffer(conn.slot, buffer, from);
     }
 
@@ -283,16 +280,21 @@ impl<M: Send> Context<M> {
     }
 
     pub(crate) fn request_close(&mut self, conn: ConnId, code: u16, reason: Cow<'static, str>, why: Closed) {
-        if self.connections.is_open(conn) {
-            let flags = &mut self.connections[conn.slot].flags;
+        self.push_close(CloseRequest { conn, code, reason, why, response: None });
+    }
+
+    fn push_close(&mut self, request: CloseRequest) {
+        if self.connections.is_open(request.conn) {
+            let flags = &mut self.connections[request.conn.slot].flags;
             flags.insert(ConnFlags::CLOSE_REQUESTED);
-            flags.set(ConnFlags::CLOSES_AS_SLOW, why == Closed::Slow);
-            self.close_requests.push(CloseRequest { conn, code, reason, why, response: None });
+            flags.set(ConnFlags::CLOSES_AS_SLOW, request.why == Closed::Slow);
+            self.close_requests.push(request);
         }
     }
 
     /// A message of the peer of a stream, which came by another connection. It counts as if it had been read from the stream.
-    pub fn inject(&mut self, conn: ConnId, text: bool, payload: &[u8]) -> Injection {
+    /// `App::message` gets it as binary: nothing has checked it as UTF-8.
+    pub fn inject(&mut self, conn: ConnId, payload: &[u8]) -> Injection {
         let Some(known) = self.connections.get(conn).filter(|known| known.is_open() && known.compression.is_stream())
         else {
             return Injection::Gone;
@@ -300,12 +302,13 @@ impl<M: Send> Context<M> {
         let waits = known.spill.as_ref().map_or(0, |spill| spill.bytes.len());
         let in_turn: usize = self.injected.iter().filter(|one| one.conn == conn).map(|one| one.payload.len()).sum();
         let is_first = waits + in_turn == 0 && !known.flags.contains(ConnFlags::STALLED);
-        if payload.len() > self.config.message_bytes_max
+        if known.flags.contains(ConnFlags::RATE_LIMITED)
+            || payload.len() > self.config.message_bytes_max
             || !is_first && waits + in_turn + payload.len() > self.config.message_bytes_max
         {
             return Injection::Full;
         }
-        self.injected.push(Injected { conn, text, payload: payload.to_vec() });
+        self.injected.push(Injected { conn, payload: payload.to_vec() });
         Injection::Taken
     }
 
@@ -387,10 +390,8 @@ impl<M: Send> Context<M> {
 
     /// Ends a stream that began without a head, by a whole response. `code` is that of the close.
     pub fn close_with_response(&mut self, conn: ConnId, code: u16, response: Response) {
-        self.request_close(conn, code, "".into(), Closed::ByApp);
-        if let Some(request) = self.close_requests.last_mut().filter(|request| request.conn == conn) {
-            request.response = Some(Box::new(response));
-        }
+        let response = Some(Box::new(response));
+        self.push_close(CloseRequest { conn, code, reason: "".into(), why: Closed::ByApp, response });
     }
 
     /// Ends a hold without a message: what waited is dropped.

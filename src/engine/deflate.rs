@@ -225,13 +225,9 @@ impl Compressors {
     /// Appends the copy of a whole frame for the peers of a class: framed for streams; else compressed, or the frame itself if
     /// that is not longer.
     pub(crate) fn compressed_copy(&mut self, class: u8, frame: &[u8], out: &mut Vec<u8>, counters: &mut Counters) {
-        match plain_payload(frame) {
-            Some((_, payload)) if class >= STREAM_CLASSES => {
-                if let Some(framing) = framing_of_class(class) {
-                    framing.write(out, payload);
-                }
-            }
-            Some((opcode, payload)) if payload.len() >= self.settings.min_bytes => {
+        match (plain_payload(frame), framing_of_class(class)) {
+            (Some((_, payload)), Some(framing)) => framing.write(out, payload),
+            (Some((opcode, payload)), None) if payload.len() >= self.settings.min_bytes => {
                 self.pack(class, opcode, payload, out, counters);
             }
             _ => out.extend_from_slice(frame),

@@ -137,9 +137,15 @@ impl<A: App, S: Source> Shard<A, S> {
     #[inline]
     fn handle_app_output(&mut self) {
         if !self.cx.injected.is_empty() || !self.cx.answers.is_empty() {
-            self.handle_injected();
-            self.send_answers();
+            self.handle_messages_of_requests();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn handle_messages_of_requests(&mut self) {
+        self.handle_injected();
+        self.send_answers();
     }
 
     /// The kernel reported a socket.

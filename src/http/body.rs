@@ -56,7 +56,8 @@ pub fn read_body(length: BodyLength, bytes: &[u8], data_bytes_max: usize) -> Res
 fn read_chunks(bytes: &[u8], data_bytes_max: usize) -> Result<Body<'_>, BodyFault> {
     let bytes_max = data_bytes_max + CHUNKING_BYTES_MAX;
     let partial = || if bytes.len() < bytes_max { Ok(Body::Partial { bytes_max }) } else { Err(BodyFault::TooLarge) };
-    let (mut data, mut at) = (Vec::new(), 0);
+    // Copied only when the body is whole.
+    let (mut chunks, mut data_bytes, mut at) = (Vec::new(), 0, 0);
     for _ in 0..CHUNKS_MAX {
         let Some(line) = line_at(bytes, at)? else { return partial() };
         let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
@@ -67,11 +68,11 @@ fn read_chunks(bytes: &[u8], data_bytes_max: usize) -> Result<Body<'_>, BodyFaul
         if size == 0 {
             // Trailers are read and dropped, until an empty line.
             return match end_of_trailers(bytes, at)? {
-                Some(used) => Ok(Body::Whole { data: Cow::Owned(data), used }),
+                Some(used) => Ok(Body::Whole { data: Cow::Owned(chunks.concat()), used }),
                 None => partial(),
             };
         }
-        if size > data_bytes_max - data.len() {
+        if size > data_bytes_max - data_bytes {
             return Err(BodyFault::TooLarge);
         }
         let Some(chunk) = bytes.get(at..at + size) else { return partial() };
@@ -82,7 +83,8 @@ fn read_chunks(bytes: &[u8], data_bytes_max: usize) -> Result<Body<'_>, BodyFaul
         if end.len() < 2 {
             return partial();
         }
-        data.extend_from_slice(chunk);
+        chunks.push(chunk);
+        data_bytes += size;
         at += size + 2;
     }
     Err(BodyFault::TooLarge)

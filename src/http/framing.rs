@@ -35,6 +35,9 @@ pub struct StreamFraming {
 /// The most bytes before a message: the size of a chunk in hexadecimal digits with its line end, and `data: `.
 pub const PREFIX_BYTES_MAX: usize = 16 + 2 + EVENT.len();
 
+/// The most bytes behind a message: two line feeds, and the line end of a chunk.
+pub const SUFFIX_BYTES_MAX: usize = 4;
+
 const EVENT: &[u8] = b"data: ";
 
 impl StreamFraming {
@@ -82,7 +85,7 @@ impl StreamFraming {
 
     /// Appends a whole message.
     pub fn write(self, out: &mut Vec<u8>, message: &[u8]) {
-        out.reserve(PREFIX_BYTES_MAX + message.len() + 4);
+        out.reserve(PREFIX_BYTES_MAX + message.len() + SUFFIX_BYTES_MAX);
         self.write_prefix(out, message.len());
         let start = out.len();
         out.extend_from_slice(message);

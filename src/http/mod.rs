@@ -9,5 +9,5 @@ mod framing;
 mod response;
 
 pub use body::{BODY_BYTES_MAX, Body, BodyFault, BodyLength, read_body};
-pub use framing::{PREFIX_BYTES_MAX, StreamForm, StreamFraming};
-pub use response::{KeepAlive, Response};
+pub use framing::{PREFIX_BYTES_MAX, SUFFIX_BYTES_MAX, StreamForm, StreamFraming};
+pub use response::{KeepAlive, Response, phrase};

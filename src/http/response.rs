@@ -69,8 +69,9 @@ impl StreamFraming {
     }
 }
 
-/// The reason phrases of the statuses that are sent here; others get an empty phrase, which RFC 9112, section 4 allows.
-fn phrase(status: u16) -> &'static str {
+/// The reason phrases of RFC 9110 for the statuses that are sent here; others get an empty phrase, which RFC 9112, section 4
+/// allows.
+pub fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
@@ -78,8 +79,13 @@ fn phrase(status: u16) -> &'static str {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
         413 => "Content Too Large",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
         429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",

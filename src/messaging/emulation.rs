@@ -7,7 +7,7 @@
 //! | 204 | the commands are taken; their replies come in the stream |
 //! | 400 | the request or its data cannot be read |
 //! | 404 | the session is not known: it has ended, or it is of another server |
-//! | 429 | the stream has too many commands that were not handled yet |
+//! | 429 | the stream has too many commands that were not handled yet, or more bytes came than its rate allows |
 //! | 503 | the shard of the stream has too much mail |
 
 use super::mail::{Mail, has_room};
@@ -54,7 +54,7 @@ pub(super) fn receive(
 ) {
     let is_known = cx.is_open(conn) && state.sessions[conn].transport.is_emulated();
     let outcome = match is_known {
-        true => cx.inject(conn, state.sessions[conn].encoding.is_text(), data),
+        true => cx.inject(conn, data),
         false => Injection::Gone,
     };
     cx.mail.post(from, Mail::Emulated { by, outcome });

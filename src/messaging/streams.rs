@@ -85,7 +85,7 @@ pub(super) fn route(state: &mut Messaging, cx: &mut Context<Mail>, request: &Req
     let connect = query(request.query, "cf_connect").filter(|text| !text.is_empty()).map(decoded);
     Some(match (connect, transport) {
         (Some(connect), _) => open(state, cx, request, transport, &connect),
-        // A unidirectional client may connect without anything to say.
+        // A unidirectional client may connect without a connect request.
         (None, Transport::UniSse) => open(state, cx, request, transport, b"null"),
         (None, _) => Route::Refuse(Refusal::BadRequest("cf_connect, the connect command, is missing in the URL")),
     })

@@ -125,7 +125,7 @@ pub fn close_frame(out: &mut Vec<u8>, code: u16, reason: &str) {
     out.extend_from_slice(reason);
 }
 
-/// Appends a whole, masked frame of a client. For tests and the load tool.
+/// Appends a whole, masked frame of a client: for clients, and for messages that wait as if the client had sent them.
 pub fn client_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
     let start = out.len();
     let mut bytes = [0; SERVER_HEADER_BYTES_MAX];

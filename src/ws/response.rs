@@ -4,6 +4,7 @@
 
 use super::extension::Agreed;
 use super::http_token::is_token;
+use crate::http::phrase;
 use std::io::Write;
 
 /// Why a request is refused. Each refusal has a status and a text.
@@ -168,27 +169,6 @@ fn end(out: &mut Vec<u8>, content_type: &str, body: &[&[u8]]) {
     write!(out, "Content-Type: {content_type}\r\nContent-Length: {body_bytes}\r\n\r\n")
         .expect("writing to a Vec does not fail");
     body.iter().for_each(|part| out.extend_from_slice(part));
-}
-
-/// The reason phrases of RFC 9110 for the statuses that are sent here; other statuses get an empty phrase.
-fn phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        204 => "No Content",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        _ => "",
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! Two Corecast nodes and a real Centrifugo on one Redis: one service, whatever node a client or a backend talks to.
 
 use crate::common::brokers::{Node, RedisKind, RedisServer};
-use crate::common::{Client, until};
-use corecast::auth::Hash;
-use corecast::auth::sign::SigningKey;
+use crate::common::{Client, token, until};
 use serde_json::{Value, json};
 
 const SECRET: &str = "a-secret-that-is-long-enough-for-hs256";
@@ -53,8 +51,7 @@ impl Mixed {
 
     /// A client of this user at a node.
     fn client(&self, node: usize, user: &str) -> Client {
-        let claims = json!({"sub": user, "info": {"name": user}}).to_string();
-        let token = SigningKey::secret(Hash::S256, SECRET).sign(&claims, None).expect("an HMAC key signs");
+        let token = token(SECRET, &json!({"sub": user, "info": {"name": user}}));
         self.nodes[node].connect(&json!({"token": token})).0
     }
 

@@ -1,9 +1,7 @@
 //! Nodes that stop, die, come and go, or are replaced: what the others answer meanwhile, and whom a user's connections belong to.
 
 use crate::common::brokers::{Node, RedisKind, RedisServer};
-use crate::common::{Client, SocketPath, until};
-use corecast::auth::Hash;
-use corecast::auth::sign::SigningKey;
+use crate::common::{Client, SocketPath, token, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -23,8 +21,7 @@ fn config(redis: &RedisServer) -> Value {
 }
 
 fn connect(node: &Node, user: &str) -> Client {
-    let token = SigningKey::secret(Hash::S256, SECRET).sign(&json!({"sub": user}).to_string(), None);
-    node.connect(&json!({"token": token.expect("an HMAC key signs")})).0
+    node.connect(&json!({"token": token(SECRET, &json!({"sub": user}))})).0
 }
 
 /// Waits until each node lists so many.

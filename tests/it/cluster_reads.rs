@@ -7,13 +7,6 @@ use serde_json::{Value, json};
 
 const CLIENTS: u64 = 30;
 
-/// How often Redis has run a command, also for a script.
-fn calls(redis: &RedisServer, command: &str) -> u64 {
-    let line = redis.info(&format!("cmdstat_{command}")).unwrap_or_default();
-    let count = line.split(',').find_map(|field| field.strip_prefix("calls="));
-    count.map_or(0, |count| count.parse().expect("a number"))
-}
-
 /// All clients send the command while Redis is stopped. Returns their replies, and how often Redis read for them.
 fn ask_at_once(
     (redis, node): (&RedisServer, &Node),
@@ -22,7 +15,7 @@ fn ask_at_once(
     read_by: &str,
 ) -> (Vec<Value>, u64) {
     let merged = || node.server().metric("corecast_broker_reads_merged_total", "");
-    let (before, calls_before) = (merged(), calls(redis, read_by));
+    let (before, calls_before) = (merged(), redis.calls(read_by));
     redis.pause();
     clients.iter_mut().for_each(|client| _ = client.send(command.clone()));
     // The first one is at Redis, and another one is to be sent for all the others.
@@ -30,7 +23,7 @@ fn ask_at_once(
     node.server().wait_for_metric("corecast_broker_reads_merged_total", "", |count| count == wanted);
     redis.resume();
     let replies = clients.iter_mut().map(Client::next).collect();
-    (replies, calls(redis, read_by) - calls_before)
+    (replies, redis.calls(read_by) - calls_before)
 }
 
 #[test]

@@ -127,13 +127,7 @@ fn presence_is_read_from_replicas_and_from_the_master_while_there_is_none() {
         let answer = node.call("presence", &json!({"channel": "news"}));
         answer["result"]["presence"].as_object().map_or(0, serde_json::Map::len)
     };
-    let reads = |servers: &[RedisServer]| -> u64 {
-        let count = |server: &RedisServer| {
-            let line = server.info("cmdstat_hgetall")?;
-            line.strip_prefix("calls=")?.split(',').next()?.parse::<u64>().ok()
-        };
-        servers.iter().filter_map(count).sum()
-    };
+    let reads = |servers: &[RedisServer]| -> u64 { servers.iter().map(|server| server.calls("hgetall")).sum() };
     let is_read = || members() == 1 && reads(&cluster.replicas) > 0;
     until(|| "no replica is read".into(), || is_read().then_some(()));
     let at_masters = reads(&cluster.masters);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::common::follow::{Follower, Publisher};
 use crate::common::log_dir::LogDir;
-use crate::common::{Server, command};
+use crate::common::{Server, server_command};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -15,14 +15,9 @@ const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Small segments, so that the rounds also meet seals, checkpoints and removals.
 fn start(log: &LogDir, durability: &str, at: Option<(SocketAddr, SocketAddr)>) -> Server {
-    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let (listen, admin) = at.unwrap_or((any, any));
-    let command = command(&["--listen", &listen.to_string(), "--admin", &admin.to_string(), "--shards", "2"]);
-    let mut command = command;
-    command.env("CORECAST_OVERSUBSCRIBE", "true");
     let dirs = log.dirs();
     Server::spawn(
-        command,
+        server_command(at, "2"),
         &[
             ("durable.enabled", "true"),
             ("durable.data_dirs", &*dirs),

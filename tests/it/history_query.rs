@@ -1,9 +1,7 @@
 //! Queries over the past of durable channels: by user and by tag, by time, in pages, for the server API and for clients.
 
 use crate::common::log_dir::LogDir;
-use crate::common::{Client, Server};
-use corecast::auth::Hash;
-use corecast::auth::sign::SigningKey;
+use crate::common::{Client, Server, token};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -32,8 +30,7 @@ fn start(dir: &LogDir, logs: usize) -> Server {
 }
 
 fn client(server: &Server, user: &str) -> Client {
-    let key = SigningKey::secret(Hash::S256, SECRET);
-    let token = key.sign(&json!({"sub": user}).to_string(), None).expect("it signs");
+    let token = token(SECRET, &json!({"sub": user}));
     let mut client = Client::fresh(server);
     let reply = client.ask(json!({"connect": {"token": token}}));
     assert!(reply["connect"].is_object(), "{reply}");

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use crate::common::{Frame, PATIENCE, Raw, Server, TEXT, command, frame};
+use crate::common::{Frame, PATIENCE, Raw, Server, TEXT, command, frame, stream};
 use socket2::{Domain, Socket, Type};
 
 const NO_EXEMPTIONS: (&str, &str) = ("limits.exempt", "[]");
@@ -204,4 +204,52 @@ fn forwarded_for_of_a_trusted_proxy_names_the_client_and_others_are_ignored() {
         (0..3).map(|n| connect("127.0.0.2", &format!("X-Forwarded-For: 198.51.100.{n}\r\n"))).collect();
     let passed = untrusted.iter().filter(|(_, status)| *status == 101).count();
     assert_eq!(passed, 2);
+}
+
+/// A request for a session that does not exist, whose body is sent when the server has read the head.
+fn ask_in_two_parts(raw: &mut Raw, fields: &[(&str, &str)]) -> u16 {
+    let body = br#"{"session":"s","node":"n","data":""}"#;
+    let request = stream::request("POST", "/emulation", &[&[("Expect", "100-continue")], fields].concat(), body);
+    let (head, body) = request.split_at(request.len() - body.len());
+    raw.send(head);
+    assert_eq!(raw.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    raw.send(body);
+    stream::read_response(&mut raw.0).0
+}
+
+/// Connections of a trusted proxy count for the clients of their requests.
+fn trusting_server() -> Server {
+    let trusted = ("limits.trusted_proxies", "127.0.0.1");
+    Server::with(&[NO_EXEMPTIONS, TWO_EACH, trusted, ("http_stream.enabled", "true")])
+}
+
+#[test]
+fn request_that_is_read_in_parts_counts_once_and_until_its_answer() {
+    let server = trusting_server();
+    let connect = |fields: &str| open(from("127.0.0.1", server.client), b"", fields);
+    let mut upstream = from("127.0.0.1", server.client);
+    for (fields, name) in [(&[][..], ""), (&[("X-Forwarded-For", "203.0.113.9")], "X-Forwarded-For: 203.0.113.9\r\n")] {
+        for _ in 0..5 {
+            assert_eq!(ask_in_two_parts(&mut upstream, fields), 404);
+        }
+        // Nothing of the answered requests counts.
+        let held: Vec<_> = (0..2).map(|_| connect(name)).collect();
+        assert!(held.iter().all(|(_, status)| *status == 101), "{name}");
+        assert_eq!(connect(name).1, 429, "{name}");
+    }
+    assert_eq!(refusals(&server, "address"), 2);
+}
+
+#[test]
+fn each_request_of_a_proxy_names_its_own_client() {
+    let server = trusting_server();
+    let mut upstream = from("127.0.0.1", server.client);
+    assert_eq!(ask_in_two_parts(&mut upstream, &[("X-Forwarded-For", "203.0.113.9")]), 404);
+    let name = "X-Forwarded-For: 203.0.113.10\r\n";
+    let held: Vec<_> = (0..2).map(|_| open(from("127.0.0.1", server.client), b"", name)).collect();
+    assert!(held.iter().all(|(_, status)| *status == 101));
+    assert_eq!(ask_in_two_parts(&mut upstream, &[("X-Forwarded-For", "203.0.113.11")]), 404);
+    upstream.send(&stream::request("POST", "/emulation", &[("X-Forwarded-For", "203.0.113.10")], b"{}"));
+    assert_eq!(stream::read_response(&mut upstream.0).0, 429);
+    assert!(server.wait_for_log("limit limits.connections_per_address reached 1 times").contains("203.0.113.10"));
 }

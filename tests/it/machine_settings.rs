@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::common::raw::upgrade_request;
-use crate::common::{Client, Frame, KEY, Raw, Server, SocketPath, TEXT, command, frame, until};
+use crate::common::{Client, Frame, KEY, Raw, Server, SocketPath, TEXT, command, frame, server_command, until};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
@@ -73,10 +73,7 @@ fn closed_listener_remains_in_no_file_table() {
 fn takeover_works_with_own_file_tables() {
     let socket = SocketPath::new("tables");
     let start = |old: Option<&Server>| {
-        let at = |at: Option<std::net::SocketAddr>| at.map_or("127.0.0.1:0".into(), |at| at.to_string());
-        let (listen, admin) = (at(old.map(|old| old.client)), at(old.map(|old| old.admin)));
-        let mut command = command(&["--listen", &listen, "--admin", &admin, "--shards", "2"]);
-        command.env("CORECAST_OVERSUBSCRIBE", "true");
+        let mut command = server_command(old.map(|old| (old.client, old.admin)), "2");
         if old.is_some() {
             command.arg("--takeover");
         }

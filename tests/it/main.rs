@@ -57,6 +57,7 @@ mod history_by_time;
 mod history_query;
 mod hostile_peers;
 mod jwks_outages;
+mod kept_connections;
 mod limits_per_address;
 mod log_output_failures;
 mod log_secrets;

@@ -3,9 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::common::{Client, Frame, Raw, Server, raw, until};
-use corecast::auth::Hash;
-use corecast::auth::sign::SigningKey;
+use crate::common::{Client, Frame, Raw, Server, raw, token, until};
 use serde_json::{Value, json};
 
 const SECRET: &str = "a secret that is long enough for tests";
@@ -27,7 +25,7 @@ fn strict() -> Server {
 fn signed(secret: &str, change: impl Fn(&mut Value)) -> String {
     let mut claims = json!({"sub": "eve", "aud": "here", "iss": "us"});
     change(&mut claims);
-    SigningKey::secret(Hash::S256, secret).sign(&claims.to_string(), None).expect("it signs")
+    token(secret, &claims)
 }
 
 /// The line that has all of `words`.

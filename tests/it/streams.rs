@@ -1,13 +1,12 @@
 //! HTTP streaming and server-sent events with raw sockets: heads, framing, commands by emulation, ends, and bounds.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 
-use corecast::auth::Hash;
-use corecast::auth::sign::SigningKey;
 use serde_json::{Value, json};
 
 use crate::common::stream::{Session, StreamClient, exchange, read_response, request};
-use crate::common::{Client, Server, connect, until};
+use crate::common::{Client, Server, connect, token, until};
 
 const ALL: [(&str, &str); 5] = [
     ("http_stream.enabled", "true"),
@@ -30,7 +29,7 @@ fn sse_request(connect: &Value) -> Vec<u8> {
 
 #[test]
 fn http_stream_carries_replies_and_publications_and_emulation_carries_commands() {
-    let server = server(&[]);
+    let server = server(&[("channel.without_namespace.join_leave", "false")]);
     let mut stream = StreamClient::http_stream(server.client, &json!({}));
     for field in [
         "Connection: keep-alive\r\n",
@@ -55,10 +54,9 @@ fn http_stream_carries_replies_and_publications_and_emulation_carries_commands()
         204
     );
     let (first, second) = (stream.line().expect("one"), stream.line().expect("two"));
-    let push = if first["id"] == 3 { &second } else { &first };
-    let join = |value: &Value| value["push"]["join"].is_object();
-    let push = if join(push) { stream.line().expect("three") } else { push.clone() };
-    assert!(push["push"]["pub"]["data"] == json!({"a": "ü\n"}) || push["id"] == 3, "{push}");
+    let (reply, push) = if first["id"] == 3 { (first, second) } else { (second, first) };
+    assert!(reply["id"] == 3 && reply["publish"].is_object(), "{reply}");
+    assert_eq!(push["push"]["pub"]["data"], json!({"a": "ü\n"}), "{push}");
 }
 
 #[test]
@@ -87,6 +85,26 @@ fn both_forms_and_encodings_get_the_same_publications_as_a_websocket() {
     }
 }
 
+/// The fields of a Protobuf message that have a length, by number. The others are numbers.
+fn fields_of(mut bytes: &[u8]) -> HashMap<usize, &[u8]> {
+    let varint = |bytes: &mut &[u8]| {
+        let end = bytes.iter().position(|&byte| byte < 0x80).expect("a whole number");
+        let (number, rest) = bytes.split_at(end + 1);
+        *bytes = rest;
+        number.iter().rev().fold(0, |value, &byte| value << 7 | usize::from(byte & 0x7f))
+    };
+    let mut found = HashMap::new();
+    while !bytes.is_empty() {
+        let (tag, number) = (varint(&mut bytes), varint(&mut bytes));
+        if tag & 7 == 2 {
+            let (field, rest) = bytes.split_at(number);
+            found.insert(tag >> 3, field);
+            bytes = rest;
+        }
+    }
+    found
+}
+
 #[test]
 fn protobuf_stream_has_delimited_messages_in_binary_emulation() {
     let server = server(&[("channel.without_namespace.join_leave", "false")]);
@@ -96,14 +114,10 @@ fn protobuf_stream_has_delimited_messages_in_binary_emulation() {
     let mut stream = StreamClient::open(server.client, &request("POST", "/connection/http_stream", &fields, &command));
     let reply = stream.piece().expect("the connect reply");
     assert_eq!(usize::from(reply[0] & 0x7f) | usize::from(reply[1]) << 7, reply.len() - 2, "its length is before it");
-    let text = |number: u8| {
-        let at = reply.windows(2).position(|pair| pair[0] == number << 3 | 2 && usize::from(pair[1]) >= 35);
-        let at = at.expect("the field");
-        reply[at + 2..at + 2 + usize::from(reply[at + 1])].to_vec()
-    };
-    let (session, node) = (text(9), text(10));
+    let connected = fields_of(fields_of(&reply[2..])[&5]);
+    let (session, node) = (connected[&9], connected[&10]);
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
-    let body = [field(1, &node), field(2, &session), field(3, &[7, 0x08, 2, 0x2a, 3, 0x0a, 1, b'c'])].concat();
+    let body = [field(1, node), field(2, session), field(3, &[7, 0x08, 2, 0x2a, 3, 0x0a, 1, b'c'])].concat();
     assert_eq!(exchange(server.client, &request("POST", "/emulation", &fields, &body)).0, 204);
     let reply = stream.piece().expect("the reply");
     assert_eq!(reply[1..3], [0x08, 2], "the id of the command");
@@ -157,6 +171,49 @@ fn emulation_reaches_only_a_session_that_is_open() {
     assert_eq!(stream.line().expect("a reply")["id"], 7);
     drop(stream);
     until(|| "the session stays".into(), || (session.send(server.client, &ping) == 404).then_some(()));
+}
+
+#[test]
+fn commands_past_the_byte_rate_get_429_until_it_fits_again() {
+    let server = server(&[("client.byte_rate_limit", "200"), ("client.byte_rate_burst", "1000")]);
+    let mut stream = StreamClient::http_stream(server.client, &json!({}));
+    let session = Session::of(&stream.line().expect("the connect reply"));
+    let mut taken = 0;
+    let mut send = || {
+        let status = session.send(server.client, &[json!({"id": taken + 2, "rpc": {"method": "m".repeat(200)}})]);
+        taken += u32::from(status == 204);
+        status
+    };
+    until(|| "the rate is never reached".into(), || (send() == 429).then_some(()));
+    until(|| "it never fits again".into(), || (send() == 204).then_some(()));
+    for id in 2..taken + 2 {
+        assert_eq!(stream.line().expect("a reply")["id"], id);
+    }
+    assert!(server.metric("corecast_limit_reached_total", "client.byte_rate_limit") >= 1);
+}
+
+#[test]
+fn json_of_a_stream_is_checked_as_utf8() {
+    let server = server(&[]);
+    let refused = json!({"code": 3501, "reason": "bad request"});
+    let connect = b"{\"id\":1,\"connect\":{\"data\":\"\xff\"}}";
+    let mut stream = StreamClient::open(server.client, &request("POST", "/connection/http_stream", &[], connect));
+    assert_eq!(stream.line().expect("the disconnect")["push"]["disconnect"], refused);
+    let mut stream = StreamClient::http_stream(server.client, &json!({}));
+    let session = Session::of(&stream.line().expect("the connect reply"));
+    assert_eq!(session.send(server.client, &[json!({"id": 2, "subscribe": {"channel": "c"}})]), 204);
+    // A Protobuf body carries any bytes.
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let command = b"{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":\"\xff\"}}";
+    let body = [field(1, session.node.as_bytes()), field(2, session.session.as_bytes()), field(3, command)].concat();
+    let octets = [("Content-Type", "application/octet-stream")];
+    assert_eq!(exchange(server.client, &request("POST", "/emulation", &octets, &body)).0, 204);
+    let mut push = stream.line().expect("a message");
+    while push["push"]["disconnect"].is_null() {
+        assert!(push["push"]["pub"].is_null(), "{push}");
+        push = stream.line().expect("a message");
+    }
+    assert_eq!(push["push"]["disconnect"], refused);
 }
 
 #[test]
@@ -414,13 +471,12 @@ fn connect_that_fails_becomes_a_response_if_the_settings_say_so() {
     assert_eq!((status, &body[..]), (401, &b"who are you"[..]));
     let (status, _, body) = post("/connection/uni_http_stream", r#"{"token":"none"}"#);
     assert_eq!((status, &body[..]), (500, &b"Internal Server Error"[..]));
-    let key = SigningKey::secret(Hash::S256, "a secret that is long enough for tests");
-    let expired = key.sign(r#"{"sub":"eve","exp":1}"#, None).expect("it signs");
+    let sign = |claims: Value| token("a secret that is long enough for tests", &claims);
+    let expired = sign(json!({"sub": "eve", "exp": 1}));
     let (status, _, body) = post("/connection/uni_sse", &json!({"token": expired}).to_string());
     assert_eq!((status, &body[..]), (402, &b"token expired"[..]));
     // A connect that is granted opens the stream as before, with what its subscriptions bring.
-    let token = key.sign(r#"{"sub":"eve","channels":["c"]}"#, None).expect("it signs");
-    let body = json!({"token": token}).to_string();
+    let body = json!({"token": sign(json!({"sub": "eve", "channels": ["c"]}))}).to_string();
     let mut stream = StreamClient::open(server.client, &request("POST", "/connection/uni_sse", &[], body.as_bytes()));
     assert_eq!(stream.piece().as_deref(), Some(&b"\r\n"[..]));
     assert!(stream.event().expect("the connect push")["connect"]["subs"]["c"].is_object());

@@ -2,25 +2,14 @@
 //! process reach the subscribers of both; the old process shuts down when the new one is ready, and continues if the
 //! new one fails.
 
-use crate::common::{Client, Server, SocketPath, command};
+use crate::common::{Client, Server, SocketPath, command, server_command};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
 fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&str, &str)]) -> Server {
-    let (listen, admin) = match old {
-        Some(old) => (old.client.to_string(), old.admin.to_string()),
-        None => ("127.0.0.1:0".into(), "127.0.0.1:0".into()),
-    };
-    let mut command = command(&["--listen", &listen, "--admin", &admin, "--shards", shards]);
-    command.env("CORECAST_OVERSUBSCRIBE", "true");
-    if old.is_some() {
-        command.arg("--takeover");
-    }
-    let settings = [&[("handover.socket", socket.text()), ("handover.trial_time", "0s")], settings].concat();
-    let on_trial = settings.contains(&("handover.trial_time", "1h"));
-    let server = Server::spawn(command, &settings);
-    if !on_trial {
+    let server = Server::with_handover(socket, shards, old, settings);
+    if !settings.contains(&("handover.trial_time", "1h")) {
         server.wait_for_log("handover: a new process can take over at ");
     }
     server
@@ -160,8 +149,8 @@ fn successor_that_fails_before_it_is_ready_leaves_the_old_process_serving() {
 #[test]
 fn takeover_without_a_predecessor_starts_normally() {
     let socket = SocketPath::new("first");
-    let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1", "--takeover"]);
-    command.env("CORECAST_OVERSUBSCRIBE", "true");
+    let mut command = server_command(None, "1");
+    command.arg("--takeover");
     let server = Server::spawn(command, &[("handover.socket", socket.text())]);
     server.wait_for_log("starting as the first process");
     Client::connect(&server).subscribe("news");

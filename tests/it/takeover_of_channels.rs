@@ -5,9 +5,7 @@ use std::io::{Read, Write};
 
 use crate::common::follow::{Follower, Publisher};
 use crate::common::log_dir::LogDir;
-use crate::common::{Client, Server, SocketPath, command, until};
-use corecast::auth::Hash;
-use corecast::auth::sign::SigningKey;
+use crate::common::{Client, Server, SocketPath, server_command, token, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -22,15 +20,7 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 fn start(socket: &SocketPath, shards: &str, old: Option<&Server>, settings: &[(&str, &str)]) -> Server {
-    let at = |at: Option<std::net::SocketAddr>| at.map_or_else(|| "127.0.0.1:0".into(), |at| at.to_string());
-    let (listen, admin) = (at(old.map(|old| old.client)), at(old.map(|old| old.admin)));
-    let mut command = command(&["--listen", &listen, "--admin", &admin, "--shards", shards]);
-    command.env("CORECAST_OVERSUBSCRIBE", "true");
-    if old.is_some() {
-        command.arg("--takeover");
-    }
-    let handover = [("handover.socket", socket.text()), ("handover.trial_time", "0s")];
-    Server::spawn(command, &[&handover, &SETTINGS[..], settings].concat())
+    Server::with_handover(socket, shards, old, &[&SETTINGS[..], settings].concat())
 }
 
 fn wait_until_proven(server: &Server) {
@@ -303,9 +293,8 @@ fn welcome(shards: u16) -> Vec<u8> {
 fn start_beside(socket: &SocketPath) -> std::thread::JoinHandle<Server> {
     let path = socket.text().to_owned();
     std::thread::spawn(move || {
-        let mut command =
-            command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2", "--takeover"]);
-        command.env("CORECAST_OVERSUBSCRIBE", "true");
+        let mut command = server_command(None, "2");
+        command.arg("--takeover");
         Server::spawn(command, &[&[("handover.socket", &*path)], &SETTINGS[..]].concat())
     })
 }
@@ -387,7 +376,7 @@ fn question_of_a_client_that_the_other_process_does_not_answer_leaves_the_link()
     let settings = [&durable(&dirs, "process")[..], &queries].concat();
     let old = start(&socket, "1", None, &settings);
     wait_until_proven(&old);
-    let token = SigningKey::secret(Hash::S256, SECRET).sign(r#"{"sub":"ann"}"#, None).expect("it signs");
+    let token = token(SECRET, &json!({"sub": "ann"}));
     let mut client = Client::fresh(&old);
     // Its presence in a channel with the empty name crosses the link too.
     let reply = client.ask(json!({"connect": {"token": token, "subs": {"": {}}}}));

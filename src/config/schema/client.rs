@@ -83,7 +83,7 @@ section! {
     command_rate_burst: u32 as Count = 0;
 
     /// Bytes per second from one connection; past it the server stops reading from the connection until the rate fits again,
-    /// and TCP slows the client down. 0: no limit.
+    /// and TCP slows the client down. Commands by emulation get status 429 until then. 0: no limit.
     byte_rate_limit: u64 as Bytes = 0;
 
     /// Bytes that one connection may send at once. 0: as many as in one second.

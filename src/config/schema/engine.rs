@@ -142,7 +142,8 @@ section! {
     /// mobile networks put thousands of users behind one address.
     connections_per_address: u32 as Count = 0;
 
-    /// New connections per second of one address; past it they get status 429. 0: no limit.
+    /// New connections per second of one address; past it they get status 429. Each request that a trusted proxy passes on
+    /// counts as one. 0: no limit.
     handshakes_per_address: u32 as Count = 0;
 
     /// New connections that one address may open at once, such as those of a company after a network failure.

@@ -75,7 +75,7 @@ fn check_namespace(config: &Config, section: &str, one: &Namespace, checks: &mut
         let what = format!("{of} cannot have it: its durability is memory, which has no index");
         checks.require(is_durable || !is_set, &at(key), what, "set durability = \"process\" or \"strict\"");
     }
-    let what = format!("{of} cannot have it: nothing finds the publications of a user there");
+    let what = format!("{of} cannot have it: the namespace has no index by user");
     let is_found = one.history_index_user || !one.allow_history_query_for_client;
     checks.require(
         is_found,

@@ -45,8 +45,10 @@ pub(crate) struct Peers {
     /// What all shards share.
     admission: Arc<Admission>,
     lag: Lag,
-    /// By slot: the client's address, where a proxy named it.
+    /// By slot: the address in the PROXY header.
     addresses: HashMap<u32, IpAddr>,
+    /// By slot: the client that a trusted proxy names in the head of the request under way. `None`: it names none.
+    forwarded: HashMap<u32, Option<IpAddr>>,
     /// By slot, as far as one is counted.
     address_slots: Vec<AddressSlot>,
     byte_rate: Option<Rate>,
@@ -61,6 +63,7 @@ impl Peers {
             admission: Arc::new(Admission::new(config, config.connections_max as usize)),
             lag: Lag::default(),
             addresses: HashMap::new(),
+            forwarded: HashMap::new(),
             address_slots: Vec::new(),
             byte_rate: Rate::new(config.bytes_per_second, config.bytes_burst),
             byte_buckets: Vec::new(),
@@ -156,12 +159,18 @@ impl Peers {
         }
     }
 
-    /// The connection is closed, or its address has changed.
+    /// The connection is closed.
     pub(crate) fn release(&mut self, slot: u32) {
+        self.leave(slot);
+        self.addresses.remove(&slot);
+        self.forwarded.remove(&slot);
+    }
+
+    /// The connection is not counted any more.
+    fn leave(&mut self, slot: u32) {
         if let Some(address_slot) = self.address_slots.get_mut(slot as usize) {
             self.admission.leave(mem::replace(address_slot, AddressSlot::NONE));
         }
-        self.addresses.remove(&slot);
     }
 
     /// An admitted connection did not take a slot.
@@ -169,29 +178,37 @@ impl Peers {
         self.admission.leave(address_slot);
     }
 
-    /// A proxy has named the client.
-    pub(crate) fn set_client_address<M: Send>(
+    /// The PROXY header has named the client.
+    pub(crate) fn set_header_address<M: Send>(
         &mut self,
         cx: &mut Context<M>,
         slot: u32,
         address: IpAddr,
     ) -> Result<(), Refusal> {
-        self.release(slot);
         self.addresses.insert(slot, address);
-        if !cx.config.trusts(address) {
-            let address_slot = self.count(cx, address)?;
-            self.set_address_slot(slot, address_slot);
-        }
+        if cx.config.trusts(address) { Ok(()) } else { self.count_as(cx, slot, address) }
+    }
+
+    /// Counts a connection for its client, and no longer for whom it was counted before.
+    fn count_as<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, client: IpAddr) -> Result<(), Refusal> {
+        self.leave(slot);
+        let address_slot = self.count(cx, client)?;
+        self.set_address_slot(slot, address_slot);
         Ok(())
     }
 
-    /// The address that a proxy has named.
-    pub(crate) fn client_address(&self, slot: u32) -> Option<IpAddr> {
+    /// The address in the PROXY header.
+    pub(crate) fn header_address(&self, slot: u32) -> Option<IpAddr> {
         self.addresses.get(&slot).copied()
     }
 
+    /// The address that a proxy has named, in the request head or in the PROXY header.
+    pub(crate) fn client_address(&self, slot: u32) -> Option<IpAddr> {
+        self.forwarded.get(&slot).copied().flatten().or_else(|| self.header_address(slot))
+    }
+
     /// Judges the request head that a trusted proxy has sent: the client that it names, or the proxy itself, which is not
-    /// counted until now.
+    /// counted until now. The head is judged once, however often it is read until the body is whole.
     pub(crate) fn judge_forwarded<M: Send>(
         &mut self,
         cx: &mut Context<M>,
@@ -199,13 +216,21 @@ impl Peers {
         proxy: IpAddr,
         request: &Request<'_>,
     ) -> Result<(), Refusal> {
-        match client_of(request.values("x-forwarded-for"), |address| cx.config.trusts(address)) {
-            Some(client) => self.set_client_address(cx, slot, client),
-            None => {
-                let address_slot = self.count(cx, proxy)?;
-                self.set_address_slot(slot, address_slot);
-                Ok(())
-            }
+        if self.forwarded.contains_key(&slot) {
+            return Ok(());
+        }
+        let client = client_of(request.values("x-forwarded-for"), |address| cx.config.trusts(address));
+        self.forwarded.insert(slot, client);
+        match client {
+            Some(client) if cx.config.trusts(client) => Ok(()),
+            _ => self.count_as(cx, slot, client.unwrap_or(proxy)),
+        }
+    }
+
+    /// The request is answered: the next one of the connection may be that of another client.
+    pub(crate) fn forget_forwarded(&mut self, slot: u32) {
+        if self.forwarded.remove(&slot).is_some() {
+            self.leave(slot);
         }
     }
 
@@ -227,6 +252,10 @@ impl Peers {
         let ms = rate.owe(&mut buckets[slot as usize], n as u64, cx.now);
         if ms == 0 {
             return false;
+        }
+        if cx.connections[slot].flags.contains(ConnFlags::RATE_LIMITED) {
+            // It rests already, with a larger debt now.
+            return true;
         }
         let conn = cx.connections.id(slot);
         cx.reached(Bound::ByteRate, conn);

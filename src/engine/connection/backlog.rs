@@ -154,7 +154,7 @@ impl<M: Send> Context<M> {
         self.queues.keep(key);
         let (queue, max) = (self.queues.get(key), self.config.outbound_bytes_max);
         let waits = waited.min(queue.bytes());
-        if waits > max && waits - queue.large_reply_bytes().min(waits) > max {
+        if waits > max && !queue.has_large_reply_of(waits - max) {
             let conn = self.connections.id(slot);
             self.request_close(conn, 0, Cow::Borrowed(""), Closed::Slow);
         }

@@ -71,6 +71,14 @@ impl<A: App, S: Source> Shard<A, S> {
         self.set_deadline(slot, self.cx.config.close_timeout.as_millis() as Millis);
     }
 
+    /// Sends the FIN if nothing has to leave before it; else the write that empties the queue leads to it.
+    #[inline]
+    pub(crate) fn finish_when_sent(&mut self, slot: u32) {
+        if self.conn(slot).phase == Phase::Finishing && self.sockets.has_sent_all(&self.cx, slot) {
+            self.finish(slot);
+        }
+    }
+
     /// The queue is empty: sends the FIN.
     pub(crate) fn finish(&mut self, slot: u32) {
         let Some(source) = self.sockets.get_mut(slot) else { return };
@@ -117,9 +125,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
         self.cx.release_queue(slot);
         self.finish_after_replies(slot);
-        if self.sockets.has_sent_all(&self.cx, slot) {
-            self.finish(slot);
-        }
+        self.finish_when_sent(slot);
     }
 
     /// Closes the socket now. The slot waits until the app has forgotten it and no flush names it.
@@ -169,7 +175,15 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// Carries out the closes that were requested. A connection in an open flush first gets its broadcasts.
+    #[inline]
     pub(crate) fn close_requested(&mut self) {
+        if !self.cx.close_requests.is_empty() {
+            self.carry_out_closes();
+        }
+    }
+
+    #[inline(never)]
+    fn carry_out_closes(&mut self) {
         for request in mem::take(&mut self.cx.close_requests) {
             let slot = request.conn.slot;
             if !self.cx.connections.awaits_close(request.conn) {
@@ -242,12 +256,10 @@ impl<A: App, S: Source> Shard<A, S> {
         let phase = self.conn(slot).phase;
         match phase {
             Phase::ProxyHeader => self.refuse_proxy(slot),
+            // The deadline does not apply while the peer's bytes wait to be read.
+            Phase::Upgrading if self.conn(slot).flags.contains(ConnFlags::IN_READY) => self.set_deadline(slot, 1),
             Phase::Upgrading if self.is_between_requests(slot) => self.end_between_requests(slot),
             Phase::Upgrading => {
-                // The deadline does not apply while the peer's bytes wait to be read.
-                if self.conn(slot).flags.contains(ConnFlags::IN_READY) {
-                    return self.set_deadline(slot, 1);
-                }
                 let id = self.cx.connections.id(slot);
                 self.cx.reached(Bound::UpgradeTimeout, id);
                 self.refuse_now(slot, Refusal::Timeout);

@@ -273,9 +273,7 @@ impl<A: App, S: Source> Shard<A, S> {
             replies.clear();
             self.cx.reply_buffer = replies;
         }
-        if self.conn(slot).phase == Phase::Finishing && self.sockets.has_sent_all(&self.cx, slot) {
-            self.finish(slot);
-        }
+        self.finish_when_sent(slot);
     }
 }
 

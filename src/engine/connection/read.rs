@@ -63,12 +63,14 @@ impl<A: App, S: Source> Shard<A, S> {
                 }
                 continue;
             }
+            // Nothing may follow the request of a stream: its further messages come by other connections.
+            let drops = conn.phase == Phase::Open && conn.compression.is_stream();
             self.cx.counters.reads += 1;
             let got = match self.take_spill(slot) {
                 Some(spill) if spill.frame_bytes > SPILL_COPY_BYTES_MAX && spill.bytes.len() < spill.frame_bytes => {
                     self.read_into_spill(slot, *spill)
                 }
-                spill => self.read_into_shared(slot, spill),
+                spill => self.read_into_shared(slot, spill, drops),
             };
             self.want_push(slot);
             match got {
@@ -173,8 +175,8 @@ impl<A: App, S: Source> Shard<A, S> {
         }
     }
 
-    /// One read into the shared buffer, after a short spill, and the handling of the bytes.
-    fn read_into_shared(&mut self, slot: u32, spill: Option<Box<Spill>>) -> Got {
+    /// One read into the shared buffer, after a short spill, and the handling of the bytes. `drops`: they have no meaning.
+    fn read_into_shared(&mut self, slot: u32, spill: Option<Box<Spill>>, drops: bool) -> Got {
         let mut receive = mem::take(&mut self.receive);
         let before = spill.as_ref().map_or(0, |spill| spill.bytes.len());
         debug_assert!(before < receive.len(), "only a stalled connection keeps more, and it is not read");
@@ -187,8 +189,7 @@ impl<A: App, S: Source> Shard<A, S> {
         let got = self.got(read, room);
         if let Got::Bytes { n, .. } = got {
             drop(spill);
-            if self.conn(slot).compression.is_stream() && self.conn(slot).phase == Phase::Open {
-                // Nothing may follow the request of a stream: its further messages come by other connections.
+            if drops {
                 self.drop_received(slot, n);
             } else {
                 let bytes = &mut receive[..before + n];
@@ -304,11 +305,10 @@ impl<A: App, S: Source> Shard<A, S> {
     }
 
     /// Keeps a message that came for a stream while its connection is stalled, as a frame behind what waits.
-    pub(crate) fn keep_injected(&mut self, slot: u32, text: bool, payload: &[u8]) {
-        let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let waiting = self.take_spill(slot).map(|spill| *spill);
-        let mut spill = waiting.unwrap_or(Spill { bytes: Vec::new(), frame_bytes: 0, rest: 0, text, is_head: false });
-        client_frame(&mut spill.bytes, opcode, payload, [0; 4]);
+    pub(crate) fn keep_injected(&mut self, slot: u32, payload: &[u8]) {
+        let empty = Spill { bytes: Vec::new(), frame_bytes: 0, rest: 0, text: false, is_head: false };
+        let mut spill = self.take_spill(slot).map_or(empty, |spill| *spill);
+        client_frame(&mut spill.bytes, Opcode::Binary, payload, [0; 4]);
         self.put_spill(slot, spill);
     }
 

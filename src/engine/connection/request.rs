@@ -80,6 +80,8 @@ impl<A: App, S: Source> Shard<A, S> {
         let judged = match next {
             Next::Judged(judged) => judged,
             Next::Wait { bytes_max } if self.may_keep_head(bytes.len()) => {
+                // They are read again from the beginning with the bytes that follow.
+                self.cx.time.charge(bytes.len() as u32);
                 if self.is_between_requests(slot) {
                     self.conn(slot).flags.remove(ConnFlags::KEEPS_ALIVE);
                     self.set_deadline(slot, self.cx.config.upgrade_timeout.as_millis() as Millis);
@@ -183,7 +185,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(slot).flags.set(ConnFlags::HEAD_HELD, head.is_empty());
         self.open(slot, route);
         let conn = self.cx.connections.id(slot);
-        self.cx.injected.push(Injected { conn, text: framing.form != http::StreamForm::Delimited, payload: message });
+        self.cx.injected.push(Injected { conn, payload: message });
     }
 
     fn write_answer(&mut self, slot: u32, response: &Response) {
@@ -193,7 +195,12 @@ impl<A: App, S: Source> Shard<A, S> {
         };
         response.write(&mut self.cx.reply_buffer, keep_alive);
         match keep_alive {
-            KeepAlive::Yes => self.set_deadline(slot, BETWEEN_REQUESTS),
+            KeepAlive::Yes => {
+                // The client of this request is not known any more after this.
+                self.log_with_addresses();
+                self.peers.forget_forwarded(slot);
+                self.set_deadline(slot, BETWEEN_REQUESTS);
+            }
             KeepAlive::No => self.finish_after_replies(slot),
         }
     }
@@ -208,7 +215,7 @@ impl<A: App, S: Source> Shard<A, S> {
 
     pub(crate) fn end_between_requests(&mut self, slot: u32) {
         self.finish_after_replies(slot);
-        self.finish(slot);
+        self.finish_when_sent(slot);
     }
 
     /// Sends the responses that requests waited for, and goes on with what their clients sent behind them.
@@ -233,19 +240,21 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// Hands the app the messages that came for streams by other connections.
     pub(crate) fn handle_injected(&mut self) {
-        for Injected { conn, text, mut payload } in std::mem::take(&mut self.cx.injected) {
+        for Injected { conn, mut payload } in std::mem::take(&mut self.cx.injected) {
             let slot = conn.slot;
             if !self.cx.connections.is_open(conn) {
                 continue;
             }
             self.cx.counters.messages_in += 1;
             self.cx.time.charge(STEP_WORK + payload.len() as u32);
+            // While it rests, `Context::inject` takes nothing more for it.
+            self.peers.exceeds_byte_rate(&mut self.cx, slot, payload.len());
             if self.conn(slot).flags.contains(ConnFlags::STALLED) {
-                self.keep_injected(slot, text, &payload);
+                self.keep_injected(slot, &payload);
                 continue;
             }
             self.cx.current = Some(slot);
-            self.deliver_message(conn, text, &mut payload, Lies::Elsewhere);
+            self.deliver_message(conn, false, &mut payload, Lies::Elsewhere);
             self.cx.current = None;
             self.send_replies(slot);
         }
@@ -267,14 +276,8 @@ impl<A: App, S: Source> Shard<A, S> {
         }
         framing.write_end(&mut frames);
         self.cx.queue(slot, |out| out.extend_from_slice(&frames));
-        self.finish_stream(slot);
-    }
-
-    fn finish_stream(&mut self, slot: u32) {
         self.finish_after_replies(slot);
-        if self.sockets.has_sent_all(&self.cx, slot) {
-            self.finish(slot);
-        }
+        self.finish_when_sent(slot);
     }
 
     /// Sends a whole response instead of a stream whose head was not sent. What waited for it is dropped.
@@ -282,7 +285,8 @@ impl<A: App, S: Source> Shard<A, S> {
         self.cx.connections.clear(slot, WriteFlags::IN_FLUSH | WriteFlags::IN_FLUSH_MULTIPLE);
         self.cx.release_queue(slot);
         self.cx.queue(slot, |out| response.write(out, KeepAlive::No));
-        self.finish_stream(slot);
+        self.finish_after_replies(slot);
+        self.finish_when_sent(slot);
     }
 }
 

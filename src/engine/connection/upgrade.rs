@@ -126,7 +126,7 @@ impl<A: App, S: Source> Shard<A, S> {
         self.conn(slot).phase = Phase::Upgrading;
         // A proxy that sends LOCAL is the client itself.
         let address = header.client.or_else(|| self.address_of(slot));
-        match address.map_or(Ok(()), |address| self.peers.set_client_address(&mut self.cx, slot, address)) {
+        match address.map_or(Ok(()), |address| self.peers.set_header_address(&mut self.cx, slot, address)) {
             Ok(()) => true,
             Err(refusal) => {
                 self.refuse_now(slot, refusal);
@@ -145,7 +145,11 @@ impl<A: App, S: Source> Shard<A, S> {
 
     /// The address of the client: from a proxy, or from the socket.
     pub(crate) fn address_of(&self, slot: u32) -> Option<IpAddr> {
-        self.peers.client_address(slot).or_else(|| self.sockets.get(slot).and_then(Source::peer))
+        self.peers.client_address(slot).or_else(|| self.socket_address(slot))
+    }
+
+    fn socket_address(&self, slot: u32) -> Option<IpAddr> {
+        self.sockets.get(slot).and_then(Source::peer)
     }
 
     /// Whether a connection may keep so many bytes of an incomplete head. Within the bound of the shard any may. Past it,
@@ -163,7 +167,8 @@ impl<A: App, S: Source> Shard<A, S> {
         if config.trusted_proxies.is_empty() {
             return None;
         }
-        self.address_of(slot).filter(|&address| config.trusts(address))
+        let named = self.peers.header_address(slot);
+        named.or_else(|| self.socket_address(slot)).filter(|&address| config.trusts(address))
     }
 
     pub(crate) fn open(&mut self, slot: u32, route: u8) {

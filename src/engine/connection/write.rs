@@ -107,8 +107,8 @@ impl<S: Source> Sockets<S> {
         !cx.connections.has(slot, NEITHER)
     }
 
-    /// Sends an HTTP response: by itself and whole, so that queues hold nothing but frames. A new socket that does not take a
-    /// few hundred bytes is closed.
+    /// Sends an HTTP response, or the head of a stream: by itself and whole. Nothing is queued before it. A socket that does
+    /// not take it is closed: it is new, or its client does not read its responses.
     pub(crate) fn send_response<M: Send>(&mut self, cx: &mut Context<M>, slot: u32, response: &[u8]) -> AfterWrite {
         let Some(source) = &mut self.sources[slot as usize] else { return AfterWrite::Nothing };
         cx.counters.writes += 1;

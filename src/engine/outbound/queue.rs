@@ -151,13 +151,12 @@ impl Queue {
         }
     }
 
-    /// What is left of the largest reply in a buffer of its own.
-    pub fn large_reply_bytes(&self) -> usize {
-        let left = self.items.iter().enumerate().filter_map(|(at, item)| {
-            let bytes = item.to - item.from - if at == 0 { self.head } else { 0 };
-            (item.owner.is_none() && item.chunk.own_bytes() > JOINED_BYTES_MAX).then_some(bytes)
-        });
-        left.max().unwrap_or(0)
+    /// Whether so many bytes are left of a reply in a buffer of its own.
+    pub fn has_large_reply_of(&self, least: usize) -> bool {
+        self.items.iter().enumerate().any(|(at, item)| {
+            let left = item.to - item.from - if at == 0 { self.head } else { 0 };
+            item.owner.is_none() && item.chunk.own_bytes() > JOINED_BYTES_MAX && left >= least
+        })
     }
 
     /// Bytes that are left of a frame that the peer has in part.

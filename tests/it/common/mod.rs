@@ -28,6 +28,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use corecast::auth::Hash;
+use corecast::auth::sign::SigningKey;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -61,9 +63,17 @@ impl Server {
 
     /// Like `start`, with settings by name, such as `("client.ping_interval", "1s")`.
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        let mut command = command(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2"]);
-        command.env("CORECAST_OVERSUBSCRIBE", "true");
-        Self::spawn(command, settings)
+        Self::spawn(server_command(None, "2"), settings)
+    }
+
+    /// A server that another process can take over from; it takes over from `old` itself.
+    pub fn with_handover(socket: &SocketPath, shards: &str, old: Option<&Self>, settings: &[(&str, &str)]) -> Self {
+        let mut command = server_command(old.map(|old| (old.client, old.admin)), shards);
+        if old.is_some() {
+            command.arg("--takeover");
+        }
+        let handover = [("handover.socket", socket.text()), ("handover.trial_time", "0s")];
+        Self::spawn(command, &[&handover, settings].concat())
     }
 
     pub fn spawn(command: Command, settings: &[(&str, &str)]) -> Self {
@@ -199,6 +209,21 @@ pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
     command.args(["serve", "--dev"]).args(args).env_clear().env("CORECAST_HTTP_API_KEY", KEY);
     command
+}
+
+/// The program with so many shards, which may share cores. `at`: the addresses for clients and for the server API, else the
+/// kernel chooses.
+pub fn server_command(at: Option<(SocketAddr, SocketAddr)>, shards: &str) -> Command {
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let (listen, admin) = at.unwrap_or((any, any));
+    let mut command = command(&["--listen", &listen.to_string(), "--admin", &admin.to_string(), "--shards", shards]);
+    command.env("CORECAST_OVERSUBSCRIBE", "true");
+    command
+}
+
+/// A token with these claims, by a secret.
+pub fn token(secret: &str, claims: &Value) -> String {
+    SigningKey::secret(Hash::S256, secret).sign(&claims.to_string(), None).expect("a secret signs")
 }
 
 pub fn wait_for_exit(child: &mut Child) -> ExitStatus {

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::stream::read_head;
 use super::{Server, connect};
 
 pub const CONTINUATION: u8 = 0;
@@ -97,13 +98,7 @@ impl Raw {
 
     /// The head of the response, up to its empty line; the bytes after it stay in the socket.
     pub fn head(&mut self) -> String {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte).expect("a whole head");
-            head.extend(byte);
-        }
-        String::from_utf8(head).expect("a head of text")
+        read_head(&mut self.0)
     }
 
     pub fn take_upgrade(&mut self) {

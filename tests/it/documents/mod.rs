@@ -140,6 +140,27 @@ fn settings_in_blocks_are_valid() {
 }
 
 #[test]
+fn nginx_example_passes_on_every_path_of_clients() {
+    let text = |name: &str| fs::read_to_string(root().join(name)).expect("a file of the repository");
+    let (protocol, example) = (text("docs/protocol.md"), text("docs/examples/nginx.conf"));
+    let transports = protocol.split("\n## ").find(|part| part.starts_with("Transports\n")).expect("the section");
+    let cells = transports.lines().filter_map(|line| line.strip_prefix("| `/")?.split(" | ").next());
+    let paths: Vec<String> = cells
+        .flat_map(|cell| cell.split('`').step_by(2).map(|path| format!("/{}", path.trim_start_matches('/'))))
+        .collect();
+    assert!(paths.iter().any(|path| path == "/emulation") && paths.len() > 5, "{paths:?}");
+    let locations: Vec<&str> = example.lines().filter_map(|line| line.trim().strip_prefix("location ")).collect();
+    // What an operator enables to try a server is not for everyone.
+    for path in paths.into_iter().filter(|path| path != "/echo") {
+        let serves = |location: &&str| match location.strip_prefix("= ") {
+            Some(exact) => exact.strip_suffix(" {") == Some(&path),
+            None => location.strip_suffix(" {").is_some_and(|prefix| prefix != "/" && path.starts_with(prefix)),
+        };
+        assert!(locations.iter().any(serves), "{path}: {locations:?}");
+    }
+}
+
+#[test]
 fn commands_in_blocks_run_or_can_be_run() {
     let mut faults = Vec::new();
     for document in documents() {

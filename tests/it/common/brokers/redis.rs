@@ -119,6 +119,13 @@ impl RedisServer {
         info.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned()))
     }
 
+    /// How often it has run a command, also for a script.
+    pub fn calls(&self, command: &str) -> u64 {
+        let line = self.info(&format!("cmdstat_{command}")).unwrap_or_default();
+        let count = line.split(',').find_map(|field| field.strip_prefix("calls="));
+        count.map_or(0, |count| count.parse().expect("a number"))
+    }
+
     /// Stops it as SIGSTOP does: its sockets stay open, and nothing answers.
     pub fn pause(&self) {
         self.process.signal(Signal::STOP);
