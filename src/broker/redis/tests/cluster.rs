@@ -138,7 +138,8 @@ fn publications_keep_their_order_while_their_slot_moves() {
         let slot = slot_of(tag.as_bytes());
         let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
         driver.subscribe("news", 1);
-        let history = crate::pubsub::HistoryOptions { size: 5000, ..super::harness::HISTORY };
+        // All that is published while the slot moves, however long that takes.
+        let history = crate::pubsub::HistoryOptions { size: 1_000_000, ..super::harness::HISTORY };
         let mut tickets = Vec::new();
         let mut publish = |count: u32| {
             for _ in 0..count {
